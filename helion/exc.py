@@ -1,0 +1,338 @@
+"""Every error and warning a user of helion can meet.
+
+Each class carries what is wrong (`what`, a format string) and what to do about it (`fix`).  Front-end
+code raises without a location; the interpreter adds the user's file, line, source line and a caret
+before the error leaves it.  Nothing here imports the rest of helion.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+from typing import ClassVar
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceLocation:
+    """A span of the user's source: where an error is, or where an IR node came from.
+
+    Args:
+        file: path of the source file as Python knows it.
+        line: 1-based line number.
+        column: 0-based column of the first character.
+        end_column: 0-based column after the last character on the same line.
+        function: name of the function the span is in.
+        text: the whole source line, without its newline.
+    """
+
+    file: str
+    line: int
+    column: int
+    end_column: int
+    function: str
+    text: str
+
+    def short(self) -> str:
+        """`file.py:12`, with the directory left out."""
+        return f"{self.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{self.line}"
+
+    def render(self) -> str:
+        """The place as a Python traceback shows it, with a caret under the span."""
+        stripped = self.text.lstrip()
+        indent = len(self.text) - len(stripped)
+        start = max(self.column - indent, 0)
+        width = max(min(self.end_column, len(self.text)) - self.column, 1)
+        return (
+            f'  File "{self.file}", line {self.line}, in {self.function}\n'
+            f"    {stripped}\n"
+            f"    {' ' * start}{'^' * width}"
+        )
+
+
+class Base(Exception):
+    """Base of all helion errors and warnings."""
+
+    what: ClassVar[str] = ""
+    fix: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        fix: str | None = None,
+        location: SourceLocation | None = None,
+        **fields: Any,
+    ) -> None:
+        self.message = message if message is not None else self.what.format(**fields)
+        self.advice = fix if fix is not None else self.fix.format(**fields)
+        self.location = location
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.location is not None:
+            parts.append(self.location.render())
+        if self.advice:
+            parts.append(f"What to do: {self.advice}")
+        return "\n".join(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.advice, self.location))
+
+
+def _rebuild(cls: type[Base], message: str, advice: str, location: SourceLocation | None) -> Base:
+    return cls(message, fix=advice, location=location)
+
+
+class BaseError(Base):
+    """Base of all helion errors."""
+
+
+class BaseWarning(Base, Warning):
+    """Base of all helion warnings; silence one with the setting `ignore_warnings`."""
+
+
+# -- configs ----------------------------------------------------------------------------------------
+
+
+class InvalidConfig(BaseError):
+    what = "invalid config: {reason}"
+
+
+class NoConfigFound(BaseError):
+    what = "no working config was found for kernel {kernel!r}: {reason}"
+
+
+class AutotuneError(BaseError):
+    what = "autotuning kernel {kernel!r} failed: {reason}"
+
+
+class AutotuningDisallowedInEnvironment(BaseError):
+    what = "autotuning kernel {kernel!r} is not possible here: {reason}"
+    fix = "give the kernel a config (`@helion.kernel(config=...)`), or tune it beforehand with `kernel.autotune(args)`."
+
+
+class CompilationForbidden(BaseError):
+    what = "kernel {kernel!r} would have to {action} inside helion.runtime.no_compile(); argument key: {key}"
+    fix = "call the kernel once with arguments of this kind before entering no_compile()."
+
+
+# -- calling a kernel ---------------------------------------------------------------------------------
+
+
+class InvalidAPIUsage(BaseError):
+    what = "{reason}"
+
+
+class NotSupportedYet(BaseError):
+    what = "{name} is not supported yet"
+
+
+class NoTensorArgs(BaseError):
+    what = "kernel {kernel!r} was called without a tensor argument, so there is no device to run it on"
+    fix = "pass at least one tensor."
+
+
+class DeviceMismatch(BaseError):
+    what = "kernel {kernel!r} was called with tensors on different devices: {devices}"
+    fix = "move the arguments to one device."
+
+
+class NotInsideKernel(BaseError):
+    what = "{name} can only be used inside a @helion.kernel function"
+    fix = "call it from a function decorated with @helion.kernel, inside a loop over hl.tile()/hl.grid()."
+
+
+class BackendUnsupported(BaseError):
+    what = "the {backend} backend cannot do this: {reason}"
+
+
+class UnsupportedKernelSignature(BaseError):
+    what = "kernel {kernel!r} has a parameter {parameter!r} of kind {kind}"
+    fix = "kernel functions take positional parameters (defaults allowed), no *args, **kwargs or keyword-only parameters."
+
+
+class RequiresGrad(BaseError):
+    what = "kernel {kernel!r} was called with an argument that requires grad: its result would have no gradient"
+    fix = "wrap the kernel in a torch.autograd.Function, pass x.detach(), or call it under torch.no_grad()."
+
+
+class SourceUnavailable(BaseError):
+    what = "the source of {name!r} cannot be read"
+    fix = "define the function in a file (not in exec() or a bare interpreter prompt)."
+
+
+# -- shape of the kernel function ----------------------------------------------------------------------
+
+
+class NoDeviceLoopsInKernel(BaseError):
+    what = "kernel {kernel!r} has no device loop"
+    fix = "put the device code in a top-level `for tile in hl.tile(...):` or `for i in hl.grid(...):` loop."
+
+
+class NestedGridLoop(BaseError):
+    what = "a device loop stands inside a host {statement}"
+    fix = "move the hl.tile()/hl.grid() loop to the top level of the function (or branch on a compile-time value)."
+
+
+class TopLevelStatementBetweenLoops(BaseError):
+    what = "a host statement stands between two top-level device loops"
+    fix = "move it before the first loop or after the last: all loops are one kernel launch."
+
+
+class LoopFunctionNotInFor(BaseError):
+    what = "{name} must be iterated over directly by a `for` statement"
+    fix = "write `for tile in {name}(...):`."
+
+
+class InvalidTileRange(BaseError):
+    what = "{name}: {reason}"
+    fix = "give hl.tile(end), hl.tile(begin, end), or lists of the same length for several dimensions."
+
+
+class TileOfTile(BaseError):
+    what = "hl.tile() was given a tile as a bound"
+    fix = "use hl.tile(tile.begin, tile.end) to iterate inside a tile."
+
+
+class LoopDependencyError(BaseError):
+    what = "{reason}"
+    fix = "give every tile its own place in the output, use hl.atomic_add for accumulation, or separate the loops with hl.barrier()."
+
+
+class StatementNotSupported(BaseError):
+    what = "{statement} is not supported in {where}"
+
+
+class NotAllowedOnDevice(BaseError):
+    what = "{name} is not allowed in device code (inside an hl.tile()/hl.grid() loop)"
+
+
+class DeviceAPIOnHost(BaseError):
+    what = "{name} is device code and was used outside a device loop"
+    fix = "move it inside a `for tile in hl.tile(...):` loop."
+
+
+class SpecializeOnDevice(BaseError):
+    what = "hl.specialize() was used inside a device loop"
+    fix = "call hl.specialize() in host code, before the loop."
+
+
+# -- names and values ---------------------------------------------------------------------------------
+
+
+class UndefinedVariable(BaseError):
+    what = "name {name!r} is not defined here"
+    fix = "{hint}"
+
+
+class HostTensorDirectUsage(BaseError):
+    what = "host tensor {name!r} is used directly in device code"
+    fix = "index it with tiles to load the part you need, for example `{name}[tile]`."
+
+
+class CannotModifyHostVariableOnDevice(BaseError):
+    what = "host variable {name!r} is assigned in device code"
+    fix = "host variables are read-only on the device: use another name, or store into a tensor with `{name}[tile] = ...`."
+
+
+class CannotReadDeviceVariableOnHost(BaseError):
+    what = "device variable {name!r} is read in host code"
+    fix = "store it into an output tensor inside the loop, and return that tensor."
+
+
+class ControlFlowTensorMismatch(BaseError):
+    what = "variable {name!r} changes its type {where}: {before} becomes {after}"
+    fix = "keep the dtype and shape, for example with `.to({dtype})` or by creating it with the final dtype."
+
+
+class CantCombineTypesInControlFlow(BaseError):
+    what = "variable {name!r} is {left} on one path and {right} on the other"
+    fix = "give it the same kind of value on both paths."
+
+
+class SizeNotConstant(BaseError):
+    what = "{what} must be known at compile time, got {value}"
+    fix = "call `hl.specialize(...)` on it in host code, or annotate the parameter with hl.constexpr."
+
+
+# -- tensors and ops ----------------------------------------------------------------------------------
+
+
+class ShapeMismatch(BaseError):
+    what = "shapes do not fit: {left} and {right}"
+    fix = "check the tiles the operands were loaded with; two tiles of different loops have different sizes."
+
+
+class RankMismatch(BaseError):
+    what = "{what}: expected {expected} indices, got {actual}"
+    fix = "index every dimension; use `:` for a whole one."
+
+
+class TorchOpTracingError(BaseError):
+    what = "{op} is not supported in device code: {reason}"
+
+
+class UnsupportedDtype(BaseError):
+    what = "{op} has no meaning for dtype {dtype}"
+    fix = "convert the operand first with `.to(...)`."
+
+
+class DotBatchDimensionMismatch(BaseError):
+    what = "batch dimensions of a matrix product do not fit: {left} and {right}"
+
+
+class DataDependentOutputShapeNotSupported(BaseError):
+    what = "{op} gives a result whose shape depends on data"
+    fix = "use a mask (torch.where or extra_mask=) of fixed shape instead."
+
+
+class AtomicOnDeviceTensor(BaseError):
+    what = "{name} needs a host tensor as its target, got a device value"
+    fix = "allocate the target in host code and index it, for example hl.atomic_add(out, [tile], value)."
+
+
+class IndexOffsetOutOfRangeForInt32(BaseError):
+    what = "tensor {name!r} spans {elements} elements: its offsets do not fit in 32 bits"
+    fix = "set index_dtype=torch.int64 (or HELION_INDEX_DTYPE=int64), or leave it at 'auto'."
+
+
+class IndexOutOfRange(BaseError):
+    what = "index out of range for tensor {name!r}: dimension {dim} has size {size}, index range [{low}, {high}]"
+    fix = "bound the index, or pass extra_mask= so that out-of-range elements are not accessed."
+
+
+# -- compiling ----------------------------------------------------------------------------------------
+
+
+class ErrorCompilingKernel(BaseError):
+    what = "compiling kernel {kernel!r} failed: {reason}"
+
+
+class TritonError(BaseError):
+    what = "Triton could not compile or run kernel {kernel!r} with {config}: {reason}"
+    fix = "the generated source is at {path}."
+
+
+class InternalError(BaseError):
+    what = "internal error in helion: {reason}"
+    fix = "please report it with the kernel function; HELION_PRINT_REPRO=1 prints a script."
+
+
+# -- warnings -----------------------------------------------------------------------------------------
+
+
+class NoConfigGiven(BaseWarning):
+    what = (
+        "kernel {kernel!r} has no config and runs with the default one; "
+        "`{kernel}.autotune(args)` finds a faster one, `config=helion.Config(...)` sets one"
+    )
+
+
+class ExtensionUnavailable(BaseWarning):
+    what = "helion._C is not used: {reason}; calls take the Python path"
+
+
+class RequiresGradWarning(BaseWarning):
+    what = "kernel {kernel!r} was called with an argument that requires grad: its result has no gradient"
+    fix = "wrap the kernel in a torch.autograd.Function."
