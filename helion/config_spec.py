@@ -1,0 +1,372 @@
+"""ConfigSpec: the space of schedules of one BoundKernel, and the fragments it is made of.
+
+A fragment is one tunable: its default, the values it allows, a random one, and the neighbours of one (for
+the autotuner).  `ConfigSpec.fields` maps every key that this kernel takes to a fragment; validation,
+defaults and search all read that one table.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import itertools
+import math
+import random
+from typing import Any
+from typing import Callable
+from typing import Sequence
+
+from . import exc
+from .config import KEYS
+from .config import Config
+
+PID_TYPES = ("flat", "xyz", "persistent_blocked", "persistent_interleaved")
+INDEXING_TYPES = ("pointer", "block_ptr", "tensor_descriptor")
+EVICTION_POLICIES = ("", "first", "last")
+
+
+class Fragment(abc.ABC):
+    """One tunable of a kernel."""
+
+    @abc.abstractmethod
+    def default(self) -> Any:
+        """The value that always works."""
+
+    @abc.abstractmethod
+    def validate(self, value: Any) -> Any:
+        """The value in canonical form; raises ValueError saying what is allowed."""
+
+    @abc.abstractmethod
+    def random(self, rng: random.Random) -> Any:
+        """A uniformly random allowed value."""
+
+    @abc.abstractmethod
+    def neighbors(self, value: Any) -> list[Any]:
+        """The allowed values one step away from `value`."""
+
+    @abc.abstractmethod
+    def cardinality(self) -> int:
+        """How many values are allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerFragment(Fragment):
+    """An integer in [low, high].
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        default_value: the default; `low` if left out.
+    """
+
+    low: int
+    high: int
+    default_value: int | None = None
+
+    def default(self) -> int:
+        return self.low if self.default_value is None else self.default_value
+
+    def validate(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            raise ValueError(f"expected an int from {self.low} to {self.high}")
+        return value
+
+    def random(self, rng: random.Random) -> int:
+        return rng.randint(self.low, self.high)
+
+    def neighbors(self, value: int) -> list[int]:
+        return [v for v in (value - 1, value + 1) if self.low <= v <= self.high]
+
+    def cardinality(self) -> int:
+        return self.high - self.low + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PowerOfTwoFragment(Fragment):
+    """A power of two in [low, high]; `low` and `high` are powers of two."""
+
+    low: int
+    high: int
+    default_value: int | None = None
+
+    def __post_init__(self) -> None:
+        for bound in (self.low, self.high):
+            if bound < 1 or bound & (bound - 1):
+                raise ValueError(f"{bound} is not a power of two")
+
+    def default(self) -> int:
+        return self.low if self.default_value is None else self.default_value
+
+    def validate(self, value: Any) -> int:
+        ok = isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+        if not ok or value & (value - 1):
+            raise ValueError(f"expected a power of two from {self.low} to {self.high}")
+        return int(value)
+
+    def values(self) -> list[int]:
+        return [1 << e for e in range(self.low.bit_length() - 1, self.high.bit_length())]
+
+    def random(self, rng: random.Random) -> int:
+        return rng.choice(self.values())
+
+    def neighbors(self, value: int) -> list[int]:
+        return [v for v in (value // 2, value * 2) if self.low <= v <= self.high]
+
+    def cardinality(self) -> int:
+        return len(self.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class EnumFragment(Fragment):
+    """One of a few choices; the first is the default."""
+
+    choices: tuple[Any, ...]
+
+    def __init__(self, choices: Sequence[Any]) -> None:
+        object.__setattr__(self, "choices", tuple(choices))
+
+    def default(self) -> Any:
+        return self.choices[0]
+
+    def validate(self, value: Any) -> Any:
+        if not any(type(value) is type(choice) and value == choice for choice in self.choices):
+            raise ValueError(f"expected one of {', '.join(map(repr, self.choices))}")
+        return value
+
+    def random(self, rng: random.Random) -> Any:
+        return rng.choice(self.choices)
+
+    def neighbors(self, value: Any) -> list[Any]:
+        return [choice for choice in self.choices if choice != value]
+
+    def cardinality(self) -> int:
+        return len(self.choices)
+
+
+@dataclasses.dataclass(frozen=True)
+class BooleanFragment(Fragment):
+    """True or False."""
+
+    default_value: bool = False
+
+    def default(self) -> bool:
+        return self.default_value
+
+    def validate(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("expected True or False")
+        return value
+
+    def random(self, rng: random.Random) -> bool:
+        return rng.random() < 0.5
+
+    def neighbors(self, value: bool) -> list[bool]:
+        return [not value]
+
+    def cardinality(self) -> int:
+        return 2
+
+
+@dataclasses.dataclass(frozen=True)
+class PermutationFragment(Fragment):
+    """An order of `length` loops; the default is the order in the source."""
+
+    length: int
+
+    def default(self) -> list[int]:
+        return list(range(self.length))
+
+    def validate(self, value: Any) -> list[int]:
+        if not isinstance(value, (list, tuple)) or sorted(value) != list(range(self.length)):
+            raise ValueError(f"expected a permutation of {list(range(self.length))}")
+        return list(value)
+
+    def random(self, rng: random.Random) -> list[int]:
+        order = self.default()
+        rng.shuffle(order)
+        return order
+
+    def neighbors(self, value: list[int]) -> list[list[int]]:
+        swapped = []
+        for i, j in itertools.combinations(range(self.length), 2):
+            other = list(value)
+            other[i], other[j] = other[j], other[i]
+            swapped.append(other)
+        return swapped
+
+    def cardinality(self) -> int:
+        return math.factorial(self.length)
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOf(Fragment):
+    """A list with one fragment per item.
+
+    Args:
+        items: the fragments, in order; or one fragment with `length` copies of it.
+        labels: what each item belongs to (for messages), for example the names of the loops.
+    """
+
+    items: tuple[Fragment, ...]
+    labels: tuple[str, ...] = ()
+
+    def __init__(
+        self, items: Fragment | Sequence[Fragment], length: int | None = None, labels: Sequence[str] = ()
+    ) -> None:
+        fragments = (items,) * (1 if length is None else length) if isinstance(items, Fragment) else tuple(items)
+        object.__setattr__(self, "items", fragments)
+        object.__setattr__(self, "labels", tuple(labels))
+
+    def default(self) -> list[Any]:
+        return [item.default() for item in self.items]
+
+    def validate(self, value: Any) -> list[Any]:
+        whose = f" ({', '.join(self.labels)})" if self.labels else ""
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"expected a list of {len(self.items)}{whose}")
+        if len(value) != len(self.items):
+            raise ValueError(f"expected {len(self.items)} item(s){whose}, got {len(value)}")
+        result = []
+        for i, (item, v) in enumerate(zip(self.items, value)):
+            try:
+                result.append(item.validate(v))
+            except ValueError as error:
+                label = f" ({self.labels[i]})" if self.labels else ""
+                raise ValueError(f"item {i}{label}: {error}") from None
+        return result
+
+    def random(self, rng: random.Random) -> list[Any]:
+        return [item.random(rng) for item in self.items]
+
+    def neighbors(self, value: list[Any]) -> list[list[Any]]:
+        return [
+            [*value[:i], other, *value[i + 1 :]]
+            for i, item in enumerate(self.items)
+            for other in item.neighbors(value[i])
+        ]
+
+    def cardinality(self) -> int:
+        return math.prod(item.cardinality() for item in self.items)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOrPerItem(Fragment):
+    """One value for all of `length` items, or a list with a value each (`indexing`)."""
+
+    item: Fragment
+    length: int
+
+    def default(self) -> Any:
+        return self.item.default()
+
+    def validate(self, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return ListOf(self.item, self.length).validate(value)
+        return self.item.validate(value)
+
+    def random(self, rng: random.Random) -> Any:
+        return [self.item.random(rng) for _ in range(self.length)]
+
+    def neighbors(self, value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            value = [value] * self.length
+        return ListOf(self.item, self.length).neighbors(value)
+
+    def cardinality(self) -> int:
+        return self.item.cardinality() ** max(self.length, 1)
+
+
+@dataclasses.dataclass
+class ConfigSpec:
+    """The space of schedules of one BoundKernel.
+
+    Attributes:
+        fields: key -> fragment, for every key this kernel takes.
+        constraints: functions that get a normalized Config as a dict and return why it does not fit, or None.
+        kernel_name: for messages.
+    """
+
+    kernel_name: str = "kernel"
+    fields: dict[str, Fragment] = dataclasses.field(default_factory=dict)
+    constraints: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
+
+    def default_config(self) -> Config:
+        """The Config every key of which has its default: it works on every kernel that compiles."""
+        return Config(**{key: fragment.default() for key, fragment in self.fields.items()})
+
+    def normalize(self, config: Config | dict[str, Any]) -> Config:
+        """Check a Config and fill in the keys it leaves out.
+
+        Args:
+            config: any subset of this kernel's keys.
+
+        Returns:
+            A Config with every key of `fields`.
+
+        Raises:
+            exc.InvalidConfig: an unknown key, a value outside its fragment, or keys that do not go together;
+                names the key, the value and what is allowed.
+        """
+        values: dict[str, Any] = {}
+        for key, value in dict(config).items():
+            fragment = self.fields.get(key)
+            if fragment is None:
+                if self._is_empty(key, value):
+                    continue
+                raise exc.InvalidConfig(
+                    reason=f"kernel {self.kernel_name!r} does not take key {key!r} (given {value!r})",
+                    fix=f"this kernel takes: {', '.join(self.fields)}.",
+                )
+            try:
+                values[key] = fragment.validate(value)
+            except ValueError as error:
+                raise exc.InvalidConfig(
+                    reason=f"{key}={value!r} does not fit kernel {self.kernel_name!r}: {error}",
+                    fix=f"the default is {key}={fragment.default()!r}.",
+                ) from None
+        full = {key: values.get(key, fragment.default()) for key, fragment in self.fields.items()}
+        for constraint in self.constraints:
+            reason = constraint(full)
+            if reason is not None:
+                raise exc.InvalidConfig(reason=f"kernel {self.kernel_name!r}: {reason}")
+        return Config(**full)
+
+    @staticmethod
+    def _is_empty(key: str, value: Any) -> bool:
+        """A known key with nothing in it says nothing: `flatten_loops=[]` fits a kernel with no such loop."""
+        return key in KEYS and value in ([], (), None)
+
+    def is_valid(self, config: Config | dict[str, Any]) -> bool:
+        """Whether `normalize` accepts the Config."""
+        try:
+            self.normalize(config)
+        except exc.InvalidConfig:
+            return False
+        return True
+
+    def random_config(self, rng: random.Random, attempts: int = 1000) -> Config:
+        """A random valid Config.
+
+        Raises:
+            exc.InvalidConfig: none was found in `attempts` draws, so the constraints exclude nearly everything.
+        """
+        for _ in range(attempts):
+            config = Config(**{key: fragment.random(rng) for key, fragment in self.fields.items()})
+            if self.is_valid(config):
+                return self.normalize(config)
+        raise exc.InvalidConfig(reason=f"kernel {self.kernel_name!r}: no valid random config in {attempts} draws")
+
+    def neighbors(self, config: Config) -> list[Config]:
+        """Every valid Config that differs from `config` by one step of one tunable."""
+        full = dict(self.normalize(config))
+        found = []
+        for key, fragment in self.fields.items():
+            for value in fragment.neighbors(full[key]):
+                candidate = {**full, key: value}
+                if self.is_valid(candidate):
+                    found.append(self.normalize(candidate))
+        return found
+
+    def cardinality(self) -> int:
+        """How many Configs the fragments span (constraints not counted)."""
+        return math.prod(fragment.cardinality() for fragment in self.fields.values())
