@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
+from .allocation import empty_like as empty_like
+from .allocation import set_triton_allocator as set_triton_allocator
+from .default_launcher import default_launcher as default_launcher
 from .device import get_num_sm as get_num_sm

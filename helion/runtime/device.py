@@ -40,6 +40,7 @@ __all__ = [
     "owns",
     "set_provider",
     "target_device_capability",
+    "torch_device",
 ]
 
 DeviceLike: TypeAlias = Union[torch.device, int, str, None]
@@ -89,6 +90,10 @@ class DeviceProvider(Protocol):
 
     def device_index_of(self, tensor: torch.Tensor) -> int:
         """The index of the device that ``tensor`` lives on. Only for tensors that ``owns`` accepts."""
+        ...
+
+    def torch_device(self, index: int) -> torch.device:
+        """Where PyTorch allocates memory that device ``index`` can use."""
         ...
 
     def is_capturing(self) -> bool:
@@ -145,6 +150,9 @@ class CudaProvider:
     def device_index_of(self, tensor: torch.Tensor) -> int:
         return tensor.get_device()
 
+    def torch_device(self, index: int) -> torch.device:
+        return torch.device("cuda", index)
+
     def is_capturing(self) -> bool:
         return torch.cuda.is_current_stream_capturing()
 
@@ -192,6 +200,9 @@ class NoCuda:
         return False
 
     def device_index_of(self, tensor: torch.Tensor) -> int:
+        raise self._error()
+
+    def torch_device(self, index: int) -> torch.device:
         raise self._error()
 
     def is_capturing(self) -> bool:
@@ -260,6 +271,11 @@ def owns(tensor: torch.Tensor) -> bool:
 def device_index_of(tensor: torch.Tensor) -> int:
     """Index of the device that ``tensor`` lives on."""
     return provider.device_index_of(tensor)
+
+
+def torch_device(index: int | None = None) -> torch.device:
+    """Where PyTorch allocates memory that device ``index`` (default: the current one) can use."""
+    return provider.torch_device(provider.current_device() if index is None else index)
 
 
 def is_capturing() -> bool:

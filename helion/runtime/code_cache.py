@@ -1,0 +1,126 @@
+"""Where generated source lives: a content-addressed directory of Python modules.
+
+Generated code is written to a real file before it is imported, so that Triton can read a kernel's source and tracebacks,
+debuggers and profilers show it. A file's name is the hash of its text: the same text is the same file and, within a
+process, the same module object; a file is never changed once it is there. Compiled binaries are not here: Triton keeps
+those itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from typing import Mapping
+
+__all__ = ["cache_dir", "clear_modules", "load_module", "path_for"]
+
+_lock = threading.Lock()
+_modules: dict[Path, ModuleType] = {}
+
+
+def cache_dir() -> Path:
+    """``$HELION_CACHE_DIR``, else ``$XDG_CACHE_HOME/helion``, else ``~/.cache/helion``; read on every call."""
+    chosen = os.environ.get("HELION_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "helion"
+
+
+def _digest(source: str) -> str:
+    return hashlib.sha256(source.encode("utf-8")).hexdigest()
+
+
+def _identifier(name_hint: str) -> str:
+    return re.sub(r"\W+", "_", name_hint)[:64] or "kernel"
+
+
+def path_for(source: str, name_hint: str = "kernel") -> Path:
+    """The file that holds ``source``, whether or not it has been written yet.
+
+    Args:
+        source: Python text.
+        name_hint: a word for people who look into the directory, e.g. the kernel function's name.
+    """
+    digest = _digest(source)
+    # Two levels, as one flat directory grows to tens of thousands of files on a tuning machine.
+    return cache_dir() / "code" / digest[:2] / f"{_identifier(name_hint)}_{digest[:40]}.py"
+
+
+def _write_once(path: Path, source: str) -> None:
+    """Put ``source`` at ``path`` so that no other process ever sees a part of it."""
+    try:
+        if path.read_text(encoding="utf-8") == source:
+            return
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass  # not there, or damaged by something else: write it
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A temporary file in the same directory: rename is atomic only within one file system.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(source)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, Any] | None = None) -> ModuleType:
+    """Write ``source`` to the cache if it is not there, and import it.
+
+    Args:
+        source: Python text of the whole module.
+        name_hint: becomes part of the file's and the module's name.
+        globals: names to put into the module before it runs (objects that the source refers to and cannot import).
+            With ``globals`` every call makes a new module, as two of them may differ in nothing but these objects;
+            without, one text is imported once a process and every later call returns that module.
+
+    Returns:
+        The module. It is in ``sys.modules`` only when it is shared, that is without ``globals``.
+
+    Raises:
+        OSError: the cache directory cannot be written.
+        Exception: whatever running the module raises; nothing is remembered in that case.
+    """
+    path = path_for(source, name_hint)
+    if globals is not None:
+        _write_once(path, source)
+        return _execute(path, globals)
+    module = _modules.get(path)
+    if module is None:
+        # One lock for all: imports of generated modules are short, and two threads that run the same text would define
+        # two JITFunctions where later code expects one.
+        with _lock:
+            module = _modules.get(path)
+            if module is None:
+                _write_once(path, source)
+                module = _execute(path, {})
+                _modules[path] = module
+                sys.modules[module.__name__] = module
+    return module
+
+
+def _execute(path: Path, globals: Mapping[str, Any]) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_helion_generated.{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # holds for every path that ends in .py
+    module = importlib.util.module_from_spec(spec)
+    module.__dict__.update(globals)
+    spec.loader.exec_module(module)
+    return module
+
+
+def clear_modules() -> None:
+    """Forget the imported modules of this process; the files stay. Kernels that hold a module keep it."""
+    with _lock:
+        for module in _modules.values():
+            sys.modules.pop(module.__name__, None)
+        _modules.clear()
