@@ -1,0 +1,1 @@
+"""Python source -> device IR: parse, resolve names, run abstractly on fake tensors, record."""

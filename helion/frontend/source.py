@@ -1,0 +1,159 @@
+"""The source of a Python function: its syntax tree, places in it, and which names its statements use.
+
+Scope analysis (`assigned_names`, `Liveness`) decides which variables a device loop carries.  Nothing is
+evaluated here.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import textwrap
+import types
+from typing import Iterable
+
+from .. import exc
+from ..exc import SourceLocation
+
+
+class FunctionSource:
+    """A parsed function.
+
+    Attributes:
+        fn: the Python function.
+        node: its `ast.FunctionDef`; line numbers are those of the file.
+        file: path of the file.
+    """
+
+    def __init__(self, fn: types.FunctionType) -> None:
+        self.fn = fn
+        self.file = inspect.getsourcefile(fn) or fn.__code__.co_filename
+        try:
+            lines, first = inspect.getsourcelines(fn)
+        except (OSError, TypeError):
+            raise exc.SourceUnavailable(name=fn.__name__) from None
+        text = "".join(lines)
+        self._margin = len(text) - len(text.lstrip(" \t"))
+        try:
+            tree = ast.parse(textwrap.dedent(text))
+        except SyntaxError:
+            raise exc.SourceUnavailable(name=fn.__name__) from None
+        ast.increment_lineno(tree, first - 1)
+        node = tree.body[0]
+        if not isinstance(node, ast.FunctionDef):
+            raise exc.SourceUnavailable(name=fn.__name__)
+        self.node = node
+        self.text = textwrap.dedent(text)
+        self.liveness = Liveness(node)
+
+    def location(self, node: ast.AST) -> SourceLocation:
+        """Where a node of this function's tree stands in the file."""
+        line = getattr(node, "lineno", self.node.lineno)
+        column = getattr(node, "col_offset", 0) + self._margin
+        same_line = getattr(node, "end_lineno", line) == line
+        text = linecache.getline(self.file, line).rstrip("\n")
+        end = getattr(node, "end_col_offset", 0) + self._margin if same_line else len(text)
+        return SourceLocation(self.file, line, column, end, self.fn.__name__, text)
+
+
+_SOURCES: dict[types.CodeType, FunctionSource] = {}
+
+
+def source_of(fn: types.FunctionType) -> FunctionSource:
+    """The parsed source of a function, from a cache keyed by its code object."""
+    found = _SOURCES.get(fn.__code__)
+    if found is None:
+        found = _SOURCES[fn.__code__] = FunctionSource(fn)
+    return found
+
+
+# -- names ---------------------------------------------------------------------------------------------------
+
+
+def target_names(target: ast.AST) -> set[str]:
+    """Names an assignment target binds (not the base of `x[i] = ...`)."""
+    if isinstance(target, ast.Name):
+        return {target.id}
+    if isinstance(target, (ast.Tuple, ast.List)):
+        return set().union(*(target_names(t) for t in target.elts))
+    if isinstance(target, ast.Starred):
+        return target_names(target.value)
+    return set()
+
+
+def assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
+    """Names that statements bind, in nested statements too; function and lambda bodies have their own scope."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)):
+            if isinstance(node, ast.FunctionDef):
+                names.add(node.name)
+            continue
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                names |= target_names(target)
+        elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For, ast.NamedExpr)):
+            names |= target_names(node.target)
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            names |= target_names(node.optional_vars)
+        names |= assigned_names(ast.iter_child_nodes(node))
+    return names
+
+
+def read_names(node: ast.AST) -> set[str]:
+    """Names an expression (or a whole statement) reads."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+class Liveness:
+    """Which names are read after each statement, before being assigned again.
+
+    `after[stmt]` and `live_in[stmt]` are sets of names; for a loop the first counts the enclosing loops'
+    next iterations too.  Standard backward analysis over structured code.
+    """
+
+    def __init__(self, function: ast.FunctionDef) -> None:
+        self.after: dict[ast.stmt, set[str]] = {}
+        self.live_in: dict[ast.stmt, set[str]] = {}
+        self.body_live_in: dict[ast.stmt, set[str]] = {}
+        self._block(function.body, set())
+
+    def _block(self, body: list[ast.stmt], live: set[str]) -> set[str]:
+        for stmt in reversed(body):
+            live = self._statement(stmt, live)
+        return live
+
+    def _statement(self, stmt: ast.stmt, after: set[str]) -> set[str]:
+        self.after[stmt] = self.after.get(stmt, set()) | after
+        if isinstance(stmt, ast.Return):
+            live = read_names(stmt)
+        elif isinstance(stmt, ast.If):
+            live = read_names(stmt.test) | self._block(stmt.body, after) | self._block(stmt.orelse, after)
+        elif isinstance(stmt, (ast.For, ast.While)):
+            head = stmt.iter if isinstance(stmt, ast.For) else stmt.test
+            bound = target_names(stmt.target) if isinstance(stmt, ast.For) else set()
+            top: set[str] = set()
+            while True:  # to a fixed point: the end of the body flows back to its start
+                body_in = self._block(stmt.body, after | top | read_names(head)) - bound
+                if body_in <= top:
+                    break
+                top |= body_in
+            self.body_live_in[stmt] = body_in
+            live = read_names(head) | body_in | self._block(stmt.orelse, after) | after
+        elif isinstance(stmt, ast.With):
+            live = self._block(stmt.body, after)
+            for item in stmt.items:
+                live = live | read_names(item.context_expr)
+        elif isinstance(stmt, ast.Assign):
+            live = (after - set().union(*(target_names(t) for t in stmt.targets))) | read_names(stmt)
+        elif isinstance(stmt, ast.AugAssign):
+            live = after | read_names(stmt) | target_names(stmt.target)
+        elif isinstance(stmt, ast.AnnAssign):
+            live = (after - target_names(stmt.target)) | read_names(stmt)
+        elif isinstance(stmt, ast.Delete):
+            live = after - {t.id for t in stmt.targets if isinstance(t, ast.Name)}
+        else:
+            live = after | read_names(stmt)
+        self.live_in[stmt] = self.live_in.get(stmt, set()) | live
+        return live

@@ -1,0 +1,406 @@
+"""The device IR: torch.fx graphs of ops on tiles, with loop and branch nodes that hold subgraphs.
+
+A node's `target` is one of
+
+* an ATen op left over after decomposition (arguments already have the dtype the op computes in: casts are
+  nodes of their own, `prims.convert_element_type`),
+* a language op (`helion.language.op.Op`): load, store, dot, ...,
+* one of the control targets below: `host_tensor`, `for_loop`, `if_else`, and `operator.getitem` on the
+  results of the latter two.
+
+A node's `args` hold nodes, plain numbers and symbolic numbers; tiles appear as `TracedTile` inside index
+lists.  `node.meta` has
+
+* `val`: FakeTensor, SymInt/SymFloat, tuple of these, or None,
+* `location`: `exc.SourceLocation` of the user's code,
+* `axes` (set by `ir.axes`): for each dimension the loop axis it runs over, or None.
+
+Extents of tiles are symbols: one per `BlockSize`.  An `Axis` is one dimension of one loop; several axes may
+share a block size.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import enum
+import operator
+from typing import Any
+from typing import Callable
+from typing import Iterator
+
+import sympy
+import torch
+import torch.fx
+
+from ..exc import SourceLocation
+from ..language.op import Op
+from ..language.tile import Tile
+from .symbols import Origin
+
+Number = int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool
+
+
+# -- control targets ---------------------------------------------------------------------------------------
+
+
+def host_tensor(name: str) -> torch.Tensor:
+    """The host tensor called `name` (a key of `DeviceIR.host_tensors`), as an operand of load/store/atomics."""
+    raise AssertionError("IR target, not callable")
+
+
+def for_loop(graph_id: int, begins: list[Any], ends: list[Any], inputs: list[Any]) -> tuple[Any, ...]:
+    """A loop over the axes of graph `graph_id`.
+
+    Args:
+        graph_id: index into `DeviceIR.graphs`; a graph of kind LOOP.
+        begins, ends: one bound per axis: a number or a node holding a 0-d integer tensor.
+        inputs: initial values of the graph's placeholders.  Placeholder i with `graph.carried[i] = j` takes the
+            graph's output j in the next iteration, the others are the same in every iteration.
+
+    Returns:
+        The carried values after the last iteration, in the order of the graph's outputs.
+    """
+    raise AssertionError("IR target, not callable")
+
+
+def if_else(test: Any, then_id: int, else_id: int, inputs: list[Any]) -> tuple[Any, ...]:
+    """A branch on a scalar: runs graph `then_id` or `else_id`, both of which take `inputs` and return alike."""
+    raise AssertionError("IR target, not callable")
+
+
+def barrier() -> None:
+    """End of a phase of the launch: `hl.barrier()` between top-level loops."""
+    raise AssertionError("IR target, not callable")
+
+
+CONTROL_TARGETS: tuple[Callable[..., Any], ...] = (for_loop, if_else)
+
+
+# -- loops and blocks -----------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(eq=False)
+class BlockSize:
+    """How many elements of an axis one tile covers.
+
+    Attributes:
+        id: index into `DeviceIR.blocks`.
+        symbol: its symbol in tile shapes; `var` is the same as a SymInt.
+        name: for generated code and messages, from the loop variable.
+        fixed: the size when the kernel gives it (an int or a host SymInt); None: the Config's `block_sizes` does.
+        low: smallest size allowed.
+        high: largest size allowed, None for no limit of the kernel's own.
+        extent: how far the longest axis with this block size goes, when known (a hint under dynamic shapes).
+    """
+
+    id: int
+    symbol: sympy.Symbol
+    var: torch.SymInt
+    name: str
+    fixed: int | torch.SymInt | None = None
+    low: int = 1
+    high: int | None = None
+    extent: int | None = None
+
+
+class AxisKind(enum.Enum):
+    TILE = "tile"
+    GRID = "grid"
+    REDUCTION = "reduction"  # made by `ir.reductions` when it turns a whole-dimension reduction into a loop
+
+
+@dataclasses.dataclass(eq=False)
+class Axis:
+    """One dimension of one loop.
+
+    Attributes:
+        id: index into `DeviceIR.axes`.
+        block: its block size (1 for an `hl.grid` axis without a step).
+        kind: tile, grid or reduction.
+        begin, end: bounds; a number, or the fx node / FakeTensor of a 0-d integer tensor in device loops.
+        name: from the loop variable, for generated code.
+        offset, tile_id, clipped_end: symbols for the first index of the current tile, its number, and the end
+            of the tile clipped to the range.
+        lengths: for `hl.jagged_tile`, the node of the per-row lengths.
+    """
+
+    id: int
+    block: BlockSize
+    kind: AxisKind
+    begin: Any
+    end: Any
+    name: str
+    offset: torch.SymInt
+    tile_id: torch.SymInt
+    clipped_end: torch.SymInt
+    lengths: Any = None
+
+    @property
+    def static_extent(self) -> int | None:
+        """Length of the range when it is a compile-time constant."""
+        if isinstance(self.begin, int) and isinstance(self.end, int):
+            return max(self.end - self.begin, 0)
+        return None
+
+
+class TracedTile(Tile):
+    """A tile in traced code: an axis plus a shift of its index.
+
+    Shape positions take `block_size`; index positions take the tile itself.
+    """
+
+    def __init__(self, axis: Axis, offset: Any = 0) -> None:
+        self.axis = axis
+        self._offset = offset
+
+    @property
+    def begin(self) -> Any:
+        return self.axis.offset + self._offset
+
+    @property
+    def end(self) -> Any:
+        return self.axis.clipped_end + self._offset
+
+    @property
+    def block_size(self) -> Any:
+        return self.axis.block.var
+
+    @property
+    def id(self) -> Any:
+        return self.axis.tile_id
+
+    @property
+    def count(self) -> Any:
+        return (self.axis.end - self.axis.begin + self.axis.block.var - 1) // self.axis.block.var
+
+    @property
+    def range_begin(self) -> Any:
+        return self.axis.begin
+
+    @property
+    def range_end(self) -> Any:
+        return self.axis.end
+
+    @property
+    def offset(self) -> Any:
+        return self._offset
+
+    @property
+    def base(self) -> TracedTile:
+        return TracedTile(self.axis)
+
+    def shifted(self, offset: Any) -> TracedTile:
+        return TracedTile(self.axis, self._offset + offset)
+
+    def __repr__(self) -> str:
+        plain = isinstance(self._offset, int) and self._offset == 0
+        return f"tile[{self.axis.name}]" if plain else f"tile[{self.axis.name} + {self._offset}]"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TracedTile) and other.axis is self.axis and str(other._offset) == str(self._offset)
+
+    def __hash__(self) -> int:
+        return hash((id(self.axis), str(self._offset)))
+
+
+# -- graphs --------------------------------------------------------------------------------------------------
+
+
+class GraphKind(enum.Enum):
+    ROOT = "root"
+    LOOP = "loop"
+    BRANCH = "branch"
+    COMBINE = "combine"  # combine function of hl.reduce / hl.associative_scan: scalars in, scalars out
+
+
+@dataclasses.dataclass(eq=False)
+class GraphInfo:
+    """One graph of the device IR.
+
+    Attributes:
+        id: index into `DeviceIR.graphs`.
+        kind: what the graph is the body of.
+        graph: the nodes; the output node holds a list.
+        axes: loop axes (ROOT and LOOP).
+        carried: LOOP: placeholder index -> output index.
+        location: the `for` or `if` statement.
+        unroll: LOOP: from hl.static_range-like ranges that the config may unroll.
+    """
+
+    id: int
+    kind: GraphKind
+    graph: torch.fx.Graph
+    axes: list[Axis] = dataclasses.field(default_factory=list)
+    carried: dict[int, int] = dataclasses.field(default_factory=dict)
+    location: SourceLocation | None = None
+
+    @property
+    def placeholders(self) -> list[torch.fx.Node]:
+        return [n for n in self.graph.nodes if n.op == "placeholder"]
+
+    @property
+    def outputs(self) -> list[Any]:
+        return list(next(n for n in reversed(self.graph.nodes) if n.op == "output").args[0])
+
+
+@dataclasses.dataclass(eq=False)
+class RootLoop:
+    """A top-level loop: a graph whose axes make up the launch grid.
+
+    Attributes:
+        graph_id: its graph (kind ROOT).
+        phase: loops of the same phase are independent; hl.barrier() starts the next phase.
+    """
+
+    graph_id: int
+    phase: int
+
+
+@dataclasses.dataclass(eq=False)
+class HostTensor:
+    """A tensor that exists on the host when the kernel is launched.
+
+    Attributes:
+        name: its name in generated code.
+        text: host expression for it: "x", "args[0]", "epilogue.__closure__[0].cell_contents".
+        fake: FakeTensor with its sizes, strides and dtype.
+    """
+
+    name: str
+    text: str
+    fake: torch.Tensor
+
+
+@dataclasses.dataclass(eq=False)
+class DeviceIR:
+    """Everything that runs on the device."""
+
+    graphs: list[GraphInfo] = dataclasses.field(default_factory=list)
+    roots: list[RootLoop] = dataclasses.field(default_factory=list)
+    blocks: list[BlockSize] = dataclasses.field(default_factory=list)
+    axes: list[Axis] = dataclasses.field(default_factory=list)
+    host_tensors: dict[str, HostTensor] = dataclasses.field(default_factory=dict)
+    origins: dict[sympy.Symbol, Origin] = dataclasses.field(default_factory=dict)
+
+    def nodes(self) -> Iterator[tuple[GraphInfo, torch.fx.Node]]:
+        """Every node of every graph."""
+        for info in self.graphs:
+            for node in info.graph.nodes:
+                yield info, node
+
+    def subgraphs_of(self, node: torch.fx.Node) -> list[GraphInfo]:
+        """The graphs a control node or a reduction with a combine function holds."""
+        if node.op != "call_function":
+            return []
+        if node.target is for_loop:
+            return [self.graphs[node.args[0]]]  # type: ignore[index]
+        if node.target is if_else:
+            return [self.graphs[node.args[1]], self.graphs[node.args[2]]]  # type: ignore[index]
+        return []
+
+    def format(self) -> str:
+        """The IR as text, for reading and for tests."""
+        return "\n".join(_format_graph(info) for info in self.graphs)
+
+
+def _format_graph(info: GraphInfo) -> str:
+    axes = ", ".join(f"{axis.name} in [{axis.begin}, {axis.end}) by {axis.block.symbol}" for axis in info.axes)
+    lines = [f"graph {info.id} ({info.kind.value}) {axes}".rstrip()]
+    for node in info.graph.nodes:
+        if node.op == "output":
+            lines.append(f"    return {list(node.args[0])}")
+            continue
+        value = node.meta.get("val")
+        kind = f"{value.dtype}{list(value.shape)}".replace("torch.", "") if isinstance(value, torch.Tensor) else str(value)
+        target = getattr(node.target, "__name__", str(node.target))
+        args = ", ".join(map(str, node.args)) if node.op == "call_function" else ""
+        lines.append(f"    {node.name}: {kind} = {target if node.op == 'call_function' else node.op}({args})")
+    return "\n".join(lines)
+
+
+def is_op(node: object, *ops: Op) -> bool:
+    """Whether `node` calls one of these language ops."""
+    return isinstance(node, torch.fx.Node) and node.op == "call_function" and node.target in ops
+
+
+def has_side_effect(node: torch.fx.Node) -> bool:
+    """Whether a node must stay though nobody uses its result."""
+    if node.op in ("placeholder", "output"):
+        return True
+    target = node.target
+    return isinstance(target, Op) and target.has_side_effect
+
+
+def eliminate_dead_code(ir: DeviceIR) -> None:
+    """Drop nodes nobody uses; loops and branches stay when something inside them has an effect."""
+    impure: dict[int, bool] = {}
+
+    def graph_is_impure(info: GraphInfo) -> bool:
+        if info.id not in impure:
+            impure[info.id] = any(
+                (node.op == "call_function" and has_side_effect(node))
+                or any(graph_is_impure(sub) for sub in ir.subgraphs_of(node))
+                for node in info.graph.nodes
+            )
+        return impure[info.id]
+
+    for info in ir.graphs:
+        for node in reversed(list(info.graph.nodes)):
+            if node.users or node.op in ("placeholder", "output") or has_side_effect(node):
+                continue
+            if not any(graph_is_impure(sub) for sub in ir.subgraphs_of(node)):
+                info.graph.erase_node(node)
+
+
+# -- host code -------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(eq=False)
+class HostCode:
+    """The host part of a kernel function, to be printed around the launch.
+
+    Attributes:
+        parameters: names in order, with the default as source text or None.
+        prelude: the user's statements before the loops.
+        epilogue: the user's statements after the loops.
+        replacements: calls whose text depends on the Config or is known at compile time
+            (hl.register_block_size, hl.specialize, broadcast of equal shapes): AST node -> function of the
+            resolved block sizes and tunables giving the new node.
+        globals: names of the function's globals and closure that the statements read, with their values.
+        assigned: names the host statements assign.
+    """
+
+    parameters: list[tuple[str, str | None]]
+    prelude: list[ast.stmt]
+    epilogue: list[ast.stmt]
+    replacements: dict[ast.AST, Callable[..., ast.expr]]
+    globals: dict[str, Any]
+    assigned: set[str]
+
+
+@dataclasses.dataclass(eq=False)
+class KernelIR:
+    """One specialization of a kernel function, traced.
+
+    Attributes:
+        name: the kernel function's name.
+        device: what runs on the device.
+        host: what runs on the host.
+        guards: conditions on the call's arguments under which this trace holds (dynamic shapes only), as
+            expressions over host symbols.
+        tunables: hl.register_tunable keys with their fragments.
+        tensor_args: parameter paths of tensor arguments with their FakeTensors.
+        location: the `def` line.
+    """
+
+    name: str
+    device: DeviceIR
+    host: HostCode
+    guards: list[sympy.Basic]
+    tunables: dict[str, Any]
+    tensor_args: dict[str, torch.Tensor]
+    location: SourceLocation
+
+
+GETITEM = operator.getitem

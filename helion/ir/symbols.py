@@ -1,0 +1,66 @@
+"""Where each symbol of a symbolic size or scalar comes from.
+
+Sizes and scalars are sympy expressions (inside torch.SymInt / SymFloat).  A symbol stands for something
+that exists either on the host when the kernel is launched (an argument's size, a scalar argument) or on
+the device while it runs (a block size, the offset of the current tile).  The table from symbol to `Origin`
+is what lets host code and device code print the same expression in their own words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+from typing import Iterable
+
+import sympy
+import torch
+
+
+class OriginKind(enum.Enum):
+    HOST = "host"  # `text` is a host expression: "n", "x.size(0)", "args.scale"
+    BLOCK_SIZE = "block size"  # index: block id
+    TILE_BEGIN = "tile begin"  # index: axis id; also the index of an hl.grid loop
+    TILE_END = "tile end"  # index: axis id; clipped at the end of the range
+    TILE_ID = "tile id"  # index: axis id
+    TUNABLE = "tunable"  # `text` is the config key
+    DEVICE_VALUE = "device value"  # a scalar computed on the device; index unused
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a symbol stands for; `name` is how generated code calls it."""
+
+    kind: OriginKind
+    name: str
+    text: str = ""
+    index: int = -1
+    dtype: type = int
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the value exists only while the kernel runs."""
+        return self.kind is not OriginKind.HOST
+
+
+def expr_of(value: Any) -> sympy.Expr:
+    """The sympy expression of a number, symbolic or not."""
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return value.node.expr
+    return sympy.sympify(value)
+
+
+def symbols_of(value: Any) -> set[sympy.Symbol]:
+    """The free symbols of a number; none for a plain one."""
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return set(value.node.expr.free_symbols)
+    return set()
+
+
+def is_symbolic(value: Any) -> bool:
+    return isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool))
+
+
+def shape_exprs(shape: Iterable[Any]) -> tuple[sympy.Expr, ...]:
+    """A shape as sympy expressions, comparable without guards."""
+    return tuple(expr_of(s) for s in shape)
