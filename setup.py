@@ -1,0 +1,118 @@
+"""Build of helion._C, the compiled launch path. Everything else about the package is in pyproject.toml.
+
+The extension is compiled against the torch of the running environment (its headers and its C++ ABI), so build without
+isolation: ``pip install --no-build-isolation .`` or ``python setup.py build_ext --inplace``. Where there is no torch or
+no compiler the package installs as pure Python; a line says so, and every kernel runs through the Python launch path.
+
+Environment:
+    HELION_BUILD_EXTENSION  auto (default): build it if possible. 1: a failure to build fails the installation.
+                            0: do not build it.
+    HELION_BUILD_DEBUG      1: -O0 -g and assertions.
+    HELION_BUILD_SANITIZE   comma-separated, e.g. address,undefined: -fsanitize=... (run with the runtime preloaded).
+    HELION_BUILD_COVERAGE   1: gcov instrumentation.
+    HELION_BUILD_JOBS       how many files to compile at once (default: the number of CPU cores).
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from setuptools import Extension
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+MODE = os.environ.get("HELION_BUILD_EXTENSION", "auto")
+
+
+def flag(name: str) -> bool:
+    return os.environ.get(name, "0").lower() not in ("", "0", "no", "off", "false")
+
+
+def say(message: str) -> None:
+    print(f"helion: {message}", file=sys.stderr)
+
+
+def extension() -> Extension | None:
+    """The extension, or None where it cannot be built here."""
+    if MODE == "0":
+        return None
+    try:
+        import torch
+        from torch.utils import cpp_extension
+    except ImportError as error:
+        if MODE == "1":
+            raise
+        say(
+            f"building without helion._C, since torch cannot be imported in the build environment ({error}). "
+            "To compile it against the installed torch: pip install --no-build-isolation ."
+        )
+        return None
+
+    compile_args = ["-std=c++17", "-fvisibility=hidden"]
+    # Our own code is held to every warning; torch's and Python's headers are system headers to the compiler.
+    compile_args += ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+    for path in cpp_extension.include_paths():
+        compile_args += ["-isystem", path]
+    compile_args += ["-O0", "-g", "-UNDEBUG"] if flag("HELION_BUILD_DEBUG") else ["-O2", "-g1", "-DNDEBUG"]
+    link_args: list[str] = []
+    if sanitizers := os.environ.get("HELION_BUILD_SANITIZE"):
+        compile_args += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
+        # torch is compiled without RTTI for the sanitizer to see, so checks of C++ dynamic types cannot work.
+        compile_args += ["-fno-sanitize=vptr"]
+        link_args += [f"-fsanitize={sanitizers}"]
+    if flag("HELION_BUILD_COVERAGE"):
+        compile_args += ["--coverage", "-O0"]
+        link_args += ["--coverage"]
+    return Extension(
+        "helion._C",
+        sources=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.cpp")),
+        depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.h")),
+        define_macros=[
+            ("HELION_TORCH_VERSION", f'"{torch.__version__}"'),
+            ("_GLIBCXX_USE_CXX11_ABI", str(int(torch._C._GLIBCXX_USE_CXX11_ABI))),
+        ],
+        library_dirs=cpp_extension.library_paths(),
+        libraries=["c10", "torch", "torch_cpu", "torch_python"],
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+        language="c++",
+        # A failed compilation is reported and the installation goes on without the extension.
+        optional=MODE != "1",
+    )
+
+
+class BuildExt(build_ext):
+    """Compiles the sources in parallel: each one includes torch's headers, so it takes tens of seconds."""
+
+    def build_extension(self, ext: Extension) -> None:
+        compile_one = self.compiler.compile
+        jobs = int(os.environ.get("HELION_BUILD_JOBS") or os.cpu_count() or 1)
+
+        def compile_all(sources: list[str], *args: Any, **kwargs: Any) -> list[str]:
+            with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+                parts = pool.map(lambda source: compile_one([source], *args, **kwargs), sources)
+                return [object_file for part in parts for object_file in part]
+
+        self.compiler.compile = compile_all  # type: ignore[method-assign]
+        try:
+            super().build_extension(ext)
+        finally:
+            self.compiler.compile = compile_one  # type: ignore[method-assign]
+
+    def run(self) -> None:
+        super().run()
+        for ext in self.extensions:
+            if not Path(self.get_ext_fullpath(ext.name)).exists() and not self.inplace:
+                say("helion._C was not built (the compiler's messages are above); installing as pure Python")
+
+
+built = extension()
+setup(
+    ext_modules=[built] if built is not None else [],
+    cmdclass={"build_ext": BuildExt},
+)
