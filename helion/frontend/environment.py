@@ -1,0 +1,295 @@
+"""The abstract world one specialization is traced in: fake tensors, symbols, blocks and axes.
+
+Arguments become FakeTensors (sizes ints under static shapes, SymInts otherwise) and symbolic scalars.
+Every symbol gets an `Origin`.  Block sizes are symbols too, with large distinct hints, so that PyTorch's
+own shape rules tell tiles of different loops apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+from typing import Callable
+from typing import Iterator
+
+import sympy
+import torch
+from torch._dynamo.source import ConstantSource
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import StatelessSymbolicContext
+
+from .. import exc
+from ..ir.device_ir import Axis
+from ..ir.device_ir import AxisKind
+from ..ir.device_ir import BlockSize
+from ..ir.device_ir import DeviceIR
+from ..ir.device_ir import HostTensor
+from ..ir.symbols import Origin
+from ..ir.symbols import OriginKind
+from ..ir.symbols import symbols_of
+from ..settings import Settings
+
+# Hints of block sizes: 32 * prime.  Distinct, so two tiles never unify; even, so `tile // 2` reshapes work;
+# unlikely to equal a real size (and a collision is detected, see `check_blocks_are_free`).
+_HINT_PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197)
+
+
+class Environment:
+    """State shared by everything that takes part in tracing one specialization.
+
+    Args:
+        settings: the kernel's settings.
+        device: where the arguments live.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        self.settings = settings
+        self.device = device
+        self.shape_env = ShapeEnv(duck_shape=False)
+        self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=False)
+        self.ir = DeviceIR()
+        self.tunables: dict[str, Any] = {}
+        self.specialized: set[sympy.Symbol] = set()
+        self.index_dtype = torch.int32
+        self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._names: set[str] = set()
+        self._seed_symbol: torch.SymInt | None = None
+
+    # -- names -------------------------------------------------------------------------------------------------
+
+    def unique_name(self, wanted: str) -> str:
+        """A Python identifier close to `wanted`, not given out before."""
+        base = "".join(c if c.isalnum() or c == "_" else "_" for c in wanted).strip("_") or "v"
+        if base[0].isdigit():
+            base = f"v_{base}"
+        name, n = base, 0
+        while name in self._names:
+            n += 1
+            name = f"{base}_{n}"
+        self._names.add(name)
+        return name
+
+    # -- arguments -----------------------------------------------------------------------------------------------
+
+    def fake_argument(self, value: Any, path: str, name: str, constant: bool) -> Any:
+        """The abstract counterpart of one argument (or a part of one).
+
+        Args:
+            value: the argument.
+            path: host expression that gives it.
+            name: how generated code should call it.
+            constant: annotated hl.constexpr, so scalars keep their value.
+        """
+        if isinstance(value, torch.Tensor):
+            return self.fake_tensor(value, path, name)
+        if constant or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return self.host_int(value, path, name)
+        if isinstance(value, float):
+            return self.host_float(value, path, name)
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            parts = (
+                self.fake_argument(getattr(value, field), f"{path}.{field}", f"{name}_{field}", constant)
+                for field in value._fields
+            )
+            return type(value)(*parts)
+        if isinstance(value, (tuple, list)):
+            return type(value)(
+                self.fake_argument(v, f"{path}[{i}]", f"{name}_{i}", constant) for i, v in enumerate(value)
+            )
+        if isinstance(value, dict):
+            return {k: self.fake_argument(v, f"{path}[{k!r}]", f"{name}_{k}", constant) for k, v in value.items()}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {
+                f.name: self.fake_argument(getattr(value, f.name), f"{path}.{f.name}", f"{name}_{f.name}", constant)
+                for f in dataclasses.fields(value)
+            }
+            fake = object.__new__(type(value))
+            for field, v in fields.items():
+                object.__setattr__(fake, field, v)
+            return fake
+        return value
+
+    def fake_tensor(self, value: torch.Tensor, path: str, name: str) -> torch.Tensor:
+        """The FakeTensor of a real tensor; the same one for the same tensor."""
+        known = self._fakes.get(id(value))
+        if known is not None:
+            return known[1]
+        if self.settings.static_shapes:
+            fake = self.fake_mode.from_tensor(value, static_shapes=True)
+        else:
+            context = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim())
+            fake = self.fake_mode.from_tensor(
+                value, symbolic_context=context, source=ConstantSource(f"{name}_{len(self._fakes)}")
+            )
+            for method, numbers in (("size", fake.size()), ("stride", fake.stride())):
+                for dim, number in enumerate(numbers):
+                    for symbol in symbols_of(number):
+                        if number.node.expr == symbol and symbol not in self.ir.origins:
+                            text = f"{path}.{method}({dim})"
+                            self.ir.origins[symbol] = Origin(
+                                OriginKind.HOST, self.unique_name(f"{name}_{method}_{dim}"), text
+                            )
+        # Aliasing parameters must not share storage facts; keep the real tensor alive so its id stays taken.
+        self._fakes[id(value)] = (value, fake)
+        return fake
+
+    def host_int(self, value: int, path: str, name: str) -> torch.SymInt:
+        """A scalar argument: symbolic, so that one compiled kernel serves every value.  Branching on it in host
+        code records a guard."""
+        source = ConstantSource(f"arg_{path}")
+        symbol = self.shape_env.create_symbol(
+            value, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=None, do_not_specialize_zero_one=True
+        )
+        self.ir.origins[symbol] = Origin(OriginKind.HOST, self.unique_name(name), path)
+        return self.shape_env.create_symintnode(symbol, hint=value, source=source)
+
+    def host_float(self, value: float, path: str, name: str) -> torch.SymFloat:
+        """A float argument: symbolic."""
+        number = self.shape_env.create_unbacked_symfloat()
+        self.ir.origins[number.node.expr] = Origin(OriginKind.HOST, self.unique_name(name), path, dtype=float)
+        return number
+
+    def device_int(self, origin: Origin) -> torch.SymInt:
+        """An integer known only while the kernel runs."""
+        number = self.shape_env.create_unbacked_symint()
+        self.ir.origins[number.node.expr] = origin
+        return number
+
+    # -- blocks and axes ---------------------------------------------------------------------------------------------
+
+    def new_block(
+        self, name: str, *, fixed: Any = None, low: int = 1, high: int | None = None, extent: int | None = None
+    ) -> BlockSize:
+        """A new block size (see `BlockSize`)."""
+        id_ = len(self.ir.blocks)
+        prime = _HINT_PRIMES[id_ % len(_HINT_PRIMES)] + 2 * len(_HINT_PRIMES) * (id_ // len(_HINT_PRIMES))
+        source = ConstantSource(f"block_{id_}")
+        symbol = self.shape_env.create_symbol(
+            32 * prime, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=True, do_not_specialize_zero_one=True
+        )
+        var = self.shape_env.create_symintnode(symbol, hint=32 * prime, source=source)
+        block = BlockSize(id_, symbol, var, name, fixed, low, high, extent)
+        self.ir.blocks.append(block)
+        self.ir.origins[symbol] = Origin(OriginKind.BLOCK_SIZE, f"BLOCK_{id_}", index=id_)
+        return block
+
+    def block_of(self, size: Any) -> BlockSize | None:
+        """The block whose size `size` is, or None."""
+        if isinstance(size, torch.SymInt):
+            for block in self.ir.blocks:
+                if size.node.expr == block.symbol:
+                    return block
+        return None
+
+    def new_axis(self, block: BlockSize, kind: AxisKind, begin: Any, end: Any, name: str) -> Axis:
+        """A new loop dimension (see `Axis`)."""
+        id_ = len(self.ir.axes)
+
+        def symbol(kind_: OriginKind, prefix: str) -> torch.SymInt:
+            return self.device_int(Origin(kind_, self.unique_name(f"{prefix}{id_}"), index=id_))
+
+        axis = Axis(
+            id_,
+            block,
+            kind,
+            begin,
+            end,
+            name,
+            offset=symbol(OriginKind.TILE_BEGIN, "offset_"),
+            tile_id=symbol(OriginKind.TILE_ID, "tile_id_"),
+            clipped_end=symbol(OriginKind.TILE_END, "tile_end_"),
+        )
+        self.ir.axes.append(axis)
+        extent = axis.static_extent
+        if extent is None and kind is not AxisKind.GRID:
+            extent = self.hint(end)
+        if extent is not None:
+            block.extent = max(block.extent or 0, extent)
+        return axis
+
+    def hint(self, value: Any) -> int | None:
+        """The value a host number has in this call, None for device values."""
+        if isinstance(value, bool):
+            return None
+        if isinstance(value, int):
+            return value
+        if isinstance(value, torch.SymInt) and self.is_host_value(value):
+            return value.node.hint
+        return None
+
+    # -- host tensors and scalars --------------------------------------------------------------------------------------
+
+    def host_tensor(self, fake: torch.Tensor, text: str) -> HostTensor:
+        """The IR's record of a host tensor used on the device; one per tensor."""
+        for known in self.ir.host_tensors.values():
+            if known.fake is fake:
+                return known
+        name = self.unique_name(text)
+        tensor = HostTensor(name, text, fake)
+        self.ir.host_tensors[name] = tensor
+        return tensor
+
+    def is_host_value(self, value: Any) -> bool:
+        """Whether a number is known on the host (made of constants and host symbols only)."""
+        return all(not self.ir.origins[s].on_device for s in symbols_of(value) if s in self.ir.origins)
+
+    def depends_on_device(self, value: Any) -> bool:
+        """Whether a number involves block sizes, tile offsets or other device values."""
+        return any(self.ir.origins[s].on_device for s in symbols_of(value) if s in self.ir.origins)
+
+    # -- guards ------------------------------------------------------------------------------------------------------
+
+    def guards(self) -> list[sympy.Basic]:
+        """Facts about host values this trace took for granted, as sympy conditions.
+
+        Facts about block sizes are left out: they hold for every block size or are checked by the backends.
+        """
+        found: list[sympy.Basic] = []
+        for guard in self.shape_env.guards:
+            symbols = guard.expr.free_symbols
+            if symbols and all(s in self.ir.origins and not self.ir.origins[s].on_device for s in symbols):
+                if guard.expr not in found:
+                    found.append(guard.expr)
+        return found
+
+    def check_blocks_are_free(self) -> None:
+        """A block size must not have been unified with anything.
+
+        Raises:
+            exc.ShapeMismatch: PyTorch's shape rules equated a tile's size with something else.
+        """
+        for block in self.ir.blocks:
+            replaced = self.shape_env.replacements.get(block.symbol)
+            if replaced is not None:
+                raise exc.ShapeMismatch(left=f"the size of tile {block.name!r}", right=str(replaced))
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Run PyTorch abstractly: fake tensors, no autograd."""
+        with self.fake_mode, torch.no_grad():
+            yield
+
+
+def walk_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every value inside a host value with the host expression that reaches it."""
+    yield path, value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        for field in value._fields:
+            yield from walk_values(getattr(value, field), f"{path}.{field}")
+    elif isinstance(value, (tuple, list)):
+        for i, v in enumerate(value):
+            yield from walk_values(v, f"{path}[{i}]")
+    elif isinstance(value, dict):
+        for k, v in value.items():
+            yield from walk_values(v, f"{path}[{k!r}]")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from walk_values(getattr(value, field.name), f"{path}.{field.name}")
+
+
+Replacement = Callable[..., Any]
