@@ -1,0 +1,123 @@
+"""Making device values: `hl.zeros`, `hl.full`, `hl.arange`.  Random ones are in `random`."""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Sequence
+
+import torch
+
+from .. import exc
+from .op import current_handler
+from .op import device_op
+from .shapes import resolve_shape
+
+
+def zeros(shape: Sequence[Any], dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> torch.Tensor:
+    """A device value of zeros.
+
+    Args:
+        shape: sizes; tiles stand for their size.
+        dtype: element type.
+        device: for compatibility with torch.zeros; must be the kernel's device or None.
+
+    Returns:
+        A tensor of `shape` and `dtype`.
+    """
+    return full(shape, False if dtype is torch.bool else 0, dtype, device)
+
+
+@device_op()
+def full(
+    shape: Sequence[Any],
+    value: float | torch.Tensor,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> torch.Tensor:
+    """A device value with every element equal.
+
+    Args:
+        shape: sizes; tiles stand for their size.
+        value: number, or 0-d tensor (a scalar loaded from memory).
+        dtype: element type; `value` is converted to it.
+        device: for compatibility with torch.full; must be the kernel's device or None.
+
+    Returns:
+        A tensor of `shape` and `dtype`.
+    """
+    raise NotImplementedError
+
+
+@full.set_shape_rule
+def _(shape: Any, value: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
+    check_device(device, "hl.full")
+    if isinstance(value, torch.Tensor) and value.dim() != 0:
+        raise exc.ShapeMismatch(f"hl.full needs a number or a 0-d tensor, got one of {value.dim()} dimensions")
+    if not isinstance(dtype, torch.dtype):
+        raise exc.InvalidAPIUsage(f"hl.full: {dtype!r} is not a dtype")
+    return torch.empty(resolve_shape(shape, "hl.full"), dtype=dtype, device=current_handler().device)
+
+
+@device_op()
+def iota(start: Any, length: Any, step: int, dtype: torch.dtype) -> torch.Tensor:
+    """`start + step * [0, 1, ..., length - 1]`: what `hl.arange` records.
+
+    Args:
+        start: int, SymInt or 0-d integer tensor.
+        length: size of the result; int or SymInt.
+        step: constant integer.
+        dtype: integer dtype.
+    """
+    raise NotImplementedError
+
+
+@iota.set_shape_rule
+def _(start: Any, length: Any, step: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty([length], dtype=dtype, device=current_handler().device)
+
+
+def arange(
+    *bounds: Any, step: int = 1, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> torch.Tensor:
+    """Consecutive integers: `hl.arange(end)`, `hl.arange(start, end)`, `hl.arange(start, end, step)`.
+
+    Args:
+        bounds: ints, SymInts, or a tile for its size.  `start` may be any scalar as long as `end - start`
+            is a size (for example `hl.arange(tile.begin, tile.begin + tile.block_size)`); on a GPU other
+            bounds must be constants.
+        step: distance of neighbours, a positive constant.
+        dtype: integer or float dtype; the kernel's index dtype (int32, or int64 for large tensors) if left out.
+        device: for compatibility with torch.arange; must be the kernel's device or None.
+
+    Returns:
+        1-d tensor of `(end - start) / step` elements, rounded up.
+    """
+    h = current_handler("hl.arange")
+    check_device(device, "hl.arange")
+    if not 1 <= len(bounds) <= 3:
+        raise exc.InvalidAPIUsage(f"hl.arange takes 1 to 3 bounds, got {len(bounds)}")
+    if len(bounds) == 3:
+        step = bounds[2]
+    if not isinstance(step, int) or isinstance(step, bool) or step < 1:
+        raise exc.InvalidAPIUsage(f"hl.arange: step must be a positive constant, got {step!r}")
+    start, end = (0, bounds[0]) if len(bounds) == 1 else bounds[:2]
+    if isinstance(start, (float, torch.SymFloat)) or isinstance(end, (float, torch.SymFloat)):
+        raise exc.InvalidAPIUsage("hl.arange takes integer bounds", fix="scale the result: `hl.arange(n) * 0.5`.")
+    end = resolve_shape(end, "hl.arange")[0]
+    dtype = h.index_dtype if dtype is None else dtype
+    length = end if isinstance(start, int) and start == 0 else end - start
+    if step != 1:
+        length = (length + (step - 1)) // step
+    integer = dtype if not dtype.is_floating_point else h.index_dtype
+    result: torch.Tensor = iota(start, length, step, integer)
+    return result if integer is dtype else result.to(dtype)
+
+
+def check_device(device: Any, what: str) -> None:
+    """Raise unless `device` is None or the kernel's."""
+    if device is None:
+        return
+    wanted = current_handler(what).device
+    given = torch.device(device)
+    if given.type != wanted.type or given.index not in (None, wanted.index):
+        raise exc.InvalidAPIUsage(f"{what}: device {given} is not the kernel's device {wanted}", fix="leave device out.")

@@ -1,0 +1,197 @@
+"""What an index means: the shape an indexed access has, shared by load, store, atomics and subscripts.
+
+Each element of an index is one of
+
+| element | consumes | gives |
+|---|---|---|
+| `Tile` (also `tile + k`) | one dimension | one dimension of the tile's size |
+| int, SymInt, 0-d integer tensor | one dimension | nothing |
+| `:` or a slice with constant bounds | one dimension | one dimension |
+| `None` | nothing | one dimension of size 1 |
+| integer tensor of one or more dimensions | one dimension | see below |
+| `...` | all dimensions left over | the same |
+
+All integer-tensor elements broadcast with each other as in NumPy, and the dimensions of that broadcast
+stand at the place of the first of them.  Tiles and slices always keep a dimension of their own in place, so
+`x[tile, idx]` is an outer product of `tile` and `idx`.
+
+Bounds: positions of a tile that lie outside the tensor read as 0 and are not written (so `x[tile - 1]` is
+safe).  Integers and integer tensors are not checked on a GPU; where `extra_mask` is False they may point
+anywhere, elsewhere they must be in range (ref mode raises `exc.IndexOutOfRange`).  Negative integers in
+device code do not count from the end unless they are Python constants.
+
+The eager counterpart (offsets of the accessed elements) is in `helion.runtime.eager`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+from typing import Sequence
+
+import torch
+
+from .. import exc
+from .shapes import Size
+from .shapes import broadcast_shapes
+from .shapes import check_broadcasts_to
+from .tile import Tile
+
+#: Dtypes that index a dimension.
+INDEX_DTYPES = frozenset({torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32})
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexItem:
+    """One element of a normalized index.
+
+    Attributes:
+        kind: `tile`, `scalar`, `slice`, `new` (None) or `tensor`.
+        value: the element; for `slice` a triple (start, length, step).
+        dim: the tensor dimension it consumes, -1 for `new`.
+    """
+
+    kind: str
+    value: Any
+    dim: int
+
+
+def index_list(index: Any) -> list[Any]:
+    """An index as a list of elements: a tuple or list as it is, anything else alone."""
+    return list(index) if isinstance(index, (tuple, list)) else [index]
+
+
+def normalize_index(sizes: Sequence[Size], index: Any, what: str) -> list[IndexItem]:
+    """Classify each element of `index` into a tensor of shape `sizes`; `...` is expanded.
+
+    Raises:
+        exc.RankMismatch: the number of elements does not fit the number of dimensions.
+        exc.InvalidAPIUsage: an element that is no index.
+        exc.DataDependentOutputShapeNotSupported: a boolean tensor.
+    """
+    elements = _expand_ellipsis(index_list(index), len(sizes), what)
+    consumed = sum(e is not None for e in elements)
+    if consumed != len(sizes):
+        raise exc.RankMismatch(what=what, expected=len(sizes), actual=consumed)
+    items: list[IndexItem] = []
+    dim = 0
+    for element in elements:
+        if element is None:
+            items.append(IndexItem("new", None, -1))
+            continue
+        items.append(_classify(element, sizes[dim], dim, what))
+        dim += 1
+    return items
+
+
+def _expand_ellipsis(elements: list[Any], ndim: int, what: str) -> list[Any]:
+    places = [i for i, e in enumerate(elements) if e is Ellipsis]
+    if not places:
+        return elements
+    if len(places) > 1:
+        raise exc.InvalidAPIUsage(f"{what}: an index can have only one `...`")
+    consumed = sum(e is not None and e is not Ellipsis for e in elements)
+    fill = [slice(None)] * max(ndim - consumed, 0)
+    return [*elements[: places[0]], *fill, *elements[places[0] + 1 :]]
+
+
+def _classify(element: Any, size: Size, dim: int, what: str) -> IndexItem:
+    if isinstance(element, Tile):
+        return IndexItem("tile", element, dim)
+    if isinstance(element, slice):
+        return IndexItem("slice", slice_extent(element, size, what), dim)
+    if isinstance(element, bool):
+        raise exc.InvalidAPIUsage(f"{what}: a boolean is not an index", fix="use torch.where or extra_mask=.")
+    if isinstance(element, int):
+        return IndexItem("scalar", element + size if element < 0 else element, dim)
+    if isinstance(element, torch.SymInt):
+        return IndexItem("scalar", element, dim)
+    if isinstance(element, torch.Tensor):
+        if element.dtype is torch.bool:
+            raise exc.DataDependentOutputShapeNotSupported(op=f"{what} with a boolean index")
+        if element.dtype not in INDEX_DTYPES:
+            raise exc.InvalidAPIUsage(
+                f"{what}: a tensor of dtype {element.dtype} is not an index", fix="convert it with `.to(torch.int32)`."
+            )
+        return IndexItem("tensor" if element.dim() else "scalar", element, dim)
+    raise exc.InvalidAPIUsage(
+        f"{what}: {type(element).__name__} is not an index",
+        fix="index with tiles, integers, `:`, None, or integer tensors.",
+    )
+
+
+def slice_extent(item: slice, size: Size, what: str) -> tuple[Size, Size, int]:
+    """(start, length, step) of a slice of a dimension of `size`.
+
+    Raises:
+        exc.InvalidAPIUsage: bounds that are not constants, or a step below 1.
+    """
+    for bound in (item.start, item.stop, item.step):
+        if not (bound is None or type(bound) is int):
+            raise exc.InvalidAPIUsage(
+                f"{what}: slice bounds must be constants, got {type(bound).__name__}",
+                fix="use a tile of hl.tile(begin, end) for a range known only at run time.",
+            )
+    step = 1 if item.step is None else item.step
+    if step < 1:
+        raise exc.InvalidAPIUsage(f"{what}: slice steps must be positive, got {step}")
+    if item.start is None and item.stop is None and step == 1:
+        return 0, size, 1
+    if isinstance(size, int):
+        start, stop, step = item.indices(size)
+        return start, len(range(start, stop, step)), step
+    start = _from_end(0 if item.start is None else item.start, size)
+    stop = size if item.stop is None else _from_end(item.stop, size)
+    return start, (stop - start + (step - 1)) // step, step
+
+
+def _from_end(bound: int, size: Size) -> Size:
+    return size + bound if bound < 0 else bound
+
+
+def items_shape(items: Sequence[IndexItem], what: str) -> list[Size]:
+    """Shape of the access that normalized `items` describe."""
+    tensors = [item.value.shape for item in items if item.kind == "tensor"]
+    try:
+        gathered = broadcast_shapes(*tensors, what=f"{what}: index tensors")
+    except exc.ShapeMismatch as e:
+        raise exc.ShapeMismatch(
+            e.message, fix="add dimensions so that they broadcast: `x[rows[:, None], cols[None, :]]`."
+        ) from None
+    shape: list[Size] = []
+    placed = False
+    for item in items:
+        if item.kind == "tile":
+            shape.append(item.value.block_size)
+        elif item.kind == "slice":
+            shape.append(item.value[1])
+        elif item.kind == "new":
+            shape.append(1)
+        elif item.kind == "tensor" and not placed:
+            shape.extend(gathered)
+            placed = True
+    return shape
+
+
+def indexed_shape(tensor: torch.Tensor, index: Any, what: str = "indexing") -> list[Size]:
+    """Shape of `tensor[index]`; see the module docstring for the rules and `normalize_index` for errors."""
+    return items_shape(normalize_index(tensor.shape, index, what), what)
+
+
+def check_mask(mask: Any, shape: Sequence[Size], what: str) -> None:
+    """Check an `extra_mask` argument: None, or a bool tensor (or bool) that broadcasts to `shape`."""
+    if mask is None or isinstance(mask, (bool, torch.SymBool)):
+        return
+    if not isinstance(mask, torch.Tensor):
+        raise exc.InvalidAPIUsage(f"{what}: extra_mask must be a boolean tensor, got {type(mask).__name__}")
+    if mask.dtype is not torch.bool:
+        raise exc.InvalidAPIUsage(f"{what}: extra_mask must be a boolean tensor, got dtype {mask.dtype}")
+    check_broadcasts_to(mask.shape, shape, f"{what}: extra_mask")
+
+
+def check_value(value: Any, shape: Sequence[Size], what: str) -> None:
+    """Check a value to be stored: a number, or a tensor that broadcasts to `shape`."""
+    if isinstance(value, torch.Tensor):
+        check_broadcasts_to(value.shape, shape, f"{what}: value")
+    elif not isinstance(value, (bool, int, float, torch.SymInt, torch.SymFloat, torch.SymBool)):
+        raise exc.InvalidAPIUsage(f"{what}: cannot store a {type(value).__name__}", fix="store a tensor or a number.")

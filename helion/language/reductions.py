@@ -1,0 +1,68 @@
+"""`hl.reduce`: reductions with a combine function of your own.
+
+Ordinary reductions are torch's (`x.sum(-1)`, `torch.amax(x, 1)`, ...).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Callable
+
+import torch
+
+from .. import exc
+from .combine import operands
+from .op import device_op
+from .shapes import normalize_dim
+
+Tensors = Any  # a tensor or a tuple of them
+
+
+@device_op()
+def reduce(
+    combine_fn: Callable[..., Any],
+    x: Tensors,
+    dim: int,
+    other: float | tuple[float, ...] = 0,
+    keep_dims: bool = False,
+) -> Tensors:
+    """Reduce along a dimension with an associative function.
+
+    Args:
+        combine_fn: associative; `(left, right) -> value` for one operand, `(left_tuple, right_tuple) -> tuple`
+            or `(l0, l1, ..., r0, r1, ...) -> tuple` for several.  Called with tensors or scalars of the
+            operands' dtypes: elementwise code only.
+        x: tensor, or tuple of tensors of one shape reduced together.
+        dim: dimension to reduce.
+        other: identity of `combine_fn`, used for the padding of partial tiles and for empty dimensions; a
+            number or one per operand.
+        keep_dims: keep the reduced dimension with size 1.
+
+    Returns:
+        Reduced tensor(s) of the operands' dtypes; a tuple when `x` is one.  The order in which elements are
+        combined is not specified, but neighbours are: `left` stands before `right`.
+    """
+    raise NotImplementedError
+
+
+@reduce.set_shape_rule
+def _(combine_fn: Callable[..., Any], x: Tensors, dim: int, other: Any, keep_dims: bool) -> Tensors:
+    values = operands(x, "hl.reduce")
+    identities(other, len(values), "hl.reduce")
+    if not callable(combine_fn):
+        raise exc.InvalidAPIUsage(f"hl.reduce: combine_fn must be a function, got {type(combine_fn).__name__}")
+    at = normalize_dim(dim, values[0].dim(), "hl.reduce")
+    shape = list(values[0].shape)
+    shape[at : at + 1] = [1] if keep_dims else []
+    results = tuple(torch.empty(shape, dtype=v.dtype, device=v.device) for v in values)
+    return results if isinstance(x, (tuple, list)) else results[0]
+
+
+def identities(other: Any, n: int, what: str) -> tuple[float, ...]:
+    """`other` as one number per operand."""
+    result = tuple(other) if isinstance(other, (tuple, list)) else (other,) * n
+    if len(result) != n:
+        raise exc.InvalidAPIUsage(f"{what}: other has {len(result)} entries for {n} operands")
+    if not all(isinstance(v, (bool, int, float)) for v in result):
+        raise exc.InvalidAPIUsage(f"{what}: other must be constants")
+    return result

@@ -1,0 +1,78 @@
+"""Scans along a dimension: `hl.associative_scan`, `hl.cumsum`, `hl.cumprod`."""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Callable
+
+import torch
+
+from .. import exc
+from .combine import operands
+from .op import Op
+from .op import device_op
+from .shapes import normalize_dim
+
+Tensors = Any  # a tensor or a tuple of them
+
+
+@device_op()
+def associative_scan(combine_fn: Callable[..., Any], x: Tensors, dim: int, reverse: bool = False) -> Tensors:
+    """Inclusive scan with an associative function: element i combines elements 0..i.
+
+    Args:
+        combine_fn: associative, in the forms of `hl.reduce`; `left` is the result for the elements before.
+        x: tensor, or tuple of tensors of one shape scanned together.
+        dim: dimension to scan along.
+        reverse: scan from the end: element i combines elements i..n-1, the last one first.
+
+    Returns:
+        Tensor(s) of the operands' shapes and dtypes; a tuple when `x` is one.
+    """
+    raise NotImplementedError
+
+
+@associative_scan.set_shape_rule
+def _(combine_fn: Callable[..., Any], x: Tensors, dim: int, reverse: bool) -> Tensors:
+    values = operands(x, "hl.associative_scan")
+    if not callable(combine_fn):
+        raise exc.InvalidAPIUsage("hl.associative_scan: combine_fn must be a function")
+    normalize_dim(dim, values[0].dim(), "hl.associative_scan")
+    results = tuple(torch.empty(v.shape, dtype=v.dtype, device=v.device) for v in values)
+    return results if isinstance(x, (tuple, list)) else results[0]
+
+
+def scan_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Result dtype of cumsum and cumprod: as torch's, int64 for integers and bool."""
+    return dtype if dtype.is_floating_point else torch.int64
+
+
+def _declare(name: str, verb: str) -> Op:
+    def scan(x: torch.Tensor, dim: int, reverse: bool = False) -> torch.Tensor:
+        raise NotImplementedError
+
+    scan.__name__ = name
+    scan.__doc__ = f"""Running {verb} along a dimension.
+
+    Args:
+        x: tensor of a real dtype.
+        dim: dimension to run along.
+        reverse: run from the end.
+
+    Returns:
+        Tensor of the same shape: `x`'s dtype if floating (16-bit ones are summed in float32 and rounded
+        once per element), else int64.
+    """
+    op = device_op()(scan)
+
+    @op.set_shape_rule
+    def _(x: torch.Tensor, dim: int, reverse: bool) -> torch.Tensor:
+        (value,) = operands(x, f"hl.{name}")
+        normalize_dim(dim, value.dim(), f"hl.{name}")
+        return torch.empty(value.shape, dtype=scan_dtype(value.dtype), device=value.device)
+
+    return op
+
+
+cumsum = _declare("cumsum", "sum")
+cumprod = _declare("cumprod", "product")

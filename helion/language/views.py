@@ -1,0 +1,64 @@
+"""Pairing and unpairing along a new last dimension: `hl.join`, `hl.split`.
+
+Other views are torch's own (`reshape`, `permute`, `unsqueeze`, ...).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .. import exc
+from .op import device_op
+from .shapes import broadcast_shapes
+from .shapes import shape_text
+
+
+@device_op()
+def split(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two halves of a last dimension of size 2.
+
+    Args:
+        tensor: [..., 2].
+
+    Returns:
+        `tensor[..., 0]` and `tensor[..., 1]`.
+
+    Raises:
+        exc.ShapeMismatch: the last dimension is not 2.
+    """
+    raise NotImplementedError
+
+
+@split.set_shape_rule
+def _(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if not isinstance(tensor, torch.Tensor):
+        raise exc.InvalidAPIUsage(f"hl.split needs a tensor, got {type(tensor).__name__}")
+    if tensor.dim() == 0 or not (isinstance(tensor.shape[-1], int) and tensor.shape[-1] == 2):
+        raise exc.ShapeMismatch(
+            f"hl.split needs a last dimension of size 2, got {shape_text(tensor.shape)}",
+            fix="reshape to [..., n, 2] first.",
+        )
+    left, right = (torch.empty(tensor.shape[:-1], dtype=tensor.dtype, device=tensor.device) for _ in range(2))
+    return left, right
+
+
+@device_op()
+def join(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Two tensors side by side in a new last dimension.
+
+    Args:
+        left, right: tensors that broadcast with each other; dtypes promote as in torch.stack.
+
+    Returns:
+        [..., 2] with `result[..., 0] == left` and `result[..., 1] == right`.
+    """
+    raise NotImplementedError
+
+
+@join.set_shape_rule
+def _(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    for operand in (left, right):
+        if not isinstance(operand, torch.Tensor):
+            raise exc.InvalidAPIUsage(f"hl.join needs tensors, got {type(operand).__name__}")
+    shape = broadcast_shapes(left.shape, right.shape, what="hl.join")
+    return torch.empty([*shape, 2], dtype=torch.promote_types(left.dtype, right.dtype), device=left.device)
