@@ -32,9 +32,6 @@ from ..ir.symbols import OriginKind
 from ..ir.symbols import symbols_of
 from ..settings import Settings
 
-# Hints of block sizes: 32 * prime.  Distinct, so two tiles never unify; even, so `tile // 2` reshapes work;
-# unlikely to equal a real size (and a collision is detected, see `check_blocks_are_free`).
-_HINT_PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197)
 
 
 class Environment:
@@ -167,7 +164,9 @@ class Environment:
     ) -> BlockSize:
         """A new block size (see `BlockSize`)."""
         id_ = len(self.ir.blocks)
-        prime = _HINT_PRIMES[id_ % len(_HINT_PRIMES)] + 2 * len(_HINT_PRIMES) * (id_ // len(_HINT_PRIMES))
+        # Hints of block sizes are 32 * prime: distinct, so that two tiles never unify; even, so that `tile // 2`
+        # reshapes work; unlikely to equal a real size (`check_blocks_are_free` finds it if one does).
+        prime = int(sympy.prime(26 + id_))
         source = ConstantSource(f"block_{id_}")
         symbol = self.shape_env.create_symbol(
             32 * prime, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=True, do_not_specialize_zero_one=True

@@ -1,0 +1,256 @@
+"""How torch ops come down to the small set the IR holds.
+
+PyTorch's own decompositions do most of it; the rules here are for ops where those would leave the set (they
+end in prims, or build whole index tensors).  Each rule is an ordinary function of tensors, run under the
+tracer: what it calls is recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Callable
+
+import torch
+from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
+from torch._prims_common import elementwise_dtypes
+
+from .. import exc
+from ..ir.symbols import symbols_of
+
+_aten = torch.ops.aten
+_prims = torch.ops.prims
+
+RULES: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
+
+
+def _rule(*ops: torch._ops.OpOverload) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+        for op in ops:
+            RULES[op] = fn
+        return fn
+
+    return register
+
+
+def _dims(x: torch.Tensor, dim: Any) -> list[int]:
+    """A dim argument (None, int or list) as sorted non-negative ints."""
+    if dim is None or (isinstance(dim, (list, tuple)) and not dim):
+        return list(range(x.dim()))
+    dims = dim if isinstance(dim, (list, tuple)) else [dim]
+    for d in dims:
+        if not -max(x.dim(), 1) <= d < max(x.dim(), 1):
+            raise exc.ShapeMismatch(left=f"dimension {d}", right=f"a tensor of {x.dim()} dimensions")
+    return sorted({d % max(x.dim(), 1) for d in dims}) if x.dim() else []
+
+
+def _one_by_one(op: Callable[..., torch.Tensor], x: torch.Tensor, dim: Any, keepdim: bool) -> torch.Tensor:
+    for d in reversed(_dims(x, dim)):
+        x = op(x, d, keepdim)
+    return x
+
+
+def _count(x: torch.Tensor, dim: Any) -> Any:
+    """How many elements a reduction over `dim` covers.  The size of a tile's dimension may be more than the
+    number of its valid elements, so those are counted on the device."""
+    tiles = [d for d in _dims(x, dim) if symbols_of(x.size(d))]
+    count: Any = 1
+    for d in _dims(x, dim):
+        if d not in tiles:
+            count = count * x.size(d)
+    if tiles:
+        ones = torch.ones_like(x, dtype=torch.float32)
+        return _aten.sum.dim_IntList(ones, _dims(x, dim), True)
+    return count
+
+
+def _reduce_dtype(x: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    if dtype is not None:
+        return dtype
+    return x.dtype if x.dtype.is_floating_point else torch.float32
+
+
+@_rule(_aten.mean.default, _aten.mean.dim)
+def _mean(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+    if dtype is None and not x.dtype.is_floating_point:
+        raise exc.UnsupportedDtype(op="mean", dtype=x.dtype)
+    result = _reduce_dtype(x, dtype)
+    wide = elementwise_dtypes(x.to(result), type_promotion_kind=Kind.DEFAULT)[0]
+    wide = torch.float32 if result in (torch.bfloat16, torch.float16) else wide
+    total = _aten.sum.dim_IntList(x.to(wide), _dims(x, dim), keepdim)
+    count = _count(x, dim)
+    if isinstance(count, torch.Tensor) and not keepdim:
+        for d in reversed(_dims(x, dim)):
+            count = count.squeeze(d)
+    return (total / count).to(result)
+
+
+def _var_parts(x: torch.Tensor, dim: Any, correction: Any, keepdim: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    wide = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+    xw = x.to(wide)
+    dims = _dims(x, dim)
+    count = _count(x, dim)
+    mean = _aten.sum.dim_IntList(xw, dims, True) / count
+    centered = xw - mean
+    divisor = count - (1 if correction is None else correction)
+    if isinstance(divisor, (int, float)):
+        divisor = max(divisor, 0)
+    total = _aten.sum.dim_IntList(centered * centered, dims, True)
+    var = total / divisor
+    if not keepdim:
+        for d in reversed(dims):
+            var, mean = var.squeeze(d), mean.squeeze(d)
+    return var, mean
+
+
+@_rule(_aten.var.correction)
+def _var(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
+    return _var_parts(x, dim, correction, keepdim)[0].to(x.dtype)
+
+
+@_rule(_aten.var_mean.correction)
+def _var_mean(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    var, mean = _var_parts(x, dim, correction, keepdim)
+    return var.to(x.dtype), mean.to(x.dtype)
+
+
+@_rule(_aten.std.correction)
+def _std(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
+    return torch.sqrt(_var_parts(x, dim, correction, keepdim)[0]).to(x.dtype)
+
+
+@_rule(_aten.native_layer_norm.default)
+def _native_layer_norm(x: torch.Tensor, shape: Any, weight: Any, bias: Any, eps: float) -> Any:
+    dims = list(range(x.dim() - len(shape), x.dim()))
+    xw = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
+    var, mean = _var_parts(xw, dims, 0, True)
+    rstd = torch.rsqrt(var + eps)
+    out = (xw - mean) * rstd
+    if weight is not None:
+        out = out * weight
+    if bias is not None:
+        out = out + bias
+    return out.to(x.dtype), mean, rstd
+
+
+@_rule(_aten.max.dim)
+def _max_dim(x: torch.Tensor, dim: int, keepdim: bool = False) -> Any:
+    return torch.amax(x, dim, keepdim), torch.argmax(x, dim, keepdim)
+
+
+@_rule(_aten.min.dim)
+def _min_dim(x: torch.Tensor, dim: int, keepdim: bool = False) -> Any:
+    return torch.amin(x, dim, keepdim), torch.argmin(x, dim, keepdim)
+
+
+@_rule(_aten.max.default)
+def _max(x: torch.Tensor) -> torch.Tensor:
+    return torch.amax(x, _dims(x, None))
+
+
+@_rule(_aten.min.default)
+def _min(x: torch.Tensor) -> torch.Tensor:
+    return torch.amin(x, _dims(x, None))
+
+
+@_rule(_aten.any.default, _aten.any.dim, _aten.any.dims)
+def _any(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    truth = (x if x.dtype is torch.bool else x != 0).to(torch.int32)
+    return _one_by_one(lambda v, d, k: _aten.amax.default(v, [d], k), truth, dim, keepdim) != 0
+
+
+@_rule(_aten.all.default, _aten.all.dim, _aten.all.dims)
+def _all(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
+    truth = (x if x.dtype is torch.bool else x != 0).to(torch.int32)
+    return _one_by_one(lambda v, d, k: _aten.amin.default(v, [d], k), truth, dim, keepdim) != 0
+
+
+@_rule(_aten.prod.default)
+def _prod(x: torch.Tensor, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+    return _one_by_one(lambda v, d, k: torch.prod(v, d, k, dtype=dtype), x, None, False)
+
+
+@_rule(_aten.squeeze.default)
+def _squeeze(x: torch.Tensor) -> torch.Tensor:
+    return _aten.squeeze.dims(x, [d for d, size in enumerate(x.shape) if isinstance(size, int) and size == 1])
+
+
+@_rule(_aten.squeeze.dim)
+def _squeeze_dim(x: torch.Tensor, dim: int) -> torch.Tensor:
+    return _aten.squeeze.dims(x, [dim])
+
+
+@_rule(_aten.square.default)
+def _square(x: torch.Tensor) -> torch.Tensor:
+    return x * x
+
+
+@_rule(_aten.isfinite.default)
+def _isfinite(x: torch.Tensor) -> torch.Tensor:
+    if not x.dtype.is_floating_point:
+        return torch.ones_like(x, dtype=torch.bool)
+    return torch.logical_not(torch.isnan(x) | torch.isinf(x))
+
+
+@_rule(_aten.isnan.default)
+def _isnan(x: torch.Tensor) -> torch.Tensor:
+    return torch.ne(x, x)
+
+
+@_rule(_aten.relu.default)
+def _relu(x: torch.Tensor) -> torch.Tensor:
+    return torch.clamp_min(x, 0)
+
+
+@_rule(_aten.rsub.Scalar, _aten.rsub.Tensor)
+def _rsub(x: torch.Tensor, other: Any, alpha: Any = 1) -> torch.Tensor:
+    return torch.sub(other, x, alpha=alpha) if isinstance(other, torch.Tensor) else (-x * alpha if alpha != 1 else -x) + other
+
+
+@_rule(_aten.t.default)
+def _t(x: torch.Tensor) -> torch.Tensor:
+    return x.permute(1, 0) if x.dim() == 2 else x
+
+
+@_rule(_aten.transpose.int)
+def _transpose(x: torch.Tensor, a: int, b: int) -> torch.Tensor:
+    order = list(range(x.dim()))
+    order[a], order[b] = order[b], order[a]
+    return x.permute(order)
+
+
+@_rule(_prims.broadcast_in_dim.default)
+def _broadcast_in_dim(x: torch.Tensor, shape: Any, dims: Any) -> torch.Tensor:
+    for d in range(len(shape)):
+        if d not in dims:
+            x = x.unsqueeze(d)
+    return x.expand(shape)
+
+
+def prims_as_aten(op: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
+    """The ATen op that does what a prim does, for the pointwise and reduction prims PyTorch's references use."""
+    name = op.name().split("::")[1].split(".")[0]
+    renamed = {"sum": ("sum", "dim_IntList"), "prod": ("prod", "dim_int"), "div": ("div", "Tensor"), "where": ("where", "self")}
+    packet_name, overload = renamed.get(name, (name, ""))
+    packet = getattr(_aten, packet_name, None)
+    if packet is None:
+        return None
+    for candidate in (overload, "default", "Tensor", "Tensor_Tensor"):
+        if candidate and candidate in packet.overloads():
+            return getattr(packet, candidate)
+    return None
+
+
+def decomposition(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
+    """A function that computes `op` with simpler ops, or None when there is none."""
+    rule = RULES.get(op)
+    if rule is not None:
+        return rule
+    if op.namespace == "prims":
+        return prims_as_aten(op)
+    # Imported late: the table loads PyTorch's reference implementations.
+    from torch._decomp import decomposition_table
+
+    found = decomposition_table.get(op)
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    return op.decompose if op._can_decompose() else None

@@ -1,0 +1,649 @@
+"""The tracer: records what device code does into torch.fx graphs.
+
+Three ways lead in, all ending in `Tracer.record`:
+
+* `DeviceFunctionMode` sees torch functions before PyTorch does: indexing with tiles, matrix products,
+  factory functions;
+* `DeviceDispatchMode` sees every ATen op that torch functions come down to;
+* `Tracer.call_op` sees the language's own ops.
+
+Values are FakeTensors; a graph builder knows which node made each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+from typing import Iterable
+from typing import Iterator
+
+import torch
+import torch.fx
+from torch._prims_common import elementwise_dtypes
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .. import exc
+from ..ir import device_ir
+from ..ir.device_ir import GraphInfo
+from ..ir.device_ir import GraphKind
+from ..ir.device_ir import TracedTile
+from ..ir.pointwise import CONVERT
+from ..ir.pointwise import POINTWISE
+from ..ir.pointwise import PROMOTION
+from ..ir.pointwise import WHERE
+from ..ir.pointwise import unsupported_dtype
+from ..ir.reduction_ops import REDUCTIONS
+from ..language.op import Handler
+from ..language.op import LoopRanges
+from ..language.op import Op
+from .decompositions import decomposition
+from .environment import Environment
+from .torch_functions import TORCH_FUNCTIONS
+
+_aten = torch.ops.aten
+
+# Ops that give back their input's values unchanged: tiles live in registers, so there is nothing to copy.
+_IDENTITY = frozenset(
+    {
+        _aten.clone.default,
+        _aten.alias.default,
+        _aten.detach.default,
+        _aten.lift_fresh.default,
+        _aten.lift_fresh_copy.default,
+        _aten.contiguous.default,
+        torch.ops.prims.view_of.default,
+    }
+)
+_VIEWS = {
+    _aten.view.default: _aten.view.default,
+    _aten._unsafe_view.default: _aten.view.default,
+    _aten.reshape.default: _aten.view.default,
+    _aten.unsqueeze.default: _aten.unsqueeze.default,
+    _aten.squeeze.dims: _aten.squeeze.dims,
+    _aten.permute.default: _aten.permute.default,
+    _aten.expand.default: _aten.expand.default,
+}
+_READS_DATA = frozenset({_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default})
+
+
+class GraphBuilder:
+    """One graph under construction, inside another one unless it is a root."""
+
+    def __init__(self, info: GraphInfo, parent: GraphBuilder | None) -> None:
+        self.info = info
+        self.graph = info.graph
+        self.parent = parent
+        self.inputs: list[torch.fx.Node] = []  # what the parent passes for each placeholder
+        self._nodes: dict[int, torch.fx.Node] = {}
+        self._kept: list[torch.Tensor] = []  # ids in `_nodes` stay valid
+        self._last_placeholder: torch.fx.Node | None = None
+
+    def own(self, value: torch.Tensor, node: torch.fx.Node) -> None:
+        """Remember that `node` computes `value`."""
+        self._nodes[id(value)] = node
+        self._kept.append(value)
+
+    def node_of(self, value: torch.Tensor) -> torch.fx.Node | None:
+        """The node that holds `value` in this graph; a value of an enclosing graph becomes a placeholder."""
+        node = self._nodes.get(id(value))
+        if node is not None or self.parent is None:
+            return node
+        outer = self.parent.node_of(value)
+        if outer is None:
+            return None
+        return self.add_placeholder(outer, value)
+
+    def add_placeholder(self, outer: torch.fx.Node, value: torch.Tensor, name: str | None = None) -> torch.fx.Node:
+        """A placeholder for `value`, which is `outer` in the parent graph."""
+        anchor = self._last_placeholder
+        with self.graph.inserting_after(anchor) if anchor is not None else self.graph.inserting_before(self._first()):
+            node = self.graph.placeholder(name or outer.name)
+        self._last_placeholder = node
+        node.meta.update(val=value, location=outer.meta.get("location"), user_name=outer.meta.get("user_name"))
+        self.inputs.append(outer)
+        self.own(value, node)
+        return node
+
+    def _first(self) -> torch.fx.Node:
+        return next(iter(self.graph.nodes), self.graph._root)
+
+
+class Tracer(Handler):
+    """Records device code; also answers the language's host functions while host code is interpreted.
+
+    Args:
+        env: the specialization's environment.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self.device = env.device
+        self.index_dtype = env.index_dtype
+        self.location: exc.SourceLocation | None = None
+        self.builder: GraphBuilder | None = None
+        self.device_seen = False
+        # Filled by the interpreter: names of host tensors, for messages and for the IR.
+        self.name_of_host_tensor: Any = lambda tensor: None
+
+    # -- graphs ----------------------------------------------------------------------------------------------------
+
+    @property
+    def on_device(self) -> bool:
+        return self.builder is not None
+
+    @contextlib.contextmanager
+    def graph(self, kind: GraphKind, **fields: Any) -> Iterator[GraphBuilder]:
+        """Record into a new graph for the length of a `with` block."""
+        info = GraphInfo(len(self.env.ir.graphs), kind, torch.fx.Graph(), location=self.location, **fields)
+        self.env.ir.graphs.append(info)
+        outer = self.builder
+        self.builder = GraphBuilder(info, outer)
+        try:
+            if outer is None:
+                self.device_seen = True
+                with DeviceFunctionMode(self), DeviceDispatchMode(self):
+                    yield self.builder
+            else:
+                yield self.builder
+        finally:
+            self.builder = outer
+
+    def current(self) -> GraphBuilder:
+        assert self.builder is not None, "recording outside a device loop"
+        return self.builder
+
+    # -- recording ---------------------------------------------------------------------------------------------------
+
+    def is_device_value(self, value: Any) -> bool:
+        """Whether a tensor was made by device code (as opposed to a host tensor)."""
+        if not isinstance(value, torch.Tensor):
+            return False
+        builder = self.builder
+        while builder is not None:
+            if id(value) in builder._nodes:
+                return True
+            builder = builder.parent
+        return False
+
+    def operand(self, value: Any) -> Any:
+        """A value as a node argument."""
+        if isinstance(value, torch.Tensor):
+            node = self.current().node_of(value)
+            if node is None:
+                raise exc.HostTensorDirectUsage(name=self.name_of_host_tensor(value) or "a host tensor")
+            return node
+        if isinstance(value, (list, tuple)):
+            return [self.operand(v) for v in value]
+        return value
+
+    def host_operand(self, tensor: torch.Tensor) -> torch.fx.Node:
+        """The node for a host tensor that is indexed."""
+        text = self.name_of_host_tensor(tensor)
+        if text is None:
+            raise exc.InvalidAPIUsage(
+                "a tensor made inside device code is indexed like a host tensor",
+                fix="index device values only with `:` and None; allocate tensors to index in host code.",
+            )
+        record = self.env.host_tensor(tensor, text)
+        graph = self.current().graph
+        for node in graph.nodes:
+            if node.target is device_ir.host_tensor and node.args == (record.name,):
+                return node
+        first = next((n for n in graph.nodes if n.op != "placeholder"), None)
+        with graph.inserting_before(first) if first is not None else contextlib.nullcontext():
+            node = graph.call_function(device_ir.host_tensor, (record.name,))
+        node.name = graph._graph_namespace.create_name(f"host_{record.name}", node)
+        node.meta.update(val=tensor, location=self.location)
+        return node
+
+    def record(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
+        """Add a node; `value` is its abstract result, given back with nodes remembered for its tensors."""
+        builder = self.current()
+        node = builder.graph.call_function(target, args, kwargs)
+        node.meta.update(val=value, location=self.location)
+        if isinstance(value, torch.Tensor):
+            builder.own(value, node)
+        elif isinstance(value, (tuple, list)):
+            for i, v in enumerate(value):
+                item = builder.graph.call_function(device_ir.GETITEM, (node, i))
+                item.meta.update(val=v, location=self.location)
+                if isinstance(v, torch.Tensor):
+                    builder.own(v, item)
+        return value
+
+    def name_value(self, value: Any, name: str) -> None:
+        """Call the node of `value` as the user does, unless it has a user's name already."""
+        if self.builder is None or not isinstance(value, torch.Tensor):
+            return
+        node = self.builder._nodes.get(id(value))
+        if node is None or "user_name" in node.meta or node.op == "placeholder":
+            return
+        node.meta["user_name"] = name
+        node.name = self.builder.graph._graph_namespace.create_name(name, node)
+
+    # -- casts -------------------------------------------------------------------------------------------------------
+
+    def cast(self, value: Any, dtype: torch.dtype) -> Any:
+        """A tensor in another dtype; numbers and tensors that have it already stay."""
+        if not isinstance(value, torch.Tensor) or value.dtype is dtype:
+            return value
+        with self.env.fake_mode:
+            fake = torch.empty(value.shape, dtype=dtype, device=value.device)
+        return self.record(CONVERT, (self.operand(value), dtype), {}, fake)
+
+    def scalar_tensor(self, value: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """A number as a 0-d device tensor, with the dtype PyTorch gives it."""
+        from ..language import full
+
+        if dtype is None:
+            dtype = (
+                torch.bool
+                if isinstance(value, (bool, torch.SymBool))
+                else torch.int64
+                if isinstance(value, (int, torch.SymInt))
+                else torch.float32
+            )
+        return full([], value, dtype=dtype)  # type: ignore[no-any-return]
+
+    # -- ATen ops ------------------------------------------------------------------------------------------------------
+
+    def aten(self, op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record one ATen op that needs no further decomposition; NotImplemented otherwise."""
+        if op in _IDENTITY:
+            return args[0]
+        if op is _aten._to_copy.default or op is CONVERT:
+            dtype = kwargs.get("dtype") or (args[1] if len(args) > 1 else None)
+            return self.cast(args[0], dtype or args[0].dtype)
+        if op in PROMOTION and op not in _PREFER_RULE:
+            return self._pointwise(op, args, kwargs)
+        if op is WHERE:
+            return self._where(*args)
+        if op in _VIEWS:
+            result = op(*args, **kwargs)
+            if op in (_aten.view.default, _aten._unsafe_view.default, _aten.reshape.default, _aten.expand.default):
+                args = (args[0], list(result.shape))
+            return self.record(_VIEWS[op], tuple(self.operand(a) for a in args), {}, result)
+        if op is _aten.view.dtype:
+            return self.record(op, tuple(self.operand(a) for a in args), {}, op(*args))
+        if op in REDUCTIONS:
+            return self._reduction(op, args, kwargs)
+        if op in _FACTORIES:
+            return _FACTORIES[op](self, *args, **kwargs)
+        if op in _READS_DATA:
+            raise exc.NotAllowedOnDevice(
+                f"{op.name().split('::')[1].split('.')[0]} reads data back to the host, which device code cannot do",
+                fix="keep the value in a tensor; use torch.where or a data-dependent `if` on a 0-d tensor.",
+            )
+        return NotImplemented
+
+    def _pointwise(self, op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for arg in args:
+            if isinstance(arg, torch.Tensor):
+                self.operand(arg)  # a host tensor is named before PyTorch complains of anything else
+        result = op(*args, **kwargs)
+        values = [a for a in args if isinstance(a, (torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat))]
+        compute, _ = elementwise_dtypes(*values, type_promotion_kind=PROMOTION[op])
+        if op in _RESULT_DTYPE_ONLY:
+            compute = result.dtype
+        if unsupported_dtype(op, compute):
+            raise exc.UnsupportedDtype(op=_short(op), dtype=compute)
+        cast_args = tuple(self.operand(self.cast(a, compute)) for a in args)
+        produced = result.dtype if result.dtype is torch.bool else compute
+        if produced is result.dtype:
+            return self.record(op, cast_args, dict(kwargs), result)
+        with self.env.fake_mode:
+            wide = torch.empty(result.shape, dtype=produced, device=result.device)
+        self.record(op, cast_args, dict(kwargs), wide)
+        return self.cast(wide, result.dtype)
+
+    def _where(self, condition: Any, a: Any, b: Any) -> Any:
+        result = WHERE(condition, a, b)
+        args = (self.operand(condition), self.operand(self.cast(a, result.dtype)), self.operand(self.cast(b, result.dtype)))
+        return self.record(WHERE, args, {}, result)
+
+    def _reduction(self, op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        reduction = REDUCTIONS[op]
+        bound = dict(zip(("x", "dim", "keepdim"), args), **kwargs)
+        x, keepdim = bound["x"], bound.get("keepdim", False)
+        dtype = bound.get("dtype")
+        self.operand(x)
+        result_dtype = dtype or x.dtype
+        if reduction.name in ("sum", "prod") and dtype is None and not x.dtype.is_floating_point:
+            result_dtype = torch.int64  # PyTorch sums integers and bools in int64
+        dims = bound.get("dim")
+        if reduction.returns_index and dims is None:
+            if x.dim() != 1:
+                x = x.reshape(-1)
+            dims = 0
+        dims = [dims] if isinstance(dims, int) else list(dims if dims else range(x.dim()))
+        dims = sorted({d % max(x.dim(), 1) for d in dims}) if x.dim() else []
+        compute = torch.float32 if result_dtype in (torch.float16, torch.bfloat16) else result_dtype
+        if reduction.name in ("sum", "prod"):
+            x = self.cast(x, compute)
+        for d in reversed(dims):
+            with self.env.fake_mode:
+                shape = [*x.shape[:d], *([1] if keepdim else []), *x.shape[d + 1 :]]
+                fake = torch.empty(
+                    shape, dtype=torch.int64 if reduction.returns_index else x.dtype, device=x.device
+                )
+            x = self.record(op, (self.operand(x), [d] if reduction.dim_is_list else d, keepdim), {}, fake)
+        return x if reduction.returns_index else self.cast(x, result_dtype)
+
+    # -- language ops ----------------------------------------------------------------------------------------------------
+
+    def call_op(self, op: Op, args: tuple[Any, ...]) -> Any:
+        if not self.on_device:
+            raise exc.DeviceAPIOnHost(name=f"hl.{op.name}")
+        args = tuple(_strip_tiles(a) for a in args) if op not in _TAKES_TILES else self._plain_tiles(args)
+        prepare = OP_PREPARATION.get(op.name)
+        if prepare is not None:
+            prepared = prepare(self, *args)
+            if not isinstance(prepared, tuple):
+                return prepared.value
+            args = prepared
+        with self.env.fake_mode:
+            result = op.shape_rule(*args)
+        if op.name in _MEMORY_OPS:
+            nodes: tuple[Any, ...] = (self.host_operand(args[0]), *(self.operand(a) for a in args[1:]))
+        else:
+            nodes = tuple(self.operand(a) for a in args)
+        return self.record(op, nodes, {}, result)
+
+    def _plain_tiles(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Index lists: a tile shifted by a tensor becomes the tensor of its indices."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, TracedTile) and isinstance(value.offset, torch.Tensor):
+                return value.index
+            if isinstance(value, (list, tuple)):
+                return [plain(v) for v in value]
+            return value
+
+        return tuple(plain(a) for a in args)
+
+    # -- Handler: loops and sizes (the interpreter takes the result apart) ------------------------------------------------
+
+    def tile(self, ranges: LoopRanges) -> Iterable[Any]:
+        return TracedLoop(ranges, "tile")
+
+    def grid(self, ranges: LoopRanges) -> Iterable[Any]:
+        return TracedLoop(ranges, "grid")
+
+    def jagged_tile(self, lengths: torch.Tensor, block_size: Any) -> Iterable[Any]:
+        longest = torch.amax(lengths)
+        ranges = LoopRanges("hl.jagged_tile", (0,), (longest,), (block_size,), False)
+        return TracedLoop(ranges, "tile", lengths=lengths)
+
+    def static_range(self, begin: int, end: int, step: int) -> Iterable[int]:
+        return range(begin, end, step)
+
+    def register_block_size(self, low: int, high: Any) -> Any:
+        if self.on_device:
+            raise exc.NotAllowedOnDevice(
+                name="hl.register_block_size()", fix="call it in host code, before the device loop."
+            )
+        hint = self.env.hint(high)
+        block = self.env.new_block("block", low=low, high=hint if isinstance(high, int) else None, extent=hint)
+        return block.var
+
+    def register_tunable(self, name: str, fragment: Any) -> Any:
+        from ..config_spec import IntegerFragment
+        from ..config_spec import PowerOfTwoFragment
+        from ..ir.symbols import Origin
+        from ..ir.symbols import OriginKind
+
+        if self.on_device:
+            raise exc.NotAllowedOnDevice(name="hl.register_tunable()", fix="call it in host code, before the device loop.")
+        self.env.tunables[name] = fragment
+        if not isinstance(fragment, (IntegerFragment, PowerOfTwoFragment)):
+            raise exc.NotSupportedYet(
+                name=f"hl.register_tunable with a {type(fragment).__name__}", fix="use an integer fragment."
+            )
+        block = self.env.new_block(name, fixed=None)
+        block.name = name
+        self.env.ir.blocks.remove(block)
+        self.env.ir.origins[block.symbol] = Origin(OriginKind.TUNABLE, self.env.unique_name(name), text=name)
+        return block.var
+
+    def specialize(self, value: Any) -> Any:
+        if self.on_device:
+            raise exc.SpecializeOnDevice
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.specialize(v) for v in value)
+        if isinstance(value, torch.SymInt):
+            self.env.specialized |= set(value.node.expr.free_symbols)
+            return int(value)  # records the guard that holds it
+        return value
+
+    def barrier(self) -> None:
+        raise exc.InvalidAPIUsage(
+            "hl.barrier() must be a statement of its own between two top-level device loops",
+            fix="write `hl.barrier()` on its own line after the first loop.",
+        )
+
+    def tile_of_size(self, size: Any) -> TracedTile | None:
+        block = self.env.block_of(size)
+        if block is None:
+            return None
+        for axis in reversed(self.env.ir.axes):
+            if axis.block is block:
+                return TracedTile(axis)
+        return None
+
+    def torch_seed(self) -> Any:
+        raise exc.NotSupportedYet(name="torch.rand in device code", fix="use hl.rand(shape, seed) with a seed argument.")
+
+
+class TracedLoop:
+    """What hl.tile()/hl.grid() give while tracing: a `for` statement takes it apart, nothing else can."""
+
+    def __init__(self, ranges: LoopRanges, kind: str, lengths: torch.Tensor | None = None) -> None:
+        self.ranges = ranges
+        self.kind = kind
+        self.lengths = lengths
+
+    def __iter__(self) -> Iterator[Any]:
+        raise exc.LoopFunctionNotInFor(name=self.ranges.name)
+
+
+class DeviceFunctionMode(TorchFunctionMode):
+    """Torch functions whose meaning in device code differs from eager PyTorch's, before PyTorch sees them."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        rule = TORCH_FUNCTIONS.get(func)
+        if rule is not None:
+            result = rule(self.tracer, *args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        if "device" not in kwargs and getattr(func, "__name__", "") in _FACTORY_NAMES:
+            kwargs = {**kwargs, "device": self.tracer.device}
+        return func(*args, **kwargs)
+
+
+class DeviceDispatchMode(TorchDispatchMode):
+    """ATen ops: recorded when the IR has them, decomposed otherwise."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = self.tracer.aten(func, tuple(args), kwargs)
+        if result is not NotImplemented:
+            return result
+        simpler = decomposition(func)
+        if simpler is not None:
+            with self:
+                result = simpler(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        for arg in torch.utils._pytree.tree_leaves((args, kwargs)):
+            if isinstance(arg, torch.Tensor):
+                self.tracer.operand(arg)
+        name = _short(func)
+        if func._schema.is_mutable:
+            raise exc.TorchOpTracingError(
+                op=name, reason="it changes its operand in place", fix="use the out-of-place form and assign its result."
+            )
+        raise exc.TorchOpTracingError(
+            op=name,
+            reason="there is no rule for it",
+            fix="compute it in host code, or write it with pointwise ops, reductions and matrix products.",
+        )
+
+
+def _short(op: torch._ops.OpOverload) -> str:
+    return "torch." + op.name().split("::")[1].split(".")[0]
+
+
+def _strip_tiles(value: Any) -> Any:
+    """Tiles in shape positions stand for their size."""
+    if isinstance(value, TracedTile):
+        return value.block_size
+    if isinstance(value, (list, tuple)):
+        return type(value)(_strip_tiles(v) for v in value) if type(value) in (list, tuple) else value
+    return value
+
+
+class Answer:
+    """A preparation's final result: nothing more is recorded."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _prepare_store(tracer: Tracer, tensor: Any, index: Any, value: Any, extra_mask: Any) -> Any:
+    if tracer.is_device_value(tensor):
+        raise exc.InvalidAPIUsage(
+            "hl.store/assignment into a device value", fix="device values are immutable: use torch.where to change part of one."
+        )
+    if isinstance(value, torch.Tensor):
+        tracer.operand(value)
+        value = tracer.cast(value, tensor.dtype)
+    return tensor, index, value, extra_mask
+
+
+def _prepare_load(tracer: Tracer, tensor: Any, index: Any, extra_mask: Any, eviction_policy: Any) -> Any:
+    if tracer.is_device_value(tensor):
+        from ..language import subscript
+
+        return Answer(subscript(tensor, index))
+    return tensor, index, extra_mask, eviction_policy
+
+
+def _prepare_subscript(tracer: Tracer, tensor: Any, index: Any) -> Any:
+    from ..language.memory import check_subscript
+
+    check_subscript(tensor, index)
+    tracer.operand(tensor)
+    elements = list(index) if isinstance(index, (tuple, list)) else [index]
+    if Ellipsis in elements:
+        at = elements.index(Ellipsis)
+        fill = tensor.dim() - sum(e is not None and e is not Ellipsis for e in elements)
+        elements[at : at + 1] = [slice(None)] * fill
+    named = sum(e is not None for e in elements)
+    if named > tensor.dim():
+        raise exc.RankMismatch(what="a device value", expected=tensor.dim(), actual=named)
+    for position, element in enumerate(elements):
+        if element is None:
+            tensor = torch.unsqueeze(tensor, position)
+    return Answer(tensor)
+
+
+OP_PREPARATION: dict[str, Any] = {
+    "store": _prepare_store,
+    "load": _prepare_load,
+    "subscript": _prepare_subscript,
+}
+
+_MEMORY_OPS = frozenset(
+    {"load", "store", *(f"atomic_{name}" for name in ("add", "and", "or", "xor", "max", "min", "xchg", "cas"))}
+)
+
+
+class _TakesTiles:
+    """Ops that take tiles as tiles; every other op sees a tile as its size."""
+
+    def __contains__(self, op: Op) -> bool:
+        return op.name in _MEMORY_OPS or op.name.startswith("tile_") or op.name == "subscript"
+
+
+_TAKES_TILES = _TakesTiles()
+
+# Ops with a rule of ours although they are in the pointwise table.
+_PREFER_RULE = frozenset({_aten.relu.default, _aten.isnan.default})
+# Ops PyTorch computes in the result's dtype, with no widening: exact in any dtype.
+_RESULT_DTYPE_ONLY: frozenset[Any] = frozenset()
+
+
+def _full(tracer: Tracer, size: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
+    from ..language import full
+
+    if dtype is None:
+        dtype = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, (int, torch.SymInt)) else torch.float32
+    return full(list(size), value, dtype=dtype)
+
+
+def _constant(value: Any) -> Any:
+    def make(tracer: Tracer, size: Any, dtype: Any = None, **_: Any) -> Any:
+        return _full(tracer, size, value, dtype or torch.float32)
+
+    return make
+
+
+def _constant_like(value: Any) -> Any:
+    def make(tracer: Tracer, like: Any, dtype: Any = None, **_: Any) -> Any:
+        return _full(tracer, like.shape, value, dtype or like.dtype)
+
+    return make
+
+
+def _full_like(tracer: Tracer, like: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
+    return _full(tracer, like.shape, value, dtype or like.dtype)
+
+
+def _new_full(tracer: Tracer, like: Any, size: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
+    return _full(tracer, size, value, dtype or like.dtype)
+
+
+def _new_constant(value: Any) -> Any:
+    def make(tracer: Tracer, like: Any, size: Any, dtype: Any = None, **_: Any) -> Any:
+        return _full(tracer, size, value, dtype or like.dtype)
+
+    return make
+
+
+def _scalar_tensor(tracer: Tracer, value: Any, dtype: Any = None, **_: Any) -> Any:
+    return _full(tracer, [], value, dtype)
+
+
+def _arange(start: Any, end: Any, step: Any) -> Any:
+    from ..language import arange
+
+    return arange(start, end, step) if not (start == 0 and step == 1) else arange(end)
+
+
+_FACTORIES: dict[Any, Any] = {
+    _aten.full.default: _full,
+    _aten.zeros.default: _constant(0),
+    _aten.ones.default: _constant(1),
+    _aten.empty.memory_format: _constant(0),
+    _aten.zeros_like.default: _constant_like(0),
+    _aten.ones_like.default: _constant_like(1),
+    _aten.empty_like.default: _constant_like(0),
+    _aten.full_like.default: _full_like,
+    _aten.new_full.default: _new_full,
+    _aten.new_zeros.default: _new_constant(0),
+    _aten.new_ones.default: _new_constant(1),
+    _aten.new_empty.default: _new_constant(0),
+    _aten.scalar_tensor.default: _scalar_tensor,
+}
+_FACTORY_NAMES = frozenset({"full", "zeros", "ones", "empty", "arange", "scalar_tensor", "tensor"})
+assert WHERE in POINTWISE

@@ -1,0 +1,80 @@
+"""Which ATen ops are pointwise, and in which dtype each computes.
+
+`PROMOTION` maps every pointwise op the IR may hold to PyTorch's own promotion kind
+(`torch._prims_common.ELEMENTWISE_TYPE_PROMOTION_KIND`).  The tracer uses it to put explicit casts around the
+op, so that nothing after it ever promotes a type again.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
+
+_aten = torch.ops.aten
+
+_DEFAULT = """
+abs.default neg.default sign.default floor.default ceil.default round.default trunc.default relu.default
+add.Tensor add.Scalar sub.Tensor sub.Scalar mul.Tensor mul.Scalar maximum.default minimum.default
+fmax.default fmin.default remainder.Tensor remainder.Scalar fmod.Tensor fmod.Scalar
+div.Tensor_mode div.Scalar_mode floor_divide.default
+bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_and.Scalar bitwise_or.Scalar bitwise_xor.Scalar
+bitwise_not.default bitwise_left_shift.Tensor bitwise_right_shift.Tensor
+bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar
+clamp.default clamp.Tensor clamp_min.default clamp_max.default copysign.Tensor nextafter.default
+"""
+_INT_TO_FLOAT = """
+div.Tensor div.Scalar exp.default exp2.default expm1.default log.default log2.default log10.default log1p.default
+sqrt.default rsqrt.default reciprocal.default sin.default cos.default tan.default
+asin.default acos.default atan.default atan2.default sinh.default cosh.default tanh.default
+asinh.default acosh.default atanh.default sigmoid.default erf.default erfc.default
+erfinv.default lgamma.default digamma.default special_i0.default hypot.default
+"""
+_POW = "pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar"
+_BOOL = """
+eq.Tensor ne.Tensor lt.Tensor le.Tensor gt.Tensor ge.Tensor eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar
+logical_and.default logical_or.default logical_xor.default logical_not.default isnan.default isinf.default signbit.default
+"""
+
+
+def _rows(names: str, kind: Kind) -> dict[torch._ops.OpOverload, Kind]:
+    rows = {}
+    for name in names.split():
+        packet, overload = name.split(".")
+        rows[getattr(getattr(_aten, packet), overload)] = kind
+    return rows
+
+
+PROMOTION: dict[torch._ops.OpOverload, Kind] = {
+    **_rows(_DEFAULT, Kind.DEFAULT),
+    **_rows(_INT_TO_FLOAT, Kind.INT_TO_FLOAT),
+    **_rows(_POW, Kind.BOOL_TO_LONG),
+    **_rows(_BOOL, Kind.ALWAYS_BOOL),
+}
+
+WHERE = _aten.where.self
+CONVERT = torch.ops.prims.convert_element_type.default
+BITCAST = _aten.view.dtype
+
+#: Pointwise in the sense of the analyses: each output element depends on the same element of each input.
+POINTWISE: frozenset[torch._ops.OpOverload] = frozenset([*PROMOTION, WHERE, CONVERT, BITCAST])
+
+# Dtypes an op has no meaning for (PyTorch's CPU kernels say "not implemented for"); fake tensors do not check.
+FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+NO_FLOAT = frozenset(
+    _rows(
+        "bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_and.Scalar bitwise_or.Scalar bitwise_xor.Scalar"
+        " bitwise_not.default bitwise_left_shift.Tensor bitwise_right_shift.Tensor"
+        " bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar",
+        Kind.DEFAULT,
+    )
+)
+NO_BOOL = frozenset(_rows("neg.default sub.Tensor sub.Scalar bitwise_left_shift.Tensor bitwise_right_shift.Tensor", Kind.DEFAULT))
+
+
+def unsupported_dtype(op: torch._ops.OpOverload, dtype: torch.dtype) -> bool:
+    """Whether `op` computing in `dtype` has no meaning in PyTorch."""
+    if dtype.is_complex:
+        return True
+    if op in NO_FLOAT and dtype.is_floating_point:
+        return True
+    return op in NO_BOOL and dtype is torch.bool
