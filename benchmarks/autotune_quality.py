@@ -1,0 +1,233 @@
+"""How many evaluations each search needs to come within 5% of the best Config, on synthetic landscapes.
+
+For each landscape of `autotune_landscapes.py` and each search, over several seeds: the number of evaluations
+until the best Config found so far is truly (without noise) within `--within` of the best known one.  Every
+search is asked for `--batch` Configs at a time, starts with the kernel's default Config, and sees noisy times and failures.
+Reference points from outside: Optuna's default sampler (TPE) and scikit-optimize's default (`Optimizer`, a Gaussian
+process with `gp_hedge`), both told log times, and a time eight times the slowest for a failure.
+
+    python benchmarks/autotune_quality.py --seeds 20 --json quality.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+from autotune_landscapes import LANDSCAPES  # noqa: E402
+from autotune_landscapes import Failed  # noqa: E402
+from autotune_landscapes import Landscape  # noqa: E402
+from autotune_landscapes import find_best  # noqa: E402
+
+from helion.autotuner.evolution import DifferentialEvolutionSearch  # noqa: E402
+from helion.autotuner.lfbo import LFBOPatternSearch  # noqa: E402
+from helion.autotuner.model import ModelSearch  # noqa: E402
+from helion.autotuner.pattern import PatternSearch  # noqa: E402
+from helion.autotuner.search import RandomSearch  # noqa: E402
+from helion.autotuner.search import Search  # noqa: E402
+from helion.autotuner.space import SearchSpace  # noqa: E402
+from helion.autotuner.trial import Trial  # noqa: E402
+from helion.config import Config  # noqa: E402
+
+
+def _value(trial: Trial, history: list[Trial]) -> float:
+    """What an outside optimizer is told: log time; failures count as 8 times the slowest."""
+    if trial.ok:
+        return math.log(trial.time_ms)
+    slowest = max((t.time_ms for t in history if t.ok), default=1.0)
+    return math.log(8 * slowest)
+
+
+class OptunaDefault(Search):
+    """Optuna's TPE sampler with its default options, one parameter per dimension."""
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+        import optuna
+
+        super().__init__(space, seed=seed)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+        self._trials: dict[Config, Any] = {}
+
+    def propose(self, limit: int) -> list[Config]:
+        found: list[Config] = []
+        for _ in range(200 * limit):
+            if len(found) >= limit:
+                break
+            trial = self._study.ask()
+            point = []
+            for dimension in self.space.dimensions:
+                count = len(dimension.values)
+                if dimension.ordered:
+                    point.append(trial.suggest_int(dimension.name, 0, count - 1))
+                else:
+                    point.append(trial.suggest_categorical(dimension.name, list(range(count))))
+            config = self.space.config(point)
+            if config is None:
+                self._study.tell(trial, _value(Trial(Config(), "compile error"), list(self.history.values())))  # type: ignore[arg-type]
+            elif not self._is_new(config) or config in found:
+                known = self.history.get(config)
+                if known is not None:
+                    self._study.tell(trial, _value(known, list(self.history.values())))
+            else:
+                self._trials[config] = trial
+                found.append(config)
+        return found
+
+    def observe(self, trial: Trial) -> None:
+        if trial.config in self._trials:
+            self._study.tell(self._trials.pop(trial.config), _value(trial, list(self.history.values())))
+
+
+class SkoptDefault(Search):
+    """scikit-optimize's Optimizer with its default options."""
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+        import skopt
+        from skopt.space import Categorical
+        from skopt.space import Integer
+
+        super().__init__(space, seed=seed)
+        self._axes = [i for i, d in enumerate(space.dimensions) if len(d.values) > 1]
+        dimensions = [
+            Integer(0, len(space.dimensions[i].values) - 1) if space.dimensions[i].ordered else Categorical(range(len(space.dimensions[i].values)))
+            for i in self._axes
+        ]
+        self._optimizer = skopt.Optimizer(dimensions, random_state=seed)
+        self._asked: dict[Config, list[int]] = {}
+
+    def propose(self, limit: int) -> list[Config]:
+        found: list[Config] = []
+        for _ in range(20):
+            for part in self._optimizer.ask(n_points=limit - len(found)):
+                part = [int(i) for i in part]
+                point = [0] * len(self.space.dimensions)
+                for axis, index in zip(self._axes, part):
+                    point[axis] = index
+                config = self.space.config(point)
+                if config is None:
+                    self._optimizer.tell(part, _value(Trial(Config(), "compile error"), list(self.history.values())))  # type: ignore[arg-type]
+                elif self._is_new(config) and config not in found:
+                    self._asked[config] = part
+                    found.append(config)
+            if len(found) >= limit:
+                return found[:limit]
+        return found or self._new_random(limit)
+
+    def observe(self, trial: Trial) -> None:
+        part = self._asked.pop(trial.config, None)
+        if part is not None:
+            self._optimizer.tell(part, _value(trial, list(self.history.values())))
+
+
+SEARCHES: dict[str, Callable[..., Search]] = {
+    "ModelSearch": ModelSearch,
+    "ModelSearch/forest": lambda space, seed: ModelSearch(space, seed=seed, surrogate="forest"),
+    "LFBOPatternSearch": LFBOPatternSearch,
+    "PatternSearch": PatternSearch,
+    "DifferentialEvolutionSearch": DifferentialEvolutionSearch,
+    "RandomSearch": RandomSearch,
+    "Optuna TPE": OptunaDefault,
+    "scikit-optimize": SkoptDefault,
+}
+
+
+def run_one(name: str, index: int, seed: int, target_ms: float, evaluations: int, batch: int) -> dict[str, Any]:
+    """One search on one landscape with one seed."""
+    warnings.simplefilter("ignore")
+    landscape: Landscape = LANDSCAPES[index]
+    noise = random.Random(f"{landscape.name}/{seed}")
+    search = SEARCHES[name](landscape.space(), seed=seed)
+    started = time.perf_counter()
+    count, reached, best = 0, None, math.inf
+    while count < evaluations and not search.finished:
+        configs = search.ask(min(batch, evaluations - count))
+        if not configs:
+            break
+        for config in configs:
+            count += 1
+            search.tell(landscape.measure(config, noise))
+            # What counts is what the search would answer now: the truth of the Config it believes to be best.
+            if search.best is not None:
+                try:
+                    best = min(best, landscape.true_ms(search.best.config))
+                except Failed:
+                    raise AssertionError("a failed Config cannot be the best") from None
+            if reached is None and best <= target_ms:
+                reached = count
+        if reached is not None:
+            break
+    return {
+        "search": name,
+        "landscape": landscape.name,
+        "seed": seed,
+        "evaluations": reached,
+        "best_ms": best,
+        "tried": count,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--evaluations", type=int, default=400, help="give up after this many")
+    parser.add_argument("--batch", type=int, default=4, help="Configs asked for at a time")
+    parser.add_argument("--within", type=float, default=0.05)
+    parser.add_argument("--searches", nargs="*", default=list(SEARCHES), choices=list(SEARCHES))
+    parser.add_argument("--landscapes", nargs="*", type=int, default=list(range(len(LANDSCAPES))))
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--slow-cap", type=int, default=120, help="give up after this many in scikit-optimize, which is slow")
+    parser.add_argument("--json", type=Path, help="write every run here")
+    options = parser.parse_args()
+
+    best = {i: find_best(LANDSCAPES[i])[1] for i in options.landscapes}
+    cap = {name: options.slow_cap if name == "scikit-optimize" else options.evaluations for name in options.searches}
+    jobs = [
+        (name, i, seed, best[i] * (1 + options.within), cap[name], options.batch)
+        for name in options.searches
+        for i in options.landscapes
+        for seed in range(options.seeds)
+    ]
+    results: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(options.processes) as executor:
+        for result in executor.map(run_one, *zip(*jobs)):
+            results.append(result)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+    print(f"evaluations to within {options.within:.0%} of the best, median of {options.seeds} seeds (runs that never got there)")
+    width = max(len(n) for n in options.searches)
+    names = [LANDSCAPES[i].name for i in options.landscapes]
+    print(" " * width, *(f"{n:>22}" for n in names), "   seconds/run")
+    for search in options.searches:
+        cells = []
+        for i, landscape in zip(options.landscapes, names):
+            runs = [r for r in results if r["search"] == search and r["landscape"] == landscape]
+            counts = [r["evaluations"] if r["evaluations"] is not None else math.inf for r in runs]
+            median = statistics.median_high(counts)
+            missed = sum(math.isinf(c) for c in counts)
+            worst = statistics.median(r["best_ms"] / best[i] for r in runs)
+            text = f"> {cap[search]} [{worst - 1:+.0%}]" if math.isinf(median) else f"{median:.0f}"
+            cells.append(f"{text} ({missed})".rjust(22))
+        seconds = statistics.median(r["seconds"] for r in results if r["search"] == search)
+        print(search.ljust(width), *cells, f"{seconds:10.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""ModelSearch: the default search.  A surrogate model proposes the Configs expected to improve most on the best.
+
+Bayesian optimization on a grid: fit the surrogate to all trials, score a pool of candidates (neighbours, mutations and
+crossovers of the leaders; random ones) by expected improvement times the probability of working, and measure
+the top few.  Candidates whose outcome is pending count as if they came out as predicted, so several workers do
+not try the same idea.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ..config import Config
+from .search import Search
+from .search import log_time
+from .space import Point
+from .space import SearchSpace
+from .surrogate import Surrogate
+from .surrogate import expected_improvement
+from .surrogate import require
+from .trial import Status
+from .trial import Trial
+
+
+class ModelSearch(Search):
+    """Model-guided search.
+
+    Args:
+        space: where to search.
+        seed: of all random decisions.
+        first: Configs to try first.
+        initial: Configs tried before the model takes over, without a model: half random, half near the default.
+        pool: candidates scored per proposal.
+        batch: most Configs proposed from one fit of the model.
+        surrogate: `gp` or `forest`, see `Surrogate`.
+
+    Raises:
+        exc.AutotuneError: scikit-learn is not installed.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int = 0,
+        first: Iterable[Config] = (),
+        initial: int = 16,
+        pool: int = 600,
+        batch: int = 4,
+        surrogate: str = "gp",
+    ) -> None:
+        require(type(self).__name__)
+        super().__init__(space, seed=seed, first=first)
+        self.initial = initial
+        self.pool = pool
+        self.batch = batch
+        self.surrogate = Surrogate(seed, surrogate)
+        self._features: dict[Config, list[float]] = {}
+        self._points: dict[Config, Point] = {}
+
+    def propose(self, limit: int) -> list[Config]:
+        known = len(self.history) + len(self.pending)
+        good = sum(t.ok for t in self.history.values())
+        if known < self.initial:
+            return self._warm_up(min(limit, self.initial - known))
+        if good < max(4, self.initial // 4):
+            # Nearly everything fails, or nothing is known yet: more of the default's surroundings.
+            return self._warm_up(limit) if len(self.pending) < self.initial else []
+        found = self._propose_by_model(min(limit, self.batch))
+        if not found:
+            found = self._new_random(limit)
+            self.finished = not found
+        return found
+
+    def _point(self, config: Config) -> Point:
+        if config not in self._points:
+            self._points[config] = self.space.point(config)
+        return self._points[config]
+
+    def _encode(self, config: Config) -> list[float]:
+        if config not in self._features:
+            self._features[config] = self.space.encode_point(self._point(config))
+        return self._features[config]
+
+    # -- before the model ---------------------------------------------------------------------------
+
+    def _warm_up(self, count: int) -> list[Config]:
+        """Random Configs and Configs a few steps from the default (or from the best), in turn."""
+        default = self.space.default()
+        found: dict[Config, None] = {}
+        for attempt in range(count * 50):
+            if len(found) >= count:
+                break
+            config: Config | None
+            if (len(found) + len(self.history)) % 2 and default is not None:
+                config = self.space.config(self.space.mutate(self._point(default), self.rng, self.rng.randint(2, 6)))
+            else:
+                config = self.space.random(self.rng)
+            if config is not None and self._is_new(config):
+                found[config] = None
+        return list(found)
+
+    # -- with the model -----------------------------------------------------------------------------
+
+    def _propose_by_model(self, count: int) -> list[Config]:
+        import numpy as np
+
+        trials = list(self.history.values())
+        features = [self._encode(t.config) for t in trials]
+        self.surrogate.fit(features, trials)
+        if self.pending:
+            # "Kriging believer" (Ginsbourger et al. 2010): take the model's word for what is being measured.
+            waiting = list(self.pending)
+            mean, _, _ = self.surrogate.predict([self._encode(c) for c in waiting])
+            believed = [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting, mean)]
+            self.surrogate.fit(features + [self._encode(c) for c in waiting], trials + believed)
+        candidates = self._candidates()
+        if not candidates:
+            return []
+        encoded = np.asarray([self._encode(c) for c in candidates])
+        mean, std, works = self.surrogate.predict(encoded)
+        assert self.best is not None
+        score = expected_improvement(mean, std, log_time(self.best)) * works
+        chosen: list[int] = []
+        for _ in range(min(count, len(candidates))):
+            pick = int(np.argmax(score))
+            chosen.append(pick)
+            # A near copy of a chosen candidate would tell little new.
+            distance = np.abs(encoded - encoded[pick]).sum(1)
+            score = score * (1 - np.exp(-distance / 0.5))
+            score[pick] = -1.0
+        return [candidates[i] for i in chosen]
+
+    def _candidates(self) -> list[Config]:
+        leaders = [self._point(t.config) for t in self.ranked()[:12]]
+        points: dict[Point, None] = {}
+        for leader in leaders[:4]:
+            points.update(dict.fromkeys(self.space.neighbor_points(leader)))
+        for _ in range(self.pool):
+            kind = self.rng.random()
+            # Leaders are taken by rank: the first about three times as often as the last.
+            first = leaders[min(int(self.rng.expovariate(3 / len(leaders))), len(leaders) - 1)]
+            if kind < 0.6:
+                points[self.space.mutate(first, self.rng, self.rng.randint(2, 5))] = None
+            elif kind < 0.8 and len(leaders) > 1:
+                points[self.space.mutate(self.space.crossover(first, self.rng.choice(leaders), self.rng), self.rng, 1)] = None
+            else:
+                points[self.space.random_point(self.rng)] = None
+        found = []
+        for point in points:
+            config = self.space.config(point)
+            if config is not None and self._is_new(config):
+                self._points.setdefault(config, point)
+                found.append(config)
+        return found

@@ -1,0 +1,187 @@
+"""Search: who decides which Config is tried next.  Here: the interface, RandomSearch and FiniteSearch.
+
+A search is asked for candidates and told their outcomes; it compiles and runs nothing, so every search works the
+same on a GPU, on a CPU and on a cost model.  Asking again for a known Config is answered from the history, which
+is also how a search resumes: it is told the old trials first and then repeats its decisions without measuring.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+import random
+from collections.abc import Generator
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from ..config import Config
+from .space import SearchSpace
+from .trial import Trial
+
+
+class Search(abc.ABC):
+    """Base of all searches.
+
+    Args:
+        space: where to search.
+        seed: of every random decision; the same seed and the same outcomes give the same candidates.
+        first: Configs to try first (after the default one).
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0, first: Iterable[Config] = ()) -> None:
+        self.space = space
+        self.rng = random.Random(seed)
+        self.history: dict[Config, Trial] = {}
+        self.pending: set[Config] = set()
+        self.finished = False
+        self.best: Trial | None = None
+        self.rounds = 0
+        candidates = [space.default(), *(space.canonical(c) for c in first)]
+        self._first = [c for c in dict.fromkeys(candidates) if c is not None]
+
+    def ask(self, limit: int) -> list[Config]:
+        """Up to `limit` new Configs to try.
+
+        Returns:
+            Configs that are neither known nor pending.  An empty list means: wait for outcomes, or (if
+            `finished`) the search has nothing more to try.
+        """
+        found: list[Config] = []
+        while self._first and len(found) < limit:
+            config = self._first.pop(0)
+            if self._is_new(config):
+                self.pending.add(config)
+                found.append(config)
+        if len(found) < limit and not self.finished:
+            for config in self.propose(limit - len(found)):
+                self.pending.add(config)
+                found.append(config)
+        return found
+
+    def tell(self, trial: Trial) -> None:
+        """Take in an outcome; also of a Config that was not asked for (an earlier run, another host)."""
+        self.pending.discard(trial.config)
+        self.history[trial.config] = trial
+        if trial.ok and (self.best is None or trial.time_ms < self.best.time_ms):
+            self.best = trial
+        self.observe(trial)
+
+    @abc.abstractmethod
+    def propose(self, limit: int) -> list[Config]:
+        """Up to `limit` different Configs for which `_is_new`; may set `finished`."""
+
+    def observe(self, trial: Trial) -> None:
+        """Called with every outcome."""
+
+    def ranked(self) -> list[Trial]:
+        """The successful trials, fastest first."""
+        return sorted((t for t in self.history.values() if t.ok), key=lambda t: t.time_ms)
+
+    def _is_new(self, config: Config) -> bool:
+        return config not in self.history and config not in self.pending
+
+    def _new_random(self, count: int, attempts: int = 50) -> list[Config]:
+        """Up to `count` random Configs that are new."""
+        found: dict[Config, None] = {}
+        for _ in range(count * attempts):
+            if len(found) >= count:
+                break
+            config = self.space.random(self.rng)
+            if config is None:
+                break
+            if self._is_new(config):
+                found[config] = None
+        return list(found)
+
+
+class RandomSearch(Search):
+    """Uniformly random Configs: the yardstick for the other searches."""
+
+    def propose(self, limit: int) -> list[Config]:
+        found = self._new_random(limit)
+        self.finished = not found
+        return found
+
+
+class FiniteSearch(Search):
+    """Every Config of a list, in order (`@helion.kernel(configs=[...])`).
+
+    Args:
+        space: for checking; overrides and filter apply.
+        configs: what to try.  The kernel's default Config is tried only if it is in the list.
+
+    Raises:
+        exc.InvalidConfig: a Config does not fit the kernel.
+    """
+
+    def __init__(self, space: SearchSpace, configs: Sequence[Config], *, seed: int = 0) -> None:
+        super().__init__(space, seed=seed)
+        self._first = []
+        for config in configs:
+            space.spec.normalize(config)
+        canonical = (space.canonical(c) for c in configs)
+        self._left = [c for c in dict.fromkeys(canonical) if c is not None]
+        self.total = len(self._left)
+
+    def propose(self, limit: int) -> list[Config]:
+        found: list[Config] = []
+        while self._left and len(found) < limit:
+            config = self._left.pop(0)
+            if self._is_new(config):
+                found.append(config)
+        self.finished = not self._left
+        return found
+
+
+class GenerationalSearch(Search):
+    """A search written as a generator of whole generations.
+
+    `generations` yields a list of Configs and is sent their Trials, in the same order, once all are known.
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0, first: Iterable[Config] = ()) -> None:
+        super().__init__(space, seed=seed, first=first)
+        self._generator = self.generations()
+        self._generation: list[Config] | None = None
+        self._queue: list[Config] = []
+
+    @abc.abstractmethod
+    def generations(self) -> Generator[list[Config], list[Trial], None]:
+        """The algorithm."""
+
+    def propose(self, limit: int) -> list[Config]:
+        while True:
+            while self._queue and not self._is_new(self._queue[0]):
+                self._queue.pop(0)
+            if self._queue:
+                break
+            if self._generation is not None and any(c not in self.history for c in self._generation):
+                return []
+            if self.pending and self._generation is None:
+                return []  # the Configs tried first are part of the first generation's knowledge
+            if not self._advance():
+                return []
+        found: list[Config] = []
+        while self._queue and len(found) < limit:
+            config = self._queue.pop(0)
+            if self._is_new(config) and config not in found:
+                found.append(config)
+        return found
+
+    def _advance(self) -> bool:
+        try:
+            if self._generation is None:
+                self._generation = next(self._generator)
+            else:
+                self._generation = self._generator.send([self.history[c] for c in self._generation])
+        except StopIteration:
+            self.finished = True
+            return False
+        self.rounds += 1
+        self._queue = list(dict.fromkeys(self._generation))
+        return True
+
+
+def log_time(trial: Trial) -> float:
+    """The natural logarithm of a trial's time: what surrogates and comparisons of ratios work on."""
+    return math.log(max(trial.time_ms, 1e-9))

@@ -1,0 +1,261 @@
+"""SearchSpace: a ConfigSpec as a grid of points, which is what the searches move on.
+
+Every fragment is flattened into dimensions, each with a finite ordered list of values; a point is a tuple with
+one index per dimension.  Here live the translation Config <-> point, random points, neighbours, and the feature
+vector that surrogate models learn from.  What is measured, and in which order, is the business of the searches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from .. import exc
+from ..config import Config
+from ..config_spec import BooleanFragment
+from ..config_spec import ConfigSpec
+from ..config_spec import EnumFragment
+from ..config_spec import Fragment
+from ..config_spec import IntegerFragment
+from ..config_spec import ListOf
+from ..config_spec import OneOrPerItem
+from ..config_spec import PermutationFragment
+from ..config_spec import PowerOfTwoFragment
+
+Point = tuple[int, ...]
+"""One index per dimension of a SearchSpace."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """One axis of the search space.
+
+    Attributes:
+        name: for messages and for Optuna's parameters, for example `block_sizes[0]`.
+        values: the values, in order where there is one.
+        ordered: whether near indices mean near values (else every value is a neighbour of every other).
+    """
+
+    name: str
+    values: Sequence[Any]
+    ordered: bool
+
+    def neighbors(self, index: int) -> list[int]:
+        """The indices one step away."""
+        if self.ordered:
+            return [i for i in (index - 1, index + 1) if 0 <= i < len(self.values)]
+        return [i for i in range(len(self.values)) if i != index]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _enum(name: str, fragment: EnumFragment) -> Dimension:
+    choices = fragment.choices
+    if all(_is_number(c) or c is None for c in choices) and any(_is_number(c) for c in choices):
+        # None means "no limit" wherever the field uses it (reduction_loops, maxnreg): above every number.
+        return Dimension(name, sorted(choices, key=lambda c: math.inf if c is None else c), True)
+    return Dimension(name, choices, False)
+
+
+def _permutations(name: str, fragment: PermutationFragment) -> Dimension:
+    if fragment.length > 6:
+        raise exc.AutotuneError(
+            kernel=name,
+            reason=f"{name} permutes {fragment.length} loops, which is {fragment.cardinality()} orders",
+            fix=f"fix the order during the search: autotune_config_overrides={{{name.split('[')[0]!r}: ...}}.",
+        )
+    return Dimension(name, [list(p) for p in itertools.permutations(range(fragment.length))], False)
+
+
+# Scalar fragment -> the dimension it becomes.  A new fragment is a new row.
+_DIMENSION: dict[type[Fragment], Callable[[str, Any], Dimension]] = {
+    IntegerFragment: lambda name, f: Dimension(name, range(f.low, f.high + 1), True),
+    PowerOfTwoFragment: lambda name, f: Dimension(name, f.values(), True),
+    BooleanFragment: lambda name, f: Dimension(name, (False, True), False),
+    EnumFragment: _enum,
+    PermutationFragment: _permutations,
+}
+
+
+def _flatten(name: str, fragment: Fragment) -> list[Dimension]:
+    if isinstance(fragment, ListOf):
+        parts = [_flatten(f"{name}[{i}]", item) for i, item in enumerate(fragment.items)]
+        return [dimension for part in parts for dimension in part]
+    if isinstance(fragment, OneOrPerItem):
+        return _flatten(name, ListOf(fragment.item, fragment.length))
+    for cls in type(fragment).__mro__:
+        if cls in _DIMENSION:
+            return [_DIMENSION[cls](name, fragment)]
+    raise exc.AutotuneError(
+        kernel=name,
+        reason=f"{name} is a {type(fragment).__name__}, which the search does not know",
+        fix=f"derive it from one of {', '.join(c.__name__ for c in _DIMENSION)} (or ListOf).",
+    )
+
+
+def _leaves(fragment: Fragment, value: Any) -> list[Any]:
+    """The scalar values of one key, in the order of `_flatten`."""
+    if isinstance(fragment, OneOrPerItem):
+        items = value if isinstance(value, list) else [value] * fragment.length
+        fragment = ListOf(fragment.item, fragment.length)
+        value = items
+    if isinstance(fragment, ListOf):
+        return [leaf for item, v in zip(fragment.items, value) for leaf in _leaves(item, v)]
+    return [value]
+
+
+def _build(fragment: Fragment, leaves: Iterator[Any]) -> Any:
+    """The value of one key from its scalar values: the inverse of `_leaves`."""
+    if isinstance(fragment, ListOf):
+        return [_build(item, leaves) for item in fragment.items]
+    if isinstance(fragment, OneOrPerItem):
+        items = [next(leaves) for _ in range(fragment.length)]
+        # Spelled the short way where it says the same, so that a Config has one spelling.
+        return items[0] if items and all(i == items[0] for i in items) else (items or fragment.default())
+    return next(leaves)
+
+
+class SearchSpace:
+    """The points a search may visit.
+
+    Args:
+        spec: the kernel's space of schedules.
+        overrides: keys with the value they keep during the search.
+        config_filter: returns False for a Config that must not be tried.
+
+    Raises:
+        exc.InvalidConfig: an override does not fit the kernel.
+    """
+
+    def __init__(
+        self,
+        spec: ConfigSpec,
+        overrides: Mapping[str, Any] | None = None,
+        config_filter: Callable[[Config], bool] | None = None,
+    ) -> None:
+        self.spec = spec
+        self._filter = config_filter
+        fixed = spec.normalize({**dict(spec.default_config()), **(overrides or {})})
+        self._overrides = {key: fixed.get(key) for key in overrides or {} if key in spec.fields}
+        self._free = {key: f for key, f in spec.fields.items() if key not in self._overrides}
+        self.dimensions: list[Dimension] = [d for key, f in self._free.items() for d in _flatten(key, f)]
+        self._blocks = [i for i, d in enumerate(self.dimensions) if d.name.startswith("block_sizes[")]
+        self._by_name = {d.name: i for i, d in enumerate(self.dimensions)}
+
+    # -- Config <-> point ---------------------------------------------------------------------------
+
+    def point(self, config: Config) -> Point:
+        """The point of a Config (its overridden keys are ignored)."""
+        full = self.spec.normalize(config)
+        leaves = [leaf for key, f in self._free.items() for leaf in _leaves(f, full.get(key, f.default()))]
+        return tuple(list(d.values).index(leaf) for d, leaf in zip(self.dimensions, leaves))
+
+    def config(self, point: Sequence[int]) -> Config | None:
+        """The Config of a point, or None if constraints or the filter exclude it."""
+        leaves = (d.values[i] for d, i in zip(self.dimensions, point))
+        values = {key: _build(f, leaves) for key, f in self._free.items()}
+        try:
+            config = self.spec.normalize({**values, **self._overrides})
+        except exc.InvalidConfig:
+            return None
+        return config if self._filter is None or self._filter(config) else None
+
+    def canonical(self, config: Config) -> Config | None:
+        """The Config with overrides applied and every key spelled out, or None if it is excluded."""
+        try:
+            return self.config(self.point(config))
+        except exc.InvalidConfig:
+            return None
+
+    def default(self) -> Config | None:
+        """The kernel's default Config under the overrides; None if the filter excludes it."""
+        return self.canonical(self.spec.default_config())
+
+    def cardinality(self) -> int:
+        """How many points there are, constraints not counted."""
+        return math.prod(len(d.values) for d in self.dimensions)
+
+    # -- moves --------------------------------------------------------------------------------------
+
+    def random_point(self, rng: random.Random) -> Point:
+        """A uniformly random point (maybe excluded by constraints)."""
+        return tuple(rng.randrange(len(d.values)) for d in self.dimensions)
+
+    def random(self, rng: random.Random, attempts: int = 200) -> Config | None:
+        """A random allowed Config, or None if none was found in `attempts` draws."""
+        for _ in range(attempts):
+            config = self.config(self.random_point(rng))
+            if config is not None:
+                return config
+        return None
+
+    def neighbor_points(self, point: Point) -> list[Point]:
+        """Every point that differs in one dimension by one step."""
+        return [
+            (*point[:axis], index, *point[axis + 1 :])
+            for axis, dimension in enumerate(self.dimensions)
+            for index in dimension.neighbors(point[axis])
+        ]
+
+    def neighbors(self, config: Config) -> list[Config]:
+        """Every allowed Config one step away from `config`."""
+        found = (self.config(p) for p in self.neighbor_points(self.point(config)))
+        return [c for c in found if c is not None]
+
+    def mutate(self, point: Point, rng: random.Random, steps: int) -> Point:
+        """`steps` random moves: mostly to a neighbour, now and then to anywhere on the axis."""
+        moved = list(point)
+        axes = [i for i, d in enumerate(self.dimensions) if len(d.values) > 1]
+        for _ in range(steps if axes else 0):
+            axis = rng.choice(axes)
+            near = self.dimensions[axis].neighbors(moved[axis])
+            moved[axis] = rng.choice(near) if rng.random() < 0.8 else rng.randrange(len(self.dimensions[axis].values))
+        return tuple(moved)
+
+    @staticmethod
+    def crossover(a: Point, b: Point, rng: random.Random) -> Point:
+        """Each index from one parent or the other."""
+        return tuple(x if rng.random() < 0.5 else y for x, y in zip(a, b))
+
+    # -- features -----------------------------------------------------------------------------------
+
+    def encode(self, config: Config) -> list[float]:
+        """The feature vector of a Config, about in [0, 1], for surrogate models.
+
+        Ordered dimensions give their relative index (so powers of two are logarithmic), unordered ones are
+        one-hot, permutations give each loop's place.  Then come quantities that schedules are known to depend
+        on and that no single dimension shows: the tile's size, the tile's size per warp, and the tile's size
+        times the pipeline depth (shared memory), all as log2 / 16.
+        """
+        return self.encode_point(self.point(config))
+
+    def encode_point(self, point: Point) -> list[float]:
+        """`encode` of a point."""
+        features: list[float] = []
+        for dimension, index in zip(self.dimensions, point):
+            count = len(dimension.values)
+            if dimension.ordered:
+                features.append(index / max(count - 1, 1))
+            elif isinstance(dimension.values[0], list):
+                features.extend(place / max(len(dimension.values[0]) - 1, 1) for place in dimension.values[index])
+            elif count == 2:
+                features.append(float(index))
+            else:
+                features.extend(float(index == i) for i in range(count))
+        tile = sum(math.log2(max(self.dimensions[i].values[point[i]], 1)) for i in self._blocks)
+        if self._blocks:
+            features.append(tile / 16)
+            for name, sign in (("num_warps", -1), ("num_stages", 1)):
+                axis = self._by_name.get(name)
+                if axis is not None:
+                    features.append((tile + sign * math.log2(max(self.dimensions[axis].values[point[axis]], 1))) / 16)
+        return features
