@@ -1,0 +1,419 @@
+"""Arguments -> specialization key: what distinguishes two BoundKernels of one Kernel.
+
+A key is a plain nested tuple, one element per argument, that is cheap to build, hash and compare. Each element comes
+from the *extractor* of the argument's type (`_EXTRACTORS`); tensors have two that agree:
+
+- the concrete path, for exactly ``torch.Tensor``/``Parameter``: ``torch.Size`` and stride tuples as they are;
+- the SymInt-safe path, for subclasses and FakeTensors: ints stay ints and symbolic sizes become their expression, so
+  that asking for a key never adds a guard. For concrete sizes it gives an equal key with an equal hash.
+
+What an argument contributes
+    tensor              dtype, sizes, strides, sizes marked static for Dynamo, device; the Python type does not count
+    tensor, dynamic     dtype, per size and stride which of {0, 1, other}, marked static sizes exactly, whether offsets
+                        need 64 bits, device
+    int, float          type only: they are run-time scalars of the kernel
+    bool, complex, str, enum, dtype, device, None   type and value
+    any scalar annotated ``hl.constexpr``           type and value
+    tuple, list, dict, NamedTuple, dataclass        type and the keys of what they hold
+    function            its code object and what it captured and its defaults, numbers by value
+    other callables     which object it is
+
+Keys of caches that outlive the process are made from the same elements by ``stable_key``.
+
+Not here: what a key is looked up in (``kernel.py``), and what Triton specializes on at launch (``launcher.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Callable
+from typing import Hashable
+from typing import Iterable
+from typing import Mapping
+from typing import Sequence
+
+import torch
+from torch.nn import Parameter
+
+from .. import exc
+from .stable_key import Identity
+from .stable_key import StableKey
+from .stable_key import stable_key
+
+if TYPE_CHECKING:
+    import inspect
+
+    from ..settings import Settings
+
+__all__ = ["SpecializeExtractor", "Specializer", "StableKey", "stable_key"]
+
+#: ``(dtype, sizes, strides, static_indices)``, with a fifth element under dynamic shapes.
+TensorKey = tuple[Any, ...]
+#: Reads one value that ``hl.specialize`` made a constant, e.g. ``lambda args: args[0].size(1)``.
+SpecializeExtractor = Callable[[Sequence[Any]], Hashable]
+
+_Tensor = torch.Tensor
+_INT32_MAX = 2**31 - 1
+
+
+_NO_INDICES: frozenset[int] = frozenset()
+
+
+def _static_indices(tensor: torch.Tensor) -> frozenset[int]:
+    """Dimensions that ``torch._dynamo.mark_static`` marked."""
+    return frozenset(getattr(tensor, "_dynamo_static_indices", _NO_INDICES))
+
+
+def _safe_int(value: int | torch.SymInt) -> int | tuple[str, str]:
+    """An int as it is; a symbolic one as its expression, without guarding on it."""
+    if isinstance(value, int):
+        return value
+    constant = value.node.maybe_as_int()
+    return constant if constant is not None else ("sym", str(value.node.expr))
+
+
+def _bucket(value: int | torch.SymInt) -> int:
+    """0, 1 or 2 for "other". A symbolic size is "other": PyTorch specializes on 0 and 1 before it makes one."""
+    constant = _safe_int(value)
+    return constant if constant in (0, 1) else 2  # type: ignore[return-value]
+
+
+def _needs_int64(sizes: Iterable[int], strides: Iterable[int]) -> bool:
+    """Whether the offset of the last element does not fit an int32."""
+    return sum((size - 1) * abs(stride) for size, stride in zip(sizes, strides)) > _INT32_MAX
+
+
+@functools.lru_cache(maxsize=8192)
+def _dynamic_shape_key(sizes: tuple[int, ...], strides: tuple[int, ...], static: frozenset[int]) -> tuple[Hashable, ...]:
+    # Remembered, as the same shapes come again and the loops below cost more than one lookup.
+    return (
+        tuple([size if i in static else _bucket(size) for i, size in enumerate(sizes)]),
+        tuple([_bucket(stride) for stride in strides]),
+        static,
+        _needs_int64(sizes, strides),
+    )
+
+
+def _safe_dynamic_shape_key(tensor: torch.Tensor, static: frozenset[int]) -> tuple[Hashable, ...]:
+    sizes, strides = tensor.size(), tensor.stride()
+    concrete = all(isinstance(n, int) for n in (*sizes, *strides))
+    return (
+        tuple([_safe_int(size) if i in static else _bucket(size) for i, size in enumerate(sizes)]),
+        tuple([_bucket(stride) for stride in strides]),
+        static,
+        # A symbolic shape has no last element to ask for; the run-time call with real tensors is keyed again.
+        concrete and _needs_int64(sizes, strides),
+    )
+
+
+def _static_shapes(owner: Any) -> bool:
+    """``static_shapes`` of a Settings, or of something that has ``settings``."""
+    return getattr(owner, "settings", owner).static_shapes
+
+
+def _tensor_key(fn_or_settings: Any, tensor: torch.Tensor) -> TensorKey:
+    """What a tensor contributes to the key, besides its device.
+
+    Args:
+        fn_or_settings: a ``Settings``, or a ``Kernel``/``BoundKernel`` that has some.
+        tensor: any tensor; the concrete path is for exactly ``torch.Tensor`` and ``Parameter``.
+
+    Returns:
+        ``(dtype, sizes, strides, static_indices)`` under static shapes, else
+        ``(dtype, size buckets, stride buckets, static_indices, offsets need int64)``.
+    """
+    static = _static_indices(tensor)
+    concrete = type(tensor) in (torch.Tensor, Parameter)
+    if _static_shapes(fn_or_settings):
+        if concrete:
+            return (tensor.dtype, tensor.shape, tensor.stride(), static)
+        return (
+            tensor.dtype,
+            tuple([_safe_int(size) for size in tensor.size()]),
+            tuple([_safe_int(stride) for stride in tensor.stride()]),
+            static,
+        )
+    if concrete:
+        return (tensor.dtype, *_dynamic_shape_key(tensor.shape, tensor.stride(), static))
+    return (tensor.dtype, *_safe_dynamic_shape_key(tensor, static))
+
+
+# -- the other types ----------------------------------------------------------------------------------------------
+
+
+class _Extract:
+    """Keys of the arguments of one kernel: the extractors, with the settings they depend on."""
+
+    def __init__(self, settings: Settings, kernel_name: str) -> None:
+        self.settings = settings
+        self.kernel_name = kernel_name
+
+    def __call__(self, value: Any) -> Hashable:
+        extractor = _EXTRACTORS.get(type(value))
+        if extractor is None:
+            extractor = _extractor_by_base(value)
+            if extractor is None:
+                raise exc.InvalidAPIUsage(
+                    f"kernel {self.kernel_name!r} was called with an argument of type "
+                    f"{type(value).__module__}.{type(value).__qualname__}, which it cannot take",
+                    fix="pass tensors, numbers, bools, strings, dtypes, devices, None, functions, or tuples, lists, dicts, "
+                    "NamedTuples or dataclasses of these.",
+                )
+        return extractor(self, value)
+
+    def tensor(self, value: torch.Tensor) -> Hashable:
+        return (*_tensor_key(self.settings, value), value.device)
+
+    def by_type(self, value: object) -> Hashable:
+        return type(value)
+
+    def sym_number(self, value: object) -> Hashable:
+        # A SymInt stands for an int: the call with the real one must find the same kernel.
+        return {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}[type(value)]
+
+    def by_value(self, value: Hashable) -> Hashable:
+        # With the type, as True == 1 == 1.0.
+        return (type(value), value)
+
+    def number_by_value(self, value: complex) -> Hashable:
+        # repr tells 0.0 from -0.0, which compare equal, and lets NaN equal itself.
+        return (type(value), value if type(value) is int else repr(value))
+
+    def by_identity(self, value: object) -> Hashable:
+        # The object itself and not its id(), so that it stays alive as long as the key.
+        return ("object", Identity(value))
+
+    def sequence(self, value: Sequence[Any]) -> Hashable:
+        # NamedTuples come here too: their class is part of the key.
+        return (type(value), *[self(item) for item in value])
+
+    def mapping(self, value: Mapping[Any, Any]) -> Hashable:
+        # In the dict's own order, which host code can observe.
+        return (type(value), *[(self.by_value(name), self(item)) for name, item in value.items()])
+
+    def dataclass(self, value: Any) -> Hashable:
+        return (type(value), *[(field.name, self(getattr(value, field.name))) for field in dataclasses.fields(value)])
+
+    def slice(self, value: slice) -> Hashable:
+        return (slice, self(value.start), self(value.stop), self(value.step))
+
+    def function(self, value: types.FunctionType) -> Hashable:
+        captured = []
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or ()):
+            content = cell.cell_contents
+            # A recursive inner function captures itself.
+            captured.append((name, "self" if content is value else self.captured(content)))
+        defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        return (types.FunctionType, value.__code__, *captured, *[self.captured(default) for default in defaults])
+
+    def captured(self, value: Any) -> Hashable:
+        """A closure's number is a constant of the code that is inlined, so it counts by value."""
+        return self.number_by_value(value) if type(value) in (int, float) else self(value)
+
+    def method(self, value: types.MethodType) -> Hashable:
+        return (types.MethodType, self(value.__func__), ("object", Identity(value.__self__)))
+
+    def partial(self, value: functools.partial[Any]) -> Hashable:
+        return (
+            functools.partial,
+            self(value.func),
+            *[self.captured(item) for item in value.args],
+            *[(name, self.captured(item)) for name, item in value.keywords.items()],
+        )
+
+
+_EXTRACTORS: dict[type, Callable[[_Extract, Any], Hashable]] = {
+    torch.Tensor: _Extract.tensor,
+    Parameter: _Extract.tensor,
+    int: _Extract.by_type,
+    float: _Extract.by_type,
+    bool: _Extract.by_value,
+    complex: _Extract.number_by_value,
+    str: _Extract.by_value,
+    bytes: _Extract.by_value,
+    type(None): _Extract.by_value,
+    type(...): _Extract.by_value,
+    torch.dtype: _Extract.by_value,
+    torch.device: _Extract.by_value,
+    torch.layout: _Extract.by_value,
+    torch.memory_format: _Extract.by_value,
+    torch.SymInt: _Extract.sym_number,
+    torch.SymFloat: _Extract.sym_number,
+    torch.SymBool: _Extract.sym_number,
+    tuple: _Extract.sequence,
+    list: _Extract.sequence,
+    torch.Size: _Extract.sequence,
+    dict: _Extract.mapping,
+    slice: _Extract.slice,
+    types.FunctionType: _Extract.function,
+    types.MethodType: _Extract.method,
+    functools.partial: _Extract.partial,
+}
+
+#: For types that are not in the table by themselves; first match wins.
+_BASES: tuple[tuple[Any, Callable[[_Extract, Any], Hashable]], ...] = (
+    (torch.Tensor, _Extract.tensor),
+    (enum.Enum, _Extract.by_value),
+    (tuple, _Extract.sequence),
+    (list, _Extract.sequence),
+    (dict, _Extract.mapping),
+)
+
+
+def _extractor_by_base(value: object) -> Callable[[_Extract, Any], Hashable] | None:
+    for base, extractor in _BASES:
+        if isinstance(value, base):
+            return extractor
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _Extract.dataclass
+    # Builtins, torch ops, classes, callable objects: one function each, told apart by which object it is.
+    return _Extract.by_identity if callable(value) else None
+
+
+def _is_constexpr(annotation: object) -> bool:
+    """Whether a parameter is annotated ``hl.constexpr``, as an object or as the text of a postponed annotation."""
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return name.partition("[")[0].rpartition(".")[2] == "constexpr"
+
+
+class Specializer:
+    """Keys of one kernel's calls.
+
+    Args:
+        signature: the kernel function's; only positional parameters.
+        annotations: parameter name -> annotation, resolved or as text.
+        settings: the kernel's.
+        key_fn: the kernel's ``key=``: called with the arguments, its (hashable) result becomes part of the key.
+        kernel_name: for error messages.
+        on_requires_grad: called for each argument tensor that requires grad while grad mode is on.
+    """
+
+    def __init__(
+        self,
+        signature: inspect.Signature,
+        annotations: Mapping[str, Any],
+        settings: Settings,
+        key_fn: Callable[..., Hashable] | None = None,
+        *,
+        kernel_name: str = "kernel",
+        on_requires_grad: Callable[[], None] | None = None,
+    ) -> None:
+        self.signature = signature
+        self.settings = settings
+        self.key_fn = key_fn
+        self.kernel_name = kernel_name
+        self.on_requires_grad = on_requires_grad
+        self.extract = _Extract(settings, kernel_name)
+        self.constexpr = frozenset(
+            i for i, name in enumerate(signature.parameters) if _is_constexpr(annotations.get(name, ""))
+        )
+        self._extras: dict[Hashable, tuple[SpecializeExtractor, ...]] = {}
+        # The common kernel takes the loop below without a question per argument; the others the general one.
+        self._plain = not self.constexpr and key_fn is None and settings.static_shapes
+
+    def key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
+        """The base key of a call: everything but what ``hl.specialize`` adds.
+
+        Args:
+            args: all arguments by position, defaults filled in.
+
+        Returns:
+            One element per argument, then the result of ``key_fn`` if there is one. Hashable; equal for two calls
+            exactly if they may share a BoundKernel, save for ``hl.specialize``.
+
+        Raises:
+            exc.InvalidAPIUsage: an argument of a type that a kernel cannot take.
+        """
+        if not self._plain:
+            return self._general_key(args)
+        # The tensor element is written out: it equals `extract.tensor(a)`, which a test holds, without its two calls.
+        # A tensor with the negative bit (`z.conj().imag`) holds other numbers than it shows, so it may not get here.
+        slow = self._slow_element
+        return tuple(
+            [
+                (a.dtype, a.shape, a.stride(), _NO_INDICES, a.device)
+                if type(a) is _Tensor
+                and not a.requires_grad
+                and not a.is_neg()
+                and getattr(a, "_dynamo_static_indices", None) is None
+                else slow(a)
+                for a in args
+            ]
+        )
+
+    def _slow_element(self, value: Any) -> Hashable:
+        if isinstance(value, torch.Tensor):
+            self._check_tensor(value)
+        return self.extract(value)
+
+    def _check_tensor(self, tensor: torch.Tensor) -> None:
+        if tensor.is_neg():
+            raise exc.InvalidAPIUsage(
+                f"kernel {self.kernel_name!r} was called with a lazily negated tensor (such as `z.conj().imag`), whose "
+                "memory holds other values than it shows",
+                fix="pass x.resolve_neg(); if the kernel writes to it, keep the resolved tensor and read the result there.",
+            )
+        if tensor.requires_grad and self.on_requires_grad is not None and torch.is_grad_enabled():
+            self.on_requires_grad()
+
+    def _general_key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
+        constexpr, slow = self.constexpr, self._slow_element
+        elements = [self._constant(a) if i in constexpr else slow(a) for i, a in enumerate(args)]
+        if self.key_fn is not None:
+            elements.append(self._user_key(args))
+        return tuple(elements)
+
+    def _constant(self, value: Any) -> Hashable:
+        """A constexpr argument: by value where its extractor goes by type."""
+        return self.extract.number_by_value(value) if type(value) in (int, float) else self.extract(value)
+
+    def _user_key(self, args: Sequence[Any]) -> Hashable:
+        assert self.key_fn is not None
+        result = self.key_fn(*args)
+        try:
+            hash(result)
+        except TypeError:
+            raise exc.InvalidAPIUsage(
+                f"the key function of kernel {self.kernel_name!r} returned {result!r}, which is not hashable",
+                fix="return a number, string, or tuple of these.",
+            ) from None
+        if isinstance(result, torch.Tensor):
+            raise exc.InvalidAPIUsage(
+                f"the key function of kernel {self.kernel_name!r} returned a tensor",
+                fix="return a Python value; reading one from a tensor on every call would wait for the device.",
+            )
+        return ("key", result)
+
+    # -- hl.specialize ----------------------------------------------------------------------------------------------
+
+    def add_extractors(self, base_key: Hashable, extractors: Iterable[SpecializeExtractor]) -> None:
+        """Record what ``hl.specialize`` asked for while a kernel was bound under ``base_key``.
+
+        Adds to what is there. From now on ``full_key`` of such a call also has these values.
+        """
+        known = self._extras.get(base_key, ())
+        self._extras[base_key] = (*known, *[e for e in extractors if e not in known])
+
+    def extractors(self, base_key: Hashable) -> tuple[SpecializeExtractor, ...]:
+        """What ``add_extractors`` recorded; ``()`` for none."""
+        return self._extras.get(base_key, ())
+
+    def full_key(self, args: Sequence[Any], base_key: tuple[Hashable, ...] | None = None) -> Hashable:
+        """The key that tells two BoundKernels apart: ``(base key, specialized values)``."""
+        if base_key is None:
+            base_key = self.key(args)
+        return (base_key, tuple([read(args) for read in self._extras.get(base_key, ())]))
+
+    def stable_key(self, args: Sequence[Any]) -> StableKey:
+        """``full_key`` in the form that caches on disk use: equal for equal keys, with a hash that is the same in
+        every process."""
+        return stable_key(self.full_key(args))
+
+    def clear(self) -> None:
+        """Forget what ``add_extractors`` recorded (``Kernel.reset``)."""
+        self._extras.clear()
