@@ -82,3 +82,8 @@ def operands(x: Any, what: str) -> tuple[torch.Tensor, ...]:
                 f"{what}: operands have different shapes: {shape_text(first)} and {shape_text(value.shape)}"
             )
     return tuple(values)
+
+
+def cast_results(results: Values, dtypes: Sequence[torch.dtype]) -> tuple[torch.Tensor, ...]:
+    """What a combine function returned, in the operands' dtypes (eager modes)."""
+    return tuple(r.to(d) for r, d in zip(results, dtypes, strict=True))

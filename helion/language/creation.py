@@ -8,6 +8,7 @@ from typing import Sequence
 import torch
 
 from .. import exc
+from .eager_tile import extent_of
 from .op import current_handler
 from .op import device_op
 from .shapes import resolve_shape
@@ -58,6 +59,17 @@ def _(shape: Any, value: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
     return torch.empty(resolve_shape(shape, "hl.full"), dtype=dtype, device=current_handler().device)
 
 
+@full.set_eager_rule
+def _(shape: Any, value: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
+    sizes = [extent_of(s) for s in resolve_shape(shape, "hl.full")]
+    on = current_handler().device
+    if isinstance(value, torch.Tensor):
+        if value.dim() != 0:
+            raise exc.ShapeMismatch(f"hl.full needs a number or a 0-d tensor, got one of {value.dim()} dimensions")
+        return value.to(device=on, dtype=dtype).expand(sizes).clone()
+    return torch.full(sizes, value, dtype=dtype, device=on)
+
+
 @device_op()
 def iota(start: Any, length: Any, step: int, dtype: torch.dtype) -> torch.Tensor:
     """`start + step * [0, 1, ..., length - 1]`: what `hl.arange` records.
@@ -74,6 +86,13 @@ def iota(start: Any, length: Any, step: int, dtype: torch.dtype) -> torch.Tensor
 @iota.set_shape_rule
 def _(start: Any, length: Any, step: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.empty([length], dtype=dtype, device=current_handler().device)
+
+
+@iota.set_eager_rule
+def _(start: Any, length: Any, step: int, dtype: torch.dtype) -> torch.Tensor:
+    h = current_handler()
+    steps = torch.arange(extent_of(length), dtype=torch.int64, device=h.device) * step
+    return (steps + (start if isinstance(start, torch.Tensor) else int(start))).to(dtype)
 
 
 def arange(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import torch
@@ -32,6 +33,11 @@ def _(prefix: str, values: tuple[Any, ...]) -> None:
             raise exc.InvalidAPIUsage(f"hl.device_print cannot print a {type(value).__name__}")
 
 
+@device_print.set_eager_rule
+def _(prefix: str, values: tuple[Any, ...]) -> None:
+    print(prefix, *values)
+
+
 @device_op(has_side_effect=True, returns_value=False)
 def breakpoint() -> None:
     """Stop in the debugger; only where the user's own function runs (HELION_INTERPRET=1).
@@ -44,3 +50,8 @@ def breakpoint() -> None:
 @breakpoint.set_shape_rule
 def _() -> None:
     return None
+
+
+@breakpoint.set_eager_rule
+def _() -> None:
+    builtins.breakpoint()

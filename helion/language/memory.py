@@ -12,6 +12,7 @@ from typing import Sequence
 import torch
 
 from .. import exc
+from .eager_access import Access
 from .indexing import check_mask
 from .indexing import check_value
 from .indexing import indexed_shape
@@ -64,6 +65,12 @@ def _(tensor: torch.Tensor, index: Any, extra_mask: Any, eviction_policy: str | 
     return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
 
 
+@load.set_eager_rule
+def _(tensor: torch.Tensor, index: Any, extra_mask: Any, eviction_policy: str | None) -> torch.Tensor:
+    _check_target(tensor, "hl.load")
+    return Access(tensor, index, extra_mask, "load").read()
+
+
 @device_op(has_side_effect=True, returns_value=False)
 def store(
     tensor: torch.Tensor, index: Sequence[Any], value: torch.Tensor | complex, extra_mask: torch.Tensor | None = None
@@ -92,6 +99,12 @@ def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
     check_mask(extra_mask, shape, "hl.store")
 
 
+@store.set_eager_rule
+def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
+    _check_target(tensor, "hl.store")
+    Access(tensor, index, extra_mask, "store").write(value)
+
+
 @device_op()
 def subscript(tensor: torch.Tensor, index: Sequence[Any]) -> torch.Tensor:
     """View of a device value with dimensions added or kept: `value[:, None]`.
@@ -114,6 +127,15 @@ def subscript(tensor: torch.Tensor, index: Sequence[Any]) -> torch.Tensor:
 def _(tensor: torch.Tensor, index: Any) -> torch.Tensor:
     check_subscript(tensor, index)
     return torch.empty(indexed_shape(tensor, index, "subscript"), dtype=tensor.dtype, device=tensor.device)
+
+
+@subscript.set_eager_rule
+def _(tensor: torch.Tensor, index: Any) -> torch.Tensor:
+    check_subscript(tensor, index)
+    elements = index if isinstance(index, (tuple, list)) else (index,)
+    if Ellipsis not in elements and sum(e is not None for e in elements) != tensor.dim():
+        raise exc.RankMismatch(what="subscript", expected=tensor.dim(), actual=sum(e is not None for e in elements))
+    return tensor[tuple(elements)]
 
 
 def check_subscript(tensor: Any, index: Any) -> None:

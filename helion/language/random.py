@@ -16,11 +16,11 @@ from typing import Sequence
 import torch
 
 from .. import exc
+from .creation import iota
 from .op import current_handler
 from .op import device_op
 from .shapes import resolve_size
 from .tile import Tile
-from .creation import iota
 
 
 def _check_seed(seed: Any, what: str) -> None:
@@ -34,6 +34,57 @@ def _check_seed(seed: Any, what: str) -> None:
 def _check_offset(offset: Any, what: str) -> None:
     if not isinstance(offset, torch.Tensor) or offset.dtype not in (torch.int32, torch.int64):
         raise exc.InvalidAPIUsage(f"{what}: the offset must be an int32 or int64 tensor")
+
+
+# -- the generator, for eager rules ------------------------------------------------------------------------
+
+# Constants of Philox 4x32 (Salmon et al., table 2) and the golden-ratio and sqrt(3) key increments.
+_ROUNDS = 10
+_MULTIPLIER_A, _MULTIPLIER_B = 0xD2511F53, 0xCD9E8D57
+_KEY_A, _KEY_B = 0x9E3779B9, 0xBB67AE85
+_MASK = 0xFFFFFFFF
+# (2**23 - 1) / 2**23 / 2**31: the largest scale that keeps 2**31 - 1 below 1.0 in float32; Triton's constant.
+_UNIT = 4.6566127342e-10
+
+
+def philox(seed: Any, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Philox 4x32-10 for counter `offset` and key `seed`, on real tensors.
+
+    Args:
+        seed: int or 0-d integer tensor; its low 64 bits are the key.
+        offset: int32 tensor (counter word 0), or int64 tensor (counter words 0 and 1).
+
+    Returns:
+        The four output words, int64 tensors with values in [0, 2**32).
+    """
+    key = int(seed) & 0xFFFFFFFFFFFFFFFF
+    k0, k1 = key & _MASK, key >> 32
+    wide = offset.to(torch.int64)
+    c0 = wide & _MASK
+    c1 = (wide >> 32) & _MASK if offset.dtype is torch.int64 else torch.zeros_like(c0)
+    c2 = c3 = torch.zeros_like(c0)
+    for _ in range(_ROUNDS):
+        # Products of 32-bit words wrap in int64, which leaves both halves right.
+        product_a, product_b = c0 * _MULTIPLIER_A, c2 * _MULTIPLIER_B
+        c0 = ((product_b >> 32) & _MASK) ^ c1 ^ k0
+        c2 = ((product_a >> 32) & _MASK) ^ c3 ^ k1
+        c1, c3 = product_b & _MASK, product_a & _MASK
+        k0, k1 = (k0 + _KEY_A) & _MASK, (k1 + _KEY_B) & _MASK
+    return c0, c1, c2, c3
+
+
+def _as_int32(word: torch.Tensor) -> torch.Tensor:
+    return torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)
+
+
+def _unit_interval(word: torch.Tensor) -> torch.Tensor:
+    """A 32-bit word as float32 in [0, 1): the magnitude of its two's complement value, scaled."""
+    signed = _as_int32(word)
+    magnitude = torch.where(signed < 0, -signed - 1, signed)
+    return magnitude.to(torch.float32) * torch.tensor(_UNIT, dtype=torch.float32, device=word.device)
+
+
+# -- ops -------------------------------------------------------------------------------------------------
 
 
 @device_op()
@@ -57,6 +108,11 @@ def _(seed: Any, offset: torch.Tensor) -> torch.Tensor:
     return torch.empty(offset.shape, dtype=torch.float32, device=offset.device)
 
 
+@philox_rand.set_eager_rule
+def _(seed: Any, offset: torch.Tensor) -> torch.Tensor:
+    return _unit_interval(philox(seed, offset)[0])
+
+
 @device_op()
 def philox_rand4x(seed: Any, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Four uniform float32 in [0, 1) for each offset: Triton's `tl.rand4x(seed, offset)`.
@@ -73,6 +129,11 @@ def _(seed: Any, offset: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(torch.empty(offset.shape, dtype=torch.float32, device=offset.device) for _ in range(4))
 
 
+@philox_rand4x.set_eager_rule
+def _(seed: Any, offset: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return tuple(_unit_interval(word) for word in philox(seed, offset))
+
+
 @device_op()
 def philox_bits(seed: Any, offset: torch.Tensor) -> torch.Tensor:
     """32 random bits for each offset, as int32: Triton's `tl.randint(seed, offset)`.
@@ -87,6 +148,14 @@ def _(seed: Any, offset: torch.Tensor) -> torch.Tensor:
     _check_seed(seed, "hl.philox_bits")
     _check_offset(offset, "hl.philox_bits")
     return torch.empty(offset.shape, dtype=torch.int32, device=offset.device)
+
+
+@philox_bits.set_eager_rule
+def _(seed: Any, offset: torch.Tensor) -> torch.Tensor:
+    return _as_int32(philox(seed, offset)[0])
+
+
+# -- what users call -------------------------------------------------------------------------------------
 
 
 def element_offsets(shape: Any, what: str) -> torch.Tensor:

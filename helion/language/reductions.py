@@ -11,6 +11,8 @@ from typing import Callable
 import torch
 
 from .. import exc
+from .combine import as_flat_combine
+from .combine import cast_results
 from .combine import operands
 from .op import device_op
 from .shapes import normalize_dim
@@ -55,6 +57,32 @@ def _(combine_fn: Callable[..., Any], x: Tensors, dim: int, other: Any, keep_dim
     shape = list(values[0].shape)
     shape[at : at + 1] = [1] if keep_dims else []
     results = tuple(torch.empty(shape, dtype=v.dtype, device=v.device) for v in values)
+    return results if isinstance(x, (tuple, list)) else results[0]
+
+
+@reduce.set_eager_rule
+def _(combine_fn: Callable[..., Any], x: Tensors, dim: int, other: Any, keep_dims: bool) -> Tensors:
+    values = operands(x, "hl.reduce")
+    at = normalize_dim(dim, values[0].dim(), "hl.reduce")
+    empty = identities(other, len(values), "hl.reduce")
+    combine = as_flat_combine(combine_fn, len(values), "hl.reduce")
+    dtypes = [v.dtype for v in values]
+    size = values[0].shape[at]
+    if size == 0:
+        values = tuple(
+            torch.full([1 if d == at else n for d, n in enumerate(v.shape)], e, dtype=v.dtype, device=v.device)
+            for v, e in zip(values, empty, strict=True)
+        )
+    # Neighbours are combined pairwise: order is kept and there are log2(size) calls of combine_fn.
+    while size > 1:
+        pairs = size // 2
+        left = [v.narrow(at, 0, 2 * pairs).unflatten(at, (pairs, 2)).select(at + 1, 0) for v in values]
+        right = [v.narrow(at, 0, 2 * pairs).unflatten(at, (pairs, 2)).select(at + 1, 1) for v in values]
+        combined = cast_results(combine(*left, *right), dtypes)
+        rest = [v.narrow(at, 2 * pairs, size % 2) for v in values]
+        values = tuple(torch.cat(parts, dim=at) for parts in zip(combined, rest, strict=True))
+        size = pairs + size % 2
+    results = values if keep_dims else tuple(v.squeeze(at) for v in values)
     return results if isinstance(x, (tuple, list)) else results[0]
 
 

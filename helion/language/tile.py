@@ -147,6 +147,13 @@ def _(tile: Tile) -> torch.Tensor:
     return torch.empty([tile.block_size], dtype=h.index_dtype, device=h.device)
 
 
+@tile_index.set_eager_rule
+def _(tile: Tile) -> torch.Tensor:
+    tile = _as_tile("tile_index", tile)
+    h = current_handler()
+    return torch.arange(int(tile.begin), int(tile.end), dtype=h.index_dtype, device=h.device)
+
+
 def tile_begin(tile: Tile) -> Any:
     """First index of a tile, same as `tile.begin`."""
     return _as_tile("tile_begin", tile).begin

@@ -42,6 +42,13 @@ def _(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return left, right
 
 
+@split.set_eager_rule
+def _(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if not isinstance(tensor, torch.Tensor) or tensor.dim() == 0 or tensor.shape[-1] != 2:
+        raise exc.ShapeMismatch("hl.split needs a last dimension of size 2", fix="reshape to [..., n, 2] first.")
+    return tensor[..., 0], tensor[..., 1]
+
+
 @device_op()
 def join(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Two tensors side by side in a new last dimension.
@@ -62,3 +69,9 @@ def _(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
             raise exc.InvalidAPIUsage(f"hl.join needs tensors, got {type(operand).__name__}")
     shape = broadcast_shapes(left.shape, right.shape, what="hl.join")
     return torch.empty([*shape, 2], dtype=torch.promote_types(left.dtype, right.dtype), device=left.device)
+
+
+@join.set_eager_rule
+def _(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    return torch.stack(torch.broadcast_tensors(left.to(dtype), right.to(dtype)), dim=-1)
