@@ -1,0 +1,338 @@
+"""Device roles of the wgmma kernel (sm_90a), as source text.
+
+The first warpgroup loads A and B through TMA and gives most of its registers away; one or two consumer warpgroups each take 64 rows
+of the tile, multiply out of the ring with the accumulator in registers, then run the epilogue on it and store through TMA.
+Same loops, ring, tile order and edges as `sm100`; what differs is that MMA and epilogue are one role.
+"""
+
+from __future__ import annotations
+
+from helion.backends.cute import auxiliary
+from helion.backends.cute import loading
+from helion.backends.cute.schedule import MatmulSchedule
+from helion.backends.cute.schedule import promotes
+from helion.backends.cute.spec import MatmulSpec
+from helion.backends.cute.spec import Operand
+from helion.backends.cute.text import block
+from helion.backends.cute.text import call
+
+__all__ = ["IMPORTS", "ONE_ROW", "constants", "host", "kernel", "roles"]
+
+# A thread of a warpgroup holds pairs of columns of two rows (wgmma accumulator layout, PTX ISA "Register fragments").
+ONE_ROW = False
+
+IMPORTS = """
+import cutlass
+import cutlass.cute as cute
+import cutlass.pipeline as pipeline
+import cutlass.utils.hopper_helpers as sm90
+from cutlass.cute.nvgpu import OperandMajorMode, cpasync, warpgroup
+from cutlass.cute.runtime import make_fake_stream, make_fake_tensor
+from cutlass.memory import SmemAllocator
+from cutlass.tensor_utils import LayoutEnum
+"""
+
+# setmaxnreg, with two consumer warpgroups: 65536 registers are 168 a thread at launch; the loader needs few. With one there are 255.
+_LOADER_REGISTERS = 40
+_CONSUMER_REGISTERS = 232
+
+
+def constants(spec: MatmulSpec, s: MatmulSchedule) -> list[tuple[str, str, str]]:
+    """(name, value, comment) of the constants only this architecture has."""
+    return [
+        ("VALUES", "EPILOGUE_N // 2", "elements that a thread holds in one epilogue step: 64 rows, 128 threads"),
+        ("WARPGROUPS", str(s.consumer_warpgroups), "consumer warpgroups, 64 rows each"),
+        ("THREADS", "128 * (1 + WARPGROUPS)", ""),
+    ]
+
+
+def roles(spec: MatmulSpec, s: MatmulSchedule) -> list[str]:
+    """One function a role, and what they share."""
+    out = [_tiled_mma(spec)]
+    if auxiliary.per_element(spec):
+        out.append(_load_elements(spec, s))
+    return [*out, loading.role(spec, s), _consumer_role(spec, s)]
+
+
+def _major(operand: Operand) -> str:
+    return "K" if operand.inner_major else "MN"
+
+
+def _tiled_mma(spec: MatmulSpec) -> str:
+    return f'''def tiled_mma(columns):
+    """The MMA of WARPGROUPS x 64 rows and `columns` columns: operands in shared memory, fp32 accumulator in registers."""
+    return sm90.make_trivial_tiled_mma(
+        A_DTYPE,
+        B_DTYPE,
+        OperandMajorMode.{_major(spec.a)},
+        OperandMajorMode.{_major(spec.b)},
+        cutlass.Float32,
+        (WARPGROUPS, 1, 1),
+        (64, columns),
+    )'''
+
+
+def _load_elements(spec: MatmulSpec, s: MatmulSchedule) -> str:
+    row, column, note = "row + held[i][0]", "column + held[i][1]", ""
+    if spec.m % (s.tile_m * s.cluster_m):
+        row, note = f"min({row}, M - 1)", _PAST_THE_END
+    if spec.n % (s.tile_n * s.cluster_n):
+        column, note = f"min({column}, N - 1)", _PAST_THE_END
+    return f'''@cute.jit
+def load_elements(source, held, row, column):
+    """The elements of an (M, N) operand, broadcast by zero strides, at this thread's places of one epilogue step.{note}"""
+    values = cute.make_rmem_tensor(VALUES, source.element_type)
+    for i in cutlass.range_constexpr(VALUES):
+        values[i] = source[({row}, {column})]
+    return values.load()'''
+
+
+_PAST_THE_END = "\n\n    Past the edge the last element is read again; the store clips what comes of it.\n    "
+
+
+def _multiply(acc: str, overwrite: bool, indent: int) -> str:
+    """Lines that start ``acc`` (+)= A x B of one stage of the ring; ``wait_group`` says when it is done."""
+    lines = [
+        "warpgroup.fence()",
+        "for block in cutlass.range_constexpr(cute.size(a_fragment, mode=[2])):",
+        "    at = (None, None, block, state.index)",
+        f"    cute.gemm(mma, {acc}, a_fragment[at], b_fragment[at], {acc})",
+        *(["    mma.set(warpgroup.Field.ACCUMULATE, True)"] if overwrite else []),
+        "warpgroup.commit_group()",
+    ]
+    return block(lines, indent)
+
+
+def _multiply_tile(spec: MatmulSpec) -> str:
+    """The k loop of one tile, at its place in the consumer role."""
+    if promotes(spec):
+        return f"""        acc.fill(0.0)
+        for k in cutlass.range(K_TILES, unroll=1):
+            ab_pipeline.consumer_wait(state)
+            mma.set(warpgroup.Field.ACCUMULATE, False)
+{_multiply("partial", True, 12)}            warpgroup.wait_group(0)
+            ab_pipeline.consumer_release(state)
+            state.advance()
+            # The tensor core's fp8 accumulator is narrow: sum the k tiles in fp32.
+            acc.store(acc.load() + partial.load())
+"""
+    return f"""        # The first k tile overwrites the accumulator; a stage is released once the MMA after it has started.
+        mma.set(warpgroup.Field.ACCUMULATE, False)
+        ab_pipeline.consumer_wait(state)
+{_multiply("acc", True, 8)}        state.advance()
+        for k in cutlass.range(1, K_TILES, unroll=1):
+            ab_pipeline.consumer_wait(state)
+{_multiply("acc", False, 12)}            warpgroup.wait_group(1)
+            ab_pipeline.consumer_release(behind)
+            state.advance()
+            behind.advance()
+        warpgroup.wait_group(0)
+        ab_pipeline.consumer_release(behind)
+        behind.advance()
+"""
+
+
+def _consumer_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
+    tma = spec.store_through_tma
+    elements = auxiliary.per_element(spec)
+    values = ", ".join(["part.load()", *(a.name for a in spec.epilogue.aux)])
+    before, store, after = (_TMA_STORE if tma else _DIRECT_STORE).values()
+    batch = "batch" if spec.batch > 1 else "0"
+    partial = "    partial = cute.make_rmem_tensor(acc.shape, cutlass.Float32)\n" if promotes(spec) else ""
+    behind = "" if promotes(spec) else _state("behind")
+    row = ["row = m * TILE_M"] if elements or not tma else []
+    column = ["column = n * TILE_N + subtile * EPILOGUE_N"] if elements or not tma else []
+    registers = _registers("increase", _CONSUMER_REGISTERS, s)
+    return f'''@cute.jit
+{call("def consumer_role", _consumer_arguments(spec, "global_out"), ":", 0)}
+    """The consumer warpgroups: multiply a tile out of the ring, then its epilogue, EPILOGUE_N columns at a time."""
+{registers}    mma = tiled_mma(TILE_N)
+    a_fragment = mma.make_fragment_A(mma.get_slice(thread).partition_A(shared_a))
+    b_fragment = mma.make_fragment_B(mma.get_slice(thread).partition_B(shared_b))
+    acc = cute.make_rmem_tensor(mma.partition_shape_C((TILE_M, TILE_N)), cutlass.Float32)
+{partial}    subtile_shape = (TILE_M, EPILOGUE_N)
+    step_mma = tiled_mma(EPILOGUE_N)
+    held = step_mma.get_slice(thread).partition_C(cute.make_identity_tensor(subtile_shape))
+    converted = cute.make_rmem_tensor(held.shape, OUT_DTYPE)
+    out = cute.make_tensor(converted.iterator, VALUES)
+{_TMA_SETUP if tma else ""}{_state("state")}{behind}{block(auxiliary.once(spec), 4)}    for tile in cutlass.range(first, TILES, CLUSTERS, unroll=1):
+        m, n, batch = tile_coordinates(tile, cluster_x, cluster_y)
+{block(auxiliary.per_batch(spec), 8)}{block(row, 8)}{_multiply_tile(spec)}        for subtile in cutlass.range_constexpr(SUBTILES):
+            part = cute.make_tensor(acc.iterator + subtile * VALUES, VALUES)
+{block(column, 12)}{block(elements, 12)}            out.store(epilogue({values}))
+{before}{store.replace("BATCH_INDEX", batch)}{after}'''.rstrip("\n")
+
+
+def _state(name: str) -> str:
+    return f"    {name} = pipeline.make_pipeline_state(pipeline.PipelineUserType.Consumer, AB_STAGES)\n"
+
+
+def _registers(how: str, count: int, s: MatmulSchedule, indent: int = 4) -> str:
+    return block([f"cute.arch.setmaxregister_{how}({count})"] if s.consumer_warpgroups == 2 else [], indent)
+
+
+def _consumer_arguments(spec: MatmulSpec, out: str) -> list[str]:
+    tma = ["tma_out", "shared_out"] if spec.store_through_tma else []
+    names = ["shared_a", "shared_b", *tma, out, *auxiliary.names(spec)]
+    return [*names, "ab_pipeline", "cluster_x", "cluster_y", "first", "thread", "warp"]
+
+
+_TMA_SETUP = """    store = sm90.get_smem_store_op(LayoutEnum.ROW_MAJOR, OUT_DTYPE, cutlass.Float32)
+    smem_store = cute.make_tiled_copy_C(store, step_mma)
+    thread_converted = smem_store.retile(converted)
+    thread_shared = smem_store.get_slice(thread).partition_D(shared_out)
+    tiles_out = cute.flat_divide(global_out, subtile_shape)
+    buffers, subtiles = cpasync.tma_partition(
+        tma_out, 0, cute.make_layout(1), cute.group_modes(shared_out, 0, 2), cute.group_modes(tiles_out, 0, 2)
+    )
+    threads = 128 * WARPGROUPS
+    c_pipeline = pipeline.PipelineTmaStore.create(
+        num_stages=C_STAGES, producer_group=pipeline.CooperativeGroup(pipeline.Agent.Thread, threads)
+    )
+    epilogue_barrier = pipeline.NamedBarrier(barrier_id=1, num_threads=threads)
+    buffer = cutlass.Int32(0)
+"""
+
+_TMA_STORE = {
+    "before": """            if warp == 0:
+                c_pipeline.producer_acquire()  # the store that used this buffer has read it
+""",
+    "store": """            epilogue_barrier.arrive_and_wait()
+            cute.copy(smem_store, thread_converted, thread_shared[(None, None, None, buffer)])
+            cute.arch.fence_proxy("async.shared", space="cta")
+            epilogue_barrier.arrive_and_wait()
+            if warp == 0:
+                cute.copy(tma_out, buffers[(None, buffer)], subtiles[(None, 0, subtile, m, n, BATCH_INDEX)])
+                c_pipeline.producer_commit()
+            buffer = (buffer + 1) % C_STAGES
+""",
+    "after": """    if warp == 0:
+        c_pipeline.producer_tail()
+""",
+}
+
+# No tensor map can describe the output (a row of it is not a multiple of 16 bytes): element by element, predicated.
+_DIRECT_STORE = {
+    "before": "",
+    "store": """            for i in cutlass.range_constexpr(VALUES):
+                if row + held[i][0] < M and column + held[i][1] < N:
+                    global_out[(row + held[i][0], column + held[i][1], BATCH_INDEX)] = out[i]
+""",
+    "after": "",
+}
+
+
+def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
+    """The kernel: who it is, shared memory, barriers; then each warpgroup into its role."""
+    tma = spec.store_through_tma
+    aux = auxiliary.names(spec)
+    parameters = ["tma_a: cute.CopyAtom", "global_a: cute.Tensor", "tma_b: cute.CopyAtom", "global_b: cute.Tensor"]
+    parameters += ["tma_out: cute.CopyAtom"] if tma else []
+    parameters += ["global_out: cute.Tensor", *auxiliary.annotated(spec)]
+    layouts = ["a_layout", "b_layout", *(["out_layout"] if tma else [])]
+    parameters += [f"{n}: cute.ComposedLayout" for n in layouts]
+    shared_out = (
+        "    shared_out = smem.allocate_tensor(OUT_DTYPE, out_layout.outer, 1024, out_layout.inner)\n" if tma else ""
+    )
+    prefetch_out = "        cpasync.prefetch_descriptor(tma_out)\n" if tma else ""
+    tiles_out = (
+        "    tiles_out = cute.local_tile(global_out, (TILE_M, TILE_N), (None, None, None))\n" if tma else ""
+    )
+    consumer = _consumer_arguments(spec, "tiles_out" if tma else "global_out")
+    consumer = [{"thread": "thread - 128", "warp": "warp - 4"}.get(a, a) for a in consumer]
+    readers = (s.cluster_m + s.cluster_n - 1) * 4 * s.consumer_warpgroups
+    return f'''@cute.kernel
+{call(f"def {name}", parameters, ":", 0)}
+    warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
+    thread, _, _ = cute.arch.thread_idx()
+    # The grid is (CLUSTER_M, CLUSTER_N, CLUSTERS): x and y are the place in the cluster, z is the cluster's first tile.
+    cluster_x, cluster_y, first = cute.arch.block_idx()
+    cluster = cute.make_layout((1, CLUSTER_M, CLUSTER_N, 1))
+    place = cluster.get_flat_coord(cluster_x + cluster_y * CLUSTER_M)
+    if warp == 0:
+        cpasync.prefetch_descriptor(tma_a)
+        cpasync.prefetch_descriptor(tma_b)
+{prefetch_out}
+    smem = SmemAllocator()
+    shared_a = smem.allocate_tensor(A_DTYPE, a_layout.outer, 1024, a_layout.inner)
+    shared_b = smem.allocate_tensor(B_DTYPE, b_layout.outer, 1024, b_layout.inner)
+{shared_out}    ab_barriers = smem.allocate_array(cutlass.Int64, 2 * AB_STAGES)
+
+    stage_bytes = cute.size_in_bytes(A_DTYPE, cute.slice_(a_layout, (None, None, 0)))
+    stage_bytes += cute.size_in_bytes(B_DTYPE, cute.slice_(b_layout, (None, None, 0)))
+    ab_pipeline = pipeline.PipelineTmaAsync.create(
+        barrier_storage=ab_barriers,
+        num_stages=AB_STAGES,
+        producer_group=pipeline.CooperativeGroup(pipeline.Agent.Thread),
+        consumer_group=pipeline.CooperativeGroup(pipeline.Agent.Thread, {readers}),
+        tx_count=stage_bytes,
+        cta_layout_vmnk=cluster,
+        defer_sync=True,
+    )
+    pipeline.pipeline_init_arrive(cluster_shape_mn=cluster, is_relaxed=True)
+
+    # Every global tile, and the ring's stages, as TMA sees them.
+    parts_a = cute.local_tile(global_a, (TILE_M, TILE_K), (None, None, None))
+    parts_b = cute.local_tile(global_b, (TILE_N, TILE_K), (None, None, None))
+{tiles_out}    stages_a, tiles_a = cpasync.tma_partition(
+        tma_a, place[2], cute.make_layout(CLUSTER_N), cute.group_modes(shared_a, 0, 2), cute.group_modes(parts_a, 0, 2)
+    )
+    stages_b, tiles_b = cpasync.tma_partition(
+        tma_b, place[1], cute.make_layout(CLUSTER_M), cute.group_modes(shared_b, 0, 2), cute.group_modes(parts_b, 0, 2)
+    )
+{block(loading.masks(s), 4)}    pipeline.pipeline_init_wait(cluster_shape_mn=cluster)
+
+    if warp < 4:
+{_registers("decrease", _LOADER_REGISTERS, s, 8)}        if warp == 0:
+            {call("load_role", loading.arguments(s), "", 12)}
+    else:
+        {call("consumer_role", consumer, "", 8)}
+
+
+{name}.set_name_prefix("{name}", remove_cutlass_symbol=True, keep_mangled_name=False)'''
+
+
+def _load_op(multicast: bool) -> str:
+    return f"cpasync.CopyBulkTensorTileG2S{'Multicast' if multicast else ''}Op()"
+
+
+def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
+    """The host entry: tensor maps, then the launch."""
+    tma = spec.store_through_tma
+    aux = auxiliary.names(spec)
+    a_op, b_op = map(_load_op, loading.multicast(s))
+    parameters = ["a: cute.Tensor", "b: cute.Tensor", "out: cute.Tensor", *auxiliary.annotated(spec), "stream"]
+    out_layout = (
+        "    out_layout = sm90.make_smem_layout_epi(OUT_DTYPE, LayoutEnum.ROW_MAJOR, (TILE_M, EPILOGUE_N), C_STAGES)\n"
+        if tma
+        else ""
+    )
+    out_map = (
+        """    tma_out, global_out = cpasync.make_tiled_tma_atom(
+        cpasync.CopyBulkTensorTileS2GOp(), out, cute.slice_(out_layout, (None, None, 0)), (TILE_M, EPILOGUE_N)
+    )
+"""
+        if tma
+        else ""
+    )
+    arguments = ["tma_a", "global_a", "tma_b", "global_b", *(["tma_out", "global_out"] if tma else ["out"]), *aux]
+    arguments += ["a_layout", "b_layout", *(["out_layout"] if tma else [])]
+    return f'''@cute.jit
+{call(f"def {entry}", parameters, ":", 0)}
+    """a: (M, K, BATCH), b: (N, K, BATCH), out: (M, N, BATCH)."""
+    tile = (TILE_M, TILE_N, TILE_K)
+    a_layout = sm90.make_smem_layout_a(LayoutEnum.from_tensor(a), tile, A_DTYPE, AB_STAGES)
+    b_layout = sm90.make_smem_layout_b(LayoutEnum.from_tensor(b), tile, B_DTYPE, AB_STAGES)
+{out_layout}    tma_a, global_a = cpasync.make_tiled_tma_atom(
+        {a_op}, a, cute.slice_(a_layout, (None, None, 0)), (TILE_M, TILE_K), num_multicast=CLUSTER_N
+    )
+    tma_b, global_b = cpasync.make_tiled_tma_atom(
+        {b_op}, b, cute.slice_(b_layout, (None, None, 0)), (TILE_N, TILE_K), num_multicast=CLUSTER_M
+    )
+{out_map}    {call(kernel, arguments, ".launch(", 4)}
+        grid=(CLUSTER_M, CLUSTER_N, CLUSTERS),
+        block=(THREADS, 1, 1),
+        cluster=(CLUSTER_M, CLUSTER_N, 1),
+        smem=SHARED_BYTES,
+        stream=stream,
+    )'''
