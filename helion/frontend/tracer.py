@@ -20,6 +20,7 @@ from typing import Iterator
 import torch
 import torch.fx
 from torch._prims_common import elementwise_dtypes
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -34,12 +35,14 @@ from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import WHERE
 from ..ir.pointwise import unsupported_dtype
 from ..ir.reduction_ops import REDUCTIONS
+from ..language.indexing import index_list
+from ..language.indexing import normalize_index
 from ..language.op import Handler
 from ..language.op import LoopRanges
 from ..language.op import Op
+from ..language.torch_overrides import TORCH_OVERRIDES
 from .decompositions import decomposition
 from .environment import Environment
-from .torch_functions import TORCH_FUNCTIONS
 
 _aten = torch.ops.aten
 
@@ -122,7 +125,7 @@ class Tracer(Handler):
         self.index_dtype = env.index_dtype
         self.location: exc.SourceLocation | None = None
         self.builder: GraphBuilder | None = None
-        self.device_seen = False
+        self._paused = False
         # Filled by the interpreter: names of host tensors, for messages and for the IR.
         self.name_of_host_tensor: Any = lambda tensor: None
 
@@ -141,7 +144,6 @@ class Tracer(Handler):
         self.builder = GraphBuilder(info, outer)
         try:
             if outer is None:
-                self.device_seen = True
                 with DeviceFunctionMode(self), DeviceDispatchMode(self):
                     yield self.builder
             else:
@@ -152,6 +154,15 @@ class Tracer(Handler):
     def current(self) -> GraphBuilder:
         assert self.builder is not None, "recording outside a device loop"
         return self.builder
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Make fake tensors without recording how."""
+        outer, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = outer
 
     # -- recording ---------------------------------------------------------------------------------------------------
 
@@ -193,14 +204,14 @@ class Tracer(Handler):
         first = next((n for n in graph.nodes if n.op != "placeholder"), None)
         with graph.inserting_before(first) if first is not None else contextlib.nullcontext():
             node = graph.call_function(device_ir.host_tensor, (record.name,))
-        node.name = graph._graph_namespace.create_name(f"host_{record.name}", node)
+        node.name = graph._graph_namespace.create_name(f"host_{record.name}", None)
         node.meta.update(val=tensor, location=self.location)
         return node
 
     def record(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
         """Add a node; `value` is its abstract result, given back with nodes remembered for its tensors."""
         builder = self.current()
-        node = builder.graph.call_function(target, args, kwargs)
+        node = new_node(builder.graph, target, args, kwargs)
         node.meta.update(val=value, location=self.location)
         if isinstance(value, torch.Tensor):
             builder.own(value, node)
@@ -220,7 +231,7 @@ class Tracer(Handler):
         if node is None or "user_name" in node.meta or node.op == "placeholder":
             return
         node.meta["user_name"] = name
-        node.name = self.builder.graph._graph_namespace.create_name(name, node)
+        node.name = self.builder.graph._graph_namespace.create_name(name, None)
 
     # -- casts -------------------------------------------------------------------------------------------------------
 
@@ -228,7 +239,7 @@ class Tracer(Handler):
         """A tensor in another dtype; numbers and tensors that have it already stay."""
         if not isinstance(value, torch.Tensor) or value.dtype is dtype:
             return value
-        with self.env.fake_mode:
+        with self.paused():
             fake = torch.empty(value.shape, dtype=dtype, device=value.device)
         return self.record(CONVERT, (self.operand(value), dtype), {}, fake)
 
@@ -292,7 +303,7 @@ class Tracer(Handler):
         produced = result.dtype if result.dtype is torch.bool else compute
         if produced is result.dtype:
             return self.record(op, cast_args, dict(kwargs), result)
-        with self.env.fake_mode:
+        with self.paused():
             wide = torch.empty(result.shape, dtype=produced, device=result.device)
         self.record(op, cast_args, dict(kwargs), wide)
         return self.cast(wide, result.dtype)
@@ -322,7 +333,7 @@ class Tracer(Handler):
         if reduction.name in ("sum", "prod"):
             x = self.cast(x, compute)
         for d in reversed(dims):
-            with self.env.fake_mode:
+            with self.paused():
                 shape = [*x.shape[:d], *([1] if keepdim else []), *x.shape[d + 1 :]]
                 fake = torch.empty(
                     shape, dtype=torch.int64 if reduction.returns_index else x.dtype, device=x.device
@@ -335,6 +346,9 @@ class Tracer(Handler):
     def call_op(self, op: Op, args: tuple[Any, ...]) -> Any:
         if not self.on_device:
             raise exc.DeviceAPIOnHost(name=f"hl.{op.name}")
+        if op.name in MEMORY_OPS and not isinstance(args[0], FakeTensor) and isinstance(args[0], torch.Tensor):
+            # captured by a function that runs natively, such as a lambda
+            args = (self.env.fake_tensor(args[0], "", "captured"), *args[1:])
         args = tuple(_strip_tiles(a) for a in args) if op not in _TAKES_TILES else self._plain_tiles(args)
         prepare = OP_PREPARATION.get(op.name)
         if prepare is not None:
@@ -342,13 +356,38 @@ class Tracer(Handler):
             if not isinstance(prepared, tuple):
                 return prepared.value
             args = prepared
-        with self.env.fake_mode:
+        with self.paused():
             result = op.shape_rule(*args)
-        if op.name in _MEMORY_OPS:
-            nodes: tuple[Any, ...] = (self.host_operand(args[0]), *(self.operand(a) for a in args[1:]))
-        else:
-            nodes = tuple(self.operand(a) for a in args)
-        return self.record(op, nodes, {}, result)
+        if op.name not in MEMORY_OPS:
+            return self.record(op, tuple(self.operand(a) for a in args), {}, result)
+        bounds = self._dims_to_bound(args[0], args[1])
+        index = [self.operand(e) for e in index_list(args[1])]
+        nodes = (self.host_operand(args[0]), index, *(self.operand(a) for a in args[2:]))
+        result = self.record(op, nodes, {}, result)
+        next(reversed(self.current().graph.nodes)).meta["bounded_dims"] = bounds
+        return result
+
+    def _dims_to_bound(self, tensor: torch.Tensor, index: Any) -> tuple[int, ...]:
+        """Dimensions of a host tensor that a tile's range may leave: the access must check them itself.
+
+        Comparing host values under dynamic shapes records a guard, so what is decided here holds for every call
+        that uses this trace.  A constant index out of range is an error.
+        """
+        dims = []
+        for item in normalize_index(tensor.shape, index, "indexing"):
+            if item.kind == "scalar" and isinstance(item.value, int):
+                size = tensor.size(item.dim)
+                if isinstance(size, int) and not 0 <= item.value < size:
+                    name = self.name_of_host_tensor(tensor) or "tensor"
+                    raise exc.IndexOutOfRange(name=name, dim=item.dim, size=size, low=item.value, high=item.value)
+            if item.kind != "tile":
+                continue
+            axis, offset = item.value.axis, item.value.offset
+            host = not any(isinstance(v, torch.Tensor) for v in (axis.begin, axis.end, offset))
+            host = host and all(self.env.is_host_value(v) for v in (axis.begin, axis.end, offset))
+            if not (host and bool(axis.end + offset <= tensor.size(item.dim)) and bool(axis.begin + offset >= 0)):
+                dims.append(item.dim)
+        return tuple(dims)
 
     def _plain_tiles(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Index lists: a tile shifted by a tensor becomes the tensor of its indices."""
@@ -447,6 +486,21 @@ class TracedLoop:
         raise exc.LoopFunctionNotInFor(name=self.ranges.name)
 
 
+def _getitem(tensor: torch.Tensor, index: Any) -> Any:
+    from ..language import load
+
+    return load(tensor, index)
+
+
+def _setitem(tensor: torch.Tensor, index: Any, value: Any) -> None:
+    from ..language import store
+
+    store(tensor, index, value)
+
+
+_INDEXING = {torch.Tensor.__getitem__: _getitem, torch.Tensor.__setitem__: _setitem}
+
+
 class DeviceFunctionMode(TorchFunctionMode):
     """Torch functions whose meaning in device code differs from eager PyTorch's, before PyTorch sees them."""
 
@@ -456,11 +510,9 @@ class DeviceFunctionMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        rule = TORCH_FUNCTIONS.get(func)
+        rule = TORCH_OVERRIDES.get(func) or _INDEXING.get(func)
         if rule is not None:
-            result = rule(self.tracer, *args, **kwargs)
-            if result is not NotImplemented:
-                return result
+            return rule(*args, **kwargs)
         if "device" not in kwargs and getattr(func, "__name__", "") in _FACTORY_NAMES:
             kwargs = {**kwargs, "device": self.tracer.device}
         return func(*args, **kwargs)
@@ -475,6 +527,8 @@ class DeviceDispatchMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self.tracer._paused or func.namespace == "prim":  # prim: questions about metadata, such as tensor.device
+            return func(*args, **kwargs)
         result = self.tracer.aten(func, tuple(args), kwargs)
         if result is not NotImplemented:
             return result
@@ -510,6 +564,14 @@ def _strip_tiles(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_strip_tiles(v) for v in value) if type(value) in (list, tuple) else value
     return value
+
+
+def new_node(graph: torch.fx.Graph, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.fx.Node:
+    """A call_function node.  Symbolic numbers stay as they are in its arguments: our symbols are defined by the
+    graph's loops (`DeviceIR.origins`), so fx's advice to make nodes of them does not apply."""
+    node = graph.call_function(target, ())
+    node.args, node.kwargs = args, kwargs
+    return node
 
 
 class Answer:
@@ -563,7 +625,8 @@ OP_PREPARATION: dict[str, Any] = {
     "subscript": _prepare_subscript,
 }
 
-_MEMORY_OPS = frozenset(
+# Ops whose first argument is a host tensor and whose second is an index into it.
+MEMORY_OPS = frozenset(
     {"load", "store", *(f"atomic_{name}" for name in ("add", "and", "or", "xor", "max", "min", "xchg", "cas"))}
 )
 
@@ -572,7 +635,7 @@ class _TakesTiles:
     """Ops that take tiles as tiles; every other op sees a tile as its size."""
 
     def __contains__(self, op: Op) -> bool:
-        return op.name in _MEMORY_OPS or op.name.startswith("tile_") or op.name == "subscript"
+        return op.name in MEMORY_OPS or op.name.startswith("tile_") or op.name == "subscript"
 
 
 _TAKES_TILES = _TakesTiles()
@@ -624,10 +687,14 @@ def _scalar_tensor(tracer: Tracer, value: Any, dtype: Any = None, **_: Any) -> A
     return _full(tracer, [], value, dtype)
 
 
-def _arange(start: Any, end: Any, step: Any) -> Any:
+def _arange(tracer: Tracer, start: Any, end: Any, step: Any = 1, dtype: Any = None, **_: Any) -> Any:
     from ..language import arange
 
-    return arange(start, end, step) if not (start == 0 and step == 1) else arange(end)
+    return arange(start, end, step, dtype=dtype or torch.int64)
+
+
+def _arange_end(tracer: Tracer, end: Any, dtype: Any = None, **_: Any) -> Any:
+    return _arange(tracer, 0, end, 1, dtype)
 
 
 _FACTORIES: dict[Any, Any] = {
@@ -644,6 +711,9 @@ _FACTORIES: dict[Any, Any] = {
     _aten.new_ones.default: _new_constant(1),
     _aten.new_empty.default: _new_constant(0),
     _aten.scalar_tensor.default: _scalar_tensor,
+    _aten.arange.default: _arange_end,
+    _aten.arange.start: _arange,
+    _aten.arange.start_step: _arange,
 }
 _FACTORY_NAMES = frozenset({"full", "zeros", "ones", "empty", "arange", "scalar_tensor", "tensor"})
 assert WHERE in POINTWISE

@@ -64,8 +64,13 @@ def for_loop(graph_id: int, begins: list[Any], ends: list[Any], inputs: list[Any
     raise AssertionError("IR target, not callable")
 
 
-def if_else(test: Any, then_id: int, else_id: int, inputs: list[Any]) -> tuple[Any, ...]:
-    """A branch on a scalar: runs graph `then_id` or `else_id`, both of which take `inputs` and return alike."""
+def if_else(
+    test: Any, then_id: int, else_id: int, then_inputs: list[Any], else_inputs: list[Any]
+) -> tuple[Any, ...]:
+    """A branch on a scalar (a 0-d bool tensor or a symbolic bool).
+
+    Runs graph `then_id` on `then_inputs` or graph `else_id` on `else_inputs`; both return alike.
+    """
     raise AssertionError("IR target, not callable")
 
 
@@ -364,9 +369,9 @@ class HostCode:
         parameters: names in order, with the default as source text or None.
         prelude: the user's statements before the loops.
         epilogue: the user's statements after the loops.
-        replacements: calls whose text depends on the Config or is known at compile time
-            (hl.register_block_size, hl.specialize, broadcast of equal shapes): AST node -> function of the
-            resolved block sizes and tunables giving the new node.
+        rewrites: calls the generated host function must not repeat as they are, with their kind and traced value:
+            "number" (hl.register_block_size, hl.register_tunable: the Config's value), "specialize" (hl.specialize:
+            its argument), "broadcast" (torch.broadcast_tensors: the shapes of its arguments).
         globals: names of the function's globals and closure that the statements read, with their values.
         assigned: names the host statements assign.
     """
@@ -374,7 +379,7 @@ class HostCode:
     parameters: list[tuple[str, str | None]]
     prelude: list[ast.stmt]
     epilogue: list[ast.stmt]
-    replacements: dict[ast.AST, Callable[..., ast.expr]]
+    rewrites: dict[ast.AST, tuple[str, Any]]
     globals: dict[str, Any]
     assigned: set[str]
 
@@ -390,8 +395,9 @@ class KernelIR:
         guards: conditions on the call's arguments under which this trace holds (dynamic shapes only), as
             expressions over host symbols.
         tunables: hl.register_tunable keys with their fragments.
-        tensor_args: parameter paths of tensor arguments with their FakeTensors.
+        specialized: host symbols fixed by hl.specialize.
         location: the `def` line.
+        env: the front end's environment, kept because its ShapeEnv owns the symbols.
     """
 
     name: str
@@ -399,8 +405,9 @@ class KernelIR:
     host: HostCode
     guards: list[sympy.Basic]
     tunables: dict[str, Any]
-    tensor_args: dict[str, torch.Tensor]
+    specialized: set[sympy.Symbol]
     location: SourceLocation
+    env: Any
 
 
 GETITEM = operator.getitem

@@ -1,0 +1,345 @@
+"""Device loops and branches: each becomes a graph of its own and a node that holds it.
+
+Which names a loop carries comes from liveness (`source.Liveness`): a name assigned in the body, bound before
+it, and read in a later iteration or after the loop.  A carried value keeps its dtype and shape.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from .. import exc
+from ..ir import device_ir
+from ..ir.device_ir import Axis
+from ..ir.device_ir import AxisKind
+from ..ir.device_ir import BlockSize
+from ..ir.device_ir import GraphKind
+from ..ir.device_ir import RootLoop
+from ..ir.device_ir import TracedTile
+from ..ir.symbols import OriginKind
+from ..ir.symbols import is_symbolic
+from ..ir.symbols import shape_exprs
+from ..ir.symbols import symbols_of
+from .interpreter import Expressions
+from .interpreter import Poison
+from .source import assigned_names
+from .source import target_names
+from .tracer import GraphBuilder
+from .tracer import TracedLoop
+
+_MISSING = object()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float)) or is_symbolic(value)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype}{[str(s) for s in value.shape]}".replace("torch.", "").replace("'", "")
+    return type(value).__name__
+
+
+class ControlFlow(Expressions):
+    """Loops over tiles and branches on device values."""
+
+    phase = 0
+
+    def block(self, body: list[ast.stmt]) -> None:
+        raise NotImplementedError  # in statements
+
+    # -- axes ------------------------------------------------------------------------------------------------------
+
+    def make_axes(self, loop: TracedLoop, target: ast.expr) -> list[Axis]:
+        """The axes of a loop, named after its variables."""
+        ranges = loop.ranges
+        names = [t.id if isinstance(t, ast.Name) else "tile" for t in self._loop_targets(target, ranges)]
+        axes = []
+        for name, begin, end, size in zip(names, ranges.begins, ranges.ends, ranges.block_sizes):
+            kind = AxisKind.GRID if loop.kind == "grid" else AxisKind.TILE
+            block = self._block_for(name, size, kind)
+            axes.append(self.env.new_axis(block, kind, begin, end, name))
+        return axes
+
+    def _loop_targets(self, target: ast.expr, ranges: Any) -> list[ast.expr]:
+        if not ranges.is_sequence:
+            return [target]
+        if isinstance(target, (ast.Tuple, ast.List)):
+            if len(target.elts) != ranges.ndim:
+                raise exc.InvalidTileRange(
+                    name=ranges.name, reason=f"{ranges.ndim} dimensions for {len(target.elts)} loop variables"
+                )
+            return list(target.elts)
+        return [target] * ranges.ndim
+
+    def _block_for(self, name: str, size: Any, kind: AxisKind) -> BlockSize:
+        if kind is AxisKind.GRID:
+            if is_symbolic(size) and not self._is_constant(size):
+                raise exc.SizeNotConstant(what="the step of hl.grid", value=size)
+            return self.env.new_block(name, fixed=size)
+        if size is None:
+            return self.env.new_block(name)
+        known = self.env.block_of(size)
+        if known is not None:
+            known.name = name if known.name == "block" else known.name
+            return known
+        if is_symbolic(size) and not self._is_constant(size):
+            raise exc.SizeNotConstant(what="a block size", value=size)
+        return self.env.new_block(name, fixed=size)
+
+    def _is_constant(self, size: Any) -> bool:
+        constant = (OriginKind.BLOCK_SIZE, OriginKind.TUNABLE)
+        return all(self.env.ir.origins[s].kind in constant for s in symbols_of(size))
+
+    def bind_loop_variables(self, target: ast.expr, loop: TracedLoop, axes: list[Axis]) -> None:
+        """Give the loop variables their tiles (hl.tile) or indices (hl.grid)."""
+        values: list[Any] = []
+        for axis in axes:
+            if axis.kind is AxisKind.GRID:
+                values.append(axis.offset)
+            else:
+                tile = TracedTile(axis)
+                if loop.lengths is not None:
+                    tile.lengths = loop.lengths
+                values.append(tile)
+        self.assign_pattern(target, tuple(values) if loop.ranges.is_sequence else values[0])
+
+    # -- top-level loops ---------------------------------------------------------------------------------------------
+
+    def root_loop(self, node: ast.For, loop: TracedLoop) -> None:
+        """A top-level loop: its axes make up the launch grid."""
+        for bound in (*loop.ranges.begins, *loop.ranges.ends):
+            if isinstance(bound, torch.Tensor):
+                raise exc.InvalidTileRange(
+                    name=loop.ranges.name,
+                    reason="the bound of a top-level loop is a tensor, whose value the host does not know",
+                    fix="pass the bound as an int argument, or make this an inner loop.",
+                )
+        self._check_for(node)
+        with self.tracer.graph(GraphKind.ROOT) as builder:
+            axes = self.make_axes(loop, node.target)
+            builder.info.axes = axes
+            self.bind_loop_variables(node.target, loop, axes)
+            self.block(node.body)
+            builder.graph.output([])
+        self.env.ir.roots.append(RootLoop(builder.info.id, self.phase))
+
+    def _check_for(self, node: ast.For) -> None:
+        if node.orelse:
+            raise exc.StatementNotSupported(statement="`else` on a device loop", where="device code")
+
+    # -- inner loops ---------------------------------------------------------------------------------------------------
+
+    def device_loop(self, node: ast.For, loop: TracedLoop) -> None:
+        """A loop inside device code."""
+        self._check_for(node)
+        frame = self.frame
+        live = frame.source.liveness
+        assigned = assigned_names(node.body)
+        needed = live.body_live_in.get(node, set()) | live.after.get(node, set())
+        loop_names = target_names(node.target)
+        before = dict(frame.device)
+        carried: list[_Carried] = []
+        for name in sorted(assigned & needed - loop_names):
+            value = before.get(name, _MISSING)
+            if value is _MISSING or isinstance(value, Poison):
+                continue
+            carried.append(self._carry(name, value))
+        begins = [self.tracer.operand(b) for b in loop.ranges.begins]
+        ends = [self.tracer.operand(e) for e in loop.ranges.ends]
+        outer = self.tracer.current()
+        with self.tracer.graph(GraphKind.LOOP) as builder:
+            axes = self.make_axes(loop, node.target)
+            builder.info.axes = axes
+            for item in carried:
+                item.enter(self, outer, builder)
+            self.bind_loop_variables(node.target, loop, axes)
+            self.block(node.body)
+            outputs: list[torch.fx.Node] = []
+            results: list[tuple[_Carried, int, int]] = []  # which leaf became which output
+            for item in carried:
+                for leaf, (inner, placeholder) in enumerate(zip(item.inner, item.placeholders)):
+                    new = item.new_leaf(self, leaf, frame.device[item.name])
+                    new_node = builder.node_of(new)
+                    assert new_node is not None
+                    if new_node is placeholder:
+                        continue
+                    builder.info.carried[builder.info.placeholders.index(placeholder)] = len(outputs)
+                    results.append((item, leaf, len(outputs)))
+                    outputs.append(new_node)
+            builder.graph.output(list(outputs))
+        # Placeholders may have been added after a carried one was counted; positions are looked up again.
+        builder.info.carried = self._carried_positions(builder, results, carried)
+        with self.tracer.paused():
+            values = tuple(torch.empty_like(item.inner[leaf]) for item, leaf, _ in results)
+        self.tracer.record(device_ir.for_loop, (builder.info.id, begins, ends, list(builder.inputs)), {}, values)
+        frame.device.clear()
+        frame.device.update(before)
+        for (item, leaf, _), value in zip(results, values):
+            item.outer[leaf] = value
+        for item in carried:
+            frame.device[item.name] = item.rebuilt()
+            for value in item.outer:
+                self.tracer.name_value(value, item.name)
+        for name in (assigned | loop_names) - set(before):
+            frame.device[name] = Poison(name, "it is assigned only inside a loop: assign it before the loop as well.")
+
+    @staticmethod
+    def _carried_positions(builder: GraphBuilder, results: list[Any], carried: list[_Carried]) -> dict[int, int]:
+        positions = {node: i for i, node in enumerate(builder.info.placeholders)}
+        return {positions[item.placeholders[leaf]]: output for item, leaf, output in results}
+
+    def _carry(self, name: str, value: Any) -> _Carried:
+        leaves, spec = pytree.tree_flatten(value)
+        outer: list[torch.Tensor] = []
+        for leaf in leaves:
+            if _is_number(leaf):
+                leaf = self.tracer.scalar_tensor(leaf)
+            if not isinstance(leaf, torch.Tensor):
+                raise exc.CantCombineTypesInControlFlow(
+                    f"variable {name!r} is assigned in a device loop but holds a {type(leaf).__name__}, which a loop cannot carry",
+                    fix="use another name inside the loop.",
+                )
+            outer.append(leaf)
+        return _Carried(name, spec, outer)
+
+    # -- branches --------------------------------------------------------------------------------------------------------
+
+    def device_branch(self, node: ast.If, test: Any) -> None:
+        """An `if` on a value known only while the kernel runs."""
+        if isinstance(test, torch.Tensor):
+            if test.dim() != 0:
+                raise exc.ShapeMismatch(
+                    f"`if` needs a scalar condition, got a tensor of shape {_describe(test)}",
+                    fix="use torch.where to choose element by element, or reduce the condition with .any()/.all().",
+                )
+            if test.dtype is not torch.bool:
+                test = test != 0
+        frame = self.frame
+        before = dict(frame.device)
+        names = assigned_names([*node.body, *node.orelse])
+        wanted = sorted(names & frame.source.liveness.after.get(node, set()))
+        sides = []
+        for body in (node.body, node.orelse):
+            frame.device.clear()
+            frame.device.update(before)
+            with self.tracer.graph(GraphKind.BRANCH) as builder:
+                self.block(body)
+            sides.append((builder, dict(frame.device)))
+        frame.device.clear()
+        frame.device.update(before)
+        merged: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        for name in wanted:
+            left, right = (env.get(name, _MISSING) for _, env in sides)
+            if any(v is _MISSING or isinstance(v, Poison) for v in (left, right)):
+                frame.device[name] = Poison(name, "it is assigned on only one path of an `if`: assign it before the `if` as well.")
+            elif left is right or (not isinstance(left, torch.Tensor) and _same_constant(left, right)):
+                frame.device[name] = left
+            else:
+                merged.append((name, *self._merge(name, left, right, sides)))
+        outputs: list[list[Any]] = [[], []]
+        for _, left, right in merged:
+            for side, value in enumerate((left, right)):
+                outputs[side].append(sides[side][0].node_of(value))
+        for (builder, _), output in zip(sides, outputs):
+            builder.graph.output(output)
+        with self.tracer.paused():
+            values = tuple(torch.empty_like(left) for _, left, _ in merged)
+        (then_builder, _), (else_builder, _) = sides
+        arguments = (
+            self.tracer.operand(test),
+            then_builder.info.id,
+            else_builder.info.id,
+            list(then_builder.inputs),
+            list(else_builder.inputs),
+        )
+        self.tracer.record(device_ir.if_else, arguments, {}, values)
+        for (name, _, _), value in zip(merged, values):
+            frame.device[name] = value
+            self.tracer.name_value(value, name)
+
+    def _merge(self, name: str, left: Any, right: Any, sides: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        for value in (left, right):
+            if not isinstance(value, torch.Tensor) and not _is_number(value):
+                raise exc.CantCombineTypesInControlFlow(name=name, left=_describe(left), right=_describe(right))
+        dtype = next((v.dtype for v in (left, right) if isinstance(v, torch.Tensor)), None)
+        if dtype is None:
+            dtype = torch.float32 if any(isinstance(v, (float, torch.SymFloat)) for v in (left, right)) else torch.int64
+        values = []
+        for (builder, _), value in zip(sides, (left, right)):
+            if not isinstance(value, torch.Tensor):
+                outer, self.tracer.builder = self.tracer.builder, builder
+                try:
+                    value = self.tracer.scalar_tensor(value, dtype)
+                finally:
+                    self.tracer.builder = outer
+            values.append(value)
+        if values[0].dtype is not values[1].dtype or shape_exprs(values[0].shape) != shape_exprs(values[1].shape):
+            raise exc.ControlFlowTensorMismatch(
+                name=name,
+                where="between the two paths of an `if`",
+                before=_describe(left),
+                after=_describe(right),
+                dtype=values[0].dtype,
+            )
+        return values[0], values[1]
+
+
+@dataclasses.dataclass(eq=False)
+class _Carried:
+    """One name a loop carries: a tensor, or a tuple/list of them."""
+
+    name: str
+    spec: Any
+    outer: list[torch.Tensor]
+    inner: list[torch.Tensor] = dataclasses.field(default_factory=list)
+    placeholders: list[torch.fx.Node] = dataclasses.field(default_factory=list)
+
+    def enter(self, flow: ControlFlow, outer: GraphBuilder, builder: GraphBuilder) -> None:
+        """Bind the name to placeholders of the loop's graph."""
+        for value in self.outer:
+            node = outer.node_of(value)
+            if node is None:
+                raise exc.HostTensorDirectUsage(name=flow.tracer.name_of_host_tensor(value) or self.name)
+            with flow.tracer.paused():
+                fresh = torch.empty_like(value)
+            self.inner.append(fresh)
+            self.placeholders.append(builder.add_placeholder(node, fresh, self.name))
+        flow.frame.device[self.name] = pytree.tree_unflatten(self.inner, self.spec)
+
+    def new_leaf(self, flow: ControlFlow, leaf: int, value: Any) -> torch.Tensor:
+        """The value of one leaf at the end of the body, checked against the one at its start."""
+        leaves, spec = pytree.tree_flatten(value)
+        old = self.inner[leaf]
+        if spec != self.spec:
+            raise exc.CantCombineTypesInControlFlow(
+                name=self.name, left=_describe(pytree.tree_unflatten(self.inner, self.spec)), right=_describe(value)
+            )
+        new = leaves[leaf]
+        if _is_number(new):
+            new = flow.tracer.scalar_tensor(new, old.dtype)
+        if not isinstance(new, torch.Tensor):
+            raise exc.CantCombineTypesInControlFlow(name=self.name, left=_describe(old), right=_describe(new))
+        if new.dtype is not old.dtype or shape_exprs(new.shape) != shape_exprs(old.shape):
+            raise exc.ControlFlowTensorMismatch(
+                name=self.name,
+                where="from one iteration of the loop to the next",
+                before=_describe(old),
+                after=_describe(new),
+                dtype=old.dtype,
+            )
+        return new
+
+    def rebuilt(self) -> Any:
+        return pytree.tree_unflatten(self.outer, self.spec)
+
+
+def _same_constant(a: Any, b: Any) -> bool:
+    if is_symbolic(a) or is_symbolic(b):
+        return is_symbolic(a) and is_symbolic(b) and a.node.expr == b.node.expr
+    return type(a) is type(b) and bool(a == b)

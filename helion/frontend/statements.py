@@ -1,0 +1,380 @@
+"""The statement part of the abstract interpreter, and the walk over a kernel function's top level."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from typing import Any
+from typing import Iterator
+
+import torch
+
+from .. import exc
+from ..ir.symbols import is_symbolic
+from .control_flow import ControlFlow
+from .interpreter import LambdaValue
+from .source import assigned_names
+from .tracer import TracedLoop
+
+_HOST_LOOP_LIMIT = 100_000
+
+
+class _Break(Exception):
+    pass
+
+
+class _Continue(Exception):
+    pass
+
+
+class _Return(Exception):
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Statements(ControlFlow):
+    """Executes statements; `run_kernel` is the entry for a kernel function."""
+
+    def __init__(self, env: Any, tracer: Any) -> None:
+        super().__init__(env, tracer)
+        self.prelude: list[ast.stmt] = []
+        self.epilogue: list[ast.stmt] = []
+        self.device_names: set[str] = set()
+        # What encloses the current statement, innermost last: "function", "python loop", "device loop", "branch".
+        self._inside: list[str] = []
+
+    # -- the kernel function ----------------------------------------------------------------------------------------
+
+    def run_kernel(self, body: list[ast.stmt]) -> None:
+        """Interpret the top level of a kernel function: host statements, device loops, host statements."""
+        for stmt in body:
+            self.at(stmt)
+            try:
+                if not self._top_level(stmt):
+                    break
+            except exc.BaseError as error:
+                raise self.error(stmt, error)
+
+    def _top_level(self, stmt: ast.stmt) -> bool:
+        """One top-level statement; False once the function returns."""
+        if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant):
+            return True  # docstring
+        if isinstance(stmt, ast.For):
+            loop = self.expr(stmt.iter)
+            if isinstance(loop, TracedLoop):
+                self._check_nothing_between()
+                frame = self.frame
+                frame.device.clear()
+                self.root_loop(stmt, loop)
+                self.device_names |= set(frame.device) | assigned_names([stmt])
+                frame.device.clear()
+                return True
+        if isinstance(stmt, ast.If) and self._has_device_loop(stmt):
+            body = stmt.body if self.truth(stmt.test) else stmt.orelse
+            return all(self._top_level(inner) for inner in body)
+        if self._is_barrier(stmt):
+            self._check_nothing_between()
+            self.phase += 1
+            return True
+        (self.epilogue if self.env.ir.roots else self.prelude).append(stmt)
+        try:
+            self.statement(stmt)
+        except _Return:
+            return False
+        return True
+
+    def _check_nothing_between(self) -> None:
+        if self.epilogue:
+            error = exc.TopLevelStatementBetweenLoops()
+            raise self.error(self.epilogue[0], error)
+
+    def _is_barrier(self, stmt: ast.stmt) -> bool:
+        from ..language import barrier
+
+        if not (isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call)):
+            return False
+        return self._try_callee(stmt.value.func) is barrier
+
+    def _has_device_loop(self, stmt: ast.stmt) -> bool:
+        from .. import language as hl
+
+        loops = (hl.tile, hl.grid, hl.jagged_tile)
+        return any(
+            isinstance(n, ast.For) and isinstance(n.iter, ast.Call) and self._try_callee(n.iter.func) in loops
+            for n in ast.walk(stmt)
+        )
+
+    def _try_callee(self, node: ast.expr) -> Any:
+        """The object a call's function expression names, None when it is anything but a (dotted) name."""
+        if isinstance(node, ast.Name):
+            try:
+                return self.lookup(node.id)
+            except exc.UndefinedVariable:
+                return None
+        if isinstance(node, ast.Attribute):
+            return getattr(self._try_callee(node.value), node.attr, None)
+        return None
+
+    def lookup(self, name: str) -> Any:
+        if not self.tracer.on_device and name in self.device_names and name not in self.frame.host:
+            raise exc.CannotReadDeviceVariableOnHost(name=name)
+        return super().lookup(name)
+
+    # -- statements -----------------------------------------------------------------------------------------------------
+
+    def block(self, body: list[ast.stmt]) -> None:
+        for stmt in body:
+            self.statement(stmt)
+
+    def statement(self, stmt: ast.stmt) -> None:
+        """Execute one statement; errors leave with a place."""
+        method = getattr(self, f"stmt_{type(stmt).__name__}", None)
+        outer = self.tracer.location
+        self.at(stmt)
+        try:
+            if method is None:
+                raise exc.StatementNotSupported(
+                    statement=f"`{_KEYWORDS.get(type(stmt).__name__, type(stmt).__name__.lower())}`",
+                    where=self.where(),
+                    fix="rewrite it with assignments, `if`, and `for` loops.",
+                )
+            method(stmt)
+        except exc.BaseError as error:
+            raise self.error(stmt, error)
+        except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError) as error:
+            if self.tracer.on_device:
+                raise self.error(stmt, self.translate(error, stmt)) from error
+            raise
+        finally:
+            self.tracer.location = outer
+
+    def stmt_Pass(self, stmt: ast.Pass) -> None:
+        return
+
+    def stmt_Expr(self, stmt: ast.Expr) -> None:
+        if not isinstance(stmt.value, ast.Constant):
+            self.expr(stmt.value)
+
+    def stmt_Assign(self, stmt: ast.Assign) -> None:
+        value = self.expr(stmt.value)
+        for target in stmt.targets:
+            self.assign(target, value)
+
+    def stmt_AnnAssign(self, stmt: ast.AnnAssign) -> None:
+        if stmt.value is not None:
+            self.assign(stmt.target, self.expr(stmt.value))
+
+    def stmt_AugAssign(self, stmt: ast.AugAssign) -> None:
+        target = stmt.target
+        if isinstance(target, ast.Name):
+            value = self.lookup(target.id)
+            if not self.tracer.on_device and isinstance(value, torch.Tensor):
+                raise exc.StatementNotSupported(
+                    statement="an in-place operator on a tensor", where="host code", fix="write `x = x + y`."
+                )
+            self.bind(target.id, self.binary(stmt.op, value, self.expr(stmt.value)))
+        elif isinstance(target, ast.Subscript):
+            base, index = self.expr(target.value), self.expr(target.slice)
+            value = self.binary(stmt.op, self.subscript(base, index), self.expr(stmt.value))
+            self.store_item(base, index, value)
+        else:
+            raise exc.StatementNotSupported(statement=f"assignment to {ast.unparse(target)}", where=self.where())
+
+    def assign(self, target: ast.expr, value: Any) -> None:
+        """Assign to a name, a tuple of targets, or an item."""
+        if isinstance(target, ast.Subscript):
+            self.store_item(self.expr(target.value), self.expr(target.slice), value)
+        elif isinstance(target, ast.Attribute):
+            raise exc.StatementNotSupported(
+                statement=f"assignment to attribute {ast.unparse(target)!r}", where=self.where(), fix="use a local variable."
+            )
+        elif isinstance(target, (ast.Tuple, ast.List)) and not isinstance(value, TracedLoop):
+            values = list(value)
+            if len(values) != len(target.elts):
+                raise exc.InvalidAPIUsage(
+                    f"cannot unpack {len(values)} values into {len(target.elts)} names", fix="match the number of names."
+                )
+            for t, v in zip(target.elts, values):
+                self.assign(t, v)
+        else:
+            self.assign_pattern(target, value)
+
+    def store_item(self, base: Any, index: Any, value: Any) -> None:
+        """`base[index] = value`."""
+        if self.tracer.on_device and isinstance(base, torch.Tensor):
+            from ..language import store
+
+            store(base, index, value)
+        elif self.tracer.on_device:
+            raise exc.StatementNotSupported(
+                statement=f"assignment into a {type(base).__name__}", where="device code", fix="use separate variables."
+            )
+        else:
+            base[index] = value
+
+    def stmt_If(self, stmt: ast.If) -> None:
+        test = self.expr(stmt.test)
+        if self.is_dynamic(test):
+            with self._within("branch"):
+                self.device_branch(stmt, test)
+        else:
+            self.block(stmt.body if test else stmt.orelse)
+
+    def stmt_For(self, stmt: ast.For) -> None:
+        iterable = self.expr(stmt.iter)
+        if isinstance(iterable, TracedLoop):
+            if not self.tracer.on_device:
+                raise exc.NestedGridLoop(statement="loop" if self._inside else "block")
+            with self._within("device loop"):
+                self.device_loop(stmt, iterable)
+            return
+        if isinstance(iterable, torch.Tensor) or is_symbolic(iterable):
+            raise exc.StatementNotSupported(
+                statement="iterating over a tensor", where=self.where(), fix="loop over its indices with hl.tile or hl.grid."
+            )
+        with self._within("python loop"):
+            for count, item in enumerate(iterable):
+                if count >= _HOST_LOOP_LIMIT:
+                    raise exc.InvalidAPIUsage(f"a loop runs more than {_HOST_LOOP_LIMIT} times while tracing")
+                self.assign(stmt.target, item)
+                try:
+                    self.block(stmt.body)
+                except _Continue:
+                    continue
+                except _Break:
+                    break
+            else:
+                self.block(stmt.orelse)
+
+    def stmt_While(self, stmt: ast.While) -> None:
+        if self.tracer.on_device and self.is_dynamic(self.expr(stmt.test)):
+            raise exc.StatementNotSupported(
+                statement="`while` on a device value",
+                where="device code",
+                fix="use `for ... in hl.tile(begin, end)` or hl.grid, whose bounds may be tensors' values.",
+            )
+        with self._within("python loop"):
+            for _ in range(_HOST_LOOP_LIMIT):
+                if not self.truth(stmt.test):
+                    self.block(stmt.orelse)
+                    return
+                try:
+                    self.block(stmt.body)
+                except _Continue:
+                    continue
+                except _Break:
+                    return
+        raise exc.InvalidAPIUsage(f"a loop runs more than {_HOST_LOOP_LIMIT} times while tracing")
+
+    def stmt_Break(self, stmt: ast.Break) -> None:
+        self._no_jump("break")
+        raise _Break
+
+    def stmt_Continue(self, stmt: ast.Continue) -> None:
+        self._no_jump("continue")
+        raise _Continue
+
+    def _no_jump(self, statement: str) -> None:
+        # The body of a device loop is interpreted once: a jump out of it would drop the rest of the body.
+        if not self._inside or self._inside[-1] != "python loop":
+            raise exc.StatementNotSupported(
+                statement=f"`{statement}`",
+                where="a device loop or under a device condition",
+                fix="bound the loop, or mask the work with torch.where.",
+            )
+
+    @contextlib.contextmanager
+    def _within(self, what: str) -> Iterator[None]:
+        self._inside.append(what)
+        try:
+            yield
+        finally:
+            self._inside.pop()
+
+    def stmt_Return(self, stmt: ast.Return) -> None:
+        if self.tracer.on_device and self.frame.is_kernel:
+            raise exc.StatementNotSupported(
+                statement="`return`", where="a device loop", fix="store results into tensors and return those after the loop."
+            )
+        body = self._inside[len(self._inside) - self._inside[::-1].index("function") :] if "function" in self._inside else []
+        if "branch" in body or "device loop" in body:
+            raise exc.StatementNotSupported(
+                statement="`return`", where="a branch or loop on device values", fix="assign on both paths and return after the `if`."
+            )
+        raise _Return(None if stmt.value is None else self.expr(stmt.value))
+
+    def stmt_Assert(self, stmt: ast.Assert) -> None:
+        if self.tracer.on_device:
+            test = self.expr(stmt.test)
+            if self.is_dynamic(test):
+                raise exc.StatementNotSupported(
+                    statement="`assert` on a device value", where="device code", fix="check it in host code, or use hl.device_print."
+                )
+            if not test:
+                raise exc.InvalidAPIUsage(f"assertion failed: {ast.unparse(stmt.test)}")
+            return
+        if not self.expr(stmt.test):
+            message = self.expr(stmt.msg) if stmt.msg is not None else ast.unparse(stmt.test)
+            raise AssertionError(message)
+
+    def stmt_Raise(self, stmt: ast.Raise) -> None:
+        if self.tracer.on_device:
+            raise exc.StatementNotSupported(statement="`raise`", where="device code", fix="check arguments in host code.")
+        error = self.expr(stmt.exc) if stmt.exc is not None else RuntimeError("raise")
+        raise error
+
+    def stmt_Delete(self, stmt: ast.Delete) -> None:
+        for target in stmt.targets:
+            if not isinstance(target, ast.Name):
+                raise exc.StatementNotSupported(statement=f"del {ast.unparse(target)}", where=self.where())
+            (self.frame.device if self.tracer.on_device else self.frame.host).pop(target.id, None)
+
+    def stmt_FunctionDef(self, stmt: ast.FunctionDef) -> None:
+        body = [s for s in stmt.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+        if len(body) == 1 and isinstance(body[0], ast.Return) and body[0].value is not None and not stmt.decorator_list:
+            function = ast.copy_location(ast.Lambda(args=stmt.args, body=body[0].value), stmt)
+            self.bind(stmt.name, LambdaValue(self, function, self.frame))
+            return
+        raise exc.StatementNotSupported(
+            statement=f"the nested function {stmt.name!r}",
+            where="a kernel function",
+            fix="define it at module level; it is inlined when device code calls it.",
+        )
+
+    def stmt_Import(self, stmt: ast.Import) -> None:
+        self._import(stmt)
+
+    def stmt_ImportFrom(self, stmt: ast.ImportFrom) -> None:
+        self._import(stmt)
+
+    def _import(self, stmt: ast.stmt) -> None:
+        if self.tracer.on_device:
+            raise exc.StatementNotSupported(statement="`import`", where="device code", fix="import at the top of the file.")
+        names: dict[str, Any] = {}
+        exec(compile(ast.Module([stmt], []), self.frame.source.file, "exec"), self.frame.globals, names)
+        self.frame.host.update(names)
+
+    # -- helpers ------------------------------------------------------------------------------------------------------------
+
+    def run_function(self, node: ast.FunctionDef) -> Any:
+        """Interpret an inlined helper's body."""
+        with self._within("function"):
+            try:
+                self.block(node.body)
+            except _Return as returned:
+                return returned.value
+        return None
+
+
+_KEYWORDS = {
+    "Try": "try",
+    "TryStar": "try",
+    "With": "with",
+    "Global": "global",
+    "Nonlocal": "nonlocal",
+    "ClassDef": "class",
+    "Match": "match",
+    "AsyncFor": "async for",
+    "AsyncWith": "async with",
+    "AsyncFunctionDef": "async def",
+}

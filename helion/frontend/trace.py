@@ -1,0 +1,173 @@
+"""Entry of the front end: a kernel function and its arguments -> `KernelIR`."""
+
+from __future__ import annotations
+
+import ast
+import types
+from typing import Any
+
+import torch
+
+from .. import exc
+from ..ir.device_ir import HostCode
+from ..ir.device_ir import KernelIR
+from ..ir.device_ir import eliminate_dead_code
+from ..language.op import handler
+from ..settings import Settings
+from .environment import Environment
+from .environment import walk_values
+from .interpreter import Frame
+from .interpreter import LambdaValue
+from .interpreter import function_globals
+from .source import assigned_names
+from .source import read_names
+from .source import source_of
+from .statements import Statements
+from .tracer import Tracer
+
+# 32-bit offsets reach this many elements.
+_INT32_ELEMENTS = 2**31
+
+
+def trace_kernel(
+    fn: types.FunctionType,
+    arguments: dict[str, Any],
+    settings: Settings,
+    device: torch.device,
+    constants: frozenset[str] = frozenset(),
+) -> KernelIR:
+    """Trace one specialization of a kernel function.
+
+    Args:
+        fn: the kernel function.
+        arguments: parameter name -> the call's argument, all of them, defaults filled in.
+        settings: the kernel's settings.
+        device: where the tensor arguments live.
+        constants: parameters annotated hl.constexpr.
+
+    Returns:
+        The device IR, the host statements around it, and the guards under which they hold.
+
+    Raises:
+        exc.BaseError: the function is not a kernel we accept; with the place in its source.
+    """
+    source = source_of(fn)
+    env = Environment(settings, device)
+    tracer = Tracer(env)
+    interpreter = Statements(env, tracer)
+    with env.active():
+        host = {
+            name: env.fake_argument(value, name, name, name in constants) for name, value in arguments.items()
+        }
+        env.index_dtype = tracer.index_dtype = index_dtype(arguments, settings)
+        frame = Frame(source, function_globals(fn), host, {}, is_kernel=True)
+        names = HostNames(env, host, fn)
+        tracer.name_of_host_tensor = names.text_of
+        with handler(tracer), interpreter.enter(frame):
+            interpreter.run_kernel(source.node.body)
+    if not env.ir.roots:
+        raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__, location=source.location(source.node))
+    env.check_blocks_are_free()
+    eliminate_dead_code(env.ir)
+    return KernelIR(
+        name=fn.__name__,
+        device=env.ir,
+        host=host_code(fn, source.node, interpreter),
+        guards=env.guards(),
+        tunables=env.tunables,
+        specialized=env.specialized,
+        location=source.location(source.node),
+        env=env,
+    )
+
+
+def index_dtype(arguments: dict[str, Any], settings: Settings) -> torch.dtype:
+    """Dtype of offsets: the setting, or int64 only where a tensor's offsets need it.
+
+    Raises:
+        exc.IndexOffsetOutOfRangeForInt32: int32 was asked for and a tensor is too large for it.
+    """
+    largest: tuple[str, int] = ("", 0)
+    for name, value in arguments.items():
+        for path, part in walk_values(value, name):
+            if isinstance(part, torch.Tensor):
+                span = 1 + sum((size - 1) * abs(stride) for size, stride in zip(part.shape, part.stride())) if part.numel() else 0
+                if span > largest[1]:
+                    largest = (path, span)
+    if settings.index_dtype == "auto":
+        return torch.int64 if largest[1] > _INT32_ELEMENTS else torch.int32
+    if settings.index_dtype is torch.int32 and largest[1] > _INT32_ELEMENTS:
+        raise exc.IndexOffsetOutOfRangeForInt32(name=largest[0], elements=largest[1])
+    return settings.index_dtype
+
+
+class HostNames:
+    """Finds the host expression that gives a tensor the device code uses."""
+
+    def __init__(self, env: Environment, host: dict[str, Any], fn: types.FunctionType) -> None:
+        self.env = env
+        self.host = host
+        self.fn = fn
+
+    def text_of(self, fake: torch.Tensor) -> str | None:
+        """A host expression for `fake`, or None when no host value holds it.
+
+        Raises:
+            exc.InvalidAPIUsage: a tensor captured from the enclosing scope, which a call could not check.
+        """
+        for name, value in self.host.items():
+            if value is fake:
+                return name
+        for name, value in self.host.items():
+            for path, part in walk_values(value, name):
+                if part is fake:
+                    return path
+                found = self._in_closure(part, path, fake)
+                if found is not None:
+                    return found
+        if any(known is fake for _, known in self.env._fakes.values()):
+            raise exc.InvalidAPIUsage(
+                "device code uses a tensor from outside the kernel function",
+                fix="pass it as an argument: its shape and dtype are checked at every call, a global's would not be.",
+            )
+        return None
+
+    def _in_closure(self, value: Any, path: str, fake: torch.Tensor) -> str | None:
+        """The expression that reads `fake` out of a function argument's closure."""
+        if isinstance(value, LambdaValue):
+            return None
+        if not isinstance(value, types.FunctionType):
+            return None
+        for i, cell in enumerate(value.__closure__ or ()):
+            try:
+                content = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+            text = f"{path}.__closure__[{i}].cell_contents"
+            for part_path, part in walk_values(content, text):
+                known = self.env._fakes.get(id(part))
+                if known is not None and known[1] is fake:
+                    return part_path
+                found = self._in_closure(part, part_path, fake)
+                if found is not None:
+                    return found
+        return None
+
+
+def host_code(fn: types.FunctionType, node: ast.FunctionDef, interpreter: Statements) -> HostCode:
+    """What the generated host function is printed from."""
+    arguments = node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    parameters = [(a.arg, None if d is None else ast.unparse(d)) for a, d in zip(positional, defaults)]
+    statements = [*interpreter.prelude, *interpreter.epilogue]
+    assigned = assigned_names(statements)
+    read = set().union(*(read_names(s) for s in statements)) if statements else set()
+    for default in arguments.defaults:
+        read |= read_names(default)
+    outside = function_globals(fn)
+    local = assigned | {name for name, _ in parameters}
+    used = {name: outside[name] for name in sorted(read - local) if name in outside}
+    return HostCode(
+        parameters, interpreter.prelude, interpreter.epilogue, dict(interpreter.rewrites), used, assigned
+    )
