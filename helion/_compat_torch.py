@@ -6,6 +6,7 @@ means reading one file.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Callable
 
 import torch
@@ -35,3 +36,6 @@ function_mode_depth: Callable[[], int] = _C._len_torch_function_stack
 innermost_transform: Callable[[], object | None] = _C._functorch.peek_interpreter_stack
 #: ``(tensor) -> bool``, whether a ``torch.func`` transform has wrapped this tensor.
 is_functorch_wrapped: Callable[[torch.Tensor], bool] = _C._functorch.is_functorch_wrapped_tensor
+
+#: ``() -> context manager``: runs PyTorch without any ``TorchFunctionMode`` or ``__torch_function__``.
+without_torch_functions: Callable[[], AbstractContextManager[None]] = _C.DisableTorchFunction

@@ -22,10 +22,13 @@ class EagerInt(int):
     """
 
     _extent: Callable[[], int] | None
+    #: What this is the block size of: an `EagerTile`, or a handler's record of a registered size; else None.
+    source: Any
 
-    def __new__(cls, value: int, extent: Callable[[], int] | None = None) -> EagerInt:
+    def __new__(cls, value: int, extent: Callable[[], int] | None = None, source: Any = None) -> EagerInt:
         self = super().__new__(cls, value)
         self._extent = extent
+        self.source = source
         return self
 
     def extent(self) -> int:
@@ -116,7 +119,7 @@ class EagerTile(Tile):
 
     @property
     def block_size(self) -> EagerInt:
-        return EagerInt(self._block_size, lambda: self.extent)
+        return EagerInt(self._block_size, lambda: self.extent, source=self)
 
     @property
     def id(self) -> EagerInt:

@@ -231,6 +231,10 @@ class Handler(abc.ABC):
     def tile_of_size(self, size: Any) -> Tile | None:
         """The active tile whose block size is `size` (SymInt or eager block size), None for a plain int."""
 
+    def sizes_of(self, tensor: torch.Tensor) -> list[Any]:
+        """The shape of a device value as elements that `tile_of_size` understands."""
+        return list(tensor.shape)
+
     @abc.abstractmethod
     def is_device_value(self, tensor: torch.Tensor) -> bool:
         """Whether `tensor` was made in device code (so it has no address), not in host code."""

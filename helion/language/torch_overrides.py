@@ -146,6 +146,10 @@ def _shape(size: tuple[Any, ...]) -> Any:
     return size[0] if len(size) == 1 and isinstance(size[0], (list, tuple)) else list(size)
 
 
+def _sizes(value: torch.Tensor, name: str) -> list[Any]:
+    return current_handler(name).sizes_of(value)
+
+
 def _uniform(shape: Any, name: str) -> torch.Tensor:
     result: torch.Tensor = philox_rand(current_handler(name).torch_seed(), element_offsets(shape, name))
     return result
@@ -174,7 +178,7 @@ def rand(*size: Any, dtype: torch.dtype | None = None, device: Any = None) -> to
 
 def rand_like(input: torch.Tensor, *, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
     """torch.rand_like in device code."""
-    return _cast(_uniform(list(input.shape), "torch.rand_like"), dtype, input.dtype, "torch.rand_like")
+    return _cast(_uniform(_sizes(input, "torch.rand_like"), "torch.rand_like"), dtype, input.dtype, "torch.rand_like")
 
 
 def randn(*size: Any, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
@@ -184,7 +188,7 @@ def randn(*size: Any, dtype: torch.dtype | None = None, device: Any = None) -> t
 
 def randn_like(input: torch.Tensor, *, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
     """torch.randn_like in device code."""
-    return _cast(_normal(list(input.shape), "torch.randn_like"), dtype, input.dtype, "torch.randn_like")
+    return _cast(_normal(_sizes(input, "torch.randn_like"), "torch.randn_like"), dtype, input.dtype, "torch.randn_like")
 
 
 def randint(*args: Any, dtype: torch.dtype = torch.int64, device: Any = None) -> torch.Tensor:
@@ -199,7 +203,7 @@ def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace:
     """torch.nn.functional.dropout in device code: elements are kept with probability `1 - p`."""
     if not training or _is_number(p, 0):
         return input
-    kept = _uniform(list(input.shape), "dropout") >= p
+    kept = _uniform(_sizes(input, "dropout"), "dropout") >= p
     scaled = torch.zeros_like(input) if _is_number(p, 1) else input * (1.0 / (1.0 - p))
     return torch.where(kept, scaled, torch.zeros_like(input))
 

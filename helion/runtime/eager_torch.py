@@ -1,0 +1,258 @@
+"""torch functions in ref mode: what the user's own statements mean between host and device code.
+
+`DeviceTorchMode` sees every torch call of the user's function.  In device code it routes `x[tile]` to
+`hl.load`, applies `TORCH_OVERRIDES`, turns tiles and block sizes in shapes into extents, and reports host
+tensors used directly.  Values made in device code are marked, with the loop axis of each dimension where it
+is known; the marks tell host tensors from device values and give ragged loops their masks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Callable
+from typing import Sequence
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_map
+
+from .. import exc
+from ..language.creation import full
+from ..language.eager_tile import EagerInt
+from ..language.eager_tile import EagerTile
+from ..language.eager_tile import extent_of
+from ..language.indexing import index_list
+from ..language.indexing import normalize_index
+from ..language.memory import load
+from ..language.memory import store
+from ..language.memory import subscript
+from ..language.op import Op
+from ..language.tile import tile_index
+from ..language.torch_overrides import TORCH_OVERRIDES
+
+if TYPE_CHECKING:
+    from .ref_mode import RefHandler
+
+#: For each dimension the loop axis it runs over (`EagerTile.axis`), or None.
+Axes = tuple[Any, ...]
+
+_MARK = "_helion_axes"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+#: Tensor properties and functions that read no element, so a host tensor may be passed to them.
+_METADATA = frozenset(
+    "shape dtype device ndim layout is_cuda is_cpu requires_grad is_leaf itemsize nbytes size stride dim numel "
+    "element_size is_contiguous is_floating_point is_complex is_signed get_device storage_offset __len__ data_ptr "
+    "__repr__ __str__ __format__ __hash__ ndimension nelement is_nonzero".split()
+)
+#: Functions whose integers are sizes: tiles and block sizes among their arguments mean extents.
+_SIZE_FUNCTIONS = frozenset(
+    "zeros ones empty full rand randn randint new_zeros new_ones new_empty new_full view reshape expand "
+    "broadcast_to unflatten repeat tile arange eye empty_strided".split()
+)
+#: Functions that make a tensor of nothing: by default on the kernel's device.
+_CREATION_FUNCTIONS = frozenset("zeros ones empty full arange tensor eye linspace as_tensor scalar_tensor".split())
+#: Functions that keep the shape but not the meaning of each dimension.
+_REARRANGING = frozenset(
+    "T mT H mH t transpose swapaxes swapdims permute movedim moveaxis view reshape matmul mm bmm addmm baddbmm "
+    "__matmul__ expand broadcast_to flatten unflatten".split()
+)
+
+
+# -- marks -------------------------------------------------------------------------------------------------
+
+
+def is_device_value(tensor: torch.Tensor) -> bool:
+    """Whether a tensor was made in device code."""
+    return _MARK in tensor.__dict__
+
+
+def axes_of(tensor: torch.Tensor) -> Axes:
+    """The loop axis of each dimension, None where it is not known."""
+    axes: Axes | None = tensor.__dict__.get(_MARK)
+    return (None,) * tensor.dim() if axes is None else axes
+
+
+def mark(result: Any, axes: Sequence[Any] | None = None) -> Any:
+    """Mark every tensor in `result` as a device value; `axes` for those it fits."""
+    for leaf in tree_leaves(result):
+        if isinstance(leaf, torch.Tensor) and not (is_device_value(leaf) and axes is None):
+            fits = axes is not None and len(axes) == leaf.dim()
+            setattr(leaf, _MARK, tuple(axes) if fits and axes is not None else None)
+    return result
+
+
+def axes_of_index(sizes: Sequence[int], index: Any) -> list[Any]:
+    """The loop axis of each dimension of `x[index]` for `x` of shape `sizes`."""
+    items = normalize_index(sizes, index, "indexing")
+    gathered = broadcast_axes([item.value for item in items if item.kind == "tensor"])
+    axes: list[Any] = []
+    placed = False
+    for item in items:
+        if item.kind == "tile":
+            axes.append(item.value.axis)
+        elif item.kind in ("slice", "new"):
+            axes.append(None)
+        elif item.kind == "tensor" and not placed:
+            axes.extend(gathered)
+            placed = True
+    return axes
+
+
+def broadcast_axes(tensors: Sequence[torch.Tensor]) -> list[Any]:
+    """The axes of the broadcast of some tensors: for each dimension the first known one of a full operand."""
+    ndim = max((t.dim() for t in tensors), default=0)
+    axes: list[Any] = [None] * ndim
+    for tensor in tensors:
+        for i, axis in enumerate(axes_of(tensor)):
+            at = ndim - tensor.dim() + i
+            if axes[at] is None and axis is not None:
+                axes[at] = axis
+    return axes
+
+
+def axes_of_shape(shape: Any) -> list[Any]:
+    """The axes of a new value whose shape is given by tiles and block sizes."""
+    items = shape if isinstance(shape, (list, tuple)) else [shape]
+    sources = [item.source if isinstance(item, EagerInt) else item for item in items]
+    return [source.axis if isinstance(source, EagerTile) else None for source in sources]
+
+
+def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
+    """The axes of the result of a language op, where they follow from its arguments."""
+    if op is load:
+        return axes_of_index(args[0].shape, args[1])
+    if op is tile_index:
+        return [args[0].axis]
+    if op is full:
+        return axes_of_shape(args[0])
+    if op is subscript:
+        return _axes_of_subscript(args[0], args[1])
+    return None
+
+
+def _axes_of_subscript(value: torch.Tensor, index: Any) -> list[Any] | None:
+    known = iter(axes_of(value))
+    elements = index_list(index)
+    if Ellipsis in elements:
+        return None
+    return [None if element is None else next(known, None) for element in elements]
+
+
+def _axes_of_call(name: str, args: Any, result: Any) -> list[Any] | None:
+    """The axes of the result of a torch function; known for functions that keep dimensions apart."""
+    if not isinstance(result, torch.Tensor) or name in _REARRANGING:
+        return None
+    tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    if name == "unsqueeze":
+        axes = list(axes_of(tensors[0]))
+        place = args[0][1] if len(args[0]) > 1 else args[1]["dim"]
+        axes.insert(place % result.dim(), None)
+        return axes
+    try:
+        same_shape = tensors and torch.broadcast_shapes(*(t.shape for t in tensors)) == result.shape
+    except RuntimeError:
+        return None
+    return broadcast_axes(tensors) if same_shape else None
+
+
+# -- names for messages --------------------------------------------------------------------------------------
+
+
+def name_of(tensor: torch.Tensor) -> str:
+    """What the user's code calls a tensor, or "a tensor"."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
+            for name, value in frame.f_locals.items():
+                if value is tensor:
+                    return name
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return "a tensor"
+
+
+# -- the mode ------------------------------------------------------------------------------------------------
+
+
+class DeviceTorchMode(TorchFunctionMode):
+    """Gives torch functions their meaning in device code; host code keeps torch's.
+
+    Args:
+        ref: the handler that knows whether device code is running.
+    """
+
+    def __init__(self, ref: RefHandler) -> None:
+        super().__init__()
+        self._ref = ref
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        name = _function_name(func)
+        if not self._ref.on_device:
+            self._check_host_call(name, args, kwargs)
+            return func(*args, **kwargs)
+        if func is torch.Tensor.__getitem__:
+            return self._getitem(*args)
+        if func is torch.Tensor.__setitem__:
+            return self._setitem(*args)
+        if name not in _METADATA:
+            self._check_device_call(args, kwargs)
+        override = TORCH_OVERRIDES.get(func)
+        if override is not None:
+            return mark(override(*args, **kwargs))
+        axes = None
+        if name in _SIZE_FUNCTIONS:
+            if name in _CREATION_FUNCTIONS:
+                axes = axes_of_shape(args[0] if args else kwargs.get("size"))
+            args, kwargs = tree_map(_extent, args), tree_map(_extent, kwargs)
+        if name in _CREATION_FUNCTIONS and kwargs.get("device") is None:
+            kwargs["device"] = self._ref.device
+        result = func(*args, **kwargs)
+        return mark(result, axes or _axes_of_call(name, (args, kwargs), result))
+
+    def _getitem(self, tensor: torch.Tensor, index: Any) -> Any:
+        if is_device_value(tensor):
+            return self._ref.call_op(subscript, (tensor, index_list(index)))
+        return self._ref.call_op(load, (tensor, index_list(index), None, None))
+
+    def _setitem(self, tensor: torch.Tensor, index: Any, value: Any) -> None:
+        if is_device_value(tensor):
+            raise exc.InvalidAPIUsage(
+                "a device value cannot be written in part",
+                fix="use torch.where to change some elements, or store into a host tensor.",
+            )
+        self._ref.call_op(store, (tensor, index_list(index), value, None))
+
+    def _check_device_call(self, args: Any, kwargs: Any) -> None:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, torch.Tensor) and not is_device_value(leaf):
+                raise exc.HostTensorDirectUsage(name=name_of(leaf))
+
+    def _check_host_call(self, name: str, args: Any, kwargs: Any) -> None:
+        if name in _METADATA:
+            return
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, torch.Tensor) and is_device_value(leaf):
+                raise exc.CannotReadDeviceVariableOnHost(name=name_of(leaf))
+            if isinstance(leaf, EagerTile):
+                raise exc.DeviceAPIOnHost(name="a tile")
+
+
+def _function_name(func: Callable[..., Any]) -> str:
+    """`sum` for a function or method, `shape` for the getter of a property."""
+    name: str = getattr(func, "__name__", "")
+    if name == "__get__":
+        return str(getattr(getattr(func, "__self__", None), "__name__", name))
+    return name
+
+
+def _extent(item: Any) -> Any:
+    return extent_of(item) if isinstance(item, (EagerInt, EagerTile)) else item

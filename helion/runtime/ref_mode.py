@@ -1,0 +1,350 @@
+"""Ref mode (`HELION_INTERPRET=1`): the user's own Python function, run on eager tiles.
+
+Every statement really runs in Python, so a debugger steps through the user's lines and `print` and
+`breakpoint()` work.  Tiles run one after the other, clipped at the end of their range.  A TorchFunctionMode
+gives `x[tile]`, products and random functions their meaning in device code (`eager_torch`); here are the
+loops, the block sizes and the entry point `run_ref`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import types
+from typing import Any
+from typing import Callable
+from typing import Iterable
+from typing import Iterator
+from typing import Mapping
+from typing import Sequence
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from .. import _compat_torch
+from .. import exc
+from ..language.atomics import ATOMIC_OPS
+from ..language.eager_tile import EagerInt
+from ..language.eager_tile import EagerTile
+from ..language.memory import load
+from ..language.memory import store
+from ..language.op import LoopRanges
+from ..language.op import Op
+from ..language.op import handler
+from ..language.stack import stack_load
+from ..language.stack import stack_store
+from ..language.tile import Tile
+from .eager import EagerHandler
+from .eager import iterate_tiles
+from .eager_torch import DeviceTorchMode
+from .eager_torch import axes_of
+from .eager_torch import axes_of_op
+from .eager_torch import is_device_value
+from .eager_torch import mark
+from .eager_torch import name_of
+from .ragged import ragged_mask
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: Without a config a loop has about this many tiles, so that stepping through it sees more than one ...
+_TILES_PER_LOOP = 4
+#: ... but tiles of at least this many elements.
+_SMALLEST_BLOCK = 16
+
+#: Which argument holds the index of an op that accesses a host tensor, and which its mask.
+_ACCESS_OPS: dict[Op, tuple[int, int]] = {
+    op: (1, list(op.signature.parameters).index("extra_mask")) for op in (load, store, *ATOMIC_OPS)
+}
+
+
+class _Block:
+    """One block size of the kernel: a loop's own, or one of `hl.register_block_size`."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+class RefHandler(EagerHandler):
+    """Answers the language's calls while the user's function runs.
+
+    Args:
+        device: where the kernel's tensors live.
+        config: schedule; only `block_sizes` and tunables matter here.
+        index_dtype: dtype of `tile.index`.
+    """
+
+    def __init__(
+        self, device: torch.device, config: Mapping[str, Any] | None, index_dtype: torch.dtype = torch.int32
+    ) -> None:
+        super().__init__(device, index_dtype)
+        self.config: Mapping[str, Any] = config or {}
+        self.loops_run = 0
+        self.active: list[tuple[EagerTile, _Block] | None] = []
+        self._blocks: dict[Any, _Block] = {}
+        self._configured = list(self.config.get("block_sizes") or [])
+        self._tunable_blocks = 0
+        self._base_seed: int | None = None
+        self._seed_sites: dict[Any, int] = {}
+
+    @property
+    def on_device(self) -> bool:
+        """Whether device code is running."""
+        return bool(self.active)
+
+    def call_op(self, op: Op, args: tuple[Any, ...]) -> Any:
+        name = f"hl.{op.name}"
+        if not self.on_device:
+            raise exc.DeviceAPIOnHost(name=name)
+        access = _ACCESS_OPS.get(op)
+        if access is not None:
+            args = self._check_access(op, args, *access)
+        for leaf in _tensors(args[1:] if op in _HOST_TENSOR_OPS else args):
+            if not is_device_value(leaf):
+                raise exc.HostTensorDirectUsage(name=name_of(leaf))
+        with _compat_torch.without_torch_functions():
+            result = op.eager_rule(*args)
+        return mark(result, axes_of_op(op, args))
+
+    def _check_access(self, op: Op, args: tuple[Any, ...], index_at: int, mask_at: int) -> tuple[Any, ...]:
+        target = args[0]
+        if isinstance(target, torch.Tensor) and is_device_value(target):
+            if op in ATOMIC_OPS:
+                raise exc.AtomicOnDeviceTensor(name=f"hl.{op.name}")
+            raise exc.InvalidAPIUsage(
+                f"hl.{op.name} needs a host tensor, got a device value",
+                fix="only tensors made in host code are in memory; use torch ops or hl.subscript on device values.",
+            )
+        with _compat_torch.without_torch_functions():
+            mask = ragged_mask(target, args[index_at], args[mask_at], self._active_tiles())
+        if mask is args[mask_at]:
+            return args
+        return (*args[:mask_at], mark(mask), *args[mask_at + 1 :])
+
+    def _active_tiles(self) -> list[EagerTile]:
+        return [entry[0] for entry in self.active if entry is not None]
+
+    # -- loops -------------------------------------------------------------------------------------------
+
+    def tile(self, ranges: LoopRanges) -> Iterable[Any]:
+        begins, ends = [int(b) for b in ranges.begins], [int(e) for e in ranges.ends]
+        site = _call_site()
+        blocks = [
+            self._block_of((site, dim), size, end - begin)
+            for dim, (size, begin, end) in enumerate(zip(ranges.block_sizes, begins, ends, strict=True))
+        ]
+        self.loops_run += 1
+        tiles = iterate_tiles([object() for _ in blocks], begins, ends, [b.size for b in blocks])
+        return self._iterate(tiles, blocks, is_sequence=ranges.is_sequence)
+
+    def _iterate(
+        self, tiles: Iterable[tuple[EagerTile, ...]], blocks: Sequence[_Block], *, is_sequence: bool
+    ) -> Iterator[Any]:
+        for group in tiles:
+            depth = len(self.active)
+            self.active.extend(zip(group, blocks, strict=True))
+            try:
+                yield group if is_sequence else group[0]
+            finally:
+                del self.active[depth:]
+
+    def grid(self, ranges: LoopRanges) -> Iterable[Any]:
+        spans = [
+            range(int(begin), int(end), int(step))
+            for begin, end, step in zip(ranges.begins, ranges.ends, ranges.block_sizes, strict=True)
+        ]
+        self.loops_run += 1
+        return self._iterate_grid(spans, is_sequence=ranges.is_sequence)
+
+    def _iterate_grid(self, spans: list[range], *, is_sequence: bool) -> Iterator[Any]:
+        total = 1
+        for span in spans:
+            total *= len(span)
+        for flat in range(total):
+            indices = []
+            for span in reversed(spans):
+                flat, place = divmod(flat, len(span))
+                indices.append(EagerInt(span[place]))
+            indices.reverse()
+            depth = len(self.active)
+            self.active.append(None)
+            try:
+                yield tuple(indices) if is_sequence else indices[0]
+            finally:
+                del self.active[depth:]
+
+    def jagged_tile(self, lengths: torch.Tensor, block_size: Any) -> Iterable[Tile]:
+        if not self.on_device:
+            raise exc.DeviceAPIOnHost(name="hl.jagged_tile")
+        if not is_device_value(lengths):
+            raise exc.HostTensorDirectUsage(name=name_of(lengths))
+        with _compat_torch.without_torch_functions():
+            longest = int(lengths.max()) if lengths.numel() else 0
+        block = self._block_of((_call_site(), 0), block_size, longest)
+        return self._iterate(self._jagged_tiles(longest, block, lengths), [block], is_sequence=False)
+
+    def _jagged_tiles(self, longest: int, block: _Block, lengths: torch.Tensor) -> Iterator[tuple[EagerTile, ...]]:
+        for (tile,) in iterate_tiles([object()], [0], [longest], [block.size]):
+            tile.lengths = lengths
+            yield (tile,)
+
+    def barrier(self) -> None:
+        if self.on_device:
+            raise exc.NotAllowedOnDevice(
+                name="hl.barrier()", fix="put it between top-level loops, at the level of the function."
+            )
+
+    # -- sizes -------------------------------------------------------------------------------------------
+
+    def _block_of(self, key: Any, given: Any, extent: int) -> _Block:
+        """The block size of a loop dimension: given in the loop, or the config's for this place in the code."""
+        if given is not None:
+            source = given.source if isinstance(given, EagerInt) else None
+            return source if isinstance(source, _Block) else _Block(int(given))
+        if key not in self._blocks:
+            self._blocks[key] = _Block(self._next_size(1, extent))
+        return self._blocks[key]
+
+    def _next_size(self, low: int, extent: int) -> int:
+        """The next block size of the config; without one, a size that gives a few tiles."""
+        place = self._tunable_blocks
+        self._tunable_blocks += 1
+        if place < len(self._configured):
+            return int(self._configured[place])
+        wanted = max(-(-extent // _TILES_PER_LOOP), _SMALLEST_BLOCK, low)
+        return 1 << (wanted - 1).bit_length()
+
+    def register_block_size(self, low: int, high: Any) -> Any:
+        if self.on_device:
+            raise exc.NotAllowedOnDevice(name="hl.register_block_size()", fix="call it in host code, before the loop.")
+        block = _Block(self._next_size(low, int(high)))
+        return EagerInt(block.size, lambda: self._extent_of(block), source=block)
+
+    def _extent_of(self, block: _Block) -> int:
+        tile = self._active_tile(block)
+        return block.size if tile is None else tile.extent
+
+    def _active_tile(self, block: _Block) -> EagerTile | None:
+        for entry in reversed(self.active):
+            if entry is not None and entry[1] is block:
+                return entry[0]
+        return None
+
+    def register_tunable(self, name: str, fragment: Any) -> Any:
+        if self.on_device:
+            raise exc.NotAllowedOnDevice(name="hl.register_tunable()", fix="call it in host code, before the loop.")
+        return self.config.get(name, fragment.default())
+
+    def specialize(self, value: Any) -> Any:
+        if self.on_device:
+            raise exc.SpecializeOnDevice()
+        return value
+
+    def tile_of_size(self, size: Any) -> Tile | None:
+        source = size.source if isinstance(size, EagerInt) else None
+        return self._active_tile(source) if isinstance(source, _Block) else super().tile_of_size(size)
+
+    def sizes_of(self, tensor: torch.Tensor) -> list[Any]:
+        by_axis = {tile.axis: tile for tile in self._active_tiles()}
+        tiles = [by_axis.get(axis) for axis in axes_of(tensor)]
+        return [size if tile is None else tile.block_size for size, tile in zip(tensor.shape, tiles, strict=True)]
+
+    # -- the rest ------------------------------------------------------------------------------------------
+
+    def is_device_value(self, tensor: torch.Tensor) -> bool:
+        return is_device_value(tensor)
+
+    def torch_seed(self) -> int:
+        if self._base_seed is None:
+            self._base_seed = int(torch.randint(0, 2**62, (), dtype=torch.int64))
+        site = _call_site()
+        return self._base_seed + self._seed_sites.setdefault(site, len(self._seed_sites))
+
+
+#: Ops whose first argument is a host tensor.
+_HOST_TENSOR_OPS = frozenset([*_ACCESS_OPS, stack_load, stack_store])
+
+
+def _tensors(args: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+
+
+def _user_frame() -> types.FrameType | None:
+    """The innermost frame that is neither helion's nor torch's."""
+    frame: types.FrameType | None = sys._getframe(1)
+    torch_files = os.path.dirname(torch.__file__) + os.sep
+    while frame is not None and frame.f_code.co_filename.startswith((_PACKAGE, torch_files)):
+        frame = frame.f_back
+    return frame
+
+
+def _call_site() -> Any:
+    """Identity of the place in the user's code that is being run."""
+    frame = _user_frame()
+    return None if frame is None else (frame.f_code, frame.f_lasti)
+
+
+# -- entry point ---------------------------------------------------------------------------------------------
+
+
+def run_ref(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    index_dtype: torch.dtype = torch.int32,
+) -> Any:
+    """Run a kernel function in ref mode.
+
+    Args:
+        fn: the user's function, undecorated.
+        args, kwargs: its arguments; real tensors on one device.
+        config: schedule; `block_sizes` (in the order in which loops are first met) and user tunables are
+            honoured, the rest has no meaning here.  Without it loops get a few tiles each.
+        index_dtype: dtype of `tile.index` and `hl.arange`.
+
+    Returns:
+        What `fn` returns.
+
+    Raises:
+        exc.NoTensorArgs: no argument is a tensor.
+        exc.NoDeviceLoopsInKernel: the function ran no `hl.tile` or `hl.grid` loop.
+        exc.BaseError: misuse of the language, with the place in the user's code.
+    """
+    tensors = _tensors((tuple(args), dict(kwargs or {})))
+    if not tensors:
+        raise exc.NoTensorArgs(kernel=fn.__name__)
+    ref = RefHandler(tensors[0].device, config, index_dtype)
+    mode = DeviceTorchMode(ref)
+    try:
+        with torch.no_grad(), handler(ref), mode:
+            result = fn(*args, **(kwargs or {}))
+        if not ref.loops_run:
+            raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__)
+        for leaf in _tensors(result):
+            if is_device_value(leaf):
+                raise exc.CannotReadDeviceVariableOnHost(name="the returned value")
+    except exc.Base as error:
+        if error.location is None:
+            error.location = _location(error)
+        raise
+    return result
+
+
+def _location(error: BaseException) -> exc.SourceLocation | None:
+    """The user's line that an error came from: the innermost frame outside of helion and torch."""
+    torch_files = os.path.dirname(torch.__file__) + os.sep
+    frames = [
+        entry
+        for entry in traceback.extract_tb(error.__traceback__)
+        if not entry.filename.startswith((_PACKAGE, torch_files))
+    ]
+    if not frames:
+        return None
+    entry = frames[-1]
+    line = entry.lineno or 1
+    text = entry._original_line.rstrip("\n") if hasattr(entry, "_original_line") else (entry.line or "")
+    start = getattr(entry, "colno", None)
+    end = getattr(entry, "end_colno", None) if getattr(entry, "end_lineno", line) == line else None
+    start = len(text) - len(text.lstrip()) if start is None else start
+    return exc.SourceLocation(entry.filename, line, start, len(text) if end is None else end, entry.name, text)
