@@ -57,30 +57,4 @@ inline int get_optional_attr(PyObject* object, PyObject* name, PyObject** result
 #endif
 }
 
-// Interned attribute names, one row each: X(C++ name, Python name).
-#define HELION_NAMES(X)                                                                                               \
-  X(dynamo_static_indices, "_dynamo_static_indices")                                                                  \
-  X(static_shapes, "static_shapes")                                                                                   \
-  X(settings, "settings")
-
-// Everything mutable that is not owned by an object of ours lives here. Created in the module's exec slot, reached from
-// a type with state_of_type(), destroyed with the module; instances keep their type alive, and a type its module.
-struct ModuleState {
-#define HELION_DECLARE_NAME(id, text) PyObject* id;
-  struct Names {
-    HELION_NAMES(HELION_DECLARE_NAME)
-  } names;
-#undef HELION_DECLARE_NAME
-};
-
-extern PyModuleDef module_definition;
-
-inline ModuleState* state_of_module(PyObject* module) { return static_cast<ModuleState*>(PyModule_GetState(module)); }
-
-// State of the module that defined `type` or one of its bases. Null with an exception if there is none.
-ModuleState* state_of_type(PyTypeObject* type);
-
-// Adds this file's functions or types to the module; 0 on success, -1 with an exception. One per source file.
-int add_tensor_key(PyObject* module);
-
 }  // namespace helion

@@ -1,6 +1,8 @@
 // Definition of helion._C: multi-phase initialisation, module state, and the list of what the other files add.
 
-#include "common.h"
+#include "state.h"
+
+#include <new>
 
 #ifndef HELION_TORCH_VERSION
 #error "build through setup.py, which records the version of torch that the extension is compiled against"
@@ -23,29 +25,44 @@ int intern_names(ModuleState* state) {
   return 0;
 }
 
+using AddFunction = int (*)(PyObject* module);
+constexpr AddFunction additions[] = {helion::add_tensor_key, helion::add_launch_spec, helion::add_launcher};
+
 int exec(PyObject* module) {
-  if (intern_names(helion::state_of_module(module)) < 0) return -1;
-  // The THPVariableClass pointer and the dtype objects this extension reads are filled in by `import torch`.
+  ModuleState* state = new (helion::state_of_module(module)) ModuleState();
+  if (intern_names(state) < 0) return -1;
+  // The type objects and dtype objects of torch that this extension reads are filled in by `import torch`.
   helion::PyRef torch = helion::PyRef::steal(PyImport_ImportModule("torch"));
   if (!torch) return -1;
   if (PyModule_AddStringConstant(module, "built_for_torch", HELION_TORCH_VERSION) < 0) return -1;
-  if (helion::add_tensor_key(module) < 0) return -1;
+  for (AddFunction add : additions) {
+    if (add(module) < 0) return -1;
+  }
   return 0;
 }
 
 int traverse(PyObject* module, visitproc visit, void* arg) {
   const ModuleState* state = helion::state_of_module(module);
+  if (state == nullptr) return 0;  // asked before exec() ran
 #define HELION_VISIT_NAME(id, text) Py_VISIT(state->names.id);
   HELION_NAMES(HELION_VISIT_NAME)
 #undef HELION_VISIT_NAME
-  return 0;
+#define HELION_VISIT_TYPE(id) Py_VISIT(state->id);
+  HELION_TYPES(HELION_VISIT_TYPE)
+#undef HELION_VISIT_TYPE
+  return state->environment.visit_all(visit, arg);
 }
 
 int clear(PyObject* module) {
   ModuleState* state = helion::state_of_module(module);
+  if (state == nullptr) return 0;
 #define HELION_CLEAR_NAME(id, text) Py_CLEAR(state->names.id);
   HELION_NAMES(HELION_CLEAR_NAME)
 #undef HELION_CLEAR_NAME
+#define HELION_CLEAR_TYPE(id) Py_CLEAR(state->id);
+  HELION_TYPES(HELION_CLEAR_TYPE)
+#undef HELION_CLEAR_TYPE
+  state->environment.clear_all();
   return 0;
 }
 

@@ -8,9 +8,11 @@
 
 #include "common.h"
 
+#include <ATen/PythonTorchFunctionTLS.h>
 #include <c10/core/DispatchKeySet.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/TensorImpl.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/DynamicTypes.h>
 #include <torch/csrc/Dtype.h>
 #include <torch/csrc/autograd/python_variable.h>
@@ -59,6 +61,16 @@ class TensorView {
  private:
   c10::TensorImpl* impl_;
 };
+
+// Whether an operation on plain tensors means in this thread what it means by default: no torch function mode, no dispatch
+// mode, no torch.func transform, no tracing. no_grad, inference_mode and autocast do not matter to a launch.
+inline bool plain_torch_state() {
+  static const uint64_t allowed =
+      (c10::DispatchKeySet(c10::DispatchKey::BackendSelect) | c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView))
+          .raw_repr();
+  return (c10::impl::tls_local_dispatch_key_set().included_.raw_repr() & ~allowed) == 0 &&
+      !at::impl::torch_function_mode_enabled();
+}
 
 // torch.float32 and its like. Borrowed: dtype objects live as long as torch.
 inline PyObject* dtype_object(c10::ScalarType type) { return reinterpret_cast<PyObject*>(torch::getTHPDtype(type)); }

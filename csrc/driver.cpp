@@ -1,0 +1,62 @@
+// Finding and calling the CUDA driver.
+
+#include "driver.h"
+
+#include "common.h"
+
+#include <dlfcn.h>
+
+namespace helion {
+namespace {
+
+// The driver library that the process already uses. A library loaded RTLD_GLOBAL is found by the first lookup;
+// otherwise dlopen returns the one already loaded under this name, as it does for Triton's launcher, so that both
+// always talk to the same driver.
+void* find_symbol(const char* name) {
+  if (void* symbol = dlsym(RTLD_DEFAULT, name)) return symbol;
+  // The handle is kept for the life of the process on purpose: unloading a driver under live contexts is not possible.
+  static void* const library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  return library != nullptr ? dlsym(library, name) : nullptr;
+}
+
+}  // namespace
+
+bool Driver::load() {
+#define HELION_FIND_DRIVER_FUNCTION(name, result, parameters, needed)                                                    \
+  if (name##_ == nullptr) {                                                                                      \
+    name##_ = reinterpret_cast<result(*) parameters>(find_symbol(#name));                                        \
+    if (needed && name##_ == nullptr) {                                                                            \
+      PyErr_SetString(PyExc_RuntimeError,                                                                        \
+                      "cannot find " #name " in the CUDA driver (libcuda.so.1): is a driver for CUDA 11.8 or later " \
+                      "installed?");                                                                             \
+      return false;                                                                                              \
+    }                                                                                                            \
+  }
+  HELION_DRIVER_FUNCTIONS(HELION_FIND_DRIVER_FUNCTION)
+#undef HELION_FIND_DRIVER_FUNCTION
+  return true;
+}
+
+CUresult Driver::launch(const CUlaunchConfig& config, CUfunction function, void** params, CUdevice device) const {
+  CUresult result = cuLaunchKernelEx_(&config, function, params, nullptr);
+  if (result == kCudaInvalidContext) {
+    CUcontext context = nullptr;
+    if (cuDevicePrimaryCtxRetain_(&context, device) == kCudaSuccess && cuCtxSetCurrent_(context) == kCudaSuccess) {
+      result = cuLaunchKernelEx_(&config, function, params, nullptr);
+    }
+  }
+  return result;
+}
+
+void Driver::set_error(CUresult result, const char* kernel_name) const {
+  const char* text = nullptr;
+  if (cuGetErrorString_ != nullptr) cuGetErrorString_(result, &text);
+  // Worded like the error that Triton's launcher raises, so that what catches the one catches the other.
+  if (text != nullptr) {
+    PyErr_Format(PyExc_RuntimeError, "Triton Error [CUDA]: %s (launching kernel %s)", text, kernel_name);
+  } else {
+    PyErr_Format(PyExc_RuntimeError, "Triton Error [CUDA]: error %d (launching kernel %s)", result, kernel_name);
+  }
+}
+
+}  // namespace helion

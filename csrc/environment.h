@@ -1,0 +1,66 @@
+// What a launch has to ask of the rest of the process each time: the current device and stream, and the Triton knobs and
+// hooks that may have changed since a kernel was compiled.
+#pragma once
+
+#include "common.h"
+
+namespace helion {
+
+struct ModuleState;
+
+// Triton's knobs as they were when a launch spec was made. Two specs that differ in them are different binaries.
+struct KnobValues {
+  PyRef debug;                 // knobs.runtime.debug
+  PyRef instrumentation_mode;  // knobs.compilation.instrumentation_mode
+  PyRef stages_hook;           // knobs.runtime.add_stages_inspection_hook
+
+  int visit_all(visitproc visit, void* arg) const;
+};
+
+// Owned by the module state. Its references are made on first use, since helion.runtime imports this extension.
+class Environment {
+ public:
+  // Imports helion.runtime.device and triton.knobs once. False with an exception on failure.
+  bool load();
+
+  // Notes which provider answers for the device from here on. False with an exception on failure.
+  bool refresh_provider(const ModuleState* state);
+  // Whether an at::Device tells apart what the provider's devices own. A software device, whose tensors all live in host
+  // memory, has a tag function of its own.
+  bool native_tags() const { return native_tags_; }
+  // The provider's tag of the device that `tensor` lives on. False with an exception on failure.
+  bool device_tag(const ModuleState* state, PyObject* tensor, uint64_t* tag) const;
+
+  // Index of the calling thread's current device, or -1 with an exception.
+  long current_device(const ModuleState* state) const;
+  // Raw stream that is current on `device` now. False with an exception on failure.
+  bool current_stream(const ModuleState* state, long device, uintptr_t* stream) const;
+
+  // The knobs as they are now.
+  bool read_knobs(const ModuleState* state, KnobValues* values) const;
+  // Whether they are still what they were: 1, 0, or -1 with an exception.
+  int same_knobs(const ModuleState* state, const KnobValues& values) const;
+  // Whether a launch hook (a profiler's, say) wants to see launches: 1, 0, or -1 with an exception.
+  int hooks_active(const ModuleState* state) const;
+
+  int visit_all(visitproc visit, void* arg) const;
+  void clear_all();
+
+ private:
+  PyRef knob(const ModuleState* state, PyObject* dict, PyObject* owner, PyObject* name) const;
+  int hook_active(const ModuleState* state, PyObject* name) const;
+
+  PyRef call_provider(PyObject* name, PyObject* argument) const;
+
+  bool loaded_ = false;
+  bool native_tags_ = true;
+  PyRef provider_;          // the provider that refresh_provider() saw last
+  PyRef get_device_;        // torch.Tensor.get_device
+  PyRef device_dict_;       // helion.runtime.device.__dict__, where `provider` is looked up on every launch
+  PyRef runtime_;           // triton.knobs.runtime
+  PyRef runtime_dict_;      // its __dict__: only what was assigned; defaults are attributes of its class
+  PyRef compilation_;       // triton.knobs.compilation
+  PyRef compilation_dict_;  // its __dict__
+};
+
+}  // namespace helion

@@ -1,0 +1,333 @@
+// LaunchSpec: construction from what helion/runtime/launch_spec.py read off a compiled kernel, its guards, the launch.
+
+#include "launch_spec.h"
+
+#include <cstring>
+#include <new>
+
+namespace helion {
+namespace {
+
+struct TypeRow {
+  const char* name;
+  ParamType type;
+};
+
+// Triton's scalar type names. Integers are stored as 64-bit words; the driver reads as many low bytes as it needs.
+constexpr TypeRow kTypes[] = {
+    {"i1", ParamType::kInt},        {"i8", ParamType::kInt},       {"i16", ParamType::kInt},
+    {"i32", ParamType::kInt},       {"i64", ParamType::kInt},      {"u1", ParamType::kInt},
+    {"u8", ParamType::kInt},        {"u16", ParamType::kInt},      {"u32", ParamType::kInt},
+    {"u64", ParamType::kInt},       {"fp16", ParamType::kFloat16}, {"bf16", ParamType::kBFloat16},
+    {"fp32", ParamType::kFloat32},  {"f32", ParamType::kFloat32},  {"fp64", ParamType::kFloat64},
+};
+
+bool parse_type(const char* name, ParamType* type) {
+  if (name[0] == '*') {
+    *type = ParamType::kPointer;
+    return true;
+  }
+  for (const TypeRow& row : kTypes) {
+    if (std::strcmp(row.name, name) == 0) {
+      *type = row.type;
+      return true;
+    }
+  }
+  PyErr_Format(PyExc_ValueError, "LaunchSpec: unknown parameter type '%s'", name);
+  return false;
+}
+
+LaunchSpec* cast(PyObject* self) { return reinterpret_cast<LaunchSpec*>(self); }
+
+// params: a sequence of (argument index, Triton type name).
+bool parse_params(PyObject* params, std::vector<Param>* out) {
+  PyRef items = PyRef::steal(PySequence_Tuple(params));
+  if (!items) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.get()); ++i) {
+    PyObject* item = PyTuple_GET_ITEM(items.get(), i);  // borrowed
+    unsigned short argument = 0;
+    const char* name = nullptr;
+    if (!PyTuple_Check(item)) {
+      PyErr_SetString(PyExc_TypeError, "LaunchSpec: params must hold (index, type) tuples");
+      return false;
+    }
+    if (!PyArg_ParseTuple(item, "Hs:LaunchSpec.params", &argument, &name)) return false;
+    Param param{argument, ParamType::kPointer};
+    if (!parse_type(name, &param.type)) return false;
+    out->push_back(param);
+  }
+  return true;
+}
+
+// globals: a sequence of (name, value, dict).
+bool parse_globals(PyObject* globals, std::vector<UsedGlobal>* out) {
+  PyRef items = PyRef::steal(PySequence_Tuple(globals));
+  if (!items) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.get()); ++i) {
+    PyObject* item = PyTuple_GET_ITEM(items.get(), i);  // borrowed
+    PyObject *name = nullptr, *value = nullptr, *dict = nullptr;
+    if (!PyTuple_Check(item)) {
+      PyErr_SetString(PyExc_TypeError, "LaunchSpec: used_globals must hold (name, value, dict) tuples");
+      return false;
+    }
+    if (!PyArg_ParseTuple(item, "UOO!:LaunchSpec.used_globals", &name, &value, &PyDict_Type, &dict)) return false;
+    out->push_back({PyRef::borrow(name), PyRef::borrow(value), PyRef::borrow(dict)});
+  }
+  return true;
+}
+
+PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
+  ModuleState* state = state_of_type(type);
+  if (state == nullptr) return nullptr;
+  static const char* keywords[] = {"compiled", "jit_function", "function", "name",         "num_warps",
+                                   "shared",   "device",       "params",   "used_globals", "scratch",
+                                   nullptr};
+  PyObject *compiled = nullptr, *jit_function = nullptr, *params = nullptr, *globals = nullptr;
+  unsigned long long function = 0;
+  const char* name = nullptr;
+  unsigned num_warps = 0, shared = 0, scratch = 0;
+  int device = 0;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOKsIIiOOI:LaunchSpec", const_cast<char**>(keywords), &compiled,
+                                   &jit_function, &function, &name, &num_warps, &shared, &device, &params, &globals,
+                                   &scratch)) {
+    return nullptr;
+  }
+  if (!state->driver.load() || !state->environment.load()) return nullptr;
+  PyRef self = PyRef::steal(type->tp_alloc(type, 0));
+  if (!self) return nullptr;
+  LaunchSpec* spec = cast(self.get());
+  spec->state = state;
+  // From here on tp_dealloc destroys the body, whatever happens below.
+  new (&spec->body) LaunchSpec::Body();
+  LaunchSpec::Body& body = spec->body;
+  body.function = reinterpret_cast<CUfunction>(static_cast<uintptr_t>(function));
+  body.name = name;
+  body.block_x = 32 * num_warps;
+  body.shared = shared;
+  body.scratch = scratch;
+  body.device = device;
+  body.compiled = PyRef::borrow(compiled);
+  body.jit_function = PyRef::borrow(jit_function);
+  body.jit_dict = PyRef::steal(PyObject_GetAttrString(jit_function, "__dict__"));
+  if (!body.jit_dict) return nullptr;
+  if (!PyDict_Check(body.jit_dict.get())) {
+    PyErr_SetString(PyExc_TypeError, "LaunchSpec: jit_function.__dict__ must be a dict");
+    return nullptr;
+  }
+  if (!parse_params(params, &body.params) || !parse_globals(globals, &body.globals)) return nullptr;
+  if (!state->environment.read_knobs(state, &body.knobs)) return nullptr;
+  return self.release();
+}
+
+int spec_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  const LaunchSpec::Body& body = cast(self)->body;
+  for (const UsedGlobal& global : body.globals) {
+    if (int result = global.value.visit(visit, arg)) return result;
+    if (int result = global.dict.visit(visit, arg)) return result;
+  }
+  if (int result = body.knobs.visit_all(visit, arg)) return result;
+  if (int result = body.compiled.visit(visit, arg)) return result;
+  if (int result = body.jit_function.visit(visit, arg)) return result;
+  return body.jit_dict.visit(visit, arg);
+}
+
+int spec_clear(PyObject* self) {
+  // Swap, then destroy: dropping a reference can run code that reaches this object again.
+  LaunchSpec::Body old;
+  std::swap(old, cast(self)->body);
+  return 0;
+}
+
+void spec_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  cast(self)->body.~Body();
+  type->tp_free(self);
+  Py_DECREF(type);  // instances of heap types own a reference to their type
+}
+
+PyObject* spec_repr(PyObject* self) {
+  const LaunchSpec::Body& body = cast(self)->body;
+  return PyUnicode_FromFormat("<LaunchSpec %s: %zu parameters, %u threads, device %d>", body.name.c_str(),
+                              body.params.size(), body.block_x, body.device);
+}
+
+PyObject* spec_guards_hold(PyObject* self, PyObject*) {
+  const int result = cast(self)->guards_hold();
+  return result < 0 ? nullptr : PyBool_FromLong(result);
+}
+
+PyObject* spec_compiled(PyObject* self, void*) { return Py_NewRef(cast(self)->body.compiled.get()); }
+PyObject* spec_jit_function(PyObject* self, void*) { return Py_NewRef(cast(self)->body.jit_function.get()); }
+PyObject* spec_name(PyObject* self, void*) { return PyUnicode_FromString(cast(self)->body.name.c_str()); }
+PyObject* spec_device(PyObject* self, void*) { return PyLong_FromLong(cast(self)->body.device); }
+
+PyMethodDef spec_methods[] = {
+    {"guards_hold", spec_guards_hold, METH_NOARGS,
+     "guards_hold()\n--\n\nWhether a launch of this binary now is what Triton itself would launch."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef spec_attributes[] = {
+    {"compiled", spec_compiled, nullptr, "Triton's compiled kernel.", nullptr},
+    {"jit_function", spec_jit_function, nullptr, "The @triton.jit function.", nullptr},
+    {"name", spec_name, nullptr, "Name of the kernel, for messages.", nullptr},
+    {"device", spec_device, nullptr, "Index of the device the binary is loaded on.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyDoc_STRVAR(spec_doc,
+             "LaunchSpec(*, compiled, jit_function, function, name, num_warps, shared, device, params, used_globals,\n"
+             "           scratch)\n--\n\n"
+             "One compiled binary and all that a launch of it depends on.\n\n"
+             "Args:\n"
+             "    compiled: Triton's compiled kernel; kept alive, since it owns the loaded binary.\n"
+             "    jit_function: the @triton.jit function.\n"
+             "    function: the CUfunction, as an int.\n"
+             "    name: for error messages.\n"
+             "    num_warps: warps per program; 32 threads each.\n"
+             "    shared: bytes of dynamic shared memory.\n"
+             "    device: index of the device the binary is loaded on.\n"
+             "    params: (argument index, Triton type name) of each parameter, in the binary's order.\n"
+             "    used_globals: (name, value, dict) of each global that was compiled into the binary.\n"
+             "    scratch: how many (unused) scratch pointers follow the parameters.");
+
+PyType_Slot spec_slots[] = {
+    {Py_tp_doc, const_cast<char*>(spec_doc)},
+    {Py_tp_new, reinterpret_cast<void*>(spec_new)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(spec_dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(spec_traverse)},
+    {Py_tp_clear, reinterpret_cast<void*>(spec_clear)},
+    {Py_tp_repr, reinterpret_cast<void*>(spec_repr)},
+    {Py_tp_methods, spec_methods},
+    {Py_tp_getset, spec_attributes},
+    {0, nullptr},
+};
+
+PyType_Spec spec_spec = {
+    "helion._C.LaunchSpec",
+    sizeof(LaunchSpec),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    spec_slots,
+};
+
+// A double's bits as Triton's launcher converts them: bf16 is cut off, fp16 and fp32 round to nearest.
+uint64_t float_bits(ParamType type, double value) {
+  uint64_t slot = 0;
+  if (type == ParamType::kFloat64) {
+    std::memcpy(&slot, &value, sizeof(value));
+    return slot;
+  }
+  const float single = static_cast<float>(value);
+  uint32_t bits = 0;
+  std::memcpy(&bits, &single, sizeof(single));
+  if (type == ParamType::kBFloat16) bits >>= 16;
+  return bits;
+}
+
+}  // namespace
+
+bool store_scalar(ParamType type, PyObject* value, uint64_t* slot) {
+  switch (type) {
+    case ParamType::kInt: {
+      // A bool is an int here. A negative number keeps its low bits, as it does in every two's complement width.
+      int overflow = 0;
+      const long long signed_value = PyLong_AsLongLongAndOverflow(value, &overflow);
+      if (overflow == 0) {
+        *slot = static_cast<uint64_t>(signed_value);
+        return !(signed_value == -1 && PyErr_Occurred());
+      }
+      *slot = PyLong_AsUnsignedLongLong(value);
+      return !(*slot == static_cast<uint64_t>(-1) && PyErr_Occurred());
+    }
+    case ParamType::kFloat16: {
+      const double number = PyFloat_AsDouble(value);
+      if (number == -1.0 && PyErr_Occurred()) return false;
+      *slot = 0;
+#if PY_VERSION_HEX >= 0x030B00A7
+      return PyFloat_Pack2(number, reinterpret_cast<char*>(slot), 1) == 0;
+#else
+      return _PyFloat_Pack2(number, reinterpret_cast<unsigned char*>(slot), 1) == 0;
+#endif
+    }
+    case ParamType::kBFloat16:
+    case ParamType::kFloat32:
+    case ParamType::kFloat64: {
+      const double number = PyFloat_AsDouble(value);
+      if (number == -1.0 && PyErr_Occurred()) return false;
+      *slot = float_bits(type, number);
+      return true;
+    }
+    case ParamType::kPointer: {
+      if (value == Py_None) {
+        *slot = 0;
+        return true;
+      }
+      *slot = PyLong_AsUnsignedLongLong(value);
+      return !(*slot == static_cast<uint64_t>(-1) && PyErr_Occurred());
+    }
+  }
+  Py_UNREACHABLE();
+}
+
+int LaunchSpec::guards_hold() const {
+  if (!body.jit_dict) return 0;  // cleared by the garbage collector
+  if (int result = state->environment.same_knobs(state, body.knobs); result != 1) return result;
+  if (int result = state->environment.hooks_active(state); result != 0) return result < 0 ? -1 : 0;
+  // Hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.
+  PyObject* hooks = PyDict_GetItemWithError(body.jit_dict.get(), state->names.pre_run_hooks);  // borrowed
+  if (hooks == nullptr && PyErr_Occurred()) return -1;
+  if (hooks != nullptr && (!PyList_CheckExact(hooks) || PyList_GET_SIZE(hooks) != 0)) return 0;
+  for (const UsedGlobal& global : body.globals) {
+    PyObject* now = PyDict_GetItemWithError(global.dict.get(), global.name.get());  // borrowed
+    if (now == nullptr && PyErr_Occurred()) return -1;
+    // Not the same object: Triton compares by value and words the error, if it is one.
+    if (now != global.value.get()) return 0;
+  }
+  return 1;
+}
+
+bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t stream) const {
+  // An empty grid is not an error: there is nothing to run.
+  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) return true;
+  CUlaunchConfig config{};
+  config.gridDimX = grid[0];
+  config.gridDimY = grid[1];
+  config.gridDimZ = grid[2];
+  config.blockDimX = body.block_x;
+  config.blockDimY = 1;
+  config.blockDimZ = 1;
+  config.sharedMemBytes = body.shared;
+  config.hStream = reinterpret_cast<CUstream>(stream);
+  constexpr size_t kInline = 72;
+  void* inline_pointers[kInline];
+  std::vector<void*> many_pointers;
+  const size_t count = body.params.size();
+  void** pointers = inline_pointers;
+  if (count + body.scratch > kInline) {
+    many_pointers.resize(count + body.scratch);
+    pointers = many_pointers.data();
+  }
+  uint64_t no_scratch = 0;
+  for (size_t i = 0; i < count; ++i) pointers[i] = slots + i;
+  for (size_t i = 0; i < body.scratch; ++i) pointers[count + i] = &no_scratch;
+  CUresult result = kCudaSuccess;
+  // A launch blocks while the stream's queue is full, and what would drain it may be a host callback that needs the GIL.
+  Py_BEGIN_ALLOW_THREADS
+  result = state->driver.launch(config, body.function, pointers, body.device);
+  Py_END_ALLOW_THREADS
+  if (result == kCudaSuccess) return true;
+  state->driver.set_error(result, body.name.c_str());
+  return false;
+}
+
+int add_launch_spec(PyObject* module) {
+  PyObject* type = PyType_FromModuleAndSpec(module, &spec_spec, nullptr);
+  if (type == nullptr) return -1;
+  state_of_module(module)->launch_spec_type = reinterpret_cast<PyTypeObject*>(type);
+  return PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type));
+}
+
+}  // namespace helion

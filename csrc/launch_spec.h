@@ -1,0 +1,61 @@
+// LaunchSpec: one compiled binary and all that a launch of it depends on. Immutable once made.
+#pragma once
+
+#include "state.h"
+
+#include <string>
+#include <vector>
+
+namespace helion {
+
+// How a value is stored in the parameter buffer. One row each: X(C++ name, Triton's type names).
+enum class ParamType : uint8_t { kPointer, kInt, kFloat16, kBFloat16, kFloat32, kFloat64 };
+
+struct Param {
+  uint16_t argument;  // index among the launch's arguments
+  ParamType type;
+};
+
+// A global of the generated module that the binary was compiled with.
+struct UsedGlobal {
+  PyRef name;
+  PyRef value;
+  PyRef dict;
+};
+
+struct LaunchSpec {
+  PyObject_HEAD
+  ModuleState* state;
+  // The C++ part; constructed in tp_new, destroyed in tp_dealloc.
+  struct Body {
+    CUfunction function = nullptr;
+    std::string name;
+    unsigned block_x = 0;
+    unsigned shared = 0;
+    unsigned scratch = 0;  // null pointers after the last parameter: scratch areas the kernel does not use
+    CUdevice device = 0;
+    std::vector<Param> params;
+    std::vector<UsedGlobal> globals;
+    KnobValues knobs;
+    PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
+    PyRef jit_function;    // the @triton.jit function
+    PyRef jit_dict;        // its __dict__, where pre_run_hooks is looked up
+  } body;
+
+  // Whether launching this binary now means what JITFunction.run would do: knobs and globals are as they were, no hook
+  // wants to be called. 1, 0 (take Triton's path), or -1 with an exception.
+  int guards_hold() const;
+
+  // Enqueues the kernel on `stream`. `slots` holds the parameters in order, one 64-bit word each. Releases the GIL during
+  // the driver call; the caller must own a reference to this spec. False with a RuntimeError on failure.
+  bool launch(const unsigned grid[3], uint64_t* slots, uintptr_t stream) const;
+};
+
+// Stores a Python number as `type` does it. False with an exception.
+bool store_scalar(ParamType type, PyObject* value, uint64_t* slot);
+
+inline bool is_launch_spec(const ModuleState* state, PyObject* object) {
+  return Py_TYPE(object) == state->launch_spec_type;
+}
+
+}  // namespace helion

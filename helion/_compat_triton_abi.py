@@ -1,0 +1,59 @@
+"""The binary interface of a compiled Triton kernel (Triton 3.6 - 3.7): what ``helion._C`` needs to launch one by itself.
+
+A binary's parameters are those of the ``@triton.jit`` function that were not compiled in, in order, then two scratch
+pointers. Like ``_compat_triton``, this file holds private parts of Triton and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Null pointers that follow a binary's own parameters: global scratch and profile scratch.
+SCRATCH_POINTERS = 2
+
+
+def compile_only(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Compile ``kernel`` for ``args`` exactly as a launch would, load it, and do not launch.
+
+    Returns:
+        Triton's ``CompiledKernel``, its binary loaded on the current device; None if one of Triton's hooks declined, or if
+        it compiles in the background.
+    """
+    compiled = kernel.run(*args, grid=grid, warmup=True, **options)
+    if compiled is None or not hasattr(compiled, "_init_handles"):
+        return None
+    compiled._init_handles()
+    return compiled
+
+
+def parameters(compiled: Any) -> list[tuple[str, Any]]:
+    """``(name, type)`` of each parameter of the ``@triton.jit`` function, in order.
+
+    The type is Triton's name for it (``"*fp32"``, ``"i32"``, ...), ``"constexpr"`` for what is compiled in, a tuple of such
+    for a tuple argument, or a text that begins with ``tensordesc``.
+    """
+    return list(compiled.src.signature.items())
+
+
+def launch_extras(compiled: Any) -> list[str]:
+    """What a launch of this binary needs beyond grid, block, shared memory and parameters; empty for a plain one."""
+    metadata = compiled.metadata
+    found = []
+    if metadata.num_ctas != 1:
+        found.append("clusters")
+    if metadata.launch_cooperative_grid:
+        found.append("cooperative grid")
+    if metadata.launch_pdl:
+        found.append("programmatic dependent launch")
+    if metadata.global_scratch_size > 0:
+        found.append("global scratch memory")
+    if metadata.profile_scratch_size > 0:
+        found.append("profile scratch memory")
+    if any(isinstance(kind, str) and kind.startswith("tensordesc") for _, kind in parameters(compiled)):
+        found.append("host tensor descriptors")
+    return found
+
+
+def used_globals(kernel: Any) -> list[tuple[str, Any, dict[str, Any]]]:
+    """``(name, value, globals)`` of each global variable that was compiled into the kernel or what it calls."""
+    return [(name, value, where) for (name, _), (value, where) in kernel.used_global_vals.items()]

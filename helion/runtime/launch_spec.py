@@ -1,0 +1,109 @@
+"""What the extension has to know about a compiled kernel, read off Triton's objects: the cold half of ``csrc/launcher.cpp``.
+
+``make_launch_spec`` compiles one variant of a kernel and describes it to C; ``slow_launch`` is where a
+``CompiledLauncher`` without a ``fallback`` of its own sends the calls that it does not launch itself.
+
+Not here: when to prime and what to do when that fails (``launcher.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+from typing import Any
+
+from .. import _compat_triton_abi as _abi
+from . import device as _device
+from .default_launcher import default_launcher
+
+if TYPE_CHECKING:
+    from .._C import CompiledLauncher
+    from .._C import LaunchSpec
+
+__all__ = ["make_launch_spec", "slow_launch", "unsupported_reason"]
+
+log = logging.getLogger("helion.runtime")
+
+
+def unsupported_reason(compiled: Any, argument_count: int, keywords: dict[str, Any]) -> str | None:
+    """Why a launch of ``compiled`` is left to Triton's own launcher; None if the extension can do it.
+
+    Args:
+        compiled: Triton's compiled kernel.
+        argument_count: how many arguments are passed by position.
+        keywords: what else is passed by name.
+    """
+    if extras := _abi.launch_extras(compiled):
+        return "it needs " + ", ".join(extras)
+    for index, (name, type_name) in enumerate(_abi.parameters(compiled)):
+        if type_name == "constexpr":
+            continue
+        if isinstance(type_name, tuple):
+            return f"its parameter {name!r} is a tuple"
+        if name in keywords or index >= argument_count:
+            return f"its parameter {name!r} is not passed by position"
+    return None
+
+
+def describe(kernel: Any, compiled: Any) -> LaunchSpec:
+    """The extension's description of a compiled kernel that it can launch (``unsupported_reason`` is None)."""
+    from .. import _extension
+
+    assert _extension.C is not None
+    spec: LaunchSpec = _extension.C.LaunchSpec(
+        compiled=compiled,
+        jit_function=kernel,
+        function=compiled.function,
+        name=compiled.name,
+        num_warps=compiled.metadata.num_warps,
+        shared=compiled.metadata.shared,
+        device=_device.current_device(),
+        params=[
+            (index, type_name)
+            for index, (_, type_name) in enumerate(_abi.parameters(compiled))
+            if type_name != "constexpr"
+        ],
+        used_globals=_abi.used_globals(kernel),
+        scratch=_abi.SCRATCH_POINTERS,
+    )
+    return spec
+
+
+def make_launch_spec(
+    kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> LaunchSpec | None:
+    """Compile ``kernel`` for a launch with these arguments, without launching it.
+
+    Args:
+        kernel: a ``@triton.jit`` function.
+        grid: as for a launcher.
+        args: the launch's positional arguments.
+        keywords: the launch's keyword arguments (``num_warps``, ``num_stages``, ...).
+
+    Returns:
+        What the extension needs to launch it, or None if such launches stay with Triton's launcher.
+
+    Raises:
+        whatever Triton's compiler raises.
+    """
+    compiled = _abi.compile_only(kernel, grid, args, keywords)
+    if compiled is None:
+        log.info("%s stays with Triton's launcher: a hook took over its compilation", kernel.__name__)
+        return None
+    if reason := unsupported_reason(compiled, len(args), keywords):
+        log.info("%s stays with Triton's launcher: %s", compiled.name, reason)
+        return None
+    return describe(kernel, compiled)
+
+
+def slow_launch(launcher: CompiledLauncher, kernel: Any, grid: Any, *args: Any, **keywords: Any) -> Any:
+    """Launch through Triton, and prime ``launcher`` for the next call like this one if it can be.
+
+    ``launcher`` calls this for every launch that it does not do itself.
+    """
+    result = default_launcher(kernel, grid, *args, **keywords)
+    # Triton has compiled this variant by now, so asking for it again is a lookup. Not while something watches launches
+    # or compilations: it would see a second one.
+    if isinstance(grid, tuple) and not kernel.pre_run_hooks:
+        launcher.prime(kernel, grid, args, **keywords)
+    return result
