@@ -1,12 +1,32 @@
-"""The private parts of Triton that helion uses, and nothing else (Triton 3.6 - 3.7)."""
+"""The private parts of Triton that helion uses, and nothing else (Triton 3.6 - 3.7).
+
+What a launch of ours relies on: a ``JITFunction`` has ``params``, ``pre_run_hooks`` and ``used_global_vals``; ``run`` returns
+the ``CompiledKernel``; that has ``function``, ``packed_metadata``, ``launch_metadata`` and a ``run`` that takes
+``(grid x, y, z, stream, function, packed metadata, launch metadata, enter hook, exit hook, *arguments)``. Where NVIDIA's launcher
+is the one of Triton 3.7, its C function is called without the Python frame around it (``DirectLaunch``).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 from typing import Callable
 
 import triton
+from triton import knobs as knobs
+from triton.compiler.compiler import CompiledKernel
 from triton.runtime import _allocation
+from triton.runtime.jit import JITFunction
+
+#: How Triton begins the message of a driver error, e.g. "Triton Error [CUDA]: an illegal memory access was encountered".
+DRIVER_ERROR = "Triton Error ["
+
+
+class NotPrimable(Exception):
+    """This kernel's launches cannot be made without ``JITFunction.run``; the message says why."""
+
+
+# -- scratch memory -------------------------------------------------------------------------------------------------------
 
 
 def has_allocator() -> bool:
@@ -14,6 +34,119 @@ def has_allocator() -> bool:
     return not isinstance(_allocation._allocator.get(), _allocation.NullAllocator)
 
 
-def set_allocator(allocate: Callable[[int, int, "int | None"], Any]) -> None:
+def set_allocator(allocate: Callable[[int, int, int | None], Any]) -> None:
     """``triton.set_allocator``: public, here beside the private question whether there is one."""
     triton.set_allocator(allocate)
+
+
+# -- kernels --------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class DirectLaunch:
+    """What Triton 3.7's ``CudaLauncher.__call__`` passes to its C function, captured once.
+
+    Attributes:
+        launch: the C function: ``(grid x, y, z, stream, function, cooperative, pdl, packed metadata, launch metadata,
+            enter hook, exit hook, global scratch, profile scratch, annotations, signature, arguments)``.
+        cooperative: ``launch_cooperative_grid`` of the kernel's metadata.
+        pdl: ``launch_pdl`` of the kernel's metadata.
+        annotations: per parameter, whether it is passed to the driver or a constexpr.
+        signature: types of the parameters that are passed, as the C function reads them.
+    """
+
+    launch: Callable[..., None]
+    cooperative: bool
+    pdl: bool
+    annotations: Any
+    signature: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchHandles:
+    """A compiled kernel, ready to launch.
+
+    Attributes:
+        compiled: the ``CompiledKernel``; it owns the binary.
+        function: ``CUfunction`` as an int.
+        packed_metadata: ``(num_warps, num_ctas, shared memory bytes)``.
+        direct: None if the launch needs more than the C function: scratch memory, another launcher than NVIDIA's, or
+            Triton 3.6, whose C function is another for every kernel.
+    """
+
+    compiled: CompiledKernel
+    function: int
+    packed_metadata: tuple[int, ...]
+    direct: DirectLaunch | None
+
+
+def is_jit_function(kernel: object) -> bool:
+    """Whether ``kernel`` is what ``@triton.jit`` makes: not Triton's interpreter, autotuner or heuristics around it."""
+    return type(kernel) is JITFunction
+
+
+def is_compiled_kernel(value: object) -> bool:
+    """Whether ``JITFunction.run`` returned a kernel: not None (a cache hook said no), not one that still compiles."""
+    return type(value) is CompiledKernel
+
+
+def default_values(kernel: Any, count: int) -> tuple[Any, ...]:
+    """Defaults of the parameters after the first ``count``: the constexprs of generated kernels.
+
+    Raises:
+        NotPrimable: one of them has no default.
+    """
+    rest = kernel.params[count:]
+    for param in rest:
+        if not param.has_default:
+            raise NotPrimable(f"parameter {param.name!r} is passed by name")
+    return tuple(param.default for param in rest)
+
+
+def _direct_launch(launcher: object) -> DirectLaunch | None:
+    try:
+        from triton.backends.nvidia.driver import CudaLauncher
+    except ImportError:
+        return None
+    # A launcher that overrides __call__ does something of its own around the launch.
+    if not isinstance(launcher, CudaLauncher) or type(launcher).__call__ is not CudaLauncher.__call__:
+        return None
+    if not hasattr(launcher, "arg_annotations") or not hasattr(launcher, "kernel_signature"):
+        return None  # Triton 3.6
+    if launcher.global_scratch_size or launcher.profile_scratch_size:
+        return None
+    if launcher.launch is not triton.runtime.driver.active.utils.launch:
+        return None  # wrapped to unpack tensor descriptors
+    return DirectLaunch(
+        launcher.launch,
+        bool(launcher.launch_cooperative_grid),
+        bool(launcher.launch_pdl),
+        launcher.arg_annotations,
+        launcher.kernel_signature,
+    )
+
+
+def launch_handles(compiled: CompiledKernel) -> LaunchHandles:
+    """The handles of a compiled kernel, loading its binary if that has not happened."""
+    launcher = compiled.run
+    return LaunchHandles(compiled, compiled.function, compiled.packed_metadata, _direct_launch(launcher))
+
+
+def find_compiled(kernel: Any, args: tuple[Any, ...], options: dict[str, Any]) -> CompiledKernel | None:
+    """The binary that ``JITFunction.run`` would launch, if it is in memory; never compiles.
+
+    The steps of ``JITFunction.run`` up to its cache lookup.
+    """
+    from triton.runtime.jit import compute_cache_key
+
+    options = dict(options)
+    options["debug"] = options.get("debug", kernel.debug) or knobs.runtime.debug
+    options["instrumentation_mode"] = knobs.compilation.instrumentation_mode
+    device = triton.runtime.driver.active.get_current_device()
+    kernel_cache, kernel_key_cache, _, _, binder = kernel.device_caches[device]
+    _, specialization, options = binder(*args, **options)
+    stages_hook = knobs.runtime.add_stages_inspection_hook
+    if stages_hook is not None:
+        _, stages_hash = stages_hook()
+        specialization.append(f'("custom_pipeline", {stages_hash})')
+    return kernel_cache.get(compute_cache_key(kernel_key_cache, specialization, options))

@@ -29,6 +29,7 @@ from ..language.eager_tile import EagerInt
 from ..language.eager_tile import EagerTile
 from ..language.memory import load
 from ..language.memory import store
+from ..language.memory import subscript
 from ..language.op import LoopRanges
 from ..language.op import Op
 from ..language.op import handler
@@ -95,6 +96,8 @@ class RefHandler(EagerHandler):
         name = f"hl.{op.name}"
         if not self.on_device:
             raise exc.DeviceAPIOnHost(name=name)
+        if op is load and isinstance(args[0], torch.Tensor) and is_device_value(args[0]):
+            op, args = subscript, args[:2]
         access = _ACCESS_OPS.get(op)
         if access is not None:
             args = self._check_access(op, args, *access)
@@ -111,8 +114,8 @@ class RefHandler(EagerHandler):
             if op in ATOMIC_OPS:
                 raise exc.AtomicOnDeviceTensor(name=f"hl.{op.name}")
             raise exc.InvalidAPIUsage(
-                f"hl.{op.name} needs a host tensor, got a device value",
-                fix="only tensors made in host code are in memory; use torch ops or hl.subscript on device values.",
+                f"hl.{op.name} writes a host tensor, got a device value",
+                fix="device values are immutable: use torch.where to change part of one.",
             )
         with _compat_torch.without_torch_functions():
             mask = ragged_mask(target, args[index_at], args[mask_at], self._active_tiles())

@@ -1,0 +1,596 @@
+"""``FastLauncher``: launches a compiled Triton kernel through guards and Triton's C function, without ``JITFunction.run``.
+
+A host function calls ``_launcher(kernel, grid, *args, num_warps=, num_stages=, ...)``. The first call of a *launch site* goes
+to Triton and primes it: the compiled kernel's handles are kept, and a small function is generated that checks the guards
+for exactly these kinds of arguments and launches. That function then is the host function's ``_launcher``. A call that a
+guard turns away takes the slow path here, which finds another site, primes one, or leaves the call to Triton.
+
+Vocabulary
+    site       kernel, device, launch options, knobs, and the types of the arguments; one generated function
+    variant    a compiled binary of a site: what Triton specializes on by value, which is pointer alignment and the
+               buckets of ints (1, multiples of 16, width)
+    guard      a condition under which the fast path would be wrong; one row of ``GUARDS`` or ``KINDS``
+
+What changes the binary is part of the site or the variant, so flipping it back finds the old one. What only concerns
+Triton's own bookkeeping (hooks before a run, mutated globals) sends the call to Triton.
+
+Not here: which BoundKernel a call belongs to (``specialization.py``); the same in C (``csrc/launcher.cpp``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Callable
+
+import torch
+from torch.nn import Parameter
+
+from .. import _compat_triton
+from .. import exc
+from . import compile_guard
+from . import device as _device
+from .default_launcher import default_launcher
+from .stats import KernelStats
+
+if TYPE_CHECKING:
+    import types
+
+__all__ = ["GUARDS", "KINDS", "FastLauncher", "Guard", "Kind"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Guard:
+    """A condition that sends a call to the slow path.
+
+    Attributes:
+        name: for tests and messages.
+        condition: expression over the launch function's parameters and the names of ``_namespace``.
+    """
+
+    name: str
+    condition: str
+
+
+#: Checked on every launch, in this order. Names in capitals are constants of the site.
+GUARDS: tuple[Guard, ...] = (
+    # A host function may launch several kernels through one launcher.
+    Guard("kernel", "triton_kernel is not KERNEL"),
+    Guard("options", "num_warps != NUM_WARPS or num_stages != NUM_STAGES or options != OPTIONS"),
+    Guard("count", "len(args) != COUNT or len(grid) != RANK"),
+    # Some knobs change the binary: another value is another site. A stages hook decides anew on every call, so it is
+    # Triton's. Assigned knobs sit in the instance's dict; comparing that is cheaper than reading three of them.
+    Guard("knobs", "(RUNTIME_KNOBS != RUNTIME_THEN or COMPILE_KNOBS != COMPILE_THEN) and knobs_changed(KNOBS)"),
+    # `JITFunction.run` calls these with the arguments as it got them.
+    Guard("pre_run_hooks", "KERNEL.pre_run_hooks"),
+    # Triton compiles values of globals in and raises when one has changed since.
+    Guard("globals", "USED_GLOBALS and globals_changed(USED_GLOBALS)"),
+    # A CUfunction belongs to one context; launching it while another device is current is an error at best.
+    Guard("device", "provider.current_device() != DEVICE"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How arguments of one type are guarded, told apart and passed. ``{a}`` stands for the argument.
+
+    Attributes:
+        guards: as in ``GUARDS``; ``type`` keeps subclasses, FakeTensors and changed scalar types out.
+        variant: expression for what Triton specializes on by value; "" for nothing.
+        value: what is passed to the C launcher.
+    """
+
+    name: str
+    guards: tuple[Guard, ...]
+    variant: str
+    value: str
+
+
+#: Triton's buckets of an int: exactly 1 is a constant, multiples of 16 are known to be, and the width follows the value.
+_INT_VARIANT = (
+    "(1 if {a} == 1 else 2 if not {a} & 15 else 0)"
+    " + (0 if -0x80000000 <= {a} <= 0x7FFFFFFF else 4 if -0x8000000000000000 <= {a} <= 0x7FFFFFFFFFFFFFFF else 8)"
+)
+
+_TENSOR = Kind(
+    "tensor",
+    (
+        Guard("type", "type({a}) is not Tensor and type({a}) is not Parameter"),
+        # A pointer into another device's memory would be passed without a question.
+        Guard("device_tag", "device_tag({a}) != {tag}"),
+    ),
+    "",
+    "{p}",
+)
+
+KINDS: dict[type, Kind] = {
+    torch.Tensor: _TENSOR,
+    Parameter: _TENSOR,
+    int: Kind("int", (Guard("type", "type({a}) is not int"),), _INT_VARIANT, "{a}"),
+    float: Kind("float", (Guard("type", "type({a}) is not float"),), "", "{a}"),
+    bool: Kind("bool", (Guard("type", "type({a}) is not bool"),), "", "{a}"),
+    type(None): Kind("none", (Guard("type", "{a} is not None"),), "", "{a}"),
+}
+
+
+def _binary_knobs() -> tuple[Any, ...]:
+    """The knobs that ``JITFunction.run`` reads on every call because they change the binary."""
+    return (_compat_triton.knobs.runtime.debug, _compat_triton.knobs.compilation.instrumentation_mode)
+
+
+def _knobs_changed(then: tuple[Any, ...]) -> bool:
+    return _binary_knobs() != then or _compat_triton.knobs.runtime.add_stages_inspection_hook is not None
+
+
+def _globals_changed(used: tuple[tuple[str, object, dict[str, Any]], ...]) -> bool:
+    missing = object()
+    return any(namespace.get(name, missing) != value for name, value, namespace in used)
+
+
+def _driver_error(kernel: Any, error: RuntimeError) -> RuntimeError:
+    """``error`` with the kernel's name, if it comes from the driver; anything else (a hook raised) as it is."""
+    text = str(error)
+    if not text.startswith(_compat_triton.DRIVER_ERROR):
+        return error
+    named = RuntimeError(f"{text} (launching kernel {kernel.__name__})")
+    named.__cause__ = error
+    return named
+
+
+def _is_driver_error(error: BaseException) -> bool:
+    return type(error) is RuntimeError and str(error).startswith(_compat_triton.DRIVER_ERROR)
+
+
+@dataclasses.dataclass
+class _Site:
+    """See the module's vocabulary.
+
+    Attributes:
+        kernel: the JITFunction.
+        launch: the generated function; same call signature as ``default_launcher``.
+        variants: variant -> handles, filled as they come.
+        source: text of ``launch``.
+    """
+
+    kernel: Any
+    launch: Callable[..., Any]
+    variants: dict[Any, Any]
+    source: str
+
+
+class FastLauncher:
+    """A launcher with the call signature of ``default_launcher``, for one BoundKernel and Config.
+
+    Args:
+        name: for messages.
+        device: index of the device to launch on; None for whichever is current.
+        stats: where launches are counted; its own by default.
+        host_function: its ``_launcher`` keyword default is replaced by the generated launch function once there is one.
+            A function of this BoundKernel's own (``clone_host_function``): others may share the generated module.
+
+    ``HELION_SKIP_FAST_LAUNCHER=1`` leaves every launch to Triton.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        device: int | None = None,
+        stats: KernelStats | None = None,
+        host_function: types.FunctionType | None = None,
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.stats = stats if stats is not None else KernelStats(name)
+        self._host_function = weakref.ref(host_function) if host_function is not None else lambda: None
+        self._sites: dict[Any, _Site] = {}
+        #: id(kernel) -> its most recent site. The site keeps the kernel alive, so the id stays its own.
+        self._recent: dict[int, _Site] = {}
+        #: id(kernel) -> (kernel, why its launches stay with Triton).
+        self._unprimable: dict[int, tuple[Any, str]] = {}
+        #: Why this launcher leaves everything to Triton for good; None while it does not.
+        self.given_up: str | None = None
+        if os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no"):
+            self.given_up = "HELION_SKIP_FAST_LAUNCHER is set"
+
+    def __call__(
+        self, triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
+    ) -> Any:
+        return self._slow(None, triton_kernel, grid, args, num_warps, num_stages, options)
+
+    # -- slow path ------------------------------------------------------------------------------------------------------
+
+    def _slow(
+        self,
+        caller: _Site | None,
+        kernel: Any,
+        grid: tuple[int, ...],
+        args: tuple[Any, ...],
+        num_warps: int,
+        num_stages: int,
+        options: dict[str, Any],
+    ) -> Any:
+        """A call that ``caller``'s guards turned away, or that comes from nowhere (None)."""
+        if self.device is not None and _device.provider.current_device() != self.device:
+            # The arguments live on this BoundKernel's device, whichever is current in the caller's thread.
+            with _device.provider.guard(self.device):
+                return self._slow(None, kernel, grid, args, num_warps, num_stages, options)
+        recent = self._recent.get(id(kernel))
+        if recent is not None and recent is not caller:
+            return recent.launch(kernel, grid, *args, num_warps=num_warps, num_stages=num_stages, **options)
+        reason = self._reason_for_triton(kernel, args)
+        if reason is not None:
+            return self._default(reason, kernel, grid, args, num_warps, num_stages, options)
+        key = self._site_key(kernel, grid, args, num_warps, num_stages, options)
+        site = self._sites.get(key)
+        if site is None:
+            return self._prime(key, None, kernel, grid, args, num_warps, num_stages, options)
+        if site is caller:
+            # The guards see something that the key does not; Triton sees everything.
+            return self._default("guard", kernel, grid, args, num_warps, num_stages, options)
+        self._use(site)
+        return site.launch(kernel, grid, *args, num_warps=num_warps, num_stages=num_stages, **options)
+
+    def _reason_for_triton(self, kernel: Any, args: tuple[Any, ...]) -> str | None:
+        """Why this call is Triton's, or None."""
+        if self.given_up is not None:
+            return self.given_up
+        unprimable = self._unprimable.get(id(kernel))
+        if unprimable is not None:
+            return unprimable[1]
+        if not _compat_triton.is_jit_function(kernel):
+            return f"{type(kernel).__name__} is not a @triton.jit function"
+        if kernel.pre_run_hooks:
+            return "pre_run_hooks"
+        if _compat_triton.knobs.runtime.add_stages_inspection_hook is not None:
+            return "add_stages_inspection_hook"
+        if _globals_changed(_used_globals(kernel)):
+            return "a global that the kernel uses has changed"
+        for arg in args:
+            if type(arg) not in KINDS:
+                return f"argument of type {type(arg).__name__}"
+        return None
+
+    @staticmethod
+    def _site_key(
+        kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num_warps: int, num_stages: int, options: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        provider = _device.provider
+        return (
+            id(kernel),
+            len(grid),
+            provider.current_device(),
+            tuple([("tensor", provider.device_tag(a)) if isinstance(a, torch.Tensor) else type(a) for a in args]),
+            num_warps,
+            num_stages,
+            # repr, as an option may be a list or dict.
+            repr(sorted(options.items())),
+            _binary_knobs(),
+        )
+
+    def _default(
+        self,
+        reason: str,
+        kernel: Any,
+        grid: tuple[int, ...],
+        args: tuple[Any, ...],
+        num_warps: int,
+        num_stages: int,
+        options: dict[str, Any],
+    ) -> Any:
+        """Leave the launch to Triton."""
+        all_options = {"num_warps": num_warps, "num_stages": num_stages, **options}
+        if compile_guard.active() and _compat_triton.is_jit_function(kernel):
+            if _compat_triton.find_compiled(kernel, args, all_options) is None:
+                compile_guard.check(self.name, f"compile {kernel.__name__}", self._describe(args))
+        self.stats.counter("default_launcher").hit()
+        self.stats.note(reason)
+        try:
+            return default_launcher(kernel, grid, *args, **all_options)
+        except RuntimeError as error:
+            raise _driver_error(kernel, error)
+
+    @staticmethod
+    def _describe(args: tuple[Any, ...]) -> str:
+        """Arguments as Triton tells them apart, for messages."""
+        return ", ".join(
+            f"{a.dtype}{'' if a.data_ptr() % 16 == 0 else ' (not 16-byte aligned)'}"
+            if isinstance(a, torch.Tensor)
+            else f"{type(a).__name__} {a!r}"
+            for a in args
+        )
+
+    # -- priming ----------------------------------------------------------------------------------------------------------
+
+    def _new_variant(
+        self,
+        site: _Site,
+        variant: Any,
+        kernel: Any,
+        grid: tuple[int, ...],
+        args: tuple[Any, ...],
+        num_warps: int,
+        num_stages: int,
+        options: dict[str, Any],
+    ) -> Any:
+        """A call that passed the guards of ``site`` and needs a binary it does not have yet."""
+        return self._prime(None, (site, variant), kernel, grid, args, num_warps, num_stages, options)
+
+    def _prime(
+        self,
+        key: Any,
+        missing: tuple[_Site, Any] | None,
+        kernel: Any,
+        grid: tuple[int, ...],
+        args: tuple[Any, ...],
+        num_warps: int,
+        num_stages: int,
+        options: dict[str, Any],
+    ) -> Any:
+        """Launch through Triton, and keep what it launched: for a new site under ``key``, or a missing variant."""
+        if self.given_up is not None:
+            return self._default(self.given_up, kernel, grid, args, num_warps, num_stages, options)
+        try:
+            reason = "first call" if missing is None else "first call of a variant"
+            compiled = self._default(reason, kernel, grid, args, num_warps, num_stages, options)
+        except Exception as error:
+            # Any failing compile. The driver's errors come and go, and no_compile() blocks end; those are not failures
+            # of the kernel.
+            if not _is_driver_error(error) and not _is_forbidden(error):
+                self._give_up(f"Triton failed: {type(error).__name__}: {error}")
+            raise
+        if not _compat_triton.is_compiled_kernel(compiled):
+            return compiled  # a cache hook declined, or it compiles in the background: the next call asks again
+        try:
+            handles = _compat_triton.launch_handles(compiled)
+            if missing is not None:
+                site, variant = missing
+            else:
+                site = self._new_site(kernel, grid, args, num_warps, num_stages, options, handles)
+                variant = _variant_of(args)
+            site.variants[variant] = _variant_entry(handles)
+        except _compat_triton.NotPrimable as why:
+            self._unprimable[id(kernel)] = (kernel, str(why))
+            log.info("%s: launches of %s stay with Triton: %s", self.name, kernel.__name__, why)
+            return compiled
+        except Exception as error:
+            # Private parts of Triton may have changed in any way; the launch itself has already happened.
+            self._give_up(f"priming failed: {type(error).__name__}: {error}")
+            return compiled
+        if missing is None:
+            self._sites[key] = site
+            self._use(site)
+        return compiled
+
+    def _give_up(self, reason: str) -> None:
+        """Leave everything to Triton from now on."""
+        if self.given_up is None:
+            self.given_up = reason
+            log.warning("%s: launches go through Triton's own path from now on: %s", self.name, reason)
+            self._recent.clear()
+            self._sites.clear()
+            self._install(self)
+
+    def _use(self, site: _Site) -> None:
+        self._recent[id(site.kernel)] = site
+        self._install(site.launch)
+
+    def _install(self, launcher: Callable[..., Any]) -> None:
+        """Make ``launcher`` the host function's ``_launcher`` default."""
+        host_function = self._host_function()
+        if host_function is not None and host_function.__kwdefaults__:
+            # One dict store, so a call in another thread sees the old or the new launcher.
+            host_function.__kwdefaults__["_launcher"] = launcher
+
+    def _new_site(
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        args: tuple[Any, ...],
+        num_warps: int,
+        num_stages: int,
+        options: dict[str, Any],
+        handles: _compat_triton.LaunchHandles,
+    ) -> _Site:
+        knobs = _compat_triton.knobs
+        provider = _device.provider
+        site = _Site(kernel, default_launcher, {}, "")
+        namespace: dict[str, Any] = {
+            "KERNEL": kernel,
+            "NUM_WARPS": num_warps,
+            "NUM_STAGES": num_stages,
+            "OPTIONS": dict(options),
+            "COUNT": len(args),
+            "RANK": len(grid),
+            "KNOBS": _binary_knobs(),
+            "RUNTIME_KNOBS": vars(knobs.runtime),
+            "RUNTIME_THEN": dict(vars(knobs.runtime)),
+            "COMPILE_KNOBS": vars(knobs.compilation),
+            "COMPILE_THEN": dict(vars(knobs.compilation)),
+            "USED_GLOBALS": _used_globals(kernel),
+            "DEVICE": provider.current_device(),
+            "CONSTANTS": _compat_triton.default_values(kernel, len(args)),
+            "ENTER": knobs.runtime.launch_enter_hook,
+            "EXIT": knobs.runtime.launch_exit_hook,
+            "SITE": site,
+            "Parameter": Parameter,
+            "Tensor": torch.Tensor,
+            "device": _device,
+            "driver_error": _driver_error,
+            "globals_changed": _globals_changed,
+            "has_hooks": _has_hooks,
+            "knobs_changed": _knobs_changed,
+            "hit": self.stats.counter("fast_launcher").hit,
+            "new_variant": self._new_variant,
+            "runtime": knobs.runtime,
+            "slow": self._slow,
+            "variants": site.variants,
+        }
+        for i, arg in enumerate(args):
+            if isinstance(arg, torch.Tensor):
+                namespace[f"TAG{i}"] = provider.device_tag(arg)
+        if handles.direct is not None:
+            namespace["LAUNCH"] = handles.direct.launch
+            namespace["COOPERATIVE"] = handles.direct.cooperative
+            namespace["PDL"] = handles.direct.pdl
+        site.source = _launch_source([type(arg) for arg in args], len(grid), bool(options), handles.direct is not None)
+        site.launch = _compile(site.source, f"helion launch of {kernel.__name__}", namespace)
+        return site
+
+
+def _is_forbidden(error: BaseException) -> bool:
+    return isinstance(error, exc.CompilationForbidden)
+
+
+def _used_globals(kernel: Any) -> tuple[tuple[str, object, dict[str, Any]], ...]:
+    return tuple((name, value, namespace) for (name, _), (value, namespace) in kernel.used_global_vals.items())
+
+
+def _has_hooks(hook: Any) -> bool:
+    """Whether a launch hook would do anything: Triton's default is a chain with nothing in it."""
+    return hook is not None and bool(getattr(hook, "calls", True))
+
+
+def _variant_entry(handles: _compat_triton.LaunchHandles) -> tuple[Any, ...]:
+    direct = handles.direct
+    if direct is None:
+        return (handles.compiled, handles.function, handles.packed_metadata)
+    return (handles.compiled, handles.function, handles.packed_metadata, direct.annotations, direct.signature)
+
+
+# -- generated code -------------------------------------------------------------------------------------------------------
+
+
+def _variant_of(args: tuple[Any, ...]) -> Any:
+    """The variant of a call, computed as the generated function does."""
+    kinds = [type(arg) for arg in args]
+    names = {f"a{i}": arg for i, arg in enumerate(args)}
+    names |= {f"p{i}": arg.data_ptr() for i, arg in enumerate(args) if isinstance(arg, torch.Tensor)}
+    scope: dict[str, Any] = {}
+    exec("\n".join(_variant_lines(kinds)), names, scope)
+    return scope["variant"]
+
+
+def _variant_lines(kinds: list[type]) -> list[str]:
+    """Statements that set ``variant`` from ``a<i>`` and ``p<i>``.
+
+    Usually every pointer is aligned, so one OR over all of them is asked first; only if it fails are they told apart. An int
+    with one bit per misaligned pointer; a tuple of that and the buckets if there are ints.
+    """
+    pointers = [i for i, kind in enumerate(kinds) if KINDS[kind].value == "{p}"]
+    buckets = [KINDS[kind].variant.format(a=f"a{i}") for i, kind in enumerate(kinds) if KINDS[kind].variant]
+    lines = []
+    if pointers:
+        lines.append(f"variant = ({' | '.join(f'p{i}' for i in pointers)}) & 15")
+        lines.append("if variant:")
+        bits = " | ".join(f"({1 << n} if p{i} & 15 else 0)" for n, i in enumerate(pointers))
+        lines.append(f"    variant = {bits}")
+    else:
+        lines.append("variant = 0")
+    if buckets:
+        lines.append(f"variant = (variant, {', '.join(buckets)})")
+    return lines
+
+
+def _condition(guard: Guard, **names: str) -> str:
+    return guard.condition.format(**names) if names else guard.condition
+
+
+def _launch_source(kinds: list[type], rank: int, has_options: bool, direct: bool) -> str:
+    """Text of a site's launch function."""
+    leave = "return slow(SITE, triton_kernel, grid, args, num_warps, num_stages, options)"
+    count = len(kinds)
+    lines = [
+        "def launch(triton_kernel, grid, *args, num_warps, num_stages, **options):",
+        "    provider = device.provider",
+        "    device_tag = provider.device_tag",
+        "    if (",
+    ]
+    conditions = [_condition(guard) for guard in GUARDS]
+    if not has_options:
+        conditions = [c.replace("options != OPTIONS", "options") for c in conditions]
+    lines += [f"        {'or ' if n else ''}{condition}" for n, condition in enumerate(conditions)]
+    lines += ["    ):", f"        {leave}"]
+    if count:
+        lines.append(f"    {', '.join(f'a{i}' for i in range(count))}{',' if count == 1 else ''} = args")
+        lines.append("    if (")
+        conditions = [
+            _condition(guard, a=f"a{i}", tag=f"TAG{i}")
+            for i, kind in enumerate(kinds)
+            for guard in KINDS[kind].guards
+        ]
+        lines += [f"        {'or ' if n else ''}{condition}" for n, condition in enumerate(conditions or ["False"])]
+        lines += ["    ):", f"        {leave}"]
+    lines += [f"    p{i} = a{i}.data_ptr()" for i, kind in enumerate(kinds) if KINDS[kind].value == "{p}"]
+    lines += [f"    {line}" for line in _variant_lines(kinds)]
+    lines += [
+        "    entry = variants.get(variant)",
+        "    if entry is None:",
+        "        return new_variant(SITE, variant, triton_kernel, grid, args, num_warps, num_stages, options)",
+        f"    compiled, function, packed{', annotations, signature' if direct else ''} = entry",
+        # Asked on every launch: it changes under torch.cuda.stream() and during graph capture.
+        "    stream = provider.current_stream(DEVICE)",
+        # Read on every launch too: a profiler may attach at any time. Metadata is built only for somebody.
+        "    enter = exit = metadata = None",
+        "    if (",
+        "        runtime.launch_enter_hook is not ENTER",
+        "        or runtime.launch_exit_hook is not EXIT",
+        f"        or {'ENTER.calls' if _default_chains() else 'has_hooks(ENTER)'}",
+        f"        or {'EXIT.calls' if _default_chains() else 'has_hooks(EXIT)'}",
+        "    ):",
+        "        enter, exit = runtime.launch_enter_hook, runtime.launch_exit_hook",
+        "        if has_hooks(enter) or has_hooks(exit):",
+        "            metadata = compiled.launch_metadata(grid, stream, *args, *CONSTANTS)",
+    ]
+    dims = [f"grid[{i}]" if i < rank else "1" for i in range(3)]
+    values = [KINDS[kind].value.format(a=f"a{i}", p=f"p{i}") for i, kind in enumerate(kinds)]
+    if direct:
+        arguments = f"({', '.join(values)}{',' if count == 1 else ''})"
+        call = (
+            f"LAUNCH({', '.join(dims)}, stream, function, COOPERATIVE, PDL, packed, metadata, enter, exit, None, None,"
+            f" annotations, signature, {arguments})"
+        )
+    else:
+        call = (
+            f"compiled.run({', '.join(dims)}, stream, function, packed, metadata, enter, exit,"
+            f" {''.join(f'{value}, ' for value in values)}*CONSTANTS)"
+        )
+    lines += [
+        "    hit()",
+        "    try:",
+        f"        {call}",
+        "    except RuntimeError as error:",
+        "        raise driver_error(KERNEL, error)",
+        "    return compiled",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _default_chains() -> bool:
+    """Whether both launch hooks are Triton's chains, whose ``calls`` can be read without a question."""
+    runtime = _compat_triton.knobs.runtime
+    return all(isinstance(getattr(h, "calls", None), list) for h in (runtime.launch_enter_hook, runtime.launch_exit_hook))
+
+
+class _Source:
+    """Shows a generated function's text in tracebacks: a module loader as ``linecache`` wants one."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def get_source(self, name: str) -> str:
+        return self.text
+
+
+def _compile(source: str, name: str, namespace: dict[str, Any]) -> Callable[..., Any]:
+    namespace["__name__"] = name
+    namespace["__loader__"] = _Source(source)
+    exec(compile(source, name, "exec"), namespace)
+    launch: Callable[..., Any] = namespace["launch"]
+    return launch

@@ -1,0 +1,149 @@
+"""Which layer ran the calls of each kernel, and why not a faster one: ``launch_stats()``.
+
+Layers, from the fastest: ``LAYERS`` below. Each kernel has one ``KernelStats``; launchers and the dispatcher count into it.
+Counting must cost next to nothing and lose nothing between threads, so a counter is one call of a C function.
+
+Not here: how long compiling took (``measure.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from typing import Callable
+from typing import NamedTuple
+
+__all__ = ["LAYERS", "Counter", "KernelLaunchStats", "KernelStats", "launch_stats", "reset_launch_stats"]
+
+#: Every layer that can run a call, fastest first.
+LAYERS: dict[str, str] = {
+    "plan": "the whole call in C (helion._C.LaunchPlan)",
+    "c_launcher": "host function in Python, launch in C (helion._C.CompiledLauncher)",
+    "fast_launcher": "host function and guards in Python, Triton's C launch function",
+    "default_launcher": "host function in Python, Triton's kernel[grid](...)",
+    "tile_executor": "device IR run tile by tile with PyTorch's own ops (CPU tensors)",
+    "ref_mode": "the user's own function on eager tiles (HELION_INTERPRET=1)",
+    "traced": "recorded by torch.compile, export or a fake tensor mode; nothing ran",
+}
+
+
+class Counter:
+    """Counts calls of ``hit`` exactly, from any number of threads.
+
+    ``hit`` is ``next`` of an ``itertools.count``: one C call under the GIL, where ``self.n += 1`` would lose counts.
+    """
+
+    __slots__ = ("_count", "hit")
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+        self.hit: Callable[[], int] = self._count.__next__
+
+    @property
+    def value(self) -> int:
+        # repr is the one way to read it without advancing it that all supported Pythons have: "count(5)".
+        return int(repr(self._count)[len("count(") : -1])
+
+
+class KernelLaunchStats(NamedTuple):
+    """One kernel's row of ``launch_stats()``."""
+
+    #: layer -> launches it ran; only layers that ran any. A host function with two launches counts two.
+    layers: dict[str, int]
+    #: why launches were not run by a faster layer -> how often.
+    reasons: dict[str, int]
+
+    @property
+    def launches(self) -> int:
+        """All launches."""
+        return sum(self.layers.values())
+
+
+class KernelStats:
+    """The counters of one kernel.
+
+    Args:
+        name: as in ``launch_stats()``: the kernel function's module and qualified name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._layers = {layer: Counter() for layer in LAYERS}
+        self._reasons: dict[str, Counter] = {}
+        self._sources: dict[str, list[Callable[[], int]]] = {}
+        with _lock:
+            self._number = next(_numbers)
+            _all.add(self)
+
+    def counter(self, layer: str) -> Counter:
+        """The counter of ``layer``; it outlives launchers, so replacing one keeps its count."""
+        return self._layers[layer]
+
+    def add_source(self, layer: str, read: Callable[[], int]) -> None:
+        """Add what ``read()`` returns to ``layer``: for layers that count by themselves, in C."""
+        assert layer in LAYERS
+        self._sources.setdefault(layer, []).append(read)
+
+    def note(self, reason: str) -> None:
+        """Count one launch that a faster layer could not run, for ``reason``."""
+        counter = self._reasons.get(reason)
+        if counter is None:
+            counter = self._reasons.setdefault(reason, Counter())
+        counter.hit()
+
+    def snapshot(self) -> KernelLaunchStats:
+        """The counts now."""
+        counts = {
+            layer: counter.value + sum(read() for read in self._sources.get(layer, ()))
+            for layer, counter in self._layers.items()
+        }
+        return KernelLaunchStats(
+            {layer: count for layer, count in counts.items() if count},
+            {reason: counter.value for reason, counter in list(self._reasons.items())},
+        )
+
+
+_lock = threading.Lock()
+_numbers = itertools.count()
+_all: weakref.WeakSet[KernelStats] = weakref.WeakSet()
+#: What `reset_launch_stats` subtracts: counters themselves are never set back, launchers hold on to them.
+_baseline: weakref.WeakKeyDictionary[KernelStats, KernelLaunchStats] = weakref.WeakKeyDictionary()
+
+
+def _difference(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    return {name: count - before.get(name, 0) for name, count in now.items() if count != before.get(name, 0)}
+
+
+def launch_stats() -> dict[str, KernelLaunchStats]:
+    """Per kernel: how many launches each layer ran, and why a faster one did not.
+
+    Returns:
+        Kernel name -> ``KernelLaunchStats(layers, reasons)``, in order of definition, for kernels that still exist. Of
+        several kernels with one name, the later ones have ``#2``, ``#3``, ... after it.
+
+    A kernel that runs as fast as it can shows one layer and no reasons but those of its first calls::
+
+        >>> helion.runtime.launch_stats()  # doctest: +SKIP
+        {'mymodel.add': KernelLaunchStats(layers={'default_launcher': 1, 'fast_launcher': 9999}, reasons={'first call': 1})}
+    """
+    with _lock:
+        kernels = sorted(_all, key=lambda stats: stats._number)
+    found: dict[str, KernelLaunchStats] = {}
+    for stats in kernels:
+        name, n = stats.name, 1
+        while name in found:
+            n += 1
+            name = f"{stats.name}#{n}"
+        now, before = stats.snapshot(), _baseline.get(stats, KernelLaunchStats({}, {}))
+        found[name] = KernelLaunchStats(
+            _difference(now.layers, before.layers), _difference(now.reasons, before.reasons)
+        )
+    return found
+
+
+def reset_launch_stats() -> None:
+    """Start ``launch_stats()`` at zero."""
+    with _lock:
+        for stats in list(_all):
+            _baseline[stats] = stats.snapshot()
