@@ -111,14 +111,14 @@ def subscript(tensor: torch.Tensor, index: Sequence[Any]) -> torch.Tensor:
 
     Args:
         tensor: a device value (not a host tensor).
-        index: `:` and None elements only; every dimension of `tensor` has a `:`.
+        index: `:`, `...` and None elements only; dimensions left out at the end stay as they are.
 
     Returns:
         The same elements with a dimension of size 1 for each None.
 
     Raises:
         exc.InvalidAPIUsage: other index elements; a device value has no address to read a part from.
-        exc.RankMismatch: the number of `:` is not the number of dimensions.
+        exc.RankMismatch: there are more `:` than dimensions.
     """
     raise NotImplementedError
 
@@ -126,15 +126,19 @@ def subscript(tensor: torch.Tensor, index: Sequence[Any]) -> torch.Tensor:
 @subscript.set_shape_rule
 def _(tensor: torch.Tensor, index: Any) -> torch.Tensor:
     check_subscript(tensor, index)
-    return torch.empty(indexed_shape(tensor, index, "subscript"), dtype=tensor.dtype, device=tensor.device)
+    elements = list(index) if isinstance(index, (tuple, list)) else [index]
+    if Ellipsis not in elements:
+        elements.append(Ellipsis)
+    return torch.empty(indexed_shape(tensor, elements, "subscript"), dtype=tensor.dtype, device=tensor.device)
 
 
 @subscript.set_eager_rule
 def _(tensor: torch.Tensor, index: Any) -> torch.Tensor:
     check_subscript(tensor, index)
     elements = index if isinstance(index, (tuple, list)) else (index,)
-    if Ellipsis not in elements and sum(e is not None for e in elements) != tensor.dim():
-        raise exc.RankMismatch(what="subscript", expected=tensor.dim(), actual=sum(e is not None for e in elements))
+    named = sum(e is not None and e is not Ellipsis for e in elements)
+    if named > tensor.dim():
+        raise exc.RankMismatch(what="subscript", expected=tensor.dim(), actual=named)
     return tensor[tuple(elements)]
 
 

@@ -62,7 +62,13 @@ def philox(seed: Any, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor,
     wide = offset.to(torch.int64)
     c0 = wide & _MASK
     c1 = (wide >> 32) & _MASK if offset.dtype is torch.int64 else torch.zeros_like(c0)
-    c2 = c3 = torch.zeros_like(c0)
+    return philox_rounds(c0, c1, torch.zeros_like(c0), torch.zeros_like(c0), k0, k1)
+
+
+def philox_rounds(
+    c0: torch.Tensor, c1: torch.Tensor, c2: torch.Tensor, c3: torch.Tensor, k0: int, k1: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The ten rounds: counter words (int64 tensors of 32-bit values) and key words to output words."""
     for _ in range(_ROUNDS):
         # Products of 32-bit words wrap in int64, which leaves both halves right.
         product_a, product_b = c0 * _MULTIPLIER_A, c2 * _MULTIPLIER_B
