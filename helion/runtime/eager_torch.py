@@ -207,7 +207,8 @@ class DeviceTorchMode(TorchFunctionMode):
             self._check_device_call(args, kwargs)
         override = TORCH_OVERRIDES.get(func)
         if override is not None:
-            return mark(override(*args, **kwargs))
+            with self:  # inside __torch_function__ the mode is off, but what the override makes are device values
+                return override(*args, **kwargs)
         axes = None
         if name in _SIZE_FUNCTIONS:
             if name in _CREATION_FUNCTIONS:

@@ -258,7 +258,8 @@ class RefHandler(EagerHandler):
 
     def torch_seed(self) -> int:
         if self._base_seed is None:
-            self._base_seed = int(torch.randint(0, 2**62, (), dtype=torch.int64))
+            with _compat_torch.without_torch_functions():
+                self._base_seed = int(torch.randint(0, 2**62, (), dtype=torch.int64))
         site = _call_site()
         return self._base_seed + self._seed_sites.setdefault(site, len(self._seed_sites))
 

@@ -1,0 +1,119 @@
+"""Device functions that generated Triton code calls: arithmetic with eager PyTorch's meaning.
+
+Triton's own integer division truncates and its maximum drops nan; PyTorch's does neither.  Only generated modules
+import this file (it needs Triton).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+
+@triton.jit
+def div_trunc_float(a, b):
+    """torch.div(a, b, rounding_mode="trunc") for floats."""
+    return libdevice.trunc(tl.div_rn(a, b))
+
+
+@triton.jit
+def div_floor_float(a, b):
+    """torch.floor_divide for floats: computed from fmod, as PyTorch does (c10/util/generic_math.h)."""
+    remainder = libdevice.fmod(a, b)
+    quotient = tl.div_rn(a - remainder, b)
+    quotient = tl.where((remainder != 0) & ((b < 0) != (remainder < 0)), quotient - 1.0, quotient)
+    floored = tl.floor(quotient)
+    floored = tl.where(quotient - floored > 0.5, floored + 1.0, floored)
+    exact = tl.div_rn(a, b)
+    return tl.where(quotient == 0, libdevice.copysign(exact * 0.0, exact), tl.where(b == 0, exact, floored))
+
+
+@triton.jit
+def div_trunc_int(a, b):
+    """torch.div(a, b, rounding_mode="trunc") for integers."""
+    return a // b
+
+
+@triton.jit
+def div_floor_int(a, b):
+    """torch.floor_divide for integers: rounds down, where `//` on the device truncates."""
+    quotient = a // b
+    remainder = a % b
+    return tl.where((remainder != 0) & ((remainder < 0) != (b < 0)), quotient - 1, quotient)
+
+
+@triton.jit
+def remainder_int(a, b):
+    """torch.remainder for integers: the sign of the divisor."""
+    remainder = a % b
+    return tl.where((remainder != 0) & ((remainder < 0) != (b < 0)), remainder + b, remainder)
+
+
+@triton.jit
+def remainder_float(a, b):
+    """torch.remainder for floats: the sign of the divisor."""
+    remainder = libdevice.fmod(a, b)
+    return tl.where((remainder != 0) & ((remainder < 0) != (b < 0)), remainder + b, remainder)
+
+
+@triton.jit
+def fmod_float(a, b):
+    """torch.fmod for floats: the sign of the dividend."""
+    return libdevice.fmod(a, b)
+
+
+@triton.jit
+def sign_float(a):
+    """torch.sign for floats; nan stays nan as 0 (PyTorch gives 0 for nan)."""
+    return (a > 0).to(a.dtype) - (a < 0).to(a.dtype)
+
+
+@triton.jit
+def sign_int(a):
+    """torch.sign for integers."""
+    return (a > 0).to(a.dtype) - (a < 0).to(a.dtype)
+
+
+@triton.jit
+def pow_int(a, b):
+    """Integer power by repeated squaring; exponents are not negative."""
+    base, exponent = tl.broadcast(a, b)
+    result = base * 0 + 1
+    for _ in tl.static_range(6):
+        result = tl.where((exponent & 1) != 0, result * base, result)
+        base = base * base
+        exponent = exponent >> 1
+    return result
+
+
+@triton.jit
+def max_nan(a, b):
+    """Maximum of two floats that passes nan on, for tl.reduce."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def min_nan(a, b):
+    """Minimum of two floats that passes nan on, for tl.reduce."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def multiply(a, b):
+    """Product, for tl.reduce."""
+    return a * b
+
+
+@triton.jit
+def argmax_combine(a, i, b, j):
+    """The larger value with its index; nan counts as largest, ties take the smaller index, as torch.argmax."""
+    better = (a > b) | ((a != a) & (b == b)) | (((a == b) | ((a != a) & (b != b))) & (i < j))
+    return tl.where(better, a, b), tl.where(better, i, j)
+
+
+@triton.jit
+def argmin_combine(a, i, b, j):
+    """The smaller value with its index; nan counts as smallest, ties take the smaller index, as torch.argmin."""
+    better = (a < b) | ((a != a) & (b == b)) | (((a == b) | ((a != a) & (b != b))) & (i < j))
+    return tl.where(better, a, b), tl.where(better, i, j)
