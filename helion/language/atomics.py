@@ -42,19 +42,25 @@ def _atomic_shape(op: Op, target: Any, index: Any, values: Sequence[Any], sem: s
         raise exc.InvalidAPIUsage(f"{what} needs a tensor as its target, got {type(target).__name__}")
     if current_handler(what).is_device_value(target):
         raise exc.AtomicOnDeviceTensor(name=what)
-    if target.dtype not in ATOMIC_DTYPES[op.name]:
-        raise exc.UnsupportedDtype(
-            op=what,
-            dtype=target.dtype,
-            fix="use a target of dtype " + ", ".join(sorted(str(d) for d in ATOMIC_DTYPES[op.name])) + ".",
-        )
-    if sem not in MEMORY_ORDERS:
-        raise exc.InvalidAPIUsage(f"{what}: unknown memory order {sem!r}", fix=f"use one of {MEMORY_ORDERS}.")
+    check_atomic(op, target.dtype, sem)
     shape = indexed_shape(target, index, op.name)
     for value in values:
         check_value(value, shape, what)
     check_mask(extra_mask, shape, what)
     return torch.empty(shape, dtype=target.dtype, device=target.device)
+
+
+def check_atomic(op: Op, dtype: torch.dtype, sem: str) -> None:
+    """Check that GPUs have the atomic for a target's dtype and that the memory order exists."""
+    what = f"hl.{op.name}"
+    if dtype not in ATOMIC_DTYPES[op.name]:
+        raise exc.UnsupportedDtype(
+            op=what,
+            dtype=dtype,
+            fix="use a target of dtype " + ", ".join(sorted(str(d) for d in ATOMIC_DTYPES[op.name])) + ".",
+        )
+    if sem not in MEMORY_ORDERS:
+        raise exc.InvalidAPIUsage(f"{what}: unknown memory order {sem!r}", fix=f"use one of {MEMORY_ORDERS}.")
 
 
 def _declare(name: str, effect: str) -> Op:

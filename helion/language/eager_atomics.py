@@ -7,9 +7,8 @@ from typing import Callable
 
 import torch
 
-from .. import exc
-from .atomics import ATOMIC_DTYPES
 from .atomics import ATOMIC_OPS
+from .atomics import check_atomic
 from .eager_access import Access
 from .op import Op
 
@@ -53,8 +52,6 @@ COMBINE: dict[str, Combine] = {
 
 def update(op: Op, target: torch.Tensor, index: Any, values: tuple[Any, ...], extra_mask: Any) -> torch.Tensor:
     """Run one atomic on real tensors and return the old values (0 where masked out)."""
-    if target.dtype not in ATOMIC_DTYPES[op.name]:
-        raise exc.UnsupportedDtype(op=f"hl.{op.name}", dtype=target.dtype)
     access = Access(target, index, extra_mask, op.name)
     operands = [access.converted(v) for v in values]
     combine = COMBINE[op.name]
@@ -107,7 +104,8 @@ def _occurrence(places: torch.Tensor) -> torch.Tensor:
 
 def _register(op: Op) -> None:
     def rule(target: torch.Tensor, index: Any, *rest: Any) -> torch.Tensor:
-        *values, _sem, extra_mask = rest
+        *values, sem, extra_mask = rest
+        check_atomic(op, target.dtype, sem)
         return update(op, target, index, tuple(values), extra_mask)
 
     op.set_eager_rule(rule)
