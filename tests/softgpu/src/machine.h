@@ -129,14 +129,14 @@ struct Constant {
     enum class Kind : uint8_t {
         Bits32, Bits64, Pred, TidX, TidY, TidZ, NtidX, NtidY, NtidZ, CtaidX, CtaidY, CtaidZ, NctaidX, NctaidY, NctaidZ,
         LaneId, WarpId, NwarpId, SmId, NsmId, GridId, LanemaskEq, LanemaskLt, LanemaskLe, LanemaskGt, LanemaskGe,
-        DynamicSmemSize, TotalSmemSize, AggrSmemSize, SharedAddress, LocalAddress, ParamAddress, LocalAddress32,
+        DynamicSmemSize, TotalSmemSize, AggrSmemSize, SharedAddress, LocalAddress, ParamAddress,
         ClusteridX, ClusteridY, ClusteridZ, NclusteridX, NclusteridY, NclusteridZ, ClusterCtaidX, ClusterCtaidY,
-        ClusterCtaidZ, ClusterNctaidX, ClusterNctaidY, ClusterNctaidZ, ClusterCtarank, ClusterNctarank, IsExplicitCluster,
-        Zero32
+        ClusterCtaidZ, ClusterNctaidX, ClusterNctaidY, ClusterNctaidZ, ClusterCtarank, ClusterNctarank, IsExplicitCluster
     };
     Kind kind;
     Slot slot;
     uint64_t bits;
+    unsigned width;                  // 1, 32 or 64
 };
 
 struct Program {
@@ -219,6 +219,7 @@ struct Warp {
     std::vector<Fragment> others;    // diverged fragments that are not running
     uint32_t merge_pc = UINT32_MAX;  // lowest pc of `others`: reaching it means to merge or switch
     Mask alive = 0;                  // lanes that have not exited
+    Mask carry = 0;                  // the condition-code register's carry flag (add.cc, madc, ...)
     std::vector<uint8_t> local;      // local memory, lane after lane, program->local_bytes each
     uint8_t* regs = nullptr;
     std::unique_ptr<uint8_t[]> regs_storage;
@@ -283,6 +284,7 @@ struct Cluster {
     AsyncQueue async;
     std::mt19937_64 rng;
     uint64_t instructions = 0;       // warp instructions executed
+    Warp* running = nullptr;         // whose turn it is
     StateMap states;
     template <class T> T& state() { return states.get<T>(); }
     bool done() const;

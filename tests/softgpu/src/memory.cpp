@@ -1,0 +1,230 @@
+// Address resolution, the shadow of shared memory, the registry of global buffers, unmapped host addresses.
+#include "memory.h"
+
+#include <csetjmp>
+#include <csignal>
+#include <cstdio>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+
+namespace softgpu {
+
+// ---- the registry of global buffers -----------------------------------------------------------------------------
+struct BufferRegistry::Impl {
+    struct Range { uint64_t end; std::string name; };
+    mutable std::shared_mutex mutex;
+    std::map<uint64_t, Range> allowed, forbidden;   // by start
+
+    // The range that holds `address`, or end().
+    static std::map<uint64_t, Range>::const_iterator find(const std::map<uint64_t, Range>& ranges, uint64_t address) {
+        auto it = ranges.upper_bound(address);
+        if (it == ranges.begin()) return ranges.end();
+        --it;
+        return address < it->second.end ? it : ranges.end();
+    }
+};
+
+BufferRegistry::BufferRegistry() : impl_(new Impl) {}
+BufferRegistry& BufferRegistry::instance() {
+    static BufferRegistry registry;
+    return registry;
+}
+void BufferRegistry::allow(uint64_t start, uint64_t bytes, const std::string& name) {
+    const std::unique_lock lock(impl_->mutex);
+    impl_->allowed[start] = {start + bytes, name};
+}
+void BufferRegistry::forbid(uint64_t start, uint64_t bytes, const std::string& name) {
+    const std::unique_lock lock(impl_->mutex);
+    impl_->forbidden[start] = {start + bytes, name};
+    trivial_ = false;
+}
+bool BufferRegistry::remove(uint64_t start) {
+    const std::unique_lock lock(impl_->mutex);
+    const bool found = impl_->allowed.erase(start) + impl_->forbidden.erase(start) > 0;
+    trivial_ = impl_->forbidden.empty() && !strict_;
+    return found;
+}
+void BufferRegistry::set_strict(bool strict) {
+    const std::unique_lock lock(impl_->mutex);
+    strict_ = strict;
+    trivial_ = impl_->forbidden.empty() && !strict;
+}
+bool BufferRegistry::contains(uint64_t address) const {
+    const std::shared_lock lock(impl_->mutex);
+    return Impl::find(impl_->allowed, address) != impl_->allowed.end();
+}
+std::string BufferRegistry::check(uint64_t address, uint64_t bytes) const {
+    const std::shared_lock lock(impl_->mutex);
+    const auto first = Impl::find(impl_->forbidden, address);
+    const auto last = Impl::find(impl_->forbidden, address + bytes - 1);
+    const auto hit = first != impl_->forbidden.end() ? first : last;
+    if (hit != impl_->forbidden.end()) return "in " + hit->second.name;
+    if (!strict()) return "";
+    const auto it = Impl::find(impl_->allowed, address);
+    if (it != impl_->allowed.end()) {
+        if (address + bytes <= it->second.end) return "";
+        return "runs past the end of " + it->second.name;
+    }
+    // Say where the nearest buffers are: most such faults are one element off.
+    std::string text = "in no registered buffer";
+    auto after = impl_->allowed.upper_bound(address);
+    if (after != impl_->allowed.end())
+        text += "; " + std::to_string(after->first - address) + " bytes before " + after->second.name;
+    if (after != impl_->allowed.begin()) {
+        --after;
+        text += "; " + std::to_string(address - after->second.end) + " bytes after the end of " + after->second.name;
+    }
+    return text;
+}
+
+// ---- addresses ------------------------------------------------------------------------------------------------
+void lane_addresses(Warp& w, Slot base, bool wide, int64_t offset, uint64_t out[kWarpSize]) {
+    if (base == kNoSlot) {
+        for (int l = 0; l < kWarpSize; ++l) out[l] = static_cast<uint64_t>(offset);
+    } else if (wide) {
+        const uint64_t* a = w.r64(base);
+        for (int l = 0; l < kWarpSize; ++l) out[l] = a[l] + static_cast<uint64_t>(offset);
+    } else {
+        const uint32_t* a = w.r32(base);
+        for (int l = 0; l < kWarpSize; ++l) out[l] = static_cast<uint32_t>(a[l] + static_cast<uint32_t>(offset));
+    }
+}
+
+namespace {
+std::string hex(uint64_t value) {
+    char text[24];
+    std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
+    return text;
+}
+}  // namespace
+
+SharedRange shared_range(Warp& w, const Instr& in, uint64_t address, uint64_t bytes, int lane) {
+    const uint32_t word = shared_address(address);
+    const uint32_t rank = word >> kSharedRankShift, offset = word & kSharedOffsetMask;
+    Cluster& cluster = *w.cta->cluster;
+    if (rank >= cluster.ctas.size())
+        w.fault(in, Fault::Kind::OutOfBounds,
+                "shared address " + hex(word) + " names CTA " + std::to_string(rank) + " of a cluster of " +
+                    std::to_string(cluster.ctas.size()), lane, address);
+    Cta& cta = *cluster.ctas[rank];
+    if (offset + bytes > cta.shared.size())
+        w.fault(in, Fault::Kind::OutOfBounds,
+                "shared memory has " + std::to_string(cta.shared.size()) + " bytes, access to " + std::to_string(bytes) +
+                    " bytes at offset " + std::to_string(offset), lane, address);
+    return {&cta, offset, cta.shared.data() + offset, cta.shadow.data() + offset};
+}
+void poison_in_flight(const SharedRange& range, uint64_t bytes) {
+    std::memset(range.shadow, kInFlight, bytes);
+    std::memset(range.data, kPoison, bytes);
+}
+void mark_written(const SharedRange& range, uint64_t bytes) { std::memset(range.shadow, kValid, bytes); }
+
+void require_written(Warp& w, const Instr& in, const SharedRange& range, uint64_t bytes, int lane) {
+    for (uint64_t i = 0; i < bytes; ++i) {
+        if (range.shadow[i] == kValid) continue;
+        if (!w.cta->grid->options.fault_on_uninitialised) return;   // the poison is read
+        const uint64_t offset = range.offset + i;
+        if (range.shadow[i] == kInFlight)
+            w.fault(in, Fault::Kind::InFlight,
+                    "reads shared memory at offset " + std::to_string(offset) +
+                        " that an asynchronous copy is still writing: a wait for that copy is missing", lane, offset);
+        w.fault(in, Fault::Kind::Uninitialised,
+                "reads shared memory at offset " + std::to_string(offset) + " that nothing has written", lane, offset);
+    }
+}
+
+uint8_t* resolve(Warp& w, const Instr& in, int lane, Space space, uint64_t address, unsigned bytes, Access access) {
+    if (space == Space::Generic) {
+        switch (address & kWindowMask) {
+            case kSharedWindow: space = Space::Shared; break;
+            case kLocalWindow: space = Space::Local; break;
+            default: space = Space::Global;
+        }
+    }
+    if (address & (bytes - 1))
+        w.fault(in, Fault::Kind::Misaligned,
+                "address " + hex(address) + " is not a multiple of the access size, " + std::to_string(bytes) + " bytes",
+                lane, address);
+    if (space == Space::Shared) {
+        const SharedRange range = shared_range(w, in, address, bytes, lane);
+        if (access != Access::Write) require_written(w, in, range, bytes, lane);
+        if (access != Access::Read) mark_written(range, bytes);
+        return range.data;
+    }
+    if (space == Space::Local) {
+        const uint64_t offset = address & ~kWindowMask;
+        const uint64_t size = w.program->local_bytes;
+        if (offset + bytes > size)
+            w.fault(in, Fault::Kind::OutOfBounds,
+                    "local memory has " + std::to_string(size) + " bytes a lane, access at offset " + std::to_string(offset),
+                    lane, address);
+        return w.local.data() + static_cast<size_t>(lane) * size + offset;
+    }
+    if (space == Space::Global) {
+        const BufferRegistry& registry = BufferRegistry::instance();
+        // A kernel parameter's address is a generic address too (cvta.param): always readable.
+        const auto& params = w.cta->grid->params;
+        const auto start = reinterpret_cast<uint64_t>(params.data());
+        const bool is_param = address >= start && address + bytes <= start + params.size();
+        if (!registry.trivial() && !is_param)
+            if (const std::string why = registry.check(address, bytes); !why.empty())
+                w.fault(in, Fault::Kind::OutOfBounds,
+                        std::string(access == Access::Read ? "reads" : "writes") + " global memory at " + hex(address) + ": " + why,
+                        lane, address);
+        if (address < 4096)
+            w.fault(in, Fault::Kind::OutOfBounds, "access through a null pointer: address " + hex(address), lane, address);
+    }
+    return reinterpret_cast<uint8_t*>(address);   // Global, Const and Param addresses are host addresses
+}
+
+// ---- unmapped host addresses --------------------------------------------------------------------------------------
+namespace {
+thread_local sigjmp_buf* t_jump = nullptr;
+thread_local volatile uint64_t t_fault_address = 0;
+struct sigaction g_previous_segv, g_previous_bus;
+
+void on_signal(int signal, siginfo_t* info, void* context) {
+    if (t_jump) {
+        t_fault_address = reinterpret_cast<uint64_t>(info->si_addr);
+        siglongjmp(*t_jump, 1);
+    }
+    // Not device code: whoever was there before us.
+    const struct sigaction& previous = signal == SIGBUS ? g_previous_bus : g_previous_segv;
+    if (previous.sa_flags & SA_SIGINFO) previous.sa_sigaction(signal, info, context);
+    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) previous.sa_handler(signal);
+    else {
+        sigaction(signal, &previous, nullptr);   // returning repeats the access, now with the default action
+    }
+}
+}  // namespace
+
+void install_segv_handler() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        struct sigaction action {};
+        action.sa_sigaction = on_signal;
+        action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+        sigaction(SIGSEGV, &action, &g_previous_segv);
+        sigaction(SIGBUS, &action, &g_previous_bus);
+    });
+}
+
+void run_with_segv_guard(const std::function<void()>& body, const std::function<void(uint64_t)>& on_fault) {
+    sigjmp_buf jump;
+    if (sigsetjmp(jump, 1) == 0) {
+        t_jump = &jump;
+        try {
+            body();
+        } catch (...) {
+            t_jump = nullptr;
+            throw;
+        }
+        t_jump = nullptr;
+    } else {
+        t_jump = nullptr;
+        on_fault(t_fault_address);
+    }
+}
+
+}  // namespace softgpu
