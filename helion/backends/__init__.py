@@ -1,0 +1,1 @@
+"""Backends: device IR + Config -> source text.  One folder each; none imports another."""

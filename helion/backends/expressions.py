@@ -1,0 +1,83 @@
+"""Printing symbolic sizes and scalars as Python text, on the host and in kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Callable
+
+import sympy
+from torch.utils._sympy.printers import PythonPrinter
+
+from ..ir.symbols import expr_of
+
+
+class ExpressionPrinter(PythonPrinter):  # type: ignore[misc]
+    """PyTorch's printer of size expressions, with symbols spelled by a function.
+
+    Args:
+        name_of: symbol -> text.
+        minimum, maximum: names of two-argument min and max in the printed language.
+    """
+
+    def __init__(self, name_of: Callable[[sympy.Symbol], str], minimum: str = "min", maximum: str = "max") -> None:
+        super().__init__()
+        self._name_of = name_of
+        self._minimum = minimum
+        self._maximum = maximum
+
+    def _print_Symbol(self, expr: sympy.Symbol) -> str:
+        return self._name_of(expr)
+
+    def _nested(self, name: str, args: tuple[sympy.Basic, ...]) -> str:
+        text = self._print(args[0])
+        for arg in args[1:]:
+            text = f"{name}({text}, {self._print(arg)})"
+        return str(text)
+
+    def _print_Max(self, expr: sympy.Basic) -> str:
+        return self._nested(self._maximum, expr.args)
+
+    def _print_Min(self, expr: sympy.Basic) -> str:
+        return self._nested(self._minimum, expr.args)
+
+    def _print_Float(self, expr: sympy.Float) -> str:
+        return repr(float(expr))
+
+
+def print_number(value: Any, printer: ExpressionPrinter) -> str:
+    """A number, plain or symbolic, as text."""
+    if isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, (int, float)):
+        return literal(value)
+    return str(printer.doprint(expr_of(value)))
+
+
+def literal(value: float) -> str:
+    """A Python number as source text that means the same number."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return f"float('{value}')"
+    return repr(value)
+
+
+def needs_parentheses(text: str) -> bool:
+    """Whether text must be wrapped before an operator is applied to it."""
+    return not text.replace("_", "").replace(".", "").isalnum() and not (text.endswith(")") and _one_call(text))
+
+
+def _one_call(text: str) -> bool:
+    """`name(...)` with the closing parenthesis matching the first one."""
+    depth = 0
+    start = text.find("(")
+    if start < 0 or not text[:start].replace("_", "").replace(".", "").isalnum() and start != 0:
+        return False
+    for i, c in enumerate(text[start:], start):
+        depth += (c == "(") - (c == ")")
+        if depth == 0:
+            return i == len(text) - 1
+    return False
+
+
+def wrap(text: str) -> str:
+    """Text as an operand."""
+    return f"({text})" if needs_parentheses(text) else text

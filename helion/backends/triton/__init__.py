@@ -1,0 +1,1 @@
+"""Device IR + Config -> Triton source."""

@@ -1,0 +1,140 @@
+"""The Triton backend: one module of source per Config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+import torch
+
+from ... import exc
+from ...config import Config
+from ...config_spec import ConfigSpec
+from ...ir.axes import assign_axes
+from ...ir.device_ir import GraphInfo
+from ...ir.device_ir import KernelIR
+from ...ir.masking import assign_padding
+from ...settings import Settings
+from ..base import Backend
+from ..base import GeneratedSource
+from ..host import HostPrinter
+from .emitter import KernelEmitter
+from .program_ids import emit_program_ids
+from .schedule import Schedule
+from .schedule import resolve
+from .spec import build_config_spec
+from .spec import dot_extents
+
+
+class TritonBackend(Backend):
+    """Device IR -> Triton source."""
+
+    name = "triton"
+
+    def __init__(self, ir: KernelIR, settings: Settings, target: int | None) -> None:
+        super().__init__(ir, settings, target)
+        assign_axes(ir.device)
+        assign_padding(ir.device)
+        self._spec = build_config_spec(ir, settings, target)
+
+    def config_spec(self) -> ConfigSpec:
+        return self._spec
+
+    def generate(self, config: Config) -> GeneratedSource:
+        schedule = resolve(self.ir, config)
+        host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines)
+        minimum = dot_extents(self.ir.device)
+        kernels: list[list[str]] = []
+        launch: list[str] = []
+        constants: dict[str, int] = {}
+        for number, root in enumerate(self.ir.device.roots):
+            name = f"_{self.ir.name}_kernel" + (f"_{number}" if len(self.ir.device.roots) > 1 else "")
+            lines, statements, blocks = self._kernel(name, self.ir.device.graphs[root.graph_id], schedule, host, minimum)
+            # Kernels of one module share block-size constants by name; a clash gets the kernel's number.
+            for block, value in blocks.items():
+                if constants.setdefault(block, value) != value:
+                    renamed = f"{block}_{number}"
+                    lines = [_rename(line, block, renamed) for line in lines]
+                    statements = [_rename(line, block, renamed) for line in statements]
+                    constants[renamed] = value
+            kernels.append(lines)
+            launch.extend(statements)
+        imports, injected = host.imports_and_globals()
+        body = host.function(launch, "_default_launcher")
+        return GeneratedSource(self._module(kernels, body, constants, imports), self.ir.name, injected)
+
+    def _kernel(
+        self, name: str, root: GraphInfo, schedule: Schedule, host: HostPrinter, minimum: dict[Any, int]
+    ) -> tuple[list[str], list[str], dict[str, int]]:
+        """Lines of one kernel, the host statements that launch it, and its block sizes."""
+        k = KernelEmitter(self.ir, root, schedule, self.settings, minimum)
+        program, inner = emit_program_ids(k, host)
+        k.scope = inner
+        k.graph(root)
+        if inner is not k.kernel_scope:
+            k.kernel_scope.nest(k.persistent_header, inner)
+        parameters = [
+            *k.tensor_args,
+            *k.scalar_args.values(),
+            *(f"{block}: tl.constexpr = {block}" for block in k.constexprs),
+        ]
+        location = root.location
+        comment = []
+        if location is not None and self.settings.output_origin_lines:
+            comment = [f"    # {location.short()}: {location.text.strip()}"]
+        lines = [
+            "@triton.jit",
+            f"def {name}({', '.join(parameters)}):",
+            *comment,
+            *(f"    {line}" for line in k.kernel_scope.lines()),
+        ]
+        tensors = [self.ir.device.host_tensors[t].text for t in k.tensor_args]
+        scalars = [host.number(_as_number(symbol)) for symbol in k.scalar_args]
+        options = [f"num_warps={schedule.config['num_warps']}", f"num_stages={schedule.config['num_stages']}"]
+        if schedule.config.get("maxnreg") is not None:
+            options.append(f"maxnreg={schedule.config['maxnreg']}")
+        grid = f"({', '.join(program.grid)},)"
+        call = f"_launcher({name}, {grid}, {', '.join([*tensors, *scalars, *options])})"
+        return lines, [*program.setup, call], k.constexprs
+
+    def _module(
+        self, kernels: list[list[str]], host: list[str], constants: dict[str, int], imports: list[str]
+    ) -> str:
+        text = "\n".join("\n".join(lines) for lines in [*kernels, host])
+        head = ["from __future__ import annotations", "", "import torch", "import triton", "import triton.language as tl"]
+        head += [line for line in imports if line not in head and line.startswith("import ")]
+        if "libdevice." in text:
+            head.append("from triton.language.extra import libdevice")
+        head.append("from helion.runtime import default_launcher as _default_launcher")
+        if "_get_num_sm(" in text:
+            head.append("from helion.runtime import get_num_sm as _get_num_sm")
+        if "hlt." in text:
+            head.append("from helion.runtime import triton_helpers as hlt")
+        if "make_tensor_descriptor" in text:
+            head += ["from helion.runtime import set_triton_allocator as _set_triton_allocator", "", "_set_triton_allocator()"]
+        head += ["", *(line for line in imports if not line.startswith("import "))]
+        head += [f"{name} = {value}" for name, value in constants.items()]
+        blocks = ["\n".join(head).rstrip(), *("\n".join(lines) for lines in kernels), "\n".join(host)]
+        return "\n\n\n".join(blocks) + "\n"
+
+
+def _as_number(symbol: sympy.Symbol) -> Any:
+    return _Symbol(symbol)
+
+
+class _Symbol:
+    """A symbol where a number is printed: sympy's own sympify takes it."""
+
+    def __init__(self, symbol: sympy.Symbol) -> None:
+        self._symbol = symbol
+
+    def _sympy_(self) -> sympy.Symbol:
+        return self._symbol
+
+
+def _rename(line: str, old: str, new: str) -> str:
+    import re
+
+    return re.sub(rf"\b{re.escape(old)}\b", new, line)
+
+

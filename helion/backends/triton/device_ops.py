@@ -1,0 +1,109 @@
+"""How each language op is printed in Triton: a table op name -> emitter.
+
+Memory ops are in `memory`; ATen ops in `ops`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Callable
+
+import torch
+import torch.fx
+
+from ... import exc
+from ...ir.device_ir import AxisKind
+from ..expressions import literal
+from .emitter import KernelEmitter
+from .memory import emit_atomic
+from .memory import emit_load
+from .memory import emit_store
+from .ops import triton_dtype
+
+
+def _tile_index(k: KernelEmitter, node: torch.fx.Node) -> None:
+    axis = node.args[0].axis  # type: ignore[union-attr]
+    name = k.index(axis)
+    k._text[node] = f"tl.full([1], 0, tl.int32) + {name}" if axis.kind is AxisKind.GRID else name
+
+
+def _full(k: KernelEmitter, node: torch.fx.Node) -> None:
+    shape, value, dtype, _ = node.args
+    if isinstance(value, torch.fx.Node):
+        text = f"{k.text(value)}.to({triton_dtype(dtype)})"  # type: ignore[arg-type]
+        k.assign(node, f"tl.broadcast_to({text}, {k.shape(shape)})" if shape else text)  # type: ignore[arg-type]
+        return
+    text = literal(value) if isinstance(value, (int, float)) else k.number(value)
+    k.assign(node, f"tl.full({k.shape(shape)}, {text}, {triton_dtype(dtype)})")  # type: ignore[arg-type]
+
+
+def _iota(k: KernelEmitter, node: torch.fx.Node) -> None:
+    start, length, step, dtype = node.args
+    resolved = k.schedule.size(length)
+    if not isinstance(resolved, int):
+        raise exc.SizeNotConstant(what="the length of hl.arange", value=length)
+    text = f"tl.arange(0, {k.extent(length)})"
+    if dtype is not torch.int32:
+        text += f".to({triton_dtype(dtype)})"  # type: ignore[arg-type]
+    if step != 1:
+        text += f" * {step}"
+    if not (isinstance(start, int) and start == 0):
+        text = f"{k.text(start)} + {text}"
+    k.assign(node, text)
+
+
+def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
+    a, b, acc, _ = node.args
+    result = node.meta["val"]
+    a_value, b_value = a.meta["val"], b.meta["val"]  # type: ignore[union-attr]
+    left = k.masked(a, a_value.dim() - 1, 0)  # type: ignore[arg-type]
+    right = k.masked(b, b_value.dim() - 2, 0)  # type: ignore[arg-type]
+    left, right = _shaped(k, a, left), _shaped(k, b, right)
+    integer = not a_value.dtype.is_floating_point
+    summed = torch.int32 if integer else torch.float64 if a_value.dtype is torch.float64 else torch.float32
+    options = [f"out_dtype={triton_dtype(summed)}"]
+    if a_value.dtype is torch.float32:
+        options.append(f"input_precision={k.settings.dot_precision!r}")
+    fused = isinstance(acc, torch.fx.Node) and acc.meta["val"].dtype is summed and acc.meta["val"].shape == result.shape
+    arguments = [left, right, *([k.text(acc)] if fused else []), *options]
+    text = f"tl.dot({', '.join(arguments)})"
+    if isinstance(acc, torch.fx.Node) and not fused:
+        text = f"{text} + {k.text(acc)}" if acc.meta["val"].dtype is summed else f"{text} + {k.text(acc)}.to({triton_dtype(summed)})"
+    if result.dtype is not summed:
+        text = f"({text}).to({triton_dtype(result.dtype)})"
+    k.assign(node, text)
+
+
+def _shaped(k: KernelEmitter, node: Any, text: str) -> str:
+    """An operand of tl.dot, which does not broadcast: a value made by expanding keeps its true extents."""
+    return text
+
+
+def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:
+    prefix, values = node.args[0], node.args[1] if len(node.args) > 1 else ()
+    operands = values if isinstance(values, (list, tuple)) else [values]
+    k.statement(node, f"tl.device_print({', '.join([repr(prefix), *(k.text(v) for v in operands)])})")
+
+
+def _join(k: KernelEmitter, node: torch.fx.Node) -> None:
+    k.assign(node, f"tl.join({k.text(node.args[0])}, {k.text(node.args[1])})")
+
+
+def _split(k: KernelEmitter, node: torch.fx.Node) -> None:
+    names = [k.names.unique(name) for name in ("even", "odd")]
+    k.statement(node, f"{', '.join(names)} = tl.split({k.text(node.args[0])})")
+    k._results[node] = names
+
+
+OP_EMITTERS: dict[str, Callable[[KernelEmitter, torch.fx.Node], None]] = {
+    "load": emit_load,
+    "store": emit_store,
+    **{f"atomic_{n}": emit_atomic for n in ("add", "and", "or", "xor", "max", "min", "xchg", "cas")},
+    "tile_index": _tile_index,
+    "full": _full,
+    "iota": _iota,
+    "dot": _dot,
+    "join": _join,
+    "split": _split,
+    "device_print": _device_print,
+}

@@ -1,0 +1,287 @@
+"""How each ATen op of the IR is spelled in Triton: a table, one row per op.
+
+Templates refer to operands by position (`{0}`, `{1}`); operands are variables or literals already in the
+dtype the op computes in.  A row is a template, or a function `(op, node, operands) -> text` where the text depends
+on dtypes.  Functions of `helion.runtime.triton_helpers` are written `hlt.name`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Callable
+
+import torch
+import torch.fx
+
+from ... import exc
+
+_aten = torch.ops.aten
+
+TRITON_DTYPES: dict[torch.dtype, str] = {
+    torch.bool: "tl.int1",
+    torch.int8: "tl.int8",
+    torch.int16: "tl.int16",
+    torch.int32: "tl.int32",
+    torch.int64: "tl.int64",
+    torch.uint8: "tl.uint8",
+    torch.uint16: "tl.uint16",
+    torch.uint32: "tl.uint32",
+    torch.uint64: "tl.uint64",
+    torch.float16: "tl.float16",
+    torch.bfloat16: "tl.bfloat16",
+    torch.float32: "tl.float32",
+    torch.float64: "tl.float64",
+    torch.float8_e4m3fn: "tl.float8e4nv",
+    torch.float8_e5m2: "tl.float8e5",
+}
+
+
+def triton_dtype(dtype: torch.dtype) -> str:
+    """The Triton name of a torch dtype.
+
+    Raises:
+        exc.UnsupportedDtype: Triton has none.
+    """
+    try:
+        return TRITON_DTYPES[dtype]
+    except KeyError:
+        raise exc.UnsupportedDtype(op="the Triton backend", dtype=dtype) from None
+
+
+Row = str | Callable[[torch.fx.Node, list[str], bool], str]
+
+
+def _dtype(node: torch.fx.Node) -> torch.dtype:
+    """The dtype an op computes in: that of its first tensor operand."""
+    for arg in node.args:
+        if isinstance(arg, torch.fx.Node):
+            return arg.meta["val"].dtype  # type: ignore[no-any-return]
+    return node.meta["val"].dtype  # type: ignore[no-any-return]
+
+
+def _float(node: torch.fx.Node) -> bool:
+    return _dtype(node).is_floating_point
+
+
+def _alpha(sign: str) -> Row:
+    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+        alpha = node.kwargs.get("alpha", 1)
+        if len(node.args) > 2:
+            alpha = node.args[2]
+        right = a[1] if alpha == 1 else f"{a[1]} * {alpha!r}"
+        return f"{a[0]} {sign} {right}"
+
+    return row
+
+
+def _divide(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    # `/` in float32 is an approximation good to 2 ulp; div_rn is what eager PyTorch computes.
+    if fast or _dtype(node) is not torch.float32:
+        return f"{a[0]} / {a[1]}"
+    return f"tl.div_rn({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+
+
+def _divide_mode(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    mode = node.kwargs.get("rounding_mode")
+    if mode is None:
+        return _divide(node, a, fast)
+    return _helper(f"div_{mode}")(node, a, fast)
+
+
+def _helper(name: str) -> Callable[[torch.fx.Node, list[str], bool], str]:
+    """A function of triton_helpers that comes in a float and an int form."""
+
+    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+        operands = ", ".join(_as_tensor(text, node) for text in a)
+        return f"hlt.{name}_{'float' if _float(node) else 'int'}({operands})"
+
+    return row
+
+
+def _by_kind(for_float: str, for_int: str) -> Row:
+    return lambda node, a, fast: (for_float if _float(node) else for_int).format(*a)
+
+
+def _helper_or(name: str, for_int: str) -> Row:
+    """A helper for floats, an operator for integers."""
+    helper = _helper(name)
+    return lambda node, a, fast: helper(node, a, fast) if _float(node) else for_int.format(*a)
+
+
+def _sqrt(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    return f"tl.sqrt({a[0]})" if fast or _dtype(node) is not torch.float32 else f"tl.sqrt_rn({a[0]})"
+
+
+def _max_min(name: str) -> Row:
+    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+        if _dtype(node) is torch.bool:
+            return f"{a[0]} {'|' if name == 'maximum' else '&'} {a[1]}"
+        return f"tl.{name}({a[0]}, {a[1]}, propagate_nan=tl.PropagateNan.ALL)" if _float(node) else f"tl.{name}({a[0]}, {a[1]})"
+
+    return row
+
+
+def _clamp(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    nan = ", propagate_nan=tl.PropagateNan.ALL" if _float(node) else ""
+    text = a[0]
+    if len(node.args) > 1 and node.args[1] is not None:
+        text = f"tl.maximum({text}, {a[1]}{nan})"
+    if len(node.args) > 2 and node.args[2] is not None:
+        text = f"tl.minimum({text}, {a[2]}{nan})"
+    return text
+
+
+def _clamp_max(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    nan = ", propagate_nan=tl.PropagateNan.ALL" if _float(node) else ""
+    return f"tl.minimum({a[0]}, {a[1]}{nan})"
+
+
+def _pow(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    exponent = node.args[1]
+    if not isinstance(exponent, torch.fx.Node) and isinstance(exponent, (int, float)):
+        if exponent == 2:
+            return f"{a[0]} * {a[0]}"
+        if exponent == 3:
+            return f"{a[0]} * {a[0]} * {a[0]}"
+        if exponent == 0.5 and _float(node):
+            return _sqrt(node, a, fast)
+        if exponent == -1 and _float(node):
+            return _divide(node, ["1.0", a[0]], fast)
+        if exponent == 1:
+            return a[0]
+    return f"libdevice.pow({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})" if _float(node) else f"hlt.pow_int({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+
+
+def _as_tensor(text: str, node: torch.fx.Node) -> str:
+    """A literal operand of a libdevice function, which takes tensors of one dtype."""
+    return text if text.isidentifier() else f"tl.full([], {text}, {triton_dtype(_dtype(node))})"
+
+
+def _libdevice(name: str, arity: int = 1) -> Row:
+    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+        return f"libdevice.{name}({', '.join(_as_tensor(text, node) for text in a[:arity])})"
+
+    return row
+
+
+def _not(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    return f"~{a[0]}" if _dtype(node) is torch.bool else f"{a[0]} == 0"
+
+
+def _logical(symbol: str) -> Row:
+    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+        left, right = (text if _is_bool(arg) else f"({text} != 0)" for text, arg in zip(a, node.args))
+        return f"{left} {symbol} {right}"
+
+    return row
+
+
+def _is_bool(arg: Any) -> bool:
+    return isinstance(arg, bool) or (isinstance(arg, torch.fx.Node) and arg.meta["val"].dtype is torch.bool)
+
+
+def _unsigned(node: torch.fx.Node) -> bool:
+    return _dtype(node) in (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+
+
+def _abs(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    return a[0] if _unsigned(node) else f"tl.abs({a[0]})"
+
+
+POINTWISE_ROWS: dict[torch._ops.OpOverload, Row] = {}
+
+
+def _fill() -> None:
+    rows: dict[str, Row] = {
+        "abs.default": _abs,
+        "neg.default": "-{0}",
+        "sign.default": _helper("sign"),
+        "signbit.default": _by_kind("libdevice.signbit({0}) != 0", "{0} < 0"),
+        "floor.default": _by_kind("tl.floor({0})", "{0}"),
+        "ceil.default": _by_kind("tl.ceil({0})", "{0}"),
+        "round.default": _by_kind("libdevice.rint({0})", "{0}"),
+        "trunc.default": _by_kind("libdevice.trunc({0})", "{0}"),
+        "add.Tensor": _alpha("+"),
+        "add.Scalar": _alpha("+"),
+        "sub.Tensor": _alpha("-"),
+        "sub.Scalar": _alpha("-"),
+        "mul.Tensor": "{0} * {1}",
+        "mul.Scalar": "{0} * {1}",
+        "maximum.default": _max_min("maximum"),
+        "minimum.default": _max_min("minimum"),
+        "fmax.default": "tl.maximum({0}, {1})",
+        "fmin.default": "tl.minimum({0}, {1})",
+        "remainder.Tensor": _helper("remainder"),
+        "remainder.Scalar": _helper("remainder"),
+        "fmod.Tensor": _helper_or("fmod", "{0} % {1}"),
+        "fmod.Scalar": _helper_or("fmod", "{0} % {1}"),
+        "div.Tensor": _divide,
+        "div.Scalar": _divide,
+        "div.Tensor_mode": _divide_mode,
+        "div.Scalar_mode": _divide_mode,
+        "floor_divide.default": _helper("div_floor"),
+        "clamp.default": _clamp,
+        "clamp.Tensor": _clamp,
+        "clamp_min.default": _clamp,
+        "clamp_max.default": _clamp_max,
+        "copysign.Tensor": _libdevice("copysign", 2),
+        "nextafter.default": _libdevice("nextafter", 2),
+        "exp.default": "tl.exp({0})",
+        "exp2.default": "tl.exp2({0})",
+        "log.default": "tl.log({0})",
+        "log2.default": "tl.log2({0})",
+        "sqrt.default": _sqrt,
+        "rsqrt.default": "tl.rsqrt({0})",
+        "reciprocal.default": lambda node, a, fast: _divide(node, ["1.0", a[0]], fast),
+        "sin.default": "tl.sin({0})",
+        "cos.default": "tl.cos({0})",
+        "sigmoid.default": "tl.sigmoid({0})",
+        "erf.default": "tl.erf({0})",
+        "pow.Tensor_Tensor": _pow,
+        "pow.Tensor_Scalar": _pow,
+        "pow.Scalar": _pow,
+        "logical_and.default": _logical("&"),
+        "logical_or.default": _logical("|"),
+        "logical_xor.default": _logical("^"),
+        "logical_not.default": _not,
+        "isinf.default": _by_kind("tl.abs({0}) == float('inf')", "{0} != {0}"),
+        "bitwise_not.default": "~{0}",
+        "where.self": "tl.where({0}, {1}, {2})",
+    }
+    for name in ("and", "or", "xor"):
+        symbol = {"and": "&", "or": "|", "xor": "^"}[name]
+        rows[f"bitwise_{name}.Tensor"] = rows[f"bitwise_{name}.Scalar"] = f"{{0}} {symbol} {{1}}"
+    for name, symbol in (("left", "<<"), ("right", ">>")):
+        rows[f"bitwise_{name}_shift.Tensor"] = rows[f"bitwise_{name}_shift.Tensor_Scalar"] = f"{{0}} {symbol} {{1}}"
+    for name, symbol in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
+        rows[f"{name}.Tensor"] = rows[f"{name}.Scalar"] = f"{{0}} {symbol} {{1}}"
+    for name in (
+        "expm1 log10 log1p tan asin acos atan sinh cosh tanh asinh acosh atanh erfc erfinv lgamma"
+    ).split():
+        rows[f"{name}.default"] = _libdevice(name)
+    rows["atan2.default"] = _libdevice("atan2", 2)
+    rows["hypot.default"] = _libdevice("hypot", 2)
+    rows["special_i0.default"] = _libdevice("cyl_bessel_i0")
+    for name, row in rows.items():
+        packet, overload = name.split(".")
+        POINTWISE_ROWS[getattr(getattr(_aten, packet), overload)] = row
+
+
+_fill()
+
+
+def pointwise_text(node: torch.fx.Node, operands: list[str], fast_math: bool) -> str:
+    """Triton text of a pointwise node.
+
+    Raises:
+        exc.BackendUnsupported: the op has no row.
+    """
+    row = POINTWISE_ROWS.get(node.target)  # type: ignore[arg-type]
+    if row is None:
+        raise exc.BackendUnsupported(
+            backend="triton",
+            reason=f"there is no Triton form of {node.target}",
+            fix="compute it in host code, or from other ops.",
+            location=node.meta.get("location"),
+        )
+    return row.format(*operands) if isinstance(row, str) else row(node, operands, fast_math)

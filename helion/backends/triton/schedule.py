@@ -1,0 +1,134 @@
+"""A Config resolved against one kernel: the numbers the emitter works with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import sympy
+import torch
+
+from ... import exc
+from ...config import Config
+from ...ir.device_ir import Axis
+from ...ir.device_ir import AxisKind
+from ...ir.device_ir import BlockSize
+from ...ir.device_ir import DeviceIR
+from ...ir.device_ir import GraphInfo
+from ...ir.device_ir import GraphKind
+from ...ir.device_ir import KernelIR
+from ...ir.symbols import OriginKind
+from ...ir.symbols import expr_of
+
+
+def tunable_blocks(ir: DeviceIR) -> list[BlockSize]:
+    """The blocks whose size the Config gives, in the order of `block_sizes`."""
+    used = {axis.block.id for axis in ir.axes if axis.kind is AxisKind.TILE}
+    return [b for b in ir.blocks if b.fixed is None and b.id in used]
+
+
+def multi_axis_roots(ir: DeviceIR) -> list[GraphInfo]:
+    """Top-level loops of several dimensions: what loop_orders, l2_groupings and flatten_loops list."""
+    return [ir.graphs[r.graph_id] for r in ir.roots if len(ir.graphs[r.graph_id].axes) > 1]
+
+
+def device_loops(ir: DeviceIR) -> list[GraphInfo]:
+    """Inner loops, in the order of the range_* keys."""
+    return [info for info in ir.graphs if info.kind is GraphKind.LOOP]
+
+
+def memory_accesses(ir: DeviceIR) -> list[torch.fx.Node]:
+    """Loads and stores, in the order of a per-access `indexing` list."""
+    return [n for _, n in ir.nodes() if getattr(n.target, "name", None) in ("load", "store")]
+
+
+def loads(ir: DeviceIR) -> list[torch.fx.Node]:
+    """Loads, in the order of `load_eviction_policies`."""
+    return [n for n in memory_accesses(ir) if n.target.name == "load"]  # type: ignore[union-attr]
+
+
+@dataclasses.dataclass(eq=False)
+class Schedule:
+    """What a Config says about each part of a kernel.
+
+    Attributes:
+        config: the normalized Config.
+        constants: block-size and tunable symbols -> value.
+        order, l2_group, flatten: per top-level loop of several dimensions, by graph id.
+        loop_options: per inner loop, by graph id: keyword arguments of tl.range.
+        static_loops: inner loops to unroll completely, by graph id.
+        indexing: per load or store node.
+        eviction: per load node.
+    """
+
+    config: Config
+    constants: dict[sympy.Symbol, int]
+    order: dict[int, list[int]]
+    l2_group: dict[int, int]
+    flatten: dict[int, bool]
+    loop_options: dict[int, dict[str, Any]]
+    static_loops: set[int]
+    indexing: dict[torch.fx.Node, str]
+    eviction: dict[torch.fx.Node, str]
+
+    def size(self, value: Any) -> int | sympy.Expr:
+        """A size with block sizes and tunables replaced by their values."""
+        expr = expr_of(value).subs(self.constants)
+        return int(expr) if expr.is_Integer else expr
+
+    def block_size(self, axis: Axis) -> int:
+        """How many elements of an axis one tile covers."""
+        return self.constants[axis.block.symbol]
+
+    def needs_mask(self, axis: Axis) -> bool:
+        """Whether the last tile of an axis may be partial."""
+        if axis.kind is AxisKind.GRID:
+            return False
+        size = self.block_size(axis)
+        extent = axis.static_extent
+        return size > 1 and (extent is None or extent % size != 0)
+
+
+def resolve(ir: KernelIR, config: Config) -> Schedule:
+    """The schedule of a Config that the kernel's ConfigSpec has normalized."""
+    device = ir.device
+    constants: dict[sympy.Symbol, int] = {}
+    for symbol, origin in device.origins.items():
+        if origin.kind is OriginKind.TUNABLE:
+            constants[symbol] = config[origin.text]
+    sizes = list(config.get("block_sizes", []))
+    for block, size in zip(tunable_blocks(device), sizes):
+        constants[block.symbol] = size
+    for block in device.blocks:
+        if block.fixed is not None:
+            fixed = expr_of(block.fixed).subs(constants)
+            if not fixed.is_Integer:
+                raise exc.SizeNotConstant(what=f"the block size of loop {block.name!r}", value=block.fixed)
+            constants[block.symbol] = int(fixed)
+    roots = multi_axis_roots(device)
+    loops = device_loops(device)
+    options: dict[int, dict[str, Any]] = {info.id: {} for info in loops}
+    for key, option, silent in (
+        ("range_unroll_factors", "loop_unroll_factor", 0),
+        ("range_num_stages", "num_stages", 0),
+        ("range_multi_buffers", "disallow_acc_multi_buffer", None),
+        ("range_flattens", "flatten", None),
+        ("range_warp_specializes", "warp_specialize", None),
+    ):
+        for info, value in zip(loops, config.get(key, [])):
+            if value is not None and value != silent:
+                options[info.id][option] = (not value) if key == "range_multi_buffers" else value
+    accesses = memory_accesses(device)
+    indexing = config.get("indexing", "pointer")
+    per_access = indexing if isinstance(indexing, list) else [indexing] * len(accesses)
+    return Schedule(
+        config=config,
+        constants=constants,
+        order={info.id: order for info, order in zip(roots, config.get("loop_orders", []))},
+        l2_group={info.id: group for info, group in zip(roots, config.get("l2_groupings", []))},
+        flatten={info.id: flag for info, flag in zip(roots, config.get("flatten_loops", []))},
+        loop_options=options,
+        static_loops={info.id for info, flag in zip(loops, config.get("static_ranges", [])) if flag},
+        indexing=dict(zip(accesses, per_access)),
+        eviction=dict(zip(loads(device), config.get("load_eviction_policies", []))),
+    )

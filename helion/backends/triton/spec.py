@@ -1,0 +1,266 @@
+"""What a kernel can tune on the Triton backend: from the IR to a ConfigSpec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...config_spec import EVICTION_POLICIES
+from ...config_spec import INDEXING_TYPES
+from ...config_spec import PID_TYPES
+from ...config_spec import BooleanFragment
+from ...config_spec import ConfigSpec
+from ...config_spec import EnumFragment
+from ...config_spec import IntegerFragment
+from ...config_spec import ListOf
+from ...config_spec import OneOrPerItem
+from ...config_spec import PermutationFragment
+from ...config_spec import PowerOfTwoFragment
+from ...ir.device_ir import AxisKind
+from ...ir.device_ir import DeviceIR
+from ...ir.device_ir import GraphInfo
+from ...ir.device_ir import KernelIR
+from ...ir.pointwise import POINTWISE
+from ...ir.symbols import shape_exprs
+from ...language.op import Op
+from ...settings import Settings
+from .schedule import device_loops
+from .schedule import loads
+from .schedule import memory_accesses
+from .schedule import multi_axis_roots
+from .schedule import tunable_blocks
+
+# Triton's limit on the elements of one tensor (triton.language.core.TRITON_MAX_TENSOR_NUMEL).
+MAX_TENSOR_ELEMENTS = 1 << 20
+# Elements a tile of the default Config may have: a few registers per thread with 4 warps.
+_DEFAULT_ELEMENTS = 2048
+_MAX_BLOCK = 1 << 14
+
+
+def _pow2(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def build_config_spec(ir: KernelIR, settings: Settings, target: int | None) -> ConfigSpec:
+    """The space of schedules of one kernel."""
+    device = ir.device
+    spec = ConfigSpec(kernel_name=ir.name)
+    blocks = tunable_blocks(device)
+    if blocks:
+        defaults = default_block_sizes(device)
+        low = dot_block_minimums(device)
+        fragments = []
+        for block in blocks:
+            smallest = _pow2(max(block.low, low.get(block.id, 1)))
+            extent = block.extent if block.extent is not None else _MAX_BLOCK
+            largest = max(smallest, min(_MAX_BLOCK, _pow2(max(extent, 1)), _pow2(block.high or _MAX_BLOCK)))
+            default = min(max(defaults[block.id], smallest), largest)
+            fragments.append(PowerOfTwoFragment(smallest, largest, default))
+        spec.fields["block_sizes"] = ListOf(fragments, labels=[b.name for b in blocks])
+    roots = multi_axis_roots(device)
+    if roots:
+        labels = [", ".join(a.name for a in info.axes) for info in roots]
+        spec.fields["loop_orders"] = ListOf([PermutationFragment(len(info.axes)) for info in roots], labels=labels)
+        spec.fields["l2_groupings"] = ListOf([PowerOfTwoFragment(1, 64) for _ in roots], labels=labels)
+        spec.fields["flatten_loops"] = ListOf(
+            [BooleanFragment() if can_flatten(info) else EnumFragment([False]) for info in roots], labels=labels
+        )
+    loops = device_loops(device)
+    if loops:
+        labels = [", ".join(a.name for a in info.axes) for info in loops]
+        static = [all(a.static_extent is not None for a in info.axes) for info in loops]
+        spec.fields["range_unroll_factors"] = ListOf(IntegerFragment(0, 4), len(loops), labels)
+        spec.fields["range_num_stages"] = ListOf(IntegerFragment(0, 4), len(loops), labels)
+        tri_state = EnumFragment([None, True, False])
+        spec.fields["range_multi_buffers"] = ListOf(tri_state, len(loops), labels)
+        spec.fields["range_flattens"] = ListOf(tri_state, len(loops), labels)
+        if settings.allow_warp_specialize and target is not None and target >= 100:
+            spec.fields["range_warp_specializes"] = ListOf(tri_state, len(loops), labels)
+        spec.fields["static_ranges"] = ListOf(
+            [BooleanFragment() if s else EnumFragment([False]) for s in static], labels=labels
+        )
+    spec.fields["num_warps"] = PowerOfTwoFragment(1, 32, 4)
+    spec.fields["num_stages"] = IntegerFragment(1, 8, 1)
+    spec.fields["maxnreg"] = EnumFragment([None, 32, 64, 128, 256])
+    accesses = memory_accesses(device)
+    if accesses:
+        spec.fields["indexing"] = OneOrPerItem(EnumFragment(INDEXING_TYPES), len(accesses))
+    if loads(device):
+        spec.fields["load_eviction_policies"] = ListOf(EnumFragment(EVICTION_POLICIES), len(loads(device)))
+    most_axes = max(len(device.graphs[r.graph_id].axes) for r in device.roots)
+    pid_types = [p for p in PID_TYPES if p != "xyz" or 2 <= most_axes <= 3]
+    spec.fields["pid_type"] = EnumFragment(pid_types)
+    spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8)
+    spec.fields.update(ir.tunables)
+    spec.constraints.append(_constraint(ir))
+    return spec
+
+
+def _constraint(ir: KernelIR) -> Any:
+    """Keys that do not go together, and tensors too large for Triton."""
+    device = ir.device
+    blocks = tunable_blocks(device)
+    shapes = {shape_exprs(n.meta["val"].shape): n for _, n in device.nodes() if _is_tile_value(n)}
+
+    def check(config: dict[str, Any]) -> str | None:
+        if config["pid_type"] == "xyz":
+            if any(group != 1 for group in config.get("l2_groupings", [])):
+                return "l2_groupings above 1 need a flat or persistent pid_type, not 'xyz'"
+            if any(config.get("flatten_loops", [])):
+                return "flatten_loops needs a flat or persistent pid_type, not 'xyz'"
+        for flat, group in zip(config.get("flatten_loops", []), config.get("l2_groupings", [])):
+            if flat and group != 1:
+                return "flatten_loops and l2_groupings above 1 exclude each other"
+        for flat, order in zip(config.get("flatten_loops", []), config.get("loop_orders", [])):
+            if flat and order != sorted(order):
+                return "flatten_loops and a changed loop order exclude each other"
+        if config["pid_type"] in ("flat", "xyz") and config["num_sm_multiplier"] != 1:
+            return "num_sm_multiplier needs a persistent pid_type"
+        values = {block.symbol: size for block, size in zip(blocks, config.get("block_sizes", []))}
+        for shape in shapes:
+            elements = 1
+            for size in shape:
+                known = size.subs(values)
+                elements *= _pow2(int(known)) if known.is_Integer else 1
+            if elements > MAX_TENSOR_ELEMENTS:
+                return f"a tile of shape {[str(s) for s in shape]} would have {elements} elements, Triton allows {MAX_TENSOR_ELEMENTS}"
+        return None
+
+    return check
+
+
+def _is_tile_value(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and node.op == "call_function" and getattr(node.target, "__name__", "") != "host_tensor"
+
+
+# -- defaults -------------------------------------------------------------------------------------------------------
+
+
+def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
+    """Block sizes that work on every kernel: modest tiles, wide in the innermost dimension."""
+    blocks = tunable_blocks(ir)
+    sizes = {block.id: 1 for block in blocks}
+    symbols = {block.symbol: block.id for block in blocks}
+    in_dot = dot_roles(ir)
+    for block in blocks:
+        if block.id in in_dot:
+            extent = _pow2(block.extent) if block.extent else 64
+            sizes[block.id] = min(32 if in_dot[block.id] == {"k"} else 64, extent)
+    shapes = [
+        shape_exprs(n.meta["val"].shape) for _, n in ir.nodes() if _is_tile_value(n) and n.meta["val"].dim()
+    ]
+    fixed = {b.symbol: b.fixed for b in ir.blocks if isinstance(b.fixed, int)}
+
+    def elements(shape: tuple[Any, ...]) -> int:
+        total = 1
+        for size in shape:
+            known = size.subs({s: sizes[i] for s, i in symbols.items()}).subs(fixed)
+            total *= _pow2(int(known)) if known.is_Integer else 64
+        return total
+
+    # Grow block sizes from the innermost dimension outwards while every tile stays within the budget.
+    depth: dict[int, int] = {}
+    for shape in shapes:
+        for place, size in enumerate(reversed(shape)):
+            for symbol in size.free_symbols:
+                if symbol in symbols:
+                    depth[symbols[symbol]] = min(depth.get(symbols[symbol], 99), place)
+    for id_ in sorted((i for i in sizes if i not in in_dot), key=lambda i: (depth.get(i, 99), i)):
+        block = ir.blocks[id_]
+        limit = min(1024, _pow2(block.extent) if block.extent else 1024, _pow2(block.high or 1024))
+        own = [shape for shape in shapes if block.symbol in set().union(*(s.free_symbols for s in shape))]
+        while own and sizes[id_] * 2 <= limit:
+            sizes[id_] *= 2
+            if any(elements(shape) > _DEFAULT_ELEMENTS for shape in own):
+                sizes[id_] //= 2
+                break
+    return sizes
+
+
+def dot_roles(ir: DeviceIR) -> dict[int, set[str]]:
+    """Block id -> which of m, n, k it is in matrix products."""
+    roles: dict[int, set[str]] = {}
+    for a, b in _dots(ir):
+        for value, dims in ((a, {-2: "m", -1: "k"}), (b, {-2: "k", -1: "n"})):
+            for dim, role in dims.items():
+                for block in ir.blocks:
+                    if block.symbol in shape_exprs([value.shape[dim]])[0].free_symbols:
+                        roles.setdefault(block.id, set()).add(role)
+    return roles
+
+
+def _dots(ir: DeviceIR) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [
+        (n.args[0].meta["val"], n.args[1].meta["val"])  # type: ignore[union-attr]
+        for _, n in ir.nodes()
+        if isinstance(n.target, Op) and n.target.name == "dot"
+    ]
+
+
+def _smallest_k(dtype: torch.dtype) -> int:
+    """Smallest K of tl.dot (triton.backends.nvidia.compiler.min_dot_size)."""
+    return 32 if dtype.itemsize == 1 else 16
+
+
+def dot_block_minimums(ir: DeviceIR) -> dict[int, int]:
+    """Block id -> smallest size tl.dot takes for it."""
+    low: dict[int, int] = {}
+    for a, b in _dots(ir):
+        for value, dim, smallest in (
+            (a, -1, _smallest_k(a.dtype)),
+            (b, -2, _smallest_k(a.dtype)),
+            (a, -2, 16),
+            (b, -1, 16),
+        ):
+            for block in ir.blocks:
+                size = shape_exprs([value.shape[dim]])[0]
+                if size == block.symbol:
+                    low[block.id] = max(low.get(block.id, 1), smallest)
+    return low
+
+
+def dot_extents(ir: DeviceIR) -> dict[Any, int]:
+    """Constant sizes used in tl.dot -> the extent they must at least be padded to."""
+    found: dict[Any, int] = {}
+    for a, b in _dots(ir):
+        for value, dim, smallest in (
+            (a, -1, _smallest_k(a.dtype)),
+            (b, -2, _smallest_k(a.dtype)),
+            (a, -2, 16),
+            (b, -1, 16),
+        ):
+            size = value.shape[dim]
+            if isinstance(size, int) and size > 1:
+                found[size] = max(found.get(size, 1), smallest)
+    return found
+
+
+def can_flatten(info: GraphInfo) -> bool:
+    """Whether a loop's dimensions can be one: all its values have exactly the loop's shape or are scalars."""
+    if any(a.kind is not AxisKind.TILE or a.block.fixed is not None for a in info.axes):
+        return False
+    if any(not (isinstance(a.begin, int) and a.begin == 0) for a in info.axes):
+        return False
+    whole = tuple(a.block.symbol for a in info.axes)
+    for node in info.graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "call_function" or not isinstance(value, (torch.Tensor, type(None))):
+            if node.op == "call_function":
+                return False
+            continue
+        name = getattr(node.target, "name", None)
+        if getattr(node.target, "__name__", "") == "host_tensor":
+            continue
+        if not (node.target in POINTWISE or name in ("load", "store", "full")):
+            return False
+        if name in ("load", "store"):
+            tiles = [e.axis.block.symbol for e in node.args[1] if hasattr(e, "axis")]
+            if tuple(tiles) != whole or any(not hasattr(e, "axis") and not isinstance(e, int) for e in node.args[1]):
+                return False
+        if isinstance(value, torch.Tensor) and value.dim() and shape_exprs(value.shape) != whole:
+            return False
+    return True
+
+
