@@ -120,9 +120,9 @@ def _epilogue_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
         if not tma:
             row.append("inside = row < M")
         if spec.m % (s.cta_m * s.cluster_m):
-            row.append("row = min(row, M - 1)  # rows past the end read the last one's operands; they are not stored")
+            row.append("row = min(row, M - 1)  # rows past the end read the last one's operands, and are not stored")
     column = ["column = n * TILE_N + subtile * EPILOGUE_N"] if per_step or not tma else []
-    values = ", ".join(["acc.load()", *(a.name for a in spec.epilogue.aux)])
+    values = ["acc.load()", *(a.name for a in spec.epilogue.aux)]
     store_setup = _tma_store_setup() if tma else ""
     batch = "batch" if spec.out.batch or spec.batch > 1 else "0"
     before, store, after = (_TMA_STORE if tma else _DIRECT_STORE).values()
@@ -133,7 +133,8 @@ def _epilogue_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     tmem.wait_for_alloc()
     tmem_address = tmem.retrieve_ptr(cutlass.Float32)
     subtile_shape = (CTA_M, EPILOGUE_N)
-    accumulators = cute.flat_divide(cute.make_tensor(tmem_address, acc_layout)[((None, None), 0, 0, None)], subtile_shape)
+    all_acc = cute.make_tensor(tmem_address, acc_layout)
+    accumulators = cute.flat_divide(all_acc[((None, None), 0, 0, None)], subtile_shape)
     load = cute.make_copy_atom(tcgen05.copy.Ld32x32bOp(tcgen05.copy.Repetition(EPILOGUE_N)), cutlass.Float32)
     tmem_load = tcgen05.make_tmem_copy(load, accumulators[(None, None, 0, 0, 0)])
     thread_acc = tmem_load.get_slice(thread).partition_S(accumulators)
@@ -153,7 +154,7 @@ def _epilogue_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
                 # The accumulator is in registers: the MMA warp may overwrite it.
                 with cute.arch.elect_one():
                     acc_pipeline.consumer_release(acc_state)
-{block(column, 12)}{block(per_step, 12)}            out.store(epilogue({values}))
+{block(column, 12)}{block(per_step, 12)}            {call("out.store(epilogue", values, ")", 12)}
 {store.replace("BATCH_INDEX", batch)}        acc_state.advance()
 {after}    tmem.relinquish_alloc_permit()
     tmem.free(tmem_address)'''

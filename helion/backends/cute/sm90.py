@@ -60,7 +60,7 @@ def _major(operand: Operand) -> str:
 
 def _tiled_mma(spec: MatmulSpec) -> str:
     return f'''def tiled_mma(columns):
-    """The MMA of WARPGROUPS x 64 rows and `columns` columns: operands in shared memory, fp32 accumulator in registers."""
+    """The MMA of WARPGROUPS x 64 rows and `columns` columns: operands in shared memory, fp32 sums in registers."""
     return sm90.make_trivial_tiled_mma(
         A_DTYPE,
         B_DTYPE,
@@ -80,7 +80,7 @@ def _load_elements(spec: MatmulSpec, s: MatmulSchedule) -> str:
         column, note = f"min({column}, N - 1)", _PAST_THE_END
     return f'''@cute.jit
 def load_elements(source, held, row, column):
-    """The elements of an (M, N) operand, broadcast by zero strides, at this thread's places of one epilogue step.{note}"""
+    """An (M, N) operand, broadcast by zero strides, at this thread's places of one epilogue step.{note}"""
     values = cute.make_rmem_tensor(VALUES, source.element_type)
     for i in cutlass.range_constexpr(VALUES):
         values[i] = source[({row}, {column})]
@@ -135,7 +135,7 @@ def _multiply_tile(spec: MatmulSpec) -> str:
 def _consumer_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     tma = spec.store_through_tma
     elements = auxiliary.per_element(spec)
-    values = ", ".join(["part.load()", *(a.name for a in spec.epilogue.aux)])
+    values = ["part.load()", *(a.name for a in spec.epilogue.aux)]
     before, store, after = (_TMA_STORE if tma else _DIRECT_STORE).values()
     batch = "batch" if spec.batch > 1 else "0"
     partial = "    partial = cute.make_rmem_tensor(acc.shape, cutlass.Float32)\n" if promotes(spec) else ""
@@ -159,7 +159,7 @@ def _consumer_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
         m, n, batch = tile_coordinates(tile, cluster_x, cluster_y)
 {block(auxiliary.per_batch(spec), 8)}{block(row, 8)}{_multiply_tile(spec)}        for subtile in cutlass.range_constexpr(SUBTILES):
             part = cute.make_tensor(acc.iterator + subtile * VALUES, VALUES)
-{block(column, 12)}{block(elements, 12)}            out.store(epilogue({values}))
+{block(column, 12)}{block(elements, 12)}            {call("out.store(epilogue", values, ")", 12)}
 {before}{store.replace("BATCH_INDEX", batch)}{after}'''.rstrip("\n")
 
 
@@ -323,11 +323,13 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     tile = (TILE_M, TILE_N, TILE_K)
     a_layout = sm90.make_smem_layout_a(LayoutEnum.from_tensor(a), tile, A_DTYPE, AB_STAGES)
     b_layout = sm90.make_smem_layout_b(LayoutEnum.from_tensor(b), tile, B_DTYPE, AB_STAGES)
-{out_layout}    tma_a, global_a = cpasync.make_tiled_tma_atom(
-        {a_op}, a, cute.slice_(a_layout, (None, None, 0)), (TILE_M, TILE_K), num_multicast=CLUSTER_N
+{out_layout}    a_stage = cute.slice_(a_layout, (None, None, 0))
+    b_stage = cute.slice_(b_layout, (None, None, 0))
+    tma_a, global_a = cpasync.make_tiled_tma_atom(
+        {a_op}, a, a_stage, (TILE_M, TILE_K), num_multicast=CLUSTER_N
     )
     tma_b, global_b = cpasync.make_tiled_tma_atom(
-        {b_op}, b, cute.slice_(b_layout, (None, None, 0)), (TILE_N, TILE_K), num_multicast=CLUSTER_M
+        {b_op}, b, b_stage, (TILE_N, TILE_K), num_multicast=CLUSTER_M
     )
 {out_map}    {call(kernel, arguments, ".launch(", 4)}
         grid=(CLUSTER_M, CLUSTER_N, CLUSTERS),

@@ -1,0 +1,118 @@
+"""The disk cache: hits, what changes the fingerprint, damage, and the missing toolkit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+from helion import exc
+from helion.backends.cute import _compat
+from helion.backends.cute import cache
+from helion.backends.cute.compile import compile_matmul
+
+from cute_problems import matmul
+from cute_problems import small
+
+SPEC = matmul(128, 128, 64)
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the entries that were really compiled."""
+    seen: list[str] = []
+    real = _compat.compile_entry
+
+    def counted(module, entry, arch):
+        seen.append(entry)
+        return real(module, entry, arch)
+
+    monkeypatch.setattr(_compat, "compile_entry", counted)
+    return seen
+
+
+def test_a_kernel_is_compiled_once(tmp_path: Path, compilations: list[str]) -> None:
+    first = compile_matmul(SPEC, small(), tmp_path)
+    second = compile_matmul(SPEC, small(), tmp_path)
+    assert compilations == ["matmul"]
+    assert second == first
+
+
+def test_another_schedule_is_another_kernel(tmp_path: Path, compilations: list[str]) -> None:
+    compile_matmul(SPEC, small(), tmp_path)
+    compile_matmul(SPEC, small(ab_stages=4), tmp_path)
+    assert len(compilations) == 2
+
+
+def test_the_fingerprint_covers_source_architecture_and_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {cache.fingerprint("x = 1", "sm_100a"), cache.fingerprint("x = 2", "sm_100a"), cache.fingerprint("x = 1", "sm_103a")}
+    monkeypatch.setattr(_compat, "version", lambda: "4.9.0")
+    seen.add(cache.fingerprint("x = 1", "sm_100a"))
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("name", ["kernel.cubin", "kernel.json", "kernel.ptx"])
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_entry_is_compiled_again(name: str, damage: str, tmp_path: Path, compilations: list[str]) -> None:
+    first = compile_matmul(SPEC, small(), tmp_path)
+    file = first.source_path.parent / name
+    if damage == "missing":
+        file.unlink()
+    else:
+        # Half a PTX text is not noticed: it is kept for reading, only the binary is loaded.
+        if name == "kernel.ptx":
+            return
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert compile_matmul(SPEC, small(), tmp_path) == first
+    assert len(compilations) == 2
+
+
+def test_no_temporary_file_is_left(tmp_path: Path) -> None:
+    place = compile_matmul(SPEC, small(), tmp_path).source_path.parent
+    names = {p.name for p in place.iterdir() if p.is_file()}
+    assert names == {"kernel.py", "kernel.cubin", "kernel.ptx", "kernel.json"}
+
+
+def _without_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def missing(name: str) -> str:
+        if name == _compat.DISTRIBUTION:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+
+
+def test_a_cached_kernel_loads_without_the_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compat, "version", lambda: _compat.PINNED_VERSION)
+    first = compile_matmul(SPEC, small(), tmp_path)
+    monkeypatch.undo()
+    _without_toolkit(monkeypatch)
+    assert compile_matmul(SPEC, small(), tmp_path) == first
+
+
+def test_the_missing_toolkit_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_toolkit(monkeypatch)
+    with pytest.raises(exc.BackendUnsupported) as caught:
+        compile_matmul(SPEC, small(), tmp_path)
+    assert "helion[cute]" in str(caught.value)
+    assert 'backend="triton"' in str(caught.value)
+
+
+def test_another_minor_version_of_the_toolkit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compat, "version", lambda: "4.2.0")
+    with pytest.raises(exc.BackendUnsupported, match="4.2.0 is installed"):
+        compile_matmul(SPEC, small(), tmp_path)
+
+
+def test_a_compiler_error_names_the_file(tmp_path: Path) -> None:
+    place = cache.Entry.of("broken", "sm_100a", tmp_path)
+    source = (
+        "import cutlass.cute as cute\n\n\n@cute.jit\ndef entry(stream):\n    cute.make_layout((1, 2), stride=(1,))\n\n\n"
+        "def example_arguments():\n    from cutlass.cute.runtime import make_fake_stream\n    return (make_fake_stream(),)\n"
+    )
+    module = place.import_source(source)
+    with pytest.raises(exc.ErrorCompilingKernel, match="kernel.py"):
+        _compat.compile_entry(module, "entry", "sm_100a")

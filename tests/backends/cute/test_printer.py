@@ -1,0 +1,204 @@
+"""Printed modules: stable text, and a compiler that accepts them on both architectures for every kind of problem."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from helion import exc
+from helion.backends.cute.compile import CompiledMatmul
+from helion.backends.cute.compile import compile_matmul
+from helion.backends.cute.printer import print_module
+from helion.backends.cute.schedule import MatmulSchedule
+from helion.backends.cute.schedule import default_schedule
+from helion.backends.cute.spec import MatmulSpec
+from helion.backends.cute.spec import Operand
+
+from cute_problems import BF16
+from cute_problems import F32
+from cute_problems import FP8
+from cute_problems import every_kind
+from cute_problems import hopper
+from cute_problems import matmul
+from cute_problems import pair
+from cute_problems import rowwise
+from cute_problems import small
+
+E5M2 = torch.float8_e5m2
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def compiled(spec: MatmulSpec, schedule: MatmulSchedule, cache: Path) -> CompiledMatmul:
+    result = compile_matmul(spec, schedule, cache)
+    assert result.assembly.cubin[:4] == b"\x7fELF"
+    return result
+
+
+def test_same_input_same_text() -> None:
+    spec = dataclasses.replace(matmul(512, 512, 512, FP8), epilogue=rowwise())
+    assert print_module(spec, pair()) == print_module(spec, pair())
+
+
+def test_the_load_loop_is_rolled_and_has_no_predicate() -> None:
+    source = print_module(matmul(512, 512, 1024, FP8), pair())
+    role = source[source.index("def load_role") : source.index("def mma_role")]
+    assert role.count("cute.copy(") == 2
+    assert " if " not in role
+    assert "try_acquire" not in role
+
+
+def test_no_line_of_a_printed_module_is_wider_than_120_columns() -> None:
+    spec = dataclasses.replace(matmul(300, 264, 72), epilogue=every_kind(264))
+    for schedule in (small(cluster_n=2), hopper(cluster_n=2)):
+        text = print_module(spec, schedule)
+        assert max(map(len, text.splitlines())) <= 120
+
+
+def test_an_invalid_schedule_is_not_printed() -> None:
+    with pytest.raises(exc.InvalidConfig):
+        print_module(matmul(512, 512, 512, FP8), pair(ab_stages=12))
+
+
+SHAPES = [(128, 128, 64), (1, 16, 16), (17, 264, 72), (255, 8, 8), (257, 1000, 520)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("b_major", ["k", "n"])
+@pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
+def test_bf16_shapes_compile(shape, b_major, schedule, cache) -> None:
+    compiled(matmul(*shape, b_major=b_major), schedule, cache)
+
+
+@pytest.mark.parametrize("out", [BF16, torch.float16, F32, FP8, E5M2], ids=str)
+@pytest.mark.parametrize("operand", [BF16, torch.float16, FP8, E5M2], ids=str)
+@pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
+def test_dtypes_compile(operand, out, arch, cache) -> None:
+    spec = matmul(272, 272, 272, operand, out)
+    compiled(spec, default_schedule(spec, arch, 132), cache)
+
+
+@pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
+def test_two_fp8_types_can_be_mixed(arch, cache) -> None:
+    spec = dataclasses.replace(matmul(256, 256, 256, FP8), b=Operand(E5M2, 256, 1))
+    compiled(spec, default_schedule(spec, arch, 132), cache)
+
+
+@pytest.mark.parametrize("arch", ["sm_100a", "sm_103a"])
+@pytest.mark.parametrize(("cluster_m", "cluster_n"), [(2, 1), (4, 1), (2, 2), (2, 4), (4, 2)])
+def test_pairs_and_their_clusters_compile(arch, cluster_m, cluster_n, cache) -> None:
+    schedule = pair(cluster_m=cluster_m, cluster_n=cluster_n, arch=arch)
+    compiled(matmul(1000, 1008, 1040, FP8), schedule, cache)
+
+
+@pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
+@pytest.mark.parametrize(("cluster_m", "cluster_n"), [(2, 1), (1, 2), (2, 2)])
+def test_clusters_of_single_ctas_compile(schedule, cluster_m, cluster_n, cache) -> None:
+    spec = dataclasses.replace(matmul(300, 264, 72), epilogue=rowwise())
+    compiled(spec, dataclasses.replace(schedule, cluster_m=cluster_m, cluster_n=cluster_n), cache)
+
+
+@pytest.mark.parametrize("stages", range(2, 9))
+def test_every_depth_of_the_ring_compiles(stages, cache) -> None:
+    compiled(matmul(512, 512, 512, FP8), pair(ab_stages=stages), cache)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        pair(tile_n=32),
+        pair(tile_n=256, ab_stages=5),
+        pair(tile_k=64),
+        pair(tile_k=256, ab_stages=4),
+        pair(epilogue_n=64, c_stages=2),
+        pair(acc_stages=1),
+        pair(acc_stages=4),
+        pair(l2_swizzle=4),
+        pair(l2_swizzle=16),
+        pair(c_stages=1),
+    ],
+    ids=str,
+)
+def test_schedules_compile(schedule, cache) -> None:
+    compiled(matmul(1024, 1152, 1024, FP8), schedule, cache)
+
+
+@pytest.mark.parametrize("schedule", [hopper(tile_m=64), hopper(tile_n=256, ab_stages=3), hopper(tile_k=32), hopper(epilogue_n=64)], ids=str)
+def test_hopper_schedules_compile(schedule, cache) -> None:
+    compiled(matmul(1024, 1152, 1024), schedule, cache)
+
+
+@pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
+@pytest.mark.parametrize(("m", "n"), [(256, 256), (255, 264), (17, 257), (1, 8)])
+def test_every_kind_of_epilogue_operand_compiles(schedule, m, n, cache) -> None:
+    spec = dataclasses.replace(matmul(m, n, 72), epilogue=every_kind(n))
+    compiled(spec, schedule, cache)
+
+
+@pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
+@pytest.mark.parametrize("out", [BF16, F32, FP8], ids=str)
+def test_an_output_no_tensor_map_describes_is_stored_by_its_threads(schedule, out, cache) -> None:
+    spec = matmul(255, 257, 72, BF16, out)
+    assert not spec.store_through_tma
+    facts = compiled(spec, schedule, cache).facts
+    assert [p.kind for p in facts.parameters] == ["map", "map", "pointer"]
+
+
+@pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
+def test_a_batch_compiles_also_with_a_shared_operand(schedule, cache) -> None:
+    spec = dataclasses.replace(matmul(200, 136, 72, batch=3), epilogue=every_kind(136))
+    compiled(spec, schedule, cache)
+    compiled(dataclasses.replace(spec, b=dataclasses.replace(spec.b, batch=0)), schedule, cache)
+
+
+@pytest.mark.parametrize(
+    ("spec", "schedule"),
+    [
+        (matmul(300, 264, 72), small(cluster_n=2)),
+        (matmul(512, 512, 512, FP8), pair()),
+        (matmul(255, 257, 72), small()),
+        (matmul(300, 264, 72), hopper()),
+        (matmul(300, 264, 72, out=F32), hopper(tile_m=64)),
+    ],
+)
+def test_shared_memory_of_the_code_stays_within_what_the_launch_gives(spec, schedule, cache) -> None:
+    """The highest fixed offset the code initialises a barrier at, plus the words behind it, lie inside."""
+    result = compiled(spec, schedule, cache)
+    offsets = [int(x) for x in re.findall(r"mbarrier\.init\.shared\.b64 \[%r\d+\+(\d+)\]", _one_space(result.assembly.ptx))]
+    assert offsets
+    tensors = schedule.ab_stages * schedule.ab_stage_bytes(spec) + schedule.c_stages * schedule.c_stage_bytes(spec)
+    assert min(offsets) >= tensors
+    assert max(offsets) + 16 + 8 <= result.facts.shared_bytes
+
+
+def _one_space(text: str) -> str:
+    return re.sub(r"[ \t]+", " ", text)
+
+
+def test_kernel_parameters_are_what_the_launch_passes(cache) -> None:
+    """Sizes of the parameters in the PTX, in order: 128 for a tensor map, 8 for a pointer, 4 for a number."""
+    spec = dataclasses.replace(matmul(256, 256, 256), epilogue=every_kind(256))
+    for schedule in (small(), hopper()):
+        result = compiled(spec, schedule, cache)
+        head = result.assembly.ptx.split("{", 1)[0]
+        sizes = [
+            int(array) if array else int(width) // 8
+            for width, array in re.findall(r"\.param (?:\.align \d+ )?\.[a-z](\d+) \w+(?:\[(\d+)\])?", head)
+        ]
+        want = {"map": 128, "pointer": 8, "value": 4}
+        assert sizes == [want[p.kind] for p in result.facts.parameters]
+
+
+def test_all_pairs_of_tails_print_clamped_loads_only_where_needed() -> None:
+    for m, n in itertools.product((256, 255), (256, 264)):
+        text = print_module(dataclasses.replace(matmul(m, n, 64), epilogue=every_kind(n)), small())
+        assert ("row = min(row, M - 1)" in text) == (m == 255)
+        assert ("cute.size(source, mode=[1]) - 1" in text) == (n == 264)
