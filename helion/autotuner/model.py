@@ -33,6 +33,8 @@ class ModelSearch(Search):
         initial: Configs tried before the model takes over, without a model: half random, half near the default.
         pool: candidates scored per proposal.
         batch: most Configs proposed from one fit of the model.
+        climbers: how many of the best candidates are improved by climbing the score.
+        climbs: most steps of a climb.
         surrogate: `gp` or `forest`, see `Surrogate`.
 
     Raises:
@@ -48,6 +50,8 @@ class ModelSearch(Search):
         initial: int = 16,
         pool: int = 600,
         batch: int = 4,
+        climbers: int = 8,
+        climbs: int = 6,
         surrogate: str = "gp",
     ) -> None:
         require(type(self).__name__)
@@ -55,6 +59,8 @@ class ModelSearch(Search):
         self.initial = initial
         self.pool = pool
         self.batch = batch
+        self.climbers = climbers
+        self.climbs = climbs
         self.surrogate = Surrogate(seed, surrogate)
         self._features: dict[Config, list[float]] = {}
         self._points: dict[Config, Point] = {}
@@ -104,8 +110,6 @@ class ModelSearch(Search):
     # -- with the model -----------------------------------------------------------------------------
 
     def _propose_by_model(self, count: int) -> list[Config]:
-        import numpy as np
-
         trials = list(self.history.values())
         features = [self._encode(t.config) for t in trials]
         self.surrogate.fit(features, trials)
@@ -115,18 +119,41 @@ class ModelSearch(Search):
             mean, _, _ = self.surrogate.predict([self._encode(c) for c in waiting])
             believed = [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting, mean)]
             self.surrogate.fit(features + [self._encode(c) for c in waiting], trials + believed)
-        candidates = self._candidates()
-        if not candidates:
+        scored = self._score(self._candidates())
+        if not scored:
             return []
-        encoded = np.asarray([self._encode(c) for c in candidates])
-        mean, std, works = self.surrogate.predict(encoded)
+        # The random pool only starts: every step of a climb looks at all neighbours of the best so far.
+        frontier = sorted(scored, key=lambda c: -scored[c])[: self.climbers]
+        for _ in range(self.climbs):
+            near = {p: None for c in frontier for p in self.space.neighbor_points(self._point(c))}
+            fresh = self._score([c for c in self._configs(near) if c not in scored])
+            scored.update(fresh)
+            better = sorted(scored, key=lambda c: -scored[c])[: self.climbers]
+            if better == frontier:
+                break
+            frontier = better
+        return self._spread_out(scored, count)
+
+    def _score(self, candidates: list[Config]) -> dict[Config, float]:
+        """Expected improvement times the probability of working."""
+        if not candidates:
+            return {}
+        mean, std, works = self.surrogate.predict([self._encode(c) for c in candidates])
         assert self.best is not None
         score = expected_improvement(mean, std, log_time(self.best)) * works
+        return dict(zip(candidates, score.tolist()))
+
+    def _spread_out(self, scored: dict[Config, float], count: int) -> list[Config]:
+        """The best of the scored, without near copies of one another: those would tell little new."""
+        import numpy as np
+
+        candidates = sorted(scored, key=lambda c: -scored[c])[:300]
+        encoded = np.asarray([self._encode(c) for c in candidates])
+        score = np.asarray([scored[c] for c in candidates])
         chosen: list[int] = []
         for _ in range(min(count, len(candidates))):
             pick = int(np.argmax(score))
             chosen.append(pick)
-            # A near copy of a chosen candidate would tell little new.
             distance = np.abs(encoded - encoded[pick]).sum(1)
             score = score * (1 - np.exp(-distance / 0.5))
             score[pick] = -1.0
@@ -147,6 +174,10 @@ class ModelSearch(Search):
                 points[self.space.mutate(self.space.crossover(first, self.rng.choice(leaders), self.rng), self.rng, 1)] = None
             else:
                 points[self.space.random_point(self.rng)] = None
+        return self._configs(points)
+
+    def _configs(self, points: Iterable[Point]) -> list[Config]:
+        """The allowed, new Configs among points."""
         found = []
         for point in points:
             config = self.space.config(point)

@@ -1,0 +1,141 @@
+"""WorkerProcess: the parent's end of one worker, with start, deadlines, death and its cause."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from .. import exc
+from .worker import Job
+from .worker import Running
+from .worker import Setup
+
+START_SECONDS = 120.0
+"""How long a worker may take to import torch and load the arguments."""
+
+
+class WorkerProcess:
+    """One worker.
+
+    Args:
+        setup: what its jobs share.
+        name: for messages, for example `compile 3` or `cuda:0`.
+        threads: CPU threads it may use in torch; None for as many as the parent.
+    """
+
+    def __init__(self, setup: Setup, name: str, threads: int | None = None) -> None:
+        self.name = name
+        self.ready = False
+        self.job: Job | None = None
+        self.deadline = time.monotonic() + START_SECONDS
+        self.killed_for: str | None = None
+        self.started_running = False
+        self._stderr = tempfile.TemporaryFile()
+        parent, child = Pipe()
+        environment = dict(os.environ)
+        # The worker must find the same modules as this process, however this one found them.
+        package_root = str(Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([package_root, *(p or os.getcwd() for p in sys.path)]))
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "helion.autotuner.worker", str(child.fileno())],
+            pass_fds=[child.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._stderr,  # what a kernel prints must not mix with the progress display
+            stderr=self._stderr,
+            env=environment,
+        )
+        child.close()
+        self.connection: Connection = parent
+        self.connection.send(setup)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def submit(self, job: Job, seconds: float) -> bool:
+        """Give it a job that must answer in `seconds`; False if the process is gone.
+
+        Raises:
+            exc.AutotuneError: the job cannot be sent to another process.
+        """
+        if self._process.poll() is not None:
+            return False  # died while idle; the socket would still take the message
+        try:
+            self.connection.send(job)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise exc.AutotuneError(f"a candidate cannot be sent to a worker process: {error}", fix="tune with isolate=False.") from error
+        self.job = job
+        self.started_running = False
+        self.deadline = time.monotonic() + seconds
+        return True
+
+    def receive(self) -> object | None:
+        """The next message, or None if the process is gone.  Call when the connection is readable."""
+        try:
+            message: object = self.connection.recv()
+        except (EOFError, ConnectionResetError, pickle.UnpicklingError):
+            return None
+        if message == "ready":
+            self.ready = True
+            if self.job is None:
+                self.deadline = float("inf")
+        elif isinstance(message, Running):
+            self.started_running = True
+        else:
+            self.job = None
+            self.deadline = float("inf")
+        return message
+
+    @property
+    def overdue(self) -> bool:
+        """Whether its deadline has passed."""
+        return time.monotonic() > self.deadline
+
+    def kill(self, reason: str) -> None:
+        """End it at once."""
+        self.killed_for = reason
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """End it and free everything."""
+        self.connection.close()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._stderr.close()
+
+    def cause_of_death(self) -> tuple[str, bool]:
+        """How the process ended.
+
+        Returns:
+            A description with the last lines it printed, and whether somebody else may have killed it.
+        """
+        code = self._process.wait()
+        if code < 0:
+            try:
+                what = f"killed by {signal.Signals(-code).name}"
+            except ValueError:
+                what = f"killed by signal {-code}"
+        else:
+            what = f"exited with status {code}"
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(size - 4000, 0))
+        lines = [x for x in self._stderr.read().decode(errors="replace").splitlines() if x.strip()]
+        tail = " | ".join(lines[:3] if code < 0 else lines[-3:])
+        # Memory faults are the candidate's doing; SIGKILL and SIGTERM come from outside.
+        from_outside = code in (-signal.SIGKILL, -signal.SIGTERM) and self.killed_for is None
+        return f"{what}{': ' + tail if tail else ''}"[:800], from_outside

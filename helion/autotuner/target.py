@@ -1,0 +1,137 @@
+"""What the autotuner knows of a kernel: "compile this Config, run these arguments", and how to do so elsewhere.
+
+`TuningTarget` is the protocol; a BoundKernel is one through `bound.py`, and tests and benchmarks write their own.
+A `Recipe` is a Config of a target in a form that travels to a worker process.  Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from typing import Protocol
+from typing import runtime_checkable
+
+from .. import exc
+from ..config import Config
+from ..config_spec import ConfigSpec
+from ..settings import Settings
+from .cache_key import CacheKey
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """One compiled candidate, described.  Picklable and hashable.
+
+    Two equal recipes are the same code: they are measured once.
+    """
+
+    def build(self, args: Sequence[Any]) -> Callable[..., Any]:
+        """The callable that runs the candidate on arguments like `args`."""
+
+    def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
+        """Do all the compilation that a first call of `fn` (what `build` returned) would do, without running the
+        kernel, and leave the result where other processes find it (a cache on disk)."""
+
+
+@runtime_checkable
+class TuningTarget(Protocol):
+    """One kernel specialized for one kind of arguments."""
+
+    @property
+    def kernel_name(self) -> str:
+        """For messages, logs and file names."""
+
+    @property
+    def config_spec(self) -> ConfigSpec:
+        """The schedules."""
+
+    @property
+    def settings(self) -> Settings:
+        """The kernel's settings; the autotuner reads `autotune_*`."""
+
+    def recipe(self, config: Config) -> Recipe:
+        """The candidate for a Config.  Raises what code generation raises."""
+
+    def cache_key(self, args: Sequence[Any]) -> CacheKey:
+        """What the tuned Config depends on."""
+
+    def isolation_problem(self) -> str | None:
+        """Why recipes cannot be built in another process, or None if they can."""
+
+
+def load_module(file: str) -> ModuleType:
+    """Import a source file under a name of its own, once per process.
+
+    A file that is already imported under its own name is not imported again, so a kernel keeps its identity.
+    `if __name__ == "__main__":` does not run.
+
+    Raises:
+        exc.AutotuneError: the file cannot be imported.
+    """
+    path = str(Path(file).resolve())
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == path and module.__name__ != "__main__":
+            return module
+    name = f"_helion_tune_{Path(path).stem}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise exc.AutotuneError(f"{file} is not a Python file", fix="give the path of a .py file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    # Imports beside the file work as they do when it is run as a script.
+    folder = os.path.dirname(path)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def resolve(file: str, qualname: str) -> Any:
+    """The object called `qualname` in a source file.
+
+    Raises:
+        exc.AutotuneError: there is none.
+    """
+    found: Any = load_module(file)
+    for part in qualname.split("."):
+        if not hasattr(found, part):
+            raise exc.AutotuneError(f"{file} has no {qualname!r}", fix="name a kernel defined at the top level of the file.")
+        found = getattr(found, part)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceRecipe:
+    """A candidate that is rebuilt from the kernel's own source file.
+
+    Attributes:
+        file: path of the source file.
+        qualname: the kernel in it; has `bind(args)` and `compile_config(config)`, or the latter alone.
+        config: what to compile.
+    """
+
+    file: str
+    qualname: str
+    config: Config
+
+    def build(self, args: Sequence[Any]) -> Callable[..., Any]:
+        owner = resolve(self.file, self.qualname)
+        if hasattr(owner, "bind"):
+            owner = owner.bind(tuple(args))
+        compiled: Callable[..., Any] = owner.compile_config(self.config)
+        return compiled
+
+    def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
+        pass  # `build` compiled everything

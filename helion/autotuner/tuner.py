@@ -1,0 +1,317 @@
+"""Tuner: the loop between a search and an executor, with budgets, and the choice of the winner.
+
+Nothing here knows how candidates are proposed, compiled or shown.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Protocol
+
+from .. import exc
+from ..config import Config
+from .executor import Executor
+from .measure import Effort
+from .search import Search
+from .target import Recipe
+from .target import TuningTarget
+from .trial import Status
+from .trial import Trial
+from .winner import choose
+from .winner import leaders
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """When a search ends at the latest.
+
+    Attributes:
+        evaluations: Configs measured.
+        seconds: for everything but the final choice of the winner.
+        rounds: generations of searches that have them.
+        patience: end when the last so many Configs made the best less than 1% faster.
+    """
+
+    evaluations: int | None = None
+    seconds: float | None = None
+    rounds: int | None = None
+    patience: int | None = None
+
+
+# autotune_effort -> budget.
+EFFORTS: dict[str, Budget] = {
+    "quick": Budget(evaluations=80, seconds=180.0, patience=48),
+    "full": Budget(evaluations=400, seconds=1800.0, patience=160),
+}
+
+
+class Observer(Protocol):
+    """Told what happens: progress display, log."""
+
+    def started(self, tuner: Tuner) -> None:
+        """Before the first trial."""
+
+    def trial(self, trial: Trial, tuner: Tuner) -> None:
+        """After every trial."""
+
+    def choosing(self, candidates: Sequence[Trial], tuner: Tuner) -> None:
+        """Before the leaders are measured again."""
+
+    def finished(self, result: TuningResult) -> None:
+        """At the end, also after Ctrl-C."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningResult:
+    """What a tuning run found.
+
+    Attributes:
+        kernel_name: which kernel.
+        config: the winner.
+        time_ms: its median time in the final comparison, milliseconds.
+        default_ms: the default Config's time; None if it was not measured.
+        trials: every trial, in order.
+        seconds: how long it took.
+        ended: why it ended, for example `budget of 80 evaluations`.
+    """
+
+    kernel_name: str
+    config: Config
+    time_ms: float
+    default_ms: float | None
+    trials: tuple[Trial, ...]
+    seconds: float
+    ended: str
+
+    def failures(self) -> collections.Counter[Status]:
+        """Status -> how many trials ended with it."""
+        return collections.Counter(t.status for t in self.trials if not t.ok)
+
+
+class Tuner:
+    """One tuning run.
+
+    Args:
+        target: the kernel.
+        search: proposes Configs.
+        executor: measures them; closed by the caller.
+        budget: when to stop.
+        observers: told about every step.
+        ignore_errors: count an unexpected error of the code generator as a failed Config instead of raising it.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        target: TuningTarget,
+        search: Search,
+        executor: Executor,
+        budget: Budget = Budget(),
+        observers: Iterable[Observer] = (),
+        ignore_errors: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.target = target
+        self.search = search
+        self.executor = executor
+        self.budget = budget
+        self.observers = list(observers)
+        self.ignore_errors = ignore_errors
+        self.clock = clock
+        self.trials: list[Trial] = []
+        self.best: Trial | None = None
+        self.ended = ""
+        self._started = clock()
+        self._last_gain = 0
+        self._gain_from = math.inf
+        self._recipes: dict[Config, Recipe] = {}
+        self._by_recipe: dict[Recipe, Trial] = {}
+        self._twins: dict[Recipe, list[Config]] = {}
+
+    def elapsed(self) -> float:
+        """Seconds since the tuner was made."""
+        return self.clock() - self._started
+
+    def resume(self, trials: Iterable[Trial]) -> None:
+        """Take in the trials of an earlier, interrupted run: they count as measured."""
+        for trial in trials:
+            self._record(trial, old=True)
+
+    def run(self) -> TuningResult:
+        """Search, then choose.  Ctrl-C ends the search and keeps the best so far.
+
+        Raises:
+            exc.NoConfigFound: nothing worked.
+            KeyboardInterrupt: interrupted before anything worked, or a second time.
+        """
+        for observer in self.observers:
+            observer.started(self)
+        interrupted = False
+        try:
+            self._loop()
+        except KeyboardInterrupt:
+            if self.best is None:
+                raise
+            interrupted = True
+            self.ended = "interrupted"
+        except exc.AutotuneError as error:
+            if self.best is None:
+                raise
+            self.ended = f"stopped by an error: {error.message}"
+        finally:
+            self.executor.cancel()
+        if self.best is None:
+            raise self._nothing_found()
+        config, time_ms = self._choose_winner(quickly=interrupted)
+        default = self.search.space.default()
+        result = TuningResult(
+            self.target.kernel_name,
+            config,
+            time_ms,
+            next((t.time_ms for t in self.trials if t.config == default and t.ok), None),
+            tuple(self.trials),
+            self.elapsed(),
+            self.ended,
+        )
+        for observer in self.observers:
+            observer.finished(result)
+        return result
+
+    # -- the loop -----------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        in_flight: set[Config] = set()
+        while not self._is_over():
+            room = self.executor.capacity - len(in_flight)
+            if self.budget.evaluations is not None:
+                room = min(room, self.budget.evaluations - len(self.trials) - len(in_flight))
+            asked = self.search.ask(room) if room > 0 else []
+            for config in asked:
+                if self._submit(config):
+                    in_flight.add(config)
+            if not in_flight:
+                if not asked or self.search.finished:
+                    self.ended = "search finished"
+                    return
+                continue
+            for trial in self.executor.poll(0.5):
+                in_flight.discard(trial.config)
+                self._record(trial)
+                for twin in self._twins.pop(self._recipes[trial.config], []):
+                    in_flight.discard(twin)
+                    self._record(dataclasses.replace(trial, config=twin))
+
+    def _submit(self, config: Config) -> bool:
+        """Generate the candidate and hand it to the executor; False if its outcome is already known."""
+        try:
+            recipe = self.target.recipe(config)
+        except exc.InternalError:
+            if not self.ignore_errors:
+                raise
+            self._record(Trial(config, Status.COMPILE_ERROR, message="internal error in the code generator"))
+            return False
+        except exc.BaseError as error:
+            self._record(Trial(config, Status.COMPILE_ERROR, message=f"{type(error).__name__}: {error.message}"))
+            return False
+        except Exception as error:
+            # A bug in the code generator.  Skipping it silently would hide it from everybody.
+            if not self.ignore_errors:
+                raise exc.InternalError(reason=f"generating code for {config} raised {type(error).__name__}: {error}") from error
+            self._record(Trial(config, Status.COMPILE_ERROR, message=f"{type(error).__name__}: {error}"))
+            return False
+        self._recipes[config] = recipe
+        known = self._by_recipe.get(recipe)
+        if known is not None:
+            self._record(dataclasses.replace(known, config=config))
+            return False
+        if recipe in self._twins:
+            self._twins[recipe].append(config)
+            return True
+        self._twins[recipe] = []
+        self.executor.submit(config, recipe)
+        return True
+
+    def _record(self, trial: Trial, old: bool = False) -> None:
+        self.trials.append(trial)
+        recipe = self._recipes.get(trial.config)
+        if recipe is not None:
+            self._by_recipe[recipe] = trial
+        if trial.ok and (self.best is None or trial.time_ms < self.best.time_ms):
+            self.best = trial
+            self.executor.effort = dataclasses.replace(self.executor.effort, give_up_ms=1.5 * trial.time_ms)
+            if trial.time_ms < 0.99 * self._gain_from:
+                self._gain_from = trial.time_ms
+                self._last_gain = len(self.trials)
+        self.search.tell(trial)
+        if not old:
+            for observer in self.observers:
+                observer.trial(trial, self)
+
+    def _is_over(self) -> bool:
+        budget, count = self.budget, len(self.trials)
+        rules = (
+            (budget.evaluations is not None and count >= budget.evaluations, f"budget of {budget.evaluations} evaluations"),
+            (budget.seconds is not None and self.elapsed() >= budget.seconds, f"budget of {budget.seconds} seconds"),
+            (budget.rounds is not None and self.search.rounds > budget.rounds, f"budget of {budget.rounds} generations"),
+            (
+                budget.patience is not None and self.best is not None and count - self._last_gain >= budget.patience,
+                f"less than 1% gained by the last {budget.patience} evaluations",
+            ),
+        )
+        for applies, reason in rules:
+            if applies:
+                self.ended = reason
+                return True
+        return False
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    def _choose_winner(self, quickly: bool) -> tuple[Config, float]:
+        candidates = leaders(self.trials)
+        assert self.best is not None
+        if quickly or len(candidates) < 2:
+            return self.best.config, self.best.time_ms
+        for observer in self.observers:
+            observer.choosing(candidates, self)
+        effort = Effort(total_ms=self.executor.effort.total_ms)
+
+        def measure(config: Config) -> float | None:
+            recipe = self._recipes.get(config)
+            if recipe is None:  # from an earlier run
+                recipe = self._recipes[config] = self.target.recipe(config)
+            timing = self.executor.remeasure(recipe, effort)
+            return None if timing is None else timing.median
+
+        try:
+            config, time_ms, _ = choose(candidates, measure, self.search.space)
+        except KeyboardInterrupt:
+            self.ended = "interrupted"
+            return self.best.config, self.best.time_ms
+        return config, time_ms
+
+    def _nothing_found(self) -> exc.NoConfigFound:
+        if not self.trials:
+            return exc.NoConfigFound(
+                kernel=self.target.kernel_name,
+                reason=f"nothing was measured ({self.ended})",
+                fix="raise the budget, or loosen autotune_config_filter and autotune_config_overrides.",
+            )
+        reasons = collections.Counter((t.status, t.message) for t in self.trials)
+        kinds = collections.Counter(t.status for t in self.trials)
+        (status, message), count = reasons.most_common(1)[0]
+        if count == 1:  # messages differ in details: the commonest kind says more
+            status = kinds.most_common(1)[0][0]
+            message = next(t.message for t in self.trials if t.status is status)
+        example = next(t for t in self.trials if t.status is status and t.message == message)
+        tally = ", ".join(f"{n} {kind.value}" for kind, n in kinds.most_common())
+        return exc.NoConfigFound(
+            kernel=self.target.kernel_name,
+            reason=f"all {len(self.trials)} configs failed ({tally}); most often: {status.value}: {message}",
+            fix=f"run one by itself to see the whole error: @helion.kernel(config={example.config!r}).",
+        )

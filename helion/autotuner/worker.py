@@ -1,0 +1,265 @@
+"""The worker process: builds, checks and times candidates, one job at a time, and is expendable.
+
+Run as `python -m helion.autotuner.worker FD`, with a socket to the parent as file descriptor FD.  A candidate may
+corrupt memory, hang or exhaust the device; then the parent kills this process and starts another.  It is a fresh
+interpreter, not a fork and not a multiprocessing child: CUDA does not survive a fork, and multiprocessing would import
+the user's main script again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from .. import exc
+from .accuracy import Tolerance
+from .accuracy import clone_args
+from .accuracy import mismatch
+from .accuracy import run_for_result
+from .measure import Effort
+from .measure import Timing
+from .measure import device_of
+from .measure import time_call
+from .target import Recipe
+from .trial import Status
+
+MARK = "HELION_AUTOTUNE_WORKER"
+"""Environment variable that is set in workers: a kernel called in one must not start tuning in turn."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """First message: what all jobs share.
+
+    Attributes:
+        args_file: arguments, written by torch.save.
+        device: where to put them, for example `cuda:1`; None leaves them where they were.
+        tolerance: of the accuracy check.
+        timer: `autotune_benchmark_fn`: called with a callable, returns milliseconds; None: the built-in one.
+    """
+
+    args_file: str
+    device: str | None = None
+    tolerance: Tolerance = Tolerance()
+    timer: Callable[[Callable[[], Any]], float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Precompile:
+    """Compile, run nothing."""
+
+    recipe: Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """Run once and write the result to a file with torch.save."""
+
+    recipe: Recipe
+    result_file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Build, compare with the result in `expected_file` (if any), and time."""
+
+    recipe: Recipe
+    effort: Effort
+    expected_file: str | None = None
+
+
+Job = Precompile | Baseline | Measure
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """Message to the parent: compiled, the candidate runs from now on."""
+
+    compile_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """Message to the parent: the outcome of a job.
+
+    Attributes:
+        status: how it ended.
+        message: the error.
+        timing: samples of a `Measure`.
+        compile_s: seconds spent compiling.
+        poisoned: the process is no longer usable (an error that sticks to the CUDA context).
+    """
+
+    status: Status
+    message: str = ""
+    timing: Timing | None = None
+    compile_s: float = 0.0
+    poisoned: bool = False
+
+
+class WrongAnswer(Exception):
+    """The accuracy check failed."""
+
+
+# What the message of an error says about its kind, where its type does not.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cudaerrormemoryallocation")
+
+
+def classify(error: BaseException, running: bool) -> Status:
+    """The status of a trial that ended with this exception.
+
+    Args:
+        error: what was raised.
+        running: whether compilation was over.
+    """
+    if isinstance(error, WrongAnswer):
+        return Status.WRONG_ANSWER
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return Status.OUT_OF_MEMORY
+    if any(text in str(error).lower() for text in _OUT_OF_MEMORY):
+        return Status.OUT_OF_MEMORY
+    return Status.RUN_ERROR if running else Status.COMPILE_ERROR
+
+
+def describe(error: BaseException) -> str:
+    """The type, the first lines of the message, and where in the code it was raised."""
+    text = error.message if isinstance(error, exc.Base) else str(error)
+    lines = [line for line in text.strip().splitlines() if line.strip()][:6]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' | '.join(lines)[:600]}{where}"
+
+
+class Session:
+    """What a worker keeps between jobs: arguments, expected results, built candidates.
+
+    Also used without a process, by the in-process executor.
+    """
+
+    KEPT = 64
+
+    def __init__(self, args: tuple[Any, ...], tolerance: Tolerance, timer: Callable[[Callable[[], Any]], float] | None = None) -> None:
+        self.args = args
+        self.device = device_of(args)
+        self.tolerance = tolerance
+        self.timer = timer
+        self._built: OrderedDict[Recipe, Callable[..., Any]] = OrderedDict()
+        self._checked: set[Recipe] = set()
+        self._expected: dict[str, dict[str, torch.Tensor]] = {}
+
+    @classmethod
+    def from_setup(cls, setup: Setup) -> Session:
+        """Load the arguments."""
+        args = torch.load(setup.args_file, map_location=setup.device, weights_only=False)
+        if setup.device is not None and setup.device.startswith("cuda"):
+            torch.cuda.set_device(setup.device)
+        return cls(args, setup.tolerance, setup.timer)
+
+    def run(self, job: Job, on_running: Callable[[float], None] = lambda seconds: None) -> Done:
+        """Do one job.  Every exception of the candidate becomes a status.
+
+        Args:
+            job: what to do.
+            on_running: called with the seconds of compilation when the candidate is about to run.
+        """
+        started = time.perf_counter()
+        compile_s, running = 0.0, False
+        try:
+            fn = self._build(job.recipe)
+            compile_s, running = time.perf_counter() - started, True
+            if isinstance(job, Precompile):
+                return Done(Status.OK, compile_s=compile_s)
+            on_running(compile_s)
+            if isinstance(job, Baseline):
+                torch.save(run_for_result(fn, self.args), job.result_file)
+                return Done(Status.OK, compile_s=compile_s)
+            return Done(Status.OK, timing=self._measure(fn, job), compile_s=compile_s)
+        except Exception as error:  # whatever a candidate raises is data here
+            return Done(classify(error, running), describe(error), compile_s=compile_s, poisoned=self._is_poisoned())
+
+    def _build(self, recipe: Recipe) -> Callable[..., Any]:
+        fn = self._built.get(recipe)
+        if fn is None:
+            fn = recipe.build(self.args)
+            recipe.precompile(fn, self.args)
+            self._built[recipe] = fn
+            while len(self._built) > self.KEPT:
+                self._checked.discard(self._built.popitem(last=False)[0])
+        self._built.move_to_end(recipe)
+        return fn
+
+    def _measure(self, fn: Callable[..., Any], job: Measure) -> Timing:
+        if job.recipe not in self._checked:
+            if job.expected_file is not None:
+                difference = mismatch(self._load_expected(job.expected_file), run_for_result(fn, self.args), self.tolerance)
+                if difference is not None:
+                    raise WrongAnswer(difference)
+            self._checked.add(job.recipe)
+        # Copies: a kernel that writes into its arguments would change them more with every call measured.
+        own = clone_args(self.args)
+        fn(*own)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        if self.timer is not None:
+            return Timing((float(self.timer(lambda: fn(*own))),))
+        return time_call(lambda: fn(*own), self.device, job.effort)
+
+    def _load_expected(self, file: str) -> dict[str, torch.Tensor]:
+        if file not in self._expected:
+            self._expected[file] = torch.load(file, weights_only=False)
+        return self._expected[file]
+
+    def _is_poisoned(self) -> bool:
+        """After an illegal access every further CUDA call fails: find out now, not on the next candidate."""
+        if self.device.type != "cuda":
+            return False
+        try:
+            torch.cuda.synchronize(self.device)
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            return True
+        return False
+
+
+def serve(connection: Connection) -> None:
+    """Answer jobs until the parent closes the connection."""
+    try:
+        session = Session.from_setup(connection.recv())
+    except EOFError:
+        return
+    connection.send("ready")
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        done = session.run(job, on_running=lambda seconds: connection.send(Running(seconds)))
+        connection.send(done)
+        if done.poisoned:
+            return
+
+
+def main() -> None:
+    # Ctrl-C reaches the whole process group: the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ[MARK] = "1"
+    faulthandler.enable()  # a crash leaves the Python stack on stderr, which the parent keeps
+    serve(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    # Under -m this file runs as __main__; messages must be of the classes the parent knows.
+    from helion.autotuner.worker import main as _main
+
+    _main()

@@ -1,0 +1,185 @@
+"""Executors: what candidates do to a worker, and what the autotuner makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from helion import exc
+from helion.autotuner.executor import Executor
+from helion.autotuner.executor import InProcessExecutor
+from helion.autotuner.executor import ProcessExecutor
+from helion.autotuner.measure import Effort
+from helion.autotuner.target import SourceRecipe
+from helion.autotuner.trial import Status
+from helion.autotuner.trial import Trial
+from helion.config import Config
+
+from . import kernels
+
+FILE = kernels.__file__
+QUICK = Effort(total_ms=2.0, least=3)
+
+
+def recipe(mode: str, salt: int = 1) -> SourceRecipe:
+    return SourceRecipe(FILE, "misbehaving", Config(mode=mode, salt=salt))
+
+
+def run_all(executor: Executor, recipes: list[SourceRecipe], seconds: float = 90.0) -> dict[str, Trial]:
+    """Mode -> trial."""
+    for r in recipes:
+        executor.submit(r.config, r)
+    trials: dict[str, Trial] = {}
+    end = time.monotonic() + seconds
+    while len(trials) < len(recipes):
+        assert time.monotonic() < end, f"no outcome for {[r.config['mode'] for r in recipes if r.config['mode'] not in trials]}"
+        for trial in executor.poll(1.0):
+            trials[trial.config["mode"]] = trial
+    return trials
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ProcessExecutor]:
+    made = ProcessExecutor((torch.arange(8.0),), compile_jobs=1, compile_timeout=6.0, run_timeout=4.0)
+    made.effort = QUICK
+    made.set_baseline(recipe("good"), None)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "says"),
+    [
+        ("good", Status.OK, ""),
+        ("crash", Status.CRASH, "SIGSEGV"),
+        ("hang", Status.RUN_TIMEOUT, "4 s"),
+        ("out_of_memory", Status.OUT_OF_MEMORY, "memory"),
+        ("raise", Status.RUN_ERROR, "misaligned address"),
+        ("wrong", Status.WRONG_ANSWER, "elements differ"),
+        ("compile_hang", Status.COMPILE_TIMEOUT, "6 s"),
+        ("compile_raise", Status.COMPILE_ERROR, "shared memory"),
+        ("compile_crash", Status.CRASH, "compiler killed by SIGABRT"),
+    ],
+)
+def test_an_outcome_is_named_and_the_next_candidate_still_runs(executor: ProcessExecutor, mode: str, status: Status, says: str) -> None:
+    trial = run_all(executor, [recipe(mode)])[mode]
+    assert trial.status is status, trial.message
+    assert says in trial.message
+    after = run_all(executor, [recipe("good", salt=2)])["good"]
+    assert after.ok, after.message
+
+
+def test_failures_among_good_candidates_cost_only_themselves(executor: ProcessExecutor) -> None:
+    modes = ["good", "crash", "wrong", "slow", "raise"]
+    trials = run_all(executor, [recipe(m, salt=4) for m in modes])
+    assert {m for m in modes if trials[m].ok} == {"good", "slow"}
+    assert trials["slow"].time_ms > 10 * trials["good"].time_ms
+
+
+def test_a_worker_killed_from_outside_is_replaced_and_the_candidate_tried_again(executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marker = tmp_path / "marker"
+    monkeypatch.setenv("TEST_KILL_MARKER", str(marker))
+    for _, pid in executor.processes():  # restarted below, with the variable set
+        os.kill(pid, signal.SIGKILL)
+    trial = run_all(executor, [recipe("killed")])["killed"]
+    assert marker.exists()
+    assert trial.ok, trial.message
+
+
+def test_all_workers_killed_while_idle_do_not_lose_a_candidate(executor: ProcessExecutor) -> None:
+    for _, pid in executor.processes():
+        os.kill(pid, signal.SIGKILL)
+    assert run_all(executor, [recipe("good", salt=8)])["good"].ok
+
+
+def test_remeasuring_gives_new_samples(executor: ProcessExecutor) -> None:
+    timing = executor.remeasure(recipe("good"), QUICK)
+    assert timing is not None and len(timing.samples) >= 3
+    assert executor.remeasure(recipe("crash"), QUICK) is None
+    assert executor.remeasure(recipe("good"), QUICK) is not None
+
+
+def test_cancel_ends_a_running_candidate_at_once(executor: ProcessExecutor) -> None:
+    executor.submit(recipe("hang").config, recipe("hang"))
+    executor.poll(1.5)
+    started = time.monotonic()
+    executor.cancel()
+    assert run_all(executor, [recipe("good", salt=16)])["good"].ok
+    assert executor.poll(0) == []
+    assert time.monotonic() - started < 60
+
+
+def test_close_leaves_no_process_and_no_file() -> None:
+    made = ProcessExecutor((torch.ones(2),), compile_jobs=1)
+    made.submit(recipe("slow").config, recipe("slow"))
+    made.poll(0.2)
+    pids = [pid for _, pid in made.processes()]
+    folder = Path(made._folder.name)
+    assert pids and folder.exists()
+    made.close()
+    assert not folder.exists()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_arguments_that_cannot_be_saved_say_what_to_do() -> None:
+    with pytest.raises(exc.AutotuneError, match="isolate=False"):
+        ProcessExecutor((torch.ones(2), lambda v: v + 1))
+
+
+def test_two_devices_share_the_candidates() -> None:
+    made = ProcessExecutor((torch.arange(8.0),), devices=["cpu", "cpu"], compile_jobs=0)
+    try:
+        made.effort = QUICK
+        for salt in (1, 2, 4, 8):
+            made.submit(recipe("slow", salt).config, recipe("slow", salt))
+        done: list[Trial] = []
+        while len(done) < 4:
+            done += made.poll(5.0)
+        assert all(t.ok for t in done)
+        assert len([n for n, _ in made.processes()]) == 2
+    finally:
+        made.close()
+
+
+def test_in_process_checks_and_measures() -> None:
+    made = InProcessExecutor((torch.arange(8.0),))
+    made.effort = QUICK
+    made.set_baseline(None, lambda x: x * 2)
+    trials = run_all(made, [recipe(m) for m in ("good", "wrong", "raise", "compile_raise", "out_of_memory")])
+    assert {m: t.status for m, t in trials.items()} == {
+        "good": Status.OK,
+        "wrong": Status.WRONG_ANSWER,
+        "raise": Status.RUN_ERROR,
+        "compile_raise": Status.COMPILE_ERROR,
+        "out_of_memory": Status.OUT_OF_MEMORY,
+    }
+    made.close()
+
+
+def test_a_baseline_that_fails_is_an_error_with_advice() -> None:
+    made = InProcessExecutor((torch.arange(8.0),))
+    with pytest.raises(exc.AutotuneError, match="autotune_baseline_fn"):
+        made.set_baseline(recipe("raise"), None)
+    made.close()
+
+
+def test_in_place_kernels_are_checked_by_what_they_write_and_leave_the_arguments_alone() -> None:
+    x = torch.zeros(4)
+    made = InProcessExecutor((x,))
+    made.effort = QUICK
+    right, wrong = (SourceRecipe(FILE, "in_place", Config(amount=a)) for a in (1, 2))
+    made.set_baseline(right, None)
+    made.submit(right.config, right)
+    made.submit(wrong.config, wrong)
+    first, second = made.poll(1), made.poll(1)
+    assert first[0].ok and second[0].status is Status.WRONG_ANSWER
+    assert x.eq(0).all()
+    made.close()
