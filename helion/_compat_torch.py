@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from typing import Callable
+from typing import Sequence
 
 import torch
 
@@ -39,3 +40,53 @@ is_functorch_wrapped: Callable[[torch.Tensor], bool] = _C._functorch.is_functorc
 
 #: ``() -> context manager``: runs PyTorch without any ``TorchFunctionMode`` or ``__torch_function__``.
 without_torch_functions: Callable[[], AbstractContextManager[None]] = _C.DisableTorchFunction
+
+try:
+    from torch._C._dynamo.guards import TensorGuards as _TensorGuards
+except ImportError:  # a build of torch without Dynamo's C++ guards
+    _TensorGuards = None  # type: ignore[assignment, misc]
+
+
+def tensor_check(tensors: Sequence[torch.Tensor]) -> Callable[..., bool] | None:
+    """A function of as many arguments that is true for tensors like ``tensors``, in one C call for all of them.
+
+    "Like" is Dynamo's notion: same Python type, dtype, device, sizes, strides, ``requires_grad`` and dispatch keys, the
+    thread's own included. So it is false for subclasses, lazily negated tensors, under a ``TorchDispatchMode``, inside
+    ``torch.func`` transforms, and when inference mode or autocast differ from when it was made. False is always allowed.
+    It raises TypeError for something that is not a tensor, or for another number of arguments.
+
+    Returns:
+        The function; None where this torch does not have what it takes.
+    """
+    if _TensorGuards is None or not tensors:
+        return None
+    check: Callable[..., bool] = _TensorGuards(
+        *tensors,
+        dynamic_dims_sizes=[list(tensor.shape) for tensor in tensors],
+        dynamic_dims_strides=[list(tensor.stride()) for tensor in tensors],
+    ).check
+    return check
+
+
+def active_dispatch_modes() -> list[object]:
+    """The active ``TorchDispatchMode`` objects, outermost first."""
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+    return list(_get_current_dispatch_mode_stack())
+
+
+def is_tracing_mode(mode: object) -> bool:
+    """Whether a dispatch mode records a graph (make_fx, export, AOTAutograd) instead of just watching."""
+    from torch._subclasses.functional_tensor import FunctionalTensorMode
+    from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
+
+    return isinstance(mode, (ProxyTorchDispatchMode, FunctionalTensorMode))
+
+
+def transform_name(tensor: torch.Tensor) -> str:
+    """The ``torch.func`` transform that wrapped ``tensor``, for messages."""
+    if _C._functorch.is_batchedtensor(tensor):
+        return "vmap"
+    if _C._functorch.is_gradtrackingtensor(tensor):
+        return "grad, vjp or jvp"
+    return "functionalize"

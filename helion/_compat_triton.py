@@ -103,6 +103,11 @@ def default_values(kernel: Any, count: int) -> tuple[Any, ...]:
     return tuple(param.default for param in rest)
 
 
+def constexpr_defaults(kernel: Any) -> dict[str, Any]:
+    """The constexprs of a kernel that have a default, by name."""
+    return {param.name: param.default for param in kernel.params if param.is_constexpr and param.has_default}
+
+
 def _direct_launch(launcher: object) -> DirectLaunch | None:
     try:
         from triton.backends.nvidia.driver import CudaLauncher

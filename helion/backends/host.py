@@ -37,11 +37,12 @@ class HostPrinter:
         self.constants = constants
         self.origin_lines = origin_lines
         self._hoisted: dict[str, str] = {}
-        self._printer = ExpressionPrinter(self._symbol)
+        self._printer = ExpressionPrinter(self.symbol)
 
     # -- expressions ------------------------------------------------------------------------------------------------
 
-    def _symbol(self, symbol: sympy.Symbol) -> str:
+    def symbol(self, symbol: sympy.Symbol) -> str:
+        """The host expression a symbol stands for."""
         if symbol in self.constants:
             return str(self.constants[symbol])
         origin = self.ir.device.origins.get(symbol)

@@ -8,6 +8,7 @@ from typing import Callable
 import torch
 
 from .atomics import ATOMIC_OPS
+from .atomics import atomic_add
 from .atomics import check_atomic
 from .eager_access import Access
 from .op import Op
@@ -50,8 +51,19 @@ COMBINE: dict[str, Combine] = {
 }
 
 
-def update(op: Op, target: torch.Tensor, index: Any, values: tuple[Any, ...], extra_mask: Any) -> torch.Tensor:
-    """Run one atomic on real tensors and return the old values (0 where masked out)."""
+def update(
+    op: Op, target: torch.Tensor, index: Any, values: tuple[Any, ...], extra_mask: Any, *, want_old: bool = True
+) -> torch.Tensor | None:
+    """Run one atomic on real tensors.
+
+    Args:
+        op: one of `ATOMIC_OPS`.
+        target, index, values, extra_mask: the op's arguments.
+        want_old: whether the result is used; additions without it run at once instead of one by one.
+
+    Returns:
+        The old values, 0 where masked out; None if they are not wanted and were not needed.
+    """
     access = Access(target, index, extra_mask, op.name)
     operands = [access.converted(v) for v in values]
     combine = COMBINE[op.name]
@@ -59,7 +71,22 @@ def update(op: Op, target: torch.Tensor, index: Any, values: tuple[Any, ...], ex
         old = access.read()
         access.write_moved(combine(target.dtype, _moved_like(old, operands[0]), *operands))
         return old
+    if not want_old and op is atomic_add and _accumulate(access, target, operands[0]):
+        return None
     return _one_by_one(access, target, operands, combine)
+
+
+def _accumulate(access: Access, target: torch.Tensor, value: torch.Tensor) -> bool:
+    """Add all elements at once, repeated places included; False where PyTorch has no kernel for the dtype."""
+    if value.dtype is not target.dtype:
+        return False
+    assert access.index is not None
+    positions = access.index
+    if access.valid is not None:
+        positions, value = tuple(p[access.valid] for p in positions), value[access.valid]
+    if value.numel():
+        target.index_put_(positions, value, accumulate=True)
+    return True
 
 
 def _moved_like(value: torch.Tensor, operand: torch.Tensor) -> torch.Tensor:
@@ -103,7 +130,7 @@ def _occurrence(places: torch.Tensor) -> torch.Tensor:
 
 
 def _register(op: Op) -> None:
-    def rule(target: torch.Tensor, index: Any, *rest: Any) -> torch.Tensor:
+    def rule(target: torch.Tensor, index: Any, *rest: Any) -> torch.Tensor | None:
         *values, sem, extra_mask = rest
         check_atomic(op, target.dtype, sem)
         return update(op, target, index, tuple(values), extra_mask)

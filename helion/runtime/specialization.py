@@ -149,9 +149,10 @@ def _tensor_key(fn_or_settings: Any, tensor: torch.Tensor) -> TensorKey:
 class _Extract:
     """Keys of the arguments of one kernel: the extractors, with the settings they depend on."""
 
-    def __init__(self, settings: Settings, kernel_name: str) -> None:
+    def __init__(self, settings: Settings, kernel_name: str, on_requires_grad: Callable[[], None] | None) -> None:
         self.settings = settings
         self.kernel_name = kernel_name
+        self.on_requires_grad = on_requires_grad
 
     def __call__(self, value: Any) -> Hashable:
         extractor = _EXTRACTORS.get(type(value))
@@ -167,6 +168,14 @@ class _Extract:
         return extractor(self, value)
 
     def tensor(self, value: torch.Tensor) -> Hashable:
+        if value.is_neg():
+            raise exc.InvalidAPIUsage(
+                f"kernel {self.kernel_name!r} was called with a lazily negated tensor (such as `z.conj().imag`), whose "
+                "memory holds other values than it shows",
+                fix="pass x.resolve_neg(); if the kernel writes to it, keep the resolved tensor and read the result there.",
+            )
+        if value.requires_grad and self.on_requires_grad is not None and torch.is_grad_enabled():
+            self.on_requires_grad()
         return (*_tensor_key(self.settings, value), value.device)
 
     def by_type(self, value: object) -> Hashable:
@@ -307,8 +316,7 @@ class Specializer:
         self.settings = settings
         self.key_fn = key_fn
         self.kernel_name = kernel_name
-        self.on_requires_grad = on_requires_grad
-        self.extract = _Extract(settings, kernel_name)
+        self.extract = _Extract(settings, kernel_name, on_requires_grad)
         self.constexpr = frozenset(
             i for i, name in enumerate(signature.parameters) if _is_constexpr(annotations.get(name, ""))
         )
@@ -333,7 +341,7 @@ class Specializer:
             return self._general_key(args)
         # The tensor element is written out: it equals `extract.tensor(a)`, which a test holds, without its two calls.
         # A tensor with the negative bit (`z.conj().imag`) holds other numbers than it shows, so it may not get here.
-        slow = self._slow_element
+        extract = self.extract
         return tuple(
             [
                 (a.dtype, a.shape, a.stride(), _NO_INDICES, a.device)
@@ -341,39 +349,27 @@ class Specializer:
                 and not a.requires_grad
                 and not a.is_neg()
                 and getattr(a, "_dynamo_static_indices", None) is None
-                else slow(a)
+                else extract(a)
                 for a in args
             ]
         )
 
-    def _slow_element(self, value: Any) -> Hashable:
-        if isinstance(value, torch.Tensor):
-            self._check_tensor(value)
-        return self.extract(value)
-
-    def _check_tensor(self, tensor: torch.Tensor) -> None:
-        if tensor.is_neg():
-            raise exc.InvalidAPIUsage(
-                f"kernel {self.kernel_name!r} was called with a lazily negated tensor (such as `z.conj().imag`), whose "
-                "memory holds other values than it shows",
-                fix="pass x.resolve_neg(); if the kernel writes to it, keep the resolved tensor and read the result there.",
-            )
-        if tensor.requires_grad and self.on_requires_grad is not None and torch.is_grad_enabled():
-            self.on_requires_grad()
-
     def _general_key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
-        constexpr, slow = self.constexpr, self._slow_element
-        elements = [self._constant(a) if i in constexpr else slow(a) for i, a in enumerate(args)]
+        elements = [self.element(i, a) for i, a in enumerate(args)]
         if self.key_fn is not None:
-            elements.append(self._user_key(args))
+            elements.append(self.user_key(args))
         return tuple(elements)
 
-    def _constant(self, value: Any) -> Hashable:
-        """A constexpr argument: by value where its extractor goes by type."""
-        return self.extract.number_by_value(value) if type(value) in (int, float) else self.extract(value)
+    def element(self, index: int, value: Any) -> Hashable:
+        """What argument ``index`` contributes to the key."""
+        if index in self.constexpr and type(value) in (int, float):
+            return self.extract.number_by_value(value)
+        return self.extract(value)
 
-    def _user_key(self, args: Sequence[Any]) -> Hashable:
-        assert self.key_fn is not None
+    def user_key(self, args: Sequence[Any]) -> Hashable:
+        """What ``key=`` contributes; None without one."""
+        if self.key_fn is None:
+            return None
         result = self.key_fn(*args)
         try:
             hash(result)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-import sympy
-import torch
 
-from ... import exc
 from ...config import Config
 from ...config_spec import ConfigSpec
 from ...ir.axes import assign_axes
@@ -89,7 +87,7 @@ class TritonBackend(Backend):
             *(f"    {line}" for line in k.kernel_scope.lines()),
         ]
         tensors = [self.ir.device.host_tensors[t].text for t in k.tensor_args]
-        scalars = [host.number(_as_number(symbol)) for symbol in k.scalar_args]
+        scalars = [host.symbol(symbol) for symbol in k.scalar_args]
         options = [f"num_warps={schedule.config['num_warps']}", f"num_stages={schedule.config['num_stages']}"]
         if schedule.config.get("maxnreg") is not None:
             options.append(f"maxnreg={schedule.config['maxnreg']}")
@@ -118,23 +116,7 @@ class TritonBackend(Backend):
         return "\n\n\n".join(blocks) + "\n"
 
 
-def _as_number(symbol: sympy.Symbol) -> Any:
-    return _Symbol(symbol)
-
-
-class _Symbol:
-    """A symbol where a number is printed: sympy's own sympify takes it."""
-
-    def __init__(self, symbol: sympy.Symbol) -> None:
-        self._symbol = symbol
-
-    def _sympy_(self) -> sympy.Symbol:
-        return self._symbol
-
-
 def _rename(line: str, old: str, new: str) -> str:
-    import re
-
     return re.sub(rf"\b{re.escape(old)}\b", new, line)
 
 

@@ -78,7 +78,8 @@ def _divide(node: torch.fx.Node, a: list[str], fast: bool) -> str:
     # `/` in float32 is an approximation good to 2 ulp; div_rn is what eager PyTorch computes.
     if fast or _dtype(node) is not torch.float32:
         return f"{a[0]} / {a[1]}"
-    return f"tl.div_rn({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+    left, right = (text if text.isidentifier() else repr(float(text)) if "'" not in text else text for text in a)
+    return f"tl.div_rn({left}, {right})"
 
 
 def _divide_mode(node: torch.fx.Node, a: list[str], fast: bool) -> str:

@@ -1,0 +1,499 @@
+"""`Kernel` and `BoundKernel`: where the front end, a backend and the runtime meet.
+
+`Kernel` is what the decorator returns; it finds or makes a `BoundKernel` for the call's specialization.  A
+`BoundKernel` holds one traced specialization, its ConfigSpec, and one compiled host function per Config.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+import types
+import warnings
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Callable
+from typing import Hashable
+from typing import Mapping
+from typing import Sequence
+
+import torch
+
+from . import exc
+from .config import Config
+from .runtime import compile_guard
+from .runtime import device as device_seam
+from .runtime.code_cache import load_module
+from .runtime.code_cache import path_for
+from .runtime.host_function import clone_host_function
+from .runtime.host_function import set_launcher
+from .runtime.launcher import FastLauncher
+from .runtime.measure import measure
+from .runtime.specialization import Specializer
+from .runtime.stats import KernelStats
+from .settings import RefMode
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .backends.base import GeneratedSource
+    from .config_spec import ConfigSpec
+    from .ir.device_ir import KernelIR
+
+
+class Kernel:
+    """A kernel function with its settings and configs; call it like the function.
+
+    Args:
+        fn: the kernel function.
+        configs: schedules to use: one is used as it is, several are tried at the first call of a specialization.
+        settings: see `helion.Settings`.
+        key: function of the arguments whose (hashable) result tells specializations apart.
+
+    Attributes:
+        name: the function's name.
+        fn: the Python function.
+        signature: its signature.
+        settings: its settings.
+        configs: its configs.
+    """
+
+    def __init__(
+        self,
+        fn: types.FunctionType,
+        *,
+        configs: Sequence[Config] = (),
+        settings: Settings | None = None,
+        key: Callable[..., Hashable] | None = None,
+    ) -> None:
+        self.name = fn.__name__
+        self.fn = fn
+        self.signature = inspect.signature(fn)
+        for parameter in self.signature.parameters.values():
+            if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                kind = {"VAR_POSITIONAL": "*args", "VAR_KEYWORD": "**kwargs"}.get(parameter.kind.name, "keyword-only")
+                raise exc.UnsupportedKernelSignature(kernel=self.name, parameter=parameter.name, kind=kind)
+        self.settings = settings or Settings()
+        self.configs = list(configs)
+        self.specializer = Specializer(
+            self.signature,
+            fn.__annotations__,
+            self.settings,
+            key,
+            kernel_name=self.name,
+            on_requires_grad=functools.partial(_warn_requires_grad, self.settings, self.name),
+        )
+        self.stats = KernelStats(f"{fn.__module__}.{fn.__qualname__}")
+        self._bound: dict[Hashable, list[BoundKernel]] = {}
+        self._lock = threading.RLock()
+        self._arity = len(self.signature.parameters)
+        functools.update_wrapper(self, fn)
+
+    def __repr__(self) -> str:
+        return f"<helion.Kernel {self.name}>"
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    # -- calling ---------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the kernel: compiled code on a GPU, the tile executor on CPU tensors."""
+        if kwargs or len(args) != self._arity:
+            args = self.normalize_args(*args, **kwargs)
+        return self._lookup(args)(*args)
+
+    def normalize_args(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The arguments by position, with keywords placed and defaults filled in.
+
+        Raises:
+            TypeError: too many, too few, or unknown arguments.
+        """
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
+        bound.apply_defaults()
+        return tuple(bound.arguments.values())
+
+    def bind(self, args: Sequence[Any]) -> BoundKernel:
+        """The specialization for these arguments, traced if it is new.
+
+        Args:
+            args: positional arguments; trailing ones with defaults may be left out.
+
+        Raises:
+            exc.BaseError: the kernel function or the arguments are not acceptable.
+        """
+        return self._lookup(self.normalize_args(*args))
+
+    def _lookup(self, args: tuple[Any, ...]) -> BoundKernel:
+        with measure("Kernel.bind"):
+            base = self.specializer.key(args)
+            for bound in self._bound.get(base, ()):
+                if bound.accepts(args):
+                    return bound
+            return self._bind_new(base, args)
+
+    def _bind_new(self, base: Hashable, args: tuple[Any, ...]) -> BoundKernel:
+        with self._lock:
+            for bound in self._bound.get(base, ()):
+                if bound.accepts(args):
+                    return bound
+            compile_guard.check(self.name, "compile a specialization", base)
+            bound = BoundKernel(self, args)
+            self._bound[base] = [*self._bound.get(base, ()), bound]
+            return bound
+
+    def specialization_key(self, args: Sequence[Any]) -> Hashable:
+        """What distinguishes the specialization these arguments use."""
+        return self.specializer.key(self.normalize_args(*args))
+
+    def reset(self) -> None:
+        """Forget every specialization; the next call traces and compiles again.  Calls that are running finish."""
+        with self._lock:
+            self._bound = {}
+            self.specializer.clear()
+
+    # -- tuning and reading ------------------------------------------------------------------------------------------
+
+    def autotune(self, args: Sequence[Any], *, force: bool = True, **options: Any) -> Config:
+        """Find the fastest Config for these arguments and use it from now on.
+
+        Args:
+            args: arguments of a representative call.
+            force: search even when the cache has an answer.
+            options: settings of the search, as `autotune_*` without the prefix.
+
+        Returns:
+            The Config found.
+        """
+        return self.bind(args).autotune(args, force=force, **options)
+
+    def kernel_source(self) -> str:
+        """The source text of the kernel function, decorators included."""
+        from .frontend.source import source_of
+
+        return source_of(self.fn).text
+
+
+class BoundKernel:
+    """One specialization of a kernel: dtypes, shapes, strides and device fixed.
+
+    Args:
+        kernel: the kernel.
+        args: arguments of the first call, by position.
+
+    Attributes:
+        config_spec: the schedules it can have.
+        ir: the traced kernel.
+        env: the environment it was traced in.
+    """
+
+    def __init__(self, kernel: Kernel, args: tuple[Any, ...]) -> None:
+        self.kernel = kernel
+        self.settings = kernel.settings
+        names = list(kernel.signature.parameters)
+        self.device = _common_device(kernel.name, args)
+        self._on_gpu = any(device_seam.owns(t) for t in _tensors(args))
+        self._arguments = dict(zip(names, args))
+        self._lock = threading.RLock()
+        self._run: Callable[..., Any] | None = None
+        self._config: Config | None = None
+        self._compiled: dict[Config, Callable[..., Any]] = {}
+        if self.settings.ref_mode is RefMode.EAGER:
+            self._run = self.run_ref
+            self._guard: Callable[..., bool] | None = None
+            return
+        with measure("BoundKernel.trace"):
+            from .frontend.trace import trace_kernel
+
+            constants = frozenset(names[i] for i in kernel.specializer.constexpr)
+            self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
+        self.env = self.ir.env
+        self._guard = _guard_function(self.ir, names)
+        self._backend = _make_backend(self.settings, self.ir, self._target())
+        self._arguments = {}  # the example call's tensors are not kept alive
+
+    def __repr__(self) -> str:
+        return f"<helion.BoundKernel {self.kernel.name} on {self.device}>"
+
+    def _target(self) -> int | None:
+        if not self._on_gpu:
+            return None
+        major, minor = device_seam.target_device_capability(self.device if self.device.type == "cuda" else None)
+        return major * 10 + minor
+
+    @property
+    def config_spec(self) -> ConfigSpec:
+        """The schedules this specialization can have."""
+        return self._backend.config_spec()
+
+    def accepts(self, args: tuple[Any, ...]) -> bool:
+        """Whether the guards of this trace hold for a call with the same base key."""
+        return self._guard is None or self._guard(*args)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any) -> Any:
+        """Run with arguments of this specialization (not checked again)."""
+        run = self._run
+        if run is None:
+            run = self._first_run(args)
+        return run(*args)
+
+    def _first_run(self, args: tuple[Any, ...]) -> Callable[..., Any]:
+        with self._lock:
+            if self._run is None:
+                self.set_config(self._choose_config(args))
+            assert self._run is not None
+            return self._run
+
+    def _choose_config(self, args: tuple[Any, ...]) -> Config:
+        """The Config of a kernel's first call: the given one, the best of several, or what the settings say."""
+        configs = self.kernel.configs
+        effort = self.settings.autotune_effort
+        tune = self.settings.force_autotune or len(configs) > 1 and self._on_gpu
+        if not tune and configs:
+            return configs[0]
+        if not configs and effort not in (None, "none") or not configs and effort is None and self._on_gpu and _tuner_is_on():
+            tune = True
+        if tune:
+            return self._search(args, force=self.settings.force_autotune)
+        self._hint_default()
+        return self.config_spec.default_config()
+
+    def _hint_default(self) -> None:
+        if exc.NoConfigGiven not in self.settings.ignore_warnings and self.kernel.name not in _HINTED:
+            _HINTED.add(self.kernel.name)
+            warnings.warn(exc.NoConfigGiven(kernel=self.kernel.name), stacklevel=5)
+
+    def set_config(self, config: Config | Mapping[str, Any]) -> None:
+        """Use a Config from the next call on; a call that is running keeps the old one to its end."""
+        config = self._normalize(config)
+        run = self.compile_config(config)
+        with self._lock:
+            self._config = config
+            self._run = run
+
+    def compile_config(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
+        """A function that runs this specialization under a Config; compiled when it is first called.
+
+        Args:
+            config: any subset of the keys of `config_spec`; None for the one in use, or the default.
+
+        Raises:
+            exc.InvalidConfig: it does not fit.
+        """
+        config = self._normalize(config)
+        with self._lock:
+            found = self._compiled.get(config)
+            if found is None:
+                compile_guard.check(self.kernel.name, "generate code for a config", config)
+                found = self._compiled[config] = self._gpu_function(config) if self._on_gpu else self._cpu_function(config)
+            return found
+
+    def _normalize(self, config: Config | Mapping[str, Any] | None) -> Config:
+        if config is None:
+            if self._config is not None:
+                return self._config
+            config = self.kernel.configs[0] if self.kernel.configs else {}
+        return self.config_spec.normalize(config if isinstance(config, Config) else Config(**config))
+
+    def _gpu_function(self, config: Config) -> Callable[..., Any]:
+        source = self._generate(config)
+        self._print(source)
+        try:
+            module = load_module(source.text, source.function, source.injected or None)
+        except SyntaxError as error:
+            raise exc.InternalError(reason=f"generated source does not parse: {error}") from error
+        host = clone_host_function(getattr(module, source.function))
+        index = self.device.index if self.device.type == "cuda" else None
+        set_launcher(host, FastLauncher(self.kernel.name, device=index, stats=self.kernel.stats, host_function=host))
+        return host
+
+    def _cpu_function(self, config: Config) -> Callable[..., Any]:
+        from .backends.tile_host import PROGRAM_NAME
+        from .backends.tile_host import generate_tile_host
+        from .backends.triton.schedule import resolve
+        from .runtime.tile_executor import TileProgram
+
+        if self.settings.print_output_code:
+            self._print(self._generate(config))
+        given = self.kernel.configs or self._config is not None or config != self.config_spec.default_config()
+        constants = resolve(self.ir, config).constants
+        program = TileProgram(self.ir, constants if given else _without_blocks(self.ir, constants))
+        source = generate_tile_host(self.ir, self.settings, constants, program.scalar_symbols)
+        module = load_module(source.text, source.function, {**source.injected, PROGRAM_NAME: program})
+        return clone_host_function(getattr(module, source.function))
+
+    # -- source --------------------------------------------------------------------------------------------------------
+
+    def _generate(self, config: Config) -> GeneratedSource:
+        with measure("BoundKernel.generate"):
+            return self._backend.generate(config)
+
+    def _print(self, source: GeneratedSource) -> None:
+        if self.settings.print_output_code:
+            print(source.text, file=sys.stderr)
+        if self.settings.print_repro:
+            from .repro import repro_script
+
+            print(repro_script(self), file=sys.stderr)
+
+    def to_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
+        """The backend's source for a Config (None: the one in use, or the default)."""
+        return self._generate(self._normalize(config)).text
+
+    def to_triton_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
+        """The Triton source for a Config.
+
+        Raises:
+            exc.InvalidAPIUsage: the kernel uses another backend.
+        """
+        if self.settings.backend != "triton":
+            raise exc.InvalidAPIUsage(
+                f"kernel {self.kernel.name!r} uses the {self.settings.backend} backend", fix="use to_code()."
+            )
+        return self.to_code(config)
+
+    def get_cached_path(self, config: Config | Mapping[str, Any] | None = None) -> str:
+        """Path of the file that holds the source of a Config once it has been compiled."""
+        source = self._generate(self._normalize(config))
+        return str(path_for(source.text, source.function))
+
+    def run_ref(self, *args: Any) -> Any:
+        """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
+        from .runtime.ref_mode import run_ref
+
+        config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
+        return run_ref(self.kernel.fn, args, config=config)
+
+    # -- tuning --------------------------------------------------------------------------------------------------------
+
+    def autotune(self, args: Sequence[Any], *, force: bool = True, **options: Any) -> Config:
+        """Find the fastest Config for these arguments and use it from now on; see `Kernel.autotune`."""
+        config = self._search(self.kernel.normalize_args(*args), force=force, **options)
+        self.set_config(config)
+        return config
+
+    def _search(self, args: tuple[Any, ...], *, force: bool, **options: Any) -> Config:
+        raise exc.NotSupportedYet(
+            name="autotuning", fix="give a config: @helion.kernel(config=helion.Config(...)), or run with the default one."
+        )
+
+
+_HINTED: set[str] = set()
+
+
+def _tuner_is_on() -> bool:
+    """Whether a kernel without a Config is tuned at its first call on a GPU."""
+    return False
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    from .frontend.environment import walk_values
+
+    return [part for _, part in walk_values(value, "args") if isinstance(part, torch.Tensor)]
+
+
+def _common_device(kernel: str, args: tuple[Any, ...]) -> torch.device:
+    """The device of the tensor arguments.
+
+    Raises:
+        exc.NoTensorArgs: there is none.
+        exc.DeviceMismatch: they are on several.
+    """
+    tensors = _tensors(args)
+    if not tensors:
+        raise exc.NoTensorArgs(kernel=kernel)
+    devices = {t.device for t in tensors}
+    if len(devices) > 1:
+        raise exc.DeviceMismatch(kernel=kernel, devices=", ".join(sorted(map(str, devices))))
+    return tensors[0].device
+
+
+def _make_backend(settings: Settings, ir: KernelIR, target: int | None) -> Any:
+    if settings.backend == "triton":
+        from .backends.triton.backend import TritonBackend
+
+        return TritonBackend(ir, settings, target)
+    from .backends.cute.backend import CuteBackend
+
+    return CuteBackend(ir, settings, target)
+
+
+def _without_blocks(ir: KernelIR, constants: dict[Any, int]) -> dict[Any, int]:
+    """Constants without the block sizes a Config would choose: the tile executor then takes large tiles."""
+    from .backends.triton.schedule import tunable_blocks
+
+    free = {block.symbol for block in tunable_blocks(ir.device)}
+    return {symbol: value for symbol, value in constants.items() if symbol not in free}
+
+
+def _guard_function(ir: KernelIR, names: list[str]) -> Callable[..., bool] | None:
+    """The trace's guards as a function of the arguments; None when there are none."""
+    if not ir.guards:
+        return None
+    from .backends.expressions import ExpressionPrinter
+
+    printer = ExpressionPrinter(lambda symbol: ir.device.origins[symbol].text)
+    text = " and ".join(f"({printer.doprint(guard)})" for guard in ir.guards)
+    import math
+
+    namespace: dict[str, Any] = {"math": math, "torch": torch}
+    return eval(f"lambda {', '.join(names)}: {text}", namespace)  # type: ignore[no-any-return]
+
+
+def _warn_requires_grad(settings: Settings, name: str) -> None:
+    if exc.RequiresGradWarning not in settings.ignore_warnings:
+        warnings.warn(exc.RequiresGradWarning(kernel=name), stacklevel=6)
+
+
+# -- the decorator -----------------------------------------------------------------------------------------------------
+
+
+def kernel(
+    fn: Callable[..., Any] | None = None,
+    *,
+    config: Config | Mapping[str, Any] | None = None,
+    configs: Sequence[Config | Mapping[str, Any]] | None = None,
+    key: Callable[..., Hashable] | None = None,
+    settings: Settings | None = None,
+    **setting_values: Any,
+) -> Any:
+    """Make a kernel of a function: `@helion.kernel`, `@helion.kernel()`, or with arguments.
+
+    Args:
+        fn: the function, when used without parentheses.
+        config: its schedule.
+        configs: several schedules to choose from.
+        key: function of the arguments; calls with different results get different specializations.
+        settings: a `helion.Settings`; or give its settings as keywords.
+        **setting_values: settings by name.
+
+    Returns:
+        A `Kernel`, or a decorator that makes one.
+
+    Raises:
+        exc.InvalidAPIUsage: config together with configs, settings together with keywords, or an unknown setting.
+    """
+    if config is not None and configs is not None:
+        raise exc.InvalidAPIUsage("both config= and configs= were given", fix="give one of them.")
+    if settings is not None and setting_values:
+        raise exc.InvalidAPIUsage("both settings= and setting keywords were given", fix="give one or the other.")
+    given = [config] if config is not None else list(configs or ())
+    normalized = [c if isinstance(c, Config) else Config(**c) for c in given]
+
+    def decorate(function: Callable[..., Any]) -> Kernel:
+        if not isinstance(function, types.FunctionType):
+            raise exc.InvalidAPIUsage(
+                f"@helion.kernel needs a Python function, got {type(function).__name__}", fix="decorate a plain function."
+            )
+        return Kernel(function, configs=normalized, settings=settings or Settings(**setting_values), key=key)
+
+    return decorate if fn is None else decorate(fn)
+
+
+jit = kernel

@@ -1,0 +1,231 @@
+"""``PythonDispatcher``: from a call's arguments to the function that runs it, in Python.
+
+The base of ``Kernel`` where ``helion._C`` is not used, and the path that its C counterpart falls back to. Three lookups, each
+tried only if the one before did not answer:
+
+1. the *front*, a few pairs of (check, function): one C call compares all tensors of the call with those of an earlier one;
+2. the table: specialization key -> function;
+3. ``_runner``, which the Kernel implements: bind, compile or tune, and return the function for these arguments.
+
+A function found here is run as ``function(*args)``: usually a host function with its launcher installed.
+
+Not here: what is in a key (``specialization.py``), how a launch is made (``launcher.py``).
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+import warnings
+from typing import Any
+from typing import Callable
+from typing import Hashable
+from typing import Sequence
+
+import torch
+from torch.compiler import is_dynamo_compiling
+from torch.nn import Parameter
+
+from .. import _compat_torch
+from .. import exc
+from . import tracing
+from .specialization import Specializer
+from .stats import KernelStats
+
+__all__ = ["PythonDispatcher"]
+
+Runner = Callable[..., Any]
+
+#: Pairs in the front: each costs a call that does not find its own first about 0.1 us.
+_FRONT_SIZE = 8
+#: Once the front is full, one in so many calls found in the table is moved there: with more shapes than pairs, moving each
+#: would cost more than it saves.
+_PROMOTE_EVERY = 16
+#: Checks made for one key: thread state (inference mode, autocast) is part of a check and not of the key.
+_CHECKS_PER_KEY = 4
+
+
+class _Entry:
+    """What one key leads to.
+
+    Attributes:
+        run: the function that runs calls with this key.
+        generation: the dispatcher's when it was made.
+        checks: checks made so far for this key.
+    """
+
+    __slots__ = ("checks", "generation", "run")
+
+    def __init__(self, run: Runner, generation: int) -> None:
+        self.run = run
+        self.generation = generation
+        self.checks: list[Callable[..., bool]] = []
+
+
+class PythonDispatcher:
+    """Finds the function for a call. A subclass implements ``_runner`` and ``_traced_host_function``."""
+
+    def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int = 1024) -> None:
+        self._specializer = specializer
+        self._stats = stats
+        self._arity = len(specializer.signature.parameters)
+        self._max_entries = max_entries
+        self._table: dict[Hashable, _Entry] = {}
+        self._front: tuple[tuple[Callable[..., bool], Runner], ...] = ()
+        self._dispatch_lock = threading.Lock()
+        #: Counts invalidations, so that a function found before one is not put into the table after it.
+        self._generation = 0
+        self._warned_requires_grad = False
+        self._until_promotion = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if is_dynamo_compiling():
+            return tracing.call_in_dynamo(self, args, kwargs)
+        if not kwargs:
+            run = None
+            try:
+                for check, found in self._front:
+                    if check(*args):
+                        run = found
+                        break
+            except TypeError:
+                pass  # another number of arguments, or None where a tensor was: the key knows
+            if run is not None:
+                return run(*args)
+        return self._call_by_key(args, kwargs)
+
+    def _call_by_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The complete path, for every call that nothing faster answered."""
+        if kwargs or len(args) != self._arity:
+            args = self.normalize_args(*args, **kwargs)
+        watched = _compat_torch.innermost_transform() is not None or _compat_torch.dispatch_mode_depth() > 0
+        if watched:
+            special = tracing.call_under_modes(self, args)
+            if special is not None:
+                return special.result
+        key = self._specializer.key(args)
+        entry = self._table.get(key)
+        if entry is None:
+            entry = self._miss(key, args)
+        if not watched:
+            # A pair made under one mode would answer under any other.
+            self._until_promotion -= 1
+            if self._until_promotion < 0 or len(self._front) < _FRONT_SIZE:
+                self._until_promotion = _PROMOTE_EVERY
+                self._remember(entry, args)
+        return entry.run(*args)
+
+    def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
+        tracing.refuse_wrappers(self._specializer.kernel_name, args)
+        generation = self._generation
+        extractors_before = self._specializer.extractors(key)
+        entry = _Entry(self._runner(args), generation)
+        if extractors_before or self._specializer.extractors(key):
+            # hl.specialize: the function depends on values that are not in the key.
+            entry.run = _BySpecializedValues(self, key)
+        with self._dispatch_lock:
+            if generation == self._generation:
+                while len(self._table) >= self._max_entries:
+                    # The oldest; a BoundKernel outlives its entry, so this costs a lookup and not a compile.
+                    self._table.pop(next(iter(self._table)), None)
+                self._table[key] = entry
+        return entry
+
+    def _remember(self, entry: _Entry, args: tuple[Any, ...]) -> None:
+        """Put a pair for calls like this one at the head of the front."""
+        for check in entry.checks:
+            if check(*args):
+                break
+        else:
+            if len(entry.checks) >= _CHECKS_PER_KEY:
+                return
+            new = self._make_check(args)
+            if new is None or not new(*args):
+                return
+            check = new
+        with self._dispatch_lock:
+            if entry.generation == self._generation:
+                if check not in entry.checks:
+                    entry.checks.append(check)
+                others = [pair for pair in self._front if pair[0] is not check]
+                self._front = ((check, entry.run), *others[: _FRONT_SIZE - 1])
+
+    def _make_check(self, args: tuple[Any, ...]) -> Callable[..., bool] | None:
+        """True only for arguments with the key of ``args``; None if no such check is faster than the key."""
+        positions = [i for i, arg in enumerate(args) if type(arg) is torch.Tensor or type(arg) is Parameter]
+        tensors = [args[i] for i in positions]
+        if not self._warned_requires_grad and any([tensor.requires_grad for tensor in tensors]):
+            return None  # it would skip the warning that is due once grad mode is on
+        if any([hasattr(tensor, "_dynamo_static_indices") for tensor in tensors]):
+            return None  # in the key, but nothing that a check compares
+        compare = _compat_torch.tensor_check(tensors)
+        specializer = self._specializer
+        if compare is None or (len(tensors) == len(args) and specializer.key_fn is None):
+            return compare
+        pick = operator.itemgetter(*positions) if len(positions) > 1 else lambda args: (args[positions[0]],)
+        others = tuple([(i, specializer.element(i, arg)) for i, arg in enumerate(args) if i not in positions])
+        user_key = specializer.user_key(args)
+        count = len(args)
+
+        def check(*args: Any) -> bool:
+            if len(args) != count or not compare(*pick(args)):
+                return False
+            for i, element in others:
+                if specializer.element(i, args[i]) != element:
+                    return False
+            return user_key is None or specializer.user_key(args) == user_key
+
+        return check
+
+    def _invalidate(self) -> None:
+        """Forget every function found so far: the next call of each kind asks ``_runner`` again.
+
+        Calls that are under way finish with the function they have.
+        """
+        with self._dispatch_lock:
+            self._generation += 1
+            self._front = ()
+            self._table = {}
+
+    def _on_requires_grad(self) -> None:
+        """An argument requires grad, and grad mode is on: the result will have no gradient."""
+        if not self._warned_requires_grad:
+            self._warned_requires_grad = True
+            warnings.warn(exc.RequiresGradWarning(kernel=self._specializer.kernel_name), stacklevel=5)
+
+    # -- what a Kernel implements ---------------------------------------------------------------------------------------
+
+    def normalize_args(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """All arguments by position, defaults filled in."""
+        bound = self._specializer.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.args
+
+    def _runner(self, args: Sequence[Any]) -> Runner:
+        """The function that runs calls with these arguments, found or made."""
+        raise NotImplementedError
+
+    def _traced_host_function(self, args: Sequence[Any]) -> Runner | None:
+        """The generated host function for these arguments as it was imported, ``default_launcher`` its launcher; None if
+        such calls are not launches (tile executor, ref mode). Must not run or tune anything: tensors may be fake."""
+        raise NotImplementedError
+
+
+class _BySpecializedValues:
+    """Calls of one key whose function depends on what ``hl.specialize`` reads from the arguments."""
+
+    def __init__(self, dispatcher: PythonDispatcher, key: Hashable) -> None:
+        self._dispatcher = dispatcher
+        self._key = key
+        self._runs: dict[Hashable, Runner] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        specializer = self._dispatcher._specializer
+        # Read anew: binding another value may have asked for more.
+        values = tuple([read(args) for read in specializer.extractors(self._key)])
+        run = self._runs.get(values)
+        if run is None:
+            run = self._dispatcher._runner(args)
+            # Under the values that count now that it is bound.
+            self._runs[tuple([read(args) for read in specializer.extractors(self._key)])] = run
+        return run(*args)

@@ -1,0 +1,311 @@
+"""Static analysis of a generated host function: is what it does a function of the call's signature alone?
+
+Half of the decision whether a host function becomes a ``LaunchPlan``; the other half is the recorded run (``plan.py``).
+The recording sees every tensor operation, but not what Python does between them; this analysis sees exactly that. It
+accepts what it knows, statement by statement and name by name, and gives a reason for the first thing that it does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import math
+import textwrap
+import types
+from typing import Any
+
+import torch
+import triton
+
+__all__ = ["HostAnalysis", "LaunchSite", "analyze"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchSite:
+    """One ``_launcher(...)`` call in the source.
+
+    Attributes:
+        first_line, last_line: where it stands, as in the file.
+        names: per positional argument after kernel and grid, the name that is passed as it is, or None.
+    """
+
+    first_line: int
+    last_line: int
+    names: tuple[str | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class HostAnalysis:
+    """What is known about a host function without running it.
+
+    Attributes:
+        reason: why it cannot be a plan; None if nothing speaks against it.
+        sites: its launches.
+        by_value: parameters whose value (and not only type) the function may depend on, if they are numbers.
+    """
+
+    reason: str | None
+    sites: tuple[LaunchSite, ...] = ()
+    by_value: frozenset[str] = frozenset()
+
+    def site_at(self, line: int) -> LaunchSite | None:
+        """The launch that stands at ``line``; None if it cannot be told."""
+        found = [site for site in self.sites if site.first_line <= line <= site.last_line]
+        return found[0] if len(found) == 1 else None
+
+
+#: Attributes that are functions of what a signature holds: shape, dtype, device and the like.
+_ATTRIBUTES = frozenset(
+    "shape dtype device ndim T mT H mH layout itemsize is_cuda is_cpu is_meta type index real imag names itemsize".split()
+) - {"names"}
+
+#: Methods of tensors, sizes, lists, strings and dtypes, as above. Tensor operations among them are seen by the recording.
+_METHODS = frozenset(
+    """
+    size stride dim ndimension numel nelement element_size is_contiguous is_floating_point is_complex get_device
+    new_empty new_empty_strided new_zeros new_ones new_full zero_ fill_
+    view reshape flatten unflatten transpose permute movedim t squeeze unsqueeze expand expand_as view_as reshape_as
+    select narrow split chunk unbind detach contiguous unfold diagonal swapaxes swapdims adjoint
+    append extend count index copy insert
+    """.split()
+)
+
+#: Modules whose attributes may be read and called: the ones that generated code imports.
+_TORCH_CALLS = frozenset(
+    """
+    empty empty_like empty_strided zeros zeros_like ones ones_like full full_like
+    broadcast_tensors broadcast_shapes promote_types result_type can_cast Size device dtype finfo iinfo numel
+    is_tensor is_floating_point is_complex
+    reshape flatten transpose permute movedim t squeeze unsqueeze select narrow split chunk unbind
+    """.split()
+)
+_BUILTINS = frozenset(
+    "len min max int float bool abs sum range tuple list isinstance round divmod zip enumerate sorted reversed all any str repr".split()
+)
+_TRITON_CALLS = frozenset({"cdiv", "next_power_of_2"})
+
+
+def _runtime_calls() -> frozenset[Any]:
+    import helion.runtime as runtime
+
+    names = ("empty_like", "broadcast_tensors", "get_num_sm", "set_triton_allocator", "cdiv", "next_power_of_2")
+    return frozenset(getattr(runtime, name) for name in names if hasattr(runtime, name))
+
+
+class _Refused(Exception):
+    """The message is the reason."""
+
+
+_STATEMENTS = (
+    ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return, ast.If, ast.For, ast.Assert, ast.Pass, ast.Raise,
+    ast.Break, ast.Continue,
+)  # fmt: skip
+_EXPRESSIONS = (
+    ast.Constant, ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Tuple, ast.List,
+    ast.Dict, ast.Subscript, ast.Slice, ast.Starred, ast.Call, ast.JoinedStr, ast.FormattedValue, ast.ListComp,
+    ast.GeneratorExp,
+)  # fmt: skip
+_OTHERS = (
+    ast.comprehension, ast.keyword, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.alias,
+)  # fmt: skip
+
+#: Types of module globals that cannot change under the function.
+_CONSTANT_TYPES = (int, float, bool, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+
+
+class _Checker:
+    def __init__(self, function: types.FunctionType, tree: ast.FunctionDef, line_offset: int) -> None:
+        self.globals = function.__globals__
+        self.closure = set(function.__code__.co_freevars)
+        self.tree = tree
+        self.line_offset = line_offset
+        args = tree.args
+        self.parameters = [arg.arg for arg in (*args.posonlyargs, *args.args)]
+        self.keyword_only = {arg.arg for arg in args.kwonlyargs}
+        self.locals = set(self.parameters) | self.keyword_only
+        self.sites: list[LaunchSite] = []
+        self.passed: list[ast.Name] = []
+
+    def run(self) -> HostAnalysis:
+        if self.tree.args.vararg or self.tree.args.kwarg:
+            raise _Refused("host code takes *args or **kwargs")
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                self.locals.add(node.id)
+        for statement in self.tree.body:
+            self.check(statement)
+        passed = {id(name) for name in self.passed}
+        by_value = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name) and node.id in self.parameters and id(node) not in passed:
+                by_value.add(node.id)
+        rebound = {
+            node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        by_value |= rebound & set(self.parameters)
+        return HostAnalysis(None, tuple(self.sites), frozenset(by_value))
+
+    def check(self, node: ast.AST) -> None:
+        """Raises _Refused for the first thing in ``node`` that is not known to be harmless."""
+        if isinstance(node, ast.stmt) and not isinstance(node, _STATEMENTS):
+            raise _Refused(f"host code has a {type(node).__name__.lower()} statement")
+        if isinstance(node, ast.expr) and not isinstance(node, _EXPRESSIONS):
+            raise _Refused(f"host code has a {type(node).__name__} expression")
+        if not isinstance(node, (ast.stmt, ast.expr, *_OTHERS)):
+            raise _Refused(f"host code has a {type(node).__name__}")
+        if isinstance(node, ast.Call):
+            self.check_call(node)
+            return
+        if isinstance(node, ast.Attribute):
+            self.check_attribute(node)
+            return
+        if isinstance(node, ast.Name):
+            self.check_name(node)
+            return
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                self.check_target(target)
+            if node.value is not None:
+                self.check(node.value)
+            return
+        for child in ast.iter_child_nodes(node):
+            self.check(child)
+
+    def check_target(self, target: ast.expr) -> None:
+        if isinstance(target, (ast.Tuple, ast.List)):
+            for item in target.elts:
+                self.check_target(item)
+        elif isinstance(target, ast.Starred):
+            self.check_target(target.value)
+        elif not isinstance(target, ast.Name):
+            raise _Refused("host code assigns to something other than a local variable")
+
+    def check_name(self, node: ast.Name) -> None:
+        if node.id in self.locals:
+            return
+        if node.id in self.closure:
+            raise _Refused(f"host code uses {node.id!r} from an enclosing function")
+        value = self.resolve(node)
+        if not isinstance(value, _CONSTANT_TYPES) and not _is_jit_function(value):
+            raise _Refused(f"host code uses the global {node.id!r}")
+
+    def check_attribute(self, node: ast.Attribute) -> None:
+        root = node
+        while isinstance(root, ast.Attribute):
+            root = root.value  # type: ignore[assignment]
+        if isinstance(root, ast.Name) and root.id not in self.locals:
+            value = self.resolve(node)
+            if isinstance(value, _CONSTANT_TYPES) or isinstance(value, (torch.memory_format, torch.layout)):
+                if isinstance(self.resolve(root), types.ModuleType) and self.resolve(root) in (torch, math, triton):
+                    return
+            raise _Refused(f"host code reads {ast.unparse(node)}")
+        if node.attr not in _ATTRIBUTES:
+            raise _Refused(f"host code reads .{node.attr}")
+        self.check(node.value)
+
+    def check_call(self, node: ast.Call) -> None:
+        callee = node.func
+        if isinstance(callee, ast.Name) and callee.id == "_launcher":
+            self.check_launch(node)
+            return
+        self.check_callee(callee)
+        for argument in node.args:
+            self.check(argument)
+        for keyword in node.keywords:
+            self.check(keyword.value)
+
+    def check_callee(self, callee: ast.expr) -> None:
+        name = ast.unparse(callee)
+        root = callee
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if isinstance(root, ast.Name) and root.id not in self.locals:
+            value = self.resolve(callee)
+            module = self.resolve(root)
+            if isinstance(callee, ast.Name):
+                builtin = self.globals.get("__builtins__", {})
+                known = callee.id in _BUILTINS and value is (
+                    builtin.get(callee.id) if isinstance(builtin, dict) else getattr(builtin, callee.id, None)
+                )
+                if known:
+                    return
+            if module is torch and isinstance(callee, ast.Attribute) and callee.value is root and callee.attr in _TORCH_CALLS:
+                return
+            if module is triton and isinstance(callee, ast.Attribute) and callee.attr in _TRITON_CALLS:
+                return
+            if module is math:
+                return
+            if isinstance(value, types.FunctionType) and value in _runtime_calls():
+                return
+            raise _Refused(f"host code calls {name}()")
+        if isinstance(callee, ast.Attribute):
+            if callee.attr not in _METHODS:
+                raise _Refused(f"host code calls .{callee.attr}()")
+            self.check(callee.value)
+            return
+        raise _Refused(f"host code calls {name}")
+
+    def check_launch(self, node: ast.Call) -> None:
+        if len(node.args) < 2 or any(isinstance(argument, ast.Starred) for argument in node.args):
+            raise _Refused("host code launches with a variable number of arguments")
+        for argument in node.args:
+            self.check(argument)
+        for keyword in node.keywords:
+            self.check(keyword.value)
+        names: list[str | None] = []
+        for argument in node.args[2:]:
+            if isinstance(argument, ast.Name) and argument.id in self.parameters:
+                names.append(argument.id)
+                self.passed.append(argument)
+            else:
+                names.append(None)
+        last = node.end_lineno or node.lineno
+        self.sites.append(LaunchSite(node.lineno + self.line_offset, last + self.line_offset, tuple(names)))
+
+    def resolve(self, node: ast.expr) -> Any:
+        """The object that a global name or dotted name stands for."""
+        if isinstance(node, ast.Name):
+            if node.id in self.globals:
+                return self.globals[node.id]
+            builtin = self.globals.get("__builtins__", {})
+            namespace = builtin if isinstance(builtin, dict) else vars(builtin)
+            if node.id in namespace:
+                return namespace[node.id]
+            raise _Refused(f"host code uses the unknown name {node.id!r}")
+        assert isinstance(node, ast.Attribute)
+        value = self.resolve(node.value)
+        try:
+            return getattr(value, node.attr)
+        except AttributeError:
+            raise _Refused(f"host code reads {ast.unparse(node)}, which is not there") from None
+
+
+def _is_jit_function(value: Any) -> bool:
+    return isinstance(value, triton.JITFunction)
+
+
+@functools.lru_cache(maxsize=1024)
+def _analyze_code(code: types.CodeType, function: types.FunctionType) -> HostAnalysis:
+    try:
+        lines, first = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, SyntaxError, TypeError):
+        return HostAnalysis("the source of the host code is not available")
+    definition = tree.body[0]
+    if not isinstance(definition, ast.FunctionDef):
+        return HostAnalysis("the host code is not a plain function")
+    try:
+        return _Checker(function, definition, first - 1).run()
+    except _Refused as refused:
+        return HostAnalysis(str(refused))
+
+
+def analyze(function: types.FunctionType) -> HostAnalysis:
+    """Analyze a generated host function; remembered per code object.
+
+    Args:
+        function: the host function; its source must be in a file or in ``linecache``.
+    """
+    return _analyze_code(function.__code__, function)
