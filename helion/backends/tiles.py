@@ -43,7 +43,7 @@ def generate(
     tensors = ", ".join(f"{name!r}: {tensor.text}" for name, tensor in device.host_tensors.items())
     used = _device_symbols(ir)
     scalars = ", ".join(
-        f"{origin.name!r}: {printer.number(symbol)}"
+        f"{origin.name!r}: {printer.symbol(symbol)}"
         for symbol, origin in device.origins.items()
         if origin.kind is OriginKind.HOST and symbol in used
     )

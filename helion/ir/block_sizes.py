@@ -1,0 +1,103 @@
+"""Block sizes and tunables as numbers: what a Config, or the lack of one, makes of their symbols."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+from typing import Mapping
+from typing import Sequence
+
+import sympy
+import torch
+
+from .. import exc
+from .device_ir import Axis
+from .device_ir import AxisKind
+from .device_ir import BlockSize
+from .device_ir import DeviceIR
+from .device_ir import GraphInfo
+from .symbols import OriginKind
+from .symbols import expr_of
+
+#: Without a Config tiles are large: nested tiles together have at most this many elements.
+_TILE_ELEMENTS = 1 << 22
+#: Extent assumed for loops whose bounds are known only while running.
+_UNKNOWN_EXTENT = 1024
+
+
+@dataclasses.dataclass(eq=False)
+class SizedIR:
+    """Device code under one choice of block sizes: what the tile executor runs.
+
+    Attributes:
+        ir: the device IR.
+        constants: value of each block-size and tunable symbol.
+        index_dtype: dtype of tile indices the IR was traced with.
+        executor: the executor's compiled form, made at the first launch.
+    """
+
+    ir: DeviceIR
+    constants: dict[sympy.Symbol, int]
+    index_dtype: torch.dtype = torch.int32
+    executor: Any = None
+
+
+def resolve_constants(
+    ir: DeviceIR, block_sizes: Sequence[int] | None, tunables: Mapping[str, Any]
+) -> dict[sympy.Symbol, int]:
+    """The value of each block-size and tunable symbol.
+
+    Args:
+        ir: the device IR.
+        block_sizes: the Config's, one per tunable block in the order of `DeviceIR.blocks`; None for large tiles.
+        tunables: value of each `hl.register_tunable` key.
+
+    Raises:
+        exc.InvalidConfig: the number of block sizes is wrong.
+        exc.SizeNotConstant: a block size given by the kernel depends on the arguments.
+    """
+    constants: dict[sympy.Symbol, int] = {}
+    for symbol, origin in ir.origins.items():
+        if origin.kind is OriginKind.TUNABLE:
+            constants[symbol] = int(tunables[origin.text])
+    for block in ir.blocks:
+        if block.fixed is not None:
+            fixed = expr_of(block.fixed).subs(constants)
+            if not fixed.is_Integer:
+                raise exc.SizeNotConstant(what=f"the block size of loop {block.name!r}", value=block.fixed)
+            constants[block.symbol] = int(fixed)
+    used = {axis.block.id for axis in ir.axes if axis.kind is AxisKind.TILE}
+    tunable = [block for block in ir.blocks if block.fixed is None and block.id in used]
+    sizes = large_tiles(ir, tunable) if block_sizes is None else list(block_sizes)
+    if len(sizes) != len(tunable):
+        raise exc.InvalidConfig(reason=f"block_sizes has {len(sizes)} entries, this kernel takes {len(tunable)}")
+    constants.update((block.symbol, size) for block, size in zip(tunable, sizes, strict=True))
+    for block in ir.blocks:  # registered, but no loop uses it
+        constants.setdefault(block.symbol, block.high or block.low)
+    return constants
+
+
+def large_tiles(ir: DeviceIR, blocks: Sequence[BlockSize]) -> list[int]:
+    """Block sizes that cover whole ranges, cut down where nested tiles together would be too large."""
+    sizes = {b.id: min(_power_of_two(b.extent or _UNKNOWN_EXTENT), b.high or 1 << 30) for b in blocks}
+    for nest in _nests(ir):
+        tiled = [axis.block.id for axis in nest if axis.block.id in sizes]
+        while tiled and math.prod(sizes[i] for i in tiled) > _TILE_ELEMENTS:
+            sizes[max(tiled, key=lambda i: sizes[i])] //= 2
+    return [max(sizes[b.id], b.low) for b in blocks]
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (max(n, 1) - 1).bit_length()
+
+
+def _nests(ir: DeviceIR) -> list[list[Axis]]:
+    """The axes of each chain of loops from a top-level one to an innermost one."""
+
+    def chains(info: GraphInfo) -> list[list[Axis]]:
+        inner = [chain for node in info.graph.nodes for sub in ir.subgraphs_of(node) for chain in chains(sub)]
+        return [[*info.axes, *chain] for chain in inner] or [list(info.axes)]
+
+    return list(itertools.chain.from_iterable(chains(ir.graphs[root.graph_id]) for root in ir.roots))

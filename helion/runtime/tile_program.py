@@ -1,0 +1,409 @@
+"""Graphs of the device IR as lists of steps, and what a step needs while it runs.
+
+A node becomes a `Step`: a function and getters for its arguments.  Getters are made once per node, so that
+running a tile does no tree walking.  Symbolic numbers become compiled Python expressions over the
+frame's symbol values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from typing import Any
+from typing import Callable
+from typing import Sequence
+
+import sympy
+import torch
+import torch.fx
+from torch.utils._sympy.printers import PythonPrinter
+
+from .. import exc
+from ..ir import device_ir
+from ..ir.device_ir import Axis
+from ..ir.device_ir import DeviceIR
+from ..ir.device_ir import GraphInfo
+from ..ir.device_ir import TracedTile
+from ..ir.pointwise import CONVERT
+from ..ir.symbols import expr_of
+from ..ir.symbols import is_symbolic
+from ..language.atomics import ATOMIC_OPS
+from ..language.creation import full
+from ..language.creation import iota
+from ..language.eager_access import Access
+from ..language.eager_atomics import update
+from ..language.eager_tile import EagerInt
+from ..language.eager_tile import EagerTile
+from ..language.memory import load
+from ..language.memory import store
+from ..language.op import Op
+from .eager import iterate_tiles
+
+_aten = torch.ops.aten
+
+Getter = Callable[["Frame", list[Any]], Any]
+
+
+class Frame:
+    """State of one launch.
+
+    Args:
+        program: the compiled graphs.
+        tensors: host tensors by name.
+        numbers: value of each symbol: host scalars, block sizes, tunables; tiles add theirs.
+
+    Attributes:
+        nominal: symbol name -> value in arithmetic.
+        clipped: symbol name -> value in shapes; differs in the block sizes of partial tiles.
+        tiles: axis id -> current tile.
+        read_only: names of tensors whose memory no store or atomic of the kernel writes.
+    """
+
+    def __init__(self, program: Program, tensors: dict[str, torch.Tensor], numbers: dict[sympy.Symbol, Any]) -> None:
+        self.tensors = tensors
+        self.nominal: dict[str, Any] = {str(symbol): value for symbol, value in numbers.items()}
+        self.clipped = dict(self.nominal)
+        self.tiles: dict[int, EagerTile] = {}
+        written = {_storage(tensors[name]) for name in program.written}
+        self.read_only = frozenset(name for name, tensor in tensors.items() if _storage(tensor) not in written)
+
+    def enter(self, axis: Axis, tile: EagerTile) -> None:
+        """Make `tile` the current one of `axis`."""
+        begin, end = int(tile.begin), int(tile.end)
+        for numbers in (self.nominal, self.clipped):
+            numbers[str(axis.offset)] = begin
+            numbers[str(axis.clipped_end)] = end
+            numbers[str(axis.tile_id)] = int(tile.id)
+        self.clipped[str(axis.block.symbol)] = end - begin
+        self.tiles[axis.id] = tile
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+@dataclasses.dataclass
+class Step:
+    """One node, ready to run: `values[out] = run(frame, values)`."""
+
+    out: int
+    run: Getter
+    node: torch.fx.Node
+
+
+@dataclasses.dataclass
+class CompiledGraph:
+    """The steps of a graph; placeholders are the first values."""
+
+    info: GraphInfo
+    steps: list[Step]
+    outputs: list[Getter]
+    slots: int
+
+
+class Program:
+    """All graphs of a device IR, compiled.
+
+    Args:
+        ir: the device IR.
+    """
+
+    def __init__(self, ir: DeviceIR) -> None:
+        self.ir = ir
+        self.written = {
+            node.args[0].args[0]
+            for _, node in ir.nodes()
+            if node.op == "call_function" and (node.target is store or node.target in ATOMIC_OPS)
+        }
+        self._graphs: dict[int, CompiledGraph] = {}
+
+    def graph(self, graph_id: int) -> CompiledGraph:
+        """The compiled form of a graph."""
+        if graph_id not in self._graphs:
+            self._graphs[graph_id] = _GraphCompiler(self, self.ir.graphs[graph_id]).compile()
+        return self._graphs[graph_id]
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def run_body(self, graph: CompiledGraph, frame: Frame, inputs: Sequence[Any]) -> list[Any]:
+        """One pass over a graph; the values of its outputs."""
+        values: list[Any] = [None] * graph.slots
+        values[: len(inputs)] = inputs
+        for step in graph.steps:
+            try:
+                values[step.out] = step.run(frame, values)
+            except exc.Base as error:
+                if error.location is None:
+                    error.location = step.node.meta.get("location")
+                raise
+            except (RuntimeError, TypeError) as error:
+                raise exc.BackendUnsupported(
+                    backend="tile executor",
+                    reason=f"{_target_name(step.node)}: {error}",
+                    location=step.node.meta.get("location"),
+                    fix="convert the operands to a dtype that PyTorch supports on this device.",
+                ) from error
+        return [output(frame, values) for output in graph.outputs]
+
+    def run_tiles(
+        self, info: GraphInfo, frame: Frame, inputs: Sequence[Any], begins: Any = None, ends: Any = None
+    ) -> list[Any]:
+        """A loop: one pass for each tile; the carried values after the last.
+
+        Args:
+            info: a graph of kind ROOT or LOOP.
+            frame: the launch.
+            inputs: initial values of the placeholders.
+            begins, ends: bounds of each axis, evaluated; None: those of the axes themselves.
+        """
+        graph = self.graph(info.id)
+        state = list(inputs)
+        results: list[Any] = [None] * len(graph.outputs)
+        for placeholder, output in info.carried.items():
+            results[output] = state[placeholder]
+        if begins is None:
+            begins = [_number(axis.begin, frame) for axis in info.axes]
+            ends = [_number(axis.end, frame) for axis in info.axes]
+        blocks = [int(frame.nominal[str(axis.block.symbol)]) for axis in info.axes]
+        saved = [(str(axis.block.symbol), frame.clipped[str(axis.block.symbol)]) for axis in info.axes]
+        if not info.axes:
+            return self.run_body(graph, frame, state)
+        for tiles in iterate_tiles(info.axes, [int(b) for b in begins], [int(e) for e in ends], blocks):
+            for axis, tile in zip(info.axes, tiles, strict=True):
+                frame.enter(axis, tile)
+            results = self.run_body(graph, frame, state)
+            for placeholder, output in info.carried.items():
+                state[placeholder] = results[output]
+        frame.clipped.update(saved)
+        return results
+
+
+def _target_name(node: torch.fx.Node) -> str:
+    target = node.target
+    if isinstance(target, Op):
+        return f"hl.{target.name}"
+    name = target.name() if isinstance(target, torch._ops.OpOverload) else str(target)
+    return "torch." + name.split("::")[-1].split(".")[0]
+
+
+# -- numbers -------------------------------------------------------------------------------------------------
+
+_NAMES = {"math": math, "min": min, "max": max, "abs": abs, "round": round, "float": float, "int": int, "__builtins__": {}}
+_printer = PythonPrinter()
+_code: dict[str, Any] = {}
+
+
+def _evaluator(value: Any) -> Callable[[dict[str, Any]], Any]:
+    """A symbolic number as a function of symbol values."""
+    expr = expr_of(value)
+    if isinstance(expr, sympy.Symbol):
+        return operator.itemgetter(str(expr))
+    text = _printer.doprint(expr)
+    code = _code.get(text)
+    if code is None:
+        code = _code[text] = compile(text, "<size>", "eval")
+    return lambda numbers: eval(code, _NAMES, numbers)  # noqa: S307 - a size expression printed by sympy
+
+
+def _number(value: Any, frame: Frame) -> Any:
+    return _evaluator(value)(frame.nominal) if is_symbolic(value) else value
+
+
+# -- compiling -------------------------------------------------------------------------------------------------
+
+
+class _GraphCompiler:
+    def __init__(self, program: Program, info: GraphInfo) -> None:
+        self.program = program
+        self.info = info
+        self.slot: dict[torch.fx.Node, int] = {}
+
+    def compile(self) -> CompiledGraph:
+        steps: list[Step] = []
+        for node in self.info.placeholders:
+            self.slot[node] = len(self.slot)
+        for node in self.info.graph.nodes:
+            if node.op != "call_function":
+                continue
+            run = self._node(node)
+            self.slot[node] = len(self.slot)
+            steps.append(Step(self.slot[node], run, node))
+        outputs = [self.getter(value) for value in self.info.outputs]
+        return CompiledGraph(self.info, steps, outputs, len(self.slot))
+
+    # -- arguments ------------------------------------------------------------------------------------------
+
+    def getter(self, value: Any, *, shape: bool = False, index: bool = False) -> Getter:
+        """How to get an argument at run time.
+
+        Args:
+            value: a node argument.
+            shape: symbolic numbers are sizes of dimensions, so clipped.
+            index: the argument is an index list, whose numbers do not count from the end.
+        """
+        if isinstance(value, torch.fx.Node):
+            slot = self.slot[value]
+            return lambda frame, values: values[slot]
+        if isinstance(value, TracedTile):
+            return self._tile(value)
+        if is_symbolic(value):
+            evaluate = _evaluator(value)
+            if shape:
+                return lambda frame, values: evaluate(frame.clipped)
+            if index:
+                return lambda frame, values: EagerInt(evaluate(frame.nominal))
+            return lambda frame, values: evaluate(frame.nominal)
+        if isinstance(value, (list, tuple)) and _has_parts(value):
+            parts = [self.getter(v, shape=shape, index=index) for v in value]
+            return lambda frame, values: [part(frame, values) for part in parts]
+        return lambda frame, values: value
+
+    def _tile(self, tile: TracedTile) -> Getter:
+        axis_id = tile.axis.id
+        if isinstance(tile.offset, int) and tile.offset == 0:
+            return lambda frame, values: frame.tiles[axis_id]
+        offset = self.getter(tile.offset)
+        return lambda frame, values: frame.tiles[axis_id].shifted(offset(frame, values))
+
+    def _call(self, function: Callable[..., Any], args: Sequence[Getter], kwargs: dict[str, Getter]) -> Getter:
+        if kwargs:
+            return lambda frame, values: function(
+                *(a(frame, values) for a in args), **{k: v(frame, values) for k, v in kwargs.items()}
+            )
+        if len(args) == 1:
+            (only,) = args
+            return lambda frame, values: function(only(frame, values))
+        if len(args) == 2:
+            first, second = args
+            return lambda frame, values: function(first(frame, values), second(frame, values))
+        return lambda frame, values: function(*[a(frame, values) for a in args])
+
+    # -- nodes ----------------------------------------------------------------------------------------------
+
+    def _node(self, node: torch.fx.Node) -> Getter:
+        target: Any = node.target
+        special = _SPECIAL.get(target)
+        if special is not None:
+            return special(self, node)
+        if isinstance(target, Op):
+            if target in ATOMIC_OPS:
+                return self._atomic(node)
+            function = target.eager_rule
+            places = _SHAPE_ARGUMENTS.get(target, ())
+        else:
+            function = _REPLACED.get(target, target)
+            places = _SHAPE_ARGUMENTS.get(target, ())
+        args = [self.getter(arg, shape=i in places) for i, arg in enumerate(node.args)]
+        kwargs = {key: self.getter(value) for key, value in node.kwargs.items()}
+        return self._call(function, args, kwargs)
+
+    def _host_tensor(self, node: torch.fx.Node) -> Getter:
+        name = str(node.args[0])
+        return lambda frame, values: frame.tensors[name]
+
+    def _load(self, node: torch.fx.Node) -> Getter:
+        tensor, index, mask = self._access(node)
+        name = str(node.args[0].args[0])  # type: ignore[union-attr]
+
+        def run(frame: Frame, values: list[Any]) -> Any:
+            access = Access(tensor(frame, values), index(frame, values), mask(frame, values), "load")
+            return access.read(may_alias=name in frame.read_only)
+
+        return run
+
+    def _access(self, node: torch.fx.Node) -> tuple[Getter, Getter, Getter]:
+        op = node.target
+        assert isinstance(op, Op)
+        mask_at = list(op.signature.parameters).index("extra_mask")
+        return self.getter(node.args[0]), self.getter(node.args[1], index=True), self.getter(node.args[mask_at])
+
+    def _store(self, node: torch.fx.Node) -> Getter:
+        tensor, index, mask = self._access(node)
+        value = self.getter(node.args[2])
+
+        def run(frame: Frame, values: list[Any]) -> None:
+            access = Access(tensor(frame, values), index(frame, values), mask(frame, values), "store")
+            access.write(value(frame, values))
+
+        return run
+
+    def _atomic(self, node: torch.fx.Node) -> Getter:
+        tensor, index, mask = self._access(node)
+        op = node.target
+        assert isinstance(op, Op)
+        operands = [self.getter(arg) for arg in node.args[2:-2]]
+        want_old = bool(node.users)
+
+        def run(frame: Frame, values: list[Any]) -> Any:
+            return update(
+                op,
+                tensor(frame, values),
+                index(frame, values),
+                tuple(operand(frame, values) for operand in operands),
+                mask(frame, values),
+                want_old=want_old,
+            )
+
+        return run
+
+    def _for_loop(self, node: torch.fx.Node) -> Getter:
+        graph_id, begins, ends, inputs = node.args
+        info = self.program.ir.graphs[graph_id]  # type: ignore[index]
+        bounds = [self.getter(begins), self.getter(ends)]
+        initial = [self.getter(value) for value in inputs]  # type: ignore[union-attr]
+        run_tiles = self.program.run_tiles
+
+        def run(frame: Frame, values: list[Any]) -> list[Any]:
+            begin, end = (bound(frame, values) for bound in bounds)
+            return run_tiles(info, frame, [value(frame, values) for value in initial], begin, end)
+
+        return run
+
+    def _if_else(self, node: torch.fx.Node) -> Getter:
+        test = self.getter(node.args[0])
+        program = self.program
+        ids = node.args[1:3]
+        inputs = [[self.getter(value) for value in side] for side in node.args[3:5]]  # type: ignore[union-attr]
+
+        def run(frame: Frame, values: list[Any]) -> list[Any]:
+            side = 0 if bool(test(frame, values)) else 1
+            graph = program.graph(ids[side])  # type: ignore[arg-type]
+            return program.run_body(graph, frame, [value(frame, values) for value in inputs[side]])
+
+        return run
+
+
+def _has_parts(value: Sequence[Any]) -> bool:
+    """Whether anything in a (nested) list is known only at run time."""
+    return any(
+        isinstance(v, (torch.fx.Node, TracedTile)) or is_symbolic(v) or (isinstance(v, (list, tuple)) and _has_parts(v))
+        for v in value
+    )
+
+
+def _no_barrier() -> None:
+    """Tiles run one after the other, so every write is seen."""
+
+
+#: Nodes that are compiled in a way of their own.
+_SPECIAL: dict[Any, Callable[[_GraphCompiler, torch.fx.Node], Getter]] = {
+    device_ir.host_tensor: _GraphCompiler._host_tensor,
+    device_ir.for_loop: _GraphCompiler._for_loop,
+    device_ir.if_else: _GraphCompiler._if_else,
+    load: _GraphCompiler._load,
+    store: _GraphCompiler._store,
+}
+#: Targets that run as another function: values need not be contiguous here, so a view may have to copy.
+_REPLACED: dict[Any, Callable[..., Any]] = {
+    _aten.view.default: torch.reshape,
+    CONVERT: torch.Tensor.to,
+    device_ir.barrier: _no_barrier,
+}
+#: Target -> positions of arguments that are sizes of dimensions.
+_SHAPE_ARGUMENTS: dict[Any, tuple[int, ...]] = {
+    _aten.view.default: (1,),
+    _aten.expand.default: (1,),
+    full: (0,),
+    iota: (1,),
+}
