@@ -314,18 +314,16 @@ class BoundKernel:
         return host
 
     def _cpu_function(self, config: Config) -> Callable[..., Any]:
-        from .backends.tile_host import PROGRAM_NAME
-        from .backends.tile_host import generate_tile_host
-        from .backends.triton.schedule import resolve
-        from .runtime.tile_executor import TileProgram
+        from .backends.tiles import generate
 
-        if self.settings.print_output_code:
+        if self.settings.print_output_code or self.settings.print_repro:
             self._print(self._generate(config))
-        given = self.kernel.configs or self._config is not None or config != self.config_spec.default_config()
-        constants = resolve(self.ir, config).constants
-        program = TileProgram(self.ir, constants if given else _without_blocks(self.ir, constants))
-        source = generate_tile_host(self.ir, self.settings, constants, program.scalar_symbols)
-        module = load_module(source.text, source.function, {**source.injected, PROGRAM_NAME: program})
+        # Without a Config of the user's, tiles are large: block sizes are a GPU's concern.
+        chosen = bool(self.kernel.configs) or config != self.config_spec.default_config()
+        source = generate(
+            self.ir, config if chosen else None, self.env.index_dtype, origin_lines=self.settings.output_origin_lines
+        )
+        module = load_module(source.text, source.function, source.injected)
         return clone_host_function(getattr(module, source.function))
 
     # -- source --------------------------------------------------------------------------------------------------------
@@ -422,14 +420,6 @@ def _make_backend(settings: Settings, ir: KernelIR, target: int | None) -> Any:
     from .backends.cute.backend import CuteBackend
 
     return CuteBackend(ir, settings, target)
-
-
-def _without_blocks(ir: KernelIR, constants: dict[Any, int]) -> dict[Any, int]:
-    """Constants without the block sizes a Config would choose: the tile executor then takes large tiles."""
-    from .backends.triton.schedule import tunable_blocks
-
-    free = {block.symbol for block in tunable_blocks(ir.device)}
-    return {symbol: value for symbol, value in constants.items() if symbol not in free}
 
 
 def _guard_function(ir: KernelIR, names: list[str]) -> Callable[..., bool] | None:

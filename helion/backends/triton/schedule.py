@@ -8,8 +8,8 @@ from typing import Any
 import sympy
 import torch
 
-from ... import exc
 from ...config import Config
+from ...ir.block_sizes import resolve_constants
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import BlockSize
@@ -17,7 +17,6 @@ from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import KernelIR
-from ...ir.symbols import OriginKind
 from ...ir.symbols import expr_of
 
 
@@ -92,19 +91,8 @@ class Schedule:
 def resolve(ir: KernelIR, config: Config) -> Schedule:
     """The schedule of a Config that the kernel's ConfigSpec has normalized."""
     device = ir.device
-    constants: dict[sympy.Symbol, int] = {}
-    for symbol, origin in device.origins.items():
-        if origin.kind is OriginKind.TUNABLE:
-            constants[symbol] = config[origin.text]
-    sizes = list(config.get("block_sizes", []))
-    for block, size in zip(tunable_blocks(device), sizes):
-        constants[block.symbol] = size
-    for block in device.blocks:
-        if block.fixed is not None:
-            fixed = expr_of(block.fixed).subs(constants)
-            if not fixed.is_Integer:
-                raise exc.SizeNotConstant(what=f"the block size of loop {block.name!r}", value=block.fixed)
-            constants[block.symbol] = int(fixed)
+    tunables = {key: config[key] for key in ir.tunables}
+    constants = resolve_constants(device, config.get("block_sizes", []), tunables)
     roots = multi_axis_roots(device)
     loops = device_loops(device)
     options: dict[int, dict[str, Any]] = {info.id: {} for info in loops}
