@@ -160,7 +160,9 @@ class PythonDispatcher:
             return None  # in the key, but nothing that a check compares
         compare = _compat_torch.tensor_check(tensors)
         specializer = self._specializer
-        if compare is None or (len(tensors) == len(args) and specializer.key_fn is None):
+        # Under static shapes every size is fixed anyway, marked or not.
+        marks_count = not specializer.settings.static_shapes
+        if compare is None or (len(tensors) == len(args) and specializer.key_fn is None and not marks_count):
             return compare
         pick = operator.itemgetter(*positions) if len(positions) > 1 else lambda args: (args[positions[0]],)
         others = tuple([(i, specializer.element(i, arg)) for i, arg in enumerate(args) if i not in positions])
@@ -168,7 +170,12 @@ class PythonDispatcher:
         count = len(args)
 
         def check(*args: Any) -> bool:
-            if len(args) != count or not compare(*pick(args)):
+            if len(args) != count:
+                return False
+            picked = pick(args)
+            if not compare(*picked):
+                return False
+            if marks_count and any([hasattr(tensor, "_dynamo_static_indices") for tensor in picked]):
                 return False
             for i, element in others:
                 if specializer.element(i, args[i]) != element:

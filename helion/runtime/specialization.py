@@ -287,7 +287,7 @@ def _extractor_by_base(value: object) -> Callable[[_Extract, Any], Hashable] | N
 def _is_constexpr(annotation: object) -> bool:
     """Whether a parameter is annotated ``hl.constexpr``, as an object or as the text of a postponed annotation."""
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return name.partition("[")[0].rpartition(".")[2] == "constexpr"
+    return name.strip("'\"").partition("[")[0].rpartition(".")[2] == "constexpr"
 
 
 class Specializer:

@@ -83,6 +83,8 @@ def call_under_modes(dispatcher: PythonDispatcher, args: tuple[Any, ...]) -> Res
             )
     if not _is_traced(tensors):
         return None
+    if torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors]):
+        dispatcher._on_requires_grad()
     run = dispatcher._traced_host_function(args)
     dispatcher._stats.counter("traced").hit()
     if run is None:
@@ -110,6 +112,10 @@ def call_in_dynamo(dispatcher: PythonDispatcher, args: tuple[Any, ...], kwargs: 
     """A call that Dynamo is tracing. Dynamo runs this function, and the host function it finds, symbolically."""
     if kwargs or len(args) != dispatcher._arity:
         args = _normalize(dispatcher, args, kwargs)
+    if torch.is_grad_enabled():
+        for arg in args:
+            if isinstance(arg, torch.Tensor) and arg.requires_grad:
+                _note_requires_grad(dispatcher)
     constexpr = _constexpr_positions(dispatcher)
     name = _host_function_name(dispatcher, tuple([_describe(arg, i in constexpr) for i, arg in enumerate(args)]))
     if name is None:
@@ -143,6 +149,11 @@ def _parameter_defaults(dispatcher: PythonDispatcher) -> dict[str, Any]:
         for name, parameter in dispatcher._specializer.signature.parameters.items()
         if parameter.default is not parameter.empty
     }
+
+
+@torch._dynamo.assume_constant_result
+def _note_requires_grad(dispatcher: PythonDispatcher) -> None:
+    dispatcher._on_requires_grad()
 
 
 @torch._dynamo.assume_constant_result
