@@ -105,7 +105,7 @@ class ControlFlow(Expressions):
             else:
                 tile = TracedTile(axis)
                 if loop.lengths is not None:
-                    tile.lengths = loop.lengths
+                    tile.lengths = axis.lengths = loop.lengths
                 values.append(tile)
         self.assign_pattern(target, tuple(values) if loop.ranges.is_sequence else values[0])
 

@@ -43,6 +43,7 @@ from ..language.op import Op
 from ..language.torch_overrides import TORCH_OVERRIDES
 from .decompositions import decomposition
 from .environment import Environment
+from .ragged import with_ragged_mask
 
 _aten = torch.ops.aten
 
@@ -356,6 +357,8 @@ class Tracer(Handler):
             if not isinstance(prepared, tuple):
                 return prepared.value
             args = prepared
+        if op.name in MEMORY_OPS:
+            args = with_ragged_mask(op, args, self.env.ir.axes)
         with self.paused():
             result = op.shape_rule(*args)
         if op.name not in MEMORY_OPS:

@@ -127,7 +127,7 @@ class Axis:
         name: from the loop variable, for generated code.
         offset, tile_id, clipped_end: symbols for the first index of the current tile, its number, and the end
             of the tile clipped to the range.
-        lengths: for `hl.jagged_tile`, the node of the per-row lengths.
+        lengths: for `hl.jagged_tile`, the FakeTensor of the per-row lengths (`frontend.ragged` makes masks of it).
     """
 
     id: int
