@@ -1,0 +1,41 @@
+# Every target sets up what it needs in .venv.  `make demo PYTHON=/path/to/python` uses that Python, and its torch
+# if it has a fitting one.
+PYTHON ?= python3
+VENV := .venv/bin/python
+JOBS ?= 2
+
+.PHONY: help setup demo test test-gpu lint bench docs clean
+
+help:
+	@echo "make demo      run real kernels on real input, on the GPU if there is one"
+	@echo "make test      all tests (no GPU needed)"
+	@echo "make test-gpu  the tests that run on a GPU"
+	@echo "make lint      ruff, mypy, compiler warnings as errors"
+	@echo "make bench     benchmarks"
+	@echo "make docs      check that the examples in docs/ run"
+
+setup:
+	@$(PYTHON) tools/setup_env.py
+
+demo: setup
+	@$(VENV) -m examples.demo
+
+test: setup
+	$(VENV) -m pytest -n $(JOBS) --dist loadgroup tests
+
+test-gpu: setup
+	$(VENV) -m pytest -m gpu tests
+
+lint: setup
+	$(VENV) -m ruff check helion tests examples benchmarks tools setup.py
+	$(VENV) -m mypy
+
+bench: setup
+	$(VENV) benchmarks/compile_latency.py
+	$(VENV) benchmarks/launch_overhead.py
+
+docs: setup
+	$(VENV) -m pytest tests/docs
+
+clean:
+	rm -rf .venv build helion/*.so tests/softgpu/build

@@ -1,0 +1,89 @@
+"""Make the development environment in .venv: run by make, needs only the standard library.
+
+A Python that already has a fitting torch and Triton is used as it is (the environment sees its packages);
+otherwise the pinned ones of requirements/torch.txt are installed.  Then the packages of requirements/dev.txt that
+are missing, and the extension is built in place.  Nothing is done when nothing has changed since the last time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+PYTHON = ENVIRONMENT / "bin" / "python"
+STAMP = ENVIRONMENT / "stamp"
+
+# Run by the base Python: says whether its torch and Triton are new enough.
+_PROBE = """
+import importlib.metadata as m
+def version(name): return tuple(int(p) for p in m.version(name).split("+")[0].split(".")[:2])
+raise SystemExit(not (version("torch") >= (2, 11) and version("triton") >= (3, 6)))
+"""
+
+# Run by the environment's Python: prints which of the given pins are not installed in any version.
+_MISSING = """
+import importlib.metadata as m, sys
+for pin in sys.argv[1:]:
+    try:
+        m.version(pin.split("==")[0])
+    except m.PackageNotFoundError:
+        print(pin)
+"""
+
+
+def pins(path: Path) -> list[str]:
+    """The requirements of a file, comments left out."""
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def fingerprint() -> str:
+    """A hash of all that the environment is made from."""
+    digest = hashlib.sha256(sys.executable.encode())
+    sources = [*sorted((ROOT / "requirements").glob("*.txt")), *sorted((ROOT / "csrc").rglob("*")), ROOT / "setup.py", Path(__file__)]
+    for path in sources:
+        if path.is_file():
+            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def run(*command: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=True, text=True, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+
+def main() -> None:
+    wanted = fingerprint()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    has_torch = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True).returncode == 0
+    print(f"setting up {ENVIRONMENT} ({'the torch that is here' if has_torch else 'installing torch'})", flush=True)
+    if not PYTHON.exists():
+        venv.EnvBuilder(system_site_packages=has_torch, with_pip=True).create(ENVIRONMENT)
+    if has_torch:
+        # A virtual environment nested in another sees the interpreter's packages, not that environment's: add them.
+        paths = run(sys.executable, "-c", "import site, sys; print('\\n'.join(p for p in sys.path if 'site-packages' in p))", capture_output=True).stdout
+    else:
+        paths = ""
+    site = next((ENVIRONMENT / "lib").glob("python3*/site-packages"))
+    (site / "helion-development.pth").write_text(f"{ROOT}\n{paths}")
+    wanted_pins = [] if has_torch else pins(ROOT / "requirements" / "torch.txt")
+    wanted_pins += pins(ROOT / "requirements" / "dev.txt")
+    missing = run(str(PYTHON), "-c", _MISSING, *wanted_pins, capture_output=True).stdout.split()
+    if missing:
+        # torch by itself first, so that nothing else pulls in another build of it.
+        for group in ([p for p in missing if p.startswith(("torch==", "triton=="))], [p for p in missing if not p.startswith(("torch==", "triton=="))]):
+            if group and subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", *group]).returncode:
+                print(f"could not install {', '.join(group)}; what needs them will say so", flush=True)
+    environment = {**os.environ, "HELION_BUILD_EXTENSION": os.environ.get("HELION_BUILD_EXTENSION", "auto")}
+    run(str(PYTHON), "setup.py", "-q", "build_ext", "--inplace", cwd=ROOT, env=environment)
+    STAMP.write_text(wanted)
+
+
+if __name__ == "__main__":
+    main()
