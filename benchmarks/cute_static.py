@@ -64,7 +64,7 @@ def cases() -> dict[str, tuple[MatmulSpec, MatmulSchedule]]:
     fp8, bf16 = torch.float8_e4m3fn, torch.bfloat16
     blackwell = MatmulSchedule()
     hopper = MatmulSchedule(
-        tile_m=128, tile_n=256, tile_k=128, cluster_m=1, ab_stages=3, acc_stages=1, max_clusters=132, arch="sm_90a"
+        tile_m=128, tile_n=256, tile_k=128, cluster_m=1, ab_stages=3, acc_stages=1, arch="sm_90a"
     )
     return {
         "sm_100a e4m3": (problem(fp8), blackwell),

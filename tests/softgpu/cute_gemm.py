@@ -29,8 +29,9 @@ class Gemm:
 
     Args:
         spec: sizes, types and strides.
-        compiled: ``compiled.assembly.ptx`` (and ``.cubin``, ``.symbol``); ``compiled.facts`` has grid, block, cluster, dynamic
+        compiled: ``compiled.assembly.ptx`` (and ``.cubin``, ``.symbol``); ``compiled.facts`` has block, cluster, dynamic
             shared memory in bytes, and the parameters in order (``map`` with its TensorMap, ``pointer``, ``value``).
+            The grid is (cluster x, cluster y, any number of clusters up to ``facts.tiles``).
     """
 
     spec: MatmulSpec
@@ -88,21 +89,21 @@ def problem(
     )
 
 
-def pair(m: int = 512, n: int = 256, k: int = 512, epilogue: Epilogue = Epilogue(), clusters: int = 2) -> Gemm:
-    """fp8, 2-CTA pairs, tile 256x128x128, four stages: few clusters, so that each computes several tiles."""
+def pair(m: int = 512, n: int = 256, k: int = 512, epilogue: Epilogue = Epilogue()) -> Gemm:
+    """fp8, 2-CTA pairs, tile 256x128x128, four stages. Launch few clusters, so that each computes several tiles."""
     spec = dataclasses.replace(problem(m, n, k, torch.float8_e4m3fn), epilogue=epilogue)
-    return build(spec, MatmulSchedule(ab_stages=4, max_clusters=clusters))
+    return build(spec, MatmulSchedule(ab_stages=4))
 
 
-def single(m: int = 256, n: int = 256, k: int = 256, b_major: str = "k", clusters: int = 2) -> Gemm:
+def single(m: int = 256, n: int = 256, k: int = 256, b_major: str = "k") -> Gemm:
     """bf16, one CTA a tile, tile 128x128x64, three stages."""
-    schedule = MatmulSchedule(tile_m=128, tile_k=64, cluster_m=1, ab_stages=3, c_stages=2, max_clusters=clusters)
+    schedule = MatmulSchedule(tile_m=128, tile_k=64, cluster_m=1, ab_stages=3, c_stages=2)
     return build(problem(m, n, k, torch.bfloat16, b_major=b_major), schedule)
 
 
-def hopper(m: int = 256, n: int = 256, k: int = 256, clusters: int = 2) -> Gemm:
+def hopper(m: int = 256, n: int = 256, k: int = 256) -> Gemm:
     """bf16 wgmma, tile 128x128x64, three stages."""
     schedule = MatmulSchedule(
-        tile_m=128, tile_k=64, cluster_m=1, ab_stages=3, acc_stages=1, c_stages=2, max_clusters=clusters, arch="sm_90a"
+        tile_m=128, tile_k=64, cluster_m=1, ab_stages=3, acc_stages=1, c_stages=2, arch="sm_90a"
     )
     return build(problem(m, n, k, torch.bfloat16), schedule)

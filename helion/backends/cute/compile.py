@@ -45,16 +45,17 @@ class LaunchFacts:
 
     Args:
         name: kernel function's name, for messages.
-        grid, block, cluster: dimensions.
+        block, cluster: dimensions; the grid is ``cluster`` times a number of clusters that the launch chooses.
+        tiles: cluster tiles; more clusters than this would idle.
         shared_bytes: dynamic shared memory of one CTA.
         arch: what the binary is for.
         parameters: in the kernel's order.
     """
 
     name: str
-    grid: tuple[int, int, int]
     block: tuple[int, int, int]
     cluster: tuple[int, int, int]
+    tiles: int
     shared_bytes: int
     arch: str
     parameters: tuple[Parameter, ...]
@@ -90,9 +91,9 @@ def launch_facts(spec: MatmulSpec, s: MatmulSchedule) -> LaunchFacts:
     threads = 192 if s.blackwell else 128 * (1 + s.consumer_warpgroups)
     return LaunchFacts(
         name=spec.name,
-        grid=s.grid(spec),
         block=(threads, 1, 1),
         cluster=(s.cluster_m, s.cluster_n, 1),
+        tiles=s.tile_count(spec),
         shared_bytes=s.shared_bytes(spec),
         arch=s.arch,
         parameters=tuple(parameters),

@@ -27,7 +27,7 @@ def arguments(s: MatmulSchedule) -> list[str]:
     """What the kernel passes to ``load_role``."""
     names = ["tma_a", "tiles_a", "stages_a", "tma_b", "tiles_b", "stages_b", "ab_pipeline"]
     names += [name for wanted, name in zip(multicast(s), ("a_mask", "b_mask")) if wanted]
-    return [*names, "cluster_x", "cluster_y", "first"]
+    return [*names, "cluster_x", "cluster_y", "first", "clusters"]
 
 
 def role(spec: MatmulSpec, s: MatmulSchedule) -> str:
@@ -42,7 +42,7 @@ def role(spec: MatmulSpec, s: MatmulSchedule) -> str:
 {head}
     """One warp: fill the ring, one A and one B tile a stage. It waits only for a stage to be empty."""
     state = pipeline.make_pipeline_state(pipeline.PipelineUserType.Producer, AB_STAGES)
-    for tile in cutlass.range(first, TILES, CLUSTERS, unroll=1):
+    for tile in cutlass.range(first, TILES, clusters, unroll=1):
         m, n, batch = tile_coordinates(tile, cluster_x, cluster_y)
         a_tile = tiles_a[(None, m, None, {a_batch})]
         b_tile = tiles_b[(None, n, None, {b_batch})]

@@ -87,8 +87,7 @@ def _constants(spec: MatmulSpec, s: MatmulSchedule, extra: list[tuple[str, str, 
         ("SUBTILES", str(s.tile_n // s.epilogue_n), "epilogue steps a tile"),
         ("K_TILES", str(s.k_tiles(spec)), ""),
         ("TILES_M, TILES_N", f"{tiles_m}, {tiles_n}", "cluster tiles"),
-        ("TILES", str(tiles_m * tiles_n * spec.batch), ""),
-        ("CLUSTERS", str(s.clusters(spec)), "clusters of the grid: each takes every CLUSTERS-th tile"),
+        ("TILES", str(s.tile_count(spec)), ""),
         ("SHARED_BYTES", str(s.shared_bytes(spec)), ""),
         *extra,
     ]
@@ -149,7 +148,7 @@ def _example_arguments(spec: MatmulSpec, schedule: MatmulSchedule) -> str:
     ]
     for aux in spec.epilogue.aux:
         lines.append(example(aux, spec, schedule))
-    lines.append("make_fake_stream(),")
+    lines += ["cutlass.Int32(1),", "make_fake_stream(),"]
     body = "\n        ".join(lines)
     return f'''def example_arguments():
     """What `cute.compile` must know of the arguments: types, layouts, alignment; no data."""

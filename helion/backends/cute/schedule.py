@@ -7,7 +7,6 @@ schedule somebody gave (`MatmulSchedule.check`), so that the two cannot disagree
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 from helion import exc
@@ -25,7 +24,6 @@ __all__ = [
     "max_ab_stages_that_fit",
     "promotes",
     "search_values",
-    "waves",
 ]
 
 Arch = Literal["sm_90a", "sm_100a", "sm_103a"]
@@ -62,7 +60,6 @@ class MatmulSchedule:
         c_stages: output buffers in shared memory between the epilogue and the TMA store.
         epilogue_n: columns of the output one epilogue step converts and stores.
         l2_swizzle: width, in tiles along n, of the bands in which tiles are visited; 1 visits column by column.
-        max_clusters: clusters that run at once on the device; the grid is this many, or one a tile.
         arch: what is compiled for.
     """
 
@@ -76,7 +73,6 @@ class MatmulSchedule:
     c_stages: int = 4
     epilogue_n: int = 32
     l2_swizzle: int = 1
-    max_clusters: int = 74
     arch: Arch = "sm_100a"
 
     @property
@@ -111,13 +107,15 @@ class MatmulSchedule:
     def k_tiles(self, spec: MatmulSpec) -> int:
         return -(-spec.k // self.tile_k)
 
-    def clusters(self, spec: MatmulSpec) -> int:
-        """Clusters of the grid: no more than there are tiles."""
+    def tile_count(self, spec: MatmulSpec) -> int:
+        """Cluster tiles of the whole problem; a grid of more clusters than this would idle."""
         tiles_m, tiles_n = self.tiles(spec)
-        return min(self.max_clusters, tiles_m * tiles_n * spec.batch)
+        return tiles_m * tiles_n * spec.batch
 
-    def grid(self, spec: MatmulSpec) -> tuple[int, int, int]:
-        return self.cluster_m, self.cluster_n, self.clusters(spec)
+    def grid(self, spec: MatmulSpec, multiprocessors: int) -> tuple[int, int, int]:
+        """One CTA a multiprocessor, in whole clusters, or one cluster a tile if there are fewer tiles."""
+        clusters = max(multiprocessors // (self.cluster_m * self.cluster_n), 1)
+        return self.cluster_m, self.cluster_n, min(clusters, self.tile_count(spec))
 
     def ab_stage_bytes(self, spec: MatmulSpec) -> int:
         """Shared memory one CTA needs for one stage: its rows of A, its share of the columns of B."""
@@ -213,8 +211,6 @@ def _check_cluster(s: MatmulSchedule, spec: MatmulSpec) -> None:
         raise _invalid(
             f"tcgen05_l2_swizzle_size={s.l2_swizzle} is not supported", "choose one of 1, 2, 4, 8, 16."
         )
-    if s.max_clusters < 1:
-        raise _invalid(f"{s.max_clusters} clusters at once", "give a positive number.")
 
 
 def _check_stages(s: MatmulSchedule, spec: MatmulSpec) -> None:
@@ -261,13 +257,12 @@ def max_ab_stages_that_fit(schedule: MatmulSchedule, spec: MatmulSpec) -> int:
     return max(guess, 0)
 
 
-def default_schedule(spec: MatmulSpec, arch: Arch, multiprocessors: int) -> MatmulSchedule:
+def default_schedule(spec: MatmulSpec, arch: Arch) -> MatmulSchedule:
     """A schedule that runs ``spec`` on ``arch``, deep and wide as it fits: the default Config and the search's first guess.
 
     Args:
         spec: the kernel.
         arch: architecture.
-        multiprocessors: of the device; sets the grid.
     """
     size = max(element_bytes(spec.a.dtype), element_bytes(spec.b.dtype))
     # Blocks of 128 bytes along k: one swizzle atom, so a stage is one TMA box a tile.
@@ -287,7 +282,6 @@ def default_schedule(spec: MatmulSpec, arch: Arch, multiprocessors: int) -> Matm
         ab_stages=2,
         acc_stages=acc_stages,
         c_stages=4 if element_bytes(spec.out.dtype) <= 2 else 2,
-        max_clusters=max(multiprocessors // cluster_m, 1),
         arch=arch,
     )
     stages = min(max_ab_stages_that_fit(schedule, spec), max(2, schedule.k_tiles(spec) * 2))
@@ -315,9 +309,3 @@ def search_values(schedule: MatmulSchedule, spec: MatmulSpec) -> dict[str, tuple
             good.append(value)
         out[key] = tuple(good)
     return out
-
-
-def waves(schedule: MatmulSchedule, spec: MatmulSpec) -> int:
-    """How many tiles the busiest cluster computes."""
-    tiles_m, tiles_n = schedule.tiles(spec)
-    return math.ceil(tiles_m * tiles_n * spec.batch / schedule.clusters(spec))

@@ -77,7 +77,7 @@ def _tiled_mma(spec: MatmulSpec) -> str:
 
 def _mma_role() -> str:
     return '''@cute.jit
-def mma_role(tmem, acc_layout, shared_a, shared_b, ab_pipeline, acc_pipeline, first):
+def mma_role(tmem, acc_layout, shared_a, shared_b, ab_pipeline, acc_pipeline, first, clusters):
     """One warp of the leading CTA: one accumulator a tile, one stage of the ring a step."""
     mma = tiled_mma()
     a_fragment = mma.make_fragment_A(shared_a)
@@ -85,7 +85,7 @@ def mma_role(tmem, acc_layout, shared_a, shared_b, ab_pipeline, acc_pipeline, fi
     accumulators = cute.make_tensor(tmem.retrieve_ptr(cutlass.Float32), acc_layout)
     ab_state = pipeline.make_pipeline_state(pipeline.PipelineUserType.Consumer, AB_STAGES)
     acc_state = pipeline.make_pipeline_state(pipeline.PipelineUserType.Producer, ACC_STAGES)
-    for tile in cutlass.range(first, TILES, CLUSTERS, unroll=1):
+    for tile in cutlass.range(first, TILES, clusters, unroll=1):
         acc_pipeline.producer_acquire(acc_state)
         acc = accumulators[(None, None, None, acc_state.index)]
         mma.set(tcgen05.Field.ACCUMULATE, False)
@@ -109,7 +109,7 @@ def _epilogue_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     tma = spec.store_through_tma
     aux = auxiliary.names(spec)
     parameters = ["tmem", "acc_layout", *(["tma_out", "shared_out"] if tma else []), "global_out", *aux]
-    parameters += ["acc_pipeline", "cluster_x", "cluster_y", "first", "thread", "warp"]
+    parameters += ["acc_pipeline", "cluster_x", "cluster_y", "first", "clusters", "thread", "warp"]
     per_tile = auxiliary.per_batch(spec) + auxiliary.per_row(spec)
     per_step = auxiliary.per_step(spec)
     row = []
@@ -144,7 +144,7 @@ def _epilogue_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     acc = cute.make_tensor(loaded.iterator, VALUES)
     out = cute.make_tensor(converted.iterator, VALUES)
 {store_setup}    acc_state = pipeline.make_pipeline_state(pipeline.PipelineUserType.Consumer, ACC_STAGES)
-{block(auxiliary.once(spec), 4)}    for tile in cutlass.range(first, TILES, CLUSTERS, unroll=1):
+{block(auxiliary.once(spec), 4)}    for tile in cutlass.range(first, TILES, clusters, unroll=1):
         m, n, batch = tile_coordinates(tile, cluster_x, cluster_y)
 {block(row, 8)}{block(per_tile, 8)}        acc_pipeline.consumer_wait(acc_state)
         for subtile in cutlass.range(SUBTILES, unroll=1):
@@ -224,14 +224,14 @@ def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
     )
     prefetch_out = "        cpasync.prefetch_descriptor(tma_out)\n" if tma else ""
     epilogue_arguments = ["tmem", "acc_layout", *(["tma_out", "shared_out", "tiles_out"] if tma else ["global_out"])]
-    epilogue_arguments += [*aux, "acc_pipeline", "cluster_x", "cluster_y", "first", "thread", "warp"]
+    epilogue_arguments += [*aux, "acc_pipeline", "cluster_x", "cluster_y", "first", "clusters", "thread", "warp"]
     tiles_out = (
         "    tiles_out = thread_mma.partition_C(cute.local_tile(global_out, (TILE_M, TILE_N), (None, None, None)))\n"
         if tma
         else ""
     )
     readers = s.cluster_m // s.ctas_per_mma + s.cluster_n - 1
-    mma_call = "mma_role(tmem, acc_layout, shared_a, shared_b, ab_pipeline, acc_pipeline, first)"
+    mma_call = "mma_role(tmem, acc_layout, shared_a, shared_b, ab_pipeline, acc_pipeline, first, clusters)"
     if s.ctas_per_mma == 2:
         mma_branch = f"        if cluster_x % CTAS_PER_MMA == 0:\n            {mma_call}"
     else:
@@ -240,8 +240,9 @@ def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
 {call(f"def {name}", parameters, ":", 0)}
     warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
     thread, _, _ = cute.arch.thread_idx()
-    # The grid is (CLUSTER_M, CLUSTER_N, CLUSTERS): x and y are the place in the cluster, z is the cluster's first tile.
+    # The grid is (CLUSTER_M, CLUSTER_N, clusters): x and y are the place in the cluster, z is the cluster's first tile.
     cluster_x, cluster_y, first = cute.arch.block_idx()
+    _, _, clusters = cute.arch.grid_dim()
     mma = tiled_mma()
     cluster = cute.tiled_divide(cute.make_layout((CLUSTER_M, CLUSTER_N, 1)), (mma.thr_id.shape,))
     place = cluster.get_flat_coord(cluster_x + cluster_y * CLUSTER_M)
@@ -322,7 +323,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     """The host entry: tensor maps, then the launch."""
     tma = spec.store_through_tma
     aux = auxiliary.names(spec)
-    parameters = ["a: cute.Tensor", "b: cute.Tensor", "out: cute.Tensor", *auxiliary.annotated(spec), "stream"]
+    parameters = ["a: cute.Tensor", "b: cute.Tensor", "out: cute.Tensor", *auxiliary.annotated(spec), "clusters", "stream"]
     out_layout = (
         "    out_layout = sm100.make_smem_layout_epi(OUT_DTYPE, LayoutEnum.ROW_MAJOR, (CTA_M, EPILOGUE_N), C_STAGES)\n"
         if tma
@@ -340,7 +341,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     arguments += ["a_layout", "b_layout", *(["out_layout"] if tma else [])]
     return f'''@cute.jit
 {call(f"def {entry}", parameters, ":", 0)}
-    """a: (M, K, BATCH), b: (N, K, BATCH), out: (M, N, BATCH)."""
+    """a: (M, K, BATCH), b: (N, K, BATCH), out: (M, N, BATCH); clusters: of the grid, at most TILES."""
     mma = tiled_mma()
     tile = (TILE_M, TILE_N, TILE_K)
     cluster = cute.tiled_divide(cute.make_layout((CLUSTER_M, CLUSTER_N, 1)), (mma.thr_id.shape,))
@@ -363,7 +364,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
         cluster.shape,
     )
 {out_map}    {call(kernel, arguments, ".launch(", 4)}
-        grid=(CLUSTER_M, CLUSTER_N, CLUSTERS),
+        grid=(CLUSTER_M, CLUSTER_N, clusters),
         block=(THREADS, 1, 1),
         cluster=(CLUSTER_M, CLUSTER_N, 1),
         smem=SHARED_BYTES,

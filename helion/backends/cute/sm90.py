@@ -155,7 +155,7 @@ def _consumer_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     held = step_mma.get_slice(thread).partition_C(cute.make_identity_tensor(subtile_shape))
     converted = cute.make_rmem_tensor(held.shape, OUT_DTYPE)
     out = cute.make_tensor(converted.iterator, VALUES)
-{_TMA_SETUP if tma else ""}{_state("state")}{behind}{block(auxiliary.once(spec), 4)}    for tile in cutlass.range(first, TILES, CLUSTERS, unroll=1):
+{_TMA_SETUP if tma else ""}{_state("state")}{behind}{block(auxiliary.once(spec), 4)}    for tile in cutlass.range(first, TILES, clusters, unroll=1):
         m, n, batch = tile_coordinates(tile, cluster_x, cluster_y)
 {block(auxiliary.per_batch(spec), 8)}{block(row, 8)}{_multiply_tile(spec)}        for subtile in cutlass.range_constexpr(SUBTILES):
             part = cute.make_tensor(acc.iterator + subtile * VALUES, VALUES)
@@ -174,7 +174,7 @@ def _registers(how: str, count: int, s: MatmulSchedule, indent: int = 4) -> str:
 def _consumer_arguments(spec: MatmulSpec, out: str) -> list[str]:
     tma = ["tma_out", "shared_out"] if spec.store_through_tma else []
     names = ["shared_a", "shared_b", *tma, out, *auxiliary.names(spec)]
-    return [*names, "ab_pipeline", "cluster_x", "cluster_y", "first", "thread", "warp"]
+    return [*names, "ab_pipeline", "cluster_x", "cluster_y", "first", "clusters", "thread", "warp"]
 
 
 _TMA_SETUP = """    store = sm90.get_smem_store_op(LayoutEnum.ROW_MAJOR, OUT_DTYPE, cutlass.Float32)
@@ -245,8 +245,9 @@ def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
 {call(f"def {name}", parameters, ":", 0)}
     warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
     thread, _, _ = cute.arch.thread_idx()
-    # The grid is (CLUSTER_M, CLUSTER_N, CLUSTERS): x and y are the place in the cluster, z is the cluster's first tile.
+    # The grid is (CLUSTER_M, CLUSTER_N, clusters): x and y are the place in the cluster, z is the cluster's first tile.
     cluster_x, cluster_y, first = cute.arch.block_idx()
+    _, _, clusters = cute.arch.grid_dim()
     cluster = cute.make_layout((1, CLUSTER_M, CLUSTER_N, 1))
     place = cluster.get_flat_coord(cluster_x + cluster_y * CLUSTER_M)
     if warp == 0:
@@ -301,7 +302,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     tma = spec.store_through_tma
     aux = auxiliary.names(spec)
     a_op, b_op = map(_load_op, loading.multicast(s))
-    parameters = ["a: cute.Tensor", "b: cute.Tensor", "out: cute.Tensor", *auxiliary.annotated(spec), "stream"]
+    parameters = ["a: cute.Tensor", "b: cute.Tensor", "out: cute.Tensor", *auxiliary.annotated(spec), "clusters", "stream"]
     out_layout = (
         "    out_layout = sm90.make_smem_layout_epi(OUT_DTYPE, LayoutEnum.ROW_MAJOR, (TILE_M, EPILOGUE_N), C_STAGES)\n"
         if tma
@@ -319,7 +320,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     arguments += ["a_layout", "b_layout", *(["out_layout"] if tma else [])]
     return f'''@cute.jit
 {call(f"def {entry}", parameters, ":", 0)}
-    """a: (M, K, BATCH), b: (N, K, BATCH), out: (M, N, BATCH)."""
+    """a: (M, K, BATCH), b: (N, K, BATCH), out: (M, N, BATCH); clusters: of the grid, at most TILES."""
     tile = (TILE_M, TILE_N, TILE_K)
     a_layout = sm90.make_smem_layout_a(LayoutEnum.from_tensor(a), tile, A_DTYPE, AB_STAGES)
     b_layout = sm90.make_smem_layout_b(LayoutEnum.from_tensor(b), tile, B_DTYPE, AB_STAGES)
@@ -332,7 +333,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
         {b_op}, b, b_stage, (TILE_N, TILE_K), num_multicast=CLUSTER_M
     )
 {out_map}    {call(kernel, arguments, ".launch(", 4)}
-        grid=(CLUSTER_M, CLUSTER_N, CLUSTERS),
+        grid=(CLUSTER_M, CLUSTER_N, clusters),
         block=(THREADS, 1, 1),
         cluster=(CLUSTER_M, CLUSTER_N, 1),
         smem=SHARED_BYTES,

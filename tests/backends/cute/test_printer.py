@@ -83,13 +83,13 @@ def test_bf16_shapes_compile(shape, b_major, schedule, cache) -> None:
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
 def test_dtypes_compile(operand, out, arch, cache) -> None:
     spec = matmul(272, 272, 272, operand, out)
-    compiled(spec, default_schedule(spec, arch, 132), cache)
+    compiled(spec, default_schedule(spec, arch), cache)
 
 
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
 def test_two_fp8_types_can_be_mixed(arch, cache) -> None:
     spec = dataclasses.replace(matmul(256, 256, 256, FP8), b=Operand(E5M2, 256, 1))
-    compiled(spec, default_schedule(spec, arch, 132), cache)
+    compiled(spec, default_schedule(spec, arch), cache)
 
 
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_103a"])

@@ -21,6 +21,9 @@ from helion.backends.cute.printer import print_module
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import MatmulSpec
 
+#: Clusters of the grid the host entry is asked for.
+CLUSTERS = 3
+
 _STUBS = r"""
 #include <string.h>
 int _cudaGetDevice(int *d) { *d = 0; return 0; }
@@ -109,8 +112,8 @@ def toolkit_launch(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path, 
 def _run(loaded: ctypes.CDLL, library: Path, addresses: list[int], sizes: list[int]) -> ToolkitLaunch:
     names = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
     entry = next(n for n in names.split() if n.startswith("_mlir_") and "_mlir_ciface_" in n)
-    stream, status = ctypes.c_uint64(0), ctypes.c_int32(-1)
-    held = [*(ctypes.c_uint64(a) for a in addresses), stream, status]
+    clusters, stream, status = ctypes.c_int32(CLUSTERS), ctypes.c_uint64(0), ctypes.c_int32(-1)
+    held = [*(ctypes.c_uint64(a) for a in addresses), clusters, stream, status]
     getattr(loaded, entry)((ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held)))
     if status.value:
         raise RuntimeError(f"the toolkit's host entry returned {status.value}")
