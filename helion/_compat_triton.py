@@ -155,3 +155,37 @@ def find_compiled(kernel: Any, args: tuple[Any, ...], options: dict[str, Any]) -
         _, stages_hash = stages_hook()
         specialization.append(f'("custom_pipeline", {stages_hash})')
     return kernel_cache.get(compute_cache_key(kernel_key_cache, specialization, options))
+
+
+# -- compiling for a GPU that is not there ----------------------------------------------------------------------------
+
+
+def compile_without_device(
+    kernel: Any, args: tuple[Any, ...], options: dict[str, Any], capability: int
+) -> CompiledKernel:
+    """What ``JITFunction.run`` would compile for these arguments on a GPU of this capability; nothing is launched.
+
+    The steps of ``JITFunction.run`` up to ``triton.compile``, with a target instead of a device.
+
+    Args:
+        kernel: a ``@triton.jit`` function.
+        args: the run-time arguments of a launch; tensors may be on any device, alignment and values count as they do
+            in a launch.
+        options: launch options (``num_warps``, ``num_stages``, ``maxnreg``, ...).
+        capability: compute capability as major * 10 + minor.
+
+    Returns:
+        The compiled kernel; its ``asm`` holds every stage. It has no handle to launch.
+    """
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler.compiler import ASTSource
+    from triton.compiler.compiler import make_backend
+    from triton.runtime.jit import create_function_from_signature
+
+    target = GPUTarget("cuda", capability, 32)
+    backend = make_backend(target)
+    binder = create_function_from_signature(kernel.signature, kernel.params, backend)
+    bound, specialization, options = binder(*args, **{"debug": False, **options})
+    parsed, signature, constexprs, attrs = kernel._pack_args(backend, options, bound, specialization, options)
+    source = ASTSource(kernel, signature, constexprs, attrs)
+    return triton.compile(source, target=target, options=parsed.__dict__)

@@ -340,9 +340,13 @@ class BoundKernel:
 
             print(repro_script(self), file=sys.stderr)
 
+    def generated_source(self, config: Config | Mapping[str, Any] | None = None) -> GeneratedSource:
+        """The module the backend prints for a Config (None: the one in use, or the default), with what it needs to run."""
+        return self._generate(self._normalize(config))
+
     def to_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
         """The backend's source for a Config (None: the one in use, or the default)."""
-        return self._generate(self._normalize(config)).text
+        return self.generated_source(config).text
 
     def to_triton_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
         """The Triton source for a Config.
@@ -358,7 +362,7 @@ class BoundKernel:
 
     def get_cached_path(self, config: Config | Mapping[str, Any] | None = None) -> str:
         """Path of the file that holds the source of a Config once it has been compiled."""
-        source = self._generate(self._normalize(config))
+        source = self.generated_source(config)
         return str(path_for(source.text, source.function))
 
     def run_ref(self, *args: Any) -> Any:

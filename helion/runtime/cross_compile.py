@@ -1,0 +1,121 @@
+"""Compiling a kernel for a GPU that this machine does not have.
+
+Triton needs no device to compile, only to launch: the generated host function is called with a launcher that
+records each launch, and every kernel it would have launched is compiled for the capability asked for.  Nothing
+runs on a device, and no output is computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Callable
+from typing import Mapping
+from typing import Sequence
+
+from .. import exc
+from .code_cache import load_module
+
+if TYPE_CHECKING:
+    from ..backends.base import GeneratedSource
+    from ..config import Config
+    from ..kernel import BoundKernel
+
+__all__ = ["CAPABILITIES", "Launch", "cross_compile", "record_launches"]
+
+#: Compute capabilities that generated code is made for: Ampere, Hopper, Blackwell.
+CAPABILITIES = (80, 90, 100)
+
+# Multiprocessors of the GPU that is not there: it only decides the grid of persistent kernels, which is not compiled.
+_ASSUMED_SMS = 132
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """One call of the launcher by a generated host function.
+
+    Attributes:
+        kernel: the `@triton.jit` function.
+        grid: one to three ints.
+        args: its run-time arguments.
+        options: num_warps, num_stages and other launch options.
+    """
+
+    kernel: Any
+    grid: tuple[int, ...]
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+def record_launches(source: GeneratedSource, args: Sequence[Any]) -> list[Launch]:
+    """The launches that a generated host function makes for these arguments, without making them.
+
+    Args:
+        source: a module of the Triton backend.
+        args: arguments of the kernel function, on any device.
+
+    Returns:
+        One `Launch` per call of the launcher, in order.
+    """
+    found: list[Launch] = []
+
+    def record(kernel: Any, grid: tuple[int, ...], *launch_args: Any, **options: Any) -> None:
+        found.append(Launch(kernel, tuple(grid), launch_args, options))
+
+    module = load_module(source.text, source.function, source.injected or None)
+    host = _without_device(getattr(module, source.function))
+    host(*args, _launcher=record)
+    return found
+
+
+def _without_device(host: Callable[..., Any]) -> Callable[..., Any]:
+    """The host function with an answer to the one question it asks of a device."""
+    assert isinstance(host, types.FunctionType)
+    globals_ = {**host.__globals__, "_get_num_sm": lambda *args, **kwargs: _ASSUMED_SMS}
+    copy = types.FunctionType(host.__code__, globals_, host.__name__, host.__defaults__, host.__closure__)
+    copy.__kwdefaults__ = host.__kwdefaults__
+    return copy
+
+
+def cross_compile(
+    bound_kernel: BoundKernel,
+    args: Sequence[Any],
+    config: Config | Mapping[str, Any] | None = None,
+    capability: int = 90,
+) -> list[Mapping[str, Any]]:
+    """Compile the Triton kernels of a specialization for a GPU that need not be there.
+
+    Args:
+        bound_kernel: the specialization, `kernel.bind(args)`.
+        args: arguments as for a call, on any device; host statements of the kernel function run, device code does not.
+        config: its schedule; None for the one in use, or the default.
+        capability: compute capability as major * 10 + minor: 80 (A100), 90 (H100), 100 (B200).
+
+    Returns:
+        For each launch the stages of its kernel by name: "ttir", "ttgir", "llir", "ptx" (text), "cubin" (bytes).
+
+    Raises:
+        exc.InvalidConfig: the config does not fit.
+        exc.TritonError: Triton or ptxas refuses the generated kernel; the message says where its source is.
+
+    Example:
+        >>> asm = cross_compile(add.bind((x, y)), (x, y), capability=90)   # doctest: +SKIP
+        >>> asm[0]["ptx"].splitlines()[0]                                  # doctest: +SKIP
+    """
+    from .._compat_triton import compile_without_device
+
+    source = bound_kernel.generated_source(config)
+    compiled = []
+    for launch in record_launches(source, bound_kernel.kernel.normalize_args(*args)):
+        try:
+            compiled.append(compile_without_device(launch.kernel, launch.args, launch.options, capability).asm)
+        except Exception as error:  # Triton raises its own CompilationError, but also AssertionError, RuntimeError, ...
+            raise exc.TritonError(
+                kernel=source.function,
+                config=f"{config if config is not None else 'the default config'} on sm_{capability}",
+                reason=f"{type(error).__name__}: {error}",
+                path=bound_kernel.get_cached_path(config),
+            ) from error
+    return compiled
