@@ -27,11 +27,13 @@ from .runtime import compile_guard
 from .runtime import device as device_seam
 from .runtime.code_cache import load_module
 from .runtime.code_cache import path_for
+from .runtime.dispatch import PythonDispatcher
 from .runtime.host_function import clone_host_function
 from .runtime.host_function import set_launcher
 from .runtime.launcher import FastLauncher
 from .runtime.measure import measure
 from .runtime.specialization import Specializer
+from .runtime.stats import Counter
 from .runtime.stats import KernelStats
 from .settings import RefMode
 from .settings import Settings
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from .ir.device_ir import KernelIR
 
 
-class Kernel:
+class Kernel(PythonDispatcher):
     """A kernel function with its settings and configs; call it like the function.
 
     Args:
@@ -76,18 +78,18 @@ class Kernel:
                 raise exc.UnsupportedKernelSignature(kernel=self.name, parameter=parameter.name, kind=kind)
         self.settings = settings or Settings()
         self.configs = list(configs)
-        self.specializer = Specializer(
+        specializer = Specializer(
             self.signature,
             fn.__annotations__,
             self.settings,
             key,
             kernel_name=self.name,
-            on_requires_grad=functools.partial(_warn_requires_grad, self.settings, self.name),
+            on_requires_grad=self._on_requires_grad,
         )
-        self.stats = KernelStats(f"{fn.__module__}.{fn.__qualname__}")
+        stats = KernelStats(f"{fn.__module__}.{fn.__qualname__}")
+        super().__init__(specializer, stats, max_entries=self.settings.max_specializations)
         self._bound: dict[Hashable, list[BoundKernel]] = {}
         self._lock = threading.RLock()
-        self._arity = len(self.signature.parameters)
         functools.update_wrapper(self, fn)
 
     def __repr__(self) -> str:
@@ -97,12 +99,6 @@ class Kernel:
         return self if instance is None else functools.partial(self, instance)
 
     # -- calling ---------------------------------------------------------------------------------------------------
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the kernel: compiled code on a GPU, the tile executor on CPU tensors."""
-        if kwargs or len(args) != self._arity:
-            args = self.normalize_args(*args, **kwargs)
-        return self._lookup(args)(*args)
 
     def normalize_args(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The arguments by position, with keywords placed and defaults filled in.
@@ -129,12 +125,22 @@ class Kernel:
         return self._lookup(self.normalize_args(*args))
 
     def _lookup(self, args: tuple[Any, ...]) -> BoundKernel:
-        with measure("Kernel.bind"):
-            base = self.specializer.key(args)
-            for bound in self._bound.get(base, ()):
-                if bound.accepts(args):
-                    return bound
-            return self._bind_new(base, args)
+        base = self.specializer.key(args)
+        for bound in self._bound.get(base, ()):
+            if bound.accepts(args):
+                return bound
+        return self._bind_new(base, args)
+
+    def _runner(self, args: Sequence[Any]) -> Callable[..., Any]:
+        bound = self._lookup(tuple(args))
+        # With guards, another call with the same key may belong to another BoundKernel.
+        return bound.runner(tuple(args)) if bound.unconditional else self._call_guarded
+
+    def _call_guarded(self, *args: Any) -> Any:
+        return self._lookup(args)(*args)
+
+    def _traced_host_function(self, args: Sequence[Any]) -> Callable[..., Any] | None:
+        return self._lookup(tuple(args)).traced_host_function()
 
     def _bind_new(self, base: Hashable, args: tuple[Any, ...]) -> BoundKernel:
         with self._lock:
@@ -154,7 +160,7 @@ class Kernel:
         """Forget every specialization; the next call traces and compiles again.  Calls that are running finish."""
         with self._lock:
             self._bound = {}
-            self.specializer.clear()
+        self._invalidate()
 
     # -- tuning and reading ------------------------------------------------------------------------------------------
 
@@ -202,8 +208,9 @@ class BoundKernel:
         self._run: Callable[..., Any] | None = None
         self._config: Config | None = None
         self._compiled: dict[Config, Callable[..., Any]] = {}
+        self._modules_functions: dict[Config, Callable[..., Any]] = {}
         if self.settings.ref_mode is RefMode.EAGER:
-            self._run = self.run_ref
+            self._run = _counted(self.run_ref, kernel.stats.counter("ref_mode"))
             self._guard: Callable[..., bool] | None = None
             return
         with measure("BoundKernel.trace"):
@@ -238,10 +245,25 @@ class BoundKernel:
 
     def __call__(self, *args: Any) -> Any:
         """Run with arguments of this specialization (not checked again)."""
-        run = self._run
-        if run is None:
-            run = self._first_run(args)
-        return run(*args)
+        return self.runner(args)(*args)
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether every call with its key is accepted."""
+        return self._guard is None
+
+    def runner(self, args: tuple[Any, ...]) -> Callable[..., Any]:
+        """The function that a call runs now; chooses a Config if none has been."""
+        return self._run or self._first_run(args)
+
+    def traced_host_function(self) -> Callable[..., Any] | None:
+        """The generated host function with Triton's own launcher, for torch.compile and the like; None where calls are not
+        launches. Tunes nothing: without a Config so far it is that of the given or the default one."""
+        if not self._on_gpu or self.settings.ref_mode is RefMode.EAGER:
+            return None
+        config = self._normalize(None)
+        self.compile_config(config)
+        return self._modules_functions[config]
 
     def _first_run(self, args: tuple[Any, ...]) -> Callable[..., Any]:
         with self._lock:
@@ -273,9 +295,12 @@ class BoundKernel:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
         config = self._normalize(config)
         run = self.compile_config(config)
+        if not self._on_gpu:
+            run = _counted(run, self.kernel.stats.counter("tile_executor"))
         with self._lock:
             self._config = config
             self._run = run
+        self.kernel._invalidate()
 
     def compile_config(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
         """A function that runs this specialization under a Config; compiled when it is first called.
@@ -308,6 +333,7 @@ class BoundKernel:
             module = load_module(source.text, source.function, source.injected or None)
         except SyntaxError as error:
             raise exc.InternalError(reason=f"generated source does not parse: {error}") from error
+        self._modules_functions[config] = getattr(module, source.function)
         host = clone_host_function(getattr(module, source.function))
         index = self.device.index if self.device.type == "cuda" else None
         set_launcher(host, FastLauncher(self.kernel.name, device=index, stats=self.kernel.stats, host_function=host))
@@ -440,9 +466,16 @@ def _guard_function(ir: KernelIR, names: list[str]) -> Callable[..., bool] | Non
     return eval(f"lambda {', '.join(names)}: {text}", namespace)  # type: ignore[no-any-return]
 
 
-def _warn_requires_grad(settings: Settings, name: str) -> None:
-    if exc.RequiresGradWarning not in settings.ignore_warnings:
-        warnings.warn(exc.RequiresGradWarning(kernel=name), stacklevel=6)
+def _counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:
+    """``run``, counted: for layers where that costs nothing beside the run itself."""
+    hit = counter.hit
+
+    @functools.wraps(run)
+    def counted(*args: Any) -> Any:
+        hit()
+        return run(*args)
+
+    return counted
 
 
 # -- the decorator -----------------------------------------------------------------------------------------------------

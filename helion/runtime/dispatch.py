@@ -1,7 +1,7 @@
-"""``PythonDispatcher``: from a call's arguments to the function that runs it, in Python.
+"""From a call's arguments to the function that runs it, in Python.
 
-The base of ``Kernel`` where ``helion._C`` is not used, and the path that its C counterpart falls back to. Three lookups, each
-tried only if the one before did not answer:
+``PythonPath`` is the complete path, which the C dispatcher falls back to; ``PythonDispatcher`` makes it the call itself where
+``helion._C`` is not used. Three lookups, each tried only if the one before did not answer:
 
 1. the *front*, a few pairs of (check, function): one C call compares all tensors of the call with those of an earlier one;
 2. the table: specialization key -> function;
@@ -28,11 +28,12 @@ from torch.nn import Parameter
 
 from .. import _compat_torch
 from .. import exc
+from . import measure
 from . import tracing
 from .specialization import Specializer
 from .stats import KernelStats
 
-__all__ = ["PythonDispatcher"]
+__all__ = ["PythonDispatcher", "PythonPath"]
 
 Runner = Callable[..., Any]
 
@@ -62,12 +63,18 @@ class _Entry:
         self.checks: list[Callable[..., bool]] = []
 
 
-class PythonDispatcher:
-    """Finds the function for a call. A subclass implements ``_runner`` and ``_traced_host_function``."""
+class PythonPath:
+    """Finds the function for a call, and runs it. A subclass implements ``_runner`` and ``_traced_host_function``.
+
+    Args:
+        specializer: makes the keys.
+        stats: where calls are counted.
+        max_entries: most keys in the table; the oldest go first.
+    """
 
     def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int = 1024) -> None:
-        self._specializer = specializer
-        self._stats = stats
+        self.specializer = specializer
+        self.stats = stats
         self._arity = len(specializer.signature.parameters)
         self._max_entries = max_entries
         self._table: dict[Hashable, _Entry] = {}
@@ -78,9 +85,12 @@ class PythonDispatcher:
         self._warned_requires_grad = False
         self._until_promotion = 0
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call_python(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the kernel; for calls from Python and whatever ``helion._C`` does not do itself."""
         if is_dynamo_compiling():
             return tracing.call_in_dynamo(self, args, kwargs)
+        if measure.enabled:
+            return self._call_measured(args, kwargs)
         if not kwargs:
             run = None
             try:
@@ -92,18 +102,25 @@ class PythonDispatcher:
                 pass  # another number of arguments, or None where a tensor was: the key knows
             if run is not None:
                 return run(*args)
-        return self._call_by_key(args, kwargs)
+        run, args = self._find(args, kwargs)
+        return run(*args)
 
-    def _call_by_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The complete path, for every call that nothing faster answered."""
+    def _call_measured(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call under HELION_MEASURE_COMPILE_TIME, which counts every bind, hits included."""
+        with measure.measure("Kernel.bind"):
+            run, args = self._find(args, kwargs)
+        return run(*args)
+
+    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Runner, tuple[Any, ...]]:
+        """The function for a call that the front did not answer, and its arguments by position."""
         if kwargs or len(args) != self._arity:
             args = self.normalize_args(*args, **kwargs)
         watched = _compat_torch.innermost_transform() is not None or _compat_torch.dispatch_mode_depth() > 0
         if watched:
-            special = tracing.call_under_modes(self, args)
-            if special is not None:
-                return special.result
-        key = self._specializer.key(args)
+            traced = tracing.runner_under_modes(self, args)
+            if traced is not None:
+                return traced, args
+        key = self.specializer.key(args)
         entry = self._table.get(key)
         if entry is None:
             entry = self._miss(key, args)
@@ -113,16 +130,12 @@ class PythonDispatcher:
             if self._until_promotion < 0 or len(self._front) < _FRONT_SIZE:
                 self._until_promotion = _PROMOTE_EVERY
                 self._remember(entry, args)
-        return entry.run(*args)
+        return entry.run, args
 
     def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
-        tracing.refuse_wrappers(self._specializer.kernel_name, args)
+        tracing.refuse_wrappers(self.specializer.kernel_name, args)
         generation = self._generation
-        extractors_before = self._specializer.extractors(key)
         entry = _Entry(self._runner(args), generation)
-        if extractors_before or self._specializer.extractors(key):
-            # hl.specialize: the function depends on values that are not in the key.
-            entry.run = _BySpecializedValues(self, key)
         with self._dispatch_lock:
             if generation == self._generation:
                 while len(self._table) >= self._max_entries:
@@ -159,7 +172,7 @@ class PythonDispatcher:
         if any([hasattr(tensor, "_dynamo_static_indices") for tensor in tensors]):
             return None  # in the key, but nothing that a check compares
         compare = _compat_torch.tensor_check(tensors)
-        specializer = self._specializer
+        specializer = self.specializer
         # Under static shapes every size is fixed anyway, marked or not.
         marks_count = not specializer.settings.static_shapes
         if compare is None or (len(tensors) == len(args) and specializer.key_fn is None and not marks_count):
@@ -198,18 +211,24 @@ class PythonDispatcher:
         """An argument requires grad, and grad mode is on: the result will have no gradient."""
         if not self._warned_requires_grad:
             self._warned_requires_grad = True
-            warnings.warn(exc.RequiresGradWarning(kernel=self._specializer.kernel_name), stacklevel=5)
+            if exc.RequiresGradWarning in self.specializer.settings.ignore_warnings:
+                return
+            warnings.warn(exc.RequiresGradWarning(kernel=self.specializer.kernel_name), stacklevel=5)
 
     # -- what a Kernel implements ---------------------------------------------------------------------------------------
 
     def normalize_args(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """All arguments by position, defaults filled in."""
-        bound = self._specializer.signature.bind(*args, **kwargs)
+        bound = self.specializer.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound.args
 
     def _runner(self, args: Sequence[Any]) -> Runner:
-        """The function that runs calls with these arguments, found or made."""
+        """The function that runs calls with the key of these arguments, found or made.
+
+        It is kept and called as ``function(*args)`` for every call with that key until ``_invalidate``. Where more than the key
+        decides (guards on values), it is a function that decides.
+        """
         raise NotImplementedError
 
     def _traced_host_function(self, args: Sequence[Any]) -> Runner | None:
@@ -218,21 +237,7 @@ class PythonDispatcher:
         raise NotImplementedError
 
 
-class _BySpecializedValues:
-    """Calls of one key whose function depends on what ``hl.specialize`` reads from the arguments."""
+class PythonDispatcher(PythonPath):
+    """The base of ``Kernel`` where the extension is not used."""
 
-    def __init__(self, dispatcher: PythonDispatcher, key: Hashable) -> None:
-        self._dispatcher = dispatcher
-        self._key = key
-        self._runs: dict[Hashable, Runner] = {}
-
-    def __call__(self, *args: Any) -> Any:
-        specializer = self._dispatcher._specializer
-        # Read anew: binding another value may have asked for more.
-        values = tuple([read(args) for read in specializer.extractors(self._key)])
-        run = self._runs.get(values)
-        if run is None:
-            run = self._dispatcher._runner(args)
-            # Under the values that count now that it is bound.
-            self._runs[tuple([read(args) for read in specializer.extractors(self._key)])] = run
-        return run(*args)
+    __call__ = PythonPath._call_python

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import functools
 import inspect
 import math
 import textwrap
 import types
+import weakref
 from typing import Any
 
 import torch
@@ -286,8 +286,23 @@ def _is_jit_function(value: Any) -> bool:
     return isinstance(value, triton.JITFunction)
 
 
-@functools.lru_cache(maxsize=1024)
-def _analyze_code(code: types.CodeType, function: types.FunctionType) -> HostAnalysis:
+#: By function and not by code: the same code with other globals is another function.
+_known: weakref.WeakKeyDictionary[types.FunctionType, HostAnalysis] = weakref.WeakKeyDictionary()
+
+
+def analyze(function: types.FunctionType) -> HostAnalysis:
+    """Analyze a generated host function; remembered as long as the function lives.
+
+    Args:
+        function: the host function; its source must be in a file or in ``linecache``.
+    """
+    analysis = _known.get(function)
+    if analysis is None:
+        analysis = _known[function] = _analyze(function)
+    return analysis
+
+
+def _analyze(function: types.FunctionType) -> HostAnalysis:
     try:
         lines, first = inspect.getsourcelines(function)
         tree = ast.parse(textwrap.dedent("".join(lines)))
@@ -300,12 +315,3 @@ def _analyze_code(code: types.CodeType, function: types.FunctionType) -> HostAna
         return _Checker(function, definition, first - 1).run()
     except _Refused as refused:
         return HostAnalysis(str(refused))
-
-
-def analyze(function: types.FunctionType) -> HostAnalysis:
-    """Analyze a generated host function; remembered per code object.
-
-    Args:
-        function: the host function; its source must be in a file or in ``linecache``.
-    """
-    return _analyze_code(function.__code__, function)

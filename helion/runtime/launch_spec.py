@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .._C import CompiledLauncher
     from .._C import LaunchSpec
 
-__all__ = ["make_launch_spec", "slow_launch", "unsupported_reason"]
+__all__ = ["describe", "make_launch_spec", "parameter_positions", "slow_launch", "unsupported_reason"]
 
 log = logging.getLogger("helion.runtime")
 
@@ -43,6 +43,11 @@ def unsupported_reason(compiled: Any, argument_count: int, keywords: dict[str, A
         if name in keywords or index >= argument_count:
             return f"its parameter {name!r} is not passed by position"
     return None
+
+
+def parameter_positions(compiled: Any) -> list[int]:
+    """Index of the launch's argument that each of the binary's parameters comes from."""
+    return [i for i, (_, type_name) in enumerate(_abi.parameters(compiled)) if type_name != "constexpr"]
 
 
 def describe(kernel: Any, compiled: Any) -> LaunchSpec:

@@ -50,12 +50,10 @@ if TYPE_CHECKING:
 
     from ..settings import Settings
 
-__all__ = ["SpecializeExtractor", "Specializer", "StableKey", "stable_key"]
+__all__ = ["Specializer", "StableKey", "stable_key"]
 
 #: ``(dtype, sizes, strides, static_indices)``, with a fifth element under dynamic shapes.
 TensorKey = tuple[Any, ...]
-#: Reads one value that ``hl.specialize`` made a constant, e.g. ``lambda args: args[0].size(1)``.
-SpecializeExtractor = Callable[[Sequence[Any]], Hashable]
 
 _Tensor = torch.Tensor
 _INT32_MAX = 2**31 - 1
@@ -320,19 +318,19 @@ class Specializer:
         self.constexpr = frozenset(
             i for i, name in enumerate(signature.parameters) if _is_constexpr(annotations.get(name, ""))
         )
-        self._extras: dict[Hashable, tuple[SpecializeExtractor, ...]] = {}
         # The common kernel takes the loop below without a question per argument; the others the general one.
         self._plain = not self.constexpr and key_fn is None and settings.static_shapes
 
     def key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
-        """The base key of a call: everything but what ``hl.specialize`` adds.
+        """The key of a call.
 
         Args:
             args: all arguments by position, defaults filled in.
 
         Returns:
             One element per argument, then the result of ``key_fn`` if there is one. Hashable; equal for two calls
-            exactly if they may share a BoundKernel, save for ``hl.specialize``.
+            exactly if they may share a BoundKernel, but for guards on values (``hl.specialize``), which a BoundKernel asks
+            itself.
 
         Raises:
             exc.InvalidAPIUsage: an argument of a type that a kernel cannot take.
@@ -385,31 +383,7 @@ class Specializer:
             )
         return ("key", result)
 
-    # -- hl.specialize ----------------------------------------------------------------------------------------------
-
-    def add_extractors(self, base_key: Hashable, extractors: Iterable[SpecializeExtractor]) -> None:
-        """Record what ``hl.specialize`` asked for while a kernel was bound under ``base_key``.
-
-        Adds to what is there. From now on ``full_key`` of such a call also has these values.
-        """
-        known = self._extras.get(base_key, ())
-        self._extras[base_key] = (*known, *[e for e in extractors if e not in known])
-
-    def extractors(self, base_key: Hashable) -> tuple[SpecializeExtractor, ...]:
-        """What ``add_extractors`` recorded; ``()`` for none."""
-        return self._extras.get(base_key, ())
-
-    def full_key(self, args: Sequence[Any], base_key: tuple[Hashable, ...] | None = None) -> Hashable:
-        """The key that tells two BoundKernels apart: ``(base key, specialized values)``."""
-        if base_key is None:
-            base_key = self.key(args)
-        return (base_key, tuple([read(args) for read in self._extras.get(base_key, ())]))
-
     def stable_key(self, args: Sequence[Any]) -> StableKey:
-        """``full_key`` in the form that caches on disk use: equal for equal keys, with a hash that is the same in
-        every process."""
-        return stable_key(self.full_key(args))
-
-    def clear(self) -> None:
-        """Forget what ``add_extractors`` recorded (``Kernel.reset``)."""
-        self._extras.clear()
+        """``key`` in the form that caches on disk use: equal for equal keys, with a hash that is the same in every
+        process."""
+        return stable_key(self.key(args))

@@ -7,11 +7,11 @@ kernel, so they are refused with a message that names what can be done.
 
 from __future__ import annotations
 
+import functools
 import types
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Callable
-from typing import NamedTuple
 from typing import Sequence
 
 import torch
@@ -25,16 +25,10 @@ from .. import exc
 from .default_launcher import default_launcher
 
 if TYPE_CHECKING:
-    from .dispatch import PythonDispatcher
+    from .dispatch import PythonPath
     from .dispatch import Runner
 
-__all__ = ["call_in_dynamo", "call_under_modes", "recording_launcher", "refuse_wrappers"]
-
-
-class Result(NamedTuple):
-    """What a call gave; told apart from "not handled", as it may be None."""
-
-    result: Any
+__all__ = ["call_in_dynamo", "recording_launcher", "refuse_wrappers", "runner_under_modes"]
 
 
 def recording_launcher(
@@ -62,16 +56,16 @@ def refuse_wrappers(kernel: str, args: Sequence[Any]) -> None:
             )
 
 
-def call_under_modes(dispatcher: PythonDispatcher, args: tuple[Any, ...]) -> Result | None:
-    """A call under a dispatch mode or inside a ``torch.func`` transform.
+def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner | None:
+    """The function for a call under a dispatch mode or inside a ``torch.func`` transform.
 
     Returns:
-        The result, or None if the call is to be run as any other: nothing about its arguments is special.
+        The function, or None if the call is to be run as any other: nothing about it is special.
 
     Raises:
         exc.InvalidAPIUsage: an argument is wrapped by a ``torch.func`` transform.
     """
-    kernel = dispatcher._specializer.kernel_name
+    kernel = dispatcher.specializer.kernel_name
     tensors = _tensors(args)
     for tensor in tensors:
         if _compat_torch.is_functorch_wrapped(tensor):
@@ -86,13 +80,13 @@ def call_under_modes(dispatcher: PythonDispatcher, args: tuple[Any, ...]) -> Res
     if torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors]):
         dispatcher._on_requires_grad()
     run = dispatcher._traced_host_function(args)
-    dispatcher._stats.counter("traced").hit()
+    dispatcher.stats.counter("traced").hit()
     if run is None:
         raise exc.InvalidAPIUsage(
             f"kernel {kernel!r} was called with fake tensors where its calls are not kernel launches (CPU tensors or ref mode)",
             fix="call it with real tensors, or wrap it in a torch.library.custom_op with a fake implementation.",
         )
-    return Result(run(*args, _launcher=recording_launcher))
+    return functools.partial(run, _launcher=recording_launcher)
 
 
 def _is_traced(tensors: list[torch.Tensor]) -> bool:
@@ -108,7 +102,7 @@ def _is_traced(tensors: list[torch.Tensor]) -> bool:
 # -- Dynamo ---------------------------------------------------------------------------------------------------------------
 
 
-def call_in_dynamo(dispatcher: PythonDispatcher, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A call that Dynamo is tracing. Dynamo runs this function, and the host function it finds, symbolically."""
     if kwargs or len(args) != dispatcher._arity:
         args = _normalize(dispatcher, args, kwargs)
@@ -124,7 +118,7 @@ def call_in_dynamo(dispatcher: PythonDispatcher, args: tuple[Any, ...], kwargs: 
     return getattr(_host_functions, name)(*args, _launcher=launcher)
 
 
-def _normalize(dispatcher: PythonDispatcher, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _normalize(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     # Written out: Dynamo does not trace inspect.Signature.bind.
     names = _parameter_names(dispatcher)
     defaults = _parameter_defaults(dispatcher)
@@ -138,27 +132,27 @@ def _normalize(dispatcher: PythonDispatcher, args: tuple[Any, ...], kwargs: dict
 
 
 @torch._dynamo.assume_constant_result
-def _parameter_names(dispatcher: PythonDispatcher) -> tuple[str, ...]:
-    return tuple(dispatcher._specializer.signature.parameters)
+def _parameter_names(dispatcher: PythonPath) -> tuple[str, ...]:
+    return tuple(dispatcher.specializer.signature.parameters)
 
 
 @torch._dynamo.assume_constant_result
-def _parameter_defaults(dispatcher: PythonDispatcher) -> dict[str, Any]:
+def _parameter_defaults(dispatcher: PythonPath) -> dict[str, Any]:
     return {
         name: parameter.default
-        for name, parameter in dispatcher._specializer.signature.parameters.items()
+        for name, parameter in dispatcher.specializer.signature.parameters.items()
         if parameter.default is not parameter.empty
     }
 
 
 @torch._dynamo.assume_constant_result
-def _note_requires_grad(dispatcher: PythonDispatcher) -> None:
+def _note_requires_grad(dispatcher: PythonPath) -> None:
     dispatcher._on_requires_grad()
 
 
 @torch._dynamo.assume_constant_result
-def _constexpr_positions(dispatcher: PythonDispatcher) -> tuple[int, ...]:
-    return tuple(sorted(dispatcher._specializer.constexpr))
+def _constexpr_positions(dispatcher: PythonPath) -> tuple[int, ...]:
+    return tuple(sorted(dispatcher.specializer.constexpr))
 
 
 def _describe(value: Any, constexpr: bool) -> Any:
@@ -179,7 +173,7 @@ _host_functions = types.ModuleType("helion.runtime.tracing._host_functions")
 
 
 @torch._dynamo.assume_constant_result
-def _host_function_name(dispatcher: PythonDispatcher, described: tuple[Any, ...]) -> str | None:
+def _host_function_name(dispatcher: PythonPath, described: tuple[Any, ...]) -> str | None:
     """Binds for arguments like those described: runs for real, on fake tensors, while Dynamo traces its caller.
 
     Returns:
@@ -193,7 +187,7 @@ def _host_function_name(dispatcher: PythonDispatcher, described: tuple[Any, ...]
     run = dispatcher._traced_host_function(args)
     if run is None:
         return None
-    dispatcher._stats.counter("traced").hit()
+    dispatcher.stats.counter("traced").hit()
     name = f"{run.__name__}_{id(run)}"
     setattr(_host_functions, name, run)  # keeps it alive, so the id stays its own
     setattr(_host_functions, name + "_launcher", _launcher_for_dynamo(run))
@@ -220,6 +214,6 @@ def _launcher_for_dynamo(run: Runner) -> Callable[..., Any]:
 
 
 @torch._dynamo.disable
-def _run_outside_of_the_graph(dispatcher: PythonDispatcher, args: tuple[Any, ...]) -> Any:
+def _run_outside_of_the_graph(dispatcher: PythonPath, args: tuple[Any, ...]) -> Any:
     """A graph break: the tile executor and ref mode run kernels in ways that Dynamo should not look into."""
-    return dispatcher(*args)
+    return dispatcher._call_python(*args)

@@ -44,8 +44,7 @@ class HandWrittenKernel(PythonDispatcher):
         settings: as for ``helion.kernel``.
     """
 
-    def __init__(self, fn=lambda x, y: None, key=None, specialize=(), **settings):
-        self.stats = KernelStats("add")
+    def __init__(self, fn=lambda x, y: None, key=None, **settings):
         specializer = Specializer(
             inspect.signature(fn),
             fn.__annotations__,
@@ -54,8 +53,7 @@ class HandWrittenKernel(PythonDispatcher):
             kernel_name="add",
             on_requires_grad=self._on_requires_grad,
         )
-        super().__init__(specializer, self.stats)
-        self.specialize = specialize
+        super().__init__(specializer, KernelStats("add"))
         self.bound = {}
         self.bound_count = 0
         self.warps = 4
@@ -63,13 +61,11 @@ class HandWrittenKernel(PythonDispatcher):
 
     def _bind(self, args):
         with self._lock:
-            if self.specialize:
-                self._specializer.add_extractors(self._specializer.key(args), self.specialize)
-            key = self._specializer.full_key(args)
+            key = self.specializer.key(args)
             if key not in self.bound:
                 self.bound_count += 1
-                static = self._specializer.settings.static_shapes
-                names = list(self._specializer.signature.parameters)[2:]
+                static = self.specializer.settings.static_shapes
+                names = list(self.specializer.signature.parameters)[2:]
                 source = SOURCE.format(
                     grid=args[0].numel() // 128 if static else "x.numel() // 128",
                     parameters="".join(f", {name}" for name in names),

@@ -299,7 +299,7 @@ def test_constexpr_class_is_recognised():
     assert s.key((1, 3)) == s.key((2, 3))
 
 
-# -- key=, hl.specialize ------------------------------------------------------------------------------------------------
+# -- key= ------------------------------------------------------------------------------------------------
 
 
 def test_key_function_result_is_in_the_key():
@@ -312,27 +312,6 @@ def test_key_function_must_return_something_hashable():
         make(key_fn=lambda x: [1]).key((torch.empty(3),))
     with pytest.raises(exc.InvalidAPIUsage, match="tensor"):
         make(key_fn=lambda x: x).key((torch.empty(3),))
-
-
-def test_specialized_values_belong_to_their_base_key():
-    s = make(static_shapes=False)
-    x, y, z = torch.empty(3, 5), torch.empty(3, 6), torch.empty(7, 1)
-    assert s.full_key((x,)) == s.full_key((y,))
-    s.add_extractors(s.key((x,)), [lambda args: args[0].size(1)])
-    assert s.full_key((x,)) != s.full_key((y,))
-    assert s.full_key((x,)) == s.full_key((torch.empty(9, 5),))
-    assert s.full_key((z,)) == (s.key((z,)), ())
-    s.clear()
-    assert s.full_key((x,)) == s.full_key((y,))
-
-
-def test_extractors_accumulate_without_doubles():
-    s = make(static_shapes=False)
-    first, second = (lambda args: args[0].size(0)), (lambda args: args[0].size(1))
-    base = s.key((torch.empty(3, 5),))
-    s.add_extractors(base, [first])
-    s.add_extractors(base, [first, second])
-    assert s.extractors(base) == (first, second)
 
 
 # -- stable keys --------------------------------------------------------------------------------------------------------
