@@ -1,60 +1,35 @@
-"""CacheKey: what a tuned Config depends on, with a hash that is the same in every process and on every host.
-
-Built from plain strings, numbers, tuples and dicts; objects whose repr holds an address are refused, since such a
-key would never be found again.
-"""
+"""CacheKey: what a tuned Config depends on, with a hash that is the same in every process and on every host."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import platform
 import re
 from collections.abc import Mapping
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import torch
 
+from ..runtime.stable_key import stable_key
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-
-
-def plain(value: Any) -> Any:
-    """A JSON-able form of a key part, equal for equal values in every process.
-
-    Raises:
-        TypeError: the value has no stable form (its repr holds a memory address).
-    """
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return ["float", value.hex()]
-    if isinstance(value, Mapping):
-        return {"dict": sorted(([plain(k), plain(v)] for k, v in value.items()), key=json.dumps)}
-    if isinstance(value, (set, frozenset)):
-        return {"set": sorted((plain(v) for v in value), key=json.dumps)}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return f"{value.__module__}.{value.__qualname__}"
-    text = repr(value)
-    if _ADDRESS.search(text):
-        raise TypeError(f"{type(value).__name__} has no stable representation: {text}")
-    return [type(value).__name__, text]
 
 
 def device_name(device: torch.device) -> str:
     """The model of a device: what a schedule depends on, not which of several equal devices it is."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return f"{properties.name} sm_{properties.major}{properties.minor} {properties.multi_processor_count}"
+        return f"{properties.name} sm_{properties.major}{properties.minor} {properties.multi_processor_count} SMs"
     if device.type == "cpu":
         return f"cpu {platform.machine()} {torch.get_num_threads()} threads"
     return device.type
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
@@ -68,9 +43,9 @@ def toolchain(exact: bool) -> dict[str, str]:
     Args:
         exact: full version strings; else major.minor, since a patch release seldom changes which Config is best.
     """
-    versions = {"torch": str(torch.__version__), "triton": _version("triton")}
+    versions = {"torch": str(torch.__version__), "triton": _version("triton"), "helion": _version("helion")}
     if exact:
-        return {**versions, "cuda": str(torch.version.cuda), "python": platform.python_version(), "helion": _version("helion")}
+        return {**versions, "cuda": str(torch.version.cuda), "python": platform.python_version()}
     return {name: ".".join(v.split(".")[:2]) for name, v in versions.items()}
 
 
@@ -81,10 +56,11 @@ class CacheKey:
     Attributes:
         kernel_name: for the file name; not enough by itself.
         source: the kernel function's source text (with what it inlines).
-        specialization: dtypes, shapes, strides, constants: the BoundKernel's specialization key.
+        specialization: dtypes, shapes, strides, constants: the BoundKernel's specialization key, or anything that
+            `helion.runtime.stable_key` takes.
         device: model of the device, see `device_name`.
         backend: code generator.
-        settings: the settings that change generated code, as (name, value) pairs.
+        settings: the settings that change generated code.
         versions: see `toolchain`.
     """
 
@@ -93,13 +69,30 @@ class CacheKey:
     specialization: Any
     device: str
     backend: str = "triton"
-    settings: Sequence[tuple[str, Any]] = ()
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=lambda: toolchain(exact=False))
+
+    def with_versions(self, versions: Mapping[str, str]) -> CacheKey:
+        """The same key with other versions."""
+        return dataclasses.replace(self, versions=versions)
 
     def fields(self) -> dict[str, Any]:
         """The key as JSON-able data: what is hashed, and what a cache file shows a reader."""
-        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {
+            "kernel_name": self.kernel_name,
+            "source": self.source,
+            "specialization": stable_key(self.specialization).to_json(),
+            "device": self.device,
+            "backend": self.backend,
+            "settings": stable_key(tuple(sorted(self.settings.items()))).to_json(),
+            "versions": dict(self.versions),
+        }
 
     def digest(self) -> str:
         """64 hexadecimal digits, equal for equal keys in every process."""
         return hashlib.sha256(json.dumps(self.fields(), sort_keys=True).encode()).hexdigest()
+
+    def unstable_part(self) -> str | None:
+        """The part of the key that would differ in the next process (it shows a memory address), if there is one."""
+        found = _ADDRESS.search(json.dumps([self.fields()["specialization"], self.fields()["settings"]]))
+        return None if found is None else found.group()

@@ -1,8 +1,7 @@
 """Search: who decides which Config is tried next.  Here: the interface, RandomSearch and FiniteSearch.
 
 A search is asked for candidates and told their outcomes; it compiles and runs nothing, so every search works the
-same on a GPU, on a CPU and on a cost model.  Asking again for a known Config is answered from the history, which
-is also how a search resumes: it is told the old trials first and then repeats its decisions without measuring.
+same on a GPU, on a CPU and on a cost model.  It resumes by being told old outcomes before it is asked.
 """
 
 from __future__ import annotations
@@ -65,6 +64,11 @@ class Search(abc.ABC):
         if trial.ok and (self.best is None or trial.time_ms < self.best.time_ms):
             self.best = trial
         self.observe(trial)
+
+    def requeue(self, config: Config) -> None:
+        """A pending Config will have no outcome after all: propose it again."""
+        self.pending.discard(config)
+        self._first.insert(0, config)
 
     @abc.abstractmethod
     def propose(self, limit: int) -> list[Config]:

@@ -19,6 +19,7 @@ from ..config import Config
 from .executor import Executor
 from .measure import Effort
 from .search import Search
+from .study import SharedStudy
 from .target import Recipe
 from .target import TuningTarget
 from .trial import Status
@@ -103,6 +104,7 @@ class Tuner:
         executor: measures them; closed by the caller.
         budget: when to stop.
         observers: told about every step.
+        study: shares candidates and outcomes with other processes, and brings back those of an interrupted run.
         ignore_errors: count an unexpected error of the code generator as a failed Config instead of raising it.
         clock: seconds, monotonic.
     """
@@ -115,6 +117,7 @@ class Tuner:
         budget: Budget = Budget(),
         observers: Iterable[Observer] = (),
         ignore_errors: bool = False,
+        study: SharedStudy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target = target
@@ -123,6 +126,7 @@ class Tuner:
         self.budget = budget
         self.observers = list(observers)
         self.ignore_errors = ignore_errors
+        self.study = study
         self.clock = clock
         self.trials: list[Trial] = []
         self.best: Trial | None = None
@@ -133,15 +137,11 @@ class Tuner:
         self._recipes: dict[Config, Recipe] = {}
         self._by_recipe: dict[Recipe, Trial] = {}
         self._twins: dict[Recipe, list[Config]] = {}
+        self._elsewhere: set[Config] = set()
 
     def elapsed(self) -> float:
         """Seconds since the tuner was made."""
         return self.clock() - self._started
-
-    def resume(self, trials: Iterable[Trial]) -> None:
-        """Take in the trials of an earlier, interrupted run: they count as measured."""
-        for trial in trials:
-            self._record(trial, old=True)
 
     def run(self) -> TuningResult:
         """Search, then choose.  Ctrl-C ends the search and keeps the best so far.
@@ -166,9 +166,13 @@ class Tuner:
             self.ended = f"stopped by an error: {error.message}"
         finally:
             self.executor.cancel()
+            if self.study is not None:
+                self.study.give_up()
         if self.best is None:
             raise self._nothing_found()
         config, time_ms = self._choose_winner(quickly=interrupted)
+        if self.study is not None:
+            config, time_ms = self.study.agree(config, time_ms)
         default = self.search.space.default()
         result = TuningResult(
             self.target.kernel_name,
@@ -187,7 +191,10 @@ class Tuner:
 
     def _loop(self) -> None:
         in_flight: set[Config] = set()
-        while not self._is_over():
+        while True:
+            self._listen(in_flight)
+            if self._is_over():
+                return
             room = self.executor.capacity - len(in_flight)
             if self.budget.evaluations is not None:
                 room = min(room, self.budget.evaluations - len(self.trials) - len(in_flight))
@@ -196,16 +203,41 @@ class Tuner:
                 if self._submit(config):
                     in_flight.add(config)
             if not in_flight:
+                if self._elsewhere:
+                    # What is left is being measured by others.
+                    time.sleep(0.5)
+                    continue
                 if not asked or self.search.finished:
                     self.ended = "search finished"
                     return
                 continue
             for trial in self.executor.poll(0.5):
+                self._share(trial)
                 in_flight.discard(trial.config)
                 self._record(trial)
                 for twin in self._twins.pop(self._recipes[trial.config], []):
                     in_flight.discard(twin)
-                    self._record(dataclasses.replace(trial, config=twin))
+                    same = dataclasses.replace(trial, config=twin)
+                    self._share(same)
+                    self._record(same)
+
+    def _listen(self, in_flight: set[Config]) -> None:
+        """Take in what other participants of the study did since last time."""
+        if self.study is None:
+            return
+        for trial in self.study.updates():
+            if trial.config not in self.search.history and trial.config not in in_flight:
+                self._record(trial)
+        now = self.study.claimed()
+        for config in self._elsewhere - now - in_flight:
+            if config not in self.search.history:
+                self.search.requeue(config)  # given up by whoever claimed it
+        self._elsewhere = {c for c in now if c not in self.search.history} - in_flight
+        self.search.pending |= self._elsewhere
+
+    def _share(self, trial: Trial) -> None:
+        if self.study is not None:
+            self.study.report(trial)
 
     def _submit(self, config: Config) -> bool:
         """Generate the candidate and hand it to the executor; False if its outcome is already known."""
@@ -225,10 +257,15 @@ class Tuner:
                 raise exc.InternalError(reason=f"generating code for {config} raised {type(error).__name__}: {error}") from error
             self._record(Trial(config, Status.COMPILE_ERROR, message=f"{type(error).__name__}: {error}"))
             return False
+        if self.study is not None and not self.study.claim(config):
+            self._elsewhere.add(config)
+            return False
         self._recipes[config] = recipe
         known = self._by_recipe.get(recipe)
         if known is not None:
-            self._record(dataclasses.replace(known, config=config))
+            twin = dataclasses.replace(known, config=config)
+            self._share(twin)
+            self._record(twin)
             return False
         if recipe in self._twins:
             self._twins[recipe].append(config)
@@ -237,7 +274,7 @@ class Tuner:
         self.executor.submit(config, recipe)
         return True
 
-    def _record(self, trial: Trial, old: bool = False) -> None:
+    def _record(self, trial: Trial) -> None:
         self.trials.append(trial)
         recipe = self._recipes.get(trial.config)
         if recipe is not None:
@@ -249,9 +286,8 @@ class Tuner:
                 self._gain_from = trial.time_ms
                 self._last_gain = len(self.trials)
         self.search.tell(trial)
-        if not old:
-            for observer in self.observers:
-                observer.trial(trial, self)
+        for observer in self.observers:
+            observer.trial(trial, self)
 
     def _is_over(self) -> bool:
         budget, count = self.budget, len(self.trials)

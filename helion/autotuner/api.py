@@ -1,0 +1,382 @@
+"""Entry points: `autotune` searches, `config_for` decides what a first call does.
+
+`config_for` is on the path of every first call, so it imports what reads caches; searches, workers and
+displays are imported only when something is to be measured.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+from .. import exc
+from ..config import Config
+from ..runtime import compile_guard
+from .cache import AutotuneCache
+from .cache import Entry
+from .cache import fits
+from .cache import skip_cache
+
+if TYPE_CHECKING:
+    from .executor import Executor
+    from .search import Search
+    from .space import SearchSpace
+    from .target import TuningTarget
+    from .tuner import Budget
+    from .tuner import TuningResult
+
+log = logging.getLogger("helion.autotuner")
+
+# Name -> where it is.  `autotune_cache` and `autotune_search` name a row, or `module:Class` of one's own.
+CACHES: dict[str, str] = {
+    "LocalAutotuneCache": "helion.autotuner.cache:LocalAutotuneCache",
+    "StrictLocalAutotuneCache": "helion.autotuner.cache:StrictLocalAutotuneCache",
+    "AOTAutotuneCache": "helion.autotuner.aot:AOTAutotuneCache",
+    "RemoteAutotuneCache": "helion.autotuner.remote_cache:RemoteAutotuneCache",
+}
+SEARCHES: dict[str, str] = {
+    "ModelSearch": "helion.autotuner.model:ModelSearch",
+    "LFBOPatternSearch": "helion.autotuner.lfbo:LFBOPatternSearch",
+    "PatternSearch": "helion.autotuner.pattern:PatternSearch",
+    "DifferentialEvolutionSearch": "helion.autotuner.evolution:DifferentialEvolutionSearch",
+    "RandomSearch": "helion.autotuner.search:RandomSearch",
+    "FiniteSearch": "helion.autotuner.search:FiniteSearch",
+}
+DEFAULT_SEARCH = "ModelSearch"
+SEARCH_WITHOUT_SKLEARN = "PatternSearch"
+
+_caches: dict[str, AutotuneCache] = {}
+_said: set[str] = set()
+
+
+def _say_once(key: str, text: str) -> None:
+    if key not in _said:
+        _said.add(key)
+        log.warning("%s", text)
+
+
+def _load(table: dict[str, str], name: str, what: str) -> Any:
+    where = table.get(name, name)
+    module, _, attribute = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise exc.InvalidAPIUsage(
+            f"there is no {what} {name!r}: {error}", fix=f"valid are {', '.join(table)}, or module:Class of your own."
+        ) from None
+
+
+def cache_named(name: Any) -> AutotuneCache:
+    """The cache a setting names.
+
+    Args:
+        name: a name of `CACHES`, `module:Class`, an AutotuneCache, or a class of one.
+
+    Raises:
+        exc.InvalidAPIUsage: there is no such cache.
+    """
+    if isinstance(name, AutotuneCache):
+        return name
+    if isinstance(name, type):
+        made: AutotuneCache = name()
+        return made
+    if name not in _caches:
+        _caches[name] = _load(CACHES, str(name), "autotune cache")()
+    return _caches[name]
+
+
+def lookup(target: TuningTarget, args: Sequence[Any], cache: Any = None) -> Config | None:
+    """The tuned Config for these arguments, if a cache has one that fits the kernel.
+
+    Args:
+        target: the kernel.
+        args: arguments.
+        cache: as `cache_named` takes it; default: the setting `autotune_cache`.
+    """
+    if skip_cache():
+        return None
+    entry = cache_named(cache or target.settings.autotune_cache).get(target.cache_key(args), args)
+    return None if entry is None else fits(entry, target.config_spec)
+
+
+def effort_for(target: TuningTarget, args: Sequence[Any]) -> str:
+    """`none`, `quick` or `full`: the setting, else full on a GPU and none on CPU tensors."""
+    from .measure import device_of
+
+    effort: str | None = target.settings.autotune_effort
+    if effort is not None:
+        return effort
+    return "full" if device_of(args).type == "cuda" else "none"
+
+
+def config_for(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] = ()) -> Config:
+    """The Config a first call of a specialization should use.
+
+    One given Config is used as it is (unless `force_autotune`); several are measured.  Without one, the cache is
+    asked, then the kernel is tuned on a GPU, or where an effort is asked for; else the default Config is used.
+
+    Args:
+        target: the kernel.
+        args: arguments of the call.
+        configs: the kernel's own `config=` or `configs=`.
+
+    Raises:
+        exc.NoConfigFound: every Config failed.
+        exc.AutotuningDisallowedInEnvironment: tuning is needed and cannot happen here.
+        exc.CompilationForbidden: tuning is needed inside `no_compile()`.
+    """
+    settings = target.settings
+    if len(configs) == 1 and not settings.force_autotune:
+        return target.config_spec.normalize(configs[0])
+    effort = effort_for(target, args)
+    if effort == "none" and not settings.force_autotune:
+        if len(configs) > 1:
+            return target.config_spec.normalize(configs[0])
+        if settings.autotune_cache == "AOTAutotuneCache":
+            # Configs that ship with a kernel are part of it: choosing among them is no tuning.
+            shipped = lookup(target, args)
+            if shipped is not None:
+                return shipped
+        if settings.autotune_effort == "none":
+            _say_once(
+                f"none/{target.kernel_name}",
+                f"kernel {target.kernel_name!r} runs with its default config (autotune_effort='none'); `{target.kernel_name}.autotune(args)` finds a faster one",
+            )
+        return target.config_spec.default_config()
+    if not settings.force_autotune:
+        found = lookup(target, args)
+        if found is not None and (not configs or found in [target.config_spec.normalize(c) for c in configs]):
+            return found
+    return autotune(target, args, force=settings.force_autotune, configs=configs if len(configs) > 1 else None)
+
+
+def autotune(
+    target: TuningTarget,
+    args: Sequence[Any],
+    *,
+    force: bool = True,
+    effort: str | None = None,
+    search: Any = None,
+    configs: Sequence[Config] | None = None,
+    budget_seconds: float | None = None,
+    evaluations: int | None = None,
+    seed: int | None = None,
+    devices: Sequence[str] | None = None,
+    storage: str | None = None,
+    isolate: bool = True,
+    cache: Any = None,
+    log_file: Any = None,
+    progress: bool | None = None,
+) -> Config:
+    """Search for the fastest Config, and keep it in the cache.
+
+    Args:
+        target: the kernel.
+        args: arguments to measure with; they are not changed.
+        force: search even if the cache has a Config.
+        effort: `none` (the default Config), `quick` or `full`; default: the setting, else full on a GPU and quick
+            on CPU tensors.
+        search: a name of `SEARCHES`, `module:Class`, or a class; default: the setting `autotune_search`, else ModelSearch.
+        configs: measure only these.
+        budget_seconds: default: the setting, else by effort.
+        evaluations: most Configs to measure; default by effort.
+        seed: default: the setting.
+        devices: where to measure, for example `["cuda:0", "cuda:1"]`; must be of one model.  Default: the setting, else
+            where the arguments are.
+        storage: a path or database URL shared with other processes and hosts (needs Optuna), see `study.py`.
+        isolate: run candidates in a process of their own.
+        cache: as `cache_named` takes it; default: the setting.
+        log_file: default: the setting `autotune_log`.
+        progress: show a display; default: the setting `autotune_progress_bar`.
+
+    Returns:
+        The winner, with every key.
+
+    Raises:
+        exc.NoConfigFound: every Config failed.
+        exc.AutotuningDisallowedInEnvironment: tuning cannot happen here.
+        exc.AutotuneError: workers or the baseline do not run.
+    """
+    settings = target.settings
+    from .measure import device_of
+
+    device = device_of(args)
+    effort = effort or settings.autotune_effort or ("full" if device.type == "cuda" else "quick")
+    if effort == "none":
+        return target.config_spec.default_config()
+    key = target.cache_key(args)
+    store = cache_named(cache or settings.autotune_cache)
+    if not force:
+        found = lookup(target, args, store)
+        if found is not None:
+            return found
+
+    from .guard import check_environment
+
+    check_environment(target.kernel_name, args)
+    compile_guard.check(target.kernel_name, "autotune", key.specialization)
+    with store.tuning(key):
+        if not force:
+            found = lookup(target, args, store)  # another process may have tuned it while this one waited
+            if found is not None:
+                return found
+        result = run_search(
+            target,
+            args,
+            effort=effort,
+            search=search,
+            configs=configs,
+            budget_seconds=budget_seconds,
+            evaluations=evaluations,
+            seed=seed,
+            devices=devices,
+            storage=storage,
+            isolate=isolate,
+            log_file=log_file,
+            progress=progress,
+        )
+        note = f"{len(result.trials)} configs in {result.seconds:.0f} s; ended: {result.ended}"
+        store.put(key, Entry(result.config, result.time_ms, note))
+    return result.config
+
+
+def run_search(
+    target: TuningTarget,
+    args: Sequence[Any],
+    *,
+    effort: str = "full",
+    search: Any = None,
+    configs: Sequence[Config] | None = None,
+    budget_seconds: float | None = None,
+    evaluations: int | None = None,
+    seed: int | None = None,
+    devices: Sequence[str] | None = None,
+    storage: str | None = None,
+    isolate: bool = True,
+    log_file: Any = None,
+    progress: bool | None = None,
+) -> TuningResult:
+    """Like `autotune`, without caches and checks: the whole outcome."""
+    from .log_file import TrialLog
+    from .progress import progress_for
+    from .space import SearchSpace
+    from .tuner import Observer
+    from .tuner import Tuner
+
+    settings = target.settings
+    space = SearchSpace(target.config_spec, settings.autotune_config_overrides, settings.autotune_config_filter)
+    log_file = log_file if log_file is not None else settings.autotune_log
+    bar = settings.autotune_progress_bar if progress is None else progress
+    observers: list[Observer] = []
+    if settings.autotune_log_level in ("debug", "info"):
+        observers.append(progress_for(target.config_spec, bar))
+    if log_file is not None:
+        observers.append(TrialLog(log_file))
+    study = None
+    if storage is None:
+        storage = settings.autotune_storage
+    if storage is not None:
+        from .study import SharedStudy
+
+        study = SharedStudy(storage, target.cache_key(args).digest()[:32])
+    searcher = _make_search(target, space, search, configs, seed)
+    budget = _budget(target, effort, budget_seconds, evaluations, None if configs is None else len(configs))
+    executor = _make_executor(target, args, devices, isolate)
+    try:
+        if settings.autotune_accuracy_check:
+            default = space.spec.default_config()
+            baseline = None if settings.autotune_baseline_fn is not None else target.recipe(default)
+            executor.set_baseline(baseline, settings.autotune_baseline_fn)
+        tuner = Tuner(target, searcher, executor, budget, observers, settings.autotune_ignore_errors, study)
+        return tuner.run()
+    finally:
+        for observer in observers:
+            if hasattr(observer, "close"):
+                observer.close()
+        executor.close()
+
+
+def _budget(target: TuningTarget, effort: str, seconds: float | None, evaluations: int | None, finite: int | None) -> Budget:
+    import dataclasses
+
+    from .tuner import EFFORTS
+
+    budget = EFFORTS[effort]
+    if finite is not None:
+        budget = dataclasses.replace(budget, evaluations=finite, patience=None)
+    changes: dict[str, Any] = {
+        "seconds": seconds if seconds is not None else target.settings.autotune_budget_seconds,
+        "rounds": target.settings.autotune_max_generations,
+        "evaluations": evaluations,
+    }
+    return dataclasses.replace(budget, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _make_search(target: TuningTarget, space: SearchSpace, search: Any, configs: Sequence[Config] | None, seed: int | None) -> Search:
+    settings = target.settings
+    seed = settings.autotune_random_seed if seed is None else seed
+    if configs is not None:
+        from .search import FiniteSearch
+
+        return FiniteSearch(space, configs, seed=seed)
+    search = search or settings.autotune_search
+    if search is None:
+        from .surrogate import available
+
+        search = DEFAULT_SEARCH
+        if not available():
+            search = SEARCH_WITHOUT_SKLEARN
+            _say_once(
+                "sklearn", f"scikit-learn is not installed: tuning with {search}, which takes longer; `pip install helion[tune]` gets {DEFAULT_SEARCH}"
+            )
+    cls: Callable[..., Search] = search if callable(search) else _load(SEARCHES, str(search), "search")
+    first = [c if isinstance(c, Config) else Config.from_dict(c) for c in settings.autotune_seed_configs or ()]
+    for config in first:
+        space.spec.normalize(config)
+    return cls(space, seed=seed, first=first)
+
+
+def _make_executor(target: TuningTarget, args: Sequence[Any], devices: Sequence[str] | None, isolate: bool) -> Executor:
+    from .accuracy import Tolerance
+    from .executor import InProcessExecutor
+    from .executor import ProcessExecutor
+    from .executor import default_compile_jobs
+    from .measure import device_of
+
+    settings = target.settings
+    tolerance = Tolerance(settings.autotune_baseline_atol, settings.autotune_baseline_rtol)
+    timer = settings.autotune_benchmark_fn
+    if isolate:
+        problem = target.isolation_problem()
+        if problem is not None:
+            _say_once(
+                f"isolation/{target.kernel_name}",
+                f"kernel {target.kernel_name!r} is tuned in this process, without protection from candidates that crash or hang: {problem}",
+            )
+            isolate = False
+    if not isolate:
+        return InProcessExecutor(args, tolerance, timer)
+    if devices is None and settings.autotune_devices is not None:
+        devices = [name for name in _names(settings.autotune_devices)]
+    jobs = settings.autotune_precompile_jobs
+    if jobs is None:
+        jobs = default_compile_jobs(device_of(args))
+    return ProcessExecutor(
+        args,
+        devices=devices,
+        tolerance=tolerance,
+        timer=timer,
+        compile_jobs=jobs if settings.autotune_precompile else 0,
+        compile_timeout=settings.autotune_compile_timeout,
+        run_timeout=settings.autotune_benchmark_timeout,
+    )
+
+
+def _names(value: Any) -> Iterator[str]:
+    for part in value.split(",") if isinstance(value, str) else value:
+        yield str(part).strip()

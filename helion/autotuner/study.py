@@ -1,0 +1,180 @@
+"""SharedStudy: one search by many processes and hosts, and across kills, through an Optuna storage.
+
+Why Optuna's storage: it is a library on top of a file or a database that a site already has (a journal file on a shared
+file system, or PostgreSQL/MySQL), with locking and crash safety solved; Ray would need a running cluster, and its
+strength, moving work to free machines, is not wanted where each host measures on its own devices.  Only the storage is
+used, not Optuna's samplers.
+
+Every outcome is written before it is used, and every participant reads all outcomes, so a run killed at any point goes
+on from what was measured.  What is being measured is claimed, so that no two hosts measure the same Config; claims of the
+dead are released.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import json
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from .. import exc
+from ..config import Config
+from .trial import Trial
+
+log = logging.getLogger("helion.autotuner")
+
+
+def _optuna() -> Any:
+    try:
+        optuna = importlib.import_module("optuna")
+    except ImportError:
+        raise exc.AutotuneError(
+            "tuning with a shared storage needs Optuna, which is not installed", fix="`pip install helion[tune]`."
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def _storage(optuna: Any, where: str) -> Any:
+    if "://" in where:
+        return optuna.storages.RDBStorage(where)
+    path = Path(where)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    backend = importlib.import_module("optuna.storages.journal")
+    return optuna.storages.JournalStorage(backend.JournalFileBackend(str(path)))
+
+
+def _spelled(config: Config) -> str:
+    return json.dumps(dict(config), sort_keys=True)
+
+
+class SharedStudy:
+    """The common memory of all processes that tune one kernel for one key.
+
+    Args:
+        where: a path (journal file; may be on a network file system) or a database URL as SQLAlchemy takes it.
+        name: of the study: the cache key's digest.
+        lease_seconds: a claim of another host older than this is taken to be dead.
+
+    Raises:
+        exc.AutotuneError: Optuna is not installed.
+    """
+
+    def __init__(self, where: str, name: str, lease_seconds: float = 900.0) -> None:
+        self._optuna = _optuna()
+        self._study = self._optuna.create_study(
+            storage=_storage(self._optuna, where),
+            study_name=name,
+            load_if_exists=True,
+            # Nothing is sampled, but the default sampler would read the whole study at every `ask`.
+            sampler=self._optuna.samplers.RandomSampler(),
+        )
+        self.lease_seconds = lease_seconds
+        self.host = socket.gethostname()
+        self.owner = f"{self.host}:{os.getpid()}"
+        self._mine: dict[Config, Any] = {}
+        self._seen: set[int] = set()
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def updates(self) -> list[Trial]:
+        """Outcomes of others (and of earlier runs) that this object has not returned yet, oldest first."""
+        mine = {t.number for t in self._mine.values()}
+        found = []
+        for record in self._study.get_trials(deepcopy=False):
+            if record.number in self._seen or record.number in mine or "trial" not in record.user_attrs:
+                continue
+            self._seen.add(record.number)
+            found.append(Trial.from_dict(record.user_attrs["trial"]))
+        return found
+
+    def claimed(self) -> set[Config]:
+        """Configs that others are measuring now.  Claims of dead processes are released."""
+        mine = {t.number for t in self._mine.values()}
+        alive = set()
+        for record in self._running():
+            if record.number in mine:
+                continue
+            if self._is_dead(record):
+                self._release(record)
+            elif "config" in record.user_attrs:
+                alive.add(Config.from_dict(json.loads(record.user_attrs["config"])))
+        return alive
+
+    def _running(self) -> list[Any]:
+        states = (self._optuna.trial.TrialState.RUNNING,)
+        records = self._study.get_trials(deepcopy=False, states=states)
+        return [r for r in records if "trial" not in r.user_attrs]
+
+    def _is_dead(self, record: Any) -> bool:
+        owner = record.user_attrs.get("owner", "")
+        host, _, pid = owner.rpartition(":")
+        if host == self.host and pid.isdigit():
+            return not Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else False
+        if record.datetime_start is None:
+            return True
+        age = (datetime.datetime.now() - record.datetime_start).total_seconds()
+        # Measured with two hosts' clocks: a claim from the future is alive, and one that looks old costs at worst
+        # one Config measured twice.
+        return age > self.lease_seconds
+
+    def _release(self, record: Any) -> None:
+        try:
+            self._study.tell(record.number, state=self._optuna.trial.TrialState.FAIL)
+        except ValueError:
+            pass  # its owner, or somebody else who noticed, was faster
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def claim(self, config: Config) -> bool:
+        """Announce that this process measures a Config; False if another one already does."""
+        mine = self._study.ask()
+        mine.set_user_attr("config", _spelled(config))
+        mine.set_user_attr("owner", self.owner)
+        # Announce first and look then: of two that announce at once, both see both, and the lower number wins.
+        for record in self._running():
+            if record.number < mine.number and record.user_attrs.get("config") == _spelled(config) and not self._is_dead(record):
+                self._study.tell(mine.number, state=self._optuna.trial.TrialState.FAIL)
+                return False
+        self._mine[config] = mine
+        return True
+
+    def report(self, trial: Trial) -> None:
+        """Write an outcome, with which the claim ends."""
+        record = self._mine.pop(trial.config, None)
+        if record is None:
+            record = self._study.ask()
+        self._seen.add(record.number)
+        # One write holds the outcome: killed before `tell`, the trial is still read back.
+        record.set_user_attr("trial", trial.to_dict())
+        states = self._optuna.trial.TrialState
+        try:
+            if trial.ok:
+                self._study.tell(record.number, trial.time_ms)
+            else:
+                self._study.tell(record.number, state=states.FAIL)
+        except ValueError:
+            pass  # taken for dead and released meanwhile; the outcome above counts all the same
+
+    def give_up(self) -> None:
+        """End the claims of candidates that were not measured after all."""
+        for record in self._mine.values():
+            self._release(record)
+        self._mine.clear()
+
+    def agree(self, config: Config, time_ms: float) -> tuple[Config, float]:
+        """The winner all participants return: the first one proposed.
+
+        Returns:
+            The Config and its time in milliseconds.
+        """
+        attributes = self._study.user_attrs
+        if "winner" not in attributes:
+            self._study.set_user_attr("winner", {"config": dict(config), "time_ms": time_ms})
+            return config, time_ms
+        winner = attributes["winner"]
+        return Config.from_dict(winner["config"]), float(winner["time_ms"])
