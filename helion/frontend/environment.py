@@ -17,6 +17,7 @@ import sympy
 import torch
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx.experimental.symbolic_shapes import DimDynamic
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.experimental.symbolic_shapes import StatelessSymbolicContext
@@ -83,7 +84,8 @@ class Environment:
         if isinstance(value, torch.Tensor):
             if id(value) in self._fakes:
                 # `k(x, x)` and `k(x, y)` share a specialization, so the parameters stay two: `.data` is another object.
-                value = value.data
+                with unset_fake_temporarily():
+                    value = value.data
             return self.fake_tensor(value, path, name)
         if constant or isinstance(value, bool):
             return value
