@@ -56,7 +56,9 @@ class _Pass:
                 results = self._graph(body, [*scope, *body.axes], node.args[3])
                 for placeholder, output in body.carried.items():
                     results[output] = _merge(results[output], axes_of(node.args[3][placeholder]))
-                node.meta["result_axes"] = results
+                # Outside the loop a dimension no longer runs over the loop's axis: its lanes are partial results.
+                inside = set(map(id, body.axes))
+                node.meta["result_axes"] = [tuple(None if id(a) in inside else a for a in axes) for axes in results]
             elif node.target is device_ir.if_else:
                 left = self._graph(self.ir.graphs[node.args[1]], scope, node.args[3])
                 right = self._graph(self.ir.graphs[node.args[2]], scope, node.args[4])

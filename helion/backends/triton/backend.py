@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import threading
 from typing import Any
 
 
@@ -12,6 +14,7 @@ from ...ir.axes import assign_axes
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.masking import assign_padding
+from ...ir.reductions import roll
 from ...settings import Settings
 from ..base import Backend
 from ..base import GeneratedSource
@@ -22,6 +25,7 @@ from .schedule import Schedule
 from .schedule import resolve
 from .spec import build_config_spec
 from .spec import dot_extents
+from .spec import rollable_reductions
 
 
 class TritonBackend(Backend):
@@ -33,21 +37,32 @@ class TritonBackend(Backend):
         super().__init__(ir, settings, target)
         assign_axes(ir.device)
         assign_padding(ir.device)
-        self._spec = build_config_spec(ir, settings, target)
+        self._reductions = rollable_reductions(ir)
+        self._spec = build_config_spec(ir, settings, target, self._reductions)
+        # Two threads that print at once would see each other's notes on the shared graphs.
+        self._lock = threading.Lock()
 
     def config_spec(self) -> ConfigSpec:
         return self._spec
 
     def generate(self, config: Config) -> GeneratedSource:
-        schedule = resolve(self.ir, config)
+        with self._lock:
+            return self._generate(config)
+
+    def _generate(self, config: Config) -> GeneratedSource:
+        ir = self._rolled(config)
+        schedule = resolve(ir, self.ir, config)
+        for reduction, chunk in zip(self._reductions, config.get("reduction_loops", [])):
+            if chunk is not None:
+                schedule.constants[reduction.axis.block.symbol] = chunk
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines)
-        minimum = dot_extents(self.ir.device)
+        minimum = dot_extents(ir.device)
         kernels: list[list[str]] = []
         launch: list[str] = []
         constants: dict[str, int] = {}
-        for number, root in enumerate(self.ir.device.roots):
+        for number, root in enumerate(ir.device.roots):
             name = f"_{self.ir.name}_kernel" + (f"_{number}" if len(self.ir.device.roots) > 1 else "")
-            lines, statements, blocks = self._kernel(name, self.ir.device.graphs[root.graph_id], schedule, host, minimum)
+            lines, statements, blocks = self._kernel(name, ir, ir.device.graphs[root.graph_id], schedule, host, minimum)
             # Kernels of one module share block-size constants by name; a clash gets the kernel's number.
             for block, value in blocks.items():
                 if constants.setdefault(block, value) != value:
@@ -61,11 +76,24 @@ class TritonBackend(Backend):
         body = host.function(launch, "_default_launcher")
         return GeneratedSource(self._module(kernels, body, constants, imports), self.ir.name, injected)
 
+    def _rolled(self, config: Config) -> KernelIR:
+        """The IR with the reductions looped that the Config wants looped."""
+        chosen = [r for r, chunk in zip(self._reductions, config.get("reduction_loops", [])) if chunk is not None]
+        if not chosen:
+            if self._reductions:  # an earlier Config's loops left their notes on shared nodes
+                assign_axes(self.ir.device)
+                assign_padding(self.ir.device)
+            return self.ir
+        device = roll(self.ir.device, chosen)
+        assign_axes(device)
+        assign_padding(device)
+        return dataclasses.replace(self.ir, device=device)
+
     def _kernel(
-        self, name: str, root: GraphInfo, schedule: Schedule, host: HostPrinter, minimum: dict[Any, int]
+        self, name: str, ir: KernelIR, root: GraphInfo, schedule: Schedule, host: HostPrinter, minimum: dict[Any, int]
     ) -> tuple[list[str], list[str], dict[str, int]]:
         """Lines of one kernel, the host statements that launch it, and its block sizes."""
-        k = KernelEmitter(self.ir, root, schedule, self.settings, minimum)
+        k = KernelEmitter(ir, root, schedule, self.settings, minimum)
         program, inner = emit_program_ids(k, host)
         k.scope = inner
         k.graph(root)

@@ -82,6 +82,7 @@ class KernelEmitter:
         self._block_names: dict[int, str] = {}
         self._results: dict[torch.fx.Node, list[str]] = {}
         self._bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
+        self._updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
         self.persistent_header = ""
         self._printer = ExpressionPrinter(self._symbol, "tl.minimum", "tl.maximum")
         for tensor in self._host_tensors():
@@ -276,7 +277,7 @@ class KernelEmitter:
 
     def assign(self, node: torch.fx.Node, text: str) -> str:
         """Compute `text` into a variable named after the node."""
-        name = self.names.unique(_pretty(node))
+        name = self._updates.get(node) or self.names.unique(_pretty(node))
         self._comment(node)
         self.scope.add(f"{name} = {text}")
         if self.settings.debug_dtype_asserts and isinstance(node.meta.get("val"), torch.Tensor):
@@ -333,6 +334,9 @@ class KernelEmitter:
             self.assign(node, f"{self.text(node.args[0])}.to({triton_dtype(node.meta['val'].dtype)}, bitcast=True)")
         elif target in POINTWISE:
             operands = [self.text(a) if a is not None else "None" for a in node.args]
+            if "neutral" in node.meta:  # a looped reduction's partial result
+                which, dim, neutral = node.meta["neutral"]
+                operands[which] = self.masked(node.args[which], dim, neutral)  # type: ignore[arg-type]
             self.assign(node, pointwise_text(node, operands, self.settings.fast_math))
         elif target in REDUCTIONS:
             self._reduction(node)
@@ -460,6 +464,7 @@ class KernelEmitter:
             headers.append(self._loop_header(body, axis, self.number(begin), self.number(end)))
             self.open_axis(axis, inner)
         self._last_location = None
+        self._plan_updates(body, carried_names)
         self.graph(body)
         self._assign_together([(carried_names[i], self.text(out)) for i, out in enumerate(body.outputs)])
         self.scope = outer
@@ -483,6 +488,18 @@ class KernelEmitter:
         name = self.names.unique(_pretty(placeholder))
         self.scope.add(f"{name} = {text}")
         return name
+
+    def _plan_updates(self, body: GraphInfo, carried_names: dict[int, str]) -> None:
+        """Let a carried variable be assigned where its new value is computed, when nothing reads the old one later."""
+        order = {node: i for i, node in enumerate(body.graph.nodes)}
+        placeholders = {body.carried[p]: body.placeholders[p] for p in body.carried}
+        outputs = body.outputs
+        for i, new in enumerate(outputs):
+            old = placeholders[i]
+            own = new.op == "call_function" and new.target is not device_ir.GETITEM and outputs.count(new) == 1
+            last_read = max((order[user] for user in old.users if user.op != "output"), default=-1)
+            if own and last_read <= order[new] and old not in outputs:
+                self._updates[new] = carried_names[i]
 
     def _assign_together(self, pairs: list[tuple[str, str]]) -> None:
         """`names = values`, when a value may be another of the names (a swap)."""
@@ -537,14 +554,29 @@ class _Flat:
         self.extents = extents
 
 
+# What fx adds to a node's name for the op's overload.
+_OVERLOAD_NOISE = (
+    "_default",
+    "_tensor_scalar",
+    "_tensor_tensor",
+    "_tensor",
+    "_scalar",
+    "_dim_int_list",
+    "_dim_int",
+    "_correction",
+    "_self",
+    "_dims",
+)
+
+
 def _pretty(node: torch.fx.Node) -> str:
     """A variable name for a node: the user's, or the op's without overload noise."""
     name = node.name
     if node.meta.get("user_name"):
         return name
     base = name.rstrip("0123456789").rstrip("_") if name[-1].isdigit() else name
-    for noise in ("_default", "_tensor_scalar", "_tensor_tensor", "_tensor", "_scalar", "_dim_int_list", "_dim_int", "_correction", "_self", "_dims"):
-        base = base.removesuffix(noise)
+    for noise in _OVERLOAD_NOISE:
+        base = base.replace(noise, "")
     return {"convert_element_type": "cast", "getitem": "value"}.get(base, base)
 
 

@@ -88,8 +88,14 @@ class Schedule:
         return size > 1 and (extent is None or extent % size != 0)
 
 
-def resolve(ir: KernelIR, config: Config) -> Schedule:
-    """The schedule of a Config that the kernel's ConfigSpec has normalized."""
+def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
+    """The schedule of a Config that the kernel's ConfigSpec has normalized.
+
+    Args:
+        rolled: the IR that is printed; its nodes may be copies of those of `ir`.
+        ir: the IR the ConfigSpec was made from.
+        config: the Config.
+    """
     device = ir.device
     tunables = {key: config[key] for key in ir.tunables}
     constants = resolve_constants(device, config.get("block_sizes", []), tunables)
@@ -117,6 +123,12 @@ def resolve(ir: KernelIR, config: Config) -> Schedule:
         flatten={info.id: flag for info, flag in zip(roots, config.get("flatten_loops", []))},
         loop_options=options,
         static_loops={info.id for info, flag in zip(loops, config.get("static_ranges", [])) if flag},
-        indexing=dict(zip(accesses, per_access)),
-        eviction=dict(zip(loads(device), config.get("load_eviction_policies", []))),
+        indexing=_for_copies(rolled, dict(zip(accesses, per_access))),
+        eviction=_for_copies(rolled, dict(zip(loads(device), config.get("load_eviction_policies", [])))),
     )
+
+
+def _for_copies(ir: KernelIR, values: dict[torch.fx.Node, str]) -> dict[torch.fx.Node, str]:
+    """Values by node, also for the copies that looped reductions make of a node."""
+    copies = {n: values[n.meta["origin"]] for _, n in ir.device.nodes() if n.meta.get("origin") in values}
+    return {**values, **copies}

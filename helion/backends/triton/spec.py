@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from typing import Sequence
 
+import sympy
 import torch
 
 from ...config_spec import EVICTION_POLICIES
@@ -22,6 +24,9 @@ from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.pointwise import POINTWISE
+from ...ir.reductions import RollableReduction
+from ...ir.reductions import rollable_sizes
+from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from ...language.op import Op
 from ...settings import Settings
@@ -36,13 +41,39 @@ MAX_TENSOR_ELEMENTS = 1 << 20
 # Elements a tile of the default Config may have: a few registers per thread with 4 warps.
 _DEFAULT_ELEMENTS = 2048
 _MAX_BLOCK = 1 << 14
+# Longer rows than this are reduced in a loop by default.
+_MAX_WHOLE_REDUCTION = 1 << 14
 
 
 def _pow2(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def build_config_spec(ir: KernelIR, settings: Settings, target: int | None) -> ConfigSpec:
+def rollable_reductions(ir: KernelIR) -> list[RollableReduction]:
+    """The reductions that `reduction_loops` lists, each with the axis its loop would run over."""
+    found = []
+    for info in list(ir.device.graphs):
+        for size in rollable_sizes(ir.device, info):
+            block = ir.env.new_block("r", extent=ir.env.hint(size))
+            axis = ir.env.new_axis(block, AxisKind.REDUCTION, 0, size, "r")
+            found.append(RollableReduction(info.id, size, axis))
+    return found
+
+
+def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
+    """None (the whole dimension in one tile) or a chunk; long dimensions are looped by default."""
+    extent = _pow2(reduction.axis.block.extent or _MAX_BLOCK)
+    chunks = [1 << e for e in range(4, 15) if 1 << e < extent]
+    if extent <= _MAX_WHOLE_REDUCTION or not chunks:
+        return EnumFragment([None, *chunks])
+    default = min(2048, chunks[-1])
+    whole = [None] if extent <= MAX_TENSOR_ELEMENTS else []
+    return EnumFragment([default, *whole, *(c for c in chunks if c != default)])
+
+
+def build_config_spec(
+    ir: KernelIR, settings: Settings, target: int | None, reductions: Sequence[RollableReduction] = ()
+) -> ConfigSpec:
     """The space of schedules of one kernel."""
     device = ir.device
     spec = ConfigSpec(kernel_name=ir.name)
@@ -65,6 +96,10 @@ def build_config_spec(ir: KernelIR, settings: Settings, target: int | None) -> C
         spec.fields["l2_groupings"] = ListOf([PowerOfTwoFragment(1, 64) for _ in roots], labels=labels)
         spec.fields["flatten_loops"] = ListOf(
             [BooleanFragment() if can_flatten(info) else EnumFragment([False]) for info in roots], labels=labels
+        )
+    if reductions:
+        spec.fields["reduction_loops"] = ListOf(
+            [_reduction_fragment(r) for r in reductions], labels=[f"a dimension of {r.size}" for r in reductions]
         )
     loops = device_loops(device)
     if loops:
@@ -93,11 +128,11 @@ def build_config_spec(ir: KernelIR, settings: Settings, target: int | None) -> C
     spec.fields["pid_type"] = EnumFragment(pid_types)
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8)
     spec.fields.update(ir.tunables)
-    spec.constraints.append(_constraint(ir))
+    spec.constraints.append(_constraint(ir, reductions))
     return spec
 
 
-def _constraint(ir: KernelIR) -> Any:
+def _constraint(ir: KernelIR, reductions: Sequence[RollableReduction]) -> Any:
     """Keys that do not go together, and tensors too large for Triton."""
     device = ir.device
     blocks = tunable_blocks(device)
@@ -118,10 +153,11 @@ def _constraint(ir: KernelIR) -> Any:
         if config["pid_type"] in ("flat", "xyz") and config["num_sm_multiplier"] != 1:
             return "num_sm_multiplier needs a persistent pid_type"
         values = {block.symbol: size for block, size in zip(blocks, config.get("block_sizes", []))}
+        looped = {expr_of(r.size): c for r, c in zip(reductions, config.get("reduction_loops", [])) if c is not None}
         for shape in shapes:
             elements = 1
             for size in shape:
-                known = size.subs(values)
+                known = sympy.sympify(looped[size]) if size in looped else size.subs(values)
                 elements *= _pow2(int(known)) if known.is_Integer else 1
             if elements > MAX_TENSOR_ELEMENTS:
                 return f"a tile of shape {[str(s) for s in shape]} would have {elements} elements, Triton allows {MAX_TENSOR_ELEMENTS}"

@@ -1,0 +1,94 @@
+"""ATen pointwise operations of the device IR as epilogue statements.
+
+One table from ATen operation to the row of `epilogue.OPS` it is; a few operations are several rows. The IR has already
+put casts around every operation, so each computes in the type of its node.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+from typing import Sequence
+
+import torch
+import torch.fx
+
+from helion.backends.cute.spec import Input
+from helion.backends.cute.spec import Statement
+
+__all__ = ["PointwiseOps"]
+
+_aten = torch.ops.aten
+
+# ATen packet.overload -> operation of the printed epilogue, the arguments in the same order.
+_SAME: dict[str, str] = {
+    **{f"{name}.default": name for name in (
+        "abs neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan tanh sigmoid erf"
+        " floor ceil trunc round maximum minimum logical_and logical_or"
+    ).split()},
+    **{f"{name}.{overload}": name for name in "add sub mul div eq ne lt le gt ge".split() for overload in ("Tensor", "Scalar")},
+    "pow.Tensor_Tensor": "pow",
+    "pow.Tensor_Scalar": "pow",
+    "pow.Scalar": "pow",
+    "where.self": "where",
+    "clamp_min.default": "maximum",
+    "clamp_max.default": "minimum",
+}
+
+
+def _overload(name: str) -> torch._ops.OpOverload:
+    packet, overload = name.split(".")
+    return getattr(getattr(_aten, packet), overload)  # type: ignore[no-any-return]
+
+
+_ROWS = {_overload(name): op for name, op in _SAME.items()}
+_CONVERT = torch.ops.prims.convert_element_type.default
+
+
+class PointwiseOps:
+    """Emits statements for pointwise nodes.
+
+    Args:
+        fresh: makes a name unique.
+        emit: takes each statement.
+    """
+
+    def __init__(self, fresh: Callable[[str], str], emit: Callable[[Statement], None]) -> None:
+        self._fresh = fresh
+        self._emit = emit
+        self._special: dict[torch._ops.OpOverload, Callable[[torch.fx.Node, Sequence[Input]], Input]] = {
+            _CONVERT: self._convert,
+            _aten.clamp.default: self._clamp,
+            _aten.relu.default: lambda node, inputs: self._one(node, "maximum", (inputs[0], 0)),
+            _aten.logical_not.default: self._logical_not,
+        }
+
+    def knows(self, node: torch.fx.Node) -> bool:
+        """Whether ``node`` is an operation of the table, without keyword arguments that change it."""
+        return (node.target in _ROWS or node.target in self._special) and not node.kwargs
+
+    def emit(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
+        """Statements for ``node`` on ``inputs``; returns the name of its value."""
+        special = self._special.get(node.target)  # type: ignore[arg-type]
+        if special is not None:
+            return special(node, inputs)
+        return self._one(node, _ROWS[node.target], tuple(inputs))  # type: ignore[index]
+
+    def _one(self, node: torch.fx.Node, op: str, inputs: tuple[Input, ...]) -> str:
+        location = node.meta.get("location")
+        comment = location.short() if location is not None else ""
+        name = self._fresh(node.name)
+        self._emit(Statement(name, op, inputs, node.meta["val"].dtype, comment))
+        return name
+
+    def _convert(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
+        return self._one(node, "cast", (inputs[0],))
+
+    def _clamp(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
+        value = inputs[0]
+        for bound, op in zip(inputs[1:], ("maximum", "minimum")):
+            if bound is not None:
+                value = self._one(node, op, (value, bound))
+        return value
+
+    def _logical_not(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
+        return self._one(node, "eq", (inputs[0], False))
