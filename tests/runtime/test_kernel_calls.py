@@ -1,0 +1,326 @@
+"""Whole kernels through the Python launch path: front end, Triton code and launches, on the recording driver."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+import torch.utils._triton
+from recording_driver import recording_gpu
+
+import helion
+import helion.language as hl
+from helion import exc
+from helion.runtime import code_cache
+from helion.runtime import launch_stats
+from helion.runtime import measure as measure_module
+from helion.runtime import no_compile
+
+
+@pytest.fixture
+def gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    code_cache.clear_modules()
+    with recording_gpu() as gpu:
+        yield gpu
+    code_cache.clear_modules()
+
+
+def make_add(**settings):
+    @helion.kernel(config=helion.Config(block_sizes=[128]), **settings)
+    def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + y[tile]
+        return out
+
+    return add
+
+
+def make_scale():
+    @helion.kernel(config=helion.Config(block_sizes=[128]))
+    def scale(x: torch.Tensor, factor: float = 2.0) -> torch.Tensor:
+        for tile in hl.tile(x.size(0)):
+            x[tile] = x[tile] * factor
+        return x
+
+    return scale
+
+
+def layers(kernel):
+    return kernel.stats.snapshot().layers
+
+
+def pair(n=1024):
+    return torch.ones(n), torch.ones(n)
+
+
+def test_second_call_takes_the_fast_launcher(gpu):
+    add = make_add()
+    x, y = pair()
+    add(x, y)
+    out = add(x, y)
+    assert layers(add) == {"default_launcher": 1, "fast_launcher": 1}
+    assert gpu.launches[1].pointers == (x.data_ptr(), y.data_ptr(), out.data_ptr())
+    assert gpu.launches[1].grid == (8, 1, 1)
+
+
+def test_one_tensor_passed_twice_stays_two_parameters(gpu):
+    add = make_add()
+    x, y = pair()
+    add(x, x)
+    out = add(x, y)
+    assert gpu.launches[1].pointers == (x.data_ptr(), y.data_ptr(), out.data_ptr())
+
+
+def test_one_tensor_passed_twice_stays_two_parameters_on_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    add = make_add()
+    x, y = pair()
+    torch.testing.assert_close(add(x, x), x + x)
+    torch.testing.assert_close(add(x, 2 * y), x + 2 * y)
+    assert layers(add) == {"tile_executor": 2}
+
+
+def test_in_place_kernel_with_a_scalar_and_a_default(gpu):
+    scale = make_scale()
+    x, _ = pair()
+    assert scale(x) is x and scale(x, 3.0) is x and scale(x, factor=4.0) is x
+    assert [launch.scalars for launch in gpu.launches] == [(2.0,), (3.0,), (4.0,)]
+    assert layers(scale) == {"default_launcher": 1, "fast_launcher": 2}
+
+
+def test_ref_mode_calls_are_counted(gpu):
+    add = make_add(ref_mode=helion.RefMode.EAGER)
+    x, y = pair()
+    torch.testing.assert_close(add(x, y), x + y)
+    assert layers(add) == {"ref_mode": 1} and gpu.launches == []
+
+
+def test_launch_stats_use_the_qualified_name(gpu):
+    add = make_add()
+    add(*pair())
+    name = next(name for name, row in launch_stats().items() if row.layers == {"default_launcher": 1})
+    assert name.startswith("test_kernel_calls.make_add.<locals>.add") or "test_kernel_calls" in name
+
+
+# -- set_config, reset, override ----------------------------------------------------------------------------------------
+
+
+def test_set_config_takes_effect_at_the_next_call(gpu):
+    add = make_add()
+    x, y = pair()
+    add(x, y)
+    add(x, y)
+    add.bind((x, y)).set_config(helion.Config(block_sizes=[256], num_warps=8))
+    add(x, y)
+    add(x, y)
+    assert [(launch.grid[0], launch.num_warps) for launch in gpu.launches] == [(8, 4), (8, 4), (4, 8), (4, 8)]
+
+
+def test_set_config_back_finds_the_compiled_function(gpu):
+    add = make_add()
+    x, y = pair()
+    add(x, y)
+    bound = add.bind((x, y))
+    for size in (256, 128, 256):
+        bound.set_config(helion.Config(block_sizes=[size]))
+        add(x, y)
+    assert gpu.loads == 2
+
+
+def test_reset_compiles_anew(gpu):
+    add = make_add()
+    x, y = pair()
+    add(x, y)
+    first = add.bind((x, y))
+    add.reset()
+    add(x, y)
+    assert add.bind((x, y)) is not first
+
+
+def test_explicit_launcher_of_a_compiled_config(gpu):
+    add = make_add()
+    x, y = pair()
+    add(x, y)
+    seen = []
+    run = add.bind((x, y)).compile_config(helion.Config(block_sizes=[64], num_warps=2))
+    run(x, y, _launcher=lambda kernel, grid, *args, num_warps, num_stages: seen.append((grid, len(args), num_warps)))
+    assert seen == [((16,), 3, 2)] and len(gpu.launches) == 1
+
+
+def test_eight_threads_call_while_another_resets_and_reconfigures(gpu):
+    add = make_add()
+    x, y = pair()
+    add(x, y)
+    stop = threading.Event()
+    errors = []
+
+    def work():
+        try:
+            while not stop.is_set():
+                assert add(x, y).shape == x.shape
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for i in range(10):
+        if i % 3 == 2:
+            add.reset()
+        else:
+            add.bind((x, y)).set_config(helion.Config(block_sizes=[(128, 256)[i % 2]], num_warps=(4, 8)[i % 2]))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    # Each launch is one binary with its own grid, never a mixture.
+    assert {(launch.grid[0], launch.num_warps) for launch in gpu.launches} <= {(8, 4), (4, 8)}
+
+
+# -- guards 16, 17, no_compile ------------------------------------------------------------------------------------------
+
+
+def test_measuring_counts_every_bind_hits_included(gpu, monkeypatch):
+    monkeypatch.setattr(measure_module, "enabled", True)
+    measure_module.reset()
+    add = make_add()
+    x, y = pair()
+    for _ in range(5):
+        add(x, y)
+    assert measure_module.results()["Kernel.bind"].count == 5
+    assert "Kernel.bind" in measure_module.report()
+    measure_module.reset()
+
+
+def test_measuring_is_off_by_default(gpu):
+    measure_module.reset()
+    add = make_add()
+    add(*pair())
+    add(*pair())
+    assert measure_module.results() == {}
+
+
+def test_no_compile_forbids_a_new_specialization_and_allows_known_ones(gpu):
+    add = make_add()
+    x, y = pair()
+    add(x, y)
+    with no_compile():
+        add(x, y)
+        with pytest.raises(exc.CompilationForbidden, match=r"'add'.*compile a specialization.*torch.float32"):
+            add(*pair(2048))
+        with pytest.raises(exc.CompilationForbidden):
+            add.bind((x, y)).set_config(helion.Config(block_sizes=[64]))
+    add(*pair(2048))
+
+
+# -- dynamic shapes, hl.specialize, constexpr ---------------------------------------------------------------------------
+
+
+def test_dynamic_shapes_share_one_binary(gpu):
+    add = make_add(static_shapes=False)
+    for n in (1024, 2048, 512, 1024):
+        assert add(*pair(n)).numel() == n
+    assert [launch.grid[0] for launch in gpu.launches] == [8, 16, 4, 8]
+    assert len({launch.function for launch in gpu.launches}) == 1
+
+
+def test_specialized_size_gets_its_own_binary(gpu):
+    @helion.kernel(config=helion.Config(block_sizes=[4]), static_shapes=False)
+    def row_sums(x: torch.Tensor) -> torch.Tensor:
+        m, n = x.size()
+        n = hl.specialize(n)
+        out = torch.empty([m], dtype=x.dtype, device=x.device)
+        for tile in hl.tile(m):
+            out[tile] = x[tile, :].sum(-1)
+        return out
+
+    # Sizes that Triton puts into one bucket.
+    for m, n in [(8, 64), (20, 64), (8, 32), (12, 64), (8, 32)]:
+        row_sums(torch.ones(m, n))
+    functions = [launch.function for launch in gpu.launches]
+    assert functions[0] == functions[1] == functions[3] != functions[2] == functions[4]
+
+
+def test_constexpr_value_gets_its_own_binary(gpu):
+    @helion.kernel(config=helion.Config(block_sizes=[128]))
+    def add_n(x: torch.Tensor, n: hl.constexpr) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + n
+        return out
+
+    x, _ = pair()
+    for n in (3, 4, 3):
+        add_n(x, n)
+    functions = [launch.function for launch in gpu.launches]
+    assert functions[0] == functions[2] != functions[1]
+    assert all(launch.scalars == () for launch in gpu.launches)
+
+
+# -- torch.compile and fake tensors -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dynamo(monkeypatch):
+    monkeypatch.setattr(torch.utils._triton, "has_triton", lambda: True)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_function_holds_the_launch(gpu, dynamo, backend):
+    add = make_add()
+    compiled = torch.compile(lambda x, y: add(x * 2, y).relu(), backend=backend, fullgraph=True)
+    for n in (1024, 1024, 2048):
+        assert compiled(*pair(n)).shape == (n,)
+    assert [launch.grid[0] for launch in gpu.launches] == [8, 8, 16]
+
+
+def test_compiled_function_that_mutates_its_argument(gpu, dynamo):
+    scale = make_scale()
+    compiled = torch.compile(lambda x: scale(x) + 1, backend="aot_eager", fullgraph=True)
+    x, _ = pair()
+    assert compiled(x).shape == x.shape
+    assert len(gpu.launches) == 1
+
+
+def test_two_kernels_in_one_compiled_function(gpu, dynamo):
+    add, scale = make_add(), make_scale()
+    compiled = torch.compile(lambda x, y: scale(add(x, y), 3.0) + add(y, x), backend="eager", fullgraph=True)
+    assert compiled(*pair()).shape == (1024,)
+    assert len(gpu.launches) == 3
+
+
+def test_kernel_bound_by_a_compiled_function_serves_plain_calls(gpu, dynamo):
+    add = make_add()
+    torch.compile(lambda x, y: add(x, y), backend="eager", fullgraph=True)(*pair())
+    bound = add.bind(pair())
+    add(*pair())
+    assert add.bind(pair()) is bound and len(gpu.launches) == 2
+
+
+def test_compiled_function_on_the_tile_executor_breaks_the_graph_and_is_right(tmp_path, monkeypatch):
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    add = make_add()
+    for backend in ("eager", "aot_eager"):
+        x, y = torch.randn(1000), torch.randn(1000)
+        compiled = torch.compile(lambda x, y: add(x * 2, y) + 1, backend=backend)
+        torch.testing.assert_close(compiled(x, y), x * 2 + y + 1)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_fake_tensors_give_a_fake_result(gpu, static):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    add = make_add(static_shapes=static)
+    with FakeTensorMode() as mode:
+        out = add(*[mode.from_tensor(t) for t in pair()])
+    assert out.shape == (1024,) and gpu.launches == []
+    add(*pair())
+    assert len(gpu.launches) == 1
