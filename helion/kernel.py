@@ -219,8 +219,14 @@ class BoundKernel:
             constants = frozenset(names[i] for i in kernel.specializer.constexpr)
             self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
         self.env = self.ir.env
-        self._guard = _guard_function(self.ir, names)
         self._backend = _make_backend(self.settings, self.ir, self._target())
+        guards = [*self.ir.guards, *(self._backend.guards() if self._on_gpu else ())]
+        self._guard = _guard_function(self.ir, guards, names)
+        self._example: dict[str, str] = {}
+        if self.settings.print_repro:
+            from .repro import describe_argument
+
+            self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
         self._arguments = {}  # the example call's tensors are not kept alive
 
     def __repr__(self) -> str:
@@ -328,7 +334,7 @@ class BoundKernel:
 
     def _gpu_function(self, config: Config) -> Callable[..., Any]:
         source = self._generate(config)
-        self._print(source)
+        self._print(source, config)
         try:
             module = load_module(source.text, source.function, source.injected or None)
         except SyntaxError as error:
@@ -343,7 +349,7 @@ class BoundKernel:
         from .backends.tiles import generate
 
         if self.settings.print_output_code or self.settings.print_repro:
-            self._print(self._generate(config))
+            self._print(self._generate(config), config)
         # Without a Config of the user's, tiles are large: block sizes are a GPU's concern.
         chosen = bool(self.kernel.configs) or config != self.config_spec.default_config()
         source = generate(
@@ -358,13 +364,13 @@ class BoundKernel:
         with measure("BoundKernel.generate"):
             return self._backend.generate(config)
 
-    def _print(self, source: GeneratedSource) -> None:
+    def _print(self, source: GeneratedSource, config: Config) -> None:
         if self.settings.print_output_code:
             print(source.text, file=sys.stderr)
         if self.settings.print_repro:
             from .repro import repro_script
 
-            print(repro_script(self), file=sys.stderr)
+            print(repro_script(self.kernel.fn, self._example, config, self.settings), file=sys.stderr)
 
     def generated_source(self, config: Config | Mapping[str, Any] | None = None) -> GeneratedSource:
         """The module the backend prints for a Config (None: the one in use, or the default), with what it needs to run."""
@@ -452,14 +458,14 @@ def _make_backend(settings: Settings, ir: KernelIR, target: int | None) -> Any:
     return CuteBackend(ir, settings, target)
 
 
-def _guard_function(ir: KernelIR, names: list[str]) -> Callable[..., bool] | None:
-    """The trace's guards as a function of the arguments; None when there are none."""
-    if not ir.guards:
+def _guard_function(ir: KernelIR, guards: Sequence[Any], names: list[str]) -> Callable[..., bool] | None:
+    """Guards as a function of the arguments; None when there are none."""
+    if not guards:
         return None
     from .backends.expressions import ExpressionPrinter
 
     printer = ExpressionPrinter(lambda symbol: ir.device.origins[symbol].text)
-    text = " and ".join(f"({printer.doprint(guard)})" for guard in ir.guards)
+    text = " and ".join(f"({printer.doprint(guard)})" for guard in guards)
     import math
 
     namespace: dict[str, Any] = {"math": math, "torch": torch}

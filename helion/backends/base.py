@@ -6,6 +6,8 @@ import abc
 import dataclasses
 from typing import Any
 
+import sympy
+
 from ..config import Config
 from ..config_spec import ConfigSpec
 from ..ir.device_ir import KernelIR
@@ -46,6 +48,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def config_spec(self) -> ConfigSpec:
         """The schedules this backend knows for the kernel."""
+
+    def guards(self) -> list[sympy.Basic]:
+        """Conditions on host values, beyond the trace's own, under which the generated code holds."""
+        return []
 
     @abc.abstractmethod
     def generate(self, config: Config) -> GeneratedSource:

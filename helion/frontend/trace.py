@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from ..ir.dependencies import check_dependencies
 from ..ir.device_ir import HostCode
 from ..ir.device_ir import KernelIR
 from ..ir.device_ir import eliminate_dead_code
@@ -69,6 +70,7 @@ def trace_kernel(
         raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__, location=source.location(source.node))
     env.check_blocks_are_free()
     eliminate_dead_code(env.ir)
+    check_dependencies(env.ir)
     return KernelIR(
         name=fn.__name__,
         device=env.ir,

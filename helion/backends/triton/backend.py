@@ -7,12 +7,18 @@ import re
 import threading
 from typing import Any
 
+import sympy
+import torch
 
+
+from ... import exc
 from ...config import Config
 from ...config_spec import ConfigSpec
 from ...ir.axes import assign_axes
+from ...ir.device_ir import AxisKind
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
+from ...ir.device_ir import host_tensor
 from ...ir.masking import assign_padding
 from ...ir.reductions import roll
 from ...settings import Settings
@@ -20,6 +26,7 @@ from ..base import Backend
 from ..base import GeneratedSource
 from ..host import HostPrinter
 from .emitter import KernelEmitter
+from .emitter import next_power_of_2
 from .program_ids import emit_program_ids
 from .schedule import Schedule
 from .schedule import resolve
@@ -45,6 +52,20 @@ class TritonBackend(Backend):
     def config_spec(self) -> ConfigSpec:
         return self._spec
 
+    def guards(self) -> list[sympy.Basic]:
+        """A whole dimension of dynamic size has a power-of-two extent, so the size must stay in its bucket."""
+        found: dict[sympy.Basic, None] = {}
+        for _, node in self.ir.device.nodes():
+            value = node.meta.get("val")
+            if not isinstance(value, torch.Tensor) or node.op != "call_function" or node.target is host_tensor:
+                continue
+            for size in value.shape:
+                if isinstance(size, torch.SymInt) and self.ir.env.is_host_value(size):
+                    extent = next_power_of_2(size.node.hint)
+                    found[sympy.Le(size.node.expr, extent)] = None
+                    found[sympy.Gt(size.node.expr, extent // 2)] = None
+        return [guard for guard in found if guard not in (sympy.true, sympy.false)]
+
     def generate(self, config: Config) -> GeneratedSource:
         with self._lock:
             return self._generate(config)
@@ -55,6 +76,7 @@ class TritonBackend(Backend):
         for reduction, chunk in zip(self._reductions, config.get("reduction_loops", [])):
             if chunk is not None:
                 schedule.constants[reduction.axis.block.symbol] = chunk
+        _check_block_sizes(ir, schedule)
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines)
         minimum = dot_extents(ir.device)
         kernels: list[list[str]] = []
@@ -142,6 +164,24 @@ class TritonBackend(Backend):
         head += [f"{name} = {value}" for name, value in constants.items()]
         blocks = ["\n".join(head).rstrip(), *("\n".join(lines) for lines in kernels), "\n".join(host)]
         return "\n\n\n".join(blocks) + "\n"
+
+
+def _check_block_sizes(ir: KernelIR, schedule: Schedule) -> None:
+    """Triton's tensors have power-of-two extents.
+
+    Raises:
+        exc.BackendUnsupported: the kernel fixes another block size.
+    """
+    for info in ir.device.graphs:
+        for axis in info.axes:
+            size = schedule.block_size(axis)
+            if axis.kind is not AxisKind.GRID and size & (size - 1):
+                raise exc.BackendUnsupported(
+                    backend="triton",
+                    reason=f"the block size of loop {axis.name!r} is {size}, which is not a power of two",
+                    fix="give block_size= a power of two, or leave it out.",
+                    location=info.location,
+                )
 
 
 def _rename(line: str, old: str, new: str) -> str:

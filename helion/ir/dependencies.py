@@ -1,0 +1,112 @@
+"""Data races between the tiles of a top-level loop, found at compile time.
+
+Tiles of a top-level loop run at the same time and in any order.  A plain store must therefore go to a place of the
+tile's own, and a load may not read what another tile stores.  Atomics are exempt; so are stores through index
+tensors and under conditions on the loop's own position, which cannot be judged here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Iterator
+
+import torch
+import torch.fx
+
+from .. import exc
+from ..language.op import Op
+from . import device_ir
+from .device_ir import Axis
+from .device_ir import DeviceIR
+from .device_ir import GraphInfo
+from .device_ir import TracedTile
+from .symbols import symbols_of
+
+
+def check_dependencies(ir: DeviceIR) -> None:
+    """Raise if two tiles of a top-level loop touch the same element and one of them stores it.
+
+    Raises:
+        exc.LoopDependencyError: with the place of the access.
+    """
+    for root in ir.roots:
+        info = ir.graphs[root.graph_id]
+        axes = [axis for axis in info.axes if axis.static_extent != 1]
+        stores = [(node, excused) for node, excused in _accesses(ir, info, "store", set())]
+        for node, excused in stores:
+            _check_store(node, [a for a in axes if a.id not in excused])
+        for node, _ in _accesses(ir, info, "load", set()):
+            _check_load(node, [s for s, _ in stores], axes)
+
+
+def _accesses(ir: DeviceIR, info: GraphInfo, name: str, excused: set[int]) -> Iterator[tuple[torch.fx.Node, set[int]]]:
+    """Memory nodes of a graph and its subgraphs, with the axes that a condition around them speaks of."""
+    for node in info.graph.nodes:
+        if isinstance(node.target, Op) and node.target.name == name:
+            yield node, excused
+        inner = excused
+        if node.target is device_ir.if_else:
+            test = node.args[0]
+            spoken = {a.id for a in ir.axes} if isinstance(test, torch.fx.Node) else _axes_in(ir, test)
+            inner = excused | spoken
+        for sub in ir.subgraphs_of(node):
+            yield from _accesses(ir, sub, name, inner)
+
+
+def _axes_in(ir: DeviceIR, number: Any) -> set[int]:
+    """Axes whose position a number depends on."""
+    return {ir.origins[s].index for s in symbols_of(number) if s in ir.origins and ir.origins[s].kind.name.startswith("TILE_")}
+
+
+def _uses(element: Any, axis: Axis) -> bool:
+    """Whether an index element is different for different tiles of an axis (or may be)."""
+    if isinstance(element, TracedTile):
+        return element.axis is axis
+    if isinstance(element, torch.fx.Node):
+        return True
+    mine = {axis.offset.node.expr, axis.tile_id.node.expr, axis.clipped_end.node.expr}
+    return bool(symbols_of(element) & mine)
+
+
+def _check_store(node: torch.fx.Node, axes: list[Axis]) -> None:
+    index: Any = node.args[1]
+    if any(isinstance(e, TracedTile) and _from_data(e) for e in index):
+        return
+    for axis in axes:
+        if not any(_uses(element, axis) for element in index):
+            name = node.args[0].args[0]  # type: ignore[union-attr]
+            raise exc.LoopDependencyError(
+                reason=f"every tile of loop {axis.name!r} stores to the same elements of {name!r}: the index does not use {axis.name!r}",
+                location=node.meta.get("location"),
+            )
+
+
+def _from_data(tile: TracedTile) -> bool:
+    """A tile of an inner loop whose bounds come from memory: ranges of different outer tiles are the user's to keep apart."""
+    return isinstance(tile.axis.begin, torch.Tensor)
+
+
+def _check_load(node: torch.fx.Node, stores: list[torch.fx.Node], axes: list[Axis]) -> None:
+    for store in stores:
+        if store.args[0].args != node.args[0].args:  # type: ignore[union-attr]
+            continue
+        written: Any = store.args[1]
+        read: Any = node.args[1]
+        if len(written) != len(read):
+            continue
+        for axis in axes:
+            for w, r in zip(written, read):
+                if not _uses(w, axis) or isinstance(w, torch.fx.Node) or isinstance(r, torch.fx.Node):
+                    continue
+                if not _same(w, r):
+                    name = node.args[0].args[0]  # type: ignore[union-attr]
+                    raise exc.LoopDependencyError(
+                        reason=f"{name!r} is read at {r} and stored at {w} in the same loop: a tile of {axis.name!r} reads what another tile writes",
+                        location=node.meta.get("location"),
+                    )
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, TracedTile) or isinstance(b, TracedTile):
+        return isinstance(a, TracedTile) and a == b
+    return str(a) == str(b)
