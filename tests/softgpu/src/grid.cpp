@@ -56,7 +56,7 @@ uint64_t constant_value(const Constant& c, const Warp& w, uint32_t lane) {
         case Constant::Kind::TotalSmemSize: case Constant::Kind::AggrSmemSize: return cta.shared.size();
         case Constant::Kind::SharedAddress: return (uint64_t(cta.rank) << kSharedRankShift) + c.bits;
         case Constant::Kind::LocalAddress: return c.bits;
-        case Constant::Kind::ParamAddress: return reinterpret_cast<uint64_t>(grid.params.data()) + c.bits;
+        case Constant::Kind::ParamAddress: return reinterpret_cast<uint64_t>(grid.params) + c.bits;
         case Constant::Kind::ClusteridX: return cta.cluster->id.x;
         case Constant::Kind::ClusteridY: return cta.cluster->id.y;
         case Constant::Kind::ClusteridZ: return cta.cluster->id.z;

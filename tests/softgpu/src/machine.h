@@ -303,7 +303,8 @@ struct Grid {
     Dim3 grid, block, cluster;
     uint32_t dynamic_shared = 0;
     bool cooperative = false, explicit_cluster = false;
-    std::vector<uint8_t> params;     // as ld.param sees them
+    uint8_t* params = nullptr;       // as ld.param sees them; 128-byte aligned
+    uint64_t param_bytes = 0;
     LaunchOptions options;
     uint64_t id = 0;
     int capability = 80;             // 10 * major + minor

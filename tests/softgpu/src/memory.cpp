@@ -164,9 +164,9 @@ uint8_t* resolve(Warp& w, const Instr& in, int lane, Space space, uint64_t addre
     if (space == Space::Global) {
         const BufferRegistry& registry = BufferRegistry::instance();
         // A kernel parameter's address is a generic address too (cvta.param): always readable.
-        const auto& params = w.cta->grid->params;
-        const auto start = reinterpret_cast<uint64_t>(params.data());
-        const bool is_param = address >= start && address + bytes <= start + params.size();
+        const Grid& grid = *w.cta->grid;
+        const auto start = reinterpret_cast<uint64_t>(grid.params);
+        const bool is_param = address >= start && address + bytes <= start + grid.param_bytes;
         if (!registry.trivial() && !is_param)
             if (const std::string why = registry.check(address, bytes); !why.empty())
                 w.fault(in, Fault::Kind::OutOfBounds,

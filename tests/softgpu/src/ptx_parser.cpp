@@ -274,7 +274,7 @@ private:
             v.size = open_array ? v.init.size() : count * element;
             if (!v.init.empty()) v.init.resize(v.size);
             out.push_back(std::move(v));
-        } while (accept(',') && terminator == ';');
+        } while (terminator == ';' && accept(','));
         if (terminator == ';') expect(';');
     }
     void put_value(Variable& v, unsigned element) {

@@ -1,0 +1,75 @@
+"""The software GPU as ``helion.runtime.device`` sees it: a device provider whose memory is CPU tensors."""
+
+from __future__ import annotations
+
+import weakref
+from typing import ContextManager
+
+import torch
+
+from . import streams
+
+#: Multiprocessors of the modelled devices, as the driver reports them (src/driver_core.cpp).
+SM_COUNT = {80: 108, 90: 132, 100: 148}
+
+_placed: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+
+
+def place(tensor: torch.Tensor, index: int) -> torch.Tensor:
+    """Say that ``tensor``'s storage is on device ``index``; tensors that nobody placed are on device 0."""
+    storage = tensor.untyped_storage()
+    _placed[storage.data_ptr()] = (weakref.ref(storage), index)
+    return tensor
+
+
+class SoftGpuProvider:
+    """A ``DeviceProvider`` (helion/runtime/device.py)."""
+
+    name = "softgpu"
+
+    def __init__(self, capability: int, devices: int) -> None:
+        self._capability = capability
+        self._devices = devices
+        self.current_device = streams.current_device
+        self.current_stream = streams.current_stream
+        self.device_tag = self.device_index_of
+
+    def available(self) -> bool:
+        return self._devices > 0
+
+    def device_count(self) -> int:
+        return self._devices
+
+    def capability(self, index: int) -> tuple[int, int]:
+        self._check(index)
+        major, minor = divmod(self._capability, 10)
+        return major, minor
+
+    def sm_count(self, index: int) -> int:
+        self._check(index)
+        return SM_COUNT[self._capability]
+
+    def guard(self, index: int) -> ContextManager[object]:
+        return streams.device(index)
+
+    def owns(self, tensor: torch.Tensor) -> bool:
+        return tensor.device.type == "cpu" and self._devices > 0
+
+    def device_index_of(self, tensor: torch.Tensor) -> int:
+        if not _placed:
+            return 0
+        known = _placed.get(tensor.untyped_storage().data_ptr())
+        return known[1] if known is not None and known[0]() is not None else 0
+
+    def torch_device(self, index: int) -> torch.device:
+        return torch.device("cpu")
+
+    def is_capturing(self) -> bool:
+        return streams.is_capturing()
+
+    def synchronize(self, index: int) -> None:
+        streams.synchronize(index)
+
+    def _check(self, index: int) -> None:
+        if not 0 <= index < self._devices:
+            raise RuntimeError(f"no device {index}: the software GPU was installed with {self._devices}")
