@@ -361,11 +361,13 @@ class Tracer(Handler):
             args = with_ragged_mask(op, args, self.env.ir.axes)
         with self.paused():
             result = op.shape_rule(*args)
-        if op.name not in MEMORY_OPS:
+        at = INDEX_AT.get(op.name)
+        if at is None:
             return self.record(op, tuple(self.operand(a) for a in args), {}, result)
-        bounds = self._dims_to_bound(args[0], args[1])
-        index = [self.operand(e) for e in index_list(args[1])]
-        nodes = (self.host_operand(args[0]), index, *(self.operand(a) for a in args[2:]))
+        bounds = self._dims_to_bound(args[0], args[at])
+        index = [self.operand(e) for e in index_list(args[at])]
+        before, after = ([self.operand(a) for a in part] for part in (args[1:at], args[at + 1 :]))
+        nodes = (self.host_operand(args[0]), *before, index, *after)
         result = self.record(op, nodes, {}, result)
         next(reversed(self.current().graph.nodes)).meta["bounded_dims"] = bounds
         return result
@@ -622,7 +624,15 @@ def _prepare_subscript(tracer: Tracer, tensor: Any, index: Any) -> Any:
     return Answer(tensor)
 
 
+def _prepare_stack_store(tracer: Tracer, like: Any, pointers: Any, index: Any, value: Any, extra_mask: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        tracer.operand(value)
+        value = tracer.cast(value, like.dtype)
+    return like, pointers, index, value, extra_mask
+
+
 OP_PREPARATION: dict[str, Any] = {
+    "stack_store": _prepare_stack_store,
     "store": _prepare_store,
     "load": _prepare_load,
     "subscript": _prepare_subscript,
@@ -633,12 +643,15 @@ MEMORY_OPS = frozenset(
     {"load", "store", *(f"atomic_{name}" for name in ("add", "and", "or", "xor", "max", "min", "xchg", "cas"))}
 )
 
+# Ops whose first argument is a host tensor -> position of the index into it.
+INDEX_AT = {**dict.fromkeys(MEMORY_OPS, 1), "stack_load": 2, "stack_store": 2}
+
 
 class _TakesTiles:
     """Ops that take tiles as tiles; every other op sees a tile as its size."""
 
     def __contains__(self, op: Op) -> bool:
-        return op.name in MEMORY_OPS or op.name.startswith("tile_") or op.name == "subscript"
+        return op.name in INDEX_AT or op.name.startswith("tile_") or op.name == "subscript"
 
 
 _TAKES_TILES = _TakesTiles()

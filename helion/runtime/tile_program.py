@@ -38,6 +38,8 @@ from ..language.eager_tile import EagerTile
 from ..language.memory import load
 from ..language.memory import store
 from ..language.op import Op
+from ..language.stack import stack_load
+from ..language.stack import stack_store
 from .eager import iterate_tiles
 
 _aten = torch.ops.aten
@@ -66,7 +68,9 @@ class Frame:
         self.clipped = dict(self.nominal)
         self.tiles: dict[int, EagerTile] = {}
         written = {_storage(tensors[name]) for name in program.written}
-        self.read_only = frozenset(name for name, tensor in tensors.items() if _storage(tensor) not in written)
+        self.read_only: frozenset[str] = frozenset()
+        if not program.writes_anywhere:
+            self.read_only = frozenset(name for name, tensor in tensors.items() if _storage(tensor) not in written)
 
     def enter(self, axis: Axis, tile: EagerTile) -> None:
         """Make `tile` the current one of `axis`."""
@@ -116,6 +120,8 @@ class Program:
             for _, node in ir.nodes()
             if node.op == "call_function" and (node.target is store or node.target in ATOMIC_OPS)
         }
+        #: Stack tensors are written through addresses, which may point into any tensor.
+        self.writes_anywhere = any(node.target is stack_store for _, node in ir.nodes())
         self._graphs: dict[int, CompiledGraph] = {}
 
     def graph(self, graph_id: int) -> CompiledGraph:
@@ -294,7 +300,8 @@ class _GraphCompiler:
         else:
             function = _REPLACED.get(target, target)
             places = _SHAPE_ARGUMENTS.get(target, ())
-        args = [self.getter(arg, shape=i in places) for i, arg in enumerate(node.args)]
+        index_at = _INDEX_ARGUMENTS.get(target, -1)
+        args = [self.getter(arg, shape=i in places, index=i == index_at) for i, arg in enumerate(node.args)]
         kwargs = {key: self.getter(value) for key, value in node.kwargs.items()}
         return self._call(function, args, kwargs)
 
@@ -400,6 +407,8 @@ _REPLACED: dict[Any, Callable[..., Any]] = {
     CONVERT: torch.Tensor.to,
     device_ir.barrier: _no_barrier,
 }
+#: Op -> position of its index list, for ops without a way of their own.
+_INDEX_ARGUMENTS: dict[Any, int] = {stack_load: 2, stack_store: 2}
 #: Target -> positions of arguments that are sizes of dimensions.
 _SHAPE_ARGUMENTS: dict[Any, tuple[int, ...]] = {
     _aten.view.default: (1,),
