@@ -5,6 +5,7 @@ from __future__ import annotations
 from .allocation import empty_like as empty_like
 from .allocation import set_triton_allocator as set_triton_allocator
 from .broadcast import broadcast_tensors as broadcast_tensors
+from .cute_launcher import cute_launcher as cute_launcher
 from .default_launcher import default_launcher as default_launcher
 from .device import get_num_sm as get_num_sm
 from .compile_guard import no_compile as no_compile

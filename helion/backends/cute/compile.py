@@ -82,7 +82,7 @@ def launch_facts(spec: MatmulSpec, s: MatmulSchedule) -> LaunchFacts:
     maps = tensor_maps(spec, s)
     parameters = [Parameter("map", i, 16, m) for i, m in enumerate(maps)]
     if not spec.store_through_tma:
-        parameters.append(Parameter("pointer", 2, spec.out.dtype.itemsize))
+        parameters.append(Parameter("pointer", 2, min(spec.out.alignment, spec.out.dtype.itemsize)))
     for argument, aux in enumerate(spec.epilogue.aux, start=3):
         if aux.kind == "value":
             parameters.append(Parameter("value", argument, format=_VALUE_FORMATS[aux.dtype]))

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import dataclasses
 import functools
 import struct
 import threading
+from pathlib import Path
 from typing import Any
+from typing import Sequence
 
 import torch
 
 from helion import exc
 from helion.backends.cute.compile import CompiledMatmul
 from helion.backends.cute.compile import Parameter
+from helion.backends.cute.compile import compile_matmul
+from helion.backends.cute.schedule import MatmulSchedule
+from helion.backends.cute.spec import MatmulSpec
+from helion.backends.cute.spec import TMA_ALIGNMENT
 from helion.backends.cute.tensormap import TensorMap
 
-__all__ = ["CuteLauncher", "Driver"]
+__all__ = ["CuteKernel", "CuteLauncher", "Driver", "default_driver"]
 
 _MAX_DYNAMIC_SHARED_SIZE_BYTES = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
@@ -117,7 +124,7 @@ def default_driver() -> Driver:
 
 
 class CuteLauncher:
-    """A loaded kernel: call it with A, B, output, the epilogue's operands, and a stream.
+    """A loaded kernel: call it with A, B, output, the epilogue's operands, the number of clusters, and a stream.
 
     Args:
         compiled: the kernel.
@@ -135,8 +142,10 @@ class CuteLauncher:
         )
         self._lock = threading.Lock()
 
-    def __call__(self, *arguments: torch.Tensor | int | float, stream: int) -> None:
+    def __call__(self, *arguments: torch.Tensor | int | float, clusters: int, stream: int) -> None:
         """Launch on ``stream`` (a CUstream as an integer); returns once the launch is queued.
+
+        Any number of ``clusters`` computes everything; one a tile (``facts.tiles``) is the most that is of use.
 
         Raises:
             InvalidAPIUsage: a tensor's address is less aligned than the binary was compiled for.
@@ -151,7 +160,7 @@ class CuteLauncher:
         attribute = _LaunchAttribute(id=_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
         attribute.value[0:3] = facts.cluster
         config = _LaunchConfig(
-            grid=(ctypes.c_uint * 3)(*facts.grid),
+            grid=(ctypes.c_uint * 3)(*facts.cluster[:2], clusters),
             block=(ctypes.c_uint * 3)(*facts.block),
             shared_bytes=facts.shared_bytes,
             stream=stream,
@@ -202,3 +211,70 @@ class CuteLauncher:
             else:
                 self._maps.move_to_end(key)
             return kept
+
+
+class CuteKernel:
+    """What a generated host function launches: one matrix kernel under one schedule.
+
+    A binary is compiled when it is first needed, for the alignment of the output and of the epilogue's operands that the call has: a
+    tensor at an odd address gets code of its own, which stores or loads its elements one by one.
+
+    Args:
+        spec, schedule: what and how, with every tensor aligned to 16 bytes.
+    """
+
+    def __init__(self, spec: MatmulSpec, schedule: MatmulSchedule) -> None:
+        self.spec = spec
+        self.schedule = schedule
+        self._launchers: dict[tuple[int, tuple[bool, ...]], CuteLauncher] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<CuteKernel {self.spec.name} for {self.schedule.arch}>"
+
+    def launch(
+        self,
+        grid: Sequence[int],
+        arguments: Sequence[torch.Tensor | int | float],
+        *,
+        device: int,
+        stream: int,
+        directory: Path,
+    ) -> None:
+        """Launch on ``grid`` (its third number is the number of clusters).
+
+        Args:
+            grid: as `MatmulSchedule.grid` makes it.
+            arguments: A, B, output, then the epilogue's operands.
+            device: index of the current device.
+            stream: CUstream as an integer.
+            directory: root of the disk cache.
+        """
+        key = (device, tuple(_aligned(a) for a in arguments[2:]))
+        launcher = self._launchers.get(key)
+        if launcher is None:
+            launcher = self._prepare(key, directory)
+        launcher(*arguments, clusters=grid[2], stream=stream)
+
+    def _prepare(self, key: tuple[int, tuple[bool, ...]], directory: Path) -> CuteLauncher:
+        with self._lock:
+            found = self._launchers.get(key)
+            if found is None:
+                compiled = compile_matmul(self._variant(key[1]), self.schedule, directory)
+                found = self._launchers[key] = CuteLauncher(compiled)
+            return found
+
+    def _variant(self, aligned: tuple[bool, ...]) -> MatmulSpec:
+        """The spec for a call whose output and epilogue operands are, or are not, at multiples of 16 bytes."""
+        spec = self.spec
+        if not aligned[0]:
+            spec = dataclasses.replace(spec, out=dataclasses.replace(spec.out, alignment=spec.out.dtype.itemsize))
+        aux = tuple(
+            a if good else dataclasses.replace(a, alignment=a.dtype.itemsize)
+            for a, good in zip(spec.epilogue.aux, aligned[1:])
+        )
+        return dataclasses.replace(spec, epilogue=dataclasses.replace(spec.epilogue, aux=aux))
+
+
+def _aligned(argument: torch.Tensor | int | float) -> bool:
+    return not isinstance(argument, torch.Tensor) or argument.data_ptr() % TMA_ALIGNMENT == 0

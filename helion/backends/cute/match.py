@@ -2,7 +2,7 @@
 
 The shape it looks for: loops over tiles of (m, n), and a batch; in them an fp32 accumulator of zeros, one loop over k that adds one product
 of two loads to it, pointwise operations, one store. `match` returns the `MatmulSpec`, the host expression of each launch argument, and which
-block size is which. How a node is refused is in one place, `_Refusal`, so that every message names the statement and the reason.
+block size is which. Every refusal goes through `_refuse`, which names the statement and the reason.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from helion.backends.cute.spec import Input
 from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.spec import Operand
 from helion.backends.cute.spec import Statement
+from helion.backends.cute.spec import TMA_ALIGNMENT
 from helion.ir import device_ir
 from helion.ir.axes import axes_of
 from helion.ir.device_ir import Axis
@@ -168,7 +169,7 @@ class _Matcher:
         if len(loops) != 1:
             what = "no inner loop over k" if not loops else f"{len(loops)} inner loops"
             _refuse(f"it has {what} in its tile loop; a matrix kernel has one", loops[1] if loops else None)
-        loop = loops[0]
+        loop: torch.fx.Node = loops[0]
         info = self.device.subgraphs_of(loop)[0]
         if len(info.axes) != 1:
             _refuse(f"the inner loop runs over {len(info.axes)} dimensions, not over k alone", loop)
@@ -251,8 +252,7 @@ class _Matcher:
 
     def _operand(self, load: torch.fx.Node, outer: Axis, k: Axis, batch: Axis | None, label: str) -> Operand:
         strides = self._strides(load, {outer, k}, batch, f"operand {label}")
-        fake = _fake(load)
-        return Operand(fake.dtype, strides[outer], strides[k], strides.get(batch, 0) if batch is not None else 0)
+        return _operand(_fake(load).dtype, strides, outer, k, batch)
 
     def _output(self, store: torch.fx.Node, m: Axis, n: Axis, batch: Axis | None) -> tuple[HostExpression, Operand]:
         if store.args[3] is not None:
@@ -266,9 +266,7 @@ class _Matcher:
         value = store.args[2]
         if isinstance(value, torch.fx.Node) and [a for a in axes_of(value) if a in (m, n)] not in ([m, n],):
             _refuse("what it stores is not a tile of rows by columns of the product", store)
-        fake = _fake(store)
-        out = Operand(fake.dtype, strides[m], strides[n], strides.get(batch, 0) if batch is not None else 0)
-        return self._text(store), out
+        return self._text(store), _operand(_fake(store).dtype, strides, m, n, batch)
 
     def _strides(
         self, access: torch.fx.Node, wanted: set[Axis], batch: Axis | None, what: str
@@ -295,7 +293,6 @@ class _Matcher:
                 _refuse(f"{what} is indexed by {axis.name} where a matrix kernel does not", access)
             if isinstance(axis.end, int) and axis.end > size:
                 _refuse(f"loop {axis.name!r} goes to {axis.end}, beyond dimension {dim} of {what} ({size})", access)
-            # A dimension of one element is not walked: whatever its stride, TMA wants one it can encode.
             found[axis] = stride
         missing = [axis.name for axis in wanted if axis not in found]
         if missing:
@@ -314,7 +311,7 @@ class _Matcher:
         stores = [node for node in body.graph.nodes if _op_name(node) == "store"]
         if len(stores) != 1:
             _refuse(f"it stores {len(stores)} times; a matrix kernel stores once", stores[1] if stores else None)
-        (store,) = stores
+        store: torch.fx.Node = stores[0]
         ops = PointwiseOps(self._fresh, self.statements.append)
         for node in body.graph.nodes:
             if node.op != "call_function" or node in (loop, store, loop.args[3][0]):  # type: ignore[index]
@@ -405,6 +402,17 @@ class _Matcher:
 
 
 _FLATTEN = 'flatten the batch dimensions into one, or use backend="triton".'
+
+
+def _operand(dtype: torch.dtype, strides: dict[Axis, int], outer: Axis, inner: Axis, batch: Axis | None) -> Operand:
+    """Strides as a tensor map takes them. An axis of one element is not walked: it gets a stride that can be encoded."""
+    inner_stride = 1 if _extent(inner) == 1 else strides[inner]
+    outer_stride = strides[outer]
+    if _extent(outer) == 1:
+        elements = TMA_ALIGNMENT // dtype.itemsize
+        outer_stride = -(-_extent(inner) // elements) * elements if inner_stride == 1 else 1
+    batch_stride = 0 if batch is None or _extent(batch) == 1 else strides.get(batch, 0)
+    return Operand(dtype, outer_stride, inner_stride, batch_stride)
 
 
 def _op_name(node: Any) -> str | None:

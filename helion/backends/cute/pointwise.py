@@ -6,6 +6,7 @@ put casts around every operation, so each computes in the type of its node.
 
 from __future__ import annotations
 
+import re
 from typing import Callable
 from typing import Sequence
 
@@ -16,6 +17,10 @@ from helion.backends.cute.spec import Input
 from helion.backends.cute.spec import Statement
 
 __all__ = ["PointwiseOps"]
+
+# fx names a node without a variable of its own after the overload: mul_tensor_1, convert_element_type_default.
+_OVERLOAD_IN_NAME = re.compile(r"_(default|tensor|scalar|self|tensor_tensor|tensor_scalar)(?=_\d+$|$)")
+
 
 _aten = torch.ops.aten
 
@@ -68,15 +73,17 @@ class PointwiseOps:
 
     def emit(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
         """Statements for ``node`` on ``inputs``; returns the name of its value."""
-        special = self._special.get(node.target)  # type: ignore[arg-type]
+        target = node.target
+        assert isinstance(target, torch._ops.OpOverload)
+        special = self._special.get(target)
         if special is not None:
             return special(node, inputs)
-        return self._one(node, _ROWS[node.target], tuple(inputs))  # type: ignore[index]
+        return self._one(node, _ROWS[target], tuple(inputs))
 
     def _one(self, node: torch.fx.Node, op: str, inputs: tuple[Input, ...]) -> str:
         location = node.meta.get("location")
         comment = location.short() if location is not None else ""
-        name = self._fresh(node.name)
+        name = self._fresh(_readable(node.name))
         self._emit(Statement(name, op, inputs, node.meta["val"].dtype, comment))
         return name
 
@@ -92,3 +99,8 @@ class PointwiseOps:
 
     def _logical_not(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
         return self._one(node, "eq", (inputs[0], False))
+
+
+def _readable(name: str) -> str:
+    """A node's name without the overload in it."""
+    return _OVERLOAD_IN_NAME.sub("", name).replace("convert_element_type", "cast")

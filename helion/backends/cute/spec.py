@@ -77,12 +77,14 @@ class Operand:
         outer: stride of the m axis (A, output) or of the n axis (B), in elements.
         inner: stride of the k axis (A, B) or of the n axis (output), in elements.
         batch: stride of the batch axis, in elements; 0 when every batch uses the same matrix.
+        alignment: bytes that divide the data pointer.
     """
 
     dtype: torch.dtype
     outer: int
     inner: int
     batch: int = 0
+    alignment: int = TMA_ALIGNMENT
 
     @property
     def inner_major(self) -> bool:
@@ -99,6 +101,8 @@ class Operand:
         if self.outer != 1 and self.inner != 1:
             return f"neither axis is contiguous (strides {self.outer} and {self.inner})"
         size = element_bytes(self.dtype)
+        if self.alignment % TMA_ALIGNMENT:
+            return f"its data pointer is aligned to {self.alignment} bytes, not to {TMA_ALIGNMENT}"
         for what, stride in (("row", self.leading), ("batch", self.batch)):
             if stride * size % TMA_ALIGNMENT:
                 return (

@@ -1,0 +1,128 @@
+"""The CuTe backend: one matrix kernel per kernel function, printed for the architecture at hand."""
+
+from __future__ import annotations
+
+import sympy
+
+from helion.backends.base import Backend
+from helion.backends.base import GeneratedSource
+from helion.backends.cute import _compat
+from helion.backends.cute.launch import CuteKernel
+from helion.backends.cute.match import HostExpression
+from helion.backends.cute.match import match
+from helion.backends.cute.printer import entry_name
+from helion.backends.cute.printer import print_module
+from helion.backends.cute.schedule import Arch
+from helion.backends.cute.schedule import MatmulSchedule
+from helion.backends.cute.spec import refuse
+from helion.backends.cute.tuning import build_config_spec
+from helion.backends.cute.tuning import schedule_of
+from helion.backends.cute.tuning import tunable_blocks
+from helion.backends.host import HostPrinter
+from helion.config import Config
+from helion.config_spec import ConfigSpec
+from helion.ir.axes import assign_axes
+from helion.ir.device_ir import KernelIR
+from helion.ir.symbols import OriginKind
+from helion.settings import Settings
+
+__all__ = ["CuteBackend"]
+
+# Compute capability -> what the toolkit compiles for. The letter is needed: tcgen05 and wgmma exist only there.
+_ARCHS: dict[int, Arch] = {90: "sm_90a", 100: "sm_100a", 103: "sm_103a"}
+
+
+class CuteBackend(Backend):
+    """Device IR -> CuTe DSL source.
+
+    Raises:
+        BackendUnsupported: when it is made, if the function is not a matrix kernel (with the statement and the reason), the toolkit
+            is missing, or the GPU has neither tcgen05 nor wgmma.
+    """
+
+    name = "cute"
+
+    def __init__(self, ir: KernelIR, settings: Settings, target: int | None) -> None:
+        super().__init__(ir, settings, target)
+        self.arch = _arch(target)
+        if target is not None:
+            _compat.require()
+        assign_axes(ir.device)
+        self.match = match(ir, fast_accumulate=settings.fast_math)
+        self.match.spec.check()
+        self._spec = build_config_spec(ir.device, self.match, self.arch)
+
+    def config_spec(self) -> ConfigSpec:
+        return self._spec
+
+    def generate(self, config: Config) -> GeneratedSource:
+        schedule = schedule_of(config, self.ir.device, self.match, self.arch)
+        device_source = print_module(self.match.spec, schedule)
+        kernel = f"_{entry_name(self.match.spec)}_kernel"
+        host = HostPrinter(self.ir, self._constants(config), self.settings.output_origin_lines)
+        launch = self._launch(host, schedule, kernel)
+        body = host.function([launch], "_default_launcher")
+        imports, injected = host.imports_and_globals()
+        text = _module(device_source, body, imports, kernel)
+        return GeneratedSource(text, self.ir.name, {**injected, kernel: CuteKernel(self.match.spec, schedule)})
+
+    def _constants(self, config: Config) -> dict[sympy.Symbol, int]:
+        """Values of the block sizes and tunables that host statements may use."""
+        constants: dict[sympy.Symbol, int] = {}
+        for symbol, origin in self.ir.device.origins.items():
+            if origin.kind is OriginKind.TUNABLE:
+                constants[symbol] = config[origin.text]
+        for block, size in zip(tunable_blocks(self.ir.device), config["block_sizes"]):
+            constants[block.symbol] = size
+        for block in self.ir.device.blocks:
+            if isinstance(block.fixed, int):
+                constants[block.symbol] = block.fixed
+        return constants
+
+    def _launch(self, host: HostPrinter, schedule: MatmulSchedule, kernel: str) -> str:
+        """The host statement that launches: one CTA a multiprocessor, in whole clusters, as long as there are tiles."""
+        arguments = [a.text if isinstance(a, HostExpression) else host.number(a) for a in self.match.arguments]
+        reserved = self.settings.persistent_reserved_sms
+        sms = f"_get_num_sm({arguments[0]}.device{f', reserved_sms={reserved}' if reserved else ''})"
+        ctas = schedule.cluster_m * schedule.cluster_n
+        clusters = sms if ctas == 1 else f"max({sms} // {ctas}, 1)"
+        tiles = schedule.tile_count(self.match.spec)
+        grid = f"({schedule.cluster_m}, {schedule.cluster_n}, min({clusters}, {tiles}))"
+        warps = 6 if schedule.blackwell else 4 * (1 + schedule.consumer_warpgroups)
+        options = f"num_warps={warps}, num_stages={schedule.ab_stages}"
+        return f"_launcher({kernel}, {grid}, {', '.join(arguments)}, {options})"
+
+
+def _arch(target: int | None) -> Arch:
+    """The architecture for a compute capability; without a GPU, the one this backend is about."""
+    if target is None:
+        return "sm_100a"
+    try:
+        return _ARCHS[target]
+    except KeyError:
+        raise refuse(
+            f"the GPU has compute capability {target // 10}.{target % 10}; its kernels need wgmma (9.0) or tcgen05 (10.0, 10.3)",
+            'use backend="triton" on this GPU.',
+        ) from None
+
+
+def _module(device_source: str, host: list[str], imports: list[str], kernel: str) -> str:
+    """The generated module: the device code as text, then the host function."""
+    head = ["from __future__ import annotations", "", "import torch"]
+    head += [line for line in imports if line not in head and line.startswith("import ")]
+    head += [
+        "from helion.runtime import cute_launcher as _default_launcher",
+        "from helion.runtime import get_num_sm as _get_num_sm",
+        "",
+        *(line for line in imports if not line.startswith("import ")),
+    ]
+    device = [
+        f"# The device code. The toolkit compiles it as a module of its own; {kernel} is made of it.",
+        "_device_source = r'''\\",
+        device_source.rstrip("\n"),
+        "'''",
+    ]
+    blocks = ["\n".join(head).rstrip(), "\n".join(device), "\n".join(host)]
+    return "\n\n\n".join(blocks) + "\n"
+
+
