@@ -88,7 +88,9 @@ class PythonPath:
     def _call_python(self, *args: Any, **kwargs: Any) -> Any:
         """Run the kernel; for calls from Python and whatever ``helion._C`` does not do itself."""
         if is_dynamo_compiling():
-            return tracing.call_in_dynamo(self, args, kwargs)
+            from . import dynamo  # loads torch._dynamo, which is here now
+
+            return dynamo.call_in_dynamo(self, args, kwargs)
         if measure.enabled:
             return self._call_measured(args, kwargs)
         if not kwargs:

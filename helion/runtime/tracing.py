@@ -1,4 +1,4 @@
-"""Calls that something else is watching: torch.compile, export, fake tensors, ``torch.func`` transforms.
+"""Calls that something else is watching: export, fake tensors, ``torch.func`` transforms.
 
 Under Dynamo and the tracing modes a call must end up in the graph as ``triton_kernel_wrapper_mutation``: the generated host
 function is run as ordinary PyTorch code with a launcher that PyTorch knows how to record. Transforms cannot see into a
@@ -8,10 +8,8 @@ kernel, so they are refused with a message that names what can be done.
 from __future__ import annotations
 
 import functools
-import types
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Callable
 from typing import Sequence
 
 import torch
@@ -22,13 +20,12 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from .. import _compat_torch
 from .. import _compat_triton
 from .. import exc
-from .default_launcher import default_launcher
 
 if TYPE_CHECKING:
     from .dispatch import PythonPath
     from .dispatch import Runner
 
-__all__ = ["call_in_dynamo", "recording_launcher", "refuse_wrappers", "runner_under_modes"]
+__all__ = ["recording_launcher", "refuse_wrappers", "runner_under_modes"]
 
 
 def recording_launcher(
@@ -97,123 +94,3 @@ def _is_traced(tensors: list[torch.Tensor]) -> bool:
         isinstance(mode, FakeTensorMode) or _compat_torch.is_tracing_mode(mode)
         for mode in _compat_torch.active_dispatch_modes()
     )
-
-
-# -- Dynamo ---------------------------------------------------------------------------------------------------------------
-
-
-def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A call that Dynamo is tracing. Dynamo runs this function, and the host function it finds, symbolically."""
-    if kwargs or len(args) != dispatcher._arity:
-        args = _normalize(dispatcher, args, kwargs)
-    if torch.is_grad_enabled():
-        for arg in args:
-            if isinstance(arg, torch.Tensor) and arg.requires_grad:
-                _note_requires_grad(dispatcher)
-    constexpr = _constexpr_positions(dispatcher)
-    name = _host_function_name(dispatcher, tuple([_describe(arg, i in constexpr) for i, arg in enumerate(args)]))
-    if name is None:
-        return _run_outside_of_the_graph(dispatcher, args)
-    launcher = getattr(_host_functions, name + "_launcher")
-    return getattr(_host_functions, name)(*args, _launcher=launcher)
-
-
-def _normalize(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    # Written out: Dynamo does not trace inspect.Signature.bind.
-    names = _parameter_names(dispatcher)
-    defaults = _parameter_defaults(dispatcher)
-    filled = list(args)
-    for i in range(len(args), len(names)):
-        if names[i] in kwargs:
-            filled.append(kwargs[names[i]])
-        else:
-            filled.append(defaults[names[i]])
-    return tuple(filled)
-
-
-@torch._dynamo.assume_constant_result
-def _parameter_names(dispatcher: PythonPath) -> tuple[str, ...]:
-    return tuple(dispatcher.specializer.signature.parameters)
-
-
-@torch._dynamo.assume_constant_result
-def _parameter_defaults(dispatcher: PythonPath) -> dict[str, Any]:
-    return {
-        name: parameter.default
-        for name, parameter in dispatcher.specializer.signature.parameters.items()
-        if parameter.default is not parameter.empty
-    }
-
-
-@torch._dynamo.assume_constant_result
-def _note_requires_grad(dispatcher: PythonPath) -> None:
-    dispatcher._on_requires_grad()
-
-
-@torch._dynamo.assume_constant_result
-def _constexpr_positions(dispatcher: PythonPath) -> tuple[int, ...]:
-    return tuple(sorted(dispatcher.specializer.constexpr))
-
-
-def _describe(value: Any, constexpr: bool) -> Any:
-    """An argument as constants that Dynamo can hand to ``_host_function_name``."""
-    if isinstance(value, torch.Tensor):
-        # A symbolic size becomes a number, with a guard, where Python needs one: `range` does, `int` does not.
-        sizes = tuple([len(range(n)) for n in value.shape])
-        strides = tuple([len(range(n)) for n in value.stride()])
-        return ("tensor", value.dtype, sizes, strides, value.device)
-    if isinstance(value, float) and not constexpr:
-        return ("value", 1.0)  # counts by its type, and Dynamo may not know its value
-    return ("value", value)
-
-
-#: Host functions that compiled code refers to. A module, as Dynamo reads a module's attributes when it meets them and a
-#: function that it can guard on must be reachable by name.
-_host_functions = types.ModuleType("helion.runtime.tracing._host_functions")
-
-
-@torch._dynamo.assume_constant_result
-def _host_function_name(dispatcher: PythonPath, described: tuple[Any, ...]) -> str | None:
-    """Binds for arguments like those described: runs for real, on fake tensors, while Dynamo traces its caller.
-
-    Returns:
-        Name of the host function in ``_host_functions``; None if such calls are not launches.
-    """
-    with FakeTensorMode():
-        args = [
-            torch.empty_strided(one[2], one[3], dtype=one[1], device=one[4]) if one[0] == "tensor" else one[1]
-            for one in described
-        ]
-    run = dispatcher._traced_host_function(args)
-    if run is None:
-        return None
-    dispatcher.stats.counter("traced").hit()
-    name = f"{run.__name__}_{id(run)}"
-    setattr(_host_functions, name, run)  # keeps it alive, so the id stays its own
-    setattr(_host_functions, name + "_launcher", _launcher_for_dynamo(run))
-    return name
-
-
-def _launcher_for_dynamo(run: Runner) -> Callable[..., Any]:
-    """``default_launcher``, with the kernel's constexprs passed by name.
-
-    PyTorch finds out which arguments a kernel writes by compiling it, and wants every parameter for that; without, it takes
-    all of them as written. With more than one kernel in the host function there is nothing to tell them apart by.
-    """
-    kernels = [value for name in run.__code__.co_names if _compat_triton.is_jit_function(value := run.__globals__.get(name))]
-    constants = _compat_triton.constexpr_defaults(kernels[0]) if len(kernels) == 1 else {}
-
-    def launch(
-        triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
-    ) -> Any:
-        return default_launcher(
-            triton_kernel, grid, *args, num_warps=num_warps, num_stages=num_stages, **constants, **options
-        )
-
-    return launch
-
-
-@torch._dynamo.disable
-def _run_outside_of_the_graph(dispatcher: PythonPath, args: tuple[Any, ...]) -> Any:
-    """A graph break: the tile executor and ref mode run kernels in ways that Dynamo should not look into."""
-    return dispatcher._call_python(*args)
