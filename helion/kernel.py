@@ -342,7 +342,8 @@ class BoundKernel:
         self._modules_functions[config] = getattr(module, source.function)
         host = clone_host_function(getattr(module, source.function))
         index = self.device.index if self.device.type == "cuda" else None
-        set_launcher(host, FastLauncher(self.kernel.name, device=index, stats=self.kernel.stats, host_function=host))
+        if self.settings.backend == "triton":  # the CuTe backend's host functions come with the launcher of their kernels
+            set_launcher(host, FastLauncher(self.kernel.name, device=index, stats=self.kernel.stats, host_function=host))
         return host
 
     def _cpu_function(self, config: Config) -> Callable[..., Any]:
