@@ -59,6 +59,8 @@ class Kernel(PythonDispatcher):
         signature: its signature.
         settings: its settings.
         configs: its configs.
+        normalize_args: function of a call's arguments that returns them by position, keywords placed and defaults filled
+            in; raises TypeError where they do not fit.
     """
 
     def __init__(
@@ -99,19 +101,6 @@ class Kernel(PythonDispatcher):
         return self if instance is None else functools.partial(self, instance)
 
     # -- calling ---------------------------------------------------------------------------------------------------
-
-    def normalize_args(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The arguments by position, with keywords placed and defaults filled in.
-
-        Raises:
-            TypeError: too many, too few, or unknown arguments.
-        """
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.name}(): {error}") from None
-        bound.apply_defaults()
-        return tuple(bound.arguments.values())
 
     def bind(self, args: Sequence[Any]) -> BoundKernel:
         """The specialization for these arguments, traced if it is new.
