@@ -1,0 +1,144 @@
+"""The ``softgpu`` marker and fixture: a test body that runs on the software GPU, or on a real one where there is one.
+
+    @pytest.mark.softgpu(capability=[80, 90, 100])
+    def test_something(softgpu):
+        x = torch.randn(1000, device=softgpu.device)
+        ...
+
+The fixture installs the software GPU in a fresh state (zero counters, no faults, no injections) and takes it away after the
+test. Marker arguments are those of ``softgpu.install``; a list of capabilities makes one test of each;
+``subprocess=True`` runs the test in a process of its own; ``software_only=True`` keeps it off a real GPU, which a test of
+faults, say, would wreck. On a real GPU the test runs once, with that GPU's capability.
+
+Imported by ``tests/conftest.py``, which makes these hooks known to pytest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+_CHILD = "SOFTGPU_TEST_CHILD"
+#: Set to a file name to have the opcodes that each test's kernels contain written there (coverage.py prints them).
+_COVERAGE = "SOFTGPU_COVERAGE"
+
+
+@dataclass(frozen=True)
+class TestGpu:
+    """What the fixture gives a test.
+
+    Attributes:
+        device: where to put tensors.
+        capability: 10 * major + minor.
+        software: whether it is the software GPU.
+    """
+
+    __test__ = False
+
+    device: torch.device
+    capability: int
+    software: bool
+
+    def synchronize(self) -> None:
+        if not self.software:
+            torch.cuda.synchronize()
+
+
+def _marker_arguments(node: Any) -> dict[str, Any]:
+    marker = node.get_closest_marker("softgpu")
+    return dict(marker.kwargs) if marker is not None else {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "softgpu(capability=90, devices=1, execute=True, subprocess=False, software_only=False, ...): see tests/softgpu/pytest_plugin.py"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "softgpu" not in metafunc.fixturenames:
+        return
+    arguments = _marker_arguments(metafunc.definition)
+    if torch.cuda.is_available() and not arguments.get("software_only"):
+        capabilities = [None]
+    else:
+        wanted = arguments.get("capability", 90)
+        capabilities = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
+    ids = ["gpu" if c is None else f"sm_{c}" for c in capabilities]
+    metafunc.parametrize("softgpu", capabilities, indirect=True, ids=ids)
+
+
+@pytest.fixture
+def softgpu(request: pytest.FixtureRequest) -> Iterator[TestGpu]:
+    """A GPU to run a test on; see the module's docstring."""
+    arguments = _marker_arguments(request.node)
+    if request.param is None:
+        major, minor = torch.cuda.get_device_capability()
+        yield TestGpu(torch.device("cuda"), 10 * major + minor, False)
+        return
+    from tests import softgpu as gpu
+
+    for name in ("capability", "subprocess", "software_only"):
+        arguments.pop(name, None)
+    gpu.install(request.param, **arguments)
+    try:
+        yield TestGpu(torch.device("cpu"), request.param, True)
+        unknown = gpu.unknown_entry_points()
+        assert not unknown, f"driver functions called but not implemented: {unknown}"
+    finally:
+        gpu.reset()
+        gpu.uninstall()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a ``subprocess=True`` test in a pytest of its own; its failure is ours, with its output."""
+    if not _marker_arguments(pyfuncitem).get("subprocess") or os.environ.get(_CHILD):
+        return None
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", pyfuncitem.nodeid]
+    result = subprocess.run(
+        command, cwd=pyfuncitem.config.rootpath, env={**os.environ, _CHILD: "1"}, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        pytest.fail(f"in a process of its own ({result.returncode}):\n{result.stdout}{result.stderr}", pytrace=False)
+    return True
+
+
+# ---- which opcodes a test's kernels contain -----------------------------------------------------------------------
+_opcodes_before: dict[str, int] = {}
+_tests_of_opcode: dict[str, list[str]] = {}
+
+
+def _opcodes_now() -> dict[str, int]:
+    native = sys.modules.get("tests.softgpu.native")
+    if native is None or not native.library.cache_info().currsize:
+        return {}
+    return json.loads(native.library().softgpu_opcodes())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    if not os.environ.get(_COVERAGE):
+        return
+    global _opcodes_before
+    now = _opcodes_now()
+    for opcode, count in now.items():
+        if count > _opcodes_before.get(opcode, 0):
+            _tests_of_opcode.setdefault(opcode, []).append(item.nodeid)
+    _opcodes_before = now
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = os.environ.get(_COVERAGE)
+    if path and _tests_of_opcode:
+        record = {opcode: {"sites": _opcodes_before.get(opcode, 0), "tests": tests} for opcode, tests in sorted(_tests_of_opcode.items())}
+        Path(path).write_text(json.dumps(record, indent=1))
