@@ -41,6 +41,8 @@ from ..language.op import Handler
 from ..language.op import LoopRanges
 from ..language.op import Op
 from ..language.torch_overrides import TORCH_OVERRIDES
+from .combine import COMBINE_OPS
+from .combine import trace_combine
 from .decompositions import decomposition
 from .environment import Environment
 from .ragged import with_ragged_mask
@@ -209,11 +211,11 @@ class Tracer(Handler):
         node.meta.update(val=tensor, location=self.location)
         return node
 
-    def record(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
+    def record(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any, **meta: Any) -> Any:
         """Add a node; `value` is its abstract result, given back with nodes remembered for its tensors."""
         builder = self.current()
         node = new_node(builder.graph, target, args, kwargs)
-        node.meta.update(val=value, location=self.location)
+        node.meta.update(val=value, location=self.location, **meta)
         if isinstance(value, torch.Tensor):
             builder.own(value, node)
         elif isinstance(value, (tuple, list)):
@@ -361,6 +363,8 @@ class Tracer(Handler):
             args = with_ragged_mask(op, args, self.env.ir.axes)
         with self.paused():
             result = op.shape_rule(*args)
+        if op.name in COMBINE_OPS:
+            args = (trace_combine(self, args[0], args[1], op.name), *args[1:])
         at = INDEX_AT.get(op.name)
         if at is None:
             return self.record(op, tuple(self.operand(a) for a in args), {}, result)

@@ -302,6 +302,8 @@ class DeviceIR:
             return [self.graphs[node.args[0]]]  # type: ignore[index]
         if node.target is if_else:
             return [self.graphs[node.args[1]], self.graphs[node.args[2]]]  # type: ignore[index]
+        if isinstance(node.target, Op) and node.target.name in ("reduce", "associative_scan"):
+            return [self.graphs[node.args[0]]]  # type: ignore[index]
         return []
 
     def format(self) -> str:

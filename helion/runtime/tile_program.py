@@ -38,6 +38,8 @@ from ..language.eager_tile import EagerTile
 from ..language.memory import load
 from ..language.memory import store
 from ..language.op import Op
+from ..language.reductions import reduce
+from ..language.scans import associative_scan
 from ..language.stack import stack_load
 from ..language.stack import stack_store
 from .eager import iterate_tiles
@@ -354,6 +356,21 @@ class _GraphCompiler:
 
         return run
 
+    def _combining(self, node: torch.fx.Node) -> Getter:
+        """A reduction or scan: its combine function is a graph, run on whole tensors at once."""
+        op = node.target
+        assert isinstance(op, Op)
+        program, graph_id = self.program, node.args[0]
+        rest = [self.getter(arg) for arg in node.args[1:]]
+
+        def run(frame: Frame, values: list[Any]) -> Any:
+            graph = program.graph(graph_id)  # type: ignore[arg-type]
+            return op.eager_rule(
+                lambda *scalars: tuple(program.run_body(graph, frame, scalars)), *(arg(frame, values) for arg in rest)
+            )
+
+        return run
+
     def _for_loop(self, node: torch.fx.Node) -> Getter:
         graph_id, begins, ends, inputs = node.args
         info = self.program.ir.graphs[graph_id]  # type: ignore[index]
@@ -398,6 +415,8 @@ _SPECIAL: dict[Any, Callable[[_GraphCompiler, torch.fx.Node], Getter]] = {
     device_ir.host_tensor: _GraphCompiler._host_tensor,
     device_ir.for_loop: _GraphCompiler._for_loop,
     device_ir.if_else: _GraphCompiler._if_else,
+    reduce: _GraphCompiler._combining,
+    associative_scan: _GraphCompiler._combining,
     load: _GraphCompiler._load,
     store: _GraphCompiler._store,
 }
