@@ -26,6 +26,7 @@ from ..base import Backend
 from ..base import GeneratedSource
 from ..host import HostPrinter
 from .emitter import KernelEmitter
+from .emitter import SharedFunctions
 from .emitter import next_power_of_2
 from .program_ids import emit_program_ids
 from .schedule import Schedule
@@ -80,11 +81,13 @@ class TritonBackend(Backend):
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines)
         minimum = dot_extents(ir.device)
         kernels: list[list[str]] = []
+        self._injected: dict[str, Any] = {}
         launch: list[str] = []
         constants: dict[str, int] = {}
+        shared = SharedFunctions()
         for number, root in enumerate(ir.device.roots):
             name = f"_{self.ir.name}_kernel" + (f"_{number}" if len(self.ir.device.roots) > 1 else "")
-            lines, statements, blocks = self._kernel(name, ir, ir.device.graphs[root.graph_id], schedule, host, minimum)
+            lines, statements, blocks = self._kernel(name, ir, ir.device.graphs[root.graph_id], schedule, host, minimum, shared)
             # Kernels of one module share block-size constants by name; a clash gets the kernel's number.
             for block, value in blocks.items():
                 if constants.setdefault(block, value) != value:
@@ -95,8 +98,12 @@ class TritonBackend(Backend):
             kernels.append(lines)
             launch.extend(statements)
         imports, injected = host.imports_and_globals()
+        injected = {**injected, **self._injected}
         body = host.function(launch, "_default_launcher")
-        return GeneratedSource(self._module(kernels, body, constants, imports), self.ir.name, injected)
+        kernels = [*shared.sources.values(), *kernels]
+        return GeneratedSource(
+            self._module(kernels, body, constants, imports), self.ir.name, {**injected, **shared.injected}
+        )
 
     def _rolled(self, config: Config) -> KernelIR:
         """The IR with the reductions looped that the Config wants looped."""
@@ -112,10 +119,17 @@ class TritonBackend(Backend):
         return dataclasses.replace(self.ir, device=device)
 
     def _kernel(
-        self, name: str, ir: KernelIR, root: GraphInfo, schedule: Schedule, host: HostPrinter, minimum: dict[Any, int]
+        self,
+        name: str,
+        ir: KernelIR,
+        root: GraphInfo,
+        schedule: Schedule,
+        host: HostPrinter,
+        minimum: dict[Any, int],
+        shared: SharedFunctions,
     ) -> tuple[list[str], list[str], dict[str, int]]:
         """Lines of one kernel, the host statements that launch it, and its block sizes."""
-        k = KernelEmitter(ir, root, schedule, self.settings, minimum)
+        k = KernelEmitter(ir, root, schedule, self.settings, minimum, shared)
         program, inner = emit_program_ids(k, host)
         k.scope = inner
         k.graph(root)
@@ -130,7 +144,9 @@ class TritonBackend(Backend):
         comment = []
         if location is not None and self.settings.output_origin_lines:
             comment = [f"    # {location.short()}: {location.text.strip()}"]
+        self._injected.update(k.injected)
         lines = [
+            *(line for function in k.functions for line in [*function, "", ""]),
             "@triton.jit",
             f"def {name}({', '.join(parameters)}):",
             *comment,

@@ -7,6 +7,8 @@ mapping of programs to tiles in `program_ids`, the spelling of ops in `ops` and 
 
 from __future__ import annotations
 
+import dataclasses
+import textwrap
 from typing import Any
 from typing import Sequence
 
@@ -48,6 +50,19 @@ def next_power_of_2(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
+@dataclasses.dataclass
+class SharedFunctions:
+    """Functions of a module that its kernels call.
+
+    Attributes:
+        sources: lines of `@triton.jit` functions to print, by name.
+        injected: `@triton.jit` functions of the user's, by name.
+    """
+
+    sources: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    injected: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
 class KernelEmitter:
     """Emits the kernel of one top-level loop.
 
@@ -57,10 +72,17 @@ class KernelEmitter:
         schedule: the resolved Config.
         settings: the kernel's settings.
         minimum_extents: sizes of whole dimensions that must be padded further (operands of tl.dot).
+        shared: functions that this kernel and others of its module call.
     """
 
     def __init__(
-        self, ir: KernelIR, root: GraphInfo, schedule: Schedule, settings: Settings, minimum_extents: dict[Any, int]
+        self,
+        ir: KernelIR,
+        root: GraphInfo,
+        schedule: Schedule,
+        settings: Settings,
+        minimum_extents: dict[Any, int],
+        shared: SharedFunctions,
     ) -> None:
         self.ir = ir
         self.root = root
@@ -72,6 +94,7 @@ class KernelEmitter:
         self.tensor_args: list[str] = []
         self.scalar_args: dict[sympy.Symbol, str] = {}
         self.constexprs: dict[str, int] = {}
+        self.shared = shared
         self.minimum_extents = minimum_extents
         self.wide_index = ir.env.index_dtype is torch.int64
         self.flat_root = schedule.flatten.get(root.id, False)
@@ -83,6 +106,9 @@ class KernelEmitter:
         self._results: dict[torch.fx.Node, list[str]] = {}
         self._bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
         self._updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
+        self.functions: list[list[str]] = []  # device functions printed before the kernel
+        self.injected: dict[str, Any] = {}  # the user's @triton.jit functions
+        self._combines: dict[Any, str] = {}
         self.persistent_header = ""
         self._printer = ExpressionPrinter(self._symbol, "tl.minimum", "tl.maximum")
         for tensor in self._host_tensors():
@@ -369,15 +395,12 @@ class KernelEmitter:
             order = [d % value.dim() for d in node.args[1]]  # type: ignore[union-attr]
             self.assign(node, f"tl.trans({text})" if order == [1, 0] else f"tl.permute({text}, {order})")
         elif target is _aten.expand.default:
+            missing = value.dim() - source.meta["val"].dim()  # type: ignore[union-attr]
+            if missing and source.meta["val"].dim():  # type: ignore[union-attr]
+                text = f"{text}[{', '.join(['None'] * missing + [':'] * source.meta['val'].dim())}]"  # type: ignore[union-attr]
             self.assign(node, f"tl.broadcast_to({text}, {self.shape(value.shape)})")
         elif target in (_aten.view.default, _aten.squeeze.dims):
-            if value.dim() == 0:
-                self.assign(node, f"tl.sum({text})" if source.meta["val"].dim() == 1 else f"tl.sum(tl.sum({text}, 1))")  # type: ignore[union-attr]
-                return
-            if source.meta["val"].dim() == 0:  # type: ignore[union-attr]
-                self.assign(node, f"tl.full({self.shape(value.shape)}, {text}, {triton_dtype(value.dtype)})")
-                return
-            self.assign(node, f"tl.reshape({text}, {self.shape(value.shape)})")
+            self._reshape(node, source.meta["val"], text)  # type: ignore[union-attr]
         else:
             raise exc.BackendUnsupported(
                 backend="triton",
@@ -385,16 +408,60 @@ class KernelEmitter:
                 fix="compute it in host code, or from other ops.",
             )
 
+    def _reshape(self, node: torch.fx.Node, before: torch.Tensor, text: str) -> None:
+        value = node.meta["val"]
+        if value.dim() == 0:
+            # Every dimension has one element: a sum over it is the element.
+            for _ in range(before.dim()):
+                text = f"tl.sum({text}, 0)"
+            self.assign(node, f"{text}.to({triton_dtype(value.dtype)})" if value.dtype is not torch.bool else f"{text} != 0")
+            return
+        if before.dim() == 0:
+            self.assign(node, f"tl.broadcast_to({text}, {self.shape(value.shape)})")
+            return
+        kept, new = ([s for s in shape if not (isinstance(s, int) and s == 1)] for shape in (before.shape, value.shape))
+        if list(map(str, kept)) != list(map(str, new)):
+            for size in (*kept, *new):
+                resolved = self.schedule.size(size)
+                if not isinstance(resolved, int) or self.padded(resolved) != resolved:
+                    raise exc.BackendUnsupported(
+                        backend="triton",
+                        reason=f"a reshape from {[str(s) for s in before.shape]} to {[str(s) for s in value.shape]} involves a "
+                        f"dimension of {size}, which is padded to a power of two",
+                        fix="reshape only dimensions of power-of-two size, or use several loops.",
+                    )
+        self.assign(node, f"tl.reshape({text}, {self.shape(value.shape)})")
+
     # -- reductions -----------------------------------------------------------------------------------------------------------
 
     def masked(self, node: torch.fx.Node, dim: int, neutral: Any) -> str:
         """The value with its padding along `dim` set to `neutral`, unless it holds that already."""
         mask = self.dim_mask(node, dim)
         text = self.text(node)
-        if mask is None or padding_is(node, dim, neutral):
-            return text
         value = node.meta["val"]
+        if padding_is(node, dim, neutral):
+            return text
+        if mask is None:
+            self._check_derived(node, value.shape[dim])
+            return text
         return f"tl.where({self.along(mask, dim, value.dim())}, {text}, {literal(neutral) if not isinstance(neutral, bool) else neutral})"
+
+    def _check_derived(self, node: torch.fx.Node, size: Any) -> None:
+        """A dimension made from a tile's (`tile // 2`, a merge of two) has no mask of its own.
+
+        Raises:
+            exc.BackendUnsupported: the tile may be partial, so the result would count padding.
+        """
+        if not isinstance(size, torch.SymInt) or self.ir.env.block_of(size) is not None:
+            return
+        symbols = size.node.expr.free_symbols
+        for axis in self.ir.device.axes:
+            if axis.block.symbol in symbols and axis.id in self._axis_scope and self.schedule.needs_mask(axis):
+                raise exc.BackendUnsupported(
+                    backend="triton",
+                    reason=f"a reduction over a reshaped dimension of tile {axis.name!r}, which may be partial",
+                    fix="reduce before reshaping, or use a block size that divides the range.",
+                )
 
     def _reduction(self, node: torch.fx.Node) -> None:
         reduction = REDUCTIONS[node.target]  # type: ignore[index]
@@ -437,6 +504,43 @@ class KernelEmitter:
             self.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, hlt.{reduction.name}_combine{keep})")
             self.scope.add(f"{index} = {index}.to(tl.int64)")
             self._text[node] = index
+
+    def combine_function(self, graph_id: Any) -> str:
+        """Name of the device function of a combine graph, printed once."""
+        if graph_id not in self._combines:
+            info = self.ir.device.graphs[graph_id]
+            outer_scope, outer_names = self.scope, self.names
+            inner = self.scope = Scope()
+            self.names = Names()
+            parameters = [self.names.unique(p.name) for p in info.placeholders]
+            self._text.update(zip(info.placeholders, parameters))
+            self._last_location = None
+            self.graph(info)
+            inner.add(f"return {', '.join(self.text(o) for o in info.outputs)}")
+            self.scope, self.names = outer_scope, outer_names
+            self._last_location = None
+            name = f"_combine_{graph_id}"
+            self.functions.append(
+                ["@triton.jit", f"def {name}({', '.join(parameters)}):", *(f"    {line}" for line in inner.lines())]
+            )
+            self._combines[graph_id] = name
+        return self._combines[graph_id]
+
+    def device_function(self, fn: Any) -> str:
+        """Name under which a user's @triton.jit function, or the source of one, is in the module."""
+        if isinstance(fn, str):
+            lines = textwrap.dedent(fn).strip().splitlines()
+            name = next((line.split("(")[0].removeprefix("def ").strip() for line in lines if line.startswith("def ")), None)
+            if name is None:
+                raise exc.InvalidAPIUsage("hl.triton_kernel: the source defines no function", fix="start it with `def name(...):`.")
+            if lines[0].startswith("def "):
+                lines.insert(0, "@triton.jit")
+            if lines not in self.functions:
+                self.functions.append(lines)
+            return name
+        name = getattr(fn, "__name__", "device_function")
+        self.injected[name] = fn
+        return name
 
     # -- loops and branches ----------------------------------------------------------------------------------------------------
 

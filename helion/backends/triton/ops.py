@@ -78,8 +78,15 @@ def _divide(node: torch.fx.Node, a: list[str], fast: bool) -> str:
     # `/` in float32 is an approximation good to 2 ulp; div_rn is what eager PyTorch computes.
     if fast or _dtype(node) is not torch.float32:
         return f"{a[0]} / {a[1]}"
-    left, right = (text if text.isidentifier() else repr(float(text)) if "'" not in text else text for text in a)
-    return f"tl.div_rn({left}, {right})"
+    return f"tl.div_rn({_float_literal(a[0])}, {_float_literal(a[1])})"
+
+
+def _float_literal(text: str) -> str:
+    """An integer literal as a float one; anything else as it is."""
+    try:
+        return repr(float(int(text)))
+    except ValueError:
+        return text
 
 
 def _divide_mode(node: torch.fx.Node, a: list[str], fast: bool) -> str:
