@@ -1,4 +1,12 @@
-"""Fixtures and hooks of the whole test suite."""
+"""For all tests: caches of their own, seeded random numbers, and the software GPU's fixture and hooks."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Iterator
+
+import pytest
 
 from tests.softgpu.pytest_plugin import pytest_configure  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_generate_tests  # noqa: F401
@@ -6,3 +14,30 @@ from tests.softgpu.pytest_plugin import pytest_pyfunc_call  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_runtest_teardown  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_sessionfinish  # noqa: F401
 from tests.softgpu.pytest_plugin import softgpu  # noqa: F401
+from tests.support import seed_everything
+
+# PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
+logging.getLogger("torch.__trace").propagate = False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Generated code and Triton's binaries of this run go to a directory shared by its worker processes only."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if worker else base
+    saved = {name: os.environ.get(name) for name in ("HELION_CACHE_DIR", "TRITON_CACHE_DIR")}
+    os.environ["HELION_CACHE_DIR"] = str(base / "helion_cache")
+    os.environ["TRITON_CACHE_DIR"] = str(base / "triton_cache")
+    yield
+    for name, value in saved.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of this test's random numbers, printed when it fails."""
+    return seed_everything()

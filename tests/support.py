@@ -1,0 +1,239 @@
+"""Running a kernel in every way this machine can, and comparing with PyTorch in float64.
+
+`run_everywhere` is what most tests of the compiler call:
+
+* the tile executor, with its own large tiles and with the block sizes of each given config;
+* ref mode, the user's own function on eager tiles;
+* the generated Triton source in Triton's interpreter (NumPy), which knows nothing of GPUs but runs every mask, offset and
+  loop of the source;
+* the generated code compiled for a GPU, on the software GPU where it is built and on a real one where there is one.
+
+`compile_for` compiles generated kernels for GPUs that are not there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import types
+from typing import Any
+from typing import Callable
+from typing import Iterator
+from typing import Mapping
+from typing import Sequence
+
+import torch
+
+import helion
+from helion.backends.base import GeneratedSource
+from helion.runtime.code_cache import load_module
+from helion.runtime.cross_compile import CAPABILITIES
+from helion.runtime.cross_compile import cross_compile
+
+Configs = Sequence[Mapping[str, Any] | helion.Config]
+
+#: Rounding error of one operation, a few units in the last place; times `error_scale` of a test.
+ROUNDING = {
+    torch.float64: 1e-12,
+    torch.float32: 2e-6,
+    torch.float16: 2e-3,
+    torch.bfloat16: 1.6e-2,
+}
+#: float32 products on tensor cores round their operands to 10 bits.
+TF32 = 2e-3
+
+
+# -- inputs --------------------------------------------------------------------------------------------------------------
+
+
+def seed_everything() -> int:
+    """Seed torch's and Python's generators; the seed is printed. Set HELION_TEST_SEED to repeat a failure."""
+    seed = int(os.environ.get("HELION_TEST_SEED", "") or int.from_bytes(os.urandom(4), "little"))
+    print(f"HELION_TEST_SEED={seed}")
+    torch.manual_seed(seed)
+    random.seed(seed)
+    return seed
+
+
+def walk(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
+    """`value` with every tensor in it (in tuples and lists) replaced by `function(tensor)`."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(walk(v, function) for v in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(walk(v, function) for v in value)
+    return value
+
+
+def copy_of(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with memory of its own and the same sizes, strides and offset, so that views stay views."""
+    storage = tensor.untyped_storage().clone()
+    copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return copy.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
+
+
+def to_double(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+# -- comparing -----------------------------------------------------------------------------------------------------------
+
+
+def tolerance(dtype: torch.dtype, error_scale: float = 1.0, uses_tf32: bool = False) -> float:
+    """Largest error allowed, absolute and relative, of results of a dtype; 0 for integers and bools."""
+    if not dtype.is_floating_point:
+        return 0.0
+    unit = ROUNDING[dtype]
+    return max(unit, TF32) if uses_tf32 and dtype is torch.float32 else unit * error_scale
+
+
+def check(actual: Any, expected: Any, where: str, error_scale: float = 1.0, input_dtype: torch.dtype | None = None, uses_tf32: bool = False) -> None:
+    """Compare (nested) results with a float64 reference; the message names where `actual` was computed."""
+    if isinstance(expected, (tuple, list)):
+        assert isinstance(actual, (tuple, list)), f"{where}: expected a {type(expected).__name__}, got {actual!r}"
+        assert len(actual) == len(expected), f"{where}: {len(actual)} results, expected {len(expected)}"
+        for i, (a, e) in enumerate(zip(actual, expected)):
+            check(a, e, f"{where}[{i}]", error_scale, input_dtype, uses_tf32)
+        return
+    if not isinstance(expected, torch.Tensor):
+        assert actual == expected, f"{where}: {actual!r}, expected {expected!r}"
+        return
+    assert isinstance(actual, torch.Tensor), f"{where}: expected a tensor, got {actual!r}"
+    assert actual.shape == expected.shape, f"{where}: shape {list(actual.shape)}, expected {list(expected.shape)}"
+    allowed = tolerance(actual.dtype, error_scale, uses_tf32)
+    if input_dtype is not None and actual.is_floating_point():
+        allowed = max(allowed, tolerance(input_dtype, error_scale))
+    torch.testing.assert_close(
+        actual.cpu().to(expected.dtype), expected.cpu(), atol=allowed, rtol=allowed, equal_nan=True, msg=lambda m: f"{where}: {m}"
+    )
+
+
+# -- running -------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Way:
+    """One way to run a kernel: its name for messages, a function of the arguments, and whether products may use tf32."""
+
+    name: str
+    run: Callable[..., Any]
+    uses_tf32: bool = False
+
+
+def partial_blocks(bound: helion.BoundKernel) -> dict[str, Any]:
+    """A config whose tiles are small enough that loops go round several times, with a partial tile at the end."""
+    blocks = bound.config_spec.fields.get("block_sizes")
+    if blocks is None:
+        return {}
+    return {"block_sizes": [min(max(item.high // 4, item.low), item.high) for item in blocks.items]}
+
+
+def interpret(source: GeneratedSource) -> Callable[..., Any]:
+    """The generated host function with its kernels in Triton's interpreter: for CPU tensors, on NumPy.
+
+    Not every kernel can: the interpreter has no libdevice functions and no inline assembly.
+    """
+    from triton import knobs
+
+    def run(*args: Any) -> Any:
+        with knobs.runtime.scope():
+            knobs.runtime.interpret = True
+            # With globals given, the module is executed anew: its @triton.jit functions become interpreted ones.
+            module = load_module(source.text, source.function, source.injected or {})
+            host = getattr(module, source.function)
+            copy = types.FunctionType(
+                host.__code__,
+                {**host.__globals__, "_get_num_sm": lambda *a, **k: 3},  # few, so that persistent programs loop
+                host.__name__,
+                host.__defaults__,
+                host.__closure__,
+            )
+            copy.__kwdefaults__ = host.__kwdefaults__
+            return copy(*args)
+
+    return run
+
+
+def can_interpret(source: GeneratedSource) -> bool:
+    """Whether Triton's interpreter has everything a generated module uses."""
+    return not any(word in source.text for word in ("libdevice.", "inline_asm", "hlt."))
+
+
+def ways(kernel: helion.Kernel, args: tuple[Any, ...], configs: Configs = ()) -> Iterator[Way]:
+    """Every way to run a kernel here."""
+    bound = kernel.bind(args)
+    given = list(configs) or [partial_blocks(bound)]
+    yield Way("tile executor", bound)
+    for config in given:
+        yield Way(f"tile executor, {dict(config)}", bound.compile_config(config))
+    yield Way("ref mode", bound.run_ref)
+    for config in given:
+        source = bound.generated_source(config)
+        if can_interpret(source):
+            yield Way(f"Triton interpreter, {dict(config)}", interpret(source))
+    yield from _gpu_ways(kernel, given)
+
+
+def _gpu_ways(kernel: helion.Kernel, configs: Configs) -> Iterator[Way]:
+    if not torch.cuda.is_available():
+        return
+
+    def on_gpu(config: Mapping[str, Any] | helion.Config) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            args = walk(args, lambda t: copy_of(t.cuda()))
+            return walk(kernel.bind(args).compile_config(config)(*args), torch.Tensor.cpu)
+
+        return run
+
+    for config in configs:
+        yield Way(f"GPU, {dict(config)}", on_gpu(config), uses_tf32=True)
+
+
+def run_everywhere(
+    kernel: helion.Kernel | Callable[..., Any],
+    args: tuple[Any, ...],
+    reference: Callable[..., Any],
+    *,
+    configs: Configs = (),
+    error_scale: float = 1.0,
+    input_dtype: torch.dtype | None = None,
+    reference_args: tuple[Any, ...] | None = None,
+    uses_dot: bool = False,
+    **settings: Any,
+) -> None:
+    """Run a kernel every way there is and compare each result with the reference in float64.
+
+    Args:
+        kernel: a kernel, or a function to make one of.
+        args: arguments on the CPU; they are copied for each run and must come back unchanged in shape only.
+        reference: the same in PyTorch, called with float64 arguments.
+        configs: schedules to run; default one with small, partial tiles.
+        error_scale: how many times the rounding error of one operation the results may be off.
+        input_dtype: results may be as inexact as this dtype, though their own is more precise.
+        reference_args: arguments of the reference, if not `args` in float64.
+        uses_dot: the kernel multiplies float32 matrices, on a GPU in tf32.
+        settings: settings of the kernel, if it is made here.
+    """
+    if not isinstance(kernel, helion.Kernel):
+        kernel = helion.kernel(kernel, **settings)
+    expected = reference(*(walk(args, to_double) if reference_args is None else reference_args))
+    for way in ways(kernel, args, configs):
+        check(way.run(*walk(args, copy_of)), expected, way.name, error_scale, input_dtype, uses_dot and way.uses_tf32)
+
+
+def compile_for(
+    kernel: helion.Kernel | helion.BoundKernel,
+    args: tuple[Any, ...],
+    config: Mapping[str, Any] | helion.Config | None = None,
+    capabilities: Sequence[int] = CAPABILITIES,
+) -> list[list[Mapping[str, Any]]]:
+    """Compile the generated kernels for each capability; a list of the stages of each launch per capability."""
+    bound = kernel.bind(args) if isinstance(kernel, helion.Kernel) else kernel
+    compiled = [cross_compile(bound, args, config, capability) for capability in capabilities]
+    for launches in compiled:
+        assert launches, "the host function launched nothing"
+        for stages in launches:
+            assert stages["cubin"]
+    return compiled
