@@ -94,6 +94,11 @@ def _padding(node: torch.fx.Node, value: torch.Tensor) -> list[Fill]:
         return fills
     if target is _aten.permute.default:
         return [fills[d] for d in node.args[1]]  # type: ignore[union-attr]
+    if target in (_aten.view.default, _aten.squeeze.dims):
+        shape = source_node.meta["val"].shape
+        known = {f if f is UNKNOWN else float(f) for f, size in zip(fills, shape) if not _is_one(size)}
+        same = next(iter(known)) if len(known) == 1 else UNKNOWN
+        return unknown if same is UNKNOWN else [next(f for f in fills if f is not UNKNOWN)] * value.dim()
     if target is _aten.expand.default:
         return [*([UNKNOWN] * (value.dim() - len(fills))), *fills]
     return unknown
