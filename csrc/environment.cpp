@@ -25,6 +25,8 @@ bool Environment::load() {
   if (loaded_) return true;
   PyRef device_module = PyRef::steal(PyImport_ImportModule("helion.runtime.device"));
   if (!device_module) return false;
+  PyRef measure_module = PyRef::steal(PyImport_ImportModule("helion.runtime.measure"));
+  if (!measure_module) return false;
   PyRef knobs = PyRef::steal(PyImport_ImportModule("triton.knobs"));
   if (!knobs) return false;
   PyRef device_dict = PyRef::borrow(PyModule_GetDict(device_module.get()));
@@ -48,6 +50,7 @@ bool Environment::load() {
   if (!get_device) return false;
   device_dict_ = std::move(device_dict);
   get_device_ = std::move(get_device);
+  measure_dict_ = PyRef::borrow(PyModule_GetDict(measure_module.get()));
   runtime_ = std::move(runtime);
   runtime_dict_ = std::move(runtime_dict);
   compilation_ = std::move(compilation);
@@ -131,6 +134,12 @@ int Environment::same_knobs(const ModuleState* state, const KnobValues& values) 
   return now.stages_hook.get() == Py_None && values.stages_hook.get() == Py_None ? 1 : 0;
 }
 
+int Environment::measuring(const ModuleState* state) const {
+  PyObject* enabled = PyDict_GetItemWithError(measure_dict_.get(), state->names.enabled);  // borrowed
+  if (enabled == nullptr) return PyErr_Occurred() ? -1 : 0;
+  return enabled == Py_False ? 0 : 1;
+}
+
 int Environment::hook_active(const ModuleState* state, PyObject* name) const {
   PyRef hook = knob(state, runtime_dict_.get(), runtime_.get(), name);
   if (!hook) return -1;
@@ -153,6 +162,7 @@ int Environment::visit_all(visitproc visit, void* arg) const {
   if (int result = device_dict_.visit(visit, arg)) return result;
   if (int result = provider_.visit(visit, arg)) return result;
   if (int result = get_device_.visit(visit, arg)) return result;
+  if (int result = measure_dict_.visit(visit, arg)) return result;
   if (int result = runtime_.visit(visit, arg)) return result;
   if (int result = runtime_dict_.visit(visit, arg)) return result;
   if (int result = compilation_.visit(visit, arg)) return result;
@@ -164,6 +174,7 @@ void Environment::clear_all() {
   device_dict_.reset();
   provider_.reset();
   get_device_.reset();
+  measure_dict_.reset();
   runtime_.reset();
   runtime_dict_.reset();
   compilation_.reset();

@@ -25,6 +25,7 @@ class Environment {
 
   // Notes which provider answers for the device from here on. False with an exception on failure.
   bool refresh_provider(const ModuleState* state);
+  PyObject* provider() const { return provider_.get(); }  // borrowed
   // Whether an at::Device tells apart what the provider's devices own. A software device, whose tensors all live in host
   // memory, has a tag function of its own.
   bool native_tags() const { return native_tags_; }
@@ -40,6 +41,8 @@ class Environment {
   bool read_knobs(const ModuleState* state, KnobValues* values) const;
   // Whether they are still what they were: 1, 0, or -1 with an exception.
   int same_knobs(const ModuleState* state, const KnobValues& values) const;
+  // Whether binds are being counted (HELION_MEASURE_COMPILE_TIME), hits included: 1, 0, or -1 with an exception.
+  int measuring(const ModuleState* state) const;
   // Whether a launch hook (a profiler's, say) wants to see launches: 1, 0, or -1 with an exception.
   int hooks_active(const ModuleState* state) const;
 
@@ -57,6 +60,7 @@ class Environment {
   PyRef provider_;          // the provider that refresh_provider() saw last
   PyRef get_device_;        // torch.Tensor.get_device
   PyRef device_dict_;       // helion.runtime.device.__dict__, where `provider` is looked up on every launch
+  PyRef measure_dict_;      // helion.runtime.measure.__dict__
   PyRef runtime_;           // triton.knobs.runtime
   PyRef runtime_dict_;      // its __dict__: only what was assigned; defaults are attributes of its class
   PyRef compilation_;       // triton.knobs.compilation

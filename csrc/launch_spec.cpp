@@ -116,6 +116,8 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   }
   if (!parse_params(params, &body.params) || !parse_globals(globals, &body.globals)) return nullptr;
   if (!state->environment.read_knobs(state, &body.knobs)) return nullptr;
+  if (!state->environment.refresh_provider(state)) return nullptr;
+  body.provider = PyRef::borrow(state->environment.provider());
   return self.release();
 }
 
@@ -127,6 +129,7 @@ int spec_traverse(PyObject* self, visitproc visit, void* arg) {
     if (int result = global.dict.visit(visit, arg)) return result;
   }
   if (int result = body.knobs.visit_all(visit, arg)) return result;
+  if (int result = body.provider.visit(visit, arg)) return result;
   if (int result = body.compiled.visit(visit, arg)) return result;
   if (int result = body.jit_function.visit(visit, arg)) return result;
   return body.jit_dict.visit(visit, arg);
@@ -154,6 +157,8 @@ PyObject* spec_repr(PyObject* self) {
 }
 
 PyObject* spec_guards_hold(PyObject* self, PyObject*) {
+  ModuleState* state = cast(self)->state;
+  if (!state->environment.refresh_provider(state)) return nullptr;
   const int result = cast(self)->guards_hold();
   return result < 0 ? nullptr : PyBool_FromLong(result);
 }
@@ -274,6 +279,7 @@ bool store_scalar(ParamType type, PyObject* value, uint64_t* slot) {
 
 int LaunchSpec::guards_hold() const {
   if (!body.jit_dict) return 0;  // cleared by the garbage collector
+  if (body.provider.get() != state->environment.provider()) return 0;
   if (int result = state->environment.same_knobs(state, body.knobs); result != 1) return result;
   if (int result = state->environment.hooks_active(state); result != 0) return result < 0 ? -1 : 0;
   // Hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.

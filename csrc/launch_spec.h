@@ -37,13 +37,14 @@ struct LaunchSpec {
     std::vector<Param> params;
     std::vector<UsedGlobal> globals;
     KnobValues knobs;
+    PyRef provider;        // of helion.runtime.device: `function` is a handle of its driver
     PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
     PyRef jit_function;    // the @triton.jit function
     PyRef jit_dict;        // its __dict__, where pre_run_hooks is looked up
   } body;
 
   // Whether launching this binary now means what JITFunction.run would do: knobs and globals are as they were, no hook
-  // wants to be called. 1, 0 (take Triton's path), or -1 with an exception.
+  // wants to be called. Needs a refresh_provider() at the start of the call. 1, 0 (take Triton's path), or -1 with an exception.
   int guards_hold() const;
 
   // Enqueues the kernel on `stream`. `slots` holds the parameters in order, one 64-bit word each. Releases the GIL during

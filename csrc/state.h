@@ -21,12 +21,13 @@ namespace helion {
   X(debug, "debug")                                         \
   X(device_tag, "device_tag")                               \
   X(dynamo_static_indices, "_dynamo_static_indices")        \
-  X(fallback, "fallback")                                   \
+  X(enabled, "enabled")                                     \
   X(instrumentation_mode, "instrumentation_mode")           \
   X(launch_enter_hook, "launch_enter_hook")                 \
   X(launch_exit_hook, "launch_exit_hook")                   \
   X(pre_run_hooks, "pre_run_hooks")                         \
   X(provider, "provider")                                   \
+  X(record_call, "_record_call")                            \
   X(settings, "settings")                                   \
   X(static_shapes, "static_shapes")
 
@@ -38,7 +39,8 @@ struct Names {
 
 // Types that other files check for, one row each. The state owns a reference to each.
 #define HELION_TYPES(X) \
-  X(launch_spec_type)
+  X(launch_spec_type)   \
+  X(plan_type)
 
 struct ModuleState {
   Names names;
@@ -63,5 +65,7 @@ ModuleState* state_of_type(PyTypeObject* type);
 int add_tensor_key(PyObject* module);
 int add_launch_spec(PyObject* module);
 int add_launcher(PyObject* module);
+int add_plan(PyObject* module);
+int add_dispatcher(PyObject* module);
 
 }  // namespace helion

@@ -1,0 +1,571 @@
+// Dispatcher: the C base type of helion.kernel.Kernel. A call is read into a Signature, looked up, and run as the entry's
+// LaunchPlan; whatever is in doubt goes to the method `_call_python`, which is complete by itself. A signature that comes for
+// the second time without a plan goes to `_record_call`, which may install one.
+//
+// The table may change while a call runs (another thread, a `key=` function): a call therefore takes a reference to the
+// plan before it runs it, and clearing swaps the table out before destroying it. A call that is under way finishes with
+// the plan that it found.
+
+#include "plan.h"
+#include "signature.h"
+
+#include <structmember.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <unordered_map>
+
+namespace helion {
+namespace {
+
+constexpr size_t kMostParameters = 64;
+
+// One known signature.
+struct Entry {
+  uint64_t hash;
+  std::vector<uint64_t> words;
+  std::vector<PyRef> objects;
+  PyRef plan;  // LaunchPlan
+  uint64_t last_use;
+};
+
+struct Table {
+  // Entries by hash; a vector, as different signatures may have one hash.
+  std::unordered_map<uint64_t, std::vector<std::unique_ptr<Entry>>> entries;
+  size_t size = 0;
+  Entry* recent = nullptr;  // one of `entries`, or null
+  uint64_t clock = 0;
+  uint64_t changes = 0;  // counts insertions and removals: whoever runs Python code checks it before going on
+
+  void swap(Table& other) noexcept {
+    entries.swap(other.entries);
+    std::swap(size, other.size);
+    std::swap(recent, other.recent);
+    std::swap(clock, other.clock);
+    ++changes;
+  }
+};
+
+struct Parameter {
+  PyRef name;       // interned str
+  PyRef default_value;  // or null
+  NumberKey numbers = NumberKey::kByValue;
+};
+
+struct Dispatcher {
+  PyObject_HEAD
+  vectorcallfunc vectorcall;
+  ModuleState* state;
+  struct Body {
+    std::vector<Parameter> parameters;
+    PyRef key_function;  // or null
+    Table table;
+    size_t capacity = 0;
+    uint64_t generation = 0;  // counts what makes plans stale; see install_plan
+    // Hashes of signatures without a plan, and how far they got: 1 seen once, 2 recorded, with or without success.
+    std::unordered_map<uint64_t, uint8_t> sightings;
+    uint64_t hits = 0;
+    uint64_t launches = 0;
+    uint64_t evictions = 0;
+    bool enabled = true;
+  } body;
+};
+
+Dispatcher* cast(PyObject* self) { return reinterpret_cast<Dispatcher*>(self); }
+
+// -- one call -----------------------------------------------------------------------------------------------------------
+
+// self.<method>(*args, **keywords)
+PyObject* call_method(Dispatcher* self, PyObject* method, PyObject* const* args, size_t nargsf,
+                      PyObject* keyword_names) {
+  const size_t count = static_cast<size_t>(PyVectorcall_NARGS(nargsf));
+  const size_t keywords = keyword_names != nullptr ? static_cast<size_t>(PyTuple_GET_SIZE(keyword_names)) : 0;
+  PyObject* object = reinterpret_cast<PyObject*>(self);
+  if ((nargsf & PY_VECTORCALL_ARGUMENTS_OFFSET) != 0) {
+    // The caller left room for one more argument in front, to be restored afterwards.
+    PyObject** room = const_cast<PyObject**>(args) - 1;
+    PyObject* saved = *room;
+    *room = object;
+    PyObject* result = PyObject_VectorcallMethod(method, room, count + 1, keyword_names);
+    *room = saved;
+    return result;
+  }
+  std::vector<PyObject*> all;
+  all.reserve(count + keywords + 1);
+  all.push_back(object);
+  all.insert(all.end(), args, args + count + keywords);
+  return PyObject_VectorcallMethod(method, all.data(), count + 1, keyword_names);
+}
+
+PyObject* call_python(Dispatcher* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
+  return call_method(self, self->state->names.call_python, args, nargsf, keyword_names);
+}
+
+// A signature without a plan. The second time it comes it is worth recording; a third time recording did not help.
+PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* const* args, size_t nargsf,
+                       PyObject* keyword_names) {
+  std::unordered_map<uint64_t, uint8_t>& sightings = self->body.sightings;
+  // Shapes that never come again must not pile up; forgetting one costs a recording later.
+  if (sightings.size() > 4 * self->body.capacity + 64) sightings.clear();
+  uint8_t& seen = sightings[hash];
+  if (seen == 1) {
+    seen = 2;
+    return call_method(self, self->state->names.record_call, args, nargsf, keyword_names);
+  }
+  if (seen == 0) seen = 1;
+  return call_python(self, args, nargsf, keyword_names);
+}
+
+// Puts the arguments in the parameters' order, defaults filled in (borrowed references). 1, 0 if they do not fit (the
+// Python path words the error), -1 with an exception.
+int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t count, PyObject* keyword_names,
+                   PyObject** bound) {
+  const size_t parameters = body.parameters.size();
+  if (count > parameters) return 0;
+  for (size_t i = 0; i < count; ++i) bound[i] = args[i];
+  for (size_t i = count; i < parameters; ++i) bound[i] = nullptr;
+  const size_t keywords = keyword_names != nullptr ? static_cast<size_t>(PyTuple_GET_SIZE(keyword_names)) : 0;
+  for (size_t k = 0; k < keywords; ++k) {
+    PyObject* name = PyTuple_GET_ITEM(keyword_names, static_cast<Py_ssize_t>(k));
+    size_t at = parameters;
+    // Names in a call are interned, so identity finds them; `**{"x": 1}` may bring others.
+    for (size_t i = 0; i < parameters && at == parameters; ++i) {
+      if (body.parameters[i].name.get() == name) at = i;
+    }
+    for (size_t i = 0; i < parameters && at == parameters; ++i) {
+      const int equal = PyUnicode_Compare(body.parameters[i].name.get(), name);
+      if (equal == -1 && PyErr_Occurred()) return -1;
+      if (equal == 0) at = i;
+    }
+    if (at == parameters || bound[at] != nullptr) return 0;
+    bound[at] = args[count + k];
+  }
+  for (size_t i = 0; i < parameters; ++i) {
+    if (bound[i] != nullptr) continue;
+    bound[i] = body.parameters[i].default_value.get();
+    if (bound[i] == nullptr) return 0;
+  }
+  return 1;
+}
+
+// Appends all arguments. As Signature::append; `key` gets a reference to the key function's result, which the signature
+// refers to.
+int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signature, PyRef* key) {
+  const size_t parameters = self->body.parameters.size();
+  for (size_t i = 0; i < parameters; ++i) {
+    const int known = signature->append(self->state, bound[i], self->body.parameters[i].numbers);
+    if (known != 1) return known;
+    // A device_tag function may have changed the parameters.
+    if (self->body.parameters.size() != parameters) return 0;
+  }
+  if (self->body.key_function) {
+    PyRef function = PyRef::borrow(self->body.key_function.get());
+    *key = PyRef::steal(PyObject_Vectorcall(function.get(), bound, parameters, nullptr));
+    if (!*key) return -1;
+    if (!signature->append_by_equality(key->get())) {
+      // Not hashable: the Python path says so, in its own words.
+      PyErr_Clear();
+      return 0;
+    }
+  }
+  return 1;
+}
+
+// 1 if equal, 0, -1. Comparing objects can run Python code, after which `entry` may be gone: nothing reads it after that.
+int equal(const Entry& entry, const Signature& signature) {
+  if (entry.words.size() != signature.size() || entry.objects.size() != signature.object_count() ||
+      std::memcmp(entry.words.data(), signature.words(), signature.size() * sizeof(uint64_t)) != 0) {
+    return 0;
+  }
+  const size_t count = signature.object_count();
+  if (count == 0) return 1;
+  std::vector<PyRef> objects;
+  for (const PyRef& object : entry.objects) objects.push_back(PyRef::borrow(object.get()));
+  for (size_t i = 0; i < count; ++i) {
+    const int result = PyObject_RichCompareBool(objects[i].get(), signature.objects()[i], Py_EQ);
+    if (result != 1) return result;
+  }
+  return 1;
+}
+
+// The entry for a signature, or null; null with an exception on error.
+Entry* look_up(Dispatcher* self, const Signature& signature) {
+  Table& table = self->body.table;
+  const uint64_t changes = table.changes;
+  if (Entry* recent = table.recent) {
+    const int result = equal(*recent, signature);
+    if (result < 0 || table.changes != changes) return nullptr;
+    if (result == 1) return recent;
+  }
+  const auto found = table.entries.find(signature.hash());
+  if (found == table.entries.end()) return nullptr;
+  for (size_t i = 0; i < found->second.size(); ++i) {
+    Entry* entry = found->second[i].get();
+    const int result = equal(*entry, signature);
+    if (result < 0 || table.changes != changes) return nullptr;
+    if (result == 1) {
+      table.recent = entry;
+      return entry;
+    }
+  }
+  return nullptr;
+}
+
+PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
+  Dispatcher* self = cast(object);
+  Dispatcher::Body& body = self->body;
+  // Guard: modes, transforms and tracing want to see PyTorch operations, which only the Python path performs.
+  if (!body.enabled || body.capacity == 0 || !plain_torch_state()) {
+    return call_python(self, args, nargsf, keyword_names);
+  }
+  const int measuring = self->state->environment.measuring(self->state);
+  if (measuring < 0) return nullptr;
+  if (measuring == 1) return call_python(self, args, nargsf, keyword_names);
+  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
+  PyObject* bound[kMostParameters];
+  const int fits = bind_arguments(body, args, static_cast<size_t>(PyVectorcall_NARGS(nargsf)), keyword_names, bound);
+  if (fits < 0) return nullptr;
+  if (fits == 0) return call_python(self, args, nargsf, keyword_names);
+  PyRef key;
+  Signature signature;
+  const int known = read_signature(self, bound, &signature, &key);
+  if (known < 0) return nullptr;
+  if (known == 0) return call_python(self, args, nargsf, keyword_names);
+  Entry* entry = look_up(self, signature);
+  if (entry == nullptr) {
+    if (PyErr_Occurred()) return nullptr;
+    return call_unknown(self, signature.hash(), args, nargsf, keyword_names);
+  }
+  entry->last_use = ++body.table.clock;
+  PyRef plan = PyRef::borrow(entry->plan.get());  // the entry may be evicted while the plan runs
+  PyObject* result = nullptr;
+  switch (reinterpret_cast<LaunchPlan*>(plan.get())->run(signature.leaves(), &result)) {
+    case LaunchPlan::Outcome::kDone:
+      ++body.hits;
+      body.launches += reinterpret_cast<LaunchPlan*>(plan.get())->body.launch_count;
+      return result;
+    case LaunchPlan::Outcome::kFailed:
+      return nullptr;
+    case LaunchPlan::Outcome::kDeclined:
+      return call_python(self, args, nargsf, keyword_names);
+  }
+  Py_UNREACHABLE();
+}
+
+// -- the table ----------------------------------------------------------------------------------------------------------
+
+// Drops every plan. The old ones are destroyed when nothing refers to them any more.
+void clear_table(Dispatcher* self) {
+  Table old;
+  ++self->body.generation;
+  self->body.sightings.clear();
+  self->body.table.swap(old);
+}
+
+void evict_one(Table* table) {
+  std::unordered_map<uint64_t, std::vector<std::unique_ptr<Entry>>>::iterator oldest_bucket = table->entries.end();
+  size_t oldest_index = 0;
+  uint64_t oldest = UINT64_MAX;
+  for (auto bucket = table->entries.begin(); bucket != table->entries.end(); ++bucket) {
+    for (size_t i = 0; i < bucket->second.size(); ++i) {
+      if (bucket->second[i]->last_use < oldest) {
+        oldest = bucket->second[i]->last_use;
+        oldest_bucket = bucket;
+        oldest_index = i;
+      }
+    }
+  }
+  if (oldest_bucket == table->entries.end()) return;
+  // Take it out of the table first; destroying it can run Python code.
+  std::unique_ptr<Entry> dead = std::move(oldest_bucket->second[oldest_index]);
+  oldest_bucket->second.erase(oldest_bucket->second.begin() + static_cast<std::ptrdiff_t>(oldest_index));
+  if (oldest_bucket->second.empty()) table->entries.erase(oldest_bucket);
+  if (table->recent == dead.get()) table->recent = nullptr;
+  --table->size;
+  ++table->changes;
+}
+
+// configure_dispatch(names, defaults, value_keyed, key_function, capacity)
+PyObject* configure_dispatch(PyObject* object, PyObject* args) {
+  Dispatcher* self = cast(object);
+  PyObject *names = nullptr, *defaults = nullptr, *value_keyed = nullptr, *key_function = nullptr;
+  Py_ssize_t capacity = 0;
+  if (!PyArg_ParseTuple(args, "O!O!O!On:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
+                        &PyTuple_Type, &value_keyed, &key_function, &capacity)) {
+    return nullptr;
+  }
+  const Py_ssize_t count = PyTuple_GET_SIZE(names);
+  const Py_ssize_t default_count = PyTuple_GET_SIZE(defaults);
+  if (PyTuple_GET_SIZE(value_keyed) != count || default_count > count || capacity < 0) {
+    PyErr_SetString(PyExc_ValueError, "configure_dispatch: the tuples do not fit together");
+    return nullptr;
+  }
+  if (!self->state->environment.load()) return nullptr;
+  std::vector<Parameter> parameters(static_cast<size_t>(count));
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    Parameter& parameter = parameters[static_cast<size_t>(i)];
+    PyObject* name = PyTuple_GET_ITEM(names, i);
+    if (!PyUnicode_CheckExact(name)) {
+      PyErr_SetString(PyExc_TypeError, "configure_dispatch: names must be str");
+      return nullptr;
+    }
+    Py_INCREF(name);
+    PyUnicode_InternInPlace(&name);
+    parameter.name = PyRef::steal(name);
+    if (i >= count - default_count) {
+      parameter.default_value = PyRef::borrow(PyTuple_GET_ITEM(defaults, i - (count - default_count)));
+    }
+    const int by_value = PyObject_IsTrue(PyTuple_GET_ITEM(value_keyed, i));
+    if (by_value < 0) return nullptr;
+    parameter.numbers = by_value != 0 ? NumberKey::kByValue : NumberKey::kByClass;
+  }
+  // Signatures made so far may mean something else now.
+  clear_table(self);
+  // More parameters than a call can be read for: every call takes the Python path.
+  self->body.enabled = self->body.enabled && static_cast<size_t>(count) <= kMostParameters;
+  self->body.parameters.swap(parameters);
+  self->body.key_function = key_function == Py_None ? PyRef() : PyRef::borrow(key_function);
+  self->body.capacity = static_cast<size_t>(capacity);
+  Py_RETURN_NONE;
+}
+
+// install_plan(args, plan, generation)
+PyObject* install_plan(PyObject* object, PyObject* args) {
+  Dispatcher* self = cast(object);
+  PyObject *arguments = nullptr, *plan = nullptr;
+  unsigned long long generation = 0;
+  if (!PyArg_ParseTuple(args, "O!O!K:install_plan", &PyTuple_Type, &arguments, self->state->plan_type, &plan,
+                        &generation)) {
+    return nullptr;
+  }
+  Dispatcher::Body& body = self->body;
+  if (static_cast<size_t>(PyTuple_GET_SIZE(arguments)) != body.parameters.size()) {
+    PyErr_SetString(PyExc_ValueError, "install_plan: one argument for each parameter, defaults filled in");
+    return nullptr;
+  }
+  if (!body.enabled || body.capacity == 0 || body.parameters.size() > kMostParameters) Py_RETURN_FALSE;
+  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
+  PyObject* bound[kMostParameters];
+  for (size_t i = 0; i < body.parameters.size(); ++i) {
+    bound[i] = PyTuple_GET_ITEM(arguments, static_cast<Py_ssize_t>(i));
+  }
+  PyRef key;
+  Signature signature;
+  const int known = read_signature(self, bound, &signature, &key);
+  if (known < 0) return nullptr;
+  if (known == 0 || signature.leaf_count() != reinterpret_cast<LaunchPlan*>(plan)->body.leaf_count) Py_RETURN_FALSE;
+  // Guard: the plan was recorded before a reset or a new config; installing it now would bring the old binary back.
+  if (generation != body.generation) Py_RETURN_FALSE;
+  Entry* existing = look_up(self, signature);
+  if (existing == nullptr && PyErr_Occurred()) return nullptr;
+  if (generation != body.generation) Py_RETURN_FALSE;
+  if (existing != nullptr) {
+    existing->plan = PyRef::borrow(plan);
+    Py_RETURN_TRUE;
+  }
+  if (body.table.size >= body.capacity) {
+    evict_one(&body.table);
+    ++body.evictions;
+    if (generation != body.generation) Py_RETURN_FALSE;
+  }
+  auto entry = std::make_unique<Entry>();
+  entry->hash = signature.hash();
+  entry->words.assign(signature.words(), signature.words() + signature.size());
+  for (size_t i = 0; i < signature.object_count(); ++i) {
+    entry->objects.push_back(PyRef::borrow(signature.objects()[i]));
+  }
+  entry->plan = PyRef::borrow(plan);
+  entry->last_use = ++body.table.clock;
+  body.table.recent = entry.get();
+  body.table.entries[entry->hash].push_back(std::move(entry));
+  ++body.table.size;
+  ++body.table.changes;
+  Py_RETURN_TRUE;
+}
+
+PyObject* clear_plans(PyObject* object, PyObject*) {
+  clear_table(cast(object));
+  Py_RETURN_NONE;
+}
+
+// leaves_of(args): how a plan sees them.
+PyObject* leaves_of(PyObject* object, PyObject* arguments) {
+  Dispatcher* self = cast(object);
+  if (!PyTuple_Check(arguments)) {
+    PyErr_SetString(PyExc_TypeError, "leaves_of: a tuple of arguments");
+    return nullptr;
+  }
+  if (!self->state->environment.load() || !self->state->environment.refresh_provider(self->state)) return nullptr;
+  Signature signature;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(arguments); ++i) {
+    const int known = signature.append(self->state, PyTuple_GET_ITEM(arguments, i), NumberKey::kByClass);
+    if (known < 0) return nullptr;
+    if (known == 0) Py_RETURN_NONE;
+  }
+  PyRef leaves = PyRef::steal(PyTuple_New(static_cast<Py_ssize_t>(signature.leaf_count())));
+  if (!leaves) return nullptr;
+  for (size_t i = 0; i < signature.leaf_count(); ++i) {
+    PyTuple_SET_ITEM(leaves.get(), static_cast<Py_ssize_t>(i), Py_NewRef(signature.leaves()[i]));
+  }
+  return leaves.release();
+}
+
+// -- the type -------------------------------------------------------------------------------------------------------------
+
+PyObject* dispatcher_new(PyTypeObject* type, PyObject*, PyObject*) {
+  ModuleState* state = state_of_type(type);
+  if (state == nullptr) return nullptr;
+  PyObject* object = type->tp_alloc(type, 0);
+  if (object == nullptr) return nullptr;
+  Dispatcher* self = cast(object);
+  self->vectorcall = dispatcher_vectorcall;
+  self->state = state;
+  new (&self->body) Dispatcher::Body();
+  return object;
+}
+
+// Keyword and positional arguments are for a subclass's __init__.
+int dispatcher_init(PyObject*, PyObject*, PyObject*) { return 0; }
+
+// Called for each new subclass. A class may define __call__ in Python: it is what inspection, Dynamo and documentation
+// see, and it must do what the call in C does. The call itself stays in C, which Python's class creation would undo.
+PyObject* init_subclass(PyObject* type, PyObject*, PyObject*) {
+  PyTypeObject* subclass = reinterpret_cast<PyTypeObject*>(type);
+  subclass->tp_call = PyVectorcall_Call;
+  // Before 3.12 a class defined in Python never inherits this flag, since 3.12 defining __call__ takes it away; without it
+  // calls go through tp_call, which packs a tuple first.
+  subclass->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+  PyType_Modified(subclass);
+  Py_RETURN_NONE;
+}
+
+int dispatcher_traverse(PyObject* object, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(object));
+  const Dispatcher::Body& body = cast(object)->body;
+  for (const Parameter& parameter : body.parameters) {
+    if (int result = parameter.default_value.visit(visit, arg)) return result;
+  }
+  if (int result = body.key_function.visit(visit, arg)) return result;
+  for (const auto& bucket : body.table.entries) {
+    for (const std::unique_ptr<Entry>& entry : bucket.second) {
+      for (const PyRef& held : entry->objects) {
+        if (int result = held.visit(visit, arg)) return result;
+      }
+      if (int result = entry->plan.visit(visit, arg)) return result;
+    }
+  }
+  return 0;
+}
+
+int dispatcher_clear(PyObject* object) {
+  Dispatcher* self = cast(object);
+  std::vector<Parameter> parameters;
+  parameters.swap(self->body.parameters);
+  PyRef key_function = std::move(self->body.key_function);
+  clear_table(self);
+  return 0;
+}
+
+void dispatcher_dealloc(PyObject* object) {
+  PyTypeObject* type = Py_TYPE(object);
+  PyObject_GC_UnTrack(object);
+  cast(object)->body.~Body();
+  type->tp_free(object);
+  Py_DECREF(type);
+}
+
+PyObject* get_count(PyObject* object, void*) { return PyLong_FromSize_t(cast(object)->body.table.size); }
+PyObject* get_hits(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(cast(object)->body.hits); }
+PyObject* get_launches(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(cast(object)->body.launches); }
+PyObject* get_evictions(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(cast(object)->body.evictions); }
+PyObject* get_generation(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(cast(object)->body.generation); }
+PyObject* get_enabled(PyObject* object, void*) { return PyBool_FromLong(cast(object)->body.enabled); }
+
+int set_enabled(PyObject* object, PyObject* value, void*) {
+  if (value == nullptr) {
+    PyErr_SetString(PyExc_AttributeError, "dispatch_enabled cannot be deleted");
+    return -1;
+  }
+  const int enabled = PyObject_IsTrue(value);
+  if (enabled < 0) return -1;
+  cast(object)->body.enabled = enabled != 0;
+  return 0;
+}
+
+PyMethodDef dispatcher_methods[] = {
+    {"configure_dispatch", configure_dispatch, METH_VARARGS,
+     "configure_dispatch(names, defaults, value_keyed, key_function, capacity, /)\n--\n\n"
+     "Say how calls are read. Drops all plans.\n\n"
+     "Args:\n"
+     "    names: the parameters' names, in order.\n"
+     "    defaults: default values of the last parameters.\n"
+     "    value_keyed: per parameter, whether numbers count by value and not only by what Triton tells apart.\n"
+     "    key_function: the kernel's key= function, or None.\n"
+     "    capacity: most plans to keep; the least recently used goes first."},
+    {"install_plan", install_plan, METH_VARARGS,
+     "install_plan(args, plan, generation, /)\n--\n\n"
+     "Serve calls like `args` (by position, defaults filled in) with `plan`.\n\n"
+     "Returns:\n    Whether it was installed: not if plan_generation moved on from `generation` since it was recorded."},
+    {"clear_plans", clear_plans, METH_NOARGS, "clear_plans()\n--\n\nForget all plans. Running calls finish with theirs."},
+    {"leaves_of", leaves_of, METH_O,
+     "leaves_of(args, /)\n--\n\n"
+     "The tensors, numbers and other values in `args`, in the order in which a plan refers to them; None if there is\n"
+     "something among them that only the Python path takes."},
+    {"__init_subclass__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(init_subclass)),
+     METH_CLASS | METH_VARARGS | METH_KEYWORDS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef dispatcher_attributes[] = {
+    {"plan_count", get_count, nullptr, "How many plans are installed.", nullptr},
+    {"plan_hits", get_hits, nullptr, "How many calls were served by a plan.", nullptr},
+    {"plan_launches", get_launches, nullptr, "How many kernels plans launched.", nullptr},
+    {"plan_evictions", get_evictions, nullptr, "How many plans made room for others.", nullptr},
+    {"plan_generation", get_generation, nullptr, "Changes whenever plans become stale.", nullptr},
+    {"dispatch_enabled", get_enabled, set_enabled, "False: every call takes the Python path.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyMemberDef dispatcher_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Dispatcher, vectorcall), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+PyDoc_STRVAR(dispatcher_doc,
+             "Dispatcher()\n--\n\n"
+             "Base of helion.Kernel: serves calls that it knows a LaunchPlan for, and calls the method `_call_python` with\n"
+             "the same arguments for all others.");
+
+PyType_Slot dispatcher_slots[] = {
+    {Py_tp_doc, const_cast<char*>(dispatcher_doc)},
+    {Py_tp_new, reinterpret_cast<void*>(dispatcher_new)},
+    {Py_tp_init, reinterpret_cast<void*>(dispatcher_init)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(dispatcher_dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(dispatcher_traverse)},
+    {Py_tp_clear, reinterpret_cast<void*>(dispatcher_clear)},
+    {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+    {Py_tp_methods, dispatcher_methods},
+    {Py_tp_getset, dispatcher_attributes},
+    {Py_tp_members, dispatcher_members},
+    {0, nullptr},
+};
+
+PyType_Spec dispatcher_spec = {
+    "helion._C.Dispatcher",
+    sizeof(Dispatcher),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    dispatcher_slots,
+};
+
+}  // namespace
+
+int add_dispatcher(PyObject* module) {
+  PyRef type = PyRef::steal(PyType_FromModuleAndSpec(module, &dispatcher_spec, nullptr));
+  if (!type) return -1;
+  return PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type.get()));
+}
+
+}  // namespace helion

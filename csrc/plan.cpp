@@ -1,0 +1,201 @@
+// Executing a LaunchPlan. Its construction from Python is in plan_build.cpp.
+
+#include "plan.h"
+
+namespace helion {
+namespace {
+
+constexpr size_t kInlineBuffers = 8;
+constexpr size_t kInlineParams = 72;
+
+// The tensors a running plan has allocated. A returned buffer is wrapped at once, so that it can also come from the pool.
+struct Allocated {
+  OwnedTensor tensor;  // an internal buffer
+  PyRef object;        // a returned one
+};
+
+class Run {
+ public:
+  Run(LaunchPlan* plan, PyObject* const* leaves) : plan_(plan), body_(plan->body), leaves_(leaves) {
+    if (body_.buffers.size() > kInlineBuffers) {
+      many_.resize(body_.buffers.size());
+      buffers_ = many_.data();
+    }
+  }
+
+  // 1, 0 to decline, -1 with an exception. Nothing observable has happened unless it returns 1.
+  int prepare();
+  bool execute();
+  PyObject* result() { return build(body_.result); }
+
+ private:
+  void* address(const TensorRef& ref) const {
+    if (ref.is_input) return TensorView(leaves_[ref.index]).data();
+    const Allocated& buffer = buffers_[ref.index];
+    return buffer.object ? TensorView(buffer.object.get()).data() : buffer.tensor.data();
+  }
+  bool launch(const PlanStep& step);
+  bool fill_step(const PlanStep& step);
+  PyObject* build(const PlanResult& result);
+
+  LaunchPlan* plan_;
+  const LaunchPlan::Body& body_;
+  PyObject* const* leaves_;
+  uintptr_t stream_ = 0;
+  Allocated inline_[kInlineBuffers];
+  std::vector<Allocated> many_;
+  Allocated* buffers_ = inline_;
+};
+
+int Run::prepare() {
+  const ModuleState* state = plan_->state;
+  // Guard: a factory function without a dtype gives another dtype after torch.set_default_dtype.
+  if (default_dtype() != body_.default_dtype) return 0;
+  for (const PlanStep& step : body_.steps) {
+    if (!step.spec) continue;
+    const int held = reinterpret_cast<const LaunchSpec*>(step.spec.get())->guards_hold();
+    if (held != 1) return held;
+  }
+  const long device = state->environment.current_device(state);
+  if (device == -1 && PyErr_Occurred()) return -1;
+  // Guard: another device is current. The Python path switches to the arguments' device.
+  if (device != body_.device) return 0;
+  // Guard: asked at every call, as it changes under torch.cuda.stream and graph capture.
+  if (!state->environment.current_stream(state, device, &stream_)) return -1;
+  for (size_t i = 0; i < body_.buffers.size(); ++i) {
+    const PlanBuffer& buffer = body_.buffers[i];
+    try {
+      OwnedTensor tensor = allocate(buffer.shape);
+      // The kernels were compiled for memory as PyTorch's allocators give it; an allocator plugged in later may differ.
+      if (reinterpret_cast<uintptr_t>(tensor.data()) % 16 != 0) return 0;
+      if (buffer.returned) {
+        buffers_[i].object = PyRef::steal(std::move(tensor).wrap());
+        if (!buffers_[i].object) return -1;
+      } else {
+        buffers_[i].tensor = std::move(tensor);
+      }
+    } catch (...) {
+      set_error_from_exception();
+      return -1;
+    }
+  }
+  return 1;
+}
+
+bool Run::launch(const PlanStep& step) {
+  const LaunchSpec& spec = *reinterpret_cast<const LaunchSpec*>(step.spec.get());
+  uint64_t inline_slots[kInlineParams];
+  std::vector<uint64_t> many_slots;
+  uint64_t* slots = inline_slots;
+  if (step.sources.size() > kInlineParams) {
+    many_slots.resize(step.sources.size());
+    slots = many_slots.data();
+  }
+  size_t next = 0;
+  for (const Source& source : step.sources) {
+    switch (source.kind) {
+      case Source::Kind::kInputAddress:
+        slots[next] = reinterpret_cast<uintptr_t>(TensorView(leaves_[source.index]).data()) + source.value;
+        break;
+      case Source::Kind::kBufferAddress:
+        slots[next] = reinterpret_cast<uintptr_t>(address({false, source.index})) + source.value;
+        break;
+      case Source::Kind::kInputNumber:
+        if (!store_scalar(source.type, leaves_[source.index], &slots[next])) return false;
+        break;
+      case Source::Kind::kConstant:
+        slots[next] = source.value;
+        break;
+    }
+    ++next;
+  }
+  return spec.launch(step.grid, slots, stream_);
+}
+
+bool Run::fill_step(const PlanStep& step) {
+  std::exception_ptr failed;
+  // As PyTorch does around its operations: a fill may wait for the device's queue.
+  Py_BEGIN_ALLOW_THREADS
+  try {
+    if (step.filled.is_input) {
+      fill(leaves_[step.filled.index], step.fill_value);
+    } else {
+      const Allocated& buffer = buffers_[step.filled.index];
+      if (buffer.object) {
+        fill(buffer.object.get(), step.fill_value);
+      } else {
+        fill(buffer.tensor, step.fill_value);
+      }
+    }
+  } catch (...) {
+    failed = std::current_exception();
+  }
+  Py_END_ALLOW_THREADS
+  if (failed == nullptr) return true;
+  try {
+    std::rethrow_exception(failed);
+  } catch (...) {
+    set_error_from_exception();
+  }
+  return false;
+}
+
+bool Run::execute() {
+  for (const PlanStep& step : body_.steps) {
+    if (!(step.spec ? launch(step) : fill_step(step))) return false;
+  }
+  return true;
+}
+
+PyObject* Run::build(const PlanResult& result) {
+  switch (result.kind) {
+    case PlanResult::Kind::kObject:
+      return Py_NewRef(result.object.get());
+    case PlanResult::Kind::kTensor:
+      return Py_NewRef(result.tensor.is_input ? leaves_[result.tensor.index]
+                                              : buffers_[result.tensor.index].object.get());
+    case PlanResult::Kind::kView:
+      try {
+        PyObject* base = result.tensor.is_input ? leaves_[result.tensor.index]
+                                                : buffers_[result.tensor.index].object.get();
+        return view_of(base, result.shape, result.offset).wrap();
+      } catch (...) {
+        set_error_from_exception();
+        return nullptr;
+      }
+    case PlanResult::Kind::kTuple:
+    case PlanResult::Kind::kList: {
+      const bool is_tuple = result.kind == PlanResult::Kind::kTuple;
+      const Py_ssize_t count = static_cast<Py_ssize_t>(result.items.size());
+      PyRef sequence = PyRef::steal(is_tuple ? PyTuple_New(count) : PyList_New(count));
+      if (!sequence) return nullptr;
+      for (Py_ssize_t i = 0; i < count; ++i) {
+        PyObject* item = build(result.items[static_cast<size_t>(i)]);
+        if (item == nullptr) return nullptr;
+        // Both macros take over the reference.
+        if (is_tuple) {
+          PyTuple_SET_ITEM(sequence.get(), i, item);
+        } else {
+          PyList_SET_ITEM(sequence.get(), i, item);
+        }
+      }
+      return sequence.release();
+    }
+  }
+  Py_UNREACHABLE();
+}
+
+}  // namespace
+
+LaunchPlan::Outcome LaunchPlan::run(PyObject* const* leaves, PyObject** result) {
+  Run run(this, leaves);
+  const int ready = run.prepare();
+  if (ready != 1) return ready < 0 ? Outcome::kFailed : Outcome::kDeclined;
+  if (!run.execute()) return Outcome::kFailed;
+  *result = run.result();
+  if (*result == nullptr) return Outcome::kFailed;
+  ++body.runs;
+  return Outcome::kDone;
+}
+
+}  // namespace helion

@@ -1,0 +1,73 @@
+// LaunchPlan: a host function as data. Made by helion/runtime/plan.py from a recorded run, executed here.
+#pragma once
+
+#include "launch_spec.h"
+#include "tensor_view.h"
+
+#include <memory>
+#include <vector>
+
+namespace helion {
+
+// One tensor of a plan: an input (a leaf of the call's arguments) or a buffer the plan allocates.
+struct TensorRef {
+  bool is_input;
+  uint32_t index;
+};
+
+// Where a kernel parameter comes from.
+struct Source {
+  enum class Kind : uint8_t { kInputAddress, kBufferAddress, kInputNumber, kConstant };
+  Kind kind;
+  ParamType type;   // kInputNumber: how the number is stored
+  uint32_t index;   // leaf or buffer
+  uint64_t value;   // byte offset from the tensor's first element, or the constant's bits
+};
+
+struct PlanStep {
+  // A launch if `spec` is set, else a fill.
+  PyRef spec;
+  unsigned grid[3] = {1, 1, 1};
+  std::vector<Source> sources;
+  TensorRef filled{};
+  at::Scalar fill_value;
+};
+
+struct PlanBuffer {
+  TensorShape shape;
+  bool pooled;    // may come from the output pool
+  bool returned;  // the caller sees it, so it gets a Python object
+};
+
+// What the call returns, as a tree.
+struct PlanResult {
+  enum class Kind : uint8_t { kObject, kTensor, kView, kTuple, kList };
+  Kind kind = Kind::kObject;
+  PyRef object;  // kObject
+  TensorRef tensor{};
+  TensorShape shape{{}, {}, c10::ScalarType::Undefined, c10::Device(c10::DeviceType::CPU)};  // kView
+  int64_t offset = 0;                                                                         // kView, in elements
+  std::vector<PlanResult> items;
+};
+
+struct LaunchPlan {
+  PyObject_HEAD
+  ModuleState* state;
+  struct Body {
+    std::vector<PlanBuffer> buffers;
+    std::vector<PlanStep> steps;
+    PlanResult result;
+    size_t leaf_count = 0;
+    size_t launch_count = 0;
+    long device = 0;
+    c10::ScalarType default_dtype = c10::ScalarType::Undefined;  // what torch.empty(...) without a dtype gave
+    uint64_t runs = 0;
+  } body;
+
+  enum class Outcome { kDone, kDeclined, kFailed };
+  // Runs the plan on the leaves of a call whose signature is the one it was made for. kDeclined: nothing has happened,
+  // take the Python path. kFailed: an exception is set. The caller owns a reference to the plan and to the leaves.
+  Outcome run(PyObject* const* leaves, PyObject** result);
+};
+
+}  // namespace helion

@@ -1,0 +1,169 @@
+// Reading a call's arguments into a Signature.
+
+#include "signature.h"
+
+#include "tensor_view.h"
+
+#include <cstring>
+
+namespace helion {
+namespace {
+
+// First byte of an argument's first word.
+enum class Tag : uint64_t { kTensor = 1, kInt, kFloat, kBool, kNone, kString, kDtype, kDevice, kSingleton, kTuple, kList };
+
+uint64_t tagged(Tag tag, uint64_t rest = 0) { return static_cast<uint64_t>(tag) | rest << 8; }
+
+uint64_t double_bits(double value) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+}  // namespace
+
+void Signature::grow() {
+  const bool was_inline = words_ == inline_words_;
+  many_words_.resize(2 * capacity_);
+  if (was_inline) std::memcpy(many_words_.data(), inline_words_, sizeof(inline_words_));
+  words_ = many_words_.data();
+  capacity_ = many_words_.size();
+}
+
+bool Signature::leaf(PyObject* object) {
+  if (leaf_count_ == kMostLeaves) return false;
+  leaves_[leaf_count_++] = object;
+  return true;
+}
+
+bool Signature::object(PyObject* object) {
+  if (object_count_ == kMostObjects) return false;
+  objects_[object_count_++] = object;
+  return true;
+}
+
+int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
+  const TensorView tensor(argument);
+  // Guard: subclasses never get here; conjugated, negated, sparse, wrapped and symbolic tensors leave here.
+  if (!tensor.plain()) return 0;
+  // Guard: autograd would have to see this call; the Python path says what it makes of that.
+  if (tensor.requires_grad() && grad_enabled()) return 0;
+  PyObject* marked = nullptr;
+  const int has_marks = get_optional_attr(argument, state->names.dynamo_static_indices, &marked);
+  if (has_marks != 0) {
+    Py_XDECREF(marked);
+    return has_marks < 0 ? -1 : 0;
+  }
+  if (!leaf(argument)) return 0;
+  const c10::IntArrayRef sizes = tensor.sizes();
+  const c10::IntArrayRef strides = tensor.strides();
+  const c10::Device device = tensor.device();
+  const bool aligned = reinterpret_cast<uintptr_t>(tensor.data()) % 16 == 0;
+  word(tagged(Tag::kTensor, static_cast<uint64_t>(tensor.scalar_type()) | sizes.size() << 8 |
+                                static_cast<uint64_t>(aligned) << 16 |
+                                static_cast<uint64_t>(TensorView::is_parameter(argument)) << 17 |
+                                static_cast<uint64_t>(device.type()) << 24 |
+                                static_cast<uint64_t>(static_cast<uint8_t>(device.index())) << 32));
+  word(tensor.keys());
+  if (!state->environment.native_tags()) {
+    uint64_t tag = 0;
+    if (!state->environment.device_tag(state, argument, &tag)) return -1;
+    word(tag);
+  }
+  for (const int64_t size : sizes) word(static_cast<uint64_t>(size));
+  for (const int64_t stride : strides) word(static_cast<uint64_t>(stride));
+  return 1;
+}
+
+int Signature::append_sequence(const ModuleState* state, PyObject* argument, NumberKey numbers) {
+  PyObject* items = argument;
+  const bool is_tuple = PyTuple_CheckExact(argument);
+  if (!is_tuple) {
+    // Another thread may change a list while this call waits for the driver; what it held now has to stay alive.
+    items = PyList_AsTuple(argument);
+    if (items == nullptr) return -1;
+    snapshots_.push_back(PyRef::steal(items));
+  }
+  const Py_ssize_t count = PyTuple_GET_SIZE(items);
+  if (++depth_ > kDeepest) return 0;  // a list that holds itself, say
+  word(tagged(is_tuple ? Tag::kTuple : Tag::kList, static_cast<uint64_t>(count)));
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (int result = append(state, PyTuple_GET_ITEM(items, i), numbers); result != 1) return result;
+  }
+  --depth_;
+  return 1;
+}
+
+int Signature::append(const ModuleState* state, PyObject* argument, NumberKey numbers) {
+  if (TensorView::exact(argument)) return append_tensor(state, argument);
+  if (PyLong_CheckExact(argument)) {
+    int overflow = 0;
+    const long long value = PyLong_AsLongLongAndOverflow(argument, &overflow);
+    if (overflow != 0 || !leaf(argument)) return 0;
+    if (numbers == NumberKey::kByValue) {
+      word(tagged(Tag::kInt, 1));
+      word(static_cast<uint64_t>(value));
+      return 1;
+    }
+    // Triton's buckets: 1 is a constant, multiples of 16 are known to be, and the width follows the value.
+    const bool fits32 = value >= INT32_MIN && value <= INT32_MAX;
+    word(tagged(Tag::kInt, (value == 1 ? 2u : 0u) | (value % 16 == 0 ? 4u : 0u) | (fits32 ? 8u : 0u)));
+    return 1;
+  }
+  if (argument == Py_None) {
+    word(tagged(Tag::kNone));
+    return leaf(argument) ? 1 : 0;
+  }
+  if (PyFloat_CheckExact(argument)) {
+    word(tagged(Tag::kFloat));
+    // Bits, so that 0.0 and -0.0 differ and a NaN equals itself.
+    if (numbers == NumberKey::kByValue) word(double_bits(PyFloat_AS_DOUBLE(argument)));
+    return leaf(argument) ? 1 : 0;
+  }
+  if (PyBool_Check(argument)) {
+    word(tagged(Tag::kBool, argument == Py_True ? 1 : 0));
+    return leaf(argument) ? 1 : 0;
+  }
+  if (PyTuple_CheckExact(argument) || PyList_CheckExact(argument)) return append_sequence(state, argument, numbers);
+  if (PyUnicode_CheckExact(argument)) {
+    const Py_hash_t hash = PyObject_Hash(argument);
+    if (hash == -1) return -1;
+    word(tagged(Tag::kString));
+    word(static_cast<uint64_t>(hash));
+    return object(argument) && leaf(argument) ? 1 : 0;
+  }
+  c10::ScalarType dtype;
+  if (read_dtype(argument, &dtype)) {
+    word(tagged(Tag::kDtype, static_cast<uint64_t>(dtype)));
+    return leaf(argument) ? 1 : 0;
+  }
+  c10::Device device(c10::DeviceType::CPU);
+  if (read_device(argument, &device)) {
+    word(tagged(Tag::kDevice,
+                static_cast<uint64_t>(device.type()) << 8 | static_cast<uint64_t>(static_cast<uint8_t>(device.index()))));
+    return leaf(argument) ? 1 : 0;
+  }
+  return 0;
+}
+
+bool Signature::append_by_equality(PyObject* object_to_compare) {
+  const Py_hash_t hash = PyObject_Hash(object_to_compare);
+  if (hash == -1) return false;
+  word(tagged(Tag::kSingleton));
+  word(static_cast<uint64_t>(hash));
+  // There is always room: this is the last thing that is appended, and append() leaves one place.
+  return object(object_to_compare);
+}
+
+uint64_t Signature::hash() const {
+  // Multiply and fold, one step a word; mixes well enough for a table that compares in full.
+  uint64_t state = 0x9E3779B97F4A7C15u ^ size_;
+  for (size_t i = 0; i < size_; ++i) {
+    const unsigned __int128 product =
+        static_cast<unsigned __int128>(state ^ words_[i]) * 0xD6E8FEB86659FD93u;
+    state = static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+  }
+  return state;
+}
+
+}  // namespace helion

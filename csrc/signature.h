@@ -1,0 +1,66 @@
+// The signature of a call: everything about its arguments that the outcome may depend on, as flat 64-bit words, and the
+// leaves (the tensors and scalars in order of appearance, nested ones included) that a plan reads its inputs from.
+#pragma once
+
+#include "state.h"
+
+#include <vector>
+
+namespace helion {
+
+// How a number counts. A plan may take a number from the arguments of the call as long as it passes it on untouched; where
+// host code computed with it, or it was compiled in, its value is part of the signature.
+enum class NumberKey : uint8_t { kByClass, kByValue };
+
+class Signature {
+ public:
+  Signature() = default;
+  Signature(const Signature&) = delete;
+  Signature& operator=(const Signature&) = delete;
+
+  // Appends one argument. 1; 0 if only the Python path knows what to make of it; -1 with an exception. `argument` is
+  // borrowed and must outlive the signature.
+  int append(const ModuleState* state, PyObject* argument, NumberKey numbers);
+  // Appends an object that is compared with == (the result of a `key=` function). Returns false with an exception if it
+  // cannot be hashed.
+  bool append_by_equality(PyObject* object);
+
+  const uint64_t* words() const { return words_; }
+  size_t size() const { return size_; }
+  PyObject* const* leaves() const { return leaves_; }
+  size_t leaf_count() const { return leaf_count_; }
+  // Objects whose words are only hashes: they have to be compared as well.
+  PyObject* const* objects() const { return objects_; }
+  size_t object_count() const { return object_count_; }
+  uint64_t hash() const;
+
+ private:
+  void word(uint64_t value) {
+    if (size_ == capacity_) grow();
+    words_[size_++] = value;
+  }
+  bool leaf(PyObject* object);
+  bool object(PyObject* object);
+  void grow();
+  int append_tensor(const ModuleState* state, PyObject* argument);
+  int append_sequence(const ModuleState* state, PyObject* argument, NumberKey numbers);
+
+  static constexpr size_t kInlineWords = 320;
+  static constexpr size_t kMostLeaves = 128;
+  static constexpr size_t kMostObjects = 16;
+  static constexpr int kDeepest = 8;
+
+  uint64_t inline_words_[kInlineWords];
+  std::vector<uint64_t> many_words_;
+  uint64_t* words_ = inline_words_;
+  size_t size_ = 0;
+  size_t capacity_ = kInlineWords;
+  PyObject* leaves_[kMostLeaves];
+  size_t leaf_count_ = 0;
+  PyObject* objects_[kMostObjects];
+  size_t object_count_ = 0;
+  int depth_ = 0;
+  std::vector<PyRef> snapshots_;
+};
+
+}  // namespace helion

@@ -1,0 +1,104 @@
+"""``CompiledDispatcher``: calls that are known run as a ``LaunchPlan`` in C, all others through ``PythonPath``.
+
+``helion._C.Dispatcher`` decides which: it calls ``_call_python`` for what it does not know, and ``_record_call`` the second
+time it meets a signature, so that shapes which never come again cost no recording.
+
+Not here: how a host function becomes a plan (``plan.py``); the table and the guards (``csrc/dispatcher.cpp``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import types
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Sequence
+
+from .. import _extension
+from . import plan as _plan
+from .dispatch import PythonPath
+from .dispatch import Runner
+from .specialization import Specializer
+from .stats import KernelStats
+
+__all__ = ["CompiledDispatcher"]
+
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from .._C import Dispatcher as _Base
+else:
+    # Without the extension nobody imports this module but tools that import everything.
+    _Base = _extension.C.Dispatcher if _extension.C is not None else object
+
+
+class CompiledDispatcher(_Base, PythonPath):
+    """Base of ``Kernel`` where the extension is used. Same constructor and methods as ``PythonPath``.
+
+    A subclass also implements ``_unguarded``.
+    """
+
+    def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int = 1024) -> None:
+        PythonPath.__init__(self, specializer, stats, max_entries=max_entries)
+        parameters = specializer.signature.parameters.values()
+        self._defaults = tuple(p.default for p in parameters if p.default is not p.empty)
+        #: Per parameter, whether numbers count by value. Only ever goes from False to True.
+        self._value_keyed = [i in specializer.constexpr for i in range(len(parameters))]
+        self._configure()
+        stats.add_source("plan", lambda: self.plan_launches)
+        if os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no"):
+            self.dispatch_enabled = False  # every launch is to be Triton's
+
+    def _configure(self) -> None:
+        self.configure_dispatch(
+            tuple(self.specializer.signature.parameters),
+            self._defaults,
+            tuple(self._value_keyed),
+            self.specializer.key_fn,
+            self._max_entries,
+        )
+
+    # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C (Dispatcher.__init_subclass__),
+    # and comes to _call_python if need be.
+    __call__ = PythonPath._call_python
+
+    def _invalidate(self) -> None:
+        PythonPath._invalidate(self)
+        self.clear_plans()
+
+    def _unguarded(self, args: Sequence[Any]) -> Runner | None:
+        """The function that runs this very call where ``_runner`` gives one that decides by guards on values."""
+        return None
+
+    def _record_call(self, *args: Any, **kwargs: Any) -> Any:
+        """A call whose signature came before, and for which there is no plan yet: run it, and make one if possible."""
+        generation = self.plan_generation
+        if kwargs or len(args) != self._arity:
+            args = self.normalize_args(*args, **kwargs)
+        # The Python path finds the function, or makes it, or raises what there is to raise.
+        run: Runner | None = self._find(args)
+        reads_values = False
+        if not _is_host_function(run):
+            run, reads_values = self._unguarded(args), True
+            if not _is_host_function(run):
+                return self._call_python(*args)  # tile executor, ref mode
+        assert isinstance(run, types.FunctionType)
+        recording = _plan.record(run, args, self.leaves_of)
+        if recording.plan is None:
+            self.stats.note(f"no plan: {recording.reason}")
+            log.debug("%s: calls stay with the host function: %s", self.specializer.kernel_name, recording.reason)
+            return recording.result
+        by_value = set(range(len(args))) if reads_values else recording.by_value
+        if any(not self._value_keyed[i] for i in by_value):
+            for i in by_value:
+                self._value_keyed[i] = True
+            if generation == self.plan_generation:
+                self._configure()
+                generation = self.plan_generation
+        self.install_plan(args, recording.plan, generation)
+        return recording.result
+
+
+def _is_host_function(run: Any) -> bool:
+    return isinstance(run, types.FunctionType) and "_launcher" in (run.__kwdefaults__ or {})

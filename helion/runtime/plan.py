@@ -1,0 +1,392 @@
+"""Records a host function as a ``LaunchPlan``: the call as data, which ``csrc/plan.cpp`` then runs without Python.
+
+The host function is run once, for a real call, under a recorder that sees every tensor operation and every launch. It
+becomes a plan only if all it did was allocate, fill, view and launch, and if the static analysis of its source
+(``host_analysis.py``) agrees that nothing else went on. Otherwise there is a reason, in words, and the host function stays.
+
+A plan holds for one signature: sizes, strides, dtypes and alignment of all tensors are fixed, so that sizes, offsets and
+grids are plain numbers in it. Numbers among the arguments are passed on where the host function does no more than that with
+them; the value of any other number becomes part of the signature.
+
+Not here: when a call is recorded, and what happens to the plan (``compiled_dispatch.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Callable
+from typing import Sequence
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from . import launch_spec
+from .host_analysis import HostAnalysis
+from .host_analysis import analyze
+
+if TYPE_CHECKING:
+    from .._C import LaunchPlan
+
+__all__ = ["Recording", "record"]
+
+aten = torch.ops.aten
+
+#: ("input", leaf) or ("buffer", number), as LaunchPlan takes it.
+Ref = tuple[str, int]
+
+
+class _NotAPlan(Exception):
+    """The message is the reason."""
+
+
+@dataclasses.dataclass
+class Recording:
+    """What came of recording one call.
+
+    Attributes:
+        result: what the call returned.
+        plan: None if it cannot be one.
+        reason: why not; "" if there is a plan.
+        by_value: positions of parameters whose value, if they are numbers, has to be part of the signature.
+    """
+
+    result: Any
+    plan: LaunchPlan | None
+    reason: str
+    by_value: frozenset[int] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """A tensor whose origin is known: ``offset`` bytes after the first element of an input or buffer."""
+
+    tensor: torch.Tensor  # keeps the id its own
+    ref: Ref
+    offset: int
+    is_root: bool = False  # it is the input or buffer itself
+
+
+# -- operations ---------------------------------------------------------------------------------------------------------
+
+#: Operations that allocate, and the value they fill with: None, a number, or the position of the value in the arguments.
+_ALLOCATIONS: dict[Any, Callable[[Sequence[Any]], Any]] = {
+    aten.empty.memory_format: lambda args: None,
+    aten.empty_strided.default: lambda args: None,
+    aten.empty_like.default: lambda args: None,
+    aten.new_empty.default: lambda args: None,
+    aten.new_empty_strided.default: lambda args: None,
+    aten.zeros.default: lambda args: 0,
+    aten.zeros_like.default: lambda args: 0,
+    aten.new_zeros.default: lambda args: 0,
+    aten.ones.default: lambda args: 1,
+    aten.ones_like.default: lambda args: 1,
+    aten.new_ones.default: lambda args: 1,
+    aten.full.default: lambda args: args[1],
+    aten.full_like.default: lambda args: args[1],
+    aten.new_full.default: lambda args: args[2],
+}
+
+#: In-place fills of their first argument, as above.
+_FILLS: dict[Any, Callable[[Sequence[Any]], Any]] = {
+    aten.zero_.default: lambda args: 0,
+    aten.fill_.Scalar: lambda args: args[1],
+}
+
+#: Views of their first argument. ``as_strided`` is not among them: its offset counts from the start of the storage, which
+#: is not in the signature.
+_VIEWS: frozenset[Any] = frozenset(
+    {
+        aten.alias.default,
+        aten.detach.default,
+        aten.diagonal.default,
+        aten.expand.default,
+        aten.permute.default,
+        aten.select.int,
+        aten.slice.Tensor,
+        aten.split.Tensor,
+        aten.split_with_sizes.default,
+        aten.squeeze.default,
+        aten.squeeze.dim,
+        aten.squeeze.dims,
+        aten.t.default,
+        aten.transpose.int,
+        aten.unbind.int,
+        aten.unfold.default,
+        aten.unsqueeze.default,
+        aten.view.default,
+        aten._reshape_alias.default,
+        aten._unsafe_view.default,
+    }
+)
+
+
+class _Recorder(TorchDispatchMode):
+    """Watches one run of a host function; ``problem`` is the first thing that cannot be in a plan."""
+
+    def __init__(self, inputs: Sequence[Any], launcher: Callable[..., Any], analysis: HostAnalysis) -> None:
+        super().__init__()
+        self.launcher = launcher
+        self.analysis = analysis
+        self.problem: str | None = None
+        self.buffers: list[tuple[Any, ...]] = []
+        self.steps: list[tuple[Any, ...]] = []
+        self.launched: set[Ref] = set()
+        self.filled: set[Ref] = set()
+        self.device: int | None = None
+        self.just_allocated: int | None = None
+        self.roots: dict[Ref, torch.Tensor] = {}
+        self.known: dict[int, _Known] = {}
+        #: Parameters that are passed to launches by identity: name -> leaf.
+        self.numbers: dict[str, int] = {}
+        for leaf, value in enumerate(inputs):
+            if isinstance(value, torch.Tensor):
+                self.add_root(value, ("input", leaf))
+
+    def add_root(self, tensor: torch.Tensor, ref: Ref) -> None:
+        self.roots[ref] = tensor
+        self.known[id(tensor)] = _Known(tensor, ref, 0, is_root=True)
+
+    def refuse(self, reason: str) -> None:
+        if self.problem is None:
+            self.problem = reason
+
+    # Runs for every operation; the mode is off inside.
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if self.problem is None:
+            if func in _ALLOCATIONS:
+                self.allocated(result, _ALLOCATIONS[func](args))
+            elif func in _FILLS:
+                self.fill(args[0], _FILLS[func](args))
+            elif func is aten.detach.default and id(args[0]) == self.just_allocated:
+                # torch.empty_like and its like detach what they allocated if somebody (this mode) has seen it: to host code
+                # this is the new tensor.
+                found = self.known[id(args[0])]
+                self.known[id(result)] = dataclasses.replace(found, tensor=result)
+            elif func in _VIEWS:
+                self.viewed(args[0], result)
+            else:
+                self.refuse(f"host code runs {func}")
+            self.just_allocated = id(result) if func in _ALLOCATIONS else None
+        return result
+
+    def allocated(self, tensor: torch.Tensor, value: Any) -> None:
+        if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided or tensor.is_pinned():
+            self.refuse("host code allocates something other than a plain tensor")
+            return
+        ref = ("buffer", len(self.buffers))
+        self.buffers.append((tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device))
+        self.add_root(tensor, ref)
+        if value is not None:
+            self.add_fill(ref, value)
+
+    def fill(self, tensor: torch.Tensor, value: Any) -> None:
+        found = self.known.get(id(tensor))
+        root = self.roots[found.ref] if found is not None else None
+        if found is None or root is None or found.offset or (tensor.shape, tensor.stride()) != (root.shape, root.stride()):
+            self.refuse("host code fills part of a tensor")
+            return
+        self.add_fill(found.ref, value)
+
+    def add_fill(self, ref: Ref, value: Any) -> None:
+        if type(value) not in (int, float, bool):
+            self.refuse(f"host code fills a tensor with a {type(value).__name__}")
+            return
+        self.filled.add(ref)
+        self.steps.append(("fill", ref, value))
+
+    def viewed(self, base: torch.Tensor, result: Any) -> None:
+        found = self.known.get(id(base))
+        for view in result if isinstance(result, (list, tuple)) else [result]:
+            if found is None:
+                self.refuse("host code views a tensor of unknown origin")
+            elif id(view) not in self.known:
+                offset = found.offset + view.data_ptr() - base.data_ptr() if view.numel() and base.numel() else found.offset
+                self.known[id(view)] = _Known(view, found.ref, offset)
+
+    def launch(self, kernel: Any, grid: tuple[int, ...], *args: Any, **keywords: Any) -> Any:
+        """The host function's ``_launcher``: launches for real, and takes it down."""
+        line = sys._getframe(1).f_lineno
+        # What the launcher does is not host code.
+        self.__exit__(None, None, None)
+        try:
+            compiled = self.launcher(kernel, grid, *args, **keywords)
+            if self.problem is None:
+                try:
+                    self.steps.append(self.launch_step(kernel, grid, args, keywords, compiled, line))
+                except _NotAPlan as why:
+                    self.refuse(str(why))
+        finally:
+            self.__enter__()
+        return compiled
+
+    def launch_step(
+        self, kernel: Any, grid: Any, args: tuple[Any, ...], keywords: dict[str, Any], compiled: Any, line: int
+    ) -> tuple[Any, ...]:
+        if compiled is None or not hasattr(compiled, "metadata"):
+            raise _NotAPlan("the launcher does not tell what it launched")
+        if not isinstance(grid, tuple) or not all(type(size) is int for size in grid):
+            raise _NotAPlan("the grid is not a tuple of ints")
+        if reason := launch_spec.unsupported_reason(compiled, len(args), keywords):
+            raise _NotAPlan(f"kernel {compiled.name}: {reason}")
+        site = self.analysis.site_at(line)
+        if site is None or len(site.names) != len(args):
+            raise _NotAPlan("the launch cannot be found in the host code")
+        spec = launch_spec.describe(kernel, compiled)
+        if self.device is None:
+            self.device = spec.device
+        elif self.device != spec.device:
+            raise _NotAPlan("host code launches on two devices")
+        sources = [self.source(args[i], site.names[i]) for i in launch_spec.parameter_positions(compiled)]
+        return ("launch", spec, grid, tuple(sources))
+
+    def source(self, value: Any, name: str | None) -> tuple[Any, ...]:
+        """Where a launch gets an argument from."""
+        if isinstance(value, torch.Tensor):
+            found = self.known.get(id(value))
+            if found is None:
+                raise _NotAPlan("a launch gets a tensor of unknown origin")
+            self.launched.add(found.ref)
+            return (*found.ref, found.offset)
+        if type(value) not in (int, float, bool):
+            raise _NotAPlan(f"a launch gets a {type(value).__name__}")
+        if name is not None and name in self.numbers and name not in self.analysis.by_value:
+            return ("number", self.numbers[name])
+        return ("constant", value)
+
+    # -- what it adds up to -----------------------------------------------------------------------------------------------
+
+    def result(self, value: Any) -> tuple[Any, ...]:
+        """The description of what the host function returned."""
+        if isinstance(value, torch.Tensor):
+            found = self.known.get(id(value))
+            if found is None:
+                raise _NotAPlan("host code returns a tensor of unknown origin")
+            root = self.roots[found.ref]
+            if found.is_root:
+                return ("tensor", found.ref)
+            if value.dtype != root.dtype or type(value) is not torch.Tensor:
+                raise _NotAPlan("host code returns a tensor reinterpreted as another dtype")
+            if found.offset % value.element_size():
+                raise _NotAPlan("host code returns a view at an odd offset")
+            return ("view", found.ref, tuple(value.shape), value.stride(), found.offset // value.element_size())
+        if type(value) in (tuple, list):
+            return (type(value).__name__, *[self.result(item) for item in value])
+        if value is None or type(value) in (int, float, bool, str, torch.dtype, torch.device):
+            return ("object", value)
+        raise _NotAPlan(f"host code returns a {type(value).__name__}")
+
+    def returned(self, description: tuple[Any, ...]) -> set[Ref]:
+        if description[0] in ("tensor", "view"):
+            return {description[1]}
+        if description[0] in ("tuple", "list"):
+            return set().union(*[self.returned(item) for item in description[1:]])
+        return set()
+
+    def build(self, leaf_count: int, result: Any) -> LaunchPlan:
+        from .. import _extension
+
+        assert _extension.C is not None
+        if self.problem is not None:
+            raise _NotAPlan(self.problem)
+        if self.device is None:
+            raise _NotAPlan("host code launches nothing")
+        description = self.result(result)
+        returned = self.returned(description)
+        buffers = []
+        for number, (sizes, strides, dtype, device) in enumerate(self.buffers):
+            if device.type == "cuda" and device.index != self.device:
+                raise _NotAPlan("host code allocates on another device")
+            ref = ("buffer", number)
+            # An output: a kernel gets it, nothing else has written it, and the caller sees it.
+            pooled = ref in returned and ref in self.launched and ref not in self.filled
+            buffers.append(("empty", sizes, strides, dtype, device, pooled))
+        plan: LaunchPlan = _extension.C.LaunchPlan(leaf_count, self.device, tuple(buffers), tuple(self.steps), description)
+        return plan
+
+
+# -- recording one call ---------------------------------------------------------------------------------------------------
+
+
+def _without_duplicates(value: Any, seen: dict[int, torch.Tensor], originals: dict[int, torch.Tensor]) -> Any:
+    """``value`` with every second occurrence of a tensor replaced by an alias of its own.
+
+    The recorder tells tensors apart by identity; without this, a plan recorded for ``f(x, x)`` would give ``x`` for both
+    arguments of ``f(x, y)``.
+    """
+    if isinstance(value, torch.Tensor):
+        if id(value) not in seen:
+            seen[id(value)] = value
+            return value
+        alias = value.detach()
+        originals[id(alias)] = value
+        seen[id(alias)] = alias
+        return alias
+    if type(value) in (tuple, list):
+        return type(value)(_without_duplicates(item, seen, originals) for item in value)
+    return value
+
+
+def _with_originals(value: Any, originals: dict[int, torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return originals.get(id(value), value)
+    if type(value) in (tuple, list) and originals:
+        return type(value)(_with_originals(item, originals) for item in value)
+    return value
+
+
+def _holds_number(value: Any) -> bool:
+    if type(value) in (tuple, list):
+        return any(_holds_number(item) for item in value)
+    return type(value) in (int, float)
+
+
+def record(
+    host_function: types.FunctionType,
+    args: tuple[Any, ...],
+    leaves_of: Callable[[tuple[Any, ...]], tuple[Any, ...] | None],
+) -> Recording:
+    """Run ``host_function(*args)`` and try to make a plan of it.
+
+    Args:
+        host_function: a generated host function with its launcher installed.
+        args: all arguments by position.
+        leaves_of: ``Dispatcher.leaves_of``: the tensors, numbers and other values among arguments, in the plan's order.
+
+    Returns:
+        The call's result in any case, and a plan or a reason.
+
+    Raises:
+        whatever the host function raises.
+    """
+    analysis = analyze(host_function)
+    if analysis.reason is not None:
+        return Recording(host_function(*args), None, analysis.reason)
+    originals: dict[int, torch.Tensor] = {}
+    distinct: tuple[Any, ...] = _without_duplicates(args, {}, originals)
+    leaves = leaves_of(distinct)
+    names = host_function.__code__.co_varnames[: host_function.__code__.co_argcount]
+    if leaves is None or len(names) != len(args):
+        return Recording(host_function(*args), None, "an argument that only the Python path takes")
+    by_value = frozenset(
+        i for i, (name, arg) in enumerate(zip(names, args)) if name in analysis.by_value and _holds_number(arg)
+    )
+    recorder = _Recorder(leaves, (host_function.__kwdefaults__ or {})["_launcher"], analysis)
+    first_leaf = 0
+    for name, arg in zip(names, distinct):
+        if type(arg) in (int, float, bool):
+            recorder.numbers[name] = first_leaf
+        first_leaf += len(leaves_of((arg,)) or ())
+    with recorder:
+        result = host_function(*distinct, _launcher=recorder.launch)
+    try:
+        plan = recorder.build(len(leaves), result)
+    except _NotAPlan as why:
+        return Recording(_with_originals(result, originals), None, str(why))
+    return Recording(_with_originals(result, originals), plan, "", by_value)
