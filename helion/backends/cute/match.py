@@ -129,9 +129,6 @@ class _Matcher:
         b = self._operand(b_load, n, k, batch, "B")
         store = self._epilogue(body, loop, m, n, batch)
         out_name, out = self._output(store, m, n, batch)
-        for name, load in (("A", a_load), ("B", b_load)):
-            if _host_tensor(load) == _host_tensor(store):
-                _refuse(f"the output is also operand {name}: other tiles would read what this one stores", store)
         value = store.args[2]
         result = self._input(value, store) if isinstance(value, torch.fx.Node) else None
         if not isinstance(result, str):
@@ -176,7 +173,7 @@ class _Matcher:
         inputs = loop.args[3]
         if len(inputs) != 1 or info.carried != {0: 0}:  # type: ignore[arg-type]
             _refuse("the loop over k carries more than one accumulator, or uses values from outside", loop)
-        start = inputs[0]  # type: ignore[index]
+        start: Any = inputs[0]  # type: ignore[index]
         if not (_op_name(start) == "full" and start.args[1] == 0 and start.meta["val"].dtype is torch.float32):
             _refuse("the accumulator does not start as fp32 zeros (hl.zeros([tile_m, tile_n]))", start)
         return loop
@@ -378,7 +375,8 @@ class _Matcher:
             dtype = torch.int32
         else:
             dtype = torch.float32
-        name = self._fresh(f"number_{len(self.aux)}")
+        origin = self.device.origins.get(expr) if expr.is_Symbol else None
+        name = self._fresh(origin.name if origin is not None else f"number_{len(self.aux)}")
         self.aux.append(Aux(name, dtype, AUX_KINDS[0]))
         self.aux_arguments.append(value)
         return name
