@@ -346,8 +346,6 @@ class Expressions:
             if isinstance(value, torch.Tensor):
                 return torch.logical_not(value)
             if is_symbolic(value) and self.env.depends_on_device(value):
-                import torch.fx.experimental.symbolic_shapes  # noqa: F401  (sym_not lives in torch)
-
                 return torch.sym_not(value)
             return not value
         return _UNARY[type(node.op)](value)

@@ -20,7 +20,6 @@ from .device_ir import Axis
 from .device_ir import AxisKind
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
-from .device_ir import TracedTile
 from .reduction_ops import REDUCTIONS
 from .reduction_ops import reduced_dim
 from .symbols import expr_of

@@ -81,7 +81,6 @@ class TritonBackend(Backend):
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines)
         minimum = dot_extents(ir.device)
         kernels: list[list[str]] = []
-        self._injected: dict[str, Any] = {}
         launch: list[str] = []
         constants: dict[str, int] = {}
         shared = SharedFunctions()
@@ -98,7 +97,6 @@ class TritonBackend(Backend):
             kernels.append(lines)
             launch.extend(statements)
         imports, injected = host.imports_and_globals()
-        injected = {**injected, **self._injected}
         body = host.function(launch, "_default_launcher")
         kernels = [*shared.sources.values(), *kernels]
         return GeneratedSource(
@@ -144,9 +142,7 @@ class TritonBackend(Backend):
         comment = []
         if location is not None and self.settings.output_origin_lines:
             comment = [f"    # {location.short()}: {location.text.strip()}"]
-        self._injected.update(k.injected)
         lines = [
-            *(line for function in k.functions for line in [*function, "", ""]),
             "@triton.jit",
             f"def {name}({', '.join(parameters)}):",
             *comment,

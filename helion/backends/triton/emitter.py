@@ -8,7 +8,6 @@ mapping of programs to tiles in `program_ids`, the spelling of ops in `ops` and 
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from typing import Any
 from typing import Sequence
 
@@ -106,9 +105,6 @@ class KernelEmitter:
         self._results: dict[torch.fx.Node, list[str]] = {}
         self._bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
         self._updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
-        self.functions: list[list[str]] = []  # device functions printed before the kernel
-        self.injected: dict[str, Any] = {}  # the user's @triton.jit functions
-        self._combines: dict[Any, str] = {}
         self.persistent_header = ""
         self._printer = ExpressionPrinter(self._symbol, "tl.minimum", "tl.maximum")
         for tensor in self._host_tensors():
@@ -504,43 +500,6 @@ class KernelEmitter:
             self.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, hlt.{reduction.name}_combine{keep})")
             self.scope.add(f"{index} = {index}.to(tl.int64)")
             self._text[node] = index
-
-    def combine_function(self, graph_id: Any) -> str:
-        """Name of the device function of a combine graph, printed once."""
-        if graph_id not in self._combines:
-            info = self.ir.device.graphs[graph_id]
-            outer_scope, outer_names = self.scope, self.names
-            inner = self.scope = Scope()
-            self.names = Names()
-            parameters = [self.names.unique(p.name) for p in info.placeholders]
-            self._text.update(zip(info.placeholders, parameters))
-            self._last_location = None
-            self.graph(info)
-            inner.add(f"return {', '.join(self.text(o) for o in info.outputs)}")
-            self.scope, self.names = outer_scope, outer_names
-            self._last_location = None
-            name = f"_combine_{graph_id}"
-            self.functions.append(
-                ["@triton.jit", f"def {name}({', '.join(parameters)}):", *(f"    {line}" for line in inner.lines())]
-            )
-            self._combines[graph_id] = name
-        return self._combines[graph_id]
-
-    def device_function(self, fn: Any) -> str:
-        """Name under which a user's @triton.jit function, or the source of one, is in the module."""
-        if isinstance(fn, str):
-            lines = textwrap.dedent(fn).strip().splitlines()
-            name = next((line.split("(")[0].removeprefix("def ").strip() for line in lines if line.startswith("def ")), None)
-            if name is None:
-                raise exc.InvalidAPIUsage("hl.triton_kernel: the source defines no function", fix="start it with `def name(...):`.")
-            if lines[0].startswith("def "):
-                lines.insert(0, "@triton.jit")
-            if lines not in self.functions:
-                self.functions.append(lines)
-            return name
-        name = getattr(fn, "__name__", "device_function")
-        self.injected[name] = fn
-        return name
 
     # -- loops and branches ----------------------------------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ def _stack_access(k: KernelEmitter, node: torch.fx.Node, index: Any, extra_mask:
     host, addresses = node.args[0], node.args[1]
     like: torch.Tensor = host.meta["val"]  # type: ignore[union-attr]
     outer = addresses.meta["val"].dim()  # type: ignore[union-attr]
-    inner = pointer_access(k, SimpleNamespace(args=(host, index), meta=node.meta), None)  # type: ignore[arg-type]
+    inner = pointer_access(k, SimpleNamespace(args=(host, index), meta=node.meta, target=node.target), None)  # type: ignore[arg-type]
     rank = outer + inner.rank
     pointers = f"{k.text(addresses)}.to(tl.pointer_type({triton_dtype(like.dtype)}))"
     _, _, offset = inner.pointer.partition(" + ")

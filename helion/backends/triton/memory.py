@@ -37,8 +37,7 @@ class Access:
 def index_items(node: torch.fx.Node) -> list[IndexItem]:
     """The normalized index of a memory node; tensor elements are nodes, not FakeTensors."""
     tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
-    at = 2 if node.target.name.startswith("stack_") else 1  # type: ignore[union-attr]
-    elements = list(node.args[at])  # type: ignore[arg-type]
+    elements = list(node.args[1])  # type: ignore[arg-type]
     items = normalize_index(tensor.shape, with_values(elements), "index")
     by_value = {id(e.meta["val"]): e for e in elements if isinstance(e, torch.fx.Node)}
     return [
@@ -47,28 +46,19 @@ def index_items(node: torch.fx.Node) -> list[IndexItem]:
     ]
 
 
-def pointer_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any, base: str = "", leading: int = 0) -> Access:
-    """Pointer and mask of a memory node.
-
-    Args:
-        k: the emitter.
-        node: a load, store or atomic.
-        extra_mask: its extra mask, or None.
-        base: text of the pointer that offsets are added to; the tensor's own if left out.
-        leading: dimensions of `base` that stand before those of the index.
-    """
+def pointer_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Access:
+    """Pointer and mask of a memory node."""
     host = node.args[0]
-    base = base or host.args[0]  # type: ignore[union-attr, assignment]
     tensor = host.meta["val"]  # type: ignore[union-attr]
     items = index_items(node)
     gathered = [item for item in items if item.kind == "tensor"]
     gather_rank = max((item.value.meta["val"].dim() for item in gathered), default=0)
-    rank = leading + sum(item.kind in ("tile", "slice", "new") for item in items) + gather_rank
+    rank = sum(item.kind in ("tile", "slice", "new") for item in items) + gather_rank
     if k.flat_root and rank == len(k.root.axes):
         rank = 1
     terms: list[str] = []
     masks: list[str] = []
-    position = leading
+    position = 0
     gather_at: int | None = None
     bounded = node.meta.get("bounded_dims", ())
     for item in items:
@@ -104,7 +94,7 @@ def pointer_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any, base:
         position += 1
     if extra_mask is not None:
         masks.append(_full_rank(k, extra_mask))
-    pointer = " + ".join([base, *terms])
+    pointer = " + ".join([host.args[0], *terms])  # type: ignore[union-attr]
     unique = list(dict.fromkeys(masks))
     return Access(pointer, " & ".join(map(wrap_mask, unique)) if unique else None, rank)
 
@@ -242,41 +232,6 @@ def emit_atomic(k: KernelEmitter, node: torch.fx.Node) -> None:
         k.assign(node, text)
     else:
         k.statement(node, text)
-
-
-def _stack_base(k: KernelEmitter, node: torch.fx.Node) -> tuple[str, int, list[str]]:
-    """Pointers to the stacked tensors, placed before the dimensions of the index; their rank and masks."""
-    tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
-    addresses: torch.fx.Node = node.args[1]  # type: ignore[assignment]
-    leading = addresses.meta["val"].dim()
-    rank = leading + sum(i.kind in ("tile", "slice", "new") for i in index_items(node))
-    gathers = [i.value.meta["val"].dim() for i in index_items(node) if i.kind == "tensor"]
-    rank += max(gathers, default=0)
-    pointers = f"{k.text(addresses)}.to(tl.pointer_type({triton_dtype(tensor.dtype)}))"
-    masks = [k.along(m, d, rank) for d in range(leading) if (m := k.dim_mask(addresses, d)) is not None]
-    return _place_block(pointers, leading, 0, rank), leading, masks
-
-
-def _joined(*masks: str | None) -> str | None:
-    present = [wrap_mask(m) for m in masks if m is not None]
-    return " & ".join(present) if present else None
-
-
-def emit_stack_load(k: KernelEmitter, node: torch.fx.Node) -> None:
-    """stack[index] of hl.stacktensor_like."""
-    base, leading, masks = _stack_base(k, node)
-    access = pointer_access(k, node, node.args[3], base, leading)
-    mask = _joined(*masks, access.mask)
-    k.assign(node, f"tl.load({access.pointer}{f', {mask}, other=0' if mask else ''})")
-
-
-def emit_stack_store(k: KernelEmitter, node: torch.fx.Node) -> None:
-    """stack[index] = value."""
-    base, leading, masks = _stack_base(k, node)
-    access = pointer_access(k, node, node.args[4], base, leading)
-    mask = _joined(*masks, access.mask)
-    dtype = node.args[0].meta["val"].dtype  # type: ignore[union-attr]
-    k.statement(node, f"tl.store({access.pointer}, {_value(k, node.args[3], dtype)}{f', {mask}' if mask else ''})")
 
 
 def _typed(k: KernelEmitter, value: Any, dtype: torch.dtype) -> str:
