@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import triton
+
 #: Null pointers that follow a binary's own parameters: global scratch and profile scratch.
 SCRATCH_POINTERS = 2
 
@@ -24,6 +26,22 @@ def compile_only(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], opti
         return None
     compiled._init_handles()
     return compiled
+
+
+def has_nvidia_launcher(compiled: Any) -> bool:
+    """Whether launching ``compiled`` means a driver call and nothing else: Triton's own driver loaded it, and Triton's own
+    launcher would launch it. A driver of another kind may give out handles that mean nothing to ``libcuda``."""
+    try:
+        from triton.backends.nvidia.driver import CudaLauncher
+        from triton.backends.nvidia.driver import CudaUtils
+    except ImportError:
+        return False
+    launcher = compiled.run
+    return (
+        type(triton.runtime.driver.active.utils) is CudaUtils
+        and isinstance(launcher, CudaLauncher)
+        and type(launcher).__call__ is CudaLauncher.__call__
+    )
 
 
 def parameters(compiled: Any) -> list[tuple[str, Any]]:

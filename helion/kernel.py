@@ -21,13 +21,13 @@ from typing import Sequence
 
 import torch
 
+from . import _extension
 from . import exc
 from .config import Config
 from .runtime import compile_guard
 from .runtime import device as device_seam
 from .runtime.code_cache import load_module
 from .runtime.code_cache import path_for
-from .runtime.dispatch import PythonDispatcher
 from .runtime.host_function import clone_host_function
 from .runtime.host_function import set_launcher
 from .runtime.launcher import FastLauncher
@@ -38,13 +38,18 @@ from .runtime.stats import KernelStats
 from .settings import RefMode
 from .settings import Settings
 
+if TYPE_CHECKING or _extension.C is None:
+    from .runtime.dispatch import PythonDispatcher as Dispatcher
+else:
+    from .runtime.compiled_dispatch import CompiledDispatcher as Dispatcher
+
 if TYPE_CHECKING:
     from .backends.base import GeneratedSource
     from .config_spec import ConfigSpec
     from .ir.device_ir import KernelIR
 
 
-class Kernel(PythonDispatcher):
+class Kernel(Dispatcher):
     """A kernel function with its settings and configs; call it like the function.
 
     Args:
@@ -127,6 +132,9 @@ class Kernel(PythonDispatcher):
 
     def _call_guarded(self, *args: Any) -> Any:
         return self._lookup(args)(*args)
+
+    def _unguarded(self, args: Sequence[Any]) -> Callable[..., Any] | None:
+        return self._lookup(tuple(args)).runner(tuple(args))
 
     def _traced_host_function(self, args: Sequence[Any]) -> Callable[..., Any] | None:
         return self._lookup(tuple(args)).traced_host_function()

@@ -33,6 +33,8 @@ def unsupported_reason(compiled: Any, argument_count: int, keywords: dict[str, A
         argument_count: how many arguments are passed by position.
         keywords: what else is passed by name.
     """
+    if not _abi.has_nvidia_launcher(compiled):
+        return "a driver or launcher other than Triton's own for NVIDIA runs it"
     if extras := _abi.launch_extras(compiled):
         return "it needs " + ", ".join(extras)
     for index, (name, type_name) in enumerate(_abi.parameters(compiled)):
