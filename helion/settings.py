@@ -73,6 +73,11 @@ def _choice(*choices: str) -> Callable[[object], object]:
     return parse_choice
 
 
+def _effort(value: object) -> object:
+    # Not `_optional`: the string "none" is a value of its own here, while None leaves it to the device.
+    return None if value in (None, "") else _choice("none", "quick", "full")(value)
+
+
 def _index_dtype(value: object) -> object:
     names = {"auto": "auto", "int32": torch.int32, "int64": torch.int64}
     if isinstance(value, torch.dtype) and value in (torch.int32, torch.int64):
@@ -123,7 +128,7 @@ TABLE: tuple[Row, ...] = (
     Row("allow_warp_specialize", "HELION_ALLOW_WARP_SPECIALIZE", True, _bool, "Offer range_warp_specializes where the target has it."),
     Row("max_specializations", "HELION_MAX_SPECIALIZATIONS", 1024, _int, "Most call signatures a kernel keeps on its fast path; the least recently used go first."),
     Row("force_autotune", "HELION_FORCE_AUTOTUNE", False, _bool, "Tune even where a config is given or cached."),
-    Row("autotune_effort", "HELION_AUTOTUNE_EFFORT", None, _optional(_choice("none", "quick", "full")), "How hard to search; default full on a GPU, none on CPU tensors."),
+    Row("autotune_effort", "HELION_AUTOTUNE_EFFORT", None, _effort, "How hard to search; default full on a GPU, none on CPU tensors."),
     Row("autotune_log", "HELION_AUTOTUNE_LOG", None, _optional(_any), "File that records every measured config (CSV or JSON by its ending)."),
     Row("autotune_log_level", "HELION_AUTOTUNE_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "What the tuner prints."),
     Row("autotune_compile_timeout", "HELION_AUTOTUNE_COMPILE_TIMEOUT", 60.0, _float, "Seconds a candidate may compile."),
