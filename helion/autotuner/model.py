@@ -1,7 +1,7 @@
 """ModelSearch: the default search.  A surrogate model proposes the Configs expected to improve most on the best.
 
 Bayesian optimization on a grid: fit the surrogate to all trials, score a pool of candidates (neighbours, mutations and
-crossovers of the leaders; random ones) by expected improvement times the probability of working, and measure
+crossovers of the leaders) by expected improvement times the probability of working, and measure
 the top few.  Candidates whose outcome is pending count as if they came out as predicted, so several workers do
 not try the same idea.
 """
@@ -33,8 +33,7 @@ class ModelSearch(Search):
         initial: Configs tried before the model takes over, without a model: half random, half near the default.
         pool: candidates scored per proposal.
         batch: most Configs proposed from one fit of the model.
-        climbers: how many of the best candidates are improved by climbing the score.
-        climbs: most steps of a climb.
+        leaders: how many of the best Configs candidates are derived from.
         surrogate: `gp` or `forest`, see `Surrogate`.
 
     Raises:
@@ -50,8 +49,7 @@ class ModelSearch(Search):
         initial: int = 16,
         pool: int = 600,
         batch: int = 4,
-        climbers: int = 8,
-        climbs: int = 6,
+        leaders: int = 8,
         surrogate: str = "gp",
     ) -> None:
         require(type(self).__name__)
@@ -59,8 +57,7 @@ class ModelSearch(Search):
         self.initial = initial
         self.pool = pool
         self.batch = batch
-        self.climbers = climbers
-        self.climbs = climbs
+        self.leaders = leaders
         self.surrogate = Surrogate(seed, surrogate)
         self._features: dict[Config, list[float]] = {}
         self._points: dict[Config, Point] = {}
@@ -111,28 +108,14 @@ class ModelSearch(Search):
 
     def _propose_by_model(self, count: int) -> list[Config]:
         trials = list(self.history.values())
-        features = [self._encode(t.config) for t in trials]
-        self.surrogate.fit(features, trials)
-        if self.pending:
+        if self.pending and self.surrogate.fitted:
             # "Kriging believer" (Ginsbourger et al. 2010): take the model's word for what is being measured.
             waiting = list(self.pending)
             mean, _, _ = self.surrogate.predict([self._encode(c) for c in waiting])
-            believed = [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting, mean)]
-            self.surrogate.fit(features + [self._encode(c) for c in waiting], trials + believed)
+            trials += [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting, mean)]
+        self.surrogate.fit([self._encode(t.config) for t in trials], trials)
         scored = self._score(self._candidates())
-        if not scored:
-            return []
-        # The random pool only starts: every step of a climb looks at all neighbours of the best so far.
-        frontier = sorted(scored, key=lambda c: -scored[c])[: self.climbers]
-        for _ in range(self.climbs):
-            near = {p: None for c in frontier for p in self.space.neighbor_points(self._point(c))}
-            fresh = self._score([c for c in self._configs(near) if c not in scored])
-            scored.update(fresh)
-            better = sorted(scored, key=lambda c: -scored[c])[: self.climbers]
-            if better == frontier:
-                break
-            frontier = better
-        return self._spread_out(scored, count)
+        return self._spread_out(scored, count) if scored else []
 
     def _score(self, candidates: list[Config]) -> dict[Config, float]:
         """Expected improvement times the probability of working."""
@@ -160,20 +143,21 @@ class ModelSearch(Search):
         return [candidates[i] for i in chosen]
 
     def _candidates(self) -> list[Config]:
-        leaders = [self._point(t.config) for t in self.ranked()[:12]]
+        """Neighbours of the best, and mutations and crossovers of the leaders.
+
+        Deliberately local: over the whole space the model is least sure of itself, so expected improvement would go
+        for far corners, most of which are slow or do not compile.
+        """
+        leaders = [self._point(t.config) for t in self.ranked()[: self.leaders]]
         points: dict[Point, None] = {}
-        for leader in leaders[:4]:
+        for leader in leaders[:3]:
             points.update(dict.fromkeys(self.space.neighbor_points(leader)))
         for _ in range(self.pool):
-            kind = self.rng.random()
-            # Leaders are taken by rank: the first about three times as often as the last.
-            first = leaders[min(int(self.rng.expovariate(3 / len(leaders))), len(leaders) - 1)]
-            if kind < 0.6:
-                points[self.space.mutate(first, self.rng, self.rng.randint(2, 5))] = None
-            elif kind < 0.8 and len(leaders) > 1:
-                points[self.space.mutate(self.space.crossover(first, self.rng.choice(leaders), self.rng), self.rng, 1)] = None
-            else:
-                points[self.space.random_point(self.rng)] = None
+            # Leaders are taken by rank: the first many times as often as the last.
+            parent = leaders[min(int(self.rng.expovariate(3 / len(leaders))), len(leaders) - 1)]
+            if self.rng.random() < 0.25:
+                parent = self.space.crossover(parent, self.rng.choice(leaders), self.rng)
+            points[self.space.mutate(parent, self.rng, self.rng.randint(1, 4))] = None
         return self._configs(points)
 
     def _configs(self, points: Iterable[Point]) -> list[Config]:

@@ -19,6 +19,10 @@ from .search import log_time
 from .trial import Trial
 
 
+FIT_STEPS = 25
+"""Steps of the optimization of the Gaussian process's hyperparameters."""
+
+
 def available() -> bool:
     """Whether scikit-learn can be imported."""
     try:
@@ -59,6 +63,11 @@ class Surrogate:
         self._fitted = 0
         self._offset = 0.0
 
+    @property
+    def fitted(self) -> bool:
+        """Whether `predict` can be called."""
+        return self._time is not None
+
     def fit(self, features: Sequence[Sequence[float]], trials: Sequence[Trial]) -> None:
         """Learn from trials.
 
@@ -68,12 +77,15 @@ class Surrogate:
         """
         import numpy as np
         from sklearn.ensemble import ExtraTreesClassifier
+        from threadpoolctl import threadpool_limits
 
         x = np.asarray(features, dtype=float)
         ok = np.asarray([t.ok for t in trials])
         y = np.asarray([log_time(t) for t in trials if t.ok])
         self._offset = float(np.median(y))
-        self._fit_time(x[ok], y - self._offset)
+        # Problems are small, and the other cores are compiling candidates.
+        with threadpool_limits(1):
+            self._fit_time(x[ok], y - self._offset)
         self._works = None
         if 0 < ok.sum() < len(ok):
             self._works = ExtraTreesClassifier(n_estimators=60, min_samples_leaf=1, random_state=self.seed, n_jobs=1)
@@ -88,6 +100,7 @@ class Surrogate:
             self._time = ExtraTreesRegressor(n_estimators=100, min_samples_leaf=1, max_features=0.8, random_state=self.seed, n_jobs=1)
             self._time.fit(x, y)
             return
+        from scipy.optimize import minimize
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel
@@ -99,11 +112,21 @@ class Surrogate:
         # One length scale per feature, refitted now and then: the fit costs more than everything else here.
         refit = self._kernel is None or len(y) >= 1.3 * self._fitted
         if refit:
-            start = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(x.shape[1]), (0.1, 30.0), nu=2.5) + WhiteKernel(1e-3, (1e-5, 1e-1))
+            # Two parts: a smooth one that learns which features matter, and a rougher one that takes all alike, so
+            # that the many tunables with small effects are not written off by the first.
+            smooth = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(x.shape[1]), (0.1, 30.0), nu=2.5)
+            rough = ConstantKernel(0.01, (1e-4, 1e1)) * Matern(2.0, (0.3, 30.0), nu=1.5)
+            start = smooth + rough + WhiteKernel(1e-3, (1e-5, 1e-1))
         else:
             start = self._kernel
         self._mean = float(np.mean(y))
-        self._time = GaussianProcessRegressor(start, optimizer="fmin_l_bfgs_b" if refit else None, random_state=self.seed)
+
+        def optimizer(objective: Any, theta: Any, bounds: Any) -> tuple[Any, float]:
+            # The last digits of the hyperparameters are not worth the hundreds of steps they take.
+            found = minimize(objective, theta, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": FIT_STEPS})
+            return found.x, float(found.fun)
+
+        self._time = GaussianProcessRegressor(start, optimizer=optimizer if refit else None, random_state=self.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound is an unused feature
             self._time.fit(x, y - self._mean)
@@ -117,8 +140,14 @@ class Surrogate:
             Three float arrays: mean of the log time, its standard deviation, probability of success.
         """
         import numpy as np
+        from threadpoolctl import threadpool_limits
 
-        x = np.asarray(features, dtype=float)
+        with threadpool_limits(1):
+            return self._predict(np.asarray(features, dtype=float))
+
+    def _predict(self, x: Any) -> tuple[Any, Any, Any]:
+        import numpy as np
+
         if self.kind == "forest":
             each = np.stack([tree.predict(x) for tree in self._time.estimators_])
             mean, std = each.mean(0), each.std(0) + 1e-3

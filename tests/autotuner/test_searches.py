@@ -1,0 +1,153 @@
+"""The searches, on synthetic landscapes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from autotune_landscapes import LANDSCAPES
+
+from helion import exc
+from helion.autotuner import surrogate
+from helion.autotuner.evolution import DifferentialEvolutionSearch
+from helion.autotuner.lfbo import LFBOPatternSearch
+from helion.autotuner.model import ModelSearch
+from helion.autotuner.pattern import PatternSearch
+from helion.autotuner.search import FiniteSearch
+from helion.autotuner.search import RandomSearch
+from helion.autotuner.search import Search
+from helion.autotuner.space import SearchSpace
+from helion.autotuner.trial import Status
+from helion.autotuner.trial import Trial
+from helion.config import Config
+from helion.config_spec import ConfigSpec
+from helion.config_spec import PowerOfTwoFragment
+
+ALL = [RandomSearch, PatternSearch, DifferentialEvolutionSearch, LFBOPatternSearch, ModelSearch]
+SOFTMAX = LANDSCAPES[2]
+
+
+def drive(search: Search, measure: Callable[[Config], Trial], evaluations: int, batch: int = 4) -> list[Config]:
+    """Ask and tell until the search ends or the budget is spent; returns what was tried, in order."""
+    tried: list[Config] = []
+    while len(tried) < evaluations and not search.finished:
+        asked = search.ask(min(batch, evaluations - len(tried)))
+        if not asked:
+            break
+        for config in asked:
+            tried.append(config)
+            search.tell(measure(config))
+    return tried
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_every_candidate_is_new_and_valid_and_the_default_comes_first(cls: type[Search]) -> None:
+    rng = random.Random(1)
+    search = cls(SOFTMAX.space(), seed=1)
+    tried = drive(search, lambda c: SOFTMAX.measure(c, rng), 60)
+    assert tried[0] == SOFTMAX.spec.default_config() == SOFTMAX.space().default()
+    assert len(set(tried)) == len(tried) == 60
+    assert all(SOFTMAX.spec.is_valid(c) for c in tried)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_same_seed_and_outcomes_give_the_same_candidates(cls: type[Search]) -> None:
+    def once(seed: int) -> list[Config]:
+        rng = random.Random(7)
+        return drive(cls(SOFTMAX.space(), seed=seed), lambda c: SOFTMAX.measure(c, rng), 40)
+
+    assert once(3) == once(3)
+    assert once(3) != once(4)
+
+
+@pytest.mark.parametrize("cls", [PatternSearch, DifferentialEvolutionSearch, LFBOPatternSearch, ModelSearch])
+def test_a_search_beats_random_search(cls: type[Search]) -> None:
+    """Median over seeds of the best true time after 100 evaluations."""
+
+    def best(kind: type[Search], seed: int) -> float:
+        rng = random.Random(seed)
+        search = kind(SOFTMAX.space(), seed=seed)
+        drive(search, lambda c: SOFTMAX.measure(c, rng), 100)
+        assert search.best is not None
+        return SOFTMAX.true_ms(search.best.config)
+
+    seeds = range(5)
+    assert sorted(best(cls, s) for s in seeds)[2] < sorted(best(RandomSearch, s) for s in seeds)[2]
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_a_small_space_is_tried_completely_and_then_ends(cls: type[Search]) -> None:
+    space = SearchSpace(ConfigSpec("k", {"num_warps": PowerOfTwoFragment(1, 16, 4), "block_sizes": PowerOfTwoFragment(1, 2)}))
+    search = cls(space, seed=0)
+    tried = drive(search, lambda c: Trial(c, Status.OK, float(c["num_warps"])), 100)
+    assert len(tried) == 10
+    assert search.best is not None and search.best.config["num_warps"] == 1
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_a_space_where_everything_fails_ends_within_the_budget(cls: type[Search]) -> None:
+    search = cls(SOFTMAX.space(), seed=0)
+    tried = drive(search, lambda c: Trial(c, Status.CRASH), 50)
+    assert tried and search.best is None
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_told_an_earlier_run_a_search_repeats_none_of_it(cls: type[Search]) -> None:
+    rng = random.Random(2)
+    first = cls(SOFTMAX.space(), seed=5)
+    tried = drive(first, lambda c: SOFTMAX.measure(c, rng), 30)
+    second = cls(SOFTMAX.space(), seed=5)
+    for config in tried:
+        second.tell(first.history[config])
+    assert second.best == first.best
+    again = drive(second, lambda c: SOFTMAX.measure(c, rng), 20)
+    assert len(again) == 20 and not set(again) & set(tried)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_outcomes_may_come_late_and_in_any_order(cls: type[Search]) -> None:
+    rng = random.Random(3)
+    search = cls(SOFTMAX.space(), seed=0)
+    waiting: list[Config] = []
+    tried: set[Config] = set()
+    while len(tried) < 60:
+        for config in search.ask(6 - len(waiting)):
+            assert config not in tried
+            tried.add(config)
+            waiting.append(config)
+        assert waiting
+        search.tell(SOFTMAX.measure(waiting.pop(rng.randrange(len(waiting))), rng))
+
+
+def test_a_requeued_config_is_proposed_again() -> None:
+    search = RandomSearch(SOFTMAX.space(), seed=0)
+    (config,) = search.ask(1)
+    search.requeue(config)
+    assert search.ask(1) == [config]
+
+
+def test_seed_configs_are_tried_right_after_the_default() -> None:
+    mine = SOFTMAX.spec.normalize({"num_warps": 16})
+    search = ModelSearch(SOFTMAX.space(), first=[Config(num_warps=16)])
+    assert search.ask(2) == [SOFTMAX.spec.default_config(), mine]
+
+
+def test_finite_search_tries_the_list_once_in_order() -> None:
+    configs = [Config(num_warps=w) for w in (8, 2, 8, 4)]
+    search = FiniteSearch(SOFTMAX.space(), configs)
+    tried = drive(search, lambda c: Trial(c, Status.OK, 1.0), 100, batch=2)
+    assert [c["num_warps"] for c in tried] == [8, 2, 4]
+    assert search.finished
+
+
+def test_finite_search_refuses_a_config_that_does_not_fit() -> None:
+    with pytest.raises(exc.InvalidConfig, match="num_warps"):
+        FiniteSearch(SOFTMAX.space(), [Config(num_warps=3)])
+
+
+@pytest.mark.parametrize("cls", [ModelSearch, LFBOPatternSearch])
+def test_without_scikit_learn_the_error_says_how_to_get_it(cls: type[Search], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surrogate, "available", lambda: False)
+    with pytest.raises(exc.AutotuneError, match=r"helion\[tune\]"):
+        cls(SOFTMAX.space())
