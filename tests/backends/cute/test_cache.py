@@ -12,8 +12,8 @@ from helion.backends.cute import _compat
 from helion.backends.cute import cache
 from helion.backends.cute.compile import compile_matmul
 
-from cute_problems import matmul
-from cute_problems import small
+from .problems import matmul
+from .problems import small
 
 SPEC = matmul(128, 128, 64)
 

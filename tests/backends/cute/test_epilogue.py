@@ -15,10 +15,10 @@ from helion.backends.cute.spec import Aux
 from helion.backends.cute.spec import Epilogue
 from helion.backends.cute.spec import Statement
 
-from cute_problems import BF16
-from cute_problems import F32
-from cute_problems import every_kind
-from cute_problems import rowwise
+from .problems import BF16
+from .problems import F32
+from .problems import every_kind
+from .problems import rowwise
 
 _DTYPES = {"Float32": F32, "BFloat16": BF16, "Float16": torch.float16, "Boolean": torch.bool, "Int32": torch.int32}
 

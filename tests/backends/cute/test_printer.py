@@ -19,15 +19,15 @@ from helion.backends.cute.schedule import default_schedule
 from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.spec import Operand
 
-from cute_problems import BF16
-from cute_problems import F32
-from cute_problems import FP8
-from cute_problems import every_kind
-from cute_problems import hopper
-from cute_problems import matmul
-from cute_problems import pair
-from cute_problems import rowwise
-from cute_problems import small
+from .problems import BF16
+from .problems import F32
+from .problems import FP8
+from .problems import every_kind
+from .problems import hopper
+from .problems import matmul
+from .problems import pair
+from .problems import rowwise
+from .problems import small
 
 E5M2 = torch.float8_e5m2
 

@@ -16,13 +16,13 @@ from helion.backends.cute.schedule import max_ab_stages_that_fit
 from helion.backends.cute.schedule import search_values
 from helion.backends.cute.spec import Operand
 
-from cute_problems import BF16
-from cute_problems import F32
-from cute_problems import FP8
-from cute_problems import hopper
-from cute_problems import matmul
-from cute_problems import pair
-from cute_problems import small
+from .problems import BF16
+from .problems import F32
+from .problems import FP8
+from .problems import hopper
+from .problems import matmul
+from .problems import pair
+from .problems import small
 
 
 def test_published_depths_fit_for_4096_cubed_fp8() -> None:

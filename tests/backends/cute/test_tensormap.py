@@ -13,17 +13,17 @@ from helion.backends.cute.compile import launch_facts
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import MatmulSpec
 
-from cute_problems import BF16
-from cute_problems import F32
-from cute_problems import FP8
-from cute_problems import hopper
-from cute_problems import matmul
-from cute_problems import pair
-from cute_problems import rowwise
-from cute_problems import small
-from toolkit_launch import CLUSTERS
-from toolkit_launch import Descriptor
-from toolkit_launch import toolkit_launch
+from .problems import BF16
+from .problems import F32
+from .problems import FP8
+from .problems import hopper
+from .problems import matmul
+from .problems import pair
+from .problems import rowwise
+from .problems import small
+from .toolkit_launch import CLUSTERS
+from .toolkit_launch import Descriptor
+from .toolkit_launch import toolkit_launch
 
 CASES: dict[str, tuple[MatmulSpec, MatmulSchedule]] = {
     "pair": (matmul(512, 384, 640, FP8), pair()),
