@@ -1,4 +1,4 @@
-"""Every example of docs/language.md runs: in the tile executor, in ref mode, and as generated Triton source."""
+"""Every example of docs/language.md runs: in the tile executor, in ref mode, as Triton source, and on the software GPU."""
 
 from __future__ import annotations
 
@@ -75,6 +75,30 @@ def test_example_as_triton_source(name, tmp_path, monkeypatch):
     assert bound
     for specialization in bound:
         assert "@triton.jit" in specialization.to_triton_code()
+
+
+#: Examples with fp8 operands, which Triton supports from compute capability 8.9 on.
+FP8 = ["scaled_matmul"]
+
+
+def run_on_the_software_gpu(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HELION_INTERPRET", raising=False)
+    monkeypatch.setenv("HELION_DOT_PRECISION", "ieee")  # the examples compare with float32 products
+    run(name, directory)
+
+
+@pytest.mark.filterwarnings("ignore::helion.exc.NoConfigGiven")
+@pytest.mark.softgpu(capability=80, software_only=True)
+@pytest.mark.parametrize("name", [name for name in EAGER if name not in FP8])
+def test_example_on_the_software_gpu(name, tmp_path, monkeypatch, softgpu):
+    run_on_the_software_gpu(name, tmp_path, monkeypatch)
+
+
+@pytest.mark.filterwarnings("ignore::helion.exc.NoConfigGiven")
+@pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.parametrize("name", FP8)
+def test_fp8_example_on_the_software_gpu(name, tmp_path, monkeypatch, softgpu):
+    run_on_the_software_gpu(name, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("name", TRITON)

@@ -1,4 +1,4 @@
-"""The same kernels in ref mode and in the tile executor, static and dynamic shapes, against PyTorch."""
+"""The same kernels in ref mode, in the tile executor and on the (software) GPU, against PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from kernels import CASES
 from kernels import Case
 
+import helion
 from helion.backends.tiles import generate
 from helion.frontend.trace import trace_kernel
 from helion.runtime.ref_mode import run_ref
@@ -60,3 +61,21 @@ def test_tile_executor(name, rng, blocks, static):
     case = CASES[name]
     args = case.make(rng)
     check(case, run_tiles(case.kernel, copy.deepcopy(args), blocks, static), args)
+
+
+def on(device: torch.device, value: Any) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+@pytest.mark.filterwarnings("ignore::helion.exc.NoConfigGiven")
+@pytest.mark.softgpu(capability=80)
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("name", CASES)
+def test_gpu(name, rng, static, softgpu):
+    case = CASES[name]
+    args = case.make(rng)
+    kernel = helion.kernel(case.kernel, static_shapes=static, dot_precision="ieee")
+    got = kernel(*(on(softgpu.device, a) for a in copy.deepcopy(args)))
+    softgpu.synchronize()
+    results = tuple(on(torch.device("cpu"), g) for g in (got if isinstance(got, tuple) else (got,)))
+    check(case, results if isinstance(got, tuple) else results[0], args)
