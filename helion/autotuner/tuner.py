@@ -308,8 +308,15 @@ class Tuner:
 
     # -- the end ------------------------------------------------------------------------------------
 
+    def _distinct(self) -> list[Trial]:
+        """The trials, one for each generated code: the first that led to it."""
+        found: dict[Recipe | Config, Trial] = {}
+        for trial in self.trials:
+            found.setdefault(self._recipes.get(trial.config, trial.config), trial)
+        return list(found.values())
+
     def _choose_winner(self, quickly: bool) -> tuple[Config, float]:
-        candidates = leaders(self.trials)
+        candidates = leaders(self._distinct())
         assert self.best is not None
         if quickly or len(candidates) < 2:
             return self.best.config, self.best.time_ms

@@ -391,12 +391,13 @@ def test_configs_that_generate_the_same_code_are_measured_once() -> None:
             return super().recipe(Config(mode="good", salt=max(config["salt"], 8)))
 
     target = Same("misbehaving", kernels.Misbehaving.spec)
-    executor = FakeExecutor({1: 1.0, 16: 2.0})
+    executor = FakeExecutor({1: 1.0, 8: 1.0, 16: 1.05})
     executor.capacity = 3
     search = FiniteSearch(SearchSpace(target.config_spec), [Config(salt=s) for s in (1, 2, 4, 8, 16)])
     result = Tuner(target, search, executor).run()
     assert executor.measured == [1, 16]
-    assert [t.time_ms for t in result.trials] == [1.0, 1.0, 1.0, 1.0, 2.0]
+    assert [t.time_ms for t in result.trials] == [1.0, 1.0, 1.0, 1.0, 1.05]
+    assert set(executor.again) == {8, 16} and executor.again.count(8) == executor.again.count(16)
 
 
 def test_sigint_in_the_terminal_keeps_the_best_and_ends_the_workers(tmp_path: Path) -> None:
