@@ -5,6 +5,7 @@ See README.md for a first kernel, docs/language.md for the language.
 
 from __future__ import annotations
 
+from . import _logging
 from . import exc
 from . import language
 from . import runtime
@@ -18,6 +19,8 @@ from .numbers import cdiv
 from .numbers import next_power_of_2
 from .settings import RefMode
 from .settings import Settings
+
+_logging.configure()
 
 __all__ = [
     "BoundKernel",

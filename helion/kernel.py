@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import sys
 import threading
 import types
@@ -42,6 +43,8 @@ if TYPE_CHECKING or _extension.C is None:
     from .runtime.dispatch import PythonDispatcher as Dispatcher
 else:
     from .runtime.compiled_dispatch import CompiledDispatcher as Dispatcher
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from .backends.base import GeneratedSource
@@ -145,7 +148,14 @@ class Kernel(Dispatcher):
                 if bound.accepts(args):
                     return bound
             compile_guard.check(self.name, "compile a specialization", base)
-            bound = BoundKernel(self, args)
+            try:
+                bound = BoundKernel(self, args)
+            except exc.BaseError as error:
+                if log.isEnabledFor(logging.DEBUG):
+                    raise
+                # The message has the user's line and a caret; the interpreter's own frames would bury it.
+                raise error.with_traceback(None) from error.__cause__
+            log.info("%s: new specialization %s", self.name, base)
             self._bound[base] = [*self._bound.get(base, ()), bound]
             return bound
 

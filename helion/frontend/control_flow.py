@@ -39,6 +39,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (bool, int, float)) or is_symbolic(value)
 
 
+def blank_like(value: torch.Tensor) -> torch.Tensor:
+    """A FakeTensor of the same shape, dtype and device; empty_like would work out a layout, which tiles do not have."""
+    return torch.empty(value.shape, dtype=value.dtype, device=value.device)
+
+
 def _describe(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"{value.dtype}{[str(s) for s in value.shape]}".replace("torch.", "").replace("'", "")
@@ -176,7 +181,7 @@ class ControlFlow(Expressions):
         # Placeholders may have been added after a carried one was counted; positions are looked up again.
         builder.info.carried = self._carried_positions(builder, results, carried)
         with self.tracer.paused():
-            values = tuple(torch.empty_like(item.inner[leaf]) for item, leaf, _ in results)
+            values = tuple(blank_like(item.inner[leaf]) for item, leaf, _ in results)
         self.tracer.record(device_ir.for_loop, (builder.info.id, begins, ends, list(builder.inputs)), {}, values)
         frame.device.clear()
         frame.device.update(before)
@@ -249,7 +254,7 @@ class ControlFlow(Expressions):
         for (builder, _), output in zip(sides, outputs):
             builder.graph.output(output)
         with self.tracer.paused():
-            values = tuple(torch.empty_like(left) for _, left, _ in merged)
+            values = tuple(blank_like(left) for _, left, _ in merged)
         (then_builder, _), (else_builder, _) = sides
         arguments = (
             self.tracer.operand(test),
@@ -307,7 +312,7 @@ class _Carried:
             if node is None:
                 raise exc.HostTensorDirectUsage(name=flow.tracer.name_of_host_tensor(value) or self.name)
             with flow.tracer.paused():
-                fresh = torch.empty_like(value)
+                fresh = blank_like(value)
             self.inner.append(fresh)
             self.placeholders.append(builder.add_placeholder(node, fresh, self.name))
         flow.frame.device[self.name] = pytree.tree_unflatten(self.inner, self.spec)

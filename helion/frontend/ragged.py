@@ -6,8 +6,8 @@ elements inside their row.  Nothing after the front end knows about ragged loops
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 
