@@ -6,8 +6,8 @@ needs.  The schedule is only the block sizes; everything else a Config says is a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-from typing import Mapping
 
 import sympy
 import torch

@@ -6,8 +6,8 @@ read and replaced in one step per element; there is no order between elements or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 

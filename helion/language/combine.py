@@ -8,9 +8,9 @@ For one operand: `combine_fn(left, right) -> value`.  For n operands: either
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Sequence
 
 import torch
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 
@@ -25,7 +25,8 @@ def zeros(shape: Sequence[Any], dtype: torch.dtype = torch.float32, device: torc
     Returns:
         A tensor of `shape` and `dtype`.
     """
-    return full(shape, False if dtype is torch.bool else 0, dtype, device)
+    result: torch.Tensor = full(shape, False if dtype is torch.bool else 0, dtype, device)
+    return result
 
 
 @device_op()

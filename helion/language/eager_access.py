@@ -8,8 +8,8 @@ of the same width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 

@@ -8,8 +8,8 @@ clipped extent in shapes (`torch.zeros([tile.block_size])`).  `EagerInt` carries
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 from .tile import Tile
 

@@ -26,8 +26,8 @@ The eager counterpart (offsets of the accessed elements) is in `helion.runtime.e
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 

@@ -5,9 +5,9 @@ They run on the Triton backend only; eager modes raise `exc.BackendUnsupported`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Sequence
 
 import torch
 

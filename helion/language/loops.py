@@ -6,8 +6,8 @@ The loop variable of `hl.tile` is in `tile`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
-from typing import Iterable
 
 import torch
 

@@ -16,12 +16,12 @@ import dataclasses
 import functools
 import inspect
 import threading
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Callable
-from typing import Iterable
-from typing import Iterator
-from typing import Sequence
 
 from .. import exc
 

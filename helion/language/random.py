@@ -10,8 +10,8 @@ The ops take explicit offsets; the functions users call compute them from tiles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 

@@ -5,8 +5,8 @@ Ordinary reductions are torch's (`x.sum(-1)`, `torch.amax(x, 1)`, ...).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 import torch
 

@@ -84,7 +84,7 @@ def specialize(value: T) -> T:
     return result
 
 
-class constexpr:  # noqa: N801 - the language's spelling, as in Triton
+class constexpr:
     """Annotation of a kernel parameter whose value is a compile-time constant: `n: hl.constexpr`.
 
     `hl.constexpr[int]` says the type as well.  A call with another value compiles another specialization.

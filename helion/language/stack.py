@@ -7,8 +7,8 @@ in memory (for example one buffer per peer).  Indexing it loads from, or stores 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 

@@ -87,7 +87,8 @@ class Tile(abc.ABC):
         index: torch.Tensor = tile_index(self.base)
         if isinstance(self.offset, int) and self.offset == 0:
             return index
-        return index + self.offset
+        shifted: torch.Tensor = index + self.offset
+        return shifted
 
     def __add__(self, other: Any) -> Self:
         if not _is_scalar_index(other):

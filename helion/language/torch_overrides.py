@@ -8,8 +8,8 @@ the value with the same arguments.  Everything else of torch keeps its own meani
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 import torch
 

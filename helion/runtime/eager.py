@@ -6,9 +6,9 @@ user's own function, the tile executor (`tile_executor`) from the device IR.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
-from typing import Iterable
-from typing import Iterator
 
 import torch
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 
@@ -35,6 +35,7 @@ def ragged_mask(tensor: torch.Tensor, index: Any, mask: Any, active: Sequence[Ea
     for tile in ragged:
         if tile.axis not in axes:
             continue
+        assert tile.lengths is not None
         rows = axes_of(tile.lengths)
         if None in rows:
             raise exc.InvalidAPIUsage(

@@ -12,12 +12,12 @@ import os
 import sys
 import traceback
 import types
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Iterable
-from typing import Iterator
-from typing import Mapping
-from typing import Sequence
 
 import torch
 from torch.utils._pytree import tree_leaves

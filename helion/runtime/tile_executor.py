@@ -10,8 +10,8 @@ Not here: the host statements around the launch, which the generated host functi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-from typing import Mapping
 
 import sympy
 import torch
@@ -22,6 +22,7 @@ from ..language.op import handler
 from .eager import EagerHandler
 from .tile_program import Frame
 from .tile_program import Program
+
 
 class TileExecutor:
     """Runs one kernel's device code under one choice of block sizes.

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Sequence
 
 import sympy
 import torch
@@ -117,8 +117,8 @@ class Program:
 
     def __init__(self, ir: DeviceIR) -> None:
         self.ir = ir
-        self.written = {
-            node.args[0].args[0]
+        self.written: set[str] = {
+            _host_name(node)
             for _, node in ir.nodes()
             if node.op == "call_function" and (node.target is store or node.target in ATOMIC_OPS)
         }
@@ -187,6 +187,13 @@ class Program:
         return results
 
 
+def _host_name(node: torch.fx.Node) -> str:
+    """The host tensor that a memory op accesses."""
+    host = node.args[0]
+    assert isinstance(host, torch.fx.Node)
+    return str(host.args[0])
+
+
 def _target_name(node: torch.fx.Node) -> str:
     target = node.target
     if isinstance(target, Op):
@@ -211,7 +218,7 @@ def _evaluator(value: Any) -> Callable[[dict[str, Any]], Any]:
     code = _code.get(text)
     if code is None:
         code = _code[text] = compile(text, "<size>", "eval")
-    return lambda numbers: eval(code, _NAMES, numbers)  # noqa: S307 - a size expression printed by sympy
+    return lambda numbers: eval(code, _NAMES, numbers)
 
 
 def _number(value: Any, frame: Frame) -> Any:
@@ -313,7 +320,7 @@ class _GraphCompiler:
 
     def _load(self, node: torch.fx.Node) -> Getter:
         tensor, index, mask = self._access(node)
-        name = str(node.args[0].args[0])  # type: ignore[union-attr]
+        name = _host_name(node)
 
         def run(frame: Frame, values: list[Any]) -> Any:
             access = Access(tensor(frame, values), index(frame, values), mask(frame, values), "load")

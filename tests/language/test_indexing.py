@@ -157,7 +157,7 @@ def test_masked_positions_may_point_anywhere():
 
 
 def test_an_unmasked_position_outside_is_an_error_that_names_the_range():
-    with pytest.raises(exc.IndexOutOfRange, match="dimension 0 has size 4.*from 100 to 100"):
+    with pytest.raises(exc.IndexOutOfRange, match=r"dimension 0 has size 4.*from 100 to 100"):
         Access(torch.ones(4), [torch.tensor([0, 100])], None, "load")
 
 

@@ -158,7 +158,7 @@ def test_a_tiled_product_equals_the_whole_one(ref, rng, blocks):
 
 def test_matmul_of_fp8_points_to_hl_dot(ref):
     x = torch.ones(4, 4).to(torch.float8_e4m3fn)
-    with pytest.raises(exc.UnsupportedDtype, match="use hl.dot"):
+    with pytest.raises(exc.UnsupportedDtype, match=r"use hl\.dot"):
         once(ref, torch.matmul, x, x)
 
 

@@ -29,12 +29,12 @@ def test_every_public_name_has_a_docstring(name):
 
 
 def test_an_op_outside_a_kernel_says_so():
-    with pytest.raises(exc.NotInsideKernel, match="hl.load can only be used inside"):
+    with pytest.raises(exc.NotInsideKernel, match=r"hl\.load can only be used inside"):
         hl.load(torch.ones(3), [0])
 
 
 def test_a_loop_outside_a_kernel_says_so():
-    with pytest.raises(exc.NotInsideKernel, match="hl.tile"):
+    with pytest.raises(exc.NotInsideKernel, match=r"hl\.tile"):
         hl.tile(4)
 
 

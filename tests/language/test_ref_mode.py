@@ -214,7 +214,7 @@ def test_a_kernel_without_tensors_is_an_error():
 
 def test_specialize_in_device_code_is_an_error():
     def kernel(x):
-        for t in hl.tile(x.size(0)):
+        for _ in hl.tile(x.size(0)):
             hl.specialize(x.size(0))
 
     check(kernel, exc.SpecializeOnDevice, "inside a device loop")
@@ -222,7 +222,7 @@ def test_specialize_in_device_code_is_an_error():
 
 def test_a_barrier_in_device_code_is_an_error():
     def kernel(x):
-        for t in hl.tile(x.size(0)):
+        for _ in hl.tile(x.size(0)):
             hl.barrier()
 
     check(kernel, exc.NotAllowedOnDevice, "barrier")
@@ -255,7 +255,7 @@ def test_a_tile_in_a_condition_is_an_error():
 
 def test_an_error_of_the_users_own_passes_unchanged():
     def kernel(x):
-        for t in hl.tile(x.size(0)):
+        for _ in hl.tile(x.size(0)):
             raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
@@ -274,7 +274,7 @@ def test_gradients_are_not_recorded(ref):
 
 def test_torch_is_left_as_it_was_after_an_error():
     def kernel(x):
-        for t in hl.tile(x.size(0)):
+        for _ in hl.tile(x.size(0)):
             raise KeyError
 
     with pytest.raises(KeyError):
