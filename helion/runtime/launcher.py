@@ -14,7 +14,10 @@ Vocabulary
 What changes the binary is part of the site or the variant, so flipping it back finds the old one. What only concerns
 Triton's own bookkeeping (hooks before a run, mutated globals) sends the call to Triton.
 
-Not here: which BoundKernel a call belongs to (``specialization.py``); the same in C (``csrc/launcher.cpp``).
+Where ``helion._C`` is there, its ``CompiledLauncher`` does the same in C and becomes the host function's ``_launcher``; it comes
+back here for whatever it was not primed for.
+
+Not here: which BoundKernel a call belongs to (``dispatch.py``); the launcher in C (``csrc/launcher.cpp``).
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import torch
 from torch.nn import Parameter
 
 from .. import _compat_triton
+from .. import _extension
 from .. import exc
 from . import compile_guard
 from . import device as _device
@@ -39,6 +43,8 @@ from .stats import KernelStats
 
 if TYPE_CHECKING:
     import types
+
+    from .._C import CompiledLauncher
 
 __all__ = ["GUARDS", "KINDS", "FastLauncher", "Guard", "Kind"]
 
@@ -194,6 +200,8 @@ class FastLauncher:
         self._recent: dict[int, _Site] = {}
         #: id(kernel) -> (kernel, why its launches stay with Triton).
         self._unprimable: dict[int, tuple[Any, str]] = {}
+        #: The launcher in C, once it has a variant; None where the extension is not used or cannot launch these kernels.
+        self._c_launcher: CompiledLauncher | None = None
         #: Why this launcher leaves everything to Triton for good; None while it does not.
         self.given_up: str | None = None
         if os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no"):
@@ -355,6 +363,7 @@ class FastLauncher:
                 site = self._new_site(kernel, grid, args, num_warps, num_stages, options, handles)
                 variant = _variant_of(args)
             site.variants[variant] = _variant_entry(handles)
+            self._install_c_launcher(kernel, args, {"num_warps": num_warps, "num_stages": num_stages, **options}, compiled)
         except _compat_triton.NotPrimable as why:
             self._unprimable[id(kernel)] = (kernel, str(why))
             log.info("%s: launches of %s stay with Triton: %s", self.name, kernel.__name__, why)
@@ -375,11 +384,39 @@ class FastLauncher:
             log.warning("%s: launches go through Triton's own path from now on: %s", self.name, reason)
             self._recent.clear()
             self._sites.clear()
+            self._c_launcher = None
             self._install(self)
 
     def _use(self, site: _Site) -> None:
         self._recent[id(site.kernel)] = site
-        self._install(site.launch)
+        if self._c_launcher is None:
+            self._install(site.launch)
+
+    def _install_c_launcher(self, kernel: Any, args: tuple[Any, ...], keywords: dict[str, Any], compiled: Any) -> None:
+        """Give the binary that was just primed to the launcher in C, and make that the host function's ``_launcher``.
+
+        A binary that the extension cannot launch itself stays with the function generated here.
+        """
+        if _extension.C is None:
+            return
+        from . import launch_spec
+
+        if launch_spec.unsupported_reason(compiled, len(args), keywords) is not None:
+            return
+        launcher = self._c_launcher
+        if launcher is None:
+            launcher = _extension.C.CompiledLauncher()
+            launcher.fallback = self
+        try:
+            known = launcher.add_variant(kernel, args, keywords, launch_spec.describe(kernel, compiled))
+        except RuntimeError as error:  # no driver library in this process
+            log.debug("%s: launches stay in Python: %s", self.name, error)
+            return
+        if known and self._c_launcher is None:
+            self._c_launcher = launcher
+            count = launcher  # the statistics keep it, and with it its count
+            self.stats.add_source("c_launcher", lambda: count.launches)
+            self._install(launcher)
 
     def _install(self, launcher: Callable[..., Any]) -> None:
         """Make ``launcher`` the host function's ``_launcher`` default."""

@@ -22,8 +22,10 @@ from torch.utils._sympy.printers import PythonPrinter
 from .. import exc
 from ..ir import device_ir
 from ..ir.device_ir import Axis
+from ..ir.device_ir import AxisKind
 from ..ir.device_ir import DeviceIR
 from ..ir.device_ir import GraphInfo
+from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
 from ..ir.pointwise import CONVERT
 from ..ir.symbols import expr_of
@@ -100,12 +102,22 @@ class Step:
 
 @dataclasses.dataclass
 class CompiledGraph:
-    """The steps of a graph; placeholders are the first values."""
+    """The steps of a graph; placeholders are the first values.
+
+    Attributes:
+        info: the graph.
+        steps, outputs: its nodes and results, ready to run.
+        slots: number of values.
+        lanes: per placeholder, the dimensions that have the block size of one of the graph's own axes, with its symbol:
+            values made outside of the loop with one lane per element of a tile.  A partial tile sees and changes only
+            the first of them.
+    """
 
     info: GraphInfo
     steps: list[Step]
     outputs: list[Getter]
     slots: int
+    lanes: list[list[tuple[int, str]]]
 
 
 class Program:
@@ -180,11 +192,38 @@ class Program:
         for tiles in iterate_tiles(info.axes, [int(b) for b in begins], [int(e) for e in ends], blocks):
             for axis, tile in zip(info.axes, tiles, strict=True):
                 frame.enter(axis, tile)
-            results = self.run_body(graph, frame, state)
+            narrowed = [_narrow(value, dims, frame) for value, dims in zip(state, graph.lanes, strict=True)]
+            results = self.run_body(graph, frame, narrowed)
             for placeholder, output in info.carried.items():
+                if narrowed[placeholder] is not state[placeholder]:
+                    results[output] = _with_lanes(state[placeholder], graph.lanes[placeholder], frame, results[output])
                 state[placeholder] = results[output]
         frame.clipped.update(saved)
         return results
+
+
+def _lanes(placeholder: torch.fx.Node, info: GraphInfo) -> list[tuple[int, str]]:
+    value = placeholder.meta.get("val")
+    if not isinstance(value, torch.Tensor) or info.kind is not GraphKind.LOOP:
+        return []
+    own = {axis.block.symbol: str(axis.block.symbol) for axis in info.axes if axis.kind is not AxisKind.GRID}
+    return [(d, own[expr_of(size)]) for d, size in enumerate(value.shape) if expr_of(size) in own]
+
+
+def _narrow(value: Any, lanes: list[tuple[int, str]], frame: Frame) -> Any:
+    """The lanes of a value that the current tile has."""
+    for dim, symbol in lanes:
+        extent = frame.clipped[symbol]
+        if value.shape[dim] > extent:
+            value = value.narrow(dim, 0, extent)
+    return value
+
+
+def _with_lanes(value: torch.Tensor, lanes: list[tuple[int, str]], frame: Frame, new: torch.Tensor) -> torch.Tensor:
+    """`value` with the current tile's lanes replaced by `new`."""
+    result = value.clone()
+    _narrow(result, lanes, frame).copy_(new)
+    return result
 
 
 def _host_name(node: torch.fx.Node) -> str:
@@ -245,7 +284,8 @@ class _GraphCompiler:
             self.slot[node] = len(self.slot)
             steps.append(Step(self.slot[node], run, node))
         outputs = [self.getter(value) for value in self.info.outputs]
-        return CompiledGraph(self.info, steps, outputs, len(self.slot))
+        lanes = [_lanes(node, self.info) for node in self.info.placeholders]
+        return CompiledGraph(self.info, steps, outputs, len(self.slot), lanes)
 
     # -- arguments ------------------------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ def gpu(request, tmp_path, monkeypatch):
     """Both ways to launch: Triton 3.7's C function, and what is used where that cannot be (Triton 3.6, scratch memory)."""
     if request.param != "direct":
         monkeypatch.setattr(launcher_module._compat_triton, "_direct_launch", lambda launcher: None)
+    monkeypatch.setattr(launcher_module._extension, "C", None)  # the driver is not one that C could call
     monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("HELION_SKIP_FAST_LAUNCHER", raising=False)
     code_cache.clear_modules()
