@@ -49,7 +49,7 @@ class HostPrinter:
         if origin is None or origin.kind is not OriginKind.HOST:
             raise exc.InternalError(reason=f"symbol {symbol} has no value on the host")
         root = origin.text.split(".")[0].split("[")[0]
-        if root in self.ir.host.assigned:
+        if origin.once or root in self.ir.host.assigned:
             # The function rebinds the parameter: its size at entry is saved first.
             self._hoisted.setdefault(origin.name, origin.text)
             return origin.name

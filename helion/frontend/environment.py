@@ -162,6 +162,13 @@ class Environment:
         self.ir.origins[number.node.expr] = origin
         return number
 
+    def torch_seed(self) -> torch.SymInt:
+        """Seed of this launch for torch.rand and the like, drawn from torch's generator by the host function."""
+        if self._seed_symbol is None:
+            text = "int(torch.randint(0, 2**62, ()))"
+            self._seed_symbol = self.device_int(Origin(OriginKind.HOST, self.unique_name("seed"), text, once=True))
+        return self._seed_symbol
+
     # -- blocks and axes ---------------------------------------------------------------------------------------------
 
     def new_block(

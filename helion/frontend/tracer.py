@@ -129,6 +129,7 @@ class Tracer(Handler):
         self.location: exc.SourceLocation | None = None
         self.builder: GraphBuilder | None = None
         self._paused = False
+        self._seeds = 0  # places that draw random numbers so far: each gets a seed of its own
         # Filled by the interpreter: names of host tensors, for messages and for the IR.
         self.name_of_host_tensor: Any = lambda tensor: None
 
@@ -480,7 +481,8 @@ class Tracer(Handler):
         return None
 
     def torch_seed(self) -> Any:
-        raise exc.NotSupportedYet(name="torch.rand in device code", fix="use hl.rand(shape, seed) with a seed argument.")
+        self._seeds += 1
+        return self.env.torch_seed() + (self._seeds - 1)
 
 
 class TracedLoop:

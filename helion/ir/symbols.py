@@ -29,13 +29,17 @@ class OriginKind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What a symbol stands for; `name` is how generated code calls it."""
+    """What a symbol stands for; `name` is how generated code calls it.
+
+    `once`: the host expression `text` gives another value each time, so the host function evaluates it once.
+    """
 
     kind: OriginKind
     name: str
     text: str = ""
     index: int = -1
     dtype: type = int
+    once: bool = False
 
     @property
     def on_device(self) -> bool:

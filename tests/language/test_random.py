@@ -10,10 +10,12 @@ import textwrap
 import pytest
 import torch
 
+import helion
 import helion.language as hl
 from helion import exc
 from helion.language.random import philox
 from helion.language.random import philox_rounds
+from helion.runtime.ref_mode import run_ref
 
 # philox4x32-10 lines of kat_vectors in Random123 (counter, key, result).
 KNOWN_ANSWERS = [
@@ -201,3 +203,37 @@ def test_an_empty_integer_range_is_an_error(ref):
 
     with pytest.raises(exc.InvalidAPIUsage, match=r"bad range \[3, 3\)"):
         ref(kernel, torch.empty(4))
+
+
+# -- torch's own random functions in traced kernels ---------------------------------------------------------------
+
+
+@helion.kernel
+def torch_random(x: torch.Tensor) -> torch.Tensor:
+    for t in hl.tile(x.size(1)):
+        x[0, t] = torch.rand([t])
+        x[1, t] = torch.rand_like(x[0, t])
+        x[2, t] = torch.randn([t])
+        x[3, t] = torch.nn.functional.dropout(x[0, t], p=0.5)
+    return x
+
+
+def test_traced_torch_rand_follows_torchs_generator_and_differs_by_place_and_launch():
+    def draw(seed):
+        torch.manual_seed(seed)
+        return torch_random(torch.empty(4, 300)), torch_random(torch.empty(4, 300))
+
+    first, second = draw(1)
+    again, _ = draw(1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert len(first[:2].unique()) > 590
+
+
+@pytest.mark.softgpu(capability=80, software_only=True)
+def test_traced_torch_rand_gives_the_same_numbers_in_every_mode(softgpu):
+    torch.manual_seed(5)
+    on_gpu = torch_random(torch.empty(4, 300))
+    torch.manual_seed(5)
+    reference = run_ref(torch_random.fn, (torch.empty(4, 300),))
+    torch.testing.assert_close(on_gpu, reference)
