@@ -529,7 +529,10 @@ class KernelEmitter:
         self._last_location = None
         self._plan_updates(body, carried_names)
         self.graph(body)
-        self._assign_together([(carried_names[i], self.text(out)) for i, out in enumerate(body.outputs)])
+        placeholders = {body.carried[p]: body.placeholders[p] for p in body.carried}
+        self._assign_together(
+            [(carried_names[i], self._lanes(body, placeholders[i], out)) for i, out in enumerate(body.outputs)]
+        )
         self.scope = outer
         self._last_location = None
         for header in reversed(headers[1:]):
@@ -552,6 +555,29 @@ class KernelEmitter:
         self.scope.add(f"{name} = {text}")
         return name
 
+    def _partial_lanes(self, body: GraphInfo, old: torch.fx.Node, new: torch.fx.Node) -> list[tuple[int, str]]:
+        """Dimensions of a carried value with one lane per element of the loop's own tile, when that may be partial.
+
+        The last tile may change only the lanes it has.  Left out where the others do not change anyway: the value is
+        combined with an operand whose padding is the operation's neutral element (0 for a sum).
+        """
+        found = []
+        for dim, axis in enumerate(axes_of(new)):
+            if axis is None or axis not in body.axes:
+                continue
+            mask = self.mask(axis)
+            if mask is not None and not _keeps_padding(old, new, dim):
+                found.append((dim, mask))
+        return found
+
+    def _lanes(self, body: GraphInfo, old: torch.fx.Node, new: torch.fx.Node) -> str:
+        """The next value of a carried variable."""
+        text = self.text(new)
+        rank = new.meta["val"].dim()
+        for dim, mask in self._partial_lanes(body, old, new):
+            text = f"tl.where({self.along(mask, dim, rank)}, {text}, {self.text(old)})"
+        return text
+
     def _plan_updates(self, body: GraphInfo, carried_names: dict[int, str]) -> None:
         """Let a carried variable be assigned where its new value is computed, when nothing reads the old one later."""
         order = {node: i for i, node in enumerate(body.graph.nodes)}
@@ -561,7 +587,7 @@ class KernelEmitter:
             old = placeholders[i]
             own = new.op == "call_function" and new.target is not device_ir.GETITEM and outputs.count(new) == 1
             last_read = max((order[user] for user in old.users if user.op != "output"), default=-1)
-            if own and last_read <= order[new] and old not in outputs:
+            if own and last_read <= order[new] and old not in outputs and not self._partial_lanes(body, old, new):
                 self._updates[new] = carried_names[i]
 
     def _assign_together(self, pairs: list[tuple[str, str]]) -> None:
@@ -608,6 +634,28 @@ class KernelEmitter:
                 outer.nest(header, inner)
         self._last_location = None
         self._results[node] = results
+
+
+_NEUTRAL = {
+    _aten.add.Tensor: 0,
+    _aten.sub.Tensor: 0,
+    _aten.mul.Tensor: 1,
+    _aten.maximum.default: float("-inf"),
+    _aten.minimum.default: float("inf"),
+}
+
+
+def _keeps_padding(old: torch.fx.Node, new: torch.fx.Node, dim: int) -> bool:
+    """Whether `new = op(old, operand)` leaves `old` as it is where the operand is padding."""
+    if "neutral" in new.meta:
+        return True
+    neutral = _NEUTRAL.get(new.target)  # type: ignore[arg-type]
+    if neutral is None or len(new.args) != 2 or new.args[0] is not old or new.kwargs:
+        return False
+    operand = new.args[1]
+    if not isinstance(operand, torch.fx.Node) or operand.meta["val"].shape != new.meta["val"].shape:
+        return False
+    return padding_is(operand, dim, neutral)
 
 
 class _Flat:
