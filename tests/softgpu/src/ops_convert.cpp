@@ -20,10 +20,11 @@ CvtMode mode_of(const Instr& in) {
 }
 
 // ---- hot pairs: one vector loop each ---------------------------------------------------------------------------------
-template <class D, class S> Flow exec_int_int(Warp& w, const Instr& in, Mask m) {
+// `Source` is the cell of the source register, which may be wider than S.
+template <class D, class S, class Source = typename Int<S>::Cell> Flow exec_int_int(Warp& w, const Instr& in, Mask m) {
     // A signed narrow result is sign-extended to its register, as PTX asks.
     using DL = Int<D>;
-    const auto* a = cells<typename Int<S>::Cell>(w, in.a);
+    const auto* a = cells<Source>(w, in.a);
     alignas(64) typename DL::Cell r[kWarpSize];
     for (int l = 0; l < kWarpSize; ++l) {
         const auto v = static_cast<D>(static_cast<S>(a[l]));
@@ -320,7 +321,15 @@ void decode_cvt(Decoder& d, Instr& in) {
         return;
     }
     in.dst = d.dst(0, to);
-    if (int_from && type_bits(from) <= 32 && d.width(1) == 64) d.error("a 64-bit source register for a narrow type is not implemented");
+    if (int_from && type_bits(from) <= 32 && d.operand(1).kind == Operand::Kind::Register && d.width(1) == 64) {
+        if (!int_to || mode.sat) d.error("a 64-bit source register for a narrow type is implemented between integers only");
+        in.a = d.src(1, Type::B64);
+        in.fn = with_int(to, [&](auto dv) {
+            using D = decltype(dv);
+            return with_int(from, [&](auto sv) { return ExecFn(exec_int_int<D, decltype(sv), uint64_t>); });
+        });
+        return;
+    }
     in.a = d.src(1, from);
     if (int_to && int_from) {
         in.fn = with_int(to, [&](auto dv) {
