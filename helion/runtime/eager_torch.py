@@ -173,6 +173,57 @@ def name_of(tensor: torch.Tensor) -> str:
     return "a tensor"
 
 
+# -- partial tiles -------------------------------------------------------------------------------------------
+
+
+def per_lane(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], active: Sequence[EagerTile]
+) -> torch.Tensor | None:
+    """A pointwise call between an accumulator with one lane per element of a full tile and a partial tile.
+
+    `acc = hl.zeros([block])` before the loop has `block` lanes; the last tile `x[t]` may have fewer.  It changes only
+    the lanes it has.
+
+    Returns:
+        The result with all lanes; None when this is not such a call.
+    """
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    if not tensors:
+        return None
+    rank = max(t.dim() for t in tensors)
+    cuts: dict[int, tuple[int, int]] = {}  # dimension from the end -> (lanes, lanes of the partial tile)
+    for place in range(1, rank + 1):
+        sizes = {t.shape[-place] for t in tensors if t.dim() >= place} - {1}
+        if len(sizes) != 2:
+            continue
+        few, many = min(sizes), max(sizes)
+        if not any(int(tile.block_size) == many and tile.extent == few for tile in active):
+            return None
+        cuts[place] = (many, few)
+    if not cuts:
+        return None
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            for place, (many, few) in cuts.items():
+                if value.dim() >= place and value.shape[-place] == many:
+                    value = value.narrow(-place, 0, few)
+        return value
+
+    accumulator = next(
+        (t for t in tensors if all(t.dim() >= p and t.shape[-p] == many for p, (many, _) in cuts.items())), None
+    )
+    if accumulator is None:
+        return None
+    result = func(*tree_map(cut, args), **tree_map(cut, kwargs))
+    if _function_name(func).endswith("_") and accumulator is args[0]:
+        return accumulator  # changed in place, through the view that was cut from it
+    shape = [*result.shape[: result.dim() - accumulator.dim()], *accumulator.shape]
+    full = accumulator.to(result.dtype).expand(shape).clone()
+    cut(full).copy_(result)
+    return full
+
+
 # -- the mode ------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +263,13 @@ class DeviceTorchMode(TorchFunctionMode):
             args, kwargs = tree_map(_extent, args), tree_map(_extent, kwargs)
         if name in _CREATION_FUNCTIONS and kwargs.get("device") is None:
             kwargs["device"] = self._ref.device
-        result = func(*args, **kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except RuntimeError:
+            lanes = per_lane(func, args, kwargs, self._ref.active_tiles())
+            if lanes is None:
+                raise
+            result = lanes
         return mark(result, axes or _axes_of_call(name, (args, kwargs), result))
 
     def _getitem(self, tensor: torch.Tensor, index: Any) -> Any:

@@ -118,12 +118,13 @@ class RefHandler(EagerHandler):
                 fix="device values are immutable: use torch.where to change part of one.",
             )
         with _compat_torch.without_torch_functions():
-            mask = ragged_mask(target, args[index_at], args[mask_at], self._active_tiles())
+            mask = ragged_mask(target, args[index_at], args[mask_at], self.active_tiles())
         if mask is args[mask_at]:
             return args
         return (*args[:mask_at], mark(mask), *args[mask_at + 1 :])
 
-    def _active_tiles(self) -> list[EagerTile]:
+    def active_tiles(self) -> list[EagerTile]:
+        """The current tiles of the enclosing loops, outermost first."""
         return [entry[0] for entry in self.active if entry is not None]
 
     # -- loops -------------------------------------------------------------------------------------------
@@ -247,7 +248,7 @@ class RefHandler(EagerHandler):
         return self._active_tile(source) if isinstance(source, _Block) else super().tile_of_size(size)
 
     def sizes_of(self, tensor: torch.Tensor) -> list[Any]:
-        by_axis = {tile.axis: tile for tile in self._active_tiles()}
+        by_axis = {tile.axis: tile for tile in self.active_tiles()}
         tiles = [by_axis.get(axis) for axis in axes_of(tensor)]
         return [size if tile is None else tile.block_size for size, tile in zip(tensor.shape, tiles, strict=True)]
 

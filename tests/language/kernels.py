@@ -288,6 +288,27 @@ def two_phases(x):
     return out
 
 
+@case(lambda g: (randn(g, 9, 150),), lambda x: (x.sum(1), x.amax(1), x.sum(1) - 1))
+def lane_accumulators(x):
+    block = hl.register_block_size(16, 64)
+    sums = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
+    largest = torch.empty_like(sums)
+    shifted = torch.empty_like(sums)
+    for t in hl.tile(x.size(0)):
+        acc = hl.zeros([t, block])
+        top = hl.full([t, block], float("-inf"))
+        other = hl.zeros([t, block])
+        for k in hl.tile(x.size(1), block_size=block):
+            v = x[t, k]
+            acc = acc + v
+            top = torch.maximum(v, top)
+            other += v
+        sums[t] = acc.sum(1)
+        largest[t] = top.amax(1)
+        shifted[t] = other.sum(1) - 1
+    return sums, largest, shifted
+
+
 def _ragged(g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     offsets = torch.tensor([0, 3, 3, 53, 54, 71, 71])
     return randn(g, 71), offsets
