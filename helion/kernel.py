@@ -177,10 +177,15 @@ class Kernel(Dispatcher):
         Args:
             args: arguments of a representative call.
             force: search even when the cache has an answer.
-            options: settings of the search, as `autotune_*` without the prefix.
+            options: settings of the search, as `autotune_*` without the prefix, and `configs`, `evaluations` and
+                `isolate`; see `helion.autotuner.autotune`.
 
         Returns:
             The Config found.
+
+        Raises:
+            exc.NoConfigFound: every Config failed.
+            exc.AutotuningDisallowedInEnvironment: tuning cannot happen here.
         """
         return self.bind(args).autotune(args, force=force, **options)
 
@@ -246,6 +251,11 @@ class BoundKernel:
         return major * 10 + minor
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether calls are launches (of a real GPU or the software one), and not the tile executor's."""
+        return self._on_gpu
+
+    @property
     def config_spec(self) -> ConfigSpec:
         """The schedules this specialization can have."""
         return self._backend.config_spec()
@@ -287,17 +297,16 @@ class BoundKernel:
 
     def _choose_config(self, args: tuple[Any, ...]) -> Config:
         """The Config of a kernel's first call: the given one, the best of several, or what the settings say."""
-        configs = self.kernel.configs
-        effort = self.settings.autotune_effort
-        tune = self.settings.force_autotune or len(configs) > 1 and self._on_gpu
-        if not tune and configs:
-            return configs[0]
-        if not configs and effort not in (None, "none") or not configs and effort is None and self._on_gpu and _tuner_is_on():
-            tune = True
-        if tune:
-            return self._search(args, force=self.settings.force_autotune)
-        self._hint_default()
-        return self.config_spec.default_config()
+        if len(self.kernel.configs) == 1 and not self.settings.force_autotune:
+            return self.kernel.configs[0]
+        from .autotuner.api import config_for
+        from .autotuner.bound import BoundTarget
+
+        found = config_for(BoundTarget(self), args, self.kernel.configs)
+        if found is None:
+            self._hint_default()
+            found = self.config_spec.default_config()
+        return found
 
     def _hint_default(self) -> None:
         if exc.NoConfigGiven not in self.settings.ignore_warnings and self.kernel.name not in _HINTED:
@@ -416,22 +425,15 @@ class BoundKernel:
 
     def autotune(self, args: Sequence[Any], *, force: bool = True, **options: Any) -> Config:
         """Find the fastest Config for these arguments and use it from now on; see `Kernel.autotune`."""
-        config = self._search(self.kernel.normalize_args(*args), force=force, **options)
+        from .autotuner.api import autotune
+        from .autotuner.bound import BoundTarget
+
+        config = autotune(BoundTarget(self), self.kernel.normalize_args(*args), force=force, **options)
         self.set_config(config)
         return config
 
-    def _search(self, args: tuple[Any, ...], *, force: bool, **options: Any) -> Config:
-        raise exc.NotSupportedYet(
-            name="autotuning", fix="give a config: @helion.kernel(config=helion.Config(...)), or run with the default one."
-        )
-
 
 _HINTED: set[str] = set()
-
-
-def _tuner_is_on() -> bool:
-    """Whether a kernel without a Config is tuned at its first call on a GPU."""
-    return False
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -10,6 +10,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from .. import exc
 from ..config import Config
 from ..runtime import compile_guard
+from ..settings import Settings
 from .cache import AutotuneCache
 from .cache import Entry
 from .cache import fits
@@ -114,16 +116,19 @@ def effort_for(target: TuningTarget, args: Sequence[Any]) -> str:
     return "full" if device_of(args).type == "cuda" else "none"
 
 
-def config_for(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] = ()) -> Config:
+def config_for(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] = ()) -> Config | None:
     """The Config a first call of a specialization should use.
 
     One given Config is used as it is (unless `force_autotune`); several are measured.  Without one, the cache is
-    asked, then the kernel is tuned on a GPU, or where an effort is asked for; else the default Config is used.
+    asked, then the kernel is tuned on a GPU, or where an effort is asked for.
 
     Args:
         target: the kernel.
         args: arguments of the call.
         configs: the kernel's own `config=` or `configs=`.
+
+    Returns:
+        A Config with every key; None where nobody asked for more than the default Config.
 
     Raises:
         exc.NoConfigFound: every Config failed.
@@ -142,12 +147,7 @@ def config_for(target: TuningTarget, args: Sequence[Any], configs: Sequence[Conf
             shipped = lookup(target, args)
             if shipped is not None:
                 return shipped
-        if settings.autotune_effort == "none":
-            _say_once(
-                f"none/{target.kernel_name}",
-                f"kernel {target.kernel_name!r} runs with its default config (autotune_effort='none'); `{target.kernel_name}.autotune(args)` finds a faster one",
-            )
-        return target.config_spec.default_config()
+        return None
     if not settings.force_autotune:
         found = lookup(target, args)
         if found is not None and (not configs or found in [target.config_spec.normalize(c) for c in configs]):
@@ -160,18 +160,10 @@ def autotune(
     args: Sequence[Any],
     *,
     force: bool = True,
-    effort: str | None = None,
-    search: Any = None,
     configs: Sequence[Config] | None = None,
-    budget_seconds: float | None = None,
     evaluations: int | None = None,
-    seed: int | None = None,
-    devices: Sequence[str] | None = None,
-    storage: str | None = None,
     isolate: bool = True,
-    cache: Any = None,
-    log_file: Any = None,
-    progress: bool | None = None,
+    **options: Any,
 ) -> Config:
     """Search for the fastest Config, and keep it in the cache.
 
@@ -179,20 +171,11 @@ def autotune(
         target: the kernel.
         args: arguments to measure with; they are not changed.
         force: search even if the cache has a Config.
-        effort: `none` (the default Config), `quick` or `full`; default: the setting, else full on a GPU and quick
-            on CPU tensors.
-        search: a name of `SEARCHES`, `module:Class`, or a class; default: the setting `autotune_search`, else ModelSearch.
         configs: measure only these.
-        budget_seconds: default: the setting, else by effort.
         evaluations: most Configs to measure; default by effort.
-        seed: default: the setting.
-        devices: where to measure, for example `["cuda:0", "cuda:1"]`; must be of one model.  Default: the setting, else
-            where the arguments are.
-        storage: a path or database URL shared with other processes and hosts (needs Optuna), see `study.py`.
         isolate: run candidates in a process of their own.
-        cache: as `cache_named` takes it; default: the setting.
-        log_file: default: the setting `autotune_log`.
-        progress: show a display; default: the setting `autotune_progress_bar`.
+        **options: settings for this search, named without their `autotune_`: `effort="quick"`, `budget_seconds=60`,
+            `search="PatternSearch"`, `devices=["cuda:0", "cuda:1"]`, `storage="tune.journal"`, ...
 
     Returns:
         The winner, with every key.
@@ -201,16 +184,13 @@ def autotune(
         exc.NoConfigFound: every Config failed.
         exc.AutotuningDisallowedInEnvironment: tuning cannot happen here.
         exc.AutotuneError: workers or the baseline do not run.
+        exc.InvalidAPIUsage: an unknown option.
     """
-    settings = target.settings
-    from .measure import device_of
-
-    device = device_of(args)
-    effort = effort or settings.autotune_effort or ("full" if device.type == "cuda" else "quick")
-    if effort == "none":
+    settings = with_options(target.settings, options)
+    if _effort_of_search(settings, args) == "none":
         return target.config_spec.default_config()
     key = target.cache_key(args)
-    store = cache_named(cache or settings.autotune_cache)
+    store = cache_named(settings.autotune_cache)
     if not force:
         found = lookup(target, args, store)
         if found is not None:
@@ -225,41 +205,37 @@ def autotune(
             found = lookup(target, args, store)  # another process may have tuned it while this one waited
             if found is not None:
                 return found
-        result = run_search(
-            target,
-            args,
-            effort=effort,
-            search=search,
-            configs=configs,
-            budget_seconds=budget_seconds,
-            evaluations=evaluations,
-            seed=seed,
-            devices=devices,
-            storage=storage,
-            isolate=isolate,
-            log_file=log_file,
-            progress=progress,
-        )
+        result = run_search(target, args, configs=configs, evaluations=evaluations, isolate=isolate, **options)
         note = f"{len(result.trials)} configs in {result.seconds:.0f} s; ended: {result.ended}"
         store.put(key, Entry(result.config, result.time_ms, note))
     return result.config
+
+
+def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
+    """A copy of settings with some `autotune_*` ones replaced, named without the prefix.
+
+    Raises:
+        exc.InvalidAPIUsage: there is no such setting, or it does not take the value.
+    """
+    changes = {f"autotune_{name}": value for name, value in options.items()}
+    return Settings(**{**dict(settings.items()), **changes}) if changes else settings
+
+
+def _effort_of_search(settings: Settings, args: Sequence[Any]) -> str:
+    """The effort of a search that was asked for: unless set, full on a GPU and quick on CPU tensors."""
+    from .measure import device_of
+
+    return settings.autotune_effort or ("full" if device_of(args).type == "cuda" else "quick")
 
 
 def run_search(
     target: TuningTarget,
     args: Sequence[Any],
     *,
-    effort: str = "full",
-    search: Any = None,
     configs: Sequence[Config] | None = None,
-    budget_seconds: float | None = None,
     evaluations: int | None = None,
-    seed: int | None = None,
-    devices: Sequence[str] | None = None,
-    storage: str | None = None,
     isolate: bool = True,
-    log_file: Any = None,
-    progress: bool | None = None,
+    **options: Any,
 ) -> TuningResult:
     """Like `autotune`, without caches and checks: the whole outcome."""
     from .log_file import TrialLog
@@ -268,25 +244,21 @@ def run_search(
     from .tuner import Observer
     from .tuner import Tuner
 
-    settings = target.settings
+    settings = with_options(target.settings, options)
     space = SearchSpace(target.config_spec, settings.autotune_config_overrides, settings.autotune_config_filter)
-    log_file = log_file if log_file is not None else settings.autotune_log
-    bar = settings.autotune_progress_bar if progress is None else progress
     observers: list[Observer] = []
     if settings.autotune_log_level in ("debug", "info"):
-        observers.append(progress_for(target.config_spec, bar))
-    if log_file is not None:
-        observers.append(TrialLog(log_file))
+        observers.append(progress_for(target.config_spec, settings.autotune_progress_bar))
+    if settings.autotune_log is not None:
+        observers.append(TrialLog(settings.autotune_log))
     study = None
-    if storage is None:
-        storage = settings.autotune_storage
-    if storage is not None:
+    if settings.autotune_storage is not None:
         from .study import SharedStudy
 
-        study = SharedStudy(storage, target.cache_key(args).digest()[:32])
-    searcher = _make_search(target, space, search, configs, seed)
-    budget = _budget(target, effort, budget_seconds, evaluations, None if configs is None else len(configs))
-    executor = _make_executor(target, args, devices, isolate)
+        study = SharedStudy(settings.autotune_storage, target.cache_key(args).digest()[:32])
+    searcher = _make_search(settings, space, configs)
+    budget = _budget(settings, _effort_of_search(settings, args), evaluations, None if configs is None else len(configs))
+    executor = _make_executor(target, settings, args, isolate)
     try:
         if settings.autotune_accuracy_check:
             default = space.spec.default_config()
@@ -301,7 +273,7 @@ def run_search(
         executor.close()
 
 
-def _budget(target: TuningTarget, effort: str, seconds: float | None, evaluations: int | None, finite: int | None) -> Budget:
+def _budget(settings: Settings, effort: str, evaluations: int | None, finite: int | None) -> Budget:
     import dataclasses
 
     from .tuner import EFFORTS
@@ -310,21 +282,20 @@ def _budget(target: TuningTarget, effort: str, seconds: float | None, evaluation
     if finite is not None:
         budget = dataclasses.replace(budget, evaluations=finite, patience=None)
     changes: dict[str, Any] = {
-        "seconds": seconds if seconds is not None else target.settings.autotune_budget_seconds,
-        "rounds": target.settings.autotune_max_generations,
+        "seconds": settings.autotune_budget_seconds,
+        "rounds": settings.autotune_max_generations,
         "evaluations": evaluations,
     }
     return dataclasses.replace(budget, **{k: v for k, v in changes.items() if v is not None})
 
 
-def _make_search(target: TuningTarget, space: SearchSpace, search: Any, configs: Sequence[Config] | None, seed: int | None) -> Search:
-    settings = target.settings
-    seed = settings.autotune_random_seed if seed is None else seed
+def _make_search(settings: Settings, space: SearchSpace, configs: Sequence[Config] | None) -> Search:
+    seed = settings.autotune_random_seed
     if configs is not None:
         from .search import FiniteSearch
 
         return FiniteSearch(space, configs, seed=seed)
-    search = search or settings.autotune_search
+    search = settings.autotune_search
     if search is None:
         from .surrogate import available
 
@@ -341,14 +312,13 @@ def _make_search(target: TuningTarget, space: SearchSpace, search: Any, configs:
     return cls(space, seed=seed, first=first)
 
 
-def _make_executor(target: TuningTarget, args: Sequence[Any], devices: Sequence[str] | None, isolate: bool) -> Executor:
+def _make_executor(target: TuningTarget, settings: Settings, args: Sequence[Any], isolate: bool) -> Executor:
     from .accuracy import Tolerance
     from .executor import InProcessExecutor
     from .executor import ProcessExecutor
     from .executor import default_compile_jobs
     from .measure import device_of
 
-    settings = target.settings
     tolerance = Tolerance(settings.autotune_baseline_atol, settings.autotune_baseline_rtol)
     timer = settings.autotune_benchmark_fn
     if isolate:
@@ -361,8 +331,7 @@ def _make_executor(target: TuningTarget, args: Sequence[Any], devices: Sequence[
             isolate = False
     if not isolate:
         return InProcessExecutor(args, tolerance, timer)
-    if devices is None and settings.autotune_devices is not None:
-        devices = [name for name in _names(settings.autotune_devices)]
+    devices = None if settings.autotune_devices is None else list(_names(settings.autotune_devices))
     jobs = settings.autotune_precompile_jobs
     if jobs is None:
         jobs = default_compile_jobs(device_of(args))

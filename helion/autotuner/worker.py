@@ -108,6 +108,10 @@ class Done:
     poisoned: bool = False
 
 
+HOPELESS = 4
+"""A candidate whose first call takes so many times the limit of what is interesting is not called again."""
+
+
 class WrongAnswer(Exception):
     """The accuracy check failed."""
 
@@ -208,9 +212,13 @@ class Session:
             self._checked.add(job.recipe)
         # Copies: a kernel that writes into its arguments would change them more with every call measured.
         own = clone_args(self.args)
+        started = time.perf_counter()
         fn(*own)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        once_ms = (time.perf_counter() - started) * 1e3
+        if once_ms > HOPELESS * job.effort.give_up_ms and once_ms > 10.0:
+            return Timing((once_ms,))
         if self.timer is not None:
             return Timing((float(self.timer(lambda: fn(*own))),))
         return time_call(lambda: fn(*own), self.device, job.effort)

@@ -45,7 +45,7 @@ def misbehaving(**settings: Any) -> FunctionTarget:
 
 
 def quick(target: FunctionTarget, **options: Any) -> Config:
-    return api.autotune(target, (X,), **{"effort": "quick", "isolate": False, "progress": False, "search": "RandomSearch", **options})
+    return api.autotune(target, (X,), **{"effort": "quick", "isolate": False, "progress_bar": False, "search": "RandomSearch", **options})
 
 
 # -- finding -----------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ def test_large_blocks_win_in_worker_processes() -> None:
 
 
 def test_the_default_search_finds_it_too(capsys: pytest.CaptureFixture[str]) -> None:
-    config = quick(blocked(), search=None, progress=True)
+    config = quick(blocked(), search=None, progress_bar=True)
     assert config["block_sizes"][0] >= 128
     text = capsys.readouterr().err
     assert "@helion.kernel(config=helion.Config(block_sizes=[" in text
@@ -87,7 +87,7 @@ def test_tolerances_come_from_the_settings() -> None:
 def test_ones_own_benchmark_function_decides() -> None:
     times = iter([3.0, 1.0, 2.0])
     target = misbehaving(autotune_benchmark_fn=lambda call: (call(), next(times, 1.0))[1])
-    result = api.run_search(target, (X,), effort="quick", isolate=False, progress=False, configs=[Config(salt=s) for s in (1, 2, 4)])
+    result = api.run_search(target, (X,), effort="quick", isolate=False, progress_bar=False, configs=[Config(salt=s) for s in (1, 2, 4)])
     assert [t.time_ms for t in result.trials] == [3.0, 1.0, 2.0]
     assert result.config["salt"] == 2
 
@@ -97,7 +97,7 @@ def test_overrides_filter_and_seed_configs_are_honoured() -> None:
     target = misbehaving(
         autotune_config_overrides={"mode": "good"}, autotune_config_filter=lambda c: c["salt"] > 4, autotune_seed_configs=[Config(salt=16)]
     )
-    result = api.run_search(target, (X,), effort="quick", isolate=False, progress=False, search="RandomSearch")
+    result = api.run_search(target, (X,), effort="quick", isolate=False, progress_bar=False, search="RandomSearch")
     seen = [t.config for t in result.trials]
     assert seen[0]["salt"] == 16
     assert {c["mode"] for c in seen} == {"good"} and {c["salt"] for c in seen} == {8, 16, 32, 64}
@@ -156,24 +156,26 @@ def test_a_bug_in_code_generation_is_raised_unless_errors_are_ignored() -> None:
 def test_arguments_that_do_not_travel_are_measured_here_if_asked() -> None:
     target = FunctionTarget("misbehaving", kernels.Misbehaving.spec)
     with pytest.raises(exc.AutotuneError, match="isolate=False"):
-        api.autotune(target, (X, lambda: None), effort="quick", progress=False)
+        api.autotune(target, (X, lambda: None), effort="quick", progress_bar=False)
 
 
 # -- first calls --------------------------------------------------------------------------------------
 
 
 def test_on_cpu_tensors_a_first_call_uses_the_default_unless_an_effort_is_asked_for() -> None:
-    assert api.config_for(blocked(), (X,))["block_sizes"] == [16]
+    assert api.config_for(blocked(), (X,)) is None
     tuned = api.config_for(blocked(autotune_effort="quick", autotune_progress_bar=False, autotune_search="RandomSearch"), (X,))
     assert tuned["block_sizes"][0] >= 128
 
 
-def test_effort_none_uses_the_default_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    target = blocked(autotune_effort="none")
-    with caplog.at_level(logging.WARNING, "helion.autotuner"):
-        for _ in range(3):
-            assert api.config_for(target, (X,)) == kernels.BlockedSum.spec.default_config()
-    assert caplog.text.count("default config") == 1
+def test_effort_none_searches_nothing_even_when_called() -> None:
+    assert api.config_for(blocked(autotune_effort="none"), (X,)) is None
+    assert quick(blocked(), effort="none") == kernels.BlockedSum.spec.default_config()
+
+
+def test_an_unknown_option_lists_the_known_ones() -> None:
+    with pytest.raises(exc.InvalidAPIUsage, match="autotune_budget_seconds"):
+        quick(blocked(), budget_second=3)
 
 
 def test_a_given_config_is_used_and_several_are_measured() -> None:
@@ -411,7 +413,7 @@ def test_sigint_in_the_terminal_keeps_the_best_and_ends_the_workers(tmp_path: Pa
         "target = FunctionTarget('misbehaving', kernels.Misbehaving.spec)\n"
         "configs = [Config(mode='good')] + [Config(mode='hang', salt=s) for s in (1, 2, 4, 8)]\n"
         "if __name__ == '__main__':\n"
-        "    config = api.autotune(target, (torch.ones(8),), effort='quick', configs=configs, log_file=sys.argv[1])\n"
+        "    config = api.autotune(target, (torch.ones(8),), effort='quick', configs=configs, log=sys.argv[1])\n"
         "    print('kept', config['mode'])\n"
     )
     log = tmp_path / "log.json"
@@ -440,7 +442,7 @@ def test_tuning_from_a_thread_works() -> None:
 
 def test_random_search_is_reproducible_through_the_setting() -> None:
     def tried(seed: int) -> list[Config]:
-        result = api.run_search(misbehaving(autotune_random_seed=seed, autotune_config_overrides={"mode": "good"}), (X,), effort="quick", isolate=False, progress=False, search=RandomSearch)
+        result = api.run_search(misbehaving(autotune_random_seed=seed, autotune_config_overrides={"mode": "good"}), (X,), effort="quick", isolate=False, progress_bar=False, search=RandomSearch)
         return [t.config for t in result.trials]
 
     assert tried(1) == tried(1) != tried(2)
