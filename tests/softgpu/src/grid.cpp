@@ -117,6 +117,8 @@ void start_cluster(Cluster& cluster, Grid& grid, uint64_t index) {
     cluster.async = AsyncQueue{};
     cluster.instructions = 0;
     cluster.states = StateMap{};
+    cluster.exit_checks.clear();
+    cluster.reporters.clear();
     cluster.rng.seed(mix(mix(grid.options.seed, grid.id), index));
     const auto threads = static_cast<uint32_t>(grid.block.count());
     const uint32_t warps = (threads + kWarpSize - 1) / kWarpSize;

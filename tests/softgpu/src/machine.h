@@ -162,6 +162,8 @@ struct AsyncOp {
     std::function<void()> complete;
     uint64_t order = 0;              // operations with the same nonzero order complete in issue order
     uint64_t group = 0;              // free for the table's own use (wait groups)
+    const Warp* issuer = nullptr;    // set: the kernel must not end before this has completed; where it was issued
+    const Instr* instr = nullptr;
 };
 
 // Operations in flight of one cluster. They complete late, in a random order drawn from the seed.
@@ -250,8 +252,13 @@ struct Warp {
 };
 
 // ---- CTAs and clusters ------------------------------------------------------------------------------
-// State of a byte of shared memory.
-enum Shadow : uint8_t { kUnwritten = 0, kValid = 1, kInFlight = 2 };
+// State of a byte of shared memory: the low two bits, and two more that the asynchronous units use (async_memory.h).
+// A thread's write leaves plain kValid, so it clears both.
+enum Shadow : uint8_t {
+    kUnwritten = 0, kValid = 1, kInFlight = 2,
+    kAsyncRead = 4,      // an asynchronous read was issued since the last write
+    kAsyncVisible = 8,   // written by the asynchronous proxy, or by a thread with a proxy fence since
+};
 
 struct Barrier {
     uint64_t generation = 0;
@@ -285,6 +292,8 @@ struct Cluster {
     std::mt19937_64 rng;
     uint64_t instructions = 0;       // warp instructions executed
     Warp* running = nullptr;         // whose turn it is
+    std::vector<std::function<void()>> exit_checks;                 // of the opcode tables, once everything has completed
+    std::vector<std::function<void(std::string&)>> reporters;       // what they add to a deadlock's report
     StateMap states;
     template <class T> T& state() { return states.get<T>(); }
     bool done() const;

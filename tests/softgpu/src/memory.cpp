@@ -108,6 +108,9 @@ SharedRange shared_range(Warp& w, const Instr& in, uint64_t address, uint64_t by
                 "shared address " + hex(word) + " names CTA " + std::to_string(rank) + " of a cluster of " +
                     std::to_string(cluster.ctas.size()), lane, address);
     Cta& cta = *cluster.ctas[rank];
+    if (!cta.live_threads && &cta != w.cta)
+        w.fault(in, Fault::Kind::SyncMisuse,
+                "touches shared memory of CTA " + std::to_string(rank) + " of the cluster, which has already exited", lane, address);
     if (offset + bytes > cta.shared.size())
         w.fault(in, Fault::Kind::OutOfBounds,
                 "shared memory has " + std::to_string(cta.shared.size()) + " bytes, access to " + std::to_string(bytes) +
@@ -122,7 +125,7 @@ void mark_written(const SharedRange& range, uint64_t bytes) { std::memset(range.
 
 void require_written(Warp& w, const Instr& in, const SharedRange& range, uint64_t bytes, int lane) {
     for (uint64_t i = 0; i < bytes; ++i) {
-        if (range.shadow[i] == kValid) continue;
+        if (range.shadow[i] & kValid) continue;
         if (!w.cta->grid->options.fault_on_uninitialised) return;   // the poison is read
         const uint64_t offset = range.offset + i;
         if (range.shadow[i] == kInFlight)

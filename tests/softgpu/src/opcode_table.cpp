@@ -23,6 +23,13 @@ const Table kTables[] = {
     {kCpAsyncOps, kCpAsyncOpCount},
     {kMatrixOps, kMatrixOpCount},
     {kMmaOps, kMmaOpCount},
+    {kMbarrierOps, kMbarrierOpCount},
+    {kBulkOps, kBulkOpCount},
+    {kProxyOps, kProxyOpCount},
+    {kClusterOps, kClusterOpCount},
+    {kWgmmaOps, kWgmmaOpCount},
+    {kTcgen05Ops, kTcgen05OpCount},
+    {kTcgen05MmaOps, kTcgen05MmaOpCount},
 };
 
 const std::map<std::string, const OpRow*>& index() {

@@ -14,7 +14,7 @@ enum { kSpaceByte, kWideByte, kCountByte };
 
 // Checks that a shared access of kBytes is readable, quickly.
 template <unsigned kBytes> inline bool all_written(const uint8_t* shadow) {
-    if constexpr (kBytes == 1) return *shadow == kValid;
+    if constexpr (kBytes == 1) return (*shadow & kValid) != 0;
     else {
         uint64_t bad = 0;
         for (unsigned i = 0; i < kBytes; i += 8) {
@@ -22,7 +22,7 @@ template <unsigned kBytes> inline bool all_written(const uint8_t* shadow) {
             uint64_t word = 0;
             std::memcpy(&word, shadow + i, step);
             constexpr uint64_t ones = step == 8 ? 0x0101010101010101ull : step == 4 ? 0x01010101ull : 0x0101ull;
-            bad |= word ^ ones;
+            bad |= (word & ones) ^ ones;
         }
         return bad == 0;
     }

@@ -113,6 +113,16 @@ uint64_t run_warp(Warp& w, uint64_t budget, bool fair) {
     return executed;
 }
 
+// All threads have exited. Stores to global memory may still be on their way out; what touches shared memory or
+// TMEM may not.
+void finish(Cluster& cluster) {
+    for (const auto& op : cluster.async.pending())
+        if (op.issuer)
+            op.issuer->fault(*op.instr, Fault::Kind::InFlight, op.what + " is still in flight when the kernel ends: a wait for it is missing");
+    cluster.async.complete_if([](const AsyncOp&) { return true; });
+    for (const auto& check : cluster.exit_checks) check();
+}
+
 std::string dim_text(const Dim3& d) {
     return "(" + std::to_string(d.x) + "," + std::to_string(d.y) + "," + std::to_string(d.z) + ")";
 }
@@ -139,6 +149,7 @@ std::string where_everyone_is(const Cluster& cluster) {
             }
         }
     for (const auto& op : cluster.async.pending()) text += "in flight: " + op.what + "\n";
+    for (const auto& report : cluster.reporters) report(text);
     return text;
 }
 
@@ -152,7 +163,7 @@ bool run_cluster(Cluster& cluster, uint64_t quantum) {
             for (const auto& warp : cta->warps)
                 if (!warp->done()) turn.push_back(warp.get());
         if (turn.empty()) {
-            cluster.async.complete_if([](const AsyncOp&) { return true; });   // stores still on their way out
+            finish(cluster);
             return true;
         }
         if (grid.stop.load(std::memory_order_relaxed)) return true;

@@ -20,6 +20,13 @@ SOFTGPU_TABLE(Control)      // ops_control.cpp: bra, bar, trap ...
 SOFTGPU_TABLE(CpAsync)      // ops_cp_async.cpp: cp.async (not bulk)
 SOFTGPU_TABLE(Matrix)       // ops_matrix.cpp: ldmatrix, stmatrix ...
 SOFTGPU_TABLE(Mma)          // ops_mma.cpp: mma.sync
+SOFTGPU_TABLE(Mbarrier)     // ops_mbarrier.cpp: mbarrier
+SOFTGPU_TABLE(Bulk)         // ops_bulk.cpp: cp.async.bulk, with and without tensor maps
+SOFTGPU_TABLE(Proxy)        // ops_proxy.cpp: fence.proxy, tensormap
+SOFTGPU_TABLE(Cluster)      // ops_cluster.cpp: barrier.cluster, mapa, st.async ...
+SOFTGPU_TABLE(Wgmma)        // ops_wgmma.cpp: wgmma
+SOFTGPU_TABLE(Tcgen05)      // ops_tcgen05.cpp: tcgen05 but for the multiply
+SOFTGPU_TABLE(Tcgen05Mma)   // ops_tcgen05_mma.cpp: tcgen05.mma
 #undef SOFTGPU_TABLE
 
 // Ends a table: its row count.
