@@ -149,6 +149,8 @@ class SearchSpace:
         self._free = {key: f for key, f in spec.fields.items() if key not in self._overrides}
         self.dimensions: list[Dimension] = [d for key, f in self._free.items() for d in _flatten(key, f)]
         self._blocks = [i for i, d in enumerate(self.dimensions) if d.name.startswith("block_sizes[")]
+        # Searches look at the neighbours of the same few points again and again.
+        self._configs: dict[Point, Config | None] = {}
         self._by_name = {d.name: i for i, d in enumerate(self.dimensions)}
 
     # -- Config <-> point ---------------------------------------------------------------------------
@@ -161,6 +163,14 @@ class SearchSpace:
 
     def config(self, point: Sequence[int]) -> Config | None:
         """The Config of a point, or None if constraints or the filter exclude it."""
+        key = tuple(point)
+        if key not in self._configs:
+            if len(self._configs) > 200_000:
+                self._configs.clear()
+            self._configs[key] = self._make_config(key)
+        return self._configs[key]
+
+    def _make_config(self, point: Point) -> Config | None:
         leaves = (d.values[i] for d, i in zip(self.dimensions, point))
         values = {key: _build(f, leaves) for key, f in self._free.items()}
         try:

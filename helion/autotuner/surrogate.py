@@ -88,7 +88,7 @@ class Surrogate:
             self._fit_time(x[ok], y - self._offset)
         self._works = None
         if 0 < ok.sum() < len(ok):
-            self._works = ExtraTreesClassifier(n_estimators=60, min_samples_leaf=1, random_state=self.seed, n_jobs=1)
+            self._works = ExtraTreesClassifier(n_estimators=40, min_samples_leaf=1, random_state=self.seed, n_jobs=1)
             self._works.fit(x, ok)
 
     def _fit_time(self, x: Any, y: Any) -> None:
