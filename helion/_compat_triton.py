@@ -9,8 +9,8 @@ is the one of Triton 3.7, its C function is called without the Python frame arou
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 import triton
 from triton import knobs as knobs

@@ -15,10 +15,10 @@ import re
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from typing import Mapping
 
 __all__ = ["cache_dir", "clear_modules", "load_module", "path_for"]
 

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
-from typing import Callable
-from typing import ContextManager
 from typing import Protocol
-from typing import Union
 
 import torch
 
 from .. import _compat_torch
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeAlias
+    from typing import TypeAlias
 
 __all__ = [
     "CudaProvider",
@@ -43,7 +42,7 @@ __all__ = [
     "torch_device",
 ]
 
-DeviceLike: TypeAlias = Union[torch.device, int, str, None]
+DeviceLike: TypeAlias = torch.device | int | str | None
 
 
 class DeviceProvider(Protocol):
@@ -61,10 +60,8 @@ class DeviceProvider(Protocol):
     #: not be the device's index: launchers only compare it with the value they saw when they were primed.
     device_tag: Callable[[torch.Tensor], int]
 
-    @property
-    def name(self) -> str:
-        """For messages: ``"cuda"``, ``"none"``, ..."""
-        ...
+    #: For messages: "cuda", "none", ...
+    name: str
 
     def available(self) -> bool:
         """Whether there is a device to launch on."""
@@ -80,7 +77,7 @@ class DeviceProvider(Protocol):
         """Number of streaming multiprocessors."""
         ...
 
-    def guard(self, index: int) -> ContextManager[object]:
+    def guard(self, index: int) -> AbstractContextManager[object]:
         """Make device ``index`` current inside the block and restore the previous one after it."""
         ...
 
@@ -141,7 +138,7 @@ class CudaProvider:
     def sm_count(self, index: int) -> int:
         return torch.cuda.get_device_properties(index).multi_processor_count
 
-    def guard(self, index: int) -> ContextManager[object]:
+    def guard(self, index: int) -> AbstractContextManager[object]:
         return torch.cuda.device(index)
 
     def owns(self, tensor: torch.Tensor) -> bool:
@@ -165,14 +162,13 @@ class NoCuda:
 
     name = "none"
 
-    def current_device(self) -> int:
-        raise self._error()
+    def __init__(self) -> None:
+        self.current_device: Callable[[], int] = self._no_device
+        self.current_stream: Callable[[int], int] = self._no_device
+        self.device_tag: Callable[[torch.Tensor], int] = torch.Tensor.get_device
 
-    def current_stream(self, index: int) -> int:
+    def _no_device(self, *_: object) -> int:
         raise self._error()
-
-    def device_tag(self, tensor: torch.Tensor) -> int:
-        return tensor.get_device()
 
     @staticmethod
     def _error() -> RuntimeError:
@@ -193,7 +189,7 @@ class NoCuda:
     def sm_count(self, index: int) -> int:
         raise self._error()
 
-    def guard(self, index: int) -> ContextManager[object]:
+    def guard(self, index: int) -> AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def owns(self, tensor: torch.Tensor) -> bool:
@@ -258,7 +254,7 @@ def current_stream(index: int | None = None) -> int:
     return provider.current_stream(provider.current_device() if index is None else index)
 
 
-def device_guard(index: int) -> ContextManager[object]:
+def device_guard(index: int) -> AbstractContextManager[object]:
     """Context manager that makes device ``index`` current and restores the previous one."""
     return provider.guard(index)
 

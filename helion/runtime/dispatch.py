@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import inspect
 import operator
+import sys
 import threading
 import warnings
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Hashable
-from typing import Sequence
 
 import torch
 from torch.compiler import is_dynamo_compiling
@@ -171,9 +172,9 @@ class PythonPath:
         """True only for arguments with the key of ``args``; None if no such check is faster than the key."""
         positions = [i for i, arg in enumerate(args) if type(arg) is torch.Tensor or type(arg) is Parameter]
         tensors = [args[i] for i in positions]
-        if not self._warned_requires_grad and any([tensor.requires_grad for tensor in tensors]):
+        if not self._warned_requires_grad and any(tensor.requires_grad for tensor in tensors):
             return None  # it would skip the warning that is due once grad mode is on
-        if any([hasattr(tensor, "_dynamo_static_indices") for tensor in tensors]):
+        if any(hasattr(tensor, "_dynamo_static_indices") for tensor in tensors):
             return None  # in the key, but nothing that a check compares
         compare = _compat_torch.tensor_check(tensors)
         specializer = self.specializer
@@ -192,7 +193,7 @@ class PythonPath:
             picked = pick(args)
             if not compare(*picked):
                 return False
-            if marks_count and any([hasattr(tensor, "_dynamo_static_indices") for tensor in picked]):
+            if marks_count and any(hasattr(tensor, "_dynamo_static_indices") for tensor in picked):
                 return False
             for i, element in others:
                 if specializer.element(i, args[i]) != element:
@@ -217,7 +218,7 @@ class PythonPath:
             self._warned_requires_grad = True
             if exc.RequiresGradWarning in self.specializer.settings.ignore_warnings:
                 return
-            warnings.warn(exc.RequiresGradWarning(kernel=self.specializer.kernel_name), stacklevel=5)
+            warnings.warn(exc.RequiresGradWarning(kernel=self.specializer.kernel_name), stacklevel=_level_of_user_code())
 
     # -- what a Kernel implements ---------------------------------------------------------------------------------------
 
@@ -233,6 +234,14 @@ class PythonPath:
         """The generated host function for these arguments as it was imported, ``default_launcher`` its launcher; None if
         such calls are not launches (tile executor, ref mode). Must not run or tune anything: tensors may be fake."""
         raise NotImplementedError
+
+
+def _level_of_user_code() -> int:
+    """``stacklevel`` for a warning that is to point at the call of the kernel: the first frame that is not helion's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "helion":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _argument_binder(signature: inspect.Signature, name: str) -> Callable[..., tuple[Any, ...]]:

@@ -7,9 +7,9 @@ already.  Other tracing modes are in `tracing`.
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Callable
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode

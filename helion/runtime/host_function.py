@@ -7,8 +7,8 @@ that module's own function.
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 __all__ = ["clone_host_function", "launcher_of", "set_launcher"]
 

@@ -26,9 +26,9 @@ import dataclasses
 import logging
 import os
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Callable
 
 import torch
 from torch.nn import Parameter
@@ -140,16 +140,12 @@ def _globals_changed(used: tuple[tuple[str, object, dict[str, Any]], ...]) -> bo
 
 
 def _driver_error(kernel: Any, error: RuntimeError) -> RuntimeError:
-    """``error`` with the kernel's name, if it comes from the driver; anything else (a hook raised) as it is."""
-    text = str(error)
-    if not text.startswith(_compat_triton.DRIVER_ERROR):
-        return error
-    named = RuntimeError(f"{text} (launching kernel {kernel.__name__})")
-    named.__cause__ = error
-    return named
+    """A driver's error with the kernel's name."""
+    return RuntimeError(f"{error} (launching kernel {kernel.__name__})")
 
 
 def _is_driver_error(error: BaseException) -> bool:
+    """Whether ``error`` comes from the driver; a launch hook may have raised something of its own."""
     return type(error) is RuntimeError and str(error).startswith(_compat_triton.DRIVER_ERROR)
 
 
@@ -302,7 +298,9 @@ class FastLauncher:
         try:
             return default_launcher(kernel, grid, *args, **all_options)
         except RuntimeError as error:
-            raise _driver_error(kernel, error)
+            if _is_driver_error(error):
+                raise _driver_error(kernel, error) from error
+            raise
 
     @staticmethod
     def _describe(args: tuple[Any, ...]) -> str:
@@ -460,6 +458,7 @@ class FastLauncher:
             "Tensor": torch.Tensor,
             "device": _device,
             "driver_error": _driver_error,
+            "is_driver_error": _is_driver_error,
             "globals_changed": _globals_changed,
             "has_hooks": _has_hooks,
             "knobs_changed": _knobs_changed,
@@ -603,7 +602,9 @@ def _launch_source(kinds: list[type], rank: int, has_options: bool, direct: bool
         "    try:",
         f"        {call}",
         "    except RuntimeError as error:",
-        "        raise driver_error(KERNEL, error)",
+        "        if is_driver_error(error):",
+        "            raise driver_error(KERNEL, error) from error",
+        "        raise",
         "    return compiled",
     ]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from typing import Iterator
+from collections.abc import Iterator
 
 __all__ = ["Total", "enabled", "measure", "report", "reset", "results"]
 

@@ -29,13 +29,13 @@ import dataclasses
 import enum
 import functools
 import types
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Callable
-from typing import Hashable
-from typing import Iterable
-from typing import Mapping
-from typing import Sequence
 
 import torch
 from torch.nn import Parameter
@@ -111,7 +111,8 @@ def _safe_dynamic_shape_key(tensor: torch.Tensor, static: frozenset[int]) -> tup
 
 def _static_shapes(owner: Any) -> bool:
     """``static_shapes`` of a Settings, or of something that has ``settings``."""
-    return getattr(owner, "settings", owner).static_shapes
+    static: bool = getattr(owner, "settings", owner).static_shapes
+    return static
 
 
 def _tensor_key(fn_or_settings: Any, tensor: torch.Tensor) -> TensorKey:
@@ -176,12 +177,12 @@ class _Extract:
             self.on_requires_grad()
         return (*_tensor_key(self.settings, value), value.device)
 
-    def by_type(self, value: object) -> Hashable:
+    def by_type(self, value: Any) -> Hashable:
         return type(value)
 
     def sym_number(self, value: object) -> Hashable:
         # A SymInt stands for an int: the call with the real one must find the same kernel.
-        return {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}[type(value)]
+        return _SYMBOLIC[type(value)]
 
     def by_value(self, value: Hashable) -> Hashable:
         # With the type, as True == 1 == 1.0.
@@ -233,6 +234,8 @@ class _Extract:
             *[(name, self.captured(item)) for name, item in value.keywords.items()],
         )
 
+
+_SYMBOLIC: dict[type, Hashable] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
 
 _EXTRACTORS: dict[type, Callable[[_Extract, Any], Hashable]] = {
     torch.Tensor: _Extract.tensor,

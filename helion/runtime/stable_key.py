@@ -14,8 +14,8 @@ import functools
 import hashlib
 import json
 import types
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 import torch
 

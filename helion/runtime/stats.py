@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from typing import Callable
+from collections.abc import Callable
 from typing import NamedTuple
 
 __all__ = ["LAYERS", "Counter", "KernelLaunchStats", "KernelStats", "launch_stats", "reset_launch_stats"]

@@ -8,9 +8,9 @@ kernel, so they are refused with a message that names what can be done.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Sequence
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -74,7 +74,7 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
             )
     if not _is_traced(tensors):
         return None
-    if torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors]):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         dispatcher._on_requires_grad()
     run = dispatcher._traced_host_function(args)
     dispatcher.stats.counter("traced").hit()

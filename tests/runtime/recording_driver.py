@@ -11,8 +11,8 @@ import contextlib
 import dataclasses
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
-from typing import Iterator
 
 import torch
 import triton

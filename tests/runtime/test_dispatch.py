@@ -87,7 +87,7 @@ def test_keywords_and_defaults_find_the_same_function(gpu):
 
 
 def test_scalars_in_the_front_count_as_in_the_key(gpu):
-    def fn(x, y, n, flag: "hl.constexpr" = 0):  # noqa: F821
+    def fn(x, y, n, flag: hl.constexpr = 0):  # noqa: F821
         pass
 
     add = HandWrittenKernel(fn)
@@ -289,7 +289,7 @@ def test_torch_func_transform_is_refused(gpu, transform):
     add(x, y)
     add(x, y)
     argument = torch.ones(3, 1024) if transform is torch.func.vmap else x
-    with pytest.raises(exc.InvalidAPIUsage, match="torch.autograd.Function"):
+    with pytest.raises(exc.InvalidAPIUsage, match=r"torch\.autograd\.Function"):
         transform(lambda a: add(a, y))(argument)
 
 

@@ -40,9 +40,7 @@ class Layer:
 
     def kernel(self, fn, **options):
         kernel = helion.kernel(fn, config=helion.Config(block_sizes=[128]), **options)
-        if self.name != "plan" and _extension.C is not None:
-            kernel.dispatch_enabled = False
-        elif self.name != "plan" and hasattr(kernel, "dispatch_enabled"):
+        if (self.name != "plan" and _extension.C is not None) or (self.name != "plan" and hasattr(kernel, "dispatch_enabled")):
             kernel.dispatch_enabled = False
         return kernel
 
@@ -230,7 +228,7 @@ def test_pre_run_hooks_fire_on_every_call(softgpu, layer, seed):
 def test_each_call_runs_on_the_device_of_its_arguments(softgpu, layer, seed):
     accumulate = layer.accumulate()
     pairs = [[soft.place(randn(softgpu), index) for _ in range(2)] for index in (0, 1)]
-    for n in range(4):
+    for _n in range(4):
         for index, (out, x) in enumerate(pairs):
             expected = out + x
             with soft.device(index):

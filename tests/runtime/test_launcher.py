@@ -13,6 +13,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from recording_driver import recording_gpu
 from triton import knobs
 
 from helion import exc
@@ -22,8 +23,6 @@ from helion.runtime import launcher as launcher_module
 from helion.runtime import no_compile
 from helion.runtime.host_function import clone_host_function
 from helion.runtime.launcher import FastLauncher
-
-from recording_driver import recording_gpu
 
 HOST = '''\
 import torch
@@ -361,7 +360,7 @@ def test_launch_metadata_is_built_only_for_a_hook(gpu, monkeypatch):
         out = add(x, y)
     finally:
         knobs.runtime.launch_enter_hook.remove(hook)
-    ((grid, stream, *arguments),) = built
+    ((grid, _stream, *arguments),) = built
     assert grid == (8,) and arguments[-1] == 128 and arguments[2] is out
 
 
@@ -374,7 +373,7 @@ def test_hook_that_raises_keeps_its_error(gpu, monkeypatch):
         raise RuntimeError("from the hook")
 
     monkeypatch.setattr(knobs.runtime, "launch_enter_hook", hook)
-    with pytest.raises(RuntimeError, match="^from the hook$"):
+    with pytest.raises(RuntimeError, match=r"^from the hook$"):
         add(x, y)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import functools
 import inspect
+import os
 import random
 import subprocess
 import sys
@@ -388,7 +389,7 @@ def test_stable_hash_is_the_same_in_every_process():
     )
     runs = [
         subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout
         for seed in ("1", "2")
     ]

@@ -1,0 +1,84 @@
+"""The device seam: who is asked, how often, and what is remembered."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from recording_driver import RecordingGpu
+
+from helion.runtime import device
+from helion.runtime import get_num_sm
+
+
+@pytest.fixture
+def provider():
+    provider = RecordingGpu(device_count=2)
+    provider.asked = []
+    provider.capabilities = [(9, 0), (10, 0)]
+    provider.capability = lambda index: provider.asked.append(index) or provider.capabilities[index]
+    previous = device.set_provider(provider)
+    yield provider
+    device.set_provider(previous)
+
+
+def test_capability_is_remembered_per_index(provider):
+    for _ in range(3):
+        assert device.target_device_capability(0) == (9, 0)
+        assert device.target_device_capability("cuda:1") == (10, 0)
+        assert device.target_device_capability(torch.device("cuda", 1)) == (10, 0)
+    assert provider.asked == [0, 1]
+
+
+@pytest.mark.parametrize("unspecific", [None, "cuda", torch.device("cuda")])
+def test_no_index_means_the_device_that_is_current_at_the_call(provider, unspecific):
+    assert device.target_device_capability(unspecific) == (9, 0)
+    with provider.guard(1):
+        assert device.target_device_capability(unspecific) == (10, 0)
+    assert device.target_device_capability(unspecific) == (9, 0)
+
+
+def test_replacing_the_provider_forgets_capabilities(provider):
+    assert device.target_device_capability(0) == (9, 0)
+    other = RecordingGpu(capability=(8, 0))
+    device.set_provider(other)
+    assert device.target_device_capability(0) == (8, 0)
+    device.set_provider(provider)
+
+
+def test_stream_is_that_of_the_device_asked_for(provider):
+    provider.state.streams = {0: 7, 1: 9}
+    assert device.current_stream() == 7 and device.current_stream(1) == 9
+    with provider.guard(1):
+        assert device.current_stream() == 9
+
+
+def test_num_sm_leaves_some_out_but_never_all(provider):
+    assert get_num_sm(0) == 132
+    assert get_num_sm("cuda:0", reserved_sms=32) == 100
+    assert get_num_sm(None, reserved_sms=1000) == 1
+    with pytest.raises(ValueError, match="reserved_sms"):
+        get_num_sm(0, reserved_sms=-1)
+
+
+def test_guard_restores_the_device_after_an_error(provider):
+    with pytest.raises(KeyError), device.device_guard(1):
+        assert device.current_device() == 1
+        raise KeyError
+    assert device.current_device() == 0
+
+
+def test_without_a_device_asking_for_one_says_so():
+    none = device.NoCuda()
+    assert not none.available() and none.device_count() == 0 and not none.owns(torch.empty(1))
+    for ask in (none.current_device, lambda: none.current_stream(0), lambda: none.capability(0), lambda: none.sm_count(0)):
+        with pytest.raises(RuntimeError, match="no CUDA device"):
+            ask()
+
+
+def test_default_provider_matches_the_machine():
+    previous = device.set_provider(None)
+    try:
+        assert device.is_available() == torch.cuda.is_available()
+        assert device.owns(torch.empty(1)) is False
+    finally:
+        device.set_provider(previous)
