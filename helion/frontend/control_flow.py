@@ -29,7 +29,7 @@ from .interpreter import Expressions
 from .interpreter import Poison
 from .source import assigned_names
 from .source import target_names
-from .tracer import GraphBuilder
+from .graph_builder import GraphBuilder
 from .tracer import TracedLoop
 
 _MISSING = object()

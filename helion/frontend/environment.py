@@ -140,6 +140,28 @@ class Environment:
         self._fakes[id(value)] = (value, fake)
         return fake
 
+    def captured_tensor(
+        self, value: torch.Tensor, name: str, text_of: Callable[[torch.Tensor], str | None]
+    ) -> torch.Tensor:
+        """The FakeTensor of a tensor that a function passed as an argument closes over.
+
+        Args:
+            value: the tensor.
+            name: how generated code should call it.
+            text_of: finds the host expression that reaches it.
+        """
+        if id(value) in self._fakes:
+            return self._fakes[id(value)][1]
+        before = set(self.ir.origins)
+        fake = self.fake_tensor(value, "", name)
+        path = None
+        for symbol in self.ir.origins.keys() - before:
+            # Its sizes are read where the generated host function can: through the argument's closure.
+            path = path or text_of(fake) or name
+            origin = self.ir.origins[symbol]
+            self.ir.origins[symbol] = dataclasses.replace(origin, text=f"{path}{origin.text}")
+        return fake
+
     def host_int(self, value: int, path: str, name: str) -> torch.SymInt:
         """A scalar argument: symbolic, so that one compiled kernel serves every value.  Branching on it in host
         code records a guard."""

@@ -206,7 +206,9 @@ class Expressions:
     def outside(self, value: Any, name: str) -> Any:
         """A global or closure value: real tensors become fake ones."""
         if isinstance(value, torch.Tensor) and not self.is_fake(value):
-            return self.env.fake_tensor(value, name, name)
+            if self.frame.is_kernel:
+                return self.env.fake_tensor(value, name, name)
+            return self.env.captured_tensor(value, name, self.tracer.name_of_host_tensor)
         return value
 
     def is_fake(self, value: torch.Tensor) -> bool:

@@ -1,11 +1,7 @@
 """The tracer: records what device code does into torch.fx graphs.
 
-Three ways lead in, all ending in `Tracer.record`:
-
-* `DeviceFunctionMode` sees torch functions before PyTorch does: indexing with tiles, matrix products,
-  factory functions;
-* `DeviceDispatchMode` sees every ATen op that torch functions come down to;
-* `Tracer.call_op` sees the language's own ops.
+Three ways lead in, all ending in `Tracer.record`: torch functions and ATen ops (through the modes of `modes`), and the
+language's own ops (`Tracer.call_op`).
 
 Values are FakeTensors; a graph builder knows which node made each.
 """
@@ -21,8 +17,6 @@ import torch
 import torch.fx
 from torch._prims_common import elementwise_dtypes
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import exc
 from ..ir import device_ir
@@ -30,7 +24,6 @@ from ..ir.device_ir import GraphInfo
 from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
 from ..ir.pointwise import CONVERT
-from ..ir.pointwise import POINTWISE
 from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import WHERE
 from ..ir.pointwise import unsupported_dtype
@@ -40,11 +33,20 @@ from ..language.indexing import normalize_index
 from ..language.op import Handler
 from ..language.op import LoopRanges
 from ..language.op import Op
-from ..language.torch_overrides import TORCH_OVERRIDES
 from .combine import COMBINE_OPS
 from .combine import trace_combine
-from .decompositions import decomposition
 from .environment import Environment
+from .factories import FACTORIES
+from .graph_builder import GraphBuilder
+from .graph_builder import new_node
+from .modes import DeviceDispatchMode
+from .modes import DeviceFunctionMode
+from .modes import short_name
+from .op_calls import INDEX_AT
+from .op_calls import MEMORY_OPS
+from .op_calls import OP_PREPARATION
+from .op_calls import sizes_of_tiles
+from .op_calls import takes_tiles
 from .ragged import with_ragged_mask
 
 _aten = torch.ops.aten
@@ -71,48 +73,8 @@ _VIEWS = {
     _aten.expand.default: _aten.expand.default,
 }
 _READS_DATA = frozenset({_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default})
-
-
-class GraphBuilder:
-    """One graph under construction, inside another one unless it is a root."""
-
-    def __init__(self, info: GraphInfo, parent: GraphBuilder | None) -> None:
-        self.info = info
-        self.graph = info.graph
-        self.parent = parent
-        self.inputs: list[torch.fx.Node] = []  # what the parent passes for each placeholder
-        self._nodes: dict[int, torch.fx.Node] = {}
-        self._kept: list[torch.Tensor] = []  # ids in `_nodes` stay valid
-        self._last_placeholder: torch.fx.Node | None = None
-
-    def own(self, value: torch.Tensor, node: torch.fx.Node) -> None:
-        """Remember that `node` computes `value`."""
-        self._nodes[id(value)] = node
-        self._kept.append(value)
-
-    def node_of(self, value: torch.Tensor) -> torch.fx.Node | None:
-        """The node that holds `value` in this graph; a value of an enclosing graph becomes a placeholder."""
-        node = self._nodes.get(id(value))
-        if node is not None or self.parent is None:
-            return node
-        outer = self.parent.node_of(value)
-        if outer is None:
-            return None
-        return self.add_placeholder(outer, value)
-
-    def add_placeholder(self, outer: torch.fx.Node, value: torch.Tensor, name: str | None = None) -> torch.fx.Node:
-        """A placeholder for `value`, which is `outer` in the parent graph."""
-        anchor = self._last_placeholder
-        with self.graph.inserting_after(anchor) if anchor is not None else self.graph.inserting_before(self._first()):
-            node = self.graph.placeholder(name or outer.name)
-        self._last_placeholder = node
-        node.meta.update(val=value, location=outer.meta.get("location"), user_name=outer.meta.get("user_name"))
-        self.inputs.append(outer)
-        self.own(value, node)
-        return node
-
-    def _first(self) -> torch.fx.Node:
-        return next(iter(self.graph.nodes), self.graph._root)
+# Ops with a rule of ours although they are in the pointwise table.
+_PREFER_RULE = frozenset({_aten.relu.default, _aten.isnan.default})
 
 
 class Tracer(Handler):
@@ -283,8 +245,8 @@ class Tracer(Handler):
             return self.record(op, tuple(self.operand(a) for a in args), {}, op(*args))
         if op in REDUCTIONS:
             return self._reduction(op, args, kwargs)
-        if op in _FACTORIES:
-            return _FACTORIES[op](self, *args, **kwargs)
+        if op in FACTORIES:
+            return FACTORIES[op](self, *args, **kwargs)
         if op in _READS_DATA:
             raise exc.NotAllowedOnDevice(
                 f"{op.name().split('::')[1].split('.')[0]} reads data back to the host, which device code cannot do",
@@ -299,10 +261,8 @@ class Tracer(Handler):
         result = op(*args, **kwargs)
         values = [a for a in args if isinstance(a, (torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat))]
         compute, _ = elementwise_dtypes(*values, type_promotion_kind=PROMOTION[op])
-        if op in _RESULT_DTYPE_ONLY:
-            compute = result.dtype
         if unsupported_dtype(op, compute):
-            raise exc.UnsupportedDtype(op=_short(op), dtype=compute)
+            raise exc.UnsupportedDtype(op=short_name(op), dtype=compute)
         cast_args = tuple(self.operand(self.cast(a, compute)) for a in args)
         produced = result.dtype if result.dtype is torch.bool else compute
         if produced is result.dtype:
@@ -352,8 +312,8 @@ class Tracer(Handler):
             raise exc.DeviceAPIOnHost(name=f"hl.{op.name}")
         if op.name in MEMORY_OPS and not isinstance(args[0], FakeTensor) and isinstance(args[0], torch.Tensor):
             # captured by a function that runs natively, such as a lambda
-            args = (self.env.fake_tensor(args[0], "", "captured"), *args[1:])
-        args = tuple(_strip_tiles(a) for a in args) if op not in _TAKES_TILES else self._plain_tiles(args)
+            args = (self.env.captured_tensor(args[0], "captured", self.name_of_host_tensor), *args[1:])
+        args = tuple(sizes_of_tiles(a) for a in args) if not takes_tiles(op) else self._plain_tiles(args)
         prepare = OP_PREPARATION.get(op.name)
         if prepare is not None:
             prepared = prepare(self, *args)
@@ -495,247 +455,3 @@ class TracedLoop:
 
     def __iter__(self) -> Iterator[Any]:
         raise exc.LoopFunctionNotInFor(name=self.ranges.name)
-
-
-def _getitem(tensor: torch.Tensor, index: Any) -> Any:
-    from ..language import load
-
-    return load(tensor, index)
-
-
-def _setitem(tensor: torch.Tensor, index: Any, value: Any) -> None:
-    from ..language import store
-
-    store(tensor, index, value)
-
-
-_INDEXING = {torch.Tensor.__getitem__: _getitem, torch.Tensor.__setitem__: _setitem}
-
-
-class DeviceFunctionMode(TorchFunctionMode):
-    """Torch functions whose meaning in device code differs from eager PyTorch's, before PyTorch sees them."""
-
-    def __init__(self, tracer: Tracer) -> None:
-        super().__init__()
-        self.tracer = tracer
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        rule = TORCH_OVERRIDES.get(func) or _INDEXING.get(func)
-        if rule is not None:
-            return rule(*args, **kwargs)
-        if "device" not in kwargs and getattr(func, "__name__", "") in _FACTORY_NAMES:
-            kwargs = {**kwargs, "device": self.tracer.device}
-        return func(*args, **kwargs)
-
-
-class DeviceDispatchMode(TorchDispatchMode):
-    """ATen ops: recorded when the IR has them, decomposed otherwise."""
-
-    def __init__(self, tracer: Tracer) -> None:
-        super().__init__()
-        self.tracer = tracer
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if self.tracer._paused or func.namespace == "prim":  # prim: questions about metadata, such as tensor.device
-            return func(*args, **kwargs)
-        result = self.tracer.aten(func, tuple(args), kwargs)
-        if result is not NotImplemented:
-            return result
-        simpler = decomposition(func)
-        if simpler is not None:
-            with self:
-                result = simpler(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        for arg in torch.utils._pytree.tree_leaves((args, kwargs)):
-            if isinstance(arg, torch.Tensor):
-                self.tracer.operand(arg)
-        name = _short(func)
-        if func._schema.is_mutable:
-            raise exc.TorchOpTracingError(
-                op=name, reason="it changes its operand in place", fix="use the out-of-place form and assign its result."
-            )
-        raise exc.TorchOpTracingError(
-            op=name,
-            reason="there is no rule for it",
-            fix="compute it in host code, or write it with pointwise ops, reductions and matrix products.",
-        )
-
-
-def _short(op: torch._ops.OpOverload) -> str:
-    return "torch." + op.name().split("::")[1].split(".")[0]
-
-
-def _strip_tiles(value: Any) -> Any:
-    """Tiles in shape positions stand for their size."""
-    if isinstance(value, TracedTile):
-        return value.block_size
-    if isinstance(value, (list, tuple)):
-        return type(value)(_strip_tiles(v) for v in value) if type(value) in (list, tuple) else value
-    return value
-
-
-def new_node(graph: torch.fx.Graph, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.fx.Node:
-    """A call_function node.  Symbolic numbers stay as they are in its arguments: our symbols are defined by the
-    graph's loops (`DeviceIR.origins`), so fx's advice to make nodes of them does not apply."""
-    node = graph.call_function(target, ())
-    node.args, node.kwargs = args, kwargs
-    return node
-
-
-class Answer:
-    """A preparation's final result: nothing more is recorded."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def _prepare_store(tracer: Tracer, tensor: Any, index: Any, value: Any, extra_mask: Any) -> Any:
-    if tracer.is_device_value(tensor):
-        raise exc.InvalidAPIUsage(
-            "hl.store/assignment into a device value", fix="device values are immutable: use torch.where to change part of one."
-        )
-    if isinstance(value, torch.Tensor):
-        tracer.operand(value)
-        value = tracer.cast(value, tensor.dtype)
-    return tensor, index, value, extra_mask
-
-
-def _prepare_load(tracer: Tracer, tensor: Any, index: Any, extra_mask: Any, eviction_policy: Any) -> Any:
-    if tracer.is_device_value(tensor):
-        from ..language import subscript
-
-        return Answer(subscript(tensor, index))
-    return tensor, index, extra_mask, eviction_policy
-
-
-def _prepare_subscript(tracer: Tracer, tensor: Any, index: Any) -> Any:
-    from ..language.memory import check_subscript
-
-    check_subscript(tensor, index)
-    tracer.operand(tensor)
-    elements = list(index) if isinstance(index, (tuple, list)) else [index]
-    if Ellipsis in elements:
-        at = elements.index(Ellipsis)
-        fill = tensor.dim() - sum(e is not None and e is not Ellipsis for e in elements)
-        elements[at : at + 1] = [slice(None)] * fill
-    named = sum(e is not None for e in elements)
-    if named > tensor.dim():
-        raise exc.RankMismatch(what="a device value", expected=tensor.dim(), actual=named)
-    for position, element in enumerate(elements):
-        if element is None:
-            tensor = torch.unsqueeze(tensor, position)
-    return Answer(tensor)
-
-
-def _prepare_stack_store(tracer: Tracer, like: Any, pointers: Any, index: Any, value: Any, extra_mask: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        tracer.operand(value)
-        value = tracer.cast(value, like.dtype)
-    return like, pointers, index, value, extra_mask
-
-
-OP_PREPARATION: dict[str, Any] = {
-    "stack_store": _prepare_stack_store,
-    "store": _prepare_store,
-    "load": _prepare_load,
-    "subscript": _prepare_subscript,
-}
-
-# Ops whose first argument is a host tensor and whose second is an index into it.
-MEMORY_OPS = frozenset(
-    {"load", "store", *(f"atomic_{name}" for name in ("add", "and", "or", "xor", "max", "min", "xchg", "cas"))}
-)
-
-# Ops whose first argument is a host tensor -> position of the index into it.
-INDEX_AT = {**dict.fromkeys(MEMORY_OPS, 1), "stack_load": 2, "stack_store": 2}
-
-
-class _TakesTiles:
-    """Ops that take tiles as tiles; every other op sees a tile as its size."""
-
-    def __contains__(self, op: Op) -> bool:
-        return op.name in INDEX_AT or op.name.startswith("tile_") or op.name == "subscript"
-
-
-_TAKES_TILES = _TakesTiles()
-
-# Ops with a rule of ours although they are in the pointwise table.
-_PREFER_RULE = frozenset({_aten.relu.default, _aten.isnan.default})
-# Ops PyTorch computes in the result's dtype, with no widening: exact in any dtype.
-_RESULT_DTYPE_ONLY: frozenset[Any] = frozenset()
-
-
-def _full(tracer: Tracer, size: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
-    from ..language import full
-
-    if dtype is None:
-        dtype = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, (int, torch.SymInt)) else torch.float32
-    return full(list(size), value, dtype=dtype)
-
-
-def _constant(value: Any) -> Any:
-    def make(tracer: Tracer, size: Any, dtype: Any = None, **_: Any) -> Any:
-        return _full(tracer, size, value, dtype or torch.float32)
-
-    return make
-
-
-def _constant_like(value: Any) -> Any:
-    def make(tracer: Tracer, like: Any, dtype: Any = None, **_: Any) -> Any:
-        return _full(tracer, like.shape, value, dtype or like.dtype)
-
-    return make
-
-
-def _full_like(tracer: Tracer, like: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
-    return _full(tracer, like.shape, value, dtype or like.dtype)
-
-
-def _new_full(tracer: Tracer, like: Any, size: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
-    return _full(tracer, size, value, dtype or like.dtype)
-
-
-def _new_constant(value: Any) -> Any:
-    def make(tracer: Tracer, like: Any, size: Any, dtype: Any = None, **_: Any) -> Any:
-        return _full(tracer, size, value, dtype or like.dtype)
-
-    return make
-
-
-def _scalar_tensor(tracer: Tracer, value: Any, dtype: Any = None, **_: Any) -> Any:
-    return _full(tracer, [], value, dtype)
-
-
-def _arange(tracer: Tracer, start: Any, end: Any, step: Any = 1, dtype: Any = None, **_: Any) -> Any:
-    from ..language import arange
-
-    return arange(start, end, step, dtype=dtype or torch.int64)
-
-
-def _arange_end(tracer: Tracer, end: Any, dtype: Any = None, **_: Any) -> Any:
-    return _arange(tracer, 0, end, 1, dtype)
-
-
-_FACTORIES: dict[Any, Any] = {
-    _aten.full.default: _full,
-    _aten.zeros.default: _constant(0),
-    _aten.ones.default: _constant(1),
-    _aten.empty.memory_format: _constant(0),
-    _aten.zeros_like.default: _constant_like(0),
-    _aten.ones_like.default: _constant_like(1),
-    _aten.empty_like.default: _constant_like(0),
-    _aten.full_like.default: _full_like,
-    _aten.new_full.default: _new_full,
-    _aten.new_zeros.default: _new_constant(0),
-    _aten.new_ones.default: _new_constant(1),
-    _aten.new_empty.default: _new_constant(0),
-    _aten.scalar_tensor.default: _scalar_tensor,
-    _aten.arange.default: _arange_end,
-    _aten.arange.start: _arange,
-    _aten.arange.start_step: _arange,
-}
-_FACTORY_NAMES = frozenset({"full", "zeros", "ones", "empty", "arange", "scalar_tensor", "tensor"})
-assert WHERE in POINTWISE

@@ -1,0 +1,93 @@
+"""The two modes under which device code runs: torch functions before PyTorch sees them, and ATen ops after.
+
+Both hand what they see to the tracer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .. import exc
+from ..language.torch_overrides import TORCH_OVERRIDES
+from .decompositions import decomposition
+
+if TYPE_CHECKING:
+    from .tracer import Tracer
+
+_FACTORY_NAMES = frozenset({"full", "zeros", "ones", "empty", "arange", "scalar_tensor", "tensor"})
+
+
+def _getitem(tensor: torch.Tensor, index: Any) -> Any:
+    from ..language import load
+
+    return load(tensor, index)
+
+
+def _setitem(tensor: torch.Tensor, index: Any, value: Any) -> None:
+    from ..language import store
+
+    store(tensor, index, value)
+
+
+_INDEXING = {torch.Tensor.__getitem__: _getitem, torch.Tensor.__setitem__: _setitem}
+
+
+class DeviceFunctionMode(TorchFunctionMode):
+    """Torch functions whose meaning in device code differs from eager PyTorch's, before PyTorch sees them."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        rule = TORCH_OVERRIDES.get(func) or _INDEXING.get(func)
+        if rule is not None:
+            return rule(*args, **kwargs)
+        if "device" not in kwargs and getattr(func, "__name__", "") in _FACTORY_NAMES:
+            kwargs = {**kwargs, "device": self.tracer.device}
+        return func(*args, **kwargs)
+
+
+class DeviceDispatchMode(TorchDispatchMode):
+    """ATen ops: recorded when the IR has them, decomposed otherwise."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.tracer._paused or func.namespace == "prim":  # prim: questions about metadata, such as tensor.device
+            return func(*args, **kwargs)
+        result = self.tracer.aten(func, tuple(args), kwargs)
+        if result is not NotImplemented:
+            return result
+        simpler = decomposition(func)
+        if simpler is not None:
+            with self:
+                result = simpler(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        for arg in torch.utils._pytree.tree_leaves((args, kwargs)):
+            if isinstance(arg, torch.Tensor):
+                self.tracer.operand(arg)
+        name = short_name(func)
+        if func._schema.is_mutable:
+            raise exc.TorchOpTracingError(
+                op=name, reason="it changes its operand in place", fix="use the out-of-place form and assign its result."
+            )
+        raise exc.TorchOpTracingError(
+            op=name,
+            reason="there is no rule for it",
+            fix="compute it in host code, or write it with pointwise ops, reductions and matrix products.",
+        )
+
+
+def short_name(op: torch._ops.OpOverload) -> str:
+    return "torch." + op.name().split("::")[1].split(".")[0]
