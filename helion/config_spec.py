@@ -117,6 +117,22 @@ class PowerOfTwoFragment(Fragment):
 
 
 @dataclasses.dataclass(frozen=True)
+class BlockSizeFragment(PowerOfTwoFragment):
+    """The size of a tile: searched up to `high`, where it covers the whole loop, and accepted up to `accepted`.
+
+    One Config serves many shapes, so a tile larger than the loop is no error: the rest of it is masked.
+    """
+
+    accepted: int = 0
+
+    def validate(self, value: Any) -> int:
+        return PowerOfTwoFragment(self.low, max(self.accepted, self.high)).validate(value)
+
+    def neighbors(self, value: int) -> list[int]:
+        return super().neighbors(value) if value <= self.high else [self.high]
+
+
+@dataclasses.dataclass(frozen=True)
 class EnumFragment(Fragment):
     """One of a few choices; the first is the default."""
 

@@ -11,6 +11,7 @@ import torch
 from ...config_spec import EVICTION_POLICIES
 from ...config_spec import INDEXING_TYPES
 from ...config_spec import PID_TYPES
+from ...config_spec import BlockSizeFragment
 from ...config_spec import BooleanFragment
 from ...config_spec import ConfigSpec
 from ...config_spec import EnumFragment
@@ -87,7 +88,8 @@ def build_config_spec(
             extent = block.extent if block.extent is not None else _MAX_BLOCK
             largest = max(smallest, min(_MAX_BLOCK, _pow2(max(extent, 1)), _pow2(block.high or _MAX_BLOCK)))
             default = min(max(defaults[block.id], smallest), largest)
-            fragments.append(PowerOfTwoFragment(smallest, largest, default))
+            accepted = max(smallest, min(_MAX_BLOCK, _pow2(block.high or _MAX_BLOCK)))
+            fragments.append(BlockSizeFragment(smallest, largest, default, accepted))
         spec.fields["block_sizes"] = ListOf(fragments, labels=[b.name for b in blocks])
     roots = multi_axis_roots(device)
     if roots:
