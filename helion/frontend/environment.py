@@ -54,6 +54,8 @@ class Environment:
         self.index_dtype = torch.int32
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._names: set[str] = set()
+        #: Host expression of a captured tensor -> what the function that captured it calls it.
+        self.capture_names: dict[str, str] = {}
         self._seed_symbol: torch.SymInt | None = None
 
     # -- names -------------------------------------------------------------------------------------------------
@@ -262,7 +264,7 @@ class Environment:
         for known in self.ir.host_tensors.values():
             if known.fake is fake:
                 return known
-        name = self.unique_name(text)
+        name = self.unique_name(self.capture_names.get(text, text))
         tensor = HostTensor(name, text, fake)
         self.ir.host_tensors[name] = tensor
         return tensor

@@ -149,6 +149,8 @@ class HostNames:
             for part_path, part in walk_values(content, text):
                 known = self.env._fakes.get(id(part))
                 if known is not None and known[1] is fake:
+                    # Generated code calls it as the function does: `bias`, not `epilogue___closure__...`.
+                    self.env.capture_names[part_path] = value.__code__.co_freevars[i] + part_path[len(text) :]
                     return part_path
                 found = self._in_closure(part, part_path, fake)
                 if found is not None:
