@@ -31,6 +31,7 @@ class Launch:
     stream: int
     grid: tuple[int, int, int]
     num_warps: int
+    num_ctas: int
     cooperative: bool
     pdl: bool
     pointers: tuple[int, ...]
@@ -194,7 +195,7 @@ class RecordingGpu:
             else:
                 scalars.append(value)
         launch = Launch(
-            name, function, owner, stream, (x, y, z), packed[0], bool(cooperative), bool(pdl),
+            name, function, owner, stream, (x, y, z), packed[0], packed[1], bool(cooperative), bool(pdl),
             tuple(pointers), tuple(scalars), (scratch, profile_scratch),
         )  # fmt: skip
         (self.launches if self.captured is None or stream != 0x77 else self.captured).append(launch)

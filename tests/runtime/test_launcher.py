@@ -562,6 +562,36 @@ def test_launch_attributes_reach_every_launch(gpu, option):
     ] * 2
 
 
+def test_cluster_size_reaches_every_launch(gpu):
+    add = Bound(options=", num_ctas=2")
+    x, y = pair()
+    add(x, y)
+    add(x, y)
+    assert add.layers() == {"default_launcher": 1, "fast_launcher": 1}
+    assert [launch.num_ctas for launch in gpu.launches] == [2, 2]
+
+
+def test_host_tensor_descriptor_stays_with_triton(gpu):
+    source = """
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def copy_kernel(src, out, BLOCK: tl.constexpr = 128):
+    tl.store(out + tl.arange(0, BLOCK), src.load([0]))
+"""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    kernel = code_cache.load_module(source, "copy").copy_kernel
+    launcher = FastLauncher("copy", device=0)
+    x, y = pair()
+    for _ in range(2):
+        with pytest.raises(AttributeError, match="fill_tma_descriptor"):  # the recording driver has none: Triton asked for it
+            launcher(kernel, (1,), TensorDescriptor.from_tensor(x, [128]), y, num_warps=4, num_stages=1)
+    assert launcher.stats.snapshot().reasons == {"argument of type TensorDescriptor": 2}
+
+
 def test_scratch_memory_is_allocated_on_every_launch(gpu, monkeypatch):
     monkeypatch.setattr(launcher_module._compat_triton.CompiledKernel, "__init__", _with_scratch)
     sizes = []
