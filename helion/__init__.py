@@ -10,6 +10,7 @@ from . import exc
 from . import language
 from . import runtime
 from ._version import __version__
+from .aot import aot_kernel
 from .config import Config
 from .kernel import BoundKernel
 from .kernel import Kernel
@@ -29,6 +30,7 @@ __all__ = [
     "RefMode",
     "Settings",
     "__version__",
+    "aot_kernel",
     "cdiv",
     "exc",
     "jit",

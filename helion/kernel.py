@@ -47,6 +47,7 @@ else:
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from .autotuner.aot_options import AOTOptions
     from .backends.base import GeneratedSource
     from .config_spec import ConfigSpec
     from .ir.device_ir import KernelIR
@@ -67,6 +68,7 @@ class Kernel(Dispatcher):
         signature: its signature.
         settings: its settings.
         configs: its configs.
+        aot: what `helion.aot_kernel` was told.
         normalize_args: function of a call's arguments that returns them by position, keywords placed and defaults filled
             in; raises TypeError where they do not fit.
     """
@@ -88,6 +90,7 @@ class Kernel(Dispatcher):
                 raise exc.UnsupportedKernelSignature(kernel=self.name, parameter=parameter.name, kind=kind)
         self.settings = settings or Settings()
         self.configs = list(configs)
+        self.aot: AOTOptions | None = None
         specializer = Specializer(
             self.signature,
             fn.__annotations__,

@@ -140,7 +140,7 @@ def config_for(target: TuningTarget, args: Sequence[Any], configs: Sequence[Conf
         return target.config_spec.normalize(configs[0])
     effort = effort_for(target, args)
     if effort == "none" and not settings.force_autotune:
-        if len(configs) > 1:
+        if configs:
             return target.config_spec.normalize(configs[0])
         if settings.autotune_cache == "AOTAutotuneCache":
             # Configs that ship with a kernel are part of it: choosing among them is no tuning.

@@ -133,8 +133,9 @@ class BoundTarget:
             device = f"software GPU {device}"
         return CacheKey(
             kernel_name=self.kernel_name,
-            # The traced kernel beside the text: it shows inlined helpers and captured constants.
-            source=f"{bound.kernel.kernel_source()}\n{bound.ir.device.format()}",
+            source=bound.kernel.kernel_source(),
+            traced=bound.ir.device.format(),
+            source_file=inspect.getsourcefile(bound.kernel.fn) or "",
             specialization=bound.kernel.specialization_key(args),
             device=device,
             backend=self.settings.backend,

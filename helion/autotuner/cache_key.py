@@ -55,13 +55,15 @@ class CacheKey:
 
     Attributes:
         kernel_name: for the file name; not enough by itself.
-        source: the kernel function's source text (with what it inlines).
+        source: the kernel function's source text.
         specialization: dtypes, shapes, strides, constants: the BoundKernel's specialization key, or anything that
             `helion.runtime.stable_key` takes.
         device: model of the device, see `device_name`.
         backend: code generator.
         settings: the settings that change generated code.
         versions: see `toolchain`.
+        traced: the kernel as it was traced: shows what the text does not, inlined helpers and captured constants.
+        source_file: where the kernel is; not part of what is hashed.
     """
 
     kernel_name: str
@@ -71,6 +73,8 @@ class CacheKey:
     backend: str = "triton"
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=lambda: toolchain(exact=False))
+    traced: str = ""
+    source_file: str = ""
 
     def with_versions(self, versions: Mapping[str, str]) -> CacheKey:
         """The same key with other versions."""
@@ -81,6 +85,7 @@ class CacheKey:
         return {
             "kernel_name": self.kernel_name,
             "source": self.source,
+            "traced": self.traced,
             "specialization": stable_key(self.specialization).to_json(),
             "device": self.device,
             "backend": self.backend,

@@ -1,0 +1,258 @@
+"""Making the file that AOTAutotuneCache reads: collect, measure, write, evaluate.
+
+Each step is a function of the command line (`__main__.py`) and leaves its result in one JSON file of measurements, so
+steps can be repeated, and collected on several machines, one device model after the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import exc
+from ..config import Config
+from . import decision_tree
+from .aot import FORMAT
+from .aot import Table
+from .aot import features_of
+from .aot import read_tables
+from .aot import shipped_file
+from .aot import source_hash
+from .aot_options import AOTOptions
+from .aot_options import Batched
+from .api import run_search
+from .bound import BoundTarget
+from .target import resolve
+
+
+@dataclasses.dataclass
+class Measurements:
+    """The working file of one kernel on one device model.
+
+    Attributes:
+        kernel: name.
+        device: model.
+        source_hash: of the kernel's source.
+        batched: see `aot_options.AOTOptions`.
+        configs: Configs found by `collect`, each once.
+        shapes: features of each call measured.
+        times: by shape and Config, milliseconds; inf for a failure.
+    """
+
+    kernel: str
+    device: str
+    source_hash: str
+    batched: Batched = None
+    configs: list[Config] = dataclasses.field(default_factory=list)
+    shapes: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    times: list[list[float]] = dataclasses.field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write the file in one step."""
+        record = {
+            **dataclasses.asdict(self),
+            "configs": [dict(c) for c in self.configs],
+            "times": [[t if math.isfinite(t) else None for t in row] for row in self.times],
+        }
+        _replace(path, json.dumps(record, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Measurements:
+        """Read what `save` wrote.
+
+        Raises:
+            exc.InvalidAPIUsage: the file is missing or not of this kind.
+        """
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            record["configs"] = [Config.from_dict(c) for c in record["configs"]]
+            record["times"] = [[math.inf if t is None else float(t) for t in row] for row in record["times"]]
+            return cls(**record)
+        except FileNotFoundError:
+            raise exc.InvalidAPIUsage(f"there is no file {path}", fix="run `python -m helion.autotuner collect` first.") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise exc.InvalidAPIUsage(f"{path} holds no measurements: {error!r}", fix="run `python -m helion.autotuner collect` again.") from None
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(scratch, path)
+
+
+def find_kernel(name: str) -> tuple[Any, str, AOTOptions]:
+    """The kernel that `file.py:kernel` names.
+
+    Returns:
+        The Kernel, its source file, its options.
+
+    Raises:
+        exc.InvalidAPIUsage: it is not an aot_kernel.
+    """
+    file, _, qualname = name.rpartition(":")
+    if not file:
+        raise exc.InvalidAPIUsage(f"{name!r} names no kernel", fix="write file.py:kernel.")
+    kernel = resolve(file, qualname)
+    options = getattr(kernel, "aot", None)
+    if not isinstance(options, AOTOptions):
+        raise exc.InvalidAPIUsage(f"{qualname} in {file} is not an ahead-of-time kernel", fix="decorate it with @helion.aot_kernel(collect_fn=...).")
+    return kernel, file, options
+
+
+def _calls(kernel: Any, function: Callable[[], Iterable[Sequence[Any]]] | None) -> list[tuple[Any, ...]]:
+    if function is None:
+        raise exc.InvalidAPIUsage(
+            f"{kernel.name} has no collect_fn", fix="give @helion.aot_kernel(collect_fn=...) a function that returns argument tuples."
+        )
+    calls = [kernel.normalize_args(*args) for args in function()]
+    if not calls:
+        raise exc.InvalidAPIUsage(f"the collect_fn of {kernel.name} returned no arguments", fix="return at least one tuple of arguments.")
+    return calls
+
+
+def collect(name: str, path: Path, say: Callable[[str], None], evaluations: int | None = None, isolate: bool = True, **options: Any) -> Measurements:
+    """Tune the kernel for every call of its `collect_fn` and keep the winners.
+
+    Args:
+        name: `file.py:kernel`.
+        path: the working file; Configs in it are kept and tried first.
+        say: called with progress.
+        evaluations: Configs measured for each call.
+        isolate: as for `autotune`.
+        **options: as for `autotune`.
+    """
+    kernel, _, aot = find_kernel(name)
+    calls = _calls(kernel, aot.collect_fn)
+    found: Measurements | None = None
+    for number, args in enumerate(calls, 1):
+        target = BoundTarget(kernel.bind(args))
+        key = target.cache_key(args)
+        if found is None:
+            found = Measurements(kernel.name, key.device, source_hash(key.source), aot.batched)
+            if path.exists():
+                old = Measurements.load(path)
+                if (old.kernel, old.device) != (found.kernel, found.device):
+                    raise exc.InvalidAPIUsage(f"{path} is of {old.kernel} on {old.device}", fix="name another file with --data.")
+                found.configs = old.configs
+        fitting = [c for c in found.configs if target.config_spec.is_valid(c)]
+        result = run_search(target, args, evaluations=evaluations, isolate=isolate, **{"seed_configs": fitting, **options})
+        say(f"{number}/{len(calls)} {features_of(args, aot.batched)}: {result.time_ms:.4g} ms with {result.config}")
+        for config in (result.config, target.config_spec.default_config()):
+            if config not in found.configs:
+                found.configs.append(config)
+        found.save(path)  # a long collection that is interrupted keeps what it has
+    assert found is not None
+    return found
+
+
+def measure(name: str, path: Path, say: Callable[[str], None], isolate: bool = True, **options: Any) -> Measurements:
+    """Time every collected Config on every call of `measure_fn` (or `collect_fn`)."""
+    kernel, _, aot = find_kernel(name)
+    data = Measurements.load(path)
+    data.shapes, data.times = [], []
+    calls = _calls(kernel, aot.measure_fn or aot.collect_fn)
+    for number, args in enumerate(calls, 1):
+        target = BoundTarget(kernel.bind(args))
+        fitting = [c for c in data.configs if target.config_spec.is_valid(c)]
+        result = run_search(target, args, configs=fitting, isolate=isolate, **{"effort": "full", **options})
+        times = {t.config: t.time_ms for t in result.trials}
+        normal = target.config_spec.normalize
+        row = [times.get(normal(c), math.inf) if c in fitting else math.inf for c in data.configs]
+        if not any(math.isfinite(t) for t in row):
+            raise exc.NoConfigFound(kernel=kernel.name, reason=f"every config failed for {features_of(args)}")
+        data.shapes.append(features_of(args, aot.batched))
+        data.times.append(row)
+        say(f"{number}/{len(calls)} {data.shapes[-1]}: best {min(row):.4g} ms")
+        data.save(path)
+    return data
+
+
+def build_table(data: Measurements, limit: int = 8) -> Table:
+    """Learn the tree.
+
+    Raises:
+        exc.InvalidAPIUsage: nothing was measured, or calls have different features.
+    """
+    _check(data)
+    slow = decision_tree.log_slowdowns(data.times)
+    columns = decision_tree.select(slow, limit, 0.002)
+    tree = decision_tree.renumber(decision_tree.learn(data.shapes, slow, columns), columns)
+    return Table(tuple(data.configs[c] for c in columns), tree, data.source_hash, data.batched)
+
+
+def _check(data: Measurements) -> None:
+    if not data.times:
+        raise exc.InvalidAPIUsage(f"nothing was measured for {data.kernel}", fix="run `python -m helion.autotuner measure` first.")
+    names = {frozenset(shape) for shape in data.shapes}
+    if len(names) > 1:
+        raise exc.InvalidAPIUsage(
+            f"the calls of {data.kernel} differ in the number or kind of their arguments", fix="collect calls of one kind (ranks and types alike)."
+        )
+
+
+def write(name: str, path: Path, limit: int = 8) -> tuple[Path, Table]:
+    """Write the table beside the kernel; tables of other kernels and devices in the file stay.
+
+    Returns:
+        The file and the table.
+    """
+    _, file, _ = find_kernel(name)
+    data = Measurements.load(path)
+    table = build_table(data, limit)
+    target = shipped_file(file)
+    kernels = {k: {d: t.to_record() for d, t in devices.items()} for k, devices in read_tables(target).items()}
+    kernels.setdefault(data.kernel, {})[data.device] = table.to_record()
+    _replace(target, json.dumps({"format": FORMAT, "kernels": kernels}, indent=1, sort_keys=True) + "\n")
+    return target, table
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How good choices are: geometric mean slow-down against each shape's best Config, 1.0 being perfect.
+
+    Attributes:
+        shipped: the tree on the shapes it was learned from.
+        unseen: for every shape, a tree learned from the others: what to expect on new shapes.  None for one shape.
+        single: the best single Config for all shapes.
+        shapes: for every shape its features, the best time in ms, and the tree's slow-down.
+        configs: how many are shipped.
+    """
+
+    shipped: float
+    unseen: float | None
+    single: float
+    shapes: tuple[tuple[dict[str, float], float, float], ...]
+    configs: int
+
+
+def evaluate(data: Measurements, limit: int = 8) -> Evaluation:
+    """Judge the tree that `write` would ship."""
+    _check(data)
+    slow = decision_tree.log_slowdowns(data.times)
+    count = len(slow)
+    columns = decision_tree.select(slow, limit, 0.002)
+    tree = decision_tree.learn(data.shapes, slow, columns)
+    chosen = [slow[i][decision_tree.choose(tree, data.shapes[i])] for i in range(count)]
+    unseen = None
+    if count > 1:
+        total = 0.0
+        for out in range(count):
+            rest = [i for i in range(count) if i != out]
+            rest_slow = [slow[i] for i in rest]
+            rest_columns = decision_tree.select(rest_slow, limit, 0.002)
+            other = decision_tree.learn([data.shapes[i] for i in rest], rest_slow, rest_columns)
+            total += slow[out][decision_tree.choose(other, data.shapes[out])]
+        unseen = math.exp(total / count)
+    single = min(sum(row[c] for row in slow) for c in range(len(slow[0])))
+    rows = tuple((data.shapes[i], min(data.times[i]), math.exp(chosen[i])) for i in range(count))
+    return Evaluation(math.exp(sum(chosen) / count), unseen, math.exp(single / count), rows, len(columns))
