@@ -260,6 +260,10 @@ API cuEventElapsedTime(float* ms, CUevent start, CUevent end) {
     *ms = static_cast<float>(b->time_ms - a->time_ms);
     return CUDA_SUCCESS;
 }
+#ifdef cuEventElapsedTime   // cuda.h renames it to _v2; the plain name has the same signature and callers
+#undef cuEventElapsedTime
+extern "C" CUresult CUDAAPI cuEventElapsedTime(float* ms, CUevent start, CUevent end) { return cuEventElapsedTime_v2(ms, start, end); }
+#endif
 
 // ---- capture and graphs ------------------------------------------------------------------------------------------------------
 namespace { std::atomic<uint64_t> g_capture_id{0}; }
