@@ -35,7 +35,7 @@ bench: setup
 	$(VENV) benchmarks/launch_overhead.py
 
 docs: setup
-	$(VENV) -m pytest tests/docs
+	$(VENV) -m pytest tests/docs tests/language/test_docs.py
 
 clean:
 	rm -rf .venv build helion/*.so tests/softgpu/build
