@@ -367,6 +367,29 @@ def test_eight_threads_call_while_another_resets_and_reconfigures(softgpu, layer
     assert errors == []
 
 
+@pytest.mark.softgpu(capability=80, devices=2, software_only=True)
+def test_threads_on_devices_of_their_own(softgpu, layer, seed):
+    accumulate = layer.accumulate()
+    errors = []
+
+    def work(index):
+        try:
+            with soft.device(index):
+                out, x = (soft.place(tensor, index) for tensor in (torch.zeros(256), torch.randn(256)))
+                for n in range(1, 20):
+                    accumulate(out, x)
+                    torch.testing.assert_close(out, x * n)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(i % 2,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
 def test_inference_mode_autocast_and_no_grad(softgpu, layer, seed):
     add = layer.add()
     x, y = randn(softgpu), randn(softgpu)
