@@ -123,9 +123,8 @@ class FiniteSearch(Search):
         self._first = []
         for config in configs:
             space.spec.normalize(config)
-        canonical = (space.canonical(c) for c in configs)
-        self._left = [c for c in dict.fromkeys(canonical) if c is not None]
-        self.total = len(self._left)
+        complete = (space.complete(c) for c in configs)
+        self._left = [c for c in dict.fromkeys(complete) if c is not None]
 
     def propose(self, limit: int) -> list[Config]:
         found: list[Config] = []

@@ -47,6 +47,15 @@ class Dimension:
     values: Sequence[Any]
     ordered: bool
 
+    def index(self, value: Any) -> int:
+        """Where a value is; of an ordered number that is not among the values, where the nearest one is."""
+        try:
+            return list(self.values).index(value)
+        except ValueError:
+            if not (self.ordered and _is_number(value)):
+                raise exc.InvalidConfig(reason=f"{self.name}={value!r} is not in the search space") from None
+        return min(range(len(self.values)), key=lambda i: math.inf if self.values[i] is None else abs(self.values[i] - value))
+
     def neighbors(self, index: int) -> list[int]:
         """The indices one step away."""
         if self.ordered:
@@ -156,10 +165,12 @@ class SearchSpace:
     # -- Config <-> point ---------------------------------------------------------------------------
 
     def point(self, config: Config) -> Point:
-        """The point of a Config (its overridden keys are ignored)."""
+        """The point of a Config (its overridden keys are ignored); the nearest one to a Config that is allowed but
+        not searched, such as a tile larger than the loop.
+        """
         full = self.spec.normalize(config)
         leaves = [leaf for key, f in self._free.items() for leaf in _leaves(f, full.get(key, f.default()))]
-        return tuple(list(d.values).index(leaf) for d, leaf in zip(self.dimensions, leaves))
+        return tuple(d.index(leaf) for d, leaf in zip(self.dimensions, leaves))
 
     def config(self, point: Sequence[int]) -> Config | None:
         """The Config of a point, or None if constraints or the filter exclude it."""
@@ -185,6 +196,15 @@ class SearchSpace:
             return self.config(self.point(config))
         except exc.InvalidConfig:
             return None
+
+    def complete(self, config: Config) -> Config | None:
+        """The Config with overrides applied and every key, whether or not it is one the search could propose; None if
+        it is excluded."""
+        try:
+            full = self.spec.normalize({**dict(config), **self._overrides})
+        except exc.InvalidConfig:
+            return None
+        return full if self._filter is None or self._filter(full) else None
 
     def default(self) -> Config | None:
         """The kernel's default Config under the overrides; None if the filter excludes it."""

@@ -62,7 +62,7 @@ def test_a_question_that_gains_nothing_is_not_asked() -> None:
 
 def test_few_configs_are_selected_and_the_useful_ones_first() -> None:
     slow = decision_tree.log_slowdowns([[1.0, 1.1, 9.0, 1.0], [9.0, 1.1, 1.0, 8.9], [1.0, 1.1, 9.0, 1.0]])
-    assert decision_tree.select(slow, 4, 0.002) == [1, 2, 0]
+    assert decision_tree.select(slow, 4, 0.002) == [1, 0, 2]
     assert decision_tree.select(slow, 1, 0.002) == [1]
 
 

@@ -9,8 +9,10 @@ from autotune_landscapes import LANDSCAPES
 from autotune_landscapes import Landscape
 
 from helion import exc
+from helion.autotuner.search import FiniteSearch
 from helion.autotuner.space import SearchSpace
 from helion.config import Config
+from helion.config_spec import BlockSizeFragment
 from helion.config_spec import BooleanFragment
 from helion.config_spec import ConfigSpec
 from helion.config_spec import EnumFragment
@@ -49,6 +51,14 @@ def test_spellings_of_one_schedule_are_one_config() -> None:
     space = SearchSpace(spec)
     assert space.canonical(Config(indexing=["pointer", "pointer"])) == space.canonical(Config(indexing="pointer"))
     assert space.cardinality() == 4
+
+
+def test_a_tile_larger_than_the_loop_is_measured_as_given_and_searched_around_as_the_largest() -> None:
+    space = SearchSpace(ConfigSpec("k", {"block_sizes": ListOf(BlockSizeFragment(1, 64, 16, accepted=1024), 1)}))
+    large = Config(block_sizes=[256])
+    assert space.complete(large) == large
+    assert space.canonical(large) == Config(block_sizes=[64])
+    assert FiniteSearch(space, [large]).ask(1) == [large]
 
 
 def test_none_among_numbers_is_above_them() -> None:
