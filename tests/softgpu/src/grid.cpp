@@ -117,6 +117,8 @@ void start_cluster(Cluster& cluster, Grid& grid, uint64_t index) {
     cluster.async = AsyncQueue{};
     cluster.instructions = 0;
     cluster.states = StateMap{};
+    cluster.laggard = nullptr;
+    cluster.lag_turns = 0;
     cluster.exit_checks.clear();
     cluster.reporters.clear();
     cluster.rng.seed(mix(mix(grid.options.seed, grid.id), index));

@@ -292,6 +292,9 @@ struct Cluster {
     std::mt19937_64 rng;
     uint64_t instructions = 0;       // warp instructions executed
     Warp* running = nullptr;         // whose turn it is
+    Warp* laggard = nullptr;         // a warp that runs only when the others cannot, for `lag_turns` more turns
+    uint32_t lag_turns = 0;
+    bool lag_behind_async = false;   // and only when nothing is in flight either
     std::vector<std::function<void()>> exit_checks;                 // of the opcode tables, once everything has completed
     std::vector<std::function<void(std::string&)>> reporters;       // what they add to a deadlock's report
     StateMap states;

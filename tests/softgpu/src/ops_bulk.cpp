@@ -195,16 +195,30 @@ Flow exec_forward(Warp& w, const Instr& in, Mask m) {
 }
 
 // ---- stores -----------------------------------------------------------------------------------------------------------------
+// Stores of a CTA that have not read their bytes yet.
+struct StoreReading {
+    const BulkStore* store;
+    Issuer by;
+    uint32_t offset, bytes;
+};
+struct StoresReading { std::vector<StoreReading> stores; };
+
 // Two operations: fetch from shared memory, then write to global memory.
 void issue_store(Warp& w, const Instr& in, int l, uint32_t offset, uint32_t bytes, std::function<std::vector<uint8_t>()> fetch,
                  std::function<void(const std::vector<uint8_t>&)> write) {
     const Issuer by{&w, &in};
     Cta* const cta = w.cta;
+    // The shadow remembers one read only: before it starts another, earlier stores of the same bytes must be intact.
+    auto& reading = cta->state<StoresReading>().stores;
+    for (const auto& s : reading)
+        if (s.offset < offset + bytes && offset < s.offset + s.bytes) end_async_read(s.by, *cta, s.offset, s.bytes, "this bulk store");
     begin_async_read(by, *cta, offset, bytes, "this bulk store");
     auto store = new_store(w, l);
+    reading.push_back({store.get(), by, offset, bytes});
     cta->cluster->async.push({"bulk store of " + std::to_string(bytes) + " bytes from " + place(*cta, offset),
                               [by, cta, offset, bytes, store, fetch = std::move(fetch), write = std::move(write)] {
                                   end_async_read(by, *cta, offset, bytes, "this bulk store");
+                                  std::erase_if(cta->state<StoresReading>().stores, [&](const StoreReading& s) { return s.store == store.get(); });
                                   auto data = std::make_shared<std::vector<uint8_t>>(fetch());
                                   store->read = true;
                                   cta->cluster->async.push({"writes of a bulk store", [store, data, write] {

@@ -161,12 +161,33 @@ Flow exec_commit(Warp& w, const Instr& in, Mask m) {
     ++w.state<PendingWgmmas>().committed;
     return Flow::Next;
 }
+// Copies of accumulators between commit and wait are the compiler's (Triton's f16 accumulation has them; ptxas gives both
+// the same register): they take effect at the wait. Anything else that touches them in flight sees poison.
+void redo_copies(Warp& w, std::vector<Slot> taken, Mask m) {
+    const auto& code = w.program->code;
+    const auto is_move = [&](const Instr& i) { return w.program->sources[i.source].opcode.rfind("mov.", 0) == 0; };
+    const auto is_jump = [&](const Instr& i) { return w.program->sources[i.source].opcode.rfind("bra", 0) == 0; };
+    uint32_t first = w.cur.pc;
+    while (first > 0 && code[first - 1].fn != exec_commit && !is_jump(code[first - 1])) --first;
+    for (uint32_t pc = first; pc < w.cur.pc; ++pc) {
+        const Instr& i = code[pc];
+        if (i.guard != kNoSlot || !is_move(i) || i.a == kNoSlot || std::find(taken.begin(), taken.end(), i.a) == taken.end()) continue;
+        i.fn(w, i, m);
+        if (i.dst != kNoSlot) taken.push_back(i.dst);
+    }
+}
 Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     if (!members_here(w, in, m, kAllLanes)) return w.wait_for("the whole warp", 0);
     PendingWgmmas& state = w.state<PendingWgmmas>();
     size_t done = 0;
-    while (done < state.pending.size() && state.pending[done].group + static_cast<uint64_t>(in.imm) < state.committed) run(w, state.pending[done++]);
+    std::vector<Slot> finished;
+    for (; done < state.pending.size() && state.pending[done].group + static_cast<uint64_t>(in.imm) < state.committed; ++done) {
+        Pending& p = state.pending[done];
+        run(w, p);
+        if (p.accumulator->users == 0) finished.insert(finished.end(), p.op->accumulator.begin(), p.op->accumulator.end());
+    }
     state.pending.erase(state.pending.begin(), state.pending.begin() + static_cast<std::ptrdiff_t>(done));
+    if (!finished.empty()) redo_copies(w, std::move(finished), m);
     return Flow::Next;
 }
 Flow exec_fence(Warp& w, const Instr& in, Mask m) {

@@ -123,6 +123,16 @@ void finish(Cluster& cluster) {
     for (const auto& check : cluster.exit_checks) check();
 }
 
+// Every now and then another warp, or none, falls behind: what is reused too early shows then.
+void choose_laggard(Cluster& cluster, const std::vector<Warp*>& turn) {
+    if (cluster.laggard && cluster.laggard->done()) cluster.lag_turns = 0;
+    if (cluster.lag_turns-- > 0) return;
+    const uint64_t r = cluster.rng();
+    cluster.lag_turns = 32u << (r >> 16 & 7);   // 32 .. 4096
+    cluster.laggard = turn.size() > 1 && ((r >> 2) & 1) ? turn[(r >> 8) % turn.size()] : nullptr;
+    cluster.lag_behind_async = (r >> 3) & 1;
+}
+
 std::string dim_text(const Dim3& d) {
     return "(" + std::to_string(d.x) + "," + std::to_string(d.y) + "," + std::to_string(d.z) + ")";
 }
@@ -168,8 +178,9 @@ bool run_cluster(Cluster& cluster, uint64_t quantum) {
         }
         if (grid.stop.load(std::memory_order_relaxed)) return true;
         std::shuffle(turn.begin(), turn.end(), cluster.rng);
+        choose_laggard(cluster, turn);
         uint64_t moved = 0;
-        for (Warp* warp : turn) {
+        const auto run = [&](Warp* warp) {
             const uint64_t r = cluster.rng();
             const uint64_t budget = 16u << (r & 7);                         // 16 .. 2048
             const bool fair = !warp->others.empty() && ((r >> 8) & 7) == 0;
@@ -180,7 +191,10 @@ bool run_cluster(Cluster& cluster, uint64_t quantum) {
             cluster.running = warp;
             moved += run_warp(*warp, budget, fair);
             if (!cluster.async.empty() && ((r >> 24) & 31) == 0) cluster.async.complete_one(cluster.rng);
-        }
+        };
+        for (Warp* warp : turn)
+            if (warp != cluster.laggard) run(warp);
+        if (moved == 0 && cluster.laggard && !(cluster.lag_behind_async && !cluster.async.empty())) run(cluster.laggard);
         cluster.instructions += moved;
         if (moved == 0 && !cluster.async.complete_one(cluster.rng)) {
             // A fragment chosen for fairness may have hidden one that can run: only a full turn counts.
