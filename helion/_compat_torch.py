@@ -74,6 +74,14 @@ def active_dispatch_modes() -> list[object]:
     return list(_get_current_dispatch_mode_stack())
 
 
+def without_dispatch_modes() -> AbstractContextManager[object]:
+    """Take all ``TorchDispatchMode`` of this thread away inside the block: what runs there is nobody's business."""
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    context: AbstractContextManager[object] = _disable_current_modes()
+    return context
+
+
 def is_tracing_mode(mode: object) -> bool:
     """Whether a dispatch mode records a graph (make_fx, export, AOTAutograd) instead of just watching."""
     from torch._subclasses.functional_tensor import FunctionalTensorMode
@@ -89,3 +97,8 @@ def transform_name(tensor: torch.Tensor) -> str:
     if _C._functorch.is_gradtrackingtensor(tensor):
         return "grad, vjp or jvp"
     return "functionalize"
+
+
+def storage_identity(tensor: torch.Tensor) -> int:
+    """The same number for tensors that share their storage, fake ones included."""
+    return tensor.untyped_storage()._cdata

@@ -14,6 +14,7 @@ Not here: what is in a key (``specialization.py``), how a launch is made (``laun
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import operator
 import sys
@@ -128,7 +129,9 @@ class PythonPath:
         key = self.specializer.key(args)
         entry = self._table.get(key)
         if entry is None:
-            entry = self._miss(key, args)
+            # Compiling is none of the business of a mode that watches the call.
+            with _compat_torch.without_dispatch_modes() if watched else contextlib.nullcontext():
+                entry = self._miss(key, args)
         if not watched:
             # A pair made under one mode would answer under any other.
             self._until_promotion -= 1

@@ -18,7 +18,7 @@ What an argument contributes
     function            its code object and what it captured and its defaults, numbers by value
     other callables     which object it is
 
-Keys of caches that outlive the process are made from the same elements by ``stable_key``.
+Keys of caches that outlive the process are made from the same elements by ``stable_key.stable_key``.
 
 Not here: what a key is looked up in (``kernel.py``), and what Triton specializes on at launch (``launcher.py``).
 """
@@ -42,15 +42,13 @@ from torch.nn import Parameter
 
 from .. import exc
 from .stable_key import Identity
-from .stable_key import StableKey
-from .stable_key import stable_key
 
 if TYPE_CHECKING:
     import inspect
 
     from ..settings import Settings
 
-__all__ = ["Specializer", "StableKey", "stable_key"]
+__all__ = ["Specializer"]
 
 #: ``(dtype, sizes, strides, static_indices)``, with a fifth element under dynamic shapes.
 TensorKey = tuple[Any, ...]
@@ -385,8 +383,3 @@ class Specializer:
                 fix="return a Python value; reading one from a tensor on every call would wait for the device.",
             )
         return ("key", result)
-
-    def stable_key(self, args: Sequence[Any]) -> StableKey:
-        """``key`` in the form that caches on disk use: equal for equal keys, with a hash that is the same in every
-        process."""
-        return stable_key(self.key(args))

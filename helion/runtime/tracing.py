@@ -76,7 +76,8 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
         return None
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         dispatcher._on_requires_grad()
-    run = dispatcher._traced_host_function(args)
+    with _compat_torch.without_dispatch_modes():  # binding traces on fake tensors of its own
+        run = dispatcher._traced_host_function(args)
     dispatcher.stats.counter("traced").hit()
     if run is None:
         raise exc.InvalidAPIUsage(

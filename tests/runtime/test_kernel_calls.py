@@ -332,3 +332,34 @@ def test_fake_tensors_give_a_fake_result(gpu, static):
     assert out.shape == (1024,) and gpu.launches == []
     add(*pair())
     assert len(gpu.launches) == 1
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export_holds_the_launch(gpu, dynamo, strict):
+    add = make_add()
+
+    class Model(torch.nn.Module):
+        def forward(self, x, y):
+            return add(x * 2, y).relu()
+
+    program = torch.export.export(Model(), pair(), strict=strict)
+    assert "triton_kernel_wrapper_mutation" in str(program.graph)
+    assert gpu.launches == []
+    assert program.module()(*pair()).shape == (1024,)
+    assert len(gpu.launches) == 1
+
+
+def test_first_call_under_an_observing_mode_compiles_out_of_its_sight(gpu):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    add = make_add()
+    with Watch():
+        add(*pair())
+    assert [name for name in seen if "ones" not in name] == ["aten.empty_like.default"] and len(gpu.launches) == 1
