@@ -23,7 +23,7 @@ _prims = torch.ops.prims
 RULES: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
 
 
-def _rule(*ops: torch._ops.OpOverload) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def rule(*ops: torch._ops.OpOverload) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(fn: Callable[..., Any]) -> Callable[..., Any]:
         for op in ops:
             RULES[op] = fn
@@ -69,7 +69,7 @@ def _reduce_dtype(x: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return x.dtype if x.dtype.is_floating_point else torch.float32
 
 
-@_rule(_aten.mean.default, _aten.mean.dim)
+@rule(_aten.mean.default, _aten.mean.dim)
 def _mean(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> torch.Tensor:
     if dtype is None and not x.dtype.is_floating_point:
         raise exc.UnsupportedDtype(op="mean", dtype=x.dtype)
@@ -102,23 +102,23 @@ def _var_parts(x: torch.Tensor, dim: Any, correction: Any, keepdim: bool) -> tup
     return var, mean
 
 
-@_rule(_aten.var.correction)
+@rule(_aten.var.correction)
 def _var(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
     return _var_parts(x, dim, correction, keepdim)[0].to(x.dtype)
 
 
-@_rule(_aten.var_mean.correction)
+@rule(_aten.var_mean.correction)
 def _var_mean(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
     var, mean = _var_parts(x, dim, correction, keepdim)
     return var.to(x.dtype), mean.to(x.dtype)
 
 
-@_rule(_aten.std.correction)
+@rule(_aten.std.correction)
 def _std(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
     return torch.sqrt(_var_parts(x, dim, correction, keepdim)[0]).to(x.dtype)
 
 
-@_rule(_aten.native_layer_norm.default)
+@rule(_aten.native_layer_norm.default)
 def _native_layer_norm(x: torch.Tensor, shape: Any, weight: Any, bias: Any, eps: float) -> Any:
     dims = list(range(x.dim() - len(shape), x.dim()))
     xw = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
@@ -132,93 +132,93 @@ def _native_layer_norm(x: torch.Tensor, shape: Any, weight: Any, bias: Any, eps:
     return out.to(x.dtype), mean, rstd
 
 
-@_rule(_aten.max.dim)
+@rule(_aten.max.dim)
 def _max_dim(x: torch.Tensor, dim: int, keepdim: bool = False) -> Any:
     return torch.amax(x, dim, keepdim), torch.argmax(x, dim, keepdim)
 
 
-@_rule(_aten.min.dim)
+@rule(_aten.min.dim)
 def _min_dim(x: torch.Tensor, dim: int, keepdim: bool = False) -> Any:
     return torch.amin(x, dim, keepdim), torch.argmin(x, dim, keepdim)
 
 
-@_rule(_aten.max.default)
+@rule(_aten.max.default)
 def _max(x: torch.Tensor) -> torch.Tensor:
     return torch.amax(x, _dims(x, None))
 
 
-@_rule(_aten.min.default)
+@rule(_aten.min.default)
 def _min(x: torch.Tensor) -> torch.Tensor:
     return torch.amin(x, _dims(x, None))
 
 
-@_rule(_aten.any.default, _aten.any.dim, _aten.any.dims)
+@rule(_aten.any.default, _aten.any.dim, _aten.any.dims)
 def _any(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
     truth = (x if x.dtype is torch.bool else x != 0).to(torch.int32)
     return _one_by_one(lambda v, d, k: _aten.amax.default(v, [d], k), truth, dim, keepdim) != 0
 
 
-@_rule(_aten.all.default, _aten.all.dim, _aten.all.dims)
+@rule(_aten.all.default, _aten.all.dim, _aten.all.dims)
 def _all(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
     truth = (x if x.dtype is torch.bool else x != 0).to(torch.int32)
     return _one_by_one(lambda v, d, k: _aten.amin.default(v, [d], k), truth, dim, keepdim) != 0
 
 
-@_rule(_aten.prod.default)
+@rule(_aten.prod.default)
 def _prod(x: torch.Tensor, *, dtype: torch.dtype | None = None) -> torch.Tensor:
     return _one_by_one(lambda v, d, k: torch.prod(v, d, k, dtype=dtype), x, None, False)
 
 
-@_rule(_aten.squeeze.default)
+@rule(_aten.squeeze.default)
 def _squeeze(x: torch.Tensor) -> torch.Tensor:
     return _aten.squeeze.dims(x, [d for d, size in enumerate(x.shape) if isinstance(size, int) and size == 1])
 
 
-@_rule(_aten.squeeze.dim)
+@rule(_aten.squeeze.dim)
 def _squeeze_dim(x: torch.Tensor, dim: int) -> torch.Tensor:
     return _aten.squeeze.dims(x, [dim])
 
 
-@_rule(_aten.square.default)
+@rule(_aten.square.default)
 def _square(x: torch.Tensor) -> torch.Tensor:
     return x * x
 
 
-@_rule(_aten.isfinite.default)
+@rule(_aten.isfinite.default)
 def _isfinite(x: torch.Tensor) -> torch.Tensor:
     if not x.dtype.is_floating_point:
         return torch.ones_like(x, dtype=torch.bool)
     return torch.logical_not(torch.isnan(x) | torch.isinf(x))
 
 
-@_rule(_aten.isnan.default)
+@rule(_aten.isnan.default)
 def _isnan(x: torch.Tensor) -> torch.Tensor:
     return torch.ne(x, x)
 
 
-@_rule(_aten.relu.default)
+@rule(_aten.relu.default)
 def _relu(x: torch.Tensor) -> torch.Tensor:
     return torch.clamp_min(x, 0)
 
 
-@_rule(_aten.rsub.Scalar, _aten.rsub.Tensor)
+@rule(_aten.rsub.Scalar, _aten.rsub.Tensor)
 def _rsub(x: torch.Tensor, other: Any, alpha: Any = 1) -> torch.Tensor:
     return torch.sub(other, x, alpha=alpha) if isinstance(other, torch.Tensor) else (-x * alpha if alpha != 1 else -x) + other
 
 
-@_rule(_aten.t.default)
+@rule(_aten.t.default)
 def _t(x: torch.Tensor) -> torch.Tensor:
     return x.permute(1, 0) if x.dim() == 2 else x
 
 
-@_rule(_aten.transpose.int)
+@rule(_aten.transpose.int)
 def _transpose(x: torch.Tensor, a: int, b: int) -> torch.Tensor:
     order = list(range(x.dim()))
     order[a], order[b] = order[b], order[a]
     return x.permute(order)
 
 
-@_rule(_prims.broadcast_in_dim.default)
+@rule(_prims.broadcast_in_dim.default)
 def _broadcast_in_dim(x: torch.Tensor, shape: Any, dims: Any) -> torch.Tensor:
     for d in range(len(shape)):
         if d not in dims:
@@ -234,17 +234,36 @@ def prims_as_aten(op: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
     packet = getattr(_aten, packet_name, None)
     if packet is None:
         return None
-    for candidate in (overload, "default", "Tensor", "Tensor_Tensor"):
+    # "default" last: for binary ops that is the overload of two plain numbers.
+    for candidate in (overload, "Tensor", "Tensor_Tensor", "default"):
         if candidate and candidate in packet.overloads():
             return getattr(packet, candidate)
     return None
 
 
+@rule(_prims.where.default)
+def _where(condition: torch.Tensor, a: Any, b: Any) -> torch.Tensor:
+    like = next((v for v in (a, b) if isinstance(v, torch.Tensor)), condition)
+    a, b = (
+        v if isinstance(v, torch.Tensor) else torch.full((), v, dtype=like.dtype if like is not condition else None)
+        for v in (a, b)
+    )
+    return _aten.where.self(condition, a, b)
+
+
+@rule(_prims.var.default)
+def _prims_var(x: torch.Tensor, dims: Any, correction: float = 1, *, output_dtype: Any = None) -> torch.Tensor:
+    return _var_parts(x, dims, correction, False)[0].to(x.dtype)
+
+
 def decomposition(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
     """A function that computes `op` with simpler ops, or None when there is none."""
-    rule = RULES.get(op)
-    if rule is not None:
-        return rule
+    # Imported late: they use the language's ops and this table.
+    from . import rearranging  # noqa: F401
+
+    known = RULES.get(op)
+    if known is not None:
+        return known
     if op.namespace == "prims":
         return prims_as_aten(op)
     # Imported late: the table loads PyTorch's reference implementations.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from .. import _compat_torch
 from ..ir.device_ir import GraphInfo
 
 
@@ -26,6 +27,14 @@ class GraphBuilder:
         """Remember that `node` computes `value`."""
         self._nodes[id(value)] = node
         self._kept.append(value)
+
+    def is_private(self, value: torch.Tensor) -> bool:
+        """Whether `value` was computed in this very graph and shares its memory with no other value."""
+        node = self._nodes.get(id(value))
+        if node is None or node.op == "placeholder":
+            return False
+        memory = _compat_torch.storage_identity(value)
+        return not any(v is not value and _compat_torch.storage_identity(v) == memory for v in self._kept)
 
     def node_of(self, value: torch.Tensor) -> torch.fx.Node | None:
         """The node that holds `value` in this graph; a value of an enclosing graph becomes a placeholder."""

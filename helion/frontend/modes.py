@@ -51,7 +51,18 @@ class DeviceFunctionMode(TorchFunctionMode):
             return rule(*args, **kwargs)
         if "device" not in kwargs and getattr(func, "__name__", "") in _FACTORY_NAMES:
             kwargs = {**kwargs, "device": self.tracer.device}
+        name = getattr(func, "__name__", "")
+        if name.endswith("_") and not name.startswith("_") and args and self.tracer.is_device_value(args[0]):
+            raise exc.TorchOpTracingError(
+                op=f"torch.Tensor.{name}",
+                reason="it changes its operand in place",
+                fix="use the out-of-place form and assign its result.",
+            )
         return func(*args, **kwargs)
+
+
+# How often an op may turn up in its own decomposition before that is taken for a circle.
+_DEEPEST = 3
 
 
 class DeviceDispatchMode(TorchDispatchMode):
@@ -60,6 +71,7 @@ class DeviceDispatchMode(TorchDispatchMode):
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self.tracer = tracer
+        self._decomposing: list[Any] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -68,10 +80,15 @@ class DeviceDispatchMode(TorchDispatchMode):
         result = self.tracer.aten(func, tuple(args), kwargs)
         if result is not NotImplemented:
             return result
-        simpler = decomposition(func)
+        # Some of PyTorch's decompositions end where they began (an ATen op and a prim of the same name).
+        simpler = decomposition(func) if self._decomposing.count(func) < _DEEPEST else None
         if simpler is not None:
-            with self:
-                result = simpler(*args, **kwargs)
+            self._decomposing.append(func)
+            try:
+                with self:
+                    result = simpler(*args, **kwargs)
+            finally:
+                self._decomposing.pop()
             if result is not NotImplemented:
                 return result
         for arg in torch.utils._pytree.tree_leaves((args, kwargs)):

@@ -54,7 +54,6 @@ _aten = torch.ops.aten
 # Ops that give back their input's values unchanged: tiles live in registers, so there is nothing to copy.
 _IDENTITY = frozenset(
     {
-        _aten.clone.default,
         _aten.alias.default,
         _aten.detach.default,
         _aten.lift_fresh.default,
@@ -227,8 +226,12 @@ class Tracer(Handler):
 
     def aten(self, op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record one ATen op that needs no further decomposition; NotImplemented otherwise."""
+        if op is _aten.clone.default:
+            return self._renamed(args[0])
         if op in _IDENTITY:
             return args[0]
+        if op is _aten.copy_.default:
+            return self._copy_into(args[0], args[1])
         if op is _aten._to_copy.default or op is CONVERT:
             dtype = kwargs.get("dtype") or (args[1] if len(args) > 1 else None)
             return self.cast(args[0], dtype or args[0].dtype)
@@ -253,6 +256,27 @@ class Tracer(Handler):
                 fix="keep the value in a tensor; use torch.where or a data-dependent `if` on a 0-d tensor.",
             )
         return NotImplemented
+
+    def _renamed(self, value: torch.Tensor) -> torch.Tensor:
+        """The same value as another tensor: what is done to that one in place leaves the first alone."""
+        node = self.operand(value)
+        with self.paused():
+            other = torch.empty_like(value)
+        self.current().own(other, node)
+        return other
+
+    def _copy_into(self, target: torch.Tensor, source: torch.Tensor) -> Any:
+        """`target.copy_(source)`, where composite torch functions end that work in place on a tensor of their own.
+
+        The tensor gets the new value's node.  Not possible when something else may see the change: a view of it, or
+        a loop that does not know that it changes.
+        """
+        builder = self.current()
+        if not builder.is_private(target):
+            return NotImplemented
+        value = source.to(target.dtype).expand(target.shape)
+        builder.own(target, self.operand(value))
+        return target
 
     def _pointwise(self, op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for arg in args:

@@ -62,6 +62,7 @@ from .tile import tile_id
 from .tile import tile_index
 from .views import join
 from .views import split
+from .views import take_along_dim
 
 __all__ = [
     "StackTensor",
@@ -110,6 +111,7 @@ __all__ = [
     "static_range",
     "store",
     "subscript",
+    "take_along_dim",
     "tile",
     "tile_begin",
     "tile_block_size",

@@ -1,4 +1,4 @@
-"""Pairing and unpairing along a new last dimension: `hl.join`, `hl.split`.
+"""Moving elements of device values: `hl.join`, `hl.split`, and picking along a dimension.
 
 Other views are torch's own (`reshape`, `permute`, `unsqueeze`, ...).
 """
@@ -9,7 +9,10 @@ import torch
 
 from .. import exc
 from .op import device_op
+from .indexing import INDEX_DTYPES
 from .shapes import broadcast_shapes
+from .shapes import normalize_dim
+from .shapes import same_size
 from .shapes import shape_text
 
 
@@ -75,3 +78,39 @@ def _(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 def _(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     dtype = torch.promote_types(left.dtype, right.dtype)
     return torch.stack(torch.broadcast_tensors(left.to(dtype), right.to(dtype)), dim=-1)
+
+
+@device_op()
+def take_along_dim(tensor: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
+    """Elements of a device value picked along one dimension: what `torch.gather` and the like come down to.
+
+    Args:
+        tensor: device value.
+        index: integer tensor of the same rank and, except along `dim`, the same shape; values in range.
+        dim: dimension to pick along.
+
+    Returns:
+        `index`'s shape, `tensor`'s dtype: `result[.., i, ..] = tensor[.., index[.., i, ..], ..]`.
+    """
+    raise NotImplementedError
+
+
+@take_along_dim.set_shape_rule
+def _(tensor: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
+    what = "hl.take_along_dim"
+    if index.dtype not in INDEX_DTYPES:
+        raise exc.InvalidAPIUsage(f"{what}: a tensor of dtype {index.dtype} is not an index")
+    at = normalize_dim(dim, tensor.dim(), what)
+    fits = index.dim() == tensor.dim() and all(
+        d == at or same_size(a, b) for d, (a, b) in enumerate(zip(tensor.shape, index.shape, strict=True))
+    )
+    if not fits:
+        raise exc.ShapeMismatch(
+            f"{what}: index of shape {shape_text(index.shape)} for a value of shape {shape_text(tensor.shape)}"
+        )
+    return torch.empty(index.shape, dtype=tensor.dtype, device=tensor.device)
+
+
+@take_along_dim.set_eager_rule
+def _(tensor: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
+    return torch.gather(tensor, dim, index.to(torch.int64))

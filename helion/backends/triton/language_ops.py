@@ -170,6 +170,20 @@ def _skipping_function(k: KernelEmitter, combine: str, n: int) -> str:
     return name
 
 
+def emit_take_along_dim(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """hl.take_along_dim.  Padding of the index may hold anything, so it is kept inside the value."""
+    source, index, dim = node.args
+    value = source.meta["val"]  # type: ignore[union-attr]
+    at = _dim(dim, value.dim())
+    extent = k.extent(value.shape[at])
+    safe = f"{k.text(index)}.to(tl.int32) & ({extent} - 1)"
+    text = k.text(source)
+    if value.dtype is torch.bool:
+        k.assign(node, f"tl.gather({text}.to(tl.int8), {safe}, {at}) != 0")
+    else:
+        k.assign(node, f"tl.gather({text}, {safe}, {at})")
+
+
 # -- block-scaled products --------------------------------------------------------------------------------------
 
 

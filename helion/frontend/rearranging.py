@@ -1,0 +1,357 @@
+"""Rules for torch ops that move elements of device values, scan them, or multiply matrices.
+
+A device value has no address, so a part of one is picked with a mask and a reduction (`select`), or with
+`hl.take_along_dim` (`flip`, `gather`, slices); parts are put together with `torch.where` (`stack`, `cat`).
+All of this is along dimensions of constant size: where a tile ends is not known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Sequence
+
+import torch
+
+from .. import exc
+from ..ir.reduction_ops import REDUCTIONS
+from ..ir.symbols import symbols_of
+from ..language import associative_scan
+from ..language import cumprod
+from ..language import cumsum
+from ..language import iota
+from ..language import join
+from ..language import split
+from ..language import take_along_dim
+from ..language import torch_overrides
+from ..language.shapes import same_size
+from .decompositions import rule
+
+_aten = torch.ops.aten
+_WHOLE = 2**63 - 1  # PyTorch's "to the end" of a slice
+
+
+def _constant_size(x: torch.Tensor, dim: int, op: str) -> int:
+    """The size of a dimension, which must be constant."""
+    size = x.size(dim)
+    if symbols_of(size):
+        raise exc.TorchOpTracingError(
+            op=f"torch.{op}",
+            reason=f"dimension {dim} is a tile's, whose valid size is not constant",
+            fix="use a dimension of constant size (`:`), or index the host tensor instead.",
+        )
+    return int(size)
+
+
+def _dim(x: torch.Tensor, dim: int) -> int:
+    if x.dim() == 0 or not -x.dim() <= dim < x.dim():
+        raise exc.ShapeMismatch(f"dimension {dim} of a value of {x.dim()} dimensions")
+    return dim % x.dim()
+
+
+def _placed(values: torch.Tensor, dim: int, rank: int) -> torch.Tensor:
+    """A 1-d value as dimension `dim` of `rank`."""
+    for d in range(rank):
+        if d != dim:
+            values = values.unsqueeze(d)
+    return values
+
+
+def _positions(n: int) -> torch.Tensor:
+    result: torch.Tensor = iota(0, n, 1, torch.int32)
+    return result
+
+
+def _take(x: torch.Tensor, positions: torch.Tensor, dim: int) -> torch.Tensor:
+    """The slices of `x` at 1-d `positions` along `dim`."""
+    shape = [*x.shape]
+    shape[dim] = positions.size(0)
+    result: torch.Tensor = take_along_dim(x, _placed(positions, dim, x.dim()).expand(shape), dim)
+    return result
+
+
+def _nothing_larger(dtype: torch.dtype) -> Any:
+    return REDUCTIONS[_aten.amax.default].neutral(dtype)
+
+
+# -- one slice, some slices ----------------------------------------------------------------------------------
+
+
+@rule(_aten.select.int)
+def _select(x: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
+    dim = _dim(x, dim)
+    n = _constant_size(x, dim, "select")
+    if isinstance(index, int):
+        if not -n <= index < n:
+            raise exc.IndexOutOfRange(name="a device value", dim=dim, size=n, low=index, high=index)
+        index %= n
+    if n == 1:
+        return x.squeeze(dim)
+    if x.dtype is torch.bool:
+        return _select(x.to(torch.int32), dim, index) != 0
+    chosen = _placed(_positions(n) == index, dim, x.dim())
+    # The largest of one element and nothing: the element itself, nan and -0.0 included.
+    return torch.amax(torch.where(chosen, x, torch.full((), _nothing_larger(x.dtype), dtype=x.dtype)), dim)
+
+
+@rule(_aten.slice.Tensor)
+def _slice(x: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> torch.Tensor:
+    dim = _dim(x, dim)
+    if start in (None, 0) and end in (None, _WHOLE) and step == 1:
+        return x
+    n = _constant_size(x, dim, "slice")
+    first, last, step = slice(start, end, step).indices(n)
+    length = len(range(first, last, step))
+    if length == n:
+        return x
+    return _take(x, _positions(length) * step + first, dim)
+
+
+@rule(_aten.split_with_sizes.default, _aten.unsafe_split_with_sizes.default)
+def _split_with_sizes(x: torch.Tensor, sizes: Sequence[int], dim: int = 0) -> list[torch.Tensor]:
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(_slice(x, dim, start, start + size))
+        start += size
+    return parts
+
+
+@rule(_aten.split.Tensor, _aten.unsafe_split.Tensor)
+def _split(x: torch.Tensor, size: int, dim: int = 0) -> list[torch.Tensor]:
+    n = _constant_size(x, _dim(x, dim), "split")
+    return _split_with_sizes(x, [min(size, n - start) for start in range(0, n, size)] if size else [0], dim)
+
+
+@rule(_aten.unbind.int)
+def _unbind(x: torch.Tensor, dim: int = 0) -> list[torch.Tensor]:
+    dim = _dim(x, dim)
+    n = _constant_size(x, dim, "unbind")
+    if n == 2 and dim == x.dim() - 1 and x.dim() > 1:
+        return list(split(x))
+    return [_select(x, dim, i) for i in range(n)]
+
+
+@rule(_aten.diagonal.default)
+def _diagonal(x: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> torch.Tensor:
+    dim1, dim2 = _dim(x, dim1), _dim(x, dim2)
+    rows, columns = (_constant_size(x, d, "diagonal") for d in (dim1, dim2))
+    if x.dtype is torch.bool:
+        return _diagonal(x.to(torch.int32), offset, dim1, dim2) != 0
+    start = max(-offset, 0)
+    length = max(min(rows - start, columns - max(offset, 0)), 0)
+    on = _placed(_positions(rows) + offset, dim1, x.dim()) == _placed(_positions(columns), dim2, x.dim())
+    picked = torch.amax(torch.where(on, x, torch.full((), _nothing_larger(x.dtype), dtype=x.dtype)), dim2)
+    row_dim = dim1 if dim1 < dim2 else dim1 - 1
+    order = [*(d for d in range(picked.dim()) if d != row_dim), row_dim]
+    return _slice(picked, row_dim, start, start + length).permute(order)
+
+
+# -- picking with an index ---------------------------------------------------------------------------------------
+
+
+@rule(_aten.flip.default)
+def _flip(x: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    for dim in {_dim(x, d) for d in dims} if x.dim() else ():
+        n = _constant_size(x, dim, "flip")
+        x = _take(x, (n - 1) - _positions(n), dim)
+    return x
+
+
+@rule(_aten.roll.default)
+def _roll(x: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> torch.Tensor:
+    if not dims:
+        raise exc.TorchOpTracingError(op="torch.roll", reason="it has no dims", fix="name the dimensions to roll.")
+    for shift, dim in zip(shifts, dims, strict=True):
+        at = _dim(x, dim)
+        n = _constant_size(x, at, "roll")
+        x = _take(x, torch.remainder(_positions(n) - shift, n), at)
+    return x
+
+
+@rule(_aten.gather.default)
+def _gather(x: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool = False) -> torch.Tensor:
+    if x.dim() == 0 or index.dim() == 0:
+        raise exc.TorchOpTracingError(op="torch.gather", reason="an operand has no dimension", fix="use the value itself.")
+    dim = _dim(x, dim)
+    for d in range(x.dim()):
+        if d != dim and not same_size(x.size(d), index.size(d)):
+            x = _slice(x, d, 0, _constant_size(index, d, "gather"))
+    result: torch.Tensor = take_along_dim(x, index, dim)
+    return result
+
+
+@rule(_aten.index_select.default)
+def _index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
+    if x.dim() == 0 or index.dim() == 0:
+        raise exc.TorchOpTracingError(op="torch.index_select", reason="an operand has no dimension")
+    return _take(x, index, _dim(x, dim))
+
+
+@rule(_aten.index.Tensor)
+def _index(x: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    used = [(dim, index) for dim, index in enumerate(indices) if index is not None]
+    if len(used) != 1 or used[0][1].dim() != 1 or used[0][1].dtype is torch.bool:
+        raise exc.TorchOpTracingError(
+            op="indexing",
+            reason="a device value can be indexed by one 1-d integer tensor at most",
+            fix="index the host tensor instead.",
+        )
+    dim, index = used[0]
+    n = _constant_size(x, dim, "index")
+    return _take(x, torch.where(index < 0, index + n, index), dim)
+
+
+# -- putting together ------------------------------------------------------------------------------------------------
+
+
+def _promoted(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    dtype = tensors[0].dtype
+    for tensor in tensors[1:]:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return [tensor.to(dtype) for tensor in tensors]
+
+
+@rule(_aten.stack.default)
+def _stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    parts = _promoted(tensors)
+    rank = parts[0].dim() + 1
+    dim %= rank
+    if len(parts) == 2 and dim == rank - 1 and rank > 1:
+        pair: torch.Tensor = join(*parts)
+        return pair
+    at = _placed(_positions(len(parts)), dim, rank)
+    shape = [*parts[0].shape]
+    shape.insert(dim, len(parts))
+    result = parts[0].unsqueeze(dim).expand(shape)
+    for i, part in enumerate(parts[1:], 1):
+        result = torch.where(at == i, part.unsqueeze(dim), result)
+    return result
+
+
+@rule(_aten.cat.default)
+def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    tensors = [t for t in tensors if not (t.dim() == 1 and not symbols_of(t.size(0)) and t.size(0) == 0)] or tensors[:1]
+    parts = _promoted(tensors)
+    if len(parts) == 1:
+        return parts[0]
+    dim = _dim(parts[0], dim)
+    sizes = [_constant_size(part, dim, "cat") for part in parts]
+    positions = _positions(sum(sizes))
+    place = _placed(positions, dim, parts[0].dim())
+    result: torch.Tensor | None = None
+    start = 0
+    for part, size in zip(parts, sizes, strict=True):
+        if size:
+            moved = _take(part, torch.clamp(positions - start, 0, size - 1), dim)
+            result = moved if result is None else torch.where(place >= start, moved, result)
+        start += size
+    return parts[0] if result is None else result
+
+
+@rule(_aten.constant_pad_nd.default)
+def _constant_pad_nd(x: torch.Tensor, pad: Sequence[int], value: Any = 0) -> torch.Tensor:
+    for i in range(len(pad) // 2):
+        dim = x.dim() - 1 - i
+        before, after = pad[2 * i], pad[2 * i + 1]
+        if before == 0 and after == 0:
+            continue
+        n = _constant_size(x, dim, "pad")
+        source = _positions(n + before + after) - before
+        inside = _placed((source >= 0) & (source < n), dim, x.dim())
+        moved = _take(x, torch.clamp(source, 0, max(n - 1, 0)), dim)
+        x = torch.where(inside, moved, torch.full((), value, dtype=x.dtype))
+    return x
+
+
+# -- scans ---------------------------------------------------------------------------------------------------------
+
+
+@rule(_aten.cumsum.default)
+def _cumsum(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+    if x.dim() == 0:
+        return x.to(dtype or (x.dtype if x.dtype.is_floating_point else torch.int64))
+    result: torch.Tensor = cumsum(x if dtype is None else x.to(dtype), dim)
+    return result if dtype is None else result.to(dtype)
+
+
+@rule(_aten.cumprod.default)
+def _cumprod(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+    if x.dim() == 0:
+        return x.to(dtype or (x.dtype if x.dtype.is_floating_point else torch.int64))
+    result: torch.Tensor = cumprod(x if dtype is None else x.to(dtype), dim)
+    return result if dtype is None else result.to(dtype)
+
+
+def _log_add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.logaddexp(a, b)
+
+
+@rule(_aten.logcumsumexp.default)
+def _logcumsumexp(x: torch.Tensor, dim: int) -> torch.Tensor:
+    if x.dim() == 0:
+        return x
+    result: torch.Tensor = associative_scan(_log_add, x, dim)
+    return result
+
+
+def _running_extreme(x: torch.Tensor, dim: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values and positions of cummax/cummin: the latest of equal elements, nan passed on."""
+    if x.dim() == 0:
+        return x, torch.zeros_like(x, dtype=torch.int64)
+    dim = _dim(x, dim)
+    at = _placed(_positions(_constant_size(x, dim, "cummax")), dim, x.dim()).expand(x.shape)
+
+    def combine(a: torch.Tensor, i: torch.Tensor, b: torch.Tensor, j: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        later = (b >= a if largest else b <= a) | (b != b)
+        return torch.where(later, b, a), torch.where(later, j, i)
+
+    values, positions = associative_scan(combine, (x, at), dim)
+    return values, positions.to(torch.int64)
+
+
+@rule(_aten.cummax.default)
+def _cummax(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return _running_extreme(x, dim, largest=True)
+
+
+@rule(_aten.cummin.default)
+def _cummin(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return _running_extreme(x, dim, largest=False)
+
+
+# -- products and shifts -----------------------------------------------------------------------------------------------
+
+
+@rule(_aten.mm.default)
+def _mm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch_overrides.mm(a, b)
+
+
+@rule(_aten.bmm.default)
+def _bmm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch_overrides.bmm(a, b)
+
+
+@rule(_aten.addmm.default)
+def _addmm(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: Any = 1, alpha: Any = 1) -> torch.Tensor:
+    return torch_overrides.addmm(acc, a, b, beta=beta, alpha=alpha)
+
+
+@rule(_aten.baddbmm.default)
+def _baddbmm(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: Any = 1, alpha: Any = 1) -> torch.Tensor:
+    return torch_overrides.baddbmm(acc, a, b, beta=beta, alpha=alpha)
+
+
+@rule(_aten.addbmm.default)
+def _addbmm(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: Any = 1, alpha: Any = 1) -> torch.Tensor:
+    product = torch_overrides.bmm(a, b).sum(0)
+    return beta * acc + alpha * product
+
+
+@rule(_aten.__lshift__.Tensor, _aten.__lshift__.Scalar)
+def _left_shift(x: torch.Tensor, by: Any) -> torch.Tensor:
+    return torch.bitwise_left_shift(x, by)
+
+
+@rule(_aten.__rshift__.Tensor, _aten.__rshift__.Scalar)
+def _right_shift(x: torch.Tensor, by: Any) -> torch.Tensor:
+    return torch.bitwise_right_shift(x, by)
