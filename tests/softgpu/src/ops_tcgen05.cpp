@@ -223,6 +223,7 @@ const Shape kShapes[] = {
     {"32x32b", 32, 1, 1, [](uint32_t l, uint32_t, uint32_t& row, uint32_t& c) { row = l; c = 0; }},
     {"16x64b", 16, 2, 1, [](uint32_t l, uint32_t, uint32_t& row, uint32_t& c) { row = l / 4 + 8 * (l / 2 % 2); c = l % 2; }},
     {"16x128b", 16, 4, 2, [](uint32_t l, uint32_t r, uint32_t& row, uint32_t& c) { row = l / 4 + 8 * r; c = l % 4; }},
+    {"16x32bx2", 16, 1, 1, [](uint32_t l, uint32_t, uint32_t& row, uint32_t& c) { row = l % 16; c = 0; }},   // and Transfer::split
     {"16x256b", 16, 8, 4, [](uint32_t l, uint32_t r, uint32_t& row, uint32_t& c) { row = l / 4 + 8 * (r / 2); c = 2 * (l % 4) + r % 2; }},
 };
 
@@ -232,6 +233,7 @@ struct Transfer {
     int64_t offset = 0;
     std::vector<Slot> registers;
     bool halves = false;         // pack::16b, unpack::16b: a register holds the low halves of two neighbouring columns
+    uint32_t split = 0;          // 16x32bx2: columns from the part of lanes 0-15 of the warp to that of lanes 16-31
     uint32_t columns() const { return static_cast<uint32_t>(registers.size()) / shape->per_step * shape->columns * (halves ? 2 : 1); }
 };
 // Cells a warp has stored to since its last tcgen05.wait::st.
@@ -243,8 +245,16 @@ uint32_t transfer_address(Warp& w, const Instr& in, const Transfer& op, Mask m) 
     if (lane < own || lane + op.shape->lanes > own + 32 || lane % kTmemGroupLanes)
         w.fault(in, Fault::Kind::IllegalInstruction,
                 "lane " + std::to_string(lane) + " of TMEM: warp " + std::to_string(w.index) + " reaches lanes " + std::to_string(own) + " to " + std::to_string(own + 31), -1, address);
-    require_allocated({&w, &in}, *w.cta, tmem_column(address), op.columns());
+    for (const uint32_t part : {0u, op.split}) require_allocated({&w, &in}, *w.cta, tmem_column(address) + part, op.columns());
     return address;
+}
+// Calls f(lane, column) for each column, and 16 lanes of it, that the transfer touches.
+template <class F> void each_group(const Transfer& op, uint32_t address, F f) {
+    for (uint32_t c = 0; c < op.columns(); ++c)
+        for (uint32_t l = 0; l < op.shape->lanes; l += kTmemGroupLanes) {
+            f(tmem_lane(address) + l, tmem_column(address) + c);
+            if (op.split) f(tmem_lane(address) + l, tmem_column(address) + op.split + c);
+        }
 }
 // Calls f(register slot, warp lane, TMEM lane, column, number of a half) for everything that is transferred.
 template <class F> void each_cell(const Transfer& op, uint32_t address, F f) {
@@ -255,8 +265,9 @@ template <class F> void each_cell(const Transfer& op, uint32_t address, F f) {
             uint32_t row, column;
             s.cell(l, i % s.per_step, row, column);
             column += i / s.per_step * s.columns;
-            if (!op.halves) f(op.registers[i], l, base_lane + row, base_column + column, 0);
-            else for (uint32_t h = 0; h < 2; ++h) f(op.registers[i], l, base_lane + row, base_column + 2 * column + h, h);
+            const uint32_t part = l < 16 ? 0 : op.split;
+            if (!op.halves) f(op.registers[i], l, base_lane + row, base_column + part + column, 0);
+            else for (uint32_t h = 0; h < 2; ++h) f(op.registers[i], l, base_lane + row, base_column + part + 2 * column + h, h);
         }
 }
 Flow exec_ld(Warp& w, const Instr& in, Mask m) {
@@ -265,8 +276,7 @@ Flow exec_ld(Warp& w, const Instr& in, Mask m) {
     const auto& op = *static_cast<const Transfer*>(in.extra);
     const uint32_t address = transfer_address(w, in, op, m);
     Tmem& t = tmem(*w.cta);
-    for (uint32_t c = 0; c < op.columns(); ++c)
-        for (uint32_t l = 0; l < op.shape->lanes; l += kTmemGroupLanes) require_tmem_readable({&w, &in}, *w.cta, tmem_lane(address) + l, tmem_column(address) + c);
+    each_group(op, address, [&](uint32_t lane, uint32_t column) { require_tmem_readable({&w, &in}, *w.cta, lane, column); });
     each_cell(op, address, [&](Slot slot, uint32_t l, uint32_t row, uint32_t column, uint32_t half) {
         const uint32_t word = t.column(column)[row];
         uint32_t& reg = w.r32(slot)[l];
@@ -282,15 +292,12 @@ Flow exec_st(Warp& w, const Instr& in, Mask m) {
     const uint32_t address = transfer_address(w, in, op, m);
     Tmem& t = tmem(*w.cta);
     Stored& stored = w.state<Stored>();
-    for (uint32_t c = tmem_column(address); c < tmem_column(address) + op.columns(); ++c)
-        for (uint32_t l = 0; l < op.shape->lanes; l += kTmemGroupLanes) {
-            const uint32_t group = (tmem_lane(address) + l) / kTmemGroupLanes;
-            Tmem::Cell& cell = t.cell(c, group);
-            if (cell.state == TmemState::Matrix)
-                w.fault(in, Fault::Kind::InFlight, "writes " + tmem_place(tmem_lane(address) + l, c) + ", which an MMA is still writing");
-            cell = {TmemState::Store, w.index};
-            stored.cells.emplace_back(c, group);
-        }
+    each_group(op, address, [&](uint32_t lane, uint32_t column) {
+        Tmem::Cell& cell = t.cell(column, lane / kTmemGroupLanes);
+        if (cell.state == TmemState::Matrix) w.fault(in, Fault::Kind::InFlight, "writes " + tmem_place(lane, column) + ", which an MMA is still writing");
+        cell = {TmemState::Store, w.index};
+        stored.cells.emplace_back(column, lane / kTmemGroupLanes);
+    });
     each_cell(op, address, [&](Slot slot, uint32_t l, uint32_t row, uint32_t column, uint32_t half) {
         const uint32_t reg = w.r32(slot)[l];
         t.column(column)[row] = !op.halves ? reg : half ? reg >> 16 : reg & 0xffffu;
@@ -317,11 +324,17 @@ template <bool kStore> void decode_transfer(Decoder& d, Instr& in) {
     const std::string count = d.take_any({"x1", "x2", "x4", "x8", "x16", "x32", "x64", "x128"});
     op->halves = d.take(kStore ? "unpack::16b" : "pack::16b");
     d.take("b32");
+    const bool split = std::string(op->shape->name) == "16x32bx2";
+    if (split) {   // st: [address], split, registers; ld: registers, [address], split
+        const auto n = d.immediate(kStore ? 1 : 2);
+        if (!n) d.error("the split offset must be a constant");
+        op->split = static_cast<uint32_t>(*n);
+    }
     const Address a = d.address(kStore ? 0 : 1);
     if (a.base == kNoSlot || a.wide) d.error("a TMEM address is a 32-bit register");
     op->address = a.base;
     op->offset = a.offset;
-    op->registers = kStore ? d.src_list(1, Type::B32) : d.dst_list(0, Type::B32);
+    op->registers = kStore ? d.src_list(split ? 2 : 1, Type::B32) : d.dst_list(0, Type::B32);
     if (count.empty() || op->registers.size() != std::stoul(count.substr(1)) * op->shape->per_step) d.error("register count does not fit the shape");
     in.fn = kStore ? exec_st : exec_ld;
 }
