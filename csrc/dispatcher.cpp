@@ -302,7 +302,7 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
     PyErr_SetString(PyExc_ValueError, "configure_dispatch: the tuples do not fit together");
     return nullptr;
   }
-  if (!self->state->environment.load()) return nullptr;
+  if (!self->state->environment.load(self->state)) return nullptr;
   std::vector<Parameter> parameters(static_cast<size_t>(count));
   for (Py_ssize_t i = 0; i < count; ++i) {
     Parameter& parameter = parameters[static_cast<size_t>(i)];
@@ -397,7 +397,7 @@ PyObject* leaves_of(PyObject* object, PyObject* arguments) {
     PyErr_SetString(PyExc_TypeError, "leaves_of: a tuple of arguments");
     return nullptr;
   }
-  if (!self->state->environment.load() || !self->state->environment.refresh_provider(self->state)) return nullptr;
+  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state)) return nullptr;
   Signature signature;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(arguments); ++i) {
     const int known = signature.append(self->state, PyTuple_GET_ITEM(arguments, i), NumberKey::kByClass);

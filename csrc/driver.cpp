@@ -48,6 +48,13 @@ CUresult Driver::launch(const CUlaunchConfig& config, CUfunction function, void*
   return result;
 }
 
+int Driver::is_capturing(uintptr_t stream) const {
+  if (cuStreamIsCapturing_ == nullptr) return -1;
+  int status = 0;  // CU_STREAM_CAPTURE_STATUS_NONE
+  const CUresult result = cuStreamIsCapturing_(reinterpret_cast<CUstream>(stream), &status);
+  return result != kCudaSuccess || status != 0 ? 1 : 0;
+}
+
 void Driver::set_error(CUresult result, const char* kernel_name) const {
   const char* text = nullptr;
   if (cuGetErrorString_ != nullptr) cuGetErrorString_(result, &text);

@@ -34,6 +34,7 @@ static_assert(offsetof(CUlaunchConfig, hStream) == 32 && sizeof(CUlaunchConfig) 
 #define HELION_DRIVER_FUNCTIONS(X)                                                                       \
   X(cuLaunchKernelEx, CUresult, (const CUlaunchConfig*, CUfunction, void** params, void** extra), true)  \
   X(cuGetErrorString, CUresult, (CUresult, const char**), false)                                         \
+  X(cuStreamIsCapturing, CUresult, (CUstream, int* status), false)                                       \
   X(cuDevicePrimaryCtxRetain, CUresult, (CUcontext*, CUdevice), true)                                    \
   X(cuCtxSetCurrent, CUresult, (CUcontext), true)
 
@@ -45,6 +46,10 @@ class Driver {
   // Launches and returns the driver's answer. Called without the GIL. A thread that never touched CUDA has no context,
   // which only the driver notices: then device's primary context is made current and the launch is tried once more.
   CUresult launch(const CUlaunchConfig& config, CUfunction function, void** params, CUdevice device) const;
+
+  // 1 or 0; -1 if the driver cannot tell. An error of the driver counts as 1: the default stream answers with one while some
+  // other stream is being captured.
+  int is_capturing(uintptr_t stream) const;
 
   // Sets RuntimeError: the driver's words for the error, and which kernel.
   void set_error(CUresult result, const char* kernel_name) const;

@@ -13,6 +13,36 @@ int same(PyObject* left, PyObject* right) {
   return PyObject_RichCompareBool(left, right, Py_EQ);
 }
 
+// An imported module's attribute; null with an exception.
+PyRef import_attribute(const char* module_name, const char* name) {
+  PyRef module = PyRef::steal(PyImport_ImportModule(module_name));
+  return module ? PyRef::steal(PyObject_GetAttrString(module.get(), name)) : PyRef();
+}
+
+// The object's __dict__; null without an exception if it has none.
+PyRef dict_of(PyObject* object) {
+  PyRef dict = PyRef::steal(PyObject_GetAttrString(object, "__dict__"));
+  if (!dict || !PyDict_Check(dict.get())) {
+    PyErr_Clear();
+    return PyRef();
+  }
+  return dict;
+}
+
+bool load_group(const char* name, KnobGroup* group) {
+  group->object = import_attribute("triton.knobs", name);
+  if (!group->object) return false;
+  group->dict = dict_of(group->object.get());
+  if (group->dict) return true;
+  PyErr_Format(PyExc_TypeError, "triton.knobs.%s is expected to be a plain object", name);
+  return false;
+}
+
+// The default of a knob: its class's attribute. Null with an exception if there is none.
+PyRef class_attribute(const KnobGroup& group, PyObject* name) {
+  return PyRef::steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(group.object.get())), name));
+}
+
 }  // namespace
 
 int KnobValues::visit_all(visitproc visit, void* arg) const {
@@ -21,40 +51,40 @@ int KnobValues::visit_all(visitproc visit, void* arg) const {
   return stages_hook.visit(visit, arg);
 }
 
-bool Environment::load() {
+PyObject* KnobGroup::get(PyObject* name, const PyRef& fallback) const {
+  if (PyDict_GET_SIZE(dict.get()) == 0) return fallback.get();
+  PyObject* assigned = PyDict_GetItemWithError(dict.get(), name);  // borrowed
+  if (assigned != nullptr) return assigned;
+  PyErr_Clear();  // only a str subclass with a broken __eq__ among the keys could have failed
+  return fallback.get();
+}
+
+bool Environment::load(const ModuleState* state) {
   if (loaded_) return true;
   PyRef device_module = PyRef::steal(PyImport_ImportModule("helion.runtime.device"));
   if (!device_module) return false;
   PyRef measure_module = PyRef::steal(PyImport_ImportModule("helion.runtime.measure"));
   if (!measure_module) return false;
-  PyRef knobs = PyRef::steal(PyImport_ImportModule("triton.knobs"));
-  if (!knobs) return false;
-  PyRef device_dict = PyRef::borrow(PyModule_GetDict(device_module.get()));
-  PyRef runtime = PyRef::steal(PyObject_GetAttrString(knobs.get(), "runtime"));
-  if (!runtime) return false;
-  PyRef runtime_dict = PyRef::steal(PyObject_GetAttrString(runtime.get(), "__dict__"));
-  if (!runtime_dict) return false;
-  PyRef compilation = PyRef::steal(PyObject_GetAttrString(knobs.get(), "compilation"));
-  if (!compilation) return false;
-  PyRef compilation_dict = PyRef::steal(PyObject_GetAttrString(compilation.get(), "__dict__"));
-  if (!compilation_dict) return false;
-  if (!PyDict_Check(runtime_dict.get()) || !PyDict_Check(compilation_dict.get())) {
-    PyErr_SetString(PyExc_TypeError, "triton.knobs.runtime and .compilation are expected to be plain objects");
-    return false;
-  }
-  PyRef tensor_type = PyRef::steal(PyImport_ImportModule("torch"));
+  PyRef tensor_type = import_attribute("torch", "Tensor");
   if (!tensor_type) return false;
-  tensor_type = PyRef::steal(PyObject_GetAttrString(tensor_type.get(), "Tensor"));
-  if (!tensor_type) return false;
-  PyRef get_device = PyRef::steal(PyObject_GetAttrString(tensor_type.get(), "get_device"));
-  if (!get_device) return false;
-  device_dict_ = std::move(device_dict);
-  get_device_ = std::move(get_device);
+  get_device_ = PyRef::steal(PyObject_GetAttrString(tensor_type.get(), "get_device"));
+  if (!get_device_) return false;
+  if (!load_group("runtime", &runtime_) || !load_group("compilation", &compilation_)) return false;
+  const Names& names = state->names;
+  defaults_.debug = class_attribute(runtime_, names.debug);
+  if (!defaults_.debug) return false;
+  defaults_.instrumentation_mode = class_attribute(compilation_, names.instrumentation_mode);
+  if (!defaults_.instrumentation_mode) return false;
+  defaults_.stages_hook = class_attribute(runtime_, names.add_stages_inspection_hook);
+  if (!defaults_.stages_hook) return false;
+  enter_.object = class_attribute(runtime_, names.launch_enter_hook);
+  if (!enter_.object) return false;
+  enter_.dict = dict_of(enter_.object.get());
+  exit_.object = class_attribute(runtime_, names.launch_exit_hook);
+  if (!exit_.object) return false;
+  exit_.dict = dict_of(exit_.object.get());
+  device_dict_ = PyRef::borrow(PyModule_GetDict(device_module.get()));
   measure_dict_ = PyRef::borrow(PyModule_GetDict(measure_module.get()));
-  runtime_ = std::move(runtime);
-  runtime_dict_ = std::move(runtime_dict);
-  compilation_ = std::move(compilation);
-  compilation_dict_ = std::move(compilation_dict);
   loaded_ = true;
   return true;
 }
@@ -70,16 +100,25 @@ bool Environment::refresh_provider(const ModuleState* state) {
   PyRef tag = PyRef::steal(PyObject_GetAttr(provider, state->names.device_tag));
   if (!tag) return false;
   native_tags_ = tag.get() == get_device_.get();
+  provider_dict_ = dict_of(provider);
   provider_ = std::move(hold);
   return true;
 }
 
-// Calls a method of the provider. Its functions are looked up each time, as torch.cuda's are replaced when CUDA starts.
+// Calls a function of the provider. It is looked up each time, as torch.cuda's are replaced when CUDA starts.
 PyRef Environment::call_provider(PyObject* name, PyObject* argument) const {
-  // The provider could be replaced by the very call that is made on it.
-  PyRef hold = PyRef::borrow(provider_.get());
-  PyRef function = PyRef::steal(PyObject_GetAttr(hold.get(), name));
-  if (!function) return function;
+  PyRef function;
+  if (provider_dict_) {
+    // Functions are attributes of the instance where speed matters; the general lookup would ask its class first.
+    function = PyRef::borrow(PyDict_GetItemWithError(provider_dict_.get(), name));
+    if (!function && PyErr_Occurred()) return function;
+  }
+  if (!function) {
+    // The provider could be replaced by the very call that is made on it.
+    PyRef hold = PyRef::borrow(provider_.get());
+    function = PyRef::steal(PyObject_GetAttr(hold.get(), name));
+    if (!function) return function;
+  }
   PyObject* args[] = {nullptr, argument};
   return PyRef::steal(PyObject_Vectorcall(function.get(), args + 1,
                                           (argument != nullptr ? 1 : 0) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
@@ -107,31 +146,30 @@ bool Environment::current_stream(const ModuleState* state, long device, uintptr_
   return !(*stream == static_cast<uintptr_t>(-1) && PyErr_Occurred());
 }
 
-// A knob's value, a new reference. What was assigned is in the instance's dict; a default is on the class.
-PyRef Environment::knob(const ModuleState*, PyObject* dict, PyObject* owner, PyObject* name) const {
-  PyObject* assigned = PyDict_GetItemWithError(dict, name);  // borrowed
-  if (assigned != nullptr) return PyRef::borrow(assigned);
-  if (PyErr_Occurred()) return PyRef();
-  return PyRef::steal(PyObject_GetAttr(owner, name));
+int Environment::is_capturing(const ModuleState* state, uintptr_t stream) const {
+  if (const int known = state->driver.is_capturing(stream); known >= 0) return known;
+  PyRef answer = call_provider(state->names.is_capturing, nullptr);
+  return answer ? PyObject_IsTrue(answer.get()) : -1;
 }
 
-bool Environment::read_knobs(const ModuleState* state, KnobValues* values) const {
-  values->debug = knob(state, runtime_dict_.get(), runtime_.get(), state->names.debug);
-  if (!values->debug) return false;
+void Environment::read_knobs(const ModuleState* state, KnobValues* values) const {
+  const Names& names = state->names;
+  values->debug = PyRef::borrow(runtime_.get(names.debug, defaults_.debug));
   values->instrumentation_mode =
-      knob(state, compilation_dict_.get(), compilation_.get(), state->names.instrumentation_mode);
-  if (!values->instrumentation_mode) return false;
-  values->stages_hook = knob(state, runtime_dict_.get(), runtime_.get(), state->names.add_stages_inspection_hook);
-  return static_cast<bool>(values->stages_hook);
+      PyRef::borrow(compilation_.get(names.instrumentation_mode, defaults_.instrumentation_mode));
+  values->stages_hook = PyRef::borrow(runtime_.get(names.add_stages_inspection_hook, defaults_.stages_hook));
 }
 
 int Environment::same_knobs(const ModuleState* state, const KnobValues& values) const {
-  KnobValues now;
-  if (!read_knobs(state, &now)) return -1;
-  if (int result = same(now.debug.get(), values.debug.get()); result != 1) return result;
-  if (int result = same(now.instrumentation_mode.get(), values.instrumentation_mode.get()); result != 1) return result;
+  const Names& names = state->names;
   // With an inspection hook Triton asks the hook for a key on every call; that is for Triton to do.
-  return now.stages_hook.get() == Py_None && values.stages_hook.get() == Py_None ? 1 : 0;
+  if (runtime_.get(names.add_stages_inspection_hook, defaults_.stages_hook) != Py_None) return 0;
+  if (values.stages_hook.get() != Py_None) return 0;
+  // Held for the comparison, which could run code that assigns the knob.
+  PyRef debug = PyRef::borrow(runtime_.get(names.debug, defaults_.debug));
+  if (int result = same(debug.get(), values.debug.get()); result != 1) return result;
+  PyRef mode = PyRef::borrow(compilation_.get(names.instrumentation_mode, defaults_.instrumentation_mode));
+  return same(mode.get(), values.instrumentation_mode.get());
 }
 
 int Environment::measuring(const ModuleState* state) const {
@@ -140,45 +178,43 @@ int Environment::measuring(const ModuleState* state) const {
   return enabled == Py_False ? 0 : 1;
 }
 
-int Environment::hook_active(const ModuleState* state, PyObject* name) const {
-  PyRef hook = knob(state, runtime_dict_.get(), runtime_.get(), name);
-  if (!hook) return -1;
-  if (hook.get() == Py_None) return 0;
-  // Triton's default is a HookChain, a callable with a list of `calls`; an empty one does nothing.
+int Environment::hook_active(const ModuleState* state, PyObject* name, const DefaultHook& known) const {
+  PyObject* hook = runtime_.get(name, known.object);  // borrowed
+  if (hook == Py_None) return 0;
+  // Triton's default is a chain, an object with a list of `calls`; an empty one does nothing.
+  if (hook == known.object.get() && known.dict) {
+    PyObject* calls = PyDict_GetItemWithError(known.dict.get(), state->names.calls);  // borrowed
+    if (calls == nullptr && PyErr_Occurred()) return -1;
+    return calls != nullptr && PyList_CheckExact(calls) && PyList_GET_SIZE(calls) == 0 ? 0 : 1;
+  }
+  PyRef hold = PyRef::borrow(hook);
   PyObject* calls = nullptr;
-  const int found = get_optional_attr(hook.get(), state->names.calls, &calls);
+  const int found = get_optional_attr(hook, state->names.calls, &calls);
   if (found < 0) return -1;
-  PyRef hold = PyRef::steal(calls);
-  if (found == 0 || !PyList_CheckExact(calls)) return 1;
-  return PyList_GET_SIZE(calls) != 0 ? 1 : 0;
+  PyRef hold_calls = PyRef::steal(calls);
+  return found == 1 && PyList_CheckExact(calls) && PyList_GET_SIZE(calls) == 0 ? 0 : 1;
 }
 
 int Environment::hooks_active(const ModuleState* state) const {
-  if (int result = hook_active(state, state->names.launch_enter_hook); result != 0) return result;
-  return hook_active(state, state->names.launch_exit_hook);
+  if (int result = hook_active(state, state->names.launch_enter_hook, enter_); result != 0) return result;
+  return hook_active(state, state->names.launch_exit_hook, exit_);
 }
 
 int Environment::visit_all(visitproc visit, void* arg) const {
-  if (int result = device_dict_.visit(visit, arg)) return result;
-  if (int result = provider_.visit(visit, arg)) return result;
-  if (int result = get_device_.visit(visit, arg)) return result;
-  if (int result = measure_dict_.visit(visit, arg)) return result;
-  if (int result = runtime_.visit(visit, arg)) return result;
-  if (int result = runtime_dict_.visit(visit, arg)) return result;
-  if (int result = compilation_.visit(visit, arg)) return result;
-  return compilation_dict_.visit(visit, arg);
+  const PyRef* const all[] = {&device_dict_,     &provider_,         &provider_dict_, &get_device_,
+                              &measure_dict_,    &runtime_.object,   &runtime_.dict,  &compilation_.object,
+                              &compilation_.dict, &enter_.object,    &enter_.dict,    &exit_.object,
+                              &exit_.dict};
+  for (const PyRef* reference : all) {
+    if (int result = reference->visit(visit, arg)) return result;
+  }
+  return defaults_.visit_all(visit, arg);
 }
 
 void Environment::clear_all() {
-  loaded_ = false;
-  device_dict_.reset();
-  provider_.reset();
-  get_device_.reset();
-  measure_dict_.reset();
-  runtime_.reset();
-  runtime_dict_.reset();
-  compilation_.reset();
-  compilation_dict_.reset();
+  // Moved out first: what they refer to is dropped when nothing here points to it any more.
+  Environment old;
+  std::swap(old, *this);
 }
 
 }  // namespace helion

@@ -17,11 +17,27 @@ struct KnobValues {
   int visit_all(visitproc visit, void* arg) const;
 };
 
+// An object of triton.knobs. What was assigned is in its __dict__; defaults are attributes of its class, which nobody
+// assigns to, so they are read once.
+struct KnobGroup {
+  PyRef object;
+  PyRef dict;
+
+  // Current value of a knob whose default is `fallback`; borrowed, and never null.
+  PyObject* get(PyObject* name, const PyRef& fallback) const;
+};
+
+// A launch hook that Triton starts with: an object with a list of `calls`.
+struct DefaultHook {
+  PyRef object;
+  PyRef dict;  // its __dict__, null if the hook is something else
+};
+
 // Owned by the module state. Its references are made on first use, since helion.runtime imports this extension.
 class Environment {
  public:
   // Imports helion.runtime.device and triton.knobs once. False with an exception on failure.
-  bool load();
+  bool load(const ModuleState* state);
 
   // Notes which provider answers for the device from here on. False with an exception on failure.
   bool refresh_provider(const ModuleState* state);
@@ -37,8 +53,11 @@ class Environment {
   // Raw stream that is current on `device` now. False with an exception on failure.
   bool current_stream(const ModuleState* state, long device, uintptr_t* stream) const;
 
+  // Whether `stream` is being captured into a graph: 1, 0, or -1 with an exception.
+  int is_capturing(const ModuleState* state, uintptr_t stream) const;
+
   // The knobs as they are now.
-  bool read_knobs(const ModuleState* state, KnobValues* values) const;
+  void read_knobs(const ModuleState* state, KnobValues* values) const;
   // Whether they are still what they were: 1, 0, or -1 with an exception.
   int same_knobs(const ModuleState* state, const KnobValues& values) const;
   // Whether binds are being counted (HELION_MEASURE_COMPILE_TIME), hits included: 1, 0, or -1 with an exception.
@@ -50,9 +69,7 @@ class Environment {
   void clear_all();
 
  private:
-  PyRef knob(const ModuleState* state, PyObject* dict, PyObject* owner, PyObject* name) const;
-  int hook_active(const ModuleState* state, PyObject* name) const;
-
+  int hook_active(const ModuleState* state, PyObject* name, const DefaultHook& known) const;
   PyRef call_provider(PyObject* name, PyObject* argument) const;
 
   bool loaded_ = false;
@@ -61,10 +78,12 @@ class Environment {
   PyRef get_device_;        // torch.Tensor.get_device
   PyRef device_dict_;       // helion.runtime.device.__dict__, where `provider` is looked up on every launch
   PyRef measure_dict_;      // helion.runtime.measure.__dict__
-  PyRef runtime_;           // triton.knobs.runtime
-  PyRef runtime_dict_;      // its __dict__: only what was assigned; defaults are attributes of its class
-  PyRef compilation_;       // triton.knobs.compilation
-  PyRef compilation_dict_;  // its __dict__
+  PyRef provider_dict_;     // its __dict__, or null
+  KnobGroup runtime_;       // triton.knobs.runtime
+  KnobGroup compilation_;   // triton.knobs.compilation
+  KnobValues defaults_;
+  DefaultHook enter_;
+  DefaultHook exit_;
 };
 
 }  // namespace helion

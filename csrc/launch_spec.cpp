@@ -92,7 +92,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
                                    &scratch)) {
     return nullptr;
   }
-  if (!state->driver.load() || !state->environment.load()) return nullptr;
+  if (!state->driver.load() || !state->environment.load(state)) return nullptr;
   PyRef self = PyRef::steal(type->tp_alloc(type, 0));
   if (!self) return nullptr;
   LaunchSpec* spec = cast(self.get());
@@ -115,7 +115,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     return nullptr;
   }
   if (!parse_params(params, &body.params) || !parse_globals(globals, &body.globals)) return nullptr;
-  if (!state->environment.read_knobs(state, &body.knobs)) return nullptr;
+  state->environment.read_knobs(state, &body.knobs);
   if (!state->environment.refresh_provider(state)) return nullptr;
   body.provider = PyRef::borrow(state->environment.provider());
   return self.release();

@@ -314,7 +314,7 @@ PyObject* launcher_add_variant(PyObject* object, PyObject* const* args, Py_ssize
     PyErr_SetString(PyExc_TypeError, "add_variant(kernel, args: tuple, keywords: dict, spec: LaunchSpec | None)");
     return nullptr;
   }
-  if (!self->state->environment.load() || !self->state->environment.refresh_provider(self->state)) return nullptr;
+  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state)) return nullptr;
   const size_t arguments = static_cast<size_t>(PyTuple_GET_SIZE(args[1]));
   std::shared_ptr<Variant> variant = std::make_shared<Variant>();
   variant->kernel = PyRef::borrow(args[0]);

@@ -27,7 +27,8 @@ int intern_names(ModuleState* state) {
 
 using AddFunction = int (*)(PyObject* module);
 constexpr AddFunction additions[] = {helion::add_tensor_key, helion::add_launch_spec, helion::add_launcher, helion::add_plan,
-                                     helion::add_dispatcher};
+                                     helion::add_dispatcher,
+                                     helion::add_output_pool, helion::add_broadcast};
 
 int exec(PyObject* module) {
   ModuleState* state = new (helion::state_of_module(module)) ModuleState();
@@ -51,6 +52,7 @@ int traverse(PyObject* module, visitproc visit, void* arg) {
 #define HELION_VISIT_TYPE(id) Py_VISIT(state->id);
   HELION_TYPES(HELION_VISIT_TYPE)
 #undef HELION_VISIT_TYPE
+  if (int result = helion::visit_output_pool(state, visit, arg)) return result;
   return state->environment.visit_all(visit, arg);
 }
 
@@ -63,6 +65,7 @@ int clear(PyObject* module) {
 #define HELION_CLEAR_TYPE(id) Py_CLEAR(state->id);
   HELION_TYPES(HELION_CLEAR_TYPE)
 #undef HELION_CLEAR_TYPE
+  helion::destroy_output_pool(state);
   state->environment.clear_all();
   return 0;
 }

@@ -62,9 +62,22 @@ int Run::prepare() {
   if (device != body_.device) return 0;
   // Guard: asked at every call, as it changes under torch.cuda.stream and graph capture.
   if (!state->environment.current_stream(state, device, &stream_)) return -1;
+  // Guard: a graph that is being captured writes its outputs again at every replay, whoever holds them then.
+  bool pooling = state->pool != nullptr && state->pool->enabled();
+  if (pooling) {
+    const int capturing = state->environment.is_capturing(state, stream_);
+    if (capturing < 0) return -1;
+    pooling = capturing == 0;
+  }
   for (size_t i = 0; i < body_.buffers.size(); ++i) {
     const PlanBuffer& buffer = body_.buffers[i];
     try {
+      if (pooling && buffer.pooled) {
+        buffers_[i].object = PyRef::steal(state->pool->take(buffer.shape, device, stream_, &buffer.cursor));
+        if (!buffers_[i].object) return -1;
+        if (reinterpret_cast<uintptr_t>(TensorView(buffers_[i].object.get()).data()) % 16 != 0) return 0;
+        continue;
+      }
       OwnedTensor tensor = allocate(buffer.shape);
       // The kernels were compiled for memory as PyTorch's allocators give it; an allocator plugged in later may differ.
       if (reinterpret_cast<uintptr_t>(tensor.data()) % 16 != 0) return 0;

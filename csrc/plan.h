@@ -2,6 +2,7 @@
 #pragma once
 
 #include "launch_spec.h"
+#include "output_pool.h"
 #include "tensor_view.h"
 
 #include <memory>
@@ -37,6 +38,7 @@ struct PlanBuffer {
   TensorShape shape;
   bool pooled;    // may come from the output pool
   bool returned;  // the caller sees it, so it gets a Python object
+  mutable OutputPool::Cursor cursor{};
 };
 
 // What the call returns, as a tree.

@@ -150,7 +150,7 @@ PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
                                    &device, &PyTuple_Type, &buffers, &PyTuple_Type, &steps, &PyTuple_Type, &result)) {
     return nullptr;
   }
-  if (!state->environment.load()) return nullptr;
+  if (!state->environment.load(state)) return nullptr;
   PyRef self = PyRef::steal(type->tp_alloc(type, 0));
   if (!self) return nullptr;
   LaunchPlan* plan = cast(self.get());

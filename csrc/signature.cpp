@@ -48,12 +48,7 @@ int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
   if (!tensor.plain()) return 0;
   // Guard: autograd would have to see this call; the Python path says what it makes of that.
   if (tensor.requires_grad() && grad_enabled()) return 0;
-  PyObject* marked = nullptr;
-  const int has_marks = get_optional_attr(argument, state->names.dynamo_static_indices, &marked);
-  if (has_marks != 0) {
-    Py_XDECREF(marked);
-    return has_marks < 0 ? -1 : 0;
-  }
+  // `_dynamo_static_indices` is part of the specialization key, but not of this: every size counts here, marked or not.
   if (!leaf(argument)) return 0;
   const c10::IntArrayRef sizes = tensor.sizes();
   const c10::IntArrayRef strides = tensor.strides();

@@ -23,6 +23,7 @@ namespace helion {
   X(dynamo_static_indices, "_dynamo_static_indices")        \
   X(enabled, "enabled")                                     \
   X(instrumentation_mode, "instrumentation_mode")           \
+  X(is_capturing, "is_capturing")                           \
   X(launch_enter_hook, "launch_enter_hook")                 \
   X(launch_exit_hook, "launch_exit_hook")                   \
   X(pre_run_hooks, "pre_run_hooks")                         \
@@ -42,10 +43,13 @@ struct Names {
   X(launch_spec_type)   \
   X(plan_type)
 
+class OutputPool;  // output_pool.h
+
 struct ModuleState {
   Names names;
   Driver driver;
   Environment environment;
+  OutputPool* pool = nullptr;  // owned; made by add_output_pool
 #define HELION_DECLARE_TYPE(id) PyTypeObject* id = nullptr;
   HELION_TYPES(HELION_DECLARE_TYPE)
 #undef HELION_DECLARE_TYPE
@@ -67,5 +71,9 @@ int add_launch_spec(PyObject* module);
 int add_launcher(PyObject* module);
 int add_plan(PyObject* module);
 int add_dispatcher(PyObject* module);
+int add_output_pool(PyObject* module);
+int visit_output_pool(const ModuleState* state, visitproc visit, void* arg);
+void destroy_output_pool(ModuleState* state);
+int add_broadcast(PyObject* module);
 
 }  // namespace helion

@@ -17,6 +17,7 @@
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/DispatchKeySet.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/core/TensorImpl.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/Device.h>
@@ -56,10 +57,10 @@ class TensorView {
   // Precondition: exact(object).
   explicit TensorView(PyObject* object) : impl_(THPVariable_Unpack(object).unsafeGetTensorImpl()) {}
 
-  // Whether sizes, strides, data and dtype can be read directly.
+  // Whether sizes, strides, data and dtype can be read directly. With plain keys the layout is strided.
   bool plain() const {
-    return has_only_plain_keys(impl_->key_set()) && !impl_->has_symbolic_sizes_strides() && impl_->has_storage() &&
-        impl_->layout() == c10::Layout::Strided;
+    return has_only_plain_keys(impl_->key_set()) && !impl_->has_symbolic_sizes_strides() &&
+        static_cast<bool>(impl_->unsafe_storage());
   }
 
   c10::IntArrayRef sizes() const { return impl_->sizes(); }
@@ -70,7 +71,12 @@ class TensorView {
   bool requires_grad() const { return impl_->requires_grad(); }
 
   // What Tensor.data_ptr() returns in Python; like it, this gives a lazily cloned tensor memory of its own.
-  void* data() const { return impl_->mutable_data(); }
+  // Precondition: plain(). (TensorImpl::mutable_data is the same with a virtual call and checks that plain() has done.)
+  void* data() const {
+    if (impl_->numel() == 0) return nullptr;
+    return static_cast<char*>(impl_->unsafe_storage().mutable_data()) +
+        static_cast<int64_t>(impl_->dtype().itemsize()) * impl_->storage_offset();
+  }
 
  private:
   c10::TensorImpl* impl_;
@@ -98,7 +104,7 @@ class OwnedTensor {
   OwnedTensor() = default;
   explicit OwnedTensor(at::Tensor tensor) : tensor_(std::move(tensor)) {}
 
-  void* data() const { return tensor_.unsafeGetTensorImpl()->mutable_data(); }
+  void* data() const { return tensor_.mutable_data_ptr(); }
   bool defined() const { return tensor_.defined(); }
   const at::Tensor& get() const { return tensor_; }
   // A torch.Tensor for it, a new reference; null with an exception on failure.
@@ -108,12 +114,38 @@ class OwnedTensor {
   at::Tensor tensor_;
 };
 
+// Whether somebody stored attributes on the object.
+inline bool has_attributes(PyObject* object) {
+  const Py_ssize_t offset = Py_TYPE(object)->tp_dictoffset;
+  if (offset > 0) {
+    // The slot itself; asking for __dict__ would make one.
+    PyObject* dict = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) + offset);
+    return dict != nullptr && PyDict_GET_SIZE(dict) != 0;
+  }
+  PyRef dict = PyRef::steal(PyObject_GenericGetDict(object, nullptr));
+  if (!dict) {
+    PyErr_Clear();
+    return true;
+  }
+  return PyDict_GET_SIZE(dict.get()) != 0;
+}
+
 // What an allocation needs to know: all of it fixed when a plan is made.
 struct TensorShape {
   std::vector<int64_t> sizes;
   std::vector<int64_t> strides;
   c10::ScalarType dtype;
   c10::Device device;
+
+  // Whether the strides are those of torch.empty(sizes).
+  bool contiguous() const {
+    int64_t expected = 1;
+    for (size_t i = sizes.size(); i-- > 0;) {
+      if (strides[i] != expected) return false;
+      expected *= sizes[i] > 1 ? sizes[i] : 1;
+    }
+    return true;
+  }
 };
 
 // torch.empty_strided, except that the call does not go through the dispatcher where the result is the same. Throws what
@@ -127,10 +159,13 @@ inline OwnedTensor allocate(const TensorShape& shape) {
     return OwnedTensor(at::empty_strided(shape.sizes, shape.strides,
                                          at::TensorOptions().dtype(shape.dtype).device(shape.device)));
   }
-  const c10::DispatchKey key = type == c10::DeviceType::CPU ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA;
+  const c10::DispatchKeySet key(type == c10::DeviceType::CPU ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
   // The device's caching allocator, as registered: what at::empty_strided's kernel for the device calls.
-  return OwnedTensor(at::Tensor(at::detail::empty_strided_generic(
-      shape.sizes, shape.strides, c10::GetAllocator(type), c10::DispatchKeySet(key), shape.dtype)));
+  c10::Allocator* allocator = c10::GetAllocator(type);
+  return OwnedTensor(at::Tensor(
+      shape.contiguous()
+          ? at::detail::empty_generic(shape.sizes, allocator, key, shape.dtype, std::nullopt)
+          : at::detail::empty_strided_generic(shape.sizes, shape.strides, allocator, key, shape.dtype)));
 }
 
 // tensor.as_strided(...), and in-place fills. Throw what ATen throws.
@@ -143,6 +178,37 @@ inline OwnedTensor view_of(const OwnedTensor& base, const TensorShape& shape, in
 }
 inline void fill(PyObject* tensor, const at::Scalar& value) { THPVariable_Unpack(tensor).fill_(value); }
 inline void fill(const OwnedTensor& tensor, const at::Scalar& value) { tensor.get().fill_(value); }
+
+// torch.is_inference_mode_enabled().
+inline bool inference_mode() { return c10::InferenceMode::is_enabled(); }
+
+// Bytes of memory under a tensor.
+inline size_t storage_bytes(PyObject* tensor) { return THPVariable_Unpack(tensor).storage().nbytes(); }
+
+// Whether a tensor, of whose Python object the caller holds the only reference, is as it was when `allocate(shape)` made
+// it at `data`, and whether nothing else in the process can reach it or its memory.
+inline bool unobserved(PyObject* object, const TensorShape& shape, const void* data, uint64_t keys) {
+  const at::Tensor& tensor = THPVariable_Unpack(object);
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  const c10::Storage& storage = impl->unsafe_storage();
+  const bool unshared = tensor.getIntrusivePtr().use_count() == 1 && tensor.getIntrusivePtr().weak_use_count() == 1 &&
+      storage.use_count() == 1 &&
+      // One weak count stands for all owners, one is the temporary here.
+      storage.getWeakStorageImpl().weak_use_count() == 2;
+  if (!unshared || *PyObject_GET_WEAKREFS_LISTPTR(object) != nullptr) return false;
+  // A user may have changed it in place: its shape, its flags, its version, its memory, or attributes of the object.
+  if (impl->key_set().raw_repr() != keys || impl->storage_offset() != 0 || storage.data() != data ||
+      impl->sizes() != c10::IntArrayRef(shape.sizes) || impl->strides() != c10::IntArrayRef(shape.strides) ||
+      c10::typeMetaToScalarType(impl->dtype()) != shape.dtype) {
+    return false;
+  }
+  if (impl->autograd_meta() != nullptr) return false;
+  const c10::VariableVersion& version = impl->version_counter();
+  if (version.enabled() && version.current_version() != 0) return false;
+  const THPVariable* variable = reinterpret_cast<const THPVariable*>(object);
+  if (variable->backward_hooks != nullptr || variable->post_accumulate_grad_hooks != nullptr) return false;
+  return !has_attributes(object);
+}
 
 // Turns the C++ exception that is being handled into a Python one. For use in a catch block.
 inline void set_error_from_exception() { torch::translate_exception_to_python(std::current_exception()); }

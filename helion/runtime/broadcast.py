@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .. import _extension
+
 __all__ = ["broadcast_tensors"]
 
 
@@ -24,3 +26,7 @@ def broadcast_tensors(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if all([tensor.shape == shape for tensor in tensors]):
             return tensors
     return tuple(torch.broadcast_tensors(*tensors))
+
+
+# An extension built from sources of before it had this is still of use.
+broadcast_tensors = getattr(_extension.C, "broadcast_tensors", broadcast_tensors)

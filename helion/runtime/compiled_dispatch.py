@@ -16,6 +16,7 @@ from typing import Any
 from typing import Sequence
 
 from .. import _extension
+from . import output_pool
 from . import plan as _plan
 from .dispatch import PythonPath
 from .dispatch import Runner
@@ -25,6 +26,8 @@ from .stats import KernelStats
 __all__ = ["CompiledDispatcher"]
 
 log = logging.getLogger(__name__)
+
+output_pool.configure_from_environment()
 
 if TYPE_CHECKING:
     from .._C import Dispatcher as _Base

@@ -1,0 +1,206 @@
+// Which outputs are free, and the functions by which Python sees the pool.
+
+#include "output_pool.h"
+
+#include "state.h"
+
+namespace helion {
+namespace {
+
+// Whether nobody but the pool can reach the tensor, and nothing about it gives away that it was used before.
+bool is_free(const OutputPool::Slot& slot, const TensorShape& shape) {
+  PyObject* object = slot.tensor.get();
+  if (Py_REFCNT(object) != 1) return false;
+  return unobserved(object, shape, slot.data, slot.keys);
+}
+
+}  // namespace
+
+size_t OutputPool::KeyHash::operator()(const Key& key) const {
+  uint64_t state = 0x9E3779B97F4A7C15u;
+  for (const int64_t value : key) {
+    state = (state ^ static_cast<uint64_t>(value)) * 0xD6E8FEB86659FD93u;
+    state ^= state >> 32;
+  }
+  return static_cast<size_t>(state);
+}
+
+void OutputPool::configure(bool enabled, const Limits& limits) {
+  clear();
+  enabled_ = enabled;
+  limits_ = limits;
+}
+
+OutputPool::Bucket* OutputPool::find(const TensorShape& shape, long device, uintptr_t stream, Cursor* cursor) {
+  const bool inference = inference_mode();
+  if (cursor->bucket != nullptr && cursor->generation == generation_ && cursor->stream == stream &&
+      cursor->inference == inference) {
+    return cursor->bucket;
+  }
+  Key key;
+  key.reserve(shape.sizes.size() + shape.strides.size() + 5);
+  key.insert(key.end(), shape.sizes.begin(), shape.sizes.end());
+  key.insert(key.end(), shape.strides.begin(), shape.strides.end());
+  key.push_back(static_cast<int64_t>(shape.dtype));
+  key.push_back(static_cast<int64_t>(shape.device.type()) << 8 | static_cast<uint8_t>(shape.device.index()));
+  key.push_back(device);
+  key.push_back(static_cast<int64_t>(stream));
+  key.push_back(inference ? 1 : 0);
+  std::unique_ptr<Bucket>& bucket = buckets_[std::move(key)];
+  if (bucket == nullptr) bucket = std::make_unique<Bucket>();
+  *cursor = {bucket.get(), generation_, stream, inference};
+  return bucket.get();
+}
+
+PyObject* OutputPool::take(const TensorShape& shape, long device, uintptr_t stream, Cursor* cursor) {
+  Bucket* bucket = find(shape, device, stream, cursor);
+  for (size_t i = 0; i < bucket->slots.size(); ++i) {
+    size_t at = bucket->next + i;
+    if (at >= bucket->slots.size()) at -= bucket->slots.size();
+    Slot& slot = bucket->slots[at];
+    if (!is_free(slot, shape)) continue;
+    bucket->next = at;
+    slot.last_use = ++clock_;
+    ++statistics_.reused;
+    return Py_NewRef(slot.tensor.get());
+  }
+  PyRef object;
+  try {
+    object = PyRef::steal(allocate(shape).wrap());
+  } catch (...) {
+    // Out of memory: what the pool holds may be what is missing.
+    if (entries_ == 0) throw;
+    clear();
+    object = PyRef::steal(allocate(shape).wrap());
+  }
+  if (!object) return nullptr;
+  const size_t bytes = storage_bytes(object.get());
+  if (bytes > limits_.bytes || limits_.entries == 0) return object.release();
+  make_room(bytes);
+  // The bucket may have gone: forgetting a tensor can run code that clears the pool.
+  bucket = find(shape, device, stream, cursor);
+  Slot slot;
+  slot.tensor = PyRef::borrow(object.get());
+  slot.data = TensorView(object.get()).data();
+  slot.keys = TensorView(object.get()).keys();
+  slot.bytes = bytes;
+  slot.last_use = ++clock_;
+  ++statistics_.allocated;
+  if (bucket->slots.size() < kMostSlots) {
+    bucket->slots.push_back(std::move(slot));
+    bucket->next = bucket->slots.size() - 1;
+    ++entries_;
+    bytes_ += bytes;
+    return object.release();
+  }
+  size_t oldest = 0;
+  for (size_t i = 1; i < bucket->slots.size(); ++i) {
+    if (bucket->slots[i].last_use < bucket->slots[oldest].last_use) oldest = i;
+  }
+  bytes_ += bytes - bucket->slots[oldest].bytes;
+  ++statistics_.evicted;
+  bucket->next = oldest;
+  std::swap(bucket->slots[oldest], slot);  // the old one is dropped at the end of this scope, when the pool is in order
+  return object.release();
+}
+
+void OutputPool::make_room(size_t bytes) {
+  while (entries_ > 0 && (entries_ + 1 > limits_.entries || bytes_ + bytes > limits_.bytes)) forget_oldest();
+}
+
+void OutputPool::forget_oldest() {
+  Bucket* where = nullptr;
+  size_t index = 0;
+  uint64_t oldest = UINT64_MAX;
+  for (const auto& [key, bucket] : buckets_) {
+    for (size_t i = 0; i < bucket->slots.size(); ++i) {
+      if (bucket->slots[i].last_use >= oldest) continue;
+      oldest = bucket->slots[i].last_use;
+      where = bucket.get();
+      index = i;
+    }
+  }
+  if (where == nullptr) return;
+  Slot dead = std::move(where->slots[index]);
+  where->slots.erase(where->slots.begin() + static_cast<std::ptrdiff_t>(index));
+  where->next = 0;
+  --entries_;
+  bytes_ -= dead.bytes;
+  ++statistics_.evicted;
+}
+
+void OutputPool::clear() {
+  std::unordered_map<Key, std::unique_ptr<Bucket>, KeyHash> old;
+  old.swap(buckets_);
+  entries_ = 0;
+  bytes_ = 0;
+  ++generation_;
+}
+
+int OutputPool::visit_all(visitproc visit, void* arg) const {
+  for (const auto& [key, bucket] : buckets_) {
+    for (const Slot& slot : bucket->slots) {
+      if (int result = slot.tensor.visit(visit, arg)) return result;
+    }
+  }
+  return 0;
+}
+
+namespace {
+
+PyObject* configure(PyObject* module, PyObject* args) {
+  int enabled = 0;
+  Py_ssize_t entries = 0, bytes = 0;
+  if (!PyArg_ParseTuple(args, "pnn:output_pool_configure", &enabled, &entries, &bytes)) return nullptr;
+  if (entries < 0 || bytes < 0) {
+    PyErr_SetString(PyExc_ValueError, "the limits of the output pool must not be negative");
+    return nullptr;
+  }
+  state_of_module(module)->pool->configure(enabled != 0, {static_cast<size_t>(entries), static_cast<size_t>(bytes)});
+  Py_RETURN_NONE;
+}
+
+PyObject* clear(PyObject* module, PyObject*) {
+  state_of_module(module)->pool->clear();
+  Py_RETURN_NONE;
+}
+
+PyObject* statistics(PyObject* module, PyObject*) {
+  const OutputPool& pool = *state_of_module(module)->pool;
+  const OutputPool::Statistics& counts = pool.statistics();
+  return Py_BuildValue("{s:O,s:n,s:n,s:n,s:n,s:K,s:K,s:K}", "enabled", pool.enabled() ? Py_True : Py_False, "entries",
+                       static_cast<Py_ssize_t>(pool.entries()), "bytes", static_cast<Py_ssize_t>(pool.bytes()),
+                       "most_entries", static_cast<Py_ssize_t>(pool.limits().entries), "most_bytes",
+                       static_cast<Py_ssize_t>(pool.limits().bytes), "reused",
+                       static_cast<unsigned long long>(counts.reused), "allocated",
+                       static_cast<unsigned long long>(counts.allocated), "evicted",
+                       static_cast<unsigned long long>(counts.evicted));
+}
+
+PyMethodDef methods[] = {
+    {"output_pool_configure", configure, METH_VARARGS,
+     "output_pool_configure(enabled, entries, bytes, /)\n--\n\nSwitch the pool and set its limits. Forgets all tensors."},
+    {"output_pool_clear", clear, METH_NOARGS,
+     "output_pool_clear()\n--\n\nForget all tensors. Those in use live on with their users."},
+    {"output_pool_statistics", statistics, METH_NOARGS,
+     "output_pool_statistics()\n--\n\nA dict: enabled, entries, bytes, most_entries, most_bytes, reused, allocated, evicted."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace
+
+int add_output_pool(PyObject* module) {
+  state_of_module(module)->pool = new OutputPool();
+  return PyModule_AddFunctions(module, methods);
+}
+
+int visit_output_pool(const ModuleState* state, visitproc visit, void* arg) {
+  return state->pool != nullptr ? state->pool->visit_all(visit, arg) : 0;
+}
+
+void destroy_output_pool(ModuleState* state) {
+  std::unique_ptr<OutputPool> old(std::exchange(state->pool, nullptr));
+  if (old != nullptr) old->clear();
+}
+
+}  // namespace helion
