@@ -4,9 +4,7 @@
 
 * the tile executor, with its own large tiles and with the block sizes of each given config;
 * ref mode, the user's own function on eager tiles;
-* the generated Triton source in Triton's interpreter (NumPy), which knows nothing of GPUs but runs every mask, offset and
-  loop of the source;
-* the generated code compiled for a GPU, on the software GPU where it is built and on a real one where there is one.
+* the generated code on a real GPU where there is one, on the software GPU elsewhere, for each of `CAPABILITIES`.
 
 `compile_for` compiles generated kernels for GPUs that are not there.
 """
@@ -16,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
-import types
 from typing import Any
 from typing import Callable
 from typing import Iterator
@@ -26,8 +23,6 @@ from typing import Sequence
 import torch
 
 import helion
-from helion.backends.base import GeneratedSource
-from helion.runtime.code_cache import load_module
 from helion.runtime.cross_compile import CAPABILITIES
 from helion.runtime.cross_compile import cross_compile
 
@@ -127,41 +122,10 @@ def partial_blocks(bound: helion.BoundKernel) -> dict[str, Any]:
     blocks = bound.config_spec.fields.get("block_sizes")
     if blocks is None:
         return {}
-    return {"block_sizes": [min(max(item.high // 4, item.low), item.high) for item in blocks.items]}
+    return {"block_sizes": [max(min(item.high // 4, 64), item.low) for item in blocks.items]}
 
 
-def interpret(source: GeneratedSource) -> Callable[..., Any]:
-    """The generated host function with its kernels in Triton's interpreter: for CPU tensors, on NumPy.
-
-    Not every kernel can: the interpreter has no libdevice functions and no inline assembly.
-    """
-    from triton import knobs
-
-    def run(*args: Any) -> Any:
-        with knobs.runtime.scope():
-            knobs.runtime.interpret = True
-            # With globals given, the module is executed anew: its @triton.jit functions become interpreted ones.
-            module = load_module(source.text, source.function, source.injected or {})
-            host = getattr(module, source.function)
-            copy = types.FunctionType(
-                host.__code__,
-                {**host.__globals__, "_get_num_sm": lambda *a, **k: 3},  # few, so that persistent programs loop
-                host.__name__,
-                host.__defaults__,
-                host.__closure__,
-            )
-            copy.__kwdefaults__ = host.__kwdefaults__
-            return copy(*args)
-
-    return run
-
-
-def can_interpret(source: GeneratedSource) -> bool:
-    """Whether Triton's interpreter has everything a generated module uses."""
-    return not any(word in source.text for word in ("libdevice.", "inline_asm", "hlt."))
-
-
-def ways(kernel: helion.Kernel, args: tuple[Any, ...], configs: Configs = ()) -> Iterator[Way]:
+def ways(kernel: helion.Kernel, args: tuple[Any, ...], configs: Configs, capabilities: Sequence[int]) -> Iterator[Way]:
     """Every way to run a kernel here."""
     bound = kernel.bind(args)
     given = list(configs) or [partial_blocks(bound)]
@@ -169,26 +133,50 @@ def ways(kernel: helion.Kernel, args: tuple[Any, ...], configs: Configs = ()) ->
     for config in given:
         yield Way(f"tile executor, {dict(config)}", bound.compile_config(config))
     yield Way("ref mode", bound.run_ref)
-    for config in given:
-        source = bound.generated_source(config)
-        if can_interpret(source):
-            yield Way(f"Triton interpreter, {dict(config)}", interpret(source))
-    yield from _gpu_ways(kernel, given)
-
-
-def _gpu_ways(kernel: helion.Kernel, configs: Configs) -> Iterator[Way]:
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        for config in given:
+            yield Way(f"GPU, {dict(config)}", _on_gpu(kernel, config), uses_tf32=True)
         return
+    for i, config in enumerate(given):
+        # One config runs for every capability; more of them take turns, as compiling is what costs time.
+        for capability in capabilities if len(given) == 1 else [capabilities[i % len(capabilities)]]:
+            yield Way(f"software GPU sm_{capability}, {dict(config)}", _on_software_gpu(kernel, config, capability), uses_tf32=True)
 
-    def on_gpu(config: Mapping[str, Any] | helion.Config) -> Callable[..., Any]:
-        def run(*args: Any) -> Any:
-            args = walk(args, lambda t: copy_of(t.cuda()))
-            return walk(kernel.bind(args).compile_config(config)(*args), torch.Tensor.cpu)
 
-        return run
+def fresh(kernel: helion.Kernel) -> helion.Kernel:
+    """The same kernel with nothing bound yet: what was bound for one device must not be used on another."""
+    return helion.Kernel(kernel.fn, configs=kernel.configs, settings=kernel.settings)
 
-    for config in configs:
-        yield Way(f"GPU, {dict(config)}", on_gpu(config), uses_tf32=True)
+
+def _on_gpu(kernel: helion.Kernel, config: Mapping[str, Any] | helion.Config) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        args = walk(args, lambda t: copy_of(t.cuda()))
+        return walk(kernel.bind(args).compile_config(config)(*args), torch.Tensor.cpu)
+
+    return run
+
+
+def _on_software_gpu(
+    kernel: helion.Kernel, config: Mapping[str, Any] | helion.Config, capability: int
+) -> Callable[..., Any]:
+    """A run on the software GPU in which kernels may touch nothing but the tensors they are launched with."""
+    from helion.runtime import default_launcher
+    from tests import softgpu
+
+    def launch(triton_kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
+        with softgpu.only(*(a for a in args if isinstance(a, torch.Tensor))):
+            default_launcher(triton_kernel, grid, *args, **options)
+
+    def run(*args: Any) -> Any:
+        softgpu.install(capability, ptxas=False)
+        try:
+            result = fresh(kernel).bind(args).compile_config(config)(*args, _launcher=launch)
+            assert not softgpu.faults(), softgpu.faults()
+            return result
+        finally:
+            softgpu.uninstall()
+
+    return run
 
 
 def run_everywhere(
@@ -201,6 +189,7 @@ def run_everywhere(
     input_dtype: torch.dtype | None = None,
     reference_args: tuple[Any, ...] | None = None,
     uses_dot: bool = False,
+    capabilities: Sequence[int] = CAPABILITIES,
     **settings: Any,
 ) -> None:
     """Run a kernel every way there is and compare each result with the reference in float64.
@@ -214,12 +203,13 @@ def run_everywhere(
         input_dtype: results may be as inexact as this dtype, though their own is more precise.
         reference_args: arguments of the reference, if not `args` in float64.
         uses_dot: the kernel multiplies float32 matrices, on a GPU in tf32.
+        capabilities: compute capabilities to run on the software GPU.
         settings: settings of the kernel, if it is made here.
     """
     if not isinstance(kernel, helion.Kernel):
         kernel = helion.kernel(kernel, **settings)
     expected = reference(*(walk(args, to_double) if reference_args is None else reference_args))
-    for way in ways(kernel, args, configs):
+    for way in ways(kernel, args, configs, capabilities):
         check(way.run(*walk(args, copy_of)), expected, way.name, error_scale, input_dtype, uses_dot and way.uses_tf32)
 
 

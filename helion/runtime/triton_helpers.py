@@ -117,3 +117,18 @@ def argmin_combine(a, i, b, j):
     """The smaller value with its index; nan counts as smallest, ties take the smaller index, as torch.argmin."""
     better = (a < b) | ((a != a) & (b == b)) | (((a == b) | ((a != a) & (b != b))) & (i < j))
     return tl.where(better, a, b), tl.where(better, i, j)
+
+
+@triton.jit
+def settled(x):
+    """x, bit for bit, for the result of a loop that accumulates reductions and is used in several places.
+
+    Triton 3.6 and 3.7 assert in the pass OptimizeThreadLocality when such a loop reduces values as they were loaded and its
+    result has several uses.  Casting to integers and back gives it one use, and costs no instruction.
+    """
+    if x.dtype.primitive_bitwidth == 64:
+        return x.to(tl.int64, bitcast=True).to(x.dtype, bitcast=True)
+    elif x.dtype.primitive_bitwidth == 32:
+        return x.to(tl.int32, bitcast=True).to(x.dtype, bitcast=True)
+    else:
+        return x.to(tl.int16, bitcast=True).to(x.dtype, bitcast=True)

@@ -1,20 +1,44 @@
-"""Every example, against PyTorch in float64."""
+"""Every example: against PyTorch in float64, at odd sizes, with static and dynamic shapes, and as a script."""
 
 from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
 
 import pytest
 import torch
 
+import helion
 from examples.catalog import EXAMPLES
 from examples.catalog import Example
+from tests.support import CAPABILITIES
+from tests.support import compile_for
 from tests.support import run_everywhere
 
 every_example = pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda e: e.name)
 
+#: Sizes of each example around n. Sizes that a test does not vary are small.
+SIZES: dict[str, Any] = {
+    "embedding": lambda n: (1, n, 10, n),
+    "attention": lambda n: (1, 2, min(n, 129), min(n, 129), 16),
+    "bmm": lambda n: (2, min(n, 129), 33, 17),
+    "matmul_split_k": lambda n: (5, n, 17),
+    "long_sum": lambda n: (2, n),
+    "matmul": lambda n: (min(n, 129), n, 17),
+    "matmul_epilogue": lambda n: (5, 17, n),
+}
 
-def run(example: Example, args, dtype: torch.dtype, **options) -> None:
+
+def size_of(example: Example, n: int) -> tuple[int, ...]:
+    if example.name in SIZES:
+        return SIZES[example.name](n)
+    return (n,) if len(example.small) == 1 else (5, n)
+
+
+def run(example: Example, args: tuple[Any, ...], dtype: torch.dtype, **options: Any) -> None:
     run_everywhere(
-        example.kernel,
+        options.pop("kernel", example.kernel),
         args,
         example.reference,
         error_scale=example.error_scale,
@@ -25,6 +49,50 @@ def run(example: Example, args, dtype: torch.dtype, **options) -> None:
 
 
 @every_example
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_example_matches_pytorch(example: Example, dtype: torch.dtype, seed: int) -> None:
-    run(example, example.args(dtype=dtype), dtype)
+@pytest.mark.parametrize(
+    ("dtype", "capabilities"),
+    [(torch.float32, CAPABILITIES), (torch.float16, [90]), (torch.bfloat16, [100])],
+    ids=["float32", "float16", "bfloat16"],
+)
+def test_example_matches_pytorch(
+    example: Example, dtype: torch.dtype, capabilities: list[int], seed: int
+) -> None:
+    run(example, example.args(dtype=dtype), dtype, capabilities=capabilities)
+
+
+@every_example
+@pytest.mark.parametrize("n", [1, 3, 127, 129, 1000])
+def test_size_that_is_no_multiple_of_a_tile(example: Example, n: int, seed: int) -> None:
+    dtype = torch.float32
+    capabilities = {1: [80], 3: [], 127: [90], 129: [], 1000: [100]}[n]
+    run(example, example.args(size_of(example, n), dtype), dtype, capabilities=capabilities)
+
+
+@every_example
+def test_one_kernel_serves_many_sizes_under_dynamic_shapes(example: Example, seed: int) -> None:
+    kernel = helion.kernel(example.kernel.fn, static_shapes=False)
+    for size, capabilities in (((example.small), [90]), (size_of(example, 70), []), (size_of(example, 129), [80])):
+        run(example, example.args(size, torch.float32), torch.float32, kernel=kernel, capabilities=capabilities)
+
+
+@every_example
+def test_default_config_compiles_for_every_capability(example: Example) -> None:
+    # Sizes and strides that are multiples of 16 make Triton vectorize and use asynchronous copies.
+    size = tuple(-(-n // 32) * 32 for n in example.small)
+    args = example.args(size)
+    compile_for(example.kernel, args)
+    compile_for(helion.kernel(example.kernel.fn, static_shapes=False), args, capabilities=[90])
+
+
+SCRIPTS = sorted({example.kernel.fn.__module__ for example in EXAMPLES.values()})
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_prints_small_errors(name: str, capsys: pytest.CaptureFixture[str], seed: int) -> None:
+    importlib.import_module(name).main()
+    lines = capsys.readouterr().out.splitlines()[0:]
+    results = [line for line in lines if "HELION_TEST_SEED" not in line]
+    assert results
+    for line in results:
+        error = re.search(r"error (\S+)$", line)
+        assert line.endswith("equal") if error is None else float(error[1]) < 1e-2, line

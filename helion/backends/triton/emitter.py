@@ -543,6 +543,9 @@ class KernelEmitter:
         if location is not None and self.settings.output_origin_lines:
             outer.add(f"# {location.short()}: {location.text.strip()}")
         outer.nest(headers[0], inner)
+        for i, out in enumerate(body.outputs):
+            if _accumulates_reduction(out) and not _used_once(node, i):
+                outer.add(f"{carried_names[i]} = hlt.settled({carried_names[i]})")
         self._results[node] = [carried_names[i] for i in range(len(body.outputs))]
 
     def _carried_variable(self, source: torch.fx.Node, loop: torch.fx.Node, placeholder: torch.fx.Node) -> str:
@@ -696,3 +699,36 @@ def _result_name(node: torch.fx.Node, i: int) -> str:
         if user.target is device_ir.GETITEM and user.args[1] == i:
             return _pretty(user)
     return "value"
+
+
+def _accumulates_reduction(out: Any) -> bool:
+    """Whether a carried float is combined with a reduction in each iteration: what `hlt.settled` is about."""
+    if not isinstance(out, torch.fx.Node) or out.target not in POINTWISE or not out.meta["val"].is_floating_point():
+        return False
+    return any(isinstance(arg, torch.fx.Node) and arg.target in REDUCTIONS for arg in out.args)
+
+
+# Ops whose text mentions each operand once.
+_ONE_MENTION = frozenset(
+    {
+        CONVERT,
+        _aten.unsqueeze.default,
+        _aten.add.Tensor,
+        _aten.sub.Tensor,
+        _aten.mul.Tensor,
+        _aten.div.Tensor,
+        _aten.maximum.default,
+        _aten.minimum.default,
+    }
+)
+
+
+def _used_once(loop: torch.fx.Node, output: int) -> bool:
+    """Whether generated code mentions a loop's result at most once."""
+    results = [user for user in loop.users if user.target is device_ir.GETITEM and user.args[1] == output]
+    users = [(user, result) for result in results for user in result.users]
+    if not users:
+        return True
+    (user, result), *others = users
+    mentions = sum(arg is result for arg in user.args)
+    return not others and mentions == 1 and (user.target in _ONE_MENTION or getattr(user.target, "name", "") == "store")
