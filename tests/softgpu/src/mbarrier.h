@@ -25,6 +25,9 @@ MBarriers& mbarriers(Cta& cta);
 // The barrier at a shared address (rank and offset), or a fault.
 MBarrier& mbarrier_at(const Issuer& by, uint64_t address);
 void mbarrier_arrive(const Issuer& by, uint64_t address, uint32_t count);
+// The arrival of an asynchronous operation. One that finds its barrier invalidated does no harm unless the memory is in
+// use again: Triton's warp-specialised loops invalidate barriers that a last tcgen05.commit may still arrive at.
+void mbarrier_arrive_late(const Issuer& by, uint64_t address);
 void mbarrier_expect_tx(const Issuer& by, uint64_t address, int64_t bytes);
 void mbarrier_complete_tx(const Issuer& by, uint64_t address, int64_t bytes);
 

@@ -73,6 +73,12 @@ MBarrier& mbarrier_at(const Issuer& by, uint64_t address) {
     return it->second;
 }
 
+void mbarrier_arrive_late(const Issuer& by, uint64_t address) {
+    const SharedRange range = shared_range(*by.warp, *by.instr, address, 8);
+    const bool gone = !mbarriers(*range.cta).at.count(range.offset);
+    if (gone && std::all_of(range.shadow, range.shadow + 8, [](uint8_t s) { return s == kUnwritten; })) return;
+    mbarrier_arrive(by, address, 1);
+}
 void mbarrier_arrive(const Issuer& by, uint64_t address, uint32_t count) {
     MBarrier& b = mbarrier_at(by, address);
     const SharedRange range = shared_range(*by.warp, *by.instr, address, 8);
@@ -230,8 +236,7 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
         const MBarrier& b = mbarrier_at({&w, &in}, address[l]);
         bool done;
         if (in.u8[0]) {
-            const uint32_t parity = w.r32(op.count)[l];
-            if (parity > 1) w.fault(in, Fault::Kind::SyncMisuse, "phase parity " + std::to_string(parity) + " is neither 0 nor 1", l);
+            const uint32_t parity = w.r32(op.count)[l] & 1;   // Triton passes -1 for 1
             done = (b.phase & 1) != parity;
         } else {
             const uint64_t state = w.r64(op.count)[l];

@@ -365,7 +365,7 @@ Flow exec_commit(Warp& w, const Instr& in, Mask m) {
         const uint64_t address = shared_operand(w, in, op.generic, barrier[l], l);
         const auto signal = [&](uint64_t to) {
             mbarrier_at(by, to);
-            w.cta->cluster->async.push({"arrival of a tcgen05.commit", [by, to] { mbarrier_arrive(by, to, 1); }, tcgen05_chain(w, l)});
+            w.cta->cluster->async.push({"arrival of a tcgen05.commit", [by, to] { mbarrier_arrive_late(by, to); }, tcgen05_chain(w, l)});
         };
         if (op.multicast == kNoSlot) return signal(address);
         const uint32_t mask = w.r32(op.multicast)[l] & 0xffffu;

@@ -98,6 +98,8 @@ struct Mma {
         if (spread()) return d_lane + row / 16 * 32 + row % 16;
         return row;
     }
+    uint32_t a_tmem_lane(uint32_t row) const { return spread() ? a_lane + row / 16 * 32 + row % 16 : row; }
+    bool a_group_used(uint32_t group) const { return !spread() || group % 2 == a_lane / 16; }
     uint32_t column(uint32_t c) const { return d_column + (folded() && c >= i.n / 2 ? c - i.n / 2 : c); }
     bool group_used(uint32_t group) const { return !spread() || group % 2 == d_lane / 16; }
 };
@@ -112,7 +114,9 @@ void check_shape(const Mma& mma) {
                                                           std::to_string(mma.ctas.size()) + " CTAs");
     if (mma.spread() ? mma.d_lane != 0 && mma.d_lane != 16 : mma.d_lane != 0)
         mma.by.fault(Fault::Kind::IllegalInstruction, "the accumulator starts at lane " + std::to_string(mma.d_lane));
-    if (mma.op->a_in_tmem && (mma.spread() || mma.folded())) mma.by.fault(Fault::Kind::Unsupported, "operand A in TMEM is modelled for 128 rows a CTA only");
+    if (mma.op->a_in_tmem && mma.folded()) mma.by.fault(Fault::Kind::Unsupported, "operand A in TMEM with M = 128 in a pair is not modelled");
+    if (mma.spread() ? mma.a_lane != 0 && mma.a_lane != 16 : mma.a_lane != 0)
+        mma.by.fault(Fault::Kind::IllegalInstruction, "operand A starts at lane " + std::to_string(mma.a_lane));
 }
 
 // The cells of D: accumulators are there, nobody else writes them; from now on they are this MMA's.
@@ -138,7 +142,7 @@ void read_a_tmem(const Mma& mma, Cta& cta, std::vector<float>& a) {
     const uint32_t size = tile_type_size(mma.i.a), per_word = 4 / size, k = mma.k();
     for (uint32_t c = 0; c < k / per_word; ++c)
         for (uint32_t row = 0; row < mma.rows(); ++row) {
-            const uint32_t word = t.column(mma.a_column + c)[row];
+            const uint32_t word = t.column(mma.a_column + c)[mma.a_tmem_lane(row)];
             for (uint32_t e = 0; e < per_word; ++e) {
                 const float v = decode_element(mma.i.a, word >> (8 * size * e));
                 a[row * k + c * per_word + e] = mma.i.a_negated ? -v : v;
@@ -150,7 +154,8 @@ void require_a_tmem(const Mma& mma) {
     for (Cta* cta : mma.ctas) {
         require_allocated(mma.by, *cta, mma.a_column, columns);
         for (uint32_t c = 0; c < columns; ++c)
-            for (uint32_t g = 0; g < kTmemGroups; ++g) require_tmem_readable(mma.by, *cta, g * kTmemGroupLanes, mma.a_column + c);
+            for (uint32_t g = 0; g < kTmemGroups; ++g)
+                if (mma.a_group_used(g)) require_tmem_readable(mma.by, *cta, g * kTmemGroupLanes, mma.a_column + c);
     }
 }
 
@@ -215,7 +220,6 @@ void issue(Warp& w, const Instr& in, int l) {
         const uint32_t a = w.r32(op.a)[l] + static_cast<uint32_t>(op.a_offset);
         mma.a_lane = tmem_lane(a);
         mma.a_column = tmem_column(a);
-        if (mma.a_lane) w.fault(in, Fault::Kind::IllegalInstruction, "operand A starts at lane " + std::to_string(mma.a_lane), l);
     } else mma.a = blackwell_descriptor(mma.by, w.r64(op.a)[l]);
     mma.accumulate = ((w.pred(op.enable) >> l & 1) != 0) != op.enable_negated;
     for (size_t i = 0; i < op.disabled_lanes.size(); ++i) mma.disabled[i] = w.r32(op.disabled_lanes[i])[l];
