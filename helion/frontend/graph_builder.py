@@ -21,6 +21,7 @@ class GraphBuilder:
         self.inputs: list[torch.fx.Node] = []  # what the parent passes for each placeholder
         self._nodes: dict[int, torch.fx.Node] = {}
         self._kept: list[torch.Tensor] = []  # ids in `_nodes` stay valid
+        self._shared: set[int] = set()
         self._last_placeholder: torch.fx.Node | None = None
 
     def own(self, value: torch.Tensor, node: torch.fx.Node) -> None:
@@ -28,10 +29,15 @@ class GraphBuilder:
         self._nodes[id(value)] = node
         self._kept.append(value)
 
+    def share(self, value: torch.Tensor) -> None:
+        """Remember that `value` shares its memory with another value, so that it is not private."""
+        self._shared.add(id(value))
+        self._kept.append(value)
+
     def is_private(self, value: torch.Tensor) -> bool:
         """Whether `value` was computed in this very graph and shares its memory with no other value."""
         node = self._nodes.get(id(value))
-        if node is None or node.op == "placeholder":
+        if node is None or node.op == "placeholder" or id(value) in self._shared:
             return False
         memory = _compat_torch.storage_identity(value)
         return not any(v is not value and _compat_torch.storage_identity(v) == memory for v in self._kept)

@@ -89,6 +89,9 @@ class DeviceDispatchMode(TorchDispatchMode):
                     result = simpler(*args, **kwargs)
             finally:
                 self._decomposing.pop()
+            if _is_view(func):
+                # The rule made a value of its own where PyTorch makes a view: neither may be changed in place.
+                self.tracer.share((args, kwargs, result))
             if result is not NotImplemented:
                 return result
         for arg in torch.utils._pytree.tree_leaves((args, kwargs)):
@@ -104,6 +107,11 @@ class DeviceDispatchMode(TorchDispatchMode):
             reason="there is no rule for it",
             fix="compute it in host code, or write it with pointwise ops, reductions and matrix products.",
         )
+
+
+def _is_view(op: torch._ops.OpOverload) -> bool:
+    """Whether the result shares memory with an argument, which it does not change."""
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in op._schema.returns)
 
 
 def short_name(op: torch._ops.OpOverload) -> str:

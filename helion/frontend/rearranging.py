@@ -97,12 +97,12 @@ def _select(x: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
 def _slice(x: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> torch.Tensor:
     dim = _dim(x, dim)
     if start in (None, 0) and end in (None, _WHOLE) and step == 1:
-        return x
+        return x.clone()  # PyTorch wants another tensor from a view
     n = _constant_size(x, dim, "slice")
     first, last, step = slice(start, end, step).indices(n)
     length = len(range(first, last, step))
     if length == n:
-        return x
+        return x.clone()
     return _take(x, _positions(length) * step + first, dim)
 
 

@@ -28,6 +28,7 @@ from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import WHERE
 from ..ir.pointwise import unsupported_dtype
 from ..ir.reduction_ops import REDUCTIONS
+from ..ir.symbols import shape_exprs
 from ..language.indexing import index_list
 from ..language.indexing import normalize_index
 from ..language.op import Handler
@@ -228,6 +229,8 @@ class Tracer(Handler):
         """Record one ATen op that needs no further decomposition; NotImplemented otherwise."""
         if op is _aten.clone.default:
             return self._renamed(args[0])
+        if op is _aten.contiguous.default:
+            self.share(args)  # the tensor itself or a copy of it, in PyTorch
         if op in _IDENTITY:
             return args[0]
         if op is _aten.copy_.default:
@@ -265,6 +268,12 @@ class Tracer(Handler):
         self.current().own(other, node)
         return other
 
+    def share(self, values: Any) -> None:
+        """These values share memory in PyTorch, though not here: they may not be changed in place."""
+        for value in torch.utils._pytree.tree_leaves(values):
+            if isinstance(value, torch.Tensor):
+                self.current().share(value)
+
     def _copy_into(self, target: torch.Tensor, source: torch.Tensor) -> Any:
         """`target.copy_(source)`, where composite torch functions end that work in place on a tensor of their own.
 
@@ -274,7 +283,9 @@ class Tracer(Handler):
         builder = self.current()
         if not builder.is_private(target):
             return NotImplemented
-        value = source.to(target.dtype).expand(target.shape)
+        value = self.cast(source, target.dtype)
+        if shape_exprs(value.shape) != shape_exprs(target.shape):
+            value = self.aten(_aten.expand.default, (value, list(target.shape)), {})
         builder.own(target, self.operand(value))
         return target
 
@@ -285,6 +296,8 @@ class Tracer(Handler):
         result = op(*args, **kwargs)
         values = [a for a in args if isinstance(a, (torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat))]
         compute, _ = elementwise_dtypes(*values, type_promotion_kind=PROMOTION[op])
+        if op is _aten.nextafter.default and result.dtype is not compute:
+            raise exc.UnsupportedDtype(op=short_name(op), dtype=result.dtype)  # its steps are those of the dtype
         if unsupported_dtype(op, compute):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=compute)
         cast_args = tuple(self.operand(self.cast(a, compute)) for a in args)
@@ -317,6 +330,8 @@ class Tracer(Handler):
             dims = 0
         dims = [dims] if isinstance(dims, int) else list(dims if dims else range(x.dim()))
         dims = sorted({d % max(x.dim(), 1) for d in dims}) if x.dim() else []
+        if reduction.returns_index and not dims:  # of a scalar: the first and only place
+            return self.scalar_tensor(0, torch.int64)
         compute = torch.float32 if result_dtype in (torch.float16, torch.bfloat16) else result_dtype
         if reduction.name in ("sum", "prod"):
             x = self.cast(x, compute)
