@@ -85,6 +85,8 @@ void start_warp(Warp& w, Cta& cta, const Program& program, uint32_t index) {
     w.others.clear();
     w.merge_pc = UINT32_MAX;
     w.states = StateMap{};
+    w.carry = 0;
+    w.allowed_low = w.allowed_high = 0;
     const uint32_t first = index * kWarpSize;
     const uint32_t lanes = std::min<uint32_t>(kWarpSize, cta.threads - first);
     w.alive = lanes == kWarpSize ? kAllLanes : (1u << lanes) - 1;
@@ -224,6 +226,7 @@ private:
 
 void run_grid(Grid& grid) {
     install_segv_handler();
+    grid.bounds = BufferRegistry::instance().snapshot();
     const uint64_t clusters = grid.grid.count() / grid.cluster.count();
     std::atomic<uint64_t> next{0};
     const unsigned hardware = std::max(1u, std::thread::hardware_concurrency());

@@ -41,6 +41,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bounds.h"
 #include "ptx_parser.h"
 
 namespace softgpu {
@@ -225,6 +226,7 @@ struct Warp {
     std::vector<uint8_t> local;      // local memory, lane after lane, program->local_bytes each
     uint8_t* regs = nullptr;
     std::unique_ptr<uint8_t[]> regs_storage;
+    uint64_t allowed_low = 0, allowed_high = 0;   // global memory known to be within bounds (bounds.h)
     StateMap states;
     template <class T> T& state() { return states.get<T>(); }
 
@@ -318,6 +320,7 @@ struct Grid {
     uint8_t* params = nullptr;       // as ld.param sees them; 128-byte aligned
     uint64_t param_bytes = 0;
     LaunchOptions options;
+    std::shared_ptr<const Bounds> bounds;   // which global memory may be touched
     uint64_t id = 0;
     int capability = 80;             // 10 * major + minor
     uint32_t sm_count = 132;

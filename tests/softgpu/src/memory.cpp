@@ -1,82 +1,12 @@
-// Address resolution, the shadow of shared memory, the registry of global buffers, unmapped host addresses.
+// Address resolution, the shadow of shared memory, unmapped host addresses.
 #include "memory.h"
 
 #include <csetjmp>
 #include <csignal>
 #include <cstdio>
-#include <map>
 #include <mutex>
-#include <shared_mutex>
 
 namespace softgpu {
-
-// ---- the registry of global buffers -----------------------------------------------------------------------------
-struct BufferRegistry::Impl {
-    struct Range { uint64_t end; std::string name; };
-    mutable std::shared_mutex mutex;
-    std::map<uint64_t, Range> allowed, forbidden;   // by start
-
-    // The range that holds `address`, or end().
-    static std::map<uint64_t, Range>::const_iterator find(const std::map<uint64_t, Range>& ranges, uint64_t address) {
-        auto it = ranges.upper_bound(address);
-        if (it == ranges.begin()) return ranges.end();
-        --it;
-        return address < it->second.end ? it : ranges.end();
-    }
-};
-
-BufferRegistry::BufferRegistry() : impl_(new Impl) {}
-BufferRegistry& BufferRegistry::instance() {
-    static BufferRegistry registry;
-    return registry;
-}
-void BufferRegistry::allow(uint64_t start, uint64_t bytes, const std::string& name) {
-    const std::unique_lock lock(impl_->mutex);
-    impl_->allowed[start] = {start + bytes, name};
-}
-void BufferRegistry::forbid(uint64_t start, uint64_t bytes, const std::string& name) {
-    const std::unique_lock lock(impl_->mutex);
-    impl_->forbidden[start] = {start + bytes, name};
-    trivial_ = false;
-}
-bool BufferRegistry::remove(uint64_t start) {
-    const std::unique_lock lock(impl_->mutex);
-    const bool found = impl_->allowed.erase(start) + impl_->forbidden.erase(start) > 0;
-    trivial_ = impl_->forbidden.empty() && !strict_;
-    return found;
-}
-void BufferRegistry::set_strict(bool strict) {
-    const std::unique_lock lock(impl_->mutex);
-    strict_ = strict;
-    trivial_ = impl_->forbidden.empty() && !strict;
-}
-bool BufferRegistry::contains(uint64_t address) const {
-    const std::shared_lock lock(impl_->mutex);
-    return Impl::find(impl_->allowed, address) != impl_->allowed.end();
-}
-std::string BufferRegistry::check(uint64_t address, uint64_t bytes) const {
-    const std::shared_lock lock(impl_->mutex);
-    const auto first = Impl::find(impl_->forbidden, address);
-    const auto last = Impl::find(impl_->forbidden, address + bytes - 1);
-    const auto hit = first != impl_->forbidden.end() ? first : last;
-    if (hit != impl_->forbidden.end()) return "in " + hit->second.name;
-    if (!strict()) return "";
-    const auto it = Impl::find(impl_->allowed, address);
-    if (it != impl_->allowed.end()) {
-        if (address + bytes <= it->second.end) return "";
-        return "runs past the end of " + it->second.name;
-    }
-    // Say where the nearest buffers are: most such faults are one element off.
-    std::string text = "in no registered buffer";
-    auto after = impl_->allowed.upper_bound(address);
-    if (after != impl_->allowed.end())
-        text += "; " + std::to_string(after->first - address) + " bytes before " + after->second.name;
-    if (after != impl_->allowed.begin()) {
-        --after;
-        text += "; " + std::to_string(address - after->second.end) + " bytes after the end of " + after->second.name;
-    }
-    return text;
-}
 
 // ---- addresses ------------------------------------------------------------------------------------------------
 void lane_addresses(Warp& w, Slot base, bool wide, int64_t offset, uint64_t out[kWarpSize]) {
@@ -165,18 +95,16 @@ uint8_t* resolve(Warp& w, const Instr& in, int lane, Space space, uint64_t addre
         return w.local.data() + static_cast<size_t>(lane) * size + offset;
     }
     if (space == Space::Global) {
-        const BufferRegistry& registry = BufferRegistry::instance();
         // A kernel parameter's address is a generic address too (cvta.param): always readable.
         const Grid& grid = *w.cta->grid;
         const auto start = reinterpret_cast<uint64_t>(grid.params);
         const bool is_param = address >= start && address + bytes <= start + grid.param_bytes;
-        if (!registry.trivial() && !is_param)
-            if (const std::string why = registry.check(address, bytes); !why.empty())
-                w.fault(in, Fault::Kind::OutOfBounds,
-                        std::string(access == Access::Read ? "reads" : "writes") + " global memory at " + hex(address) + ": " + why,
-                        lane, address);
-        if (address < 4096)
-            w.fault(in, Fault::Kind::OutOfBounds, "access through a null pointer: address " + hex(address), lane, address);
+        if (!is_param && !grid.bounds->allows(address, bytes, w.allowed_low, w.allowed_high)) {
+            w.allowed_low = w.allowed_high = 0;
+            w.fault(in, Fault::Kind::OutOfBounds,
+                    std::string(access == Access::Read ? "reads" : "writes") + " global memory at " + hex(address) + ": " +
+                        grid.bounds->why_not(address, bytes), lane, address);
+        }
     }
     return reinterpret_cast<uint8_t*>(address);   // Global, Const and Param addresses are host addresses
 }

@@ -1,34 +1,10 @@
 // Memory spaces: resolving a lane's address to a host pointer with the checks a GPU would make, the shadow
-// of shared memory (what was written, what is in flight), and the registry of global buffers.
+// of shared memory (what was written, what is in flight). Which global memory may be touched: bounds.h.
 #pragma once
+#include "bounds.h"
 #include "machine.h"
 
 namespace softgpu {
-
-// ---- global memory: which ranges may be touched ----------------------------------------------------------
-// Allocations of the driver and module variables are always allowed. Tests add their tensors. With
-// `strict` set, everything else is out of bounds; without it only forbidden ranges (guard zones around test
-// buffers) and addresses that the host itself does not map are.
-class BufferRegistry {
-public:
-    static BufferRegistry& instance();
-    void allow(uint64_t start, uint64_t bytes, const std::string& name);
-    void forbid(uint64_t start, uint64_t bytes, const std::string& name);
-    bool remove(uint64_t start);                       // either kind
-    void set_strict(bool strict);
-    bool strict() const { return strict_.load(std::memory_order_relaxed); }
-    bool contains(uint64_t address) const;             // in an allowed range
-    // Empty if [address, address + bytes) may be accessed, else why not.
-    std::string check(uint64_t address, uint64_t bytes) const;
-    // True if nothing at all is to be checked (the usual case outside memory tests).
-    bool trivial() const { return trivial_.load(std::memory_order_relaxed); }
-
-private:
-    struct Impl;
-    BufferRegistry();
-    Impl* impl_;
-    std::atomic<bool> strict_{false}, trivial_{true};
-};
 
 // ---- access to a lane's address ----------------------------------------------------------------------------
 enum class Access : uint8_t { Read, Write, ReadWrite };

@@ -30,7 +30,7 @@ template <unsigned kBytes> inline bool all_written(const uint8_t* shadow) {
 
 // The pointer for one lane. The usual cases are here, everything else (and every fault) in resolve().
 template <Space kSpace, unsigned kBytes, bool kWrite>
-inline uint8_t* lane_pointer(Warp& w, const Instr& in, int lane, uint64_t address, bool trivial) {
+inline uint8_t* lane_pointer(Warp& w, const Instr& in, int lane, uint64_t address) {
     if constexpr (kSpace == Space::Shared) {
         const uint32_t offset = static_cast<uint32_t>(address) & kSharedOffsetMask;
         Cta& cta = *w.cta;
@@ -45,19 +45,18 @@ inline uint8_t* lane_pointer(Warp& w, const Instr& in, int lane, uint64_t addres
         }
     }
     if constexpr (kSpace == Space::Global)
-        if (trivial && (address & (kBytes - 1)) == 0 && address >= 4096) return reinterpret_cast<uint8_t*>(address);
+        if (address >= w.allowed_low && address + kBytes <= w.allowed_high && (address & (kBytes - 1)) == 0) return reinterpret_cast<uint8_t*>(address);
     return resolve(w, in, lane, kSpace, address, kBytes, kWrite ? Access::Write : Access::Read);
 }
 
 template <class E, class Cell, Space kSpace, unsigned kCount> Flow exec_load(Warp& w, const Instr& in, Mask m) {
     const auto& to = static_cast<const VectorOperand*>(in.extra)->slots;
-    const bool trivial = BufferRegistry::instance().trivial();
     uint64_t address[kWarpSize];
     lane_addresses(w, in.a, in.u8[kWideByte], in.imm, address);
     Cell* dst[kCount];
     for (unsigned i = 0; i < kCount; ++i) dst[i] = cells<Cell>(w, to[i]);
     each_lane(m, [&](int l) {
-        const uint8_t* p = lane_pointer<kSpace, sizeof(E) * kCount, false>(w, in, l, address[l], trivial);
+        const uint8_t* p = lane_pointer<kSpace, sizeof(E) * kCount, false>(w, in, l, address[l]);
         for (unsigned i = 0; i < kCount; ++i) {
             E value;
             std::memcpy(&value, p + i * sizeof(E), sizeof(E));
@@ -69,13 +68,12 @@ template <class E, class Cell, Space kSpace, unsigned kCount> Flow exec_load(War
 }
 template <class E, class Cell, Space kSpace, unsigned kCount> Flow exec_store(Warp& w, const Instr& in, Mask m) {
     const auto& from = static_cast<const VectorOperand*>(in.extra)->slots;
-    const bool trivial = BufferRegistry::instance().trivial();
     uint64_t address[kWarpSize];
     lane_addresses(w, in.a, in.u8[kWideByte], in.imm, address);
     const Cell* src[kCount];
     for (unsigned i = 0; i < kCount; ++i) src[i] = cells<Cell>(w, from[i]);
     each_lane(m, [&](int l) {
-        uint8_t* p = lane_pointer<kSpace, sizeof(E) * kCount, true>(w, in, l, address[l], trivial);
+        uint8_t* p = lane_pointer<kSpace, sizeof(E) * kCount, true>(w, in, l, address[l]);
         for (unsigned i = 0; i < kCount; ++i) {
             const auto value = static_cast<E>(src[i][l]);
             std::memcpy(p + i * sizeof(E), &value, sizeof(E));

@@ -137,14 +137,8 @@ void fill_outside(const TensorView& t, uint8_t* row) {
 }  // namespace
 
 void check_global(const Issuer& by, uint64_t address, uint64_t bytes, bool write) {
-    const BufferRegistry& registry = BufferRegistry::instance();
-    if (address < 4096) by.fault(Fault::Kind::OutOfBounds, "a bulk copy accesses a null pointer");
-    if (registry.trivial()) return;
-    // A range longer than a guard zone may straddle one: look at it in pieces.
-    constexpr uint64_t kPiece = 1024;
-    for (uint64_t i = 0; i < bytes; i += kPiece)
-        if (const std::string why = registry.check(address + i, std::min(kPiece, bytes - i)); !why.empty())
-            by.fault(Fault::Kind::OutOfBounds, std::string("a bulk copy ") + (write ? "writes" : "reads") + " global memory " + why);
+    const std::string why = by.warp->cta->grid->bounds->check(address, bytes);
+    if (!why.empty()) by.fault(Fault::Kind::OutOfBounds, std::string("a bulk copy ") + (write ? "writes" : "reads") + " global memory " + why);
 }
 
 void load_box(const Issuer& by, const Box& box, Cta& cta, uint32_t offset) {
