@@ -136,10 +136,13 @@ def epilogue({", ".join(printer.parameters)}):
 
 
 def _example_arguments(spec: MatmulSpec, schedule: MatmulSchedule) -> str:
+    # The toolkit leaves an axis of one element out of TMA's coordinates, which the tensor map has: here it gets two. The map
+    # that is launched with says one, so the second is never there.
+    m, n, k = ("2" if size == 1 else name for size, name in ((spec.m, "M"), (spec.n, "N"), (spec.k, "K")))
     operands = [
-        ("A_DTYPE", "(M, K, BATCH)", _strides(spec.a)),
-        ("B_DTYPE", "(N, K, BATCH)", _strides(spec.b)),
-        ("OUT_DTYPE", "(M, N, BATCH)", _strides(spec.out)),
+        ("A_DTYPE", f"({m}, {k}, BATCH)", _strides(spec.a)),
+        ("B_DTYPE", f"({n}, {k}, BATCH)", _strides(spec.b)),
+        ("OUT_DTYPE", f"({m}, {n}, BATCH)", _strides(spec.out)),
     ]
     alignment = 16 if spec.store_through_tma else spec.out.dtype.itemsize
     lines = [

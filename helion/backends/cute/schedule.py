@@ -207,6 +207,16 @@ def _check_cluster(s: MatmulSchedule, spec: MatmulSpec) -> None:
             " lies in one cluster",
             "use an even tcgen05_cluster_m, or block size 128 for m.",
         )
+    # The toolkit gives an axis of one tile the stride 0, so that a CTA beside it would compute and store that tile again.
+    if s.cluster_n > 1 and spec.n <= s.tile_n:
+        raise _invalid(
+            f"tcgen05_cluster_n={s.cluster_n} for n={spec.n}, which is one tile of {s.tile_n}", "use tcgen05_cluster_n=1."
+        )
+    if s.cluster_m > s.ctas_per_mma and spec.m <= s.tile_m:
+        raise _invalid(
+            f"tcgen05_cluster_m={s.cluster_m} for m={spec.m}, which is one tile of {s.tile_m}",
+            f"use tcgen05_cluster_m={s.ctas_per_mma}.",
+        )
     if s.l2_swizzle not in (1, 2, 4, 8, 16):
         raise _invalid(
             f"tcgen05_l2_swizzle_size={s.l2_swizzle} is not supported", "choose one of 1, 2, 4, 8, 16."

@@ -82,6 +82,13 @@ def test_a_bad_value_is_named(schedule: MatmulSchedule, key: str) -> None:
         schedule.check(matmul(4096, 4096, 4096, FP8))
 
 
+def test_a_cluster_wider_than_the_problem_is_refused() -> None:
+    with pytest.raises(exc.InvalidConfig, match="tcgen05_cluster_n=2 for n=128, which is one tile"):
+        pair(cluster_n=2).check(matmul(512, 128, 512, FP8))
+    with pytest.raises(exc.InvalidConfig, match="tcgen05_cluster_m=4 for m=256, which is one tile"):
+        pair(cluster_m=4).check(matmul(256, 512, 512, FP8))
+
+
 def test_hopper_has_no_second_accumulator() -> None:
     with pytest.raises(exc.InvalidConfig, match="tcgen05_acc_stages=2"):
         hopper(acc_stages=2).check(matmul(512, 512, 512))
