@@ -177,11 +177,23 @@ def emit_take_along_dim(k: KernelEmitter, node: torch.fx.Node) -> None:
     at = _dim(dim, value.dim())
     extent = k.extent(value.shape[at])
     safe = f"{k.text(index)}.to(tl.int32) & ({extent} - 1)"
-    text = k.text(source)
-    if value.dtype is torch.bool:
-        k.assign(node, f"tl.gather({text}.to(tl.int8), {safe}, {at}) != 0")
-    else:
-        k.assign(node, f"tl.gather({text}, {safe}, {at})")
+    text = f"{k.text(source)}.to(tl.int8)" if value.dtype is torch.bool else k.text(source)
+    text = _repeated(k, text, list(value.shape), at, node.meta["val"].shape[at])
+    text = f"tl.gather({text}, {safe}, {at})"
+    k.assign(node, f"{text} != 0" if value.dtype is torch.bool else text)
+
+
+def _repeated(k: KernelEmitter, text: str, shape: list[Any], at: int, wanted: Any) -> str:
+    """A value repeated along a dimension up to the extent of an index: Triton 3.7 fails to compile `tl.gather` where
+    the index is longer than the value (an assertion in OptimizeThreadLocality)."""
+    extents = [k.extent(size) for size in shape]
+    longer = k.extent(wanted)
+    if not (extents[at].isdigit() and longer.isdigit()) or int(longer) <= int(extents[at]):
+        return text
+    times = int(longer) // int(extents[at])
+    before, after = extents[:at], extents[at + 1 :]
+    wide = ", ".join([*before, str(times), extents[at], *after])
+    return f"tl.reshape(tl.broadcast_to(tl.expand_dims({text}, {at}), [{wide}]), [{', '.join([*before, longer, *after])}])"
 
 
 # -- block-scaled products --------------------------------------------------------------------------------------
