@@ -1,0 +1,609 @@
+"""Dispatcher: which calls a plan serves, and that all others take the Python path with the same outcome."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import weakref
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton import knobs
+
+from helion import exc
+from helion.runtime import device as helion_device
+from helion.runtime import measure
+
+from .support import SCALE
+
+pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
+
+TWO_NUMBERS = """\
+def host(x, n: int, m=3, *, _launcher=_default_launcher):
+    out = torch.empty_like(x)
+    _launcher(_scale_kernel, (x.numel() // BLOCK_0 // m,), x, out, n, num_warps=4, num_stages=1)
+    return out
+"""
+
+
+def pair(n=256):
+    return torch.randn(n), torch.randn(n)
+
+
+# -- what a plan serves ---------------------------------------------------------------------------------------------------
+
+
+def test_third_call_of_a_signature_runs_as_a_plan(make):
+    kernel = make()
+    x, y = pair()
+    for _ in range(2):
+        torch.testing.assert_close(kernel(x, y), x + y)
+    assert (kernel.plan_count, kernel.plan_hits) == (1, 0)
+    torch.testing.assert_close(kernel(x, y), x + y)
+    assert (kernel.plan_count, kernel.plan_hits, kernel.plan_launches) == (1, 1, 1)
+    assert kernel.stats.snapshot().layers["plan"] == 1
+
+
+def test_shape_that_never_comes_again_is_not_recorded(make):
+    kernel = make()
+    for n in range(1, 6):
+        kernel(*pair(128 * n))
+    assert kernel.plan_count == 0
+
+
+def test_each_signature_has_its_plan(make):
+    kernel = make()
+    for n in (128, 256, 384):
+        x, y = pair(n)
+        torch.testing.assert_close(kernel.warm(x, y), x + y)
+    assert kernel.plan_count == 3
+    for n in (384, 128, 256, 128):
+        x, y = pair(n)
+        torch.testing.assert_close(kernel(x, y), x + y)
+    assert kernel.plan_hits == 3 + 4
+
+
+def test_each_call_returns_new_memory(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    first, second = kernel(x, y), kernel(x, y)
+    assert first is not second and first.data_ptr() != second.data_ptr()
+
+
+def test_one_tensor_for_both_parameters_does_not_bind_the_next_call(make):
+    kernel = make()
+    x, y = pair()
+    torch.testing.assert_close(kernel.warm(x, x), x + x)
+    assert kernel.plan_count == 1
+    torch.testing.assert_close(kernel(x, y), x + y)
+    torch.testing.assert_close(kernel(y, x), x + y)
+    assert kernel.plan_hits == 3
+
+
+def test_parameters_and_tensors_have_plans_of_their_own(make):
+    kernel = make()
+    x, y = pair()
+    weight = torch.nn.Parameter(y, requires_grad=False)
+    torch.testing.assert_close(kernel.warm(x, weight), x + y)
+    torch.testing.assert_close(kernel.warm(x, y), x + y)
+    assert kernel.plan_count == 2
+
+
+def test_output_of_a_plan_is_a_plain_tensor(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    out = kernel(x, y)
+    assert type(out) is torch.Tensor and not out.requires_grad and out._version == 0 and out._base is None
+    assert not out.is_inference()
+
+
+def test_inference_mode_gives_inference_tensors(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    with torch.inference_mode():
+        torch.testing.assert_close(kernel.warm(x, y), x + y)
+        assert kernel(x, y).is_inference()
+    assert not kernel(x, y).is_inference()
+
+
+def test_default_dtype_is_part_of_what_a_plan_assumes(make):
+    kernel = make(
+        "def host(x, y, *, _launcher=_default_launcher):\n"
+        "    out = torch.empty(x.numel())\n"
+        "    _launcher(_add_kernel, (x.numel() // BLOCK_0,), x, y, out, num_warps=4, num_stages=1)\n"
+        "    return out\n"
+    )
+    x, y = pair()
+    assert kernel.warm(x, y).dtype == torch.float32
+    hits = kernel.plan_hits
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert kernel(x, y).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert kernel.plan_hits == hits
+    assert kernel(x, y).dtype == torch.float32
+
+
+# -- arguments --------------------------------------------------------------------------------------------------------------
+
+
+def test_keywords_and_defaults_share_the_plan_of_positional_calls(make):
+    kernel = make(SCALE)
+    x = torch.ones(256)
+    for call in (lambda: kernel(x, 2.0), lambda: kernel(x), lambda: kernel(x=x), lambda: kernel(n=2.0, x=x)):
+        before = x.clone()
+        assert call() is x
+        torch.testing.assert_close(x, before * 2)
+    assert kernel.plan_hits == 2
+
+
+def test_keywords_that_are_not_interned(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    names = {"".join(["x"]): x, "".join(list("y")): y}
+    torch.testing.assert_close(kernel(**names), x + y)
+    assert kernel.plan_hits == hits + 1
+
+
+def test_number_that_is_only_passed_on_is_not_part_of_the_signature(make):
+    kernel = make(SCALE)
+    kernel.warm(torch.ones(256), 2.0)
+    for n in (0.5, 3.0, -1.0):
+        x = torch.ones(256)
+        torch.testing.assert_close(kernel(x, n), torch.full((256,), n))
+    assert kernel.plan_count == 1 and kernel.plan_hits == 4
+
+
+def test_number_that_host_code_computes_with_is_part_of_the_signature(make):
+    kernel = make(TWO_NUMBERS)
+    x = torch.randn(768)
+    for m in (1, 2, 3):
+        out = kernel.warm(x, 5, m)
+        torch.testing.assert_close(out[: 768 // m], 5 * x[: 768 // m])
+    # m by value, n by type.
+    assert kernel.plan_count >= 2
+    hits = kernel.plan_hits
+    torch.testing.assert_close(kernel(x, 7, 3)[:256], 7 * x[:256])
+    assert kernel.plan_hits == hits + 1
+
+
+@pytest.mark.parametrize(("first", "second"), [(5, 1), (1, 5), (16, 17), (5, 2**40), (5, -7), (5, True), (5, 2.5)])
+def test_numbers_that_triton_tells_apart(make, first, second):
+    kernel = make(SCALE)
+    for n in (first, first, first, second, second, second, first):
+        x = torch.ones(128)
+        torch.testing.assert_close(kernel(x, n), torch.full((128,), float(n)))
+
+
+def test_constexpr_number_is_part_of_the_signature(make):
+    kernel = make(SCALE, constexpr=("n",))
+    x = torch.ones(128)
+    kernel.warm(x, 2.0)
+    assert kernel.plan_count == 1
+    kernel(x, 3.0)
+    assert kernel.plan_hits == 1
+
+
+def test_misaligned_argument_gets_a_binary_of_its_own(make):
+    kernel = make()
+    x, y = pair(256)
+    shifted = torch.randn(257)[1:]
+    assert shifted.data_ptr() % 16 == 4
+    for _ in range(4):
+        torch.testing.assert_close(kernel(x, y), x + y)
+        torch.testing.assert_close(kernel(x, shifted), x + shifted)
+        torch.testing.assert_close(kernel(shifted, y), shifted + y)
+    assert kernel.plan_count == 3 and kernel.plan_hits == 6
+
+
+def test_offset_within_the_storage_does_not_matter_otherwise(make):
+    kernel = make()
+    whole = torch.randn(1024)
+    for start in (0, 128, 256, 512):
+        x = whole[start : start + 256]
+        torch.testing.assert_close(kernel(x, x), x + x)
+    assert kernel.plan_hits == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [((), {}), ((1, 2, 3), {}), ((1,), {"x": 1}), ((1, 2), {"z": 3}), ((), {"y": 1})],
+)
+def test_arguments_that_do_not_fit_raise_the_python_paths_error(make, args, kwargs):
+    kernel = make()
+    kernel.warm(*pair())
+    with pytest.raises(TypeError) as fast:
+        kernel(*args, **kwargs)
+    with pytest.raises(TypeError) as slow:
+        kernel.python(*args, **kwargs)
+    assert str(fast.value) == str(slow.value)
+
+
+@pytest.mark.parametrize("extra", [None, "text", torch.float32, torch.device("cpu"), (1, 2), [1, "a", (None,)], 2**70, ...])
+def test_other_types_of_arguments(make, extra):
+    kernel = make(
+        "def host(x, y, extra, *, _launcher=_default_launcher):\n"
+        "    out = torch.empty_like(x)\n"
+        "    _launcher(_add_kernel, (x.numel() // BLOCK_0,), x, y, out, num_warps=4, num_stages=1)\n"
+        "    return out\n"
+    )
+    x, y = pair()
+    for _ in range(4):
+        torch.testing.assert_close(kernel(x, y, extra), x + y)
+    torch.testing.assert_close(kernel(x, y, "another"), x + y)
+
+
+def test_strings_count_by_value(make):
+    kernel = make(
+        "def host(x, mode, *, _launcher=_default_launcher):\n"
+        "    out = torch.empty_like(x)\n"
+        "    _launcher(_scale_kernel, (x.numel() // BLOCK_0,), x, out, 2.0 if mode == 'double' else 3.0, num_warps=4, num_stages=1)\n"
+        "    return out\n"
+    )
+    x = torch.ones(128)
+    assert kernel.warm(x, "double")[0] == 2
+    assert kernel.warm(x, "".join(["tri", "ple"]))[0] == 3
+    hits = kernel.plan_hits
+    assert kernel(x, "".join(["dou", "ble"]))[0] == 2
+    assert kernel.plan_hits == hits + 1
+
+
+def test_tensors_in_a_list(make):
+    kernel = make(
+        "def host(xs, *, _launcher=_default_launcher):\n"
+        "    out = torch.empty_like(xs[0])\n"
+        "    _launcher(_add_kernel, (out.numel() // BLOCK_0,), xs[0], xs[1], out, num_warps=4, num_stages=1)\n"
+        "    return out\n"
+    )
+    x, y = pair()
+    torch.testing.assert_close(kernel.warm([x, y]), x + y)
+    assert kernel.plan_count == 1
+    torch.testing.assert_close(kernel([y, y]), y + y)
+    torch.testing.assert_close(kernel((x, y)), x + y)
+    assert kernel.plan_hits == 2
+
+
+def test_list_that_holds_itself_takes_the_python_path(make):
+    kernel = make()
+    endless: list = []
+    endless.append(endless)
+    with pytest.raises((RecursionError, exc.BaseError)):
+        kernel(endless, endless)
+
+
+def test_key_function_is_asked_on_every_call(make):
+    threshold = 10
+    kernel = make(key=lambda x, y: threshold)
+    x, y = pair()
+    kernel.warm(x, y)
+    assert kernel.plan_count == 1 and kernel.runners == 1
+    threshold = 11
+    kernel(x, y)
+    assert kernel.runners == 2 and kernel.plan_hits == 1
+
+
+def test_key_function_that_raises(make):
+    fail = False
+
+    def key(x, y):
+        if fail:
+            raise ZeroDivisionError
+        return 1
+
+    kernel = make(key=key)
+    x, y = pair()
+    kernel.warm(x, y)
+    fail = True
+    with pytest.raises(ZeroDivisionError):
+        kernel(x, y)
+
+
+def test_key_that_is_not_hashable_raises_the_python_paths_error(make):
+    kernel = make(key=lambda x, y: [1])
+    with pytest.raises(exc.InvalidAPIUsage, match="not hashable"):
+        kernel(*pair())
+
+
+# -- what takes the Python path -------------------------------------------------------------------------------------------
+
+
+class Sub(torch.Tensor):
+    pass
+
+
+class Passing(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+class Seeing(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_function_mode_takes_the_python_path(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    with Passing():
+        torch.testing.assert_close(kernel(x, y), x + y)
+    assert kernel.plan_hits == hits
+
+
+def test_dispatch_mode_sees_the_allocation(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    with Seeing() as mode:
+        kernel(x, y)
+    assert torch.ops.aten.empty_like.default in mode.seen
+    assert kernel.plan_hits == hits
+    kernel(x, y)
+    assert kernel.plan_hits == hits + 1
+
+
+def test_set_default_device_takes_the_python_path(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    with torch.device("cpu"):
+        kernel(x, y)
+    assert kernel.plan_hits == hits
+
+
+def test_transform_is_refused_as_in_python(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    with pytest.raises(exc.InvalidAPIUsage, match=r"torch.func"):
+        torch.func.vmap(lambda a: kernel(a, a))(torch.randn(2, 256))
+
+
+def test_subclass_takes_the_python_path(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    kernel(x.as_subclass(Sub), y)
+    assert kernel.plan_hits == hits
+
+
+def test_requires_grad_takes_the_python_path_only_under_grad_mode(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    leaf = x.clone().requires_grad_()
+    with pytest.warns(exc.RequiresGradWarning):
+        kernel(leaf, y)
+    assert kernel.plan_hits == hits
+    with torch.no_grad():
+        kernel(leaf, y)
+    assert kernel.plan_hits == hits + 1
+
+
+def test_lazily_negated_tensor_is_refused_as_in_python(make):
+    kernel = make()
+    kernel.warm(*pair())
+    bad = torch.zeros(256, dtype=torch.complex64).conj().imag
+    with pytest.raises(exc.InvalidAPIUsage, match="negated"):
+        kernel(bad, bad)
+
+
+def test_measuring_takes_the_python_path(make, monkeypatch):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    monkeypatch.setattr(measure, "enabled", True)
+    kernel(x, y)
+    assert kernel.plan_hits == hits
+
+
+@pytest.mark.parametrize("hook", ["launch_enter_hook", "launch_exit_hook"])
+def test_profiler_attached_late_sees_launches(make, hook):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    seen = []
+    chain = getattr(knobs.runtime, hook)
+    chain.add(look := lambda metadata: seen.append(metadata.get()["name"]))
+    try:
+        kernel(x, y)
+    finally:
+        chain.remove(look)
+    assert seen == ["_add_kernel"] and kernel.plan_hits == hits
+    kernel(x, y)
+    assert kernel.plan_hits == hits + 1
+
+
+def test_debug_knob_takes_the_python_path(make, monkeypatch):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    with monkeypatch.context() as patch:
+        patch.setattr(knobs.runtime, "debug", True)
+        torch.testing.assert_close(kernel(x, y), x + y)
+    assert kernel.plan_hits == hits
+    kernel(x, y)
+    assert kernel.plan_hits == hits + 1
+
+
+def test_pre_run_hooks_fire_on_every_call(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    seen = []
+    kernel.module._add_kernel.add_pre_run_hook(lambda *args, **kwargs: seen.append(len(args)))
+    kernel(x, y)
+    kernel(x, y)
+    assert seen == [3, 3]
+
+
+def test_mutated_global_raises_as_in_triton(make):
+    kernel = make(
+        "SCALE = tl.constexpr(2)\n"
+        "@triton.jit\n"
+        "def _twice(x, out, BLOCK_0: tl.constexpr = BLOCK_0):\n"
+        "    i = tl.program_id(0) * BLOCK_0 + tl.arange(0, BLOCK_0)\n"
+        "    tl.store(out + i, tl.load(x + i) * SCALE)\n"
+        "def host(x, *, _launcher=_default_launcher):\n"
+        "    out = torch.empty_like(x)\n"
+        "    _launcher(_twice, (x.numel() // BLOCK_0,), x, out, num_warps=4, num_stages=1)\n"
+        "    return out\n"
+    )
+    x = torch.randn(128)
+    torch.testing.assert_close(kernel.warm(x), 2 * x)
+    assert kernel.plan_count == 1
+    import triton.language as tl
+
+    kernel.module.SCALE = tl.constexpr(3)
+    with pytest.raises(RuntimeError, match="SCALE has changed"):
+        kernel(x)
+
+
+def test_replaced_provider_is_not_launched_on(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    previous = helion_device.set_provider(helion_device.NoCuda())
+    try:
+        with pytest.raises(Exception):  # noqa: B017 - no device: whatever Triton or helion says
+            kernel(x, y)
+    finally:
+        helion_device.set_provider(previous)
+    assert kernel.plan_hits == hits
+
+
+# -- errors, change, bounds -------------------------------------------------------------------------------------------------
+
+
+def test_driver_error_names_the_error_and_the_kernel_and_the_next_call_works(make):
+    from tests import softgpu
+
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    softgpu.inject("launch", 1, 999)
+    with pytest.raises(RuntimeError, match=r"Triton Error \[CUDA\].*_add_kernel"):
+        kernel(x, y)
+    torch.testing.assert_close(kernel(x, y), x + y)
+
+
+def test_clear_plans_brings_the_python_path_back(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    kernel._invalidate()
+    assert kernel.plan_count == 0
+    torch.testing.assert_close(kernel(x, y), x + y)
+    assert kernel.runners == 2
+
+
+def test_plan_of_an_older_generation_is_not_installed(make, C):
+    kernel = make()
+    x, y = pair()
+    kernel(x, y)
+    generation = kernel.plan_generation
+    plan = C.LaunchPlan(2, 0, (), (), ("object", None))
+    kernel._invalidate()
+    assert kernel.install_plan((x, y), plan, generation) is False
+    assert kernel.install_plan((x, y), plan, kernel.plan_generation) is True
+    assert kernel(x, y) is None
+
+
+def test_least_recently_used_plan_goes_first(make):
+    kernel = make(max_entries=3)
+    calls = {n: pair(n) for n in (128, 256, 384, 512)}
+    for n in (128, 256, 384):
+        kernel.warm(*calls[n])
+    kernel(*calls[128])
+    kernel.warm(*calls[512])
+    assert kernel.plan_count == 3 and kernel.plan_evictions == 1
+    hits = kernel.plan_hits
+    for n in (128, 384, 512):
+        kernel(*calls[n])
+    assert kernel.plan_hits == hits + 3
+    kernel(*calls[256])
+    assert kernel.plan_hits == hits + 3
+
+
+def test_disabled_dispatcher_takes_the_python_path(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    kernel.dispatch_enabled = False
+    kernel(x, y)
+    assert kernel.plan_hits == hits
+
+
+def test_skip_fast_launcher_leaves_everything_to_triton(make, monkeypatch):
+    monkeypatch.setenv("HELION_SKIP_FAST_LAUNCHER", "1")
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    assert kernel.stats.snapshot().layers == {"default_launcher": 3}
+
+
+# -- the type ---------------------------------------------------------------------------------------------------------------
+
+
+def test_python_call_is_what_inspection_sees(make):
+    kernel = make()
+    assert inspect.isfunction(type(kernel).__call__)
+    x, y = pair()
+    torch.testing.assert_close(type(kernel).__call__(kernel, x, y), x + y)
+
+
+def test_kernel_can_be_collected(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    gone = weakref.ref(kernel)
+    del kernel
+    gc.collect()
+    assert gone() is None
+
+
+def test_unconfigured_dispatcher_calls_python(C):
+    class Plain(C.Dispatcher):
+        def _call_python(self, *args, **kwargs):
+            return args, kwargs
+
+    assert Plain()(1, a=2) == ((1,), {"a": 2})
+
+
+def test_configure_checks_its_arguments(make):
+    kernel = make()
+    with pytest.raises(ValueError, match="do not fit"):
+        kernel.configure_dispatch(("a",), (1, 2), (False,), None, 1)
+    with pytest.raises(TypeError):
+        kernel.configure_dispatch((1,), (), (False,), None, 1)
+    with pytest.raises(ValueError, match="one argument for each"):
+        kernel.install_plan((1,), kernel_plan(kernel), kernel.plan_generation)
+
+
+def kernel_plan(kernel):
+    from helion import _extension
+
+    return _extension.C.LaunchPlan(2, 0, (), (), ("object", None))
