@@ -300,11 +300,13 @@ class ConfigSpec:
         fields: key -> fragment, for every key this kernel takes.
         constraints: functions that get a normalized Config as a dict and return why it does not fit, or None.
         kernel_name: for messages.
+        location: the kernel's `def`, for messages.
     """
 
     kernel_name: str = "kernel"
     fields: dict[str, Fragment] = dataclasses.field(default_factory=dict)
     constraints: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
+    location: exc.SourceLocation | None = None
 
     def default_config(self) -> Config:
         """The Config every key of which has its default: it works on every kernel that compiles."""
@@ -332,6 +334,7 @@ class ConfigSpec:
                 raise exc.InvalidConfig(
                     reason=f"kernel {self.kernel_name!r} does not take key {key!r} (given {value!r})",
                     fix=f"this kernel takes: {', '.join(self.fields)}.",
+                    location=self.location,
                 )
             try:
                 values[key] = fragment.validate(value)
@@ -339,12 +342,17 @@ class ConfigSpec:
                 raise exc.InvalidConfig(
                     reason=f"{key}={value!r} does not fit kernel {self.kernel_name!r}: {error}",
                     fix=f"the default is {key}={fragment.default()!r}.",
+                    location=self.location,
                 ) from None
         full = {key: values.get(key, fragment.default()) for key, fragment in self.fields.items()}
         for constraint in self.constraints:
             reason = constraint(full)
             if reason is not None:
-                raise exc.InvalidConfig(reason=f"kernel {self.kernel_name!r}: {reason}")
+                raise exc.InvalidConfig(
+                    reason=f"kernel {self.kernel_name!r}: {reason}",
+                    fix="change one of these values; every key left out has a default that works.",
+                    location=self.location,
+                )
         return Config(**full)
 
     @staticmethod

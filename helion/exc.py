@@ -280,6 +280,7 @@ class UnsupportedDtype(BaseError):
 
 class DotBatchDimensionMismatch(BaseError):
     what = "batch dimensions of a matrix product do not fit: {left} and {right}"
+    fix = "load both operands with the same batch tile, or with a batch of 1."
 
 
 class DataDependentOutputShapeNotSupported(BaseError):

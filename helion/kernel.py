@@ -87,7 +87,9 @@ class Kernel(Dispatcher):
         for parameter in self.signature.parameters.values():
             if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 kind = {"VAR_POSITIONAL": "*args", "VAR_KEYWORD": "**kwargs"}.get(parameter.kind.name, "keyword-only")
-                raise exc.UnsupportedKernelSignature(kernel=self.name, parameter=parameter.name, kind=kind)
+                raise exc.UnsupportedKernelSignature(
+                    kernel=self.name, parameter=parameter.name, kind=kind, location=_definition(fn)
+                )
         self.settings = settings or Settings()
         self.configs = list(configs)
         self.aot: AOTOptions | None = None
@@ -216,7 +218,7 @@ class BoundKernel:
         self.kernel = kernel
         self.settings = kernel.settings
         names = list(kernel.signature.parameters)
-        self.device = _common_device(kernel.name, args)
+        self.device = _common_device(kernel, args)
         self._on_gpu = any(device_seam.owns(t) for t in _tensors(args))
         self._arguments = dict(zip(names, args))
         self._lock = threading.RLock()
@@ -445,7 +447,18 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     return [part for _, part in walk_values(value, "args") if isinstance(part, torch.Tensor)]
 
 
-def _common_device(kernel: str, args: tuple[Any, ...]) -> torch.device:
+def _definition(fn: types.FunctionType) -> exc.SourceLocation | None:
+    """The `def` line of a kernel, for errors of a call; None where there is no source."""
+    from .frontend.source import source_of
+
+    try:
+        source = source_of(fn)
+    except exc.SourceUnavailable:
+        return None
+    return source.location(source.node)
+
+
+def _common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
     """The device of the tensor arguments.
 
     Raises:
@@ -454,10 +467,12 @@ def _common_device(kernel: str, args: tuple[Any, ...]) -> torch.device:
     """
     tensors = _tensors(args)
     if not tensors:
-        raise exc.NoTensorArgs(kernel=kernel)
+        raise exc.NoTensorArgs(kernel=kernel.name, location=_definition(kernel.fn))
     devices = {t.device for t in tensors}
     if len(devices) > 1:
-        raise exc.DeviceMismatch(kernel=kernel, devices=", ".join(sorted(map(str, devices))))
+        raise exc.DeviceMismatch(
+            kernel=kernel.name, devices=", ".join(sorted(map(str, devices))), location=_definition(kernel.fn)
+        )
     return tensors[0].device
 
 

@@ -36,7 +36,7 @@ ROUNDING = {
     torch.bfloat16: 1.6e-2,
 }
 #: float32 products on tensor cores round their operands to 10 bits.
-TF32 = 2e-3
+TF32 = 4e-3
 
 
 # -- inputs --------------------------------------------------------------------------------------------------------------

@@ -167,6 +167,7 @@ class Expressions:
         """The error with a place, unless it has one."""
         if error.location is None:
             error.location = self.frame.source.location(node)
+            error.message = self.env.ir.readable(error.message)
         return error
 
     def where(self) -> str:

@@ -182,13 +182,15 @@ class Statements(ControlFlow):
 
     def assign(self, target: ast.expr, value: Any) -> None:
         """Assign to a name, a tuple of targets, or an item."""
+        if isinstance(value, TracedLoop):
+            raise exc.LoopFunctionNotInFor(name=value.ranges.name)
         if isinstance(target, ast.Subscript):
             self.store_item(self.expr(target.value), self.expr(target.slice), value)
         elif isinstance(target, ast.Attribute):
             raise exc.StatementNotSupported(
                 statement=f"assignment to attribute {ast.unparse(target)!r}", where=self.where(), fix="use a local variable."
             )
-        elif isinstance(target, (ast.Tuple, ast.List)) and not isinstance(value, TracedLoop):
+        elif isinstance(target, (ast.Tuple, ast.List)):
             values = list(value)
             if len(values) != len(target.elts):
                 raise exc.InvalidAPIUsage(

@@ -60,7 +60,11 @@ def trace_kernel(
         host = {
             name: env.fake_argument(value, name, name, name in constants) for name, value in arguments.items()
         }
-        env.index_dtype = tracer.index_dtype = index_dtype(arguments, settings)
+        try:
+            env.index_dtype = tracer.index_dtype = index_dtype(arguments, settings)
+        except exc.IndexOffsetOutOfRangeForInt32 as error:
+            error.location = source.location(source.node)
+            raise
         frame = Frame(source, function_globals(fn), host, {}, is_kernel=True)
         names = HostNames(env, host, fn)
         tracer.name_of_host_tensor = names.text_of

@@ -72,7 +72,12 @@ _VIEWS = {
     _aten.permute.default: _aten.permute.default,
     _aten.expand.default: _aten.expand.default,
 }
-_READS_DATA = frozenset({_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.masked_select.default})
+# Ops that need values of elements, by what the user wrote.
+_READS_DATA = {
+    _aten._local_scalar_dense.default: ".item() (or float(), int(), bool() of a tensor)",
+    _aten.nonzero.default: "nonzero()",
+    _aten.masked_select.default: "masked_select()",
+}
 # Ops with a rule of ours although they are in the pointwise table.
 _PREFER_RULE = frozenset({_aten.relu.default, _aten.isnan.default})
 
@@ -255,7 +260,7 @@ class Tracer(Handler):
             return FACTORIES[op](self, *args, **kwargs)
         if op in _READS_DATA:
             raise exc.NotAllowedOnDevice(
-                f"{op.name().split('::')[1].split('.')[0]} reads data back to the host, which device code cannot do",
+                f"{_READS_DATA[op]} reads data back to the host, which device code cannot do",
                 fix="keep the value in a tensor; use torch.where or a data-dependent `if` on a 0-d tensor.",
             )
         return NotImplemented

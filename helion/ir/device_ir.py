@@ -25,6 +25,7 @@ import ast
 import dataclasses
 import enum
 import operator
+import re
 from typing import Any
 from typing import Callable
 from typing import Iterator
@@ -305,6 +306,14 @@ class DeviceIR:
         if isinstance(node.target, Op) and node.target.name in ("reduce", "associative_scan"):
             return [self.graphs[node.args[0]]]  # type: ignore[index]
         return []
+
+    def readable(self, text: str) -> str:
+        """A message with symbols replaced by what the user calls them: a loop's name, `x.size(0)`."""
+        names = {str(symbol): origin.text for symbol, origin in self.origins.items() if origin.text}
+        names.update((str(block.symbol), block.name) for block in self.blocks)
+        for axis in self.axes:
+            names.update({str(axis.offset): f"{axis.name}.begin", str(axis.clipped_end): f"{axis.name}.end"})
+        return re.sub(r"\b[a-z]+\d+\b", lambda match: names.get(match[0], match[0]), text)
 
     def format(self) -> str:
         """The IR as text, for reading and for tests."""

@@ -82,6 +82,12 @@ def resolve_size(item: Any, what: str) -> Size:
         return item.block_size
     if isinstance(item, (int, torch.SymInt)) and not isinstance(item, bool):
         return item
+    if isinstance(item, torch.Tensor):
+        raise exc.SizeNotConstant(
+            what=f"a size of {what}",
+            value="a value computed on the device",
+            fix="take the size of a tile or an argument, and mask what is beyond the length (torch.where, extra_mask=).",
+        )
     raise exc.InvalidAPIUsage(
         f"{what}: {type(item).__name__} is not a size",
         fix="shapes are made of integers, tiles and tile.block_size.",

@@ -77,7 +77,7 @@ def build_config_spec(
 ) -> ConfigSpec:
     """The space of schedules of one kernel."""
     device = ir.device
-    spec = ConfigSpec(kernel_name=ir.name)
+    spec = ConfigSpec(kernel_name=ir.name, location=ir.location)
     blocks = tunable_blocks(device)
     if blocks:
         defaults = default_block_sizes(device)
@@ -162,7 +162,8 @@ def _constraint(ir: KernelIR, reductions: Sequence[RollableReduction]) -> Any:
                 known = sympy.sympify(looped[size]) if size in looped else size.subs(values)
                 elements *= _pow2(int(known)) if known.is_Integer else 1
             if elements > MAX_TENSOR_ELEMENTS:
-                return f"a tile of shape {[str(s) for s in shape]} would have {elements} elements, Triton allows {MAX_TENSOR_ELEMENTS}"
+                sizes = device.readable(", ".join(map(str, shape)))
+                return f"a value of shape [{sizes}] would have {elements} elements, Triton allows {MAX_TENSOR_ELEMENTS}"
         return None
 
     return check
