@@ -1,0 +1,278 @@
+"""Host functions as plans: what becomes one, what does not and why, and that a plan does what the host function did."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
+
+LAUNCH = "    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1)\n"
+
+
+def host(body: str, parameters: str = "x, y") -> str:
+    return f"def host({parameters}, *, _launcher=_default_launcher):\n{body}"
+
+
+def pair():
+    return torch.randn(256), torch.randn(256)
+
+
+# -- what becomes a plan ----------------------------------------------------------------------------------------------------
+
+#: name -> (host code, result expected for x and y).
+PLANS = {
+    "empty_like": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", lambda x, y: x + y),
+    "empty with dtype and device": (
+        "    out = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)\n" + LAUNCH + "    return out\n",
+        lambda x, y: x + y,
+    ),
+    "new_empty": ("    out = x.new_empty(x.shape)\n" + LAUNCH + "    return out\n", lambda x, y: x + y),
+    "empty_strided": (
+        "    out = torch.empty_strided((256,), (1,), dtype=torch.float32)\n" + LAUNCH + "    return out\n",
+        lambda x, y: x + y,
+    ),
+    "zeros": (
+        "    out = torch.zeros([512], dtype=x.dtype)\n" + LAUNCH + "    return out\n",
+        lambda x, y: torch.cat([x + y, torch.zeros(256)]),
+    ),
+    "full": (
+        "    out = torch.full([384], 2.5, dtype=x.dtype)\n" + LAUNCH + "    return out\n",
+        lambda x, y: torch.cat([x + y, torch.full((128,), 2.5)]),
+    ),
+    "ones_like then zero_": (
+        "    out = torch.ones_like(x)\n    extra = torch.ones_like(x).zero_()\n" + LAUNCH + "    return out, extra\n",
+        lambda x, y: (x + y, torch.zeros(256)),
+    ),
+    "fill_": (
+        "    extra = torch.empty_like(x)\n    extra.fill_(7)\n    out = torch.empty_like(x)\n" + LAUNCH + "    return [extra, out]\n",
+        lambda x, y: [torch.full((256,), 7.0), x + y],
+    ),
+    "view of an output": (
+        "    out = torch.empty_like(x)\n" + LAUNCH + "    return out.view(16, 16)\n",
+        lambda x, y: (x + y).view(16, 16),
+    ),
+    "part of an output": (
+        "    out = torch.empty_like(x)\n" + LAUNCH + "    return out[16:32], out[::2]\n",
+        lambda x, y: ((x + y)[16:32], (x + y)[::2]),
+    ),
+    "view of an input": (
+        "    out = torch.empty_like(x)\n" + LAUNCH + "    return out, x.view(16, 16).t()\n",
+        lambda x, y: (x + y, x.view(16, 16).t()),
+    ),
+    "returned input": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return x, out, y\n", lambda x, y: (x, x + y, y)),
+    "launch on views": (
+        "    out = torch.empty([512], dtype=x.dtype)\n"
+        "    _launcher(_add_kernel, (1,), x[128:], y[:128], out[256:], num_warps=4, num_stages=1)\n"
+        "    return out[256:384]\n",
+        lambda x, y: x[128:] + y[:128],
+    ),
+    "two launches": (
+        "    middle = torch.empty_like(x)\n    out = torch.empty_like(x)\n"
+        "    _launcher(_add_kernel, (2,), x, y, middle, num_warps=4, num_stages=1)\n"
+        "    _launcher(_add_kernel, (2,), middle, y, out, num_warps=4, num_stages=1)\n"
+        "    return out\n",
+        lambda x, y: x + y + y,
+    ),
+    "in place": ("    _launcher(_add_kernel, (2,), x, y, x, num_warps=4, num_stages=1)\n    return x\n", None),
+    "nothing returned": ("    _launcher(_add_kernel, (2,), x, y, x, num_warps=4, num_stages=1)\n", lambda x, y: None),
+    "constants returned": (
+        "    out = torch.empty_like(x)\n" + LAUNCH + "    return out, 3, None, x.size(0), 'done', x.dtype\n",
+        lambda x, y: (x + y, 3, None, 256, "done", torch.float32),
+    ),
+    "branches and loops over shapes": (
+        "    n = 1\n    for size in x.shape:\n        n = n * size\n    if n > 1 and x.dim() == 1:\n        out = torch.empty([n], dtype=x.dtype)\n"
+        "    else:\n        raise ValueError('shape')\n    assert len(x.shape) == 1, f'{x.shape}'\n" + LAUNCH + "    return out\n",
+        lambda x, y: x + y,
+    ),
+    "empty grid": (
+        "    out = torch.zeros_like(x)\n    _launcher(_add_kernel, (0,), x, y, out, num_warps=4, num_stages=1)\n    return out\n",
+        lambda x, y: torch.zeros(256),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_becomes_a_plan_that_does_the_same(make, name):
+    body, expected = PLANS[name]
+    kernel = make(host(body))
+    for _ in range(4):
+        x, y = pair()
+        want = expected(x, y) if expected is not None else x + y
+        got = kernel(x, y)
+        if expected is None:
+            assert got is x
+        _compare(got, want)
+    assert kernel.reasons == [] and kernel.plan_hits == 2
+
+
+def _compare(got, want):
+    assert type(got) is type(want)
+    if isinstance(want, (tuple, list)):
+        assert len(got) == len(want)
+        for g, w in zip(got, want):
+            _compare(g, w)
+    elif isinstance(want, torch.Tensor):
+        torch.testing.assert_close(got, want)
+        assert got.stride() == want.stride() and got.dtype == want.dtype
+    else:
+        assert got == want
+
+
+def test_views_that_a_plan_returns_share_memory(make):
+    kernel = make(host("    out = torch.empty_like(x)\n" + LAUNCH + "    return out, out.view(16, 16)\n"))
+    x, y = pair()
+    kernel.warm(x, y)
+    out, view = kernel(x, y)
+    assert view.data_ptr() == out.data_ptr() and view._base is out
+    _, view = kernel(x, y)
+    torch.testing.assert_close(view, (x + y).view(16, 16))
+
+
+def test_buffer_that_is_not_returned_is_freed(make):
+    kernel = make(
+        host(
+            "    middle = torch.empty_like(x)\n"
+            "    _launcher(_add_kernel, (2,), x, y, middle, num_warps=4, num_stages=1)\n"
+            "    _launcher(_add_kernel, (2,), middle, y, x, num_warps=4, num_stages=1)\n"
+        )
+    )
+    x, y = torch.zeros(256), torch.ones(256)
+    for n in range(1, 6):
+        kernel(x, y)
+        assert (x == 2 * n).all()
+
+
+def test_optional_argument_has_a_plan_for_none_and_one_for_a_tensor(make):
+    kernel = make(
+        host(
+            "    if out is None:\n        out = torch.empty_like(x)\n" + LAUNCH + "    return out\n",
+            "x, y, out=None",
+        )
+    )
+    x, y = pair()
+    mine = torch.empty(256)
+    for _ in range(4):
+        torch.testing.assert_close(kernel(x, y), x + y)
+        assert kernel(x, y, mine) is mine
+        torch.testing.assert_close(mine, x + y)
+    assert kernel.plan_count == 2 and kernel.plan_hits == 4
+
+
+def test_plan_runs_on_the_stream_that_is_current(make):
+    from tests import softgpu
+
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    with softgpu.Stream() as stream:
+        out = kernel(x, y)
+        stream.synchronize()
+    torch.testing.assert_close(out, x + y)
+    assert kernel.plan_hits == hits + 1
+
+
+def test_graph_capture_records_the_launch_of_a_plan(make):
+    from tests import softgpu
+
+    kernel = make(host("    _launcher(_add_kernel, (2,), x, y, x, num_warps=4, num_stages=1)\n    return x\n"))
+    x, y = torch.zeros(256), torch.ones(256)
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    before = x.clone()
+    graph = softgpu.Graph()
+    with graph.capture():
+        kernel(x, y)
+    assert kernel.plan_hits == hits + 1
+    torch.testing.assert_close(x, before)
+    for n in (1, 2):
+        graph.replay()
+        torch.testing.assert_close(x, before + n)
+
+
+# -- what does not ----------------------------------------------------------------------------------------------------------
+
+#: name -> (host code, part of the reason).
+NOT_PLANS = {
+    "value of a tensor": ("    n = int(x[0].item())\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", ".item()"),
+    "print": ("    print('hello')\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "calls print()"),
+    "address": ("    out = torch.empty_like(x)\n    p = x.data_ptr()\n" + LAUNCH + "    return out\n", ".data_ptr()"),
+    "computation": ("    x = x + 1\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "aten.add"),
+    "random numbers": ("    out = torch.rand_like(x)\n" + LAUNCH + "    return out\n", "torch.rand_like()"),
+    "partial fill": ("    out = torch.empty_like(x)\n    out[:16].zero_()\n" + LAUNCH + "    return out\n", "fills part"),
+    "item assignment": ("    out = torch.empty_like(x)\n    out[0] = 1\n" + LAUNCH + "    return out\n", "assigns"),
+    "global write": ("    global seen\n    seen = 1\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "global"),
+    "mutable global": ("    LOG.append(1)\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "LOG"),
+    "grad flag": ("    flag = x.requires_grad\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", ".requires_grad"),
+    "other function": ("    out = helper(x)\n" + LAUNCH + "    return out\n", "calls helper()"),
+    "with": ("    with torch.no_grad():\n        out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "with"),
+    "try": ("    try:\n        out = torch.empty_like(x)\n    finally:\n        pass\n" + LAUNCH + "    return out\n", "try"),
+    "import": ("    import os\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "import"),
+    "lambda": ("    f = lambda: 1\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "Lambda"),
+    "dict returned": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return {'out': out}\n", "returns a dict"),
+    "no launch": ("    return torch.empty_like(x).zero_() if x.dim() == 1 else x\n", "launches nothing"),
+    "as_strided": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return x.as_strided((2,), (1,), 3)\n", ".as_strided()"),
+    "reinterpreted": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return out.view(torch.int32)\n", "aten.view.dtype"),
+    "version": ("    v = x._version\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "._version"),
+    "thread state": ("    flag = torch.is_grad_enabled()\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "is_grad_enabled"),
+}
+HELPERS = "LOG = []\nseen = 0\ndef helper(x):\n    return torch.empty_like(x)\n"
+
+
+@pytest.mark.parametrize("name", NOT_PLANS)
+def test_stays_a_host_function_and_says_why(make, name):
+    body, reason = NOT_PLANS[name]
+    kernel = make(HELPERS + host(body))
+    for _ in range(4):
+        kernel(*pair())
+    assert kernel.plan_count == 0 and kernel.plan_hits == 0
+    (said,) = kernel.reasons
+    assert reason in said
+
+
+def test_side_effects_happen_on_every_call(make, capsys):
+    kernel = make(host("    print('hello')\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n"))
+    for _ in range(4):
+        kernel(*pair())
+    assert capsys.readouterr().out.count("hello") == 4
+
+
+def test_recorded_call_runs_once(make):
+    kernel = make(host("    _launcher(_add_kernel, (2,), x, y, x, num_warps=4, num_stages=1)\n    return x\n"))
+    x, y = torch.zeros(256), torch.ones(256)
+    for n in range(1, 5):
+        kernel(x, y)
+        assert (x == n).all()
+
+
+def test_kernel_that_needs_more_than_a_plain_launch_stays_with_its_launcher(make):
+    kernel = make(host("    out = torch.empty_like(x)\n    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1, launch_pdl=True)\n    return out\n"))
+    x, y = pair()
+    for _ in range(4):
+        torch.testing.assert_close(kernel(x, y), x + y)
+    (said,) = kernel.reasons
+    assert "programmatic dependent launch" in said
+
+
+# -- LaunchPlan checks what it is given ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("buffers", "steps", "result"),
+    [
+        ((), (("fill", ("input", 5), 0),), ("object", None)),
+        ((), (("fill", ("buffer", 0), 0),), ("object", None)),
+        ((), (("fill", ("other", 0), 0),), ("object", None)),
+        ((), (("jump",),), ("object", None)),
+        ((), (("launch", None, (1,), ()),), ("object", None)),
+        ((), (), ("tensor", ("buffer", 0))),
+        ((), (), ("what",)),
+        ((("empty", (2,), (1, 1), torch.float32, torch.device("cpu"), False),), (), ("object", None)),
+        ((("empty", (2,), (1,), "float32", torch.device("cpu"), False),), (), ("object", None)),
+        ((("empty", (2,), (1,), torch.float32, "cpu", False),), (), ("object", None)),
+    ],
+)  # fmt: skip
+def test_malformed_description_is_an_error(C, buffers, steps, result):
+    with pytest.raises((ValueError, TypeError, IndexError)):
+        C.LaunchPlan(1, 0, buffers, steps, result)
