@@ -120,6 +120,7 @@ class Landscape:
         rugged: relative size of the ruggedness.
         crash_share: share of the pairs of values that crash.
         noise: relative standard deviation of one measurement.
+        best_ms: the best true time known, found by `find_best(landscape, starts=40)`.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Landscape:
     rugged: float = 0.04
     crash_share: float = 0.004
     noise: float = 0.015
+    best_ms: float = math.nan
 
     def space(self) -> SearchSpace:
         """The search space of the spec."""

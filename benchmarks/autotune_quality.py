@@ -32,7 +32,6 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from autotune_landscapes import LANDSCAPES  # noqa: E402
 from autotune_landscapes import Failed  # noqa: E402
 from autotune_landscapes import Landscape  # noqa: E402
-from autotune_landscapes import find_best  # noqa: E402
 
 from helion.autotuner.evolution import DifferentialEvolutionSearch  # noqa: E402
 from helion.autotuner.lfbo import LFBOPatternSearch  # noqa: E402
@@ -155,6 +154,7 @@ def run_one(name: str, index: int, seed: int, target_ms: float, evaluations: int
     search = SEARCHES[name](landscape.space(), seed=seed)
     started = time.perf_counter()
     count, reached, best = 0, None, math.inf
+    path: list[float] = []
     while count < evaluations and not search.finished:
         configs = search.ask(min(batch, evaluations - count))
         if not configs:
@@ -168,6 +168,7 @@ def run_one(name: str, index: int, seed: int, target_ms: float, evaluations: int
                     best = min(best, landscape.true_ms(search.best.config))
                 except Failed:
                     raise AssertionError("a failed Config cannot be the best") from None
+            path.append(best)
             if reached is None and best <= target_ms:
                 reached = count
         if reached is not None:
@@ -178,6 +179,7 @@ def run_one(name: str, index: int, seed: int, target_ms: float, evaluations: int
         "seed": seed,
         "evaluations": reached,
         "best_ms": best,
+        "path_ms": path,
         "tried": count,
         "seconds": time.perf_counter() - started,
     }
@@ -195,9 +197,14 @@ def main() -> None:
     parser.add_argument("--slow-cap", type=int, default=120, help="give up after this many in scikit-optimize, which is slow")
     parser.add_argument("--slow-seeds", type=int, default=20, help="seeds for scikit-optimize")
     parser.add_argument("--json", type=Path, help="write every run here")
+    parser.add_argument("--show", nargs="*", type=Path, help="only print the tables of these files")
     options = parser.parse_args()
+    if options.show:
+        shown = [r for file in options.show for r in json.loads(file.read_text())]
+        _show(shown, options.within, {r["search"]: max(q["tried"] for q in shown if q["search"] == r["search"]) for r in shown})
+        return
 
-    best = {i: find_best(LANDSCAPES[i])[1] for i in options.landscapes}
+    best = {i: LANDSCAPES[i].best_ms for i in options.landscapes}
     cap = {name: options.slow_cap if name == "scikit-optimize" else options.evaluations for name in options.searches}
     jobs = [
         (name, i, seed, best[i] * (1 + options.within), cap[name], options.batch)
@@ -212,22 +219,45 @@ def main() -> None:
             if options.json:  # after every run: an interrupted study keeps what it has
                 options.json.write_text(json.dumps(results, indent=1))
 
-    print(f"evaluations to within {options.within:.0%} of the best, median of {options.seeds} seeds (runs that never got there)")
-    width = max(len(n) for n in options.searches)
-    names = [LANDSCAPES[i].name for i in options.landscapes]
-    print(" " * width, *(f"{n:>22}" for n in names), "   seconds/run")
-    for search in options.searches:
-        cells = []
-        for i, landscape in zip(options.landscapes, names):
-            runs = [r for r in results if r["search"] == search and r["landscape"] == landscape]
-            counts = [r["evaluations"] if r["evaluations"] is not None else math.inf for r in runs]
-            median = statistics.median_high(counts)
-            missed = sum(math.isinf(c) for c in counts)
-            worst = statistics.median(r["best_ms"] / best[i] for r in runs)
-            text = f"> {cap[search]} [{worst - 1:+.0%}]" if math.isinf(median) else f"{median:.0f}"
-            cells.append(f"{text} ({missed})".rjust(22))
-        seconds = statistics.median(r["seconds"] for r in results if r["search"] == search)
-        print(search.ljust(width), *cells, f"{seconds:10.1f}")
+    _show(results, options.within, cap)
+
+
+def _show(results: list[dict[str, Any]], within: float, cap: dict[str, int]) -> None:
+    """Print the tables."""
+    best = {landscape.name: landscape.best_ms for landscape in LANDSCAPES}
+    names = list(dict.fromkeys(r["landscape"] for r in results))
+    searches = list(dict.fromkeys(r["search"] for r in results))
+    width = max(len(n) for n in searches)
+
+    def table(title: str, cell: Callable[[list[dict[str, Any]], float, int], str]) -> None:
+        print(title)
+        print(" " * width, *(f"{n:>22}" for n in names))
+        for search in searches:
+            cells = []
+            for landscape in names:
+                runs = [r for r in results if r["search"] == search and r["landscape"] == landscape]
+                cells.append(cell(runs, best[landscape], cap[search]).rjust(22))
+            print(search.ljust(width), *cells)
+        print()
+
+    def evaluations(runs: list[dict[str, Any]], least: float, limit: int) -> str:
+        counts = [r["evaluations"] if r["evaluations"] is not None else math.inf for r in runs]
+        median = statistics.median_high(counts)
+        text = f"> {limit}" if math.isinf(median) else f"{median:.0f}"
+        return f"{text} ({sum(map(math.isinf, counts))} of {len(runs)})"
+
+    table(f"Evaluations until the best is within {within:.0%} of the optimum, median over seeds (runs that never got there):", evaluations)
+    for after in (50, 100, 200):
+
+        def excess(runs: list[dict[str, Any]], least: float, limit: int) -> str:
+            if after > limit:
+                return "-"
+            # A run ends when it is within the threshold; from there on its last value stands for it.
+            return f"{statistics.median(r['path_ms'][: after][-1] / least for r in runs) - 1:+.1%}"
+
+        table(f"Distance to the optimum after {after} evaluations, median over seeds:", excess)
+    for search in searches:
+        print(f"{search.ljust(width)} {statistics.median(r['seconds'] / max(r['tried'], 1) for r in results if r['search'] == search) * 1e3:8.1f} ms per evaluation")
 
 
 if __name__ == "__main__":

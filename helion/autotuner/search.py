@@ -85,7 +85,7 @@ class Search(abc.ABC):
         return config not in self.history and config not in self.pending
 
     def _new_random(self, count: int, attempts: int = 50) -> list[Config]:
-        """Up to `count` random Configs that are new."""
+        """Up to `count` random Configs that are new; fewer only if there are no more."""
         found: dict[Config, None] = {}
         for _ in range(count * attempts):
             if len(found) >= count:
@@ -95,7 +95,16 @@ class Search(abc.ABC):
                 break
             if self._is_new(config):
                 found[config] = None
+        if len(found) < count and self.space.cardinality() <= SMALL_SPACE:
+            # Drawing at random finds the last few of a small space too seldom.
+            left = [c for c in self.space.all() if self._is_new(c) and c not in found]
+            self.rng.shuffle(left)
+            found.update(dict.fromkeys(left[: count - len(found)]))
         return list(found)
+
+
+SMALL_SPACE = 20_000
+"""Points of a space that is enumerated when random draws find nothing new."""
 
 
 class RandomSearch(Search):

@@ -214,6 +214,13 @@ class SearchSpace:
         """How many points there are, constraints not counted."""
         return math.prod(len(d.values) for d in self.dimensions)
 
+    def all(self) -> Iterator[Config]:
+        """Every allowed Config."""
+        for point in itertools.product(*(range(len(d.values)) for d in self.dimensions)):
+            config = self.config(point)
+            if config is not None:
+                yield config
+
     # -- moves --------------------------------------------------------------------------------------
 
     def random_point(self, rng: random.Random) -> Point:

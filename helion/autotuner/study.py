@@ -21,6 +21,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from .. import exc
 from ..config import Config
 from .trial import Trial
@@ -45,7 +47,22 @@ def _storage(optuna: Any, where: str) -> Any:
     path = Path(where)
     path.parent.mkdir(parents=True, exist_ok=True)
     backend = importlib.import_module("optuna.storages.journal")
-    return optuna.storages.JournalStorage(backend.JournalFileBackend(str(path)))
+    return optuna.storages.JournalStorage(backend.JournalFileBackend(str(path), lock_obj=_Lock(path)))
+
+
+class _Lock:
+    """The journal's lock, by the operating system: that of a killed process is free at once, where Optuna's own lock
+    files are waited for half a minute."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path.with_name(path.name + ".flock"))
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
 
 
 def _spelled(config: Config) -> str:
@@ -125,7 +142,7 @@ class SharedStudy:
     def _release(self, record: Any) -> None:
         try:
             self._study.tell(record.number, state=self._optuna.trial.TrialState.FAIL)
-        except ValueError:
+        except (ValueError, self._optuna.exceptions.UpdateFinishedTrialError):
             pass  # its owner, or somebody else who noticed, was faster
 
     # -- writing ------------------------------------------------------------------------------------
@@ -145,20 +162,23 @@ class SharedStudy:
 
     def report(self, trial: Trial) -> None:
         """Write an outcome, with which the claim ends."""
-        record = self._mine.pop(trial.config, None)
-        if record is None:
-            record = self._study.ask()
-        self._seen.add(record.number)
+        finished = self._optuna.exceptions.UpdateFinishedTrialError
+        record = self._mine.pop(trial.config, None) or self._study.ask()
         # One write holds the outcome: killed before `tell`, the trial is still read back.
-        record.set_user_attr("trial", trial.to_dict())
+        try:
+            record.set_user_attr("trial", trial.to_dict())
+        except finished:  # the claim was taken for dead and released meanwhile
+            record = self._study.ask()
+            record.set_user_attr("trial", trial.to_dict())
+        self._seen.add(record.number)
         states = self._optuna.trial.TrialState
         try:
             if trial.ok:
                 self._study.tell(record.number, trial.time_ms)
             else:
                 self._study.tell(record.number, state=states.FAIL)
-        except ValueError:
-            pass  # taken for dead and released meanwhile; the outcome above counts all the same
+        except (ValueError, finished):
+            pass  # released between the two writes; the outcome counts all the same
 
     def give_up(self) -> None:
         """End the claims of candidates that were not measured after all."""

@@ -1,0 +1,159 @@
+"""SharedStudy: several processes in one search, and kills at any point."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from helion import exc
+from helion.autotuner import study as study_module
+from helion.autotuner.study import SharedStudy
+from helion.autotuner.trial import Status
+from helion.autotuner.trial import Trial
+from helion.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+A, B, C = (Config(num_warps=w, block_sizes=[w]) for w in (1, 2, 4))
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "tune.journal") if request.param == "journal" else f"sqlite:///{tmp_path}/tune.db"
+
+
+def other_process(study: SharedStudy, host: str = "elsewhere", pid: int = 1) -> SharedStudy:
+    study.owner = f"{host}:{pid}"
+    return study
+
+
+def test_outcomes_reach_the_others_and_later_runs_once(where: str) -> None:
+    one, two = SharedStudy(where, "k"), other_process(SharedStudy(where, "k"))
+    good, bad = Trial(A, Status.OK, 1.25, 0.01, worker="cuda:0"), Trial(B, Status.CRASH, message="SIGSEGV")
+    for trial in (good, bad):
+        assert one.claim(trial.config)
+        one.report(trial)
+    assert two.updates() == [good, bad]
+    assert two.updates() == [] and one.updates() == []
+    assert SharedStudy(where, "k").updates() == [good, bad]
+    assert SharedStudy(where, "another kernel").updates() == []
+
+
+def test_what_one_measures_the_other_does_not(where: str) -> None:
+    one, two = SharedStudy(where, "k"), other_process(SharedStudy(where, "k"))
+    assert one.claim(A)
+    assert two.claimed() == {A}
+    assert not two.claim(A) and two.claim(B)
+    assert one.claimed() == {B}
+    one.report(Trial(A, Status.OK, 1.0))
+    assert two.claimed() == set()
+
+
+def test_a_claim_that_is_given_up_is_free(where: str) -> None:
+    one, two = SharedStudy(where, "k"), other_process(SharedStudy(where, "k"))
+    assert one.claim(A)
+    one.give_up()
+    assert two.claimed() == set() and two.claim(A)
+
+
+def test_the_claims_of_a_dead_process_are_free(where: str) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    one, two = SharedStudy(where, "k"), SharedStudy(where, "k")
+    other_process(one, one.host, dead.pid)
+    assert one.claim(A) and one.claim(B)
+    assert two.claim(A)  # noticed while claiming
+    assert two.claimed() == set()  # or while looking
+
+
+def test_old_claims_of_another_host_are_free_and_those_from_the_future_are_not(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = other_process(SharedStudy(where, "k")), SharedStudy(where, "k", lease_seconds=900)
+    assert one.claim(A)
+
+    class Clock(datetime.datetime):
+        shift = datetime.timedelta()
+
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            return datetime.datetime.now(tz) + cls.shift
+
+    fake = type("fake", (), {"datetime": Clock})
+    monkeypatch.setattr(study_module, "datetime", fake)
+    Clock.shift = datetime.timedelta(hours=-5)
+    assert two.claimed() == {A}
+    Clock.shift = datetime.timedelta(hours=5)
+    assert two.claimed() == set()
+
+
+def test_an_outcome_whose_claim_was_taken_for_dead_still_counts(where: str) -> None:
+    one, two = other_process(SharedStudy(where, "k")), SharedStudy(where, "k", lease_seconds=-1)
+    assert one.claim(A)
+    assert two.claimed() == set()  # released
+    one.report(Trial(A, Status.OK, 1.0))
+    assert [t.config for t in two.updates()] == [A]
+
+
+def test_the_first_winner_is_everybodys(where: str) -> None:
+    one, two = SharedStudy(where, "k"), SharedStudy(where, "k")
+    assert one.agree(A, 1.0) == (A, 1.0)
+    assert two.agree(B, 0.9) == (A, 1.0)
+
+
+def test_without_optuna_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(exc.AutotuneError, match=r"helion\[tune\]"):
+        SharedStudy(str(tmp_path / "x"), "k")
+
+
+def start(where: str, log: Path, evaluations: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.autotuner.study_run", where, str(log), str(evaluations)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return out.strip()
+
+
+def measured(log: Path) -> list[tuple[str, str]]:
+    """(mode, salt) of every measurement, in order."""
+    return [tuple(line.split()[1:]) for line in log.read_text().splitlines()]  # type: ignore[misc]
+
+
+def test_two_processes_share_the_work_and_agree(tmp_path: Path) -> None:
+    where, log = str(tmp_path / "tune.journal"), tmp_path / "log"
+    running = [start(where, log, 100) for _ in range(2)]
+    answers = {finish(p).rsplit(" ", 1)[0] for p in running}
+    tried = measured(log)
+    assert len(answers) == 1 and answers.pop().startswith("good")
+    assert len(tried) == len(set(tried)) == 28  # 4 modes x 7 salts, each once
+    assert len({line.split()[0] for line in log.read_text().splitlines()}) == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_search_killed_at_any_point_goes_on_and_loses_nothing(tmp_path: Path, seed: int) -> None:
+    where, log = str(tmp_path / "tune.journal"), tmp_path / "log"
+    rng = random.Random(seed)
+    process = start(where, log, 100)
+    end = time.monotonic() + 120
+    while (not log.exists() or len(measured(log)) < 3) and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0, 0.4))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = measured(log)
+    assert 3 <= len(before) < 28
+    out = finish(start(where, log, 100))
+    tried = measured(log)
+    assert set(tried) == {(m, str(1 << s)) for m in ("good", "slow", "raise", "wrong") for s in range(7)}
+    # At most the one that was being measured at the kill is measured again.
+    assert len(tried) - len(set(tried)) <= 1
+    assert out.startswith("good") and out.endswith(" 28")
