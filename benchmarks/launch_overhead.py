@@ -6,7 +6,7 @@
 On a GPU the queue is drained between repeats, so that only host time counts. On the software GPU launches do nothing
 (``execute=False``) and the questions for device and stream, C functions of PyTorch on a GPU, are answered by C functions
 too. Each layer runs in a process of its own, as the extension is chosen when helion is imported; every process times
-``torch.add`` of two 4-element CPU tensors among its cases, round after round, and ratios are to the one of the same process.
+``torch.add`` of two 4-element CPU tensors among its cases, round after round, and ratios are to that one.
 
 Kernels: ``out[tile] = t0[tile] + t1[tile] + ...`` of 2, 8 and 16 float32 tensors of 4096 elements, and a broadcasting add of a
 bfloat16 [1024, 1024] and [1024].
@@ -274,7 +274,7 @@ def make_cases(name: str, folder: str, with_triton: bool) -> dict[str, tuple[Cal
 def time_cases(
     cases: dict[str, tuple[Callable[..., object], int]], wait: Callable[[], None], repeats: int, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Median CPU time of each case, in us per call.
+    """Median CPU time of each case, in us per call, and the median ratio to the baseline of the same round.
 
     Cases take turns, so that a slow phase of the machine hits all of them, and time that other processes had the CPU does
     not count.
@@ -311,7 +311,8 @@ def time_cases(
                 instructions[name] = (after - before) / (n * abs(calls))
     found = {}
     for name, values in times.items():
-        found[name] = {"us": statistics.median(values), "us_min": min(values)}
+        ratios = [value / base for value, base in zip(values, times[BASELINE])]
+        found[name] = {"us": statistics.median(values), "us_min": min(values), "ratio": statistics.median(ratios)}
         if name in instructions:
             found[name]["instructions"] = instructions[name]
     return found
@@ -359,11 +360,8 @@ def table(report: dict[str, dict[str, Any]]) -> str:
     width = max(map(len, names))
     lines = [f"{'us per call (times ' + BASELINE + ')':{width}}" + "".join(f"  {layer:>16}" for layer in report)]
     for name in names:
-        cells = []
-        for layer in report.values():
-            row = layer["results"].get(name)
-            base = layer["results"][BASELINE]["us"]
-            cells.append(f"{row['us']:8.2f} ({row['us'] / base:4.2f})" if row else "")
+        rows = [layer["results"].get(name) for layer in report.values()]
+        cells = [f"{row['us']:8.2f} ({row['ratio']:5.2f})" if row else "" for row in rows]
         lines.append(f"{name:{width}}" + "".join(f"  {cell:>16}" for cell in cells))
         if any("instructions" in layer["results"].get(name, {}) for layer in report.values()):
             counts = [layer["results"].get(name, {}).get("instructions") for layer in report.values()]
