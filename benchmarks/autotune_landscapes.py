@@ -403,12 +403,12 @@ def _pointwise(rows: int, columns: int) -> Callable[[Config], float]:
 
 
 LANDSCAPES: tuple[Landscape, ...] = (
-    Landscape("matmul 4096^3", _matmul_spec(), _matmul(4096, 4096, 4096)),
-    Landscape("matmul 64x4096x8192", _matmul_spec(), _matmul(64, 4096, 8192)),
-    Landscape("softmax 4096x8192", _rows_spec("softmax", 8192, 1), _rows(4096, 8192, 1, 2)),
-    Landscape("rms_norm 32768x1024", _rows_spec("rms_norm", 1024, 2), _rows(32768, 1024, 2, 2)),
-    Landscape("attention 64x4096x128", _attention_spec(), _attention(64, 4096, 128)),
-    Landscape("pointwise 8192x8192^T", _pointwise_spec(), _pointwise(8192, 8192)),
+    Landscape("matmul 4096^3", _matmul_spec(), _matmul(4096, 4096, 4096), best_ms=0.12578910614886044),
+    Landscape("matmul 64x4096x8192", _matmul_spec(), _matmul(64, 4096, 8192), best_ms=0.007710309849047612),
+    Landscape("softmax 4096x8192", _rows_spec("softmax", 8192, 1), _rows(4096, 8192, 1, 2), best_ms=0.04481556318518053),
+    Landscape("rms_norm 32768x1024", _rows_spec("rms_norm", 1024, 2), _rows(32768, 1024, 2, 2), best_ms=0.05716811675029826),
+    Landscape("attention 64x4096x128", _attention_spec(), _attention(64, 4096, 128), best_ms=0.6325622446958459),
+    Landscape("pointwise 8192x8192^T", _pointwise_spec(), _pointwise(8192, 8192), best_ms=0.1162670913454962),
 )
 
 

@@ -206,11 +206,13 @@ def main() -> None:
 
     best = {i: LANDSCAPES[i].best_ms for i in options.landscapes}
     cap = {name: options.slow_cap if name == "scikit-optimize" else options.evaluations for name in options.searches}
+    # Seed by seed, so that an interrupted study has all landscapes.
     jobs = [
         (name, i, seed, best[i] * (1 + options.within), cap[name], options.batch)
+        for seed in range(options.seeds)
         for name in options.searches
         for i in options.landscapes
-        for seed in range(options.slow_seeds if name == "scikit-optimize" else options.seeds)
+        if seed < options.slow_seeds or name != "scikit-optimize"
     ]
     results: list[dict[str, Any]] = []
     with ProcessPoolExecutor(options.processes) as executor:
