@@ -188,6 +188,7 @@ inline size_t storage_bytes(PyObject* tensor) { return THPVariable_Unpack(tensor
 // Whether a tensor, of whose Python object the caller holds the only reference, is as it was when `allocate(shape)` made
 // it at `data`, and whether nothing else in the process can reach it or its memory.
 inline bool unobserved(PyObject* object, const TensorShape& shape, const void* data, uint64_t keys) {
+  if (Py_TYPE(object) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;  // __class__ was assigned
   const at::Tensor& tensor = THPVariable_Unpack(object);
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
   const c10::Storage& storage = impl->unsafe_storage();

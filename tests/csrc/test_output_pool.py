@@ -1,0 +1,237 @@
+"""The output pool: outputs are reused, and no program can tell."""
+
+from __future__ import annotations
+
+import gc
+import random
+import weakref
+
+import pytest
+import torch
+
+from helion.runtime import output_pool
+
+pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
+
+
+@pytest.fixture
+def kernel(make):
+    output_pool.configure(True)
+    made = make()
+    x, y = torch.ones(256), torch.ones(256)
+    made.warm(x, y)
+    output_pool.clear()
+    yield made
+    output_pool.configure(False)
+
+
+@pytest.fixture
+def call(kernel):
+    x, y = torch.ones(256), torch.ones(256)
+    return lambda: kernel(x, y)
+
+
+def reused(before):
+    return output_pool.statistics()["reused"] - before["reused"]
+
+
+def test_off_by_default(make):
+    assert not output_pool.statistics()["enabled"]
+    kernel = make()
+    x = torch.ones(256)
+    kernel.warm(x, x)
+    kernel(x, x)
+    assert output_pool.statistics()["entries"] == 0
+
+
+def test_dropped_output_is_handed_out_again(call):
+    address = call().data_ptr()
+    before = output_pool.statistics()
+    for _ in range(5):
+        assert call().data_ptr() == address
+    assert reused(before) == 5 and output_pool.statistics()["entries"] == 1
+
+
+#: Ways to keep something of an output alive, each of which must keep its memory.
+HOLDS = {
+    "the tensor": lambda out: out,
+    "a view": lambda out: out.view(16, 16),
+    "a slice": lambda out: out[3:7],
+    "detach": lambda out: out.detach(),
+    "detach under no_grad": lambda out: _no_grad_view(out),
+    "storage": lambda out: out.untyped_storage(),
+    "numpy": lambda out: out.numpy(),
+    "dlpack": lambda out: torch.utils.dlpack.to_dlpack(out),
+    "weak reference": weakref.ref,
+    "a container": lambda out: {"a": [out]},
+    "memoryview of numpy": lambda out: memoryview(out.numpy()),
+    "data": lambda out: out.data,
+    "autograd graph": lambda out: torch.ones(256, requires_grad=True) * out,
+    "parameter": lambda out: torch.nn.Parameter(out),
+}
+
+
+def _no_grad_view(out):
+    with torch.no_grad():
+        return out.view(-1)
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_held_memory_is_not_handed_out(call, name):
+    out = call()
+    address = out.data_ptr()
+    held = HOLDS[name](out)
+    del out
+    if name == "weak reference":
+        # The pool keeps the tensor, so the reference is alive; what it shows must not be somebody else's result.
+        assert call().data_ptr() != address
+    else:
+        for _ in range(12):
+            assert call().data_ptr() != address
+    del held
+    gc.collect()
+
+
+def _attribute(out):
+    out.mark = 1
+
+
+#: Ways to change an output that a new tensor would not show.
+CHANGES = {
+    "attribute": _attribute,
+    "requires_grad_": lambda out: out.requires_grad_(),
+    "in-place operation": lambda out: out.add_(1),
+    "resize_": lambda out: out.resize_(8),
+    "resize_ larger": lambda out: out.resize_(1024),
+    "t_": lambda out: out.unsqueeze_(0),
+    "set_": lambda out: out.set_(torch.zeros(4)),
+    "data": lambda out: setattr(out, "data", torch.zeros(256)),
+    "hook": lambda out: out.requires_grad_().register_hook(lambda g: g),
+    "class": lambda out: setattr(out, "__class__", torch.nn.Parameter),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changed_output_is_not_handed_out(call, name):
+    out = call()
+    CHANGES[name](out)
+    del out
+    again = call()
+    assert type(again) is torch.Tensor and again.shape == (256,) and again.stride() == (1,)
+    assert not again.requires_grad and again._version == 0 and not again.__dict__ and again.grad_fn is None
+    assert again.untyped_storage().nbytes() == 1024
+    assert (again == 2).all()
+
+
+def test_inference_tensors_and_others_are_kept_apart(call, kernel):
+    normal = call().data_ptr()
+    with torch.inference_mode():
+        kernel.warm(torch.ones(256), torch.ones(256))
+        out = call()
+        assert out.is_inference()
+        del out
+    again = call()
+    assert not again.is_inference()
+    assert normal
+
+
+def test_streams_do_not_share_outputs(call):
+    from tests import softgpu
+
+    address = call().data_ptr()
+    with softgpu.Stream():
+        assert call().data_ptr() != address
+    assert call().data_ptr() == address
+
+
+def test_capture_does_not_use_the_pool(call):
+    from tests import softgpu
+
+    address = call().data_ptr()
+    before = output_pool.statistics()
+    graph = softgpu.Graph()
+    with graph.capture():
+        out = call()
+    assert out.data_ptr() != address
+    after = output_pool.statistics()
+    assert (after["reused"], after["allocated"]) == (before["reused"], before["allocated"])
+
+
+def test_outputs_that_are_not_only_written_by_the_kernel_are_new(make):
+    output_pool.configure(True)
+    try:
+        kernel = make(
+            "def host(x, y, *, _launcher=_default_launcher):\n"
+            "    out = torch.zeros_like(x)\n"
+            "    _launcher(_add_kernel, (1,), x, y, out, num_warps=4, num_stages=1)\n"
+            "    return out\n"
+        )
+        x = torch.ones(256)
+        kernel.warm(x, x)
+        for _ in range(3):
+            assert (kernel(x, x)[128:] == 0).all()
+        assert output_pool.statistics()["entries"] == 0
+    finally:
+        output_pool.configure(False)
+
+
+def test_bounded_in_entries_and_bytes(kernel):
+    output_pool.configure(True, entries=5, bytes=8192)
+    held = []
+    for n in (128, 256, 384, 512) * 3:
+        x = torch.ones(n)
+        held.append(kernel.warm(x, x))
+        now = output_pool.statistics()
+        assert now["entries"] <= 5 and now["bytes"] <= 8192
+    assert output_pool.statistics()["evicted"] > 0
+    assert all((out == 2).all() for out in held)
+
+
+def test_output_larger_than_the_pool_is_not_kept(kernel, call):
+    output_pool.configure(True, entries=5, bytes=100)
+    call()
+    assert output_pool.statistics()["entries"] == 0
+
+
+def test_clear_leaves_outputs_in_use_alone(call):
+    out = call()
+    output_pool.clear()
+    assert output_pool.statistics()["entries"] == 0
+    assert (out == 2).all()
+    assert call().data_ptr() != out.data_ptr()
+
+
+def test_limits_must_not_be_negative(C):
+    with pytest.raises(ValueError, match="negative"):
+        output_pool.configure(True, entries=-1)
+    assert not output_pool.statistics()["enabled"]
+
+
+def test_no_live_tensor_ever_changes(kernel, seed):
+    """Hold, drop, view, slice, store, write and pass on outputs at random: whatever is alive keeps its content."""
+    rng = random.Random(seed)
+    alive: list[tuple[torch.Tensor, torch.Tensor]] = []
+    inputs = [torch.randn(256) for _ in range(3)]
+    for step in range(3000):
+        a, b = (rng.choice([*inputs, *[t for t, _ in alive if t.shape == (256,) and t.is_contiguous()]]) for _ in range(2))
+        expected = a + b
+        out = kernel(a, b)
+        assert torch.equal(out, expected), f"step {step}"
+        match rng.randrange(7):
+            case 0:
+                alive.append((out, expected))
+            case 1:
+                alive.append((out[5:100:3], expected[5:100:3]))
+            case 2:
+                alive.append((out.view(16, 16).t(), expected.view(16, 16).t()))
+            case 3:
+                alive.append((out.add_(1), expected + 1))
+            case 4:
+                alive.append((torch.from_numpy(out.numpy()), expected))
+        del out
+        while len(alive) > rng.randrange(1, 40):
+            alive.pop(rng.randrange(len(alive)))
+        if step % 50 == 0:
+            for tensor, content in alive:
+                assert torch.equal(tensor, content), f"step {step}"
+    assert output_pool.statistics()["reused"] > 300
