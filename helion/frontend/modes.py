@@ -89,7 +89,7 @@ class DeviceDispatchMode(TorchDispatchMode):
                     result = simpler(*args, **kwargs)
             finally:
                 self._decomposing.pop()
-            if _is_view(func):
+            if _is_view(func) and not any(result is arg for arg in args):
                 # The rule made a value of its own where PyTorch makes a view: neither may be changed in place.
                 self.tracer.share((args, kwargs, result))
             if result is not NotImplemented:

@@ -181,9 +181,9 @@ def _gather(x: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool
 
 @rule(_aten.index_select.default)
 def _index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
-    if x.dim() == 0 or index.dim() == 0:
-        raise exc.TorchOpTracingError(op="torch.index_select", reason="an operand has no dimension")
-    return _take(x, index, _dim(x, dim))
+    if x.dim() == 0:
+        return x
+    return _take(x, index if index.dim() else index.unsqueeze(0), _dim(x, dim))
 
 
 @rule(_aten.index.Tensor)

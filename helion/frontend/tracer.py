@@ -330,8 +330,8 @@ class Tracer(Handler):
             result_dtype = torch.int64  # PyTorch sums integers and bools in int64
         dims = bound.get("dim")
         if reduction.returns_index and dims is None:
-            if x.dim() != 1:
-                x = x.reshape(-1)
+            if x.dim() > 1:
+                x = self.aten(_aten.view.default, (x, [-1]), {})
             dims = 0
         dims = [dims] if isinstance(dims, int) else list(dims if dims else range(x.dim()))
         dims = sorted({d % max(x.dim(), 1) for d in dims}) if x.dim() else []
