@@ -24,16 +24,21 @@ struct Mma {
     bool saturate;
 };
 
-double element(Type t, uint32_t word, int i) {
+// The elements in one register of all lanes: out[lane * e + i].
+template <int kElements, class F> void spread(const uint32_t* words, double* out, F element) {
+    for (int l = 0; l < kWarpSize; ++l)
+        for (int i = 0; i < kElements; ++i) out[l * kElements + i] = element(words[l] >> (32 / kElements * i % 32));
+}
+void unpack(Type t, const uint32_t* words, double* out) {
     switch (t) {
-        case Type::F16: return f16_to_f32(static_cast<uint16_t>(word >> (16 * i)));
-        case Type::BF16: return bf16_to_f32(static_cast<uint16_t>(word >> (16 * i)));
-        case Type::TF32: return tf32_operand(word);
-        case Type::E4M3: return e4m3_to_f32(static_cast<uint8_t>(word >> (8 * i)));
-        case Type::E5M2: return e5m2_to_f32(static_cast<uint8_t>(word >> (8 * i)));
-        case Type::S8: return static_cast<int8_t>(word >> (8 * i));
-        case Type::U8: return static_cast<uint8_t>(word >> (8 * i));
-        default: return 0;
+        case Type::F16: return spread<2>(words, out, [](uint32_t v) { return f16_to_f32(static_cast<uint16_t>(v)); });
+        case Type::BF16: return spread<2>(words, out, [](uint32_t v) { return bf16_to_f32(static_cast<uint16_t>(v)); });
+        case Type::TF32: return spread<1>(words, out, [](uint32_t v) { return tf32_operand(v); });
+        case Type::E4M3: return spread<4>(words, out, [](uint32_t v) { return e4m3_to_f32(static_cast<uint8_t>(v)); });
+        case Type::E5M2: return spread<4>(words, out, [](uint32_t v) { return e5m2_to_f32(static_cast<uint8_t>(v)); });
+        case Type::S8: return spread<4>(words, out, [](uint32_t v) { return static_cast<double>(static_cast<int8_t>(v)); });
+        case Type::U8: return spread<4>(words, out, [](uint32_t v) { return static_cast<double>(static_cast<uint8_t>(v)); });
+        default: break;
     }
 }
 
@@ -49,17 +54,23 @@ Flow exec_mma(Warp& w, const Instr& in, Mask m) {
     const int e = f64 ? 1 : 32 / static_cast<int>(op.a == Type::TF32 ? 32 : type_bits(op.a));
     const int row_registers = op.m / 8;
 
+    double spread_out[kWarpSize * 4];
+    const auto elements = [&](Type t, Slot reg) -> const double* {
+        if (f64) return w.f64(reg);
+        unpack(t, w.r32(reg), spread_out);
+        return spread_out;
+    };
     for (size_t r = 0; r < op.a_regs.size(); ++r) {
         const int row0 = 8 * (static_cast<int>(r) % row_registers), k0 = 4 * e * (static_cast<int>(r) / row_registers);
+        const double* v = elements(op.a, op.a_regs[r]);
         for (int l = 0; l < kWarpSize; ++l)
-            for (int i = 0; i < e; ++i)
-                a[l / 4 + row0][(l % 4) * e + k0 + i] = f64 ? w.f64(op.a_regs[r])[l] : element(op.a, w.r32(op.a_regs[r])[l], i);
+            for (int i = 0; i < e; ++i) a[l / 4 + row0][(l % 4) * e + k0 + i] = v[l * e + i];
     }
     for (size_t r = 0; r < op.b_regs.size(); ++r) {
         const int k0 = 4 * e * static_cast<int>(r);
+        const double* v = elements(op.b, op.b_regs[r]);
         for (int l = 0; l < kWarpSize; ++l)
-            for (int i = 0; i < e; ++i)
-                b[(l % 4) * e + k0 + i][l / 4] = f64 ? w.f64(op.b_regs[r])[l] : element(op.b, w.r32(op.b_regs[r])[l], i);
+            for (int i = 0; i < e; ++i) b[(l % 4) * e + k0 + i][l / 4] = v[l * e + i];
     }
     const int c_elements = op.m * op.n / kWarpSize;
     const auto position = [](int l, int i, int& row, int& column) { row = l / 4 + 8 * (i / 2); column = 2 * (l % 4) + i % 2; };
