@@ -34,7 +34,7 @@ from .streams import set_device
 __all__ = [
     "CAPABILITIES", "DriverError", "Event", "FaultReport", "Graph", "Stream", "device", "faults", "guarded", "inject",
     "install", "instructions", "last_fault", "launches", "only", "opcode_families", "opcodes", "place", "printed",
-    "register", "reset", "set_device", "uninstall", "unknown_entry_points",
+    "register", "reset", "set_device", "streams", "uninstall", "unknown_entry_points",
 ]  # fmt: skip
 
 #: Compute capabilities that can be installed, as 10 * major + minor.

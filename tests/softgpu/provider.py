@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import ContextManager
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -49,7 +49,7 @@ class SoftGpuProvider:
         self._check(index)
         return SM_COUNT[self._capability]
 
-    def guard(self, index: int) -> ContextManager[object]:
+    def guard(self, index: int) -> AbstractContextManager[object]:
         return streams.device(index)
 
     def owns(self, tensor: torch.Tensor) -> bool:

@@ -302,7 +302,7 @@ def test_an_unknown_opcode_is_named_with_its_line(softgpu):
 
 def test_an_unknown_modifier_is_an_error_too(softgpu):
     text = ".visible .entry kernel() {\n  .reg .b32 %r<4>;\n  add.sideways.u32 %r1, %r2, %r3;\n  ret;\n}"
-    with pytest.raises(gpu.DriverError, match="modifier .sideways is not implemented"):
+    with pytest.raises(gpu.DriverError, match=r"modifier \.sideways is not implemented"):
         PtxKernel(text)(1, 32)
 
 
