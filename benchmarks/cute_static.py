@@ -17,9 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import sass
 import torch
 
-import sass
 from helion.backends.cute.compile import compile_matmul
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import Aux

@@ -13,8 +13,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 # Opcode classes by the beginning of the SASS mnemonic.
 CLASSES: dict[str, tuple[str, ...]] = {

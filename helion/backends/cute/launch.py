@@ -12,9 +12,9 @@ import dataclasses
 import functools
 import struct
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from typing import Sequence
 
 import torch
 
@@ -23,8 +23,8 @@ from helion.backends.cute.compile import CompiledMatmul
 from helion.backends.cute.compile import Parameter
 from helion.backends.cute.compile import compile_matmul
 from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.spec import TMA_ALIGNMENT
+from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.tensormap import TensorMap
 
 __all__ = ["CuteKernel", "CuteLauncher", "Driver", "default_driver"]

@@ -19,13 +19,13 @@ from helion import exc
 from helion.backends.cute.epilogue import RESERVED
 from helion.backends.cute.pointwise import PointwiseOps
 from helion.backends.cute.spec import AUX_KINDS
+from helion.backends.cute.spec import TMA_ALIGNMENT
 from helion.backends.cute.spec import Aux
 from helion.backends.cute.spec import Epilogue
 from helion.backends.cute.spec import Input
 from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.spec import Operand
 from helion.backends.cute.spec import Statement
-from helion.backends.cute.spec import TMA_ALIGNMENT
 from helion.ir import device_ir
 from helion.ir.axes import axes_of
 from helion.ir.device_ir import Axis

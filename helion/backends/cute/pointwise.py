@@ -7,8 +7,8 @@ put casts around every operation, so each computes in the type of its node.
 from __future__ import annotations
 
 import re
-from typing import Callable
-from typing import Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 import torch.fx
@@ -24,13 +24,15 @@ _OVERLOAD_IN_NAME = re.compile(r"_(default|tensor|scalar|self|tensor_tensor|tens
 
 _aten = torch.ops.aten
 
+_UNARY_AND_BINARY = """
+    abs neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan tanh sigmoid erf
+    floor ceil trunc round maximum minimum logical_and logical_or
+"""
+_TENSOR_OR_SCALAR = "add sub mul div eq ne lt le gt ge"
 # ATen packet.overload -> operation of the printed epilogue, the arguments in the same order.
 _SAME: dict[str, str] = {
-    **{f"{name}.default": name for name in (
-        "abs neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan tanh sigmoid erf"
-        " floor ceil trunc round maximum minimum logical_and logical_or"
-    ).split()},
-    **{f"{name}.{overload}": name for name in "add sub mul div eq ne lt le gt ge".split() for overload in ("Tensor", "Scalar")},
+    **{f"{name}.default": name for name in _UNARY_AND_BINARY.split()},
+    **{f"{name}.{overload}": name for name in _TENSOR_OR_SCALAR.split() for overload in ("Tensor", "Scalar")},
     "pow.Tensor_Tensor": "pow",
     "pow.Tensor_Scalar": "pow",
     "pow.Scalar": "pow",

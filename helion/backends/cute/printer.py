@@ -96,7 +96,7 @@ def _constants(spec: MatmulSpec, s: MatmulSchedule, extra: list[tuple[str, str, 
 
 def _tile_order(spec: MatmulSpec, s: MatmulSchedule) -> str:
     """The function from a tile's number to its coordinates; divisions are by constants."""
-    tiles_m, tiles_n = s.tiles(spec)
+    _, tiles_n = s.tiles(spec)
     width = min(s.l2_swizzle, tiles_n)
     if width == 1:
         body = ["m = tile % TILES_M", "n = tile // TILES_M % TILES_N"]

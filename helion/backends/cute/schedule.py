@@ -16,10 +16,10 @@ from helion.backends.cute.spec import element_bytes
 from helion.backends.cute.spec import refuse
 
 __all__ = [
-    "Arch",
     "MAX_AB_STAGES",
-    "MatmulSchedule",
     "SHARED_MEMORY_BYTES",
+    "Arch",
+    "MatmulSchedule",
     "default_schedule",
     "max_ab_stages_that_fit",
     "promotes",

@@ -225,7 +225,6 @@ _DIRECT_STORE = {
 def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
     """The kernel: who it is, shared memory, barriers; then each warpgroup into its role."""
     tma = spec.store_through_tma
-    aux = auxiliary.names(spec)
     parameters = ["tma_a: cute.CopyAtom", "global_a: cute.Tensor", "tma_b: cute.CopyAtom", "global_b: cute.Tensor"]
     parameters += ["tma_out: cute.CopyAtom"] if tma else []
     parameters += ["global_out: cute.Tensor", *auxiliary.annotated(spec)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from typing import Literal
-from typing import Union
 
 import torch
 
@@ -152,7 +151,7 @@ class Aux:
         return max(whole // size, 1)
 
 
-Input = Union[str, int, float, bool]
+Input = str | int | float | bool
 
 
 @dataclasses.dataclass(frozen=True)
