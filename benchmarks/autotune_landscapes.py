@@ -330,7 +330,7 @@ def _attention(batch_heads: int, sequence: int, head: int) -> Callable[[Config],
             raise Failed(Status.COMPILE_TIMEOUT, "compiling took longer than 60 s")
         if config["range_warp_specializes"][1] is True and warps < 4:
             raise Failed(Status.COMPILE_ERROR, "warp specialization needs num_warps >= 4")
-        limit = config["maxnreg"] if "maxnreg" in config else 255
+        limit = config.get("maxnreg", 255)
         if limit * warps * 32 > REGISTERS:
             raise Failed(Status.COMPILE_ERROR, "maxnreg exceeds the register file")
         resident = _resident(min(registers, limit), warps, shared)

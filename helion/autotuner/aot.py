@@ -150,10 +150,11 @@ def table_for(tables: Mapping[str, Table], device: str) -> Table | None:
     return tables[near[0]] if near else None
 
 
+_warned_sources: set[str] = set()
+
+
 class AOTAutotuneCache(LocalAutotuneCache):
     """Configs shipped beside the kernel; for shapes or devices they do not cover, the local cache."""
-
-    _warned_sources: set[str] = set()
 
     def get(self, key: CacheKey, args: Sequence[Any] = ()) -> Entry | None:
         if key.source_file:
@@ -161,8 +162,8 @@ class AOTAutotuneCache(LocalAutotuneCache):
             table = table_for(read_tables(path).get(key.kernel_name, {}), key.device)
             config = None if table is None else table.choose(args)
             if table is not None and config is not None:
-                if table.source_hash != source_hash(key.source) and key.kernel_name not in self._warned_sources:
-                    self._warned_sources.add(key.kernel_name)
+                if table.source_hash != source_hash(key.source) and key.kernel_name not in _warned_sources:
+                    _warned_sources.add(key.kernel_name)
                     log.warning("the configs of %s in %s were tuned for another version of its source", key.kernel_name, path)
                 return Entry(config, note=f"shipped in {path.name}")
         return super().get(key, args)

@@ -7,6 +7,7 @@ Configs that are equally fast are equally right.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -95,7 +96,7 @@ def learn(
         if left > 0:
             for name in sorted(features[0]):
                 values = sorted({features[r][name] for r in rows})
-                for low, high in zip(values, values[1:]):
+                for low, high in itertools.pairwise(values):
                     # Sizes live on a logarithmic scale: halfway between 1024 and 4096 is 2048.
                     at = math.sqrt(low * high) if low > 0 else (low + high) / 2
                     then = [r for r in rows if features[r][name] <= at]

@@ -40,7 +40,6 @@ from .worker import Running
 from .worker import Session
 from .worker import Setup
 
-
 RETRIES = 2
 """How often a candidate is tried again whose worker somebody else killed (the system's out-of-memory killer, say)."""
 
@@ -80,6 +79,7 @@ class Executor(abc.ABC):
     def cancel(self) -> None:
         """Forget all candidates in flight."""
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Free everything."""
 

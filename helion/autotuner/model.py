@@ -92,7 +92,7 @@ class ModelSearch(Search):
         """Random Configs and Configs a few steps from the default (or from the best), in turn."""
         default = self.space.default()
         found: dict[Config, None] = {}
-        for attempt in range(count * 50):
+        for _ in range(count * 50):
             if len(found) >= count:
                 break
             config: Config | None

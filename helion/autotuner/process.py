@@ -38,7 +38,7 @@ class WorkerProcess:
         self.deadline = time.monotonic() + START_SECONDS
         self.killed_for: str | None = None
         self.started_running = False
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         parent, child = Pipe()
         environment = dict(os.environ)
         # The worker must find the same modules as this process, however this one found them.

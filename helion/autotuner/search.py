@@ -74,7 +74,7 @@ class Search(abc.ABC):
     def propose(self, limit: int) -> list[Config]:
         """Up to `limit` different Configs for which `_is_new`; may set `finished`."""
 
-    def observe(self, trial: Trial) -> None:
+    def observe(self, trial: Trial) -> None:  # noqa: B027 - most searches need not know
         """Called with every outcome."""
 
     def ranked(self) -> list[Trial]:

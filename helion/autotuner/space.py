@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import random
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 from .. import exc
@@ -223,11 +223,11 @@ class SearchSpace:
 
     # -- moves --------------------------------------------------------------------------------------
 
-    def random_point(self, rng: random.Random) -> Point:
+    def random_point(self, rng: Random) -> Point:
         """A uniformly random point (maybe excluded by constraints)."""
         return tuple(rng.randrange(len(d.values)) for d in self.dimensions)
 
-    def random(self, rng: random.Random, attempts: int = 200) -> Config | None:
+    def random(self, rng: Random, attempts: int = 200) -> Config | None:
         """A random allowed Config, or None if none was found in `attempts` draws."""
         for _ in range(attempts):
             config = self.config(self.random_point(rng))
@@ -248,7 +248,7 @@ class SearchSpace:
         found = (self.config(p) for p in self.neighbor_points(self.point(config)))
         return [c for c in found if c is not None]
 
-    def mutate(self, point: Point, rng: random.Random, steps: int) -> Point:
+    def mutate(self, point: Point, rng: Random, steps: int) -> Point:
         """`steps` random moves: mostly to a neighbour, now and then to anywhere on the axis."""
         moved = list(point)
         axes = [i for i, d in enumerate(self.dimensions) if len(d.values) > 1]
@@ -259,7 +259,7 @@ class SearchSpace:
         return tuple(moved)
 
     @staticmethod
-    def crossover(a: Point, b: Point, rng: random.Random) -> Point:
+    def crossover(a: Point, b: Point, rng: Random) -> Point:
         """Each index from one parent or the other."""
         return tuple(x if rng.random() < 0.5 else y for x, y in zip(a, b))
 

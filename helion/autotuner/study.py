@@ -69,6 +69,10 @@ def _spelled(config: Config) -> str:
     return json.dumps(dict(config), sort_keys=True)
 
 
+def _has_proc() -> bool:
+    return Path("/proc/self").exists()
+
+
 class SharedStudy:
     """The common memory of all processes that tune one kernel for one key.
 
@@ -131,13 +135,13 @@ class SharedStudy:
         owner = record.user_attrs.get("owner", "")
         host, _, pid = owner.rpartition(":")
         if host == self.host and pid.isdigit():
-            return not Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else False
+            return _has_proc() and not Path(f"/proc/{pid}").exists()
         if record.datetime_start is None:
             return True
         age = (datetime.datetime.now() - record.datetime_start).total_seconds()
         # Measured with two hosts' clocks: a claim from the future is alive, and one that looks old costs at worst
         # one Config measured twice.
-        return age > self.lease_seconds
+        return bool(age > self.lease_seconds)
 
     def _release(self, record: Any) -> None:
         try:

@@ -18,7 +18,6 @@ from .. import exc
 from .search import log_time
 from .trial import Trial
 
-
 FIT_STEPS = 25
 """Steps of the optimization of the Gaussian process's hyperparameters."""
 

@@ -51,7 +51,7 @@ class Setup:
 
     args_file: str
     device: str | None = None
-    tolerance: Tolerance = Tolerance()
+    tolerance: Tolerance = dataclasses.field(default_factory=Tolerance)
     timer: Callable[[Callable[[], Any]], float] | None = None
 
 

@@ -234,9 +234,7 @@ def test_a_damaged_file_is_ignored_with_a_warning(module: ModuleType, text: str,
 
 
 def test_configs_of_another_version_of_the_source_are_used_with_a_warning(module: ModuleType, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from helion.autotuner.aot import AOTAutotuneCache
-
-    monkeypatch.setattr(AOTAutotuneCache, "_warned_sources", set())
+    monkeypatch.setattr("helion.autotuner.aot._warned_sources", set())
     ship(module, "double", [{"block_sizes": [2]}], {"config": 0}, source_hash="old")
     with caplog.at_level(logging.WARNING, "helion.autotuner"):
         assert block_size_used(module, "double", 16) == 2

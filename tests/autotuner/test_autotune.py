@@ -332,14 +332,14 @@ def salts(executor: FakeExecutor, values: list[int], **options: Any) -> Tuner:
 
 
 def test_budget_of_evaluations() -> None:
-    executor = FakeExecutor({s: 1.0 for s in (1, 2, 4, 8)})
+    executor = FakeExecutor(dict.fromkeys((1, 2, 4, 8), 1.0))
     result = salts(executor, [1, 2, 4, 8], budget=Budget(evaluations=3)).run()
     assert executor.measured == [1, 2, 4] and result.ended == "budget of 3 evaluations"
 
 
 def test_budget_of_seconds() -> None:
     clock = Clock()
-    executor = FakeExecutor({s: 1.0 for s in (1, 2, 4, 8)}, clock)
+    executor = FakeExecutor(dict.fromkeys((1, 2, 4, 8), 1.0), clock)
     result = salts(executor, [1, 2, 4, 8], budget=Budget(seconds=2.0), clock=clock).run()
     assert executor.measured == [1, 2] and "2.0 seconds" in result.ended
 

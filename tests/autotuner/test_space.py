@@ -25,7 +25,7 @@ from helion.config_spec import PowerOfTwoFragment
 SEED = 20
 
 
-@pytest.mark.parametrize("landscape", LANDSCAPES, ids=lambda l: l.name)
+@pytest.mark.parametrize("landscape", LANDSCAPES, ids=lambda landscape: landscape.name)
 def test_every_config_has_one_point_and_comes_back_from_it(landscape: Landscape) -> None:
     space, rng = landscape.space(), random.Random(SEED)
     for _ in range(50):
@@ -34,7 +34,7 @@ def test_every_config_has_one_point_and_comes_back_from_it(landscape: Landscape)
         assert space.config(space.point(config)) == config
 
 
-@pytest.mark.parametrize("landscape", LANDSCAPES, ids=lambda l: l.name)
+@pytest.mark.parametrize("landscape", LANDSCAPES, ids=lambda landscape: landscape.name)
 def test_neighbors_are_valid_and_differ_in_one_dimension(landscape: Landscape) -> None:
     space, rng = landscape.space(), random.Random(SEED)
     config = space.random(rng)

@@ -1,0 +1,167 @@
+"""Tuning real kernels: through the tile executor, and as generated Triton code on a GPU (the software one elsewhere)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion.autotuner import api
+from helion.autotuner.bound import BoundTarget
+from helion.autotuner.bound import GeneratedRecipe
+from helion.autotuner.target import SourceRecipe
+from helion.config import Config
+
+from . import gpu_kernels
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = {"effort": "quick", "evaluations": 5, "search": "RandomSearch", "progress_bar": False}
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    gpu_kernels.double.reset()
+    gpu_kernels.row_sum.reset()
+
+
+def test_a_kernel_is_tuned_on_cpu_tensors_in_worker_processes_and_then_uses_the_result() -> None:
+    x = torch.randn(512, generator=torch.Generator().manual_seed(1))
+    config = gpu_kernels.double.autotune((x,), **QUICK)
+    bound = gpu_kernels.double.bind((x,))
+    assert bound._config == config
+    torch.testing.assert_close(gpu_kernels.double(x), x * 2)
+
+
+def test_a_first_call_on_cpu_tensors_searches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "run_search", lambda *a, **k: pytest.fail("searched"))
+    x = torch.ones(64)
+    torch.testing.assert_close(gpu_kernels.double(x), x * 2)
+
+
+def test_a_first_call_searches_where_an_effort_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    @helion.kernel(autotune_effort="quick", autotune_progress_bar=False)
+    def local(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + 1
+        return out
+
+    seen: list[dict[str, object]] = []
+    real = api.run_search
+
+    def few(target: object, args: object, **options: object) -> object:
+        seen.append(options)
+        return real(target, args, **{**options, "evaluations": 3, "search": "RandomSearch"})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(api, "run_search", few)
+    x = torch.ones(64)
+    torch.testing.assert_close(local(x), x + 1)
+    torch.testing.assert_close(local(x), x + 1)
+    assert len(seen) == 1
+
+
+def test_a_kernel_defined_in_a_function_is_tuned_in_this_process_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    @helion.kernel
+    def local(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + 1
+        return out
+
+    x = torch.ones(64)
+    local.autotune((x,), **QUICK)
+    assert "without protection" in caplog.text and "defined inside a function" in caplog.text
+    torch.testing.assert_close(local(x), x + 1)
+
+
+def test_keys_tell_kernels_shapes_and_inlined_helpers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(*shape: int) -> str:
+        gpu_kernels.double.reset()
+        x = torch.ones(*shape)
+        return BoundTarget(gpu_kernels.double.bind((x,))).cache_key((x,)).digest()
+
+    first = digest(64)
+    assert digest(64) == first
+    assert digest(128) != first
+    monkeypatch.setattr(gpu_kernels, "twice", lambda v: v * 3)
+    assert digest(64) != first
+
+
+_KEY = """
+import torch
+from tests.autotuner import gpu_kernels
+from helion.autotuner.bound import BoundTarget
+x = torch.ones(64, 32)
+print(BoundTarget(gpu_kernels.row_sum.bind((x,))).cache_key((x,)).digest())
+"""
+
+
+def test_the_key_of_a_kernel_is_the_same_in_another_process() -> None:
+    x = torch.ones(64, 32)
+    here = BoundTarget(gpu_kernels.row_sum.bind((x,))).cache_key((x,))
+    assert here.unstable_part() is None
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"}
+    other = subprocess.run([sys.executable, "-c", _KEY], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert other.stdout.strip() == here.digest(), other.stderr
+
+
+def test_on_cpu_tensors_candidates_travel_as_a_place_in_a_file() -> None:
+    target = BoundTarget(gpu_kernels.double.bind((torch.ones(64),)))
+    assert target.isolation_problem() is None
+    made = target.recipe(target.config_spec.default_config())
+    assert isinstance(made, SourceRecipe) and made.qualname == "double" and made.file == gpu_kernels.__file__
+
+
+@pytest.mark.softgpu(capability=90)
+def test_on_a_gpu_candidates_travel_as_generated_source(softgpu: object) -> None:
+    x = torch.ones(64, device=softgpu.device)  # type: ignore[attr-defined]
+    target = BoundTarget(gpu_kernels.double.bind((x,)))
+    default = target.config_spec.default_config()
+    made = target.recipe(default)
+    assert isinstance(made, GeneratedRecipe) and "@triton.jit" in made.text
+    assert made == target.recipe(default)
+    assert made != target.recipe(target.config_spec.normalize({"num_warps": 8}))
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_precompiling_compiles_and_launches_nothing(softgpu: object) -> None:
+    x = torch.arange(64.0, device=softgpu.device)  # type: ignore[attr-defined]
+    target = BoundTarget(gpu_kernels.double.bind((x,)))
+    made = target.recipe(Config(**{**dict(target.config_spec.default_config()), "block_sizes": [32]}))
+    run = made.build((x,))
+    from helion.autotuner import bound
+    from tests import softgpu as gpu
+
+    before = gpu.launches()
+    compiled: list[object] = []
+
+    def compile_only(kernel: object, *args: object, **options: object) -> None:
+        bound._compile_only(kernel, *args, **options)  # type: ignore[arg-type]
+        compiled.append(kernel)
+
+    assert isinstance(made, GeneratedRecipe)
+    run(x, _launcher=compile_only)
+    assert len(compiled) == 1 and gpu.launches() == before
+    torch.testing.assert_close(run(x), x * 2)
+
+
+@pytest.mark.softgpu(capability=90)
+def test_generated_code_is_tuned_on_a_gpu(softgpu: object) -> None:
+    x = torch.randn(64, 32, generator=torch.Generator().manual_seed(2)).to(softgpu.device)  # type: ignore[attr-defined]
+    # The software GPU lives in this process; workers would not have it.
+    configs = [Config(block_sizes=[b], num_warps=w) for b, w in ((8, 1), (32, 4))]
+    config = gpu_kernels.row_sum.autotune((x,), effort="quick", configs=configs, isolate=False, progress_bar=False)
+    assert config["block_sizes"] in ([8], [32])
+    torch.testing.assert_close(gpu_kernels.row_sum(x), x.sum(-1))
+
+
+def test_all_autotune_options_are_settings_without_their_prefix() -> None:
+    x = torch.ones(64)
+    with pytest.raises(helion.exc.InvalidAPIUsage, match="autotune_effort"):
+        gpu_kernels.double.autotune((x,), efort="quick")
