@@ -274,10 +274,10 @@ def make_cases(name: str, folder: str, with_triton: bool) -> dict[str, tuple[Cal
 def time_cases(
     cases: dict[str, tuple[Callable[..., object], int]], wait: Callable[[], None], repeats: int, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Median CPU time of each case, in us per call, and its median ratio to the baseline.
+    """Median CPU time of each case, in us per call, and its ratio to the baseline's.
 
-    Cases take turns, and the baseline is timed around each of them, so that a slow phase of the machine hits both. Time that
-    other processes had the CPU does not count.
+    Cases take turns, and the baseline is timed again before each of them, so that a slow phase of the machine hits both. Every
+    window is warmed up first; time that other processes had the CPU does not count.
     """
     counter = InstructionCounter()
     loops: dict[str, int] = {}
@@ -296,33 +296,28 @@ def time_cases(
     gc.collect()
     gc.disable()  # as timeit does
     times: dict[str, list[float]] = {name: [] for name in cases}
-    ratios: dict[str, list[float]] = {name: [] for name in cases}
     baseline, few = cases[BASELINE][0], max(1, loops[BASELINE] // 4)
-
-    def time_baseline() -> float:
-        start = time.thread_time()
-        run_loop(baseline, 1, few)
-        return (time.thread_time() - start) / few * 1e6
-
     instructions: dict[str, float] = {}
     for _ in range(repeats):
         for name, (function, calls) in cases.items():
             n = loops[name]
-            base = time_baseline()
+            run_loop(baseline, 1, few // 2)
+            start = time.thread_time()
+            run_loop(baseline, 1, few)
+            times[BASELINE].append((time.thread_time() - start) / few * 1e6)
+            run_loop(function, calls, n // 8)
             before = counter.read()
             start = time.thread_time()
             run_loop(function, calls, n)
             elapsed = time.thread_time() - start
             after = counter.read()
-            base = (base + time_baseline()) / 2
             wait()
             times[name].append(elapsed / (n * abs(calls)) * 1e6)
-            ratios[name].append(times[name][-1] / base)
             if before is not None and after is not None:
                 instructions[name] = (after - before) / (n * abs(calls))
     found = {}
     for name, values in times.items():
-        ratio = statistics.median(ratios[name])
+        ratio = statistics.median(values) / statistics.median(times[BASELINE])
         found[name] = {"us": statistics.median(values), "us_min": min(values), "ratio": ratio}
         if name in instructions:
             found[name]["instructions"] = instructions[name]
