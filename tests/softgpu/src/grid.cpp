@@ -124,6 +124,8 @@ void start_cluster(Cluster& cluster, Grid& grid, uint64_t index) {
     cluster.exit_checks.clear();
     cluster.reporters.clear();
     cluster.rng.seed(mix(mix(grid.options.seed, grid.id), index));
+    static constexpr uint64_t kEarly[] = {8, 32, 2048, 2048};   // half of all clusters: hardly ever before somebody waits
+    cluster.early = kEarly[cluster.rng() % std::size(kEarly)];
     const auto threads = static_cast<uint32_t>(grid.block.count());
     const uint32_t warps = (threads + kWarpSize - 1) / kWarpSize;
     cluster.ctas.resize(cl.count());

@@ -297,6 +297,7 @@ struct Cluster {
     Warp* laggard = nullptr;         // a warp that runs only when the others cannot, for `lag_turns` more turns
     uint32_t lag_turns = 0;
     bool lag_behind_async = false;   // and only when nothing is in flight either
+    uint64_t early = 32;             // one warp turn in so many completes an asynchronous operation that nobody needs yet
     std::vector<std::function<void()>> exit_checks;                 // of the opcode tables, once everything has completed
     std::vector<std::function<void(std::string&)>> reporters;       // what they add to a deadlock's report
     StateMap states;

@@ -190,7 +190,7 @@ bool run_cluster(Cluster& cluster, uint64_t quantum) {
             }
             cluster.running = warp;
             moved += run_warp(*warp, budget, fair);
-            if (!cluster.async.empty() && ((r >> 24) & 31) == 0) cluster.async.complete_one(cluster.rng);
+            if (!cluster.async.empty() && (r >> 24) % cluster.early == 0) cluster.async.complete_one(cluster.rng);
         };
         for (Warp* warp : turn)
             if (warp != cluster.laggard) run(warp);
