@@ -269,3 +269,32 @@ def calls_a_function(x, out, BLOCK: tl.constexpr):
     v = tl.load(x + i)
     total = tl.sum(v, 0)
     tl.store(out + tl.program_id(0), _weighted(_weighted(total, 2.0), 3.0))
+
+
+@triton.jit
+def copy_by_descriptor(source, target, BM: tl.constexpr, BN: tl.constexpr):
+    """Doubles a matrix, tile by tile, through two tensor descriptors made on the host."""
+    i = tl.program_id(0) * BM
+    j = tl.program_id(1) * BN
+    target.store([i, j], source.load([i, j]) * 2)
+
+
+@triton.jit
+def transpose_by_device_descriptor(x, out, M, N, B: tl.constexpr):
+    """Transposes through descriptors made in the kernel."""
+    source = tl.make_tensor_descriptor(x, shape=[M, N], strides=[N, 1], block_shape=[B, B])
+    target = tl.make_tensor_descriptor(out, shape=[N, M], strides=[M, 1], block_shape=[B, B])
+    i = tl.program_id(0) * B
+    j = tl.program_id(1) * B
+    target.store([j, i], source.load([i, j]).T)
+
+
+@triton.jit
+def matmul_by_descriptor(a, b, c, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SPECIALIZE: tl.constexpr):
+    """A matrix product through TMA, with its loads in warps of their own if ``SPECIALIZE``."""
+    i = tl.program_id(0) * BM
+    j = tl.program_id(1) * BN
+    acc = tl.zeros((BM, BN), dtype=tl.float32)
+    for k in tl.range(0, K, BK, warp_specialize=SPECIALIZE):
+        acc = tl.dot(a.load([i, k]), b.load([k, j]), acc)
+    c.store([i, j], acc.to(c.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ def _driver_class() -> type:
     return SoftGpuDriver
 
 
+#: Functions of Triton that are replaced here, as they were.
 _originals: dict[str, Any] = {}
 
 
@@ -46,7 +48,7 @@ def _stop_at_ptx() -> None:
     """Make Triton's last stage hand on the PTX instead of running ptxas, under a cache key of its own."""
     from triton.backends.nvidia.compiler import CUDABackend
 
-    if _originals:
+    if "make_cubin" in _originals:
         return
     _originals.update(make_cubin=CUDABackend.make_cubin, hash=CUDABackend.hash)
 
@@ -63,18 +65,37 @@ def _stop_at_ptx() -> None:
 def _run_ptxas() -> None:
     from triton.backends.nvidia.compiler import CUDABackend
 
-    for name, value in _originals.items():
-        setattr(CUDABackend, name, value)
-    _originals.clear()
+    if "make_cubin" in _originals:
+        CUDABackend.make_cubin = _originals.pop("make_cubin")
+        CUDABackend.hash = _originals.pop("hash")
+
+
+_jit_functions: weakref.WeakSet[Any] = weakref.WeakSet()
+#: What the binaries in every JIT function's cache were compiled for: (capability, whether ptxas ran).
+_compiled_for: tuple[int, bool] | None = None
+
+
+def _watch_jit_functions() -> None:
+    """Keep track of all JIT functions: those that exist already, and from now on each new one."""
+    from triton.runtime.jit import JITFunction
+
+    if "init" in _originals:
+        return
+    _originals["init"] = JITFunction.__init__
+    # type() and not isinstance(), which would ask every proxy object in the process what it stands for.
+    _jit_functions.update(thing for thing in gc.get_objects() if type(thing) is JITFunction)
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        _originals["init"](self, *args, **kwargs)
+        _jit_functions.add(self)
+
+    JITFunction.__init__ = init
 
 
 def forget_compiled_kernels() -> None:
-    """Drop every JIT function's binaries: they were compiled for, and loaded into, another configuration."""
-    from triton.runtime.jit import JITFunction
-
-    for thing in gc.get_objects():
-        if type(thing) is JITFunction:  # isinstance would ask every proxy object in the process
-            thing.device_caches.clear()
+    """Drop every JIT function's binaries: Triton looks them up by device number alone, whatever that device was then."""
+    for function in _jit_functions:
+        function.device_caches.clear()
 
 
 def activate(capability: int, *, ptxas: bool) -> None:
@@ -82,18 +103,25 @@ def activate(capability: int, *, ptxas: bool) -> None:
     os.environ["TRITON_LIBCUDA_PATH"] = native.directory()
     from triton.runtime.driver import driver
 
+    global _compiled_for
+    _watch_jit_functions()
     if ptxas:
         _run_ptxas()
     else:
         _stop_at_ptx()
     driver.set_active(_driver_class()(capability))
-    forget_compiled_kernels()
+    if _compiled_for != (capability, ptxas):
+        forget_compiled_kernels()
+        _compiled_for = (capability, ptxas)
 
 
 def deactivate() -> None:
     """Give Triton its default driver back (found anew when it is next needed)."""
+    global _compiled_for
     from triton.runtime.driver import driver
 
     _run_ptxas()
     driver._active = None
-    forget_compiled_kernels()
+    if torch.cuda.is_available():  # else nobody can launch until the next activate(), which compares
+        forget_compiled_kernels()
+        _compiled_for = None
