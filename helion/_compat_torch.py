@@ -32,8 +32,6 @@ cuda_current_raw_stream: Callable[[int], int] = getattr(
 
 #: ``() -> int``, how many ``TorchDispatchMode`` are active in this thread.
 dispatch_mode_depth: Callable[[], int] = _C._len_torch_dispatch_stack
-#: ``() -> int``, how many ``TorchFunctionMode`` are active in this thread.
-function_mode_depth: Callable[[], int] = _C._len_torch_function_stack
 #: ``() -> object | None``, the innermost ``torch.func`` transform (vmap, grad, jvp, ...), None outside of any.
 innermost_transform: Callable[[], object | None] = _C._functorch.peek_interpreter_stack
 #: ``(tensor) -> bool``, whether a ``torch.func`` transform has wrapped this tensor.

@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["clone_host_function", "launcher_of", "set_launcher"]
+__all__ = ["clone_host_function", "set_launcher"]
 
 
 def clone_host_function(function: types.FunctionType) -> types.FunctionType:
@@ -24,11 +24,6 @@ def clone_host_function(function: types.FunctionType) -> types.FunctionType:
     clone.__qualname__ = function.__qualname__
     clone.__annotations__ = function.__annotations__
     return clone
-
-
-def launcher_of(function: types.FunctionType) -> Callable[..., Any]:
-    """The launcher that a call of ``function`` without ``_launcher=`` uses now."""
-    return (function.__kwdefaults__ or {})["_launcher"]  # type: ignore[no-any-return]
 
 
 def set_launcher(function: types.FunctionType, launcher: Callable[..., Any]) -> None:

@@ -19,6 +19,7 @@ from triton import knobs
 from helion import exc
 from helion.runtime import code_cache
 from helion.runtime import default_launcher
+from helion.runtime import launch_source
 from helion.runtime import launcher as launcher_module
 from helion.runtime import no_compile
 from helion.runtime.host_function import clone_host_function
@@ -705,7 +706,7 @@ def _without(monkeypatch, name):
     """Take the guard ``name`` out of the launch path."""
     import dataclasses
 
-    m = launcher_module
+    m = launch_source
     if name in {guard.name for guard in m.GUARDS}:
         monkeypatch.setattr(m, "GUARDS", tuple(guard for guard in m.GUARDS if guard.name != name))
     elif name in ("type", "device_tag"):
@@ -717,7 +718,7 @@ def _without(monkeypatch, name):
     elif name == "int_bucket":
         monkeypatch.setattr(m, "KINDS", {k: dataclasses.replace(kind, variant="") for k, kind in m.KINDS.items()})
     else:
-        original = m._launch_source
+        original = m.launch_source
         before, after = {
             "alignment": (" & 15", " & 0"),
             "stream": ("stream = provider.current_stream(DEVICE)", "stream = SITE.__dict__.setdefault('s', 0)"),
@@ -734,7 +735,7 @@ def _without(monkeypatch, name):
                 )
             return source
 
-        monkeypatch.setattr(m, "_launch_source", mutated)
+        monkeypatch.setattr(launcher_module, "launch_source", mutated)
 
 
 def _marked():
@@ -765,8 +766,8 @@ def test_guard_tests_fail_without_their_guard(gpu, monkeypatch, guard, test, arg
 def test_every_guard_of_the_tables_has_a_mutation():
     tested = {param.values[0] for param in _marked()}
     by_construction = {"kernel", "options", "count"}  # which site a call belongs to: the tests below
-    named = {guard.name for guard in launcher_module.GUARDS}
-    named |= {guard.name for kind in launcher_module.KINDS.values() for guard in kind.guards}
+    named = {guard.name for guard in launch_source.GUARDS}
+    named |= {guard.name for kind in launch_source.KINDS.values() for guard in kind.guards}
     assert named - by_construction <= tested
 
 

@@ -23,7 +23,6 @@ from helion.runtime import measure
 from helion.runtime import no_compile
 from helion.runtime import set_triton_allocator
 from helion.runtime.host_function import clone_host_function
-from helion.runtime.host_function import launcher_of
 from helion.runtime.host_function import set_launcher
 
 # -- measure ------------------------------------------------------------------------------------------------------------
@@ -38,18 +37,16 @@ def measuring(monkeypatch):
 
 
 def test_nested_time_is_in_the_total_and_not_in_the_own_time(measuring):
-    with measure.measure("outer"):
-        with measure.measure("inner"):
-            time.sleep(0.02)
+    with measure.measure("outer"), measure.measure("inner"):
+        time.sleep(0.02)
     found = measure.results()
     assert found["outer"].seconds >= found["inner"].seconds >= 0.02
     assert found["outer"].self_seconds < 0.01
 
 
 def test_recursion_counts_time_once(measuring):
-    with measure.measure("bind"):
-        with measure.measure("bind"):
-            time.sleep(0.02)
+    with measure.measure("bind"), measure.measure("bind"):
+        time.sleep(0.02)
     found = measure.results()["bind"]
     assert found.count == 2 and 0.02 <= found.seconds < 0.035
 
@@ -162,5 +159,5 @@ def test_clone_has_its_own_launcher_and_the_same_code():
     clone = clone_host_function(host)
     set_launcher(clone, lambda x, y: ("mine", x, y))
     assert clone(1) == ("mine", 1, 2)
-    assert launcher_of(host) is default_launcher
+    assert host.__kwdefaults__["_launcher"] is default_launcher
     assert clone.__code__ is host.__code__ and clone.__doc__ == "Doc." and clone.__qualname__ == host.__qualname__
