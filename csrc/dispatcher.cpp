@@ -361,6 +361,8 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
   Entry* existing = look_up(self, signature);
   if (existing == nullptr && PyErr_Occurred()) return nullptr;
   if (generation != body.generation) Py_RETURN_FALSE;
+  // If the plan is evicted one day, its signature starts over.
+  body.sightings.erase(signature.hash());
   if (existing != nullptr) {
     existing->plan = PyRef::borrow(plan);
     Py_RETURN_TRUE;

@@ -11,6 +11,8 @@ namespace {
 bool is_free(const OutputPool::Slot& slot, const TensorShape& shape) {
   PyObject* object = slot.tensor.get();
   if (Py_REFCNT(object) != 1) return false;
+  // Held while it is looked at: asking for an object's attributes can run the garbage collector, and with it anything.
+  PyRef hold = PyRef::borrow(object);
   return unobserved(object, shape, slot.data, slot.keys);
 }
 
@@ -57,8 +59,14 @@ PyObject* OutputPool::take(const TensorShape& shape, long device, uintptr_t stre
   for (size_t i = 0; i < bucket->slots.size(); ++i) {
     size_t at = bucket->next + i;
     if (at >= bucket->slots.size()) at -= bucket->slots.size();
+    const PyObject* candidate = bucket->slots[at].tensor.get();
+    const uint64_t generation = generation_;
+    const bool usable = is_free(bucket->slots[at], shape);
+    // Is this still the same pool, and the same tensor in the same place?
+    if (generation != generation_) break;
+    if (!usable || at >= bucket->slots.size() || bucket->slots[at].tensor.get() != candidate) continue;
+    if (Py_REFCNT(const_cast<PyObject*>(candidate)) != 1) continue;
     Slot& slot = bucket->slots[at];
-    if (!is_free(slot, shape)) continue;
     bucket->next = at;
     slot.last_use = ++clock_;
     ++statistics_.reused;

@@ -16,14 +16,15 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Callable
-from typing import Sequence
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from . import device as _device
 from . import launch_spec
 from .host_analysis import HostAnalysis
 from .host_analysis import analyze
@@ -138,6 +139,7 @@ class _Recorder(TorchDispatchMode):
         self.filled: set[Ref] = set()
         self.device: int | None = None
         self.just_allocated: int | None = None
+        self.argument_lists: set[int] = set()
         self.roots: dict[Ref, torch.Tensor] = {}
         self.known: dict[int, _Known] = {}
         #: Parameters that are passed to launches by identity: name -> leaf.
@@ -238,6 +240,10 @@ class _Recorder(TorchDispatchMode):
         site = self.analysis.site_at(line)
         if site is None or len(site.names) != len(args):
             raise _NotAPlan("the launch cannot be found in the host code")
+        current = _device.current_device()
+        if any(isinstance(a, torch.Tensor) and _device.device_index_of(a) != current for a in args):
+            # The launcher switched to the tensors' device for the launch, which a plan does not.
+            raise _NotAPlan("the arguments are on another device than the current one")
         spec = launch_spec.describe(kernel, compiled)
         if self.device is None:
             self.device = spec.device
@@ -276,6 +282,8 @@ class _Recorder(TorchDispatchMode):
             if found.offset % value.element_size():
                 raise _NotAPlan("host code returns a view at an odd offset")
             return ("view", found.ref, tuple(value.shape), value.stride(), found.offset // value.element_size())
+        if id(value) in self.argument_lists:
+            raise _NotAPlan("host code returns a list that it was given")
         if type(value) in (tuple, list):
             return (type(value).__name__, *[self.result(item) for item in value])
         if value is None or type(value) in (int, float, bool, str, torch.dtype, torch.device):
@@ -314,23 +322,39 @@ class _Recorder(TorchDispatchMode):
 # -- recording one call ---------------------------------------------------------------------------------------------------
 
 
-def _without_duplicates(value: Any, seen: dict[int, torch.Tensor], originals: dict[int, torch.Tensor]) -> Any:
-    """``value`` with every second occurrence of a tensor replaced by an alias of its own.
+def _lists_in(value: Any) -> list[list[Any]]:
+    """The lists in an argument, nested ones included."""
+    if type(value) not in (tuple, list):
+        return []
+    found = [value] if type(value) is list else []
+    for item in value:
+        found += _lists_in(item)
+    return found
+
+
+def _without_duplicates(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[int, torch.Tensor]] | None:
+    """``args`` with every second occurrence of a tensor replaced by an alias of its own, and id(alias) -> original.
 
     The recorder tells tensors apart by identity; without this, a plan recorded for ``f(x, x)`` would give ``x`` for both
-    arguments of ``f(x, y)``.
+    arguments of ``f(x, y)``. None if a tensor occurs twice inside of tuples or lists, which host code gets as they are.
     """
-    if isinstance(value, torch.Tensor):
-        if id(value) not in seen:
-            seen[id(value)] = value
-            return value
-        alias = value.detach()
-        originals[id(alias)] = value
-        seen[id(alias)] = alias
-        return alias
-    if type(value) in (tuple, list):
-        return type(value)(_without_duplicates(item, seen, originals) for item in value)
-    return value
+    seen: set[int] = set()
+
+    def new(value: Any) -> bool:
+        if isinstance(value, torch.Tensor):
+            known = id(value) in seen
+            seen.add(id(value))
+            return not known
+        return all(new(item) for item in value) if type(value) in (tuple, list) else True
+
+    if not all(new(arg) for arg in args if not isinstance(arg, torch.Tensor)):
+        return None
+    distinct, originals = list(args), {}
+    for i, arg in enumerate(args):
+        if isinstance(arg, torch.Tensor) and not new(arg):
+            distinct[i] = arg.detach()
+            originals[id(distinct[i])] = arg
+    return tuple(distinct), originals
 
 
 def _with_originals(value: Any, originals: dict[int, torch.Tensor]) -> Any:
@@ -368,8 +392,10 @@ def record(
     analysis = analyze(host_function)
     if analysis.reason is not None:
         return Recording(host_function(*args), None, analysis.reason)
-    originals: dict[int, torch.Tensor] = {}
-    distinct: tuple[Any, ...] = _without_duplicates(args, {}, originals)
+    separated = _without_duplicates(args)
+    if separated is None:
+        return Recording(host_function(*args), None, "a tensor occurs twice in a list or tuple")
+    distinct, originals = separated
     leaves = leaves_of(distinct)
     names = host_function.__code__.co_varnames[: host_function.__code__.co_argcount]
     if leaves is None or len(names) != len(args):
@@ -377,15 +403,19 @@ def record(
     by_value = frozenset(
         i for i, (name, arg) in enumerate(zip(names, args)) if name in analysis.by_value and _holds_number(arg)
     )
+    lists = [(one, list(one)) for arg in args for one in _lists_in(arg)]
     recorder = _Recorder(leaves, (host_function.__kwdefaults__ or {})["_launcher"], analysis)
     first_leaf = 0
     for name, arg in zip(names, distinct):
         if type(arg) in (int, float, bool):
             recorder.numbers[name] = first_leaf
         first_leaf += len(leaves_of((arg,)) or ())
+    recorder.argument_lists = {id(one) for one, _ in lists}
     with recorder:
         result = host_function(*distinct, _launcher=recorder.launch)
     try:
+        if any(len(one) != len(before) or any(a is not b for a, b in zip(one, before)) for one, before in lists):
+            raise _NotAPlan("host code changes a list that it was given")
         plan = recorder.build(len(leaves), result)
     except _NotAPlan as why:
         return Recording(_with_originals(result, originals), None, str(why))

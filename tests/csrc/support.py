@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 from helion.runtime import code_cache
 from helion.runtime.host_function import clone_host_function

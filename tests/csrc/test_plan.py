@@ -255,6 +255,69 @@ def test_kernel_that_needs_more_than_a_plain_launch_stays_with_its_launcher(make
     assert "programmatic dependent launch" in said
 
 
+LIST = (
+    "def host(xs, *, _launcher=_default_launcher):\n"
+    "    out = torch.empty_like(xs[0])\n"
+    "    _launcher(_add_kernel, (2,), xs[0], xs[1], out, num_warps=4, num_stages=1)\n"
+)
+
+
+def test_host_code_that_appends_to_an_argument_does_so_on_every_call(make):
+    kernel = make(LIST + "    xs.append(out)\n    return out\n")
+    for _ in range(4):
+        xs = list(pair())
+        out = kernel(xs)
+        assert len(xs) == 3 and xs[2] is out
+    assert kernel.reasons == ["host code changes a list that it was given"]
+
+
+def test_host_code_that_extends_an_argument_in_place(make):
+    kernel = make(LIST + "    ys = xs\n    ys += [out]\n    return out\n")
+    for _ in range(4):
+        xs = list(pair())
+        kernel(xs)
+        assert len(xs) == 3
+
+
+def test_returned_list_argument_is_the_same_list(make):
+    kernel = make(LIST + "    return xs\n")
+    for _ in range(4):
+        xs = list(pair())
+        assert kernel(xs) is xs
+
+
+def test_list_of_its_own_may_be_appended_to(make):
+    kernel = make(LIST + "    outs = []\n    outs.append(out)\n    return outs\n")
+    xs = list(pair())
+    for _ in range(4):
+        (out,) = kernel(xs)
+        torch.testing.assert_close(out, xs[0] + xs[1])
+    assert kernel.plan_hits == 2
+
+
+def test_tensor_twice_in_a_list_stays_a_host_function(make):
+    kernel = make(LIST + "    return out\n")
+    x, y = pair()
+    for _ in range(4):
+        torch.testing.assert_close(kernel([x, x]), x + x)
+    torch.testing.assert_close(kernel([x, y]), x + y)
+    assert kernel.reasons == ["a tensor occurs twice in a list or tuple"]
+
+
+@pytest.mark.softgpu(capability=90, software_only=True, devices=2)
+def test_tensors_on_another_device_than_the_current_one_stay_with_the_launcher(make):
+    from tests import softgpu
+
+    kernel = make()
+    x, y = (softgpu.place(t, 1) for t in pair())
+    for _ in range(4):
+        try:
+            kernel(x, y)
+        except RuntimeError:
+            pass  # this hand-written kernel's launcher is for device 0
+    assert kernel.plan_count == 0
+
+
 # -- LaunchPlan checks what it is given ---------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,148 @@
+"""References and memory stay flat over many calls, on success and on each way to fail."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+
+import pytest
+import torch
+
+from helion.runtime import output_pool
+
+from .support import SCALE
+
+pytestmark = pytest.mark.softgpu(capability=90, software_only=True, execute=False)
+
+MANY = 1_000_000
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def flat(call, objects, n):
+    """``n`` calls leave the reference counts of ``objects`` and the process's memory as they were."""
+    for _ in range(n // 10):
+        call()
+    gc.collect()
+    counts = [sys.getrefcount(o) for o in objects]
+    blocks, resident = sys.getallocatedblocks(), resident_bytes()
+    for _ in range(n):
+        call()
+    gc.collect()
+    assert [sys.getrefcount(o) for o in objects] == counts
+    # Far below one object a call.
+    assert sys.getallocatedblocks() - blocks < n // 100 + 200
+    assert resident_bytes() - resident < 8 * n + 4_000_000
+
+
+def test_plan_with_a_new_output(make):
+    kernel = make()
+    x, y = torch.ones(256), torch.ones(256)
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    flat(lambda: kernel(x, y), [x, y, kernel, torch.float32, None], MANY)
+    assert kernel.plan_hits == hits + MANY + MANY // 10
+
+
+def test_plan_with_the_pool(make):
+    output_pool.configure(True)
+    try:
+        kernel = make()
+        x, y = torch.ones(256), torch.ones(256)
+        kernel.warm(x, y)
+        flat(lambda: kernel(x, y), [x, y, kernel], MANY)
+    finally:
+        output_pool.configure(False)
+
+
+def test_keywords_in_place_and_returned_input(make):
+    kernel = make(SCALE)
+    x = torch.ones(256)
+    kernel.warm(x, n=0.5)
+    number = 0.25
+    flat(lambda: kernel(n=number, x=x), [x, number, kernel], MANY // 4)
+
+
+def test_alternating_plans_and_evictions(make):
+    kernel = make(max_entries=2)
+    tensors = [torch.ones(128 * n) for n in (1, 2, 3)]
+
+    def call():
+        for t in tensors:
+            kernel(t, t)
+
+    flat(call, [*tensors, kernel], 2000)
+
+
+def test_compiled_launcher(make, C):
+    kernel = make()
+    x = torch.ones(256)
+    launcher = C.CompiledLauncher()
+    jit = kernel.module._add_kernel
+    assert launcher.prime(jit, (2,), (x, x, x), num_warps=4, num_stages=1)
+    flat(lambda: launcher(jit, (2,), x, x, x, num_warps=4, num_stages=1), [x, jit, launcher], MANY // 4)
+
+
+def test_tensor_key(C):
+    from helion.settings import Settings
+
+    settings, x = Settings(), torch.ones(3, 4)
+    flat(lambda: C.tensor_key(settings, x), [x, settings, torch.float32], MANY // 4)
+
+
+def _raising(call, error):
+    def run():
+        try:
+            call()
+        except error:
+            return
+        raise AssertionError("it did not fail")
+
+    return run
+
+
+def test_arguments_that_do_not_fit(make):
+    kernel = make()
+    x = torch.ones(256)
+    kernel.warm(x, x)
+    flat(_raising(lambda: kernel(x, x, x), TypeError), [x, kernel], 5000)
+    flat(_raising(lambda: kernel(x, z=x), TypeError), [x, kernel], 5000)
+
+
+def test_key_function_that_raises(make):
+    fail = []
+
+    def key(a, b):
+        if fail:
+            raise KeyError(1)
+        return 1
+
+    kernel = make(key=key)
+    x = torch.ones(256)
+    kernel.warm(x, x)
+    fail.append(1)
+    flat(_raising(lambda: kernel(x, x), KeyError), [x, kernel, key], 20000)
+
+
+def test_driver_error(make):
+    from tests import softgpu
+
+    kernel = make()
+    x = torch.ones(256)
+    kernel.warm(x, x)
+
+    def call():
+        softgpu.inject("launch", 1, 1)
+        kernel(x, x)
+
+    flat(_raising(call, RuntimeError), [x, kernel], 20000)
+
+
+def test_unprimed_launcher(C):
+    launcher = C.CompiledLauncher()
+    x = torch.ones(3)
+    flat(_raising(lambda: launcher(None, (1,), x), RuntimeError), [x, launcher], 20000)
