@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import types
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Sequence
 
 from .. import _extension
 from . import output_pool
