@@ -99,4 +99,5 @@ def transform_name(tensor: torch.Tensor) -> str:
 
 def storage_identity(tensor: torch.Tensor) -> int:
     """The same number for tensors that share their storage, fake ones included."""
-    return tensor.untyped_storage()._cdata
+    identity: int = tensor.untyped_storage()._cdata
+    return identity

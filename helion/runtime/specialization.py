@@ -175,7 +175,7 @@ class _Extract:
             self.on_requires_grad()
         return (*_tensor_key(self.settings, value), value.device)
 
-    def by_type(self, value: Any) -> Hashable:
+    def by_type(self, value: Any) -> Any:
         return type(value)
 
     def sym_number(self, value: object) -> Hashable:
