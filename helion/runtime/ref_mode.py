@@ -8,6 +8,7 @@ loops, the block sizes and the entry point `run_ref`.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import traceback
@@ -270,7 +271,14 @@ _HOST_TENSOR_OPS = frozenset([*_ACCESS_OPS, stack_load, stack_store])
 
 
 def _tensors(args: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    """The tensors in (nested) containers and dataclasses."""
+    found: list[torch.Tensor] = []
+    for leaf in tree_leaves(args):
+        if isinstance(leaf, torch.Tensor):
+            found.append(leaf)
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            found += _tensors([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
+    return found
 
 
 def _user_frame() -> types.FrameType | None:

@@ -61,6 +61,21 @@ def test_tuples_namedtuples_and_dataclasses_of_tensors_work(ref):
     assert ref(kernel, Pair(ones, ones), Box(ones), (ones, ones)).tolist() == [5] * 5
 
 
+def test_a_dataclass_may_hold_the_only_tensors(ref):
+    @dataclasses.dataclass
+    class Box:
+        value: torch.Tensor
+        scale: float
+
+    def kernel(box):
+        out = torch.empty_like(box.value)
+        for t in hl.tile(out.size(0)):
+            out[t] = box.value[t] * box.scale
+        return out
+
+    assert ref(kernel, Box(torch.ones(3), 2.0)).tolist() == [2] * 3
+
+
 def test_defaults_and_keywords_work():
     def kernel(x, scale=3.0, *, shift=0):
         for t in hl.tile(x.size(0)):

@@ -1,0 +1,247 @@
+"""Sweep of torch ops: PyTorch's own samples (`op_db`), each op in a kernel around it, compared with eager.
+
+    python -m tests.language.op_sweep [--runner tiles|ref|gpu] [--dtype float32] [--samples 2] [--ops add,mul]
+
+prints how many ops pass, which are refused with an error of ours, and every failure.  An op passes when at least one
+sample ran, all that ran gave eager's result, and the rest were refused.  `gpu` is the software GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import OpInfo
+from torch.utils import _pytree as pytree
+
+import helion.language as hl
+from helion import exc
+from helion.backends.tiles import generate
+from helion.frontend.trace import trace_kernel
+from helion.runtime.code_cache import load_module
+from helion.runtime.ref_mode import run_ref
+from helion.settings import Settings
+
+#: Families that are no elementwise, reduction or view op: left out.
+_OTHER_FAMILIES = (
+    "linalg.",
+    "fft.",
+    "sparse.",
+    "signal.",
+    "masked.",
+    "nn.functional.conv",
+    "nn.functional.embedding_bag",
+    "nn.functional.ctc_loss",
+    "jiterator",
+    "torch.ops.",
+    "ops.aten",
+)
+#: Ops without a result to compare: random numbers, uninitialized memory.
+_UNDETERMINED = frozenset(
+    """
+    bernoulli cauchy exponential geometric log_normal normal multinomial rand_like randint randint_like randn
+    randn_like uniform nn.functional.dropout nn.functional.dropout2d nn.functional.dropout3d
+    nn.functional.alpha_dropout nn.functional.feature_alpha_dropout nn.functional.rrelu
+    nn.functional.fractional_max_pool2d nn.functional.fractional_max_pool3d
+    nn.functional.scaled_dot_product_attention nn.functional.multi_head_attention_forward
+    empty empty_like new_empty empty_strided new_empty_strided empty_permuted
+    """.split()
+)
+#: Elements of a tensor that fits in a tile.
+_LARGEST = 4096
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of one op.
+
+    Attributes:
+        name: op with its variant, `std.unbiased`.
+        status: `pass`, `refused`, `failed` or `no sample`.
+        detail: the failure, or the (last) refusal.
+        ran: how many samples gave a result.
+    """
+
+    name: str
+    status: str
+    detail: str = ""
+    ran: int = 0
+
+
+class Call:
+    """One sample, as a function of its tensors.
+
+    Args:
+        op: the torch function.
+        leaves: all arguments, flattened.
+        spec: how to unflatten them into (args, kwargs).
+    """
+
+    def __init__(self, op: Callable[..., Any], leaves: list[Any], spec: pytree.TreeSpec) -> None:
+        self.op = op
+        self.leaves = leaves
+        self.spec = spec
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Copies of the tensor arguments."""
+        return tuple(leaf.clone() for leaf in self.leaves if isinstance(leaf, torch.Tensor))
+
+    def __call__(self, tensors: Any) -> list[Any]:
+        remaining = iter(tensors)
+        leaves = [next(remaining) if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves]
+        args, kwargs = pytree.tree_unflatten(leaves, self.spec)
+        return list(pytree.tree_leaves(self.op(*args, **kwargs)))
+
+
+def sweep_kernel(inputs, outputs, call):
+    for _ in hl.grid(1):
+        values = [x[...] for x in inputs]
+        results = call(values)
+        for out, value in zip(outputs, results, strict=True):
+            out[...] = value
+    return outputs
+
+
+# -- running one sample ---------------------------------------------------------------------------------------------
+
+
+def _trace(inputs: Any, outputs: Any, call: Call) -> tuple[Any, Settings]:
+    settings = Settings(dot_precision="ieee")
+    arguments = {"inputs": inputs, "outputs": outputs, "call": call}
+    return trace_kernel(sweep_kernel, arguments, settings, inputs[0].device), settings  # type: ignore[arg-type]
+
+
+def run_tiles(inputs: Any, outputs: Any, call: Call) -> None:
+    """In the tile executor."""
+    ir, _ = _trace(inputs, outputs, call)
+    source = generate(ir, None, ir.env.index_dtype)
+    module = load_module(source.text, source.function, source.injected)
+    getattr(module, source.function)(inputs, outputs, call)
+
+
+def run_gpu(inputs: Any, outputs: Any, call: Call) -> None:
+    """As generated Triton code, on the software GPU."""
+    from helion.backends.triton.backend import TritonBackend
+
+    ir, settings = _trace(inputs, outputs, call)
+    backend = TritonBackend(ir, settings, 80)
+    source = backend.generate(backend.config_spec().default_config())
+    module = load_module(source.text, source.function, source.injected or None)
+    getattr(module, source.function)(inputs, outputs, call)
+
+
+def run_in_ref_mode(inputs: Any, outputs: Any, call: Call) -> None:
+    """As the Python function, on eager tiles."""
+    run_ref(sweep_kernel, (inputs, outputs, call))
+
+
+RUNNERS: dict[str, Callable[[Any, Any, Call], None]] = {"tiles": run_tiles, "gpu": run_gpu, "ref": run_in_ref_mode}
+
+
+# -- sweeping ---------------------------------------------------------------------------------------------------------
+
+
+def _fits(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and tensor.numel() <= _LARGEST and not tensor.dtype.is_complex
+
+
+def samples_of(info: OpInfo, dtype: torch.dtype, limit: int) -> Iterator[tuple[Call, list[torch.Tensor]]]:
+    """Samples that fit in a tile, with eager's results."""
+    found = 0
+    for sample in info.sample_inputs("cpu", dtype, requires_grad=False):
+        leaves, spec = pytree.tree_flatten(((sample.input, *sample.args), sample.kwargs))
+        call = Call(info.op, leaves, spec)
+        if not call.tensors or not all(_fits(t) and t.numel() for t in call.tensors):
+            continue
+        expected = call(call.tensors)
+        if not expected or not all(isinstance(e, torch.Tensor) and _fits(e) for e in expected):
+            continue
+        yield call, expected
+        found += 1
+        if found == limit:
+            return
+
+
+def _tolerance(dtype: torch.dtype) -> dict[str, float]:
+    if not dtype.is_floating_point:
+        return {"rtol": 0, "atol": 0}
+    # 16-bit results: decompositions round once where eager's composite kernels may round twice.
+    return {"rtol": 2e-4, "atol": 2e-5} if torch.finfo(dtype).bits > 16 else {"rtol": 4e-2, "atol": 4e-2}
+
+
+def sweep_op(info: OpInfo, dtype: torch.dtype, limit: int, run: Callable[[Any, Any, Call], None]) -> Outcome:
+    """Run the samples of one op."""
+    name = info.name + (f".{info.variant_test_name}" if info.variant_test_name else "")
+    outcome = Outcome(name, "no sample")
+    for call, expected in samples_of(info, dtype, limit):
+        outputs = tuple(torch.full(e.shape, 77).to(e.dtype) for e in expected)
+        try:
+            run(call.tensors, outputs, call)
+        except exc.BaseError as error:
+            if isinstance(error, exc.InternalError):
+                return Outcome(name, "failed", str(error), outcome.ran)
+            outcome.detail = f"{type(error).__name__}: {error.message}"
+            continue
+        except Exception as error:  # any other exception is a failure: finding those is what the sweep is for
+            return Outcome(name, "failed", f"{type(error).__name__}: {str(error)[:300]}", outcome.ran)
+        for got, wanted in zip(outputs, expected, strict=True):
+            try:
+                torch.testing.assert_close(got, wanted, equal_nan=True, **_tolerance(wanted.dtype))
+            except AssertionError as error:
+                shapes = [list(t.shape) for t in call.tensors]
+                return Outcome(name, "failed", f"wrong result for {shapes}: {str(error)[:300]}", outcome.ran)
+        outcome.ran += 1
+    outcome.status = "pass" if outcome.ran else "refused" if outcome.detail else "no sample"
+    return outcome
+
+
+def candidates(dtype: torch.dtype, only: list[str] | None = None) -> list[OpInfo]:
+    """The ops the sweep tries with a dtype."""
+    return [
+        info
+        for info in op_db
+        if not info.name.startswith(_OTHER_FAMILIES)
+        and info.name not in _UNDETERMINED
+        and dtype in info.supported_dtypes("cpu")
+        and (only is None or info.name in only)
+    ]
+
+
+def report(outcomes: list[Outcome]) -> str:
+    """Counts, failures and refusals as text."""
+    counts = Counter(o.status for o in outcomes)
+    lines = [", ".join(f"{status}: {count}" for status, count in sorted(counts.items()))]
+    for status in ("failed", "refused"):
+        lines += [f"{status} {o.name}: {o.detail}" for o in outcomes if o.status == status]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runner", choices=RUNNERS, default="tiles")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--ops", help="comma-separated names")
+    options = parser.parse_args()
+    if options.runner == "gpu":
+        from tests import softgpu
+
+        softgpu.install(80)
+    torch.manual_seed(0)
+    dtype = getattr(torch, options.dtype)
+    infos = candidates(dtype, options.ops.split(",") if options.ops else None)
+    outcomes = [sweep_op(info, dtype, options.samples, RUNNERS[options.runner]) for info in infos]
+    print(report(outcomes))
+    sys.exit(any(o.status == "failed" for o in outcomes))
+
+
+if __name__ == "__main__":
+    main()
