@@ -63,17 +63,17 @@ def test_same_seed_and_outcomes_give_the_same_candidates(cls: type[Search]) -> N
 
 @pytest.mark.parametrize("cls", [PatternSearch, DifferentialEvolutionSearch, LFBOPatternSearch, ModelSearch])
 def test_a_search_beats_random_search(cls: type[Search]) -> None:
-    """Median over seeds of the best true time after 100 evaluations."""
+    """Median over seeds of the best true time after 80 evaluations."""
 
     def best(kind: type[Search], seed: int) -> float:
         rng = random.Random(seed)
         search = kind(SOFTMAX.space(), seed=seed)
-        drive(search, lambda c: SOFTMAX.measure(c, rng), 100)
+        drive(search, lambda c: SOFTMAX.measure(c, rng), 80)
         assert search.best is not None
         return SOFTMAX.true_ms(search.best.config)
 
-    seeds = range(5)
-    assert sorted(best(cls, s) for s in seeds)[2] < sorted(best(RandomSearch, s) for s in seeds)[2]
+    seeds = range(3)
+    assert sorted(best(cls, s) for s in seeds)[1] < sorted(best(RandomSearch, s) for s in seeds)[1]
 
 
 @pytest.mark.parametrize("cls", ALL)
