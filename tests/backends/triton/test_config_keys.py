@@ -1,0 +1,96 @@
+"""Every config key's variants: each runs in every way there is, and compiles for a GPU that is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+from examples.catalog import EXAMPLES
+from tests.softgpu.provider import SM_COUNT
+from tests.support import CAPABILITIES
+from tests.support import compile_for
+from tests.support import run_everywhere
+
+MATMUL = {"block_sizes": [16, 32, 16]}
+GRID = {"block_sizes": [8, 32]}
+BMM = {"block_sizes": [1, 16, 16, 32]}
+PERSISTENT = ("persistent_blocked", "persistent_interleaved")
+
+#: Example and config; what a config leaves out has its default.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *(("matmul", {"block_sizes": sizes}) for sizes in ([16, 16, 16], [32, 64, 16], [64, 32, 64], [128, 64, 128])),
+    *(("add", {"block_sizes": [size]}) for size in (1, 16, 2048)),
+    *(("exp", {"block_sizes": sizes}) for sizes in ([1, 128], [64, 1], [16, 16])),
+    ("matmul", {**MATMUL, "loop_orders": [[1, 0]]}),
+    *(("bmm", {**BMM, "loop_orders": [order]}) for order in ([2, 0, 1], [1, 2, 0])),
+    *(("matmul", {**MATMUL, "l2_groupings": [group]}) for group in (2, 8, 64)),
+    ("matmul", {**MATMUL, "l2_groupings": [2], "loop_orders": [[1, 0]]}),
+    ("bmm", {**BMM, "l2_groupings": [2]}),
+    ("exp", {**GRID, "flatten_loops": [True]}),
+    *(("exp", {**GRID, "flatten_loops": [True], "pid_type": pid_type}) for pid_type in PERSISTENT),
+    *(("matmul", {**MATMUL, "pid_type": pid_type}) for pid_type in ("flat", "xyz", *PERSISTENT)),
+    *(("bmm", {**BMM, "pid_type": pid_type}) for pid_type in ("xyz", *PERSISTENT)),
+    *(("softmax_online", {"block_sizes": [4, 32, 64], "pid_type": pid_type}) for pid_type in PERSISTENT),
+    *(("matmul", {**MATMUL, "pid_type": p, "l2_groupings": [2], "num_sm_multiplier": 2}) for p in PERSISTENT),
+    *(("matmul", {**MATMUL, "num_warps": n}) for n in (1, 2, 8)),
+    *(("matmul", {**MATMUL, "num_stages": n}) for n in (2, 4)),
+    ("matmul", {**MATMUL, "maxnreg": 128}),
+    *(("matmul", {**MATMUL, "indexing": kind}) for kind in ("pointer", "block_ptr", "tensor_descriptor")),
+    ("matmul", {**MATMUL, "indexing": ["block_ptr", "pointer", "tensor_descriptor"]}),
+    ("matmul", {**MATMUL, "indexing": "tensor_descriptor", "num_stages": 3, "pid_type": "persistent_interleaved"}),
+    *(("exp", {**GRID, "indexing": kind}) for kind in ("block_ptr", "tensor_descriptor")),
+    *(("add", {"indexing": kind}) for kind in ("block_ptr", "tensor_descriptor")),
+    *(("softmax", {"indexing": kind}) for kind in ("block_ptr", "tensor_descriptor")),
+    *(("attention", {"indexing": kind}) for kind in ("block_ptr", "tensor_descriptor")),
+    ("matmul", {**MATMUL, "load_eviction_policies": ["first", "last"]}),
+    ("add", {"load_eviction_policies": ["last", "first"], "indexing": "block_ptr"}),
+    *(("matmul", {**MATMUL, "range_unroll_factors": [n]}) for n in (2, 4)),
+    *(("matmul", {**MATMUL, "range_num_stages": [n]}) for n in (1, 3)),
+    ("matmul", {**MATMUL, "static_ranges": [True]}),
+    ("softmax_looped", {"block_sizes": [4, 32, 64, 128], "static_ranges": [True, False, True]}),
+    *(("matmul", {**MATMUL, "range_multi_buffers": [flag]}) for flag in (True, False)),
+    *(("matmul", {**MATMUL, "range_flattens": [flag]}) for flag in (True, False)),
+    *(
+        (name, {"reduction_loops": [chunk]})
+        for name in ("softmax", "sum_rows", "rms_norm", "layer_norm", "cross_entropy")
+        for chunk in (None, 32)
+    ),
+]
+
+
+def _label(variant: tuple[str, dict[str, Any]]) -> str:
+    name, config = variant
+    keys = {key: value for key, value in config.items() if key != "block_sizes" or len(config) == 1}
+    return f"{name}-{keys}".replace("'", "")
+
+
+@pytest.mark.parametrize(("number", "variant"), list(enumerate(VARIANTS)), ids=[_label(v) for v in VARIANTS])
+def test_variant_is_right_and_compiles(number: int, variant: tuple[str, dict[str, Any]], seed: int) -> None:
+    name, config = variant
+    example = EXAMPLES[name]
+    dtype = torch.float16 if example.uses_dot else torch.float32
+    args = example.args(dtype=dtype)
+    # Each variant runs for one capability and is compiled down to machine code for the next one.
+    runs_on, compiles_for = (CAPABILITIES[(number + i) % 3] for i in (0, 1))
+    # Persistent programs: three multiprocessors are left, so that each of three programs has several tiles.
+    kernel = helion.kernel(example.kernel.fn, persistent_reserved_sms=SM_COUNT[runs_on] - 3)
+    run_everywhere(
+        kernel,
+        args,
+        example.reference,
+        configs=[config],
+        error_scale=example.error_scale,
+        input_dtype=dtype,
+        uses_dot=example.uses_dot,
+        capabilities=[runs_on],
+    )
+    compile_for(kernel, args, config, capabilities=[compiles_for])
+
+
+def test_every_key_of_every_example_has_a_variant() -> None:
+    tried = {key for _, config in VARIANTS for key in config}
+    known = {key for e in EXAMPLES.values() for key in e.kernel.bind(e.args()).config_spec.fields}
+    assert known <= tried
