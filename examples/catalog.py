@@ -6,8 +6,8 @@ Adding an example is writing its file and adding a row here.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 import torch
 

@@ -24,7 +24,7 @@ def layer_norm(
     Returns:
         y [m, n] of x's dtype; mean [m] and reciprocal standard deviation [m], float32.
     """
-    m, n = x.shape
+    m = x.size(0)
     out = torch.empty_like(x)
     mean = torch.empty([m], dtype=torch.float32, device=x.device)
     rstd = torch.empty([m], dtype=torch.float32, device=x.device)

@@ -6,14 +6,14 @@ afterwards.  After a change of a message, `python -m tests.error_gallery` writes
 
 # The kernels do not check: they are wrong on purpose.
 # mypy: ignore-errors
-# ruff: noqa: F841, F821, RUF015, B018
+# ruff: noqa: F841, F821
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from typing import Callable
 
 import torch
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Iterator
-from typing import Mapping
-from typing import Sequence
 
 import torch
 

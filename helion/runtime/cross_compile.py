@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Callable
-from typing import Mapping
-from typing import Sequence
 
 from .. import exc
 from .code_cache import load_module
