@@ -114,35 +114,34 @@ class ModelSearch(Search):
             mean, _, _ = self.surrogate.predict([self._encode(c) for c in waiting])
             trials += [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting, mean)]
         self.surrogate.fit([self._encode(t.config) for t in trials], trials)
-        scored = self._score(self._candidates())
-        return self._spread_out(scored, count) if scored else []
+        return self._best_of(self._candidates(), count)
 
-    def _score(self, candidates: list[Config]) -> dict[Config, float]:
-        """Expected improvement times the probability of working."""
-        if not candidates:
-            return {}
-        mean, std, works = self.surrogate.predict([self._encode(c) for c in candidates])
-        assert self.best is not None
-        score = expected_improvement(mean, std, log_time(self.best)) * works
-        return dict(zip(candidates, score.tolist()))
-
-    def _spread_out(self, scored: dict[Config, float], count: int) -> list[Config]:
-        """The best of the scored, without near copies of one another: those would tell little new."""
+    def _best_of(self, points: list[Point], count: int) -> list[Config]:
+        """The candidates with the greatest expected improvement times probability of working, without near copies of one
+        another: those would tell little new."""
         import numpy as np
 
-        candidates = sorted(scored, key=lambda c: -scored[c])[:300]
-        encoded = np.asarray([self._encode(c) for c in candidates])
-        score = np.asarray([scored[c] for c in candidates])
-        chosen: list[int] = []
-        for _ in range(min(count, len(candidates))):
+        if not points:
+            return []
+        encoded = np.asarray([self.space.encode_point(p) for p in points])
+        mean, std, works = self.surrogate.predict(encoded)
+        assert self.best is not None
+        score = expected_improvement(mean, std, log_time(self.best)) * works
+        found: list[Config] = []
+        while len(found) < count:
             pick = int(np.argmax(score))
-            chosen.append(pick)
-            distance = np.abs(encoded - encoded[pick]).sum(1)
-            score = score * (1 - np.exp(-distance / 0.5))
+            if score[pick] < 0:
+                break
+            # Only now is a Config made and checked: that costs more than scoring a point.
+            config = self.space.config(points[pick])
+            if config is not None and self._is_new(config) and config not in found:
+                found.append(config)
+                distance = np.abs(encoded - encoded[pick]).sum(1)
+                score = np.where(score < 0, score, score * (1 - np.exp(-distance / 0.5)))
             score[pick] = -1.0
-        return [candidates[i] for i in chosen]
+        return found
 
-    def _candidates(self) -> list[Config]:
+    def _candidates(self) -> list[Point]:
         """Neighbours of the best, and mutations and crossovers of the leaders.
 
         Deliberately local: over the whole space the model is least sure of itself, so expected improvement would go
@@ -158,14 +157,5 @@ class ModelSearch(Search):
             if self.rng.random() < 0.25:
                 parent = self.space.crossover(parent, self.rng.choice(leaders), self.rng)
             points[self.space.mutate(parent, self.rng, self.rng.randint(1, 4))] = None
-        return self._configs(points)
-
-    def _configs(self, points: Iterable[Point]) -> list[Config]:
-        """The allowed, new Configs among points."""
-        found = []
-        for point in points:
-            config = self.space.config(point)
-            if config is not None and self._is_new(config):
-                self._points.setdefault(config, point)
-                found.append(config)
-        return found
+        known = {self._point(c) for c in (*self.history, *self.pending)}
+        return [p for p in points if p not in known]

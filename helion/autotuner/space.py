@@ -158,6 +158,7 @@ class SearchSpace:
         self._free = {key: f for key, f in spec.fields.items() if key not in self._overrides}
         self.dimensions: list[Dimension] = [d for key, f in self._free.items() for d in _flatten(key, f)]
         self._blocks = [i for i, d in enumerate(self.dimensions) if d.name.startswith("block_sizes[")]
+        self._codes = [[_code(d, i) for i in range(len(d.values))] for d in self.dimensions]
         # Searches look at the neighbours of the same few points again and again.
         self._configs: dict[Point, Config | None] = {}
         self._by_name = {d.name: i for i, d in enumerate(self.dimensions)}
@@ -176,7 +177,7 @@ class SearchSpace:
         """The Config of a point, or None if constraints or the filter exclude it."""
         key = tuple(point)
         if key not in self._configs:
-            if len(self._configs) > 200_000:
+            if len(self._configs) > 20_000:
                 self._configs.clear()
             self._configs[key] = self._make_config(key)
         return self._configs[key]
@@ -278,21 +279,27 @@ class SearchSpace:
     def encode_point(self, point: Point) -> list[float]:
         """`encode` of a point."""
         features: list[float] = []
-        for dimension, index in zip(self.dimensions, point):
-            count = len(dimension.values)
-            if dimension.ordered:
-                features.append(index / max(count - 1, 1))
-            elif isinstance(dimension.values[0], list):
-                features.extend(place / max(len(dimension.values[0]) - 1, 1) for place in dimension.values[index])
-            elif count == 2:
-                features.append(float(index))
-            else:
-                features.extend(float(index == i) for i in range(count))
-        tile = sum(math.log2(max(self.dimensions[i].values[point[i]], 1)) for i in self._blocks)
+        for codes, index in zip(self._codes, point):
+            features.extend(codes[index])
         if self._blocks:
+            tile = sum(self._log2(axis, point) for axis in self._blocks)
             features.append(tile / 16)
             for name, sign in (("num_warps", -1), ("num_stages", 1)):
                 axis = self._by_name.get(name)
                 if axis is not None:
-                    features.append((tile + sign * math.log2(max(self.dimensions[axis].values[point[axis]], 1))) / 16)
+                    features.append((tile + sign * self._log2(axis, point)) / 16)
         return features
+
+    def _log2(self, axis: int, point: Point) -> float:
+        return math.log2(max(self.dimensions[axis].values[point[axis]], 1))
+
+
+def _code(dimension: Dimension, index: int) -> list[float]:
+    """The features of one value."""
+    count = len(dimension.values)
+    if dimension.ordered:
+        return [index / max(count - 1, 1)]
+    if isinstance(dimension.values[0], list):
+        order = dimension.values[index]
+        return [place / max(len(order) - 1, 1) for place in order]
+    return [float(index)] if count == 2 else [float(index == i) for i in range(count)]

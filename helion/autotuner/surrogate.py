@@ -75,6 +75,7 @@ class Surrogate:
             trials: at least two of them successful.
         """
         import numpy as np
+        import sklearn
         from sklearn.ensemble import ExtraTreesClassifier
         from threadpoolctl import threadpool_limits
 
@@ -83,7 +84,7 @@ class Surrogate:
         y = np.asarray([log_time(t) for t in trials if t.ok])
         self._offset = float(np.median(y))
         # Problems are small, and the other cores are compiling candidates.
-        with threadpool_limits(1):
+        with threadpool_limits(1), sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
             self._fit_time(x[ok], y - self._offset)
         self._works = None
         if 0 < ok.sum() < len(ok):
@@ -139,9 +140,10 @@ class Surrogate:
             Three float arrays: mean of the log time, its standard deviation, probability of success.
         """
         import numpy as np
+        import sklearn
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1):
+        with threadpool_limits(1), sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
             return self._predict(np.asarray(features, dtype=float))
 
     def _predict(self, x: Any) -> tuple[Any, Any, Any]:
