@@ -7,8 +7,8 @@ All of this is along dimensions of constant size: where a tile ends is not known
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 

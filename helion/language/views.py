@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from .. import exc
-from .op import device_op
 from .indexing import INDEX_DTYPES
+from .op import device_op
 from .shapes import broadcast_shapes
 from .shapes import normalize_dim
 from .shapes import same_size

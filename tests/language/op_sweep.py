@@ -45,14 +45,7 @@ _OTHER_FAMILIES = (
 )
 #: Ops without a result to compare: random numbers, uninitialized memory.
 _UNDETERMINED = frozenset(
-    """
-    bernoulli cauchy exponential geometric log_normal normal multinomial rand_like randint randint_like randn
-    randn_like uniform nn.functional.dropout nn.functional.dropout2d nn.functional.dropout3d
-    nn.functional.alpha_dropout nn.functional.feature_alpha_dropout nn.functional.rrelu
-    nn.functional.fractional_max_pool2d nn.functional.fractional_max_pool3d
-    nn.functional.scaled_dot_product_attention nn.functional.multi_head_attention_forward
-    empty empty_like new_empty empty_strided new_empty_strided empty_permuted
-    """.split()
+    ["bernoulli", "cauchy", "exponential", "geometric", "log_normal", "normal", "multinomial", "rand_like", "randint", "randint_like", "randn", "randn_like", "uniform", "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d", "nn.functional.alpha_dropout", "nn.functional.feature_alpha_dropout", "nn.functional.rrelu", "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d", "nn.functional.scaled_dot_product_attention", "nn.functional.multi_head_attention_forward", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"]
 )
 #: Elements of a tensor that fits in a tile.
 _LARGEST = 4096
