@@ -17,6 +17,7 @@ import helion
 import helion.language as hl
 from helion import _extension
 from helion import exc
+from helion.runtime import code_cache
 from helion.runtime import no_compile
 from tests import softgpu as soft
 
@@ -66,8 +67,12 @@ class Layer:
 
 
 @pytest.fixture(params=LAYERS)
-def layer(request, monkeypatch, softgpu):
-    return Layer(request.param, monkeypatch)
+def layer(request, monkeypatch, softgpu, tmp_path):
+    # Equal sources share a module, and with it the binaries that other tests compiled.
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    code_cache.clear_modules()
+    yield Layer(request.param, monkeypatch)
+    code_cache.clear_modules()
 
 
 def randn(softgpu, n=1024):
