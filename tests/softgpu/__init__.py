@@ -106,17 +106,17 @@ def reset() -> None:
 
 def launches() -> int:
     """Kernel launches since the last `reset`, replays of captured ones included."""
-    return native.library().softgpu_launches()
+    return int(native.library().softgpu_launches())
 
 
 def instructions() -> int:
     """Warp instructions executed since the last `reset`."""
-    return native.library().softgpu_instructions()
+    return int(native.library().softgpu_instructions())
 
 
 def printed() -> str:
     """What kernels printed since the last call. (It went to standard output too.)"""
-    return native.library().softgpu_printed().decode(errors="replace")
+    return str(native.library().softgpu_printed(), errors="replace")
 
 
 def inject(what: str, nth: int, code: int) -> None:
@@ -138,14 +138,16 @@ def register(binary: bytes, ptx: str) -> None:
 
 def opcodes() -> dict[str, int]:
     """Every opcode, with modifiers, in the programs decoded so far in this process, and how often it stands there."""
-    return json.loads(native.library().softgpu_opcodes())
+    found: dict[str, int] = json.loads(native.library().softgpu_opcodes())
+    return found
 
 
 def opcode_families() -> list[str]:
     """The rows of all opcode tables."""
-    return json.loads(native.library().softgpu_opcode_families())
+    names: list[str] = json.loads(native.library().softgpu_opcode_families())
+    return names
 
 
 def unknown_entry_points() -> list[str]:
     """Driver functions that were called and are not implemented."""
-    return native.library().softgpu_unknown_entry_points().decode().split()
+    return str(native.library().softgpu_unknown_entry_points(), "ascii").split()

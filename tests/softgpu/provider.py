@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -30,9 +31,9 @@ class SoftGpuProvider:
     def __init__(self, capability: int, devices: int) -> None:
         self._capability = capability
         self._devices = devices
-        self.current_device = streams.current_device
-        self.current_stream = streams.current_stream
-        self.device_tag = self.device_index_of
+        self.current_device: Callable[[], int] = streams.current_device
+        self.current_stream: Callable[[int], int] = streams.current_stream
+        self.device_tag: Callable[[torch.Tensor], int] = self.device_index_of
 
     def available(self) -> bool:
         return self._devices > 0

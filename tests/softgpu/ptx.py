@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
+from typing import ClassVar
 
 import torch
 
@@ -46,7 +48,7 @@ class PtxKernel:
         """
         gx, gy, gz = _three(grid)
         bx, by, bz = _three(block)
-        values: list[ctypes._SimpleCData | ctypes.Structure | ctypes.Array[ctypes.c_char]] = []
+        values: list[Any] = []
         for arg in args:
             if isinstance(arg, torch.Tensor):
                 values.append(ctypes.c_uint64(arg.data_ptr()))
@@ -70,7 +72,7 @@ class PtxKernel:
 class _LaunchConfig(ctypes.Structure):
     """``CUlaunchConfig``."""
 
-    _fields_ = [(name, ctypes.c_uint) for name in ("gx", "gy", "gz", "bx", "by", "bz", "shared")] + [
+    _fields_: ClassVar[Any] = [(name, ctypes.c_uint) for name in ("gx", "gy", "gz", "bx", "by", "bz", "shared")] + [
         ("stream", ctypes.c_void_p),
         ("attrs", ctypes.c_void_p),
         ("num_attrs", ctypes.c_uint),
@@ -80,7 +82,7 @@ class _LaunchConfig(ctypes.Structure):
 class _ClusterAttribute(ctypes.Structure):
     """``CUlaunchAttribute`` with id ``CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION`` (4)."""
 
-    _fields_ = [("id", ctypes.c_int), ("pad", ctypes.c_char * 4)] + [(n, ctypes.c_uint) for n in "xyz"] + [("rest", ctypes.c_char * 52)]
+    _fields_: ClassVar[Any] = [("id", ctypes.c_int), ("pad", ctypes.c_char * 4)] + [(n, ctypes.c_uint) for n in "xyz"] + [("rest", ctypes.c_char * 52)]
 
 
 def _three(value: int | Sequence[int]) -> tuple[int, int, int]:

@@ -122,7 +122,8 @@ def _opcodes_now() -> dict[str, int]:
     native = sys.modules.get("tests.softgpu.native")
     if native is None or not native.library.cache_info().currsize:
         return {}
-    return json.loads(native.library().softgpu_opcodes())
+    found: dict[str, int] = json.loads(native.library().softgpu_opcodes())
+    return found
 
 
 @pytest.hookimpl(trylast=True)
