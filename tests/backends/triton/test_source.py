@@ -1,0 +1,104 @@
+"""What generated source looks like, and that padding of partial tiles never reaches a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from examples.catalog import EXAMPLES
+from tests.support import run_everywhere
+
+
+def source_of(name: str, size: tuple[int, ...], **config: Any) -> str:
+    example = EXAMPLES[name]
+    return example.kernel.bind(example.args(size, torch.float32)).to_triton_code(config)
+
+
+def test_no_mask_where_tiles_fit() -> None:
+    assert "mask" not in source_of("add", (1024,), block_sizes=[256])
+    assert "mask" in source_of("add", (1025,), block_sizes=[256])
+    assert "mask" not in source_of("matmul", (64, 128, 32), block_sizes=[32, 32, 32])
+
+
+def test_mask_only_for_the_dimension_that_needs_one() -> None:
+    text = source_of("exp", (64, 100), block_sizes=[16, 64])
+    assert text.count("mask_") >= 2
+    assert "index_0 < 64" not in text
+    assert "< 100" in text
+
+
+def test_static_sizes_are_literals_and_dynamic_ones_arguments() -> None:
+    kernel = EXAMPLES["add"].kernel
+    args = EXAMPLES["add"].args((1000,))
+    assert "(x, y, out, BLOCK" in kernel.bind(args).to_triton_code()
+    dynamic = helion.kernel(kernel.fn, static_shapes=False).bind(args).to_triton_code()
+    assert "1000" not in dynamic
+    assert "x.size(0)" in dynamic
+
+
+def test_matmul_accumulates_in_float32_with_one_dot() -> None:
+    text = source_of("matmul", (64, 64, 64))
+    assert text.count("tl.dot(") == 1
+    assert "out_dtype=tl.float32" in text
+
+
+def test_dead_code_is_not_generated() -> None:
+    @helion.kernel
+    def unused(x, y):
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size()):
+            ignored = torch.exp(y[tile])  # noqa: F841
+            out[tile] = x[tile]
+        return out
+
+    text = unused.bind((torch.ones(8), torch.ones(8))).to_triton_code()
+    assert "tl.exp" not in text
+    assert text.count("tl.load") == 1
+
+
+def test_results_of_accumulating_loops_have_one_use() -> None:
+    # Triton's OptimizeThreadLocality pass asserts otherwise (see triton_helpers.settled).
+    assert "largest = hlt.settled(largest)" in source_of("softmax_looped", (64, 160))
+
+
+#: Reductions with data on the far side of 0 from any padding by zeros.
+REDUCTIONS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "amax of negatives": (lambda x: x.amax(1), lambda x: -x.abs() - 1),
+    "amin of positives": (lambda x: x.amin(1), lambda x: x.abs() + 1),
+    "argmax of negatives": (lambda x: x.argmax(1), lambda x: -x.abs() - 1),
+    "argmin of positives": (lambda x: x.argmin(1), lambda x: x.abs() + 1),
+    "sum of exp": (lambda x: torch.exp(x).sum(1), lambda x: x),
+    "sum of x + 1": (lambda x: (x + 1).sum(1), lambda x: x),
+    "prod": (lambda x: x.prod(1), lambda x: 1 + x / 100),
+    "mean of cos": (lambda x: torch.cos(x).mean(1), lambda x: x),
+    "var": (lambda x: x.var(1), lambda x: x + 10),
+    "any": (lambda x: (x > 100).any(1), lambda x: x),
+    "all": (lambda x: (x < 100).all(1), lambda x: x),
+    "logsumexp": (lambda x: x.logsumexp(1), lambda x: x - 50),
+}
+
+
+@pytest.mark.parametrize("looped", [None, 32], ids=["whole", "looped"])
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_padding_does_not_reach_a_reduction(name: str, looped: int | None, seed: int) -> None:
+    reduce, prepare = REDUCTIONS[name]
+    dtype = reduce(torch.ones(1, 2)).dtype
+
+    def kernel(x, reduce, dtype: hl.constexpr):
+        out = torch.empty([x.size(0)], dtype=dtype, device=x.device)
+        for rows in hl.tile(x.size(0)):
+            out[rows] = reduce(x[rows, :])
+        return out
+
+    bound = helion.kernel(kernel)
+    x = prepare(torch.randn(5, 129))
+    fields = bound.bind((x, reduce, dtype)).config_spec.fields
+    config = {"reduction_loops": [looped] * len(fields["reduction_loops"].default())} if "reduction_loops" in fields else {}
+    run_everywhere(
+        bound, (x, reduce, dtype), lambda x, reduce, dtype: reduce(x), configs=[config], error_scale=16, capabilities=[80 if looped else 100]
+    )
