@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 from typing import Callable
+from typing import TypeVar
 
 import torch
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
@@ -20,11 +21,14 @@ from ..ir.symbols import symbols_of
 _aten = torch.ops.aten
 _prims = torch.ops.prims
 
+Rule = TypeVar("Rule", bound=Callable[..., Any])
 RULES: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
 
 
-def rule(*ops: torch._ops.OpOverload) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+def rule(*ops: torch._ops.OpOverload) -> Callable[[Rule], Rule]:
+    """Decorator: a function that computes these ops with simpler ones."""
+
+    def register(fn: Rule) -> Rule:
         for op in ops:
             RULES[op] = fn
         return fn
@@ -81,7 +85,7 @@ def _mean(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: tor
     if isinstance(count, torch.Tensor) and not keepdim:
         for d in reversed(_dims(x, dim)):
             count = count.squeeze(d)
-    return (total / count).to(result)
+    return (total / count).to(result)  # type: ignore[no-any-return]
 
 
 def _var_parts(x: torch.Tensor, dim: Any, correction: Any, keepdim: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,12 +175,12 @@ def _prod(x: torch.Tensor, *, dtype: torch.dtype | None = None) -> torch.Tensor:
 
 @rule(_aten.squeeze.default)
 def _squeeze(x: torch.Tensor) -> torch.Tensor:
-    return _aten.squeeze.dims(x, [d for d, size in enumerate(x.shape) if isinstance(size, int) and size == 1])
+    return _aten.squeeze.dims(x, [d for d, size in enumerate(x.shape) if isinstance(size, int) and size == 1])  # type: ignore[no-any-return]
 
 
 @rule(_aten.squeeze.dim)
 def _squeeze_dim(x: torch.Tensor, dim: int) -> torch.Tensor:
-    return _aten.squeeze.dims(x, [dim])
+    return _aten.squeeze.dims(x, [dim])  # type: ignore[no-any-return]
 
 
 @rule(_aten.square.default)
@@ -237,7 +241,7 @@ def prims_as_aten(op: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
     # "default" last: for binary ops that is the overload of two plain numbers.
     for candidate in (overload, "Tensor", "Tensor_Tensor", "default"):
         if candidate and candidate in packet.overloads():
-            return getattr(packet, candidate)
+            return getattr(packet, candidate)  # type: ignore[no-any-return]
     return None
 
 
@@ -248,7 +252,7 @@ def _where(condition: torch.Tensor, a: Any, b: Any) -> torch.Tensor:
         v if isinstance(v, torch.Tensor) else torch.full((), v, dtype=like.dtype if like is not condition else None)
         for v in (a, b)
     )
-    return _aten.where.self(condition, a, b)
+    return _aten.where.self(condition, a, b)  # type: ignore[no-any-return]
 
 
 @rule(_prims.var.default)

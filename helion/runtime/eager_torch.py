@@ -210,16 +210,17 @@ def per_lane(
                     value = value.narrow(-place, 0, few)
         return value
 
-    accumulator = next(
+    accumulator: torch.Tensor | None = next(
         (t for t in tensors if all(t.dim() >= p and t.shape[-p] == many for p, (many, _) in cuts.items())), None
     )
     if accumulator is None:
         return None
     result = func(*tree_map(cut, args), **tree_map(cut, kwargs))
     if _function_name(func).endswith("_") and accumulator is args[0]:
-        return accumulator  # changed in place, through the view that was cut from it
+        changed: torch.Tensor = accumulator
+        return changed  # in place, through the view that was cut from it
     shape = [*result.shape[: result.dim() - accumulator.dim()], *accumulator.shape]
-    full = accumulator.to(result.dtype).expand(shape).clone()
+    full: torch.Tensor = accumulator.to(result.dtype).expand(shape).clone()
     cut(full).copy_(result)
     return full
 

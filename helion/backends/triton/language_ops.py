@@ -282,7 +282,7 @@ def emit_inline_asm(k: KernelEmitter, node: torch.fx.Node) -> None:
     """hl.inline_asm_elementwise."""
     asm, constraints, args, dtype, is_pure, pack = node.args
     several = isinstance(dtype, (list, tuple))
-    dtypes = [triton_dtype(d) for d in (dtype if several else [dtype])]  # type: ignore[union-attr]
+    dtypes = [triton_dtype(d) for d in (dtype if several else [dtype])]  # type: ignore[arg-type,union-attr]
     operands = ", ".join(k.text(a) for a in args)  # type: ignore[union-attr]
     text = (
         f"tl.inline_asm_elementwise({asm!r}, {constraints!r}, [{operands}], "
