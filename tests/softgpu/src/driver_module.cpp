@@ -1,4 +1,5 @@
 // Entry points about code: modules, libraries, kernels, their attributes, occupancy.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -61,6 +62,7 @@ CUresult load(const void* data, CUctx_st* context, Module** out) {
         report_fault(f);
         return CUDA_ERROR_NO_BINARY_FOR_GPU;
     }
+    std::string().swap(module->image);
     *out = module.release();
     return CUDA_SUCCESS;
 }
@@ -129,6 +131,16 @@ const Program& Kernel::decoded() {
         Driver& d = driver();
         const std::lock_guard driver_lock(d.mutex);
         for (const auto& source : program->sources) ++d.opcodes[source.opcode];
+        // Test sessions load thousands of modules and unload none: of a module's only kernel, the program is enough.
+        const auto entries = std::count_if(module->parse.functions.begin(), module->parse.functions.end(), [](const Function& f) { return f.is_entry; });
+        if (entries == 1) {
+            for (auto& function : module->parse.functions) {
+                std::vector<ParsedInstr>().swap(function.body);
+                std::vector<Scope>().swap(function.scopes);
+            }
+            std::vector<std::string>().swap(module->parse.lines);
+            std::string().swap(module->ptx);
+        }
     }
     return *program;
 }
