@@ -27,6 +27,7 @@ from .accuracy import Tolerance
 from .accuracy import run_for_result
 from .measure import Effort
 from .measure import Timing
+from .measure import device_of
 from .process import WorkerProcess
 from .target import Recipe
 from .trial import Status
@@ -195,6 +196,10 @@ class ProcessExecutor(Executor):
                 fix="tune with isolate=False (a crashing candidate then ends this process).",
             ) from error
         self._setup = Setup(args_file, None, tolerance, timer)
+        # Compiling for a GPU takes the arguments' types and shapes; a copy of their data in every compile worker could
+        # fill the device.
+        without_data = device_of(self._args).type == "cuda"
+        self._compile_setup = dataclasses.replace(self._setup, device="meta") if without_data else self._setup
         self._devices: list[str | None] = list(devices) if devices else [None]
         self._expected: str | None = None
         self._to_compile: deque[_Candidate] = deque()
@@ -275,16 +280,16 @@ class ProcessExecutor(Executor):
         return worker
 
     def _dispatch(self) -> None:
+        if not (self._to_compile or self._to_measure or self._working):
+            return
         while len(self._compilers) < min(self._compile_jobs, len(self._to_compile) + self._compiling()):
-            self._compilers.append(WorkerProcess(self._setup, f"compile {len(self._compilers)}", threads=1))
+            self._compilers.append(WorkerProcess(self._compile_setup, f"compile {len(self._compilers)}", threads=1))
         for worker in list(self._compilers):
             if self._to_compile and worker.ready and worker not in self._working:
                 self._give(worker, self._to_compile, Precompile, self._compile_timeout)
         for slot in range(len(self._devices)):
-            if not self._to_measure:
-                break
-            worker = self._measurer(slot)
-            if worker.ready and worker not in self._working:
+            worker = self._measurer(slot)  # started before there is something to measure: starting takes seconds
+            if self._to_measure and worker.ready and worker not in self._working:
                 self._give(worker, self._to_measure, self._measure_job, self._compile_timeout)
 
     def _compiling(self) -> int:
@@ -342,7 +347,8 @@ class ProcessExecutor(Executor):
         elif isinstance(message, Done) and candidate is not None:
             del self._working[worker]
             candidate.compile_s = max(candidate.compile_s, message.compile_s)
-            if worker in self._compilers and message.status is Status.OK:
+            if worker in self._compilers and (message.status is Status.OK or self._compile_setup.device == "meta"):
+                # Without data host code may fail that works with it: the measuring process has the last word.
                 self._to_measure.append(candidate)
             else:
                 self._outbox.append(_trial(candidate.config, message, worker.name, candidate.compile_s))
@@ -431,8 +437,10 @@ class ProcessExecutor(Executor):
 def default_compile_jobs(device: torch.device) -> int:
     """Compile workers when the setting leaves it open.
 
-    On a GPU one per core.  On the CPU one: more would compete with what is being measured.
+    On a GPU one per core, but no more than 16: each holds a CUDA context of a few hundred MB.  On the CPU one: more would
+    compete with what is being measured.
     """
     if device.type == "cpu":
         return 1
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, 16))

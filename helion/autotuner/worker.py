@@ -44,7 +44,8 @@ class Setup:
 
     Attributes:
         args_file: arguments, written by torch.save.
-        device: where to put them, for example `cuda:1`; None leaves them where they were.
+        device: where to put them, for example `cuda:1`; `meta` keeps shapes and types only (enough to compile); None
+            leaves them where they were.
         tolerance: of the accuracy check.
         timer: `autotune_benchmark_fn`: called with a callable, returns milliseconds; None: the built-in one.
     """

@@ -146,3 +146,31 @@ class InPlace:
 blocked_sum = BlockedSum()
 misbehaving = Misbehaving()
 in_place = InPlace()
+
+
+class SlowToCompile:
+    """Takes a while to compile and a while to run; writes down when it did what."""
+
+    spec = ConfigSpec("slow_to_compile", {"salt": PowerOfTwoFragment(1, 64)})
+
+    def compile_config(self, config: Config) -> Callable[[torch.Tensor], torch.Tensor]:
+        log = Path(os.environ["TEST_EVENTS"])
+
+        def note(what: str, start: float) -> None:
+            with log.open("a") as file:
+                file.write(f"{what} {config['salt']} {os.getpid()} {start} {time.monotonic()}\n")
+
+        start = time.monotonic()
+        time.sleep(0.3)
+        note("compile", start)
+
+        def run(x: torch.Tensor) -> torch.Tensor:
+            start = time.monotonic()
+            time.sleep(0.1)
+            note("run", start)
+            return x * 2
+
+        return run
+
+
+slow_to_compile = SlowToCompile()

@@ -183,3 +183,30 @@ def test_in_place_kernels_are_checked_by_what_they_write_and_leave_the_arguments
     assert first[0].ok and second[0].status is Status.WRONG_ANSWER
     assert x.eq(0).all()
     made.close()
+
+
+def test_candidates_are_compiled_while_others_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "events"
+    monkeypatch.setenv("TEST_EVENTS", str(log))
+    made = ProcessExecutor((torch.ones(2),), compile_jobs=1)
+    try:
+        made.effort = QUICK
+        # Both workers are up before the candidates come: otherwise all are compiled while one still starts.
+        first = Config(salt=64)
+        made.submit(first, SourceRecipe(FILE, "slow_to_compile", first))
+        while not made.poll(5.0):
+            pass
+        for salt in (1, 2, 4, 8):
+            made.submit(Config(salt=salt), SourceRecipe(FILE, "slow_to_compile", Config(salt=salt)))
+        done: list[Trial] = []
+        while len(done) < 4:
+            done += made.poll(5.0)
+        assert all(t.ok for t in done)
+        assert min(t.compile_s for t in done) >= 0.3
+    finally:
+        made.close()
+    events = [line.split() for line in log.read_text().splitlines()]
+    spans = [(what, int(pid), float(start), float(end)) for what, _, pid, start, end in events]
+    runs = [s for s in spans if s[0] == "run"]
+    compiles = [s for s in spans if s[0] == "compile"]
+    assert any(c[1] != r[1] and c[2] < r[3] and r[2] < c[3] for c in compiles for r in runs)

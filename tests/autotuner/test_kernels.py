@@ -165,3 +165,24 @@ def test_all_autotune_options_are_settings_without_their_prefix() -> None:
     x = torch.ones(64)
     with pytest.raises(helion.exc.InvalidAPIUsage, match="autotune_effort"):
         gpu_kernels.double.autotune((x,), efort="quick")
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_compile_workers_need_no_copy_of_the_arguments(softgpu: object, tmp_path: Path) -> None:
+    from tests import softgpu as gpu
+
+    x = torch.randn(64, 32)
+    torch.save((x, 3), tmp_path / "args.pt")
+    args = torch.load(tmp_path / "args.pt", map_location="meta")
+    assert args[0].device.type == "meta" and args[0].stride() == x.stride()
+    target = BoundTarget(gpu_kernels.row_sum.bind((x,)))
+    made = target.recipe(Config(**{**dict(target.config_spec.default_config()), "block_sizes": [16]}))
+    before = gpu.launches()
+    fn = made.build(args[:1])
+    made.precompile(fn, args[:1])
+    assert gpu.launches() == before
+    # What was compiled for arguments without data is what a call with data needs: nothing more is compiled.
+    (module_kernel,) = [v for v in fn.__globals__.values() if type(v).__name__ == "JITFunction"]
+    compiled = sum(len(entry[0]) for entry in module_kernel.device_caches.values())
+    torch.testing.assert_close(fn(x), x.sum(-1))
+    assert sum(len(entry[0]) for entry in module_kernel.device_caches.values()) == compiled == 1
