@@ -12,7 +12,9 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,7 +145,15 @@ def build() -> Path:
         subprocess.run([*command, "-o", str(temporary / "libcuda.so.1"), "-lpthread", "-ldl"], check=True)
         (temporary / "libcuda.so").symlink_to("libcuda.so.1")
         temporary.rename(directory)
+        _remove_old_libraries()
     return directory
+
+
+def _remove_old_libraries() -> None:
+    """Libraries of earlier sources, but not today's: another process may still be linking against one."""
+    for library in BUILD.glob("*/libcuda.so.1"):
+        if time.time() - library.stat().st_mtime > 24 * 3600:
+            shutil.rmtree(library.parent)
 
 
 if __name__ == "__main__":
