@@ -325,9 +325,11 @@ class BoundKernel:
         if not self._on_gpu:
             run = _counted(run, self.kernel.stats.counter("tile_executor"))
         with self._lock:
+            replaced = self._run is not None
             self._config = config
             self._run = run
-        self.kernel._invalidate()
+        if replaced:  # nobody can have found the first one yet
+            self.kernel._invalidate()
 
     def compile_config(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
         """A function that runs this specialization under a Config; compiled when it is first called.

@@ -117,6 +117,8 @@ class FastLauncher:
         stats: KernelStats | None = None,
         host_function: types.FunctionType | None = None,
     ) -> None:
+        #: The launcher in C, once it has a variant; None where the extension is not used or cannot launch these kernels.
+        self._c_launcher: CompiledLauncher | None = None
         self.name = name
         self.device = device
         self.stats = stats if stats is not None else KernelStats(name)
@@ -126,8 +128,6 @@ class FastLauncher:
         self._recent: dict[int, _Site] = {}
         #: id(kernel) -> (kernel, why its launches stay with Triton).
         self._unprimable: dict[int, tuple[Any, str]] = {}
-        #: The launcher in C, once it has a variant; None where the extension is not used or cannot launch these kernels.
-        self._c_launcher: CompiledLauncher | None = None
         #: Why this launcher leaves everything to Triton for good; None while it does not.
         self.given_up: str | None = None
         if os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no"):
@@ -312,8 +312,17 @@ class FastLauncher:
             log.warning("%s: launches go through Triton's own path from now on: %s", self.name, reason)
             self._recent.clear()
             self._sites.clear()
-            self._c_launcher = None
+            self._retire_c_launcher()
             self._install(self)
+
+    def _retire_c_launcher(self) -> None:
+        launcher, self._c_launcher = self._c_launcher, None
+        if launcher is not None:
+            self.stats.retire("c_launcher", launcher.launches)
+
+    def __del__(self) -> None:
+        # The tuner makes and drops one of these for every Config it tries; the statistics must not keep them.
+        self._retire_c_launcher()
 
     def _use(self, site: _Site) -> None:
         self._recent[id(site.kernel)] = site
@@ -342,8 +351,7 @@ class FastLauncher:
             return
         if known and self._c_launcher is None:
             self._c_launcher = launcher
-            count = launcher  # the statistics keep it, and with it its count
-            self.stats.add_source("c_launcher", lambda: count.launches)
+            self.stats.add_source("c_launcher", _count_of(weakref.ref(self)))
             self._install(launcher)
 
     def _install(self, launcher: Callable[..., Any]) -> None:
@@ -408,6 +416,16 @@ class FastLauncher:
         site.source = launch_source([type(arg) for arg in args], len(grid), bool(options), handles.direct is not None)
         site.launch = compile_launch(site.source, f"helion launch of {kernel.__name__}", namespace)
         return site
+
+
+def _count_of(reference: weakref.ref[FastLauncher]) -> Callable[[], int | None]:
+    """Reads how many launches the C launcher of a FastLauncher made, while there is one."""
+
+    def read() -> int | None:
+        launcher = reference()
+        return launcher._c_launcher.launches if launcher is not None and launcher._c_launcher is not None else None
+
+    return read
 
 
 def _is_forbidden(error: BaseException) -> bool:

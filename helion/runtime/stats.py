@@ -71,7 +71,8 @@ class KernelStats:
         self.name = name
         self._layers = {layer: Counter() for layer in LAYERS}
         self._reasons: dict[str, Counter] = {}
-        self._sources: dict[str, list[Callable[[], int]]] = {}
+        self._sources: dict[str, list[Callable[[], int | None]]] = {}
+        self._retired: dict[str, list[int]] = {layer: [] for layer in LAYERS}
         with _lock:
             self._number = next(_numbers)
             _all.add(self)
@@ -80,10 +81,27 @@ class KernelStats:
         """The counter of ``layer``; it outlives launchers, so replacing one keeps its count."""
         return self._layers[layer]
 
-    def add_source(self, layer: str, read: Callable[[], int]) -> None:
-        """Add what ``read()`` returns to ``layer``: for layers that count by themselves, in C."""
+    def add_source(self, layer: str, read: Callable[[], int | None]) -> None:
+        """Add what ``read()`` returns to ``layer``: for layers that count by themselves, in C.
+
+        None means that what counted is gone; its count has been given to ``retire`` before, and it is asked no more.
+        """
         assert layer in LAYERS
         self._sources.setdefault(layer, []).append(read)
+
+    def retire(self, layer: str, count: int) -> None:
+        """Keep the last count of a source that goes away."""
+        if count:
+            # No lock: this runs in finalizers, that is anywhere, also where this thread holds one. Appending is atomic.
+            self._retired[layer].append(count)
+
+    def _from_sources(self, layer: str) -> int:
+        sources = self._sources.get(layer, [])
+        counts = [(read, read()) for read in list(sources)]
+        for read, count in counts:
+            if count is None and read in sources:
+                sources.remove(read)
+        return sum(self._retired[layer]) + sum(count for _, count in counts if count is not None)
 
     def note(self, reason: str) -> None:
         """Count one launch that a faster layer could not run, for ``reason``."""
@@ -95,8 +113,7 @@ class KernelStats:
     def snapshot(self) -> KernelLaunchStats:
         """The counts now."""
         counts = {
-            layer: counter.value + sum(read() for read in self._sources.get(layer, ()))
-            for layer, counter in self._layers.items()
+            layer: counter.value + self._from_sources(layer) for layer, counter in self._layers.items()
         }
         return KernelLaunchStats(
             {layer: count for layer, count in counts.items() if count},

@@ -372,6 +372,26 @@ def test_eight_threads_call_while_another_resets_and_reconfigures(softgpu, layer
     assert errors == []
 
 
+def test_replaced_launchers_are_freed_and_their_counts_kept(softgpu, layer, seed):
+    import gc
+    import weakref
+
+    add = layer.add()
+    x, y = randn(softgpu), randn(softgpu)
+    add(x, y)
+    bound = add.bind((x, y))
+    launcher = weakref.ref(bound.runner((x, y)))
+    for _ in range(4):
+        add(x, y)
+    before = add.stats.snapshot().launches
+    bound.set_config(helion.Config(block_sizes=[64]))
+    bound._compiled.clear()  # the BoundKernel keeps compiled Configs for the way back
+    add(x, y)
+    gc.collect()
+    assert launcher() is None
+    assert before == 5 and add.stats.snapshot().launches == 6
+
+
 @pytest.mark.softgpu(capability=80, devices=2, software_only=True)
 def test_threads_on_devices_of_their_own(softgpu, layer, seed):
     accumulate = layer.accumulate()

@@ -236,6 +236,7 @@ def test_dynamic_shapes_share_one_binary(gpu):
 
 
 def test_specialized_size_gets_its_own_binary(gpu):
+    @python_path
     @helion.kernel(config=helion.Config(block_sizes=[4]), static_shapes=False)
     def row_sums(x: torch.Tensor) -> torch.Tensor:
         m, n = x.size()
@@ -253,6 +254,7 @@ def test_specialized_size_gets_its_own_binary(gpu):
 
 
 def test_constexpr_value_gets_its_own_binary(gpu):
+    @python_path
     @helion.kernel(config=helion.Config(block_sizes=[128]))
     def add_n(x: torch.Tensor, n: hl.constexpr) -> torch.Tensor:
         out = torch.empty_like(x)
