@@ -8,8 +8,8 @@ Run it: python examples/matmul_epilogue.py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 import torch
 

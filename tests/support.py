@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import os
 import random
@@ -160,17 +161,29 @@ def _on_software_gpu(
     kernel: helion.Kernel, config: Mapping[str, Any] | helion.Config, capability: int
 ) -> Callable[..., Any]:
     """A run on the software GPU in which kernels may touch nothing but the tensors they are launched with."""
+    import triton
+
     from helion.runtime import default_launcher
     from tests import softgpu
 
+    scratch = torch.empty(1 << 20, dtype=torch.uint8)
+
+    def allocate(size: int, alignment: int, stream: int | None) -> torch.Tensor:
+        assert size <= scratch.numel() - 1024
+        return scratch[-scratch.data_ptr() % 1024 :][:size]
+
     def launch(triton_kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
-        with softgpu.only(*(a for a in args if isinstance(a, torch.Tensor))):
+        # Tensor descriptors that a kernel makes lie in scratch memory, which must be memory it may touch.
+        triton.set_allocator(allocate)
+        with softgpu.only(scratch, *(a for a in args if isinstance(a, torch.Tensor))):
             default_launcher(triton_kernel, grid, *args, **options)
 
     def run(*args: Any) -> Any:
         softgpu.install(capability, ptxas=False)
         try:
-            result = fresh(kernel).bind(args).compile_config(config)(*args, _launcher=launch)
+            run_once = fresh(kernel).bind(args).compile_config(config)
+            # A context of its own keeps the allocator from the tests that follow.
+            result = contextvars.copy_context().run(run_once, *args, _launcher=launch)
             assert not softgpu.faults(), softgpu.faults()
             return result
         finally:

@@ -161,7 +161,9 @@ class _Stages:
                 return False  # a nested loop may read or write anything between two stages
             if has_side_effect(node):
                 if node not in self.inner:
-                    return False  # its place among the loops would change
+                    if not self._is_alone(node):
+                        return False  # its place among the loops would change
+                    continue
                 written[_tensor_name(node)] = min(written.get(_tensor_name(node), 1 << 30), self.stage[node])
         last = max(self.stage.values(), default=0)
         for node in self.nodes:
@@ -170,6 +172,13 @@ class _Stages:
                 if node not in self.inner or written[name] < last:
                     return False
         return True
+
+    def _is_alone(self, node: torch.fx.Node) -> bool:
+        """Whether a node writes a tensor that nothing else in the graph touches, such as the results of the reductions:
+        where it stands between the loops then makes no difference."""
+        name = _tensor_name(node)
+        writes = node.target.name == "store" or node.target.name.startswith("atomic_")  # type: ignore[union-attr]
+        return bool(name) and writes and all(_tensor_name(other) != name for other in self.nodes if other is not node)
 
     def members(self, stage: int) -> list[torch.fx.Node]:
         """Inner nodes that the loop of a stage computes: its reductions, its stores, and what they need."""
