@@ -227,7 +227,11 @@ def tcgen05(
         dealloc: whether tensor memory is freed.
         column_shift: columns beside the allocation that the accumulator is put at.
     """
-    clear = f"tcgen05.st.sync.aligned.32x32b.x{columns}.b32 [%r12], {{{', '.join(['%r19'] * columns)}}};" if zero and zero != "never" else ""
+    clear = (
+        f"tcgen05.st.sync.aligned.32x32b.x{columns}.b32 [%r12], {{{', '.join(['%r19'] * columns)}}};"
+        if zero and zero != "never"
+        else ""
+    )
     return module(
         f"""
   ld.param.u64 %rd1, [a]; ld.param.u64 %rd2, [b]; ld.param.u64 %rd3, [out];

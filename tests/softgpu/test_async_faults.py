@@ -5,6 +5,8 @@ A fault that depends on timing shows for some seeds as a fault and for others as
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -17,9 +19,14 @@ BLACKWELL = pytest.mark.softgpu(capability=100, software_only=True)
 SEEDS = range(6)
 
 
-def _outcomes(capability: int, launch, right) -> list[str]:
-    """For each seed the kind of fault, ``"wrong"`` or ``"right"``; the message of the last fault is in ``_outcomes.message``."""
-    found = []
+class Outcomes(list[str]):
+    """For each seed the kind of fault, ``"wrong"`` or ``"right"``; ``message`` is the last fault's."""
+
+    message = ""
+
+
+def _outcomes(capability: int, launch: Callable[[], None], right: Callable[[], bool]) -> Outcomes:
+    found = Outcomes()
     for seed in SEEDS:
         gpu.install(capability=capability, seed=seed, max_instructions=2_000_000)
         try:
@@ -28,19 +35,20 @@ def _outcomes(capability: int, launch, right) -> list[str]:
             fault = gpu.last_fault()
             assert fault is not None
             found.append(fault.kind)
-            _outcomes.message = fault.message  # type: ignore[attr-defined]
+            found.message = fault.message
         else:
             found.append("right" if right() else "wrong")
     print("by seed:", found)
     return found
 
 
-def _only(outcomes: list[str], *kinds: str) -> None:
+def _only(outcomes: Outcomes, *kinds: str) -> Outcomes:
     assert set(outcomes) <= set(kinds), outcomes
+    return outcomes
 
 
 # ---- a ring of stages filled by bulk copies -------------------------------------------------------------------------
-def _ring(**change: object) -> list[str]:
+def _ring(**change: object) -> Outcomes:
     tiles = 9
     x = torch.arange(tiles * 128, dtype=torch.int32)
     out = torch.zeros_like(x)
@@ -68,7 +76,7 @@ def test_ring_consumer_that_starts_in_the_wrong_phase(softgpu):
 def test_ring_producer_that_does_not_wait_for_room(softgpu):
     outcomes = _ring(empty_wait=False)
     assert "right" not in outcomes and "sync_misuse" in outcomes
-    assert "more arrivals in a phase than the barrier expects" in _outcomes.message
+    assert "more arrivals in a phase than the barrier expects" in outcomes.message
 
 
 def test_ring_with_one_buffer_too_few(softgpu):
@@ -91,12 +99,12 @@ def test_announcing_fewer_bytes_than_come(softgpu):
 
 
 def test_barrier_that_nobody_initialised(softgpu):
-    _only(_ring(initialise=False), "sync_misuse")
-    assert "no initialised mbarrier" in _outcomes.message
+    outcomes = _only(_ring(initialise=False), "sync_misuse")
+    assert "no initialised mbarrier" in outcomes.message
 
 
 # ---- bulk stores ------------------------------------------------------------------------------------------------------
-def _store(**change: bool) -> list[str]:
+def _store(**change: bool) -> Outcomes:
     out = torch.zeros(256, dtype=torch.int32)
     expected = torch.cat([torch.arange(128), 1000 + torch.arange(128)]).int()
     kernel = PtxKernel(ak.store(**change))
@@ -113,8 +121,8 @@ def test_bulk_store_is_right(softgpu):
 
 
 def test_bulk_store_without_a_proxy_fence(softgpu):
-    _only(_store(fence=False), "sync_misuse")
-    assert "fence.proxy.async" in _outcomes.message
+    outcomes = _only(_store(fence=False), "sync_misuse")
+    assert "fence.proxy.async" in outcomes.message
 
 
 def test_bulk_store_that_does_not_wait_for_the_writers(softgpu):
@@ -126,17 +134,17 @@ def test_bulk_store_that_does_not_wait_for_the_writers(softgpu):
 def test_memory_reused_while_a_bulk_store_reads_it(softgpu):
     outcomes = _store(read_wait=False)
     assert "read_before_async_copy_done" in outcomes
-    assert "overwritten" in _outcomes.message
+    assert "overwritten" in outcomes.message
 
 
 def test_kernel_that_ends_while_a_bulk_store_reads(softgpu):
     outcomes = _store(end_wait=False)
     assert "read_before_async_copy_done" in outcomes
-    assert "kernel ends" in _outcomes.message
+    assert "kernel ends" in outcomes.message
 
 
 # ---- clusters -----------------------------------------------------------------------------------------------------------
-def _exchange(**change: bool) -> list[str]:
+def _exchange(**change: bool) -> Outcomes:
     out = torch.zeros(64, dtype=torch.int32)
     expected = torch.cat([1000 + torch.arange(32), torch.arange(32)]).int()
     kernel = PtxKernel(ak.exchange(**change))
@@ -159,7 +167,7 @@ def test_exchange_without_synchronisation_before_reading(softgpu):
 
 def test_cta_that_exits_while_another_still_reads_its_memory(softgpu):
     outcomes = _exchange(after=False)
-    assert "sync_misuse" in outcomes and "exited" in _outcomes.message
+    assert "sync_misuse" in outcomes and "exited" in outcomes.message
 
 
 def test_arriving_twice_at_the_cluster_barrier(softgpu):
@@ -167,7 +175,7 @@ def test_arriving_twice_at_the_cluster_barrier(softgpu):
 
 
 # ---- wgmma ----------------------------------------------------------------------------------------------------------------
-def _wgmma(**change: bool) -> list[str]:
+def _wgmma(**change: bool) -> Outcomes:
     # Ones in any layout: 64 x 8 x 16 of bf16.
     a, b = torch.ones(64 * 16, dtype=torch.bfloat16), torch.ones(8 * 16, dtype=torch.bfloat16)
     out = torch.zeros(128, 4)
@@ -204,11 +212,13 @@ def test_wgmma_operand_overwritten_before_the_wait(softgpu):
 IDESC_BF16_M128_N32 = 1 << 4 | 1 << 7 | 1 << 10 | (32 >> 3) << 17 | (128 >> 4) << 24
 
 
-def _tcgen05(**change: object) -> list[str]:
+def _tcgen05(**change: object) -> Outcomes:
     a, b = torch.ones(128 * 16, dtype=torch.bfloat16), torch.ones(32 * 16, dtype=torch.bfloat16)
     out = torch.zeros(128, 32)
     strides = (128 >> 4) << 16 | (256 >> 4) << 32 | 1 << 46
-    kernel = PtxKernel(ak.tcgen05("f16", IDESC_BF16_M128_N32, 4096, 1024, strides, strides, 32, **change), target="sm_100a")
+    kernel = PtxKernel(
+        ak.tcgen05("f16", IDESC_BF16_M128_N32, 4096, 1024, strides, strides, 32, **change), target="sm_100a"
+    )
 
     def launch() -> None:
         out.zero_()
@@ -226,7 +236,7 @@ def test_tcgen05_is_right(softgpu, change):
 
 @BLACKWELL
 def test_tcgen05_on_data_that_has_not_arrived(softgpu):
-    outcomes = _tcgen05(load_wait=False)   # the copies may just make it, with luck
+    outcomes = _tcgen05(load_wait=False)  # the copies may just make it, with luck
     assert "read_before_async_copy_done" in outcomes and outcomes.count("right") < len(outcomes) / 2
 
 
@@ -239,8 +249,8 @@ def test_tcgen05_result_that_is_not_waited_for(softgpu):
 
 @BLACKWELL
 def test_tcgen05_accumulator_stored_without_wait(softgpu):
-    _only(_tcgen05(zero="unwaited"), "read_before_async_copy_done")
-    assert "tcgen05.wait::st" in _outcomes.message
+    outcomes = _only(_tcgen05(zero="unwaited"), "read_before_async_copy_done")
+    assert "tcgen05.wait::st" in outcomes.message
 
 
 @BLACKWELL
@@ -255,5 +265,5 @@ def test_tcgen05_accumulator_outside_the_allocation(softgpu):
 
 @BLACKWELL
 def test_tensor_memory_that_is_not_freed(softgpu):
-    _only(_tcgen05(dealloc=False), "sync_misuse")
-    assert "tcgen05.dealloc" in _outcomes.message
+    outcomes = _only(_tcgen05(dealloc=False), "sync_misuse")
+    assert "tcgen05.dealloc" in outcomes.message

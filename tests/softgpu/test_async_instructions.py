@@ -95,7 +95,9 @@ def _wgmma(dtype: torch.dtype, a_k_major: bool, b_k_major: bool, span: int) -> N
     types, out_dtype = WGMMA_TYPES[dtype]
     a_bytes, *a_strides = arrange(a, a_k_major, span)
     b_bytes, *b_strides = arrange(b, b_k_major, span)
-    constants = [(lead >> 4) << 16 | (stride >> 4) << 32 | HOPPER_LAYOUT[span] << 62 for lead, stride in (a_strides, b_strides)]
+    constants = [
+        (lead >> 4) << 16 | (stride >> 4) << 32 | HOPPER_LAYOUT[span] << 62 for lead, stride in (a_strides, b_strides)
+    ]
     flags = "" if out_dtype is torch.int32 else ", 1, 1"
     if dtype.itemsize == 2:
         flags += f", {int(not a_k_major)}, {int(not b_k_major)}"
@@ -140,7 +142,8 @@ def _tcgen05(dtype: torch.dtype, m: int, a_k_major: bool, b_k_major: bool, span:
     a_bytes, *a_strides = arrange(a, a_k_major, span)
     b_bytes, *b_strides = arrange(b, b_k_major, span)
     constants = [
-        (lead >> 4) << 16 | (stride >> 4) << 32 | 1 << 46 | BLACKWELL_LAYOUT[span] << 61 for lead, stride in (a_strides, b_strides)
+        (lead >> 4) << 16 | (stride >> 4) << 32 | 1 << 46 | BLACKWELL_LAYOUT[span] << 61
+        for lead, stride in (a_strides, b_strides)
     ]
     idesc = accumulator << 4 | operand_type << 7 | operand_type << 10 | int(negate) << 13
     idesc |= int(not a_k_major) << 15 | int(not b_k_major) << 16 | (32 >> 3) << 17 | (m >> 4) << 24
@@ -179,12 +182,12 @@ def test_tcgen05_mma_negates_an_operand(softgpu):
 
 
 # ---- tcgen05.ld and st --------------------------------------------------------------------------------------------------------
-#: (TMEM lane, column) that register i of lane l holds; all of them span 8 columns with 4 registers.
+#: (TMEM lane, column) that register i of thread t holds; all of them span 8 columns with 4 registers.
 FRAGMENTS = {
-    "16x64b.x4": (lambda l, i: (l // 4 + 8 * (l // 2 % 2), 2 * i + l % 2), ""),
-    "16x128b.x2": (lambda l, i: (l // 4 + 8 * (i % 2), 4 * (i // 2) + l % 4), ""),
-    "16x256b.x1": (lambda l, i: (l // 4 + 8 * (i // 2), 2 * (l % 4) + i % 2), ""),
-    "16x32bx2.x4": (lambda l, i: (l % 16, 4 * (l // 16) + i), ", 4"),
+    "16x64b.x4": (lambda t, i: (t // 4 + 8 * (t // 2 % 2), 2 * i + t % 2), ""),
+    "16x128b.x2": (lambda t, i: (t // 4 + 8 * (i % 2), 4 * (i // 2) + t % 4), ""),
+    "16x256b.x1": (lambda t, i: (t // 4 + 8 * (i // 2), 2 * (t % 4) + i % 2), ""),
+    "16x32bx2.x4": (lambda t, i: (t % 16, 4 * (t // 16) + i), ", 4"),
 }
 
 

@@ -30,7 +30,9 @@ HOPPER = pytest.mark.softgpu(capability=90, software_only=True)
 FP8, BF16 = torch.float8_e4m3fn, torch.bfloat16
 
 
-def _launch(gemm: cute_gemm.Gemm, clusters: int, ptx: str | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _launch(
+    gemm: cute_gemm.Gemm, clusters: int, ptx: str | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A, B and the output of one launch; ``ptx`` runs instead of the kernel's own."""
     cubin = gemm.compiled.assembly.cubin
     # Binaries are known by their bytes: bytes 9 to 15 of an ELF file are padding, so each launch can have its own.
@@ -38,7 +40,9 @@ def _launch(gemm: cute_gemm.Gemm, clusters: int, ptx: str | None = None) -> tupl
     gpu.register(cubin, ptx or gemm.ptx)
     compiled = dataclasses.replace(gemm.compiled, assembly=dataclasses.replace(gemm.compiled.assembly, cubin=cubin))
     a, b, out = gemm.operands(seed=7)
-    CuteLauncher(compiled, Driver(os.path.join(native.directory(), "libcuda.so.1")))(a, b, out, clusters=clusters, stream=0)
+    CuteLauncher(compiled, Driver(os.path.join(native.directory(), "libcuda.so.1")))(
+        a, b, out, clusters=clusters, stream=0
+    )
     return a, b, out
 
 
@@ -61,7 +65,10 @@ KERNELS: dict[str, tuple[Callable[[], cute_gemm.Gemm], int]] = {
     "fp8_two_pairs_multicast_a": (lambda: _build(512, 512, 512, FP8, MatmulSchedule(ab_stages=4, cluster_n=2)), 2),
     "fp8_two_pairs_multicast_b": (lambda: _build(1024, 256, 256, FP8, MatmulSchedule(ab_stages=4, cluster_m=4)), 1),
     "fp8_pair_256_columns": (lambda: _build(256, 512, 256, FP8, MatmulSchedule(tile_n=256, ab_stages=3)), 1),
-    "bf16_pair_b_n_major": (lambda: _build(512, 256, 256, BF16, MatmulSchedule(tile_k=64, ab_stages=4), b_major="n"), 2),
+    "bf16_pair_b_n_major": (
+        lambda: _build(512, 256, 256, BF16, MatmulSchedule(tile_k=64, ab_stages=4), b_major="n"),
+        2,
+    ),
     "bf16_single": (cute_gemm.single, 2),
     "bf16_single_b_n_major": (lambda: cute_gemm.single(b_major="n"), 2),
     "bf16_batch_to_fp32": (lambda: _build(256, 256, 256, BF16, SINGLE, out=torch.float32, b_major="n", batch=2), 3),
@@ -150,7 +157,7 @@ def _with_fewer_buffers(ptx: str, stages: int, shifts: tuple[int, ...]) -> str:
 
     ``shifts`` are the scales: of A's and B's bytes where they are loaded, and of both in a descriptor's 16-byte units.
     """
-    stage_registers = set(re.findall(r"shl\.b32\s+%r\d+, (%r\d+), 3;", ptx))   # also indexes the barriers
+    stage_registers = set(re.findall(r"shl\.b32\s+%r\d+, (%r\d+), 3;", ptx))  # also indexes the barriers
     pattern = re.compile(rf"shl\.b32\s+(%r\d+), (%r\d+), ({'|'.join(map(str, shifts))});")
     count = 0
 

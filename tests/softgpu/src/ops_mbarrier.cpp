@@ -101,7 +101,7 @@ namespace {
 
 struct BarrierOperands {
     Address address;
-    bool generic = false, shared_cluster = false, expect = false, drop = false, no_complete = false;
+    bool generic = false, expect = false, drop = false, no_complete = false;
     Slot count = kNoSlot;   // arrivals, bytes or what is waited for
     Slot state = kNoSlot;   // result
 };
@@ -121,7 +121,6 @@ BarrierOperands* take_barrier(Decoder& d, Instr& in) {
     in.extra = op;
     const std::string space = d.take_any({"shared", "shared::cta", "shared::cluster"});
     op->generic = space.empty();
-    op->shared_cluster = space == "shared::cluster";
     for (const char* m : {"release", "acquire", "relaxed", "cta", "cluster"}) d.take(m);
     d.take("b64");
     return op;

@@ -352,7 +352,7 @@ void decode_fence(Decoder&, Instr& in) { in.fn = exec_nothing; }   // orders wha
 // ---- commit ---------------------------------------------------------------------------------------------------------------
 struct Commit {
     Address barrier;
-    bool pair = false, generic = false;
+    bool generic = false;
     Slot multicast = kNoSlot;
 };
 // The barrier hears of it when everything that this thread has issued before is done: same chain.
@@ -378,7 +378,7 @@ Flow exec_commit(Warp& w, const Instr& in, Mask m) {
 void decode_commit(Decoder& d, Instr& in) {
     auto* op = d.make_extra<Commit>();
     in.extra = op;
-    op->pair = take_group(d);
+    take_group(d);
     if (!d.take("mbarrier::arrive::one")) d.error("needs .mbarrier::arrive::one");
     op->generic = !d.take("shared::cluster");
     const bool multicast = d.take("multicast::cluster");
