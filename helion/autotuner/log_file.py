@@ -44,6 +44,7 @@ class TrialLog:
         self._count = 0
 
     def started(self, tuner: Tuner) -> None:
+        self._started = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def trial(self, trial: Trial, tuner: Tuner) -> None:
