@@ -133,8 +133,8 @@ class Surrogate:
         if refit:
             self._kernel, self._fitted = self._time.kernel_, len(y)
 
-    def predict(self, features: Sequence[Sequence[float]]) -> tuple[Any, Any, Any]:
-        """Guess.
+    def predict(self, features: Any) -> tuple[Any, Any, Any]:
+        """Guess, for vectors like those of `fit` (a sequence or an array of them).
 
         Returns:
             Three float arrays: mean of the log time, its standard deviation, probability of success.
