@@ -55,6 +55,16 @@ int Driver::is_capturing(uintptr_t stream) const {
   return result != kCudaSuccess || status != 0 ? 1 : 0;
 }
 
+CUresult Driver::encode(const TensorMapShape& shape, uint64_t address, void* map) const {
+  constexpr CUresult not_found = 500;   // CUDA_ERROR_NOT_FOUND: a driver before CUDA 12
+  constexpr int promote_128_bytes = 2;  // CU_TENSOR_MAP_L2_PROMOTION_L2_128B
+  constexpr uint32_t ones[kTensorMapRank] = {1, 1, 1, 1, 1};
+  if (cuTensorMapEncodeTiled_ == nullptr) return not_found;
+  void* const tensor = reinterpret_cast<void*>(static_cast<uintptr_t>(address));
+  return cuTensorMapEncodeTiled_(map, shape.data_type, shape.rank, tensor, shape.dims, shape.strides, shape.box, ones, 0,
+                                 shape.swizzle, promote_128_bytes, 0);
+}
+
 void Driver::set_error(CUresult result, const char* kernel_name) const {
   const char* text = nullptr;
   if (cuGetErrorString_ != nullptr) cuGetErrorString_(result, &text);

@@ -18,7 +18,18 @@ using CUstream = struct CUstream_st*;
 constexpr CUresult kCudaSuccess = 0;
 constexpr CUresult kCudaInvalidContext = 201;  // CUDA_ERROR_INVALID_CONTEXT: the calling thread has none
 
-struct CUlaunchAttribute;  // never filled in here: kernels that need attributes stay on Triton's launcher
+struct CUlaunchAttribute {
+  int id;
+  char pad[4];
+  unsigned value[16];
+};
+static_assert(sizeof(CUlaunchAttribute) == 72, "layout of cuda.h");
+constexpr int kClusterDimension = 4;  // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+
+// A tensor map is 128 bytes at a multiple of 64 (cuda.h: CUtensorMap) of a tensor of at most 5 dimensions.
+constexpr size_t kTensorMapBytes = 128;
+constexpr size_t kTensorMapAlignment = 64;
+constexpr uint32_t kTensorMapRank = 5;
 
 struct CUlaunchConfig {
   unsigned gridDimX, gridDimY, gridDimZ;
@@ -36,7 +47,22 @@ static_assert(offsetof(CUlaunchConfig, hStream) == 32 && sizeof(CUlaunchConfig) 
   X(cuGetErrorString, CUresult, (CUresult, const char**), false)                                         \
   X(cuStreamIsCapturing, CUresult, (CUstream, int* status), false)                                       \
   X(cuDevicePrimaryCtxRetain, CUresult, (CUcontext*, CUdevice), true)                                    \
-  X(cuCtxSetCurrent, CUresult, (CUcontext), true)
+  X(cuCtxSetCurrent, CUresult, (CUcontext), true)                                                        \
+  X(cuTensorMapEncodeTiled, CUresult,                                                                    \
+    (void* map, int data_type, uint32_t rank, void* address, const uint64_t* dims, const uint64_t* strides, \
+     const uint32_t* box, const uint32_t* element_strides, int interleave, int swizzle, int l2_promotion,  \
+     int out_of_bounds_fill),                                                                            \
+    false)
+
+// What a tensor map describes, but for the address: the arguments of cuTensorMapEncodeTiled.
+struct TensorMapShape {
+  int data_type = 0;
+  uint32_t rank = 0;
+  uint64_t dims[kTensorMapRank] = {};
+  uint64_t strides[kTensorMapRank] = {};  // in bytes, of all axes but the first
+  uint32_t box[kTensorMapRank] = {};
+  int swizzle = 0;
+};
 
 class Driver {
  public:
@@ -50,6 +76,10 @@ class Driver {
   // 1 or 0; -1 if the driver cannot tell. An error of the driver counts as 1: the default stream answers with one while some
   // other stream is being captured.
   int is_capturing(uintptr_t stream) const;
+
+  // Writes the descriptor of a tensor at `address`; `map` is kTensorMapBytes at a multiple of kTensorMapAlignment. Does not
+  // touch the device.
+  CUresult encode(const TensorMapShape& shape, uint64_t address, void* map) const;
 
   // Sets RuntimeError: the driver's words for the error, and which kernel.
   void set_error(CUresult result, const char* kernel_name) const;

@@ -2,6 +2,7 @@
 
 #include "launch_spec.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -76,20 +77,83 @@ bool parse_globals(PyObject* globals, std::vector<UsedGlobal>* out) {
   return true;
 }
 
+// A tuple of one number for each dimension of a tensor map, or one less (strides).
+template <typename T>
+bool parse_numbers(PyObject* tuple, T* out, uint32_t* count) {
+  const Py_ssize_t size = PyTuple_GET_SIZE(tuple);
+  if (size > static_cast<Py_ssize_t>(kTensorMapRank)) {
+    PyErr_SetString(PyExc_ValueError, "LaunchSpec: a tensor map has at most 5 dimensions");
+    return false;
+  }
+  for (Py_ssize_t i = 0; i < size; ++i) {
+    const unsigned long long value = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(tuple, i));
+    if (value == static_cast<unsigned long long>(-1) && PyErr_Occurred()) return false;
+    out[i] = static_cast<T>(value);
+  }
+  *count = static_cast<uint32_t>(size);
+  return true;
+}
+
+// maps: a sequence of (parameter index, data type, dims, strides in bytes, box, swizzle).
+bool parse_maps(PyObject* maps, LaunchSpec::Body* body) {
+  PyRef items = PyRef::steal(PySequence_Tuple(maps));
+  if (!items) return false;
+  const size_t count = static_cast<size_t>(PyTuple_GET_SIZE(items.get()));
+  body->maps = std::make_unique<MappedParam[]>(count);
+  for (size_t i = 0; i < count; ++i) {
+    MappedParam& map = body->maps[i];
+    TensorMapShape& shape = map.shape;
+    PyObject* item = PyTuple_GET_ITEM(items.get(), static_cast<Py_ssize_t>(i));  // borrowed
+    PyObject *dims = nullptr, *strides = nullptr, *box = nullptr;
+    Py_ssize_t param = 0;
+    if (!PyTuple_Check(item)) {
+      PyErr_SetString(PyExc_TypeError, "LaunchSpec: maps must hold tuples");
+      return false;
+    }
+    if (!PyArg_ParseTuple(item, "niO!O!O!i:LaunchSpec.maps", &param, &shape.data_type, &PyTuple_Type, &dims, &PyTuple_Type,
+                          &strides, &PyTuple_Type, &box, &shape.swizzle)) {
+      return false;
+    }
+    map.param = static_cast<size_t>(param);
+    if (param < 0 || map.param >= body->params.size() || body->params[map.param].type != ParamType::kPointer) {
+      PyErr_SetString(PyExc_ValueError, "LaunchSpec: a tensor map for a parameter that is no pointer");
+      return false;
+    }
+    uint32_t box_rank = 0, stride_count = 0;
+    if (!parse_numbers(dims, shape.dims, &shape.rank) || !parse_numbers(box, shape.box, &box_rank) ||
+        !parse_numbers(strides, shape.strides, &stride_count)) {
+      return false;
+    }
+    if (shape.rank == 0 || box_rank != shape.rank || stride_count + 1 != shape.rank) {
+      PyErr_SetString(PyExc_ValueError, "LaunchSpec: dims, strides and box of a tensor map do not fit together");
+      return false;
+    }
+  }
+  body->map_count = count;
+  return true;
+}
+
 PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   ModuleState* state = state_of_type(type);
   if (state == nullptr) return nullptr;
   static const char* keywords[] = {"compiled", "jit_function", "function", "name",         "num_warps",
                                    "shared",   "device",       "params",   "used_globals", "scratch",
-                                   nullptr};
+                                   "cluster",  "maps",         nullptr};
   PyObject *compiled = nullptr, *jit_function = nullptr, *params = nullptr, *globals = nullptr;
+  PyObject* maps = nullptr;
+  unsigned cluster[3] = {1, 1, 1};
   unsigned long long function = 0;
   const char* name = nullptr;
   unsigned num_warps = 0, shared = 0, scratch = 0;
   int device = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOKsIIiOOI:LaunchSpec", const_cast<char**>(keywords), &compiled,
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)O:LaunchSpec", const_cast<char**>(keywords), &compiled,
                                    &jit_function, &function, &name, &num_warps, &shared, &device, &params, &globals,
-                                   &scratch)) {
+                                   &scratch, &cluster[0], &cluster[1], &cluster[2], &maps)) {
+    return nullptr;
+  }
+  // The last two may be left out, which the format cannot say of some keyword-only arguments.
+  if (compiled == nullptr || jit_function == nullptr || name == nullptr || params == nullptr || globals == nullptr) {
+    PyErr_SetString(PyExc_TypeError, "LaunchSpec: compiled, jit_function, name, params and used_globals are required");
     return nullptr;
   }
   if (!state->driver.load() || !state->environment.load(state)) return nullptr;
@@ -108,13 +172,17 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   body.device = device;
   body.compiled = PyRef::borrow(compiled);
   body.jit_function = PyRef::borrow(jit_function);
-  body.jit_dict = PyRef::steal(PyObject_GetAttrString(jit_function, "__dict__"));
-  if (!body.jit_dict) return nullptr;
-  if (!PyDict_Check(body.jit_dict.get())) {
-    PyErr_SetString(PyExc_TypeError, "LaunchSpec: jit_function.__dict__ must be a dict");
-    return nullptr;
+  if (jit_function != Py_None) {
+    body.jit_dict = PyRef::steal(PyObject_GetAttrString(jit_function, "__dict__"));
+    if (!body.jit_dict) return nullptr;
+    if (!PyDict_Check(body.jit_dict.get())) {
+      PyErr_SetString(PyExc_TypeError, "LaunchSpec: jit_function.__dict__ must be a dict");
+      return nullptr;
+    }
   }
   if (!parse_params(params, &body.params) || !parse_globals(globals, &body.globals)) return nullptr;
+  if (maps != nullptr && !parse_maps(maps, &body)) return nullptr;
+  std::copy(cluster, cluster + 3, body.cluster);
   state->environment.read_knobs(state, &body.knobs);
   if (!state->environment.refresh_provider(state)) return nullptr;
   body.provider = PyRef::borrow(state->environment.provider());
@@ -184,11 +252,11 @@ PyGetSetDef spec_attributes[] = {
 
 PyDoc_STRVAR(spec_doc,
              "LaunchSpec(*, compiled, jit_function, function, name, num_warps, shared, device, params, used_globals,\n"
-             "           scratch)\n--\n\n"
+             "           scratch, cluster=(1, 1, 1), maps=())\n--\n\n"
              "One compiled binary and all that a launch of it depends on.\n\n"
              "Args:\n"
              "    compiled: Triton's compiled kernel; kept alive, since it owns the loaded binary.\n"
-             "    jit_function: the @triton.jit function.\n"
+             "    jit_function: the @triton.jit function; None for a kernel that is not Triton's.\n"
              "    function: the CUfunction, as an int.\n"
              "    name: for error messages.\n"
              "    num_warps: warps per program; 32 threads each.\n"
@@ -196,7 +264,10 @@ PyDoc_STRVAR(spec_doc,
              "    device: index of the device the binary is loaded on.\n"
              "    params: (argument index, Triton type name) of each parameter, in the binary's order.\n"
              "    used_globals: (name, value, dict) of each global that was compiled into the binary.\n"
-             "    scratch: how many (unused) scratch pointers follow the parameters.");
+             "    scratch: how many (unused) scratch pointers follow the parameters.\n"
+             "    cluster: dimensions of a thread block cluster, (1, 1, 1) for none.\n"
+             "    maps: (parameter index, CUtensorMapDataType, dims, strides in bytes, box, CUtensorMapSwizzle) of each pointer\n"
+             "        parameter that is passed as the tensor map of the tensor there.");
 
 PyType_Slot spec_slots[] = {
     {Py_tp_doc, const_cast<char*>(spec_doc)},
@@ -278,8 +349,9 @@ bool store_scalar(ParamType type, PyObject* value, uint64_t* slot) {
 }
 
 int LaunchSpec::guards_hold() const {
-  if (!body.jit_dict) return 0;  // cleared by the garbage collector
+  if (!body.jit_function) return 0;  // cleared by the garbage collector
   if (body.provider.get() != state->environment.provider()) return 0;
+  if (body.jit_function.get() == Py_None) return 1;
   if (int result = state->environment.same_knobs(state, body.knobs); result != 1) return result;
   if (int result = state->environment.hooks_active(state); result != 0) return result < 0 ? -1 : 0;
   // Hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.
@@ -293,6 +365,26 @@ int LaunchSpec::guards_hold() const {
     if (now != global.value.get()) return 0;
   }
   return 1;
+}
+
+bool LaunchSpec::tensor_map(MappedParam* mapped, uint64_t address, unsigned char* out) const {
+  for (const MappedParam::Kept& kept : mapped->kept) {
+    if (kept.address == address && address != 0) {
+      std::memcpy(out, kept.map, kTensorMapBytes);
+      return true;
+    }
+  }
+  const CUresult result = state->driver.encode(mapped->shape, address, out);
+  if (result != kCudaSuccess) {
+    state->driver.set_error(result, body.name.c_str());
+    return false;
+  }
+  // A descriptor depends on the address alone, sizes and strides being the binary's: it never goes stale.
+  MappedParam::Kept& kept = mapped->kept[mapped->next];
+  mapped->next = (mapped->next + 1) % MappedParam::kKept;
+  kept.address = address;
+  std::memcpy(kept.map, out, kTensorMapBytes);
+  return true;
 }
 
 bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t stream) const {
@@ -318,6 +410,25 @@ bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t strea
   }
   uint64_t no_scratch = 0;
   for (size_t i = 0; i < count; ++i) pointers[i] = slots + i;
+  // Copies, as another thread may launch the same kernel on other tensors while the GIL is released.
+  constexpr size_t kMaps = 4;
+  alignas(kTensorMapAlignment) unsigned char maps[kMaps][kTensorMapBytes];
+  if (body.map_count > kMaps) {
+    PyErr_Format(PyExc_RuntimeError, "kernel %s has more than %zu tensor maps", body.name.c_str(), kMaps);
+    return false;
+  }
+  for (size_t i = 0; i < body.map_count; ++i) {
+    MappedParam& mapped = body.maps[i];
+    if (!tensor_map(&mapped, slots[mapped.param], maps[i])) return false;
+    pointers[mapped.param] = maps[i];
+  }
+  CUlaunchAttribute cluster{};
+  if (body.cluster[0] * body.cluster[1] * body.cluster[2] != 1) {
+    cluster.id = kClusterDimension;
+    std::copy(body.cluster, body.cluster + 3, cluster.value);
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+  }
   for (size_t i = 0; i < body.scratch; ++i) pointers[count + i] = &no_scratch;
   CUresult result = kCudaSuccess;
   // A launch blocks while the stream's queue is full, and what would drain it may be a host callback that needs the GIL.

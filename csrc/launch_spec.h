@@ -3,6 +3,7 @@
 
 #include "state.h"
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,20 @@ enum class ParamType : uint8_t { kPointer, kInt, kFloat16, kBFloat16, kFloat32, 
 struct Param {
   uint16_t argument;  // index among the launch's arguments
   ParamType type;
+};
+
+// A parameter that is not an address but the tensor map of the tensor there. Maps of the last few addresses are kept:
+// weights, activations and outputs come back at the same places.
+struct MappedParam {
+  static constexpr size_t kKept = 4;
+  struct Kept {
+    uint64_t address = 0;
+    unsigned char map[kTensorMapBytes];
+  };
+  size_t param = 0;  // index into params
+  TensorMapShape shape;
+  Kept kept[kKept];
+  size_t next = 0;  // the one to replace
 };
 
 // A global of the generated module that the binary was compiled with.
@@ -35,11 +50,15 @@ struct LaunchSpec {
     unsigned scratch = 0;  // null pointers after the last parameter: scratch areas the kernel does not use
     CUdevice device = 0;
     std::vector<Param> params;
+    // Of kernels that are not Triton's: thread block clusters, and parameters that are tensor maps.
+    unsigned cluster[3] = {1, 1, 1};
+    std::unique_ptr<MappedParam[]> maps;  // their caches are filled in by launches, under the GIL
+    size_t map_count = 0;
     std::vector<UsedGlobal> globals;
     KnobValues knobs;
     PyRef provider;        // of helion.runtime.device: `function` is a handle of its driver
     PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
-    PyRef jit_function;    // the @triton.jit function
+    PyRef jit_function;    // the @triton.jit function; None: not Triton's kernel, whose knobs and hooks do not concern it
     PyRef jit_dict;        // its __dict__, where pre_run_hooks is looked up
   } body;
 
@@ -50,6 +69,10 @@ struct LaunchSpec {
   // Enqueues the kernel on `stream`. `slots` holds the parameters in order, one 64-bit word each. Releases the GIL during
   // the driver call; the caller must own a reference to this spec. False with a RuntimeError on failure.
   bool launch(const unsigned grid[3], uint64_t* slots, uintptr_t stream) const;
+
+ private:
+  // The descriptor for a tensor at `address`, into `out` (aligned). False with a RuntimeError if the driver refuses.
+  bool tensor_map(MappedParam* mapped, uint64_t address, unsigned char* out) const;
 };
 
 // Stores a Python number as `type` does it. False with an exception.

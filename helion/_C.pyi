@@ -30,6 +30,8 @@ class LaunchSpec:
         params: Sequence[tuple[int, str]],
         used_globals: Sequence[tuple[str, Any, dict[str, Any]]],
         scratch: int,
+        cluster: tuple[int, int, int] = (1, 1, 1),
+        maps: Sequence[tuple[int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...], int]] = (),
     ) -> LaunchSpec: ...
     def guards_hold(self) -> bool: ...
     @property

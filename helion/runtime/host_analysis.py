@@ -182,7 +182,7 @@ class _Checker:
         if node.id in self.closure:
             raise _Refused(f"host code uses {node.id!r} from an enclosing function")
         value = self.resolve(node)
-        if not isinstance(value, _CONSTANT_TYPES) and not _is_jit_function(value):
+        if not isinstance(value, _CONSTANT_TYPES) and not _is_device_kernel(value):
             raise _Refused(f"host code uses the global {node.id!r}")
 
     def check_attribute(self, node: ast.Attribute) -> None:
@@ -276,8 +276,9 @@ class _Checker:
             raise _Refused(f"host code reads {ast.unparse(node)}, which is not there") from None
 
 
-def _is_jit_function(value: Any) -> bool:
-    return isinstance(value, triton.JITFunction)
+def _is_device_kernel(value: Any) -> bool:
+    """Whether a global is something to launch: Triton's, or a kernel object of another backend, which says so itself."""
+    return isinstance(value, triton.JITFunction) or getattr(type(value), "is_device_kernel", False)
 
 
 #: By function and not by code: the same code with other globals is another function.

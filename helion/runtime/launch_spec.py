@@ -15,6 +15,7 @@ from typing import Any
 from .. import _compat_triton_abi as _abi
 from . import device as _device
 from .default_launcher import default_launcher
+from .native_kernel import NativeKernel
 
 if TYPE_CHECKING:
     from .._C import CompiledLauncher
@@ -29,10 +30,12 @@ def unsupported_reason(compiled: Any, argument_count: int, keywords: dict[str, A
     """Why a launch of ``compiled`` is left to Triton's own launcher; None if the extension can do it.
 
     Args:
-        compiled: Triton's compiled kernel.
+        compiled: Triton's compiled kernel, or another backend's ``NativeKernel``.
         argument_count: how many arguments are passed by position.
         keywords: what else is passed by name.
     """
+    if isinstance(compiled, NativeKernel):
+        return None
     if not _abi.has_nvidia_launcher(compiled):
         return "a driver or launcher other than Triton's own for NVIDIA runs it"
     if extras := _abi.launch_extras(compiled):
@@ -49,6 +52,8 @@ def unsupported_reason(compiled: Any, argument_count: int, keywords: dict[str, A
 
 def parameter_positions(compiled: Any) -> list[int]:
     """Index of the launch's argument that each of the binary's parameters comes from."""
+    if isinstance(compiled, NativeKernel):
+        return [argument for argument, _ in compiled.params]
     return [i for i, (_, type_name) in enumerate(_abi.parameters(compiled)) if type_name != "constexpr"]
 
 
@@ -57,6 +62,22 @@ def describe(kernel: Any, compiled: Any) -> LaunchSpec:
     from .. import _extension
 
     assert _extension.C is not None
+    if isinstance(compiled, NativeKernel):
+        native: LaunchSpec = _extension.C.LaunchSpec(
+            compiled=compiled,
+            jit_function=None,
+            function=compiled.function,
+            name=compiled.name,
+            num_warps=compiled.num_warps,
+            shared=compiled.shared,
+            device=_device.current_device(),
+            params=compiled.params,
+            used_globals=(),
+            scratch=0,
+            cluster=compiled.cluster,
+            maps=compiled.maps,
+        )
+        return native
     spec: LaunchSpec = _extension.C.LaunchSpec(
         compiled=compiled,
         jit_function=kernel,

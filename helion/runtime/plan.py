@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from . import device as _device
 from . import launch_spec
 from .host_analysis import HostAnalysis
+from .native_kernel import NativeKernel
 from .host_analysis import analyze
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ class _Recorder(TorchDispatchMode):
     def launch_step(
         self, kernel: Any, grid: Any, args: tuple[Any, ...], keywords: dict[str, Any], compiled: Any, line: int
     ) -> tuple[Any, ...]:
-        if compiled is None or not hasattr(compiled, "metadata"):
+        if not isinstance(compiled, NativeKernel) and not hasattr(compiled, "metadata"):
             raise _NotAPlan("the launcher does not tell what it launched")
         if not isinstance(grid, tuple) or not all(type(size) is int for size in grid):
             raise _NotAPlan("the grid is not a tuple of ints")

@@ -35,6 +35,7 @@ _LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION = 4  # CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
 _SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}  # CUtensorMapSwizzle
 _L2_PROMOTION_128B = 2  # CU_TENSOR_MAP_L2_PROMOTION_L2_128B
 _MAP_BYTES = 128
+_TYPE_NAMES = {"": "*i8", "f": "fp32", "i": "i32", "q": "i64"}  # of parameters, as Triton names them
 # Tensor maps kept by one kernel: weights, activations and outputs of a model come back at the same few addresses.
 _MAPS_KEPT = 256
 
@@ -169,6 +170,26 @@ class CuteLauncher:
         )
         driver.call("cuLaunchKernelEx", facts.name, ctypes.byref(config), function, pointers, None)
 
+    def description(self) -> dict[str, Any]:
+        """What a launch of the loaded binary needs, in the terms of `helion._C.LaunchSpec`: see `runtime.native_kernel`."""
+        facts, function = self.compiled.facts, self._function
+        if function is None or function.value is None:
+            raise exc.InternalError(reason=f"kernel {facts.name!r} has not been launched yet")
+        maps = [
+            (i, m.data_type, m.dims, m.strides, m.box, _SWIZZLES[m.swizzle])
+            for i, m in enumerate(p.tensor_map for p in facts.parameters)
+            if m is not None
+        ]
+        return {
+            "name": facts.name,
+            "function": function.value,
+            "num_warps": facts.block[0] // 32,
+            "cluster": facts.cluster,
+            "shared": facts.shared_bytes,
+            "params": tuple((p.argument, _TYPE_NAMES[p.format]) for p in facts.parameters),
+            "maps": tuple(maps),
+        }
+
     def _loaded(self, driver: Driver) -> ctypes.c_void_p:
         with self._lock:
             if self._function is None:
@@ -223,6 +244,9 @@ class CuteKernel:
         spec, schedule: what and how, with every tensor aligned to 16 bytes.
     """
 
+    #: For the analysis of host functions: an object that never changes and is only launched.
+    is_device_kernel = True
+
     def __init__(self, spec: MatmulSpec, schedule: MatmulSchedule) -> None:
         self.spec = spec
         self.schedule = schedule
@@ -240,7 +264,7 @@ class CuteKernel:
         device: int,
         stream: int,
         directory: Path,
-    ) -> None:
+    ) -> CuteLauncher:
         """Launch on ``grid`` (its third number is the number of clusters).
 
         Args:
@@ -249,12 +273,16 @@ class CuteKernel:
             device: index of the current device.
             stream: CUstream as an integer.
             directory: root of the disk cache.
+
+        Returns:
+            What launched: the binary for this device and for the alignment of these arguments.
         """
         key = (device, tuple(_aligned(a) for a in arguments[2:]))
         launcher = self._launchers.get(key)
         if launcher is None:
             launcher = self._prepare(key, directory)
         launcher(*arguments, clusters=grid[2], stream=stream)
+        return launcher
 
     def _prepare(self, key: tuple[int, tuple[bool, ...]], directory: Path) -> CuteLauncher:
         with self._lock:

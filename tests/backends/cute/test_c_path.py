@@ -1,0 +1,70 @@
+"""A CuTe kernel's steady-state call runs in C: a plan that encodes tensor maps and launches clusters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import _extension
+from helion.backends.cute import launch
+from tests import softgpu as software
+
+pytestmark = pytest.mark.skipif(_extension.C is None, reason="helion._C is not built: there is nothing to test")
+
+
+@helion.kernel(backend="cute")
+def scaled(x: torch.Tensor, y: torch.Tensor, scale: torch.Tensor, alpha: float) -> torch.Tensor:
+    m, k = x.size()
+    n = y.size(1)
+    out = torch.empty([m, n], dtype=torch.bfloat16, device=x.device)
+    for rows, columns in hl.tile([m, n]):
+        acc = hl.zeros([rows, columns], dtype=torch.float32)
+        for inner in hl.tile(k):
+            acc = hl.dot(x[rows, inner], y[inner, columns], acc=acc)
+        out[rows, columns] = (acc * scale[rows, :] * alpha).to(torch.bfloat16)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = launch.compile_matmul
+
+    def compile_and_register(*args):
+        compiled = real(*args)
+        software.register(compiled.assembly.cubin, compiled.assembly.ptx)
+        return compiled
+
+    monkeypatch.setattr(launch, "compile_matmul", compile_and_register)
+    scaled.reset()
+
+
+def arguments(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(300, 128, generator=g).to(torch.float8_e4m3fn)
+    y = torch.randn(144, 128, generator=g).to(torch.float8_e4m3fn).t()
+    return x, y, torch.randn(300, 1, generator=g), 0.5 + seed
+
+
+@pytest.mark.softgpu(capability=[90, 100], software_only=True)
+def test_later_calls_run_in_c_and_give_the_same(softgpu) -> None:
+    kept = []
+    for seed in range(5):  # other tensors each time: other tensor maps
+        args = x, y, scale, alpha = arguments(seed)
+        kept.append(args)
+        want = (x.float() @ y.float()) * scale * alpha
+        torch.testing.assert_close(scaled(*args).float(), want, rtol=2e-2, atol=5e-2)
+    assert software.launches() == 5
+    name = next(n for n in helion.runtime.launch_stats() if n.endswith("scaled"))
+    assert helion.runtime.launch_stats()[name].layers.get("plan", 0) >= 2, helion.runtime.launch_stats()[name]
+
+
+@pytest.mark.softgpu(capability=100, execute=False, software_only=True)
+def test_a_refused_tensor_map_is_the_drivers_error(softgpu) -> None:
+    for seed in range(3):
+        scaled(*arguments(seed))
+    software.inject("tensor_map", 1, 1)
+    with pytest.raises(RuntimeError, match="scaled"):
+        scaled(*arguments(7))
+    scaled(*arguments(8))
