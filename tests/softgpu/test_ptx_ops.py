@@ -423,3 +423,69 @@ def test_two_floats_in_one_register_on_sm_100(softgpu):
     got = run("fma.rn.f32x2 d, a, b, c;", [(64, as_words(t)) for t in (x, y, z)], 64)
     result = torch.tensor([signed(v, 64) for v in got], dtype=torch.int64).view(torch.float32)
     assert torch.equal(result, (x.double() * y.double() + z.double()).float())
+
+
+# ---- the rest ------------------------------------------------------------------------------------------------------------------
+APPROXIMATE = {
+    "sin.approx.f32": math.sin, "cos.approx.ftz.f32": math.cos, "lg2.approx.f32": lambda v: math.log2(abs(v)),
+    "tanh.approx.f32": math.tanh, "ex2.approx.ftz.f32": lambda v: 2.0**v, "rcp.approx.f32": lambda v: 1 / v,
+    "rsqrt.approx.f32": lambda v: 1 / math.sqrt(abs(v)), "sqrt.approx.ftz.f32": lambda v: math.sqrt(abs(v)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", APPROXIMATE)
+def test_approximate_functions(softgpu, op):
+    values = [f32(bits32(0.37 * (i + 1) * (-1) ** i)) for i in range(LANES)]
+    prepare = "abs.f32 a, a; " if op.startswith(("lg2", "rsqrt", "sqrt")) else ""
+    got = run(f"{prepare}{op} d, a;", [(32, [bits32(v) for v in values])], 32)
+    for v, r in zip(values, got):
+        assert math.isclose(f32(r), APPROXIMATE[op](v), rel_tol=3e-7, abs_tol=1e-7), v
+
+
+@pytest.mark.parametrize("test,index", [("finite", (0, 3, 4)), ("infinite", (1,)), ("number", (0, 1, 3, 4)), ("notanumber", (2,)), ("normal", (0,)), ("subnormal", (3,))])
+def test_testp_classifies_floats(softgpu, test, index):
+    values = [bits32(1.5), bits32(-math.inf), bits32(math.nan), 5, 0] + [0] * (LANES - 5)
+    got = run(f"testp.{test}.f32 p, a; selp.b32 d, 1, 0, p;", [(32, values)], 32)
+    assert [i for i in range(5) if got[i]] == list(index)
+
+
+def test_activemask_is_the_lanes_of_the_branch(softgpu):
+    lanes = list(range(32)) * 2
+    got = run("setp.lt.u32 p, a, 10; @p bra LOW; activemask.b32 d; bra END; LOW: activemask.b32 d; END:", [(32, lanes)], 32)
+    assert got == [0x3FF if lane < 10 else M32 ^ 0x3FF for lane in lanes]
+
+
+def test_movmatrix_transposes_a_fragment(softgpu):
+    """Lane l holds row l / 4, columns 2 (l % 4) and the next, of 8 x 8 halves."""
+    element = lambda r, c: 8 * r + c  # noqa: E731
+    a = [element(lane // 4, 2 * (lane % 4)) | element(lane // 4, 2 * (lane % 4) + 1) << 16 for lane in range(32)]
+    got = run("movmatrix.sync.aligned.m8n8.trans.b16 d, a;", [(32, a * 2)], 32)
+    assert got[:32] == [element(2 * (lane % 4), lane // 4) | element(2 * (lane % 4) + 1, lane // 4) << 16 for lane in range(32)]
+
+
+@pytest.mark.parametrize("op,function", [("add.u32", sum), ("max.s32", max), ("min.u32", min), ("or.b32", lambda v: functools.reduce(operator.or_, v))])
+def test_red_updates_memory(softgpu, op, function):
+    values = [3 + 5 * i % 61 for i in range(LANES)]
+    start = 1000 if op.startswith("min") else 0
+    body = f"""
+ {{ .shared .align 4 .b8 cell[4]; st.shared.b32 [cell], {start}; bar.sync 0;
+   red.shared.{op} [cell], a; bar.sync 0; ld.shared.b32 d, [cell]; }}"""
+    assert run(body, [(32, values)], 32) == [function([start, *values])] * LANES
+
+
+def test_inc_and_dec_wrap_at_their_bound(softgpu):
+    body = """
+ { .shared .align 4 .b8 cells[8]; st.shared.v2.b32 [cells], {0, 0}; bar.sync 0;
+   atom.shared.inc.u32 d, [cells], 6; atom.shared.dec.u32 a, [cells+4], 6; bar.sync 0; ld.shared.v2.b32 {d, a}, [cells]; mad.lo.u32 d, a, 100, d; }"""
+    assert run(body, [(32, A)], 32) == [100 * (-LANES % 7) + LANES % 7] * LANES
+
+
+def test_instructions_that_only_order_or_hint_change_nothing(softgpu):
+    body = """
+ { .reg .b64 policy;
+   createpolicy.fractional.L2::evict_last.b64 policy, 0f3F800000;
+   prefetch.global.L2 [addr]; prefetchu.L1 [addr]; applypriority.global.L2::evict_normal [addr], 128;
+   membar.gl; fence.acq_rel.gpu; fence.sc.sys; nanosleep.u32 20; pmevent 7; griddepcontrol.wait; griddepcontrol.launch_dependents;
+   barrier.cta.sync 1; ld.param.u64 addr, [p0]; mad.wide.u32 addr, tid, 4, addr;
+   ldu.global.b32 d, [addr]; ld.global.nc.L1::no_allocate.L2::cache_hint.L2::128B.b32 a, [addr], policy; xor.b32 a, a, d; add.u32 d, d, a; }"""
+    assert run(body, [(32, A)], 32) == A

@@ -204,7 +204,7 @@ Flow exec_nothing(Warp&, const Instr&, Mask) { return Flow::Next; }
 void decode_hint(Decoder& d, Instr& in) {
     take_space(d);
     take_hints(d);
-    d.take("tensormap");
+    d.take_any({"L1", "L2", "tensormap"});
     in.fn = exec_nothing;
 }
 void decode_createpolicy(Decoder& d, Instr& in) {   // an opaque cache policy: any value does
