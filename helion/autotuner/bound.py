@@ -24,6 +24,7 @@ from ..runtime.launcher import FastLauncher
 from ..settings import Settings
 from .cache_key import CacheKey
 from .cache_key import device_name
+from .measure import device_of
 from .target import Recipe
 from .target import SourceRecipe
 
@@ -62,7 +63,9 @@ class GeneratedRecipe:
 
     def build(self, args: Sequence[Any]) -> Callable[..., Any]:
         host = clone_host_function(getattr(load_module(self.text, self.function), self.function))
-        set_launcher(host, FastLauncher(self.kernel_name, host_function=host))
+        device = device_of(args)
+        index = device.index if device.type == "cuda" else None
+        set_launcher(host, FastLauncher(self.kernel_name, device=index, host_function=host))
         return host
 
     def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:

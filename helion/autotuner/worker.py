@@ -167,9 +167,10 @@ class Session:
     def from_setup(cls, setup: Setup) -> Session:
         """Load the arguments."""
         args = torch.load(setup.args_file, map_location=setup.device, weights_only=False)
-        if setup.device is not None and setup.device.startswith("cuda"):
-            torch.cuda.set_device(setup.device)
-        return cls(args, setup.tolerance, setup.timer)
+        session = cls(args, setup.tolerance, setup.timer)
+        if session.device.type == "cuda":
+            torch.cuda.set_device(session.device)  # Triton launches on the current device
+        return session
 
     def run(self, job: Job, on_running: Callable[[float], None] = lambda seconds: None) -> Done:
         """Do one job.  Every exception of the candidate becomes a status.
