@@ -27,8 +27,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from . import device as _device
 from . import launch_spec
 from .host_analysis import HostAnalysis
-from .native_kernel import NativeKernel
 from .host_analysis import analyze
+from .native_kernel import NativeKernel
 
 if TYPE_CHECKING:
     from .._C import LaunchPlan
