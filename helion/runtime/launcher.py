@@ -119,6 +119,7 @@ class FastLauncher:
     ) -> None:
         #: The launcher in C, once it has a variant; None where the extension is not used or cannot launch these kernels.
         self._c_launcher: CompiledLauncher | None = None
+        self._c_source = 0
         self.name = name
         self.device = device
         self.stats = stats if stats is not None else KernelStats(name)
@@ -318,7 +319,7 @@ class FastLauncher:
     def _retire_c_launcher(self) -> None:
         launcher, self._c_launcher = self._c_launcher, None
         if launcher is not None:
-            self.stats.retire("c_launcher", launcher.launches)
+            self.stats.retire("c_launcher", self._c_source, launcher.launches)
 
     def __del__(self) -> None:
         # The tuner makes and drops one of these for every Config it tries; the statistics must not keep them.
@@ -351,7 +352,7 @@ class FastLauncher:
             return
         if known and self._c_launcher is None:
             self._c_launcher = launcher
-            self.stats.add_source("c_launcher", _count_of(weakref.ref(self)))
+            self._c_source = self.stats.add_source("c_launcher", _count_of(weakref.ref(self)))
             self._install(launcher)
 
     def _install(self, launcher: Callable[..., Any]) -> None:
@@ -418,12 +419,12 @@ class FastLauncher:
         return site
 
 
-def _count_of(reference: weakref.ref[FastLauncher]) -> Callable[[], int | None]:
+def _count_of(reference: weakref.ref[FastLauncher]) -> Callable[[], int]:
     """Reads how many launches the C launcher of a FastLauncher made, while there is one."""
 
-    def read() -> int | None:
+    def read() -> int:
         launcher = reference()
-        return launcher._c_launcher.launches if launcher is not None and launcher._c_launcher is not None else None
+        return launcher._c_launcher.launches if launcher is not None and launcher._c_launcher is not None else 0
 
     return read
 

@@ -71,7 +71,7 @@ class KernelStats:
         self.name = name
         self._layers = {layer: Counter() for layer in LAYERS}
         self._reasons: dict[str, Counter] = {}
-        self._sources: dict[str, list[Callable[[], int | None]]] = {}
+        self._sources: dict[str, dict[int, Callable[[], int]]] = {layer: {} for layer in LAYERS}
         self._retired: dict[str, list[int]] = {layer: [] for layer in LAYERS}
         with _lock:
             self._number = next(_numbers)
@@ -81,27 +81,28 @@ class KernelStats:
         """The counter of ``layer``; it outlives launchers, so replacing one keeps its count."""
         return self._layers[layer]
 
-    def add_source(self, layer: str, read: Callable[[], int | None]) -> None:
+    def add_source(self, layer: str, read: Callable[[], int]) -> int:
         """Add what ``read()`` returns to ``layer``: for layers that count by themselves, in C.
 
-        None means that what counted is gone; its count has been given to ``retire`` before, and it is asked no more.
+        Returns:
+            A number for ``retire``, once what counted goes away.
         """
-        assert layer in LAYERS
-        self._sources.setdefault(layer, []).append(read)
+        token = next(_numbers)
+        self._sources[layer][token] = read
+        return token
 
-    def retire(self, layer: str, count: int) -> None:
-        """Keep the last count of a source that goes away."""
-        if count:
-            # No lock: this runs in finalizers, that is anywhere, also where this thread holds one. Appending is atomic.
-            self._retired[layer].append(count)
+    def retire(self, layer: str, token: int, count: int) -> None:
+        """Ask a source no more, and keep its last count."""
+        # No lock: this runs in finalizers, that is anywhere, also where this thread holds one. Each step is atomic, so that no
+        # count is lost.
+        self._sources[layer].pop(token, None)
+        counts = self._retired[layer]
+        counts.append(count)
+        while len(counts) > 8:
+            counts.append(counts.pop() + counts.pop())
 
     def _from_sources(self, layer: str) -> int:
-        sources = self._sources.get(layer, [])
-        counts = [(read, read()) for read in list(sources)]
-        for read, count in counts:
-            if count is None and read in sources:
-                sources.remove(read)
-        return sum(self._retired[layer]) + sum(count for _, count in counts if count is not None)
+        return sum(self._retired[layer]) + sum([read() for read in list(self._sources[layer].values())])
 
     def note(self, reason: str) -> None:
         """Count one launch that a faster layer could not run, for ``reason``."""
