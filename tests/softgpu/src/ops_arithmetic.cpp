@@ -159,6 +159,18 @@ template <class Op> void decode_float_binary(Decoder& d, Instr& in, Type t) {
     set(d, in, general_float<Op>(t, ftz));
 }
 
+// add.f32.f16, sub.f32.bf16, ... (sm_100): the first operand is a 16-bit float, widened exactly.
+template <class Op, class Narrow> Flow exec_mixed(Warp& w, const Instr& in, Mask m) {
+    return map2<F32, Narrow, F32>(w, in, m, [](float a, float b) { return Op::apply(a, b); });
+}
+template <class Op> void decode_mixed(Decoder& d, Instr& in, Type narrow) {
+    if (take_round(d) != Round::NearestEven) d.error("only .rn is implemented for mixed types");
+    in.dst = d.dst(0, Type::F32);
+    in.a = d.src(1, narrow);
+    in.b = d.src(2, Type::F32);
+    in.fn = narrow == Type::F16 ? exec_mixed<Op, F16> : exec_mixed<Op, BF16>;
+}
+
 // add.cc, addc, sub.cc, subc: with the carry flag of each lane.
 template <class T, bool kSubtract> Flow exec_carry(Warp& w, const Instr& in, Mask m) {
     using L = Int<T>;
@@ -191,6 +203,8 @@ void decode_carry(Decoder& d, Instr& in, bool use, bool give, bool subtract) {
 template <class Op, class Saturating> void decode_add_sub(Decoder& d, Instr& in, bool subtract) {
     if (d.take("cc")) return decode_carry(d, in, false, true, subtract);
     const Type t = d.take_type();
+    if (t == Type::F32 && d.take("f16")) return decode_mixed<Op>(d, in, Type::F16);
+    if (t == Type::F32 && d.take("bf16")) return decode_mixed<Op>(d, in, Type::BF16);
     if (is_float(t) || t == Type::F32x2) return decode_float_binary<Op>(d, in, t);
     operands2(d, in, t);
     if (d.take("sat")) {

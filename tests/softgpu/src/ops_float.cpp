@@ -154,10 +154,26 @@ void decode_testp(Decoder& d, Instr& in) {
 
 }  // namespace
 
+// fma.f32.f16, fma.f32.bf16 (sm_100): two 16-bit factors, widened exactly.
+template <class Narrow> Flow exec_mixed_fma(Warp& w, const Instr& in, Mask m) {
+    return map3<F32, Narrow, Narrow, F32>(w, in, m, [](float a, float b, float c) { return std::fma(a, b, c); });
+}
+
 void decode_fma(Decoder& d, Instr& in) {
     const Round round = take_round(d);
     const bool ftz = d.take("ftz"), sat = d.take("sat"), relu = d.take("relu");
     const Type t = d.take_type();
+    const bool by_f16 = t == Type::F32 && d.take("f16"), by_bf16 = t == Type::F32 && !by_f16 && d.take("bf16");
+    if (by_f16 || by_bf16) {
+        if (round != Round::NearestEven || ftz || sat || relu) d.error("only .rn is implemented for mixed types");
+        const Type narrow = by_f16 ? Type::F16 : Type::BF16;
+        in.dst = d.dst(0, t);
+        in.a = d.src(1, narrow);
+        in.b = d.src(2, narrow);
+        in.c = d.src(3, t);
+        in.fn = by_f16 ? exec_mixed_fma<F16> : exec_mixed_fma<BF16>;
+        return;
+    }
     in.dst = d.dst(0, t);
     in.a = d.src(1, t);
     in.b = d.src(2, t);
