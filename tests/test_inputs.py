@@ -14,6 +14,8 @@ from tests.support import check
 from tests.support import run_everywhere
 from tests.support import ways
 
+pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
+
 
 def axpy(x, y, alpha):
     out = torch.empty_like(x)

@@ -16,6 +16,8 @@ from tests.support import CAPABILITIES
 from tests.support import compile_for
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
+
 every_example = pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda e: e.name)
 
 #: Sizes of each example around n. Sizes that a test does not vary are small.

@@ -12,6 +12,8 @@ import helion
 import helion.language as hl
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
+
 
 def test_values_carried_through_a_loop(seed: int) -> None:
     def reference(x, width=8):

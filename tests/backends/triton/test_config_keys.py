@@ -14,6 +14,8 @@ from tests.support import CAPABILITIES
 from tests.support import compile_for
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
+
 MATMUL = {"block_sizes": [16, 32, 16]}
 GRID = {"block_sizes": [8, 32]}
 BMM = {"block_sizes": [1, 16, 16, 32]}

@@ -13,6 +13,8 @@ import helion.language as hl
 from examples.catalog import EXAMPLES
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
+
 
 def source_of(name: str, size: tuple[int, ...], **config: Any) -> str:
     example = EXAMPLES[name]
