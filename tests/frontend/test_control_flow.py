@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 import pytest
@@ -113,7 +114,7 @@ def test_loop_bounds_from_memory(seed: int) -> None:
         return out
 
     def reference(x, offsets):
-        return torch.stack([x[a:b].sum() for a, b in zip(offsets[:-1], offsets[1:])])
+        return torch.stack([x[a:b].sum() for a, b in itertools.pairwise(offsets)])
 
     offsets = torch.tensor([0, 3, 3, 90, 200])
     run_everywhere(segment_sums, (torch.randn(200), offsets), reference, error_scale=16, capabilities=[80, 100])
