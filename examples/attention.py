@@ -23,9 +23,10 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor
     m = q.size(-2)
     n = k.size(-2)
     head = hl.specialize(q.size(-1))
-    queries = q.flatten(0, 1)
-    keys = k.flatten(0, 1)
-    values = v.flatten(0, 1)
+    count = q.size(0) * q.size(1)
+    queries = q.reshape(count, m, head)
+    keys = k.reshape(count, n, head)
+    values = v.reshape(count, n, head)
     out = torch.empty_like(queries)
     scale = 1.0 / math.sqrt(head) * math.log2(math.e)
     for batch, rows in hl.tile([queries.size(0), m]):

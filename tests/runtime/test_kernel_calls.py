@@ -109,8 +109,8 @@ def test_ref_mode_calls_are_counted(gpu):
 def test_launch_stats_use_the_qualified_name(gpu):
     add = make_add()
     add(*pair())
-    name = next(name for name, row in launch_stats().items() if row.layers == {"default_launcher": 1})
-    assert name.startswith("test_kernel_calls.make_add.<locals>.add") or "test_kernel_calls" in name
+    names = [name for name in launch_stats() if name.endswith("make_add.<locals>.add")]
+    assert any("test_kernel_calls" in name for name in names), list(launch_stats())
 
 
 # -- set_config, reset, override ----------------------------------------------------------------------------------------
