@@ -9,9 +9,9 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from typing import Callable
 
 import torch
 from rich.console import Console

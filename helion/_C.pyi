@@ -1,8 +1,8 @@
 """Types of the extension (csrc/). It may be absent: ask ``helion._extension.C``."""
 
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Sequence
 
 import torch
 

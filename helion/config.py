@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Iterator
-from typing import Mapping
 
 from . import exc
 

@@ -12,9 +12,9 @@ import dataclasses
 import itertools
 import math
 import random
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Sequence
 
 from . import exc
 from .config import KEYS

@@ -13,12 +13,12 @@ import sys
 import threading
 import types
 import warnings
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import Callable
-from typing import Hashable
-from typing import Mapping
-from typing import Sequence
 
 import torch
 

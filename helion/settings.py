@@ -10,9 +10,9 @@ import dataclasses
 import difflib
 import enum
 import os
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
-from typing import Callable
-from typing import Iterator
 
 import torch
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 import sympy
 from torch.utils._sympy.printers import PythonPrinter
@@ -69,7 +69,7 @@ def _one_call(text: str) -> bool:
     """`name(...)` with the closing parenthesis matching the first one."""
     depth = 0
     start = text.find("(")
-    if start < 0 or not text[:start].replace("_", "").replace(".", "").isalnum() and start != 0:
+    if start < 0 or (not text[:start].replace("_", "").replace(".", "").isalnum() and start != 0):
         return False
     for i, c in enumerate(text[start:], start):
         depth += (c == "(") - (c == ")")

@@ -9,9 +9,9 @@ import ast
 import copy
 import math
 import types
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
-from typing import Callable
-from typing import Sequence
 
 import sympy
 import torch
@@ -108,7 +108,7 @@ class HostPrinter:
                 lines.append(f"import {value.__name__}" if plain else f"import {value.__name__} as {name}")
             elif isinstance(value, torch.dtype):
                 lines.append(f"{name} = {value}")
-            elif isinstance(value, (bool, int, str, type(None))) or isinstance(value, float) and math.isfinite(value):
+            elif isinstance(value, (bool, int, str, type(None))) or (isinstance(value, float) and math.isfinite(value)):
                 lines.append(f"{name} = {value!r}")
             else:
                 injected[name] = value

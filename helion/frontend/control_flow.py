@@ -25,11 +25,11 @@ from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
+from .graph_builder import GraphBuilder
 from .interpreter import Expressions
 from .interpreter import Poison
 from .source import assigned_names
 from .source import target_names
-from .graph_builder import GraphBuilder
 from .tracer import TracedLoop
 
 _MISSING = object()

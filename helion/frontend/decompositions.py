@@ -7,8 +7,8 @@ tracer: what it calls is recorded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 from typing import TypeVar
 
 import torch

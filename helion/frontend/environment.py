@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
-from typing import Callable
-from typing import Iterator
 
 import sympy
 import torch
@@ -32,7 +32,6 @@ from ..ir.symbols import Origin
 from ..ir.symbols import OriginKind
 from ..ir.symbols import symbols_of
 from ..settings import Settings
-
 
 
 class Environment:
@@ -126,14 +125,14 @@ class Environment:
         if self.settings.static_shapes:
             fake = self.fake_mode.from_tensor(value, static_shapes=True)
         else:
-            context = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim())
+            context = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim())  # type: ignore[var-annotated]
             fake = self.fake_mode.from_tensor(
                 value, symbolic_context=context, source=ConstantSource(f"{name}_{len(self._fakes)}")
             )
             for method, numbers in (("size", fake.size()), ("stride", fake.stride())):
                 for dim, number in enumerate(numbers):
                     for symbol in symbols_of(number):
-                        if number.node.expr == symbol and symbol not in self.ir.origins:
+                        if number.node.expr == symbol and symbol not in self.ir.origins:  # type: ignore[attr-defined]
                             text = f"{path}.{method}({dim})"
                             self.ir.origins[symbol] = Origin(
                                 OriginKind.HOST, self.unique_name(f"{name}_{method}_{dim}"), text
@@ -172,7 +171,7 @@ class Environment:
             value, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=None, do_not_specialize_zero_one=True
         )
         self.ir.origins[symbol] = Origin(OriginKind.HOST, self.unique_name(name), path)
-        return self.shape_env.create_symintnode(symbol, hint=value, source=source)
+        return self.shape_env.create_symintnode(symbol, hint=value, source=source)  # type: ignore[return-value]
 
     def host_float(self, value: float, path: str, name: str) -> torch.SymFloat:
         """A float argument: symbolic."""
@@ -208,7 +207,7 @@ class Environment:
             32 * prime, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=True, do_not_specialize_zero_one=True
         )
         var = self.shape_env.create_symintnode(symbol, hint=32 * prime, source=source)
-        block = BlockSize(id_, symbol, var, name, fixed, low, high, extent)
+        block = BlockSize(id_, symbol, var, name, fixed, low, high, extent)  # type: ignore[arg-type]
         self.ir.blocks.append(block)
         self.ir.origins[symbol] = Origin(OriginKind.BLOCK_SIZE, f"BLOCK_{id_}", index=id_)
         return block

@@ -13,8 +13,8 @@ import builtins
 import dataclasses
 import operator
 import types
+from collections.abc import Callable
 from typing import Any
-from typing import Callable
 
 import torch
 

@@ -48,7 +48,7 @@ class DeviceFunctionMode(TorchFunctionMode):
         kwargs = kwargs or {}
         rule = TORCH_OVERRIDES.get(func) or _INDEXING.get(func)
         if rule is not None:
-            return rule(*args, **kwargs)
+            return rule(*args, **kwargs)  # type: ignore[operator]
         if "device" not in kwargs and getattr(func, "__name__", "") in _FACTORY_NAMES:
             kwargs = {**kwargs, "device": self.tracer.device}
         name = getattr(func, "__name__", "")

@@ -11,7 +11,7 @@ import inspect
 import linecache
 import textwrap
 import types
-from typing import Iterable
+from collections.abc import Iterable
 
 from .. import exc
 from ..exc import SourceLocation

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+from collections.abc import Iterator
 from typing import Any
-from typing import Iterator
 
 import torch
 

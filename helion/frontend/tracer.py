@@ -9,9 +9,9 @@ Values are FakeTensors; a graph builder knows which node made each.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
-from typing import Iterable
-from typing import Iterator
 
 import torch
 import torch.fx

@@ -7,8 +7,8 @@ dimension.  The answer flows from tile indices through the graphs; a dimension m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import torch
 import torch.fx
@@ -99,11 +99,11 @@ class _Pass:
         if target is _aten.squeeze.dims:
             source_axes = axes_of(node.args[0])
             rank = len(source_axes)
-            dropped = {d % rank for d in node.args[1]} if rank else set()  # type: ignore[union-attr]
+            dropped = {d % rank for d in node.args[1]} if rank else set()  # type: ignore[operator, union-attr]
             return tuple(a for d, a in enumerate(source_axes) if d not in dropped) if value.dim() != rank else source_axes
         if target is _aten.permute.default:
             source_axes = axes_of(node.args[0])
-            return tuple(source_axes[d] for d in node.args[1])  # type: ignore[union-attr]
+            return tuple(source_axes[d] for d in node.args[1])  # type: ignore[index, union-attr]
         if target in (_aten.view.default,):
             return _by_size(value.shape, [node.args[0]])
         merged = none

@@ -7,8 +7,8 @@ tensors and under conditions on the loop's own position, which cannot be judged 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
-from typing import Iterator
 
 import torch
 import torch.fx

@@ -26,9 +26,9 @@ import dataclasses
 import enum
 import operator
 import re
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
-from typing import Callable
-from typing import Iterator
 
 import sympy
 import torch

@@ -90,10 +90,10 @@ def _padding(node: torch.fx.Node, value: torch.Tensor) -> list[Fill]:
     if not fills:
         return unknown
     if target is _aten.unsqueeze.default:
-        fills.insert(node.args[1] % value.dim(), UNKNOWN)  # type: ignore[operator]
+        fills.insert(node.args[1] % value.dim(), UNKNOWN)  # type: ignore[arg-type, operator]
         return fills
     if target is _aten.permute.default:
-        return [fills[d] for d in node.args[1]]  # type: ignore[union-attr]
+        return [fills[d] for d in node.args[1]]  # type: ignore[index, union-attr]
     if target in (_aten.view.default, _aten.squeeze.dims):
         shape = source_node.meta["val"].shape
         known = {f if f is UNKNOWN else float(f) for f, size in zip(fills, shape) if not _is_one(size)}
@@ -107,7 +107,7 @@ def _padding(node: torch.fx.Node, value: torch.Tensor) -> list[Fill]:
 def _reduced_fill(node: torch.fx.Node, fill: Fill) -> Fill:
     """A row that is all padding reduces to the padding for these."""
     name = REDUCTIONS[node.target].name  # type: ignore[index]
-    if fill is UNKNOWN or name not in ("amax", "amin") and not (name == "sum" and fill == 0):
+    if fill is UNKNOWN or (name not in ("amax", "amin") and not (name == "sum" and fill == 0)):
         return UNKNOWN
     return fill
 
@@ -123,9 +123,7 @@ def _pointwise_fill(node: torch.fx.Node, dim: int, value: torch.Tensor) -> Fill:
             if position < 0 or not fills or fills[position] is UNKNOWN or _is_one(operand.shape[position]):
                 return UNKNOWN
             args.append(torch.tensor(fills[position], dtype=operand.dtype))
-        elif isinstance(arg, (bool, int, float)) or node.target is CONVERT:
-            args.append(arg)
-        elif arg is None:
+        elif isinstance(arg, (bool, int, float)) or node.target is CONVERT or arg is None:
             args.append(arg)
         else:
             return UNKNOWN

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Iterable
 from typing import Any
-from typing import Iterable
 
 import sympy
 import torch

@@ -10,7 +10,6 @@ from typing import Any
 import sympy
 import torch
 
-
 from ... import exc
 from ...config import Config
 from ...config_spec import ConfigSpec

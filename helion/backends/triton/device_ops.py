@@ -5,7 +5,7 @@ Memory ops are in `memory`; ATen ops in `ops`.
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 import torch.fx

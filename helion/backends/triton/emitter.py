@@ -8,8 +8,8 @@ mapping of programs to tiles in `program_ids`, the spelling of ops in `ops` and 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
-from typing import Sequence
 
 import sympy
 import torch
@@ -511,9 +511,9 @@ class KernelEmitter:
         for position, placeholder in enumerate(placeholders):
             source = inputs[position]  # type: ignore[index]
             if position not in body.carried:
-                self._text[placeholder] = self._text[source]
+                self._text[placeholder] = self._text[source]  # type: ignore[index]
                 continue
-            name = self._carried_variable(source, node, placeholder)
+            name = self._carried_variable(source, node, placeholder)  # type: ignore[arg-type]
             self._text[placeholder] = name
             carried_names[body.carried[position]] = name
         outer = self.scope
@@ -529,7 +529,7 @@ class KernelEmitter:
         self._last_location = None
         self._plan_updates(body, carried_names)
         self.graph(body)
-        placeholders = {body.carried[p]: body.placeholders[p] for p in body.carried}
+        placeholders = {body.carried[p]: body.placeholders[p] for p in body.carried}  # type: ignore[assignment]
         self._assign_together(
             [(carried_names[i], self._lanes(body, placeholders[i], out)) for i, out in enumerate(body.outputs)]
         )
@@ -652,7 +652,7 @@ def _keeps_padding(old: torch.fx.Node, new: torch.fx.Node, dim: int) -> bool:
     """Whether `new = op(old, operand)` leaves `old` as it is where the operand is padding."""
     if "neutral" in new.meta:
         return True
-    neutral = _NEUTRAL.get(new.target)  # type: ignore[arg-type]
+    neutral = _NEUTRAL.get(new.target)  # type: ignore[arg-type, call-overload]
     if neutral is None or len(new.args) != 2 or new.args[0] is not old or new.kwargs:
         return False
     operand = new.args[1]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 import textwrap
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
-from typing import Sequence
 
 import torch
 import torch.fx

@@ -94,14 +94,14 @@ def pointer_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Ac
         position += 1
     if extra_mask is not None:
         masks.append(_full_rank(k, extra_mask))
-    pointer = " + ".join([host.args[0], *terms])  # type: ignore[union-attr]
+    pointer = " + ".join([host.args[0], *terms])  # type: ignore[list-item, union-attr]
     unique = list(dict.fromkeys(masks))
     return Access(pointer, " & ".join(map(wrap_mask, unique)) if unique else None, rank)
 
 
 def wrap_mask(text: str) -> str:
     """A mask as an operand of `&`."""
-    return text if "<" not in text and ">" not in text or text.startswith("(") else f"({text})"
+    return text if ("<" not in text and ">" not in text) or text.startswith("(") else f"({text})"
 
 
 def _full_rank(k: KernelEmitter, mask: Any) -> str:
@@ -330,7 +330,7 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
         return None
     name = node.args[0].args[0]  # type: ignore[union-attr]
     tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
-    shape, strides, offsets, block, boundary, result = [], [], [], [], [], []
+    shape, strides, offsets, block, boundary, result = [], [], [], [], [], []  # type: ignore[var-annotated]
     base = str(name)
     for item in index_items(node):
         stride = k.number(tensor.stride(item.dim))

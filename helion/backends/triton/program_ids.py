@@ -144,7 +144,7 @@ def _define_offset(k: KernelEmitter, scope: Scope, axis: Axis, pid: str) -> None
     wide = ".to(tl.int64)" if k.wide_index else ""
     pid = f"({pid}){wide}" if wide and " " in pid else f"{pid}{wide}"
     size = k.schedule.block_size(axis)
-    if axis.kind is AxisKind.GRID and size == 1 or size == 1:
+    if (axis.kind is AxisKind.GRID and size == 1) or size == 1:
         text = pid
     else:
         text = f"{f'({pid})' if ' ' in pid else pid} * {k.block_name(axis.block)}"
