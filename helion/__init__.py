@@ -5,6 +5,9 @@ See README.md for a first kernel, docs/language.md for the language.
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from . import _logging
 from . import exc
 from . import language
@@ -22,6 +25,18 @@ from .settings import RefMode
 from .settings import Settings
 
 _logging.configure()
+
+#: Public names that are planned and not there yet.
+_NOT_YET = frozenset({"from_cache", "experimental"})
+
+
+def __getattr__(name: str) -> Any:
+    if name == "autotuner":  # loaded when it is first asked for: kernels with a config never need it
+        return importlib.import_module(".autotuner", __name__)
+    if name in _NOT_YET:
+        raise exc.NotSupportedYet(name=f"helion.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "BoundKernel",

@@ -325,3 +325,10 @@ def test_interpret_runs_the_users_function_where_print_works(tmp_path: Path) -> 
     assert result.returncode == 0, result.stderr
     assert "tile of [1.0, 2.0]" in result.stdout
     assert "[2.0, 3.0]" in result.stdout
+
+
+def test_public_names_that_are_not_there_yet_say_so() -> None:
+    with pytest.raises(helion.exc.NotSupportedYet, match="from_cache"):
+        helion.from_cache  # noqa: B018
+    assert helion.autotuner.PatternSearch is not None
+    assert not hasattr(helion, "no_such_name")
