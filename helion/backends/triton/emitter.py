@@ -7,7 +7,9 @@ mapping of programs to tiles in `program_ids`, the spelling of ops in `ops` and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,6 +107,7 @@ class KernelEmitter:
         self._results: dict[torch.fx.Node, list[str]] = {}
         self._bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
         self._updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
+        self._part: tuple[Axis, int, int] | None = None  # the axis whose tile is done in parts, which one, of how many
         self.persistent_header = ""
         self._printer = ExpressionPrinter(self._symbol, "tl.minimum", "tl.maximum")
         for tensor in self._host_tensors():
@@ -172,6 +175,8 @@ class KernelEmitter:
             return str(self.padded(size))
         block = self.ir.env.block_of(size)
         if block is not None:
+            if self._part is not None and block is self._part[0].block:
+                return f"{self.block_name(block)} // {self._part[2]}"
             return self.block_name(block)
         resolved = self.schedule.size(size)
         if isinstance(resolved, int):
@@ -211,22 +216,42 @@ class KernelEmitter:
         """From here on `offset_*` of the axis is a variable of `scope`."""
         self._axis_scope[axis.id] = scope
 
+    @contextlib.contextmanager
+    def part_of(self, axis: Axis, part: int, parts: int) -> Iterator[None]:
+        """In a `with` block, indices, masks and extents of an axis are those of one of `parts` parts of its tile."""
+        self._part = (axis, part, parts)
+        try:
+            yield
+        finally:
+            self._part = None
+
     def offset(self, axis: Axis) -> str:
         """First index of the current tile of an axis."""
         return self.axis_name(axis, "offset_")
+
+    def start(self, axis: Axis) -> str:
+        """First index of the current tile, or of the part of it that is being done."""
+        if self._part is None or axis is not self._part[0] or self._part[1] == 0:
+            return self.offset(axis)
+        _, part, parts = self._part
+        return f"{self.offset(axis)} + {part} * {self.block_name(axis.block)} // {parts}"
+
+    def _part_name(self, axis: Axis, prefix: str) -> str:
+        if self._part is None or axis is not self._part[0]:
+            return self.axis_name(axis, prefix)
+        return self.axis_name(axis, f"part{self._part[1]}_{prefix}")
 
     def index(self, axis: Axis) -> str:
         """Indices of the current tile: a 1-d tensor."""
         if self.flat_root and axis in self.root.axes:
             return self.axis_name(axis, "index_")
         scope = self._axis_scope[axis.id]
-        lanes = f"tl.arange(0, {self.block_name(axis.block)})"
+        lanes = f"tl.arange(0, {self.extent(axis.block.var)})"
         if self.wide_index:
             lanes += ".to(tl.int64)"
-        name = self.axis_name(axis, "index_")
         if axis.kind is AxisKind.GRID:
             return self.offset(axis)
-        return scope.define(name, f"{self.offset(axis)} + {lanes}")
+        return scope.define(self._part_name(axis, "index_"), f"{self.start(axis)} + {lanes}")
 
     def mask(self, axis: Axis | None) -> str | None:
         """Which indices of the current tile are inside the range; None when all are."""
@@ -235,7 +260,7 @@ class KernelEmitter:
         if self.flat_root and axis in self.root.axes:
             return "flat_mask" if axis is self.root.axes[0] else None
         index = self.index(axis)
-        return self._axis_scope[axis.id].define(self.axis_name(axis, "mask_"), f"{index} < {wrap(self.number(self._bound(axis.end)))}")
+        return self._axis_scope[axis.id].define(self._part_name(axis, "mask_"), f"{index} < {wrap(self.number(self._bound(axis.end)))}")
 
     def _bound(self, bound: Any) -> Any:
         return bound if not isinstance(bound, torch.Tensor) else self._bound_nodes[id(bound)]
@@ -300,7 +325,7 @@ class KernelEmitter:
     def assign(self, node: torch.fx.Node, text: str) -> str:
         """Compute `text` into a variable named after the node."""
         name = self._updates.get(node) or self.names.unique(_pretty(node))
-        self._comment(node)
+        self.comment(node)
         self.scope.add(f"{name} = {text}")
         if self.settings.debug_dtype_asserts and isinstance(node.meta.get("val"), torch.Tensor):
             self.scope.add(f"tl.static_assert({name}.dtype == {triton_dtype(node.meta['val'].dtype)})")
@@ -309,10 +334,11 @@ class KernelEmitter:
 
     def statement(self, node: torch.fx.Node, text: str) -> None:
         """A statement without a value."""
-        self._comment(node)
+        self.comment(node)
         self.scope.add(text)
 
-    def _comment(self, node: torch.fx.Node) -> None:
+    def comment(self, node: torch.fx.Node) -> None:
+        """Say once which line of the user's the following statements are from."""
         location = node.meta.get("location")
         if not self.settings.output_origin_lines or location is None:
             return
@@ -323,23 +349,40 @@ class KernelEmitter:
 
     def graph(self, info: GraphInfo) -> None:
         """All nodes of a graph into the current scope."""
+        from .epilogue import emit_epilogue
+        from .epilogue import epilogues
+
+        parts = self.schedule.epilogue_parts
+        in_parts = {e.store: e for e in epilogues(self.ir.device, info)} if parts > 1 else {}
+        later = {step for epilogue in in_parts.values() for step in epilogue.steps}
+        for node in info.graph.nodes:
+            if node.op != "call_function" or node.target is device_ir.host_tensor or node in later:
+                continue
+            if node in in_parts:
+                emit_epilogue(self, in_parts[node], parts)
+            else:
+                self.node(node)
+
+    def node(self, node: torch.fx.Node) -> None:
+        """One node into the current scope."""
         from .device_ops import OP_EMITTERS
 
-        for node in info.graph.nodes:
-            if node.op != "call_function" or node.target is device_ir.host_tensor:
-                continue
-            try:
-                if isinstance(node.target, Op):
-                    emit = OP_EMITTERS.get(node.target.name)
-                    if emit is None:
-                        raise exc.NotSupportedYet(name=f"hl.{node.target.name} on the triton backend")
-                    emit(self, node)
-                else:
-                    self._node(node)
-            except exc.BaseError as error:
-                if error.location is None:
-                    error.location = node.meta.get("location")
-                raise
+        try:
+            if isinstance(node.target, Op):
+                emit = OP_EMITTERS.get(node.target.name)
+                if emit is None:
+                    raise exc.NotSupportedYet(name=f"hl.{node.target.name} on the triton backend")
+                emit(self, node)
+            else:
+                self._node(node)
+        except exc.BaseError as error:
+            if error.location is None:
+                error.location = node.meta.get("location")
+            raise
+
+    def set_text(self, node: torch.fx.Node, text: str) -> None:
+        """From here on a node is called `text`."""
+        self._text[node] = text
 
     def _node(self, node: torch.fx.Node) -> None:
         target = node.target
@@ -467,7 +510,7 @@ class KernelEmitter:
         operand = self.masked(source, dim, reduction.neutral(value.dtype))
         if operand != self.text(source):
             name = self.names.unique(f"{_pretty(node)}_in")
-            self._comment(node)
+            self.comment(node)
             self.scope.add(f"{name} = {operand}")
             operand = name
         keep = ", keep_dims=True" if node.args[2] else ""
@@ -496,7 +539,7 @@ class KernelEmitter:
             self.scope.add(f"{positions} = tl.broadcast_to({places}, {self.shape(value.shape)})")
             best = self.names.unique("best")
             index = self.names.unique(_pretty(node))
-            self._comment(node)
+            self.comment(node)
             self.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, hlt.{reduction.name}_combine{keep})")
             self.scope.add(f"{index} = {index}.to(tl.int64)")
             self._text[node] = index
@@ -619,7 +662,7 @@ class KernelEmitter:
         test, then_id, else_id, then_inputs, else_inputs = node.args
         results = [self.names.unique(_result_name(node, i)) for i in range(len(node.meta["val"]))]
         outer = self.scope
-        self._comment(node)
+        self.comment(node)
         for header, graph_id, inputs in (
             (f"if {self.number(test)}:", then_id, then_inputs),
             ("else:", else_id, else_inputs),

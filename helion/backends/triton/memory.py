@@ -339,7 +339,7 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
             base += f" + {_scaled(index, stride, False)}"
             continue
         if item.kind == "tile":
-            size, offset = item.value.block_size, k.offset(item.value.axis)
+            size, offset = item.value.block_size, k.start(item.value.axis)
             masked = k.schedule.needs_mask(item.value.axis)
         else:
             size, offset = item.value[1], "0"
@@ -354,7 +354,7 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
     sizes = f"[{', '.join(shape)}], [{', '.join(strides)}]"
     if kind == "tensor_descriptor":
         handle = k.kernel_scope.define(
-            f"{name}_desc_{'_'.join(block)}".replace(" * ", "x"),
+            f"{name}_desc_{'_'.join(block)}".replace(" * ", "x").replace(" // ", "_by_"),
             f"tl.make_tensor_descriptor({name}, {sizes}, [{', '.join(block)}])",
         )
         return BlockAccess(kind, handle, offsets, boundary, result)

@@ -58,6 +58,7 @@ class Schedule:
         static_loops: inner loops to unroll completely, by graph id.
         indexing: per load or store node.
         eviction: per load node.
+        epilogue_parts: in how many parts accumulators are finished and stored; 1 for all at once.
     """
 
     config: Config
@@ -69,6 +70,7 @@ class Schedule:
     static_loops: set[int]
     indexing: dict[torch.fx.Node, str]
     eviction: dict[torch.fx.Node, str]
+    epilogue_parts: int = 1
 
     def size(self, value: Any) -> int | sympy.Expr:
         """A size with block sizes and tunables replaced by their values."""
@@ -125,6 +127,7 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
         static_loops={info.id for info, flag in zip(loops, config.get("static_ranges", [])) if flag},
         indexing=_for_copies(rolled, dict(zip(accesses, per_access))),
         eviction=_for_copies(rolled, dict(zip(loads(device), config.get("load_eviction_policies", [])))),
+        epilogue_parts=config.get("epilogue_subtile") or 1,
     )
 
 

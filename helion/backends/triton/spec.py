@@ -21,6 +21,7 @@ from ...config_spec import OneOrPerItem
 from ...config_spec import PermutationFragment
 from ...config_spec import PowerOfTwoFragment
 from ...ir.device_ir import AxisKind
+from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
@@ -31,6 +32,10 @@ from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from ...language.op import Op
 from ...settings import Settings
+from .epilogue import SMALLEST_PART
+from .epilogue import Epilogue
+from .epilogue import epilogues
+from .epilogue import has_products
 from .schedule import device_loops
 from .schedule import loads
 from .schedule import memory_accesses
@@ -125,13 +130,39 @@ def build_config_spec(
         spec.fields["indexing"] = OneOrPerItem(EnumFragment(INDEXING_TYPES), len(accesses))
     if loads(device):
         spec.fields["load_eviction_policies"] = ListOf(EnumFragment(EVICTION_POLICIES), len(loads(device)))
+    subtiled = [e for info in device.graphs for e in epilogues(device, info)] if has_products(device) else []
+    if subtiled:
+        spec.fields["epilogue_subtile"] = EnumFragment([None, 2, 4])
     most_axes = max(len(device.graphs[r.graph_id].axes) for r in device.roots)
     pid_types = [p for p in PID_TYPES if p != "xyz" or 2 <= most_axes <= 3]
     spec.fields["pid_type"] = EnumFragment(pid_types)
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8)
     spec.fields.update(ir.tunables)
     spec.constraints.append(_constraint(ir, reductions))
+    if subtiled:
+        spec.constraints.append(_subtile_constraint(blocks, subtiled))
     return spec
+
+
+def _subtile_constraint(blocks: Sequence[BlockSize], subtiled: Sequence[Epilogue]) -> Any:
+    """Parts of an accumulator that are too narrow."""
+    tiles = {e.axis.block.id: e.axis for e in subtiled}
+
+    def check(config: dict[str, Any]) -> str | None:
+        parts = config["epilogue_subtile"]
+        if parts is None:
+            return None
+        sizes = {block.id: size for block, size in zip(blocks, config.get("block_sizes", []))}
+        for id_, axis in tiles.items():
+            size = sizes.get(id_, axis.block.fixed)
+            if isinstance(size, int) and size < parts * SMALLEST_PART:
+                return (
+                    f"epilogue_subtile={parts} needs a tile {axis.name!r} of {parts * SMALLEST_PART} elements or more, "
+                    f"its block size is {size}"
+                )
+        return None
+
+    return check
 
 
 def _constraint(ir: KernelIR, reductions: Sequence[RollableReduction]) -> Any:
