@@ -21,7 +21,9 @@ import helion
 from helion.runtime.cross_compile import cross_compile
 
 from .catalog import EXAMPLES
-from .catalog import Example
+from .entry import Example
+from .entry import in_double
+from .entry import tensors
 
 # Sizes for two CPU cores: a fraction of a second each.
 _CPU_SIZES: dict[str, tuple[int, ...]] = {
@@ -35,22 +37,10 @@ _CPU_SIZES: dict[str, tuple[int, ...]] = {
 _TARGET = 90
 
 
-def _flat(value: Any) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    return [t for v in value for t in _flat(v)] if isinstance(value, (tuple, list)) else []
-
-
 def largest_error(example: Example, args: tuple[Any, ...], result: Any) -> float:
     """Largest absolute difference from the reference in float64."""
-
-    def double(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return value.double() if value.is_floating_point() else value
-        return type(value)(double(v) for v in value) if isinstance(value, (tuple, list)) else value
-
-    expected = _flat(example.reference(*(double(a) for a in args)))
-    return max(float((e.double() - a.double()).abs().max()) for e, a in zip(expected, _flat(result)))
+    expected = tensors(example.reference(*in_double(args)))
+    return max(float((e.double() - a.double()).abs().max()) for e, a in zip(expected, tensors(result)))
 
 
 def _seconds(run: Callable[[], Any], device: str) -> float:
@@ -62,7 +52,7 @@ def _seconds(run: Callable[[], Any], device: str) -> float:
 
 
 def _shape(args: tuple[Any, ...]) -> str:
-    return " ".join("x".join(map(str, t.shape)) for t in _flat(list(args))[:2])
+    return " ".join("x".join(map(str, t.shape)) for t in tensors(args)[:2])
 
 
 def run_example(table: Table, example: Example, size: tuple[int, ...], device: str) -> None:
@@ -78,7 +68,7 @@ def run_example(table: Table, example: Example, size: tuple[int, ...], device: s
         stages = cross_compile(example.kernel.bind(small), small, capability=_TARGET)
         where += f"; compiled for sm_{_TARGET}: {sum(len(s['cubin']) for s in stages) // 1024} KiB"
     path = _short(_write_source(bound))
-    dtype = str(_flat(list(args))[0].dtype).removeprefix("torch.")
+    dtype = str(tensors(args)[0].dtype).removeprefix("torch.")
     table.add_row(example.name, _shape(args), dtype, where, f"{error:.1e}", f"{first * 1e3:.0f} ms", f"{steady * 1e3:.2f} ms", path)
 
 
@@ -114,7 +104,7 @@ def run_on_software_gpu(table: Table, name: str, device: str) -> None:
         where = f"software GPU, sm_{_TARGET} ({softgpu.instructions()} warp instructions)"
     finally:
         softgpu.uninstall()
-    dtype = str(_flat(list(args))[0].dtype).removeprefix("torch.")
+    dtype = str(tensors(args)[0].dtype).removeprefix("torch.")
     table.add_row(name, _shape(args), dtype, where, f"{error:.1e}", f"{first * 1e3:.0f} ms", f"{steady * 1e3:.2f} ms", path)
 
 

@@ -11,7 +11,7 @@ import torch
 
 import helion
 from examples.catalog import EXAMPLES
-from examples.catalog import Example
+from examples.entry import Example
 from tests.support import CAPABILITIES
 from tests.support import compile_for
 from tests.support import run_everywhere
