@@ -44,6 +44,9 @@ from .worker import Setup
 RETRIES = 2
 """How often a candidate is tried again whose worker somebody else killed (the system's out-of-memory killer, say)."""
 
+CANCEL_SECONDS = 1.5
+"""How long `cancel` waits for a candidate that is being measured."""
+
 
 class Executor(abc.ABC):
     """Base of the executors.
@@ -215,6 +218,10 @@ class ProcessExecutor(Executor):
     # -- jobs ---------------------------------------------------------------------------------------
 
     def set_baseline(self, recipe: Recipe | None, function: Callable[..., Any] | None) -> None:
+        # All workers start now: importing PyTorch takes each of them seconds, and the baseline as long.
+        self._start_compilers(self._compile_jobs)
+        for slot in range(len(self._devices)):
+            self._measurer(slot)
         file = str(Path(self._folder.name) / _EXPECTED)
         if function is not None:
             torch.save(run_for_result(function, self._args), file)
@@ -247,14 +254,20 @@ class ProcessExecutor(Executor):
     def cancel(self) -> None:
         self._to_compile.clear()
         self._to_measure.clear()
-        self._outbox.clear()
+        for worker in [w for w in self._working if w in self._compilers]:
+            worker.kill("cancelled")
+            self._bury(worker)
+        # A measuring process is soon done, and a new one would have to import, load and check everything again.
+        end = time.monotonic() + CANCEL_SECONDS
+        while self._working and time.monotonic() < end:
+            self._wait(end - time.monotonic())
+            self._to_measure.clear()  # one that somebody killed meanwhile is not tried again
         for worker in list(self._working):
             worker.kill("cancelled")
             self._bury(worker)
-        self._working.clear()
+        self._outbox.clear()
 
     def close(self) -> None:
-        self.cancel()
         for worker in self._workers():
             worker.close()
         self._folder.cleanup()
@@ -271,6 +284,10 @@ class ProcessExecutor(Executor):
     def _start_measurer(self, device: str | None) -> WorkerProcess:
         return WorkerProcess(dataclasses.replace(self._setup, device=device), device or "measure")
 
+    def _start_compilers(self, count: int) -> None:
+        while len(self._compilers) < count:
+            self._compilers.append(WorkerProcess(self._compile_setup, f"compile {len(self._compilers)}", threads=1))
+
     def _measurer(self, slot: int) -> WorkerProcess:
         worker = self._measurers[slot]
         if worker is None:
@@ -282,8 +299,7 @@ class ProcessExecutor(Executor):
     def _dispatch(self) -> None:
         if not (self._to_compile or self._to_measure or self._working):
             return
-        while len(self._compilers) < min(self._compile_jobs, len(self._to_compile) + self._compiling()):
-            self._compilers.append(WorkerProcess(self._compile_setup, f"compile {len(self._compilers)}", threads=1))
+        self._start_compilers(min(self._compile_jobs, len(self._to_compile) + self._compiling()))
         for worker in list(self._compilers):
             if self._to_compile and worker.ready and worker not in self._working:
                 self._give(worker, self._to_compile, Precompile, self._compile_timeout)

@@ -23,9 +23,11 @@ from typing import Any
 import torch
 
 from .. import exc
+from .accuracy import Outcome
 from .accuracy import Tolerance
 from .accuracy import clone_args
 from .accuracy import mismatch
+from .accuracy import outcome_of
 from .accuracy import run_for_result
 from .measure import Effort
 from .measure import Timing
@@ -161,7 +163,7 @@ class Session:
         self.timer = timer
         self._built: OrderedDict[Recipe, Callable[..., Any]] = OrderedDict()
         self._checked: set[Recipe] = set()
-        self._expected: dict[str, dict[str, torch.Tensor]] = {}
+        self._expected: dict[str, Outcome] = {}
 
     @classmethod
     def from_setup(cls, setup: Setup) -> Session:
@@ -206,14 +208,15 @@ class Session:
         return fn
 
     def _measure(self, fn: Callable[..., Any], job: Measure) -> Timing:
+        # Copies: a kernel that writes into its arguments would change them more with every call measured.
+        own = clone_args(self.args)
         if job.recipe not in self._checked:
             if job.expected_file is not None:
-                difference = mismatch(self._load_expected(job.expected_file), run_for_result(fn, self.args), self.tolerance)
+                actual = outcome_of(fn(*own), own, self.args)
+                difference = mismatch(self._load_expected(job.expected_file), actual, self.args, self.tolerance)
                 if difference is not None:
                     raise WrongAnswer(difference)
             self._checked.add(job.recipe)
-        # Copies: a kernel that writes into its arguments would change them more with every call measured.
-        own = clone_args(self.args)
         started = time.perf_counter()
         fn(*own)
         if self.device.type == "cuda":
@@ -225,9 +228,10 @@ class Session:
             return Timing((float(self.timer(lambda: fn(*own))),))
         return time_call(lambda: fn(*own), self.device, job.effort)
 
-    def _load_expected(self, file: str) -> dict[str, torch.Tensor]:
+    def _load_expected(self, file: str) -> Outcome:
         if file not in self._expected:
-            self._expected[file] = torch.load(file, weights_only=False)
+            on_gpu = self.device if self.device.type == "cuda" else None
+            self._expected[file] = torch.load(file, map_location=on_gpu, weights_only=False)
         return self._expected[file]
 
     def _is_poisoned(self) -> bool:

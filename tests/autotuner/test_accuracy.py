@@ -9,6 +9,8 @@ import pytest
 import torch
 from autotune_landscapes import LANDSCAPES
 
+from helion.autotuner import accuracy
+from helion.autotuner.accuracy import Outcome
 from helion.autotuner.accuracy import Tolerance
 from helion.autotuner.accuracy import clone_args
 from helion.autotuner.accuracy import mismatch
@@ -27,7 +29,7 @@ EXACT = Tolerance()
 
 
 def differs(want: torch.Tensor, got: torch.Tensor, tolerance: Tolerance = EXACT) -> str | None:
-    return mismatch({"result": want}, {"result": got}, tolerance)
+    return mismatch(Outcome({"result": want}), Outcome({"result": got}), (), tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2])
@@ -75,14 +77,43 @@ def test_integers_bools_shapes_and_types_are_exact() -> None:
 
 
 def test_a_missing_or_additional_result_is_a_difference() -> None:
-    assert "returns" in str(mismatch({"result[0]": torch.ones(1)}, {}, EXACT))
+    assert "returns" in str(mismatch(Outcome({"result[0]": torch.ones(1)}), Outcome({}), (), EXACT))
 
 
 def test_results_are_what_is_returned_and_what_is_written() -> None:
     x = torch.zeros(3)
     result = run_for_result(lambda v: (v.add_(1), {"sum": v.sum()}), (x,))
-    assert set(result) == {"result[0]", "result[1]['sum']", "argument[0]"}
-    assert result["argument[0]"].eq(1).all() and x.eq(0).all()
+    assert set(result.tensors) == {"result[0]", "result[1]['sum']", "argument[0]"}
+    assert result.tensors["argument[0]"].eq(1).all() and x.eq(0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.bfloat16, torch.float8_e4m3fn, torch.float32, torch.float64, torch.complex64, torch.complex128])
+def test_an_argument_left_alone_is_known_by_its_bits_and_not_kept(dtype: torch.dtype) -> None:
+    x = torch.tensor([[0, 1, 0], [1, 1, 0]]).to(dtype).t()
+    if dtype.is_floating_point:
+        x[0, 0] = math.nan
+    kept = run_for_result(lambda v: v.clone(), (x,))
+    assert kept.unchanged == {"argument[0]"} and set(kept.tensors) == {"result"}
+    changed = run_for_result(lambda v: (v[2:].copy_(v[1:2].clone()), None)[1], (x,))
+    assert set(changed.tensors) == {"argument[0]"}
+
+
+def test_a_candidate_that_changes_what_the_baseline_leaves_alone_is_wrong_and_the_other_way_round() -> None:
+    x = torch.zeros(3)
+    leaves, writes = (run_for_result(lambda v, by=by: (v.add_(by), None)[1], (x,)) for by in (0.0, 1.0))
+    assert "3 of 3" in str(mismatch(leaves, writes, (x,), EXACT))
+    assert "3 of 3" in str(mismatch(writes, leaves, (x,), EXACT))
+    assert mismatch(leaves, leaves, (x,), EXACT) is None
+
+
+def test_large_results_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "CHUNK", 7)
+    want = torch.arange(24.0).view(4, 6).t()
+    got = want.clone()
+    assert differs(want, got) is None
+    got[1, 2] += 100
+    got[5, 3] = math.nan
+    assert "2 of 24 elements differ, by up to inf" in str(differs(want, got))
 
 
 def test_copies_keep_strides_and_shared_memory() -> None:
