@@ -11,6 +11,7 @@ import torch
 
 from .. import exc
 from ..ir.symbols import is_symbolic
+from ..language.augmented import keep_type
 from .control_flow import ControlFlow
 from .interpreter import LambdaValue
 from .source import assigned_names
@@ -172,7 +173,10 @@ class Statements(ControlFlow):
                 raise exc.StatementNotSupported(
                     statement="an in-place operator on a tensor", where="host code", fix="write `x = x + y`."
                 )
-            self.bind(target.id, self.binary(stmt.op, value, self.expr(stmt.value)))
+            result = self.binary(stmt.op, value, self.expr(stmt.value))
+            if isinstance(value, torch.Tensor) and isinstance(result, torch.Tensor):
+                result = keep_type(value, result)
+            self.bind(target.id, result)
         elif isinstance(target, ast.Subscript):
             base, index = self.expr(target.value), self.expr(target.slice)
             value = self.binary(stmt.op, self.subscript(base, index), self.expr(stmt.value))

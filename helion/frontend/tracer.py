@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from .. import exc
 from ..ir import device_ir
+from ..ir.device_ir import Axis
 from ..ir.device_ir import GraphInfo
 from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
@@ -34,6 +36,7 @@ from ..language.indexing import normalize_index
 from ..language.op import Handler
 from ..language.op import LoopRanges
 from ..language.op import Op
+from ..language.tile import Tile
 from .combine import COMBINE_OPS
 from .combine import trace_combine
 from .environment import Environment
@@ -487,6 +490,15 @@ class Tracer(Handler):
     def torch_seed(self) -> Any:
         self._seeds += 1
         return self.env.torch_seed() + (self._seeds - 1)
+
+    def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
+        left_out = {tile.axis for tile in tiles if isinstance(tile, TracedTile)}
+        axes: list[Axis] = []
+        builder = self.builder
+        while builder is not None:
+            axes[:0] = builder.info.axes
+            builder = builder.parent
+        return [axis.tile_id for axis in axes if axis not in left_out]
 
 
 class TracedLoop:

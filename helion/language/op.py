@@ -243,6 +243,10 @@ class Handler(abc.ABC):
     def torch_seed(self) -> Any:
         """Seed for torch.rand and the like in device code: drawn from torch's generator once a launch."""
 
+    @abc.abstractmethod
+    def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
+        """Numbers of the current iterations of the enclosing loops, outermost first, without those of `tiles`."""
+
 
 _local = threading.local()
 

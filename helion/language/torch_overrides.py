@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from .creation import full
 from .matmul import ACCUMULATE_DTYPES
 from .matmul import FP8_DTYPES
 from .matmul import dot
@@ -27,6 +28,7 @@ from .scans import cumsum as hl_cumsum
 from .shapes import is_one
 from .shapes import same_size
 from .shapes import shape_text
+from .tile import Tile
 
 # -- matrix products -----------------------------------------------------------------------------------
 
@@ -150,14 +152,37 @@ def _sizes(value: torch.Tensor, name: str) -> list[Any]:
     return current_handler(name).sizes_of(value)
 
 
+#: Bits of a seed above the number of the place that draws: they tell the iterations of loops apart.
+_ITERATION_SHIFT, _ITERATION_BITS = 16, 48
+
+
+def _seed(shape: Any, name: str) -> Any:
+    """Seed of one draw: this launch's, the place's, and that of each iteration of a loop whose tile is not in `shape`.
+
+    Such an iteration draws for the same positions as the one before it, and PyTorch draws new numbers each time.
+    """
+    h = current_handler(name)
+    seed = h.torch_seed()
+    items = shape if isinstance(shape, (list, tuple)) else [shape]
+    tiles = [item if isinstance(item, Tile) else h.tile_of_size(item) for item in items]
+    numbers = h.iterations([tile for tile in tiles if tile is not None])
+    if not numbers:
+        return seed
+    total = full([], seed, dtype=torch.int64)
+    bits = _ITERATION_BITS // len(numbers)
+    for place, number in enumerate(numbers):
+        total = total + full([], number, dtype=torch.int64) * (1 << (_ITERATION_SHIFT + place * bits))
+    return total
+
+
 def _uniform(shape: Any, name: str) -> torch.Tensor:
-    result: torch.Tensor = philox_rand(current_handler(name).torch_seed(), element_offsets(shape, name))
+    result: torch.Tensor = philox_rand(_seed(shape, name), element_offsets(shape, name))
     return result
 
 
 def _normal(shape: Any, name: str) -> torch.Tensor:
     """Standard normal numbers by the Box-Muller transform of two uniform ones."""
-    first, second, _, _ = philox_rand4x(current_handler(name).torch_seed(), element_offsets(shape, name))
+    first, second, _, _ = philox_rand4x(_seed(shape, name), element_offsets(shape, name))
     # 1e-7 keeps the logarithm finite; it is below the generator's resolution of 2**-31 only for a drawn 0.
     radius = torch.sqrt(-2.0 * torch.log(torch.clamp_min(first, 1.0e-7)))
     result: torch.Tensor = radius * torch.cos(second * (2.0 * math.pi))
@@ -196,7 +221,7 @@ def randint(*args: Any, dtype: torch.dtype = torch.int64, device: Any = None) ->
     if len(args) not in (2, 3):
         raise exc.InvalidAPIUsage("torch.randint takes (high, size) or (low, high, size)")
     low, high, size = args if len(args) == 3 else (0, *args)
-    return hl_randint(size, low, high, current_handler("torch.randint").torch_seed()).to(dtype)
+    return hl_randint(size, low, high, _seed(size, "torch.randint")).to(dtype)
 
 
 def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -71,6 +72,9 @@ class EagerHandler(Handler):
         return False
 
     def torch_seed(self) -> Any:
+        raise self._not_here("torch.rand")
+
+    def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
         raise self._not_here("torch.rand")
 
 

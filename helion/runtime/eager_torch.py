@@ -8,8 +8,10 @@ is known; the marks tell host tensors from device values and give ragged loops t
 
 from __future__ import annotations
 
+import dis
 import os
 import sys
+import types
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils._pytree import tree_map
 
 from .. import exc
+from ..language.augmented import OPERATORS
+from ..language.augmented import keep_type
 from ..language.creation import full
 from ..language.eager_tile import EagerInt
 from ..language.eager_tile import EagerTile
@@ -173,6 +177,15 @@ def name_of(tensor: torch.Tensor) -> str:
     return "a tensor"
 
 
+def user_frame() -> types.FrameType | None:
+    """The innermost frame that is neither helion's nor torch's."""
+    frame: types.FrameType | None = sys._getframe(1)
+    torch_files = os.path.dirname(torch.__file__) + os.sep
+    while frame is not None and frame.f_code.co_filename.startswith((_PACKAGE, torch_files)):
+        frame = frame.f_back
+    return frame
+
+
 # -- partial tiles -------------------------------------------------------------------------------------------
 
 
@@ -216,9 +229,6 @@ def per_lane(
     if accumulator is None:
         return None
     result = func(*tree_map(cut, args), **tree_map(cut, kwargs))
-    if _function_name(func).endswith("_") and accumulator is args[0]:
-        changed: torch.Tensor = accumulator
-        return changed  # in place, through the view that was cut from it
     shape = [*result.shape[: result.dim() - accumulator.dim()], *accumulator.shape]
     full: torch.Tensor = accumulator.to(result.dtype).expand(shape).clone()
     cut(full).copy_(result)
@@ -257,6 +267,15 @@ class DeviceTorchMode(TorchFunctionMode):
         if override is not None:
             with self:  # inside __torch_function__ the mode is off, but what the override makes are device values
                 return override(*args, **kwargs)
+        if name in OPERATORS and _is_augmented_assignment():
+            with self:
+                return keep_type(args[0], OPERATORS[name](*args))
+        if name.endswith("_") and not name.startswith("__") and args and isinstance(args[0], torch.Tensor):
+            raise exc.TorchOpTracingError(
+                op=f"torch.Tensor.{name}",
+                reason="it changes its operand in place",
+                fix="use the out-of-place form and assign its result.",
+            )
         axes = None
         if name in _SIZE_FUNCTIONS:
             if name in _CREATION_FUNCTIONS:
@@ -299,6 +318,15 @@ class DeviceTorchMode(TorchFunctionMode):
                 raise exc.CannotReadDeviceVariableOnHost(name=name_of(leaf))
             if isinstance(leaf, EagerTile):
                 raise exc.DeviceAPIOnHost(name="a tile")
+
+
+def _is_augmented_assignment() -> bool:
+    """Whether the user's code is at `x += y` rather than `x.add_(y)`, which function modes see as the same call."""
+    frame = user_frame()
+    if frame is None:
+        return False
+    operation = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    return operation.startswith(("INPLACE_", "BINARY_OP"))
 
 
 def _function_name(func: Callable[..., Any]) -> str:

@@ -8,11 +8,11 @@ loops, the block sizes and the entry point `run_ref`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
 import traceback
-import types
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -45,6 +45,7 @@ from .eager_torch import axes_of_op
 from .eager_torch import is_device_value
 from .eager_torch import mark
 from .eager_torch import name_of
+from .eager_torch import user_frame
 from .ragged import ragged_mask
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -85,6 +86,10 @@ class RefHandler(EagerHandler):
         self._blocks: dict[Any, _Block] = {}
         self._configured = list(self.config.get("block_sizes") or [])
         self._tunable_blocks = 0
+        # For each dimension of the enclosing loops its axis and the number of the iteration; and what the current
+        # iteration of the innermost loop has drawn random numbers for: a place in the code -> how often.
+        self.numbers: list[tuple[Any, int]] = []
+        self._drawn: list[dict[Any, int]] = []
         self._base_seed: int | None = None
         self._seed_sites: dict[Any, int] = {}
 
@@ -145,12 +150,24 @@ class RefHandler(EagerHandler):
         self, tiles: Iterable[tuple[EagerTile, ...]], blocks: Sequence[_Block], *, is_sequence: bool
     ) -> Iterator[Any]:
         for group in tiles:
-            depth = len(self.active)
-            self.active.extend(zip(group, blocks, strict=True))
-            try:
+            with self._iteration(list(zip(group, blocks, strict=True)), [(tile.axis, int(tile.id)) for tile in group]):
                 yield group if is_sequence else group[0]
-            finally:
-                del self.active[depth:]
+
+    @contextlib.contextmanager
+    def _iteration(
+        self, active: Sequence[tuple[EagerTile, _Block] | None], numbers: Sequence[tuple[Any, int]]
+    ) -> Iterator[None]:
+        """The time in which one iteration of a loop runs."""
+        depth, loops = len(self.active), len(self.numbers)
+        self.active.extend(active)
+        self.numbers.extend(numbers)
+        self._drawn.append({})
+        try:
+            yield
+        finally:
+            del self.active[depth:]
+            del self.numbers[loops:]
+            self._drawn.pop()
 
     def grid(self, ranges: LoopRanges) -> Iterable[Any]:
         spans = [
@@ -165,17 +182,14 @@ class RefHandler(EagerHandler):
         for span in spans:
             total *= len(span)
         for flat in range(total):
-            indices = []
+            indices, places = [], []
             for span in reversed(spans):
                 flat, place = divmod(flat, len(span))
                 indices.append(EagerInt(span[place]))
+                places.append((None, place))
             indices.reverse()
-            depth = len(self.active)
-            self.active.append(None)
-            try:
+            with self._iteration([None], places[::-1]):
                 yield tuple(indices) if is_sequence else indices[0]
-            finally:
-                del self.active[depth:]
 
     def jagged_tile(self, lengths: torch.Tensor, block_size: Any) -> Iterable[Tile]:
         if not self.on_device:
@@ -262,8 +276,15 @@ class RefHandler(EagerHandler):
         if self._base_seed is None:
             with _compat_torch.without_torch_functions():
                 self._base_seed = int(torch.randint(0, 2**62, (), dtype=torch.int64))
+        # A Python loop comes by several times; compiled code has unrolled it, and draws anew each time.
         site = _call_site()
-        return self._base_seed + self._seed_sites.setdefault(site, len(self._seed_sites))
+        drawn = self._drawn[-1]
+        drawn[site] = drawn.get(site, 0) + 1
+        return self._base_seed + self._seed_sites.setdefault((site, drawn[site]), len(self._seed_sites))
+
+    def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
+        left_out = {tile.axis for tile in tiles if isinstance(tile, EagerTile)}
+        return [number for axis, number in self.numbers if axis is None or axis not in left_out]
 
 
 #: Ops whose first argument is a host tensor.
@@ -281,18 +302,9 @@ def _tensors(args: Any) -> list[torch.Tensor]:
     return found
 
 
-def _user_frame() -> types.FrameType | None:
-    """The innermost frame that is neither helion's nor torch's."""
-    frame: types.FrameType | None = sys._getframe(1)
-    torch_files = os.path.dirname(torch.__file__) + os.sep
-    while frame is not None and frame.f_code.co_filename.startswith((_PACKAGE, torch_files)):
-        frame = frame.f_back
-    return frame
-
-
 def _call_site() -> Any:
     """Identity of the place in the user's code that is being run."""
-    frame = _user_frame()
+    frame = user_frame()
     return None if frame is None else (frame.f_code, frame.f_lasti)
 
 

@@ -237,3 +237,43 @@ def test_traced_torch_rand_gives_the_same_numbers_in_every_mode(softgpu):
     torch.manual_seed(5)
     reference = run_ref(torch_random.fn, (torch.empty(4, 300),))
     torch.testing.assert_close(on_gpu, reference)
+
+
+@helion.kernel(config=helion.Config(block_sizes=[16]))
+def draws_in_loops(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([4, 4, x.size(0)], device=x.device)
+    for t in hl.tile(x.size(0)):
+        for i in hl.grid(4):
+            for u in range(2):
+                out[i, u, t] = torch.rand([t])
+            for j in hl.tile(2, block_size=1):
+                out[i, 2 + j.begin, t] = torch.rand_like(x[t])
+    return out
+
+
+def test_torch_rand_draws_anew_in_every_iteration_of_a_loop_outside_its_shape():
+    got = draws_in_loops(torch.empty(40))
+    assert len(got.unique()) == got.numel()
+
+
+@pytest.mark.softgpu(capability=80, software_only=True)
+def test_draws_in_loops_are_the_same_in_every_mode(softgpu):
+    results = []
+    for run in (draws_in_loops, draws_in_loops.bind((torch.empty(40),)).run_ref):
+        torch.manual_seed(5)
+        results.append(run(torch.empty(40)))
+    torch.manual_seed(5)
+    tiles = helion.kernel(draws_in_loops.fn, config=helion.Config(block_sizes=[8]))(torch.empty(40))
+    assert torch.equal(*results) and torch.equal(results[0], tiles)
+
+
+def test_hl_rand_is_a_function_of_seed_and_position_alone(ref):
+    def kernel(x, seed):
+        for t in hl.tile(x.size(1)):
+            for i in hl.grid(2):
+                x[i, t] = hl.rand([t], seed)
+                x[2 + i, t] = hl.rand([t], seed + i)
+        return x
+
+    got = ref(kernel, torch.empty(4, 20), 7)
+    assert torch.equal(got[0], got[1]) and torch.equal(got[0], got[2]) and not torch.equal(got[2], got[3])
