@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from collections.abc import Iterable

@@ -123,7 +123,7 @@ def _written(ir: DeviceIR) -> set[str]:
 def _is_columnwise(node: torch.fx.Node, written: set[str]) -> bool:
     if isinstance(node.target, Op):
         name = node.target.name
-        return name in _COLUMNWISE_OPS and not (name == "load" and node.args[0].args[0] in written)  # type: ignore[union-attr]
+        return name in _COLUMNWISE_OPS and not (name == "load" and node.args[0].args[0] in written)  # type: ignore[union-attr,operator]
     return node.op == "call_function" and (node.target in _COLUMNWISE or node.target in POINTWISE)
 
 
