@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.softgpu.pytest_plugin import pytest_collection_modifyitems  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_configure  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_generate_tests  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_pyfunc_call  # noqa: F401

@@ -381,7 +381,7 @@ class Tracer(Handler):
         before, after = ([self.operand(a) for a in part] for part in (args[1:at], args[at + 1 :]))
         nodes = (self.host_operand(args[0]), *before, index, *after)
         result = self.record(op, nodes, {}, result)
-        next(reversed(self.current().graph.nodes)).meta["bounded_dims"] = bounds
+        next(iter(reversed(self.current().graph.nodes))).meta["bounded_dims"] = bounds
         return result
 
     def _dims_to_bound(self, tensor: torch.Tensor, index: Any) -> tuple[int, ...]:

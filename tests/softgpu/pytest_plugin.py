@@ -77,6 +77,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("softgpu", capabilities, indirect=True, ids=ids)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a machine with a GPU, leave out what only the software GPU can run: the two drivers do not share a process.
+
+    ``CUDA_VISIBLE_DEVICES= make test`` runs everything on the software GPU there too.
+    """
+    if not torch.cuda.is_available():
+        return
+
+    def runs_here(item: pytest.Item) -> bool:
+        wanted = _marker_arguments(item)
+        return not wanted.get("software_only") and wanted.get("devices", 1) <= torch.cuda.device_count()
+
+    config.hook.pytest_deselected(items=[item for item in items if not runs_here(item)])
+    items[:] = [item for item in items if runs_here(item)]
+
+
 @pytest.fixture
 def softgpu(request: pytest.FixtureRequest) -> Iterator[TestGpu]:
     """A GPU to run a test on; see the module's docstring."""

@@ -362,7 +362,9 @@ Flow exec_commit(Warp& w, const Instr& in, Mask m) {
     lane_addresses(w, op.barrier.base, op.barrier.wide, op.barrier.offset, barrier);
     each_lane(m, [&](int l) {
         const Issuer by{&w, &in};
-        const uint64_t address = shared_operand(w, in, op.generic, barrier[l], l);
+        // Triton 3.6 passes the shared address itself to the generic form, zero-extended, and the hardware takes its low bits.
+        const bool generic = op.generic && barrier[l] >> 32;
+        const uint64_t address = shared_operand(w, in, generic, barrier[l], l);
         const auto signal = [&](uint64_t to) {
             mbarrier_at(by, to);
             w.cta->cluster->async.push({"arrival of a tcgen05.commit", [by, to] { mbarrier_arrive_late(by, to); }, tcgen05_chain(w, l)});
