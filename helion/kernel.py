@@ -396,9 +396,22 @@ class BoundKernel:
 
             print(repro_script(self.kernel.fn, self._example, config, self.settings), file=sys.stderr)
 
-    def generated_source(self, config: Config | Mapping[str, Any] | None = None) -> GeneratedSource:
-        """The module the backend prints for a Config (None: the one in use, or the default), with what it needs to run."""
-        return self._generate(self._normalize(config))
+    def generated_source(
+        self, config: Config | Mapping[str, Any] | None = None, capability: int | None = None
+    ) -> GeneratedSource:
+        """The module the backend prints for a Config, with what it needs to run.
+
+        Args:
+            config: None for the one in use, or the default.
+            capability: compute capability as major * 10 + minor of a GPU that need not be there; None for the one at hand. A Config
+                that is valid on one GPU may not be on another.
+        """
+        if capability is None or capability == self._backend.target:
+            return self._generate(self._normalize(config))
+        backend = _make_backend(self.settings, self.ir, capability)
+        chosen = config if config is not None else self.kernel.configs[0] if self.kernel.configs else {}
+        spec = backend.config_spec()
+        return backend.generate(spec.normalize(chosen if isinstance(chosen, Config) else Config(**chosen)))
 
     def to_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
         """The backend's source for a Config (None: the one in use, or the default)."""

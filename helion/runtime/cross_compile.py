@@ -1,8 +1,9 @@
 """Compiling a kernel for a GPU that this machine does not have.
 
-Triton needs no device to compile, only to launch: the generated host function is called with a launcher that
-records each launch, and every kernel it would have launched is compiled for the capability asked for.  Nothing
-runs on a device, and no output is computed.
+Neither Triton nor the CuTe toolkit needs a device to compile, only to launch: the generated host function is called with
+a launcher that records each launch, and every kernel it would have launched is compiled for the capability asked for.
+Nothing runs on a device, and no output is computed.  Binaries of the CuTe backend are kept in the disk cache, where a
+machine without the toolkit finds them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from .. import exc
+from .code_cache import cache_dir
 from .code_cache import load_module
+from .code_cache import path_for
 
 if TYPE_CHECKING:
     from ..backends.base import GeneratedSource
@@ -37,7 +40,7 @@ class Launch:
     """One call of the launcher by a generated host function.
 
     Attributes:
-        kernel: the `@triton.jit` function.
+        kernel: the `@triton.jit` function, or the `CuteKernel`.
         grid: one to three ints.
         args: its run-time arguments.
         options: num_warps, num_stages and other launch options.
@@ -53,7 +56,7 @@ def record_launches(source: GeneratedSource, args: Sequence[Any]) -> list[Launch
     """The launches that a generated host function makes for these arguments, without making them.
 
     Args:
-        source: a module of the Triton backend.
+        source: a module of a backend.
         args: arguments of the kernel function, on any device.
 
     Returns:
@@ -85,7 +88,7 @@ def cross_compile(
     config: Config | Mapping[str, Any] | None = None,
     capability: int = 90,
 ) -> list[Mapping[str, Any]]:
-    """Compile the Triton kernels of a specialization for a GPU that need not be there.
+    """Compile the kernels of a specialization for a GPU that need not be there.
 
     Args:
         bound_kernel: the specialization, `kernel.bind(args)`.
@@ -94,28 +97,42 @@ def cross_compile(
         capability: compute capability as major * 10 + minor: 80 (A100), 90 (H100), 100 (B200).
 
     Returns:
-        For each launch the stages of its kernel by name: "ttir", "ttgir", "llir", "ptx" (text), "cubin" (bytes).
+        For each launch the stages of its kernel by name. Triton: "ttir", "ttgir", "llir", "ptx" (text), "cubin" (bytes). CuTe:
+        "source", "ptx" (text), "cubin" (bytes), which are then in the disk cache too (`HELION_CACHE_DIR`).
 
     Raises:
         exc.InvalidConfig: the config does not fit.
+        exc.BackendUnsupported: the CuTe toolkit is missing, or GPUs of that capability have no kernels of the CuTe backend.
+        exc.ErrorCompilingKernel: the CuTe toolkit refuses the generated kernel.
         exc.TritonError: Triton or ptxas refuses the generated kernel; the message says where its source is.
 
     Example:
         >>> asm = cross_compile(add.bind((x, y)), (x, y), capability=90)   # doctest: +SKIP
         >>> asm[0]["ptx"].splitlines()[0]                                  # doctest: +SKIP
     """
+    source = bound_kernel.generated_source(config, capability)
+    launches = record_launches(source, bound_kernel.kernel.normalize_args(*args))
+    if bound_kernel.settings.backend == "cute":
+        return [launch.kernel.stages(launch.args, cache_dir()) for launch in launches]
+    return [_triton_stages(launch, bound_kernel, source, config, capability) for launch in launches]
+
+
+def _triton_stages(
+    launch: Launch,
+    bound_kernel: BoundKernel,
+    source: GeneratedSource,
+    config: Config | Mapping[str, Any] | None,
+    capability: int,
+) -> Mapping[str, Any]:
     from .._compat_triton import compile_without_device
 
-    source = bound_kernel.generated_source(config)
-    compiled = []
-    for launch in record_launches(source, bound_kernel.kernel.normalize_args(*args)):
-        try:
-            compiled.append(compile_without_device(launch.kernel, launch.args, launch.options, capability).asm)
-        except Exception as error:  # Triton raises its own CompilationError, but also AssertionError, RuntimeError, ...
-            raise exc.TritonError(
-                kernel=source.function,
-                config=f"{config if config is not None else 'the default config'} on sm_{capability}",
-                reason=f"{type(error).__name__}: {error}",
-                path=bound_kernel.get_cached_path(config),
-            ) from error
-    return compiled
+    try:
+        stages: Mapping[str, Any] = compile_without_device(launch.kernel, launch.args, launch.options, capability).asm
+        return stages
+    except Exception as error:  # Triton raises its own CompilationError, but also AssertionError, RuntimeError, ...
+        raise exc.TritonError(
+            kernel=source.function,
+            config=f"{config if config is not None else 'the default config'} on sm_{capability}",
+            reason=f"{type(error).__name__}: {error}",
+            path=str(path_for(source.text, source.function)),
+        ) from error

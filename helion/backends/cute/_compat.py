@@ -16,7 +16,7 @@ from types import ModuleType
 
 from helion import exc
 
-__all__ = ["DISTRIBUTION", "PINNED_VERSION", "Assembly", "compile_entry", "require", "version"]
+__all__ = ["DISTRIBUTION", "PINNED_VERSION", "Assembly", "compile_entry", "installed", "require", "version"]
 
 DISTRIBUTION = "nvidia-cutlass-dsl"
 PINNED_VERSION = "4.8.1"
@@ -45,20 +45,37 @@ def version() -> str | None:
         return None
 
 
-def require() -> None:
-    """Raise BackendUnsupported, saying what to install, unless the toolkit can be used."""
+def installed() -> bool:
+    """Whether the toolkit is here, in the version that the printed kernels are written for.
+
+    Raises:
+        BackendUnsupported: it is here in another version.
+    """
     found = version()
     if found is None or importlib.util.find_spec("cutlass") is None:
-        raise exc.BackendUnsupported(
-            backend="cute",
-            reason=f"the CuTe toolkit ({DISTRIBUTION}) is not installed",
-            fix=f'pip install "helion[cute]" (that is {DISTRIBUTION}=={PINNED_VERSION}), or use backend="triton".',
-        )
+        return False
     if found.split(".")[:2] != PINNED_VERSION.split(".")[:2]:
         raise exc.BackendUnsupported(
             backend="cute",
             reason=f"{DISTRIBUTION} {found} is installed; the printed kernels are written for {PINNED_VERSION}",
             fix=f'pip install {DISTRIBUTION}=={PINNED_VERSION}, or use backend="triton".',
+        )
+    return True
+
+
+def require(missing: str) -> None:
+    """Raise BackendUnsupported, saying what to install, unless the toolkit can be used.
+
+    Args:
+        missing: what it is needed for, for the message.
+    """
+    if not installed():
+        raise exc.BackendUnsupported(
+            backend="cute",
+            reason=f"the CuTe toolkit ({DISTRIBUTION}) is not installed, and {missing}",
+            fix=f'pip install "helion[cute]" (that is {DISTRIBUTION}=={PINNED_VERSION}), or compile this kernel and Config on a'
+            " machine that has it, with helion.runtime.cross_compile, and bring its cache along (docs/cute.md), or use"
+            ' backend="triton".',
         )
 
 
@@ -73,7 +90,7 @@ def compile_entry(module: ModuleType, entry: str, arch: str) -> Assembly:
     Raises:
         ErrorCompilingKernel: with the toolkit's message, and the file that was compiled.
     """
-    require()
+    require(f"{entry} is to be compiled for {arch}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import cutlass.cute as cute

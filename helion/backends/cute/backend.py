@@ -37,7 +37,8 @@ class CuteBackend(Backend):
 
     Raises:
         BackendUnsupported: when it is made, if the function is not a matrix kernel (with the statement and the reason), the toolkit
-            is missing, or the GPU has neither tcgen05 nor wgmma.
+            is of another version, or the GPU has neither tcgen05 nor wgmma. A missing toolkit is an error where a kernel is not in
+            the disk cache.
     """
 
     name = "cute"
@@ -46,7 +47,7 @@ class CuteBackend(Backend):
         super().__init__(ir, settings, target)
         self.arch = _arch(target)
         if target is not None:
-            _compat.require()
+            _compat.installed()
         assign_axes(ir.device)
         self.match = match(ir, fast_accumulate=settings.fast_math)
         self.match.spec.check()

@@ -72,7 +72,7 @@ class Entry:
 
     def import_source(self, source: str) -> ModuleType:
         """Write the printed module here and import it: the toolkit reads its functions' source from the file."""
-        _compat.require()
+        _compat.require(f"the disk cache has no kernel {self.path}")
         self.path.mkdir(parents=True, exist_ok=True)
         _write(self.source_path, source.encode())
         name = f"helion_cute_{self.path.name}"

@@ -22,6 +22,7 @@ from helion import exc
 from helion.backends.cute.compile import CompiledMatmul
 from helion.backends.cute.compile import Parameter
 from helion.backends.cute.compile import compile_matmul
+from helion.backends.cute.printer import print_module
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import TMA_ALIGNMENT
 from helion.backends.cute.spec import MatmulSpec
@@ -283,6 +284,20 @@ class CuteKernel:
             launcher = self._prepare(key, directory)
         launcher(*arguments, clusters=grid[2], stream=stream)
         return launcher
+
+    def stages(self, arguments: Sequence[torch.Tensor | int | float], directory: Path) -> dict[str, str | bytes]:
+        """Compile what a launch with these arguments would run, without a GPU, and keep it in the disk cache.
+
+        Args:
+            arguments: as for `launch`; only their alignment matters.
+            directory: root of the disk cache.
+
+        Returns:
+            "source" of the toolkit's language, "ptx" (text) and "cubin" (bytes).
+        """
+        variant = self._variant(tuple(_aligned(a) for a in arguments[2:]))
+        assembly = compile_matmul(variant, self.schedule, directory).assembly
+        return {"source": print_module(variant, self.schedule), "ptx": assembly.ptx, "cubin": assembly.cubin}
 
     def _prepare(self, key: tuple[int, tuple[bool, ...]], directory: Path) -> CuteLauncher:
         with self._lock:

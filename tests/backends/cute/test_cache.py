@@ -6,11 +6,16 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
+import torch
 
+import helion
+from examples import fp8_matmul
 from helion import exc
 from helion.backends.cute import _compat
 from helion.backends.cute import cache
 from helion.backends.cute.compile import compile_matmul
+from helion.runtime.cross_compile import cross_compile
+from tests import softgpu
 
 from .problems import matmul
 from .problems import small
@@ -99,6 +104,37 @@ def test_the_missing_toolkit_is_a_clear_error(tmp_path: Path, monkeypatch: pytes
         compile_matmul(SPEC, small(), tmp_path)
     assert "helion[cute]" in str(caught.value)
     assert 'backend="triton"' in str(caught.value)
+
+
+def test_a_kernel_compiled_elsewhere_runs_without_the_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled by a machine without a GPU, run by one without the toolkit; both have the same cache directory."""
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    args = fp8_matmul.make_args(130, 136, 144)
+    kernel = helion.kernel(fp8_matmul.fp8_matmul.fn, backend="cute")
+    config = helion.Config(block_sizes=[64, 64, 128], tcgen05_ab_stages=3)
+    monkeypatch.setattr(_compat, "version", lambda: _compat.PINNED_VERSION)
+    (stages,) = cross_compile(kernel.bind(args), args, config, capability=90)
+    assert "wgmma.mma_async" in stages["ptx"]
+    monkeypatch.undo()
+
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    _without_toolkit(monkeypatch)
+    softgpu.install(90)
+    try:
+        softgpu.register(stages["cubin"], stages["ptx"])
+        there = helion.kernel(fp8_matmul.fp8_matmul.fn, backend="cute", config=config)
+        torch.testing.assert_close(there(*args), fp8_matmul.reference(*args), rtol=2e-2, atol=2e-2)
+        with pytest.raises(exc.BackendUnsupported, match="not installed, and the disk cache has no kernel"):
+            there(*fp8_matmul.make_args(130, 136, 160))
+    finally:
+        softgpu.reset()
+        softgpu.uninstall()
+
+
+def test_cross_compiling_for_a_gpu_that_is_not_served_is_refused() -> None:
+    args = fp8_matmul.make_args(128, 128, 128)
+    with pytest.raises(exc.BackendUnsupported, match=r"compute capability 8\.0"):
+        cross_compile(fp8_matmul.fp8_matmul.bind(args), args, capability=80)
 
 
 def test_another_minor_version_of_the_toolkit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
