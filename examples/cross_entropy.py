@@ -1,6 +1,7 @@
-"""Cross entropy of logits against class labels, one loss per row.
+"""Cross entropy of logits against class labels, one loss per row; with its backward pass.
 
     loss[i] = log(sum_j exp(logits[i, j])) - logits[i, labels[i]]
+    gradient of logits[i, j] = (softmax(logits[i])[j] - (j == labels[i])) * gradient of loss[i]
 
 The row maximum is subtracted before exponentiation, so large logits do not overflow.
 
@@ -28,10 +29,38 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return loss
 
 
+@helion.kernel
+def cross_entropy_backward(grad: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The gradient of the logits [m, classes], given that of the losses [m]; rows are read in tiles, twice."""
+    m, classes = logits.shape
+    out = torch.empty_like(logits)
+    for rows in hl.tile(m):
+        largest = hl.full([rows], float("-inf"), dtype=torch.float32)
+        total = hl.zeros([rows], dtype=torch.float32)
+        for columns in hl.tile(classes):
+            values = logits[rows, columns].to(torch.float32)
+            grown = torch.maximum(largest, values.amax(dim=1))
+            total = total * torch.exp(largest - grown) + torch.exp(values - grown[:, None]).sum(dim=1)
+            largest = grown
+        label, scale = labels[rows], grad[rows].to(torch.float32)
+        for columns in hl.tile(classes):
+            softmax = torch.exp(logits[rows, columns].to(torch.float32) - largest[:, None]) / total[:, None]
+            expected = (columns.index[None, :] == label[:, None]).to(torch.float32)
+            out[rows, columns] = (softmax - expected) * scale[:, None]
+    return out
+
+
 def reference(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The same in PyTorch."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(wide, labels, reduction="none")
+
+
+def reference_backward(grad: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """`cross_entropy_backward` in PyTorch."""
+    logits = logits.detach().requires_grad_()
+    loss = reference(logits, labels)
+    return torch.autograd.grad(loss, logits, grad.to(loss.dtype))[0]
 
 
 def make_args(
@@ -42,10 +71,20 @@ def make_args(
     return logits, torch.randint(0, classes, [m], device=device)
 
 
+def make_backward_args(
+    m: int, classes: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A gradient of the losses [m] (float32), logits and labels."""
+    return torch.randn(m, device=device), *make_args(m, classes, dtype, device)
+
+
 def main() -> None:
     logits, labels = make_args(1024, 5000, device="cuda" if torch.cuda.is_available() else "cpu")
     error = (cross_entropy(logits, labels) - reference(logits, labels)).abs().max().item()
     print(f"cross_entropy: {list(logits.shape)}, largest error {error:.1e}")
+    grad = torch.randn(1024, device=logits.device)
+    error = (cross_entropy_backward(grad, logits, labels) - reference_backward(grad, logits, labels)).abs().max().item()
+    print(f"cross_entropy_backward: largest error {error:.1e}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def _axes_in(ir: DeviceIR, number: Any) -> set[int]:
 def _uses(element: Any, axis: Axis) -> bool:
     """Whether an index element is different for different tiles of an axis (or may be)."""
     if isinstance(element, TracedTile):
-        return element.axis is axis
+        # A loop that begins where an outer tile does covers that tile's part: hl.tile(outer.begin, outer.end).
+        return element.axis is axis or _uses(element.axis.begin, axis)
     if isinstance(element, torch.fx.Node):
         return True
     mine = {axis.offset.node.expr, axis.tile_id.node.expr, axis.clipped_end.node.expr}
