@@ -31,7 +31,6 @@ def attention_jagged(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, offsets:
             acc = hl.zeros([rows, head], dtype=torch.float32)
             for columns in hl.tile(begin, end):
                 scores = hl.dot(query, k[columns, h, :].t(), out_dtype=torch.float32) * scale
-                scores = torch.where(columns.index[None, :] < end, scores, float("-inf"))
                 grown = torch.maximum(largest, scores.amax(dim=1))
                 weights = torch.exp2(scores - grown[:, None])
                 shrink = torch.exp2(largest - grown)
