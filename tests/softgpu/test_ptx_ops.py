@@ -152,6 +152,7 @@ TWO_WORDS: dict[str, Callable[[int, int], int]] = {
     "bmsk.wrap.b32 d, a, b;": lambda a, b: ((1 << (b & 31)) - 1) << (a & 31),
     "szext.clamp.s32 d, a, b;": lambda a, b: signed(a & ((1 << b) - 1), b) if 0 < b < 32 else (0 if b == 0 else a),
     "szext.clamp.u32 d, a, b;": lambda a, b: a & ((1 << b) - 1) if b < 32 else a,
+    "add.s16x2 d, a, b;": lambda a, b: a + b & 0xFFFF | (a >> 16) + (b >> 16) << 16,
     "min.s16x2 d, a, b;": lambda a, b: sum((min(signed(a >> i & 0xFFFF, 16), signed(b >> i & 0xFFFF, 16)) & 0xFFFF) << i for i in (0, 16)),
     "max.u16x2 d, a, b;": lambda a, b: sum(max(a >> i & 0xFFFF, b >> i & 0xFFFF) << i for i in (0, 16)),
     "setp.lo.u32 p, a, b; selp.b32 d, 1, 0, p;": lambda a, b: int(a < b),

@@ -200,9 +200,21 @@ void decode_carry(Decoder& d, Instr& in, bool use, bool give, bool subtract) {
     else in.fn = subtract ? exec_carry<uint64_t, true> : exec_carry<uint64_t, false>;
 }
 
+// add.{u16x2,s16x2} (sm_90): two sums that wrap, without a carry between them.
+Flow exec_add_16x2(Warp& w, const Instr& in, Mask m) {
+    return map2<Int<uint32_t>, Int<uint32_t>, Int<uint32_t>>(w, in, m, [](uint32_t a, uint32_t b) {
+        return ((a + b) & 0xffffu) | ((a & 0xffff0000u) + (b & 0xffff0000u));
+    });
+}
+
 template <class Op, class Saturating> void decode_add_sub(Decoder& d, Instr& in, bool subtract) {
     if (d.take("cc")) return decode_carry(d, in, false, true, subtract);
     const Type t = d.take_type();
+    if (!subtract && (t == Type::U16x2 || t == Type::S16x2)) {
+        operands2(d, in, t);
+        in.fn = exec_add_16x2;
+        return;
+    }
     if (t == Type::F32 && d.take("f16")) return decode_mixed<Op>(d, in, Type::F16);
     if (t == Type::F32 && d.take("bf16")) return decode_mixed<Op>(d, in, Type::BF16);
     if (is_float(t) || t == Type::F32x2) return decode_float_binary<Op>(d, in, t);
