@@ -15,6 +15,7 @@ import contextvars
 import dataclasses
 import os
 import random
+import types
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -63,10 +64,32 @@ def walk(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
     return value
 
 
-def copy_of(tensor: torch.Tensor) -> torch.Tensor:
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a tensor's storage, of which it may be a view."""
+    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    walk(value, lambda t: found.append(t) or t)  # type: ignore[func-returns-value]
+    return found
+
+
+def on_gpu(value: Any) -> Any:
+    """`value` with copies on the GPU of the tensors in it, strides kept, and of those that functions in it captured."""
+    if isinstance(value, types.FunctionType) and value.__closure__:
+        cells = tuple(types.CellType(on_gpu(cell.cell_contents)) for cell in value.__closure__)
+        return types.FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
+    if isinstance(value, (tuple, list)):
+        moved = [on_gpu(v) for v in value]
+        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
+    return copy_of(value, "cuda") if isinstance(value, torch.Tensor) else value
+
+
+def copy_of(tensor: torch.Tensor, device: str | None = None) -> torch.Tensor:
     """A tensor with memory of its own and the same sizes, strides and offset, so that views stay views."""
-    storage = tensor.untyped_storage().clone()
-    copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    storage = _whole(tensor).clone().to(device or tensor.device).untyped_storage()
+    copy = torch.empty(0, dtype=tensor.dtype, device=storage.device)
     return copy.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
@@ -151,8 +174,11 @@ def fresh(kernel: helion.Kernel) -> helion.Kernel:
 
 def _on_gpu(kernel: helion.Kernel, config: Mapping[str, Any] | helion.Config) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
-        args = walk(args, lambda t: copy_of(t.cuda()))
-        return walk(kernel.bind(args).compile_config(config)(*args), torch.Tensor.cpu)
+        on_device = on_gpu(args)
+        result = kernel.bind(on_device).compile_config(config)(*on_device)
+        for given, used in zip(_tensors(args), _tensors(on_device)):
+            _whole(given).copy_(_whole(used))  # what the kernel wrote into an argument
+        return walk(result, torch.Tensor.cpu)
 
     return run
 

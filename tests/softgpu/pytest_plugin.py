@@ -80,14 +80,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On a machine with a GPU, leave out what only the software GPU can run: the two drivers do not share a process.
 
+    That is what is marked so, what needs more GPUs than there are, and what needs a newer GPU.
     ``CUDA_VISIBLE_DEVICES= make test`` runs everything on the software GPU there too.
     """
     if not torch.cuda.is_available():
         return
+    major, minor = torch.cuda.get_device_capability()
 
     def runs_here(item: pytest.Item) -> bool:
         wanted = _marker_arguments(item)
-        return not wanted.get("software_only") and wanted.get("devices", 1) <= torch.cuda.device_count()
+        capability = wanted.get("capability", 90)
+        oldest = min(capability) if isinstance(capability, (list, tuple)) else capability
+        if wanted.get("software_only") or wanted.get("devices", 1) > torch.cuda.device_count():
+            return False
+        return oldest <= 10 * major + minor
 
     config.hook.pytest_deselected(items=[item for item in items if not runs_here(item)])
     items[:] = [item for item in items if runs_here(item)]

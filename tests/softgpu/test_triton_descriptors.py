@@ -56,17 +56,17 @@ def add_block(x, out, R, C, row, column, B: tl.constexpr):
 
 
 @pytest.fixture(autouse=True)
-def _descriptor_memory():
+def _descriptor_memory(softgpu):
     """Descriptors made by a kernel live in memory that the launcher asks this allocator for."""
     from triton.runtime._allocation import NullAllocator
 
-    triton.set_allocator(lambda size, alignment, stream: torch.empty(size, dtype=torch.int8))
+    triton.set_allocator(lambda size, alignment, stream: torch.empty(size, dtype=torch.int8, device=softgpu.device))
     yield
     triton.set_allocator(NullAllocator())
 
 
 def _close(result: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
-    error = (result.cpu().double() - expected.double()).abs().max() / expected.abs().max()
+    error = (result.double() - expected).abs().max() / expected.abs().max()
     assert error <= tolerance, error
 
 
@@ -76,8 +76,8 @@ def _close(result: torch.Tensor, expected: torch.Tensor, tolerance: float) -> No
 def test_matmul_through_descriptors_with_ragged_edges(softgpu, dtype, specialise):
     torch.manual_seed(11)
     m, n, k = 250, 192, 240
-    a, b = (torch.randn(m, k) / 2).to(dtype), (torch.randn(n, k) / 2).to(dtype)
-    c = torch.zeros(m, n, dtype=torch.bfloat16)
+    a, b = ((torch.randn(size, k, device=softgpu.device) / 2).to(dtype) for size in (m, n))
+    c = torch.zeros(m, n, dtype=torch.bfloat16, device=softgpu.device)
     matmul[(2, 3)](a, b, c, m, n, k, BM=128, BN=64, BK=64, SPECIALISE=specialise, num_warps=4, num_stages=3)
     _close(c, a.double() @ b.double().T, 2.0**-8)
 
@@ -87,8 +87,8 @@ def test_matmul_through_descriptors_with_ragged_edges(softgpu, dtype, specialise
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_attention(softgpu, dtype, block, warps):
     torch.manual_seed(12)
-    q, k, v = (torch.randn(128, 64).to(dtype) for _ in range(3))
-    out = torch.zeros(128, 64, dtype=dtype)
+    q, k, v = (torch.randn(128, 64, device=softgpu.device).to(dtype) for _ in range(3))
+    out = torch.zeros_like(q)
     attention[(128 // block,)](q, k, v, out, 128, 0.125, D=64, BM=block, BN=64, num_warps=warps)
     expected = torch.softmax(q.double() @ k.double().T * 0.125, -1) @ v.double()
     _close(out, expected, 2 * torch.finfo(dtype).eps)
@@ -97,7 +97,8 @@ def test_attention(softgpu, dtype, block, warps):
 @pytest.mark.softgpu(capability=100)
 def test_gather_of_rows_through_a_descriptor(softgpu):
     torch.manual_seed(13)
-    x, index, out = torch.randn(64, 128), torch.randperm(64)[:32].int(), torch.zeros(32, 32)
+    x, out = torch.randn(64, 128, device=softgpu.device), torch.zeros(32, 32, device=softgpu.device)
+    index = torch.randperm(64, device=softgpu.device)[:32].int()
     gather_rows[(1,)](x, index, out, 64, 128, 16, B=32)
     assert torch.equal(out, x[index.long(), 16:48])
 
@@ -106,8 +107,8 @@ def test_gather_of_rows_through_a_descriptor(softgpu):
 @pytest.mark.parametrize("row,column", [(5, 16), (40, 48), (-8, 0)])
 def test_atomic_add_through_a_descriptor_leaves_out_what_is_outside(softgpu, row, column):
     torch.manual_seed(14)
-    x, out = torch.randn(32, 32), torch.randn(64, 64)
-    padded = torch.zeros(128, 128)
+    x, out = torch.randn(32, 32, device=softgpu.device), torch.randn(64, 64, device=softgpu.device)
+    padded = torch.zeros(128, 128, device=softgpu.device)
     padded[32 + row : 64 + row, 32 + column : 64 + column] = x
     expected = out + padded[32:96, 32:96]
     add_block[(1,)](x, out, 64, 64, row, column, B=32)
