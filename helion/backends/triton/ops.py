@@ -78,7 +78,9 @@ def _divide(node: torch.fx.Node, a: list[str], fast: bool) -> str:
     # `/` in float32 is an approximation good to 2 ulp; div_rn is what eager PyTorch computes.
     if fast or _dtype(node) is not torch.float32:
         return f"{a[0]} / {a[1]}"
-    return f"tl.div_rn({_float_literal(a[0])}, {_float_literal(a[1])})"
+    # div_rn promotes nothing: a size or a bound of a tile is an integer.
+    operands = [f"({text}) * 1.0" if isinstance(arg, torch.SymInt) else _float_literal(text) for arg, text in zip(node.args, a)]
+    return f"tl.div_rn({', '.join(operands)})"
 
 
 def _float_literal(text: str) -> str:
