@@ -8,6 +8,7 @@ Run it: python examples/attention_jagged.py
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -45,7 +46,7 @@ def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, offsets: torch.
     """The same in PyTorch, one sequence after another."""
     out = torch.empty_like(q)
     bounds = offsets.tolist()
-    for begin, end in zip(bounds, bounds[1:]):
+    for begin, end in itertools.pairwise(bounds):
         part = (t[begin:end].transpose(0, 1)[None] for t in (q, k, v))
         out[begin:end] = torch.nn.functional.scaled_dot_product_attention(*part)[0].transpose(0, 1)
     return out

@@ -30,7 +30,7 @@ def mamba2_chunk_scan(
         d: weight of the input itself [heads].
     """
     batch, heads, chunks, size = dt.shape
-    p, n = x.size(3), hl.specialize(b.size(3))
+    p = x.size(3)
     shared = heads // b.size(2)
     out = torch.empty_like(x)
     for one, head, chunk, rows, columns in hl.tile([batch, heads, chunks, size, p], block_size=[1, 1, 1, None, None]):

@@ -19,7 +19,7 @@ import helion.language as hl
 def squeeze_excitation(x: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor) -> torch.Tensor:
     """x [batch, channels, pixels] times the gate of its channel; w1 is [channels, hidden], w2 [hidden, channels]."""
     batch, channels, pixels = x.shape
-    channels, hidden = hl.specialize(channels), hl.specialize(w1.size(1))
+    channels = hl.specialize(channels)
     out = torch.empty_like(x)
     for image in hl.grid(batch):
         total = hl.zeros([channels], dtype=torch.float32)

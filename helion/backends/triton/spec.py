@@ -230,13 +230,16 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
             total *= _pow2(int(known)) if known.is_Integer else 64
         return total
 
-    # Grow block sizes from the innermost dimension outwards while every tile stays within the budget.
+    # Grow block sizes from the innermost dimension outwards while every tile stays within the budget.  Of the values
+    # that a block size is part of, those with most dimensions say where it stands: one number per row has no columns.
     depth: dict[int, int] = {}
-    for shape in shapes:
+    rank: dict[int, int] = {}
+    for shape in sorted(shapes, key=len, reverse=True):
         for place, size in enumerate(reversed(shape)):
             for symbol in size.free_symbols:
-                if symbol in symbols:
-                    depth[symbols[symbol]] = min(depth.get(symbols[symbol], 99), place)
+                id_ = symbols.get(symbol)
+                if id_ is not None and rank.setdefault(id_, len(shape)) == len(shape):
+                    depth[id_] = min(depth.get(id_, 99), place)
     for id_ in sorted((i for i in sizes if i not in in_dot), key=lambda i: (depth.get(i, 99), i)):
         block = ir.blocks[id_]
         limit = min(1024, _pow2(block.extent) if block.extent else 1024, _pow2(block.high or 1024))
