@@ -24,7 +24,7 @@ test: setup
 	$(VENV) -m pytest -n $(JOBS) --dist loadgroup tests
 
 test-gpu: setup
-	$(VENV) -m pytest -m "gpu or softgpu" tests
+	$(VENV) -m pytest -m "gpu or softgpu or real_gpu" tests
 
 lint: setup
 	$(VENV) -m ruff check helion tests examples benchmarks tools setup.py

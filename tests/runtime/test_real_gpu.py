@@ -1,0 +1,237 @@
+"""What only a real GPU can show: streams that overlap, CUDA graphs, Inductor, the profiler, more than 2^31 elements.
+
+Left out where there is no GPU (tests/softgpu/pytest_plugin.py): the launch path's rules themselves are tested on the software GPU.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+import helion.runtime.output_pool
+from helion import _extension
+from helion import exc
+
+pytestmark = pytest.mark.real_gpu
+
+
+def make_add(**options):
+    @helion.kernel(config=helion.Config(block_sizes=[1024]), **options)
+    def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + y[tile]
+        return out
+
+    return add
+
+
+def randn(*size: int) -> torch.Tensor:
+    return torch.randn(*size, device="cuda")
+
+
+def steady(add, x, y):
+    """Enough calls that the next one takes the fastest layer."""
+    for _ in range(5):
+        out = add(x, y)
+    return out
+
+
+@pytest.fixture
+def output_pool():
+    pool = helion.runtime.output_pool
+    pool.configure(True)
+    yield pool
+    pool.configure(False)
+
+
+def layers_since(before, name="add"):
+    after = helion.runtime.launch_stats()
+    key = next(k for k in after if k.endswith(name))
+    old = before[key].layers if key in before else {}
+    return {layer: n - old.get(layer, 0) for layer, n in after[key].layers.items() if n != old.get(layer, 0)}
+
+
+def test_steady_state_runs_as_a_plan_in_c(seed) -> None:
+    assert _extension.C is not None, _extension.why_not
+    add, x, y = make_add(), randn(4096), randn(4096)
+    steady(add, x, y)
+    before = helion.runtime.launch_stats()
+    for _ in range(10):
+        out = add(x, y)
+    assert torch.equal(out, x + y)
+    assert layers_since(before) == {"plan": 10}
+
+
+def test_a_call_is_launched_on_the_current_stream(seed) -> None:
+    add, x, y = make_add(), randn(4096), randn(4096)
+    steady(add, x, y)
+    late, stream = torch.zeros(4096, device="cuda"), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)  # some 25 ms: on another stream the kernel would read the zeros
+        late.copy_(x)
+        out = add(late, y)
+    on_default = add(late, y)  # does not wait for the side stream
+    torch.cuda.synchronize()
+    assert torch.equal(out, x + y)
+    assert torch.equal(on_default, y)
+
+
+@pytest.mark.parametrize("pool", [False, True], ids=["fresh", "pool"])
+def test_capture_into_a_graph_and_replay(pool, seed, output_pool) -> None:
+    output_pool.configure(pool)
+    add, x, y = make_add(), randn(4096), randn(4096)
+    steady(add, x, y)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = add(add(x, y), y)
+    outside = add(x, y)  # must not be given memory that belongs to the graph
+    for _ in range(3):
+        x.normal_()
+        before = outside.clone()
+        graph.replay()
+        torch.testing.assert_close(out, x + y + y)
+        assert torch.equal(outside, before)
+
+
+def test_first_call_inside_a_capture(seed) -> None:
+    add, x, y = make_add(), randn(4096), randn(4096)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = add(x, y)
+    x.normal_()
+    graph.replay()
+    assert torch.equal(out, x + y)
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_inductor_compiles_a_function_that_calls_a_kernel(dynamic, seed) -> None:
+    add = make_add(static_shapes=not dynamic)
+
+    @torch.compile(fullgraph=True, dynamic=dynamic)
+    def function(x, y):
+        return torch.relu(add(x.sin(), y)) * 2
+
+    for n in (4096, 5000):
+        x, y = randn(n), randn(n)
+        torch.testing.assert_close(function(x, y), torch.relu(x.sin() + y) * 2)
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["first call", "steady state"])
+def test_tensors_on_different_devices_are_refused(warm, seed) -> None:
+    add, x, y = make_add(), randn(4096), randn(4096)
+    if warm:
+        steady(add, x, y)
+    with pytest.raises(exc.DeviceMismatch):
+        add(x, y.cpu())
+    with pytest.raises(exc.DeviceMismatch):
+        add(x.cpu(), y)
+    assert torch.equal(add(x, y), x + y)
+
+
+def test_profiler_attached_late_sees_the_kernels(seed) -> None:
+    add, x, y = make_add(), randn(4096), randn(4096)
+    steady(add, x, y)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]) as profile:
+        add(x, y)
+        torch.cuda.synchronize()
+    assert any("_add_kernel" in event.name for event in profile.events())
+    before = helion.runtime.launch_stats()
+    add(x, y)
+    assert layers_since(before) == {"plan": 1}
+
+
+def test_threads_on_streams_of_their_own(seed) -> None:
+    add = make_add()
+    failures = []
+
+    def work(n: int) -> None:
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            for i in range(300):
+                x = torch.full((n,), float(i), device="cuda")
+                out = add(x, x)
+                if i % 50 == 0 and not torch.equal(out, x + x):
+                    failures.append((n, i))
+
+    threads = [threading.Thread(target=work, args=(1000 + i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        add.reset()
+        time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_unaligned_and_aligned_pointers_take_turns(seed) -> None:
+    add, base = make_add(), randn(8192)
+    for i in range(12):
+        x, y = base[i % 3 : 4096 + i % 3], base[4000:8096]
+        assert torch.equal(add(x, y), x + y)
+
+
+@pytest.mark.parametrize("indexing", ["pointer", "tensor_descriptor"])
+def test_more_elements_than_32_bits_count(indexing, seed) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[64, 256], indexing=indexing))
+    def plus_one(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size()):
+            out[tile] = x[tile] + 1
+        return out
+
+    x = torch.randint(0, 100, (1 << 16, (1 << 15) + 64), dtype=torch.int8, device="cuda")
+    assert x.numel() > 1 << 31
+    assert torch.equal(plus_one(x), x + 1)
+
+
+def test_pooled_outputs_are_never_reused_while_someone_can_see_them(seed, output_pool) -> None:
+    add, x = make_add(), torch.zeros(4096, device="cuda")
+    kept = [add(x, torch.full_like(x, float(i))) for i in range(50)]
+    views = [add(x, torch.full_like(x, float(i)))[100:200] for i in range(50)]
+    for i in range(50):
+        add(x, x)
+    for i in range(50):
+        assert bool((kept[i] == i).all())
+        assert bool((views[i] == i).all())
+
+
+def test_pooled_memory_handed_to_another_stream_is_not_overwritten(seed, output_pool) -> None:
+    add, x, stream = make_add(), torch.ones(1 << 20, device="cuda"), torch.cuda.Stream()
+    steady(add, x, x)
+    torch.cuda.synchronize()
+    out = add(x, x)
+    copy = torch.empty_like(out)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        copy.copy_(out)
+        out.record_stream(stream)
+    del out
+    for _ in range(5):
+        add(x, torch.zeros_like(x))
+    torch.cuda.synchronize()
+    assert bool((copy == 2).all())
+
+
+def test_a_kernel_without_a_config_is_tuned_on_its_first_call(seed, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HELION_AUTOTUNE_EFFORT", "quick")
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+
+    @helion.kernel(autotune_budget_seconds=15)
+    def scale(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * 3
+        return out
+
+    x = randn(1 << 20)
+    assert torch.equal(scale(x), x * 3)
+    assert torch.equal(scale(x), x * 3)
