@@ -16,6 +16,7 @@ from tests.softgpu.pytest_plugin import pytest_runtest_teardown  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_sessionfinish  # noqa: F401
 from tests.softgpu.pytest_plugin import softgpu  # noqa: F401
 from tests.support import seed_everything
+from tests.sweep_summary import pytest_terminal_summary  # noqa: F401
 
 # PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
 logging.getLogger("torch.__trace").propagate = False

@@ -20,14 +20,15 @@ div.Tensor_mode div.Scalar_mode floor_divide.default
 bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_and.Scalar bitwise_or.Scalar bitwise_xor.Scalar
 bitwise_not.default bitwise_left_shift.Tensor bitwise_right_shift.Tensor
 bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar
-clamp.default clamp.Tensor clamp_min.default clamp_max.default copysign.Tensor nextafter.default
+bitwise_left_shift.Scalar_Tensor bitwise_right_shift.Scalar_Tensor
+clamp.default clamp.Tensor clamp_min.default clamp_max.default nextafter.default
 """
 _INT_TO_FLOAT = """
 div.Tensor div.Scalar exp.default exp2.default expm1.default log.default log2.default log10.default log1p.default
 sqrt.default rsqrt.default reciprocal.default sin.default cos.default tan.default
 asin.default acos.default atan.default atan2.default sinh.default cosh.default tanh.default
 asinh.default acosh.default atanh.default sigmoid.default erf.default erfc.default
-erfinv.default lgamma.default digamma.default special_i0.default hypot.default
+erfinv.default lgamma.default digamma.default special_i0.default hypot.default copysign.Tensor
 """
 _POW = "pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar"
 _BOOL = """
@@ -64,7 +65,8 @@ NO_FLOAT = frozenset(
     _rows(
         "bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_and.Scalar bitwise_or.Scalar bitwise_xor.Scalar"
         " bitwise_not.default bitwise_left_shift.Tensor bitwise_right_shift.Tensor"
-        " bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar",
+        " bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar"
+        " bitwise_left_shift.Scalar_Tensor bitwise_right_shift.Scalar_Tensor",
         Kind.DEFAULT,
     )
 )

@@ -77,14 +77,35 @@ def sign_int(a):
 
 @triton.jit
 def pow_int(a, b):
-    """Integer power by repeated squaring; exponents are not negative."""
+    """Integer power, wrapping, by repeated squaring.  Of negative exponents only 1 and -1 have one, the others give 0."""
     base, exponent = tl.broadcast(a, b)
     result = base * 0 + 1
-    for _ in tl.static_range(6):
-        result = tl.where((exponent & 1) != 0, result * base, result)
-        base = base * base
-        exponent = exponent >> 1
-    return result
+    rest = exponent
+    square = base
+    for _ in range(base.dtype.primitive_bitwidth):
+        result = tl.where((rest & 1) != 0, result * square, result)
+        square = square * square
+        rest = rest >> 1
+    unit = tl.where((exponent & 1) != 0, base, base * base)
+    return tl.where(exponent < 0, tl.where(base * base == 1, unit, 0), result)
+
+
+@triton.jit
+def shift_left(a, b):
+    """torch.bitwise_left_shift: 0 for amounts that are negative or not below the width."""
+    outside = (b < 0) | (b >= a.dtype.primitive_bitwidth)
+    return tl.where(outside, 0, a << tl.where(outside, 0, b)).to(a.dtype)
+
+
+@triton.jit
+def shift_right(a, b):
+    """torch.bitwise_right_shift: nothing but sign bits (0 if unsigned) for amounts that are negative or not below the width."""
+    outside = (b < 0) | (b >= a.dtype.primitive_bitwidth)
+    if a.dtype.is_int_signed():
+        rest = a >> (a.dtype.primitive_bitwidth - 1)
+    else:
+        rest = a * 0
+    return tl.where(outside, rest, a >> tl.where(outside, 0, b)).to(a.dtype)
 
 
 @triton.jit

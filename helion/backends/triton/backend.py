@@ -33,6 +33,7 @@ from .schedule import resolve
 from .spec import build_config_spec
 from .spec import dot_extents
 from .spec import rollable_reductions
+from .targets import check_target
 
 
 class TritonBackend(Backend):
@@ -67,6 +68,7 @@ class TritonBackend(Backend):
         return [guard for guard in found if guard not in (sympy.true, sympy.false)]
 
     def generate(self, config: Config) -> GeneratedSource:
+        check_target(self.ir.device, self.target)
         with self._lock:
             return self._generate(config)
 

@@ -6,6 +6,7 @@ Memory ops are in `memory`; ATen ops in `ops`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.fx
@@ -15,9 +16,11 @@ from ...ir.device_ir import AxisKind
 from ..expressions import literal
 from . import language_ops
 from .emitter import KernelEmitter
+from .emitter import next_power_of_2
 from .memory import emit_atomic
 from .memory import emit_load
 from .memory import emit_store
+from .ops import smallest_k
 from .ops import triton_dtype
 
 
@@ -33,7 +36,12 @@ def _full(k: KernelEmitter, node: torch.fx.Node) -> None:
         text = f"{k.text(value)}.to({triton_dtype(dtype)})"  # type: ignore[arg-type]
         k.assign(node, f"tl.broadcast_to({text}, {k.shape(shape)})" if shape else text)  # type: ignore[arg-type]
         return
-    text = literal(value) if isinstance(value, (int, float)) else k.number(value)
+    if isinstance(value, (int, float)):
+        if not dtype.is_floating_point:  # type: ignore[union-attr]
+            value = bool(value) if dtype is torch.bool else int(value)
+        text = literal(value)
+    else:
+        text = k.number(value)
     k.assign(node, f"tl.full({k.shape(shape)}, {text}, {triton_dtype(dtype)})")  # type: ignore[arg-type]
 
 
@@ -60,17 +68,40 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
     right = k.masked(b, b_value.dim() - 2, 0)  # type: ignore[arg-type]
     integer = not a_value.dtype.is_floating_point
     summed = torch.int32 if integer else torch.float64 if a_value.dtype is torch.float64 else torch.float32
-    options = [f"out_dtype={triton_dtype(summed)}"]
-    if a_value.dtype is torch.float32:
-        options.append(f"input_precision={k.settings.dot_precision!r}")
     fused = isinstance(acc, torch.fx.Node) and acc.meta["val"].dtype is summed and acc.meta["val"].shape == result.shape
-    arguments = [left, right, *([k.text(acc)] if fused else []), *options]
-    text = f"tl.dot({', '.join(arguments)})"
+    if _extent(k, a_value.shape[-1]) < smallest_k(a_value.dtype):
+        fused = False
+        text = _short_product(k, left, right, a_value, summed)
+    else:
+        options = [f"out_dtype={triton_dtype(summed)}"]
+        if a_value.dtype is torch.float32:
+            options.append(f"input_precision={k.settings.dot_precision!r}")
+        text = f"tl.dot({', '.join([left, right, *([k.text(acc)] if fused else []), *options])})"
     if isinstance(acc, torch.fx.Node) and not fused:
         text = f"{text} + {k.text(acc)}" if acc.meta["val"].dtype is summed else f"{text} + {k.text(acc)}.to({triton_dtype(summed)})"
     if result.dtype is not summed:
         text = f"({text}).to({triton_dtype(result.dtype)})"
     k.assign(node, text)
+
+
+def _extent(k: KernelEmitter, size: Any) -> int:
+    """A dimension's extent as a number."""
+    if k.ir.env.block_of(size) is not None:
+        return int(k.schedule.size(size))
+    resolved = k.schedule.size(size)
+    return k.padded(resolved) if isinstance(resolved, int) else next_power_of_2(size.node.hint)
+
+
+def _short_product(k: KernelEmitter, left: str, right: str, a: torch.Tensor, summed: torch.dtype) -> str:
+    """A product over fewer elements than tl.dot takes: multiplied and added up."""
+    batch = ", ".join([":"] * (a.dim() - 2))
+    comma = ", " if batch else ""
+    wide = triton_dtype(summed)
+    if _extent(k, a.shape[-1]) == 1:  # an outer product
+        return f"{left}.to({wide}) * {right}.to({wide})"
+    return (
+        f"tl.sum({left}.to({wide})[{batch}{comma}:, :, None] * {right}.to({wide})[{batch}{comma}None, :, :], {a.dim() - 1})"
+    )
 
 
 def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:

@@ -158,8 +158,9 @@ def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
     access = pointer_access(k, node, extra_mask)
     arguments = [access.pointer]
     if access.mask is not None:
-        # Triton casts an integer 0 to any type but fp8.
-        arguments += [access.mask, "other=0.0" if node.meta["val"].dtype.itemsize == 1 and node.meta["val"].dtype.is_floating_point else "other=0"]
+        # Triton casts an integer to every dtype but the 8-bit floats.
+        narrow = node.meta["val"].dtype.itemsize == 1 and node.meta["val"].dtype.is_floating_point
+        arguments += [access.mask, "other=0.0" if narrow else "other=0"]
     policy = eviction if eviction is not None else _policy(k.schedule.eviction.get(node, ""))
     if policy:
         arguments.append(f"eviction_policy={policy!r}")

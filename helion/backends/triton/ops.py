@@ -48,6 +48,11 @@ def triton_dtype(dtype: torch.dtype) -> str:
         raise exc.UnsupportedDtype(op="the Triton backend", dtype=dtype) from None
 
 
+def smallest_k(dtype: torch.dtype) -> int:
+    """Smallest K of tl.dot (triton.backends.nvidia.compiler.min_dot_size)."""
+    return 32 if dtype.itemsize == 1 else 16
+
+
 Row = str | Callable[[torch.fx.Node, list[str], bool], str]
 
 
@@ -65,6 +70,8 @@ def _float(node: torch.fx.Node) -> bool:
 
 def _alpha(sign: str) -> Row:
     def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+        if _dtype(node) is torch.bool:
+            return f"{a[0]} | {a[1]}"  # as PyTorch adds; the sum of two i1 would wrap
         alpha = node.kwargs.get("alpha", 1)
         if len(node.args) > 2:
             alpha = node.args[2]
@@ -174,6 +181,18 @@ def _libdevice(name: str, arity: int = 1) -> Row:
     return row
 
 
+def _shift(direction: str, symbol: str) -> Row:
+    """A shift; PyTorch defines it for amounts below 0 and beyond the width too, where the hardware's differs."""
+
+    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+        amount = node.args[1]
+        if isinstance(amount, int) and 0 <= amount < 8 * _dtype(node).itemsize:
+            return f"{a[0]} {symbol} {a[1]}"
+        return f"hlt.shift_{direction}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+
+    return row
+
+
 def _not(node: torch.fx.Node, a: list[str], fast: bool) -> str:
     return f"~{a[0]}" if _dtype(node) is torch.bool else f"{a[0]} == 0"
 
@@ -262,7 +281,8 @@ def _fill() -> None:
         symbol = {"and": "&", "or": "|", "xor": "^"}[name]
         rows[f"bitwise_{name}.Tensor"] = rows[f"bitwise_{name}.Scalar"] = f"{{0}} {symbol} {{1}}"
     for name, symbol in (("left", "<<"), ("right", ">>")):
-        rows[f"bitwise_{name}_shift.Tensor"] = rows[f"bitwise_{name}_shift.Tensor_Scalar"] = f"{{0}} {symbol} {{1}}"
+        for overload in ("Tensor", "Tensor_Scalar", "Scalar_Tensor"):
+            rows[f"bitwise_{name}_shift.{overload}"] = _shift(name, symbol)
     for name, symbol in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
         rows[f"{name}.Tensor"] = rows[f"{name}.Scalar"] = f"{{0}} {symbol} {{1}}"
     for name in ["expm1", "log10", "log1p", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erfc", "erfinv", "lgamma"]:

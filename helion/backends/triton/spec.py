@@ -36,6 +36,7 @@ from .epilogue import SMALLEST_PART
 from .epilogue import Epilogue
 from .epilogue import epilogues
 from .epilogue import has_products
+from .ops import smallest_k
 from .schedule import device_loops
 from .schedule import loads
 from .schedule import memory_accesses
@@ -272,18 +273,13 @@ def _dots(ir: DeviceIR) -> list[tuple[torch.Tensor, torch.Tensor]]:
     ]
 
 
-def _smallest_k(dtype: torch.dtype) -> int:
-    """Smallest K of tl.dot (triton.backends.nvidia.compiler.min_dot_size)."""
-    return 32 if dtype.itemsize == 1 else 16
-
-
 def dot_block_minimums(ir: DeviceIR) -> dict[int, int]:
     """Block id -> smallest size tl.dot takes for it."""
     low: dict[int, int] = {}
     for a, b in _dots(ir):
         for value, dim, smallest in (
-            (a, -1, _smallest_k(a.dtype)),
-            (b, -2, _smallest_k(a.dtype)),
+            (a, -1, smallest_k(a.dtype)),
+            (b, -2, smallest_k(a.dtype)),
             (a, -2, 16),
             (b, -1, 16),
         ):
@@ -299,8 +295,8 @@ def dot_extents(ir: DeviceIR) -> dict[Any, int]:
     found: dict[Any, int] = {}
     for a, b in _dots(ir):
         for value, dim, smallest in (
-            (a, -1, _smallest_k(a.dtype)),
-            (b, -2, _smallest_k(a.dtype)),
+            (a, -1, smallest_k(a.dtype)),
+            (b, -2, smallest_k(a.dtype)),
             (a, -2, 16),
             (b, -1, 16),
         ):
