@@ -86,7 +86,8 @@ def _divide(node: torch.fx.Node, a: list[str], fast: bool) -> str:
     if fast or _dtype(node) is not torch.float32:
         return f"{a[0]} / {a[1]}"
     # div_rn promotes nothing: a size or a bound of a tile is an integer.
-    operands = [f"({text}) * 1.0" if isinstance(arg, torch.SymInt) else _float_literal(text) for arg, text in zip(node.args, a)]
+    sizes = [isinstance(arg, torch.SymInt) for arg in node.args] if len(node.args) == len(a) else [False] * len(a)
+    operands = [f"({text}) * 1.0" if size else _float_literal(text) for size, text in zip(sizes, a)]
     return f"tl.div_rn({', '.join(operands)})"
 
 
