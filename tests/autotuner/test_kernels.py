@@ -161,6 +161,22 @@ def test_generated_code_is_tuned_on_a_gpu(softgpu: object) -> None:
     torch.testing.assert_close(gpu_kernels.row_sum(x), x.sum(-1))
 
 
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_generated_code_is_compiled_and_measured_in_worker_processes(softgpu: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("from tests import softgpu\nsoftgpu.install(capability=90)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))  # workers get it with PYTHONPATH: each has a software GPU of its own
+    from tests import softgpu as gpu
+
+    x = torch.randn(64, 32, generator=torch.Generator().manual_seed(2))
+    target = BoundTarget(gpu_kernels.row_sum.bind((x,)))
+    configs = [Config(block_sizes=[b], num_warps=w) for b, w in ((8, 1), (32, 4))]
+    before = gpu.launches()
+    result = api.run_search(target, (x,), effort="quick", configs=configs, progress_bar=False)
+    assert gpu.launches() == before
+    assert [t.status.value for t in result.trials] == ["ok", "ok"], [t.message for t in result.trials]
+    assert {t.worker for t in result.trials} == {"measure"} and all(t.compile_s > 0 for t in result.trials)
+
+
 def test_all_autotune_options_are_settings_without_their_prefix() -> None:
     x = torch.ones(64)
     with pytest.raises(helion.exc.InvalidAPIUsage, match="autotune_effort"):
