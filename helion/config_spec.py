@@ -299,6 +299,8 @@ class ConfigSpec:
     Attributes:
         fields: key -> fragment, for every key this kernel takes.
         constraints: functions that get a normalized Config as a dict and return why it does not fit, or None.
+        unpromising: functions of the same form that say why a search should leave a Config out, although it is allowed: it
+            would compile for minutes, or fail for want of registers or shared memory.
         kernel_name: for messages.
         location: the kernel's `def`, for messages.
     """
@@ -306,6 +308,7 @@ class ConfigSpec:
     kernel_name: str = "kernel"
     fields: dict[str, Fragment] = dataclasses.field(default_factory=dict)
     constraints: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
+    unpromising: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     location: exc.SourceLocation | None = None
 
     def default_config(self) -> Config:
@@ -367,6 +370,11 @@ class ConfigSpec:
         except exc.InvalidConfig:
             return False
         return True
+
+    def is_promising(self, config: Config) -> bool:
+        """Whether a search should consider a (normalized) Config."""
+        full = dict(config)
+        return all(check(full) is None for check in self.unpromising)
 
     def random_config(self, rng: random.Random, attempts: int = 1000) -> Config:
         """A random valid Config.

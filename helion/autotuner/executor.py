@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import os
+import statistics
 import tempfile
 import time
 from collections import deque
@@ -46,6 +47,35 @@ RETRIES = 2
 
 CANCEL_SECONDS = 1.5
 """How long `cancel` waits for a candidate that is being measured."""
+
+
+class _Usual:
+    """Shortens a timeout to what is far beyond the usual.
+
+    A candidate that compiles for a minute where others take a second is no winner, and holds up those after it.
+
+    Args:
+        most: the timeout of the settings, seconds.
+        least: never shorter than this.
+        times: the limit is so many times the median.
+    """
+
+    AFTER = 8
+
+    def __init__(self, most: float, least: float, times: float) -> None:
+        self.most, self.least, self.times = most, least, times
+        self._seconds: deque[float] = deque(maxlen=64)
+
+    def add(self, seconds: float) -> None:
+        """One that worked took so long."""
+        self._seconds.append(seconds)
+
+    @property
+    def limit(self) -> float:
+        """Seconds that the next one may take."""
+        if len(self._seconds) < self.AFTER:
+            return self.most
+        return min(self.most, max(self.least, self.times * statistics.median(self._seconds)))
 
 
 class Executor(abc.ABC):
@@ -155,6 +185,7 @@ class _Candidate:
     config: Config
     recipe: Recipe
     compile_s: float = 0.0
+    ran_from: float = 0.0
     retries: int = 0
 
 
@@ -187,8 +218,8 @@ class ProcessExecutor(Executor):
     ) -> None:
         self._args = tuple(args)
         self._folder = tempfile.TemporaryDirectory(prefix="helion-tune-")
-        self._compile_timeout = compile_timeout
-        self._run_timeout = run_timeout
+        self._compile_timeout = _Usual(compile_timeout, least=10.0, times=8.0)
+        self._run_timeout = _Usual(run_timeout, least=5.0, times=20.0)
         args_file = str(Path(self._folder.name) / "args.pt")
         try:
             torch.save(self._args, args_file)
@@ -302,11 +333,11 @@ class ProcessExecutor(Executor):
         self._start_compilers(min(self._compile_jobs, len(self._to_compile) + self._compiling()))
         for worker in list(self._compilers):
             if self._to_compile and worker.ready and worker not in self._working:
-                self._give(worker, self._to_compile, Precompile, self._compile_timeout)
+                self._give(worker, self._to_compile, Precompile, self._compile_timeout.limit)
         for slot in range(len(self._devices)):
             worker = self._measurer(slot)  # started before there is something to measure: starting takes seconds
             if self._to_measure and worker.ready and worker not in self._working:
-                self._give(worker, self._to_measure, self._measure_job, self._compile_timeout)
+                self._give(worker, self._to_measure, self._measure_job, self._compile_timeout.most)
 
     def _compiling(self) -> int:
         return sum(worker in self._working for worker in self._compilers)
@@ -357,12 +388,19 @@ class ProcessExecutor(Executor):
         if message is None:
             self._handle_death(worker, candidate)
         elif isinstance(message, Running):
-            worker.deadline = time.monotonic() + self._run_timeout
+            worker.deadline = time.monotonic() + self._run_timeout.limit
+            worker.limit = self._run_timeout.limit
             if candidate is not None:
                 candidate.compile_s = max(candidate.compile_s, message.compile_s)
+                candidate.ran_from = time.monotonic()
         elif isinstance(message, Done) and candidate is not None:
             del self._working[worker]
             candidate.compile_s = max(candidate.compile_s, message.compile_s)
+            if message.status is Status.OK:
+                if worker in self._compilers:
+                    self._compile_timeout.add(message.compile_s)
+                else:
+                    self._run_timeout.add(time.monotonic() - candidate.ran_from)
             if worker in self._compilers and (message.status is Status.OK or self._compile_setup.device == "meta"):
                 # Without data host code may fail that works with it: the measuring process has the last word.
                 self._to_measure.append(candidate)
@@ -384,8 +422,12 @@ class ProcessExecutor(Executor):
 
     def _timeout(self, worker: WorkerProcess) -> Done:
         if worker.started_running:
-            return Done(Status.RUN_TIMEOUT, f"ran longer than {self._run_timeout:g} s (autotune_benchmark_timeout)")
-        return Done(Status.COMPILE_TIMEOUT, f"compiled longer than {self._compile_timeout:g} s (autotune_compile_timeout)")
+            return Done(Status.RUN_TIMEOUT, f"ran longer than {worker.limit:.3g} s ({self._why(worker, self._run_timeout, 'autotune_benchmark_timeout')})")
+        return Done(Status.COMPILE_TIMEOUT, f"compiled longer than {worker.limit:.3g} s ({self._why(worker, self._compile_timeout, 'autotune_compile_timeout')})")
+
+    @staticmethod
+    def _why(worker: WorkerProcess, timeout: _Usual, setting: str) -> str:
+        return setting if worker.limit >= timeout.most else f"{timeout.times:g} times what others took"
 
     def _handle_death(self, worker: WorkerProcess, candidate: _Candidate | None) -> None:
         message, from_outside = worker.cause_of_death()
@@ -424,14 +466,15 @@ class ProcessExecutor(Executor):
             while not worker.ready:
                 self._wait(1.0)
                 worker = self._measurer(0)
-            if not worker.submit(job, self._compile_timeout):
+            if not worker.submit(job, self._compile_timeout.most):
                 self._bury(worker)
                 continue
             while True:
                 if worker.connection.poll(max(0.0, min(1.0, worker.deadline - time.monotonic()))):
                     message = worker.receive()
                     if isinstance(message, Running):
-                        worker.deadline = time.monotonic() + self._run_timeout
+                        worker.limit = self._run_timeout.most
+                        worker.deadline = time.monotonic() + worker.limit
                     elif isinstance(message, Done):
                         if message.poisoned:
                             self._bury(worker)

@@ -35,6 +35,7 @@ class WorkerProcess:
         self.name = name
         self.ready = False
         self.job: Job | None = None
+        self.limit = START_SECONDS
         self.deadline = time.monotonic() + START_SECONDS
         self.killed_for: str | None = None
         self.started_running = False
@@ -79,6 +80,7 @@ class WorkerProcess:
             raise exc.AutotuneError(f"a candidate cannot be sent to a worker process: {error}", fix="tune with isolate=False.") from error
         self.job = job
         self.started_running = False
+        self.limit = seconds
         self.deadline = time.monotonic() + seconds
         return True
 

@@ -161,6 +161,7 @@ class SearchSpace:
         self._codes = [[_code(d, i) for i in range(len(d.values))] for d in self.dimensions]
         # Searches look at the neighbours of the same few points again and again.
         self._configs: dict[Point, Config | None] = {}
+        self._given: set[Config] = set()
         self._by_name = {d.name: i for i, d in enumerate(self.dimensions)}
 
     # -- Config <-> point ---------------------------------------------------------------------------
@@ -174,12 +175,13 @@ class SearchSpace:
         return tuple(d.index(leaf) for d, leaf in zip(self.dimensions, leaves))
 
     def config(self, point: Sequence[int]) -> Config | None:
-        """The Config of a point, or None if constraints or the filter exclude it."""
+        """The Config of a point, or None if constraints or the filter exclude it, or if it is hopeless (`ConfigSpec.unpromising`)."""
         key = tuple(point)
         if key not in self._configs:
             if len(self._configs) > 20_000:
                 self._configs.clear()
-            self._configs[key] = self._make_config(key)
+            made = self._make_config(key)
+            self._configs[key] = made if made is None or made in self._given or self.spec.is_promising(made) else None
         return self._configs[key]
 
     def _make_config(self, point: Point) -> Config | None:
@@ -192,11 +194,19 @@ class SearchSpace:
         return config if self._filter is None or self._filter(config) else None
 
     def canonical(self, config: Config) -> Config | None:
-        """The Config with overrides applied and every key spelled out, or None if it is excluded."""
+        """The Config with overrides applied and every key spelled out, or None if it is excluded.
+
+        What is asked for by name counts as promising from here on: the default, and Configs that a user gives.
+        """
         try:
-            return self.config(self.point(config))
+            point = self.point(config)
         except exc.InvalidConfig:
             return None
+        made = self._make_config(point)
+        if made is not None:
+            self._given.add(made)
+            self._configs[point] = made
+        return made
 
     def complete(self, config: Config) -> Config | None:
         """The Config with overrides applied and every key, whether or not it is one the search could propose; None if

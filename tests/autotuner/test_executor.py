@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from helion import exc
+from helion.autotuner import executor as executor_module
 from helion.autotuner.executor import Executor
 from helion.autotuner.executor import InProcessExecutor
 from helion.autotuner.executor import ProcessExecutor
@@ -210,3 +211,18 @@ def test_candidates_are_compiled_while_others_are_measured(tmp_path: Path, monke
     runs = [s for s in spans if s[0] == "run"]
     compiles = [s for s in spans if s[0] == "compile"]
     assert any(c[1] != r[1] and c[2] < r[3] and r[2] < c[3] for c in compiles for r in runs)
+
+
+def test_timeouts_shrink_to_what_is_far_beyond_the_usual_and_never_grow() -> None:
+    usual = executor_module._Usual(most=60.0, least=10.0, times=8.0)
+    for _ in range(7):
+        usual.add(0.5)
+    assert usual.limit == 60.0
+    usual.add(0.5)
+    assert usual.limit == 10.0
+    for _ in range(64):
+        usual.add(3.0)
+    assert usual.limit == 24.0
+    for _ in range(64):
+        usual.add(30.0)
+    assert usual.limit == 60.0

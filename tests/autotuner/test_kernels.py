@@ -202,3 +202,26 @@ def test_compile_workers_need_no_copy_of_the_arguments(softgpu: object, tmp_path
     compiled = sum(len(entry[0]) for entry in module_kernel.device_caches.values())
     torch.testing.assert_close(fn(x), x.sum(-1))
     assert sum(len(entry[0]) for entry in module_kernel.device_caches.values()) == compiled == 1
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.parametrize(
+    ("change", "promising"),
+    [
+        ({"block_sizes": [128, 128, 64], "num_warps": 8, "num_stages": 4}, True),
+        ({"block_sizes": [256, 512, 16], "num_warps": 8}, False),  # 512 accumulator registers for each thread
+        ({"block_sizes": [128, 256, 128], "num_warps": 16, "num_stages": 4}, False),  # 288 KiB of operands
+        ({"block_sizes": [128, 256, 128], "num_warps": 16, "num_stages": 2}, True),
+        ({"block_sizes": [128, 128, 64], "num_warps": 8, "range_num_stages": [4], "num_stages": 8}, True),
+        ({"block_sizes": [256, 128, 128], "num_warps": 8, "range_num_stages": [4], "num_stages": 2}, False),
+        ({"static_ranges": [True], "block_sizes": [64, 64, 16]}, False),  # 128 iterations
+        ({"static_ranges": [True], "block_sizes": [64, 64, 256]}, True),
+    ],
+)
+def test_configs_without_room_on_the_device_are_not_searched(softgpu: object, change: dict[str, object], promising: bool) -> None:
+    from examples.matmul import matmul
+
+    a, b = torch.empty(2048, 2048, dtype=torch.bfloat16), torch.empty(2048, 2048, dtype=torch.bfloat16)
+    spec = BoundTarget(matmul.bind((a, b))).config_spec
+    assert spec.is_promising(spec.default_config())
+    assert spec.is_promising(spec.normalize(change)) is promising

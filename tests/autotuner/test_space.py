@@ -121,3 +121,12 @@ def test_an_unknown_kind_of_fragment_is_an_error_that_names_it() -> None:
 def test_too_many_loop_orders_are_an_error_that_says_what_to_fix() -> None:
     with pytest.raises(exc.AutotuneError, match="autotune_config_overrides"):
         SearchSpace(ConfigSpec("k", {"loop_orders": ListOf(PermutationFragment(7), 1)}))
+
+
+def test_hopeless_configs_are_not_searched_but_the_default_and_given_ones_are() -> None:
+    spec = ConfigSpec("k", {"num_warps": PowerOfTwoFragment(1, 16, 8)}, unpromising=[lambda c: "too wide" if c["num_warps"] >= 8 else None])
+    space = SearchSpace(spec)
+    assert {c["num_warps"] for c in space.all()} == {1, 2, 4}
+    assert space.default() == Config(num_warps=8)
+    assert space.canonical(Config(num_warps=16)) == Config(num_warps=16)
+    assert {c["num_warps"] for c in space.neighbors(Config(num_warps=4))} == {2, 8}

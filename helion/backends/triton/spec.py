@@ -45,6 +45,13 @@ from .schedule import tunable_blocks
 
 # Triton's limit on the elements of one tensor (triton.language.core.TRITON_MAX_TENSOR_NUMEL).
 MAX_TENSOR_ELEMENTS = 1 << 20
+# Of one thread.
+_REGISTER_BYTES = 256 * 4
+# From this compute capability on: bytes of shared memory that one block may use (CUDA C++ Programming Guide, table of
+# technical specifications).
+_SHARED_BYTES = ((90, 227 << 10), (86, 99 << 10), (80, 163 << 10), (0, 64 << 10))
+# Iterations of a static range that compile in seconds.
+_MOST_UNROLLED = 16
 # Elements a tile of the default Config may have: a few registers per thread with 4 warps.
 _DEFAULT_ELEMENTS = 2048
 _MAX_BLOCK = 1 << 14
@@ -123,6 +130,7 @@ def build_config_spec(
         spec.fields["static_ranges"] = ListOf(
             [BooleanFragment() if s else EnumFragment([False]) for s in static], labels=labels
         )
+        spec.unpromising.append(_too_long_to_unroll(blocks, loops))
     spec.fields["num_warps"] = PowerOfTwoFragment(1, 32, 4)
     spec.fields["num_stages"] = IntegerFragment(1, 8, 1)
     spec.fields["maxnreg"] = EnumFragment([None, 32, 64, 128, 256])
@@ -139,7 +147,11 @@ def build_config_spec(
     spec.fields["pid_type"] = EnumFragment(pid_types)
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8)
     spec.fields.update(ir.tunables)
-    spec.constraints.append(_constraint(ir, reductions))
+    tiles = _TileSizes(ir, reductions)
+    spec.constraints.append(_constraint(ir, tiles))
+    spec.unpromising.append(_too_large_for_registers(tiles))
+    if has_products(device):
+        spec.unpromising.append(_too_large_for_shared_memory(ir, tiles, target))
     if subtiled:
         spec.constraints.append(_subtile_constraint(blocks, subtiled))
     return spec
@@ -166,11 +178,43 @@ def _subtile_constraint(blocks: Sequence[BlockSize], subtiled: Sequence[Epilogue
     return check
 
 
-def _constraint(ir: KernelIR, reductions: Sequence[RollableReduction]) -> Any:
+class _TileSizes:
+    """How large the values of a kernel are under a Config.
+
+    Every size is made ready once: searches ask for thousands of Configs.
+    """
+
+    def __init__(self, ir: KernelIR, reductions: Sequence[RollableReduction]) -> None:
+        self._blocks = {block.symbol: i for i, block in enumerate(tunable_blocks(ir.device))}
+        self._reductions = {expr_of(r.size): i for i, r in enumerate(reductions)}
+        tiles = [n.meta["val"] for _, n in ir.device.nodes() if _is_tile_value(n)]
+        # Shape -> the widest element of a value of that shape, in bytes.
+        self.shapes: dict[tuple[sympy.Expr, ...], int] = {}
+        for value in tiles:
+            shape = shape_exprs(value.shape)
+            self.shapes[shape] = max(self.shapes.get(shape, 0), value.dtype.itemsize)
+
+    def elements(self, shape: Sequence[sympy.Expr], config: dict[str, Any]) -> int:
+        """Elements of a value of that shape, padded to powers of two; unknown sizes count as 1."""
+        blocks, loops = config.get("block_sizes", []), config.get("reduction_loops", [])
+        total = 1
+        for size in shape:
+            loop = self._reductions.get(size)
+            if loop is not None and loops[loop] is not None:
+                total *= _pow2(loops[loop])
+            elif size in self._blocks:
+                total *= _pow2(blocks[self._blocks[size]])
+            elif size.is_Integer:
+                total *= _pow2(int(size))
+            else:
+                known = size.subs({symbol: blocks[i] for symbol, i in self._blocks.items()})
+                total *= _pow2(int(known)) if known.is_Integer else 1
+        return total
+
+
+def _constraint(ir: KernelIR, tiles: _TileSizes) -> Any:
     """Keys that do not go together, and tensors too large for Triton."""
     device = ir.device
-    blocks = tunable_blocks(device)
-    shapes = {shape_exprs(n.meta["val"].shape): n for _, n in device.nodes() if _is_tile_value(n)}
 
     def check(config: dict[str, Any]) -> str | None:
         if config["pid_type"] == "xyz":
@@ -186,16 +230,61 @@ def _constraint(ir: KernelIR, reductions: Sequence[RollableReduction]) -> Any:
                 return "flatten_loops and a changed loop order exclude each other"
         if config["pid_type"] in ("flat", "xyz") and config["num_sm_multiplier"] != 1:
             return "num_sm_multiplier needs a persistent pid_type"
-        values = {block.symbol: size for block, size in zip(blocks, config.get("block_sizes", []))}
-        looped = {expr_of(r.size): c for r, c in zip(reductions, config.get("reduction_loops", [])) if c is not None}
-        for shape in shapes:
-            elements = 1
-            for size in shape:
-                known = sympy.sympify(looped[size]) if size in looped else size.subs(values)
-                elements *= _pow2(int(known)) if known.is_Integer else 1
+        for shape in tiles.shapes:
+            elements = tiles.elements(shape, config)
             if elements > MAX_TENSOR_ELEMENTS:
                 sizes = device.readable(", ".join(map(str, shape)))
                 return f"a value of shape [{sizes}] would have {elements} elements, Triton allows {MAX_TENSOR_ELEMENTS}"
+        return None
+
+    return check
+
+
+def _too_large_for_registers(tiles: _TileSizes) -> Any:
+    """A value that takes more than all 255 registers of its threads: it is spilled, and compiles for minutes."""
+
+    def check(config: dict[str, Any]) -> str | None:
+        room = _REGISTER_BYTES * 32 * config["num_warps"]
+        if any(tiles.elements(shape, config) * size > room for shape, size in tiles.shapes.items()):
+            return f"a value does not fit into the registers of {config['num_warps']} warps"
+        return None
+
+    return check
+
+
+def _too_large_for_shared_memory(ir: KernelIR, tiles: _TileSizes, target: int | None) -> Any:
+    """Operands of a product, times the stages of the loop they are loaded in less the one in use."""
+    room = next(size for capability, size in _SHARED_BYTES if (target or 0) >= capability)
+    products = [[(shape_exprs(v.shape), v.dtype.itemsize) for v in pair] for pair in _dots(ir.device)]
+
+    def check(config: dict[str, Any]) -> str | None:
+        own = config.get("range_num_stages", [])
+        if any(own) and len(own) > 1:
+            return None  # which loop it is, is not known here
+        stages = next((s for s in own if s), config["num_stages"])
+        ahead = max(stages - 1, 1)
+        for pair in products:
+            if ahead * sum(tiles.elements(shape, config) * size for shape, size in pair) > room:
+                return f"{stages} stages of a product's operands do not fit into shared memory"
+        return None
+
+    return check
+
+
+def _too_long_to_unroll(blocks: Sequence[BlockSize], loops: Sequence[GraphInfo]) -> Any:
+    """A static range is unrolled completely."""
+    places = {block.id: i for i, block in enumerate(blocks)}
+
+    def check(config: dict[str, Any]) -> str | None:
+        for info, static in zip(loops, config["static_ranges"]):
+            trips = 1
+            for axis in info.axes if static else ():
+                place = places.get(axis.block.id)
+                size = config["block_sizes"][place] if place is not None else axis.block.fixed
+                if axis.static_extent is not None and isinstance(size, int):
+                    trips *= -(-axis.static_extent // size)
+            if trips > _MOST_UNROLLED:
+                return f"a static range of {trips} iterations"
         return None
 
     return check
