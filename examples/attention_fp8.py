@@ -26,6 +26,7 @@ def attention_fp8(
     """Attention in bf16 of fp8 q [count, m, head] over k [count, n, head] and vt [count, head, n], scales [count] (float32)."""
     count, m, head = q.shape
     head, n = hl.specialize(head), k.size(1)
+    assert k.size(2) == vt.size(1) == head, "q, k and v have heads of one size"
     out = torch.empty([count, m, head], dtype=torch.bfloat16, device=q.device)
     scale = math.log2(math.e) / math.sqrt(head)
     for one, rows in hl.tile([count, m], block_size=[1, None]):

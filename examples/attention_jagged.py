@@ -21,6 +21,7 @@ import helion.language as hl
 def attention_jagged(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Attention of q, k, v [tokens, heads, head] within each of the sequences that offsets [sequences + 1] bound."""
     heads, head = q.size(1), hl.specialize(q.size(2))
+    assert k.size(2) == v.size(2) == head, "q, k and v have heads of one size"
     out = torch.empty_like(q)
     scale = math.log2(math.e) / math.sqrt(head)
     for sequence, h in hl.grid([offsets.size(0) - 1, heads]):

@@ -40,13 +40,17 @@ import torch
 
 import helion
 from helion._compat_triton import compile_without_device
+from helion.backends.cute._compat import installed as cute_installed
 from helion.runtime.cross_compile import record_launches
 
+from .catalog import CUTE_EXAMPLES
 from .catalog import EXAMPLES
 from .entry import Example
 from .entry import errors
 from .entry import in_double
 from .entry import tensors
+
+_ALL = {**EXAMPLES, **CUTE_EXAMPLES}
 
 # Bytes written between two timed calls: more than any L2 cache.
 _FLUSH_BYTES = 256 << 20
@@ -111,6 +115,8 @@ def run_example(example: Example, device: str, turn: Callable[[], contextlib.Abs
     with turn():
         args = example.args(size, device=device)
         expected = example.reference(*in_double(args))
+        if device == "cuda":
+            torch.cuda.empty_cache()  # the other processes want memory too
     bound = example.kernel.bind(args)
     problems = []
     best: tuple[float, Callable[..., Any], Any] | None = None
@@ -125,7 +131,7 @@ def run_example(example: Example, device: str, turn: Callable[[], contextlib.Abs
                 if error > 1:
                     problems.append(f"error {error:.3g} times what is allowed{_of(config)}")
                     continue
-                del result
+                result = None
                 ms = median_ms(lambda: run(*args)) if device == "cuda" else _wall_ms(lambda: run(*args))
         except Exception as problem:  # A failure of one schedule is a line of the report, whatever it was.
             problems.append(f"{type(problem).__name__}: {problem}{_of(config)}")
@@ -218,7 +224,7 @@ def work(device: str, capability: int | None, lock: str) -> None:
     os.dup2(2, 1)  # what kernels and compilers print is not part of the answer
     warnings.simplefilter("ignore")
     for line in sys.stdin:
-        example = EXAMPLES[line.strip()]
+        example = _ALL[line.strip()]
         try:
             if capability is not None:
                 row = compile_example(example, capability)
@@ -338,7 +344,7 @@ def table(rows: list[Row]) -> str:
 def main() -> int:
     """Run the examples named on the command line, or all; 0 if all of them are right."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", metavar="example", help=f"of: {' '.join(EXAMPLES)}")
+    parser.add_argument("names", nargs="*", metavar="example", help=f"of: {' '.join(_ALL)}")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", type=int, metavar="CAPABILITY", help="compile for 80, 90 or 100 and run nothing")
     parser.add_argument("--json", metavar="FILE", help="write the rows to this file")
@@ -351,13 +357,15 @@ def main() -> int:
     if options.worker:
         work(options.device, options.compile, options.lock)
         return 0
-    unknown = [name for name in options.names if name not in EXAMPLES]
+    unknown = [name for name in options.names if name not in _ALL]
     if unknown:
-        parser.error(f"no example {', '.join(unknown)}; there are: {' '.join(EXAMPLES)}")
+        parser.error(f"no example {', '.join(unknown)}; there are: {' '.join(_ALL)}")
+    on_cute = options.device == "cuda" and not options.compile and cute_installed()
+    everything = list(_ALL if on_cute else EXAMPLES)
     began = time.perf_counter()
     passed_on = ["--device", options.device] + (["--compile", str(options.compile)] if options.compile else [])
     rows = run_all(
-        options.names or list(EXAMPLES), passed_on, options.workers, options.timeout, options.budget,
+        options.names or everything, passed_on, options.workers, options.timeout, options.budget,
         lambda row: print(f"{row.name}: {'right' if row.ok else 'FAILED'} ({row.seconds:.1f} s)", file=sys.stderr),
     )  # fmt: skip
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"

@@ -30,7 +30,8 @@ def mamba2_chunk_scan(
         d: weight of the input itself [heads].
     """
     batch, heads, chunks, size = dt.shape
-    p = x.size(3)
+    p, n = x.size(3), hl.specialize(b.size(3))
+    assert c.size(3) == states.size(3) == n, "b, c and the states have one size of state"
     shared = heads // b.size(2)
     out = torch.empty_like(x)
     for one, head, chunk, rows, columns in hl.tile([batch, heads, chunks, size, p], block_size=[1, 1, 1, None, None]):

@@ -31,7 +31,7 @@ def matmul_grouped(x: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor)
 def reference(x: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """The same in PyTorch, one product after another."""
     bounds = offsets.tolist()
-    return torch.cat([x[begin:end] @ w for begin, end, w in zip(bounds, bounds[1:], weight)])
+    return torch.cat([x[begin:end] @ w for begin, end, w in zip(bounds[:-1], bounds[1:], weight)])
 
 
 def make_args(

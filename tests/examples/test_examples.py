@@ -1,7 +1,11 @@
-"""Every example: against PyTorch in float64, at odd sizes, with static and dynamic shapes, and as a script."""
+"""Every example: against PyTorch in float64, with static and dynamic shapes, as a script, and on a GPU at its realistic size.
+
+The basic ones, which between them use most of the language, are also swept over dtypes and sizes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from typing import Any
@@ -10,6 +14,7 @@ import pytest
 import torch
 
 import helion
+from examples import bench
 from examples.catalog import EXAMPLES
 from examples.entry import Example
 from tests.support import CAPABILITIES
@@ -18,7 +23,17 @@ from tests.support import run_everywhere
 
 pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
 
-every_example = pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda e: e.name)
+#: Examples swept over dtypes and sizes.
+BASIC = (
+    "add", "add_8", "add_16", "add_all", "broadcast_add", "exp", "softmax", "softmax_looped", "softmax_online", "sum_rows", "long_sum",
+    "sum_all", "rms_norm", "layer_norm", "matmul", "matmul_epilogue", "matmul_split_k", "bmm", "embedding", "cross_entropy", "attention",
+)  # fmt: skip
+
+basic_example = pytest.mark.parametrize("example", [EXAMPLES[name] for name in BASIC], ids=lambda e: e.name)
+other_example = pytest.mark.parametrize("example", [e for e in EXAMPLES.values() if e.name not in BASIC], ids=lambda e: e.name)
+
+#: Triton has no float8_e4m3fn before compute capability 8.9.
+FP8 = {"fp8_matmul", "fp8_scaled_mm", "attention_fp8"}
 
 #: Sizes of each example around n. Sizes that a test does not vary are small.
 SIZES: dict[str, Any] = {
@@ -50,7 +65,20 @@ def run(example: Example, args: tuple[Any, ...], dtype: torch.dtype, **options: 
     )
 
 
-@every_example
+@other_example
+def test_example_matches_pytorch_on_every_capability(example: Example, seed: int) -> None:
+    dtype = torch.bfloat16 if example.name in FP8 else example.dtype
+    run(example, example.args(), dtype, capabilities=[c for c in CAPABILITIES if c > 80 or example.name not in FP8])
+
+
+@other_example
+def test_example_under_dynamic_shapes(example: Example, seed: int) -> None:
+    dtype = torch.bfloat16 if example.name in FP8 else example.dtype
+    kernel = helion.kernel(example.kernel.fn, static_shapes=False)
+    run(example, example.args(), dtype, kernel=kernel, capabilities=[])
+
+
+@basic_example
 @pytest.mark.parametrize(
     ("dtype", "capabilities"),
     [(torch.float32, CAPABILITIES), (torch.float16, [90]), (torch.bfloat16, [100])],
@@ -62,7 +90,7 @@ def test_example_matches_pytorch(
     run(example, example.args(dtype=dtype), dtype, capabilities=capabilities)
 
 
-@every_example
+@basic_example
 @pytest.mark.parametrize("n", [1, 3, 127, 129, 1000])
 def test_size_that_is_no_multiple_of_a_tile(example: Example, n: int, seed: int) -> None:
     dtype = torch.float32
@@ -70,14 +98,14 @@ def test_size_that_is_no_multiple_of_a_tile(example: Example, n: int, seed: int)
     run(example, example.args(size_of(example, n), dtype), dtype, capabilities=capabilities)
 
 
-@every_example
+@basic_example
 def test_one_kernel_serves_many_sizes_under_dynamic_shapes(example: Example, seed: int) -> None:
     kernel = helion.kernel(example.kernel.fn, static_shapes=False)
     for size, capabilities in (((example.small), [90]), (size_of(example, 70), []), (size_of(example, 129), [80])):
         run(example, example.args(size, torch.float32), torch.float32, kernel=kernel, capabilities=capabilities)
 
 
-@every_example
+@basic_example
 def test_default_config_compiles_for_every_capability(example: Example) -> None:
     # Sizes and strides that are multiples of 16 make Triton vectorize and use asynchronous copies.
     size = tuple(-(-n // 32) * 32 for n in example.small)
@@ -86,15 +114,22 @@ def test_default_config_compiles_for_every_capability(example: Example) -> None:
     compile_for(helion.kernel(example.kernel.fn, static_shapes=False), args, capabilities=[90])
 
 
+if torch.cuda.is_available():
+
+    @pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda e: e.name)
+    def test_example_at_its_realistic_size(example: Example, seed: int) -> None:
+        row = bench.run_example(example, "cuda", contextlib.nullcontext)
+        assert row.ok, row.message
+
+
 SCRIPTS = sorted({example.kernel.fn.__module__ for example in EXAMPLES.values()})
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script_prints_small_errors(name: str, capsys: pytest.CaptureFixture[str], seed: int) -> None:
     importlib.import_module(name).main()
-    lines = capsys.readouterr().out.splitlines()[0:]
-    results = [line for line in lines if "HELION_TEST_SEED" not in line]
+    results = [line for line in capsys.readouterr().out.splitlines() if "HELION_TEST_SEED" not in line]
     assert results
     for line in results:
-        error = re.search(r"error (\S+)$", line)
-        assert line.endswith("equal") if error is None else float(error[1]) < 1e-2, line
+        error = re.search(r"error (\S+)( of the largest value)?$", line)
+        assert line.endswith("equal") if error is None else float(error[1]) < 3e-2, line
