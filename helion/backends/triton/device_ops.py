@@ -76,7 +76,14 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
         options = [f"out_dtype={triton_dtype(summed)}"]
         if a_value.dtype is torch.float32:
             options.append(f"input_precision={k.settings.dot_precision!r}")
-        text = f"tl.dot({', '.join([left, right, *([k.text(acc)] if fused else []), *options])})"
+        operands = [(left, a_value), (right, b_value), *([(k.text(acc), result)] if fused else [])]
+        # Triton multiplies batches on slower units than matrices, so a batch of one is written as a matrix: the reshapes are free.
+        one_matrix = result.dim() > 2 and all(_extent(k, size) == 1 for size in result.shape[:-2])
+        if one_matrix:
+            operands = [(f"tl.reshape({text}, {k.shape(value.shape[-2:])})", value) for text, value in operands]
+        text = f"tl.dot({', '.join([text for text, _ in operands] + options)})"
+        if one_matrix:
+            text = f"tl.reshape({text}, {k.shape(result.shape)})"
     if isinstance(acc, torch.fx.Node) and not fused:
         text = f"{text} + {k.text(acc)}" if acc.meta["val"].dtype is summed else f"{text} + {k.text(acc)}.to({triton_dtype(summed)})"
     if result.dtype is not summed:

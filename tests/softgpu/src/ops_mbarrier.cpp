@@ -157,7 +157,8 @@ Flow exec_inval(Warp& w, const Instr& in, Mask m) {
     barrier_addresses(w, in, op, m, address);
     each_lane(m, [&](int l) {
         require_own(w, in, address[l], l);
-        const MBarrier& b = mbarrier_at({&w, &in}, address[l]);
+        const Issuer by{&w, &in};
+        const MBarrier& b = mbarrier_at(by, address[l]);
         const auto offset = static_cast<uint32_t>(address[l]) & kSharedOffsetMask;
         if (b.tx != 0) w.fault(in, Fault::Kind::SyncMisuse, "invalidates a barrier in use; " + describe(*w.cta, offset, b), l);
         mbarriers(*w.cta).at.erase(offset);
@@ -232,7 +233,8 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     Mask ready = 0;
     each_lane(m, [&](int l) {
         require_own(w, in, address[l], l);
-        const MBarrier& b = mbarrier_at({&w, &in}, address[l]);
+        const Issuer by{&w, &in};
+        const MBarrier& b = mbarrier_at(by, address[l]);
         bool done;
         if (in.u8[0]) {
             const uint32_t parity = w.r32(op.count)[l] & 1;   // Triton passes -1 for 1
@@ -249,7 +251,8 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     });
     if (!ready && in.u8[1]) {
         const int first = std::countr_zero(m);
-        const uint64_t phase = mbarrier_at({&w, &in}, address[first]).phase;
+        const Issuer by{&w, &in};
+        const uint64_t phase = mbarrier_at(by, address[first]).phase;
         auto [it, is_new] = w.state<Attempts>().phase.try_emplace({w.cur.pc, address[first]}, phase);
         if (!is_new && it->second == phase) return w.wait_for("mbarrier phase at shared address", address[first]);
         it->second = phase;
