@@ -33,6 +33,7 @@ def ring(
     first_phase: int = 0,
     expect: int = 512,
     initialise: bool = True,
+    scribble: bool = False,
 ) -> str:
     """(in, out, tiles): warp 0 copies 512-byte tiles into a ring of shared memory, warp 1 writes them out.
 
@@ -42,6 +43,7 @@ def ring(
         first_phase: parity the consumer starts with; 0 is right.
         expect: bytes announced a tile; 512 is right.
         initialise: whether the barriers are initialised.
+        scribble: the consumer writes to a stage before it waits for the data.
     """
     buffers = buffers or stages
     init = "\n".join(
@@ -74,6 +76,7 @@ CONSUMER_START:
   mad.wide.u32 %rd2, %r12, 16, %rd2; mov.u32 %r7, {first_phase};
 CONSUMER:
   {place}
+  {"mad.lo.u32 %r13, %r12, 16, %r10; st.shared.b32 [%r13], %r12;" if scribble else ""}
   {wait("%r8", "%r7", "W2") if full_wait else ""}
   mad.lo.u32 %r10, %r12, 16, %r10;
   ld.shared.v4.b32 {{%r20, %r21, %r22, %r23}}, [%r10];

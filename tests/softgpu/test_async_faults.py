@@ -79,6 +79,12 @@ def test_ring_producer_that_does_not_wait_for_room(softgpu):
     assert "more arrivals in a phase than the barrier expects" in outcomes.message
 
 
+def test_writing_to_memory_that_a_copy_is_still_writing(softgpu):
+    outcomes = _ring(scribble=True)
+    assert "read_before_async_copy_done" in outcomes
+    assert "the writer must wait for the copy" in outcomes.message
+
+
 def test_ring_with_one_buffer_too_few(softgpu):
     outcomes = _ring(buffers=2)
     assert "read_before_async_copy_done" in outcomes

@@ -46,8 +46,13 @@ void begin_async_write(const Issuer& by, Cta& cta, uint32_t offset, uint32_t byt
     std::memset(shadow, kInFlight, bytes);
     std::memset(cta.shared.data() + offset, kPoison, bytes);
 }
-void end_async_write(Cta& cta, uint32_t offset, uint32_t bytes) {
-    std::memset(cta.shadow.data() + offset, kValid | kAsyncVisible, bytes);
+void end_async_write(const Issuer& by, Cta& cta, uint32_t offset, uint32_t bytes) {
+    uint8_t* shadow = cta.shadow.data() + offset;
+    if (!all_have(shadow, bytes, kInFlight))
+        for (uint32_t i = 0; i < bytes; ++i)
+            if (!(shadow[i] & kInFlight))
+                by.fault(Fault::Kind::InFlight, place(cta, offset + i) + " was written while this copy into it was still in flight: the writer must wait for the copy");
+    std::memset(shadow, kValid | kAsyncVisible, bytes);
 }
 
 void begin_async_read(const Issuer& by, Cta& cta, uint32_t offset, uint32_t bytes, const char* what) {

@@ -31,7 +31,7 @@ inline uint32_t swizzled(uint32_t offset, uint32_t span) {
 }
 
 void begin_async_write(const Issuer& by, Cta& cta, uint32_t offset, uint32_t bytes);
-void end_async_write(Cta& cta, uint32_t offset, uint32_t bytes);
+void end_async_write(const Issuer& by, Cta& cta, uint32_t offset, uint32_t bytes);   // faults if somebody else wrote meanwhile
 
 // `what` names the reader in faults: "this bulk store". The fault kinds: InFlight, Uninitialised, SyncMisuse.
 void begin_async_read(const Issuer& by, Cta& cta, uint32_t offset, uint32_t bytes, const char* what);

@@ -96,7 +96,7 @@ void issue_load(Warp& w, const Instr& in, Cta& cta, uint32_t offset, uint32_t by
     w.cta->cluster->async.push({"bulk load of " + std::to_string(bytes) + " bytes to " + place(cta, offset),
                                 [by, to, offset, bytes, barrier, copy = std::move(copy)] {
                                     copy();
-                                    end_async_write(*to, offset, bytes);
+                                    end_async_write(by, *to, offset, bytes);
                                     mbarrier_complete_tx(by, barrier, bytes);
                                 },
                                 0, 0, &w, &in});

@@ -118,7 +118,7 @@ Flow exec_remote(Warp& w, const Instr& in, Mask m) {
                                     [by, range, data, bytes, signal, operands] {
                                         if (operands->reduction == Reduction::None) {
                                             std::memcpy(range.data, data.data(), bytes);
-                                            end_async_write(*range.cta, range.offset, bytes);
+                                            end_async_write(by, *range.cta, range.offset, bytes);
                                         } else reduce_elements(by, operands->element, operands->reduction, range.data, data.data(), bytes);
                                         mbarrier_complete_tx(by, signal, bytes);
                                     },
