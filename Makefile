@@ -21,7 +21,7 @@ demo: setup
 	@$(VENV) -m examples.demo
 
 test: setup
-	$(VENV) -m pytest -n $(JOBS) --dist loadgroup tests
+	SOFTGPU_COVERAGE=build/softgpu_opcodes.txt $(VENV) -m pytest -n $(JOBS) --dist loadgroup tests
 
 test-gpu: setup
 	$(VENV) -m pytest -m "gpu or softgpu or real_gpu" tests

@@ -14,6 +14,8 @@ from tests.softgpu.pytest_plugin import pytest_generate_tests  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_pyfunc_call  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_runtest_teardown  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_sessionfinish  # noqa: F401
+from tests.softgpu.pytest_plugin import pytest_terminal_summary  # noqa: F401
+from tests.softgpu.pytest_plugin import pytest_testnodedown  # noqa: F401
 from tests.softgpu.pytest_plugin import softgpu  # noqa: F401
 from tests.support import seed_everything
 from tests.sweep_summary import pytest_terminal_summary  # noqa: F401

@@ -33,8 +33,8 @@ from .streams import set_device
 
 __all__ = [
     "CAPABILITIES", "DriverError", "Event", "FaultReport", "Graph", "Stream", "device", "faults", "guarded", "inject",
-    "install", "instructions", "last_fault", "launches", "only", "opcode_families", "opcodes", "place", "printed",
-    "register", "reset", "set_device", "streams", "uninstall", "unknown_entry_points",
+    "install", "instructions", "last_fault", "launches", "only", "opcode_families", "place", "printed",
+    "register", "reset", "set_device", "streams", "uninstall", "unknown_entry_points", "warp_instructions",
 ]  # fmt: skip
 
 #: Compute capabilities that can be installed, as 10 * major + minor.
@@ -136,9 +136,12 @@ def register(binary: bytes, ptx: str) -> None:
     native.library().softgpu_register_binary(binary, len(binary), ptx.encode())
 
 
-def opcodes() -> dict[str, int]:
-    """Every opcode, with modifiers, in the programs decoded so far in this process, and how often it stands there."""
-    found: dict[str, int] = json.loads(native.library().softgpu_opcodes())
+def warp_instructions() -> list[list[int]]:
+    """Warp instructions executed since the last `reset`, by rank of the CTA in its cluster and number of the warp in its CTA.
+
+    Of clusters that ran to their end; a fault leaves those out that it stopped.
+    """
+    found: list[list[int]] = json.loads(native.library().softgpu_warp_instructions())
     return found
 
 

@@ -15,10 +15,10 @@ Imported by ``tests/conftest.py``, which makes these hooks known to pytest.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,9 @@ from typing import Any
 import pytest
 import torch
 
+from . import coverage
+
 _CHILD = "SOFTGPU_TEST_CHILD"
-#: Set to a file name to have the opcodes that each test's kernels contain written there (coverage.py prints them).
-_COVERAGE = "SOFTGPU_COVERAGE"
 
 
 @dataclass(frozen=True)
@@ -130,41 +130,55 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not _marker_arguments(pyfuncitem).get("subprocess") or os.environ.get(_CHILD):
         return None
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", pyfuncitem.nodeid]
-    result = subprocess.run(
-        command, cwd=pyfuncitem.config.rootpath, env={**os.environ, _CHILD: "1"}, capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, _CHILD: "1"}
+    with tempfile.TemporaryDirectory() as scratch:
+        record = Path(scratch, "coverage.json")
+        if os.environ.get(coverage.VARIABLE):
+            environment[coverage.VARIABLE] = str(record)
+        result = subprocess.run(
+            command, cwd=pyfuncitem.config.rootpath, env=environment, capture_output=True, text=True, check=False
+        )
+        if record.exists():
+            _recorder.add(record.read_text())
     if result.returncode:
         pytest.fail(f"in a process of its own ({result.returncode}):\n{result.stdout}{result.stderr}", pytrace=False)
     return True
 
 
-# ---- which opcodes a test's kernels contain -----------------------------------------------------------------------
-_opcodes_before: dict[str, int] = {}
-_tests_of_opcode: dict[str, list[str]] = {}
-
-
-def _opcodes_now() -> dict[str, int]:
-    native = sys.modules.get("tests.softgpu.native")
-    if native is None or not native.library.cache_info().currsize:
-        return {}
-    found: dict[str, int] = json.loads(native.library().softgpu_opcodes())
-    return found
+# ---- opcode coverage: see coverage.py --------------------------------------------------------------------------------
+_recorder = coverage.Recorder()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    if not os.environ.get(_COVERAGE):
-        return
-    global _opcodes_before
-    now = _opcodes_now()
-    for opcode, count in now.items():
-        if count > _opcodes_before.get(opcode, 0):
-            _tests_of_opcode.setdefault(opcode, []).append(item.nodeid)
-    _opcodes_before = now
+    if os.environ.get(coverage.VARIABLE):
+        _recorder.after(item.nodeid)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    path = os.environ.get(_COVERAGE)
-    if path and _tests_of_opcode:
-        record = {opcode: {"sites": _opcodes_before.get(opcode, 0), "tests": tests} for opcode, tests in sorted(_tests_of_opcode.items())}
-        Path(path).write_text(json.dumps(record, indent=1))
+    if os.environ.get(coverage.VARIABLE) and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["softgpu_coverage"] = _recorder.to_json()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take what one of xdist's workers recorded."""
+    text = getattr(node, "workeroutput", {}).get("softgpu_coverage")
+    if text:
+        _recorder.add(text)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    path = os.environ.get(coverage.VARIABLE)
+    if not path or hasattr(config, "workeroutput") or not _recorder.tests:
+        return
+    if os.environ.get(_CHILD):  # the test that is run here belongs to its parent's record
+        Path(path).write_text(_recorder.to_json())
+        return
+    report = coverage.Report.of(_recorder)
+    report.write(Path(path))
+    terminalreporter.section("opcodes of the software GPU")
+    for line in report.summary():
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(f"every opcode with its test: {path}")

@@ -115,6 +115,7 @@ CONTROL void softgpu_reset() {
     const std::lock_guard lock(d.mutex);
     d.launches = 0;
     d.instructions = 0;
+    d.by_warp.clear();
     d.allocation_count = 0;
     d.config.faults.clear();
     d.injected.clear();
@@ -136,11 +137,24 @@ CONTROL const char* softgpu_unknown_entry_points() {
     return give(driver().unknown_entry_points);
 }
 CONTROL const char* softgpu_printed() { return give(take_printed()); }
-CONTROL const char* softgpu_opcodes() {
+// Of each opcode: places decoded, and places run for the first time, since the last call.
+CONTROL const char* softgpu_take_opcodes() {
     const std::lock_guard lock(driver().mutex);
     std::string s = "{";
-    for (const auto& [name, count] : driver().opcodes) s += (s.size() > 1 ? ", " : "") + quoted(name) + ": " + std::to_string(count);
+    for (const auto& [name, count] : driver().opcodes)
+        s += (s.size() > 1 ? ", " : "") + quoted(name) + ": [" + std::to_string(count.sites) + ", " + std::to_string(count.ran) + "]";
+    driver().opcodes.clear();
     return give(s + "}");
+}
+CONTROL const char* softgpu_warp_instructions() {
+    const std::lock_guard lock(driver().mutex);
+    std::string s = "[";
+    for (const auto& row : driver().by_warp) {
+        std::string text;
+        for (const uint64_t n : row) text += (text.empty() ? "" : ", ") + std::to_string(n);
+        s += (s.size() > 1 ? ", [" : "[") + text + "]";
+    }
+    return give(s + "]");
 }
 CONTROL const char* softgpu_opcode_families() {
     std::string s = "[";

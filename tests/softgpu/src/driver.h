@@ -77,7 +77,9 @@ struct Driver {
     std::vector<Graph*> captures;              // in progress, for the null stream's rule
     std::map<std::string, std::string> binaries;      // image -> PTX
     std::map<uint64_t, size_t> allocations;
-    std::map<std::string, uint64_t> opcodes;          // opcode text -> occurrences in decoded programs
+    struct OpcodeCount { uint64_t sites = 0, ran = 0; };   // places in decoded programs; those of them that ran
+    std::map<std::string, OpcodeCount> opcodes;       // by full name; what has come since somebody asked last
+    std::vector<std::vector<uint64_t>> by_warp;       // instructions by CTA of the cluster and warp
     std::atomic<uint64_t> launches{0}, instructions{0}, allocation_count{0};
     std::atomic<int> injections{0};
     struct Injection { int64_t countdown; CUresult code; };

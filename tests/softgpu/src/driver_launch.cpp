@@ -43,6 +43,26 @@ struct Launch {
     std::vector<uint8_t> params;
 };
 
+// What a launch executed, into the driver's counters.
+void count(Driver& d, const Grid& grid, Program& program) {
+    d.instructions += grid.instructions;
+    const std::lock_guard lock(d.mutex);
+    for (size_t i = 0; i < grid.reached.size(); ++i) {
+        const uint32_t source = program.code[i].source;
+        if (!grid.reached[i] || program.ran[source]) continue;
+        program.ran[source] = true;
+        ++d.opcodes[program.sources[source].opcode].ran;
+    }
+    const size_t ctas = grid.cluster.count();
+    if (d.by_warp.size() < ctas) d.by_warp.resize(ctas);
+    for (size_t i = 0; i < grid.by_warp.size(); ++i) {
+        const size_t warps = grid.by_warp.size() / ctas;
+        auto& row = d.by_warp[i / warps];
+        if (row.size() < warps) row.resize(warps);
+        row[i % warps] += grid.by_warp[i];
+    }
+}
+
 CUresult run_now(const Launch& launch) {
     Driver& d = driver();
     if (!d.config.execute) return CUDA_SUCCESS;
@@ -77,11 +97,11 @@ CUresult run_now(const Launch& launch) {
         grid.params = params.get();
         grid.param_bytes = launch.params.size();
         run_grid(grid);
-        d.instructions += grid.instructions;
+        count(d, grid, *launch.kernel->program);
     } catch (const PtxError& e) {
         return report_ptx_error(e, launch.kernel->name, *launch.kernel->module);
     } catch (const FaultError& e) {
-        d.instructions += grid.instructions;
+        if (grid.program) count(d, grid, *launch.kernel->program);
         return report_fault(e.fault);
     }
     return CUDA_SUCCESS;

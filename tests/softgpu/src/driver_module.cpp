@@ -130,7 +130,8 @@ const Program& Kernel::decoded() {
         program = decode_entry(module->parse, *f, module->symbols);
         Driver& d = driver();
         const std::lock_guard driver_lock(d.mutex);
-        for (const auto& source : program->sources) ++d.opcodes[source.opcode];
+        for (const auto& source : program->sources) ++d.opcodes[source.opcode].sites;
+        program->ran.assign(program->sources.size(), false);
         // Test sessions load thousands of modules and unload none: of a module's only kernel, the program is enough.
         const auto entries = std::count_if(module->parse.functions.begin(), module->parse.functions.end(), [](const Function& f) { return f.is_entry; });
         if (entries == 1) {

@@ -86,6 +86,7 @@ void start_warp(Warp& w, Cta& cta, const Program& program, uint32_t index) {
     w.merge_pc = UINT32_MAX;
     w.states = StateMap{};
     w.carry = 0;
+    w.executed = 0;
     w.allowed_low = w.allowed_high = 0;
     const uint32_t first = index * kWarpSize;
     const uint32_t lanes = std::min<uint32_t>(kWarpSize, cta.threads - first);
@@ -156,7 +157,8 @@ namespace {
 // it, since it may be waiting for them through global memory.
 class Worker {
 public:
-    Worker(Grid& grid, std::atomic<uint64_t>& next, uint64_t clusters) : grid_(grid), next_(next), clusters_(clusters) {}
+    Worker(Grid& grid, std::atomic<uint64_t>& next, uint64_t clusters)
+        : grid_(grid), next_(next), clusters_(clusters), reached_(grid.program->code.size()), by_warp_(grid.by_warp.size()) {}
 
     void run() {
         const size_t most = grid_.cooperative ? SIZE_MAX : std::max<size_t>(1, grid_.sm_count / 2);
@@ -170,15 +172,28 @@ public:
             const bool done = guarded(*cluster);
             const uint64_t total = grid_.instructions += cluster->instructions - before;
             if (grid_.options.max_instructions && total > grid_.options.max_instructions) endless(*cluster);
-            if (done) free_.push_back(std::move(cluster));
-            else {
+            if (done) {
+                count(*cluster);
+                free_.push_back(std::move(cluster));
+            } else {
                 active_.push_back(std::move(cluster));
                 waited_ = true;
             }
         }
     }
 
+    // Adds what was counted to the grid's; one worker at a time.
+    void report() const {
+        for (size_t i = 0; i < reached_.size(); ++i) grid_.reached[i] |= reached_[i];
+        for (size_t i = 0; i < by_warp_.size(); ++i) grid_.by_warp[i] += by_warp_[i];
+    }
+
 private:
+    void count(const Cluster& cluster) {
+        size_t i = 0;
+        for (const auto& cta : cluster.ctas)
+            for (const auto& warp : cta->warps) by_warp_[i++] += warp->executed;
+    }
     void start_next() {
         const uint64_t index = next_.fetch_add(1);
         if (index >= clusters_) return;
@@ -189,6 +204,7 @@ private:
             free_.pop_back();
         }
         start_cluster(*cluster, grid_, index);
+        cluster->reached = reached_.data();
         active_.push_front(std::move(cluster));
     }
     bool guarded(Cluster& cluster) {
@@ -222,6 +238,8 @@ private:
     std::deque<std::unique_ptr<Cluster>> active_;
     std::vector<std::unique_ptr<Cluster>> free_;
     bool waited_ = false;
+    std::vector<uint8_t> reached_;
+    std::vector<uint64_t> by_warp_;
 };
 
 }  // namespace
@@ -234,16 +252,22 @@ void run_grid(Grid& grid) {
     const unsigned hardware = std::max(1u, std::thread::hardware_concurrency());
     const uint64_t wanted = grid.options.threads ? grid.options.threads : hardware;
     const auto threads = static_cast<unsigned>(std::min<uint64_t>(wanted, clusters));
+    grid.reached.assign(grid.program->code.size(), 0);
+    grid.by_warp.assign(grid.cluster.count() * ((grid.block.count() + kWarpSize - 1) / kWarpSize), 0);
     std::mutex mutex;
     std::exception_ptr error;
     const auto work = [&] {
+        Worker worker(grid, next, clusters);
+        std::exception_ptr failure;
         try {
-            Worker(grid, next, clusters).run();
+            worker.run();
         } catch (...) {
-            const std::lock_guard lock(mutex);
-            if (!error) error = std::current_exception();
+            failure = std::current_exception();
             grid.stop = true;
         }
+        const std::lock_guard lock(mutex);
+        worker.report();
+        if (!error) error = failure;
     };
     std::vector<std::thread> helpers;
     for (unsigned i = 1; i < threads; ++i) helpers.emplace_back(work);

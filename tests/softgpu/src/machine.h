@@ -145,6 +145,7 @@ struct Program {
     std::vector<Instr> code;
     struct Source { int line; std::string opcode; std::string text; };
     std::vector<Source> sources;
+    std::vector<bool> ran;           // by source: whether some launch has run it; the driver's
     std::vector<Constant> constants;
     std::vector<std::shared_ptr<void>> extras;
     uint32_t register_bytes = 0;     // register file of one warp
@@ -222,6 +223,7 @@ struct Warp {
     std::vector<Fragment> others;    // diverged fragments that are not running
     uint32_t merge_pc = UINT32_MAX;  // lowest pc of `others`: reaching it means to merge or switch
     Mask alive = 0;                  // lanes that have not exited
+    uint64_t executed = 0;           // instructions
     Mask carry = 0;                  // the condition-code register's carry flag (add.cc, madc, ...)
     std::vector<uint8_t> local;      // local memory, lane after lane, program->local_bytes each
     uint8_t* regs = nullptr;
@@ -266,10 +268,10 @@ struct Barrier {
     uint64_t generation = 0;
     uint32_t arrived = 0;            // threads
     uint32_t expected = 0;           // as given by `bar.sync a, n`; 0: all threads of the CTA
-    Mask reduce_and = 0, reduce_or = 0;
-    uint32_t reduce_count = 0;
-    uint32_t last_count = 0;         // results of the finished generation
-    bool last_and = false, last_or = false, all = true, any = false;
+    uint32_t count = 0;              // of the predicates given so far: how many hold, do all, does any
+    bool all = true, any = false;
+    uint32_t last_count = 0;         // the same of the finished generation
+    bool last_all = false, last_any = false;
 };
 
 struct Cta {
@@ -293,6 +295,7 @@ struct Cluster {
     AsyncQueue async;
     std::mt19937_64 rng;
     uint64_t instructions = 0;       // warp instructions executed
+    uint8_t* reached = nullptr;      // one byte an instruction of the program: 1 once some lane has run it
     Warp* running = nullptr;         // whose turn it is
     Warp* laggard = nullptr;         // a warp that runs only when the others cannot, for `lag_turns` more turns
     uint32_t lag_turns = 0;
@@ -327,6 +330,9 @@ struct Grid {
     uint32_t sm_count = 132;
     std::atomic<uint64_t> instructions{0};
     std::atomic<bool> stop{false};
+    // Filled in at the end. Of clusters that ran to their end: instructions of each warp of the cluster, CTA after CTA.
+    std::vector<uint8_t> reached;
+    std::vector<uint64_t> by_warp;
 };
 
 // Runs a grid to its end on the calling thread and helpers; throws FaultError.

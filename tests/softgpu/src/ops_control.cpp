@@ -61,11 +61,11 @@ enum class BarOp : uint8_t { Sync, Arrive, Popc, And, Or };
 void release_if_complete(Cta& cta, Barrier& b) {
     const uint32_t need = b.expected ? b.expected : cta.live_threads;
     if (b.arrived < need || b.arrived == 0) return;
-    b.last_count = b.reduce_count;
-    b.last_and = b.all;
-    b.last_or = b.any;
+    b.last_count = b.count;
+    b.last_all = b.all;
+    b.last_any = b.any;
     ++b.generation;
-    b.arrived = b.expected = b.reduce_count = 0;
+    b.arrived = b.expected = b.count = 0;
     b.all = true;
     b.any = false;
 }
@@ -91,7 +91,7 @@ template <BarOp kOp> Flow exec_bar(Warp& w, const Instr& in, Mask m) {
                     "more threads arrive at barrier " + std::to_string(number) + " than its count of " + std::to_string(expected));
         if (in.c != kNoSlot) {
             const Mask p = (w.pred(in.c) ^ (in.u8[1] ? kAllLanes : 0)) & m;
-            bar.reduce_count += static_cast<uint32_t>(std::popcount(p));
+            bar.count += static_cast<uint32_t>(std::popcount(p));
             bar.all = bar.all && p == m;
             bar.any = bar.any || p != 0;
         }
@@ -104,8 +104,8 @@ template <BarOp kOp> Flow exec_bar(Warp& w, const Instr& in, Mask m) {
     if (bar.generation < w.cur.token) return w.wait_for("barrier", number);
     w.cur.token = 0;
     if (kOp == BarOp::Popc) each_lane(m, [&](int l) { w.r32(in.dst)[l] = bar.last_count; });
-    if (kOp == BarOp::And) blend(w.pred(in.dst), bar.last_and ? kAllLanes : 0, m);
-    if (kOp == BarOp::Or) blend(w.pred(in.dst), bar.last_or ? kAllLanes : 0, m);
+    if (kOp == BarOp::And) blend(w.pred(in.dst), bar.last_all ? kAllLanes : 0, m);
+    if (kOp == BarOp::Or) blend(w.pred(in.dst), bar.last_any ? kAllLanes : 0, m);
     return Flow::Next;
 }
 void decode_bar(Decoder& d, Instr& in) {

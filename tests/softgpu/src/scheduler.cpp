@@ -73,7 +73,8 @@ bool next_fragment(Warp& w) {
 }
 
 // Runs one warp for at most `budget` instructions; returns how many did something.
-uint64_t run_warp(Warp& w, uint64_t budget, bool fair) {
+uint64_t step_warp(Warp& w, uint64_t budget, bool fair) {
+    uint8_t* reached = w.cta->cluster->reached;
     const Instr* code = w.program->code.data();
     if (!w.others.empty()) {   // everyone who waited may try again
         w.cur.wait_what = nullptr;
@@ -93,6 +94,7 @@ uint64_t run_warp(Warp& w, uint64_t budget, bool fair) {
                 continue;
             }
         }
+        reached[&in - code] = 1;
         switch (in.fn(w, in, m)) {
             case Flow::Next:
                 ++w.cur.pc;
@@ -110,6 +112,11 @@ uint64_t run_warp(Warp& w, uint64_t budget, bool fair) {
                 break;
         }
     }
+    return executed;
+}
+uint64_t run_warp(Warp& w, uint64_t budget, bool fair) {
+    const uint64_t executed = step_warp(w, budget, fair);
+    w.executed += executed;
     return executed;
 }
 
