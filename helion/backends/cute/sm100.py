@@ -9,10 +9,10 @@ no prologue and no predicate on how much is left: what TMA reads past an edge is
 from __future__ import annotations
 
 from helion.backends.cute import auxiliary
+from helion.backends.cute import frame
 from helion.backends.cute import loading
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.spec import Operand
 from helion.backends.cute.text import block
 from helion.backends.cute.text import call
 
@@ -56,10 +56,6 @@ def roles(spec: MatmulSpec, s: MatmulSchedule) -> list[str]:
     return out
 
 
-def _major(operand: Operand) -> str:
-    return "K" if operand.inner_major else "MN"
-
-
 def _tiled_mma(spec: MatmulSpec) -> str:
     return f'''def tiled_mma():
     """The MMA of one tile: TILE_M x TILE_N in tensor memory, operands in shared memory, fp32 accumulator."""
@@ -67,8 +63,8 @@ def _tiled_mma(spec: MatmulSpec) -> str:
     return sm100.make_trivial_tiled_mma(
         A_DTYPE,
         B_DTYPE,
-        OperandMajorMode.{_major(spec.a)},
-        OperandMajorMode.{_major(spec.b)},
+        OperandMajorMode.{frame.major(spec.a)},
+        OperandMajorMode.{frame.major(spec.b)},
         cutlass.Float32,
         group,
         (TILE_M, TILE_N),
@@ -123,9 +119,9 @@ def _epilogue_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
             row.append("row = min(row, M - 1)  # rows past the end read the last one's operands, and are not stored")
     column = ["column = n * TILE_N + subtile * EPILOGUE_N"] if per_step or not tma else []
     values = ["acc.load()", *(a.name for a in spec.epilogue.aux)]
-    store_setup = _tma_store_setup() if tma else ""
+    store_setup = _TMA_SETUP if tma else ""
     batch = "batch" if spec.out.batch or spec.batch > 1 else "0"
-    before, store, after = (_TMA_STORE if tma else _DIRECT_STORE).values()
+    before, store, after = (frame.TMA_STORE if tma else _DIRECT_STORE).values()
     return f'''@cute.jit
 {call("def epilogue_role", parameters, ":", 0)}
     """Four warps: a thread takes one row of the accumulator, EPILOGUE_N columns at a time."""
@@ -160,41 +156,12 @@ def _epilogue_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     tmem.free(tmem_address)'''
 
 
-def _tma_store_setup() -> str:
-    return '''    store = sm100.get_smem_store_op(LayoutEnum.ROW_MAJOR, OUT_DTYPE, cutlass.Float32, tmem_load)
-    smem_store = cute.make_tiled_copy_D(store, tmem_load)
-    thread_converted = smem_store.retile(converted)
-    thread_shared = smem_store.get_slice(thread).partition_D(shared_out)
-    tiles_out = cute.flat_divide(global_out[((None, None), 0, 0, None, None, None)], subtile_shape)
-    buffers, subtiles = cpasync.tma_partition(
-        tma_out, 0, cute.make_layout(1), cute.group_modes(shared_out, 0, 2), cute.group_modes(tiles_out, 0, 2)
-    )
-    threads = 32 * EPILOGUE_WARPS
-    c_pipeline = pipeline.PipelineTmaStore.create(
-        num_stages=C_STAGES, producer_group=pipeline.CooperativeGroup(pipeline.Agent.Thread, threads)
-    )
-    epilogue_barrier = pipeline.NamedBarrier(barrier_id=1, num_threads=threads)
-    buffer = cutlass.Int32(0)
-'''
-
-
-_TMA_STORE = {
-    "before": """            if warp == 0:
-                c_pipeline.producer_acquire()  # the store that used this buffer has read it
-""",
-    "store": """            epilogue_barrier.arrive_and_wait()
-            cute.copy(smem_store, thread_converted, thread_shared[(None, None, None, buffer)])
-            cute.arch.fence_proxy("async.shared", space="cta")
-            epilogue_barrier.arrive_and_wait()
-            if warp == 0:
-                cute.copy(tma_out, buffers[(None, buffer)], subtiles[(None, 0, subtile, m, n, BATCH_INDEX)])
-                c_pipeline.producer_commit()
-            buffer = (buffer + 1) % C_STAGES
-""",
-    "after": """    if warp == 0:
-        c_pipeline.producer_tail()
-""",
-}
+_TMA_SETUP = frame.tma_store_setup(
+    store="sm100.get_smem_store_op(LayoutEnum.ROW_MAJOR, OUT_DTYPE, cutlass.Float32, tmem_load)",
+    copy="cute.make_tiled_copy_D(store, tmem_load)",
+    tiles="global_out[((None, None), 0, 0, None, None, None)]",
+    threads="32 * EPILOGUE_WARPS",
+)
 
 # No tensor map can describe the output (a row of it is not a multiple of 16 bytes): element by element, predicated.
 _DIRECT_STORE = {
@@ -214,15 +181,6 @@ def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
     """The kernel: who it is, shared memory, barriers; then each warp into its role."""
     tma = spec.store_through_tma
     aux = auxiliary.names(spec)
-    parameters = ["tma_a: cute.CopyAtom", "global_a: cute.Tensor", "tma_b: cute.CopyAtom", "global_b: cute.Tensor"]
-    parameters += ["tma_out: cute.CopyAtom"] if tma else []
-    parameters += ["global_out: cute.Tensor", *auxiliary.annotated(spec)]
-    layouts = ["a_layout", "b_layout", *(["out_layout"] if tma else [])]
-    parameters += [f"{n}: cute.ComposedLayout" for n in layouts]
-    shared_out = (
-        "    shared_out = smem.allocate_tensor(OUT_DTYPE, out_layout.outer, 1024, out_layout.inner)\n" if tma else ""
-    )
-    prefetch_out = "        cpasync.prefetch_descriptor(tma_out)\n" if tma else ""
     epilogue_arguments = ["tmem", "acc_layout", *(["tma_out", "shared_out", "tiles_out"] if tma else ["global_out"])]
     epilogue_arguments += [*aux, "acc_pipeline", "cluster_x", "cluster_y", "first", "clusters", "thread", "warp"]
     tiles_out = (
@@ -236,25 +194,10 @@ def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
         mma_branch = f"        if cluster_x % CTAS_PER_MMA == 0:\n            {mma_call}"
     else:
         mma_branch = f"        {mma_call}"
-    return f'''@cute.kernel
-{call(f"def {name}", parameters, ":", 0)}
-    warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
-    thread, _, _ = cute.arch.thread_idx()
-    # The grid is (CLUSTER_M, CLUSTER_N, clusters): x and y are the place in the cluster, z is the cluster's first tile.
-    cluster_x, cluster_y, first = cute.arch.block_idx()
-    _, _, clusters = cute.arch.grid_dim()
-    mma = tiled_mma()
+    return f'''{frame.kernel_head(spec, name)}    mma = tiled_mma()
     cluster = cute.tiled_divide(cute.make_layout((CLUSTER_M, CLUSTER_N, 1)), (mma.thr_id.shape,))
     place = cluster.get_flat_coord(cluster_x + cluster_y * CLUSTER_M)
-    if warp == LOAD_WARP:
-        cpasync.prefetch_descriptor(tma_a)
-        cpasync.prefetch_descriptor(tma_b)
-{prefetch_out}
-    smem = SmemAllocator()
-    shared_a = smem.allocate_tensor(A_DTYPE, a_layout.outer, 1024, a_layout.inner)
-    shared_b = smem.allocate_tensor(B_DTYPE, b_layout.outer, 1024, b_layout.inner)
-{shared_out}    ab_barriers = smem.allocate_array(cutlass.Int64, 2 * AB_STAGES)
-    acc_barriers = smem.allocate_array(cutlass.Int64, 2 * ACC_STAGES)
+{frame.kernel_memory(spec, "LOAD_WARP")}    acc_barriers = smem.allocate_array(cutlass.Int64, 2 * ACC_STAGES)
     tmem_freed = smem.allocate_array(cutlass.Int64, 1)
     tmem_address = smem.allocate_array(cutlass.Int32, 1)
 
@@ -322,8 +265,6 @@ def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
 def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     """The host entry: tensor maps, then the launch."""
     tma = spec.store_through_tma
-    aux = auxiliary.names(spec)
-    parameters = ["a: cute.Tensor", "b: cute.Tensor", "out: cute.Tensor", *auxiliary.annotated(spec), "clusters", "stream"]
     out_layout = (
         "    out_layout = sm100.make_smem_layout_epi(OUT_DTYPE, LayoutEnum.ROW_MAJOR, (CTA_M, EPILOGUE_N), C_STAGES)\n"
         if tma
@@ -337,12 +278,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
         if tma
         else ""
     )
-    arguments = ["tma_a", "global_a", "tma_b", "global_b", *(["tma_out", "global_out"] if tma else ["out"]), *aux]
-    arguments += ["a_layout", "b_layout", *(["out_layout"] if tma else [])]
-    return f'''@cute.jit
-{call(f"def {entry}", parameters, ":", 0)}
-    """a: (M, K, BATCH), b: (N, K, BATCH), out: (M, N, BATCH); clusters: of the grid, at most TILES."""
-    mma = tiled_mma()
+    return f'''{frame.host_head(spec, entry)}    mma = tiled_mma()
     tile = (TILE_M, TILE_N, TILE_K)
     cluster = cute.tiled_divide(cute.make_layout((CLUSTER_M, CLUSTER_N, 1)), (mma.thr_id.shape,))
     a_layout = sm100.make_smem_layout_a(mma, tile, A_DTYPE, AB_STAGES)
@@ -363,10 +299,4 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
         mma,
         cluster.shape,
     )
-{out_map}    {call(kernel, arguments, ".launch(", 4)}
-        grid=(CLUSTER_M, CLUSTER_N, clusters),
-        block=(THREADS, 1, 1),
-        cluster=(CLUSTER_M, CLUSTER_N, 1),
-        smem=SHARED_BYTES,
-        stream=stream,
-    )'''
+{out_map}{frame.host_launch(spec, kernel)}'''

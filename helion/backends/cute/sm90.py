@@ -8,11 +8,11 @@ Same loops, ring, tile order and edges as `sm100`; what differs is that MMA and 
 from __future__ import annotations
 
 from helion.backends.cute import auxiliary
+from helion.backends.cute import frame
 from helion.backends.cute import loading
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.schedule import promotes
 from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.spec import Operand
 from helion.backends.cute.text import block
 from helion.backends.cute.text import call
 
@@ -54,18 +54,14 @@ def roles(spec: MatmulSpec, s: MatmulSchedule) -> list[str]:
     return [*out, loading.role(spec, s), _consumer_role(spec, s)]
 
 
-def _major(operand: Operand) -> str:
-    return "K" if operand.inner_major else "MN"
-
-
 def _tiled_mma(spec: MatmulSpec) -> str:
     return f'''def tiled_mma(columns):
     """The MMA of WARPGROUPS x 64 rows and `columns` columns: operands in shared memory, fp32 sums in registers."""
     return sm90.make_trivial_tiled_mma(
         A_DTYPE,
         B_DTYPE,
-        OperandMajorMode.{_major(spec.a)},
-        OperandMajorMode.{_major(spec.b)},
+        OperandMajorMode.{frame.major(spec.a)},
+        OperandMajorMode.{frame.major(spec.b)},
         cutlass.Float32,
         (WARPGROUPS, 1, 1),
         (64, columns),
@@ -136,7 +132,7 @@ def _consumer_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     tma = spec.store_through_tma
     elements = auxiliary.per_element(spec)
     values = ["part.load()", *(a.name for a in spec.epilogue.aux)]
-    before, store, after = (_TMA_STORE if tma else _DIRECT_STORE).values()
+    before, store, after = (frame.TMA_STORE if tma else _DIRECT_STORE).values()
     batch = "batch" if spec.batch > 1 else "0"
     partial = "    partial = cute.make_rmem_tensor(acc.shape, cutlass.Float32)\n" if promotes(spec) else ""
     behind = "" if promotes(spec) else _state("behind")
@@ -177,39 +173,12 @@ def _consumer_arguments(spec: MatmulSpec, out: str) -> list[str]:
     return [*names, "ab_pipeline", "cluster_x", "cluster_y", "first", "clusters", "thread", "warp"]
 
 
-_TMA_SETUP = """    store = sm90.get_smem_store_op(LayoutEnum.ROW_MAJOR, OUT_DTYPE, cutlass.Float32)
-    smem_store = cute.make_tiled_copy_C(store, step_mma)
-    thread_converted = smem_store.retile(converted)
-    thread_shared = smem_store.get_slice(thread).partition_D(shared_out)
-    tiles_out = cute.flat_divide(global_out, subtile_shape)
-    buffers, subtiles = cpasync.tma_partition(
-        tma_out, 0, cute.make_layout(1), cute.group_modes(shared_out, 0, 2), cute.group_modes(tiles_out, 0, 2)
-    )
-    threads = 128 * WARPGROUPS
-    c_pipeline = pipeline.PipelineTmaStore.create(
-        num_stages=C_STAGES, producer_group=pipeline.CooperativeGroup(pipeline.Agent.Thread, threads)
-    )
-    epilogue_barrier = pipeline.NamedBarrier(barrier_id=1, num_threads=threads)
-    buffer = cutlass.Int32(0)
-"""
-
-_TMA_STORE = {
-    "before": """            if warp == 0:
-                c_pipeline.producer_acquire()  # the store that used this buffer has read it
-""",
-    "store": """            epilogue_barrier.arrive_and_wait()
-            cute.copy(smem_store, thread_converted, thread_shared[(None, None, None, buffer)])
-            cute.arch.fence_proxy("async.shared", space="cta")
-            epilogue_barrier.arrive_and_wait()
-            if warp == 0:
-                cute.copy(tma_out, buffers[(None, buffer)], subtiles[(None, 0, subtile, m, n, BATCH_INDEX)])
-                c_pipeline.producer_commit()
-            buffer = (buffer + 1) % C_STAGES
-""",
-    "after": """    if warp == 0:
-        c_pipeline.producer_tail()
-""",
-}
+_TMA_SETUP = frame.tma_store_setup(
+    store="sm90.get_smem_store_op(LayoutEnum.ROW_MAJOR, OUT_DTYPE, cutlass.Float32)",
+    copy="cute.make_tiled_copy_C(store, step_mma)",
+    tiles="global_out",
+    threads="128 * WARPGROUPS",
+)
 
 # No tensor map can describe the output (a row of it is not a multiple of 16 bytes): element by element, predicated.
 _DIRECT_STORE = {
@@ -225,39 +194,15 @@ _DIRECT_STORE = {
 def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
     """The kernel: who it is, shared memory, barriers; then each warpgroup into its role."""
     tma = spec.store_through_tma
-    parameters = ["tma_a: cute.CopyAtom", "global_a: cute.Tensor", "tma_b: cute.CopyAtom", "global_b: cute.Tensor"]
-    parameters += ["tma_out: cute.CopyAtom"] if tma else []
-    parameters += ["global_out: cute.Tensor", *auxiliary.annotated(spec)]
-    layouts = ["a_layout", "b_layout", *(["out_layout"] if tma else [])]
-    parameters += [f"{n}: cute.ComposedLayout" for n in layouts]
-    shared_out = (
-        "    shared_out = smem.allocate_tensor(OUT_DTYPE, out_layout.outer, 1024, out_layout.inner)\n" if tma else ""
-    )
-    prefetch_out = "        cpasync.prefetch_descriptor(tma_out)\n" if tma else ""
     tiles_out = (
         "    tiles_out = cute.local_tile(global_out, (TILE_M, TILE_N), (None, None, None))\n" if tma else ""
     )
     consumer = _consumer_arguments(spec, "tiles_out" if tma else "global_out")
     consumer = [{"thread": "thread - 128", "warp": "warp - 4"}.get(a, a) for a in consumer]
     readers = (s.cluster_m + s.cluster_n - 1) * 4 * s.consumer_warpgroups
-    return f'''@cute.kernel
-{call(f"def {name}", parameters, ":", 0)}
-    warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
-    thread, _, _ = cute.arch.thread_idx()
-    # The grid is (CLUSTER_M, CLUSTER_N, clusters): x and y are the place in the cluster, z is the cluster's first tile.
-    cluster_x, cluster_y, first = cute.arch.block_idx()
-    _, _, clusters = cute.arch.grid_dim()
-    cluster = cute.make_layout((1, CLUSTER_M, CLUSTER_N, 1))
+    return f'''{frame.kernel_head(spec, name)}    cluster = cute.make_layout((1, CLUSTER_M, CLUSTER_N, 1))
     place = cluster.get_flat_coord(cluster_x + cluster_y * CLUSTER_M)
-    if warp == 0:
-        cpasync.prefetch_descriptor(tma_a)
-        cpasync.prefetch_descriptor(tma_b)
-{prefetch_out}
-    smem = SmemAllocator()
-    shared_a = smem.allocate_tensor(A_DTYPE, a_layout.outer, 1024, a_layout.inner)
-    shared_b = smem.allocate_tensor(B_DTYPE, b_layout.outer, 1024, b_layout.inner)
-{shared_out}    ab_barriers = smem.allocate_array(cutlass.Int64, 2 * AB_STAGES)
-
+{frame.kernel_memory(spec, "0")}
     stage_bytes = cute.size_in_bytes(A_DTYPE, cute.slice_(a_layout, (None, None, 0)))
     stage_bytes += cute.size_in_bytes(B_DTYPE, cute.slice_(b_layout, (None, None, 0)))
     ab_pipeline = pipeline.PipelineTmaAsync.create(
@@ -299,9 +244,7 @@ def _load_op(multicast: bool) -> str:
 def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     """The host entry: tensor maps, then the launch."""
     tma = spec.store_through_tma
-    aux = auxiliary.names(spec)
     a_op, b_op = map(_load_op, loading.multicast(s))
-    parameters = ["a: cute.Tensor", "b: cute.Tensor", "out: cute.Tensor", *auxiliary.annotated(spec), "clusters", "stream"]
     out_layout = (
         "    out_layout = sm90.make_smem_layout_epi(OUT_DTYPE, LayoutEnum.ROW_MAJOR, (TILE_M, EPILOGUE_N), C_STAGES)\n"
         if tma
@@ -315,12 +258,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
         if tma
         else ""
     )
-    arguments = ["tma_a", "global_a", "tma_b", "global_b", *(["tma_out", "global_out"] if tma else ["out"]), *aux]
-    arguments += ["a_layout", "b_layout", *(["out_layout"] if tma else [])]
-    return f'''@cute.jit
-{call(f"def {entry}", parameters, ":", 0)}
-    """a: (M, K, BATCH), b: (N, K, BATCH), out: (M, N, BATCH); clusters: of the grid, at most TILES."""
-    tile = (TILE_M, TILE_N, TILE_K)
+    return f'''{frame.host_head(spec, entry)}    tile = (TILE_M, TILE_N, TILE_K)
     a_layout = sm90.make_smem_layout_a(LayoutEnum.from_tensor(a), tile, A_DTYPE, AB_STAGES)
     b_layout = sm90.make_smem_layout_b(LayoutEnum.from_tensor(b), tile, B_DTYPE, AB_STAGES)
 {out_layout}    a_stage = cute.slice_(a_layout, (None, None, 0))
@@ -331,10 +269,4 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     tma_b, global_b = cpasync.make_tiled_tma_atom(
         {b_op}, b, b_stage, (TILE_N, TILE_K), num_multicast=CLUSTER_M
     )
-{out_map}    {call(kernel, arguments, ".launch(", 4)}
-        grid=(CLUSTER_M, CLUSTER_N, clusters),
-        block=(THREADS, 1, 1),
-        cluster=(CLUSTER_M, CLUSTER_N, 1),
-        smem=SHARED_BYTES,
-        stream=stream,
-    )'''
+{out_map}{frame.host_launch(spec, kernel)}'''
