@@ -24,7 +24,8 @@ from helion.backends.cute.spec import MatmulSpec
 #: Clusters of the grid the host entry is asked for.
 CLUSTERS = 3
 
-_STUBS = r"""
+#: The CUDA calls of a host entry but the launches themselves.
+CUDA_STUBS = r"""
 #include <string.h>
 int _cudaGetDevice(int *d) { *d = 0; return 0; }
 int _cudaDeviceGetAttribute(int *v, int a, int d) { *v = 232448; return 0; }
@@ -34,6 +35,10 @@ int _cuKernelGetAttribute(int *v, int a, void *k, int d) { *v = 1024; return 0; 
 int _cudaFuncSetAttribute(void *k, int a, int v) { return 0; }
 int _cudaKernelSetAttributeForDevice(void *k, int a, int v, int d) { return 0; }
 int _cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, void *k, int b, long s) { *n = 1; return 0; }
+"""
+_STUBS = (
+    CUDA_STUBS
+    + r"""
 unsigned char params[PARAMS][128];
 unsigned int dims[6];
 unsigned long shared;
@@ -52,6 +57,7 @@ int _cudaLaunchKernel(void *k, int gx, int gy, int gz, int bx, int by, int bz, v
   return 0;
 }
 """
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +91,12 @@ class ToolkitLaunch:
     parameters: tuple[bytes, ...]
 
 
-def toolkit_launch(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path, addresses: list[int]) -> ToolkitLaunch:
-    """Launch ``spec`` through the toolkit's host entry, with recorded instead of real CUDA calls."""
+def host_library(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path, stubs: str) -> tuple[ctypes.CDLL, str]:
+    """The toolkit's host code for a kernel, linked with ``stubs`` (C source) instead of the CUDA runtime.
+
+    Returns:
+        The library, and the name of its packed entry, a ``void (void **arguments)``.
+    """
     import cutlass.cute as cute
 
     source = print_module(spec, schedule)
@@ -96,27 +106,41 @@ def toolkit_launch(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path, 
         compiled = cute.compile(
             getattr(module, entry_name(spec)), *module.example_arguments(), options=f"--gpu-arch {schedule.arch}"
         )
-    kinds = {"map": 128, "pointer": 8, "value": 4}
-    sizes = [kinds[p.kind] for p in launch_facts(spec, schedule).parameters]
-    stubs = _STUBS.replace("PARAMS", str(len(sizes))).replace("SIZES", ", ".join(map(str, sizes)))
     (directory / "host.o").write_bytes(compiled.dump_to_object("probe"))
     (directory / "stubs.c").write_text(stubs)
     library = directory / "host.so"
     compiler = os.environ.get("CC", "cc")
     # -Bsymbolic: the toolkit's own runtime is in this process and has functions of the same names.
-    command = [compiler, "-shared", "-fPIC", "-w", "-Wl,-Bsymbolic", "-o", library, directory / "host.o", directory / "stubs.c"]
+    command = [compiler, "-O2", "-shared", "-fPIC", "-w", "-Wl,-Bsymbolic", "-o", library, directory / "host.o", directory / "stubs.c"]
     subprocess.run(command, check=True)
-    return _run(ctypes.CDLL(str(library)), library, addresses, sizes)
-
-
-def _run(loaded: ctypes.CDLL, library: Path, addresses: list[int], sizes: list[int]) -> ToolkitLaunch:
     names = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
     entry = next(n for n in names.split() if n.startswith("_mlir_") and "_mlir_ciface_" in n)
-    clusters, stream, status = ctypes.c_int32(CLUSTERS), ctypes.c_uint64(0), ctypes.c_int32(-1)
-    held = [*(ctypes.c_uint64(a) for a in addresses), clusters, stream, status]
-    getattr(loaded, entry)((ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held)))
-    if status.value:
-        raise RuntimeError(f"the toolkit's host entry returned {status.value}")
+    return ctypes.CDLL(str(library)), entry
+
+
+@dataclasses.dataclass
+class PackedArguments:
+    """Arguments of a packed entry: addresses of tensors, the number of clusters, a stream, and where the result goes."""
+
+    addresses: list[int]
+
+    def __post_init__(self) -> None:
+        self.status = ctypes.c_int32(-1)
+        values = (ctypes.c_uint64(a) for a in self.addresses)
+        self._held = [*values, ctypes.c_int32(CLUSTERS), ctypes.c_uint64(0), self.status]
+        self.pointers = (ctypes.c_void_p * len(self._held))(*(ctypes.addressof(h) for h in self._held))
+
+
+def toolkit_launch(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path, addresses: list[int]) -> ToolkitLaunch:
+    """Launch ``spec`` through the toolkit's host entry, with recorded instead of real CUDA calls."""
+    kinds = {"map": 128, "pointer": 8, "value": 4}
+    sizes = [kinds[p.kind] for p in launch_facts(spec, schedule).parameters]
+    stubs = _STUBS.replace("PARAMS", str(len(sizes))).replace("SIZES", ", ".join(map(str, sizes)))
+    loaded, entry = host_library(spec, schedule, directory, stubs)
+    arguments = PackedArguments(addresses)
+    getattr(loaded, entry)(arguments.pointers)
+    if arguments.status.value:
+        raise RuntimeError(f"the toolkit's host entry returned {arguments.status.value}")
     dims = tuple((ctypes.c_uint32 * 6).in_dll(loaded, "dims"))
     raw = bytes((ctypes.c_ubyte * (128 * len(sizes))).in_dll(loaded, "params"))
     parameters = tuple(raw[128 * i : 128 * i + size] for i, size in enumerate(sizes))
