@@ -14,14 +14,19 @@ from tests.softgpu.pytest_plugin import pytest_generate_tests  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_pyfunc_call  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_runtest_teardown  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_sessionfinish  # noqa: F401
-from tests.softgpu.pytest_plugin import pytest_terminal_summary  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_testnodedown  # noqa: F401
 from tests.softgpu.pytest_plugin import softgpu  # noqa: F401
+from tests.softgpu.pytest_plugin import summarise_opcodes
 from tests.support import seed_everything
-from tests.sweep_summary import pytest_terminal_summary  # noqa: F401
+from tests.sweep_summary import pytest_terminal_summary as summarise_sweeps
 
 # PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
 logging.getLogger("torch.__trace").propagate = False
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    summarise_sweeps(terminalreporter)
+    summarise_opcodes(terminalreporter, config)
 
 
 @pytest.fixture(scope="session", autouse=True)

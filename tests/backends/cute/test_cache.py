@@ -15,7 +15,7 @@ from helion.backends.cute import _compat
 from helion.backends.cute import cache
 from helion.backends.cute.compile import compile_matmul
 from helion.runtime.cross_compile import cross_compile
-from tests import softgpu
+from tests import softgpu as software
 
 from .problems import matmul
 from .problems import small
@@ -106,8 +106,10 @@ def test_the_missing_toolkit_is_a_clear_error(tmp_path: Path, monkeypatch: pytes
     assert 'backend="triton"' in str(caught.value)
 
 
-def test_a_kernel_compiled_elsewhere_runs_without_the_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_a_kernel_compiled_elsewhere_runs_without_the_toolkit(softgpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled by a machine without a GPU, run by one without the toolkit; both have the same cache directory."""
+    software.uninstall()
     monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
     args = fp8_matmul.make_args(130, 136, 144)
     kernel = helion.kernel(fp8_matmul.fp8_matmul.fn, backend="cute")
@@ -119,16 +121,12 @@ def test_a_kernel_compiled_elsewhere_runs_without_the_toolkit(tmp_path: Path, mo
 
     monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
     _without_toolkit(monkeypatch)
-    softgpu.install(90)
-    try:
-        softgpu.register(stages["cubin"], stages["ptx"])
-        there = helion.kernel(fp8_matmul.fp8_matmul.fn, backend="cute", config=config)
-        torch.testing.assert_close(there(*args), fp8_matmul.reference(*args), rtol=2e-2, atol=2e-2)
-        with pytest.raises(exc.BackendUnsupported, match="not installed, and the disk cache has no kernel"):
-            there(*fp8_matmul.make_args(130, 136, 160))
-    finally:
-        softgpu.reset()
-        softgpu.uninstall()
+    software.install(90)
+    software.register(stages["cubin"], stages["ptx"])
+    there = helion.kernel(fp8_matmul.fp8_matmul.fn, backend="cute", config=config)
+    torch.testing.assert_close(there(*args), fp8_matmul.reference(*args), rtol=2e-2, atol=2e-2)
+    with pytest.raises(exc.BackendUnsupported, match="not installed, and the disk cache has no kernel"):
+        there(*fp8_matmul.make_args(130, 136, 160))
 
 
 def test_cross_compiling_for_a_gpu_that_is_not_served_is_refused() -> None:
