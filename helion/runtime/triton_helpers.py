@@ -142,10 +142,11 @@ def argmin_combine(a, i, b, j):
 
 @triton.jit
 def settled(x):
-    """x, bit for bit, for the result of a loop that accumulates reductions and is used in several places.
+    """x, bit for bit: the result of a loop that accumulates reductions, or such a reduction, where the sum is used several times.
 
     Triton 3.6 and 3.7 assert in the pass OptimizeThreadLocality when such a loop reduces values as they were loaded and its
-    result has several uses.  Casting to integers and back gives it one use, and costs no instruction.
+    result has several uses, or the running sum has others in the loop.  Casting to integers and back gives the result one use,
+    and hides the reduction in the loop from the pass; it costs no instruction.
     """
     if x.dtype.primitive_bitwidth == 64:
         return x.to(tl.int64, bitcast=True).to(x.dtype, bitcast=True)

@@ -11,7 +11,9 @@ import torch
 
 import helion
 import helion.language as hl
+from tests.support import check
 from tests.support import run_everywhere
+from tests.support import ways
 
 pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
 
@@ -304,3 +306,27 @@ def test_every_node_has_a_place_in_the_users_source() -> None:
             assert location is not None, node
             assert first < location.line <= first + 8, (node, location)
             assert location.file == __file__
+
+
+def test_running_sum_is_used_while_it_runs(seed: int) -> None:
+    def sums_before(x):
+        out = torch.empty_like(x)
+        for rows in hl.tile(x.size(0)):
+            total = hl.zeros([rows], dtype=torch.float32)
+            for columns in hl.tile(x.size(1)):
+                value = x[rows, columns]
+                out[rows, columns] = value + total[:, None]
+                total = total + value.sum(dim=1)
+        return out
+
+    def reference(x):
+        before = x.reshape(5, 4, 64).sum(2).cumsum(1).roll(1, 1)
+        before[:, 0] = 0
+        return x + before.repeat_interleave(64, dim=1)
+
+    x = torch.randn(5, 256)
+    kernel = helion.kernel(sums_before)
+    expected = reference(x.double())
+    for way in ways(kernel, (x,), [{"block_sizes": [1, 64]}, {"block_sizes": [4, 64]}], [80, 90]):
+        if "block_sizes" in way.name:
+            check(way.run(x), expected, way.name, error_scale=50)

@@ -106,6 +106,7 @@ class KernelEmitter:
         self._block_names: dict[int, str] = {}
         self._results: dict[torch.fx.Node, list[str]] = {}
         self._bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
+        self._settle: set[torch.fx.Node] = set()  # reductions whose results `hlt.settled` must pass on
         self._updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
         self._part: tuple[Axis, int, int] | None = None  # the axis whose tile is done in parts, which one, of how many
         self.persistent_header = ""
@@ -405,6 +406,8 @@ class KernelEmitter:
             self.assign(node, pointwise_text(node, operands, self.settings.fast_math))
         elif target in REDUCTIONS:
             self._reduction(node)
+            if node in self._settle:
+                self.assign(node, f"hlt.settled({self._text[node]})")
         else:
             self._view(node)
 
@@ -571,6 +574,9 @@ class KernelEmitter:
             self.open_axis(axis, inner)
         self._last_location = None
         self._plan_updates(body, carried_names)
+        for position, i in body.carried.items():
+            if _accumulates_reduction(body.outputs[i]) and len(body.placeholders[position].users) > 1:
+                self._settle.update(a for a in body.outputs[i].args if isinstance(a, torch.fx.Node) and a.target in REDUCTIONS)
         self.graph(body)
         placeholders = {body.carried[p]: body.placeholders[p] for p in body.carried}  # type: ignore[assignment]
         self._assign_together(

@@ -63,6 +63,12 @@ def test_dead_code_is_not_generated() -> None:
     assert text.count("tl.load") == 1
 
 
+def test_batch_of_one_matrix_is_multiplied_as_a_matrix() -> None:
+    # Hopper's wgmma takes matrices only.
+    source = source_of("bmm", (4, 64, 64, 64))
+    assert "tl.dot(tl.reshape(load, [BLOCK_ROWS, BLOCK_INNER])" in source
+
+
 def test_results_of_accumulating_loops_have_one_use() -> None:
     # Triton's OptimizeThreadLocality pass asserts otherwise (see triton_helpers.settled).
     assert "largest = hlt.settled(largest)" in source_of("softmax_looped", (64, 160))
