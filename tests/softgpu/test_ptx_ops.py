@@ -490,3 +490,10 @@ def test_instructions_that_only_order_or_hint_change_nothing(softgpu):
    barrier.cta.sync 1; ld.param.u64 addr, [p0]; mad.wide.u32 addr, tid, 4, addr;
    ldu.global.b32 d, [addr]; ld.global.nc.L1::no_allocate.L2::cache_hint.L2::128B.b32 a, [addr], policy; xor.b32 a, a, d; add.u32 d, d, a; }"""
     assert run(body, [(32, A)], 32) == A
+
+
+def test_products_of_doubles(softgpu):
+    a, b = ([x * 0.37 - 3 for x in range(LANES)], [1 / (x + 0.5) for x in range(LANES)])
+    bits = [[struct.unpack("<Q", struct.pack("<d", v))[0] for v in values] for values in (a, b)]
+    got = run("mul.f64 d, a, b;", [(64, bits[0]), (64, bits[1])], 64)
+    assert got == [struct.unpack("<Q", struct.pack("<d", x * y))[0] for x, y in zip(a, b)]

@@ -66,6 +66,21 @@ def test_a_parameter_by_generic_address(softgpu):
     assert torch.equal(run(body, 0, 5 + (12 << 32)), torch.full((32,), 7, dtype=torch.int32))
 
 
+def test_words_in_local_and_read_only_global_memory(softgpu):
+    body = """
+ { .local .align 4 .b8 stack[8]; .reg .b64 g;
+   st.local.b32 [stack+4], tid; ld.local.b32 x, [stack+4];
+   ld.param.u64 g, [p0]; mad.wide.u32 g, tid, 4, g; ld.global.nc.b32 y, [g]; mad.lo.u32 d, x, 10, y; }"""
+    assert torch.equal(run(body, LANES * 1000), LANES * 1010)
+
+
+def test_a_breakpoint_is_a_trap(softgpu):
+    with pytest.raises(gpu.DriverError):
+        run("brkpt;")
+    fault = gpu.last_fault()
+    assert fault is not None and fault.kind == "trap"
+
+
 def test_local_memory_is_per_lane(softgpu):
     body = """
  { .local .align 8 .b8 stack[16]; .reg .b64 s, g;

@@ -17,7 +17,8 @@ namespace softgpu {
 namespace {
 
 constexpr uint64_t kCookie = 0x5f72656972726162ull;   // in the object's bytes, XORed with its address
-constexpr int64_t kMaxTx = (1 << 20) - 1, kMaxCount = (1 << 20) - 1;
+constexpr int kCountBits = 20;
+constexpr int64_t kMaxTx = (1 << kCountBits) - 1, kMaxCount = (1 << kCountBits) - 1;
 
 uint64_t cookie(uint64_t address) { return kCookie ^ address << 32; }
 
@@ -179,13 +180,13 @@ Flow exec_arrive(Warp& w, const Instr& in, Mask m) {
     const Issuer by{&w, &in};
     each_lane(m, [&](int l) {
         MBarrier& b = mbarrier_at(by, address[l]);
-        const uint64_t phase = b.phase;
+        const uint64_t phase = b.phase, pending = b.pending;
         if (op.expect) b.tx += w.r32(op.count)[l];
         const uint32_t count = op.expect || op.count == kNoSlot ? 1 : w.r32(op.count)[l];
-        if (op.drop) --b.expected;
+        if (op.drop) b.expected -= count;
         mbarrier_arrive(by, address[l], count);
         if (op.no_complete && b.phase != phase) w.fault(in, Fault::Kind::SyncMisuse, ".noComplete, but this arrival completes the phase", l);
-        if (op.state != kNoSlot) w.r64(op.state)[l] = phase;
+        if (op.state != kNoSlot) w.r64(op.state)[l] = phase << kCountBits | pending;   // as before this arrival
     });
     return Flow::Next;
 }
@@ -240,7 +241,7 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
             const uint32_t parity = w.r32(op.count)[l] & 1;   // Triton passes -1 for 1
             done = (b.phase & 1) != parity;
         } else {
-            const uint64_t state = w.r64(op.count)[l];
+            const uint64_t state = w.r64(op.count)[l] >> kCountBits;
             if (state > b.phase || b.phase > state + 1)
                 w.fault(in, Fault::Kind::SyncMisuse,
                         "waits with the state of phase " + std::to_string(state) + ", but the barrier is in phase " + std::to_string(b.phase) +
@@ -271,11 +272,14 @@ template <bool kTry> void decode_wait(Decoder& d, Instr& in) {
     in.fn = exec_wait;
 }
 
-Flow exec_pending_count(Warp& w, const Instr& in, Mask) {
-    w.fault(in, Fault::Kind::Unsupported, "mbarrier.pending_count is not modelled: the state here holds the phase only");
+Flow exec_pending_count(Warp& w, const Instr& in, Mask m) {
+    each_lane(m, [&](int l) { w.r32(in.dst)[l] = static_cast<uint32_t>(w.r64(in.a)[l] & kMaxCount); });
+    return Flow::Next;
 }
 void decode_pending_count(Decoder& d, Instr& in) {
     d.take("b64");
+    in.dst = d.dst(0, Type::U32);
+    in.a = d.src(1, Type::B64);
     in.fn = exec_pending_count;
 }
 
