@@ -12,6 +12,7 @@ import torch
 from .. import exc
 from ..ir.symbols import is_symbolic
 from ..language.augmented import keep_type
+from ..language.stack import StackTensor
 from .control_flow import ControlFlow
 from .interpreter import LambdaValue
 from .source import assigned_names
@@ -207,7 +208,7 @@ class Statements(ControlFlow):
 
     def store_item(self, base: Any, index: Any, value: Any) -> None:
         """`base[index] = value`."""
-        if self.tracer.on_device and isinstance(base, torch.Tensor):
+        if self.tracer.on_device and isinstance(base, (torch.Tensor, StackTensor)):
             from ..language import store
 
             store(base, index, value)

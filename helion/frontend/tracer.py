@@ -160,6 +160,8 @@ class Tracer(Handler):
             return node
         if isinstance(value, (list, tuple)):
             return [self.operand(v) for v in value]
+        if isinstance(value, dict):
+            return {key: self.operand(v) for key, v in value.items()}
         return value
 
     def host_operand(self, tensor: torch.Tensor) -> torch.fx.Node:

@@ -1,0 +1,288 @@
+"""Each `hl.*` name that no other test runs in every way: tile executor, ref mode, generated code."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import triton
+
+import helion
+import helion.language as hl
+from helion import exc
+from helion.config_spec import PowerOfTwoFragment
+from helion.language.random import philox_bits
+from helion.language.random import philox_rand4x
+from tests.support import run_everywhere
+
+SMALL = helion.Config(block_sizes=[8])
+
+
+def everywhere(kernel, args, expected, **options):
+    """Run with tiles of 8; results are exact."""
+    kernel = helion.kernel(kernel, config=SMALL)
+    options = {"error_scale": 0, "capabilities": [90], "configs": [{"block_sizes": [8]}], **options}
+    run_everywhere(kernel, args, expected, reference_args=args, **options)
+
+
+# -- tiles ----------------------------------------------------------------------------------------------------------------
+
+
+def tile_functions(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([7, x.size(0)], dtype=torch.int32, device=x.device)
+    for tile in hl.tile(4, x.size(0)):
+        out[0, tile] = hl.tile_begin(tile) + 0 * hl.tile_index(tile)
+        out[1, tile] = hl.tile_end(tile) + 0 * tile.index
+        out[2, tile] = hl.tile_index(tile)
+        out[3, tile] = hl.tile_block_size(tile) + 0 * tile.index
+        out[4, tile] = hl.tile_id(tile) + 0 * tile.index
+        out[5, tile] = hl.tile_count(tile) + 0 * tile.index
+        out[6, tile] = hl.subscript(tile.index, [None, slice(None)]).sum(0)
+    return out
+
+
+def test_tile_functions():
+    index = torch.arange(4, 23)
+    number = (index - 4) // 8
+    begin = 4 + 8 * number
+    rows = [begin, (begin + 8).clamp(max=23), index, 0 * index + 8, number, 0 * index + 3, index]
+    expected = torch.nn.functional.pad(torch.stack(rows), (4, 0)).int()
+    everywhere(tile_functions, (torch.empty(23),), lambda x: expected)
+
+
+def tunables(x: torch.Tensor) -> torch.Tensor:
+    times = hl.register_tunable("times", PowerOfTwoFragment(1, 8, 2))
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] * times
+    return out
+
+
+def test_register_tunable():
+    x = torch.randn(20)
+    config = {"block_sizes": [8], "times": 4}
+    kernel = helion.kernel(tunables, config=config)
+    run_everywhere(kernel, (x,), lambda x: x * 4, configs=[config], capabilities=[80])
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------------
+
+
+def masked_store(x: torch.Tensor) -> torch.Tensor:
+    out = torch.full_like(x, -1.0)
+    for tile in hl.tile(x.size(0)):
+        keep = x[tile] > 0
+        hl.store(out, [tile], hl.load(x, [tile], extra_mask=keep), extra_mask=keep)
+    return out
+
+
+def test_store_with_a_mask(seed):
+    everywhere(masked_store, (torch.randn(21),), lambda x: torch.where(x > 0, x, -1.0))
+
+
+def atomics(x: torch.Tensor, y: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    old = torch.zeros_like(targets)
+    for tile in hl.tile(x.size(0)):
+        old[0, tile] = hl.atomic_and(targets, [0, tile], x[tile])
+        old[1, tile] = hl.atomic_or(targets, [1, tile], x[tile])
+        old[2, tile] = hl.atomic_xor(targets, [2, tile], x[tile], sem="acq_rel")
+        old[3, tile] = hl.atomic_max(targets, [3, tile], x[tile])
+        old[4, tile] = hl.atomic_min(targets, [4, tile], x[tile])
+        old[5, tile] = hl.atomic_xchg(targets, [5, tile], x[tile])
+        old[6, tile] = hl.atomic_cas(targets, [6, tile], x[tile], y[tile])
+        old[7, tile] = hl.atomic_add(targets, [7, tile], 3)
+    return old, targets
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_atomics_and_their_old_values(dtype, seed):
+    x, y = (torch.randint(-50, 50, (24,), dtype=dtype) for _ in range(2))
+    targets = torch.randint(-50, 50, (8, 24), dtype=dtype)
+    targets[6, ::2] = x[::2]
+
+    def expected(x, y, t):
+        swapped = torch.where(t[6] == x, y, t[6])
+        rows = [t[0] & x, t[1] | x, t[2] ^ x, t[3].maximum(x), t[4].minimum(x), x, swapped, t[7] + 3]
+        return t, torch.stack(rows)
+
+    everywhere(atomics, (x, y, targets), expected)
+
+
+def float_atomics(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    old = torch.zeros_like(t)
+    for tile in hl.tile(x.size(0)):
+        old[0, tile] = hl.atomic_add(t, [0, tile], x[tile])
+        old[1, tile] = hl.atomic_max(t, [1, tile], x[tile])
+        old[2, tile] = hl.atomic_min(t, [2, tile], x[tile])
+        old[3, tile] = hl.atomic_xchg(t, [3, tile], x[tile])
+    return old, t
+
+
+def test_atomics_of_floats(seed):
+    x, t = torch.randn(21), torch.randn(4, 21)
+    everywhere(float_atomics, (x, t), lambda x, t: (t, torch.stack([t[0] + x, t[1].maximum(x), t[2].minimum(x), x])))
+
+
+def add_to_stack(like: torch.Tensor, addresses: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(like)
+    for tile in hl.tile(like.size(0)):
+        stack = hl.stacktensor_like(like, addresses[:])
+        values = stack[tile]
+        out[tile] = values.sum(dim=0)
+        stack[tile] = values + 1
+    return out
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.parametrize("way", ["software GPU", "ref mode"])
+def test_stacks_are_read_and_written(softgpu, seed, way):
+    buffers = [torch.randn(21) for _ in range(3)]
+    before = [b.clone() for b in buffers]
+    kernel = helion.kernel(add_to_stack, config=SMALL)
+    args = (buffers[0], torch.tensor([b.data_ptr() for b in buffers]))
+    got = kernel(*args) if way == "software GPU" else kernel.bind(args).run_ref(*args)
+    torch.testing.assert_close(got, sum(before))
+    assert all(torch.equal(now, old + 1) for now, old in zip(buffers, before))
+
+
+# -- values -----------------------------------------------------------------------------------------------------------------
+
+
+def random_numbers(x: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    uniform = torch.empty([4, x.size(0)], device=x.device)
+    whole = torch.empty([x.size(0)], dtype=torch.int32, device=x.device)
+    bits = torch.empty([x.size(0)], dtype=torch.int32, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        for i, value in enumerate(hl.rand4x([tile], seed)):
+            uniform[i, tile] = value
+        whole[tile] = hl.randint([tile], -5, 17, seed)
+        bits[tile] = hl.philox_bits(seed, tile.index)
+    return uniform, whole, bits
+
+
+def test_random_numbers():
+    at, seed = torch.arange(21), 2**40 + 7
+    bits = philox_bits.eager_rule(seed, at)
+    whole = ((bits.long() & 0xFFFFFFFF) % 22 - 5).int()
+    expected = (torch.stack(philox_rand4x.eager_rule(seed, at)), whole, philox_bits.eager_rule(seed, at.int()))
+    everywhere(random_numbers, (torch.empty(21), seed), lambda x, s: expected)
+
+
+def scans(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    sums, products = torch.empty_like(x), torch.empty_like(x)
+    suffix, taken = torch.empty_like(x), torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        row = x[tile, :]
+        sums[tile, :] = hl.cumsum(row, 1)
+        products[tile, :] = hl.cumprod(row, 1)
+        suffix[tile, :] = hl.cumsum(row, 1, reverse=True)
+        place = (hl.iota(0, 11, 1, torch.int64) * 3 % 11)[None, :].expand_as(row)
+        taken[tile, :] = hl.take_along_dim(row, place, 1)
+    return sums, products, suffix, taken
+
+
+def test_scans_and_take_along_dim():
+    x = torch.randint(1, 3, (21, 11)).float()
+    at = torch.arange(11) * 3 % 11
+    everywhere(scans, (x,), lambda x: (x.cumsum(1), x.cumprod(1), x.flip(1).cumsum(1).flip(1), x[:, at]))
+
+
+# -- escape hatches -----------------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def clipped_square(value, limit):
+    return triton.language.minimum(value * value, limit)
+
+
+def escapes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    asm, inline = torch.empty_like(x), torch.empty_like(x)
+    function, source = torch.empty_like(x), torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        v = x[tile]
+        asm[tile] = hl.inline_asm_elementwise("neg.f32 $0, $1;", "=f,f", [v], torch.float32, True, 1)
+        inline[tile] = hl.inline_triton("twice = {v} + {v}\ntwice * {n}", {"v": v, "n": 3}, v)
+        function[tile] = hl.triton_kernel(clipped_square, [v, 2.0], v)
+        source[tile] = hl.triton_kernel("def plus_one(v):\n    return v + 1", [v], v)
+    return asm, inline, function, source
+
+
+@pytest.mark.softgpu(capability=90)
+def test_escape_hatches_on_a_gpu(softgpu, seed):
+    x = torch.randn(21)
+    got = helion.kernel(escapes, config=SMALL)(x.to(softgpu.device))
+    softgpu.synchronize()
+    for value, expected in zip(got, (-x, 6 * x, (x * x).clamp(max=2), x + 1)):
+        torch.testing.assert_close(value.cpu(), expected)
+
+
+@pytest.mark.parametrize("call", [
+    lambda v: hl.inline_asm_elementwise("neg.f32 $0, $1;", "=f,f", [v], torch.float32, True, 1),
+    lambda v: hl.inline_triton("{0} + 1", [v], v),
+    lambda v: hl.triton_kernel("def plus_one(v):\n    return v + 1", [v], v),
+], ids=["inline_asm_elementwise", "inline_triton", "triton_kernel"])  # fmt: skip
+@pytest.mark.parametrize("layer", ["tile executor", "ref mode"])
+def test_escape_hatches_need_the_triton_backend(ref, call, layer):
+    def kernel(x, call):
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = call(x[tile])
+        return out
+
+    args = (torch.randn(21), call)
+    with pytest.raises(exc.BackendUnsupported):
+        helion.kernel(kernel, config=SMALL)(*args) if layer == "tile executor" else ref(kernel, *args)
+
+
+def printing(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        value = x[tile] * 2
+        hl.device_print("value", value)
+        out[tile] = value
+    return out
+
+
+def test_device_print(capfd):
+    x = torch.arange(3.0)
+    kernel = helion.kernel(printing, config=SMALL)
+    for run in (kernel, kernel.bind((x,)).run_ref):
+        assert torch.equal(run(x), x * 2)
+        assert "value" in capfd.readouterr().out
+    assert "tl.device_print('value', value)" in kernel.bind((x,)).to_triton_code()
+
+
+def stopping(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        hl.breakpoint()
+        out[tile] = x[tile]
+    return out
+
+
+def test_breakpoint_stops_in_ref_mode_and_is_an_error_on_a_gpu(ref, monkeypatch):
+    stops = []
+    monkeypatch.setattr(sys, "breakpointhook", lambda *a, **k: stops.append(1))
+    x = torch.randn(21)
+    assert torch.equal(ref(stopping, x, config={"block_sizes": [8]}), x) and len(stops) == 3
+    with pytest.raises(exc.BackendUnsupported, match="a compiled kernel cannot stop"):
+        helion.kernel(stopping, config=SMALL).bind((x,)).to_triton_code()
+
+
+@pytest.mark.parametrize("function", [hl.signal, hl.wait])
+def test_names_for_several_gpus_say_that_they_are_not_there_yet(function):
+    with pytest.raises(exc.NotSupportedYet, match=f"hl.{function.__name__}"):
+        function(torch.zeros(1), [0])
+
+
+def test_every_name_is_run_in_every_way():
+    """Names of the language, and the tests that run kernels in every way (or say why not, here)."""
+    everywhere = [p for p in Path(__file__).parents[1].rglob("*.py") if "run_everywhere" in p.read_text() or p.name == "kernels.py"]
+    text = "".join(p.read_text() for p in [*everywhere, Path(__file__)])
+    types = {"StackTensor", "Tile"}  # what other names give
+    inside = {"philox_rand", "philox_rand4x", "stack_load", "stack_store"}  # what other names call
+    missing = [n for n in hl.__all__ if n not in types | inside and not re.search(rf"\bhl\.{n}\b", text)]
+    assert not missing, missing
