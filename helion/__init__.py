@@ -23,18 +23,14 @@ from .numbers import cdiv
 from .numbers import next_power_of_2
 from .settings import RefMode
 from .settings import Settings
+from .tuned import from_cache
 
 _logging.configure()
 
-#: Public names that are planned and not there yet.
-_NOT_YET = frozenset({"from_cache", "experimental"})
-
 
 def __getattr__(name: str) -> Any:
-    if name == "autotuner":  # loaded when it is first asked for: kernels with a config never need it
-        return importlib.import_module(".autotuner", __name__)
-    if name in _NOT_YET:
-        raise exc.NotSupportedYet(name=f"helion.{name}")
+    if name in ("autotuner", "experimental"):  # loaded when first asked for: kernels with a config never need them
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -48,6 +44,7 @@ __all__ = [
     "aot_kernel",
     "cdiv",
     "exc",
+    "from_cache",
     "jit",
     "kernel",
     "language",

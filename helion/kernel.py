@@ -240,10 +240,13 @@ class BoundKernel:
         guards = [*self.ir.guards, *(self._backend.guards() if self._on_gpu else ())]
         self._guard = _guard_function(self.ir, guards, names)
         self._example: dict[str, str] = {}
+        self._example_needs: list[Any] = []
         if self.settings.print_repro:
             from .repro import describe_argument
+            from .repro import needed_by
 
             self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
+            self._example_needs = [needed for value in self._arguments.values() for needed in needed_by(value)]
         self._arguments = {}  # the example call's tensors are not kept alive
 
     def __repr__(self) -> str:
@@ -394,7 +397,7 @@ class BoundKernel:
         if self.settings.print_repro:
             from .repro import repro_script
 
-            print(repro_script(self.kernel.fn, self._example, config, self.settings), file=sys.stderr)
+            print(repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs), file=sys.stderr)
 
     def generated_source(
         self, config: Config | Mapping[str, Any] | None = None, capability: int | None = None

@@ -6,9 +6,15 @@ dtypes (random data), and the Config.
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import enum
 import inspect
+import math
+import sys
 import textwrap
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,9 +38,60 @@ def describe_argument(value: Any) -> str:
         return f"[{', '.join(map(describe_argument, value))}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {describe_argument(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, types.FunctionType) and value.__name__ != "<lambda>":
-        return value.__name__
+    if isinstance(value, types.FunctionType):
+        return value.__name__ if value.__name__ != "<lambda>" else _closed_lambda(value)
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if isinstance(value, torch.device):
+        return f"torch.device({str(value)!r})"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ", ".join(f"{f.name}={describe_argument(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.init)
+        return f"{type(value).__name__}({fields})"
     return repr(value)
+
+
+def needed_by(value: Any) -> list[Any]:
+    """The functions and classes that `describe_argument(value)` names."""
+    if isinstance(value, (tuple, list)):
+        inner = [found for v in value for found in needed_by(v)]
+        return [type(value), *inner] if hasattr(value, "_fields") else inner
+    if isinstance(value, dict):
+        return [found for v in value.values() for found in needed_by(v)]
+    if isinstance(value, types.FunctionType):
+        return [value]
+    if isinstance(value, enum.Enum):
+        return [type(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [type(value), *(found for f in dataclasses.fields(value) for found in needed_by(getattr(value, f.name)))]
+    return []
+
+
+def _closed_lambda(fn: types.FunctionType) -> str:
+    """A lambda with what it closes over."""
+    cells = {name: cell.cell_contents for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ())}
+    if not cells:
+        return f"({_lambda_text(fn)})"
+    return f"(lambda {', '.join(cells)}: {_lambda_text(fn)})({', '.join(map(describe_argument, cells.values()))})"
+
+
+def _lambda_text(fn: types.FunctionType) -> str:
+    """The source of a lambda: the one on its line that compiles to the same code."""
+    try:
+        lines, _ = inspect.getsourcelines(fn)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return repr(fn)
+    wanted = fn.__code__
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Lambda):
+            compiled = compile(ast.Expression(node), "<lambda>", "eval").co_consts[0]
+            if (compiled.co_varnames, compiled.co_consts) == (wanted.co_varnames, wanted.co_consts) and (
+                {*compiled.co_names, *compiled.co_freevars} == {*wanted.co_names, *wanted.co_freevars}
+            ):
+                return ast.unparse(node)
+    return repr(fn)
 
 
 def _describe_tensor(value: torch.Tensor) -> str:
@@ -52,24 +109,30 @@ def _describe_tensor(value: torch.Tensor) -> str:
 
 
 def repro_script(
-    fn: types.FunctionType, arguments: dict[str, str], config: Config, settings: Settings
+    fn: types.FunctionType, arguments: dict[str, str], config: Config, settings: Settings, needed: Sequence[Any] = ()
 ) -> str:
     """The script.
 
     Args:
         fn: the kernel function.
         arguments: parameter name -> text that makes the argument (`describe_argument`).
+        needed: functions and classes those texts name (`needed_by`).
         config: the Config in use.
         settings: the kernel's settings.
     """
     imports: dict[str, None] = {"import torch": None, "import helion": None, "import helion.language as hl": None}
     definitions: dict[str, str] = {}
-    _collect(fn, imports, definitions, set())
+    seen: set[str] = set()
+    for value in needed:
+        _define(value.__name__, value, imports, definitions, seen)
+    _collect(fn, imports, definitions, seen)
     own = _function_text(fn)
     kept = settings.non_default()
     keywords = "".join(f", {k}={v!r}" for k, v in kept.items() if isinstance(v, (bool, int, float, str)) and not k.startswith("print_"))
     lines = [
         "# Rebuilds one specialization of a helion kernel and runs it.",
+        "from __future__ import annotations",
+        "",
         *imports,
         "",
         "",
@@ -94,21 +157,44 @@ def _function_text(fn: types.FunctionType) -> str:
 
 def _collect(fn: types.FunctionType, imports: dict[str, None], definitions: dict[str, str], seen: set[str]) -> None:
     """Imports and definitions that the function's names need, helpers first."""
+    if fn.__name__ == "<lambda>":
+        names = set(fn.__code__.co_names)  # what it closes over is part of its text
+    else:
+        names = read_names(source_of(fn).node)
     outside = function_globals(fn)
-    for name in sorted(read_names(source_of(fn).node)):
-        if name in seen or name not in outside:
-            continue
-        seen.add(name)
-        value = outside[name]
-        if isinstance(value, types.ModuleType):
-            plain = value.__name__ == name
-            imports[f"import {name}" if plain else f"import {value.__name__} as {name}"] = None
-        elif isinstance(value, types.FunctionType) and (value.__module__ or "").split(".")[0] in ("torch", "helion", "math"):
-            imports[f"from {value.__module__} import {value.__name__} as {name}"] = None
-        elif isinstance(value, types.FunctionType) and value.__name__ != "<lambda>":
-            _collect(value, imports, definitions, seen)
+    for name in sorted(names - set(fn.__code__.co_varnames)):
+        if name in outside:
+            _define(name, outside[name], imports, definitions, seen)
+
+
+def _define(name: str, value: Any, imports: dict[str, None], definitions: dict[str, str], seen: set[str]) -> None:
+    """What makes `name` mean `value` in the script."""
+    if name in seen:
+        return
+    seen.add(name)
+    module = getattr(value, "__module__", None) or ""
+    if isinstance(value, types.ModuleType):
+        imports[f"import {name}" if value.__name__ == name else f"import {value.__name__} as {name}"] = None
+    elif isinstance(value, (types.FunctionType, type)) and _is_installed(module):
+        imports[f"from {module} import {value.__name__} as {name}"] = None
+    elif isinstance(value, types.FunctionType):
+        _collect(value, imports, definitions, seen)
+        if value.__name__ != "<lambda>":
             definitions[name] = _function_text(value) + "\n"
-        elif isinstance(value, torch.dtype) or isinstance(value, (bool, int, float, str, tuple)):
-            definitions[name] = f"{name} = {value!r}"
-        elif inspect.isclass(value):
-            imports[f"from {value.__module__} import {value.__name__} as {name}"] = None
+    elif isinstance(value, type):
+        text = textwrap.dedent(inspect.getsource(value))
+        outside = vars(sys.modules[module])
+        read = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        for inner in sorted(read):
+            if inner in outside:
+                _define(inner, outside[inner], imports, definitions, seen)
+        definitions[name] = text
+    elif isinstance(value, (torch.Tensor, torch.dtype, bool, int, float, str, tuple, enum.Enum)):
+        for needed in needed_by(value):
+            _define(needed.__name__, needed, imports, definitions, seen)
+        definitions[name] = f"{name} = {describe_argument(value)}"
+
+
+def _is_installed(module: str) -> bool:
+    """Whether another machine can import a module: the standard library's, torch's and helion's own."""
+    return module.split(".")[0] in {"torch", "helion", "triton", *sys.stdlib_module_names}

@@ -327,8 +327,29 @@ def test_interpret_runs_the_users_function_where_print_works(tmp_path: Path) -> 
     assert "[2.0, 3.0]" in result.stdout
 
 
-def test_public_names_that_are_not_there_yet_say_so() -> None:
-    with pytest.raises(helion.exc.NotSupportedYet, match="from_cache"):
-        helion.from_cache  # noqa: B018
+def test_names_that_are_loaded_when_first_asked_for() -> None:
     assert helion.autotuner.PatternSearch is not None
+    assert helion.experimental.aot_kernel is helion.aot_kernel
     assert not hasattr(helion, "no_such_name")
+
+
+# -- the autotune cache ------------------------------------------------------------------------------------------------------
+
+
+def test_from_cache_gives_the_tuned_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from helion.autotuner.bound import BoundTarget
+    from helion.autotuner.cache import Entry
+    from helion.autotuner.cache import LocalAutotuneCache
+
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    kernel, args = helion.kernel(scale), (torch.ones(100),)
+    with pytest.raises(exc.NoConfigFound, match="autotune cache has none for these arguments"):
+        helion.from_cache(kernel, args)
+    target = BoundTarget(kernel.bind(args))
+    tuned = target.config_spec.normalize({"block_sizes": [32], "num_warps": 8})
+    LocalAutotuneCache().put(target.cache_key(kernel.normalize_args(*args)), Entry(tuned))
+    assert dict(helion.from_cache(kernel, args)) == dict(tuned)
+    with pytest.raises(exc.NoConfigFound):
+        helion.from_cache(kernel, (torch.ones(101),))
+    with pytest.raises(exc.InvalidAPIUsage, match="needs a kernel, got function"):
+        helion.from_cache(scale, args)

@@ -209,7 +209,7 @@ class Expressions:
         if isinstance(value, torch.Tensor) and not self.is_fake(value):
             if self.frame.is_kernel:
                 return self.env.fake_tensor(value, name, name)
-            return self.env.captured_tensor(value, name, self.tracer.name_of_host_tensor)
+            return self.tracer.captured(value, name)
         return value
 
     def is_fake(self, value: torch.Tensor) -> bool:

@@ -41,7 +41,8 @@ class FunctionSource:
             raise exc.SourceUnavailable(name=fn.__name__) from None
         ast.increment_lineno(tree, first - 1)
         node = tree.body[0]
-        if not isinstance(node, ast.FunctionDef):
+        # The lines of a lambda among a function's decorators are that function's.
+        if not isinstance(node, ast.FunctionDef) or node.name != fn.__code__.co_name:
             raise exc.SourceUnavailable(name=fn.__name__)
         self.node = node
         self.text = textwrap.dedent(text)

@@ -209,6 +209,11 @@ class Tracer(Handler):
         node.meta["user_name"] = name
         node.name = self.builder.graph._graph_namespace.create_name(name, None)
 
+    def captured(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        """The FakeTensor of a tensor that device code reaches through a closure; making one of a view runs ops."""
+        with self.paused():
+            return self.env.captured_tensor(tensor, name, self.name_of_host_tensor)
+
     # -- casts -------------------------------------------------------------------------------------------------------
 
     def cast(self, value: Any, dtype: torch.dtype) -> Any:
@@ -361,7 +366,7 @@ class Tracer(Handler):
             raise exc.DeviceAPIOnHost(name=f"hl.{op.name}")
         if op.name in MEMORY_OPS and not isinstance(args[0], FakeTensor) and isinstance(args[0], torch.Tensor):
             # captured by a function that runs natively, such as a lambda
-            args = (self.env.captured_tensor(args[0], "captured", self.name_of_host_tensor), *args[1:])
+            args = (self.captured(args[0], "captured"), *args[1:])
         args = tuple(sizes_of_tiles(a) for a in args) if not takes_tiles(op) else self._plain_tiles(args)
         prepare = OP_PREPARATION.get(op.name)
         if prepare is not None:

@@ -213,6 +213,46 @@ def test_helper_functions_are_inlined(seed: int) -> None:
     run_everywhere(fourth_power, (torch.randn(70),), lambda x: x**4, error_scale=4, capabilities=[80])
 
 
+def test_a_closure_may_hold_a_view(seed: int) -> None:
+    @helion.kernel
+    def mapped(x: torch.Tensor, f) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = f(x[tile], tile)
+        return out
+
+    weights = torch.randn(3, 80)
+    row, every_other = weights[1], weights[2, ::2]
+    function = lambda value, tile: value * row[tile] + every_other[tile]  # noqa: E731
+    reference = lambda x, f: x * row[:40] + every_other  # noqa: E731
+    run_everywhere(mapped, (torch.randn(40), function), reference, error_scale=4, capabilities=[80])
+
+
+KEPT = []
+
+
+def keep(function):
+    KEPT.append(function)
+    return lambda fn: fn
+
+
+@keep(lambda v: v * 3)
+def decorated(v):
+    return v - 1
+
+
+def applied(x: torch.Tensor, f) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = f(x[tile])
+    return out
+
+
+def test_a_lambda_in_a_decorator_is_not_the_decorated_function(seed: int) -> None:
+    run_everywhere(applied, (torch.randn(40), KEPT[0]), lambda x, f: x * 3, error_scale=4, capabilities=[80])
+    run_everywhere(applied, (torch.randn(40), decorated), lambda x, f: x - 1, error_scale=4, capabilities=[80])
+
+
 def test_functions_are_arguments_and_their_closures_tensors(seed: int) -> None:
     def mapped(x, function):
         out = torch.empty_like(x)
