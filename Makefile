@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 JOBS ?= 2
 
+# Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
+test test-gpu lint bench docs: export HELION_BUILD_EXTENSION = 1
+
 .PHONY: help setup demo test test-gpu lint bench docs clean
 
 help:

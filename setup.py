@@ -10,16 +10,15 @@ Environment:
     HELION_BUILD_DEBUG      1: -O0 -g and assertions.
     HELION_BUILD_SANITIZE   comma-separated, e.g. address,undefined: -fsanitize=... (run with the runtime preloaded).
     HELION_BUILD_COVERAGE   1: gcov instrumentation.
-    HELION_BUILD_JOBS       how many files to compile at once (default: the number of CPU cores).
+    HELION_BUILD_MUTABLE    1: guards can be switched off one at a time, for the tests of the tests.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
+import hashlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from setuptools import Extension
 from setuptools import setup
@@ -35,6 +34,11 @@ def flag(name: str) -> bool:
 
 def say(message: str) -> None:
     print(f"helion: {message}", file=sys.stderr)
+
+
+def interface() -> str:
+    """What helion/_extension.py compares: an extension serves exactly the Python sources whose _C.pyi it was built with."""
+    return hashlib.sha256((ROOT / "helion" / "_C.pyi").read_bytes()).hexdigest()[:16]
 
 
 def extension() -> Extension | None:
@@ -68,12 +72,15 @@ def extension() -> Extension | None:
     if flag("HELION_BUILD_COVERAGE"):
         compile_args += ["--coverage", "-O0"]
         link_args += ["--coverage"]
+    depends = [*(ROOT / "csrc").glob("*.cpp"), *(ROOT / "csrc").glob("*.h"), ROOT / "helion" / "_C.pyi", ROOT / "setup.py"]
     return Extension(
         "helion._C",
-        sources=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.cpp")),
-        depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.h")),
+        sources=["csrc/extension.cpp"],
+        depends=sorted(str(path.relative_to(ROOT)) for path in depends),
         define_macros=[
             ("HELION_TORCH_VERSION", f'"{torch.__version__}"'),
+            ("HELION_INTERFACE", f'"{interface()}"'),
+            *([("HELION_MUTABLE", "1")] if flag("HELION_BUILD_MUTABLE") else []),
             ("_GLIBCXX_USE_CXX11_ABI", str(int(torch._C._GLIBCXX_USE_CXX11_ABI))),
         ],
         library_dirs=cpp_extension.library_paths(),
@@ -87,22 +94,7 @@ def extension() -> Extension | None:
 
 
 class BuildExt(build_ext):
-    """Compiles the sources in parallel: each one includes torch's headers, so it takes tens of seconds."""
-
-    def build_extension(self, ext: Extension) -> None:
-        compile_one = self.compiler.compile
-        jobs = int(os.environ.get("HELION_BUILD_JOBS") or os.cpu_count() or 1)
-
-        def compile_all(sources: list[str], *args: Any, **kwargs: Any) -> list[str]:
-            with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-                parts = pool.map(lambda source: compile_one([source], *args, **kwargs), sources)
-                return [object_file for part in parts for object_file in part]
-
-        self.compiler.compile = compile_all  # type: ignore[method-assign]
-        try:
-            super().build_extension(ext)
-        finally:
-            self.compiler.compile = compile_one  # type: ignore[method-assign]
+    """Says so if the extension was left out."""
 
     def run(self) -> None:
         super().run()

@@ -27,7 +27,7 @@ PyObject* broadcast_tensors(PyObject* module, PyObject* const* args, Py_ssize_t 
   return result ? PySequence_Tuple(result.get()) : nullptr;
 }
 
-PyMethodDef methods[] = {
+PyMethodDef broadcast_methods[] = {
     {"broadcast_tensors", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(broadcast_tensors)),
      METH_FASTCALL,
      "broadcast_tensors(*tensors)\n--\n\n"
@@ -37,6 +37,6 @@ PyMethodDef methods[] = {
 
 }  // namespace
 
-int add_broadcast(PyObject* module) { return PyModule_AddFunctions(module, methods); }
+int add_broadcast(PyObject* module) { return PyModule_AddFunctions(module, broadcast_methods); }
 
 }  // namespace helion

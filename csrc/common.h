@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "guard.h"
+
 namespace helion {
 
 // An owned reference, or null. Moves, never copies implicitly: a second owner is spelled `PyRef::borrow(x)`.

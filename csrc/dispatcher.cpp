@@ -73,7 +73,7 @@ struct Dispatcher {
   } body;
 };
 
-Dispatcher* cast(PyObject* self) { return reinterpret_cast<Dispatcher*>(self); }
+Dispatcher* as_dispatcher(PyObject* self) { return reinterpret_cast<Dispatcher*>(self); }
 
 // -- one call -----------------------------------------------------------------------------------------------------------
 
@@ -214,15 +214,15 @@ Entry* look_up(Dispatcher* self, const Signature& signature) {
 }
 
 PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
-  Dispatcher* self = cast(object);
+  Dispatcher* self = as_dispatcher(object);
   Dispatcher::Body& body = self->body;
   // Guard: modes, transforms and tracing want to see PyTorch operations, which only the Python path performs.
-  if (!body.enabled || body.capacity == 0 || !plain_torch_state()) {
+  if (!body.enabled || body.capacity == 0 || HELION_GUARD("modes", !plain_torch_state())) {
     return call_python(self, args, nargsf, keyword_names);
   }
   const int measuring = self->state->environment.measuring(self->state);
   if (measuring < 0) return nullptr;
-  if (measuring == 1) return call_python(self, args, nargsf, keyword_names);
+  if (HELION_GUARD("measuring", measuring == 1)) return call_python(self, args, nargsf, keyword_names);
   if (!self->state->environment.refresh_provider(self->state)) return nullptr;
   PyObject* bound[kMostParameters];
   const int fits = bind_arguments(body, args, static_cast<size_t>(PyVectorcall_NARGS(nargsf)), keyword_names, bound);
@@ -289,7 +289,7 @@ void evict_one(Table* table) {
 
 // configure_dispatch(names, defaults, value_keyed, key_function, capacity)
 PyObject* configure_dispatch(PyObject* object, PyObject* args) {
-  Dispatcher* self = cast(object);
+  Dispatcher* self = as_dispatcher(object);
   PyObject *names = nullptr, *defaults = nullptr, *value_keyed = nullptr, *key_function = nullptr;
   Py_ssize_t capacity = 0;
   if (!PyArg_ParseTuple(args, "O!O!O!On:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
@@ -333,7 +333,7 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
 
 // install_plan(args, plan, generation)
 PyObject* install_plan(PyObject* object, PyObject* args) {
-  Dispatcher* self = cast(object);
+  Dispatcher* self = as_dispatcher(object);
   PyObject *arguments = nullptr, *plan = nullptr;
   unsigned long long generation = 0;
   if (!PyArg_ParseTuple(args, "O!O!K:install_plan", &PyTuple_Type, &arguments, self->state->plan_type, &plan,
@@ -357,10 +357,10 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
   if (known < 0) return nullptr;
   if (known == 0 || signature.leaf_count() != reinterpret_cast<LaunchPlan*>(plan)->body.leaf_count) Py_RETURN_FALSE;
   // Guard: the plan was recorded before a reset or a new config; installing it now would bring the old binary back.
-  if (generation != body.generation) Py_RETURN_FALSE;
+  if (HELION_GUARD("generation", generation != body.generation)) Py_RETURN_FALSE;
   Entry* existing = look_up(self, signature);
   if (existing == nullptr && PyErr_Occurred()) return nullptr;
-  if (generation != body.generation) Py_RETURN_FALSE;
+  if (HELION_GUARD("generation", generation != body.generation)) Py_RETURN_FALSE;
   // If the plan is evicted one day, its signature starts over.
   body.sightings.erase(signature.hash());
   if (existing != nullptr) {
@@ -387,14 +387,36 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
   Py_RETURN_TRUE;
 }
 
+// forget_sighting(args)
+PyObject* forget_sighting(PyObject* object, PyObject* arguments) {
+  Dispatcher* self = as_dispatcher(object);
+  Dispatcher::Body& body = self->body;
+  if (!PyTuple_Check(arguments) || static_cast<size_t>(PyTuple_GET_SIZE(arguments)) != body.parameters.size()) {
+    PyErr_SetString(PyExc_ValueError, "forget_sighting: one argument for each parameter, defaults filled in");
+    return nullptr;
+  }
+  if (body.parameters.size() > kMostParameters) Py_RETURN_NONE;
+  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
+  PyObject* bound[kMostParameters];
+  for (size_t i = 0; i < body.parameters.size(); ++i) {
+    bound[i] = PyTuple_GET_ITEM(arguments, static_cast<Py_ssize_t>(i));
+  }
+  PyRef key;
+  Signature signature;
+  const int known = read_signature(self, bound, &signature, &key);
+  if (known < 0) return nullptr;
+  if (known == 1) body.sightings.erase(signature.hash());
+  Py_RETURN_NONE;
+}
+
 PyObject* clear_plans(PyObject* object, PyObject*) {
-  clear_table(cast(object));
+  clear_table(as_dispatcher(object));
   Py_RETURN_NONE;
 }
 
 // leaves_of(args): how a plan sees them.
 PyObject* leaves_of(PyObject* object, PyObject* arguments) {
-  Dispatcher* self = cast(object);
+  Dispatcher* self = as_dispatcher(object);
   if (!PyTuple_Check(arguments)) {
     PyErr_SetString(PyExc_TypeError, "leaves_of: a tuple of arguments");
     return nullptr;
@@ -421,7 +443,7 @@ PyObject* dispatcher_new(PyTypeObject* type, PyObject*, PyObject*) {
   if (state == nullptr) return nullptr;
   PyObject* object = type->tp_alloc(type, 0);
   if (object == nullptr) return nullptr;
-  Dispatcher* self = cast(object);
+  Dispatcher* self = as_dispatcher(object);
   self->vectorcall = dispatcher_vectorcall;
   self->state = state;
   new (&self->body) Dispatcher::Body();
@@ -445,7 +467,7 @@ PyObject* init_subclass(PyObject* type, PyObject*, PyObject*) {
 
 int dispatcher_traverse(PyObject* object, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(object));
-  const Dispatcher::Body& body = cast(object)->body;
+  const Dispatcher::Body& body = as_dispatcher(object)->body;
   for (const Parameter& parameter : body.parameters) {
     if (int result = parameter.default_value.visit(visit, arg)) return result;
   }
@@ -462,7 +484,7 @@ int dispatcher_traverse(PyObject* object, visitproc visit, void* arg) {
 }
 
 int dispatcher_clear(PyObject* object) {
-  Dispatcher* self = cast(object);
+  Dispatcher* self = as_dispatcher(object);
   std::vector<Parameter> parameters;
   parameters.swap(self->body.parameters);
   PyRef key_function = std::move(self->body.key_function);
@@ -473,17 +495,17 @@ int dispatcher_clear(PyObject* object) {
 void dispatcher_dealloc(PyObject* object) {
   PyTypeObject* type = Py_TYPE(object);
   PyObject_GC_UnTrack(object);
-  cast(object)->body.~Body();
+  as_dispatcher(object)->body.~Body();
   type->tp_free(object);
   Py_DECREF(type);
 }
 
-PyObject* get_count(PyObject* object, void*) { return PyLong_FromSize_t(cast(object)->body.table.size); }
-PyObject* get_hits(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(cast(object)->body.hits); }
-PyObject* get_launches(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(cast(object)->body.launches); }
-PyObject* get_evictions(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(cast(object)->body.evictions); }
-PyObject* get_generation(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(cast(object)->body.generation); }
-PyObject* get_enabled(PyObject* object, void*) { return PyBool_FromLong(cast(object)->body.enabled); }
+PyObject* get_count(PyObject* object, void*) { return PyLong_FromSize_t(as_dispatcher(object)->body.table.size); }
+PyObject* get_hits(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.hits); }
+PyObject* get_launches(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.launches); }
+PyObject* get_evictions(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.evictions); }
+PyObject* get_generation(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.generation); }
+PyObject* get_enabled(PyObject* object, void*) { return PyBool_FromLong(as_dispatcher(object)->body.enabled); }
 
 int set_enabled(PyObject* object, PyObject* value, void*) {
   if (value == nullptr) {
@@ -492,7 +514,7 @@ int set_enabled(PyObject* object, PyObject* value, void*) {
   }
   const int enabled = PyObject_IsTrue(value);
   if (enabled < 0) return -1;
-  cast(object)->body.enabled = enabled != 0;
+  as_dispatcher(object)->body.enabled = enabled != 0;
   return 0;
 }
 
@@ -510,6 +532,9 @@ PyMethodDef dispatcher_methods[] = {
      "install_plan(args, plan, generation, /)\n--\n\n"
      "Serve calls like `args` (by position, defaults filled in) with `plan`.\n\n"
      "Returns:\n    Whether it was installed: not if plan_generation moved on from `generation` since it was recorded."},
+    {"forget_sighting", forget_sighting, METH_O,
+     "forget_sighting(args, /)\n--\n\n"
+     "Count calls like `args` (by position, defaults filled in) anew: the second one from now on is recorded."},
     {"clear_plans", clear_plans, METH_NOARGS, "clear_plans()\n--\n\nForget all plans. Running calls finish with theirs."},
     {"leaves_of", leaves_of, METH_O,
      "leaves_of(args, /)\n--\n\n"

@@ -38,7 +38,7 @@ bool parse_type(const char* name, ParamType* type) {
   return false;
 }
 
-LaunchSpec* cast(PyObject* self) { return reinterpret_cast<LaunchSpec*>(self); }
+LaunchSpec* as_spec(PyObject* self) { return reinterpret_cast<LaunchSpec*>(self); }
 
 // params: a sequence of (argument index, Triton type name).
 bool parse_params(PyObject* params, std::vector<Param>* out) {
@@ -159,7 +159,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (!state->driver.load() || !state->environment.load(state)) return nullptr;
   PyRef self = PyRef::steal(type->tp_alloc(type, 0));
   if (!self) return nullptr;
-  LaunchSpec* spec = cast(self.get());
+  LaunchSpec* spec = as_spec(self.get());
   spec->state = state;
   // From here on tp_dealloc destroys the body, whatever happens below.
   new (&spec->body) LaunchSpec::Body();
@@ -191,7 +191,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 
 int spec_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
-  const LaunchSpec::Body& body = cast(self)->body;
+  const LaunchSpec::Body& body = as_spec(self)->body;
   for (const UsedGlobal& global : body.globals) {
     if (int result = global.value.visit(visit, arg)) return result;
     if (int result = global.dict.visit(visit, arg)) return result;
@@ -206,35 +206,35 @@ int spec_traverse(PyObject* self, visitproc visit, void* arg) {
 int spec_clear(PyObject* self) {
   // Swap, then destroy: dropping a reference can run code that reaches this object again.
   LaunchSpec::Body old;
-  std::swap(old, cast(self)->body);
+  std::swap(old, as_spec(self)->body);
   return 0;
 }
 
 void spec_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
-  cast(self)->body.~Body();
+  as_spec(self)->body.~Body();
   type->tp_free(self);
   Py_DECREF(type);  // instances of heap types own a reference to their type
 }
 
 PyObject* spec_repr(PyObject* self) {
-  const LaunchSpec::Body& body = cast(self)->body;
+  const LaunchSpec::Body& body = as_spec(self)->body;
   return PyUnicode_FromFormat("<LaunchSpec %s: %zu parameters, %u threads, device %d>", body.name.c_str(),
                               body.params.size(), body.block_x, body.device);
 }
 
 PyObject* spec_guards_hold(PyObject* self, PyObject*) {
-  ModuleState* state = cast(self)->state;
+  ModuleState* state = as_spec(self)->state;
   if (!state->environment.refresh_provider(state)) return nullptr;
-  const int result = cast(self)->guards_hold();
+  const int result = as_spec(self)->guards_hold();
   return result < 0 ? nullptr : PyBool_FromLong(result);
 }
 
-PyObject* spec_compiled(PyObject* self, void*) { return Py_NewRef(cast(self)->body.compiled.get()); }
-PyObject* spec_jit_function(PyObject* self, void*) { return Py_NewRef(cast(self)->body.jit_function.get()); }
-PyObject* spec_name(PyObject* self, void*) { return PyUnicode_FromString(cast(self)->body.name.c_str()); }
-PyObject* spec_device(PyObject* self, void*) { return PyLong_FromLong(cast(self)->body.device); }
+PyObject* spec_compiled(PyObject* self, void*) { return Py_NewRef(as_spec(self)->body.compiled.get()); }
+PyObject* spec_jit_function(PyObject* self, void*) { return Py_NewRef(as_spec(self)->body.jit_function.get()); }
+PyObject* spec_name(PyObject* self, void*) { return PyUnicode_FromString(as_spec(self)->body.name.c_str()); }
+PyObject* spec_device(PyObject* self, void*) { return PyLong_FromLong(as_spec(self)->body.device); }
 
 PyMethodDef spec_methods[] = {
     {"guards_hold", spec_guards_hold, METH_NOARGS,
@@ -350,19 +350,21 @@ bool store_scalar(ParamType type, PyObject* value, uint64_t* slot) {
 
 int LaunchSpec::guards_hold() const {
   if (!body.jit_function) return 0;  // cleared by the garbage collector
-  if (body.provider.get() != state->environment.provider()) return 0;
+  // Guard: the binary is loaded in another driver than the one that is in use now.
+  if (HELION_GUARD("provider", body.provider.get() != state->environment.provider())) return 0;
   if (body.jit_function.get() == Py_None) return 1;
-  if (int result = state->environment.same_knobs(state, body.knobs); result != 1) return result;
-  if (int result = state->environment.hooks_active(state); result != 0) return result < 0 ? -1 : 0;
-  // Hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.
+  // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
+  if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
+  if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0)) return result < 0 ? -1 : 0;
+  // Guard: hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.
   PyObject* hooks = PyDict_GetItemWithError(body.jit_dict.get(), state->names.pre_run_hooks);  // borrowed
   if (hooks == nullptr && PyErr_Occurred()) return -1;
-  if (hooks != nullptr && (!PyList_CheckExact(hooks) || PyList_GET_SIZE(hooks) != 0)) return 0;
+  if (HELION_GUARD("pre_run_hooks", hooks != nullptr && (!PyList_CheckExact(hooks) || PyList_GET_SIZE(hooks) != 0))) return 0;
   for (const UsedGlobal& global : body.globals) {
     PyObject* now = PyDict_GetItemWithError(global.dict.get(), global.name.get());  // borrowed
     if (now == nullptr && PyErr_Occurred()) return -1;
-    // Not the same object: Triton compares by value and words the error, if it is one.
-    if (now != global.value.get()) return 0;
+    // Guard: not the same object. Triton compares by value and words the error, if it is one.
+    if (HELION_GUARD("globals", now != global.value.get())) return 0;
   }
   return 1;
 }

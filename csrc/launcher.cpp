@@ -39,7 +39,7 @@ struct Launcher {
   } body;
 };
 
-Launcher* cast(PyObject* self) { return reinterpret_cast<Launcher*>(self); }
+Launcher* as_launcher(PyObject* self) { return reinterpret_cast<Launcher*>(self); }
 
 enum class Kind : uint64_t { kTensor = 1, kInt, kBool, kFloat, kNone };
 
@@ -48,15 +48,16 @@ enum class Kind : uint64_t { kTensor = 1, kInt, kBool, kFloat, kNone };
 int classify(const ModuleState* state, PyObject* argument, uint64_t* word, uint64_t* slot) {
   if (TensorView::exact(argument)) {
     const TensorView tensor(argument);
-    if (!tensor.plain()) return 0;
+    // Guard: what is in memory is not what the tensor shows.
+    if (HELION_GUARD("launcher_plain", !tensor.plain())) return 0;
     const uintptr_t data = reinterpret_cast<uintptr_t>(tensor.data());
     const c10::Device device = tensor.device();
     uint64_t tag = static_cast<uint64_t>(device.type()) << 8 | static_cast<uint8_t>(device.index());
     if (!state->environment.native_tags() && !state->environment.device_tag(state, argument, &tag)) return -1;
     *slot = data;
     // Guard: a pointer that is not a multiple of 16 gets a binary of its own; the vectorized one would fault on it.
-    *word = static_cast<uint64_t>(Kind::kTensor) | (data % 16 == 0 ? 1u << 8 : 0u) |
-        static_cast<uint64_t>(tensor.scalar_type()) << 16 | tag << 32;
+    *word = static_cast<uint64_t>(Kind::kTensor) | (HELION_GUARD("launcher_alignment", data % 16 != 0) ? 1u << 8 : 0u) |
+        static_cast<uint64_t>(tensor.scalar_type()) << 16 | (HELION_GUARD("launcher_device_tag", true) ? tag << 32 : 0);
     return 1;
   }
   if (PyLong_CheckExact(argument)) {
@@ -65,8 +66,9 @@ int classify(const ModuleState* state, PyObject* argument, uint64_t* word, uint6
     if (overflow != 0) return 0;  // above 2**63 - 1: rare enough for Triton's own launcher
     *slot = static_cast<uint64_t>(value);
     const bool fits32 = value >= INT32_MIN && value <= INT32_MAX;
-    *word = static_cast<uint64_t>(Kind::kInt) | (value == 1 ? 1u << 8 : 0u) | (value % 16 == 0 ? 1u << 9 : 0u) |
-        (fits32 ? 1u << 10 : 0u);
+    // Guard: Triton's buckets.
+    const uint64_t bucket = (value == 1 ? 1u << 8 : 0u) | (value % 16 == 0 ? 1u << 9 : 0u) | (fits32 ? 1u << 10 : 0u);
+    *word = static_cast<uint64_t>(Kind::kInt) | (HELION_GUARD("launcher_int_bucket", true) ? bucket : 0u);
     return 1;
   }
   if (PyBool_Check(argument)) {
@@ -216,7 +218,7 @@ PyObject* slow(Launcher* self, PyObject* const* args, size_t nargsf, PyObject* k
 }
 
 PyObject* launcher_vectorcall(PyObject* object, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
-  Launcher* self = cast(object);
+  Launcher* self = as_launcher(object);
   const Py_ssize_t total = PyVectorcall_NARGS(nargsf);
   if (self->body.variants.empty()) {
     PyErr_SetString(PyExc_RuntimeError, "this CompiledLauncher is not primed: call prime() first");
@@ -235,7 +237,8 @@ PyObject* launcher_vectorcall(PyObject* object, PyObject* const* args, size_t na
   unsigned grid[3];
   const int plain_grid = parse_grid(args[1], grid);
   if (plain_grid < 0) return nullptr;
-  if (plain_grid == 0 || !plain_torch_state()) return slow(self, args, nargsf, keyword_names);
+  // Guard: a mode or a transform has to see the launch.
+  if (plain_grid == 0 || HELION_GUARD("launcher_modes", !plain_torch_state())) return slow(self, args, nargsf, keyword_names);
 
   PyObject* no_names = nullptr;
   PyRef empty;
@@ -255,11 +258,13 @@ PyObject* launcher_vectorcall(PyObject* object, PyObject* const* args, size_t na
   const long device = self->state->environment.current_device(self->state);
   if (device == -1 && PyErr_Occurred()) return nullptr;
   // Guard: the binary is loaded in one device's context. On another device Triton has one of its own.
-  if (device != spec.body.device) return slow(self, args, nargsf, keyword_names);
+  if (HELION_GUARD("launcher_device", device != spec.body.device)) return slow(self, args, nargsf, keyword_names);
   if (!pack(spec, arguments, buffer.values, buffer.slots)) return nullptr;
   // Guard: asked for at every launch, as it changes under torch.cuda.stream and graph capture.
   uintptr_t stream = 0;
-  if (!self->state->environment.current_stream(self->state, device, &stream)) return nullptr;
+  if (HELION_GUARD("launcher_stream", true) && !self->state->environment.current_stream(self->state, device, &stream)) {
+    return nullptr;
+  }
   if (!spec.launch(grid, buffer.slots, stream)) return nullptr;
   ++self->body.launches;
   return Py_NewRef(spec.body.compiled.get());
@@ -270,7 +275,7 @@ PyObject* launcher_new(PyTypeObject* type, PyObject*, PyObject*) {
   if (state == nullptr) return nullptr;
   PyObject* object = type->tp_alloc(type, 0);
   if (object == nullptr) return nullptr;
-  Launcher* self = cast(object);
+  Launcher* self = as_launcher(object);
   self->vectorcall = launcher_vectorcall;
   self->state = state;
   new (&self->body) Launcher::Body();
@@ -279,7 +284,7 @@ PyObject* launcher_new(PyTypeObject* type, PyObject*, PyObject*) {
 
 int launcher_traverse(PyObject* object, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(object));
-  const Launcher::Body& body = cast(object)->body;
+  const Launcher::Body& body = as_launcher(object)->body;
   for (const std::shared_ptr<const Variant>& variant : body.variants) {
     // A variant that a running call shares has another owner, which the collector must not be told about.
     if (variant.use_count() != 1) continue;
@@ -294,21 +299,21 @@ int launcher_traverse(PyObject* object, visitproc visit, void* arg) {
 
 int launcher_clear(PyObject* object) {
   Launcher::Body old;
-  std::swap(old, cast(object)->body);  // destroyed after the swap, when nothing can reach it any more
+  std::swap(old, as_launcher(object)->body);  // destroyed after the swap, when nothing can reach it any more
   return 0;
 }
 
 void launcher_dealloc(PyObject* object) {
   PyTypeObject* type = Py_TYPE(object);
   PyObject_GC_UnTrack(object);
-  cast(object)->body.~Body();
+  as_launcher(object)->body.~Body();
   type->tp_free(object);
   Py_DECREF(type);
 }
 
 // add_variant(kernel, args, keywords, spec): what prime() calls with what it compiled.
 PyObject* launcher_add_variant(PyObject* object, PyObject* const* args, Py_ssize_t count) {
-  Launcher* self = cast(object);
+  Launcher* self = as_launcher(object);
   if (count != 4 || !PyTuple_Check(args[1]) || !PyDict_Check(args[2]) ||
       (args[3] != Py_None && !is_launch_spec(self->state, args[3]))) {
     PyErr_SetString(PyExc_TypeError, "add_variant(kernel, args: tuple, keywords: dict, spec: LaunchSpec | None)");
@@ -374,19 +379,19 @@ PyObject* launcher_prime(PyObject* object, PyObject* args, PyObject* kwargs) {
 
 PyObject* launcher_clear_variants(PyObject* object, PyObject*) {
   std::vector<std::shared_ptr<const Variant>> old;
-  std::swap(old, cast(object)->body.variants);
-  cast(object)->body.last = 0;
+  std::swap(old, as_launcher(object)->body.variants);
+  as_launcher(object)->body.last = 0;
   Py_RETURN_NONE;
 }
 
-PyObject* launcher_count(PyObject* object, void*) { return PyLong_FromSize_t(cast(object)->body.variants.size()); }
+PyObject* launcher_count(PyObject* object, void*) { return PyLong_FromSize_t(as_launcher(object)->body.variants.size()); }
 
 PyObject* launcher_launches(PyObject* object, void*) {
-  return PyLong_FromUnsignedLongLong(cast(object)->body.launches);
+  return PyLong_FromUnsignedLongLong(as_launcher(object)->body.launches);
 }
 
 PyObject* launcher_get_fallback(PyObject* object, void*) {
-  const PyRef& fallback = cast(object)->body.fallback;
+  const PyRef& fallback = as_launcher(object)->body.fallback;
   return Py_NewRef(fallback ? fallback.get() : Py_None);
 }
 
@@ -395,7 +400,7 @@ int launcher_set_fallback(PyObject* object, PyObject* value, void*) {
     PyErr_SetString(PyExc_TypeError, "fallback must be a launcher or None");
     return -1;
   }
-  cast(object)->body.fallback = value == nullptr || value == Py_None ? PyRef() : PyRef::borrow(value);
+  as_launcher(object)->body.fallback = value == nullptr || value == Py_None ? PyRef() : PyRef::borrow(value);
   return 0;
 }
 

@@ -4,15 +4,17 @@
 
 #include <new>
 
-#ifndef HELION_TORCH_VERSION
-#error "build through setup.py, which records the version of torch that the extension is compiled against"
+#if !defined(HELION_TORCH_VERSION) || !defined(HELION_INTERFACE)
+#error "build through setup.py, which records the version of torch and the interface that the extension is compiled for"
 #endif
 
 namespace {
 
 // helion/_extension.py looks for this text in the file before it imports it: an extension that was compiled for another
-// torch must not even be loaded, since the layout of at::Tensor may have changed under it.
-__attribute__((used)) const char build_tag[] = "helion-extension-built-for-torch=" HELION_TORCH_VERSION ";";
+// torch must not even be loaded, since the layout of at::Tensor may have changed under it; one that was compiled from other
+// sources than the Python ones beside it may mean something else by the same call.
+__attribute__((used)) const char build_tag[] =
+    "helion-extension-built-for-torch=" HELION_TORCH_VERSION ";interface=" HELION_INTERFACE ";";
 
 using helion::ModuleState;
 

@@ -10,7 +10,7 @@ namespace {
 // Whether nobody but the pool can reach the tensor, and nothing about it gives away that it was used before.
 bool is_free(const OutputPool::Slot& slot, const TensorShape& shape) {
   PyObject* object = slot.tensor.get();
-  if (Py_REFCNT(object) != 1) return false;
+  if (HELION_GUARD("pool_object", Py_REFCNT(object) != 1)) return false;
   // Held while it is looked at: asking for an object's attributes can run the garbage collector, and with it anything.
   PyRef hold = PyRef::borrow(object);
   return unobserved(object, shape, slot.data, slot.keys);
@@ -156,7 +156,7 @@ int OutputPool::visit_all(visitproc visit, void* arg) const {
 
 namespace {
 
-PyObject* configure(PyObject* module, PyObject* args) {
+PyObject* pool_configure(PyObject* module, PyObject* args) {
   int enabled = 0;
   Py_ssize_t entries = 0, bytes = 0;
   if (!PyArg_ParseTuple(args, "pnn:output_pool_configure", &enabled, &entries, &bytes)) return nullptr;
@@ -168,12 +168,12 @@ PyObject* configure(PyObject* module, PyObject* args) {
   Py_RETURN_NONE;
 }
 
-PyObject* clear(PyObject* module, PyObject*) {
+PyObject* pool_clear(PyObject* module, PyObject*) {
   state_of_module(module)->pool->clear();
   Py_RETURN_NONE;
 }
 
-PyObject* statistics(PyObject* module, PyObject*) {
+PyObject* pool_statistics(PyObject* module, PyObject*) {
   const OutputPool& pool = *state_of_module(module)->pool;
   const OutputPool::Statistics& counts = pool.statistics();
   return Py_BuildValue("{s:O,s:n,s:n,s:n,s:n,s:K,s:K,s:K}", "enabled", pool.enabled() ? Py_True : Py_False, "entries",
@@ -185,12 +185,85 @@ PyObject* statistics(PyObject* module, PyObject*) {
                        static_cast<unsigned long long>(counts.evicted));
 }
 
-PyMethodDef methods[] = {
-    {"output_pool_configure", configure, METH_VARARGS,
+// A tensor from the pool for the current stream of the current device; None if the pool cannot serve it.
+PyObject* serve(const ModuleState* state, TensorShape shape) {
+  const Environment& environment = state->environment;
+  // PyTorch's own devices: only memory of the device that is current. Another provider's tensors are all in host memory.
+  if (environment.native_tags() && shape.device.type() != c10::DeviceType::CUDA) Py_RETURN_NONE;
+  const long device = environment.current_device(state);
+  if (device == -1 && PyErr_Occurred()) return nullptr;
+  if (environment.native_tags()) {
+    if (shape.device.index() == -1) shape.device.set_index(static_cast<c10::DeviceIndex>(device));
+    if (shape.device.index() != device) Py_RETURN_NONE;
+  }
+  uintptr_t stream = 0;
+  if (!environment.current_stream(state, device, &stream)) return nullptr;
+  const int capturing = environment.is_capturing(state, stream);
+  if (capturing < 0) return nullptr;
+  if (capturing == 1) Py_RETURN_NONE;
+  try {
+    OutputPool::Cursor cursor;
+    return state->pool->take(shape, device, stream, &cursor);
+  } catch (...) {
+    set_error_from_exception();
+    return nullptr;
+  }
+}
+
+// 1 if an allocation may come from the pool now, 0, -1 with an exception.
+int may_serve(ModuleState* state) {
+  if (state->pool == nullptr || !state->pool->enabled() || deterministic() || !plain_torch_state()) return 0;
+  return state->environment.load(state) && state->environment.refresh_provider(state) ? 1 : -1;
+}
+
+PyObject* pool_empty_like(PyObject* module, PyObject* tensor) {
+  ModuleState* state = state_of_module(module);
+  const int served = may_serve(state);
+  if (served < 0) return nullptr;
+  if (served == 0 || !TensorView::exact(tensor)) Py_RETURN_NONE;
+  const TensorView view(tensor);
+  if (!view.plain() || !view.dense()) Py_RETURN_NONE;
+  return serve(state, {view.sizes().vec(), view.strides().vec(), view.scalar_type(), view.device()});
+}
+
+PyObject* pool_empty(PyObject* module, PyObject* args) {
+  ModuleState* state = state_of_module(module);
+  PyObject *sizes = nullptr, *dtype = nullptr, *device = nullptr;
+  TensorShape shape{{}, {}, c10::ScalarType::Undefined, c10::Device(c10::DeviceType::CPU)};
+  if (!PyArg_ParseTuple(args, "O!OO:output_pool_empty", &PyTuple_Type, &sizes, &dtype, &device)) return nullptr;
+  if (!read_dtype(dtype, &shape.dtype) || !read_device(device, &shape.device)) {
+    PyErr_SetString(PyExc_TypeError, "output_pool_empty: expected a torch.dtype and a torch.device");
+    return nullptr;
+  }
+  const int served = may_serve(state);
+  if (served < 0) return nullptr;
+  if (served == 0) Py_RETURN_NONE;
+  const Py_ssize_t rank = PyTuple_GET_SIZE(sizes);
+  shape.sizes.resize(static_cast<size_t>(rank));
+  shape.strides.resize(static_cast<size_t>(rank));
+  int64_t stride = 1;
+  for (Py_ssize_t i = rank; i-- > 0;) {
+    const int64_t size = PyLong_AsLongLong(PyTuple_GET_ITEM(sizes, i));
+    if (size == -1 && PyErr_Occurred()) return nullptr;
+    // Negative, or more than there can be: PyTorch says what is wrong with it.
+    if (size < 0 || (size > 1 && stride > (int64_t{1} << 48) / size)) Py_RETURN_NONE;
+    shape.sizes[static_cast<size_t>(i)] = size;
+    shape.strides[static_cast<size_t>(i)] = stride;
+    stride *= size > 1 ? size : 1;
+  }
+  return serve(state, std::move(shape));
+}
+
+PyMethodDef pool_methods[] = {
+    {"output_pool_configure", pool_configure, METH_VARARGS,
      "output_pool_configure(enabled, entries, bytes, /)\n--\n\nSwitch the pool and set its limits. Forgets all tensors."},
-    {"output_pool_clear", clear, METH_NOARGS,
+    {"output_pool_clear", pool_clear, METH_NOARGS,
      "output_pool_clear()\n--\n\nForget all tensors. Those in use live on with their users."},
-    {"output_pool_statistics", statistics, METH_NOARGS,
+    {"output_pool_empty_like", pool_empty_like, METH_O,
+     "output_pool_empty_like(tensor, /)\n--\n\ntorch.empty_like from the pool; None if the pool cannot serve it."},
+    {"output_pool_empty", pool_empty, METH_VARARGS,
+     "output_pool_empty(sizes, dtype, device, /)\n--\n\ntorch.empty from the pool; None if the pool cannot serve it."},
+    {"output_pool_statistics", pool_statistics, METH_NOARGS,
      "output_pool_statistics()\n--\n\nA dict: enabled, entries, bytes, most_entries, most_bytes, reused, allocated, evicted."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -199,7 +272,7 @@ PyMethodDef methods[] = {
 
 int add_output_pool(PyObject* module) {
   state_of_module(module)->pool = new OutputPool();
-  return PyModule_AddFunctions(module, methods);
+  return PyModule_AddFunctions(module, pool_methods);
 }
 
 int visit_output_pool(const ModuleState* state, visitproc visit, void* arg) {

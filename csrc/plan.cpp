@@ -50,7 +50,7 @@ class Run {
 int Run::prepare() {
   const ModuleState* state = plan_->state;
   // Guard: a factory function without a dtype gives another dtype after torch.set_default_dtype.
-  if (default_dtype() != body_.default_dtype) return 0;
+  if (HELION_GUARD("default_dtype", default_dtype() != body_.default_dtype)) return 0;
   for (const PlanStep& step : body_.steps) {
     if (!step.spec) continue;
     const int held = reinterpret_cast<const LaunchSpec*>(step.spec.get())->guards_hold();
@@ -59,15 +59,15 @@ int Run::prepare() {
   const long device = state->environment.current_device(state);
   if (device == -1 && PyErr_Occurred()) return -1;
   // Guard: another device is current. The Python path switches to the arguments' device.
-  if (device != body_.device) return 0;
+  if (HELION_GUARD("device", device != body_.device)) return 0;
   // Guard: asked at every call, as it changes under torch.cuda.stream and graph capture.
-  if (!state->environment.current_stream(state, device, &stream_)) return -1;
+  if (HELION_GUARD("stream", true) && !state->environment.current_stream(state, device, &stream_)) return -1;
   // Guard: a graph that is being captured writes its outputs again at every replay, whoever holds them then.
-  bool pooling = state->pool != nullptr && state->pool->enabled();
+  bool pooling = state->pool != nullptr && state->pool->enabled() && !deterministic();
   if (pooling) {
     const int capturing = state->environment.is_capturing(state, stream_);
     if (capturing < 0) return -1;
-    pooling = capturing == 0;
+    pooling = !HELION_GUARD("capture", capturing != 0);
   }
   for (size_t i = 0; i < body_.buffers.size(); ++i) {
     const PlanBuffer& buffer = body_.buffers[i];
@@ -205,6 +205,8 @@ LaunchPlan::Outcome LaunchPlan::run(PyObject* const* leaves, PyObject** result) 
   const int ready = run.prepare();
   if (ready != 1) return ready < 0 ? Outcome::kFailed : Outcome::kDeclined;
   if (!run.execute()) return Outcome::kFailed;
+  // What autograd saved of these tensors is not there any more.
+  for (const uint32_t leaf : body.written) TensorView(leaves[leaf]).bump_version();
   *result = run.result();
   if (*result == nullptr) return Outcome::kFailed;
   ++body.runs;

@@ -59,6 +59,7 @@ struct LaunchPlan {
     std::vector<PlanBuffer> buffers;
     std::vector<PlanStep> steps;
     PlanResult result;
+    std::vector<uint32_t> written;  // leaves whose version counters a call advances
     size_t leaf_count = 0;
     size_t launch_count = 0;
     long device = 0;

@@ -13,7 +13,7 @@ namespace py = pybind11;
 namespace helion {
 namespace {
 
-LaunchPlan* cast(PyObject* self) { return reinterpret_cast<LaunchPlan*>(self); }
+LaunchPlan* as_plan(PyObject* self) { return reinterpret_cast<LaunchPlan*>(self); }
 
 TensorShape read_shape(const py::handle& sizes, const py::handle& strides, const py::handle& dtype,
                        const py::handle& device) {
@@ -138,22 +138,22 @@ class Builder {
   LaunchPlan::Body* body_;
 };
 
-// LaunchPlan(leaf_count, device, buffers, steps, result)
+// LaunchPlan(leaf_count, device, buffers, steps, result, written=())
 PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   ModuleState* state = state_of_type(type);
   if (state == nullptr) return nullptr;
-  static const char* keywords[] = {"leaf_count", "device", "buffers", "steps", "result", nullptr};
+  static const char* keywords[] = {"leaf_count", "device", "buffers", "steps", "result", "written", nullptr};
   Py_ssize_t leaf_count = 0;
   long device = 0;
-  PyObject *buffers = nullptr, *steps = nullptr, *result = nullptr;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nlO!O!O!:LaunchPlan", const_cast<char**>(keywords), &leaf_count,
-                                   &device, &PyTuple_Type, &buffers, &PyTuple_Type, &steps, &PyTuple_Type, &result)) {
+  PyObject *buffers = nullptr, *steps = nullptr, *result = nullptr, *written = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nlO!O!O!|O!:LaunchPlan", const_cast<char**>(keywords), &leaf_count,
+                                   &device, &PyTuple_Type, &buffers, &PyTuple_Type, &steps, &PyTuple_Type, &result, &PyTuple_Type, &written)) {
     return nullptr;
   }
   if (!state->environment.load(state)) return nullptr;
   PyRef self = PyRef::steal(type->tp_alloc(type, 0));
   if (!self) return nullptr;
-  LaunchPlan* plan = cast(self.get());
+  LaunchPlan* plan = as_plan(self.get());
   plan->state = state;
   new (&plan->body) LaunchPlan::Body();  // tp_dealloc destroys it, whatever happens below
   plan->body.leaf_count = static_cast<size_t>(leaf_count);
@@ -164,6 +164,11 @@ PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     for (const py::handle item : py::handle(buffers)) builder.buffer(py::reinterpret_borrow<py::tuple>(item));
     for (const py::handle item : py::handle(steps)) builder.step(py::reinterpret_borrow<py::tuple>(item));
     plan->body.result = builder.result(result);
+    for (const py::handle item : written != nullptr ? py::reinterpret_borrow<py::tuple>(written) : py::tuple()) {
+      const uint32_t leaf = item.cast<uint32_t>();
+      if (leaf >= plan->body.leaf_count) throw py::index_error("a leaf that is not there is written");
+      plan->body.written.push_back(leaf);
+    }
   } catch (py::error_already_set& error) {
     error.restore();
     return nullptr;
@@ -184,7 +189,7 @@ int visit_result(const PlanResult& result, visitproc visit, void* arg) {
 
 int plan_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
-  const LaunchPlan::Body& body = cast(self)->body;
+  const LaunchPlan::Body& body = as_plan(self)->body;
   for (const PlanStep& step : body.steps) {
     if (int answer = step.spec.visit(visit, arg)) return answer;
   }
@@ -193,25 +198,25 @@ int plan_traverse(PyObject* self, visitproc visit, void* arg) {
 
 int plan_clear(PyObject* self) {
   LaunchPlan::Body old;
-  std::swap(old, cast(self)->body);
+  std::swap(old, as_plan(self)->body);
   return 0;
 }
 
 void plan_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
-  cast(self)->body.~Body();
+  as_plan(self)->body.~Body();
   type->tp_free(self);
   Py_DECREF(type);
 }
 
 PyObject* plan_repr(PyObject* self) {
-  const LaunchPlan::Body& body = cast(self)->body;
+  const LaunchPlan::Body& body = as_plan(self)->body;
   return PyUnicode_FromFormat("<LaunchPlan: %zu buffers, %zu launches, %zu fills>", body.buffers.size(),
                               body.launch_count, body.steps.size() - body.launch_count);
 }
 
-PyObject* plan_runs(PyObject* self, void*) { return PyLong_FromUnsignedLongLong(cast(self)->body.runs); }
+PyObject* plan_runs(PyObject* self, void*) { return PyLong_FromUnsignedLongLong(as_plan(self)->body.runs); }
 
 PyGetSetDef plan_attributes[] = {
     {"runs", plan_runs, nullptr, "How many calls this plan served.", nullptr},
@@ -219,7 +224,7 @@ PyGetSetDef plan_attributes[] = {
 };
 
 PyDoc_STRVAR(plan_doc,
-             "LaunchPlan(leaf_count, device, buffers, steps, result)\n--\n\n"
+             "LaunchPlan(leaf_count, device, buffers, steps, result, written=())\n--\n\n"
              "A host function as data: what it allocates, launches and returns. See helion/runtime/plan.py.");
 
 PyType_Slot plan_slots[] = {

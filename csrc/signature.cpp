@@ -45,17 +45,18 @@ bool Signature::object(PyObject* object) {
 int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
   const TensorView tensor(argument);
   // Guard: subclasses never get here; conjugated, negated, sparse, wrapped and symbolic tensors leave here.
-  if (!tensor.plain()) return 0;
+  if (HELION_GUARD("plain", !tensor.plain())) return 0;
   // Guard: autograd would have to see this call; the Python path says what it makes of that.
-  if (tensor.requires_grad() && grad_enabled()) return 0;
+  if (HELION_GUARD("requires_grad", tensor.requires_grad() && grad_enabled())) return 0;
   // `_dynamo_static_indices` is part of the specialization key, but not of this: every size counts here, marked or not.
   if (!leaf(argument)) return 0;
   const c10::IntArrayRef sizes = tensor.sizes();
   const c10::IntArrayRef strides = tensor.strides();
   const c10::Device device = tensor.device();
-  const bool aligned = reinterpret_cast<uintptr_t>(tensor.data()) % 16 == 0;
+  // Guard: a binary compiled for addresses that are multiples of 16 faults on others.
+  const bool misaligned = HELION_GUARD("alignment", reinterpret_cast<uintptr_t>(tensor.data()) % 16 != 0);
   word(tagged(Tag::kTensor, static_cast<uint64_t>(tensor.scalar_type()) | sizes.size() << 8 |
-                                static_cast<uint64_t>(aligned) << 16 |
+                                static_cast<uint64_t>(misaligned) << 16 |
                                 static_cast<uint64_t>(TensorView::is_parameter(argument)) << 17 |
                                 static_cast<uint64_t>(device.type()) << 24 |
                                 static_cast<uint64_t>(static_cast<uint8_t>(device.index())) << 32));
@@ -63,7 +64,8 @@ int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
   if (!state->environment.native_tags()) {
     uint64_t tag = 0;
     if (!state->environment.device_tag(state, argument, &tag)) return -1;
-    word(tag);
+    // Guard: on which device the tensor is, where PyTorch's own device does not tell.
+    word(HELION_GUARD("device_tag", true) ? tag : 0);
   }
   for (const int64_t size : sizes) word(static_cast<uint64_t>(size));
   for (const int64_t stride : strides) word(static_cast<uint64_t>(stride));
@@ -95,14 +97,17 @@ int Signature::append(const ModuleState* state, PyObject* argument, NumberKey nu
     int overflow = 0;
     const long long value = PyLong_AsLongLongAndOverflow(argument, &overflow);
     if (overflow != 0 || !leaf(argument)) return 0;
-    if (numbers == NumberKey::kByValue) {
+    // Guard: host code computed with the value, or it was compiled in.
+    if (HELION_GUARD("value", numbers == NumberKey::kByValue)) {
       word(tagged(Tag::kInt, 1));
       word(static_cast<uint64_t>(value));
       return 1;
     }
-    // Triton's buckets: 1 is a constant, multiples of 16 are known to be, and the width follows the value.
+    // Guard: Triton's buckets. 1 is a constant, multiples of 16 are known to be, and the width follows the value.
     const bool fits32 = value >= INT32_MIN && value <= INT32_MAX;
-    word(tagged(Tag::kInt, (value == 1 ? 2u : 0u) | (value % 16 == 0 ? 4u : 0u) | (fits32 ? 8u : 0u)));
+    word(tagged(Tag::kInt, HELION_GUARD("int_bucket", true)
+                               ? (value == 1 ? 2u : 0u) | (value % 16 == 0 ? 4u : 0u) | (fits32 ? 8u : 0u)
+                               : 0u));
     return 1;
   }
   if (argument == Py_None) {
@@ -112,7 +117,7 @@ int Signature::append(const ModuleState* state, PyObject* argument, NumberKey nu
   if (PyFloat_CheckExact(argument)) {
     word(tagged(Tag::kFloat));
     // Bits, so that 0.0 and -0.0 differ and a NaN equals itself.
-    if (numbers == NumberKey::kByValue) word(double_bits(PyFloat_AS_DOUBLE(argument)));
+    if (HELION_GUARD("value", numbers == NumberKey::kByValue)) word(double_bits(PyFloat_AS_DOUBLE(argument)));
     return leaf(argument) ? 1 : 0;
   }
   if (PyBool_Check(argument)) {

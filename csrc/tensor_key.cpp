@@ -66,7 +66,7 @@ PyDoc_STRVAR(tensor_key_doc,
              "The key (dtype, sizes, strides, static_indices) of a tensor under static shapes, or None where the\n"
              "Python path has to make it: dynamic shapes, subclasses, symbolic sizes, wrapped or non-strided tensors.");
 
-PyMethodDef methods[] = {
+PyMethodDef tensor_key_methods[] = {
     {"tensor_key", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(tensor_key)), METH_FASTCALL,
      tensor_key_doc},
     {nullptr, nullptr, 0, nullptr},
@@ -74,6 +74,6 @@ PyMethodDef methods[] = {
 
 }  // namespace
 
-int add_tensor_key(PyObject* module) { return PyModule_AddFunctions(module, methods); }
+int add_tensor_key(PyObject* module) { return PyModule_AddFunctions(module, tensor_key_methods); }
 
 }  // namespace helion

@@ -69,6 +69,12 @@ class TensorView {
   c10::Device device() const { return impl_->device(); }
   uint64_t keys() const { return impl_->key_set().raw_repr(); }
   bool requires_grad() const { return impl_->requires_grad(); }
+  // Whether torch.empty_like of it has the same strides.
+  bool dense() const { return impl_->is_non_overlapping_and_dense(); }
+  // Tells autograd that it was written in place. Inference tensors have no counter.
+  void bump_version() const {
+    if (impl_->version_counter().enabled()) impl_->bump_version();
+  }
 
   // What Tensor.data_ptr() returns in Python; like it, this gives a lazily cloned tensor memory of its own.
   // Precondition: plain(). (TensorImpl::mutable_data is the same with a virtual call and checks that plain() has done.)
@@ -179,6 +185,9 @@ inline OwnedTensor view_of(const OwnedTensor& base, const TensorShape& shape, in
 inline void fill(PyObject* tensor, const at::Scalar& value) { THPVariable_Unpack(tensor).fill_(value); }
 inline void fill(const OwnedTensor& tensor, const at::Scalar& value) { tensor.get().fill_(value); }
 
+// Whether new memory may have to be filled: torch.use_deterministic_algorithms().
+inline bool deterministic() { return at::globalContext().deterministicAlgorithms(); }
+
 // torch.is_inference_mode_enabled().
 inline bool inference_mode() { return c10::InferenceMode::is_enabled(); }
 
@@ -188,27 +197,29 @@ inline size_t storage_bytes(PyObject* tensor) { return THPVariable_Unpack(tensor
 // Whether a tensor, of whose Python object the caller holds the only reference, is as it was when `allocate(shape)` made
 // it at `data`, and whether nothing else in the process can reach it or its memory.
 inline bool unobserved(PyObject* object, const TensorShape& shape, const void* data, uint64_t keys) {
-  if (Py_TYPE(object) != reinterpret_cast<PyTypeObject*>(THPVariableClass)) return false;  // __class__ was assigned
+  // __class__ was assigned
+  if (HELION_GUARD("pool_class", Py_TYPE(object) != reinterpret_cast<PyTypeObject*>(THPVariableClass))) return false;
   const at::Tensor& tensor = THPVariable_Unpack(object);
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
   const c10::Storage& storage = impl->unsafe_storage();
-  const bool unshared = tensor.getIntrusivePtr().use_count() == 1 && tensor.getIntrusivePtr().weak_use_count() == 1 &&
-      storage.use_count() == 1 &&
-      // One weak count stands for all owners, one is the temporary here.
-      storage.getWeakStorageImpl().weak_use_count() == 2;
-  if (!unshared || *PyObject_GET_WEAKREFS_LISTPTR(object) != nullptr) return false;
-  // A user may have changed it in place: its shape, its flags, its version, its memory, or attributes of the object.
-  if (impl->key_set().raw_repr() != keys || impl->storage_offset() != 0 || storage.data() != data ||
-      impl->sizes() != c10::IntArrayRef(shape.sizes) || impl->strides() != c10::IntArrayRef(shape.strides) ||
-      c10::typeMetaToScalarType(impl->dtype()) != shape.dtype) {
+  const bool tensor_shared = tensor.getIntrusivePtr().use_count() != 1 || tensor.getIntrusivePtr().weak_use_count() != 1;
+  // One weak count stands for all owners, one is the temporary here.
+  const bool storage_shared = storage.use_count() != 1 || storage.getWeakStorageImpl().weak_use_count() != 2;
+  if (HELION_GUARD("pool_tensor", tensor_shared) || HELION_GUARD("pool_storage", storage_shared) ||
+      HELION_GUARD("pool_weak_reference", *PyObject_GET_WEAKREFS_LISTPTR(object) != nullptr)) {
     return false;
   }
-  if (impl->autograd_meta() != nullptr) return false;
+  // A user may have changed it in place: its shape, its flags, its version, its memory, or attributes of the object.
+  const bool reshaped = impl->key_set().raw_repr() != keys || impl->storage_offset() != 0 || storage.data() != data ||
+      impl->sizes() != c10::IntArrayRef(shape.sizes) || impl->strides() != c10::IntArrayRef(shape.strides) ||
+      c10::typeMetaToScalarType(impl->dtype()) != shape.dtype;
+  if (HELION_GUARD("pool_shape", reshaped)) return false;
+  if (HELION_GUARD("pool_autograd", impl->autograd_meta() != nullptr)) return false;
   const c10::VariableVersion& version = impl->version_counter();
-  if (version.enabled() && version.current_version() != 0) return false;
+  if (HELION_GUARD("pool_version", version.enabled() && version.current_version() != 0)) return false;
   const THPVariable* variable = reinterpret_cast<const THPVariable*>(object);
   if (variable->backward_hooks != nullptr || variable->post_accumulate_grad_hooks != nullptr) return false;
-  return !has_attributes(object);
+  return !HELION_GUARD("pool_attributes", has_attributes(object));
 }
 
 // Turns the C++ exception that is being handled into a Python one. For use in a catch block.

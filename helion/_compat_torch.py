@@ -37,6 +37,10 @@ innermost_transform: Callable[[], object | None] = _C._functorch.peek_interprete
 #: ``(tensor) -> bool``, whether a ``torch.func`` transform has wrapped this tensor.
 is_functorch_wrapped: Callable[[torch.Tensor], bool] = _C._functorch.is_functorch_wrapped_tensor
 
+#: ``(tensors) -> None``: advances their version counters; inference tensors are left alone. What
+#: ``torch.autograd.graph.increment_version`` calls.
+increment_version: Callable[[Sequence[torch.Tensor]], None] = _C._increment_version
+
 #: ``() -> context manager``: runs PyTorch without any ``TorchFunctionMode`` or ``__torch_function__``.
 without_torch_functions: Callable[[], AbstractContextManager[None]] = _C.DisableTorchFunction
 

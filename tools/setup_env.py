@@ -2,7 +2,8 @@
 
 A Python that already has a fitting torch and Triton is used as it is (the environment sees its packages);
 otherwise the pinned ones of requirements/torch.txt are installed.  Then the packages of requirements/dev.txt that
-are missing, and the extension is built in place.  Nothing is done when nothing has changed since the last time.
+are missing, and the extension is built in place (HELION_BUILD_EXTENSION as for setup.py: 1 makes its failure an error).  Nothing is
+done when nothing has changed since the last time.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def pins(path: Path) -> list[str]:
 def fingerprint() -> str:
     """A hash of all that the environment is made from."""
     digest = hashlib.sha256(sys.executable.encode())
-    sources = [*sorted((ROOT / "requirements").glob("*.txt")), *sorted((ROOT / "csrc").rglob("*")), ROOT / "setup.py", Path(__file__)]
+    sources = [*sorted((ROOT / "requirements").glob("*.txt")), *sorted((ROOT / "csrc").rglob("*"))]
+    sources += [ROOT / "helion" / "_C.pyi", ROOT / "setup.py", Path(__file__)]
     for path in sources:
         if path.is_file():
             digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
@@ -57,9 +59,15 @@ def run(*command: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=True, text=True, **kwargs)  # type: ignore[call-overload, no-any-return]
 
 
+def extension_files() -> list[Path]:
+    """The extension, if it was built in place."""
+    return list((ROOT / "helion").glob("_C.*.so"))
+
+
 def main() -> None:
     wanted = fingerprint()
-    if STAMP.exists() and STAMP.read_text() == wanted:
+    extension = os.environ.get("HELION_BUILD_EXTENSION", "auto")
+    if STAMP.exists() and STAMP.read_text() == wanted and (extension != "1" or extension_files()):
         return
     has_torch = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True).returncode == 0
     print(f"setting up {ENVIRONMENT} ({'the torch that is here' if has_torch else 'installing torch'})", flush=True)
@@ -80,7 +88,7 @@ def main() -> None:
         for group in ([p for p in missing if p.startswith(("torch==", "triton=="))], [p for p in missing if not p.startswith(("torch==", "triton=="))]):
             if group and subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", *group]).returncode:
                 print(f"could not install {', '.join(group)}; what needs them will say so", flush=True)
-    environment = {**os.environ, "HELION_BUILD_EXTENSION": os.environ.get("HELION_BUILD_EXTENSION", "auto")}
+    environment = {**os.environ, "HELION_BUILD_EXTENSION": extension}
     run(str(PYTHON), "setup.py", "-q", "build_ext", "--inplace", cwd=ROOT, env=environment)
     STAMP.write_text(wanted)
 

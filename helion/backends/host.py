@@ -1,6 +1,7 @@
 """Printing the host function: the user's host statements around the launch.
 
-Shared by all backends; they differ only in the launch statements they pass in.
+Shared by all backends; they differ only in the launch statements they pass in. What the launch writes decides two things: tensors
+that the caller has had before get their version counters advanced, and outputs may come from the output pool.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import math
+import re
 import types
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ import torch
 
 from .. import exc
 from ..ir.device_ir import KernelIR
+from ..ir.device_ir import has_side_effect
+from ..ir.device_ir import host_tensor
 from ..ir.symbols import OriginKind
 from .expressions import ExpressionPrinter
 from .expressions import print_number
@@ -30,13 +34,18 @@ class HostPrinter:
         ir: the specialization.
         constants: value of each block-size and tunable symbol under the Config being printed.
         origin_lines: comment statements with the user's file and line.
+        pool: outputs come from the output pool: their allocations are printed as those of helion.runtime.
     """
 
-    def __init__(self, ir: KernelIR, constants: dict[sympy.Symbol, int], origin_lines: bool) -> None:
+    def __init__(
+        self, ir: KernelIR, constants: dict[sympy.Symbol, int], origin_lines: bool, *, pool: bool = False
+    ) -> None:
         self.ir = ir
         self.constants = constants
         self.origin_lines = origin_lines
         self._hoisted: dict[str, str] = {}
+        self._fresh = _allocated_names(ir)
+        self._pooled = self._fresh & _returned_names(ir) & set(self.written()) if pool else set()
         self._printer = ExpressionPrinter(self.symbol)
 
     # -- expressions ------------------------------------------------------------------------------------------------
@@ -79,9 +88,25 @@ class HostPrinter:
         head = f"def {self.ir.name}({', '.join([*parameters, '*', f'_launcher={launcher}'])}):"
         return [head, *(f"    {line}" for line in body)]
 
+    def written(self) -> list[str]:
+        """Host expressions of the tensors that device code writes, in order of first use."""
+        names = [
+            source.args[0]
+            for _, node in self.ir.device.nodes()
+            if node.op == "call_function" and has_side_effect(node)
+            for source in node.all_input_nodes
+            if source.target is host_tensor
+        ]
+        return [self.ir.device.host_tensors[name].text for name in dict.fromkeys(names)]  # type: ignore[index]
+
+    def after_launch(self) -> list[str]:
+        """Statements that follow the launches: autograd is told of the tensors written that existed before the call."""
+        changed = [text for text in self.written() if text not in self._fresh]
+        return [f"_increment_version({', '.join(changed)})"] if changed else []
+
     def statement(self, node: ast.stmt) -> list[str]:
         """One of the user's statements, with the language's host calls replaced by what they stand for."""
-        rewritten = _Rewriter(self.ir.host.rewrites, self._replacement).visit(_copy_with_marks(node))
+        rewritten = _Rewriter(self.ir.host.rewrites, self._replacement, self._pooled).visit(_copy_with_marks(node))
         text = ast.unparse(ast.fix_missing_locations(rewritten))
         return text.splitlines()
 
@@ -127,10 +152,14 @@ def _copy_with_marks(node: ast.stmt) -> ast.stmt:
 
 class _Rewriter(ast.NodeTransformer):
     def __init__(
-        self, rewrites: dict[ast.AST, tuple[str, Any]], replacement: Callable[[ast.Call, str, Any], ast.expr]
+        self,
+        rewrites: dict[ast.AST, tuple[str, Any]],
+        replacement: Callable[[ast.Call, str, Any], ast.expr],
+        pooled: set[str],
     ) -> None:
         self.rewrites = rewrites
         self.replacement = replacement
+        self.pooled = pooled
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -138,9 +167,69 @@ class _Rewriter(ast.NodeTransformer):
         return node if rewrite is None else self.replacement(node, *rewrite)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        self.generic_visit(node)
         if node.value is None:
             return ast.Pass()
-        return ast.Assign(targets=[node.target], value=node.value)
+        return self.visit_Assign(ast.Assign(targets=[node.target], value=node.value))
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt:
+        self.generic_visit(node)
+        (target, *others) = node.targets
+        if not others and isinstance(target, ast.Name) and target.id in self.pooled:
+            node.value = _pooled_allocation(node.value)
+        return node
+
+
+# -- outputs -----------------------------------------------------------------------------------------------------------------
+
+#: Functions of torch, and methods, that make a tensor nobody else has.
+_ALLOCATING = re.compile(r"torch\.(empty|zeros|ones|full)(_like|_strided)?|.*\.new_(empty|zeros|ones|full)(_strided)?", re.DOTALL)
+
+
+def _allocated_names(ir: KernelIR) -> set[str]:
+    """Local variables that only ever hold tensors which the host statements allocate themselves."""
+    if ir.host.globals.get("torch") is not torch:
+        return set()
+    found: set[str] = set()
+    others = {name for name, _ in ir.host.parameters}
+    for statement in ir.host.prelude:
+        for node in ast.walk(statement):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            value = getattr(node, "value", None)
+            if len(targets) == 1 and isinstance(targets[0], ast.Name) and isinstance(value, ast.Call):
+                if _ALLOCATING.fullmatch(ast.unparse(value.func)):
+                    found.add(targets[0].id)
+                    continue
+            others.update(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+            if isinstance(node, (ast.For, ast.AugAssign, ast.NamedExpr)):
+                others.update(name.id for name in ast.walk(node.target) if isinstance(name, ast.Name))
+    return found - others
+
+
+def _returned_names(ir: KernelIR) -> set[str]:
+    """Names that occur in what the host statements return."""
+    returns = [node for s in ir.host.epilogue for node in ast.walk(s) if isinstance(node, ast.Return) and node.value]
+    return {name.id for node in returns for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
+def _pooled_allocation(call: ast.expr) -> ast.expr:
+    """``torch.empty_like(x)`` and its like with the function of ``helion.runtime`` that asks the pool; others as they are."""
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+        return call
+    name = ast.unparse(call.func)
+    if name in ("torch.empty", "torch.empty_like"):
+        return ast.Call(ast.Name(f"_{call.func.attr}", ast.Load()), call.args, call.keywords)
+    if call.func.attr == "new_empty":
+        return ast.Call(ast.Name("_new_empty", ast.Load()), [call.func.value, *call.args], call.keywords)
+    return call
+
+
+#: Functions of helion.runtime that generated host code calls by their name with an underscore before it.
+_RUNTIME_NAMES = ("empty", "empty_like", "get_num_sm", "increment_version", "new_empty")
+
+
+def runtime_imports(text: str) -> list[str]:
+    """Import lines for what generated code uses of ``helion.runtime``."""
+    used = [name for name in _RUNTIME_NAMES if re.search(rf"(?<![\w.])_{name}\(", text)]
+    return [f"from helion.runtime import {name} as _{name}" for name in used]
 
 

@@ -138,9 +138,9 @@ class HostNames:
             )
         return None
 
-    def _in_closure(self, value: Any, path: str, fake: torch.Tensor) -> str | None:
-        """The expression that reads `fake` out of a function argument's closure."""
-        if isinstance(value, LambdaValue):
+    def _in_closure(self, value: Any, path: str, fake: torch.Tensor, inside: tuple[Any, ...] = ()) -> str | None:
+        """The expression that reads `fake` out of a function argument's closure; `inside`: the functions that hold it."""
+        if isinstance(value, LambdaValue) or any(value is other for other in inside):
             return None
         if not isinstance(value, types.FunctionType):
             return None
@@ -156,7 +156,7 @@ class HostNames:
                     # Generated code calls it as the function does: `bias`, not `epilogue___closure__...`.
                     self.env.capture_names[part_path] = value.__code__.co_freevars[i] + part_path[len(text) :]
                     return part_path
-                found = self._in_closure(part, part_path, fake)
+                found = self._in_closure(part, part_path, fake, (*inside, value))
                 if found is not None:
                     return found
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .allocation import empty as empty
 from .allocation import empty_like as empty_like
+from .allocation import new_empty as new_empty
 from .allocation import set_triton_allocator as set_triton_allocator
 from .broadcast import broadcast_tensors as broadcast_tensors
 from .compile_guard import no_compile as no_compile
@@ -11,3 +13,4 @@ from .default_launcher import default_launcher as default_launcher
 from .device import get_num_sm as get_num_sm
 from .stats import launch_stats as launch_stats
 from .stats import reset_launch_stats as reset_launch_stats
+from .versions import increment_version as increment_version

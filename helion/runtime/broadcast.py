@@ -28,5 +28,5 @@ def broadcast_tensors(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(torch.broadcast_tensors(*tensors))
 
 
-# An extension built from sources of before it had this is still of use.
-broadcast_tensors = getattr(_extension.C, "broadcast_tensors", broadcast_tensors)
+if _extension.C is not None:
+    broadcast_tensors = _extension.C.broadcast_tensors

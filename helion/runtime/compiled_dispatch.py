@@ -15,7 +15,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
+import torch
+
 from .. import _extension
+from . import device
 from . import output_pool
 from . import plan as _plan
 from .dispatch import PythonPath
@@ -87,6 +90,10 @@ class CompiledDispatcher(_Base, PythonPath):
             if not _is_host_function(run):
                 return self._call_python(*args)  # tile executor, ref mode
         assert isinstance(run, types.FunctionType)
+        if not _on_current_device(self.leaves_of(args)):
+            # Such a call is none that a plan serves; one that finds the arguments' device current is recorded later.
+            self.forget_sighting(args)
+            return run(*args)
         recording = _plan.record(run, args, self.leaves_of)
         if recording.plan is None:
             self.stats.note(f"no plan: {recording.reason}")
@@ -101,6 +108,11 @@ class CompiledDispatcher(_Base, PythonPath):
                 generation = self.plan_generation
         self.install_plan(args, recording.plan, generation)
         return recording.result
+
+
+def _on_current_device(leaves: Sequence[Any] | None) -> bool:
+    current = device.current_device()
+    return not any(isinstance(a, torch.Tensor) and device.device_index_of(a) != current for a in leaves or ())
 
 
 def _is_host_function(run: Any) -> bool:

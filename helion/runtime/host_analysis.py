@@ -79,8 +79,12 @@ _TRITON_CALLS = frozenset({"cdiv", "next_power_of_2"})
 def _runtime_calls() -> frozenset[Any]:
     import helion.runtime as runtime
 
-    names = ("empty_like", "broadcast_tensors", "get_num_sm", "set_triton_allocator", "cdiv", "next_power_of_2")
-    return frozenset(getattr(runtime, name) for name in names if hasattr(runtime, name))
+    return frozenset(
+        [
+            runtime.empty, runtime.empty_like, runtime.new_empty, runtime.broadcast_tensors, runtime.get_num_sm,
+            runtime.increment_version, runtime.set_triton_allocator,
+        ]
+    )  # fmt: skip
 
 
 class _Refused(Exception):

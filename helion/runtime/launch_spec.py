@@ -35,11 +35,7 @@ def unsupported_reason(compiled: Any, argument_count: int, keywords: dict[str, A
         keywords: what else is passed by name.
     """
     if isinstance(compiled, NativeKernel):
-        from .. import _extension
-
-        # An extension that was built before LaunchSpec took tensor maps.
-        known = "maps" in (getattr(getattr(_extension.C, "LaunchSpec", None), "__doc__", None) or "")
-        return None if known else "helion._C was built from older sources: build it again"
+        return None
     if not _abi.has_nvidia_launcher(compiled):
         return "a driver or launcher other than Triton's own for NVIDIA runs it"
     if extras := _abi.launch_extras(compiled):

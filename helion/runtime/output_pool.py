@@ -1,14 +1,15 @@
 """The output pool: output tensors that nobody holds any more are handed out again instead of being freed and allocated.
 
-Off unless ``HELION_OUTPUT_POOL=1``. It serves outputs of calls that run as a plan in C (``docs/launch.md``): tensors that the
-kernel function allocates uninitialised, passes to a launch and returns. A tensor is handed out again only if no reference to
+Off unless ``HELION_OUTPUT_POOL=1``. It serves tensors that the kernel function allocates uninitialised, passes to a launch that
+writes them, and returns: those of calls that run as a plan in C (``docs/launch.md``), and those of host functions, where generated code
+asks ``helion.runtime.empty_like`` and its like for them. A tensor is handed out again only if no reference to
 it, to a view of it or to its memory exists and it was not changed in place, so a program cannot tell it from a new one.
 
 Two uses hold no reference, so the pool cannot see them, and a program that relies on them keeps the tensor itself alive:
 raw pointers (``data_ptr()``), and work on another stream that is announced only by ``Tensor.record_stream``.
 
 Environment:
-    HELION_OUTPUT_POOL          1: on.
+    HELION_OUTPUT_POOL          1: on. Host functions are generated for it, so it is set before kernels are compiled.
     HELION_OUTPUT_POOL_ENTRIES  most tensors to keep (default 256).
     HELION_OUTPUT_POOL_BYTES    most bytes to keep (default 1 GiB). The least recently used go first.
 """
@@ -20,7 +21,7 @@ from typing import TypedDict
 
 from .. import _extension
 
-__all__ = ["Statistics", "clear", "configure", "configure_from_environment", "statistics"]
+__all__ = ["Statistics", "clear", "configure", "configure_from_environment", "enabled", "statistics"]
 
 DEFAULT_ENTRIES = 256
 DEFAULT_BYTES = 1 << 30
@@ -37,6 +38,11 @@ class Statistics(TypedDict):
     reused: int
     allocated: int
     evicted: int
+
+
+def enabled() -> bool:
+    """Whether outputs come from the pool now."""
+    return statistics()["enabled"]
 
 
 def configure(enabled: bool, *, entries: int = DEFAULT_ENTRIES, bytes: int = DEFAULT_BYTES) -> None:

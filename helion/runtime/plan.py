@@ -29,6 +29,7 @@ from . import launch_spec
 from .host_analysis import HostAnalysis
 from .host_analysis import analyze
 from .native_kernel import NativeKernel
+from .versions import increment_version
 
 if TYPE_CHECKING:
     from .._C import LaunchPlan
@@ -298,7 +299,14 @@ class _Recorder(TorchDispatchMode):
             return set().union(*[self.returned(item) for item in description[1:]])
         return set()
 
-    def build(self, leaf_count: int, result: Any) -> LaunchPlan:
+    def written(self, leaves: Sequence[Any], before: Sequence[int]) -> tuple[int, ...]:
+        """The inputs whose version counters host code advanced, but for what its fills did, which a plan does as well."""
+        fills = [step[1] for step in self.steps if step[0] == "fill"]
+        return tuple(
+            i for i, leaf in enumerate(leaves) if _version(leaf) - before[i] > fills.count(("input", i))
+        )
+
+    def build(self, leaves: Sequence[Any], result: Any, written: tuple[int, ...]) -> LaunchPlan:
         from .. import _extension
 
         assert _extension.C is not None
@@ -316,7 +324,9 @@ class _Recorder(TorchDispatchMode):
             # An output: a kernel gets it, nothing else has written it, and the caller sees it.
             pooled = ref in returned and ref in self.launched and ref not in self.filled
             buffers.append(("empty", sizes, strides, dtype, device, pooled))
-        plan: LaunchPlan = _extension.C.LaunchPlan(leaf_count, self.device, tuple(buffers), tuple(self.steps), description)
+        plan: LaunchPlan = _extension.C.LaunchPlan(
+            len(leaves), self.device, tuple(buffers), tuple(self.steps), description, written
+        )
         return plan
 
 
@@ -337,7 +347,7 @@ def _without_duplicates(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[in
     """``args`` with every second occurrence of a tensor replaced by an alias of its own, and id(alias) -> original.
 
     The recorder tells tensors apart by identity; without this, a plan recorded for ``f(x, x)`` would give ``x`` for both
-    arguments of ``f(x, y)``. None if a tensor occurs twice inside of tuples or lists, which host code gets as they are.
+    arguments of ``f(x, y)``. An alias has a version counter of its own, so that it shows which of the two is written. None if a tensor occurs twice inside of tuples or lists, which host code gets as they are.
     """
     seen: set[int] = set()
 
@@ -353,7 +363,7 @@ def _without_duplicates(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[in
     distinct, originals = list(args), {}
     for i, arg in enumerate(args):
         if isinstance(arg, torch.Tensor) and not new(arg):
-            distinct[i] = arg.detach()
+            distinct[i] = arg.data
             originals[id(distinct[i])] = arg
     return tuple(distinct), originals
 
@@ -364,6 +374,11 @@ def _with_originals(value: Any, originals: dict[int, torch.Tensor]) -> Any:
     if type(value) in (tuple, list) and originals:
         return type(value)(_with_originals(item, originals) for item in value)
     return value
+
+
+def _version(value: Any) -> int:
+    """The version counter of a tensor; 0 for what has none."""
+    return value._version if isinstance(value, torch.Tensor) and not value.is_inference() else 0
 
 
 def _holds_number(value: Any) -> bool:
@@ -412,12 +427,17 @@ def record(
             recorder.numbers[name] = first_leaf
         first_leaf += len(leaves_of((arg,)) or ())
     recorder.argument_lists = {id(one) for one, _ in lists}
+    before = [_version(leaf) for leaf in leaves]
+    aliases = [(alias, originals[id(alias)], _version(alias)) for alias in distinct if id(alias) in originals]
     with recorder:
         result = host_function(*distinct, _launcher=recorder.launch)
+    for alias, original, version in aliases:
+        if _version(alias) != version:
+            increment_version(original)
     try:
         if any(len(one) != len(before) or any(a is not b for a, b in zip(one, before)) for one, before in lists):
             raise _NotAPlan("host code changes a list that it was given")
-        plan = recorder.build(len(leaves), result)
+        plan = recorder.build(leaves, result, recorder.written(leaves, before))
     except _NotAPlan as why:
         return Recording(_with_originals(result, originals), None, str(why))
     return Recording(_with_originals(result, originals), plan, "", by_value)

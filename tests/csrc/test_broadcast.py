@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helion import _extension
 
-pytestmark = pytest.mark.skipif(_extension.C is None, reason=_extension.why_not)
+pytestmark = pytest.mark.usefixtures("C")
 
 shapes = st.lists(st.integers(1, 3), min_size=0, max_size=3)
 

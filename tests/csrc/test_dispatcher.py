@@ -111,6 +111,7 @@ def test_inference_mode_gives_inference_tensors(make):
     assert not kernel(x, y).is_inference()
 
 
+@pytest.mark.guard("default_dtype")
 def test_default_dtype_is_part_of_what_a_plan_assumes(make):
     kernel = make(
         "def host(x, y, *, _launcher=_default_launcher):\n"
@@ -162,6 +163,7 @@ def test_number_that_is_only_passed_on_is_not_part_of_the_signature(make):
     assert kernel.plan_count == 1 and kernel.plan_hits == 4
 
 
+@pytest.mark.guard("value")
 def test_number_that_host_code_computes_with_is_part_of_the_signature(make):
     kernel = make(TWO_NUMBERS)
     x = torch.randn(768)
@@ -175,6 +177,17 @@ def test_number_that_host_code_computes_with_is_part_of_the_signature(make):
     assert kernel.plan_hits == hits + 1
 
 
+@pytest.mark.guard("int_bucket")
+def test_int_of_another_bucket_is_not_served_by_the_plan(make):
+    kernel = make(SCALE)
+    kernel.warm(torch.ones(128), 5)
+    hits = kernel.plan_hits
+    for n in (1, 16, 2**40):
+        x = torch.ones(128)
+        torch.testing.assert_close(kernel(x, n), torch.full((128,), float(n)))
+    assert kernel.plan_hits == hits
+
+
 @pytest.mark.parametrize(("first", "second"), [(5, 1), (1, 5), (16, 17), (5, 2**40), (5, -7), (5, True), (5, 2.5)])
 def test_numbers_that_triton_tells_apart(make, first, second):
     kernel = make(SCALE)
@@ -183,6 +196,7 @@ def test_numbers_that_triton_tells_apart(make, first, second):
         torch.testing.assert_close(kernel(x, n), torch.full((128,), float(n)))
 
 
+@pytest.mark.guard("value")
 def test_constexpr_number_is_part_of_the_signature(make):
     kernel = make(SCALE, constexpr=("n",))
     x = torch.ones(128)
@@ -192,6 +206,7 @@ def test_constexpr_number_is_part_of_the_signature(make):
     assert kernel.plan_hits == 1
 
 
+@pytest.mark.guard("alignment")
 def test_misaligned_argument_gets_a_binary_of_its_own(make):
     kernel = make()
     x, y = pair(256)
@@ -344,6 +359,7 @@ def test_function_mode_takes_the_python_path(make):
     assert kernel.plan_hits == hits
 
 
+@pytest.mark.guard("modes")
 def test_dispatch_mode_sees_the_allocation(make):
     kernel = make()
     x, y = pair()
@@ -384,6 +400,7 @@ def test_subclass_takes_the_python_path(make):
     assert kernel.plan_hits == hits
 
 
+@pytest.mark.guard("requires_grad")
 def test_requires_grad_takes_the_python_path_only_under_grad_mode(make):
     kernel = make()
     x, y = pair()
@@ -406,6 +423,58 @@ def test_lazily_negated_tensor_is_refused_as_in_python(make):
         kernel(bad, bad)
 
 
+@pytest.mark.guard("plain")
+def test_tensor_that_does_not_show_its_memory_is_no_leaf(make):
+    kernel = make()
+    assert kernel.leaves_of((torch.zeros(4, dtype=torch.complex64).conj().imag,)) is None
+
+
+@pytest.mark.guard("device")
+@pytest.mark.softgpu(capability=90, software_only=True, devices=2)
+def test_other_current_device_takes_the_python_path(make):
+    from tests import softgpu
+
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    with softgpu.device(1):
+        torch.testing.assert_close(kernel(x, y), x + y)
+    assert kernel.plan_hits == hits
+    kernel(x, y)
+    assert kernel.plan_hits == hits + 1
+
+
+@pytest.mark.guard("device_tag")
+@pytest.mark.softgpu(capability=90, software_only=True, devices=2)
+def test_tensors_of_another_device_have_another_signature(make):
+    from tests import softgpu
+
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    hits = kernel.plan_hits
+    kernel(softgpu.place(x.clone(), 1), y)
+    assert kernel.plan_hits == hits
+
+
+@pytest.mark.guard("stream")
+def test_plan_launches_on_the_current_stream(make):
+    from tests import softgpu
+
+    kernel = make(SCALE)
+    x = torch.ones(256)
+    kernel.warm(x)
+    graph = softgpu.Graph()
+    before = x.clone()
+    with graph.capture():
+        kernel(x)
+    torch.testing.assert_close(x, before)
+    graph.replay()
+    torch.testing.assert_close(x, 2 * before)
+
+
+@pytest.mark.guard("measuring")
 def test_measuring_takes_the_python_path(make, monkeypatch):
     kernel = make()
     x, y = pair()
@@ -416,6 +485,7 @@ def test_measuring_takes_the_python_path(make, monkeypatch):
     assert kernel.plan_hits == hits
 
 
+@pytest.mark.guard("hooks")
 @pytest.mark.parametrize("hook", ["launch_enter_hook", "launch_exit_hook"])
 def test_profiler_attached_late_sees_launches(make, hook):
     kernel = make()
@@ -434,6 +504,7 @@ def test_profiler_attached_late_sees_launches(make, hook):
     assert kernel.plan_hits == hits + 1
 
 
+@pytest.mark.guard("knobs")
 def test_debug_knob_takes_the_python_path(make, monkeypatch):
     kernel = make()
     x, y = pair()
@@ -447,6 +518,7 @@ def test_debug_knob_takes_the_python_path(make, monkeypatch):
     assert kernel.plan_hits == hits + 1
 
 
+@pytest.mark.guard("pre_run_hooks")
 def test_pre_run_hooks_fire_on_every_call(make):
     kernel = make()
     x, y = pair()
@@ -458,6 +530,7 @@ def test_pre_run_hooks_fire_on_every_call(make):
     assert seen == [3, 3]
 
 
+@pytest.mark.guard("globals")
 def test_mutated_global_raises_as_in_triton(make):
     kernel = make(
         "SCALE = tl.constexpr(2)\n"
@@ -480,6 +553,7 @@ def test_mutated_global_raises_as_in_triton(make):
         kernel(x)
 
 
+@pytest.mark.guard("provider")
 def test_replaced_provider_is_not_launched_on(make):
     kernel = make()
     x, y = pair()
@@ -519,6 +593,7 @@ def test_clear_plans_brings_the_python_path_back(make):
     assert kernel.runners == 2
 
 
+@pytest.mark.guard("generation")
 def test_plan_of_an_older_generation_is_not_installed(make, C):
     kernel = make()
     x, y = pair()

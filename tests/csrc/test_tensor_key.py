@@ -13,7 +13,7 @@ from helion import _extension
 from helion.runtime.specialization import _tensor_key
 from helion.settings import Settings
 
-pytestmark = pytest.mark.skipif(_extension.C is None, reason=_extension.why_not)
+pytestmark = pytest.mark.usefixtures("C")
 
 STATIC = Settings()
 DTYPES = [

@@ -20,6 +20,7 @@ from helion import exc
 from helion.runtime import code_cache
 from helion.runtime import no_compile
 from tests import softgpu as soft
+from tests.extension import required_extension
 
 pytestmark = pytest.mark.softgpu(capability=80, devices=2)
 
@@ -30,8 +31,8 @@ class Layer:
     """Makes kernels whose calls run in one layer, and says whether they did."""
 
     def __init__(self, name, monkeypatch):
-        if name in ("plan", "c_launcher") and _extension.C is None:
-            pytest.skip(f"helion._C is not used: {_extension.why_not}")
+        if name in ("plan", "c_launcher"):
+            required_extension()
         self.name = name
         monkeypatch.delenv("HELION_SKIP_FAST_LAUNCHER", raising=False)
         if name == "fast_launcher":
@@ -151,6 +152,48 @@ def test_requires_grad_warns_once_in_every_layer(softgpu, layer, seed):
         add(x, y)
 
 
+def test_backward_notices_that_a_kernel_wrote_a_saved_tensor(softgpu, layer, seed):
+    accumulate = layer.accumulate()
+    weight = randn(softgpu).requires_grad_()
+    for _ in range(5):
+        x, y = randn(softgpu), randn(softgpu)
+        loss = (weight * x).sum()
+        accumulate(x, y)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+        loss = (weight * x).sum()
+        loss.backward()  # what the kernel only reads, and what it wrote before, is as it was saved
+        assert (x._version, y._version) == (1, 0)
+
+
+def test_one_tensor_for_a_written_and_a_read_argument(softgpu, layer, seed):
+    accumulate = layer.accumulate()
+    x = randn(softgpu)
+    for n in range(1, 5):
+        accumulate(x, x)
+        assert x._version == n
+    y = randn(softgpu)
+    accumulate(x, y)
+    assert (x._version, y._version) == (5, 0)
+
+
+def test_in_place_kernel_on_inference_tensors(softgpu, layer, seed):
+    accumulate = layer.accumulate()
+    with torch.inference_mode():
+        x, y = torch.zeros(1024, device=softgpu.device), randn(softgpu)
+    for n in range(1, 5):
+        accumulate(x, y)
+        torch.testing.assert_close(x, y * n)
+
+
+def test_output_of_a_kernel_is_as_new(softgpu, layer, seed):
+    add = layer.add()
+    x, y = randn(softgpu), randn(softgpu)
+    for _ in range(4):
+        assert add(x, y)._version == 0
+    assert (x._version, y._version) == (0, 0)
+
+
 def test_vmap_is_refused_in_every_layer(softgpu, layer, seed):
     add = layer.add()
     x, y = randn(softgpu), randn(softgpu)
@@ -250,6 +293,19 @@ def test_current_device_changed_after_priming(softgpu, layer, seed):
         for _ in range(4):
             torch.testing.assert_close(add(x, y), x + y)
     torch.testing.assert_close(add(x, y), x + y)
+
+
+@pytest.mark.softgpu(capability=80, devices=2, software_only=True)
+def test_first_calls_while_another_device_is_current(softgpu, layer, seed):
+    add = layer.add()
+    x, y = randn(softgpu), randn(softgpu)
+    with soft.device(1):
+        for _ in range(6):
+            torch.testing.assert_close(add(x, y), x + y)
+    for _ in range(4):
+        torch.testing.assert_close(add(x, y), x + y)
+    taken = add.stats.snapshot().layers
+    assert taken[layer.name] >= 2, taken
 
 
 @pytest.mark.softgpu(capability=80, software_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -89,6 +90,51 @@ def test_one_tensor_passed_twice_stays_two_parameters_on_the_cpu(tmp_path, monke
     torch.testing.assert_close(add(x, x), x + x)
     torch.testing.assert_close(add(x, 2 * y), x + 2 * y)
     assert layers(add) == {"tile_executor": 2}
+
+
+def with_bias(bias):
+    def epilogue(value, tile):
+        return value + bias[tile]
+
+    return epilogue
+
+
+@helion.kernel(config=helion.Config(block_sizes=[128]))
+def mapped(x: torch.Tensor, first: Callable[..., torch.Tensor], second: Callable[..., torch.Tensor]) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = second(2 * first(x[tile], tile), tile)
+    return out
+
+
+def test_captured_tensor_that_is_also_an_argument_is_another_in_the_next_call(tmp_path, monkeypatch):
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    mapped.reset()
+    x, a, b = torch.randn(300), torch.randn(300), torch.randn(300)
+    bound = mapped.bind((x, with_bias(x), with_bias(x)))
+    for first, second in [(x, x), (x, a), (a, x), (a, b), (b, b)]:
+        expected = 2 * (x + first) + second
+        torch.testing.assert_close(mapped(x, with_bias(first), with_bias(second)), expected)
+        assert mapped.bind((x, with_bias(first), with_bias(second))) is bound
+
+
+def test_two_functions_that_share_a_cell_and_one_that_calls_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+    mapped.reset()
+
+    def pair_of(bias):
+        def outer(value, tile):
+            return inner(value, tile) + bias[tile] if bias is not None else outer(value, tile)
+
+        def inner(value, tile):
+            return value * bias[tile]
+
+        return outer, inner
+
+    x, a, b = torch.randn(300), torch.randn(300), torch.randn(300)
+    (outer_a, inner_a), (_, inner_b) = pair_of(a), pair_of(b)
+    torch.testing.assert_close(mapped(x, outer_a, inner_a), 2 * (x * a + a) * a)
+    torch.testing.assert_close(mapped(x, outer_a, inner_b), 2 * (x * a + a) * b)
 
 
 def test_in_place_kernel_with_a_scalar_and_a_default(gpu):

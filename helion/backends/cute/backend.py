@@ -19,11 +19,13 @@ from helion.backends.cute.tuning import build_config_spec
 from helion.backends.cute.tuning import schedule_of
 from helion.backends.cute.tuning import tunable_blocks
 from helion.backends.host import HostPrinter
+from helion.backends.host import runtime_imports
 from helion.config import Config
 from helion.config_spec import ConfigSpec
 from helion.ir.axes import assign_axes
 from helion.ir.device_ir import KernelIR
 from helion.ir.symbols import OriginKind
+from helion.runtime import output_pool
 from helion.settings import Settings
 
 __all__ = ["CuteBackend"]
@@ -60,9 +62,9 @@ class CuteBackend(Backend):
         schedule = schedule_of(config, self.ir.device, self.match, self.arch)
         device_source = print_module(self.match.spec, schedule)
         kernel = f"_{entry_name(self.match.spec)}_kernel"
-        host = HostPrinter(self.ir, self._constants(config), self.settings.output_origin_lines)
+        host = HostPrinter(self.ir, self._constants(config), self.settings.output_origin_lines, pool=output_pool.enabled())
         launch = self._launch(host, schedule, kernel)
-        body = host.function([launch], "_default_launcher")
+        body = host.function([launch, *host.after_launch()], "_default_launcher")
         imports, injected = host.imports_and_globals()
         text = _module(device_source, body, imports, kernel)
         return GeneratedSource(text, self.ir.name, {**injected, kernel: CuteKernel(self.match.spec, schedule)})
@@ -113,7 +115,7 @@ def _module(device_source: str, host: list[str], imports: list[str], kernel: str
     head += [line for line in imports if line not in head and line.startswith("import ")]
     head += [
         "from helion.runtime import cute_launcher as _default_launcher",
-        "from helion.runtime import get_num_sm as _get_num_sm",
+        *runtime_imports("\n".join(host)),
         "",
         *(line for line in imports if not line.startswith("import ")),
     ]

@@ -23,7 +23,9 @@ from ...ir.reductions import roll
 from ...settings import Settings
 from ..base import Backend
 from ..base import GeneratedSource
+from ...runtime import output_pool
 from ..host import HostPrinter
+from ..host import runtime_imports
 from .emitter import KernelEmitter
 from .emitter import SharedFunctions
 from .emitter import next_power_of_2
@@ -79,7 +81,7 @@ class TritonBackend(Backend):
             if chunk is not None:
                 schedule.constants[reduction.axis.block.symbol] = chunk
         _check_block_sizes(ir, schedule)
-        host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines)
+        host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)
         kernels: list[list[str]] = []
         launch: list[str] = []
@@ -98,7 +100,7 @@ class TritonBackend(Backend):
             kernels.append(lines)
             launch.extend(statements)
         imports, injected = host.imports_and_globals()
-        body = host.function(launch, "_default_launcher")
+        body = host.function([*launch, *host.after_launch()], "_default_launcher")
         kernels = [*shared.sources.values(), *kernels]
         return GeneratedSource(
             self._module(kernels, body, constants, imports), self.ir.name, {**injected, **shared.injected}
@@ -167,8 +169,7 @@ class TritonBackend(Backend):
         if "libdevice." in text:
             head.append("from triton.language.extra import libdevice")
         head.append("from helion.runtime import default_launcher as _default_launcher")
-        if "_get_num_sm(" in text:
-            head.append("from helion.runtime import get_num_sm as _get_num_sm")
+        head += runtime_imports(text)
         if "hlt." in text:
             head.append("from helion.runtime import triton_helpers as hlt")
         if "make_tensor_descriptor" in text:

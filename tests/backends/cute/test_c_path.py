@@ -7,11 +7,10 @@ import torch
 
 import helion
 import helion.language as hl
-from helion import _extension
 from helion.backends.cute import launch
 from tests import softgpu as software
+from tests.extension import required_extension
 
-pytestmark = pytest.mark.skipif(_extension.C is None, reason="helion._C is not built: there is nothing to test")
 
 
 @helion.kernel(backend="cute")
@@ -29,6 +28,7 @@ def scaled(x: torch.Tensor, y: torch.Tensor, scale: torch.Tensor, alpha: float) 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    required_extension()
     real = launch.compile_matmul
 
     def compile_and_register(*args):
