@@ -91,7 +91,7 @@ GUARDS = {
 
 
 def guarded(names):
-    return [pytest.param(name, marks=GUARDS[name] if name in GUARDS else (), id=name) for name in names]
+    return [pytest.param(name, marks=GUARDS.get(name, ()), id=name) for name in names]
 
 
 @pytest.mark.parametrize("name", guarded(HOLDS))

@@ -20,10 +20,10 @@ from ...ir.device_ir import KernelIR
 from ...ir.device_ir import host_tensor
 from ...ir.masking import assign_padding
 from ...ir.reductions import roll
+from ...runtime import output_pool
 from ...settings import Settings
 from ..base import Backend
 from ..base import GeneratedSource
-from ...runtime import output_pool
 from ..host import HostPrinter
 from ..host import runtime_imports
 from .emitter import KernelEmitter

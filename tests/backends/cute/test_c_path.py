@@ -12,7 +12,6 @@ from tests import softgpu as software
 from tests.extension import required_extension
 
 
-
 @helion.kernel(backend="cute")
 def scaled(x: torch.Tensor, y: torch.Tensor, scale: torch.Tensor, alpha: float) -> torch.Tensor:
     m, k = x.size()
