@@ -65,7 +65,7 @@ PyObject* OutputPool::take(const TensorShape& shape, long device, uintptr_t stre
     // Is this still the same pool, and the same tensor in the same place?
     if (generation != generation_) break;
     if (!usable || at >= bucket->slots.size() || bucket->slots[at].tensor.get() != candidate) continue;
-    if (Py_REFCNT(const_cast<PyObject*>(candidate)) != 1) continue;
+    if (HELION_GUARD("pool_object", Py_REFCNT(const_cast<PyObject*>(candidate)) != 1)) continue;
     Slot& slot = bucket->slots[at];
     bucket->next = at;
     slot.last_use = ++clock_;

@@ -82,4 +82,4 @@ C: ModuleType | None
 why_not: str
 C, why_not = load()
 if C is None and "HELION_NO_EXTENSION" not in why_not:
-    log.warning("%s. Kernels run through the slower Python launch path.", why_not)
+    log.warning("%s Kernels run through the slower Python launch path.", why_not if why_not.endswith(".") else f"{why_not}.")

@@ -51,15 +51,21 @@ def runtime(name: str) -> str:
     return path
 
 
+def copy_changed(source: str, to: str) -> None:
+    """Copies a file whose content is another than before, with the time of now, so that what depends on it is built again."""
+    if not os.path.exists(to) or Path(source).read_bytes() != Path(to).read_bytes():
+        shutil.copy(source, to)
+
+
 def copy_tree(to: Path) -> None:
     for name in COPIED:
         source = ROOT / name
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "_C.*.so", "*.pyc")
-            shutil.copytree(source, to / name, ignore=ignored, dirs_exist_ok=True)
+            shutil.copytree(source, to / name, ignore=ignored, dirs_exist_ok=True, copy_function=copy_changed)
         elif source.exists():
-            shutil.copy2(source, to / name)
+            copy_changed(str(source), str(to / name))
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ HOLDS = {
     "weak reference": weakref.ref,
     "a container": lambda out: {"a": [out]},
     "memoryview of numpy": lambda out: memoryview(out.numpy()),
-    "data": lambda out: out.data,
+    "data attribute": lambda out: out.data,
     "autograd graph": lambda out: torch.ones(256, requires_grad=True) * out,
     "parameter": lambda out: torch.nn.Parameter(out),
 }
@@ -79,12 +79,12 @@ def _no_grad_view(out):
 #: Which guard notices it, for some of them: run without it, the test must fail.
 GUARDS = {
     "the tensor": pytest.mark.guard("pool_object"),
-    "a view": pytest.mark.guard("pool_tensor"),
+    "autograd graph": pytest.mark.guard("pool_tensor"),
     "storage": pytest.mark.guard("pool_storage"),
     "weak reference": pytest.mark.guard("pool_weak_reference"),
     "attribute": pytest.mark.guard("pool_attributes"),
     "in-place operation": pytest.mark.guard("pool_version"),
-    "t_": pytest.mark.guard("pool_shape"),
+    "data": pytest.mark.guard("pool_shape"),
     "requires_grad_": pytest.mark.guard("pool_autograd"),
     "class": pytest.mark.guard("pool_class"),
 }
@@ -123,7 +123,7 @@ CHANGES = {
     "resize_ larger": lambda out: out.resize_(1024),
     "t_": lambda out: out.unsqueeze_(0),
     "set_": lambda out: out.set_(torch.zeros(4)),
-    "data": lambda out: setattr(out, "data", torch.zeros(256)),
+    "data": lambda out: setattr(out, "data", torch.zeros(512)),
     "hook": lambda out: out.requires_grad_().register_hook(lambda g: g),
     "class": lambda out: setattr(out, "__class__", torch.nn.Parameter),
 }
