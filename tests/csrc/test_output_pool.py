@@ -79,7 +79,7 @@ def _no_grad_view(out):
 #: Which guard notices it, for some of them: run without it, the test must fail.
 GUARDS = {
     "the tensor": pytest.mark.guard("pool_object"),
-    "autograd graph": pytest.mark.guard("pool_tensor"),
+    "dlpack": pytest.mark.guard("pool_tensor"),
     "storage": pytest.mark.guard("pool_storage"),
     "weak reference": pytest.mark.guard("pool_weak_reference"),
     "attribute": pytest.mark.guard("pool_attributes"),
