@@ -1,4 +1,4 @@
-"""Kernel functions with ``backend="cute"`` called on tensors of the software GPU: front end to launch, and the four examples."""
+"""Kernel functions with ``backend="cute"`` called on tensors of a GPU, or the software GPU: front end to launch, and the four examples."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from examples import fp8_matmul
 from examples import fp8_scaled_mm
 from examples import linear_gelu
 from helion import exc
+from helion.backends.cute import _compat
 from helion.backends.cute import launch
 from tests import softgpu as software
 
-on_both = pytest.mark.softgpu(capability=[90, 100], software_only=True)
+on_both = pytest.mark.softgpu(capability=[90, 100])
 
 
 @pytest.fixture(autouse=True)
-def binaries_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def binaries_are_known(softgpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """The software GPU runs the PTX of a binary: tell it which, where the launcher compiles or loads one."""
+    if not softgpu.software and (softgpu.capability not in (90, 100, 103) or not _compat.installed()):
+        pytest.skip("needs a GPU with wgmma or tcgen05, and the CuTe toolkit")
     real = launch.compile_matmul
 
     def compile_and_register(*args):
         compiled = real(*args)
-        software.register(compiled.assembly.cubin, compiled.assembly.ptx)
+        if softgpu.software:
+            software.register(compiled.assembly.cubin, compiled.assembly.ptx)
         return compiled
 
     monkeypatch.setattr(launch, "compile_matmul", compile_and_register)
@@ -43,28 +47,28 @@ def binaries_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
 @on_both
 @pytest.mark.parametrize("shape", [(256, 256, 128), (100, 272, 144)], ids=str)
 def test_fp8_matmul(softgpu, shape: tuple[int, int, int]) -> None:
-    args = fp8_matmul.make_args(*shape)
+    args = fp8_matmul.make_args(*shape, device=softgpu.device)
     torch.testing.assert_close(fp8_matmul.fp8_matmul(*args), fp8_matmul.reference(*args), rtol=2e-2, atol=2e-2)
-    assert software.launches() == 1
+    assert not softgpu.software or software.launches() == 1
 
 
 @on_both
 @pytest.mark.parametrize("shape", [(256, 256, 128), (100, 272, 144)], ids=str)
 def test_fp8_scaled_mm(softgpu, shape: tuple[int, int, int]) -> None:
-    args = fp8_scaled_mm.make_args(*shape)
+    args = fp8_scaled_mm.make_args(*shape, device=softgpu.device)
     torch.testing.assert_close(fp8_scaled_mm.fp8_scaled_mm(*args), fp8_scaled_mm.reference(*args), rtol=2e-2, atol=2e-2)
 
 
 @on_both
 @pytest.mark.parametrize("shape", [(256, 128, 128), (100, 257, 72)], ids=str)
 def test_linear_gelu(softgpu, shape: tuple[int, int, int]) -> None:
-    args = linear_gelu.make_args(*shape)
+    args = linear_gelu.make_args(*shape, device=softgpu.device)
     torch.testing.assert_close(linear_gelu.linear_gelu(*args), linear_gelu.reference(*args), rtol=2e-2, atol=2e-2)
 
 
 @on_both
 def test_batched_matmul_residual(softgpu) -> None:
-    args = batched_matmul_residual.make_args(3, 130, 72, 64)
+    args = batched_matmul_residual.make_args(3, 130, 72, 64, device=softgpu.device)
     got = batched_matmul_residual.batched_matmul_residual(*args)
     torch.testing.assert_close(got, batched_matmul_residual.reference(*args), rtol=2e-2, atol=2e-2)
 
@@ -81,26 +85,27 @@ def product(x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor, out: torch.Ten
     return out
 
 
-def shifted(size: int, dtype: torch.dtype, by: int) -> torch.Tensor:
+def shifted(size: int, dtype: torch.dtype, by: int, device: torch.device) -> torch.Tensor:
     """``size`` elements that start ``by`` elements behind a 16-byte boundary."""
-    return torch.zeros(size + by, dtype=dtype)[by:]
+    return torch.zeros(size + by, dtype=dtype, device=device)[by:]
 
 
 @on_both
 def test_an_unaligned_output_and_bias_get_a_binary_of_their_own(softgpu) -> None:
-    x, y = torch.randn(128, 64).bfloat16(), torch.randn(64, 136).bfloat16()
+    x = torch.randn(128, 64, device=softgpu.device).bfloat16()
+    y = torch.randn(64, 136, device=softgpu.device).bfloat16()
     want = x.float() @ y.float()
     for by in (0, 1, 0):
-        out = shifted(128 * 136, torch.bfloat16, by).view(128, 136)
-        bias = shifted(136, torch.bfloat16, by).copy_(torch.randn(136))
+        out = shifted(128 * 136, torch.bfloat16, by, softgpu.device).view(128, 136)
+        bias = shifted(136, torch.bfloat16, by, softgpu.device).copy_(torch.randn(136))
         product(x, y, bias, out)
         torch.testing.assert_close(out.float(), want + bias.float(), rtol=2e-2, atol=2e-2)
 
 
 @on_both
 def test_an_unaligned_operand_is_a_clear_error(softgpu) -> None:
-    x = shifted(128 * 64, torch.bfloat16, 1).view(128, 64)
-    y, bias, out = torch.zeros(64, 136).bfloat16(), torch.zeros(136).bfloat16(), torch.zeros(128, 136).bfloat16()
+    x = shifted(128 * 64, torch.bfloat16, 1, softgpu.device).view(128, 64)
+    y, bias, out = (torch.zeros(size, device=softgpu.device).bfloat16() for size in ((64, 136), (136,), (128, 136)))
     with pytest.raises(exc.InvalidAPIUsage, match="16 bytes do not divide"):
         product(x, y, bias, out)
 
