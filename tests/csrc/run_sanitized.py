@@ -22,10 +22,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = (
-    "csrc", "helion", "setup.py", "pyproject.toml", "README.md", "LICENSE", "tests/__init__.py", "tests/conftest.py",
-    "tests/support.py", "tests/extension.py", "tests/csrc", "tests/softgpu",
-)  # fmt: skip
+COPIED = ("csrc", "helion", "setup.py", "pyproject.toml", "README.md", "LICENSE", "tests/*.py", "tests/csrc", "tests/softgpu")
 
 #: Left out: about leaks; about loading in processes of its own; this.
 LEFT_OUT = ("test_memory.py", "test_loading.py", "test_sanitized.py")
@@ -58,13 +55,13 @@ def copy_changed(source: str, to: str) -> None:
 
 
 def copy_tree(to: Path) -> None:
-    for name in COPIED:
-        source = ROOT / name
+    for source in [path for pattern in COPIED for path in ROOT.glob(pattern)]:
+        name = source.relative_to(ROOT)
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "_C.*.so", "*.pyc")
             shutil.copytree(source, to / name, ignore=ignored, dirs_exist_ok=True, copy_function=copy_changed)
-        elif source.exists():
+        else:
             copy_changed(str(source), str(to / name))
 
 
