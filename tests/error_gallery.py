@@ -355,6 +355,103 @@ def setting_value(out):
     helion.kernel(copy, backend="cuda")
 
 
+# -- values and assignments ------------------------------------------------------------------------------------------------
+
+
+@kernel_case("an augmented assignment that would change the dtype", exc.InvalidAPIUsage)
+def augmented_dtype(x, out):
+    for tile_m, tile_n in hl.tile([8, 8]):
+        count = hl.zeros([tile_m, tile_n], dtype=torch.int32)
+        count += x[tile_m, tile_n]
+        out[tile_m, tile_n] = count
+
+
+@kernel_case("an augmented assignment that would change the shape", exc.ShapeMismatch)
+def augmented_shape(x, out):
+    for tile_m, tile_n in hl.tile([8, 8]):
+        total = hl.zeros([])
+        total += x[tile_m, tile_n]
+        out[tile_m, tile_n] = total
+
+
+@kernel_case("a method that works in place", exc.TorchOpTracingError)
+def in_place_method(x, out):
+    for tile_m, tile_n in hl.tile([8, 8]):
+        value = x[tile_m, tile_n]
+        value.add_(1)
+        out[tile_m, tile_n] = value
+
+
+@kernel_case("a dtype that is none", exc.InvalidAPIUsage)
+def zeros_dtype(x, out):
+    for tile_m, tile_n in hl.tile([8, 8]):
+        out[tile_m, tile_n] = hl.zeros([tile_m, tile_n], "float32")
+
+
+@kernel_case("a constant index outside the tensor", exc.IndexOutOfRange)
+def constant_index(x, out):
+    for tile in hl.tile(8):
+        out[tile, 0] = x[tile, 8]
+
+
+_GLOBAL = torch.ones(8, 8)
+
+
+@kernel_case("a tensor that is no argument", exc.InvalidAPIUsage)
+def global_tensor(x, out):
+    for tile_m, tile_n in hl.tile([8, 8]):
+        out[tile_m, tile_n] = x[tile_m, tile_n] + _GLOBAL[tile_m, tile_n]
+
+
+@kernel_case("a name for several GPUs", exc.NotSupportedYet)
+def several_gpus(x, out):
+    for tile_m, tile_n in hl.tile([8, 8]):
+        hl.signal(x, [tile_m, tile_n])
+        out[tile_m, tile_n] = x[tile_m, tile_n]
+
+
+@kernel_case("inline assembly without a GPU", exc.BackendUnsupported)
+def inline_assembly(x, out):
+    for tile_m, tile_n in hl.tile([8, 8]):
+        value = x[tile_m, tile_n]
+        out[tile_m, tile_n] = hl.inline_asm_elementwise("neg.f32 $0, $1;", "=f,f", [value], torch.float32, True, 1)
+
+
+def product(x, out):
+    for tile_m, tile_n in hl.tile([8, 8]):
+        acc = hl.zeros([tile_m, tile_n], dtype=torch.float32)
+        for tile_k in hl.tile(8):
+            acc = torch.addmm(acc, x[tile_m, tile_k], x[tile_k, tile_n])
+        out[tile_m, tile_n] = acc
+
+
+@case("parts of an accumulator that are too narrow", exc.InvalidConfig)
+def narrow_parts(out):
+    config = helion.Config(block_sizes=[16, 32, 16], epilogue_subtile=4)
+    helion.kernel(product).bind((torch.ones(8, 8), out)).to_triton_code(config)
+
+
+def reshaped(x, out):
+    for tile in hl.tile(8):
+        out[tile, :6] = x[tile, :6].reshape([tile, 2, 3]).sum(1).repeat(1, 2)
+
+
+@case("a reshape that a GPU's tiles do not allow", exc.BackendUnsupported)
+def reshape_of_padding(out):
+    helion.kernel(reshaped).bind((torch.ones(8, 8), out)).to_triton_code()
+
+
+def stops(x, out):
+    for tile in hl.tile(8):
+        hl.breakpoint()
+        out[tile, :] = x[tile, :]
+
+
+@case("a breakpoint in compiled code", exc.BackendUnsupported)
+def breakpoint_in_code(out):
+    helion.kernel(stops).bind((torch.ones(8, 8), out)).to_triton_code()
+
+
 # -- the golden file ---------------------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,12 @@ class SizedIR:
     executor: Any = None
 
 
+def tunable_blocks(ir: DeviceIR) -> list[BlockSize]:
+    """The blocks whose size the Config gives, in the order of `block_sizes`."""
+    used = {axis.block.id for axis in ir.axes if axis.kind is AxisKind.TILE}
+    return [block for block in ir.blocks if block.fixed is None and block.id in used]
+
+
 def resolve_constants(
     ir: DeviceIR, block_sizes: Sequence[int] | None, tunables: Mapping[str, Any]
 ) -> dict[sympy.Symbol, int]:
@@ -68,8 +74,7 @@ def resolve_constants(
             if not fixed.is_Integer:
                 raise exc.SizeNotConstant(what=f"the block size of loop {block.name!r}", value=block.fixed)
             constants[block.symbol] = int(fixed)
-    used = {axis.block.id for axis in ir.axes if axis.kind is AxisKind.TILE}
-    tunable = [block for block in ir.blocks if block.fixed is None and block.id in used]
+    tunable = tunable_blocks(ir)
     sizes = large_tiles(ir, tunable) if block_sizes is None else list(block_sizes)
     if len(sizes) != len(tunable):
         raise exc.InvalidConfig(reason=f"block_sizes has {len(sizes)} entries, this kernel takes {len(tunable)}")

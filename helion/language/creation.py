@@ -25,6 +25,7 @@ def zeros(shape: Sequence[Any], dtype: torch.dtype = torch.float32, device: torc
     Returns:
         A tensor of `shape` and `dtype`.
     """
+    _check(shape, dtype, device, "hl.zeros")
     result: torch.Tensor = full(shape, False if dtype is torch.bool else 0, dtype, device)
     return result
 
@@ -52,12 +53,18 @@ def full(
 
 @full.set_shape_rule
 def _(shape: Any, value: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
-    check_device(device, "hl.full")
+    sizes = _check(shape, dtype, device, "hl.full")
     if isinstance(value, torch.Tensor) and value.dim() != 0:
         raise exc.ShapeMismatch(f"hl.full needs a number or a 0-d tensor, got one of {value.dim()} dimensions")
+    return torch.empty(sizes, dtype=dtype, device=current_handler().device)
+
+
+def _check(shape: Any, dtype: Any, device: Any, what: str) -> list[Any]:
+    """The sizes of a new value, after checking what it is made with."""
+    check_device(device, what)
     if not isinstance(dtype, torch.dtype):
-        raise exc.InvalidAPIUsage(f"hl.full: {dtype!r} is not a dtype")
-    return torch.empty(resolve_shape(shape, "hl.full"), dtype=dtype, device=current_handler().device)
+        raise exc.InvalidAPIUsage(f"{what}: {dtype!r} is not a dtype", fix="pass one of torch's: dtype=torch.float32.")
+    return resolve_shape(shape, what)
 
 
 @full.set_eager_rule

@@ -10,6 +10,7 @@ from .matmul import SCALE_GROUP
 from .matmul import dot
 from .matmul import dot_result_dtype
 from .matmul import dot_scaled
+from .matmul import dot_shape
 
 # Values of the four bits of e2m1: sign, two exponent bits, one mantissa bit (OCP MX v1.0, table 5).
 _E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -21,14 +22,7 @@ def _(
     a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dtype: torch.dtype | None
 ) -> torch.Tensor:
     dtype = dot_result_dtype(a, b, acc, out_dtype)
-    if a.dim() != b.dim() or a.dim() not in (2, 3):
-        raise exc.ShapeMismatch(
-            f"hl.dot needs two matrices or two batches of matrices: {list(a.shape)} and {list(b.shape)}"
-        )
-    if a.dim() == 3 and a.shape[0] != b.shape[0]:
-        raise exc.DotBatchDimensionMismatch(left=str(list(a.shape)), right=str(list(b.shape)))
-    if a.shape[-1] != b.shape[-2]:
-        raise exc.ShapeMismatch(f"hl.dot: inner sizes differ: {list(a.shape)} and {list(b.shape)}")
+    dot_shape(a, b)
     if not dtype.is_floating_point:
         # Integer products are exact in float64 up to K = 2**39, and PyTorch's integer matmul is slow or missing.
         exact = torch.matmul(a.to(torch.float64), b.to(torch.float64)).to(torch.int64)

@@ -68,13 +68,19 @@ def dot(
 def _(
     a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dtype: torch.dtype | None
 ) -> torch.Tensor:
-    shape = _product_shape(a, b, "hl.dot")
-    if not same_size(a.shape[-1], b.shape[-2]):
-        raise exc.ShapeMismatch(f"hl.dot: inner sizes differ: {shape_text(a.shape)} and {shape_text(b.shape)}")
+    shape = dot_shape(a, b)
     dtype = dot_result_dtype(a, b, acc, out_dtype)
     if acc is not None:
         check_broadcasts_to(acc.shape, shape, "hl.dot: acc")
     return torch.empty(shape, dtype=dtype, device=a.device)
+
+
+def dot_shape(a: Any, b: Any) -> list[Any]:
+    """Shape of `hl.dot(a, b)`; raises where the operands' do not go together."""
+    shape = _product_shape(a, b, "hl.dot")
+    if not same_size(a.shape[-1], b.shape[-2]):
+        raise exc.ShapeMismatch(f"hl.dot: inner sizes differ: {shape_text(a.shape)} and {shape_text(b.shape)}")
+    return shape
 
 
 def dot_result_dtype(

@@ -21,17 +21,11 @@ from helion.config_spec import Fragment
 from helion.config_spec import IntegerFragment
 from helion.config_spec import ListOf
 from helion.config_spec import PowerOfTwoFragment
-from helion.ir.device_ir import AxisKind
+from helion.ir.block_sizes import tunable_blocks
 from helion.ir.device_ir import BlockSize
 from helion.ir.device_ir import DeviceIR
 
 __all__ = ["build_config_spec", "schedule_of", "tunable_blocks"]
-
-
-def tunable_blocks(ir: DeviceIR) -> list[BlockSize]:
-    """The blocks whose size the Config gives, in the order of ``block_sizes``."""
-    used = {axis.block.id for axis in ir.axes if axis.kind is AxisKind.TILE}
-    return [block for block in ir.blocks if block.fixed is None and block.id in used]
 
 
 def build_config_spec(ir: DeviceIR, found: Match, arch: Arch) -> ConfigSpec:

@@ -27,7 +27,7 @@ from .ops import triton_dtype
 def _tile_index(k: KernelEmitter, node: torch.fx.Node) -> None:
     axis = node.args[0].axis  # type: ignore[union-attr]
     name = k.index(axis)
-    k._text[node] = f"tl.full([1], 0, tl.int32) + {name}" if axis.kind is AxisKind.GRID else name
+    k.texts[node] = f"tl.full([1], 0, tl.int32) + {name}" if axis.kind is AxisKind.GRID else name
 
 
 def _full(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -124,7 +124,7 @@ def _join(k: KernelEmitter, node: torch.fx.Node) -> None:
 def _split(k: KernelEmitter, node: torch.fx.Node) -> None:
     names = [k.names.unique(name) for name in ("even", "odd")]
     k.statement(node, f"{', '.join(names)} = tl.split({k.text(node.args[0])})")
-    k._results[node] = names
+    k.results[node] = names
 
 
 def _unused(k: KernelEmitter, node: torch.fx.Node) -> None:

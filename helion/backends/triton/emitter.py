@@ -2,7 +2,7 @@
 
 A node becomes one assignment named after the user's variable.  Index ranges, masks and the like are defined at
 the head of the block they belong to, when something first uses them.  Memory accesses are in `memory`, the
-mapping of programs to tiles in `program_ids`, the spelling of ops in `ops` and `device_ops`.
+mapping of programs to tiles in `program_ids`, loops and branches in `loops`, the spelling of ops in `ops`, `reductions` and `device_ops`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from ...ir.pointwise import BITCAST
 from ...ir.pointwise import CONVERT
 from ...ir.pointwise import POINTWISE
 from ...ir.reduction_ops import REDUCTIONS
-from ...ir.reduction_ops import reduced_dim
 from ...ir.symbols import OriginKind
 from ...ir.symbols import is_symbolic
 from ...language.op import Op
@@ -99,15 +98,15 @@ class KernelEmitter:
         self.minimum_extents = minimum_extents
         self.wide_index = ir.env.index_dtype is torch.int64
         self.flat_root = schedule.flatten.get(root.id, False)
-        self._text: dict[torch.fx.Node, str] = {}
+        self.texts: dict[torch.fx.Node, str] = {}
         self._axis_scope: dict[int, Scope] = {}
         self._axis_names: dict[int, dict[str, str]] = {}
-        self._last_location: Any = None
+        self.last_location: Any = None
         self._block_names: dict[int, str] = {}
-        self._results: dict[torch.fx.Node, list[str]] = {}
-        self._bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
-        self._settle: set[torch.fx.Node] = set()  # reductions whose results `hlt.settled` must pass on
-        self._updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
+        self.results: dict[torch.fx.Node, list[str]] = {}
+        self.bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
+        self.settle: set[torch.fx.Node] = set()  # reductions whose results `hlt.settled` must pass on
+        self.updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
         self._part: tuple[Axis, int, int] | None = None  # the axis whose tile is done in parts, which one, of how many
         self.persistent_header = ""
         self._printer = ExpressionPrinter(self._symbol, "tl.minimum", "tl.maximum")
@@ -264,7 +263,7 @@ class KernelEmitter:
         return self._axis_scope[axis.id].define(self._part_name(axis, "mask_"), f"{index} < {wrap(self.number(self._bound(axis.end)))}")
 
     def _bound(self, bound: Any) -> Any:
-        return bound if not isinstance(bound, torch.Tensor) else self._bound_nodes[id(bound)]
+        return bound if not isinstance(bound, torch.Tensor) else self.bound_nodes[id(bound)]
 
     def clipped_end(self, axis: Axis) -> str:
         scope = self._axis_scope[axis.id]
@@ -316,7 +315,7 @@ class KernelEmitter:
     def text(self, value: Any) -> str:
         """An operand as device text: a variable or a literal."""
         if isinstance(value, torch.fx.Node):
-            return self._text[value]
+            return self.texts[value]
         if isinstance(value, (bool, int, float)):
             return literal(value) if not isinstance(value, bool) else repr(value)
         if is_symbolic(value):
@@ -325,12 +324,12 @@ class KernelEmitter:
 
     def assign(self, node: torch.fx.Node, text: str) -> str:
         """Compute `text` into a variable named after the node."""
-        name = self._updates.get(node) or self.names.unique(_pretty(node))
+        name = self.updates.get(node) or self.names.unique(pretty_name(node))
         self.comment(node)
         self.scope.add(f"{name} = {text}")
         if self.settings.debug_dtype_asserts and isinstance(node.meta.get("val"), torch.Tensor):
             self.scope.add(f"tl.static_assert({name}.dtype == {triton_dtype(node.meta['val'].dtype)})")
-        self._text[node] = name
+        self.texts[node] = name
         return name
 
     def statement(self, node: torch.fx.Node, text: str) -> None:
@@ -344,8 +343,8 @@ class KernelEmitter:
         if not self.settings.output_origin_lines or location is None:
             return
         key = (location.file, location.line)
-        if key != self._last_location:
-            self._last_location = key
+        if key != self.last_location:
+            self.last_location = key
             self.scope.add(f"# {location.short()}: {location.text.strip()}")
 
     def graph(self, info: GraphInfo) -> None:
@@ -383,17 +382,21 @@ class KernelEmitter:
 
     def set_text(self, node: torch.fx.Node, text: str) -> None:
         """From here on a node is called `text`."""
-        self._text[node] = text
+        self.texts[node] = text
 
     def _node(self, node: torch.fx.Node) -> None:
+        from .loops import emit_for_loop
+        from .loops import emit_if_else
+        from .reductions import emit_reduction
+
         target = node.target
         if target is device_ir.GETITEM:
             source = node.args[0]
-            self._text[node] = self._results[source][node.args[1]]  # type: ignore[index]
+            self.texts[node] = self.results[source][node.args[1]]  # type: ignore[index]
         elif target is device_ir.for_loop:
-            self._for_loop(node)
+            emit_for_loop(self, node)
         elif target is device_ir.if_else:
-            self._if_else(node)
+            emit_if_else(self, node)
         elif target is CONVERT:
             self.assign(node, self._convert(node))
         elif target is BITCAST:
@@ -405,9 +408,9 @@ class KernelEmitter:
                 operands[which] = self.masked(node.args[which], dim, neutral)  # type: ignore[arg-type]
             self.assign(node, pointwise_text(node, operands, self.settings.fast_math))
         elif target in REDUCTIONS:
-            self._reduction(node)
-            if node in self._settle:
-                self.assign(node, f"hlt.settled({self._text[node]})")
+            emit_reduction(self, node)
+            if node in self.settle:
+                self.assign(node, f"hlt.settled({self.texts[node]})")
         else:
             self._view(node)
 
@@ -466,15 +469,16 @@ class KernelEmitter:
             for size in (*kept, *new):
                 resolved = self.schedule.size(size)
                 if not isinstance(resolved, int) or self.padded(resolved) != resolved:
+                    shapes = [f"[{', '.join(map(str, shape))}]" for shape in (before.shape, value.shape)]
+                    reason = f"a reshape from {shapes[0]} to {shapes[1]} involves a dimension of {size}"
                     raise exc.BackendUnsupported(
                         backend="triton",
-                        reason=f"a reshape from {[str(s) for s in before.shape]} to {[str(s) for s in value.shape]} involves a "
-                        f"dimension of {size}, which is padded to a power of two",
+                        reason=f"{self.ir.device.readable(reason)}, which is padded to a power of two",
                         fix="reshape only dimensions of power-of-two size, or use several loops.",
                     )
         self.assign(node, f"tl.reshape({text}, {self.shape(value.shape)})")
 
-    # -- reductions -----------------------------------------------------------------------------------------------------------
+    # -- padding ------------------------------------------------------------------------------------------------------
 
     def masked(self, node: torch.fx.Node, dim: int, neutral: Any) -> str:
         """The value with its padding along `dim` set to `neutral`, unless it holds that already."""
@@ -505,210 +509,6 @@ class KernelEmitter:
                     fix="reduce before reshaping, or use a block size that divides the range.",
                 )
 
-    def _reduction(self, node: torch.fx.Node) -> None:
-        reduction = REDUCTIONS[node.target]  # type: ignore[index]
-        source: torch.fx.Node = node.args[0]  # type: ignore[assignment]
-        dim = reduced_dim(node)
-        value = source.meta["val"]
-        operand = self.masked(source, dim, reduction.neutral(value.dtype))
-        if operand != self.text(source):
-            name = self.names.unique(f"{_pretty(node)}_in")
-            self.comment(node)
-            self.scope.add(f"{name} = {operand}")
-            operand = name
-        keep = ", keep_dims=True" if node.args[2] else ""
-        floating = value.dtype.is_floating_point
-        narrow = value.dtype in (torch.float16, torch.bfloat16)
-        if reduction.name == "sum":
-            self.assign(node, f"tl.sum({operand}, {dim}{keep})")
-        elif reduction.name == "prod":
-            self.assign(node, f"tl.reduce({operand}, {dim}, hlt.multiply{keep})")
-        elif reduction.name in ("amax", "amin"):
-            short = reduction.name[1:]
-            if not floating:
-                wide = ".to(tl.int32)" if value.dtype is torch.bool else ""
-                back = " != 0" if value.dtype is torch.bool else f".to({triton_dtype(value.dtype)})"
-                self.assign(node, f"tl.{short}({operand}{wide}, {dim}{keep}){back}")
-            else:
-                # tl.max drops nan; torch.amax passes it on.  16-bit values are compared in float32, exactly.
-                widened = f"{operand}.to(tl.float32)" if narrow else operand
-                back = f".to({triton_dtype(value.dtype)})" if narrow else ""
-                self.assign(node, f"tl.reduce({widened}, {dim}, hlt.{short}_nan{keep}){back}")
-        else:
-            widened = f"{operand}.to(tl.float32)" if narrow else f"{operand}.to(tl.int32)" if value.dtype is torch.bool else operand
-            extent = self.extent(value.shape[dim])
-            places = self.along(f"tl.arange(0, {extent})", dim, value.dim())
-            positions = self.names.unique("positions")
-            self.scope.add(f"{positions} = tl.broadcast_to({places}, {self.shape(value.shape)})")
-            best = self.names.unique("best")
-            index = self.names.unique(_pretty(node))
-            self.comment(node)
-            self.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, hlt.{reduction.name}_combine{keep})")
-            self.scope.add(f"{index} = {index}.to(tl.int64)")
-            self._text[node] = index
-
-    # -- loops and branches ----------------------------------------------------------------------------------------------------
-
-    def _for_loop(self, node: torch.fx.Node) -> None:
-        graph_id, begins, ends, inputs = node.args
-        body = self.ir.device.graphs[graph_id]  # type: ignore[index]
-        placeholders = body.placeholders
-        carried_names: dict[int, str] = {}  # output index -> variable
-        for position, placeholder in enumerate(placeholders):
-            source = inputs[position]  # type: ignore[index]
-            if position not in body.carried:
-                self._text[placeholder] = self._text[source]  # type: ignore[index]
-                continue
-            name = self._carried_variable(source, node, placeholder)  # type: ignore[arg-type]
-            self._text[placeholder] = name
-            carried_names[body.carried[position]] = name
-        outer = self.scope
-        headers: list[str] = []
-        inner = Scope(outer)
-        self.scope = inner
-        for axis, begin, end in zip(body.axes, begins, ends):  # type: ignore[arg-type]
-            for bound, given in ((axis.begin, begin), (axis.end, end)):
-                if isinstance(bound, torch.Tensor):
-                    self._bound_nodes[id(bound)] = given
-            headers.append(self._loop_header(body, axis, self.number(begin), self.number(end)))
-            self.open_axis(axis, inner)
-        self._last_location = None
-        self._plan_updates(body, carried_names)
-        for position, i in body.carried.items():
-            if _accumulates_reduction(body.outputs[i]) and len(body.placeholders[position].users) > 1:
-                self._settle.update(a for a in body.outputs[i].args if isinstance(a, torch.fx.Node) and a.target in REDUCTIONS)
-        self.graph(body)
-        placeholders = {body.carried[p]: body.placeholders[p] for p in body.carried}  # type: ignore[assignment]
-        self._assign_together(
-            [(carried_names[i], self._lanes(body, placeholders[i], out)) for i, out in enumerate(body.outputs)]
-        )
-        self.scope = outer
-        self._last_location = None
-        for header in reversed(headers[1:]):
-            wrapper = Scope(outer)
-            wrapper.nest(header, inner)
-            inner = wrapper
-        location = body.location
-        if location is not None and self.settings.output_origin_lines:
-            outer.add(f"# {location.short()}: {location.text.strip()}")
-        outer.nest(headers[0], inner)
-        for i, out in enumerate(body.outputs):
-            if _accumulates_reduction(out) and not _used_once(node, i):
-                outer.add(f"{carried_names[i]} = hlt.settled({carried_names[i]})")
-        self._results[node] = [carried_names[i] for i in range(len(body.outputs))]
-
-    def _carried_variable(self, source: torch.fx.Node, loop: torch.fx.Node, placeholder: torch.fx.Node) -> str:
-        """The variable a loop updates: the initial value's own when nothing else reads it, else a copy."""
-        text = self._text[source]
-        only_here = list(source.users) == [loop] and source.op == "call_function" and text.isidentifier()
-        if only_here and source.target is not device_ir.GETITEM:
-            return text
-        name = self.names.unique(_pretty(placeholder))
-        self.scope.add(f"{name} = {text}")
-        return name
-
-    def _partial_lanes(self, body: GraphInfo, old: torch.fx.Node, new: torch.fx.Node) -> list[tuple[int, str]]:
-        """Dimensions of a carried value with one lane per element of the loop's own tile, when that may be partial.
-
-        The last tile may change only the lanes it has.  Left out where the others do not change anyway: the value is
-        combined with an operand whose padding is the operation's neutral element (0 for a sum).
-        """
-        found = []
-        for dim, axis in enumerate(axes_of(new)):
-            if axis is None or axis not in body.axes:
-                continue
-            mask = self.mask(axis)
-            if mask is not None and not _keeps_padding(old, new, dim):
-                found.append((dim, mask))
-        return found
-
-    def _lanes(self, body: GraphInfo, old: torch.fx.Node, new: torch.fx.Node) -> str:
-        """The next value of a carried variable."""
-        text = self.text(new)
-        rank = new.meta["val"].dim()
-        for dim, mask in self._partial_lanes(body, old, new):
-            text = f"tl.where({self.along(mask, dim, rank)}, {text}, {self.text(old)})"
-        return text
-
-    def _plan_updates(self, body: GraphInfo, carried_names: dict[int, str]) -> None:
-        """Let a carried variable be assigned where its new value is computed, when nothing reads the old one later."""
-        order = {node: i for i, node in enumerate(body.graph.nodes)}
-        placeholders = {body.carried[p]: body.placeholders[p] for p in body.carried}
-        outputs = body.outputs
-        for i, new in enumerate(outputs):
-            old = placeholders[i]
-            own = new.op == "call_function" and new.target is not device_ir.GETITEM and outputs.count(new) == 1
-            last_read = max((order[user] for user in old.users if user.op != "output"), default=-1)
-            if own and last_read <= order[new] and old not in outputs and not self._partial_lanes(body, old, new):
-                self._updates[new] = carried_names[i]
-
-    def _assign_together(self, pairs: list[tuple[str, str]]) -> None:
-        """`names = values`, when a value may be another of the names (a swap)."""
-        targets = {name for name, _ in pairs}
-        pairs = [(name, value) for name, value in pairs if name != value]
-        saved = {}
-        for name, value in pairs:
-            if value in targets and value not in saved:
-                saved[value] = self.names.unique(f"{value}_before")
-        for value, copy in saved.items():
-            self.scope.add(f"{copy} = {value}")
-        for name, value in pairs:
-            self.scope.add(f"{name} = {saved.get(value, value)}")
-
-    def _loop_header(self, body: GraphInfo, axis: Axis, begin: str, end: str) -> str:
-        step = self.block_name(axis.block)
-        arguments = [begin, end, step]
-        options = self.schedule.loop_options.get(body.id, {})
-        if body.id in self.schedule.static_loops and axis.static_extent is not None:
-            return f"for {self.offset(axis)} in tl.static_range({', '.join(arguments)}):"
-        arguments += [f"{key}={value!r}" for key, value in options.items()]
-        return f"for {self.offset(axis)} in tl.range({', '.join(arguments)}):"
-
-    def _if_else(self, node: torch.fx.Node) -> None:
-        test, then_id, else_id, then_inputs, else_inputs = node.args
-        results = [self.names.unique(_result_name(node, i)) for i in range(len(node.meta["val"]))]
-        outer = self.scope
-        self.comment(node)
-        for header, graph_id, inputs in (
-            (f"if {self.number(test)}:", then_id, then_inputs),
-            ("else:", else_id, else_inputs),
-        ):
-            body = self.ir.device.graphs[graph_id]  # type: ignore[index]
-            for placeholder, source in zip(body.placeholders, inputs):  # type: ignore[arg-type]
-                self._text[placeholder] = self._text[source]
-            inner = self.scope = Scope(outer)
-            self._last_location = None
-            self.graph(body)
-            for name, value in zip(results, body.outputs):
-                inner.add(f"{name} = {self.text(value)}")
-            self.scope = outer
-            if header != "else:" or inner.lines():
-                outer.nest(header, inner)
-        self._last_location = None
-        self._results[node] = results
-
-
-_NEUTRAL = {
-    _aten.add.Tensor: 0,
-    _aten.sub.Tensor: 0,
-    _aten.mul.Tensor: 1,
-    _aten.maximum.default: float("-inf"),
-    _aten.minimum.default: float("inf"),
-}
-
-
-def _keeps_padding(old: torch.fx.Node, new: torch.fx.Node, dim: int) -> bool:
-    """Whether `new = op(old, operand)` leaves `old` as it is where the operand is padding."""
-    if "neutral" in new.meta:
-        return True
-    neutral = _NEUTRAL.get(new.target)  # type: ignore[arg-type, call-overload]
-    if neutral is None or len(new.args) != 2 or new.args[0] is not old or new.kwargs:
-        return False
-    operand = new.args[1]
-    if not isinstance(operand, torch.fx.Node) or operand.meta["val"].shape != new.meta["val"].shape:
-        return False
-    return padding_is(operand, dim, neutral)
-
 
 class _Flat:
     """The one dimension of a flattened loop: as wide as the product of its tiles."""
@@ -732,7 +532,7 @@ _OVERLOAD_NOISE = (
 )
 
 
-def _pretty(node: torch.fx.Node) -> str:
+def pretty_name(node: torch.fx.Node) -> str:
     """A variable name for a node: the user's, or the op's without overload noise."""
     name = node.name
     if node.meta.get("user_name"):
@@ -741,43 +541,3 @@ def _pretty(node: torch.fx.Node) -> str:
     for noise in _OVERLOAD_NOISE:
         base = base.replace(noise, "")
     return {"convert_element_type": "cast", "getitem": "value"}.get(base, base)
-
-
-def _result_name(node: torch.fx.Node, i: int) -> str:
-    for user in node.users:
-        if user.target is device_ir.GETITEM and user.args[1] == i:
-            return _pretty(user)
-    return "value"
-
-
-def _accumulates_reduction(out: Any) -> bool:
-    """Whether a carried float is combined with a reduction in each iteration: what `hlt.settled` is about."""
-    if not isinstance(out, torch.fx.Node) or out.target not in POINTWISE or not out.meta["val"].is_floating_point():
-        return False
-    return any(isinstance(arg, torch.fx.Node) and arg.target in REDUCTIONS for arg in out.args)
-
-
-# Ops whose text mentions each operand once.
-_ONE_MENTION = frozenset(
-    {
-        CONVERT,
-        _aten.unsqueeze.default,
-        _aten.add.Tensor,
-        _aten.sub.Tensor,
-        _aten.mul.Tensor,
-        _aten.div.Tensor,
-        _aten.maximum.default,
-        _aten.minimum.default,
-    }
-)
-
-
-def _used_once(loop: torch.fx.Node, output: int) -> bool:
-    """Whether generated code mentions a loop's result at most once."""
-    results = [user for user in loop.users if user.target is device_ir.GETITEM and user.args[1] == output]
-    users = [(user, result) for result in results for user in result.users]
-    if not users:
-        return True
-    (user, result), *others = users
-    mentions = sum(arg is result for arg in user.args)
-    return not others and mentions == 1 and (user.target in _ONE_MENTION or getattr(user.target, "name", "") == "store")

@@ -44,7 +44,7 @@ def emit_philox_rand4x(k: KernelEmitter, node: torch.fx.Node) -> None:
 def _assign_tuple(k: KernelEmitter, node: torch.fx.Node, text: str, count: int) -> None:
     names = [k.names.unique(f"{node.name}_{i}") for i in range(count)]
     k.statement(node, f"{', '.join(names)}{',' if count == 1 else ''} = {text}")
-    k._results[node] = names
+    k.results[node] = names
 
 
 # -- scans and reductions ------------------------------------------------------------------------------------
@@ -126,15 +126,15 @@ def _tuple_text(texts: Sequence[str]) -> str:
 def _assign_results(k: KernelEmitter, node: torch.fx.Node, x: Any, text: str, count: int) -> None:
     if count == 1:
         name = k.assign(node, text)
-        k._results[node] = [name]
+        k.results[node] = [name]
         return
     _assign_tuple(k, node, text, count)
 
 
 def _results(k: KernelEmitter, node: torch.fx.Node, x: Any, names: list[str]) -> None:
-    k._results[node] = names
+    k.results[node] = names
     if not isinstance(x, (list, tuple)):
-        k._text[node] = names[0]
+        k.texts[node] = names[0]
 
 
 def combine_function(k: KernelEmitter, info: GraphInfo) -> str:
@@ -143,12 +143,12 @@ def combine_function(k: KernelEmitter, info: GraphInfo) -> str:
     if name in k.shared.sources:
         return name
     outer, k.scope = k.scope, Scope()
-    location, k._last_location = k._last_location, None
+    location, k.last_location = k.last_location, None
     parameters = [k.names.unique(node.name) for node in info.placeholders]
-    k._text.update(zip(info.placeholders, parameters))
+    k.texts.update(zip(info.placeholders, parameters))
     k.graph(info)
     body = [*k.scope.lines(), f"return {', '.join(k.text(output) for output in info.outputs)}"]
-    k.scope, k._last_location = outer, location
+    k.scope, k.last_location = outer, location
     k.shared.sources[name] = ["@triton.jit", f"def {name}({', '.join(parameters)}):", *(f"    {line}" for line in body)]
     return name
 

@@ -12,18 +12,11 @@ from ...config import Config
 from ...ir.block_sizes import resolve_constants
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
-from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import KernelIR
 from ...ir.symbols import expr_of
-
-
-def tunable_blocks(ir: DeviceIR) -> list[BlockSize]:
-    """The blocks whose size the Config gives, in the order of `block_sizes`."""
-    used = {axis.block.id for axis in ir.axes if axis.kind is AxisKind.TILE}
-    return [b for b in ir.blocks if b.fixed is None and b.id in used]
 
 
 def multi_axis_roots(ir: DeviceIR) -> list[GraphInfo]:

@@ -20,6 +20,7 @@ from ...config_spec import ListOf
 from ...config_spec import OneOrPerItem
 from ...config_spec import PermutationFragment
 from ...config_spec import PowerOfTwoFragment
+from ...ir.block_sizes import tunable_blocks
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
@@ -41,7 +42,6 @@ from .schedule import device_loops
 from .schedule import loads
 from .schedule import memory_accesses
 from .schedule import multi_axis_roots
-from .schedule import tunable_blocks
 
 # Triton's limit on the elements of one tensor (triton.language.core.TRITON_MAX_TENSOR_NUMEL).
 MAX_TENSOR_ELEMENTS = 1 << 20
