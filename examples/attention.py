@@ -4,6 +4,8 @@ For each tile of queries the keys and values are visited tile by tile; the softm
 output so far whenever the running maximum grows (Dao et al., "FlashAttention", arXiv:2205.14135).  Exponentials are
 taken to base 2, which is one instruction on a GPU: exp(x) = exp2(x * log2(e)).
 
+One program takes one head of one batch: a tile of block size 1, whose `begin` is an index, so that all values are matrices.
+
 Run it: python examples/attention.py
 """
 
@@ -23,26 +25,24 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor
     m = q.size(-2)
     n = k.size(-2)
     head = hl.specialize(q.size(-1))
-    count = q.size(0) * q.size(1)
-    queries = q.reshape(count, m, head)
-    keys = k.reshape(count, n, head)
-    values = v.reshape(count, n, head)
+    assert k.size(3) == v.size(3) == head, "q, k and v have heads of one size"
+    queries, keys, values = (t.flatten(0, 1) for t in (q, k, v))
     out = torch.empty_like(queries)
     scale = 1.0 / math.sqrt(head) * math.log2(math.e)
-    for batch, rows in hl.tile([queries.size(0), m]):
-        largest = hl.full([batch, rows], float("-inf"), dtype=torch.float32)
-        total = hl.zeros([batch, rows], dtype=torch.float32)
-        acc = hl.zeros([batch, rows, head], dtype=torch.float32)
-        query = queries[batch, rows, :]
+    for one, rows in hl.tile([queries.size(0), m], block_size=[1, None]):
+        query = queries[one.begin, rows, :]
+        largest = hl.full([rows], float("-inf"), dtype=torch.float32)
+        total = hl.zeros([rows], dtype=torch.float32)
+        acc = hl.zeros([rows, head], dtype=torch.float32)
         for columns in hl.tile(n):
-            scores = torch.bmm(query, keys[batch, columns, :].transpose(1, 2)).to(torch.float32) * scale
-            grown = torch.maximum(largest, scores.amax(dim=-1))
-            weights = torch.exp2(scores - grown[:, :, None])
+            scores = hl.dot(query, keys[one.begin, columns, :].t(), out_dtype=torch.float32) * scale
+            grown = torch.maximum(largest, scores.amax(dim=1))
+            weights = torch.exp2(scores - grown[:, None])
             shrink = torch.exp2(largest - grown)
-            total = total * shrink + weights.sum(dim=-1)
-            acc = torch.baddbmm(acc * shrink[:, :, None], weights.to(v.dtype), values[batch, columns, :])
+            total = total * shrink + weights.sum(dim=1)
+            acc = hl.dot(weights.to(v.dtype), values[one.begin, columns, :], acc=acc * shrink[:, None])
             largest = grown
-        out[batch, rows, :] = acc / total[:, :, None]
+        out[one.begin, rows, :] = acc / total[:, None]
     return out.view(q.size())
 
 

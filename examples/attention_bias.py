@@ -22,13 +22,14 @@ def attention_bias(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torc
 
     q is [batch, heads, m, head], k and v are [batch, heads, n, head], bias is [heads, m, n], the same for every batch.
     """
-    batch, heads, m, head = q.shape
+    _, heads, m, head = q.shape
     head, n = hl.specialize(head), k.size(2)
-    queries, keys, values = (t.reshape(-1, t.size(2), head) for t in (q, k, v))
+    assert k.size(3) == v.size(3) == head, "q, k and v have heads of one size"
+    queries, keys, values = (t.flatten(0, 1) for t in (q, k, v))
     out = torch.empty_like(queries)
     log2e = math.log2(math.e)
     scale = log2e / math.sqrt(head)
-    for one, rows in hl.tile([batch * heads, m], block_size=[1, None]):
+    for one, rows in hl.tile([queries.size(0), m], block_size=[1, None]):
         query = queries[one.begin, rows, :]
         largest = hl.full([rows], float("-inf"), dtype=torch.float32)
         total = hl.zeros([rows], dtype=torch.float32)

@@ -19,13 +19,14 @@ import helion.language as hl
 @helion.kernel
 def attention_causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Causal attention of q [batch, heads, length, head] over k and v [batch, kv_heads, length, head]."""
-    batch, heads, length, head = q.shape
+    _, heads, length, head = q.shape
     head = hl.specialize(head)
     shared = heads // k.size(1)
-    queries, keys, values = (t.reshape(-1, length, head) for t in (q, k, v))
+    assert k.size(3) == v.size(3) == head, "q, k and v have heads of one size"
+    queries, keys, values = (t.flatten(0, 1) for t in (q, k, v))
     out = torch.empty_like(queries)
     scale = 1.0 / math.sqrt(head) * math.log2(math.e)
-    for one, rows in hl.tile([batch * heads, length], block_size=[1, None]):
+    for one, rows in hl.tile([queries.size(0), length], block_size=[1, None]):
         source = one.begin // shared
         query = queries[one.begin, rows, :]
         largest = hl.full([rows], float("-inf"), dtype=torch.float32)

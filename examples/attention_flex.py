@@ -24,12 +24,13 @@ Score = Callable[[torch.Tensor, Any, torch.Tensor, torch.Tensor], torch.Tensor]
 @helion.kernel
 def attention_flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, score: Score) -> torch.Tensor:
     """softmax(score(q @ k.T / sqrt(head))) @ v for q [batch, heads, m, head] and k, v [batch, heads, n, head]."""
-    batch, heads, m, head = q.shape
+    _, heads, m, head = q.shape
     head, n = hl.specialize(head), k.size(2)
-    queries, keys, values = (t.reshape(-1, t.size(2), head) for t in (q, k, v))
+    assert k.size(3) == v.size(3) == head, "q, k and v have heads of one size"
+    queries, keys, values = (t.flatten(0, 1) for t in (q, k, v))
     out = torch.empty_like(queries)
     scale, log2e = 1.0 / math.sqrt(head), math.log2(math.e)
-    for one, rows in hl.tile([batch * heads, m], block_size=[1, None]):
+    for one, rows in hl.tile([queries.size(0), m], block_size=[1, None]):
         query = queries[one.begin, rows, :]
         largest = hl.full([rows], float("-inf"), dtype=torch.float32)
         total = hl.zeros([rows], dtype=torch.float32)

@@ -207,7 +207,7 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "attention", attention.attention, attention.reference, attention.make_args,
             size=(4, 32, 2048, 2048, 64), small=(1, 2, 45, 37, 32), dtype=_HALF, uses_dot=True, error_scale=4.0,
-            configs=tuple(Config(block_sizes=[1, 128, n], num_warps=w, num_stages=3) for n, w in ((64, 4), (128, 8))),
+            configs=_tiles((128, 64), (128, 128)),
             flops=_attention_flops,
         ),
         # -- activations, position, dropout --

@@ -20,7 +20,7 @@ def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """x [batch, heads, length, head] rotated; cos and sin are [length, head / 2]."""
     length = x.size(2)
     half = hl.specialize(x.size(3)) // 2
-    flat = x.reshape(-1, length, 2 * half)
+    flat = x.flatten(0, 1)
     out = torch.empty_like(flat)
     for heads, positions in hl.tile([flat.size(0), length]):
         first = flat[heads, positions, :half].to(torch.float32)
