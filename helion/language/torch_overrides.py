@@ -1,4 +1,4 @@
-"""torch functions that mean something else on tiles: products and random numbers, written with `hl` ops.
+"""torch functions that mean something else on tiles: products, random numbers, scans, sorting, written with `hl` ops.
 
 In device code `torch.addmm(acc, a, b)` may mix a float32 accumulator with 16-bit operands and sums in
 float32; `torch.rand` draws from Philox by position.  A handler that meets a key of `TORCH_OVERRIDES` calls
@@ -28,6 +28,7 @@ from .scans import cumsum as hl_cumsum
 from .shapes import is_one
 from .shapes import same_size
 from .shapes import shape_text
+from .sorting import SORTING
 from .tile import Tile
 
 # -- matrix products -----------------------------------------------------------------------------------
@@ -276,4 +277,5 @@ TORCH_OVERRIDES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.Tensor.cumsum: cumsum,
     torch.cumprod: cumprod,
     torch.Tensor.cumprod: cumprod,
+    **SORTING,
 }

@@ -150,6 +150,7 @@ OP_EMITTERS: dict[str, Callable[[KernelEmitter, torch.fx.Node], None]] = {
     "reduce": language_ops.emit_reduce,
     "associative_scan": language_ops.emit_associative_scan,
     "take_along_dim": language_ops.emit_take_along_dim,
+    "sort_keys": language_ops.emit_sort_keys,
     "dot_scaled": language_ops.emit_dot_scaled,
     "stack_load": language_ops.emit_stack_load,
     "stack_store": language_ops.emit_stack_store,

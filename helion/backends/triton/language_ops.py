@@ -170,6 +170,13 @@ def _skipping_function(k: KernelEmitter, combine: str, n: int) -> str:
     return name
 
 
+def emit_sort_keys(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """hl.sort_keys: padding comes last."""
+    (source,) = node.args
+    last = source.meta["val"].dim() - 1  # type: ignore[union-attr]
+    k.assign(node, f"tl.sort({k.masked(source, last, 2**63 - 1)}, {last})")  # type: ignore[arg-type]
+
+
 def emit_take_along_dim(k: KernelEmitter, node: torch.fx.Node) -> None:
     """hl.take_along_dim.  Padding of the index may hold anything, so it is kept inside the value."""
     source, index, dim = node.args
