@@ -36,6 +36,7 @@ lint: setup
 bench: setup
 	$(VENV) benchmarks/compile_latency.py
 	$(VENV) benchmarks/launch_overhead.py
+	$(VENV) -m examples.bench
 
 docs: setup
 	$(VENV) -m pytest tests/docs tests/language/test_docs.py

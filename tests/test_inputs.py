@@ -167,6 +167,14 @@ ZERO_SIZES = [
     ("embedding", (0, 4, 10, 8)),
     ("cross_entropy", (0, 8)),
     ("attention", (1, 2, 0, 8, 16)),
+    ("attention_causal", (1, 2, 1, 0, 16)),
+    ("rms_norm_backward", (0, 8)),
+    ("matmul_int16", (8, 0, 8)),
+    ("segment_sum", (1, 5, 8)),
+    ("jagged_softmax", (1, 5)),
+    ("gated_delta_net", (1, 0, 2, 16, 16)),
+    ("concatenate", (8, 0, 5)),
+    ("cumulative_sum", (8, 0)),
 ]
 
 
