@@ -189,7 +189,8 @@ PyObject* pool_statistics(PyObject* module, PyObject*) {
 PyObject* serve(const ModuleState* state, TensorShape shape) {
   const Environment& environment = state->environment;
   // PyTorch's own devices: only memory of the device that is current. Another provider's tensors are all in host memory.
-  if (environment.native_tags() && shape.device.type() != c10::DeviceType::CUDA) Py_RETURN_NONE;
+  const c10::DeviceType owned = environment.native_tags() ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
+  if (shape.device.type() != owned) Py_RETURN_NONE;
   const long device = environment.current_device(state);
   if (device == -1 && PyErr_Occurred()) return nullptr;
   if (environment.native_tags()) {

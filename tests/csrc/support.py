@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 
 from helion.runtime import default_launcher as _default_launcher
+from helion.runtime import empty_like as _empty_like
 
 BLOCK_0 = 128
 
