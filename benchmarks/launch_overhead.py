@@ -2,11 +2,13 @@
 
     python benchmarks/launch_overhead.py                   # on a GPU, or on the software GPU where there is none
     python benchmarks/launch_overhead.py --json out.json --quick
+    python benchmarks/launch_overhead.py --summary         # only the table of README.md, with the aims
 
 On a GPU the queue is drained between repeats, so that only host time counts. On the software GPU launches do nothing
 (``execute=False``) and the questions for device and stream, C functions of PyTorch on a GPU, are answered by C functions
 too. Each layer runs in a process of its own, as the extension is chosen when helion is imported; every process times
-``torch.add`` of two 4-element CPU tensors among its cases, round after round, and ratios are to that one.
+``torch.add`` of two 4-element CPU tensors right before each case, round after round. A ratio is the median over the rounds of a case's
+time by that of the ``torch.add`` before it, so that a slow phase of the machine hits both.
 
 Kernels: ``out[tile] = t0[tile] + t1[tile] + ...`` of 2, 8 and 16 float32 tensors of 4096 elements, and a broadcasting add of a
 bfloat16 [1024, 1024] and [1024].
@@ -274,10 +276,9 @@ def make_cases(name: str, folder: str, with_triton: bool) -> dict[str, tuple[Cal
 def time_cases(
     cases: dict[str, tuple[Callable[..., object], int]], wait: Callable[[], None], repeats: int, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Median CPU time of each case, in us per call, and its ratio to the baseline's.
+    """Median CPU time of each case, in us per call, and the median of its ratios to the baseline's, timed right before.
 
-    Cases take turns, and the baseline is timed again before each of them, so that a slow phase of the machine hits both. Every
-    window is warmed up first; time that other processes had the CPU does not count.
+    Cases take turns. Every window is warmed up first; time that other processes had the CPU does not count.
     """
     counter = InstructionCounter()
     loops: dict[str, int] = {}
@@ -296,6 +297,7 @@ def time_cases(
     gc.collect()
     gc.disable()  # as timeit does
     times: dict[str, list[float]] = {name: [] for name in cases}
+    ratios: dict[str, list[float]] = {name: [] for name in cases}
     baseline, few = cases[BASELINE][0], max(1, loops[BASELINE] // 4)
     instructions: dict[str, float] = {}
     for _ in range(repeats):
@@ -304,7 +306,8 @@ def time_cases(
             run_loop(baseline, 1, few // 2)
             start = time.thread_time()
             run_loop(baseline, 1, few)
-            times[BASELINE].append((time.thread_time() - start) / few * 1e6)
+            base = (time.thread_time() - start) / few * 1e6
+            times[BASELINE].append(base)
             run_loop(function, calls, n // 8)
             before = counter.read()
             start = time.thread_time()
@@ -313,11 +316,12 @@ def time_cases(
             after = counter.read()
             wait()
             times[name].append(elapsed / (n * abs(calls)) * 1e6)
+            ratios[name].append(times[name][-1] / base)
             if before is not None and after is not None:
                 instructions[name] = (after - before) / (n * abs(calls))
     found = {}
     for name, values in times.items():
-        ratio = statistics.median(values) / statistics.median(times[BASELINE])
+        ratio = 1.0 if name == BASELINE else statistics.median(ratios[name])
         found[name] = {"us": statistics.median(values), "us_min": min(values), "ratio": ratio}
         if name in instructions:
             found[name]["instructions"] = instructions[name]
@@ -380,13 +384,64 @@ def table(report: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+#: Rows of the summary: (call, layer, case, what the ratio is to, most it is to be). A ratio to another case is that of the two
+#: cases' ratios to ``torch.add``.
+SUMMARY: tuple[tuple[str, str, str, str, float | None], ...] = (
+    ("2 tensors, new output", "extension", "2 tensors", BASELINE, 0.65),
+    ("2 tensors, output from the pool", "extension+pool", "2 tensors", BASELINE, 0.30),
+    ("8 tensors, new output", "extension", "8 tensors", BASELINE, 0.8),
+    ("16 tensors, new output", "extension", "16 tensors", BASELINE, 1.0),
+    ("in-place kernel", "extension", "2 tensors, in place", BASELINE, 0.25),
+    ("keyword arguments", "extension", "2 tensors, keywords", "2 tensors", 1.3),
+    ("`key=` function", "extension", "2 tensors, key=", BASELINE, None),
+    ("broadcasting add, bf16 1024x1024", "extension", "broadcasting add, bf16 1024x1024", BASELINE, None),
+    ("2 shapes in turn", "extension", "2 tensors, alternating 2 shapes", "2 tensors", 1.1),
+    ("8 shapes in turn", "extension", "2 tensors, rotating 8 shapes", "2 tensors", 1.3),
+    ("aligned and unaligned in turn", "extension", "2 tensors, alternating alignment", "2 tensors", None),
+    ("2 tensors, without the extension", "python", "2 tensors", BASELINE, 3.0),
+    ("2 shapes in turn, without the extension", "python", "2 tensors, alternating 2 shapes", "2 tensors", 1.2),
+    ("Triton's `kernel[grid]` with `empty_like`", "default", "2 tensors, Triton kernel[grid] + empty_like", BASELINE, None),
+    ("Triton's `compiled[grid]`, no output", "default", "2 tensors, Triton compiled[grid]", BASELINE, None),
+    ("`cuLaunchKernel` in a C loop", "default", "2 tensors, cuLaunchKernel in a C loop", BASELINE, None),
+    ("`torch.empty_like` alone", "extension", "torch.empty_like", BASELINE, None),
+    ("`torch.add` of the 2 tensors", "extension", "torch.add", BASELINE, None),
+    ("`torch.add(out=)` of the 2 tensors", "extension", "torch.add(out=)", BASELINE, None),
+)
+
+
+def summary(report: dict[str, dict[str, Any]]) -> str:
+    """The table of README.md, with the aims that a ratio is to stay below."""
+    found = {layer: part["results"] for layer, part in report.items()}
+    lines = ["| call | us | ratio | to | aim |", "|---|---|---|---|---|"]
+    for call, layer, case, relative, aim in SUMMARY:
+        row = found.get(layer, {}).get(case)
+        if row is None:
+            continue
+        ratio = row["ratio"] / found[layer][relative]["ratio"]
+        to = "`torch.add`" if relative == BASELINE else "one shape" if "turn" in call else "by position"
+        wanted = "" if aim is None else f"<= {aim:g}{'' if ratio <= aim else ' (missed)'}"
+        lines.append(f"| {call} | {row['us']:.2f} | {ratio:.2f} | {to} | {wanted} |")
+    extension, default = found.get("extension", {}), found.get("default", {})
+    if (mine := extension.get("2 tensors")) is not None:
+        if (triton := default.get("2 tensors, Triton kernel[grid] + empty_like")) is not None:
+            times = triton["ratio"] / mine["ratio"]
+            lines.append(f"\nTriton's `kernel[grid]` with `empty_like` takes {times:.1f} times as long (aim: at least 7).")
+        if "software" not in report["extension"]["device"]:
+            over = mine["ratio"] / extension["torch.add"]["ratio"]
+            lines.append(f"\nOn this GPU: {over:.2f} of a `torch.add` of the 2 tensors (aim: <= 1).")
+            if (loop := default.get("2 tensors, cuLaunchKernel in a C loop")) is not None:
+                lines.append(f"`cuLaunchKernel` in a C loop + {mine['us'] - loop['us']:.2f} us (aim: <= 1).")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--layers", nargs="+", choices=list(LAYERS), default=None)
-    parser.add_argument("--repeats", type=int, default=41, help="timed rounds over all cases")
+    parser.add_argument("--repeats", type=int, default=31, help="timed rounds over all cases")
     parser.add_argument("--seconds", type=float, default=0.004, help="time per case and round")
     parser.add_argument("--quick", action="store_true", help="11 rounds of 2 ms")
+    parser.add_argument("--summary", action="store_true", help="print only the summary")
     parser.add_argument("--in-process", choices=list(LAYERS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
@@ -409,8 +464,10 @@ def main() -> None:
         report[layer] = found
     if report:
         first = next(iter(report.values()))
-        print(f"{first['device']}, torch {first['torch']}")
-        print(table(report))
+        print(f"{first['device']}, torch {first['torch']}, `torch.add` of two 4-element CPU tensors: {first['results'][BASELINE]['us']:.2f} us\n")
+        if not options.summary:
+            print(table(report), end="\n\n")
+        print(summary(report))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
 
