@@ -21,11 +21,15 @@ PyRef int_tuple(c10::IntArrayRef values) {
 // 1 if `owner` (a Settings, or anything with a `.settings`) asks for static shapes, 0 if not, -1 on error. An object that
 // says nothing about it has the default, static shapes.
 int wants_static_shapes(const ModuleState* state, PyObject* owner) {
-  PyObject* settings = nullptr;
-  if (get_optional_attr(owner, state->names.settings, &settings) < 0) return -1;
-  PyRef hold_settings = PyRef::steal(settings);
   PyObject* value = nullptr;
-  const int found = get_optional_attr(settings != nullptr ? settings : owner, state->names.static_shapes, &value);
+  int found = get_optional_attr(owner, state->names.static_shapes, &value);
+  if (found == 0) {
+    PyObject* settings = nullptr;
+    found = get_optional_attr(owner, state->names.settings, &settings);
+    if (found <= 0) return found < 0 ? -1 : 1;
+    PyRef hold_settings = PyRef::steal(settings);
+    found = get_optional_attr(settings, state->names.static_shapes, &value);
+  }
   if (found <= 0) return found < 0 ? -1 : 1;
   PyRef hold_value = PyRef::steal(value);
   return PyObject_IsTrue(value);
