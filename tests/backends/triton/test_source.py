@@ -110,3 +110,18 @@ def test_padding_does_not_reach_a_reduction(name: str, looped: int | None, seed:
     run_everywhere(
         bound, (x, reduce, dtype), lambda x, reduce, dtype: reduce(x), configs=[config], error_scale=16, capabilities=[80 if looped else 100]
     )
+
+
+@pytest.mark.parametrize("indexing", ["block_ptr", "tensor_descriptor"])
+def test_boxes_at_the_index_of_a_loop_between_loaded_bounds(indexing: str, seed: int) -> None:
+    def tails(x: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(x)
+        for i in hl.grid(1):
+            for tile in hl.tile(starts[i], x.size(1)):
+                out[:, tile] = x[:, tile] * 2
+        return out
+
+    x, starts = torch.randn(4, 64), torch.tensor([32])
+    expected = torch.where(torch.arange(64) >= 32, x * 2, 0)
+    config = {"block_sizes": [8], "indexing": indexing}
+    run_everywhere(tails, (x, starts), lambda *_: expected, configs=[config], error_scale=0, capabilities=[90])
