@@ -80,11 +80,11 @@ def _without_dtype(make_args: Callable[..., tuple[Any, ...]]) -> Callable[..., t
 _HALF = torch.bfloat16
 _FP8 = torch.float8_e4m3fn
 _ROWS = {"size": (8192, 4096), "small": (37, 129)}
-_PRODUCT = {"dtype": _HALF, "uses_dot": True, "error_scale": 4.0}
+_PRODUCT = {"dtype": _HALF, "uses_dot": True, "error_scale": 4.0, "tolerance": 1.6e-2}
 _MATMUL = {"small": (37, 70, 45), **_PRODUCT}
 _LOGITS = {"size": (4096, 32_000), "small": (37, 129)}
 _ATTENTION = {"small": (1, 2, 45, 37, 32), **_PRODUCT}
-# Results are bf16; e4m3 has three bits of mantissa.
+# Results are bf16, but Hopper's fp8 products are summed with fewer bits than float32 has.
 _FP8_MATMUL = {"dtype": _FP8, "dtypes": (_FP8,), "uses_dot": True, "tolerance": 3e-2, "error_scale": 2.0}
 
 
@@ -244,19 +244,19 @@ EXAMPLES: dict[str, Example] = {
             "cross_entropy_backward", cross_entropy.cross_entropy_backward, cross_entropy.reference_backward,
             cross_entropy.make_backward_args, error_scale=4.0, configs=_rows(1, 4096, 4096), **_LOGITS,
         ),
-        Example("kl_div", kl_div.kl_div, kl_div.reference, kl_div.make_args, error_scale=4.0, configs=_rows(1, 4096), **_LOGITS),
+        Example("kl_div", kl_div.kl_div, kl_div.reference, kl_div.make_args, error_scale=16.0, configs=_rows(1, 4096), **_LOGITS),
         Example(
             "kl_div_backward", kl_div.kl_div_backward, kl_div.reference_backward, kl_div.make_backward_args,
-            error_scale=4.0, configs=_pointwise(1, 2048), **_LOGITS,
+            error_scale=16.0, configs=_pointwise(1, 2048), **_LOGITS,
         ),
-        Example("jsd", jsd.jsd, jsd.reference, jsd.make_args, error_scale=4.0, configs=_rows(1, 4096), **_LOGITS),
+        Example("jsd", jsd.jsd, jsd.reference, jsd.make_args, error_scale=16.0, configs=_rows(1, 4096), **_LOGITS),
         Example(
             "grpo_loss", grpo_loss.grpo_loss, grpo_loss.reference, grpo_loss.make_args,
-            error_scale=8.0, configs=_rows(1, 4096), **_LOGITS,
+            error_scale=16.0, configs=_rows(1, 4096), **_LOGITS,
         ),
         Example(
             "grpo_loss_backward", grpo_loss.grpo_loss_backward, grpo_loss.reference_backward, grpo_loss.make_backward_args,
-            error_scale=8.0, configs=_pointwise(1, 2048), **_LOGITS,
+            error_scale=16.0, configs=_pointwise(1, 2048), **_LOGITS,
         ),
         # -- matrix products --
         Example(
@@ -317,7 +317,7 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "attention_fp8", attention_fp8.attention_fp8, attention_fp8.reference, attention_fp8.make_args,
             size=(64, 2048, 2048, 128), small=(2, 45, 37, 32), flops=lambda count, m, n, head: 4.0 * count * m * n * head,
-            configs=_tiles((128, 64), (128, 128)), **{**_FP8_MATMUL, "error_scale": 4.0},
+            configs=_tiles((128, 64), (128, 128)), **{**_FP8_MATMUL, "error_scale": 4.0, "tolerance": 8e-2},
         ),
         Example(
             "attention_jagged", attention_jagged.attention_jagged, attention_jagged.reference, attention_jagged.make_args,

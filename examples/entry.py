@@ -96,7 +96,7 @@ def in_double(value: Any) -> Any:
 
 
 def errors(actual: Any, expected: Any) -> list[tuple[torch.Tensor, float]]:
-    """Each tensor of a result with its largest error, as a part of the largest expected value (but of at least 1).
+    """Each tensor of a result with its largest error, as a part of the largest expected value.
 
     Raises:
         ValueError: the results differ in number, shape, or in where they are not finite.
@@ -113,6 +113,6 @@ def errors(actual: Any, expected: Any) -> list[tuple[torch.Tensor, float]]:
         if not torch.equal(a.double()[~finite].nan_to_num(), wide[~finite].nan_to_num()) or not a.double()[finite].isfinite().all():
             raise ValueError("results that are not finite where they should be, or the other way round")
         difference = (a.double() - wide)[finite].abs()
-        largest = max(float(wide[finite].abs().max()), 1.0) if difference.numel() else 1.0
+        largest = max(float(wide[finite].abs().max()), torch.finfo(torch.float32).tiny) if difference.numel() else 1.0
         found.append((a, float(difference.max()) / largest if difference.numel() else 0.0))
     return found
