@@ -1,0 +1,95 @@
+"""Races between tiles are refused; what cannot be judged is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion.language as hl
+from helion import exc
+from tests.ir.traced import traced
+
+X = torch.ones(20, 30)
+
+
+def same_place(x):
+    out = torch.empty([x.size(0)])
+    for tile_m, tile_n in hl.tile(x.shape):
+        out[tile_m] = x[tile_m, tile_n].sum(1)
+
+
+def same_row(x):
+    for i in hl.grid(x.size(0)):
+        x[0, :] = x[i, :] * 2
+
+
+def neighbour(x):
+    for tile in hl.tile(x.size(0) - 1):
+        x[tile, :] = x[tile + 1, :] * 2
+
+
+def rows_of_another(x):
+    for tile_m, tile_n in hl.tile(x.shape):
+        x[tile_m, tile_n] = x[tile_m, :].sum(1)[:, None] + 0 * x[tile_m, tile_n]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "match"),
+    [
+        (same_place, "every tile of loop 'tile_n' stores to the same elements of 'out'"),
+        (same_row, "every tile of loop 'i' stores to the same elements of 'x'"),
+        (neighbour, "a tile of 'tile' reads what another tile writes"),
+        (rows_of_another, "a tile of 'tile_n' reads what another tile writes"),
+    ],
+    ids=lambda v: getattr(v, "__name__", None),
+)
+def test_a_race_is_refused(kernel, match):
+    with pytest.raises(exc.LoopDependencyError, match=match) as caught:
+        traced(kernel, X.clone())
+    assert caught.value.location is not None
+
+
+def own_place(x):
+    for tile_m, tile_n in hl.tile(x.shape):
+        x[tile_m, tile_n] = x[tile_m, tile_n] + 1
+
+
+def atomic(x):
+    out = torch.zeros([x.size(0)])
+    for tile_m, tile_n in hl.tile(x.shape):
+        hl.atomic_add(out, [tile_m], x[tile_m, tile_n].sum(1))
+
+
+def scattered(x, at):
+    for tile in hl.tile(x.size(0)):
+        x[at[tile], :] = 1
+
+
+def first_tile_only(x):
+    out = torch.zeros([x.size(0)])
+    for tile_m, tile_n in hl.tile(x.shape):
+        if tile_n.begin == 0:
+            out[tile_m] = x[tile_m, tile_n].sum(1)
+
+
+def own_part(x):
+    for tile in hl.tile(x.size(0), block_size=4):
+        for row in hl.tile(tile.begin, tile.end):
+            x[row, :] = 1
+
+
+def later_loop(x):
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = x[tile, :]
+    for tile in hl.tile(x.size(0) - 1):
+        x[tile, :] = out[tile + 1, :]
+
+
+@pytest.mark.parametrize("kernel", [own_place, atomic, first_tile_only, own_part, later_loop], ids=lambda k: k.__name__)
+def test_tiles_that_keep_apart_are_accepted(kernel):
+    traced(kernel, X.clone())
+
+
+def test_stores_through_an_index_are_the_users_business():
+    traced(scattered, X.clone(), torch.arange(20))

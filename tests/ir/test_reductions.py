@@ -1,0 +1,95 @@
+"""Reductions over whole dimensions: which can become loops, and what the loops hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion.language as hl
+from helion import exc
+from helion.ir import device_ir
+from helion.ir.block_sizes import large_tiles
+from helion.ir.block_sizes import resolve_constants
+from helion.ir.block_sizes import tunable_blocks
+from helion.ir.device_ir import AxisKind
+from helion.ir.device_ir import GraphKind
+from helion.ir.reductions import RollableReduction
+from helion.ir.reductions import rollable_sizes
+from helion.ir.reductions import roll
+from tests.ir.traced import traced
+
+X = torch.ones(20, 300)
+
+
+def softmax(x):
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        row = x[tile, :]
+        shifted = torch.exp(row - row.amax(1, keepdim=True))
+        out[tile, :] = shifted / shifted.sum(1, keepdim=True)
+
+
+def scanned(x):
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        row = hl.cumsum(x[tile, :], 1)
+        out[tile, :] = row / row.sum(1, keepdim=True)
+
+
+def rolled(kernel):
+    ir = traced(kernel, X)
+    (info,) = ir.device.graphs
+    (size,) = rollable_sizes(ir.device, info)
+    block = ir.env.new_block("r", extent=size)
+    return roll(ir.device, [RollableReduction(info.id, size, ir.env.new_axis(block, AxisKind.REDUCTION, 0, size, "r"))])
+
+
+def test_a_reduction_behind_a_scan_stays_whole():
+    ir = traced(scanned, X)
+    assert rollable_sizes(ir.device, ir.device.graphs[0]) == []
+
+
+def test_softmax_becomes_three_loops():
+    device = rolled(softmax)
+    loops = [n for n in device.graphs[device.roots[0].graph_id].graph.nodes if n.target is device_ir.for_loop]
+    assert len(loops) == 3, "the maximum, the sum, the result"
+    bodies = [device.graphs[n.args[0]] for n in loops]
+    assert all(body.kind is GraphKind.LOOP for body in bodies)
+    assert [len(body.carried) for body in bodies] == [1, 1, 0]
+    loads = [sum(getattr(n.target, "name", "") == "load" for n in body.graph.nodes) for body in bodies]
+    assert loads == [1, 1, 1], "each loop loads the row anew"
+
+
+def test_rolling_leaves_the_first_ir_as_it_is():
+    ir = traced(softmax, X)
+    before = ir.device.format()
+    rolled(softmax)
+    assert ir.device.format() == before
+
+
+def nested(x):
+    out = torch.zeros([x.size(0), 4])
+    for tile in hl.tile(x.size(0)):
+        for inner in hl.tile(x.size(1)):
+            for fixed in hl.tile(4, block_size=2):
+                out[tile, fixed] = x[tile, inner].sum(1)[:, None] + 0 * fixed.index
+
+
+def test_block_sizes_are_counted_in_the_order_of_the_loops():
+    ir = traced(nested, X).device
+    assert [b.name for b in tunable_blocks(ir)] == ["tile", "inner"]
+    constants = resolve_constants(ir, [8, 16], {})
+    assert [constants[b.symbol] for b in ir.blocks] == [8, 16, 2]
+
+
+def test_a_wrong_number_of_block_sizes_is_an_error():
+    with pytest.raises(exc.InvalidConfig, match="block_sizes has 3 entries, this kernel takes 2"):
+        resolve_constants(traced(nested, X).device, [8, 16, 2], {})
+
+
+def test_large_tiles_cover_ranges_up_to_a_limit():
+    small = traced(nested, X).device
+    assert large_tiles(small, tunable_blocks(small)) == [32, 512]
+    huge = traced(nested, torch.empty(1, 1).expand(1 << 14, 1 << 14)).device
+    sizes = large_tiles(huge, tunable_blocks(huge))
+    assert sizes[0] * sizes[1] <= 1 << 22

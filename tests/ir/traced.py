@@ -1,0 +1,34 @@
+"""Traced kernels for the tests of the analyses, and their nodes by the user's names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.fx
+
+from helion.frontend.trace import trace_kernel
+from helion.ir.axes import assign_axes
+from helion.ir.device_ir import DeviceIR
+from helion.ir.device_ir import KernelIR
+from helion.ir.masking import assign_padding
+from helion.settings import Settings
+
+
+def traced(kernel: Callable[..., Any], *args: Any, **settings: Any) -> KernelIR:
+    """A kernel function traced for some arguments, with axes and padding assigned."""
+    bound = inspect.signature(kernel).bind(*args)
+    bound.apply_defaults()
+    ir = trace_kernel(kernel, dict(bound.arguments), Settings(**settings), torch.device("cpu"))  # type: ignore[arg-type]
+    assign_axes(ir.device)
+    assign_padding(ir.device)
+    return ir
+
+
+def node(ir: DeviceIR, name: str) -> torch.fx.Node:
+    """The node with the user's name; the last one if the name is assigned several times."""
+    found = [n for _, n in ir.nodes() if n.meta.get("user_name") == name]
+    assert found, f"no value is called {name}: {[n.name for _, n in ir.nodes()]}"
+    return found[-1]
