@@ -65,6 +65,7 @@ def extension() -> Extension | None:
     compile_args += ["-O0", "-g", "-UNDEBUG"] if flag("HELION_BUILD_DEBUG") else ["-O2", "-g1", "-DNDEBUG"]
     link_args: list[str] = []
     if sanitizers := os.environ.get("HELION_BUILD_SANITIZE"):
+        compile_args += ["-g1"]  # lines for stack traces; more takes the compiler longer
         compile_args += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
         # torch is compiled without RTTI for the sanitizer to see, so checks of C++ dynamic types cannot work.
         compile_args += ["-fno-sanitize=vptr"]
