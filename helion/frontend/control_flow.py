@@ -53,8 +53,6 @@ def _describe(value: Any) -> str:
 class ControlFlow(Expressions):
     """Loops over tiles and branches on device values."""
 
-    phase = 0
-
     def block(self, body: list[ast.stmt]) -> None:
         raise NotImplementedError  # in statements
 
@@ -132,7 +130,7 @@ class ControlFlow(Expressions):
             self.bind_loop_variables(node.target, loop, axes)
             self.block(node.body)
             builder.graph.output([])
-        self.env.ir.roots.append(RootLoop(builder.info.id, self.phase))
+        self.env.ir.roots.append(RootLoop(builder.info.id))
 
     def _check_for(self, node: ast.For) -> None:
         if node.orelse:

@@ -76,7 +76,6 @@ class Statements(ControlFlow):
             return all(self._top_level(inner) for inner in body)
         if self._is_barrier(stmt):
             self._check_nothing_between()
-            self.phase += 1
             return True
         (self.epilogue if self.env.ir.roots else self.prelude).append(stmt)
         try:

@@ -26,7 +26,6 @@ import dataclasses
 import enum
 import operator
 import re
-from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,14 +72,6 @@ def if_else(
     Runs graph `then_id` on `then_inputs` or graph `else_id` on `else_inputs`; both return alike.
     """
     raise AssertionError("IR target, not callable")
-
-
-def barrier() -> None:
-    """End of a phase of the launch: `hl.barrier()` between top-level loops."""
-    raise AssertionError("IR target, not callable")
-
-
-CONTROL_TARGETS: tuple[Callable[..., Any], ...] = (for_loop, if_else)
 
 
 # -- loops and blocks -----------------------------------------------------------------------------------------
@@ -231,7 +222,6 @@ class GraphInfo:
         axes: loop axes (ROOT and LOOP).
         carried: LOOP: placeholder index -> output index.
         location: the `for` or `if` statement.
-        unroll: LOOP: from hl.static_range-like ranges that the config may unroll.
     """
 
     id: int
@@ -252,15 +242,13 @@ class GraphInfo:
 
 @dataclasses.dataclass(eq=False)
 class RootLoop:
-    """A top-level loop: a graph whose axes make up the launch grid.
+    """A top-level loop: a graph whose axes make up the launch grid.  Each is a launch of its own, in order.
 
     Attributes:
         graph_id: its graph (kind ROOT).
-        phase: loops of the same phase are independent; hl.barrier() starts the next phase.
     """
 
     graph_id: int
-    phase: int
 
 
 @dataclasses.dataclass(eq=False)

@@ -453,10 +453,6 @@ def _has_parts(value: Sequence[Any]) -> bool:
     )
 
 
-def _no_barrier() -> None:
-    """Tiles run one after the other, so every write is seen."""
-
-
 #: Nodes that are compiled in a way of their own.
 _SPECIAL: dict[Any, Callable[[_GraphCompiler, torch.fx.Node], Getter]] = {
     device_ir.host_tensor: _GraphCompiler._host_tensor,
@@ -471,7 +467,6 @@ _SPECIAL: dict[Any, Callable[[_GraphCompiler, torch.fx.Node], Getter]] = {
 _REPLACED: dict[Any, Callable[..., Any]] = {
     _aten.view.default: torch.reshape,
     CONVERT: torch.Tensor.to,
-    device_ir.barrier: _no_barrier,
 }
 #: Op -> position of its index list, for ops without a way of their own.
 _INDEX_ARGUMENTS: dict[Any, int] = {stack_load: 2, stack_store: 2}

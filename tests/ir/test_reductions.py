@@ -14,8 +14,8 @@ from helion.ir.block_sizes import tunable_blocks
 from helion.ir.device_ir import AxisKind
 from helion.ir.device_ir import GraphKind
 from helion.ir.reductions import RollableReduction
-from helion.ir.reductions import rollable_sizes
 from helion.ir.reductions import roll
+from helion.ir.reductions import rollable_sizes
 from tests.ir.traced import traced
 
 X = torch.ones(20, 300)
