@@ -100,3 +100,21 @@ def test_every_key_of_every_example_has_a_variant() -> None:
     tried = {key for _, config in VARIANTS for key in config}
     known = {key for e in EXAMPLES.values() for key in e.kernel.bind(e.args()).config_spec.fields}
     assert known <= tried
+
+
+@pytest.mark.parametrize("specialize", [True, False])
+@pytest.mark.softgpu(capability=100, software_only=True)
+def test_warp_specialized_loop(specialize: bool, softgpu: Any, seed: int) -> None:
+    example = EXAMPLES["matmul"]
+    a, b = torch.randn(64, 96).half(), torch.randn(96, 64).half()
+    config = helion.Config(block_sizes=[64, 64, 32], range_warp_specializes=[specialize], indexing="tensor_descriptor", num_stages=2)
+    kernel = helion.kernel(example.kernel.fn, config=config)
+    torch.testing.assert_close(kernel(a, b).double(), a.double() @ b.double(), rtol=1e-2, atol=1e-1)
+    assert f"warp_specialize={specialize}" in kernel.bind((a, b)).to_triton_code(config)
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_warp_specialization_is_refused_where_triton_has_none(softgpu: Any) -> None:
+    bound = helion.kernel(EXAMPLES["matmul"].kernel.fn).bind((torch.ones(64, 64).half(), torch.ones(64, 64).half()))
+    with pytest.raises(helion.exc.InvalidConfig, match="does not take key 'range_warp_specializes'"):
+        bound.to_triton_code({"range_warp_specializes": [True]})
