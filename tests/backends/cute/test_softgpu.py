@@ -12,6 +12,7 @@ from helion.backends.cute.schedule import default_schedule
 from helion.backends.cute.schedule import max_ab_stages_that_fit
 from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.spec import Operand
+from tests import softgpu as software
 
 from .gpu import Problem
 from .gpu import check
@@ -70,12 +71,29 @@ def test_tails_of_pairs(softgpu, shape: tuple[int, int, int], b_major: str) -> N
     run(matmul(*shape, FP8, b_major=b_major), pair(ab_stages=3), seed=sum(shape))
 
 
+SEEDS = range(4)
+
+
+def run_in_many_orders(spec: MatmulSpec, schedule: MatmulSchedule) -> None:
+    """As `run`, under several seeds of what hardware leaves open: who goes first, and when copies and products complete."""
+    for seed in SEEDS:
+        software.install(90 if schedule.arch == "sm_90a" else 100, seed=seed)
+        run(spec, schedule, seed, clusters=1 + seed % 2)
+
+
 @blackwell
 @pytest.mark.parametrize("stages", [2, 3, 5, 8])
 def test_every_depth_of_the_ring(softgpu, stages: int) -> None:
     spec = matmul(256, 256, 1024, FP8)
     assert stages <= max_ab_stages_that_fit(pair(), spec)
-    run(spec, pair(ab_stages=stages), seed=stages, clusters=1)
+    run_in_many_orders(spec, pair(ab_stages=stages))
+
+
+@blackwell
+def test_the_deepest_ring(softgpu) -> None:
+    spec, schedule = matmul(300, 264, 1040, FP8), pair(ab_stages=12, tile_k=64)
+    assert max_ab_stages_that_fit(schedule, spec) == schedule.ab_stages
+    run_in_many_orders(spec, schedule)
 
 
 @blackwell
@@ -202,6 +220,21 @@ def test_hopper_types(softgpu, operand: torch.dtype, out: torch.dtype) -> None:
 )
 def test_hopper_schedules(softgpu, schedule: MatmulSchedule) -> None:
     run(matmul(300, 520, 136), schedule, seed=3)
+
+
+@hopper_gpu
+@pytest.mark.parametrize("stages", [2, 3, 6])
+def test_hopper_every_depth_of_the_ring(softgpu, stages: int) -> None:
+    spec = matmul(256, 264, 520)
+    assert stages <= max_ab_stages_that_fit(hopper(), spec) == 6
+    run_in_many_orders(spec, hopper(ab_stages=stages))
+
+
+@hopper_gpu
+def test_hopper_the_deepest_ring(softgpu) -> None:
+    spec, schedule = matmul(200, 72, 1040, FP8), hopper(tile_n=32, ab_stages=12, tile_k=64)
+    assert max_ab_stages_that_fit(schedule, spec) == schedule.ab_stages
+    run_in_many_orders(spec, schedule)
 
 
 @hopper_gpu
