@@ -63,6 +63,7 @@ def caught(compiled: CompiledMatmul, spec: MatmulSpec, capability: int) -> bool:
 PAIR = matmul(512, 256, 512, FP8), pair(ab_stages=2, acc_stages=1, c_stages=1)
 SINGLE = matmul(256, 256, 256, BF16), small(ab_stages=2, acc_stages=1, c_stages=1)
 HOPPER = matmul(256, 256, 256, BF16), hopper(ab_stages=2, c_stages=1)
+EXACT = matmul(256, 256, 256, FP8), hopper(ab_stages=2, c_stages=1)
 
 #: What is broken -> (text, replacement, which occurrence).
 BLACKWELL_BREAKS = {
@@ -87,7 +88,26 @@ HOPPER_BREAKS = {
     "load starts in the wrong phase": ("PipelineUserType.Producer, AB_STAGES", "PipelineUserType.Consumer, AB_STAGES", 0),
     "a stage is released while it is read": ("            warpgroup.wait_group(1)\n", "", 0),
     "the accumulator is read before it is done": ("        warpgroup.wait_group(0)\n", "", 0),
+    "consumer sees a ring of one stage too few": (
+        "state = pipeline.make_pipeline_state(pipeline.PipelineUserType.Consumer, AB_STAGES)",
+        "state = pipeline.make_pipeline_state(pipeline.PipelineUserType.Consumer, AB_STAGES - 1)",
+        0,
+    ),
     "output buffer is not waited for": ("                c_pipeline.producer_acquire()", "                pass", 0),
+    "TMA stores before the buffer is whole": (
+        "            epilogue_barrier.arrive_and_wait()\n            if warp == 0:\n", "            if warp == 0:\n", 0,
+    ),
+}  # fmt: skip
+
+# Of the kernel that sums each k tile of fp8 outside the tensor core.
+EXACT_BREAKS = {
+    "consumer does not wait for the ring": ("            ab_pipeline.consumer_wait(state)\n", "", 0),
+    "a k tile's sum is read before it is done": ("            warpgroup.wait_group(0)\n", "", 0),
+    "a stage is released while it is read": (
+        "            warpgroup.wait_group(0)\n            ab_pipeline.consumer_release(state)\n",
+        "            ab_pipeline.consumer_release(state)\n            warpgroup.wait_group(0)\n",
+        0,
+    ),
 }
 
 
@@ -106,6 +126,13 @@ def test_a_broken_wgmma_kernel_is_caught(softgpu, what: str) -> None:
     assert caught(broken(spec, schedule, *HOPPER_BREAKS[what]), spec, 90)
 
 
+@pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.parametrize("what", EXACT_BREAKS)
+def test_a_broken_exact_fp8_kernel_is_caught(softgpu, what: str) -> None:
+    spec, schedule = EXACT
+    assert caught(broken(spec, schedule, *EXACT_BREAKS[what]), spec, 90)
+
+
 @pytest.mark.softgpu(capability=100, software_only=True)
 @pytest.mark.parametrize("case", [PAIR, SINGLE], ids=["pair", "single"])
 def test_the_intact_tcgen05_kernel_is_right_in_every_order(softgpu, case: tuple[MatmulSpec, MatmulSchedule]) -> None:
@@ -114,6 +141,7 @@ def test_the_intact_tcgen05_kernel_is_right_in_every_order(softgpu, case: tuple[
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
-def test_the_intact_wgmma_kernel_is_right_in_every_order(softgpu) -> None:
-    spec, schedule = HOPPER
+@pytest.mark.parametrize("case", [HOPPER, EXACT], ids=["bf16", "exact fp8"])
+def test_the_intact_wgmma_kernel_is_right_in_every_order(softgpu, case: tuple[MatmulSpec, MatmulSchedule]) -> None:
+    spec, schedule = case
     assert not caught(broken(spec, schedule, "\n", "\n"), spec, 90)

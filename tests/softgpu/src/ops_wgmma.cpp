@@ -1,7 +1,8 @@
 // wgmma.*: the matrix unit of sm_90a. A warpgroup's instruction is carried out warp by warp: each computes its 16 rows.
 //
-// From its issue until a wgmma.wait_group the accumulator registers hold poison; operands are read from shared memory only
-// at that wait, so that memory handed on too early is found out. wgmma.fence orders registers that are in order here.
+// From its issue until a wgmma.wait_group the accumulator registers hold poison; operands are read from shared memory at the
+// end of that wait, which takes its time, so that memory handed on too early is found out. wgmma.fence orders registers that
+// are in order here.
 #include <algorithm>
 
 #include "decoder.h"
@@ -45,6 +46,7 @@ struct Pending {
 struct PendingWgmmas {
     std::vector<Pending> pending;             // in issue order
     uint64_t committed = 0;
+    bool waited_for = false;                  // by the warp's wait: it goes on once this is done
 };
 
 Tile a_tile(const Pending& p, const Warp& w) {
@@ -176,18 +178,35 @@ void redo_copies(Warp& w, std::vector<Slot> taken, Mask m) {
         if (i.dst != kNoSlot) taken.push_back(i.dst);
     }
 }
-Flow exec_wait(Warp& w, const Instr& in, Mask m) {
-    if (!members_here(w, in, m, kAllLanes)) return w.wait_for("the whole warp", 0);
-    PendingWgmmas& state = w.state<PendingWgmmas>();
-    size_t done = 0;
+// The oldest `count` of those in flight take place.
+void complete(Warp& w, PendingWgmmas& state, size_t count, Mask m) {
     std::vector<Slot> finished;
-    for (; done < state.pending.size() && state.pending[done].group + static_cast<uint64_t>(in.imm) < state.committed; ++done) {
-        Pending& p = state.pending[done];
+    for (size_t i = 0; i < count; ++i) {
+        Pending& p = state.pending[i];
         run(w, p);
         if (p.accumulator->users == 0) finished.insert(finished.end(), p.op->accumulator.begin(), p.op->accumulator.end());
     }
-    state.pending.erase(state.pending.begin(), state.pending.begin() + static_cast<std::ptrdiff_t>(done));
+    state.pending.erase(state.pending.begin(), state.pending.begin() + static_cast<std::ptrdiff_t>(count));
     if (!finished.empty()) redo_copies(w, std::move(finished), m);
+}
+Flow exec_wait(Warp& w, const Instr& in, Mask m) {
+    if (!members_here(w, in, m, kAllLanes)) return w.wait_for("the whole warp", 0);
+    PendingWgmmas& state = w.state<PendingWgmmas>();
+    if (w.cur.token == 0) {
+        size_t count = 0;
+        while (count < state.pending.size() && state.pending[count].group + static_cast<uint64_t>(in.imm) < state.committed) ++count;
+        if (count == 0) return Flow::Next;
+        state.waited_for = true;
+        w.cur.token = 1;
+        w.cta->cluster->async.push({"wgmma of a warp that waits for it", [&w, count, m] {
+                                        PendingWgmmas& own = w.state<PendingWgmmas>();
+                                        complete(w, own, count, m);
+                                        own.waited_for = false;
+                                    },
+                                    0, 0, &w, &in});
+    }
+    if (state.waited_for) return w.wait_for("its wgmma, groups in flight at most", static_cast<uint64_t>(in.imm));
+    w.cur.token = 0;
     return Flow::Next;
 }
 Flow exec_fence(Warp& w, const Instr& in, Mask m) {
