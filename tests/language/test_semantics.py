@@ -220,3 +220,21 @@ def test_an_offset_beyond_32_bits():
     with pytest.raises(helion.exc.IndexOffsetOutOfRangeForInt32):
         helion.kernel(code.fn, index_dtype=torch.int32).bind((x,))
     assert ".to(tl.int64)" in code.bind((x,)).to_triton_code()
+
+
+def test_the_index_of_a_loop_between_64_bit_bounds_has_the_index_dtype():
+    """debug_dtype_asserts puts a static assert behind every value: each has the dtype that the front end gave it."""
+
+    def tail_positions(x: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros(x.shape, dtype=torch.int32, device=x.device)
+        for i in hl.grid(x.size(0)):
+            for tile in hl.tile(starts[i], x.size(1), block_size=8):
+                out[i, tile] = tile.index * 2 + tile.begin
+        return out
+
+    x, starts = torch.empty(3, 40), torch.tensor([8, 16, 0])
+    columns = torch.arange(40)
+    begins = starts[:, None] + (columns - starts[:, None]) // 8 * 8
+    expected = torch.where(columns >= starts[:, None], columns * 2 + begins, 0).int()
+    kernel = helion.kernel(tail_positions, debug_dtype_asserts=True)
+    run_everywhere(kernel, (x, starts), lambda *_: expected, configs=[{}], error_scale=0, capabilities=[80])

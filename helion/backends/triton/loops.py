@@ -18,6 +18,7 @@ from ...ir.masking import padding_is
 from ...ir.pointwise import CONVERT
 from ...ir.pointwise import POINTWISE
 from ...ir.reduction_ops import REDUCTIONS
+from ..expressions import wrap
 from .emitter import KernelEmitter
 from .emitter import pretty_name
 from .scope import Scope
@@ -47,7 +48,7 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
         for bound, given in ((axis.begin, begin), (axis.end, end)):
             if isinstance(bound, torch.Tensor):
                 k.bound_nodes[id(bound)] = given
-        headers.append(_loop_header(k, body, axis, k.number(begin), k.number(end)))
+        headers.append(_loop_header(k, body, axis, _bound(k, begin), _bound(k, end)))
         k.open_axis(axis, inner)
     k.last_location = None
     _plan_updates(k, body, carried_names)
@@ -73,6 +74,13 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
         if _accumulates_reduction(out) and not _used_once(node, i):
             outer.add(f"{carried_names[i]} = hlt.settled({carried_names[i]})")
     k.results[node] = [carried_names[i] for i in range(len(body.outputs))]
+
+
+def _bound(k: KernelEmitter, bound: Any) -> str:
+    """A loop's bound; one that was loaded as int64 would make the loop's index int64 too, which the IR calls int32."""
+    text = k.number(bound)
+    wide = isinstance(bound, torch.fx.Node) and bound.meta["val"].dtype is torch.int64
+    return f"{wrap(text)}.to(tl.int32)" if wide and not k.wide_index else text
 
 
 def _carried_variable(k: KernelEmitter, source: torch.fx.Node, loop: torch.fx.Node, placeholder: torch.fx.Node) -> str:

@@ -342,8 +342,6 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
             continue
         if item.kind == "tile":
             size, offset = item.value.block_size, k.start(item.value.axis)
-            if any(isinstance(b, torch.Tensor) and b.dtype is torch.int64 for b in (item.value.axis.begin, item.value.axis.end)):
-                offset = f"{wrap(offset)}.to(tl.int32)"  # a loop between loaded bounds counts in their type; boxes take 32 bits
             masked = k.schedule.needs_mask(item.value.axis)
         else:
             size, offset = item.value[1], "0"
