@@ -397,6 +397,39 @@ def test_export_holds_the_launch(gpu, dynamo, strict):
     assert len(gpu.launches) == 1
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_export_of_a_kernel_that_mutates_its_argument(gpu, dynamo, strict):
+    scale = make_scale()
+
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            y = x * 2
+            return scale(y) + y
+
+    program = torch.export.export(Model(), pair()[:1], strict=strict)
+    assert "triton_kernel_wrapper_mutation" in str(program.graph) and gpu.launches == []
+    assert program.module()(pair()[0]).shape == (1024,)
+    assert len(gpu.launches) == 1
+
+
+def test_fake_tensor_that_a_kernel_mutates(gpu):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    scale = make_scale()
+    with FakeTensorMode() as mode:
+        x = mode.from_tensor(pair()[0])
+        assert scale(x) is x
+    assert gpu.launches == []
+
+
+def test_make_fx_of_a_kernel_that_mutates_its_argument(gpu, dynamo):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    scale = make_scale()
+    graph = make_fx(lambda x: scale(x * 2))(pair()[0])
+    assert "triton_kernel_wrapper_mutation" in graph.code or "triton_kernel_wrapper_mutation" in str(graph.graph)
+
+
 def test_first_call_under_an_observing_mode_compiles_out_of_its_sight(gpu):
     from torch.utils._python_dispatch import TorchDispatchMode
 
