@@ -1,6 +1,6 @@
 """Scans along rows that are longer than a tile: cumulative sums, and a linear recurrence.
 
-A tile is scanned in registers, and what its last element holds is carried into the next.
+A tile is scanned in registers, and the total so far is carried into the next.
 
 * `cumulative_sum`: y[t] = y[t - 1] + x[t]
 * `linear_recurrence`: y[t] = decay[t] * y[t - 1] + x[t], the core of gated linear RNNs.  Two steps combine to one of the same form, (d1, y1) then (d2, y2) is
@@ -17,11 +17,6 @@ import helion
 import helion.language as hl
 
 
-def last_column(values: torch.Tensor, columns: hl.Tile) -> torch.Tensor:
-    """The last column of a tile of values [rows, columns]."""
-    return torch.where(columns.index[None, :] == columns.end - 1, values, 0.0).sum(dim=1)
-
-
 @helion.kernel
 def cumulative_sum(x: torch.Tensor) -> torch.Tensor:
     """x.cumsum(dim=1) of a matrix [m, n] in float32, rounded once."""
@@ -30,9 +25,9 @@ def cumulative_sum(x: torch.Tensor) -> torch.Tensor:
     for rows in hl.tile(m):
         carried = hl.zeros([rows], dtype=torch.float32)
         for columns in hl.tile(n):
-            sums = hl.cumsum(x[rows, columns].to(torch.float32), dim=1) + carried[:, None]
-            out[rows, columns] = sums
-            carried = last_column(sums, columns)
+            values = x[rows, columns].to(torch.float32)
+            out[rows, columns] = hl.cumsum(values, dim=1) + carried[:, None]
+            carried = carried + values.sum(dim=1)
     return out
 
 
@@ -55,7 +50,8 @@ def linear_recurrence(decay: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             product, state = hl.associative_scan(after, steps, dim=1)
             state = state + product * carried[:, None]
             out[rows, columns] = state
-            carried = last_column(state, columns)
+            last = columns.index == columns.end - 1
+            carried = torch.where(last[None, :], state, 0.0).sum(dim=1)
     return out
 
 
