@@ -31,11 +31,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Generated code and Triton's binaries of this run go to a directory shared by its worker processes only."""
+    """Generated code and Triton's binaries of this run go to a directory shared by its worker processes only; nothing is tuned unasked."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     base = tmp_path_factory.getbasetemp()
     base = base.parent if worker else base
-    saved = {name: os.environ.get(name) for name in ("HELION_CACHE_DIR", "TRITON_CACHE_DIR")}
+    saved = {name: os.environ.get(name) for name in ("HELION_CACHE_DIR", "TRITON_CACHE_DIR", "HELION_AUTOTUNE_EFFORT")}
+    os.environ["HELION_AUTOTUNE_EFFORT"] = "none"  # on a GPU, kernels without a config would be tuned at their first call
     os.environ["HELION_CACHE_DIR"] = str(base / "helion_cache")
     os.environ["TRITON_CACHE_DIR"] = str(base / "triton_cache")
     yield

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import operator
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Sequence
@@ -66,6 +68,11 @@ class _Entry:
         self.checks: list[Callable[..., bool]] = []
 
 
+#: Live dispatchers by a string: a constant, which functions that Dynamo runs while it traces can be given (`dynamo`).
+by_token: weakref.WeakValueDictionary[str, PythonPath] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
+
+
 class PythonPath:
     """Finds the function for a call, and runs it. A subclass implements ``_runner`` and ``_traced_host_function``.
 
@@ -78,6 +85,8 @@ class PythonPath:
     def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int = 1024) -> None:
         self.specializer = specializer
         self.stats = stats
+        self.token = f"kernel {next(_numbers)}"
+        by_token[self.token] = self
         self._arity = len(specializer.signature.parameters)
         #: The arguments of a call by position, defaults filled in; TypeError if they do not fit.
         self.normalize_args = _argument_binder(specializer.signature, specializer.kernel_name)

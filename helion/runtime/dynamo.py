@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import _compat_triton
 from .default_launcher import default_launcher
+from .dispatch import by_token
 
 if TYPE_CHECKING:
     from .dispatch import PythonPath
@@ -31,9 +32,10 @@ def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[s
     if torch.is_grad_enabled():
         for arg in args:
             if isinstance(arg, torch.Tensor) and arg.requires_grad:
-                _note_requires_grad(dispatcher)
-    constexpr = _constexpr_positions(dispatcher)
-    name = _host_function_name(dispatcher, tuple([_describe(arg, i in constexpr) for i, arg in enumerate(args)]))
+                _note_requires_grad(dispatcher.token + "")
+    token = dispatcher.token + ""  # read lazily without the addition, which functions run at trace time cannot be given
+    constexpr = _constexpr_positions(token)
+    name = _host_function_name(token, tuple([_describe(arg, i in constexpr) for i, arg in enumerate(args)]))
     if name is None:
         return _run_outside_of_the_graph(dispatcher, args)
     launcher = getattr(_host_functions, name + "_launcher")
@@ -42,8 +44,8 @@ def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[s
 
 def _normalize(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     # Written out: Dynamo does not trace inspect.Signature.bind.
-    names = _parameter_names(dispatcher)
-    defaults = _parameter_defaults(dispatcher)
+    names = _parameter_names(dispatcher.token + "")
+    defaults = _parameter_defaults(dispatcher.token + "")
     filled = list(args)
     for i in range(len(args), len(names)):
         if names[i] in kwargs:
@@ -54,27 +56,27 @@ def _normalize(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 @torch._dynamo.assume_constant_result
-def _parameter_names(dispatcher: PythonPath) -> tuple[str, ...]:
-    return tuple(dispatcher.specializer.signature.parameters)
+def _parameter_names(token: str) -> tuple[str, ...]:
+    return tuple(by_token[token].specializer.signature.parameters)
 
 
 @torch._dynamo.assume_constant_result
-def _parameter_defaults(dispatcher: PythonPath) -> dict[str, Any]:
+def _parameter_defaults(token: str) -> dict[str, Any]:
     return {
         name: parameter.default
-        for name, parameter in dispatcher.specializer.signature.parameters.items()
+        for name, parameter in by_token[token].specializer.signature.parameters.items()
         if parameter.default is not parameter.empty
     }
 
 
 @torch._dynamo.assume_constant_result
-def _note_requires_grad(dispatcher: PythonPath) -> None:
-    dispatcher._on_requires_grad()
+def _note_requires_grad(token: str) -> None:
+    by_token[token]._on_requires_grad()
 
 
 @torch._dynamo.assume_constant_result
-def _constexpr_positions(dispatcher: PythonPath) -> tuple[int, ...]:
-    return tuple(sorted(dispatcher.specializer.constexpr))
+def _constexpr_positions(token: str) -> tuple[int, ...]:
+    return tuple(sorted(by_token[token].specializer.constexpr))
 
 
 def _describe(value: Any, constexpr: bool) -> Any:
@@ -95,7 +97,7 @@ _host_functions = types.ModuleType("helion.runtime.dynamo._host_functions")
 
 
 @torch._dynamo.assume_constant_result
-def _host_function_name(dispatcher: PythonPath, described: tuple[Any, ...]) -> str | None:
+def _host_function_name(token: str, described: tuple[Any, ...]) -> str | None:
     """Binds for arguments like those described: runs for real, on fake tensors, while Dynamo traces its caller.
 
     Returns:
@@ -106,6 +108,7 @@ def _host_function_name(dispatcher: PythonPath, described: tuple[Any, ...]) -> s
             torch.empty_strided(one[2], one[3], dtype=one[1], device=one[4]) if one[0] == "tensor" else one[1]
             for one in described
         ]
+    dispatcher = by_token[token]
     run = dispatcher._traced_host_function(args)
     if run is None:
         return None
