@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+import torch  # noqa: E402
 from autotune_landscapes import LANDSCAPES  # noqa: E402
 from autotune_landscapes import Failed  # noqa: E402
 from autotune_landscapes import Landscape  # noqa: E402
@@ -136,7 +137,6 @@ class SkoptDefault(Search):
 
 SEARCHES: dict[str, Callable[..., Search]] = {
     "ModelSearch": ModelSearch,
-    "ModelSearch/forest": lambda space, seed: ModelSearch(space, seed=seed, surrogate="forest"),
     "LFBOPatternSearch": LFBOPatternSearch,
     "PatternSearch": PatternSearch,
     "DifferentialEvolutionSearch": DifferentialEvolutionSearch,
@@ -149,6 +149,7 @@ SEARCHES: dict[str, Callable[..., Search]] = {
 def run_one(name: str, index: int, seed: int, target_ms: float, evaluations: int, batch: int) -> dict[str, Any]:
     """One search on one landscape with one seed."""
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     landscape: Landscape = LANDSCAPES[index]
     noise = random.Random(f"{landscape.name}/{seed}")
     search = SEARCHES[name](landscape.space(), seed=seed)

@@ -50,7 +50,6 @@ SEARCHES: dict[str, str] = {
     "FiniteSearch": "helion.autotuner.search:FiniteSearch",
 }
 DEFAULT_SEARCH = "ModelSearch"
-SEARCH_WITHOUT_SKLEARN = "PatternSearch"
 
 _caches: dict[str, AutotuneCache] = {}
 _said: set[str] = set()
@@ -297,14 +296,7 @@ def _make_search(settings: Settings, space: SearchSpace, configs: Sequence[Confi
         return FiniteSearch(space, configs, seed=seed)
     search = settings.autotune_search
     if search is None:
-        from .surrogate import available
-
         search = DEFAULT_SEARCH
-        if not available():
-            search = SEARCH_WITHOUT_SKLEARN
-            _say_once(
-                "sklearn", f"scikit-learn is not installed: tuning with {search}, which takes longer; `pip install helion[tune]` gets {DEFAULT_SEARCH}"
-            )
     cls: Callable[..., Search] = search if callable(search) else _load(SEARCHES, str(search), "search")
     first = [c if isinstance(c, Config) else Config.from_dict(c) for c in settings.autotune_seed_configs or ()]
     for config in first:

@@ -1,15 +1,17 @@
 """ModelSearch: the default search.  A surrogate model proposes the Configs expected to improve most on the best.
 
-Bayesian optimization on a grid: fit the surrogate to all trials, score a pool of candidates (neighbours, mutations and
-crossovers of the leaders) by expected improvement times the probability of working, and measure
-the top few.  Candidates whose outcome is pending count as if they came out as predicted, so several workers do
-not try the same idea.
+Bayesian optimization on a grid: fit the surrogate to all trials, score a pool of candidates by expected improvement times the
+probability of working, and measure the top few.  Three quarters of the proposals come from around the leaders; the others from farther
+away, along the tunables that matter most, since the small effects that are known by then carry over to another block size.
+Candidates whose outcome is pending count as if they came out as predicted, so several workers do not try the same idea.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+
+import torch
 
 from ..config import Config
 from .search import Search
@@ -18,7 +20,6 @@ from .space import Point
 from .space import SearchSpace
 from .surrogate import Surrogate
 from .surrogate import expected_improvement
-from .surrogate import require
 from .trial import Status
 from .trial import Trial
 
@@ -34,10 +35,7 @@ class ModelSearch(Search):
         pool: candidates scored per proposal.
         batch: most Configs proposed from one fit of the model.
         leaders: how many of the best Configs candidates are derived from.
-        surrogate: `gp` or `forest`, see `Surrogate`.
-
-    Raises:
-        exc.AutotuneError: scikit-learn is not installed.
+        far: the share of proposals from farther away.
     """
 
     def __init__(
@@ -50,16 +48,15 @@ class ModelSearch(Search):
         pool: int = 600,
         batch: int = 4,
         leaders: int = 8,
-        surrogate: str = "gp",
+        far: float = 0.25,
     ) -> None:
-        require(type(self).__name__)
         super().__init__(space, seed=seed, first=first)
         self.initial = initial
         self.pool = pool
         self.batch = batch
         self.leaders = leaders
-        self.surrogate = Surrogate(seed, surrogate)
-        self._features: dict[Config, list[float]] = {}
+        self.far = far
+        self.surrogate = Surrogate(space, seed)
         self._points: dict[Config, Point] = {}
 
     def propose(self, limit: int) -> list[Config]:
@@ -80,11 +77,6 @@ class ModelSearch(Search):
         if config not in self._points:
             self._points[config] = self.space.point(config)
         return self._points[config]
-
-    def _encode(self, config: Config) -> list[float]:
-        if config not in self._features:
-            self._features[config] = self.space.encode_point(self._point(config))
-        return self._features[config]
 
     # -- before the model ---------------------------------------------------------------------------
 
@@ -111,37 +103,37 @@ class ModelSearch(Search):
         if self.pending and self.surrogate.fitted:
             # "Kriging believer" (Ginsbourger et al. 2010): take the model's word for what is being measured.
             waiting = list(self.pending)
-            mean, _, _ = self.surrogate.predict([self._encode(c) for c in waiting])
-            trials += [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting, mean)]
-        self.surrogate.fit([self._encode(t.config) for t in trials], trials)
-        return self._best_of(self._candidates(), count)
+            mean, _, _ = self.surrogate.predict([self._point(c) for c in waiting])
+            trials += [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting, mean.tolist())]
+        self.surrogate.fit([self._point(t.config) for t in trials], trials)
+        far = sum(self.rng.random() < self.far for _ in range(count))
+        found = self._best_of(self._near(), count - far)
+        return found + [c for c in self._best_of(self._far(), count - len(found)) if c not in found]
 
     def _best_of(self, points: list[Point], count: int) -> list[Config]:
         """The candidates with the greatest expected improvement times probability of working, without near copies of one
         another: those would tell little new."""
-        import numpy as np
-
-        if not points:
+        if not points or count <= 0:
             return []
-        encoded = np.asarray([self.space.encode_point(p) for p in points])
-        mean, std, works = self.surrogate.predict(encoded)
+        mean, std, works = self.surrogate.predict(points)
         assert self.best is not None
         score = expected_improvement(mean, std, log_time(self.best)) * works
+        places = torch.tensor([self.space.encode_point(p) for p in points], dtype=score.dtype)
         found: list[Config] = []
         while len(found) < count:
-            pick = int(np.argmax(score))
+            pick = int(score.argmax())
             if score[pick] < 0:
                 break
             # Only now is a Config made and checked: that costs more than scoring a point.
             config = self.space.config(points[pick])
             if config is not None and self._is_new(config) and config not in found:
                 found.append(config)
-                distance = np.abs(encoded - encoded[pick]).sum(1)
-                score = np.where(score < 0, score, score * (1 - np.exp(-distance / 0.5)))
+                distance = (places - places[pick]).abs().sum(1)
+                score = torch.where(score < 0, score, score * (1 - torch.exp(-distance / 0.5)))
             score[pick] = -1.0
         return found
 
-    def _candidates(self) -> list[Point]:
+    def _near(self) -> list[Point]:
         """Neighbours of the best, and mutations and crossovers of the leaders.
 
         Deliberately local: over the whole space the model is least sure of itself, so expected improvement would go
@@ -154,8 +146,27 @@ class ModelSearch(Search):
         for _ in range(self.pool):
             # Leaders are taken by rank: the first many times as often as the last.
             parent = leaders[min(int(self.rng.expovariate(3 / len(leaders))), len(leaders) - 1)]
-            if self.rng.random() < 0.25:
+            if self.rng.random() < 0.4:
                 parent = self.space.crossover(parent, self.rng.choice(leaders), self.rng)
-            points[self.space.mutate(parent, self.rng, self.rng.randint(1, 4))] = None
+            steps = 1
+            while steps < 8 and self.rng.random() < 0.65:
+                steps += 1
+            points[self.space.mutate(parent, self.rng, steps)] = None
+        return self._unknown(points)
+
+    def _far(self) -> list[Point]:
+        """The best with a few tunables anywhere: those on which the time depends most are changed most often."""
+        leaders = [self._point(t.config) for t in self.ranked()[:3]]
+        dimensions = self.space.dimensions
+        weights = [(share + 0.01) * (len(d.values) > 1) for share, d in zip(self.surrogate.shares(), dimensions)]
+        points: dict[Point, None] = {}
+        for _ in range(self.pool if any(weights) else 0):
+            point = list(self.rng.choice(leaders))
+            for axis in self.rng.choices(range(len(point)), weights, k=self.rng.randint(2, 5)):
+                point[axis] = self.rng.randrange(len(dimensions[axis].values))
+            points[tuple(point)] = None
+        return self._unknown(points)
+
+    def _unknown(self, points: Iterable[Point]) -> list[Point]:
         known = {self._point(c) for c in (*self.history, *self.pending)}
         return [p for p in points if p not in known]

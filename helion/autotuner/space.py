@@ -291,14 +291,29 @@ class SearchSpace:
         features: list[float] = []
         for codes, index in zip(self._codes, point):
             features.extend(codes[index])
-        if self._blocks:
-            tile = sum(self._log2(axis, point) for axis in self._blocks)
-            features.append(tile / 16)
-            for name, sign in (("num_warps", -1), ("num_stages", 1)):
-                axis = self._by_name.get(name)
-                if axis is not None:
-                    features.append((tile + sign * self._log2(axis, point)) / 16)
+        features.extend(quantity / 16 for quantity in self._quantities(point))
         return features
+
+    def levels(self, point: Point) -> list[int]:
+        """The point with the same quantities of `encode` behind it, as integers."""
+        return [*point, *(round(quantity) for quantity in self._quantities(point))]
+
+    def level_lengths(self) -> list[float]:
+        """For each entry of `levels`, the distance over which times are alike: half an ordered axis; `inf` without an order."""
+        lengths = [max((len(d.values) - 1) / 2, 1.5) if d.ordered else math.inf for d in self.dimensions]
+        return [*lengths, *(4.0 for _ in self._quantities((0,) * len(self.dimensions)))]
+
+    def _quantities(self, point: Point) -> list[float]:
+        """log2 of the tile's size, of its size per warp, and of its size times the pipeline depth."""
+        if not self._blocks:
+            return []
+        tile = sum(self._log2(axis, point) for axis in self._blocks)
+        found = [tile]
+        for name, sign in (("num_warps", -1), ("num_stages", 1)):
+            axis = self._by_name.get(name)
+            if axis is not None:
+                found.append(tile + sign * self._log2(axis, point))
+        return found
 
     def _log2(self, axis: int, point: Point) -> float:
         return math.log2(max(self.dimensions[axis].values[point[axis]], 1))
