@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from tests.softgpu.pytest_plugin import pytest_collection_modifyitems  # noqa: F401
 from tests.softgpu.pytest_plugin import pytest_configure  # noqa: F401
@@ -22,6 +23,11 @@ from tests.sweep_summary import pytest_terminal_summary as summarise_sweeps
 
 # PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
 logging.getLogger("torch.__trace").propagate = False
+
+# On a GPU a kernel without a config would be tuned at its first call: for minutes, in every test.  Set before test modules
+# make their kernels; tests of the autotuner ask for an effort.
+if torch.cuda.is_available():
+    os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "none")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

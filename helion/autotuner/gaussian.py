@@ -15,7 +15,9 @@ Written with torch, which is there anyway; the problems are small (a few hundred
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from collections.abc import Sequence
 
 import torch
@@ -26,6 +28,17 @@ REFIT = 1.2
 """They are fitted again when there are so many times the trials: that costs more than everything else here."""
 _LEVELS = 64
 _DTYPE = torch.float64
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread: the other cores compile candidates, and threads that wait for each other there take ten times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class LevelProcess:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import torch
 
 from ..config import Config
+from .gaussian import one_thread
 from .search import Search
 from .search import log_time
 from .space import Point
@@ -67,7 +68,8 @@ class ModelSearch(Search):
         if good < max(4, self.initial // 4):
             # Nearly everything fails, or nothing is known yet: more of the default's surroundings.
             return self._warm_up(limit) if len(self.pending) < self.initial else []
-        found = self._propose_by_model(min(limit, self.batch))
+        with one_thread():
+            found = self._propose_by_model(min(limit, self.batch))
         if not found:
             found = self._new_random(limit)
             self.finished = not found

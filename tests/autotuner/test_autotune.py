@@ -108,14 +108,11 @@ def test_unknown_search_names_list_the_known_ones() -> None:
         quick(blocked(), search="SimulatedAnnealing")
 
 
-def test_without_scikit_learn_tuning_still_works_and_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_default_search_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     from helion.autotuner import surrogate
 
     monkeypatch.setattr(surrogate, "available", lambda: False)
-    with caplog.at_level(logging.WARNING, "helion.autotuner"):
-        quick(blocked(), search=None)
-        quick(blocked(), search=None)
-    assert caplog.text.count("PatternSearch") == 1
+    assert quick(blocked(), search=None)["block_sizes"][0] >= 128
 
 
 # -- failing ------------------------------------------------------------------------------------------

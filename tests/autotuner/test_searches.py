@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 from collections.abc import Callable
 
 import pytest
+import torch
 from autotune_landscapes import LANDSCAPES
 
 from helion import exc
 from helion.autotuner import surrogate
 from helion.autotuner.evolution import DifferentialEvolutionSearch
+from helion.autotuner.gaussian import LevelProcess
 from helion.autotuner.lfbo import LFBOPatternSearch
 from helion.autotuner.model import ModelSearch
 from helion.autotuner.pattern import PatternSearch
@@ -55,7 +59,7 @@ def test_every_candidate_is_new_and_valid_and_the_default_comes_first(cls: type[
 def test_same_seed_and_outcomes_give_the_same_candidates(cls: type[Search]) -> None:
     def once(seed: int) -> list[Config]:
         rng = random.Random(7)
-        return drive(cls(SOFTMAX.space(), seed=seed), lambda c: SOFTMAX.measure(c, rng), 40)
+        return drive(cls(SOFTMAX.space(), seed=seed), lambda c: SOFTMAX.measure(c, rng), 24)
 
     assert once(3) == once(3)
     assert once(3) != once(4)
@@ -146,8 +150,61 @@ def test_finite_search_refuses_a_config_that_does_not_fit() -> None:
         FiniteSearch(SOFTMAX.space(), [Config(num_warps=3)])
 
 
-@pytest.mark.parametrize("cls", [ModelSearch, LFBOPatternSearch])
-def test_without_scikit_learn_the_error_says_how_to_get_it(cls: type[Search], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_learn_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surrogate, "available", lambda: False)
     with pytest.raises(exc.AutotuneError, match=r"helion\[tune\]"):
-        cls(SOFTMAX.space())
+        LFBOPatternSearch(SOFTMAX.space())
+
+
+def test_without_scikit_learn_the_default_search_still_learns_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surrogate, "available", lambda: False)
+    rng = random.Random(4)
+    search = ModelSearch(SOFTMAX.space(), seed=4)
+    drive(search, lambda c: SOFTMAX.measure(c, rng), 60)
+    works = search.surrogate.predict([search.space.point(c) for c in search.history])[2].tolist()
+    good, bad = ([w for w, t in zip(works, search.history.values()) if t.ok is ok] for ok in (True, False))
+    assert bad and statistics.mean(good) > statistics.mean(bad) + 0.3
+
+
+# -- the model ------------------------------------------------------------------------------------------
+
+
+def test_the_process_learns_many_small_effects_from_few_trials(seed: int) -> None:
+    """Twelve tunables of three unordered values each: 24 effects and noise, told from 60 observations."""
+    rng = random.Random(seed)
+    effects = [[rng.gauss(0, 0.05) for _ in range(3)] for _ in range(12)]
+    rows = [[rng.randrange(3) for _ in range(12)] for _ in range(160)]
+    truth = [sum(e[i] for e, i in zip(effects, row)) for row in rows]
+    process = LevelProcess([math.inf] * 12)
+    process.fit(rows[:60], [t + rng.gauss(0, 0.01) for t in truth[:60]])
+    mean, std = process.predict(rows[60:])
+    errors = [abs(m - t) for m, t in zip(mean.tolist(), truth[60:])]
+    spread = statistics.pstdev(truth)
+    assert statistics.mean(errors) < 0.2 * spread
+    assert all(0 < s < 4 * spread for s in std.tolist())
+
+
+def test_the_process_gives_a_share_to_what_matters_only(seed: int) -> None:
+    rng = random.Random(seed)
+    rows = [[rng.randrange(8), rng.randrange(8), rng.randrange(3)] for _ in range(80)]
+    process = LevelProcess([3.5, 3.5, math.inf])
+    process.fit(rows, [0.3 * a + 0.2 * (c == 1) + rng.gauss(0, 0.01) for a, _, c in rows])
+    first, second, third = process.shares
+    assert first > 10 * second and third > 10 * second
+
+
+def test_the_process_knows_what_it_was_told_and_is_unsure_far_away() -> None:
+    process = LevelProcess([2.0])
+    rows = [[i] for i in range(6)]
+    process.fit(rows, [math.sin(i) for i in range(6)])
+    mean, std = process.predict([*rows, [40]])
+    assert all(abs(m - math.sin(i)) < 0.1 for i, m in enumerate(mean[:6].tolist()))
+    assert float(std[6]) > 3 * float(std[:6].max())
+
+
+def test_expected_improvement_is_the_mean_of_the_improvement() -> None:
+    draws = torch.randn(200_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for mean, std in ((0.0, 1.0), (0.5, 0.3), (-1.0, 0.1)):
+        expected = (0.2 - (mean + std * draws)).clamp(min=0).mean()
+        got = surrogate.expected_improvement(torch.tensor([mean], dtype=torch.float64), torch.tensor([std], dtype=torch.float64), 0.2)
+        torch.testing.assert_close(got[0], expected, atol=0.005, rtol=0.01)
