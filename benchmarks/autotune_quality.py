@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--slow-cap", type=int, default=120, help="give up after this many in scikit-optimize, which is slow")
     parser.add_argument("--slow-seeds", type=int, default=20, help="seeds for scikit-optimize")
-    parser.add_argument("--json", type=Path, help="write every run here")
+    parser.add_argument("--json", type=Path, help="write every run here, and leave out those that are there")
     parser.add_argument("--show", nargs="*", type=Path, help="only print the tables of these files")
     options = parser.parse_args()
     if options.show:
@@ -215,7 +215,10 @@ def main() -> None:
         for i in options.landscapes
         if seed < options.slow_seeds or name != "scikit-optimize"
     ]
-    results: list[dict[str, Any]] = []
+    # A study that was interrupted goes on: what is in the file already is not run again.
+    results: list[dict[str, Any]] = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    done = {(r["search"], r["landscape"], r["seed"]) for r in results}
+    jobs = [job for job in jobs if (job[0], LANDSCAPES[job[1]].name, job[2]) not in done]
     with ProcessPoolExecutor(options.processes) as executor:
         for result in executor.map(run_one, *zip(*jobs)):
             results.append(result)

@@ -116,7 +116,9 @@ class LevelProcess:
         with torch.enable_grad():
             try:
                 optimizer.step(loss)
-            except torch.linalg.LinAlgError:
+            except RuntimeError as error:
+                if "linalg" not in str(error):
+                    raise
                 return  # a step went where the matrix is singular: keep what there was
         if bool(torch.isfinite(theta).all()):
             self._theta = theta.detach()
