@@ -154,7 +154,7 @@ def run_one(problem: Problem, options: argparse.Namespace) -> None:
     if problem.example == "matmul":
         out = module.reference(*args)
         contenders["cuBLAS"] = lambda: torch.mm(*args, out=out)
-    wide = [a.float() if a.is_floating_point() else a for a in args]
+    wide = [a.float() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args]
     exact = module.reference(*wide)
     errors = {name: relative_error(call(), exact) for name, call in contenders.items()}
     del wide, exact
