@@ -109,8 +109,9 @@ def _safe_dynamic_shape_key(tensor: torch.Tensor, static: frozenset[int]) -> tup
 
 def _static_shapes(owner: Any) -> bool:
     """``static_shapes`` of a Settings, or of something that has ``settings``."""
-    static: bool = getattr(owner, "settings", owner).static_shapes
-    return static
+    # In this order: what a Settings does not have costs it a search for similar names.
+    static: bool | None = getattr(owner, "static_shapes", None)
+    return owner.settings.static_shapes if static is None else static  # type: ignore[no-any-return]
 
 
 def _tensor_key(fn_or_settings: Any, tensor: torch.Tensor) -> TensorKey:
