@@ -83,7 +83,8 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
             operands = [(f"tl.reshape({text}, {k.shape(value.shape[-2:])})", value) for text, value in operands]
         text = f"tl.dot({', '.join([text for text, _ in operands] + options)})"
         if one_matrix:
-            text = f"tl.reshape({text}, {k.shape(result.shape)})"
+            # Not a reshape: in a pipelined loop Triton's layout pass fails on one of a product.
+            text = f"{text}[{'None, ' * (result.dim() - 2)}:, :]"
     if isinstance(acc, torch.fx.Node) and not fused:
         text = f"{text} + {k.text(acc)}" if acc.meta["val"].dtype is summed else f"{text} + {k.text(acc)}.to({triton_dtype(summed)})"
     if result.dtype is not summed:

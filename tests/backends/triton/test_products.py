@@ -1,4 +1,4 @@
-"""Matrix products smaller than `tl.dot` takes: padded, or multiplied and added up."""
+"""Matrix products smaller than `tl.dot` takes: padded, or multiplied and added up; batches of one matrix, written as matrices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 
 import helion
 import helion.language as hl
+from tests.support import compile_for
 from tests.support import run_everywhere
 
 
@@ -53,3 +54,23 @@ def test_blocks_of_a_few_elements(dtype, seed):
 def test_batches_of_small_products(seed):
     args = (torch.randn(3, 2, 6), torch.randn(3, 6, 2))
     run_everywhere(batches, args, torch.bmm, error_scale=8, capabilities=[100])
+
+
+def test_pipelined_batches_of_one_matrix_compile() -> None:
+    @helion.kernel
+    def kernel(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(q)
+        for batch, rows in hl.tile([q.size(0), q.size(1)]):
+            largest = hl.full([batch, rows], float("-inf"))
+            acc = hl.zeros([batch, rows, 64])
+            for columns in hl.tile(k.size(1)):
+                scores = torch.bmm(q[batch, rows, :], k[batch, columns, :].transpose(1, 2)).to(torch.float32)
+                grown = torch.maximum(largest, scores.amax(dim=-1))
+                weights = torch.exp2(scores - grown[:, :, None])
+                acc = torch.baddbmm(acc * torch.exp2(largest - grown)[:, :, None], weights.to(v.dtype), v[batch, columns, :])
+                largest = grown
+            out[batch, rows, :] = acc
+        return out
+
+    args = tuple(torch.empty(2, 128, 64, dtype=torch.bfloat16) for _ in range(3))
+    compile_for(kernel, args, {"block_sizes": [1, 64, 64], "num_warps": 8, "num_stages": 3}, capabilities=[90])
