@@ -192,7 +192,8 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "bmm", bmm.bmm, bmm.reference, bmm.make_args, size=(16, 1024, 1024, 1024),
-            configs=_products(1, 128, 256, 64), flops=lambda batch, m, k, n: 2.0 * batch * m * k * n,
+            configs=_products(1, 128, 256, 64)[:1],  # Triton 3.6 cannot pipeline a batch of one that comes through descriptors
+            flops=lambda batch, m, k, n: 2.0 * batch * m * k * n,
             small=(3, 37, 70, 45), **_PRODUCT,
         ),
         Example(

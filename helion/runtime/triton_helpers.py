@@ -12,13 +12,13 @@ from triton.language.extra import libdevice
 
 
 @triton.jit
-def div_trunc_float(a, b):
+def hlt_div_trunc_float(a, b):
     """torch.div(a, b, rounding_mode="trunc") for floats."""
     return libdevice.trunc(tl.div_rn(a, b))
 
 
 @triton.jit
-def div_floor_float(a, b):
+def hlt_div_floor_float(a, b):
     """torch.floor_divide for floats: computed from fmod, as PyTorch does (c10/util/generic_math.h)."""
     remainder = libdevice.fmod(a, b)
     quotient = tl.div_rn(a - remainder, b)
@@ -30,13 +30,13 @@ def div_floor_float(a, b):
 
 
 @triton.jit
-def div_trunc_int(a, b):
+def hlt_div_trunc_int(a, b):
     """torch.div(a, b, rounding_mode="trunc") for integers."""
     return a // b
 
 
 @triton.jit
-def div_floor_int(a, b):
+def hlt_div_floor_int(a, b):
     """torch.floor_divide for integers: rounds down, where `//` on the device truncates."""
     quotient = a // b
     remainder = a % b
@@ -44,39 +44,39 @@ def div_floor_int(a, b):
 
 
 @triton.jit
-def remainder_int(a, b):
+def hlt_remainder_int(a, b):
     """torch.remainder for integers: the sign of the divisor."""
     remainder = a % b
     return tl.where((remainder != 0) & ((remainder < 0) != (b < 0)), remainder + b, remainder)
 
 
 @triton.jit
-def remainder_float(a, b):
+def hlt_remainder_float(a, b):
     """torch.remainder for floats: the sign of the divisor."""
     remainder = libdevice.fmod(a, b)
     return tl.where((remainder != 0) & ((remainder < 0) != (b < 0)), remainder + b, remainder)
 
 
 @triton.jit
-def fmod_float(a, b):
+def hlt_fmod_float(a, b):
     """torch.fmod for floats: the sign of the dividend."""
     return libdevice.fmod(a, b)
 
 
 @triton.jit
-def sign_float(a):
+def hlt_sign_float(a):
     """torch.sign for floats; nan stays nan as 0 (PyTorch gives 0 for nan)."""
     return (a > 0).to(a.dtype) - (a < 0).to(a.dtype)
 
 
 @triton.jit
-def sign_int(a):
+def hlt_sign_int(a):
     """torch.sign for integers."""
     return (a > 0).to(a.dtype) - (a < 0).to(a.dtype)
 
 
 @triton.jit
-def pow_int(a, b):
+def hlt_pow_int(a, b):
     """Integer power, wrapping, by repeated squaring.  Of negative exponents only 1 and -1 have one, the others give 0."""
     base, exponent = tl.broadcast(a, b)
     result = base * 0 + 1
@@ -91,14 +91,14 @@ def pow_int(a, b):
 
 
 @triton.jit
-def shift_left(a, b):
+def hlt_shift_left(a, b):
     """torch.bitwise_left_shift: 0 for amounts that are negative or not below the width."""
     outside = (b < 0) | (b >= a.dtype.primitive_bitwidth)
     return tl.where(outside, 0, a << tl.where(outside, 0, b)).to(a.dtype)
 
 
 @triton.jit
-def shift_right(a, b):
+def hlt_shift_right(a, b):
     """torch.bitwise_right_shift: nothing but sign bits (0 if unsigned) for amounts that are negative or not below the width."""
     outside = (b < 0) | (b >= a.dtype.primitive_bitwidth)
     if a.dtype.is_int_signed():
@@ -109,39 +109,39 @@ def shift_right(a, b):
 
 
 @triton.jit
-def max_nan(a, b):
+def hlt_max_nan(a, b):
     """Maximum of two floats that passes nan on, for tl.reduce."""
     return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
-def min_nan(a, b):
+def hlt_min_nan(a, b):
     """Minimum of two floats that passes nan on, for tl.reduce."""
     return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
-def multiply(a, b):
+def hlt_multiply(a, b):
     """Product, for tl.reduce."""
     return a * b
 
 
 @triton.jit
-def argmax_combine(a, i, b, j):
+def hlt_argmax_combine(a, i, b, j):
     """The larger value with its index; nan counts as largest, ties take the smaller index, as torch.argmax."""
     better = (a > b) | ((a != a) & (b == b)) | (((a == b) | ((a != a) & (b != b))) & (i < j))
     return tl.where(better, a, b), tl.where(better, i, j)
 
 
 @triton.jit
-def argmin_combine(a, i, b, j):
+def hlt_argmin_combine(a, i, b, j):
     """The smaller value with its index; nan counts as smallest, ties take the smaller index, as torch.argmin."""
     better = (a < b) | ((a != a) & (b == b)) | (((a == b) | ((a != a) & (b != b))) & (i < j))
     return tl.where(better, a, b), tl.where(better, i, j)
 
 
 @triton.jit
-def settled(x):
+def hlt_settled(x):
     """x, bit for bit: the result of a loop that accumulates reductions, or such a reduction, where the sum is used several times.
 
     Triton 3.6 and 3.7 assert in the pass OptimizeThreadLocality when such a loop reduces values as they were loaded and its

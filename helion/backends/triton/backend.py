@@ -139,7 +139,8 @@ class TritonBackend(Backend):
         parameters = [
             *k.tensor_args,
             *k.scalar_args.values(),
-            *(f"{block}: tl.constexpr = {block}" for block in k.constexprs),
+            # Numbers, not the module's names for them: Inductor copies a kernel's source without the module.
+            *(f"{block}: tl.constexpr = {size}" for block, size in k.constexprs.items()),
         ]
         location = root.location
         comment = []
@@ -170,14 +171,17 @@ class TritonBackend(Backend):
             head.append("from triton.language.extra import libdevice")
         head.append("from helion.runtime import default_launcher as _default_launcher")
         head += runtime_imports(text)
-        if "hlt." in text:
-            head.append("from helion.runtime import triton_helpers as hlt")
+        head += [f"from helion.runtime.triton_helpers import {name}" for name in sorted(set(_HELPER.findall(text)))]
         if "make_tensor_descriptor" in text:
             head += ["from helion.runtime import set_triton_allocator as _set_triton_allocator", "", "_set_triton_allocator()"]
         head += ["", *(line for line in imports if not line.startswith("import "))]
-        head += [f"{name} = {value}" for name, value in constants.items()]
+        head += [f"{name} = {value}" for name, value in constants.items() if any(re.search(rf"\b{name}\b", line) for line in host)]
         blocks = ["\n".join(head).rstrip(), *("\n".join(lines) for lines in kernels), "\n".join(host)]
         return "\n\n\n".join(blocks) + "\n"
+
+
+#: A function of `helion.runtime.triton_helpers`, imported by its own name: Inductor copies what a kernel calls by name.
+_HELPER = re.compile(r"\bhlt_\w+(?=[(,)])")
 
 
 def _check_block_sizes(ir: KernelIR, schedule: Schedule) -> None:

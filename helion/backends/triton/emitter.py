@@ -105,7 +105,7 @@ class KernelEmitter:
         self._block_names: dict[int, str] = {}
         self.results: dict[torch.fx.Node, list[str]] = {}
         self.bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
-        self.settle: set[torch.fx.Node] = set()  # reductions whose results `hlt.settled` must pass on
+        self.settle: set[torch.fx.Node] = set()  # reductions whose results `hlt_settled` must pass on
         self.updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
         self._part: tuple[Axis, int, int] | None = None  # the axis whose tile is done in parts, which one, of how many
         self.persistent_header = ""
@@ -410,7 +410,7 @@ class KernelEmitter:
         elif target in REDUCTIONS:
             emit_reduction(self, node)
             if node in self.settle:
-                self.assign(node, f"hlt.settled({self.texts[node]})")
+                self.assign(node, f"hlt_settled({self.texts[node]})")
         else:
             self._view(node)
 

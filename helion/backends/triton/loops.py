@@ -72,7 +72,7 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
     outer.nest(headers[0], inner)
     for i, out in enumerate(body.outputs):
         if _accumulates_reduction(out) and not _used_once(node, i):
-            outer.add(f"{carried_names[i]} = hlt.settled({carried_names[i]})")
+            outer.add(f"{carried_names[i]} = hlt_settled({carried_names[i]})")
     k.results[node] = [carried_names[i] for i in range(len(body.outputs))]
 
 
@@ -211,7 +211,7 @@ def _result_name(node: torch.fx.Node, i: int) -> str:
 
 
 def _accumulates_reduction(out: Any) -> bool:
-    """Whether a carried float is combined with a reduction in each iteration: what `hlt.settled` is about."""
+    """Whether a carried float is combined with a reduction in each iteration: what `hlt_settled` is about."""
     if not isinstance(out, torch.fx.Node) or out.target not in POINTWISE or not out.meta["val"].is_floating_point():
         return False
     return any(isinstance(arg, torch.fx.Node) and arg.target in REDUCTIONS for arg in out.args)

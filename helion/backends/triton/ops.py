@@ -2,7 +2,7 @@
 
 Templates refer to operands by position (`{0}`, `{1}`); operands are variables or literals already in the
 dtype the op computes in.  A row is a template, or a function `(op, node, operands) -> text` where the text depends
-on dtypes.  Functions of `helion.runtime.triton_helpers` are written `hlt.name`.
+on dtypes.  Functions of `helion.runtime.triton_helpers` are called `hlt_...`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _helper(name: str) -> Callable[[torch.fx.Node, list[str], bool], str]:
 
     def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
         operands = ", ".join(_as_tensor(text, node) for text in a)
-        return f"hlt.{name}_{'float' if _float(node) else 'int'}({operands})"
+        return f"hlt_{name}_{'float' if _float(node) else 'int'}({operands})"
 
     return row
 
@@ -167,7 +167,7 @@ def _pow(node: torch.fx.Node, a: list[str], fast: bool) -> str:
             return _divide(node, ["1.0", a[0]], fast)
         if exponent == 1:
             return a[0]
-    return f"libdevice.pow({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})" if _float(node) else f"hlt.pow_int({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+    return f"libdevice.pow({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})" if _float(node) else f"hlt_pow_int({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
 
 
 def _as_tensor(text: str, node: torch.fx.Node) -> str:
@@ -189,7 +189,7 @@ def _shift(direction: str, symbol: str) -> Row:
         amount = node.args[1]
         if isinstance(amount, int) and 0 <= amount < 8 * _dtype(node).itemsize:
             return f"{a[0]} {symbol} {a[1]}"
-        return f"hlt.shift_{direction}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+        return f"hlt_shift_{direction}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
 
     return row
 

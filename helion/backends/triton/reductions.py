@@ -30,7 +30,7 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
     if reduction.name == "sum":
         k.assign(node, f"tl.sum({operand}, {dim}{keep})")
     elif reduction.name == "prod":
-        k.assign(node, f"tl.reduce({operand}, {dim}, hlt.multiply{keep})")
+        k.assign(node, f"tl.reduce({operand}, {dim}, hlt_multiply{keep})")
     elif reduction.name in ("amax", "amin"):
         short = reduction.name[1:]
         if not floating:
@@ -41,7 +41,7 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
             # tl.max drops nan; torch.amax passes it on.  16-bit values are compared in float32, exactly.
             widened = f"{operand}.to(tl.float32)" if narrow else operand
             back = f".to({triton_dtype(value.dtype)})" if narrow else ""
-            k.assign(node, f"tl.reduce({widened}, {dim}, hlt.{short}_nan{keep}){back}")
+            k.assign(node, f"tl.reduce({widened}, {dim}, hlt_{short}_nan{keep}){back}")
     else:
         widened = f"{operand}.to(tl.float32)" if narrow else f"{operand}.to(tl.int32)" if value.dtype is torch.bool else operand
         extent = k.extent(value.shape[dim])
@@ -51,6 +51,6 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
         best = k.names.unique("best")
         index = k.names.unique(pretty_name(node))
         k.comment(node)
-        k.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, hlt.{reduction.name}_combine{keep})")
+        k.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, hlt_{reduction.name}_combine{keep})")
         k.scope.add(f"{index} = {index}.to(tl.int64)")
         k.texts[node] = index

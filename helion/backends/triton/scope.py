@@ -8,7 +8,7 @@ import keyword
 class Names:
     """Identifiers of one generated function: each is given out once."""
 
-    RESERVED = frozenset({"tl", "triton", "torch", "libdevice", "hlt", "range", "min", "max", "float", "int", "None"})
+    RESERVED = frozenset({"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int", "None"})
 
     def __init__(self) -> None:
         self._taken: set[str] = set(self.RESERVED)

@@ -71,7 +71,7 @@ def test_batch_of_one_matrix_is_multiplied_as_a_matrix() -> None:
 
 def test_results_of_accumulating_loops_have_one_use() -> None:
     # Triton's OptimizeThreadLocality pass asserts otherwise (see triton_helpers.settled).
-    assert "largest = hlt.settled(largest)" in source_of("softmax_looped", (64, 160))
+    assert "largest = hlt_settled(largest)" in source_of("softmax_looped", (64, 160))
 
 
 #: Reductions with data on the far side of 0 from any padding by zeros.
