@@ -70,6 +70,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "philox_bits": [(3, torch.arange(5))],
     "split": [(F.reshape(6, 4, 2),)],
     "take_along_dim": [(F, torch.randint(0, 8, (6, 3)), 1), (F, torch.zeros(2, 8, dtype=torch.int32), -2)],
+    "sort_keys": [(torch.randint(0, 9, (6, 8)),), (torch.arange(4),)],
     "join": [(F, F[:1].int())],
     "device_print": [("x", (F, 1))],
     "breakpoint": [()],
