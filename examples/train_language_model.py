@@ -213,10 +213,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--tune", action="store_true", help="let a GPU search for each kernel's schedule first: minutes")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the losses")
     parser.add_argument("--json", metavar="FILE", help="write the losses")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore", helion.exc.NoConfigGiven)
+    if not options.tune:
+        for kernel in (rms_norm, rms_norm_backward, swiglu, swiglu_backward, cross_entropy, cross_entropy_backward):
+            kernel.settings.autotune_effort = "none"
     curves = {}
     for name, operations in (("PyTorch", PYTORCH), ("kernels", KERNELS)):
         start = time.perf_counter()

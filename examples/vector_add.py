@@ -9,6 +9,8 @@ Run it: python examples/vector_add.py
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 import helion
@@ -88,7 +90,7 @@ def add_all(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
 
 def reference(*tensors: torch.Tensor) -> torch.Tensor:
     """The same in PyTorch."""
-    return torch.stack(tensors).sum(0)
+    return functools.reduce(torch.add, tensors)
 
 
 def reference_all(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -83,8 +83,10 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
             operands = [(f"tl.reshape({text}, {k.shape(value.shape[-2:])})", value) for text, value in operands]
         text = f"tl.dot({', '.join([text for text, _ in operands] + options)})"
         if one_matrix:
-            # Not a reshape: in a pipelined loop Triton's layout pass fails on one of a product.
-            text = f"{text}[{'None, ' * (result.dim() - 2)}:, :]"
+            # A running sum stays where it is under a reshape. In other pipelined loops Triton's layout pass fails on a reshape
+            # of a product, and indexing does.
+            running = fused and acc.op == "placeholder"  # type: ignore[union-attr]
+            text = f"tl.reshape({text}, {k.shape(result.shape)})" if running else f"{text}[{'None, ' * (result.dim() - 2)}:, :]"
     if isinstance(acc, torch.fx.Node) and not fused:
         text = f"{text} + {k.text(acc)}" if acc.meta["val"].dtype is summed else f"{text} + {k.text(acc)}.to({triton_dtype(summed)})"
     if result.dtype is not summed:

@@ -47,6 +47,8 @@ from .schedule import multi_axis_roots
 MAX_TENSOR_ELEMENTS = 1 << 20
 # Of one thread.
 _REGISTER_BYTES = 256 * 4
+#: Registers of a multiprocessor, the same from compute capability 8.0 to 10.0.
+_REGISTERS = 65536
 # From this compute capability on: bytes of shared memory that one block may use (CUDA C++ Programming Guide, table of
 # technical specifications).
 _SHARED_BYTES = ((90, 227 << 10), (86, 99 << 10), (80, 163 << 10), (0, 64 << 10))
@@ -149,7 +151,7 @@ def build_config_spec(
     spec.fields.update(ir.tunables)
     tiles = _TileSizes(ir, reductions)
     spec.constraints.append(_constraint(ir, tiles))
-    spec.unpromising.append(_too_large_for_registers(tiles))
+    spec.unpromising += [_too_large_for_registers(tiles), _more_registers_than_there_are]
     if has_products(device):
         spec.unpromising.append(_too_large_for_shared_memory(ir, tiles, target))
     if subtiled:
@@ -250,6 +252,13 @@ def _too_large_for_registers(tiles: _TileSizes) -> Any:
         return None
 
     return check
+
+
+def _more_registers_than_there_are(config: dict[str, Any]) -> str | None:
+    """A program that may use more registers than a multiprocessor has: where it does, the driver refuses the launch."""
+    if config["maxnreg"] is not None and 32 * config["num_warps"] * config["maxnreg"] > _REGISTERS:
+        return f"{config['num_warps']} warps with {config['maxnreg']} registers a thread are more than {_REGISTERS} registers"
+    return None
 
 
 def _too_large_for_shared_memory(ir: KernelIR, tiles: _TileSizes, target: int | None) -> Any:

@@ -118,3 +118,10 @@ def test_warp_specialization_is_refused_where_triton_has_none(softgpu: Any) -> N
     bound = helion.kernel(EXAMPLES["matmul"].kernel.fn).bind((torch.ones(64, 64).half(), torch.ones(64, 64).half()))
     with pytest.raises(helion.exc.InvalidConfig, match="does not take key 'range_warp_specializes'"):
         bound.to_triton_code({"range_warp_specializes": [True]})
+
+
+def test_searches_leave_out_programs_of_more_registers_than_a_multiprocessor_has() -> None:
+    spec = EXAMPLES["add"].kernel.bind(EXAMPLES["add"].args()).config_spec
+    for warps, registers, promising in ((32, 64, True), (32, 128, False), (8, 256, True), (16, 256, False), (32, None, True)):
+        config = spec.normalize({"block_sizes": [256], "num_warps": warps, "maxnreg": registers})
+        assert spec.is_promising(config) is promising, config
