@@ -256,8 +256,9 @@ def _too_large_for_registers(tiles: _TileSizes) -> Any:
 
 def _more_registers_than_there_are(config: dict[str, Any]) -> str | None:
     """A program that may use more registers than a multiprocessor has: where it does, the driver refuses the launch."""
-    if config["maxnreg"] is not None and 32 * config["num_warps"] * config["maxnreg"] > _REGISTERS:
-        return f"{config['num_warps']} warps with {config['maxnreg']} registers a thread are more than {_REGISTERS} registers"
+    most = config.get("maxnreg")
+    if most is not None and 32 * config["num_warps"] * most > _REGISTERS:
+        return f"{config['num_warps']} warps with {most} registers a thread are more than {_REGISTERS} registers"
     return None
 
 
