@@ -20,7 +20,15 @@ def library() -> ctypes.CDLL:
     """The loaded library. It is the process's ``libcuda.so.1`` from then on: whoever looks for a driver finds it."""
     path = directory()
     os.environ["TRITON_LIBCUDA_PATH"] = path
-    lib = ctypes.CDLL(os.path.join(path, "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
+    path_of_library = os.path.join(path, "libcuda.so.1")
+    with open("/proc/self/maps") as maps:
+        others = {line.split()[-1] for line in maps if "/libcuda.so" in line} - {path_of_library}
+    if others:
+        raise RuntimeError(
+            f"this process has loaded another CUDA driver, {others.pop()}, and Triton would launch through it; "
+            "on a machine with a GPU run the tests on the GPU: make test-gpu"
+        )
+    lib = ctypes.CDLL(path_of_library, mode=ctypes.RTLD_GLOBAL)
     u64, text = ctypes.c_uint64, ctypes.c_char_p
     signatures: dict[str, tuple[object, list[object]]] = {
         "softgpu_configure": (None, [ctypes.c_int, ctypes.c_int, ctypes.c_int]),

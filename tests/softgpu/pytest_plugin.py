@@ -82,7 +82,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     drivers do not share a process.
 
     That is what is marked so, what needs more GPUs than there are, and what needs a newer GPU.
-    ``CUDA_VISIBLE_DEVICES= make test`` runs everything on the software GPU there too.
     """
     if not torch.cuda.is_available():
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("real_gpu")])
