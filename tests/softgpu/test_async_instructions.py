@@ -245,8 +245,9 @@ def inline_map(x: torch.Tensor, box: tuple[int, int], span: int) -> ctypes.Array
     return ctypes.create_string_buffer(words.ljust(128, b"\0"), 128)
 
 
-def _load_box(tensor_map: ctypes.Array[ctypes.c_char], nbytes: int, x: int, y: int) -> torch.Tensor:
-    """The raw bytes of shared memory after a TMA load at column x, row y."""
+def _load_box(tensor_map: ctypes.Array[ctypes.c_char], nbytes: int, x: int, y: int, rank: int = 2) -> torch.Tensor:
+    """The raw bytes of shared memory after a TMA load at column x, row y (of a matrix)."""
+    place = "{%r5, %r6}" if rank == 2 else "{%r5}"
     text = ak.module(
         f"""
   mov.b64 %rd1, map; cvta.param.u64 %rd1, %rd1; ld.param.u64 %rd2, [out]; ld.param.s32 %r5, [x]; ld.param.s32 %r6, [y];
@@ -254,7 +255,7 @@ def _load_box(tensor_map: ctypes.Array[ctypes.c_char], nbytes: int, x: int, y: i
   @%p1 mbarrier.init.shared::cta.b64 [%r3], 1;
   bar.sync 0;
   @%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], {nbytes};
-  @%p1 cp.async.bulk.tensor.2d.shared::cta.global.tile.mbarrier::complete_tx::bytes [%r2], [%rd1, {{%r5, %r6}}], [%r3];
+  @%p1 cp.async.bulk.tensor.{rank}d.shared::cta.global.tile.mbarrier::complete_tx::bytes [%r2], [%rd1, {place}], [%r3];
   {ak.wait("%r3", "0", "W")}
   mov.u32 %r7, %r1;
 NEXT: setp.ge.u32 %p2, %r7, {nbytes // 16}; @%p2 bra END;
@@ -300,6 +301,19 @@ def test_tensor_load_fills_with_nan_if_the_map_says_so(softgpu):
     expected = _boxed(matrix, (8, 8), 12, 0, float("nan"))
     loaded = raw[torch.tensor([swizzle(4 * i, 32) // 4 for i in range(64)])].view(8, 8)
     assert torch.equal(loaded.isnan(), expected.isnan()) and torch.equal(loaded.nan_to_num(), expected.nan_to_num())
+
+
+@HOPPER
+@pytest.mark.parametrize("x", [0, 8, 90, -4])
+def test_tensor_load_of_a_vector(softgpu, x):
+    vector, room = torch.randn(100), ctypes.create_string_buffer(128)
+    u64, u32 = ctypes.c_uint64, ctypes.c_uint32
+    native.call(
+        "cuTensorMapEncodeTiled", room, DRIVER_TYPE[vector.dtype], 1, ctypes.c_void_p(vector.data_ptr()), (u64 * 1)(100),
+        (u64 * 1)(0), (u32 * 1)(32), (u32 * 1)(1), 0, 0, 0, 0,
+    )  # fmt: skip
+    expected = torch.cat([torch.zeros(32), vector, torch.zeros(32)])[32 + x : 64 + x]
+    assert torch.equal(_load_box(room, 128, x, 0, rank=1).view(torch.float32), expected)
 
 
 @HOPPER

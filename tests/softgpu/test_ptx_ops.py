@@ -411,6 +411,13 @@ def test_packed_arithmetic(softgpu, kind, dtype):
     assert torch.equal(back(run(f"mul.{kind}x2 d, a, b;", inputs, 32)), x * y)
     assert torch.equal(back(run(f"max.{kind}x2 d, a, b;", inputs, 32)), torch.maximum(x, y))
     assert torch.equal(back(run(f"neg.{kind}x2 d, a;", inputs, 32)), -x)
+    holes = torch.where(torch.arange(2 * LANES) % 3 == 0, torch.nan, x)
+    low = lambda t: [v & 0xFFFF for v in t.view(torch.int16)[:LANES].tolist()]  # noqa: E731
+    packed = back(run(f"max.NaN.{kind}x2 d, a, b;", [(32, as_words(holes)), inputs[1]], 32))
+    scalar = run(f"max.NaN.{kind} d, a, b;", [(16, low(holes)), (16, low(y))], 16)
+    torch.testing.assert_close(packed, torch.maximum(holes, y), rtol=0, atol=0, equal_nan=True)
+    scalar = torch.tensor([signed(v, 16) for v in scalar], dtype=torch.int16).view(dtype)
+    torch.testing.assert_close(scalar, torch.maximum(holes, y)[:LANES], rtol=0, atol=0, equal_nan=True)
     fused = (x.double() * y.double() + z.double()).to(dtype)
     assert torch.equal(back(run(f"fma.rn.{kind}x2 d, a, b, c;", inputs, 32)), fused)
     relu = torch.where(fused > 0, fused, torch.zeros_like(fused))
