@@ -247,7 +247,7 @@ def inline_map(x: torch.Tensor, box: tuple[int, int], span: int) -> ctypes.Array
 
 def _load_box(tensor_map: ctypes.Array[ctypes.c_char], nbytes: int, x: int, y: int, rank: int = 2) -> torch.Tensor:
     """The raw bytes of shared memory after a TMA load at column x, row y (of a matrix)."""
-    place = "{%r5, %r6}" if rank == 2 else "{%r5}"
+    place, mode = ("{%r5, %r6}", ".tile") if rank == 2 else ("{%r5}", "")  # .tile is the default
     text = ak.module(
         f"""
   mov.b64 %rd1, map; cvta.param.u64 %rd1, %rd1; ld.param.u64 %rd2, [out]; ld.param.s32 %r5, [x]; ld.param.s32 %r6, [y];
@@ -255,7 +255,7 @@ def _load_box(tensor_map: ctypes.Array[ctypes.c_char], nbytes: int, x: int, y: i
   @%p1 mbarrier.init.shared::cta.b64 [%r3], 1;
   bar.sync 0;
   @%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], {nbytes};
-  @%p1 cp.async.bulk.tensor.{rank}d.shared::cta.global.tile.mbarrier::complete_tx::bytes [%r2], [%rd1, {place}], [%r3];
+  @%p1 cp.async.bulk.tensor.{rank}d.shared::cta.global{mode}.mbarrier::complete_tx::bytes [%r2], [%rd1, {place}], [%r3];
   {ak.wait("%r3", "0", "W")}
   mov.u32 %r7, %r1;
 NEXT: setp.ge.u32 %p2, %r7, {nbytes // 16}; @%p2 bra END;
