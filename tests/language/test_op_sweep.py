@@ -7,9 +7,6 @@ from collections import Counter
 
 import pytest
 import torch
-
-pytest.importorskip("expecttest", reason="torch.testing._internal needs it")
-
 from op_sweep import RUNNERS
 from op_sweep import candidates
 from op_sweep import report
