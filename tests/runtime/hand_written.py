@@ -1,4 +1,4 @@
-"""A kernel without a front end: host functions written by hand, everything after them the real launch path."""
+"""Host functions and kernels without a front end: written by hand, everything after them the real launch path."""
 
 from __future__ import annotations
 
@@ -15,25 +15,71 @@ from helion.runtime.specialization import Specializer
 from helion.runtime.stats import KernelStats
 from helion.settings import Settings
 
-SOURCE = '''\
+HOST = '''\
 import torch
 import triton
 import triton.language as tl
 
 from helion.runtime import default_launcher as _default_launcher
 
-
+{prelude}
 @triton.jit
-def _add_kernel(x, y, out, BLOCK_0: tl.constexpr = 128):
+def _add_kernel(x, y, out, {scalar}BLOCK_0: tl.constexpr = 128):
     i = tl.program_id(0) * BLOCK_0 + tl.arange(0, BLOCK_0)
-    tl.store(out + i, tl.load(x + i) + tl.load(y + i))
+    tl.store(out + i, tl.load(x + i) + tl.load(y + i){extra})
 
 
-def add(x, y{parameters}, *, _launcher=_default_launcher):
-    out = torch.empty_like(x)
-    _launcher(_add_kernel, ({grid},), x, y, out, num_warps={warps}, num_stages=1)
+def add(x, y, {scalar}{parameters}*, out=None, _launcher=_default_launcher):
+    if out is None:
+        out = torch.empty_like(x)
+    _launcher(_add_kernel, ({grid},), x, y, out, {scalar}num_warps={num_warps}, num_stages=1{options})
     return out
 '''
+
+
+def host_source(
+    *, scalar=False, parameters=(), prelude="", extra="", grid="x.numel() // 128", num_warps=4, options=""
+):
+    """A module that adds two tensors of a multiple of 128 elements.
+
+    Args:
+        scalar: an argument ``n`` is added too.
+        parameters: names of more parameters of the host function, which do nothing.
+        prelude: statements of the module in front of the kernel.
+        extra: end of the expression that the kernel stores.
+        grid: number of programs.
+        num_warps: as in a Config.
+        options: more keywords of the launch.
+    """
+    return HOST.format(
+        scalar="n, " if scalar else "",
+        parameters="".join(f"{name}, " for name in parameters),
+        prelude=prelude,
+        extra=extra + (" + n" if scalar else ""),
+        grid=grid,
+        num_warps=num_warps,
+        options=options,
+    )
+
+
+class HandWrittenHost:
+    """What a BoundKernel has: a host function of its own (see ``host_source``) and a launcher, primed by its first call."""
+
+    def __init__(self, device=0, stats=None, **source):
+        self.module = code_cache.load_module(host_source(**source), "add")
+        self.kernel = self.module._add_kernel
+        self.host = clone_host_function(self.module.add)
+        self.launcher = FastLauncher("add", device=device, stats=stats, host_function=self.host)
+        self.host.__kwdefaults__["_launcher"] = self.launcher
+
+    def __call__(self, *args, **kwargs):
+        return self.host(*args, **kwargs)
+
+    def layers(self):
+        return self.launcher.stats.snapshot().layers
+
+    def reasons(self):
+        return self.launcher.stats.snapshot().reasons
 
 
 class HandWrittenKernel(PythonDispatcher):
@@ -66,23 +112,19 @@ class HandWrittenKernel(PythonDispatcher):
                 self.bound_count += 1
                 static = self.specializer.settings.static_shapes
                 names = list(self.specializer.signature.parameters)[2:]
-                source = SOURCE.format(
+                self.bound[key] = HandWrittenHost(
+                    stats=self.stats,
+                    parameters=names,
                     grid=args[0].numel() // 128 if static else "x.numel() // 128",
-                    parameters="".join(f", {name}" for name in names),
-                    warps=self.warps,
+                    num_warps=self.warps,
                 )
-                module = code_cache.load_module(source, "add")
-                host = clone_host_function(module.add)
-                launcher = FastLauncher("add", device=0, stats=self.stats, host_function=host)
-                host.__kwdefaults__["_launcher"] = launcher
-                self.bound[key] = (module.add, host, launcher)
             return self.bound[key]
 
     def _runner(self, args):
-        return self._bind(args)[1]
+        return self._bind(args).host
 
     def _traced_host_function(self, args):
-        return self._bind(args)[0]
+        return self._bind(args).module.add
 
     def set_warps(self, warps):
         """What ``set_config`` does: the next calls run the new binary."""
@@ -94,3 +136,9 @@ class HandWrittenKernel(PythonDispatcher):
 
 def pair(n=1024, **options):
     return torch.ones(n, **options), torch.ones(n, **options)
+
+
+def misaligned(n=1024):
+    x = torch.ones(n + 1)[1:]
+    assert x.data_ptr() % 16 == 4
+    return x

@@ -12,27 +12,14 @@ import torch
 import torch.utils._triton
 from hand_written import HandWrittenKernel
 from hand_written import pair
-from recording_driver import recording_gpu
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helion import _extension
 from helion import exc
-from helion.runtime import code_cache
 from helion.runtime import dispatch
 from helion.runtime import launch_stats
 from helion.runtime import reset_launch_stats
 from helion.runtime import stats as stats_module
-
-
-@pytest.fixture
-def gpu(tmp_path, monkeypatch):
-    monkeypatch.setattr(_extension, "C", None)  # the driver is not one that C could call
-    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
-    code_cache.clear_modules()
-    with recording_gpu() as gpu:
-        yield gpu
-    code_cache.clear_modules()
 
 
 class Plain(torch.Tensor):

@@ -1,7 +1,7 @@
 """The guards of the launch path where launches really run: every layer, on the software GPU or a real one.
 
 The same calls, results and errors through the whole call in C, the launcher in C, the launcher in Python, and Triton's own.
-Where a guard is missing, the wrong binary runs, on the wrong stream, or not at all; see ``test_launcher.py`` for each guard
+Where a guard is missing, the wrong binary runs, on the wrong stream, or not at all; see ``test_launch_guards.py`` for each guard
 taken out by itself.
 """
 

@@ -8,26 +8,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.utils._triton
-from recording_driver import recording_gpu
 
 import helion
 import helion.language as hl
-from helion import _extension
 from helion import exc
-from helion.runtime import code_cache
 from helion.runtime import launch_stats
 from helion.runtime import measure as measure_module
 from helion.runtime import no_compile
-
-
-@pytest.fixture
-def gpu(tmp_path, monkeypatch):
-    monkeypatch.setattr(_extension, "C", None)  # the driver is not one that C could call
-    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
-    code_cache.clear_modules()
-    with recording_gpu() as gpu:
-        yield gpu
-    code_cache.clear_modules()
 
 
 def python_path(kernel):
