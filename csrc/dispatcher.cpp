@@ -6,47 +6,18 @@
 // plan before it runs it, and clearing swaps the table out before destroying it. A call that is under way finishes with
 // the plan that it found.
 
-#include "plan.h"
-#include "signature.h"
+#include "plan_table.h"
 
 #include <structmember.h>
 
-#include <algorithm>
-#include <cstring>
-#include <memory>
 #include <new>
 #include <unordered_map>
+#include <vector>
 
 namespace helion {
 namespace {
 
 constexpr size_t kMostParameters = 64;
-
-// One known signature.
-struct Entry {
-  uint64_t hash;
-  std::vector<uint64_t> words;
-  std::vector<PyRef> objects;
-  PyRef plan;  // LaunchPlan
-  uint64_t last_use;
-};
-
-struct Table {
-  // Entries by hash; a vector, as different signatures may have one hash.
-  std::unordered_map<uint64_t, std::vector<std::unique_ptr<Entry>>> entries;
-  size_t size = 0;
-  Entry* recent = nullptr;  // one of `entries`, or null
-  uint64_t clock = 0;
-  uint64_t changes = 0;  // counts insertions and removals: whoever runs Python code checks it before going on
-
-  void swap(Table& other) noexcept {
-    entries.swap(other.entries);
-    std::swap(size, other.size);
-    std::swap(recent, other.recent);
-    std::swap(clock, other.clock);
-    ++changes;
-  }
-};
 
 struct Parameter {
   PyRef name;       // interned str
@@ -61,7 +32,7 @@ struct Dispatcher {
   struct Body {
     std::vector<Parameter> parameters;
     PyRef key_function;  // or null
-    Table table;
+    PlanTable table;
     size_t capacity = 0;
     uint64_t generation = 0;  // counts what makes plans stale; see install_plan
     // Hashes of signatures without a plan, and how far they got: 1 seen once, 2 recorded, with or without success.
@@ -173,46 +144,6 @@ int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signatur
   return 1;
 }
 
-// 1 if equal, 0, -1. Comparing objects can run Python code, after which `entry` may be gone: nothing reads it after that.
-int equal(const Entry& entry, const Signature& signature) {
-  if (entry.words.size() != signature.size() || entry.objects.size() != signature.object_count() ||
-      std::memcmp(entry.words.data(), signature.words(), signature.size() * sizeof(uint64_t)) != 0) {
-    return 0;
-  }
-  const size_t count = signature.object_count();
-  if (count == 0) return 1;
-  std::vector<PyRef> objects;
-  for (const PyRef& object : entry.objects) objects.push_back(PyRef::borrow(object.get()));
-  for (size_t i = 0; i < count; ++i) {
-    const int result = PyObject_RichCompareBool(objects[i].get(), signature.objects()[i], Py_EQ);
-    if (result != 1) return result;
-  }
-  return 1;
-}
-
-// The entry for a signature, or null; null with an exception on error.
-Entry* look_up(Dispatcher* self, const Signature& signature) {
-  Table& table = self->body.table;
-  const uint64_t changes = table.changes;
-  if (Entry* recent = table.recent) {
-    const int result = equal(*recent, signature);
-    if (result < 0 || table.changes != changes) return nullptr;
-    if (result == 1) return recent;
-  }
-  const auto found = table.entries.find(signature.hash());
-  if (found == table.entries.end()) return nullptr;
-  for (size_t i = 0; i < found->second.size(); ++i) {
-    Entry* entry = found->second[i].get();
-    const int result = equal(*entry, signature);
-    if (result < 0 || table.changes != changes) return nullptr;
-    if (result == 1) {
-      table.recent = entry;
-      return entry;
-    }
-  }
-  return nullptr;
-}
-
 PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   Dispatcher* self = as_dispatcher(object);
   Dispatcher::Body& body = self->body;
@@ -233,12 +164,12 @@ PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t 
   const int known = read_signature(self, bound, &signature, &key);
   if (known < 0) return nullptr;
   if (known == 0) return call_python(self, args, nargsf, keyword_names);
-  Entry* entry = look_up(self, signature);
+  PlanTable::Entry* entry = body.table.find(signature);
   if (entry == nullptr) {
     if (PyErr_Occurred()) return nullptr;
     return call_unknown(self, signature.hash(), args, nargsf, keyword_names);
   }
-  entry->last_use = ++body.table.clock;
+  body.table.mark_used(entry);
   PyRef plan = PyRef::borrow(entry->plan.get());  // the entry may be evicted while the plan runs
   PyObject* result = nullptr;
   switch (reinterpret_cast<LaunchPlan*>(plan.get())->run(signature.leaves(), &result)) {
@@ -254,37 +185,14 @@ PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t 
   Py_UNREACHABLE();
 }
 
-// -- the table ----------------------------------------------------------------------------------------------------------
+// -- plans ----------------------------------------------------------------------------------------------------------
 
 // Drops every plan. The old ones are destroyed when nothing refers to them any more.
 void clear_table(Dispatcher* self) {
-  Table old;
+  PlanTable old;
   ++self->body.generation;
   self->body.sightings.clear();
   self->body.table.swap(old);
-}
-
-void evict_one(Table* table) {
-  std::unordered_map<uint64_t, std::vector<std::unique_ptr<Entry>>>::iterator oldest_bucket = table->entries.end();
-  size_t oldest_index = 0;
-  uint64_t oldest = UINT64_MAX;
-  for (auto bucket = table->entries.begin(); bucket != table->entries.end(); ++bucket) {
-    for (size_t i = 0; i < bucket->second.size(); ++i) {
-      if (bucket->second[i]->last_use < oldest) {
-        oldest = bucket->second[i]->last_use;
-        oldest_bucket = bucket;
-        oldest_index = i;
-      }
-    }
-  }
-  if (oldest_bucket == table->entries.end()) return;
-  // Take it out of the table first; destroying it can run Python code.
-  std::unique_ptr<Entry> dead = std::move(oldest_bucket->second[oldest_index]);
-  oldest_bucket->second.erase(oldest_bucket->second.begin() + static_cast<std::ptrdiff_t>(oldest_index));
-  if (oldest_bucket->second.empty()) table->entries.erase(oldest_bucket);
-  if (table->recent == dead.get()) table->recent = nullptr;
-  --table->size;
-  ++table->changes;
 }
 
 // configure_dispatch(names, defaults, value_keyed, key_function, capacity)
@@ -331,6 +239,16 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   Py_RETURN_NONE;
 }
 
+// As read_signature, of a tuple with one argument for each parameter, defaults filled in.
+int read_bound_tuple(Dispatcher* self, PyObject* arguments, Signature* signature, PyRef* key) {
+  if (!PyTuple_Check(arguments) || static_cast<size_t>(PyTuple_GET_SIZE(arguments)) != self->body.parameters.size()) {
+    PyErr_SetString(PyExc_ValueError, "args must be a tuple of one argument for each parameter, defaults filled in");
+    return -1;
+  }
+  if (!self->state->environment.refresh_provider(self->state)) return -1;
+  return read_signature(self, reinterpret_cast<PyTupleObject*>(arguments)->ob_item, signature, key);
+}
+
 // install_plan(args, plan, generation)
 PyObject* install_plan(PyObject* object, PyObject* args) {
   Dispatcher* self = as_dispatcher(object);
@@ -341,24 +259,15 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
     return nullptr;
   }
   Dispatcher::Body& body = self->body;
-  if (static_cast<size_t>(PyTuple_GET_SIZE(arguments)) != body.parameters.size()) {
-    PyErr_SetString(PyExc_ValueError, "install_plan: one argument for each parameter, defaults filled in");
-    return nullptr;
-  }
-  if (!body.enabled || body.capacity == 0 || body.parameters.size() > kMostParameters) Py_RETURN_FALSE;
-  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
-  PyObject* bound[kMostParameters];
-  for (size_t i = 0; i < body.parameters.size(); ++i) {
-    bound[i] = PyTuple_GET_ITEM(arguments, static_cast<Py_ssize_t>(i));
-  }
+  if (!body.enabled || body.capacity == 0) Py_RETURN_FALSE;
   PyRef key;
   Signature signature;
-  const int known = read_signature(self, bound, &signature, &key);
+  const int known = read_bound_tuple(self, arguments, &signature, &key);
   if (known < 0) return nullptr;
   if (known == 0 || signature.leaf_count() != reinterpret_cast<LaunchPlan*>(plan)->body.leaf_count) Py_RETURN_FALSE;
   // Guard: the plan was recorded before a reset or a new config; installing it now would bring the old binary back.
   if (HELION_GUARD("generation", generation != body.generation)) Py_RETURN_FALSE;
-  Entry* existing = look_up(self, signature);
+  PlanTable::Entry* existing = body.table.find(signature);
   if (existing == nullptr && PyErr_Occurred()) return nullptr;
   if (HELION_GUARD("generation", generation != body.generation)) Py_RETURN_FALSE;
   // If the plan is evicted one day, its signature starts over.
@@ -367,45 +276,23 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
     existing->plan = PyRef::borrow(plan);
     Py_RETURN_TRUE;
   }
-  if (body.table.size >= body.capacity) {
-    evict_one(&body.table);
+  if (body.table.size() >= body.capacity) {
+    body.table.evict_one();
     ++body.evictions;
     if (generation != body.generation) Py_RETURN_FALSE;
   }
-  auto entry = std::make_unique<Entry>();
-  entry->hash = signature.hash();
-  entry->words.assign(signature.words(), signature.words() + signature.size());
-  for (size_t i = 0; i < signature.object_count(); ++i) {
-    entry->objects.push_back(PyRef::borrow(signature.objects()[i]));
-  }
-  entry->plan = PyRef::borrow(plan);
-  entry->last_use = ++body.table.clock;
-  body.table.recent = entry.get();
-  body.table.entries[entry->hash].push_back(std::move(entry));
-  ++body.table.size;
-  ++body.table.changes;
+  body.table.insert(signature, plan);
   Py_RETURN_TRUE;
 }
 
 // forget_sighting(args)
 PyObject* forget_sighting(PyObject* object, PyObject* arguments) {
   Dispatcher* self = as_dispatcher(object);
-  Dispatcher::Body& body = self->body;
-  if (!PyTuple_Check(arguments) || static_cast<size_t>(PyTuple_GET_SIZE(arguments)) != body.parameters.size()) {
-    PyErr_SetString(PyExc_ValueError, "forget_sighting: one argument for each parameter, defaults filled in");
-    return nullptr;
-  }
-  if (body.parameters.size() > kMostParameters) Py_RETURN_NONE;
-  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
-  PyObject* bound[kMostParameters];
-  for (size_t i = 0; i < body.parameters.size(); ++i) {
-    bound[i] = PyTuple_GET_ITEM(arguments, static_cast<Py_ssize_t>(i));
-  }
   PyRef key;
   Signature signature;
-  const int known = read_signature(self, bound, &signature, &key);
+  const int known = read_bound_tuple(self, arguments, &signature, &key);
   if (known < 0) return nullptr;
-  if (known == 1) body.sightings.erase(signature.hash());
+  if (known == 1) self->body.sightings.erase(signature.hash());
   Py_RETURN_NONE;
 }
 
@@ -472,15 +359,7 @@ int dispatcher_traverse(PyObject* object, visitproc visit, void* arg) {
     if (int result = parameter.default_value.visit(visit, arg)) return result;
   }
   if (int result = body.key_function.visit(visit, arg)) return result;
-  for (const auto& bucket : body.table.entries) {
-    for (const std::unique_ptr<Entry>& entry : bucket.second) {
-      for (const PyRef& held : entry->objects) {
-        if (int result = held.visit(visit, arg)) return result;
-      }
-      if (int result = entry->plan.visit(visit, arg)) return result;
-    }
-  }
-  return 0;
+  return body.table.visit(visit, arg);
 }
 
 int dispatcher_clear(PyObject* object) {
@@ -500,7 +379,7 @@ void dispatcher_dealloc(PyObject* object) {
   Py_DECREF(type);
 }
 
-PyObject* get_count(PyObject* object, void*) { return PyLong_FromSize_t(as_dispatcher(object)->body.table.size); }
+PyObject* get_count(PyObject* object, void*) { return PyLong_FromSize_t(as_dispatcher(object)->body.table.size()); }
 PyObject* get_hits(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.hits); }
 PyObject* get_launches(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.launches); }
 PyObject* get_evictions(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.evictions); }

@@ -11,5 +11,6 @@
 #include "output_pool.cpp"
 #include "plan.cpp"
 #include "plan_build.cpp"
+#include "plan_table.cpp"
 #include "signature.cpp"
 #include "tensor_key.cpp"

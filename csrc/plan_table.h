@@ -1,0 +1,45 @@
+// PlanTable: which LaunchPlan serves the calls of which signature. When a plan is made, and when all of them become stale, is
+// the Dispatcher's concern (dispatcher.cpp).
+#pragma once
+
+#include "plan.h"
+#include "signature.h"
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+namespace helion {
+
+class PlanTable {
+ public:
+  // One known signature.
+  struct Entry {
+    uint64_t hash;
+    std::vector<uint64_t> words;
+    std::vector<PyRef> objects;
+    PyRef plan;  // LaunchPlan
+    uint64_t last_use;
+  };
+
+  // The entry for a signature, or null; null with an exception on error. It is valid until Python code runs.
+  Entry* find(const Signature& signature);
+  void mark_used(Entry* entry) { entry->last_use = ++clock_; }
+  // Adds an entry for a signature that has none.
+  void insert(const Signature& signature, PyObject* plan);
+  // Removes the least recently used entry, which can run Python code.
+  void evict_one();
+  size_t size() const { return size_; }
+  void swap(PlanTable& other) noexcept;
+  int visit(visitproc visit, void* arg) const;  // for tp_traverse
+
+ private:
+  // Entries by hash; a vector, as different signatures may have one hash.
+  std::unordered_map<uint64_t, std::vector<std::unique_ptr<Entry>>> entries_;
+  size_t size_ = 0;
+  Entry* recent_ = nullptr;  // one of `entries_`, or null
+  uint64_t clock_ = 0;
+  uint64_t changes_ = 0;  // counts insertions and removals: whoever runs Python code checks it before going on
+};
+
+}  // namespace helion
