@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from .config import Config
-from .frontend.interpreter import function_globals
+from .frontend.frames import function_globals
 from .frontend.source import read_names
 from .frontend.source import source_of
 from .settings import Settings

@@ -25,9 +25,9 @@ from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
+from .calls import Calls
+from .frames import Poison
 from .graph_builder import GraphBuilder
-from .interpreter import Expressions
-from .interpreter import Poison
 from .source import assigned_names
 from .source import target_names
 from .tracer import TracedLoop
@@ -50,7 +50,7 @@ def _describe(value: Any) -> str:
     return type(value).__name__
 
 
-class ControlFlow(Expressions):
+class ControlFlow(Calls):
     """Loops over tiles and branches on device values."""
 
     def block(self, body: list[ast.stmt]) -> None:

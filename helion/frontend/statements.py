@@ -14,7 +14,7 @@ from ..ir.symbols import is_symbolic
 from ..language.augmented import keep_type
 from ..language.stack import StackTensor
 from .control_flow import ControlFlow
-from .interpreter import LambdaValue
+from .expressions import LambdaValue
 from .source import assigned_names
 from .tracer import TracedLoop
 

@@ -17,9 +17,9 @@ from ..language.op import handler
 from ..settings import Settings
 from .environment import Environment
 from .environment import walk_values
-from .interpreter import Frame
-from .interpreter import LambdaValue
-from .interpreter import function_globals
+from .expressions import LambdaValue
+from .frames import Frame
+from .frames import function_globals
 from .source import assigned_names
 from .source import read_names
 from .source import source_of

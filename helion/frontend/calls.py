@@ -1,0 +1,177 @@
+"""Calls: language functions record, torch functions run abstractly, the user's own helper functions are interpreted in place."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .. import exc
+from .. import language as hl
+from ..ir.symbols import is_symbolic
+from .environment import Environment
+from .expressions import Expressions
+from .frames import Frame
+from .frames import function_globals
+from .op_calls import sizes_of_tiles
+from .source import source_of
+from .tracer import Tracer
+
+# Called as they are: their Python source is not the user's device code.
+_NATIVE_PACKAGES = ("torch", "helion", "triton", "math", "operator", "functools", "itertools", "numpy", "sympy")
+
+
+class Calls(Expressions):
+    """Evaluates calls.
+
+    Attributes:
+        rewrites: host calls whose text is rewritten in the generated host function: call node -> kind and value.
+    """
+
+    def __init__(self, env: Environment, tracer: Tracer) -> None:
+        super().__init__(env, tracer)
+        self.rewrites: dict[ast.AST, tuple[str, Any]] = {}
+
+    def expr_Call(self, node: ast.Call) -> Any:
+        fn = self.expr(node.func)
+        args = self.elements(node.args)
+        kwargs: dict[str, Any] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                kwargs.update(self.expr(keyword.value))
+            else:
+                kwargs[keyword.arg] = self.expr(keyword.value)
+        return self.call(fn, args, kwargs, node)
+
+    def call(self, fn: Any, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
+        """Call anything: language functions record, torch functions run abstractly, user functions are inlined."""
+        if not self.tracer.on_device:
+            return self.host_call(fn, args, kwargs, node)
+        replacement = _DEVICE_BUILTINS.get(fn) if _hashable(fn) else None
+        if replacement is not None:
+            return replacement(self, *args, **kwargs)
+        if isinstance(fn, types.FunctionType) and not self.is_native(fn):
+            return self.inline(fn, args, kwargs)
+        if self.takes_sizes(fn):
+            args = [sizes_of_tiles(a) for a in args]
+            kwargs = {k: sizes_of_tiles(v) for k, v in kwargs.items()}
+        return fn(*args, **kwargs)
+
+    def host_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
+        """A call in host code; those that the generated host function must not repeat as they are get noted."""
+        value = fn(*args, **kwargs)
+        kind = _HOST_REWRITES.get(fn) if _hashable(fn) else None
+        if kind is not None:
+            self.rewrites[node] = (kind, value)
+        elif fn is torch.broadcast_tensors:
+            self.rewrites[node] = ("broadcast", [a.shape for a in args])
+        return value
+
+    def is_native(self, fn: types.FunctionType) -> bool:
+        """Functions of libraries: called, not interpreted."""
+        module = getattr(fn, "__module__", None) or ""
+        return module.split(".")[0] in _NATIVE_PACKAGES
+
+    def takes_sizes(self, fn: Any) -> bool:
+        """Whether tiles among the arguments of `fn` stand for their sizes: torch's functions and tensor methods."""
+        owner = getattr(fn, "__self__", None)
+        if isinstance(owner, torch.Tensor):
+            return True
+        module = getattr(fn, "__module__", None) or ""
+        return module.split(".")[0] in ("torch", "torch._C") or isinstance(fn, types.BuiltinFunctionType)
+
+    def inline(self, fn: types.FunctionType, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Interpret a helper function's body in place of a call."""
+        try:
+            source = source_of(fn)
+        except exc.SourceUnavailable:
+            return fn(*args, **kwargs)  # a lambda passed in, or exec'd code: runs natively under the tracer's modes
+        bound = inspect.signature(fn).bind(*args, **kwargs)
+        bound.apply_defaults()
+        if len(self.frames) > 64:
+            raise exc.InvalidAPIUsage(f"helper function {fn.__name__!r} recurses", fix="write it as a loop.")
+        frame = Frame(source, function_globals(fn), {}, dict(bound.arguments), is_kernel=False)
+        with self.enter(frame):
+            return self.run_function(source.node)
+
+    def run_function(self, node: ast.FunctionDef) -> Any:
+        raise NotImplementedError  # in statements
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+# -- Python builtins whose meaning on device values is an op ------------------------------------------------------------
+
+
+def _device_print(interpreter: Calls, *args: Any, **kwargs: Any) -> None:
+    prefix = args[0] if args and isinstance(args[0], str) else ""
+    hl.device_print(prefix, *args[1 if prefix else 0 :])
+
+
+def _device_min_max(pick: Callable[..., Any], tensor_op: Callable[..., Any]) -> Callable[..., Any]:
+    def call(interpreter: Calls, *args: Any, **kwargs: Any) -> Any:
+        values = list(args[0]) if len(args) == 1 else list(args)
+        if any(isinstance(v, torch.Tensor) for v in values):
+            result = interpreter.as_tensor(values[0])
+            for v in values[1:]:
+                result = tensor_op(result, interpreter.as_tensor(v))
+            return result
+        if any(is_symbolic(v) for v in values):
+            result = values[0]
+            for v in values[1:]:
+                result = (torch.sym_min if pick is min else torch.sym_max)(result, v)
+            return result
+        return pick(*args, **kwargs)
+
+    return call
+
+
+def _device_cast(python_type: type, dtype: torch.dtype) -> Callable[..., Any]:
+    def call(interpreter: Calls, value: Any = 0) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.to(dtype)
+        return value if is_symbolic(value) else python_type(value)
+
+    return call
+
+
+def _device_range(interpreter: Calls, *args: Any) -> Any:
+    for bound in args:
+        if not isinstance(bound, int):
+            raise exc.SizeNotConstant(
+                what="a bound of range() in device code", value=bound, fix="use hl.tile() or hl.grid() for a loop that runs on the device."
+            )
+    return range(*args)
+
+
+def _device_breakpoint(interpreter: Calls, *args: Any) -> None:
+    hl.breakpoint()
+
+
+_DEVICE_BUILTINS: dict[Any, Callable[..., Any]] = {
+    print: _device_print,
+    breakpoint: _device_breakpoint,
+    min: _device_min_max(min, torch.minimum),
+    max: _device_min_max(max, torch.maximum),
+    float: _device_cast(float, torch.float32),
+    int: _device_cast(int, torch.int64),
+    range: _device_range,
+}
+
+
+# Host calls whose text in the generated host function is another -> kind of the rewriting.
+_HOST_REWRITES: dict[Any, str] = {
+    hl.register_block_size: "number",
+    hl.register_tunable: "number",
+    hl.specialize: "specialize",
+}

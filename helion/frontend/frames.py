@@ -1,0 +1,149 @@
+"""The names of the functions being interpreted, and the place in their source.
+
+Values come to names in `statements` and `expressions`; what can be called is in `calls`.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import types
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+from .. import exc
+from .environment import Environment
+from .source import FunctionSource
+from .tracer import Tracer
+
+_MISSING = object()
+
+
+class Poison:
+    """What a name is bound to when only one path through a branch or loop assigns it."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name = name
+        self.why = why
+
+
+@dataclasses.dataclass
+class Frame:
+    """One function being interpreted: its names and where it stands.
+
+    Attributes:
+        source: the function's source, for locations.
+        globals: the function's global and closure names.
+        host: names of the kernel function's host code (shared by all frames of a trace).
+        device: names assigned in device code, or all local names of an inlined helper.
+        is_kernel: the kernel function itself, as opposed to a helper.
+    """
+
+    source: FunctionSource
+    globals: dict[str, Any]
+    host: dict[str, Any]
+    device: dict[str, Any]
+    is_kernel: bool
+
+
+class _FrameScope:
+    """A `with` block in which a frame is the current one."""
+
+    def __init__(self, frames: list[Frame], frame: Frame) -> None:
+        self.frames, self.frame = frames, frame
+
+    def __enter__(self) -> None:
+        self.frames.append(self.frame)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.frames.pop()
+
+
+class Frames:
+    """The stack of frames; looks names up and assigns them in the current one.
+
+    Args:
+        env: the specialization's environment.
+        tracer: who records device code.
+    """
+
+    def __init__(self, env: Environment, tracer: Tracer) -> None:
+        self.env = env
+        self.tracer = tracer
+        self.frames: list[Frame] = []
+
+    # -- frames and places -------------------------------------------------------------------------------------------
+
+    @property
+    def frame(self) -> Frame:
+        return self.frames[-1]
+
+    def enter(self, frame: Frame) -> _FrameScope:
+        """Make `frame` the current one for the length of a `with` block."""
+        return _FrameScope(self.frames, frame)
+
+    def at(self, node: ast.AST) -> None:
+        """Remember where in the user's code we are, for nodes and errors."""
+        if hasattr(node, "lineno"):
+            self.tracer.location = self.frame.source.location(node)
+
+    def error(self, node: ast.AST, error: exc.BaseError) -> exc.BaseError:
+        """The error with a place, unless it has one."""
+        if error.location is None:
+            error.location = self.frame.source.location(node)
+            error.message = self.env.ir.readable(error.message)
+        return error
+
+    def where(self) -> str:
+        return "device code" if self.tracer.on_device else "host code"
+
+    # -- names -------------------------------------------------------------------------------------------------------
+
+    def lookup(self, name: str) -> Any:
+        frame = self.frame
+        for scope in (frame.device, frame.host if frame.is_kernel else {}, frame.globals):
+            value = scope.get(name, _MISSING)
+            if value is not _MISSING:
+                if isinstance(value, Poison):
+                    raise exc.UndefinedVariable(name=name, hint=value.why)
+                return self.outside(value, name) if scope is frame.globals else value
+        value = getattr(builtins, name, _MISSING)
+        if value is _MISSING:
+            raise exc.UndefinedVariable(name=name, hint="assign it before it is read.")
+        return value
+
+    def outside(self, value: Any, name: str) -> Any:
+        """A global or closure value: real tensors become fake ones."""
+        if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor):
+            if self.frame.is_kernel:
+                return self.env.fake_tensor(value, name, name)
+            return self.tracer.captured(value, name)
+        return value
+
+    def bind(self, name: str, value: Any) -> None:
+        """Assign a name in the current scope."""
+        frame = self.frame
+        if not frame.is_kernel:
+            frame.device[name] = value
+        elif not self.tracer.on_device:
+            frame.host[name] = value
+        else:
+            if name in frame.host and name not in frame.device:
+                raise exc.CannotModifyHostVariableOnDevice(name=name)
+            frame.device[name] = value
+        if self.tracer.on_device:
+            self.tracer.name_value(value, name)
+
+
+def function_globals(fn: types.FunctionType) -> dict[str, Any]:
+    """The names a function sees outside itself: its module's globals under its closure."""
+    names = dict(fn.__globals__)
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # a variable of the enclosing function that is not assigned yet
+            continue
+    return names
