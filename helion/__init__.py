@@ -14,8 +14,8 @@ from . import language
 from . import runtime
 from ._version import __version__
 from .aot import aot_kernel
+from .bound_kernel import BoundKernel
 from .config import Config
-from .kernel import BoundKernel
 from .kernel import Kernel
 from .kernel import jit
 from .kernel import kernel

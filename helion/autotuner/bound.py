@@ -29,7 +29,7 @@ from .target import Recipe
 from .target import SourceRecipe
 
 if TYPE_CHECKING:
-    from ..kernel import BoundKernel
+    from ..bound_kernel import BoundKernel
 
 # The settings that change generated code.
 _CODE_SETTINGS = (

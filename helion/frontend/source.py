@@ -69,6 +69,15 @@ def source_of(fn: types.FunctionType) -> FunctionSource:
     return found
 
 
+def definition(fn: types.FunctionType) -> SourceLocation | None:
+    """The `def` line of a function, for errors of a call; None where there is no source."""
+    try:
+        source = source_of(fn)
+    except exc.SourceUnavailable:
+        return None
+    return source.location(source.node)
+
+
 # -- names ---------------------------------------------------------------------------------------------------
 
 

@@ -23,8 +23,8 @@ from .code_cache import path_for
 
 if TYPE_CHECKING:
     from ..backends.base import GeneratedSource
+    from ..bound_kernel import BoundKernel
     from ..config import Config
-    from ..kernel import BoundKernel
 
 __all__ = ["CAPABILITIES", "Launch", "cross_compile", "record_launches"]
 

@@ -1,0 +1,356 @@
+"""`BoundKernel`: one specialization of a kernel, from the traced function to the functions that calls run.
+
+Which calls belong to it is decided in `kernel`; what a call does on the way to it, in `runtime`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+
+from . import exc
+from .config import Config
+from .frontend.source import definition
+from .runtime import compile_guard
+from .runtime import device as device_seam
+from .runtime.code_cache import load_module
+from .runtime.code_cache import path_for
+from .runtime.host_function import clone_host_function
+from .runtime.host_function import set_launcher
+from .runtime.launcher import FastLauncher
+from .runtime.measure import measure
+from .runtime.stats import Counter
+from .settings import RefMode
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .backends.base import GeneratedSource
+    from .config_spec import ConfigSpec
+    from .ir.device_ir import KernelIR
+    from .kernel import Kernel
+
+
+class BoundKernel:
+    """One specialization of a kernel: dtypes, shapes, strides and device fixed.
+
+    Args:
+        kernel: the kernel.
+        args: arguments of the first call, by position.
+
+    Attributes:
+        config_spec: the schedules it can have.
+        ir: the traced kernel.
+        env: the environment it was traced in.
+    """
+
+    def __init__(self, kernel: Kernel, args: tuple[Any, ...]) -> None:
+        self.kernel = kernel
+        self.settings = kernel.settings
+        names = list(kernel.signature.parameters)
+        self.device = _common_device(kernel, args)
+        self._on_gpu = any(device_seam.owns(t) for t in _tensors(args))
+        self._arguments = dict(zip(names, args))
+        self._lock = threading.RLock()
+        self._run: Callable[..., Any] | None = None
+        self._config: Config | None = None
+        self._compiled: dict[Config, Callable[..., Any]] = {}
+        self._modules_functions: dict[Config, Callable[..., Any]] = {}
+        if self.settings.ref_mode is RefMode.EAGER:
+            self._run = _counted(self.run_ref, kernel.stats.counter("ref_mode"))
+            self._guard: Callable[..., bool] | None = None
+            return
+        with measure("BoundKernel.trace"):
+            from .frontend.trace import trace_kernel
+
+            constants = frozenset(names[i] for i in kernel.specializer.constexpr)
+            self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
+        self.env = self.ir.env
+        self._backend = _make_backend(self.settings, self.ir, self._target())
+        guards = [*self.ir.guards, *(self._backend.guards() if self._on_gpu else ())]
+        self._guard = _guard_function(self.ir, guards, names)
+        self._example: dict[str, str] = {}
+        self._example_needs: list[Any] = []
+        if self.settings.print_repro:
+            from .repro import describe_argument
+            from .repro import needed_by
+
+            self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
+            self._example_needs = [needed for value in self._arguments.values() for needed in needed_by(value)]
+        self._arguments = {}  # the example call's tensors are not kept alive
+
+    def __repr__(self) -> str:
+        return f"<helion.BoundKernel {self.kernel.name} on {self.device}>"
+
+    def _target(self) -> int | None:
+        if not self._on_gpu:
+            return None
+        major, minor = device_seam.target_device_capability(self.device if self.device.type == "cuda" else None)
+        return major * 10 + minor
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether calls are launches (of a real GPU or the software one), and not the tile executor's."""
+        return self._on_gpu
+
+    @property
+    def config_spec(self) -> ConfigSpec:
+        """The schedules this specialization can have."""
+        return self._backend.config_spec()
+
+    def accepts(self, args: tuple[Any, ...]) -> bool:
+        """Whether the guards of this trace hold for a call with the same base key."""
+        return self._guard is None or self._guard(*args)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any) -> Any:
+        """Run with arguments of this specialization (not checked again)."""
+        return self.runner(args)(*args)
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether every call with its key is accepted."""
+        return self._guard is None
+
+    def runner(self, args: tuple[Any, ...]) -> Callable[..., Any]:
+        """The function that a call runs now; chooses a Config if none has been."""
+        return self._run or self._first_run(args)
+
+    def traced_host_function(self) -> Callable[..., Any] | None:
+        """The generated host function with Triton's own launcher, for torch.compile and the like; None where calls are not
+        launches. Tunes nothing: without a Config so far it is that of the given or the default one."""
+        if not self._on_gpu or self.settings.ref_mode is RefMode.EAGER:
+            return None
+        config = self._normalize(None)
+        self.compile_config(config)
+        return self._modules_functions[config]
+
+    def _first_run(self, args: tuple[Any, ...]) -> Callable[..., Any]:
+        with self._lock:
+            if self._run is None:
+                self.set_config(self._choose_config(args))
+            assert self._run is not None
+            return self._run
+
+    def _choose_config(self, args: tuple[Any, ...]) -> Config:
+        """The Config of a kernel's first call: the given one, the best of several, or what the settings say."""
+        if len(self.kernel.configs) == 1 and not self.settings.force_autotune:
+            return self.kernel.configs[0]
+        from .autotuner.api import config_for
+        from .autotuner.bound import BoundTarget
+
+        found = config_for(BoundTarget(self), args, self.kernel.configs)
+        if found is None:
+            self._hint_default()
+            found = self.config_spec.default_config()
+        return found
+
+    def _hint_default(self) -> None:
+        if exc.NoConfigGiven not in self.settings.ignore_warnings and self.kernel.name not in _HINTED:
+            _HINTED.add(self.kernel.name)
+            warnings.warn(exc.NoConfigGiven(kernel=self.kernel.name), stacklevel=5)
+
+    def set_config(self, config: Config | Mapping[str, Any]) -> None:
+        """Use a Config from the next call on; a call that is running keeps the old one to its end."""
+        config = self._normalize(config)
+        run = self.compile_config(config)
+        if not self._on_gpu:
+            run = _counted(run, self.kernel.stats.counter("tile_executor"))
+        with self._lock:
+            replaced = self._run is not None
+            self._config = config
+            self._run = run
+        if replaced:  # nobody can have found the first one yet
+            self.kernel._invalidate()
+
+    def compile_config(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
+        """A function that runs this specialization under a Config; compiled when it is first called.
+
+        Args:
+            config: any subset of the keys of `config_spec`; None for the one in use, or the default.
+
+        Raises:
+            exc.InvalidConfig: it does not fit.
+        """
+        config = self._normalize(config)
+        with self._lock:
+            found = self._compiled.get(config)
+            if found is None:
+                compile_guard.check(self.kernel.name, "generate code for a config", config)
+                found = self._compiled[config] = self._gpu_function(config) if self._on_gpu else self._cpu_function(config)
+            return found
+
+    def _normalize(self, config: Config | Mapping[str, Any] | None) -> Config:
+        if config is None:
+            if self._config is not None:
+                return self._config
+            config = self.kernel.configs[0] if self.kernel.configs else {}
+        return self.config_spec.normalize(config if isinstance(config, Config) else Config(**config))
+
+    def _gpu_function(self, config: Config) -> Callable[..., Any]:
+        source = self._generate(config)
+        self._print(source, config)
+        try:
+            module = load_module(source.text, source.function, source.injected or None)
+        except SyntaxError as error:
+            raise exc.InternalError(reason=f"generated source does not parse: {error}") from error
+        self._modules_functions[config] = getattr(module, source.function)
+        host = clone_host_function(getattr(module, source.function))
+        index = self.device.index if self.device.type == "cuda" else None
+        if self.settings.backend == "triton":  # the CuTe backend's host functions come with the launcher of their kernels
+            set_launcher(host, FastLauncher(self.kernel.name, device=index, stats=self.kernel.stats, host_function=host))
+        return host
+
+    def _cpu_function(self, config: Config) -> Callable[..., Any]:
+        from .backends.tiles import generate
+
+        if self.settings.print_output_code or self.settings.print_repro:
+            self._print(self._generate(config), config)
+        # Without a Config of the user's, tiles are large: block sizes are a GPU's concern.
+        chosen = bool(self.kernel.configs) or config != self.config_spec.default_config()
+        source = generate(
+            self.ir, config if chosen else None, self.env.index_dtype, origin_lines=self.settings.output_origin_lines
+        )
+        module = load_module(source.text, source.function, source.injected)
+        return clone_host_function(getattr(module, source.function))
+
+    # -- source --------------------------------------------------------------------------------------------------------
+
+    def _generate(self, config: Config) -> GeneratedSource:
+        with measure("BoundKernel.generate"):
+            return self._backend.generate(config)
+
+    def _print(self, source: GeneratedSource, config: Config) -> None:
+        if self.settings.print_output_code:
+            print(source.text, file=sys.stderr)
+        if self.settings.print_repro:
+            from .repro import repro_script
+
+            print(repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs), file=sys.stderr)
+
+    def generated_source(
+        self, config: Config | Mapping[str, Any] | None = None, capability: int | None = None
+    ) -> GeneratedSource:
+        """The module the backend prints for a Config, with what it needs to run.
+
+        Args:
+            config: None for the one in use, or the default.
+            capability: compute capability as major * 10 + minor of a GPU that need not be there; None for the one at hand. A Config
+                that is valid on one GPU may not be on another.
+        """
+        if capability is None or capability == self._backend.target:
+            return self._generate(self._normalize(config))
+        backend = _make_backend(self.settings, self.ir, capability)
+        chosen = config if config is not None else self.kernel.configs[0] if self.kernel.configs else {}
+        spec = backend.config_spec()
+        return backend.generate(spec.normalize(chosen if isinstance(chosen, Config) else Config(**chosen)))
+
+    def to_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
+        """The backend's source for a Config (None: the one in use, or the default)."""
+        return self.generated_source(config).text
+
+    def to_triton_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
+        """The Triton source for a Config.
+
+        Raises:
+            exc.InvalidAPIUsage: the kernel uses another backend.
+        """
+        if self.settings.backend != "triton":
+            raise exc.InvalidAPIUsage(
+                f"kernel {self.kernel.name!r} uses the {self.settings.backend} backend", fix="use to_code()."
+            )
+        return self.to_code(config)
+
+    def get_cached_path(self, config: Config | Mapping[str, Any] | None = None) -> str:
+        """Path of the file that holds the source of a Config once it has been compiled."""
+        source = self.generated_source(config)
+        return str(path_for(source.text, source.function))
+
+    def run_ref(self, *args: Any) -> Any:
+        """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
+        from .runtime.ref_mode import run_ref
+
+        config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
+        return run_ref(self.kernel.fn, args, config=config)
+
+    # -- tuning --------------------------------------------------------------------------------------------------------
+
+    def autotune(self, args: Sequence[Any], *, force: bool = True, **options: Any) -> Config:
+        """Find the fastest Config for these arguments and use it from now on; see `Kernel.autotune`."""
+        from .autotuner.api import autotune
+        from .autotuner.bound import BoundTarget
+
+        config = autotune(BoundTarget(self), self.kernel.normalize_args(*args), force=force, **options)
+        self.set_config(config)
+        return config
+
+
+_HINTED: set[str] = set()
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    from .frontend.environment import walk_values
+
+    return [part for _, part in walk_values(value, "args") if isinstance(part, torch.Tensor)]
+
+
+def _common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
+    """The device of the tensor arguments.
+
+    Raises:
+        exc.NoTensorArgs: there is none.
+        exc.DeviceMismatch: they are on several.
+    """
+    tensors = _tensors(args)
+    if not tensors:
+        raise exc.NoTensorArgs(kernel=kernel.name, location=definition(kernel.fn))
+    devices = {t.device for t in tensors}
+    if len(devices) > 1:
+        raise exc.DeviceMismatch(
+            kernel=kernel.name, devices=", ".join(sorted(map(str, devices))), location=definition(kernel.fn)
+        )
+    return tensors[0].device
+
+
+def _make_backend(settings: Settings, ir: KernelIR, target: int | None) -> Any:
+    if settings.backend == "triton":
+        from .backends.triton.backend import TritonBackend
+
+        return TritonBackend(ir, settings, target)
+    from .backends.cute.backend import CuteBackend
+
+    return CuteBackend(ir, settings, target)
+
+
+def _guard_function(ir: KernelIR, guards: Sequence[Any], names: list[str]) -> Callable[..., bool] | None:
+    """Guards as a function of the arguments; None when there are none."""
+    if not guards:
+        return None
+    from .backends.expressions import ExpressionPrinter
+
+    printer = ExpressionPrinter(lambda symbol: ir.device.origins[symbol].text)
+    text = " and ".join(f"({printer.doprint(guard)})" for guard in guards)
+    namespace: dict[str, Any] = {"math": math, "torch": torch}
+    return eval(f"lambda {', '.join(names)}: {text}", namespace)  # type: ignore[no-any-return]
+
+
+def _counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:
+    """``run``, counted: for layers where that costs nothing beside the run itself."""
+    hit = counter.hit
+
+    @functools.wraps(run)
+    def counted(*args: Any) -> Any:
+        hit()
+        return run(*args)
+
+    return counted
