@@ -19,6 +19,9 @@ from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import Epilogue
 from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.spec import Operand
+from tests.backends.cute.problems import hopper as hopper_schedule
+from tests.backends.cute.problems import matmul
+from tests.backends.cute.problems import small as single_schedule
 
 __all__ = ["Gemm", "build", "hopper", "pair", "single"]
 
@@ -71,39 +74,17 @@ def build(spec: MatmulSpec, schedule: MatmulSchedule) -> Gemm:
     return Gemm(spec, compile_matmul(spec, schedule, _directory()))
 
 
-def problem(
-    m: int, n: int, k: int, dtype: torch.dtype, out: torch.dtype = torch.bfloat16, b_major: str = "k", batch: int = 1
-) -> MatmulSpec:
-    """A row-major, B contiguous along ``b_major``, output row-major."""
-    many = batch > 1
-    b_strides = (k, 1) if b_major == "k" else (1, n)
-    return MatmulSpec(
-        "gemm",
-        m,
-        n,
-        k,
-        Operand(dtype, k, 1, m * k * many),
-        Operand(dtype, *b_strides, n * k * many),
-        Operand(out, n, 1, m * n * many),
-        batch,
-    )
-
-
 def pair(m: int = 512, n: int = 256, k: int = 512, epilogue: Epilogue = Epilogue()) -> Gemm:
     """fp8, 2-CTA pairs, tile 256x128x128, four stages. Launch few clusters, so that each computes several tiles."""
-    spec = dataclasses.replace(problem(m, n, k, torch.float8_e4m3fn), epilogue=epilogue)
+    spec = dataclasses.replace(matmul(m, n, k, torch.float8_e4m3fn), epilogue=epilogue)
     return build(spec, MatmulSchedule(ab_stages=4))
 
 
 def single(m: int = 256, n: int = 256, k: int = 256, b_major: str = "k") -> Gemm:
     """bf16, one CTA a tile, tile 128x128x64, three stages."""
-    schedule = MatmulSchedule(tile_m=128, tile_k=64, cluster_m=1, ab_stages=3, c_stages=2)
-    return build(problem(m, n, k, torch.bfloat16, b_major=b_major), schedule)
+    return build(matmul(m, n, k, torch.bfloat16, b_major=b_major), single_schedule())
 
 
 def hopper(m: int = 256, n: int = 256, k: int = 256) -> Gemm:
     """bf16 wgmma, tile 128x128x64, three stages."""
-    schedule = MatmulSchedule(
-        tile_m=128, tile_k=64, cluster_m=1, ab_stages=3, acc_stages=1, c_stages=2, arch="sm_90a"
-    )
-    return build(problem(m, n, k, torch.bfloat16), schedule)
+    return build(matmul(m, n, k, torch.bfloat16), hopper_schedule(ab_stages=3))

@@ -14,15 +14,15 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tests import softgpu as gpu
-from tests.softgpu import cute_gemm
-from tests.softgpu import native
-
-pytest.importorskip("cutlass", reason="the CuTe DSL (nvidia-cutlass-dsl) makes the kernels of this file")
-
 from helion.backends.cute.launch import CuteLauncher
 from helion.backends.cute.launch import Driver
 from helion.backends.cute.schedule import MatmulSchedule
+from tests import softgpu as gpu
+from tests.backends.cute.problems import hopper
+from tests.backends.cute.problems import matmul
+from tests.backends.cute.problems import small
+from tests.softgpu import cute_gemm
+from tests.softgpu import native
 
 pytestmark = pytest.mark.softgpu(capability=100, software_only=True)
 HOPPER = pytest.mark.softgpu(capability=90, software_only=True)
@@ -54,11 +54,11 @@ def _is_right(gemm: cute_gemm.Gemm, a: torch.Tensor, b: torch.Tensor, out: torch
 
 
 def _build(m: int, n: int, k: int, dtype: torch.dtype, schedule: MatmulSchedule, **problem: object) -> cute_gemm.Gemm:
-    return cute_gemm.build(cute_gemm.problem(m, n, k, dtype, **problem), schedule)  # type: ignore[arg-type]
+    return cute_gemm.build(matmul(m, n, k, dtype, **problem), schedule)  # type: ignore[arg-type]
 
 
-SINGLE = MatmulSchedule(tile_m=128, tile_k=64, cluster_m=1, ab_stages=3, c_stages=2)
-SM90 = dataclasses.replace(SINGLE, acc_stages=1, arch="sm_90a")
+SINGLE = small()
+SM90 = hopper(ab_stages=3)
 KERNELS: dict[str, tuple[Callable[[], cute_gemm.Gemm], int]] = {
     "fp8_pair_512": (lambda: cute_gemm.pair(512, 512, 512), 4),
     "fp8_pair_fewer_clusters_than_tiles": (cute_gemm.pair, 1),

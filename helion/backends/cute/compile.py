@@ -17,7 +17,7 @@ from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.tensormap import TensorMap
 from helion.backends.cute.tensormap import tensor_maps
 
-__all__ = ["CompiledMatmul", "LaunchFacts", "Parameter", "compile_matmul", "launch_facts"]
+__all__ = ["CompiledMatmul", "LaunchFacts", "Parameter", "compile_matmul", "compile_source", "launch_facts"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,11 @@ def compile_matmul(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path) 
         spec, schedule: what and how; raises BackendUnsupported or InvalidConfig as they do.
         directory: root of the disk cache.
     """
-    source = print_module(spec, schedule)
+    return compile_source(print_module(spec, schedule), spec, schedule, directory)
+
+
+def compile_source(source: str, spec: MatmulSpec, schedule: MatmulSchedule, directory: Path) -> CompiledMatmul:
+    """As `compile_matmul`, of a module that is printed already."""
     place = cache.Entry.of(source, schedule.arch, directory)
     assembly = place.load()
     if assembly is None:
