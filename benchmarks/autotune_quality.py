@@ -132,7 +132,8 @@ class SkoptDefault(Search):
     def observe(self, trial: Trial) -> None:
         part = self._asked.pop(trial.config, None)
         if part is not None:
-            self._optimizer.tell(part, _value(trial, list(self.history.values())))
+            # The model is fitted once for each batch: that is what takes the time.
+            self._optimizer.tell(part, _value(trial, list(self.history.values())), fit=not self._asked)
 
 
 SEARCHES: dict[str, Callable[..., Search]] = {
