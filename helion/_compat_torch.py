@@ -30,6 +30,9 @@ cuda_current_raw_stream: Callable[[int], int] = getattr(
     _C, "_cuda_getCurrentRawStream", _missing("_cuda_getCurrentRawStream")
 )
 
+#: ``() -> bool``, whether this process was forked from one that had used CUDA, so that it cannot; never without CUDA.
+cuda_in_bad_fork: Callable[[], bool] = getattr(_C, "_cuda_isInBadFork", lambda: False)
+
 #: ``() -> int``, how many ``TorchDispatchMode`` are active in this thread.
 dispatch_mode_depth: Callable[[], int] = _C._len_torch_dispatch_stack
 #: ``() -> object | None``, the innermost ``torch.func`` transform (vmap, grad, jvp, ...), None outside of any.

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
+from .. import _compat_torch
 from .. import exc
 from ..config import Config
 from ..runtime import compile_guard
@@ -25,6 +26,7 @@ from .cache import fits
 from .cache import skip_cache
 
 if TYPE_CHECKING:
+    from .cache_key import CacheKey
     from .executor import Executor
     from .search import Search
     from .space import SearchSpace
@@ -91,6 +93,23 @@ def cache_named(name: Any) -> AutotuneCache:
     return _caches[name]
 
 
+def _key(target: TuningTarget, args: Sequence[Any]) -> CacheKey:
+    """What the tuned Config depends on.
+
+    Raises:
+        exc.AutotuningDisallowedInEnvironment: the device cannot be asked what it is.
+    """
+    from .measure import device_of
+
+    if _compat_torch.cuda_in_bad_fork() and device_of(args).type == "cuda":
+        raise exc.AutotuningDisallowedInEnvironment(
+            kernel=target.kernel_name,
+            reason="this process was forked from one that uses CUDA, and cannot use it itself; start it with the 'spawn' method "
+            "(DataLoader(multiprocessing_context='spawn'))",
+        )
+    return target.cache_key(args)
+
+
 def lookup(target: TuningTarget, args: Sequence[Any], cache: Any = None) -> Config | None:
     """The tuned Config for these arguments, if a cache has one that fits the kernel.
 
@@ -98,10 +117,13 @@ def lookup(target: TuningTarget, args: Sequence[Any], cache: Any = None) -> Conf
         target: the kernel.
         args: arguments.
         cache: as `cache_named` takes it; default: the setting `autotune_cache`.
+
+    Raises:
+        exc.AutotuningDisallowedInEnvironment: the device cannot be asked what it is.
     """
     if skip_cache():
         return None
-    entry = cache_named(cache or target.settings.autotune_cache).get(target.cache_key(args), args)
+    entry = cache_named(cache or target.settings.autotune_cache).get(_key(target, args), args)
     return None if entry is None else fits(entry, target.config_spec)
 
 
@@ -188,7 +210,7 @@ def autotune(
     settings = with_options(target.settings, options)
     if _effort_of_search(settings, args) == "none":
         return target.config_spec.default_config()
-    key = target.cache_key(args)
+    key = _key(target, args)
     store = cache_named(settings.autotune_cache)
     if not force:
         found = lookup(target, args, store)

@@ -1,7 +1,8 @@
-"""Where tuning must not start: under graph capture, in a data-loader worker, after a fork, inside a tracer.
+"""Where tuning must not start: under graph capture, in a data-loader worker, inside a tracer.
 
 Each check is a row: why it is refused, and how it is noticed.  The cache is read before these checks, so a kernel
-that is already tuned works everywhere.
+that is already tuned works everywhere.  A forked process without CUDA is refused before that, in `api.py`: it cannot even
+ask which device it has.
 """
 
 from __future__ import annotations
@@ -18,24 +19,9 @@ from .. import exc
 from .accuracy import tensors_in
 from .worker import MARK
 
-_forked = False
-
-
-def _after_fork() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
 
 def _capturing(args: Sequence[Any]) -> bool:
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-
-
-def _on_gpu_after_fork(args: Sequence[Any]) -> bool:
-    return _forked and any(t.device.type == "cuda" for _, t in tensors_in(args))
 
 
 def _fake(args: Sequence[Any]) -> bool:
@@ -47,7 +33,6 @@ def _fake(args: Sequence[Any]) -> bool:
 _CHECKS: tuple[tuple[str, Callable[[Sequence[Any]], bool]], ...] = (
     ("a CUDA graph is being captured, and measuring would become part of it; call the kernel once before the capture", _capturing),
     ("this is a torch data-loader worker process; call the kernel once in the main process", lambda args: torch.utils.data.get_worker_info() is not None),
-    ("this process was forked, and CUDA cannot be used after a fork; start it with the 'spawn' method", _on_gpu_after_fork),
     ("torch.compile is tracing; call the kernel once before", lambda args: torch.compiler.is_compiling()),
     ("the arguments hold no data (fake or meta tensors)", _fake),
     ("this process is itself a tuning worker; guard the script's own calls with `if __name__ == '__main__':`", lambda args: MARK in os.environ),

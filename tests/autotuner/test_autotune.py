@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,8 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+from helion import _compat_torch
 from helion import exc
 from helion.autotuner import api
+from helion.autotuner.cache_key import CacheKey
+from helion.autotuner.cache_key import device_name
 from helion.autotuner.executor import InProcessExecutor
 from helion.autotuner.search import FiniteSearch
 from helion.autotuner.search import RandomSearch
@@ -256,6 +260,63 @@ def test_refused_in_a_data_loader_worker() -> None:
 
     loader = torch.utils.data.DataLoader(Tuning(), num_workers=1, multiprocessing_context="fork")
     assert "data-loader worker" in next(iter(loader))[0]
+
+
+class _SaysCuda(torch.Tensor):
+    """A tensor that says that it is on a GPU, where there is none."""
+
+    @staticmethod
+    def __new__(cls, size: int) -> torch.Tensor:
+        return torch.Tensor._make_wrapper_subclass(cls, (size,), device="cuda:0")  # type: ignore[attr-defined]
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise AssertionError(f"{func} was called on a tensor without data")
+
+
+class _KnowsItsDevice(FunctionTarget):
+    """Like a kernel, its key has the name of its device."""
+
+    def cache_key(self, args: Any) -> CacheKey:
+        return dataclasses.replace(super().cache_key(args), device=device_name(args[0].device))
+
+
+class _TuningOnCuda(torch.utils.data.Dataset[tuple[str, ...]]):
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return 1
+
+    def _outcome(self, call: Any) -> str:
+        try:
+            call()
+        except exc.AutotuningDisallowedInEnvironment as error:
+            return str(error)
+        return "not refused"
+
+    def __getitem__(self, index: int) -> tuple[str, ...]:
+        target = _KnowsItsDevice("blocked_sum", kernels.BlockedSum.spec)
+        return (
+            self._outcome(lambda: api.autotune(target, (self.x,), effort="quick")),
+            self._outcome(lambda: api.config_for(target, (self.x,))),
+            self._outcome(lambda: api.config_for(blocked(autotune_effort="quick"), (X,))),
+        )
+
+
+def test_refused_on_cuda_tensors_in_a_forked_data_loader_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        x = torch.ones(8, device="cuda")
+    else:
+        # What torch's function answers in builds with CUDA once CUDA was used: no here, yes in a fork.
+        here = os.getpid()
+        monkeypatch.setattr(_compat_torch, "cuda_in_bad_fork", lambda: os.getpid() != here)
+        x = _SaysCuda(8)
+    loader = torch.utils.data.DataLoader(_TuningOnCuda(x), num_workers=1, multiprocessing_context="fork")
+    asked, first_call, on_cpu = (texts[0] for texts in next(iter(loader)))
+    assert "forked" in asked and "multiprocessing_context='spawn'" in asked
+    assert first_call == asked
+    assert "data-loader worker" in on_cpu and "forked" not in on_cpu
 
 
 def test_refused_during_graph_capture(monkeypatch: pytest.MonkeyPatch) -> None:
