@@ -41,6 +41,7 @@ from helion.autotuner.pattern import PatternSearch  # noqa: E402
 from helion.autotuner.search import RandomSearch  # noqa: E402
 from helion.autotuner.search import Search  # noqa: E402
 from helion.autotuner.space import SearchSpace  # noqa: E402
+from helion.autotuner.trial import Status  # noqa: E402
 from helion.autotuner.trial import Trial  # noqa: E402
 from helion.config import Config  # noqa: E402
 
@@ -79,7 +80,7 @@ class OptunaDefault(Search):
                     point.append(trial.suggest_categorical(dimension.name, list(range(count))))
             config = self.space.config(point)
             if config is None:
-                self._study.tell(trial, _value(Trial(Config(), "compile error"), list(self.history.values())))  # type: ignore[arg-type]
+                self._study.tell(trial, _value(Trial(Config(), Status.COMPILE_ERROR), list(self.history.values())))
             elif not self._is_new(config) or config in found:
                 known = self.history.get(config)
                 if known is not None:
@@ -112,28 +113,31 @@ class SkoptDefault(Search):
         self._asked: dict[Config, list[int]] = {}
 
     def propose(self, limit: int) -> list[Config]:
-        found: list[Config] = []
+        # One at a time, whatever is asked for: it guesses a batch by fitting its model once more for each Config in it.
+        if self.pending:
+            return []
         for _ in range(20):
-            for part in self._optimizer.ask(n_points=limit - len(found)):
-                part = [int(i) for i in part]
-                point = [0] * len(self.space.dimensions)
-                for axis, index in zip(self._axes, part):
-                    point[axis] = index
-                config = self.space.config(point)
-                if config is None:
-                    self._optimizer.tell(part, _value(Trial(Config(), "compile error"), list(self.history.values())))  # type: ignore[arg-type]
-                elif self._is_new(config) and config not in found:
-                    self._asked[config] = part
-                    found.append(config)
-            if len(found) >= limit:
-                return found[:limit]
-        return found or self._new_random(limit)
+            part = [int(i) for i in self._optimizer.ask()]
+            point = [0] * len(self.space.dimensions)
+            for axis, index in zip(self._axes, part):
+                point[axis] = index
+            config = self.space.config(point)
+            if config is None:
+                self._tell(part, Trial(Config(), Status.COMPILE_ERROR))
+            elif config in self.history:
+                self._tell(part, self.history[config])
+            else:
+                self._asked[config] = part
+                return [config]
+        return self._new_random(1)
 
     def observe(self, trial: Trial) -> None:
         part = self._asked.pop(trial.config, None)
         if part is not None:
-            # The model is fitted once for each batch: that is what takes the time.
-            self._optimizer.tell(part, _value(trial, list(self.history.values())), fit=not self._asked)
+            self._tell(part, trial)
+
+    def _tell(self, part: list[int], trial: Trial) -> None:
+        self._optimizer.tell(part, _value(trial, list(self.history.values())))
 
 
 SEARCHES: dict[str, Callable[..., Search]] = {
