@@ -90,9 +90,9 @@ def test_tolerances_come_from_the_settings() -> None:
 def test_ones_own_benchmark_function_decides() -> None:
     times = iter([3.0, 1.0, 2.0])
     target = misbehaving(autotune_benchmark_fn=lambda call: (call(), next(times, 1.0))[1])
-    result = api.run_search(target, (X,), effort="quick", isolate=False, progress_bar=False, configs=[Config(salt=s) for s in (1, 2, 4)])
+    result = api.run_search(target, (X,), effort="quick", isolate=False, progress_bar=False, configs=[Config(salt=s) for s in (2, 4, 8)])
     assert [t.time_ms for t in result.trials] == [3.0, 1.0, 2.0]
-    assert result.config["salt"] == 2
+    assert result.config["salt"] == 4
 
 
 def test_overrides_filter_and_seed_configs_are_honoured() -> None:
@@ -422,6 +422,33 @@ def test_a_lucky_first_measurement_does_not_win() -> None:
 
     result = salts(Lucky({1: 1.0, 2: 1.06}), [1, 2]).run()
     assert result.config["salt"] == 2 and result.time_ms == 1.05
+
+
+def test_the_default_takes_part_in_the_final_comparison() -> None:
+    class SlowerMachine(FakeExecutor):
+        def remeasure(self, recipe: Any, effort: Any) -> Any:
+            self.times = {1: 8.0, 2: 4.0, 4: 20.0}  # everything takes four times as long as before
+            return super().remeasure(recipe, effort)
+
+    result = salts(SlowerMachine({1: 2.0, 2: 1.0, 4: 5.0}), [1, 2, 4]).run()
+    assert result.config["salt"] == 2
+    assert (result.time_ms, result.default_ms) == (4.0, 8.0)
+
+
+def test_the_default_wins_where_nothing_is_faster_after_all() -> None:
+    class Lucky(FakeExecutor):
+        def remeasure(self, recipe: Any, effort: Any) -> Any:
+            self.times = {1: 2.0, 2: 2.0}
+            return super().remeasure(recipe, effort)
+
+    result = salts(Lucky({1: 2.0, 2: 1.0}), [1, 2]).run()
+    assert result.config["salt"] == 1
+
+
+def test_a_default_that_is_far_slower_is_not_measured_again() -> None:
+    executor = FakeExecutor({1: 20.0, 2: 1.0, 4: 1.01})
+    result = salts(executor, [1, 2, 4]).run()
+    assert set(executor.again) == {2, 4} and result.default_ms == 20.0
 
 
 def test_ctrl_c_keeps_the_best_so_far() -> None:
