@@ -24,6 +24,7 @@ from helion.autotuner.space import Point
 from helion.autotuner.space import SearchSpace
 from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
+from helion.backends.triton.starts import product_starts
 from helion.config import Config
 from helion.config_spec import EVICTION_POLICIES
 from helion.config_spec import INDEXING_TYPES
@@ -121,6 +122,7 @@ class Landscape:
         crash_share: share of the pairs of values that crash.
         noise: relative standard deviation of one measurement.
         best_ms: the best true time known, found by `find_best(landscape, starts=40)`.
+        roles: of the block sizes in matrix products, as the Triton backend finds them.
     """
 
     name: str
@@ -130,10 +132,13 @@ class Landscape:
     crash_share: float = 0.004
     noise: float = 0.015
     best_ms: float = math.nan
+    roles: tuple[set[str], ...] = ()
 
-    def space(self) -> SearchSpace:
-        """The search space of the spec."""
-        return SearchSpace(self.spec)
+    def space(self, starts: bool = False) -> SearchSpace:
+        """The search space of the spec; with what the Triton backend suggests to begin with, if that is asked for."""
+        if not starts:
+            return SearchSpace(self.spec)
+        return SearchSpace(dataclasses.replace(self.spec, starts=product_starts(self.spec, self.roles, itemsize=2)))
 
     def pairs(self) -> list[tuple[int, int]]:
         """The pairs of dimensions that the ruggedness couples: each dimension with two others."""
@@ -402,12 +407,15 @@ def _pointwise(rows: int, columns: int) -> Callable[[Config], float]:
     return model
 
 
+_MATMUL = ({"m"}, {"n"}, {"k"})
+_ATTENTION = (set[str](), {"m"}, {"n", "k"})
+
 LANDSCAPES: tuple[Landscape, ...] = (
-    Landscape("matmul 4096^3", _matmul_spec(), _matmul(4096, 4096, 4096), best_ms=0.12578910614886044),
-    Landscape("matmul 64x4096x8192", _matmul_spec(), _matmul(64, 4096, 8192), best_ms=0.007710309849047612),
+    Landscape("matmul 4096^3", _matmul_spec(), _matmul(4096, 4096, 4096), best_ms=0.12578910614886044, roles=_MATMUL),
+    Landscape("matmul 64x4096x8192", _matmul_spec(), _matmul(64, 4096, 8192), best_ms=0.007710309849047612, roles=_MATMUL),
     Landscape("softmax 4096x8192", _rows_spec("softmax", 8192, 1), _rows(4096, 8192, 1, 2), best_ms=0.04481556318518053),
     Landscape("rms_norm 32768x1024", _rows_spec("rms_norm", 1024, 2), _rows(32768, 1024, 2, 2), best_ms=0.05716811675029826),
-    Landscape("attention 64x4096x128", _attention_spec(), _attention(64, 4096, 128), best_ms=0.6325622446958459),
+    Landscape("attention 64x4096x128", _attention_spec(), _attention(64, 4096, 128), best_ms=0.6325622446958459, roles=_ATTENTION),
     Landscape("pointwise 8192x8192^T", _pointwise_spec(), _pointwise(8192, 8192), best_ms=0.1162670913454962),
 )
 

@@ -301,6 +301,7 @@ class ConfigSpec:
         constraints: functions that get a normalized Config as a dict and return why it does not fit, or None.
         unpromising: functions of the same form that say why a search should leave a Config out, although it is allowed: it
             would compile for minutes, or fail for want of registers or shared memory.
+        starts: what a search tries right after the default Config, best first: any subset of the keys.
         kernel_name: for messages.
         location: the kernel's `def`, for messages.
     """
@@ -309,6 +310,7 @@ class ConfigSpec:
     fields: dict[str, Fragment] = dataclasses.field(default_factory=dict)
     constraints: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     unpromising: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
+    starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     location: exc.SourceLocation | None = None
 
     def default_config(self) -> Config:

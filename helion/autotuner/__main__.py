@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import exc
+from .progress import format_ms
 
 
 def _data_file(options: argparse.Namespace) -> Path:
@@ -48,9 +49,12 @@ def _measure(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from . import aot_build
 
-    found = aot_build.evaluate(aot_build.Measurements.load(_data_file(options)), options.configs)
-    for features, best, slow in found.shapes:
-        _say(f"  {slow:6.3f}x of {best:.4g} ms  {features}")
+    data = aot_build.Measurements.load(_data_file(options))
+    found = aot_build.evaluate(data, options.configs)
+    for call, best, slow in found.shapes:
+        _say(f"  {slow:6.3f}x of {format_ms(best)}  {call}")
+    if len({tuple(shape.items()) for shape in data.shapes}) < len(data.shapes):
+        _say("  (calls that differ in batched dimensions alone get the same config)")
     _say(f"slow-down against each shape's best config (geometric mean), {found.configs} configs shipped:")
     _say(f"  decision tree            {found.shipped:.3f}x")
     if found.unseen is not None:

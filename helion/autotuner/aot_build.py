@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import exc
 from ..config import Config
 from . import decision_tree
@@ -30,6 +32,7 @@ from .aot_options import AOTOptions
 from .aot_options import Batched
 from .api import run_search
 from .bound import BoundTarget
+from .progress import format_ms
 from .target import resolve
 
 
@@ -45,6 +48,7 @@ class Measurements:
         configs: Configs found by `collect`, each once.
         shapes: features of each call measured.
         times: by shape and Config, milliseconds; inf for a failure.
+        calls: the arguments of each call, for people: `float32[16, 512]`.
     """
 
     kernel: str
@@ -54,6 +58,7 @@ class Measurements:
     configs: list[Config] = dataclasses.field(default_factory=list)
     shapes: list[dict[str, float]] = dataclasses.field(default_factory=list)
     times: list[list[float]] = dataclasses.field(default_factory=list)
+    calls: list[str] = dataclasses.field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write the file in one step."""
@@ -80,6 +85,19 @@ class Measurements:
             raise exc.InvalidAPIUsage(f"there is no file {path}", fix="run `python -m helion.autotuner collect` first.") from None
         except (ValueError, KeyError, TypeError) as error:
             raise exc.InvalidAPIUsage(f"{path} holds no measurements: {error!r}", fix="run `python -m helion.autotuner collect` again.") from None
+
+
+def _describe(args: Sequence[Any]) -> str:
+    """The arguments of a call, for people."""
+
+    def one(value: Any) -> str:
+        if isinstance(value, torch.Tensor):
+            return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+        if isinstance(value, (list, tuple)):
+            return f"({', '.join(map(one, value))})"
+        return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else type(value).__name__
+
+    return ", ".join(map(one, args))
 
 
 def _replace(path: Path, text: str) -> None:
@@ -146,7 +164,7 @@ def collect(name: str, path: Path, say: Callable[[str], None], evaluations: int 
                 found.configs = old.configs
         fitting = [c for c in found.configs if target.config_spec.is_valid(c)]
         result = run_search(target, args, evaluations=evaluations, isolate=isolate, **{"seed_configs": fitting, **options})
-        say(f"{number}/{len(calls)} {features_of(args, aot.batched)}: {result.time_ms:.4g} ms with {result.config}")
+        say(f"{number}/{len(calls)} {_describe(args)}: {format_ms(result.time_ms)} with {result.config.minimize(target.config_spec)}")
         for config in (result.config, target.config_spec.default_config()):
             if config not in found.configs:
                 found.configs.append(config)
@@ -159,20 +177,21 @@ def measure(name: str, path: Path, say: Callable[[str], None], isolate: bool = T
     """Time every collected Config on every call of `measure_fn` (or `collect_fn`)."""
     kernel, _, aot = find_kernel(name)
     data = Measurements.load(path)
-    data.shapes, data.times = [], []
+    data.shapes, data.times, data.calls = [], [], []
     calls = _calls(kernel, aot.measure_fn or aot.collect_fn)
     for number, args in enumerate(calls, 1):
         target = BoundTarget(kernel.bind(args))
         fitting = [c for c in data.configs if target.config_spec.is_valid(c)]
-        result = run_search(target, args, configs=fitting, isolate=isolate, **{"effort": "full", **options})
+        result = run_search(target, args, configs=fitting, isolate=isolate, **{"effort": "full", "log_level": "warning", **options})
         times = {t.config: t.time_ms for t in result.trials}
         normal = target.config_spec.normalize
         row = [times.get(normal(c), math.inf) if c in fitting else math.inf for c in data.configs]
         if not any(math.isfinite(t) for t in row):
-            raise exc.NoConfigFound(kernel=kernel.name, reason=f"every config failed for {features_of(args)}")
+            raise exc.NoConfigFound(kernel=kernel.name, reason=f"every config failed for {_describe(args)}")
         data.shapes.append(features_of(args, aot.batched))
         data.times.append(row)
-        say(f"{number}/{len(calls)} {data.shapes[-1]}: best {min(row):.4g} ms")
+        data.calls.append(_describe(args))
+        say(f"{number}/{len(calls)} {data.calls[-1]}: best {format_ms(min(row))}")
         data.save(path)
     return data
 
@@ -224,14 +243,14 @@ class Evaluation:
         shipped: the tree on the shapes it was learned from.
         unseen: for every shape, a tree learned from the others: what to expect on new shapes.  None for one shape.
         single: the best single Config for all shapes.
-        shapes: for every shape its features, the best time in ms, and the tree's slow-down.
+        shapes: for every call its arguments, the best time in ms, and the tree's slow-down.
         configs: how many are shipped.
     """
 
     shipped: float
     unseen: float | None
     single: float
-    shapes: tuple[tuple[dict[str, float], float, float], ...]
+    shapes: tuple[tuple[str, float, float], ...]
     configs: int
 
 
@@ -254,5 +273,6 @@ def evaluate(data: Measurements, limit: int = 8) -> Evaluation:
             total += slow[out][decision_tree.choose(other, data.shapes[out])]
         unseen = math.exp(total / count)
     single = min(sum(row[c] for row in slow) for c in range(len(slow[0])))
-    rows = tuple((data.shapes[i], min(data.times[i]), math.exp(chosen[i])) for i in range(count))
+    labels = data.calls or [str(shape) for shape in data.shapes]
+    rows = tuple((labels[i], min(data.times[i]), math.exp(chosen[i])) for i in range(count))
     return Evaluation(math.exp(sum(chosen) / count), unseen, math.exp(single / count), rows, len(columns))

@@ -24,7 +24,7 @@ class Search(abc.ABC):
     Args:
         space: where to search.
         seed: of every random decision; the same seed and the same outcomes give the same candidates.
-        first: Configs to try first (after the default one).
+        first: Configs to try first, after the default one and before those that the kernel's spec suggests.
     """
 
     def __init__(self, space: SearchSpace, *, seed: int = 0, first: Iterable[Config] = ()) -> None:
@@ -35,7 +35,7 @@ class Search(abc.ABC):
         self.finished = False
         self.best: Trial | None = None
         self.rounds = 0
-        candidates = [space.default(), *(space.canonical(c) for c in first)]
+        candidates = [space.default(), *(space.canonical(c) for c in (*first, *space.starts()))]
         self._first = [c for c in dict.fromkeys(candidates) if c is not None]
 
     def ask(self, limit: int) -> list[Config]:

@@ -221,6 +221,11 @@ class SearchSpace:
         """The kernel's default Config under the overrides; None if the filter excludes it."""
         return self.canonical(self.spec.default_config())
 
+    def starts(self) -> list[Config]:
+        """The Configs that the kernel's spec suggests to begin with, as far as overrides and filter allow."""
+        found = (self.complete({**dict(self.spec.default_config()), **start}) for start in self.spec.starts)
+        return [c for c in found if c is not None]
+
     def cardinality(self) -> int:
         """How many points there are, constraints not counted."""
         return math.prod(len(d.values) for d in self.dimensions)

@@ -74,9 +74,11 @@ def load_module(file: str) -> ModuleType:
     `if __name__ == "__main__":` does not run.
 
     Raises:
-        exc.AutotuneError: the file cannot be imported.
+        exc.AutotuneError: there is no such file, or it is no Python file.
     """
     path = str(Path(file).resolve())
+    if not Path(path).is_file():
+        raise exc.AutotuneError(f"there is no file {file}", fix="give the path of the .py file that defines the kernel.")
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) == path and module.__name__ != "__main__":
             return module

@@ -259,6 +259,7 @@ def test_too_many_batched_entries_are_an_error() -> None:
         (["collect", "FILE:plain"], "aot_kernel"),
         (["collect", "FILE:missing"], "missing"),
         (["collect", "double"], "file.py:kernel"),
+        (["collect", "nothing.py:double"], "there is no file nothing.py"),
         (["report", "nothing.json"], "no file"),
     ],
 )
@@ -268,7 +269,7 @@ def test_mistakes_on_the_command_line_are_explained(module: ModuleType, argument
 
 
 def test_measurements_survive_being_saved(tmp_path: Path) -> None:
-    data = aot_build.Measurements("k", "d", "h", [0, None], [Config(a=1)], [{"n": 1.0}], [[math.inf]])
+    data = aot_build.Measurements("k", "d", "h", [0, None], [Config(a=1)], [{"n": 1.0}], [[math.inf]], ["float32[1]"])
     data.save(tmp_path / "data.json")
     assert aot_build.Measurements.load(tmp_path / "data.json") == data
 

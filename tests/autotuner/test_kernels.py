@@ -225,3 +225,33 @@ def test_configs_without_room_on_the_device_are_not_searched(softgpu: object, ch
     spec = BoundTarget(matmul.bind((a, b))).config_spec
     assert spec.is_promising(spec.default_config())
     assert spec.is_promising(spec.normalize(change)) is promising
+
+
+def _starts(kernel: helion.Kernel, *args: torch.Tensor) -> list[dict[str, object]]:
+    return BoundTarget(kernel.bind(args)).config_spec.starts
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.parametrize(("dtype", "m", "first"), [(torch.bfloat16, 1024, [128, 128, 64]), (torch.float32, 1024, [128, 128, 32]), (torch.bfloat16, 32, [32, 128, 64])])
+def test_searches_of_products_begin_with_tiles_for_tensor_cores(softgpu: object, dtype: torch.dtype, m: int, first: list[int]) -> None:
+    from examples.matmul import matmul
+
+    starts = _starts(matmul, torch.empty(m, 512, dtype=dtype), torch.empty(512, 1024, dtype=dtype))
+    assert starts[0] == {"block_sizes": first, "num_warps": 8, "num_stages": 4, "l2_groupings": [8]}
+    spec = BoundTarget(matmul.bind((torch.empty(m, 512, dtype=dtype), torch.empty(512, 1024, dtype=dtype)))).config_spec
+    assert 3 <= len(starts) <= 6 and all(spec.is_promising(spec.normalize(start)) for start in starts)
+    tiles = [(start["block_sizes"], start["num_warps"]) for start in starts]
+    assert all(tile not in tiles[:i] for i, tile in enumerate(tiles))
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_a_block_of_two_products_begins_with_the_smaller_of_what_they_want(softgpu: object) -> None:
+    from examples.attention import attention
+
+    q = torch.empty(1, 2, 512, 64, dtype=torch.bfloat16)
+    assert [start["block_sizes"] for start in _starts(attention, q, q, q)][:1] == [[128, 64]]
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_kernels_without_products_begin_with_the_default_alone(softgpu: object) -> None:
+    assert _starts(gpu_kernels.row_sum, torch.empty(64, 32)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import statistics
@@ -135,6 +136,18 @@ def test_seed_configs_are_tried_right_after_the_default() -> None:
     mine = SOFTMAX.spec.normalize({"num_warps": 16})
     search = ModelSearch(SOFTMAX.space(), first=[Config(num_warps=16)])
     assert search.ask(2) == [SOFTMAX.spec.default_config(), mine]
+
+
+def test_what_the_spec_suggests_is_tried_after_seed_configs_as_far_as_the_overrides_allow() -> None:
+    spec = dataclasses.replace(SOFTMAX.spec, starts=[{"num_warps": 16}, {"num_warps": 8, "num_stages": 3}, {"num_warps": 16, "num_stages": 1}])
+    space = SearchSpace(spec, {"num_stages": 2}, lambda c: c["num_warps"] != 8)
+    asked = ModelSearch(space, first=[Config(num_warps=2)]).ask(3)
+    assert [(c["num_warps"], c["num_stages"]) for c in asked] == [(4, 2), (2, 2), (16, 2)]
+
+
+def test_a_finite_search_tries_nothing_that_the_spec_suggests() -> None:
+    space = SearchSpace(dataclasses.replace(SOFTMAX.spec, starts=[{"num_warps": 16}]))
+    assert [c["num_warps"] for c in FiniteSearch(space, [Config(num_warps=2)]).ask(4)] == [2]
 
 
 def test_finite_search_tries_the_list_once_in_order() -> None:

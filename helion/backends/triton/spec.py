@@ -42,6 +42,7 @@ from .schedule import device_loops
 from .schedule import loads
 from .schedule import memory_accesses
 from .schedule import multi_axis_roots
+from .starts import product_starts
 
 # Triton's limit on the elements of one tensor (triton.language.core.TRITON_MAX_TENSOR_NUMEL).
 MAX_TENSOR_ELEMENTS = 1 << 20
@@ -156,6 +157,10 @@ def build_config_spec(
         spec.unpromising.append(_too_large_for_shared_memory(ir, tiles, target))
     if subtiled:
         spec.constraints.append(_subtile_constraint(blocks, subtiled))
+    roles = dot_roles(device)
+    if roles:
+        itemsize = max(value.dtype.itemsize for pair in _dots(device) for value in pair)
+        spec.starts = product_starts(spec, [roles.get(block.id, set()) for block in blocks], itemsize)
     return spec
 
 
