@@ -223,7 +223,7 @@ class SearchSpace:
 
     def starts(self) -> list[Config]:
         """The Configs that the kernel's spec suggests to begin with, as far as overrides and filter allow."""
-        found = (self.complete({**dict(self.spec.default_config()), **start}) for start in self.spec.starts)
+        found = (self.complete(Config(**start)) for start in self.spec.starts)
         return [c for c in found if c is not None]
 
     def cardinality(self) -> int:
