@@ -24,6 +24,7 @@ struct CUlaunchAttribute {
   unsigned value[16];
 };
 static_assert(sizeof(CUlaunchAttribute) == 72, "layout of cuda.h");
+constexpr int kCooperative = 2;       // CU_LAUNCH_ATTRIBUTE_COOPERATIVE
 constexpr int kClusterDimension = 4;  // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
 
 // A tensor map is 128 bytes at a multiple of 64 (cuda.h: CUtensorMap) of a tensor of at most 5 dimensions.

@@ -138,20 +138,20 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (state == nullptr) return nullptr;
   static const char* keywords[] = {"compiled", "jit_function", "function", "name",         "num_warps",
                                    "shared",   "device",       "params",   "used_globals", "scratch",
-                                   "cluster",  "maps",         nullptr};
+                                   "cluster",  "maps",         "cooperative", nullptr};
   PyObject *compiled = nullptr, *jit_function = nullptr, *params = nullptr, *globals = nullptr;
   PyObject* maps = nullptr;
   unsigned cluster[3] = {1, 1, 1};
   unsigned long long function = 0;
   const char* name = nullptr;
   unsigned num_warps = 0, shared = 0, scratch = 0;
-  int device = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)O:LaunchSpec", const_cast<char**>(keywords), &compiled,
+  int device = 0, cooperative = 0;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)Op:LaunchSpec", const_cast<char**>(keywords), &compiled,
                                    &jit_function, &function, &name, &num_warps, &shared, &device, &params, &globals,
-                                   &scratch, &cluster[0], &cluster[1], &cluster[2], &maps)) {
+                                   &scratch, &cluster[0], &cluster[1], &cluster[2], &maps, &cooperative)) {
     return nullptr;
   }
-  // The last two may be left out, which the format cannot say of some keyword-only arguments.
+  // The last three may be left out, which the format cannot say of some keyword-only arguments.
   if (compiled == nullptr || jit_function == nullptr || name == nullptr || params == nullptr || globals == nullptr) {
     PyErr_SetString(PyExc_TypeError, "LaunchSpec: compiled, jit_function, name, params and used_globals are required");
     return nullptr;
@@ -183,6 +183,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (!parse_params(params, &body.params) || !parse_globals(globals, &body.globals)) return nullptr;
   if (maps != nullptr && !parse_maps(maps, &body)) return nullptr;
   std::copy(cluster, cluster + 3, body.cluster);
+  body.cooperative = cooperative != 0;
   state->environment.read_knobs(state, &body.knobs);
   if (!state->environment.refresh_provider(state)) return nullptr;
   body.provider = PyRef::borrow(state->environment.provider());
@@ -252,7 +253,7 @@ PyGetSetDef spec_attributes[] = {
 
 PyDoc_STRVAR(spec_doc,
              "LaunchSpec(*, compiled, jit_function, function, name, num_warps, shared, device, params, used_globals,\n"
-             "           scratch, cluster=(1, 1, 1), maps=())\n--\n\n"
+             "           scratch, cluster=(1, 1, 1), maps=(), cooperative=False)\n--\n\n"
              "One compiled binary and all that a launch of it depends on.\n\n"
              "Args:\n"
              "    compiled: Triton's compiled kernel; kept alive, since it owns the loaded binary.\n"
@@ -267,7 +268,8 @@ PyDoc_STRVAR(spec_doc,
              "    scratch: how many (unused) scratch pointers follow the parameters.\n"
              "    cluster: dimensions of a thread block cluster, (1, 1, 1) for none.\n"
              "    maps: (parameter index, CUtensorMapDataType, dims, strides in bytes, box, CUtensorMapSwizzle) of each pointer\n"
-             "        parameter that is passed as the tensor map of the tensor there.");
+             "        parameter that is passed as the tensor map of the tensor there.\n"
+             "    cooperative: the launch is refused unless all programs fit on the device at the same time.");
 
 PyType_Slot spec_slots[] = {
     {Py_tp_doc, const_cast<char*>(spec_doc)},
@@ -424,12 +426,17 @@ bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t strea
     if (!tensor_map(&mapped, slots[mapped.param], maps[i])) return false;
     pointers[mapped.param] = maps[i];
   }
-  CUlaunchAttribute cluster{};
+  CUlaunchAttribute attributes[2];
+  config.attrs = attributes;
   if (body.cluster[0] * body.cluster[1] * body.cluster[2] != 1) {
+    CUlaunchAttribute& cluster = attributes[config.numAttrs++] = {};
     cluster.id = kClusterDimension;
     std::copy(body.cluster, body.cluster + 3, cluster.value);
-    config.attrs = &cluster;
-    config.numAttrs = 1;
+  }
+  if (body.cooperative) {
+    CUlaunchAttribute& cooperative = attributes[config.numAttrs++] = {};
+    cooperative.id = kCooperative;
+    cooperative.value[0] = 1;
   }
   for (size_t i = 0; i < body.scratch; ++i) pointers[count + i] = &no_scratch;
   CUresult result = kCudaSuccess;

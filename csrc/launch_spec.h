@@ -50,6 +50,7 @@ struct LaunchSpec {
     unsigned scratch = 0;  // null pointers after the last parameter: scratch areas the kernel does not use
     CUdevice device = 0;
     std::vector<Param> params;
+    bool cooperative = false;  // all programs run at the same time, or the driver refuses the launch
     // Of kernels that are not Triton's: thread block clusters, and parameters that are tensor maps.
     unsigned cluster[3] = {1, 1, 1};
     std::unique_ptr<MappedParam[]> maps;  // their caches are filled in by launches, under the GIL

@@ -19,6 +19,7 @@ from . import attention_causal
 from . import attention_flex
 from . import attention_fp8
 from . import attention_jagged
+from . import batch_norm
 from . import batched_matmul_residual
 from . import bmm
 from . import broadcast_add
@@ -175,6 +176,11 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "layer_norm", layer_norm.layer_norm, layer_norm.reference, layer_norm.make_args,
             error_scale=8.0, configs=_rows(1), **_ROWS,
+        ),
+        Example(
+            "batch_norm", batch_norm.batch_norm, batch_norm.reference, batch_norm.make_args, size=(65536, 1024), small=(70, 37),
+            error_scale=8.0, dtypes=(torch.float32, torch.bfloat16),
+            configs=(Config(block_sizes=[128, 64, 16, 64, 64, 32, 128], num_warps=4, num_sm_multiplier=4),),
         ),
         Example(
             "matmul", matmul.matmul, matmul.reference, matmul.make_args, size=(4096, 4096, 4096),

@@ -41,6 +41,7 @@ class LaunchSpec:
         scratch: int,
         cluster: tuple[int, int, int] = (1, 1, 1),
         maps: Sequence[tuple[int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...], int]] = (),
+        cooperative: bool = False,
     ) -> LaunchSpec: ...
     def guards_hold(self) -> bool: ...
     @property

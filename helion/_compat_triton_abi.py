@@ -59,8 +59,6 @@ def launch_extras(compiled: Any) -> list[str]:
     found = []
     if metadata.num_ctas != 1:
         found.append("clusters")
-    if metadata.launch_cooperative_grid:
-        found.append("cooperative grid")
     if metadata.launch_pdl:
         found.append("programmatic dependent launch")
     if metadata.global_scratch_size > 0:
@@ -70,6 +68,11 @@ def launch_extras(compiled: Any) -> list[str]:
     if any(isinstance(kind, str) and kind.startswith("tensordesc") for _, kind in parameters(compiled)):
         found.append("host tensor descriptors")
     return found
+
+
+def is_cooperative(compiled: Any) -> bool:
+    """Whether all programs of a launch must be on the GPU at the same time."""
+    return bool(compiled.metadata.launch_cooperative_grid)
 
 
 def used_globals(kernel: Any) -> list[tuple[str, Any, dict[str, Any]]]:

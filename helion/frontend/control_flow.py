@@ -19,7 +19,6 @@ from ..ir.device_ir import Axis
 from ..ir.device_ir import AxisKind
 from ..ir.device_ir import BlockSize
 from ..ir.device_ir import GraphKind
-from ..ir.device_ir import RootLoop
 from ..ir.device_ir import TracedTile
 from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
@@ -130,7 +129,7 @@ class ControlFlow(Calls):
             self.bind_loop_variables(node.target, loop, axes)
             self.block(node.body)
             builder.graph.output([])
-        self.env.ir.roots.append(RootLoop(builder.info.id))
+        self.env.ir.add_root(builder.info.id)
 
     def _check_for(self, node: ast.For) -> None:
         if node.orelse:

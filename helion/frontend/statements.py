@@ -76,6 +76,7 @@ class Statements(ControlFlow):
             return all(self._top_level(inner) for inner in body)
         if self._is_barrier(stmt):
             self._check_nothing_between()
+            self.env.ir.end_phase()
             return True
         (self.epilogue if self.env.ir.roots else self.prelude).append(stmt)
         try:

@@ -1,8 +1,11 @@
-"""Data races between the tiles of a top-level loop, found at compile time.
+"""Data races between tiles that run at the same time, found at compile time.
 
 Tiles of a top-level loop run at the same time and in any order.  A plain store must therefore go to a place of the
 tile's own, and a load may not read what another tile stores.  Atomics are exempt; so are stores through index
 tensors and under conditions on the loop's own position, which cannot be judged here.
+
+So do the tiles of several top-level loops, unless `hl.barrier()` stands between them: no loop may touch a tensor that
+another one of its phase stores, wherever in the tensor that is.  Only atomics of both may meet.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from .symbols import symbols_of
 
 
 def check_dependencies(ir: DeviceIR) -> None:
-    """Raise if two tiles of a top-level loop touch the same element and one of them stores it.
+    """Raise if two tiles that run at the same time touch the same element and one of them stores it.
 
     Raises:
         exc.LoopDependencyError: with the place of the access.
@@ -37,6 +40,42 @@ def check_dependencies(ir: DeviceIR) -> None:
             _check_store(node, [a for a in axes if a.id not in excused])
         for node, _ in _accesses(ir, info, "load", set()):
             _check_load(node, [s for s, _ in stores], axes)
+    for i, later in enumerate(ir.roots):
+        for earlier in ir.roots[:i]:
+            if earlier.phase == later.phase:
+                _check_pair(ir, ir.graphs[earlier.graph_id], ir.graphs[later.graph_id])
+
+
+def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
+    """Two loops of one phase."""
+    before = list(_touched(ir, earlier))
+    for storage, how, node in _touched(ir, later):
+        for other, other_how, _ in before:
+            if storage == other and (how != other_how or how == "store"):
+                name = node.args[0].args[0]  # type: ignore[union-attr]
+                did, does = _VERBS[other_how], _VERBS[how]
+                raise exc.LoopDependencyError(
+                    reason=f"{name!r} is {does} here and {did} in an earlier top-level loop, which runs at the same time",
+                    location=node.meta.get("location"),
+                    fix="put hl.barrier() between the two loops.",
+                )
+
+
+_VERBS = {"load": "read", "store": "stored to", "atomic": "updated"}
+
+
+def _touched(ir: DeviceIR, info: GraphInfo) -> Iterator[tuple[int, str, torch.fx.Node]]:
+    """Accesses to host tensors in a graph and its subgraphs: the tensor's storage, how (as in `_VERBS`), and the node."""
+    for node in info.graph.nodes:
+        target = node.args[0] if node.args else None
+        if isinstance(node.target, Op) and isinstance(target, torch.fx.Node) and target.target is device_ir.host_tensor:
+            name = node.target.name
+            how = name if name in ("load", "store") else "atomic" if name.startswith("atomic_") else "store"
+            if how != "store" or device_ir.has_side_effect(node):
+                fake = ir.host_tensors[target.args[0]].fake  # type: ignore[index]
+                yield fake.untyped_storage()._cdata, how, node
+        for sub in ir.subgraphs_of(node):
+            yield from _touched(ir, sub)
 
 
 def _accesses(ir: DeviceIR, info: GraphInfo, name: str, excused: set[int]) -> Iterator[tuple[torch.fx.Node, set[int]]]:

@@ -242,13 +242,15 @@ class GraphInfo:
 
 @dataclasses.dataclass(eq=False)
 class RootLoop:
-    """A top-level loop: a graph whose axes make up the launch grid.  Each is a launch of its own, in order.
+    """A top-level loop: a graph whose axes make up the launch grid.
 
     Attributes:
         graph_id: its graph (kind ROOT).
+        phase: how many `hl.barrier()` stand between the first loop and this one; loops of one phase are independent.
     """
 
     graph_id: int
+    phase: int = 0
 
 
 @dataclasses.dataclass(eq=False)
@@ -276,6 +278,16 @@ class DeviceIR:
     axes: list[Axis] = dataclasses.field(default_factory=list)
     host_tensors: dict[str, HostTensor] = dataclasses.field(default_factory=dict)
     origins: dict[sympy.Symbol, Origin] = dataclasses.field(default_factory=dict)
+    _phase: int = 0
+
+    def add_root(self, graph_id: int) -> None:
+        """A graph is the next top-level loop."""
+        self.roots.append(RootLoop(graph_id, self._phase))
+
+    def end_phase(self) -> None:
+        """`hl.barrier()`: later loops see what the ones so far have written."""
+        if self.roots:
+            self._phase = self.roots[-1].phase + 1
 
     def nodes(self) -> Iterator[tuple[GraphInfo, torch.fx.Node]]:
         """Every node of every graph."""

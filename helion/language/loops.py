@@ -110,9 +110,12 @@ def static_range(begin_or_end: int, end: int = _MISSING, step: int = 1) -> Itera
 
 
 def barrier() -> None:
-    """Separate two top-level loops of one kernel: all writes of the first are seen by the second.
+    """End a phase of a kernel: the top-level loops before are done, and their writes seen, before those after begin.
 
-    Stands between top-level loops in the kernel function.
+    Stands between top-level loops in the kernel function.  Loops without a barrier between them run at the same time.
+
+    Raises:
+        exc.InvalidAPIUsage: it stands anywhere else.
     """
     current_handler("hl.barrier").barrier()
 

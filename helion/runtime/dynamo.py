@@ -101,7 +101,8 @@ def _host_function_name(token: str, described: tuple[Any, ...]) -> str | None:
     """Binds for arguments like those described: runs for real, on fake tensors, while Dynamo traces its caller.
 
     Returns:
-        Name of the host function in ``_host_functions``; None if such calls are not launches.
+        Name of the host function in ``_host_functions``; None if such calls are not launches, or not ones that PyTorch can
+        hold in a graph.
     """
     with FakeTensorMode():
         args = [
@@ -110,13 +111,22 @@ def _host_function_name(token: str, described: tuple[Any, ...]) -> str | None:
         ]
     dispatcher = by_token[token]
     run = dispatcher._traced_host_function(args)
-    if run is None:
+    if run is None or _options_of_launches(run) & _UNKNOWN_TO_PYTORCH:
         return None
     dispatcher.stats.counter("traced").hit()
     name = f"{run.__name__}_{id(run)}"
     setattr(_host_functions, name, run)  # keeps it alive, so the id stays its own
     setattr(_host_functions, name + "_launcher", _launcher_for_dynamo(run))
     return name
+
+
+#: Launch options that PyTorch would take for arguments of the kernel (torch/_higher_order_ops/triton_kernel_wrap.py knows others).
+_UNKNOWN_TO_PYTORCH = frozenset({"launch_cooperative_grid", "maxnreg"})
+
+
+def _options_of_launches(run: Runner) -> set[str]:
+    """Names of the keywords in the calls that a host function makes."""
+    return {name for const in run.__code__.co_consts if isinstance(const, tuple) for name in const if isinstance(name, str)}
 
 
 def _launcher_for_dynamo(run: Runner) -> Callable[..., Any]:
@@ -140,5 +150,6 @@ def _launcher_for_dynamo(run: Runner) -> Callable[..., Any]:
 
 @torch._dynamo.disable
 def _run_outside_of_the_graph(dispatcher: PythonPath, args: tuple[Any, ...]) -> Any:
-    """A graph break: the tile executor and ref mode run kernels in ways that Dynamo should not look into."""
+    """A graph break: the tile executor and ref mode run kernels in ways that Dynamo should not look into, and some launches
+    have options that a graph cannot hold."""
     return dispatcher._call_python(*args)

@@ -93,6 +93,7 @@ def describe(kernel: Any, compiled: Any) -> LaunchSpec:
         ],
         used_globals=_abi.used_globals(kernel),
         scratch=_abi.SCRATCH_POINTERS,
+        cooperative=_abi.is_cooperative(compiled),
     )
     return spec
 

@@ -70,8 +70,16 @@ def _globals_changed(used: tuple[tuple[str, object, dict[str, Any]], ...]) -> bo
 
 
 def _driver_error(kernel: Any, error: RuntimeError) -> RuntimeError:
-    """A driver's error with the kernel's name."""
-    return RuntimeError(f"{error} (launching kernel {kernel.__name__})")
+    """A driver's error with the kernel's name, worded as ``csrc/driver.cpp`` does."""
+    hint = _TOO_MANY_PROGRAMS[1] if _TOO_MANY_PROGRAMS[0] in str(error) else ""
+    return RuntimeError(f"{error} (launching kernel {kernel.__name__}){hint}")
+
+
+#: What the driver says of a cooperative launch whose programs do not fit on the GPU together, and what to do then.
+_TOO_MANY_PROGRAMS = (
+    "too many blocks in cooperative launch",
+    ": the programs of a kernel with hl.barrier() run at the same time; lower num_sm_multiplier or num_warps in its Config",
+)
 
 
 def _is_driver_error(error: BaseException) -> bool:

@@ -31,7 +31,16 @@ __all__ = ["recording_launcher", "refuse_wrappers", "runner_under_modes"]
 def recording_launcher(
     triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
 ) -> None:
-    """A launcher for tracing modes other than Dynamo: PyTorch records the launch, and nothing runs."""
+    """A launcher for tracing modes other than Dynamo: PyTorch records the launch, and nothing runs.
+
+    Raises:
+        exc.InvalidAPIUsage: the launch has options that PyTorch would take for arguments of the kernel.
+    """
+    if options:
+        raise exc.InvalidAPIUsage(
+            f"a launch of {triton_kernel.__name__} with {', '.join(options)} cannot be recorded: PyTorch's graphs have no place for that",
+            fix="wrap the kernel in a torch.library.custom_op with a fake implementation, or use a Config without maxnreg.",
+        )
     constants = _compat_triton.constexpr_defaults(triton_kernel)
     torch.library.wrap_triton(triton_kernel)[grid](
         *args, num_warps=num_warps, num_stages=num_stages, **constants, **options

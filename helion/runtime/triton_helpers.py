@@ -1,4 +1,4 @@
-"""Device functions that generated Triton code calls: arithmetic with eager PyTorch's meaning.
+"""Device functions that generated Triton code calls: arithmetic with eager PyTorch's meaning, and the grid's barrier.
 
 Triton's own integer division truncates and its maximum drops nan; PyTorch's does neither.  Only generated modules
 import this file (it needs Triton).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from triton.language.extra import libdevice
+from triton.language.target_info import cuda_capability_geq
 
 
 @triton.jit
@@ -154,3 +155,37 @@ def hlt_settled(x):
         return x.to(tl.int32, bitcast=True).to(x.dtype, bitcast=True)
     else:
         return x.to(tl.int16, bitcast=True).to(x.dtype, bitcast=True)
+
+
+@triton.jit
+def hlt_grid_barrier():
+    """Every program of a cooperative launch waits here for all others, and sees what they have written.
+
+    The driver gives each cooperative launch a word that the programs can count in: environment registers 1 and 2 hold the
+    high and the low half of the address of its workspace, the word is the workspace's second (CUDA's
+    cooperative_groups/details/driver_abi.h, where `grid.sync()` is made of the same).  All programs together add 2**31 to
+    it, so its highest bit flips when the last one has arrived, and it can be used again at once.
+    """
+    if cuda_capability_geq(9, 0):
+        # Tiles that the tensor memory accelerator still writes; and what it reads next may have been written by threads.
+        tl.inline_asm_elementwise(
+            "{ cp.async.bulk.wait_group 0; fence.proxy.async.global; mov.b32 $0, 0; }", "=r", [], tl.int32, False, 1
+        )
+    tl.debug_barrier()
+    workspace = tl.inline_asm_elementwise(
+        "{ .reg .b32 low, high; mov.u32 high, %envreg1; mov.u32 low, %envreg2; mov.b64 $0, {low, high}; }",
+        "=l",
+        [],
+        dtype=tl.uint64,
+        is_pure=False,
+        pack=1,
+    )
+    word = (workspace + 4).to(tl.pointer_type(tl.int32), bitcast=True)
+    others = tl.num_programs(0).to(tl.int64) - 1
+    before = tl.atomic_add(word, tl.where(tl.program_id(0) == 0, (1 << 31) - others, 1).to(tl.int32), sem="acq_rel")
+    now = before
+    while (now ^ before) >= 0:
+        now = tl.atomic_add(word, 0, sem="acquire")
+    tl.debug_barrier()
+    if cuda_capability_geq(9, 0):
+        tl.inline_asm_elementwise("{ fence.proxy.async.global; mov.b32 $0, 0; }", "=r", [], tl.int32, False, 1)

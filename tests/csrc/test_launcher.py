@@ -335,7 +335,7 @@ def test_thread_without_a_context_gets_one(add):
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"launch_pdl": True}, "programmatic"), ({"launch_cooperative_grid": True}, "cooperative"), ({"num_ctas": 2}, "clusters")],
+    [({"launch_pdl": True}, "programmatic"), ({"num_ctas": 2}, "clusters")],
 )
 def test_extras_stay_with_triton(module, options, reason):
     x = torch.ones(128)

@@ -78,18 +78,99 @@ def own_part(x):
             x[row, :] = 1
 
 
-def later_loop(x):
+def after_a_barrier(x):
     out = torch.empty_like(x)
     for tile in hl.tile(x.size(0)):
         out[tile, :] = x[tile, :]
+    hl.barrier()
     for tile in hl.tile(x.size(0) - 1):
         x[tile, :] = out[tile + 1, :]
 
 
-@pytest.mark.parametrize("kernel", [own_place, atomic, first_tile_only, own_part, later_loop], ids=lambda k: k.__name__)
+def both_read(x):
+    a, b = torch.empty_like(x), torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        a[tile, :] = x[tile, :]
+    for tile in hl.tile(x.size(0) - 1):
+        b[tile, :] = x[tile + 1, :]
+
+
+def both_count(x):
+    count = torch.zeros([1])
+    for tile in hl.tile(x.size(0)):
+        hl.atomic_add(count, [0], x[tile, :].sum())
+    for tile in hl.tile(x.size(1)):
+        hl.atomic_add(count, [0], x[:, tile].sum())
+
+
+@pytest.mark.parametrize(
+    "kernel", [own_place, atomic, first_tile_only, own_part, after_a_barrier, both_read, both_count], ids=lambda k: k.__name__
+)
 def test_tiles_that_keep_apart_are_accepted(kernel):
     traced(kernel, X.clone())
 
 
 def test_stores_through_an_index_are_the_users_business():
     traced(scattered, X.clone(), torch.arange(20))
+
+
+def reads_what_was_stored(x):
+    out, other = torch.empty_like(x), torch.empty([x.size(0)])
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = x[tile, :]
+    for tile in hl.tile(x.size(0) - 1):
+        other[tile] = out[tile + 1, 0]
+
+
+def stores_what_was_read(x):
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = x[tile, :]
+    for tile in hl.tile(x.size(0)):
+        x[tile, :] = 0.0
+
+
+def stores_twice_through_a_view(x):
+    flat = x.view(-1)
+    for tile in hl.tile(x.size(0)):
+        x[tile, :] = 1.0
+    for tile in hl.tile(flat.size(0)):
+        flat[tile] = 0.0
+
+
+def reads_a_count(x):
+    count = torch.zeros([1])
+    for tile in hl.tile(x.size(0)):
+        hl.atomic_add(count, [0], x[tile, :].sum())
+    for tile in hl.tile(x.size(0)):
+        for inner in hl.tile(tile.begin, tile.end):
+            x[inner, 0] = count[0] + hl.zeros([inner])
+
+
+def barrier_before_the_wrong_one(x):
+    out, other = torch.empty_like(x), torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        other[tile, :] = x[tile, :]
+    hl.barrier()
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = other[tile, :]
+    for tile in hl.tile(x.size(0)):
+        other[tile, :] = 0.0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "match"),
+    [
+        (reads_what_was_stored, "'out' is read here and stored to in an earlier top-level loop"),
+        (stores_what_was_read, "'x' is stored to here and read in an earlier top-level loop"),
+        (stores_twice_through_a_view, "'flat' is stored to here and stored to in an earlier"),
+        (reads_a_count, "'count' is read here and updated in an earlier"),
+        (barrier_before_the_wrong_one, "'other' is stored to here and read in an earlier"),
+    ],
+    ids=lambda v: getattr(v, "__name__", None),
+)
+def test_loops_of_one_phase_must_be_independent(kernel, match):
+    with pytest.raises(exc.LoopDependencyError, match=match) as caught:
+        traced(kernel, X.clone())
+    assert caught.value.location is not None
+    assert "hl.barrier()" in str(caught.value)

@@ -331,6 +331,34 @@ def test_compiled_function_that_mutates_its_argument(gpu, dynamo):
     assert len(gpu.launches) == 1
 
 
+@pytest.mark.parametrize("options", [{"maxnreg": 64}, {"barrier": True}], ids=str)
+def test_launch_options_that_pytorch_does_not_know_break_the_graph(gpu, dynamo, options):
+    def two_phases(x):
+        between, out = torch.empty_like(x), torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            between[tile] = x[tile] * 2
+        hl.barrier()
+        for tile in hl.tile(x.size(0)):
+            out[tile] = between[tile] + 1
+        return out
+
+    def one_phase(x):
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * 2
+        return out
+
+    barrier = options == {"barrier": True}
+    config = helion.Config() if barrier else helion.Config(**options)
+    kernel = helion.kernel(two_phases if barrier else one_phase, config=config)
+    compiled = torch.compile(lambda x: kernel(x * 2) + 1, backend="eager")
+    compiled(pair()[0])
+    (launch,) = gpu.launches
+    assert launch.cooperative is barrier
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(lambda x: kernel(x), backend="eager", fullgraph=True)(pair()[0])
+
+
 def test_two_kernels_in_one_compiled_function(gpu, dynamo):
     add, scale = make_add(), make_scale()
     compiled = torch.compile(lambda x, y: scale(add(x, y), 3.0) + add(y, x), backend="eager", fullgraph=True)
@@ -415,6 +443,16 @@ def test_make_fx_of_a_kernel_that_mutates_its_argument(gpu, dynamo):
     scale = make_scale()
     graph = make_fx(lambda x: scale(x * 2))(pair()[0])
     assert "triton_kernel_wrapper_mutation" in graph.code or "triton_kernel_wrapper_mutation" in str(graph.graph)
+
+
+def test_make_fx_of_a_launch_with_options_that_pytorch_does_not_know(gpu, dynamo):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    scale = make_scale()
+    limited = python_path(helion.kernel(scale.fn, config=helion.Config(block_sizes=[128], maxnreg=64)))
+    with pytest.raises(exc.InvalidAPIUsage, match=r"with maxnreg cannot be recorded.*"):
+        make_fx(lambda x: limited(x * 2))(pair()[0])
+    assert gpu.launches == []
 
 
 def test_first_call_under_an_observing_mode_compiles_out_of_its_sight(gpu):

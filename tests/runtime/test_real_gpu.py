@@ -170,6 +170,80 @@ def test_threads_on_streams_of_their_own(seed) -> None:
     assert not failures
 
 
+def make_standardize():
+    @helion.kernel(config=helion.Config(block_sizes=[16, 16, 16, 64], num_sm_multiplier=2))
+    def standardize(x: torch.Tensor) -> torch.Tensor:
+        mean, deviation = torch.empty_like(x[0]), torch.empty_like(x[0])
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(1)):
+            mean[tile] = x[:, tile].mean(0)
+        hl.barrier()
+        for tile in hl.tile(x.size(1)):
+            centered = x[:, tile] - mean[tile][None, :]
+            deviation[tile] = torch.sqrt((centered * centered).mean(0))
+        hl.barrier()
+        for tile_m, tile_n in hl.tile(x.shape):
+            out[tile_m, tile_n] = (x[tile_m, tile_n] - mean[tile_n][None, :]) / deviation[tile_n][None, :]
+        return out
+
+    return standardize
+
+
+def standardized(x):
+    return (x - x.mean(0)) / x.std(0, correction=0)
+
+
+def test_phases_in_eager_calls_on_several_streams(seed) -> None:
+    standardize = make_standardize()
+    inputs = [randn(512, 1000) for _ in range(4)]
+    streams = [torch.cuda.Stream() for _ in inputs]
+    torch.cuda.synchronize()
+    for _ in range(50):
+        outs = []
+        for x, stream in zip(inputs, streams):
+            with torch.cuda.stream(stream):
+                outs.append(standardize(x))
+    torch.cuda.synchronize()
+    for x, out in zip(inputs, outs):
+        torch.testing.assert_close(out, standardized(x), rtol=1e-4, atol=1e-4)
+
+
+def test_phases_in_graphs_that_run_at_the_same_time(seed) -> None:
+    standardize = make_standardize()
+    inputs = [randn(512, 1000) for _ in range(2)]
+    standardize(inputs[0])
+    graphs, outs, streams = [], [], [torch.cuda.Stream() for _ in inputs]
+    for x in inputs:
+        graphs.append(torch.cuda.CUDAGraph())
+        with torch.cuda.graph(graphs[-1]):
+            outs.append(standardize(x))
+    for _ in range(50):
+        for x in inputs:
+            x.normal_()
+        torch.cuda.synchronize()
+        for graph, stream in zip(graphs, streams):
+            with torch.cuda.stream(stream):
+                graph.replay()
+        torch.cuda.synchronize()
+    for x, out in zip(inputs, outs):
+        torch.testing.assert_close(out, standardized(x), rtol=1e-4, atol=1e-4)
+
+
+def test_more_programs_than_fit_are_refused_and_the_next_call_works(seed) -> None:
+    standardize = make_standardize()
+    x = randn(512, 1000)
+    many = helion.kernel(standardize.fn, config=helion.Config(block_sizes=[1, 1, 1, 1], num_warps=32, num_sm_multiplier=8))
+    with pytest.raises(RuntimeError, match=r"too many blocks in cooperative launch.*lower num_sm_multiplier"):
+        many(x)
+    torch.testing.assert_close(standardize(x), standardized(x), rtol=1e-4, atol=1e-4)
+
+
+def test_inductor_leaves_a_kernel_with_phases_outside_of_its_graph(seed) -> None:
+    standardize, x = make_standardize(), randn(512, 1000)
+    compiled = torch.compile(lambda x: standardize(x * 2) + 1)
+    torch.testing.assert_close(compiled(x), standardized(x) + 1, rtol=1e-4, atol=1e-4)
+
+
 def test_unaligned_and_aligned_pointers_take_turns(seed) -> None:
     add, base = make_add(), randn(8192)
     for i in range(12):

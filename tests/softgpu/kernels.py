@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
+from helion.runtime.triton_helpers import hlt_grid_barrier
+
 
 @triton.jit
 def add(x, y, out, n, BLOCK: tl.constexpr):
@@ -88,6 +90,22 @@ def ticket_lock(lock, counter):
     tl.store(counter, tl.load(counter, volatile=True) + 1)
     tl.debug_barrier()
     tl.atomic_xchg(lock, 0)
+
+
+@triton.jit
+def rounds_of_neighbours(counts, ROUNDS: tl.constexpr):
+    """In every round each program adds one and what its neighbour had to its own count."""
+    i, n = tl.program_id(0), tl.num_programs(0)
+    for _ in range(ROUNDS):
+        theirs = tl.load(counts + (i + 1) % n)
+        hlt_grid_barrier()
+        tl.store(counts + i, tl.load(counts + i) + theirs + 1)
+        hlt_grid_barrier()
+
+
+@triton.jit
+def nothing(x):
+    """A kernel that does nothing."""
 
 
 @triton.jit

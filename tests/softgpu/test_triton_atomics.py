@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
+from tests import softgpu as gpu
 from tests.softgpu import kernels
 
 ALL = pytest.mark.softgpu(capability=[80, 90, 100])
@@ -58,6 +61,31 @@ def test_a_lock_keeps_programs_apart(softgpu):
     lock, counter = (torch.zeros(1, dtype=torch.int32, device=softgpu.device) for _ in range(2))
     kernels.ticket_lock[(50,)](lock, counter)
     assert counter.item() == 50 and lock.item() == 0
+
+
+@ALL
+@pytest.mark.parametrize("programs", [1, 2, 100])
+def test_a_grid_barrier_orders_what_programs_write(softgpu, programs):
+    counts = torch.zeros(programs, dtype=torch.int32, device=softgpu.device)
+    kernels.rounds_of_neighbours[(programs,)](counts, ROUNDS=4, launch_cooperative_grid=True)
+    assert counts.tolist() == [2**4 - 1] * programs
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_a_grid_barrier_in_an_ordinary_launch_is_a_null_pointer(softgpu):
+    counts = torch.zeros(2, dtype=torch.int32)
+    with pytest.raises(RuntimeError):
+        kernels.rounds_of_neighbours[(2,)](counts, ROUNDS=1)
+    (fault,) = gpu.faults()
+    assert fault.kind == "out_of_bounds"
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_a_cooperative_launch_must_fit(softgpu):
+    counts = torch.zeros(1, dtype=torch.int32)
+    for programs, fits in ((132 * 8, True), (132 * 8 + 1, False)):  # 2048 threads a multiprocessor
+        with contextlib.nullcontext() if fits else pytest.raises(RuntimeError, match="too many blocks in cooperative launch"):
+            kernels.nothing[(programs,)](counts, num_warps=8, launch_cooperative_grid=True)
 
 
 @ALL

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from typing import Any
 
 import sympy
 import torch
@@ -15,7 +14,6 @@ from ...config import Config
 from ...config_spec import ConfigSpec
 from ...ir.axes import assign_axes
 from ...ir.device_ir import AxisKind
-from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.device_ir import host_tensor
 from ...ir.masking import assign_padding
@@ -27,9 +25,10 @@ from ..base import GeneratedSource
 from ..host import HostPrinter
 from ..host import runtime_imports
 from .emitter import KernelEmitter
-from .emitter import SharedFunctions
+from .emitter import Shared
 from .emitter import next_power_of_2
-from .program_ids import emit_program_ids
+from .kernels import print_kernel
+from .kernels import print_loop
 from .schedule import Schedule
 from .schedule import resolve
 from .spec import build_config_spec
@@ -83,27 +82,22 @@ class TritonBackend(Backend):
         _check_block_sizes(ir, schedule)
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)
-        kernels: list[list[str]] = []
-        launch: list[str] = []
-        constants: dict[str, int] = {}
-        shared = SharedFunctions()
-        for number, root in enumerate(ir.device.roots):
-            name = f"_{self.ir.name}_kernel" + (f"_{number}" if len(self.ir.device.roots) > 1 else "")
-            lines, statements, blocks = self._kernel(name, ir, ir.device.graphs[root.graph_id], schedule, host, minimum, shared)
-            # Kernels of one module share block-size constants by name; a clash gets the kernel's number.
-            for block, value in blocks.items():
-                if constants.setdefault(block, value) != value:
-                    renamed = f"{block}_{number}"
-                    lines = [_rename(line, block, renamed) for line in lines]
-                    statements = [_rename(line, block, renamed) for line in statements]
-                    constants[renamed] = value
-            kernels.append(lines)
-            launch.extend(statements)
+        shared = Shared()
+        loops = [
+            print_loop(
+                KernelEmitter(ir, ir.device.graphs[root.graph_id], schedule, self.settings, minimum, shared),
+                root,
+                host,
+                alone=len(ir.device.roots) == 1,
+            )
+            for root in ir.device.roots
+        ]
+        kernel = print_kernel(self.ir.name, loops, schedule, self.settings, host)
         imports, injected = host.imports_and_globals()
-        body = host.function([*launch, *host.after_launch()], "_default_launcher")
-        kernels = [*shared.sources.values(), *kernels]
+        body = host.function([kernel.launch, *host.after_launch()], "_default_launcher")
+        functions = [*shared.sources.values(), *kernel.functions]
         return GeneratedSource(
-            self._module(kernels, body, constants, imports), self.ir.name, {**injected, **shared.injected}
+            self._module(functions, body, kernel.constexprs, imports), self.ir.name, {**injected, **shared.injected}
         )
 
     def _rolled(self, config: Config) -> KernelIR:
@@ -118,48 +112,6 @@ class TritonBackend(Backend):
         assign_axes(device)
         assign_padding(device)
         return dataclasses.replace(self.ir, device=device)
-
-    def _kernel(
-        self,
-        name: str,
-        ir: KernelIR,
-        root: GraphInfo,
-        schedule: Schedule,
-        host: HostPrinter,
-        minimum: dict[Any, int],
-        shared: SharedFunctions,
-    ) -> tuple[list[str], list[str], dict[str, int]]:
-        """Lines of one kernel, the host statements that launch it, and its block sizes."""
-        k = KernelEmitter(ir, root, schedule, self.settings, minimum, shared)
-        program, inner = emit_program_ids(k, host)
-        k.scope = inner
-        k.graph(root)
-        if inner is not k.kernel_scope:
-            k.kernel_scope.nest(k.persistent_header, inner)
-        parameters = [
-            *k.tensor_args,
-            *k.scalar_args.values(),
-            # Numbers, not the module's names for them: Inductor copies a kernel's source without the module.
-            *(f"{block}: tl.constexpr = {size}" for block, size in k.constexprs.items()),
-        ]
-        location = root.location
-        comment = []
-        if location is not None and self.settings.output_origin_lines:
-            comment = [f"    # {location.short()}: {location.text.strip()}"]
-        lines = [
-            "@triton.jit",
-            f"def {name}({', '.join(parameters)}):",
-            *comment,
-            *(f"    {line}" for line in k.kernel_scope.lines()),
-        ]
-        tensors = [self.ir.device.host_tensors[t].text for t in k.tensor_args]
-        scalars = [host.symbol(symbol) for symbol in k.scalar_args]
-        options = [f"num_warps={schedule.config['num_warps']}", f"num_stages={schedule.config['num_stages']}"]
-        if schedule.config.get("maxnreg") is not None:
-            options.append(f"maxnreg={schedule.config['maxnreg']}")
-        grid = f"({', '.join(program.grid)},)"
-        call = f"_launcher({name}, {grid}, {', '.join([*tensors, *scalars, *options])})"
-        return lines, [*program.setup, call], k.constexprs
 
     def _module(
         self, kernels: list[list[str]], host: list[str], constants: dict[str, int], imports: list[str]
@@ -200,9 +152,4 @@ def _check_block_sizes(ir: KernelIR, schedule: Schedule) -> None:
                     fix="give block_size= a power of two, or leave it out.",
                     location=info.location,
                 )
-
-
-def _rename(line: str, old: str, new: str) -> str:
-    return re.sub(rf"\b{re.escape(old)}\b", new, line)
-
 

@@ -1,4 +1,4 @@
-"""Prints one Triton kernel: the graphs of one top-level loop under a schedule.
+"""Prints the graphs of one top-level loop under a schedule: the body of a Triton kernel, or of a function it calls.
 
 A node becomes one assignment named after the user's variable.  Index ranges, masks and the like are defined at
 the head of the block they belong to, when something first uses them.  Memory accesses are in `memory`, the
@@ -51,20 +51,24 @@ def next_power_of_2(n: int) -> int:
 
 
 @dataclasses.dataclass
-class SharedFunctions:
-    """Functions of a module that its kernels call.
+class Shared:
+    """What the loops of one module have in common.
 
     Attributes:
-        sources: lines of `@triton.jit` functions to print, by name.
+        sources: lines of `@triton.jit` functions that they call, by name.
         injected: `@triton.jit` functions of the user's, by name.
+        scalars: what host values are called.
+        blocks: what block sizes are called, by the block's id.
     """
 
     sources: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     injected: dict[str, Any] = dataclasses.field(default_factory=dict)
+    scalars: dict[sympy.Symbol, str] = dataclasses.field(default_factory=dict)
+    blocks: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
 class KernelEmitter:
-    """Emits the kernel of one top-level loop.
+    """Emits one top-level loop.
 
     Args:
         ir: the specialization.
@@ -72,7 +76,7 @@ class KernelEmitter:
         schedule: the resolved Config.
         settings: the kernel's settings.
         minimum_extents: sizes of whole dimensions that must be padded further (operands of tl.dot).
-        shared: functions that this kernel and others of its module call.
+        shared: what this loop and others of its module have in common.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class KernelEmitter:
         schedule: Schedule,
         settings: Settings,
         minimum_extents: dict[Any, int],
-        shared: SharedFunctions,
+        shared: Shared,
     ) -> None:
         self.ir = ir
         self.root = root
@@ -91,7 +95,6 @@ class KernelEmitter:
         self.names = Names()
         self.kernel_scope = Scope()
         self.scope = self.kernel_scope
-        self.tensor_args: list[str] = []
         self.scalar_args: dict[sympy.Symbol, str] = {}
         self.constexprs: dict[str, int] = {}
         self.shared = shared
@@ -102,7 +105,6 @@ class KernelEmitter:
         self._axis_scope: dict[int, Scope] = {}
         self._axis_names: dict[int, dict[str, str]] = {}
         self.last_location: Any = None
-        self._block_names: dict[int, str] = {}
         self.results: dict[torch.fx.Node, list[str]] = {}
         self.bound_nodes: dict[int, Any] = {}  # id of a bound's FakeTensor -> its node
         self.settle: set[torch.fx.Node] = set()  # reductions whose results `hlt_settled` must pass on
@@ -110,9 +112,9 @@ class KernelEmitter:
         self._part: tuple[Axis, int, int] | None = None  # the axis whose tile is done in parts, which one, of how many
         self.persistent_header = ""
         self._printer = ExpressionPrinter(self._symbol, "tl.minimum", "tl.maximum")
-        for tensor in self._host_tensors():
-            self.tensor_args.append(tensor)
-            self.names.unique(tensor)
+        self.tensor_args = self._host_tensors()
+        for name in (*ir.device.host_tensors, *shared.scalars.values(), *shared.blocks.values()):
+            self.names.unique(name)
 
     def _host_tensors(self) -> list[str]:
         used: set[str] = set()
@@ -140,9 +142,9 @@ class KernelEmitter:
         if origin is None:
             raise exc.InternalError(reason=f"symbol {symbol} has no origin")
         if origin.kind is OriginKind.HOST:
-            if symbol not in self.scalar_args:
-                self.scalar_args[symbol] = self.names.unique(origin.name)
-            return self.scalar_args[symbol]
+            if symbol not in self.shared.scalars:
+                self.shared.scalars[symbol] = self.names.unique(origin.name)
+            return self.scalar_args.setdefault(symbol, self.shared.scalars[symbol])
         if origin.kind is OriginKind.BLOCK_SIZE:
             return self.block_name(self.ir.device.blocks[origin.index])
         if origin.kind is OriginKind.TUNABLE:
@@ -160,11 +162,10 @@ class KernelEmitter:
         """The constexpr parameter with a block's size (sizes of 1 and fixed sizes too: one place for the number)."""
         suffix = block.name.removeprefix("tile_").upper()
         name = f"BLOCK_{block.id if suffix in ('TILE', '') else suffix}"
-        value = self.schedule.constants[block.symbol]
-        key = self._block_names.get(block.id)
-        if key is None:
-            key = self._block_names[block.id] = self.names.unique(name)
-            self.constexprs[key] = value
+        if block.id not in self.shared.blocks:
+            self.shared.blocks[block.id] = self.names.unique(name)
+        key = self.shared.blocks[block.id]
+        self.constexprs[key] = self.schedule.constants[block.symbol]
         return key
 
     def extent(self, size: Any) -> str:

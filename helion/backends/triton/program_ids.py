@@ -6,22 +6,25 @@ import dataclasses
 
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
+from ...settings import Settings
 from ..host import HostPrinter
 from .emitter import KernelEmitter
+from .schedule import Schedule
 from .scope import Scope
 
 
 @dataclasses.dataclass(frozen=True)
-class Launch:
-    """How a kernel is launched.
+class Tiles:
+    """The tiles of a top-level loop.
 
     Attributes:
-        grid: host text of each grid dimension.
-        setup: host statements before the launch.
+        host, device: how many there are, as host and as device text.
+        grid: host text of each dimension of the grid of a kernel that does nothing else.
     """
 
+    host: str
+    device: str
     grid: list[str]
-    setup: list[str]
 
 
 def tile_count(k: KernelEmitter, axis: Axis, host: HostPrinter | None) -> str:
@@ -40,53 +43,75 @@ def host_cdiv(number: str, block: str) -> str:
     return f"({number} + {block} - 1) // {block}"
 
 
-def emit_program_ids(k: KernelEmitter, host: HostPrinter) -> tuple[Launch, Scope]:
+#: The number of a program, in a kernel of one loop.
+PROGRAM = "tl.program_id(0)"
+
+
+def emit_program_ids(k: KernelEmitter, host: HostPrinter, program: str = PROGRAM) -> tuple[Tiles, Scope]:
     """Open the scope in which a tile's offsets are known.
 
+    Args:
+        k: the emitter of the loop.
+        host: prints what the host knows.
+        program: device text of the number of the program among those that do this loop.
+
     Returns:
-        How to launch, and the scope for the body of the loop: the kernel's own, or the inside of a loop over tiles
+        The tiles, and the scope for the body of the loop: the kernel's own, or the inside of a loop over tiles
         where programs are persistent.
     """
     axes = k.root.axes
     order = k.schedule.order.get(k.root.id, list(range(len(axes))))
     pid_type = k.schedule.config.get("pid_type", "flat")
-    counts = [tile_count(k, axis, host) for axis in axes]
     top = k.kernel_scope
-    if k.flat_root:
-        return _flattened(k, host, pid_type)
     if pid_type == "xyz":
         # The innermost loop is the fastest dimension of the grid.
         for place, which in zip("012", reversed(order)):
             _define_offset(k, top, axes[which], f"tl.program_id({place})")
-        return Launch([counts[i] for i in reversed(order)], []), top
-    total = counts[0] if len(counts) == 1 else " * ".join(_device_factor(c) for c in counts)
+        return Tiles("", "", [tile_count(k, axes[i], host) for i in reversed(order)]), top
+    host_tiles = _tiles(k, host)
+    # Only where it is needed: what it names becomes a parameter.
+    device_tiles = "" if pid_type == "flat" and program == PROGRAM else _tiles(k, None)
+
+    def decompose(scope: Scope, pid: str) -> None:
+        if k.flat_root:
+            _decompose_flat(k, scope, pid)
+        else:
+            _decompose(k, scope, pid, order)
+
     if pid_type == "flat":
-        _decompose(k, top, "tl.program_id(0)", order)
-        return Launch([total], []), top
-    return _persistent(k, host, pid_type, total, lambda scope, pid: _decompose(k, scope, pid, order))
-
-
-def _persistent(k: KernelEmitter, host: HostPrinter, pid_type: str, total: str, decompose: object) -> tuple[Launch, Scope]:
-    """A fixed number of programs, each of which runs through many tiles."""
-    top = k.kernel_scope
-    tensor = k.ir.device.host_tensors[k.tensor_args[0]]
-    device_total = " * ".join(_device_factor(tile_count(k, axis, None)) for axis in k.root.axes)
-    top.head.append(f"total_tiles = {device_total}")
-    reserved = k.settings.persistent_reserved_sms
-    sms = f"_get_num_sm({tensor.text}.device{f', reserved_sms={reserved}' if reserved else ''})"
-    multiplier = k.schedule.config.get("num_sm_multiplier", 1)
-    programs = sms if multiplier == 1 else f"{sms} * {multiplier}"
-    inner = Scope(top)
+        decompose(top, program)
+        return Tiles(host_tiles, device_tiles, [host_tiles]), top
+    top.head.append(f"total_tiles = {device_tiles}")
     pid = k.names.unique("tile_pid")
     if pid_type == "persistent_blocked":
         top.head.append("tiles_per_program = tl.cdiv(total_tiles, tl.num_programs(0))")
-        top.head.append("first_tile = tl.program_id(0) * tiles_per_program")
-        header = f"for {pid} in tl.range(first_tile, tl.minimum(first_tile + tiles_per_program, total_tiles)):"
+        top.head.append(f"first_tile = {program} * tiles_per_program")
+        k.persistent_header = f"for {pid} in tl.range(first_tile, tl.minimum(first_tile + tiles_per_program, total_tiles)):"
     else:
-        header = f"for {pid} in tl.range(tl.program_id(0), total_tiles, tl.num_programs(0)):"
-    k.persistent_header = header
-    decompose(inner, pid)  # type: ignore[operator]
-    return Launch([f"max(1, min({programs}, {total}))"], []), inner
+        k.persistent_header = f"for {pid} in tl.range({program}, total_tiles, tl.num_programs(0)):"
+    inner = Scope(top)
+    decompose(inner, pid)
+    tensor = k.ir.device.host_tensors[k.tensor_args[0]].text
+    return Tiles(host_tiles, device_tiles, [persistent_programs(k.schedule, k.settings, tensor, host_tiles)]), inner
+
+
+def persistent_programs(schedule: Schedule, settings: Settings, tensor: str, tiles: str) -> str:
+    """Host text: how many programs run through `tiles` tiles on the device of a tensor, when each runs through many."""
+    reserved = settings.persistent_reserved_sms
+    sms = f"_get_num_sm({tensor}.device{f', reserved_sms={reserved}' if reserved else ''})"
+    multiplier = schedule.config.get("num_sm_multiplier", 1)
+    programs = sms if multiplier == 1 else f"{sms} * {multiplier}"
+    return f"max(1, min({programs}, {tiles}))"
+
+
+def _tiles(k: KernelEmitter, host: HostPrinter | None) -> str:
+    """How many tiles there are, as host text (with `host`) or device text."""
+    if not k.flat_root:
+        counts = [tile_count(k, axis, host) for axis in k.root.axes]
+        return counts[0] if len(counts) == 1 else " * ".join(_device_factor(c) for c in counts)
+    number, blocks = k.number if host is None else host.number, _flat_blocks(k)
+    numel = " * ".join(_device_factor(number(axis.end)) for axis in k.root.axes)
+    return f"tl.cdiv({numel}, {blocks})" if host is None else host_cdiv(numel, blocks if blocks.isidentifier() else f"({blocks})")
 
 
 def _device_factor(text: str) -> str:
@@ -155,32 +180,23 @@ def _define_offset(k: KernelEmitter, scope: Scope, axis: Axis, pid: str) -> None
     k.open_axis(axis, scope)
 
 
-def _flattened(k: KernelEmitter, host: HostPrinter, pid_type: str) -> tuple[Launch, Scope]:
+def _flat_blocks(k: KernelEmitter) -> str:
+    return " * ".join(k.block_name(axis.block) for axis in k.root.axes)
+
+
+def _decompose_flat(k: KernelEmitter, scope: Scope, pid: str) -> None:
     """All dimensions as one: a program takes consecutive elements of the flat iteration space."""
-    axes = k.root.axes
-    blocks = " * ".join(k.block_name(axis.block) for axis in axes)
-    numel_host = " * ".join(_device_factor(host.number(axis.end)) for axis in axes)
-    numel = " * ".join(_device_factor(k.number(axis.end)) for axis in axes)
-
-    def decompose(scope: Scope, pid: str) -> None:
-        wide = ".to(tl.int64)" if k.wide_index else ""
-        flat = scope.define(
-            k.names.unique("flat_index"), f"{f'({pid})' if ' ' in pid else pid}{wide} * ({blocks}) + tl.arange(0, {blocks})"
-        )
-        scope.define("flat_mask", f"{flat} < {numel}")
-        rest = flat
-        for axis in reversed(axes[1:]):
-            size = _device_factor(k.number(axis.end))
-            scope.define(k.axis_name(axis, "index_"), f"{rest} % {size}")
-            rest = f"{rest} // {size}"
-        scope.define(k.axis_name(axes[0], "index_"), rest)
-        for axis in axes:
-            k.open_axis(axis, scope)
-
-    total = host_cdiv(numel_host, blocks if blocks.isidentifier() else f"({blocks})")
-    if pid_type in ("persistent_blocked", "persistent_interleaved"):
-        launch, inner = _persistent(k, host, pid_type, total, decompose)
-        k.kernel_scope.head[0] = f"total_tiles = tl.cdiv({numel}, {blocks})"
-        return launch, inner
-    decompose(k.kernel_scope, "tl.program_id(0)")
-    return Launch([total], []), k.kernel_scope
+    axes, blocks = k.root.axes, _flat_blocks(k)
+    wide = ".to(tl.int64)" if k.wide_index else ""
+    flat = scope.define(
+        k.names.unique("flat_index"), f"{f'({pid})' if ' ' in pid else pid}{wide} * ({blocks}) + tl.arange(0, {blocks})"
+    )
+    scope.define("flat_mask", f"{flat} < {' * '.join(_device_factor(k.number(axis.end)) for axis in axes)}")
+    rest = flat
+    for axis in reversed(axes[1:]):
+        size = _device_factor(k.number(axis.end))
+        scope.define(k.axis_name(axis, "index_"), f"{rest} % {size}")
+        rest = f"{rest} // {size}"
+    scope.define(k.axis_name(axes[0], "index_"), rest)
+    for axis in axes:
+        k.open_axis(axis, scope)

@@ -145,9 +145,7 @@ def build_config_spec(
     subtiled = [e for info in device.graphs for e in epilogues(device, info)] if has_products(device) else []
     if subtiled:
         spec.fields["epilogue_subtile"] = EnumFragment([None, 2, 4])
-    most_axes = max(len(device.graphs[r.graph_id].axes) for r in device.roots)
-    pid_types = [p for p in PID_TYPES if p != "xyz" or 2 <= most_axes <= 3]
-    spec.fields["pid_type"] = EnumFragment(pid_types)
+    spec.fields["pid_type"] = EnumFragment(_pid_types(device))
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8)
     spec.fields.update(ir.tunables)
     tiles = _TileSizes(ir, reductions)
@@ -162,6 +160,15 @@ def build_config_spec(
         itemsize = max(value.dtype.itemsize for pair in _dots(device) for value in pair)
         spec.starts = product_starts(spec, [roles.get(block.id, set()) for block in blocks], itemsize)
     return spec
+
+
+def _pid_types(device: DeviceIR) -> Sequence[str]:
+    """How programs may be mapped to tiles; the first is the default."""
+    if device.roots[-1].phase > 0:  # the programs wait for each other at hl.barrier(): all must be there
+        return ("persistent_interleaved", "persistent_blocked")
+    axes = len(device.graphs[device.roots[0].graph_id].axes)
+    grid_has_their_dimensions = len(device.roots) == 1 and 2 <= axes <= 3
+    return [p for p in PID_TYPES if p != "xyz" or grid_has_their_dimensions]
 
 
 def _subtile_constraint(blocks: Sequence[BlockSize], subtiled: Sequence[Epilogue]) -> Any:

@@ -146,7 +146,7 @@ const SpecialRow kSpecials[] = {
     {"%tid.x", K::TidX}, {"%tid.y", K::TidY}, {"%tid.z", K::TidZ}, {"%ntid.x", K::NtidX}, {"%ntid.y", K::NtidY},
     {"%ntid.z", K::NtidZ}, {"%ctaid.x", K::CtaidX}, {"%ctaid.y", K::CtaidY}, {"%ctaid.z", K::CtaidZ},
     {"%nctaid.x", K::NctaidX}, {"%nctaid.y", K::NctaidY}, {"%nctaid.z", K::NctaidZ}, {"%laneid", K::LaneId},
-    {"%warpid", K::WarpId}, {"%nwarpid", K::NwarpId}, {"%smid", K::SmId}, {"%nsmid", K::NsmId}, {"%gridid", K::GridId},
+    {"%warpid", K::WarpId}, {"%nwarpid", K::NwarpId}, {"%smid", K::SmId}, {"%nsmid", K::NsmId}, {"%gridid", K::GridId}, {"%envreg1", K::EnvReg1}, {"%envreg2", K::EnvReg2},
     {"%lanemask_eq", K::LanemaskEq}, {"%lanemask_lt", K::LanemaskLt}, {"%lanemask_le", K::LanemaskLe},
     {"%lanemask_gt", K::LanemaskGt}, {"%lanemask_ge", K::LanemaskGe}, {"%dynamic_smem_size", K::DynamicSmemSize},
     {"%total_smem_size", K::TotalSmemSize}, {"%aggr_smem_size", K::AggrSmemSize}, {"%clusterid.x", K::ClusteridX},

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "bounds.h"
 #include "driver.h"
 
 namespace softgpu {
@@ -41,6 +42,15 @@ struct Launch {
     unsigned shared = 0;
     bool cooperative = false, explicit_cluster = false;
     std::vector<uint8_t> params;
+};
+
+// The driver's workspace of a cooperative launch.
+struct Workspace {
+    uint32_t words[2] = {sizeof words, 0};
+    Workspace() { BufferRegistry::instance().allow(reinterpret_cast<uint64_t>(words), sizeof words, "the grid's workspace"); }
+    ~Workspace() { BufferRegistry::instance().remove(reinterpret_cast<uint64_t>(words)); }
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
 };
 
 // What a launch executed, into the driver's counters.
@@ -81,6 +91,8 @@ CUresult run_now(const Launch& launch) {
         if (grid.grid.x % grid.cluster.x || grid.grid.y % grid.cluster.y || grid.grid.z % grid.cluster.z) return CUDA_ERROR_INVALID_VALUE;
         grid.dynamic_shared = launch.shared;
         grid.cooperative = launch.cooperative;
+        const std::unique_ptr<Workspace> workspace(launch.cooperative ? new Workspace : nullptr);
+        if (workspace) grid.workspace = workspace->words;
         grid.capability = d.config.capability;
         int sms = 1;
         cuDeviceGetAttribute(&sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0);
@@ -164,6 +176,12 @@ CUresult launch_kernel(const CUlaunchConfig& c, CUfunction f, void** params, voi
             launch.cluster = {a.value.clusterDim.x, a.value.clusterDim.y, a.value.clusterDim.z};
             launch.explicit_cluster = true;
         } else if (a.id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE) launch.cooperative = a.value.cooperative != 0;
+    }
+    if (launch.cooperative) {   // all CTAs must be resident at the same time
+        int per_sm = 0, sms = 0;
+        cuOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, f, static_cast<int>(threads), c.sharedMemBytes);
+        cuDeviceGetAttribute(&sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0);
+        if (launch.grid.count() > static_cast<uint64_t>(per_sm) * static_cast<uint64_t>(sms)) return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
     }
     if (d.config.execute)
         if (const CUresult r = gather_params(*kernel, params, extra, launch.params); r != CUDA_SUCCESS) return r;

@@ -47,6 +47,8 @@ uint64_t constant_value(const Constant& c, const Warp& w, uint32_t lane) {
         case Constant::Kind::SmId: return (cta.cluster->index * cl.count() + cta.rank) % grid.sm_count;
         case Constant::Kind::NsmId: return grid.sm_count;
         case Constant::Kind::GridId: return grid.id;
+        case Constant::Kind::EnvReg1: return reinterpret_cast<uint64_t>(grid.workspace) >> 32;
+        case Constant::Kind::EnvReg2: return reinterpret_cast<uint64_t>(grid.workspace) & 0xffffffffu;
         case Constant::Kind::LanemaskEq: return 1ull << lane;
         case Constant::Kind::LanemaskLt: return (1ull << lane) - 1;
         case Constant::Kind::LanemaskLe: return (2ull << lane) - 1;
@@ -210,7 +212,9 @@ private:
     bool guarded(Cluster& cluster) {
         bool done = false;
         uint64_t bad = 0;
-        run_with_segv_guard([&] { done = run_cluster(cluster, 1u << 18); }, [&](uint64_t address) { bad = address ? address : 1; });
+        // At a barrier of the whole grid a CTA spins for its turn.
+        const uint64_t quantum = grid_.cooperative ? 1u << 10 : 1u << 18;
+        run_with_segv_guard([&] { done = run_cluster(cluster, quantum); }, [&](uint64_t address) { bad = address ? address : 1; });
         if (bad) unmapped(cluster, bad);
         return done;
     }

@@ -129,7 +129,7 @@ struct Address {
 struct Constant {
     enum class Kind : uint8_t {
         Bits32, Bits64, Pred, TidX, TidY, TidZ, NtidX, NtidY, NtidZ, CtaidX, CtaidY, CtaidZ, NctaidX, NctaidY, NctaidZ,
-        LaneId, WarpId, NwarpId, SmId, NsmId, GridId, LanemaskEq, LanemaskLt, LanemaskLe, LanemaskGt, LanemaskGe,
+        LaneId, WarpId, NwarpId, SmId, NsmId, GridId, EnvReg1, EnvReg2, LanemaskEq, LanemaskLt, LanemaskLe, LanemaskGt, LanemaskGe,
         DynamicSmemSize, TotalSmemSize, AggrSmemSize, SharedAddress, LocalAddress, ParamAddress,
         ClusteridX, ClusteridY, ClusteridZ, NclusteridX, NclusteridY, NclusteridZ, ClusterCtaidX, ClusterCtaidY,
         ClusterCtaidZ, ClusterNctaidX, ClusterNctaidY, ClusterNctaidZ, ClusterCtarank, ClusterNctarank, IsExplicitCluster
@@ -321,6 +321,7 @@ struct Grid {
     Dim3 grid, block, cluster;
     uint32_t dynamic_shared = 0;
     bool cooperative = false, explicit_cluster = false;
+    uint32_t* workspace = nullptr;   // of a cooperative launch: its size and the word of cooperative_groups' grid barrier
     uint8_t* params = nullptr;       // as ld.param sees them; 128-byte aligned
     uint64_t param_bytes = 0;
     LaunchOptions options;

@@ -1,0 +1,167 @@
+"""One Triton kernel from the top-level loops of a kernel function.
+
+A loop alone is the kernel.  Several loops become a function each, and a kernel that calls them:
+
+* loops of one phase are independent: under a flat `pid_type` a program takes a tile of one of them, the tiles of the
+  first loop being the first programs; persistent programs run through the tiles of one loop after the other;
+* between phases (`hl.barrier()`) all programs wait for each other.  For that they must be on the GPU at the same time:
+  they are persistent, and the launch is cooperative, which the driver refuses if they do not fit.
+
+The body of a loop is the `emitter`'s, the mapping of programs to tiles is `program_ids`'.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import sympy
+
+from ...ir.device_ir import RootLoop
+from ...settings import Settings
+from ..expressions import wrap
+from ..host import HostPrinter
+from .emitter import KernelEmitter
+from .program_ids import PROGRAM
+from .program_ids import Tiles
+from .program_ids import emit_program_ids
+from .program_ids import persistent_programs
+from .schedule import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class PrintedLoop:
+    """A top-level loop in Triton.
+
+    Attributes:
+        phase: how many barriers stand before it.
+        tensors: host tensors it uses.
+        scalars: host values it uses, and what they are called.
+        constexprs: block sizes it uses.
+        body: its lines.
+        tiles: how many there are, and the grid of a kernel with this loop alone.
+        comment: where the user wrote it.
+    """
+
+    phase: int
+    tensors: list[str]
+    scalars: dict[sympy.Symbol, str]
+    constexprs: dict[str, int]
+    body: list[str]
+    tiles: Tiles
+    comment: list[str]
+
+    @property
+    def arguments(self) -> list[str]:
+        """What the loop must be given: the same names inside and outside of its function."""
+        return [*self.tensors, *self.scalars.values(), *self.constexprs]
+
+
+@dataclasses.dataclass(frozen=True)
+class PrintedKernel:
+    """A kernel and how to launch it.
+
+    Attributes:
+        functions: the lines of each function, the kernel's last.
+        constexprs: its block sizes.
+        launch: the host statement that launches it.
+    """
+
+    functions: list[list[str]]
+    constexprs: dict[str, int]
+    launch: str
+
+
+def print_loop(k: KernelEmitter, root: RootLoop, host: HostPrinter, *, alone: bool) -> PrintedLoop:
+    """Print one top-level loop.
+
+    Args:
+        k: a fresh emitter for it.
+        root: the loop.
+        host: prints what the host knows.
+        alone: it is the only loop; else its function is given the number of the program among those that do the loop.
+    """
+    info = k.root
+    if not alone:
+        k.names.unique("pid")
+    tiles, inner = emit_program_ids(k, host, PROGRAM if alone else "pid")
+    k.scope = inner
+    k.graph(info)
+    if inner is not k.kernel_scope:
+        k.kernel_scope.nest(k.persistent_header, inner)
+    comment = []
+    if info.location is not None and k.settings.output_origin_lines:
+        comment = [f"# {info.location.short()}: {info.location.text.strip()}"]
+    return PrintedLoop(root.phase, k.tensor_args, k.scalar_args, k.constexprs, k.kernel_scope.lines(), tiles, comment)
+
+
+def print_kernel(
+    name: str, loops: Sequence[PrintedLoop], schedule: Schedule, settings: Settings, host: HostPrinter
+) -> PrintedKernel:
+    """The kernel that does these loops in one launch.
+
+    Args:
+        name: of the kernel function.
+        loops: in order of their phases.
+        schedule, settings, host: what they were printed with.
+    """
+    tensors = list(dict.fromkeys(t for loop in loops for t in loop.tensors))
+    scalars = {symbol: text for loop in loops for symbol, text in loop.scalars.items()}
+    constexprs = {text: size for loop in loops for text, size in loop.constexprs.items()}
+    cooperative = loops[-1].phase > 0
+    functions: list[list[str]] = []
+    if len(loops) == 1:
+        body, grid = [*loops[0].comment, *loops[0].body], ", ".join(loops[0].tiles.grid)
+    else:
+        functions = [_function(f"_{name}_loop_{i}", loop) for i, loop in enumerate(loops)]
+        body, grid = _calls(name, loops, schedule, settings, host.ir.device.host_tensors[tensors[0]].text)
+    # Numbers, not the module's names for them: Inductor copies a kernel's source without the module.
+    sizes = [f"{text}: tl.constexpr = {size}" for text, size in constexprs.items()]
+    head = f"def _{name}_kernel({', '.join([*tensors, *scalars.values(), *sizes])}):"
+    functions.append(["@triton.jit", head, *(f"    {line}" for line in body)])
+    options = [f"num_warps={schedule.config['num_warps']}", f"num_stages={schedule.config['num_stages']}"]
+    if schedule.config.get("maxnreg") is not None:
+        options.append(f"maxnreg={schedule.config['maxnreg']}")
+    if cooperative:
+        options.append("launch_cooperative_grid=True")
+    arguments = [host.ir.device.host_tensors[t].text for t in tensors]
+    arguments += [host.symbol(symbol) for symbol in scalars]
+    launch = f"_launcher(_{name}_kernel, ({grid},), {', '.join([*arguments, *options])})"
+    return PrintedKernel(functions, constexprs, launch)
+
+
+def _function(name: str, loop: PrintedLoop) -> list[str]:
+    sizes = [f"{text}: tl.constexpr" for text in loop.constexprs]
+    head = f"def {name}({', '.join(['pid', *loop.tensors, *loop.scalars.values(), *sizes])}):"
+    return ["@triton.jit", head, *(f"    {line}" for line in [*loop.comment, *loop.body])]
+
+
+def _calls(
+    name: str, loops: Sequence[PrintedLoop], schedule: Schedule, settings: Settings, tensor: str
+) -> tuple[list[str], str]:
+    """Lines of the kernel that calls the functions of the loops, and its grid."""
+
+    def call(number: int, pid: str) -> str:
+        return f"_{name}_loop_{number}({', '.join([pid, *loops[number].arguments])})"
+
+    phases = [[loop.tiles.host for loop in loops if loop.phase == phase] for phase in range(loops[-1].phase + 1)]
+    sums = [tiles[0] if len(tiles) == 1 else " + ".join(map(wrap, tiles)) for tiles in phases]
+    if schedule.config["pid_type"] == "flat":
+        lines, chain, done = [f"pid = {PROGRAM}"], [], ""
+        for number, loop in enumerate(loops[:-1]):
+            lines.append(f"end_{number} = {f'{done} + ' if done else ''}{loop.tiles.device}")
+            chain.append(f"{'elif' if done else 'if'} pid < end_{number}:")
+            chain.append(f"    {call(number, f'pid - {done}' if done else 'pid')}")
+            done = f"end_{number}"
+        return [*lines, *chain, "else:", f"    {call(len(loops) - 1, f'pid - {done}')}"], sums[0]
+    lines = []
+    phase, from_the_end = 0, False
+    for number, loop in enumerate(loops):
+        if loop.phase != phase:
+            lines.append("hlt_grid_barrier()")
+            phase, from_the_end = loop.phase, False
+        # Loops of one phase begin at different ends of the grid: two short ones keep different programs busy.
+        lines.append(call(number, f"tl.num_programs(0) - 1 - {PROGRAM}" if from_the_end else PROGRAM))
+        from_the_end = not from_the_end
+    most = sums[0] if len(sums) == 1 else f"max({', '.join(sums)})"
+    return lines, persistent_programs(schedule, settings, tensor, most)
