@@ -94,7 +94,7 @@ def results(x: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> tor
 @triton.jit
 def _barriers(x, ROUNDS: tl.constexpr):
     for _ in range(ROUNDS):
-        hlt_grid_barrier()
+        hlt_grid_barrier(False)
 
 
 def gpu_us(call: Callable[[], Any], samples: int = 50) -> float:

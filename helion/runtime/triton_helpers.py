@@ -9,7 +9,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from triton.language.extra import libdevice
-from triton.language.target_info import cuda_capability_geq
 
 
 @triton.jit
@@ -158,16 +157,18 @@ def hlt_settled(x):
 
 
 @triton.jit
-def hlt_grid_barrier():
+def hlt_grid_barrier(DESCRIPTORS: tl.constexpr):
     """Every program of a cooperative launch waits here for all others, and sees what they have written.
+
+    DESCRIPTORS says that the tensor memory accelerator reads or writes on one side of the barrier (compute capability 9.0 on).
 
     The driver gives each cooperative launch a word that the programs can count in: environment registers 1 and 2 hold the
     high and the low half of the address of its workspace, the word is the workspace's second (CUDA's
     cooperative_groups/details/driver_abi.h, where `grid.sync()` is made of the same).  All programs together add 2**31 to
     it, so its highest bit flips when the last one has arrived, and it can be used again at once.
     """
-    if cuda_capability_geq(9, 0):
-        # Tiles that the tensor memory accelerator still writes; and what it reads next may have been written by threads.
+    if DESCRIPTORS:
+        # Tiles that the accelerator still writes; and what it reads next may have been written by threads.
         tl.inline_asm_elementwise(
             "{ cp.async.bulk.wait_group 0; fence.proxy.async.global; mov.b32 $0, 0; }", "=r", [], tl.int32, False, 1
         )
@@ -187,5 +188,5 @@ def hlt_grid_barrier():
     while (now ^ before) >= 0:
         now = tl.atomic_add(word, 0, sem="acquire")
     tl.debug_barrier()
-    if cuda_capability_geq(9, 0):
+    if DESCRIPTORS:
         tl.inline_asm_elementwise("{ fence.proxy.async.global; mov.b32 $0, 0; }", "=r", [], tl.int32, False, 1)

@@ -98,9 +98,9 @@ def rounds_of_neighbours(counts, ROUNDS: tl.constexpr):
     i, n = tl.program_id(0), tl.num_programs(0)
     for _ in range(ROUNDS):
         theirs = tl.load(counts + (i + 1) % n)
-        hlt_grid_barrier()
+        hlt_grid_barrier(False)
         tl.store(counts + i, tl.load(counts + i) + theirs + 1)
-        hlt_grid_barrier()
+        hlt_grid_barrier(False)
 
 
 @triton.jit

@@ -92,7 +92,11 @@ class TritonBackend(Backend):
             )
             for root in ir.device.roots
         ]
-        kernel = print_kernel(self.ir.name, loops, schedule, self.settings, host)
+        printed = [*shared.sources.values(), *(loop.body for loop in loops)]
+        made = any("make_tensor_descriptor" in line for lines in printed for line in lines)
+        # A function of the user's may use descriptors too.
+        descriptors = (self.target or 0) >= 90 and (made or bool(shared.injected))
+        kernel = print_kernel(self.ir.name, loops, schedule, self.settings, host, descriptors=descriptors)
         imports, injected = host.imports_and_globals()
         body = host.function([kernel.launch, *host.after_launch()], "_default_launcher")
         functions = [*shared.sources.values(), *kernel.functions]

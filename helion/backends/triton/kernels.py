@@ -96,7 +96,7 @@ def print_loop(k: KernelEmitter, root: RootLoop, host: HostPrinter, *, alone: bo
 
 
 def print_kernel(
-    name: str, loops: Sequence[PrintedLoop], schedule: Schedule, settings: Settings, host: HostPrinter
+    name: str, loops: Sequence[PrintedLoop], schedule: Schedule, settings: Settings, host: HostPrinter, *, descriptors: bool
 ) -> PrintedKernel:
     """The kernel that does these loops in one launch.
 
@@ -104,6 +104,7 @@ def print_kernel(
         name: of the kernel function.
         loops: in order of their phases.
         schedule, settings, host: what they were printed with.
+        descriptors: the tensor memory accelerator may read or write in one of them.
     """
     tensors = list(dict.fromkeys(t for loop in loops for t in loop.tensors))
     scalars = {symbol: text for loop in loops for symbol, text in loop.scalars.items()}
@@ -114,7 +115,8 @@ def print_kernel(
         body, grid = [*loops[0].comment, *loops[0].body], ", ".join(loops[0].tiles.grid)
     else:
         functions = [_function(f"_{name}_loop_{i}", loop) for i, loop in enumerate(loops)]
-        body, grid = _calls(name, loops, schedule, settings, host.ir.device.host_tensors[tensors[0]].text)
+        tensor = host.ir.device.host_tensors[tensors[0]].text
+        body, grid = _calls(name, loops, schedule, settings, tensor, f"hlt_grid_barrier({descriptors})")
     # Numbers, not the module's names for them: Inductor copies a kernel's source without the module.
     sizes = [f"{text}: tl.constexpr = {size}" for text, size in constexprs.items()]
     head = f"def _{name}_kernel({', '.join([*tensors, *scalars.values(), *sizes])}):"
@@ -137,7 +139,7 @@ def _function(name: str, loop: PrintedLoop) -> list[str]:
 
 
 def _calls(
-    name: str, loops: Sequence[PrintedLoop], schedule: Schedule, settings: Settings, tensor: str
+    name: str, loops: Sequence[PrintedLoop], schedule: Schedule, settings: Settings, tensor: str, barrier: str
 ) -> tuple[list[str], str]:
     """Lines of the kernel that calls the functions of the loops, and its grid."""
 
@@ -158,7 +160,7 @@ def _calls(
     phase, from_the_end = 0, False
     for number, loop in enumerate(loops):
         if loop.phase != phase:
-            lines.append("hlt_grid_barrier()")
+            lines.append(barrier)
             phase, from_the_end = loop.phase, False
         # Loops of one phase begin at different ends of the grid: two short ones keep different programs busy.
         lines.append(call(number, f"tl.num_programs(0) - 1 - {PROGRAM}" if from_the_end else PROGRAM))
