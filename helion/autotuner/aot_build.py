@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ import torch
 
 from .. import exc
 from ..config import Config
+from ..runtime.code_cache import replace_file
 from . import decision_tree
 from .aot import FORMAT
 from .aot import Table
@@ -67,7 +66,7 @@ class Measurements:
             "configs": [dict(c) for c in self.configs],
             "times": [[t if math.isfinite(t) else None for t in row] for row in self.times],
         }
-        _replace(path, json.dumps(record, indent=1) + "\n")
+        replace_file(path, json.dumps(record, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Measurements:
@@ -98,14 +97,6 @@ def _describe(args: Sequence[Any]) -> str:
         return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else type(value).__name__
 
     return ", ".join(map(one, args))
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(scratch, path)
 
 
 def find_kernel(name: str) -> tuple[Any, str, AOTOptions]:
@@ -231,7 +222,7 @@ def write(name: str, path: Path, limit: int = 8) -> tuple[Path, Table]:
     target = shipped_file(file)
     kernels = {k: {d: t.to_record() for d, t in devices.items()} for k, devices in read_tables(target).items()}
     kernels.setdefault(data.kernel, {})[data.device] = table.to_record()
-    _replace(target, json.dumps({"format": FORMAT, "kernels": kernels}, indent=1, sort_keys=True) + "\n")
+    replace_file(target, json.dumps({"format": FORMAT, "kernels": kernels}, indent=1, sort_keys=True) + "\n")
     return target, table
 
 

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from .. import exc
 from ..config import Config
 from ..config_spec import ConfigSpec
 from ..runtime.code_cache import cache_dir
+from ..runtime.code_cache import replace_file
 from .cache_key import CacheKey
 from .cache_key import toolchain
 
@@ -158,15 +158,7 @@ class LocalAutotuneCache(AutotuneCache):
             return
         path = self.path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(entry.to_json(self._own(key)))
-                os.replace(scratch, path)
-            except BaseException:
-                Path(scratch).unlink(missing_ok=True)
-                raise
+            replace_file(path, entry.to_json(self._own(key)))
         except OSError as error:
             self._warn(f"the tuned config is not kept: cannot write {path}: {error}; set HELION_CACHE_DIR to a writable directory")
 

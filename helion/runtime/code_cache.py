@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import re
+import secrets
 import sys
 import tempfile
 import threading
@@ -20,10 +22,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["cache_dir", "clear_modules", "load_module", "path_for"]
+__all__ = ["cache_dir", "clear_modules", "load_module", "path_for", "replace_file"]
+
+log = logging.getLogger("helion.runtime")
 
 _lock = threading.Lock()
 _modules: dict[Path, ModuleType] = {}
+# Cache directory that cannot be written -> one that is removed when this process ends.
+_temporary: dict[Path, tempfile.TemporaryDirectory[str]] = {}
 
 
 def cache_dir() -> Path:
@@ -55,23 +61,45 @@ def path_for(source: str, name_hint: str = "kernel") -> Path:
     return cache_dir() / "code" / digest[:2] / f"{_identifier(name_hint)}_{digest[:40]}.py"
 
 
-def _write_once(path: Path, source: str) -> None:
-    """Put ``source`` at ``path`` so that no other process ever sees a part of it."""
-    try:
-        if path.read_text(encoding="utf-8") == source:
-            return
-    except (FileNotFoundError, UnicodeDecodeError):
-        pass  # not there, or damaged by something else: write it
+def replace_file(path: Path, text: str) -> None:
+    """Put ``text`` at ``path`` so that no other process ever sees a part of it; the directory is made if need be.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A temporary file in the same directory: rename is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+    # A temporary file in the same directory: rename is atomic only within one file system. Not one of `tempfile`, whose files
+    # nobody else may read: caches are shared, and files of configs are shipped.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(source)
+        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _written(path: Path, source: str) -> Path:
+    """Where ``source`` is, written if it was not: ``path``, or a directory of this process if that cannot be written."""
+    try:
+        if path.read_text(encoding="utf-8") == source:
+            return path
+    except (OSError, UnicodeDecodeError):
+        pass  # not there, or damaged by something else: write it
+    try:
+        replace_file(path, source)
+        return path
+    except OSError as error:
+        instead = _temporary.get(path.parents[2])
+        if instead is None:
+            instead = _temporary[path.parents[2]] = tempfile.TemporaryDirectory(prefix="helion-")
+            log.warning(
+                "generated code goes to %s while this process runs: %s; set HELION_CACHE_DIR to a writable directory", instead.name, error
+            )
+        other = Path(instead.name) / path.name
+        replace_file(other, source)
+        return other
 
 
 def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, Any] | None = None) -> ModuleType:
@@ -88,13 +116,12 @@ def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, An
         The module. It is in ``sys.modules`` only when it is shared, that is without ``globals``.
 
     Raises:
-        OSError: the cache directory cannot be written.
+        OSError: neither the cache directory nor a temporary one can be written.
         Exception: whatever running the module raises; nothing is remembered in that case.
     """
     path = path_for(source, name_hint)
     if globals is not None:
-        _write_once(path, source)
-        return _execute(path, globals)
+        return _execute(_written(path, source), globals)
     module = _modules.get(path)
     if module is None:
         # One lock for all: imports of generated modules are short, and two threads that run the same text would define
@@ -102,8 +129,7 @@ def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, An
         with _lock:
             module = _modules.get(path)
             if module is None:
-                _write_once(path, source)
-                module = _execute(path, {})
+                module = _execute(_written(path, source), {})
                 _modules[path] = module
                 sys.modules[module.__name__] = module
     return module

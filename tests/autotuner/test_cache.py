@@ -18,7 +18,6 @@ import pytest
 
 from helion import exc
 from helion.autotuner import api
-from helion.autotuner import cache as cache_module
 from helion.autotuner.cache import Entry
 from helion.autotuner.cache import LocalAutotuneCache
 from helion.autotuner.cache import StrictLocalAutotuneCache
@@ -199,7 +198,7 @@ def test_a_failed_write_leaves_the_old_entry(cache: LocalAutotuneCache, monkeypa
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     cache.put(KEY, Entry(Config(num_warps=1)))
     monkeypatch.undo()
     assert cache.get(KEY) == ENTRY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -69,6 +70,29 @@ def test_failed_write_leaves_nothing_behind(cache, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         code_cache.load_module("x = 1\n")
     assert [p for p in cache.rglob("*") if p.is_file()] == []
+
+
+def test_where_the_directory_cannot_be_written_code_goes_elsewhere_with_one_warning(cache, monkeypatch, caplog):
+    # A file where the directory should be: unwritable for root as well, unlike permission bits.
+    (cache / "file").write_text("")
+    monkeypatch.setenv("HELION_CACHE_DIR", str(cache / "file" / "cache"))
+    with caplog.at_level(logging.WARNING, "helion.runtime"):
+        assert [code_cache.load_module(f"VALUE = {i}\n").VALUE for i in range(3)] == [0, 1, 2]
+    assert caplog.text.count("set HELION_CACHE_DIR") == 1
+    assert [p.name for p in cache.iterdir()] == ["file"]
+
+
+def test_directories_that_cannot_be_written_serve_what_is_in_them(cache, monkeypatch, caplog):
+    code_cache.load_module("VALUE = 7\n")
+    code_cache.clear_modules()
+    monkeypatch.setattr(code_cache, "replace_file", lambda *_: pytest.fail("written again"))
+    assert code_cache.load_module("VALUE = 7\n").VALUE == 7
+
+
+def test_files_have_the_usual_permissions(tmp_path):
+    code_cache.replace_file(tmp_path / "new" / "mine.json", "{}")
+    (tmp_path / "usual").write_text("")
+    assert (tmp_path / "new" / "mine.json").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_threads_get_one_module():
