@@ -31,7 +31,8 @@ def text() -> str:
         "| variable | meaning |",
         "|---|---|",
         "| `HELION_LOGS` | what helion logs, as TORCH_LOGS: `all`, `+all`, or names of its modules |",
-        "| `HELION_CACHE_DIR` | where generated source and tuning results are kept; default `~/.cache/helion` |",
+        "| `HELION_CACHE_DIR` | where generated source and tuning results are kept; default `~/.cache/helion`. Where it cannot be written, "
+        "source goes to a temporary directory and tuning results are not kept, with a warning |",
         "| `HELION_SKIP_CACHE` | `1`: the autotuner reads no cached results |",
         "| `HELION_MEASURE_COMPILE_TIME` | `1`: report where compile time went when the process ends |",
         "| `HELION_SKIP_FAST_LAUNCHER` | `1`: leave every launch to Triton |",
