@@ -30,6 +30,9 @@ from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import WHERE
 from ..ir.pointwise import unsupported_dtype
 from ..ir.reduction_ops import REDUCTIONS
+from ..ir.symbols import OriginKind
+from ..ir.symbols import expr_of
+from ..ir.symbols import is_symbolic
 from ..ir.symbols import shape_exprs
 from ..language.indexing import index_list
 from ..language.indexing import normalize_index
@@ -406,12 +409,24 @@ class Tracer(Handler):
                     raise exc.IndexOutOfRange(name=name, dim=item.dim, size=size, low=item.value, high=item.value)
             if item.kind != "tile":
                 continue
-            axis, offset = item.value.axis, item.value.offset
-            host = not any(isinstance(v, torch.Tensor) for v in (axis.begin, axis.end, offset))
-            host = host and all(self.env.is_host_value(v) for v in (axis.begin, axis.end, offset))
-            if not (host and bool(axis.end + offset <= tensor.size(item.dim)) and bool(axis.begin + offset >= 0)):
+            begin, end = self._range_around(item.value.axis)
+            offset = item.value.offset
+            host = not any(isinstance(v, torch.Tensor) for v in (begin, end, offset))
+            host = host and all(self.env.is_host_value(v) for v in (begin, end, offset))
+            if not (host and bool(end + offset <= tensor.size(item.dim)) and bool(begin + offset >= 0)):
                 dims.append(item.dim)
         return tuple(dims)
+
+    def _range_around(self, axis: Axis) -> tuple[Any, Any]:
+        """Bounds that an axis stays within: its own, or those of the axis whose tile it begins or ends at."""
+
+        def outermost(bound: Any, edge: str) -> Any:
+            origin = self.env.ir.origins.get(expr_of(bound)) if is_symbolic(bound) else None
+            if origin is None or origin.kind not in (OriginKind.TILE_BEGIN, OriginKind.TILE_END):
+                return bound
+            return outermost(getattr(self.env.ir.axes[origin.index], edge), edge)
+
+        return outermost(axis.begin, "begin"), outermost(axis.end, "end")
 
     def _plain_tiles(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Index lists: a tile shifted by a tensor becomes the tensor of its indices."""
@@ -454,8 +469,6 @@ class Tracer(Handler):
         from ..config_spec import IntegerFragment
         from ..config_spec import PowerOfTwoFragment
         from ..ir.symbols import Origin
-        from ..ir.symbols import OriginKind
-
         if self.on_device:
             raise exc.NotAllowedOnDevice(name="hl.register_tunable()", fix="call it in host code, before the device loop.")
         self.env.tunables[name] = fragment

@@ -16,6 +16,7 @@ from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import KernelIR
+from ...ir.symbols import OriginKind
 from ...ir.symbols import expr_of
 
 
@@ -44,6 +45,7 @@ class Schedule:
     """What a Config says about each part of a kernel.
 
     Attributes:
+        device: the IR that is printed.
         config: the normalized Config.
         constants: block-size and tunable symbols -> value.
         order, l2_group, flatten: per top-level loop of several dimensions, by graph id.
@@ -54,6 +56,7 @@ class Schedule:
         epilogue_parts: in how many parts accumulators are finished and stored; 1 for all at once.
     """
 
+    device: DeviceIR
     config: Config
     constants: dict[sympy.Symbol, int]
     order: dict[int, list[int]]
@@ -80,7 +83,25 @@ class Schedule:
             return False
         size = self.block_size(axis)
         extent = axis.static_extent
-        return size > 1 and (extent is None or extent % size != 0)
+        if extent is not None:
+            return extent % size != 0
+        return not (self._divides(size, axis.begin) and self._divides(size, axis.end))
+
+    def _divides(self, size: int, bound: Any) -> bool:
+        """Whether a bound of a loop is surely a multiple of `size`; those of other tiles are where their blocks are."""
+        if size == 1:
+            return True
+        if isinstance(bound, (torch.Tensor, torch.fx.Node)):
+            return False
+        expr = self.size(bound)
+        if isinstance(expr, int):
+            return expr % size == 0
+        origin = self.device.origins.get(expr)
+        if origin is None or origin.kind not in (OriginKind.TILE_BEGIN, OriginKind.TILE_END):
+            return False
+        axis = self.device.axes[origin.index]
+        bounds = (axis.begin,) if origin.kind is OriginKind.TILE_BEGIN else (axis.begin, axis.end)
+        return self.block_size(axis) % size == 0 and all(self._divides(size, b) for b in bounds)
 
 
 def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
@@ -111,6 +132,7 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
     indexing = config.get("indexing", "pointer")
     per_access = indexing if isinstance(indexing, list) else [indexing] * len(accesses)
     return Schedule(
+        device=rolled.device,
         config=config,
         constants=constants,
         order={info.id: order for info, order in zip(roots, config.get("loop_orders", []))},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
 import helion
@@ -35,6 +36,26 @@ def test_loop_within_an_outer_tiles_bounds_may_store(seed: int) -> None:
         return out, sums.sum(dim=0, keepdim=True)
 
     run_everywhere(kernel, (torch.randn(70),), lambda x: (x * 2, x.sum(0, keepdim=True)), error_scale=16, capabilities=[90])
+
+
+@pytest.mark.parametrize("n", [64, 70])
+def test_loop_that_ends_where_another_tile_does(n: int, seed: int) -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for rows in hl.tile(x.size(0)):
+            before = hl.zeros([rows], dtype=torch.int64)
+            for columns in hl.tile(rows.begin):
+                before = before + x[columns].sum()
+            inside = hl.zeros([rows], dtype=torch.int64)
+            for columns in hl.tile(rows.begin, rows.end):
+                seen = rows.index[:, None] >= columns.index[None, :]
+                inside = inside + torch.where(seen, x[columns][None, :], 0).sum(dim=1)
+            out[rows] = before + inside
+        return out
+
+    x = torch.randint(-1000, 1000, (n,), dtype=torch.int64)
+    configs = [{"block_sizes": sizes} for sizes in ([32, 8, 16], [8, 32, 16], [16, 16, 64])]
+    run_everywhere(kernel, (x,), lambda x: x.cumsum(0), configs=configs, capabilities=[90])
 
 
 def test_masked_load_of_fp8(seed: int) -> None:

@@ -34,6 +34,16 @@ def test_mask_only_for_the_dimension_that_needs_one() -> None:
     assert "< 100" in text
 
 
+@pytest.mark.parametrize(
+    ("length", "rows", "columns", "masked"),
+    [(256, 64, 32, False), (256, 64, 64, False), (256, 32, 64, True), (240, 64, 32, True)],
+)
+def test_no_mask_in_a_loop_that_ends_with_a_tile_it_divides(length: int, rows: int, columns: int, masked: bool) -> None:
+    text = source_of("attention_causal", (1, 2, 1, length, 32), block_sizes=[rows, columns])
+    assert ("mask_columns" in text) is masked
+    assert "index_columns >= 0" not in text  # keys end where queries do
+
+
 def test_static_sizes_are_literals_and_dynamic_ones_arguments() -> None:
     kernel = EXAMPLES["add"].kernel
     args = EXAMPLES["add"].args((1000,))
