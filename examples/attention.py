@@ -2,7 +2,8 @@
 
 For each tile of queries the keys and values are visited tile by tile; the softmax is found online, rescaling the
 output so far whenever the running maximum grows (Dao et al., "FlashAttention", arXiv:2205.14135).  Exponentials are
-taken to base 2, which is one instruction on a GPU: exp(x) = exp2(x * log2(e)).
+taken to base 2, which is one instruction on a GPU: exp(x) = exp2(x * log2(e)).  Scores are scaled where the maximum is subtracted, which
+is one instruction too, a fused multiply-add.
 
 One program takes one head of one batch: a tile of block size 1, whose `begin` is an index, so that all values are matrices.
 
@@ -35,14 +36,14 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor
         total = hl.zeros([rows], dtype=torch.float32)
         acc = hl.zeros([rows, head], dtype=torch.float32)
         for columns in hl.tile(n):
-            scores = hl.dot(query, keys[one.begin, columns, :].t(), out_dtype=torch.float32) * scale
-            grown = torch.maximum(largest, scores.amax(dim=1))
-            weights = torch.exp2(scores - grown[:, None])
+            scores = hl.dot(query, keys[one.begin, columns, :].t(), out_dtype=torch.float32)
+            grown = torch.maximum(largest, scores.amax(dim=1) * scale)
+            weights = torch.exp2(scores * scale - grown[:, None])
             shrink = torch.exp2(largest - grown)
             total = total * shrink + weights.sum(dim=1)
             acc = hl.dot(weights.to(v.dtype), values[one.begin, columns, :], acc=acc * shrink[:, None])
             largest = grown
-        out[one.begin, rows, :] = acc / total[:, None]
+        out[one.begin, rows, :] = acc * (1.0 / total)[:, None]
     return out.view(q.size())
 
 

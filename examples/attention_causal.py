@@ -1,7 +1,8 @@
 """Causal attention with grouped query heads: several heads of queries share one head of keys and values.
 
 A query sees the keys up to its own position, so the loop over keys ends where the tile of queries does: half the work of full
-attention.  The softmax is found online, as in `attention.py`.  Grouped queries: Ainslie et al., "GQA", arXiv:2305.13245.
+attention.  Only where the tiles meet are there keys that some of the queries do not see; scores of the others need no comparison.
+The softmax is found online, as in `attention.py`.  Grouped queries: Ainslie et al., "GQA", arXiv:2305.13245.
 
 Run it: python examples/attention_causal.py
 """
@@ -33,15 +34,16 @@ def attention_causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
         total = hl.zeros([rows], dtype=torch.float32)
         acc = hl.zeros([rows, head], dtype=torch.float32)
         for columns in hl.tile(rows.end):
-            scores = hl.dot(query, keys[source, columns, :].t(), out_dtype=torch.float32) * scale
-            scores = torch.where(rows.index[:, None] >= columns.index[None, :], scores, float("-inf"))
-            grown = torch.maximum(largest, scores.amax(dim=1))
-            weights = torch.exp2(scores - grown[:, None])
+            scores = hl.dot(query, keys[source, columns, :].t(), out_dtype=torch.float32)
+            if columns.end > rows.begin:
+                scores = torch.where(rows.index[:, None] >= columns.index[None, :], scores, float("-inf"))
+            grown = torch.maximum(largest, scores.amax(dim=1) * scale)
+            weights = torch.exp2(scores * scale - grown[:, None])
             shrink = torch.exp2(largest - grown)
             total = total * shrink + weights.sum(dim=1)
             acc = hl.dot(weights.to(v.dtype), values[source, columns, :], acc=acc * shrink[:, None])
             largest = grown
-        out[one.begin, rows, :] = acc / total[:, None]
+        out[one.begin, rows, :] = acc * (1.0 / total)[:, None]
     return out.view(q.size())
 
 

@@ -163,7 +163,8 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "long_sum", reductions.long_sum, reductions.reference, reductions.make_args,
-            size=(16, 1 << 20), small=(3, 1000), error_scale=32.0, configs=_rows(16384, 1),
+            size=(16, 1 << 20), small=(3, 1000), error_scale=32.0,
+            configs=tuple(Config(block_sizes=[16384, lanes, 1], num_warps=w) for lanes, w in ((2048, 4), (4096, 8), (16384, 8))),
         ),
         Example(
             "sum_all", reductions.sum_all, reductions.reference_all, reductions.make_vector,
@@ -214,7 +215,7 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "attention", attention.attention, attention.reference, attention.make_args,
             size=(4, 32, 2048, 2048, 64), small=(1, 2, 45, 37, 32), dtype=_HALF, uses_dot=True, error_scale=4.0,
-            configs=_tiles((128, 64), (128, 128)),
+            configs=(*_tiles((128, 64), (128, 128)), Config(block_sizes=[128, 64], num_warps=8, num_stages=3)),
             flops=_attention_flops,
         ),
         # -- activations, position, dropout --
@@ -236,7 +237,7 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "dropout", dropout.dropout, dropout.reference, dropout.make_args,
-            eager=dropout.eager, configs=_pointwise(1, 2048), **_ROWS,
+            eager=dropout.eager, configs=_pointwise(1, 512), **_ROWS,
         ),
         # -- backward passes of norms, losses --
         Example(
@@ -283,7 +284,7 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "matmul_int16", matmul_int16.matmul_int16, matmul_int16.reference, matmul_int16.make_args,
-            size=(4096, 4096, 4096), flops=_matmul_flops, configs=_tiles((128, 128, 64), (128, 128, 32)), **_MATMUL,
+            size=(4096, 4096, 4096), flops=_matmul_flops, configs=tuple(Config(block_sizes=[128, 128, k], num_warps=8, num_stages=3) for k in (32, 64)), **_MATMUL,
         ),
         Example(
             "matmul_grouped", matmul_grouped.matmul_grouped, matmul_grouped.reference, matmul_grouped.make_args,
@@ -296,7 +297,10 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "matmul_layer_norm", matmul_layer_norm.matmul_layer_norm, matmul_layer_norm.reference, matmul_layer_norm.make_args,
-            size=(16384, 1024, 512), flops=_matmul_flops, configs=_tiles((64, 32), (128, 32)), **_MATMUL,
+            size=(16384, 1024, 512), flops=_matmul_flops,
+            # A row of 512 takes 128 registers of each of 256 threads: taller tiles or fewer threads spill.
+            configs=tuple(Config(block_sizes=[64, 64], num_warps=8, **c) for c in ({"num_stages": 2}, {"num_stages": 3, "indexing": "tensor_descriptor"})),
+            **_MATMUL,
         ),
         Example(
             "matmul_softmax", matmul_softmax.matmul_softmax, matmul_softmax.reference, matmul_softmax.make_args,
@@ -311,7 +315,8 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "attention_causal", attention_causal.attention_causal, attention_causal.reference, attention_causal.make_args,
             size=(2, 16, 4, 4096, 128), flops=lambda batch, heads, _, length, head: 2.0 * batch * heads * length**2 * head,
-            configs=_tiles((128, 64), (128, 128), num_stages=2), small=(1, 4, 2, 45, 32), **_PRODUCT,
+            configs=tuple(Config(block_sizes=[128, n], num_warps=8, num_stages=s) for n, s in ((64, 2), (64, 3), (128, 2))),
+            small=(1, 4, 2, 45, 32), **_PRODUCT,
         ),
         Example(
             "attention_bias", attention_bias.attention_bias, attention_bias.reference, attention_bias.make_args,

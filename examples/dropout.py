@@ -1,7 +1,8 @@
 """Dropout whose mask is a function of a seed: forward and backward draw the same numbers, so no mask is stored.
 
-`hl.rand` is Philox of the seed and the element's position in the loop's range: the same numbers for every schedule, on a GPU
-and on the CPU.  The gradient of dropout is dropout of the gradient with the same seed.
+`hl.rand4x` is Philox of the seed and the position in the loop's range: the same numbers for every schedule, on a GPU and on the CPU.
+A call of the generator makes four numbers, and drawing them is most of the work here; so the loop runs over a quarter of the columns, and each
+position decides about four elements, one in each quarter.  The gradient of dropout is dropout of the gradient with the same seed.
 
 Run it: python examples/dropout.py
 """
@@ -17,15 +18,19 @@ import helion.language as hl
 @helion.kernel
 def dropout(x: torch.Tensor, p: float, seed: int) -> torch.Tensor:
     """A matrix with each element zeroed with probability p, the others divided by 1 - p."""
+    m, n = x.shape
+    quarter = helion.cdiv(n, 4)
     out = torch.empty_like(x)
-    for rows, columns in hl.tile([x.size(0), x.size(1)]):
-        keep = hl.rand([rows, columns], seed) >= p
-        out[rows, columns] = torch.where(keep, x[rows, columns].to(torch.float32) / (1.0 - p), 0.0)
+    for rows, columns in hl.tile([m, quarter]):
+        numbers = hl.rand4x([rows, columns], seed)
+        for i in range(4):
+            kept = x[rows, columns + i * quarter].to(torch.float32) * (1.0 / (1.0 - p))
+            out[rows, columns + i * quarter] = torch.where(numbers[i] >= p, kept, 0.0)
     return out
 
 
 def uniform(count: int, seed: int, device: torch.device) -> torch.Tensor:
-    """The first numbers of `hl.rand`, float32 [count]: word 0 of Philox 4x32-10 (Salmon et al., SC 2011), counted by position."""
+    """The first numbers of `hl.rand4x`, float32 [4, count]: Philox 4x32-10 (Salmon et al., SC 2011), counted by position."""
     low = 0xFFFFFFFF
     key_a, key_b = seed & low, (seed >> 32) & low
     words = [torch.arange(count, device=device), *(torch.zeros(count, dtype=torch.int64, device=device) for _ in range(3))]
@@ -36,14 +41,17 @@ def uniform(count: int, seed: int, device: torch.device) -> torch.Tensor:
             ((product_a >> 32) & low) ^ words[3] ^ key_b, product_a & low,
         ]  # fmt: skip
         key_a, key_b = (key_a + 0x9E3779B9) & low, (key_b + 0xBB67AE85) & low
-    magnitude = torch.where(words[0] < 1 << 31, words[0], (1 << 32) - 1 - words[0])
+    word = torch.stack(words)
+    magnitude = torch.where(word < 1 << 31, word, (1 << 32) - 1 - word)
     return magnitude.to(torch.float32) * 4.6566127342e-10
 
 
 def reference(x: torch.Tensor, p: float, seed: int) -> torch.Tensor:
     """The same in PyTorch."""
-    keep = uniform(x.numel(), seed, x.device).reshape(x.shape) >= p
-    return torch.where(keep, x / (1.0 - p), 0.0)
+    m, n = x.shape
+    quarter = helion.cdiv(n, 4)
+    numbers = uniform(m * quarter, seed, x.device).reshape(4, m, quarter).movedim(0, 1).reshape(m, 4 * quarter)
+    return torch.where(numbers[:, :n] >= p, x / (1.0 - p), 0.0)
 
 
 def eager(x: torch.Tensor, p: float, seed: int) -> torch.Tensor:

@@ -2,8 +2,9 @@
 
 * `sum_rows`: one tile holds whole rows.  The config key `reduction_loops` turns the reduction into a loop when rows
   are long.
-* `long_sum`: the loop written out.  Partial sums are kept per lane and added up once at the end, which is one
-  reduction across threads per row instead of one per tile.
+* `long_sum`: rows are too few to keep a GPU busy, so several programs share one; what they found is added afterwards, always in
+  the same order.  In a program's loop sums are kept per lane and added up once at the end, which is one reduction across threads
+  instead of one per tile.
 * `sum_all`: every program adds its part to one number with an atomic.
 
 Run it: python examples/reductions.py
@@ -30,14 +31,14 @@ def sum_rows(x: torch.Tensor) -> torch.Tensor:
 def long_sum(x: torch.Tensor) -> torch.Tensor:
     """x.sum(dim=1) of a matrix with few, long rows."""
     m, n = x.shape
-    out = torch.empty([m], dtype=x.dtype, device=x.device)
-    lanes = hl.register_block_size(n)
-    for rows in hl.tile(m):
-        partial = hl.zeros([rows, lanes], dtype=torch.float32)
-        for columns in hl.tile(n, block_size=lanes):
-            partial = partial + x[rows, columns]
-        out[rows] = partial.sum(dim=1)
-    return out
+    part, lanes = hl.register_block_size(1024, 16384), hl.register_block_size(n)
+    partial = torch.empty([m, helion.cdiv(n, part)], dtype=torch.float32, device=x.device)
+    for rows, outer in hl.tile([m, n], block_size=[None, part]):
+        sums = hl.zeros([rows, lanes], dtype=torch.float32)
+        for columns in hl.tile(outer.begin, outer.end, block_size=lanes):
+            sums = sums + x[rows, columns]
+        partial[rows, outer.id] = sums.sum(dim=1)
+    return partial.sum(dim=1).to(x.dtype)
 
 
 @helion.kernel
