@@ -2,6 +2,7 @@
 
     python -m examples.bench                         all of them
     python -m examples.bench matmul attention        some of them
+    python -m examples.bench --tune 30 long_sum      and what the autotuner finds in 30 seconds each, as a line to paste
     python -m examples.bench --json results.json     and the numbers in a file
     python -m examples.bench --compile 90            compile each for a GPU that need not be there, run nothing
     python -m examples.bench --device cpu            small sizes through the tile executor; times then mean nothing
@@ -70,6 +71,8 @@ class Row:
     eager_ms: float | None = None
     config: dict[str, Any] | None = None
     config_ms: list[float | None] = dataclasses.field(default_factory=list)
+    tuned_ms: float | None = None
+    tuned_config: dict[str, Any] | None = None
     gb_per_s: float | None = None
     tflops: float | None = None
     seconds: float = 0.0
@@ -106,8 +109,20 @@ def check(example: Example, actual: Any, expected: Any) -> float:
     return worst
 
 
-def run_example(example: Example, device: str, turn: Callable[[], contextlib.AbstractContextManager[None]]) -> Row:
-    """Check and time one example with each of its configs; the row of the fastest that is right."""
+def run_example(
+    example: Example,
+    device: str,
+    turn: Callable[[], contextlib.AbstractContextManager[None]],
+    tune_seconds: float | None = None,
+) -> Row:
+    """Check and time one example with each of its configs; the row of the fastest that is right.
+
+    Args:
+        example: the example.
+        device: "cuda", or "cpu" for small sizes through the tile executor.
+        turn: a context in which this process has the device for itself.
+        tune_seconds: how long to search for a better config; None: not at all.
+    """
     began = time.perf_counter()
     size = example.size if device == "cuda" else example.small
     row = Row(example.name, ok=False, size=size, dtype=str(example.dtype).removeprefix("torch."))
@@ -118,9 +133,11 @@ def run_example(example: Example, device: str, turn: Callable[[], contextlib.Abs
         if device == "cuda":
             torch.cuda.empty_cache()  # the other processes want memory too
     bound = example.kernel.bind(args)
+    measure = median_ms if device == "cuda" else _wall_ms
     problems = []
     best: tuple[float, Callable[..., Any], Any] | None = None
-    for config in example.configs if device == "cuda" and example.configs else (None,):
+    given = example.configs if device == "cuda" else ()  # schedules for the realistic size
+    for config in given or (None,):
         row.config_ms.append(None)
         try:
             run = bound.compile_config(config) if config is not None else bound
@@ -132,7 +149,7 @@ def run_example(example: Example, device: str, turn: Callable[[], contextlib.Abs
                     problems.append(f"error {error:.3g} times what is allowed{_of(config)}")
                     continue
                 result = None
-                ms = median_ms(lambda: run(*args)) if device == "cuda" else _wall_ms(lambda: run(*args))
+                ms = measure(lambda: run(*args))
         except Exception as problem:  # A failure of one schedule is a line of the report, whatever it was.
             problems.append(f"{type(problem).__name__}: {problem}{_of(config)}")
             if _device_is_lost(device):
@@ -147,10 +164,22 @@ def run_example(example: Example, device: str, turn: Callable[[], contextlib.Abs
         row.config = dict(config) if config is not None else None
         eager = example.eager or example.reference
         with turn():
-            row.eager_ms = median_ms(lambda: eager(*args)) if device == "cuda" else _wall_ms(lambda: eager(*args))
+            row.eager_ms = measure(lambda: eager(*args))
             moved = sum(t.numel() * t.element_size() for t in [*tensors(args), *tensors(run(*args))])
         row.gb_per_s = moved / row.ms / 1e6
         row.tflops = example.flops(*size) / row.ms / 1e9 if example.flops else None
+    if tune_seconds is not None and not row.fatal:
+        try:
+            with turn():
+                config = bound.autotune(args, budget_seconds=tune_seconds, seed_configs=given, progress_bar=False)
+                error = check(example, bound(*args), expected)
+                if error > 1:
+                    problems.append(f"error {error:.3g} times what is allowed{_of(config)}")
+                else:
+                    row.tuned_ms = measure(lambda: bound(*args))
+                    row.tuned_config = dict(config.minimize(bound.config_spec))
+        except Exception as problem:  # as above
+            problems.append(f"tuning: {type(problem).__name__}: {problem}")
     row.ok = not problems
     row.message = "; ".join(problems)
     row.seconds = time.perf_counter() - began
@@ -218,7 +247,7 @@ def _locked(path: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def work(device: str, capability: int | None, lock: str) -> None:
+def work(device: str, capability: int | None, lock: str, tune_seconds: float | None) -> None:
     """Run the examples named on standard input; a line of JSON for each on standard output."""
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what kernels and compilers print is not part of the answer
@@ -229,7 +258,7 @@ def work(device: str, capability: int | None, lock: str) -> None:
             if capability is not None:
                 row = compile_example(example, capability)
             else:
-                row = run_example(example, device, lambda: _locked(lock))
+                row = run_example(example, device, lambda: _locked(lock), tune_seconds)
         except Exception as problem:  # as above: it belongs in the table
             traceback.print_exc()
             row = Row(example.name, False, f"{type(problem).__name__}: {problem}", fatal=_device_is_lost(device))
@@ -341,36 +370,59 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def tuning_report(rows: list[Row]) -> str:
+    """For each example that was tuned: the time under each config of the catalog, and the tuned one as a line to paste."""
+    lines = []
+    for row in rows:
+        if row.tuned_ms is None or row.tuned_config is None:
+            continue
+        lines.append(f"{row.name}: eager{_number(row.eager_ms, 4, 8)} ms")
+        configs = _ALL[row.name].configs if row.config is not None else ({},)
+        lines += [f"  catalog{_number(ms, 4, 8)} ms  {dict(config)}" for config, ms in zip(configs, row.config_ms)]
+        lines.append(f"  tuned  {_number(row.tuned_ms, 4, 8)} ms  @helion.kernel(config={helion.Config(**row.tuned_config)!r})")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Run the examples named on the command line, or all; 0 if all of them are right."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="example", help=f"of: {' '.join(_ALL)}")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", type=int, metavar="CAPABILITY", help="compile for 80, 90 or 100 and run nothing")
+    parser.add_argument("--tune", type=float, metavar="SECONDS", help="search that long for a better config of each")
     parser.add_argument("--json", metavar="FILE", help="write the rows to this file")
-    parser.add_argument("--workers", type=int, default=max(1, min(6, (os.cpu_count() or 2) // 2)), help="processes that compile")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds one example may take")
-    parser.add_argument("--budget", type=float, default=220.0, help="seconds all of them may take")
+    parser.add_argument("--workers", type=int, help="processes that compile; when tuning one, as the tuner has its own")
+    parser.add_argument("--timeout", type=float, help="seconds one example may take: 60, and when tuning twice that time more")
+    parser.add_argument("--budget", type=float, help="seconds all of them may take: 220, and when tuning enough for all")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--lock", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.device, options.compile, options.lock)
+        work(options.device, options.compile, options.lock, options.tune)
         return 0
+    if options.tune and options.compile:
+        parser.error("--tune runs what --compile does not")
     unknown = [name for name in options.names if name not in _ALL]
     if unknown:
         parser.error(f"no example {', '.join(unknown)}; there are: {' '.join(_ALL)}")
     on_cute = options.device == "cuda" and not options.compile and cute_installed()
     everything = list(_ALL if on_cute else EXAMPLES)
     began = time.perf_counter()
+    names = options.names or everything
     passed_on = ["--device", options.device] + (["--compile", str(options.compile)] if options.compile else [])
+    passed_on += ["--tune", str(options.tune)] if options.tune else []
+    workers = options.workers or (1 if options.tune else max(1, min(6, (os.cpu_count() or 2) // 2)))
+    timeout = options.timeout or 60 + 2 * (options.tune or 0)
+    budget = options.budget or (timeout * len(names) if options.tune else 220)
     rows = run_all(
-        options.names or everything, passed_on, options.workers, options.timeout, options.budget,
+        names, passed_on, workers, timeout, budget,
         lambda row: print(f"{row.name}: {'right' if row.ok else 'FAILED'} ({row.seconds:.1f} s)", file=sys.stderr),
     )  # fmt: skip
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     print(f"helion {helion.__version__}, torch {torch.__version__}, {device}: {time.perf_counter() - began:.0f} s")
     print(table(rows))
+    if options.tune:
+        print(tuning_report(rows))
     if options.json:
         Path(options.json).write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
     return 0 if all(row.ok for row in rows) else 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import helion
 from examples import bench
 from examples.catalog import EXAMPLES
 from helion import Config
@@ -44,6 +45,30 @@ def test_result_that_is_not_finite_is_wrong() -> None:
 def test_kernel_that_raises_is_a_failed_row() -> None:
     row = run_on_cpu(dataclasses.replace(EXAMPLES["softmax"], reference=lambda x: x[:5]))
     assert not row.ok and "shape" in row.message
+
+
+def test_tuning_reports_the_config_as_a_line_to_paste(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def autotune(bound: helion.BoundKernel, args, **options) -> Config:
+        asked.update(options)
+        bound.set_config({"block_sizes": [4, 16]})
+        return bound.config_spec.normalize({"block_sizes": [4, 16]})
+
+    monkeypatch.setattr(helion.BoundKernel, "autotune", autotune)
+    row = bench.run_example(EXAMPLES["exp"], "cpu", contextlib.nullcontext, tune_seconds=7)
+    assert row.ok and asked["budget_seconds"] == 7
+    line = bench.tuning_report([row]).splitlines()[-1]
+    assert line.startswith("  tuned") and line.endswith("ms  @helion.kernel(config=helion.Config(block_sizes=[4, 16]))")
+
+
+def test_tuning_that_finds_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def autotune(bound: helion.BoundKernel, args, **options) -> Config:
+        raise helion.exc.NoConfigFound(kernel="exp", reason="nothing was measured")
+
+    monkeypatch.setattr(helion.BoundKernel, "autotune", autotune)
+    row = bench.run_example(EXAMPLES["exp"], "cpu", contextlib.nullcontext, tune_seconds=7)
+    assert not row.ok and row.ms is not None and "tuning: NoConfigFound" in row.message
 
 
 def test_a_worker_that_does_not_answer_is_given_up() -> None:
