@@ -2,8 +2,9 @@
 
     python benchmarks/compile_latency.py [--json FILE]
 
-Times are medians; "warm" means that the process has compiled another kernel before.  Triton's compile is the same kernel
-through `triton.compile` for sm_90, in the same run, with an empty Triton cache.
+In milliseconds, in a process that has compiled another kernel before: `bind` traces the function, `generate` prints the
+source (medians of both), `first_call_cpu` is a whole first call on CPU tensors.  `triton_compile` is Triton's compile of the same kernel for sm_90, in the same run,
+with an empty Triton cache; `ours/triton` is what helion's part of a first call on a GPU, bind and generate, adds to it.
 """
 
 from __future__ import annotations
