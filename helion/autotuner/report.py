@@ -32,15 +32,21 @@ _COLOURS = {
 }
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """key[i] -> value, for lists."""
+def _flat(config: dict[str, Any], lengths: dict[str, int]) -> dict[str, Any]:
+    """key[i] -> value, for lists, and for values that stand for as many equal ones."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, list) and value and not isinstance(value[0], list):
-            found.update({f"{key}[{i}]": v for i, v in enumerate(value)})
+        if key in lengths:
+            items = value if isinstance(value, list) else [value] * lengths[key]
+            found.update({f"{key}[{i}]": v for i, v in enumerate(items)})
         else:
             found[key] = value
     return found
+
+
+def _lengths(configs: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """key -> length, of the keys that are lists in some Config (other than lists of lists, which are taken whole)."""
+    return {k: len(v) for config in configs for k, v in config.items() if isinstance(v, list) and v and not isinstance(v[0], list)}
 
 
 def influence(records: Sequence[dict[str, Any]]) -> list[tuple[str, float, Any]]:
@@ -54,13 +60,15 @@ def influence(records: Sequence[dict[str, Any]]) -> list[tuple[str, float, Any]]
         (tunable, ratio, best value), greatest ratio first.
     """
     ok = [r for r in records if math.isfinite(r["time_ms"])]
+    lengths = _lengths([r["config"] for r in ok])
+    rows = [(_flat(r["config"], lengths), math.log(r["time_ms"])) for r in ok]
     found = []
-    for name in {n for r in ok for n in _flat(r["config"])}:
+    for name in {n for config, _ in rows for n in config}:
         groups: dict[str, list[float]] = collections.defaultdict(list)
         values: dict[str, Any] = {}
-        for record in ok:
-            value = _flat(record["config"]).get(name)
-            groups[repr(value)].append(math.log(record["time_ms"]))
+        for config, log_ms in rows:
+            value = config.get(name)
+            groups[repr(value)].append(log_ms)
             values[repr(value)] = value
         typical = {k: statistics.median(sorted(v)[: max(len(v) // 4, 1)]) for k, v in groups.items() if len(v) >= 3}
         if len(typical) >= 2:
@@ -83,7 +91,7 @@ def _figure(records: Sequence[dict[str, Any]], title: str) -> bytes:
     for record in records:
         best = min(best, record["time_ms"])
         line.append(best if math.isfinite(best) else math.nan)
-    left.step(range(len(line)), line, where="post", color="#59a14f", label="best so far")
+    left.step(range(len(line)), line, where="post", color="#59a14f", label=f"best so far: {format_ms(best)} in the end")
     top = max((t for _, t in ok), default=1.0) * 1.5
     for status, colour in _COLOURS.items():
         at = [i for i, r in enumerate(records) if r["status"] == status]
@@ -91,11 +99,13 @@ def _figure(records: Sequence[dict[str, Any]], title: str) -> bytes:
             left.scatter(at, [top] * len(at), marker="x", s=20, color=colour, label=f"{status} ({len(at)})")
     left.set_yscale("log")
     left.set_xlabel("evaluation")
+    left.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylabel("time of one call [ms]")
     left.set_title(title)
     left.legend(fontsize=8)
     rows = influence(records)[:14][::-1]
     right.barh([name for name, _, _ in rows], [ratio - 1 for _, ratio, _ in rows], color="#76b7b2")
+    right.set_ylim(len(rows) - 0.4 - max(len(rows), 6), len(rows) - 0.4)  # few bars are not drawn fat
     right.set_xlabel("slow-down of its worst value over its best [ratio - 1]")
     right.set_title("tunables by influence")
     buffer = io.BytesIO()

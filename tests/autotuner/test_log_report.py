@@ -134,6 +134,11 @@ def test_influence_finds_the_tunable_that_matters() -> None:
     assert second[0] == "num_warps" and third[0] == "salt" and third[1] < 1.1
 
 
+def test_a_value_that_stands_for_equal_ones_counts_for_each_of_them() -> None:
+    records = [{"config": {"indexing": kind}, "time_ms": ms} for kind, ms in (("pointer", 1.0), (["pointer", "block_ptr"], 2.0), ("block_ptr", 2.0)) for _ in range(3)]
+    assert [(name, round(ratio, 2), best) for name, ratio, best in influence(records)] == [("indexing[1]", 2.0, "pointer"), ("indexing[0]", 2.0, "pointer")][::-1]
+
+
 def test_times_have_units() -> None:
     assert [format_ms(t) for t in (2500.0, 12.345, 0.01234, None, math.inf)] == ["2.5 s", "12.3 ms", "12.3 us", "-", "-"]
 
