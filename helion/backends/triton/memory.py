@@ -300,12 +300,13 @@ def block_eligible(k: KernelEmitter, node: torch.fx.Node, kind: str) -> bool:
             return False
     if tensor.dtype is torch.bool:
         return False
-    return kind != "tensor_descriptor" or _descriptor_eligible(k, tensor, items)
+    return kind != "tensor_descriptor" or _descriptor_eligible(k, node, tensor, items)
 
 
-def _descriptor_eligible(k: KernelEmitter, tensor: torch.Tensor, items: list[IndexItem]) -> bool:
+def _descriptor_eligible(k: KernelEmitter, node: torch.fx.Node, tensor: torch.Tensor, items: list[IndexItem]) -> bool:
     """TMA's rules: 2 to 5 dimensions, unit inner stride, other strides multiples of 16 bytes, inner box of 16 bytes or more."""
-    if not 2 <= tensor.dim() <= 5 or any(item.kind == "scalar" for item in items):
+    boxes = [item for item in items if item.kind != "scalar"]
+    if not 2 <= len(boxes) <= 5 or not all(_joins_next(k, node, tensor, items, i) for i, item in enumerate(items) if item.kind == "scalar"):
         return False
     strides = tensor.stride()
     if not all(isinstance(s, int) for s in strides) or strides[-1] != 1:
@@ -319,11 +320,28 @@ def _descriptor_eligible(k: KernelEmitter, tensor: torch.Tensor, items: list[Ind
     resolved = k.schedule.size(size)
     if not isinstance(resolved, int) or k.padded(resolved) * tensor.element_size() < 16:
         return False
-    for item in items:
+    for item in boxes:
         resolved = k.schedule.size(item.value[1] if item.kind == "slice" else item.value.block_size)
         if not isinstance(resolved, int) or k.padded(resolved) > 256:  # a TMA box has at most 256 elements a side
             return False
     return True
+
+
+def _joins_next(k: KernelEmitter, node: torch.fx.Node, tensor: torch.Tensor, items: list[IndexItem], position: int) -> bool:
+    """Whether a dimension that has one index can be part of the next one's coordinate, as in a view that flattens the two.
+
+    They must lie one behind the other in memory, and the box must stay inside its own dimension: past it, the flat one goes on.
+    """
+    item = items[position]
+    if position + 1 == len(items) or not isinstance(item.value, (int, torch.SymInt)):
+        return False
+    following = items[position + 1]
+    size = tensor.size(following.dim)
+    if not isinstance(size, int) or tensor.stride(item.dim) != size * tensor.stride(following.dim):
+        return False
+    if following.kind == "tile":
+        return not k.schedule.needs_mask(following.value.axis) and following.dim not in node.meta.get("bounded_dims", ())
+    return following.kind == "scalar" or k.whole_mask(following.value[1]) is None
 
 
 def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> BlockAccess | None:
@@ -334,11 +352,16 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
     tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
     shape, strides, offsets, block, boundary, result = [], [], [], [], [], []  # type: ignore[var-annotated]
     base = str(name)
+    flattened = False
+    flat: list[tuple[str, Any]] = []  # index and size of dimensions that the next box's coordinate takes in
     for item in index_items(node):
         stride = k.number(tensor.stride(item.dim))
         if item.kind == "scalar":
             index = k.text(item.value) if isinstance(item.value, torch.fx.Node) else k.number(item.value)
-            base += f" + {_scaled(index, stride, False)}"
+            if kind == "tensor_descriptor":
+                flat.append((index, tensor.size(item.dim)))
+            else:
+                base += f" + {_scaled(index, stride, False)}"
             continue
         if item.kind == "tile":
             size, offset = item.value.block_size, k.start(item.value.axis)
@@ -349,14 +372,19 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
         if masked:
             boundary.append(len(shape))
         result.append(size)
-        shape.append(k.number(tensor.size(item.dim)))
+        extent = tensor.size(item.dim)
+        for index, outer in reversed(flat):
+            offset = f"{wrap(index)} * {k.number(extent)}" + (f" + {offset}" if offset != "0" else "")
+            extent = outer * extent
+        flattened, flat = flattened or bool(flat), []
+        shape.append(k.number(extent))
         strides.append(stride)
         offsets.append(offset)
         block.append(k.extent(size))
     sizes = f"[{', '.join(shape)}], [{', '.join(strides)}]"
     if kind == "tensor_descriptor":
         handle = k.kernel_scope.define(
-            f"{name}_desc_{'_'.join(block)}".replace(" * ", "x").replace(" // ", "_by_"),
+            f"{name}_{'flat_' if flattened else ''}desc_{'_'.join(block)}".replace(" * ", "x").replace(" // ", "_by_"),
             f"tl.make_tensor_descriptor({name}, {sizes}, [{', '.join(block)}])",
         )
         return BlockAccess(kind, handle, offsets, boundary, result)

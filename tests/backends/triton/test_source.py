@@ -135,3 +135,37 @@ def test_boxes_at_the_index_of_a_loop_between_loaded_bounds(indexing: str, seed:
     expected = torch.where(torch.arange(64) >= 32, x * 2, 0)
     config = {"block_sizes": [8], "indexing": indexing}
     run_everywhere(tails, (x, starts), lambda *_: expected, configs=[config], error_scale=0, capabilities=[90])
+
+
+@pytest.mark.parametrize(("block", "flat"), [(8, True), (16, False)])
+def test_boxes_of_one_matrix_of_many_are_those_of_a_tall_one(block: int, flat: bool, seed: int) -> None:
+    """A descriptor is made once and has no index: indices of leading dimensions go into the row, unless a box may leave its matrix."""
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(x)
+        for i, j in hl.grid([x.size(0), x.size(1)]):
+            for rows in hl.tile(x.size(2)):
+                out[i, j, rows, :] = x[i, j, rows, :] * 2
+        return out
+
+    x = torch.randn(2, 3, 40, 32)
+    config = {"block_sizes": [block], "indexing": "tensor_descriptor"}
+    text = helion.kernel(double).bind((x,)).to_triton_code(config)
+    assert ("tl.make_tensor_descriptor(x, [240, 32], [32, 1], [BLOCK_ROWS, 32])" in text) is flat
+    assert ("make_tensor_descriptor" in text) is flat
+    run_everywhere(double, (x,), lambda x: x * 2, configs=[config], error_scale=0, capabilities=[90])
+
+
+def test_a_matrix_of_a_strided_batch_is_not_part_of_a_tall_one(seed: int) -> None:
+    def double(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0), 32, 32], device=x.device)
+        for i in hl.grid(x.size(0)):
+            for rows in hl.tile(32):
+                out[i, rows, :] = x[i, rows, :] * 2
+        return out
+
+    x = torch.randn(3, 64, 32)[:, :32]  # rows 32 to 63 of each are not the view's
+    config = {"block_sizes": [8], "indexing": "tensor_descriptor"}
+    text = helion.kernel(double).bind((x,)).to_triton_code(config)
+    assert "make_tensor_descriptor(out" in text and "make_tensor_descriptor(x" not in text
+    run_everywhere(double, (x,), lambda x: x * 2, configs=[config], error_scale=0, capabilities=[90])
