@@ -239,16 +239,6 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   Py_RETURN_NONE;
 }
 
-// As read_signature, of a tuple with one argument for each parameter, defaults filled in.
-int read_bound_tuple(Dispatcher* self, PyObject* arguments, Signature* signature, PyRef* key) {
-  if (!PyTuple_Check(arguments) || static_cast<size_t>(PyTuple_GET_SIZE(arguments)) != self->body.parameters.size()) {
-    PyErr_SetString(PyExc_ValueError, "args must be a tuple of one argument for each parameter, defaults filled in");
-    return -1;
-  }
-  if (!self->state->environment.refresh_provider(self->state)) return -1;
-  return read_signature(self, reinterpret_cast<PyTupleObject*>(arguments)->ob_item, signature, key);
-}
-
 // install_plan(args, plan, generation)
 PyObject* install_plan(PyObject* object, PyObject* args) {
   Dispatcher* self = as_dispatcher(object);
@@ -260,9 +250,14 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
   }
   Dispatcher::Body& body = self->body;
   if (!body.enabled || body.capacity == 0) Py_RETURN_FALSE;
+  if (static_cast<size_t>(PyTuple_GET_SIZE(arguments)) != body.parameters.size()) {
+    PyErr_SetString(PyExc_ValueError, "install_plan: one argument for each parameter, defaults filled in");
+    return nullptr;
+  }
+  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
   PyRef key;
   Signature signature;
-  const int known = read_bound_tuple(self, arguments, &signature, &key);
+  const int known = read_signature(self, reinterpret_cast<PyTupleObject*>(arguments)->ob_item, &signature, &key);
   if (known < 0) return nullptr;
   if (known == 0 || signature.leaf_count() != reinterpret_cast<LaunchPlan*>(plan)->body.leaf_count) Py_RETURN_FALSE;
   // Guard: the plan was recorded before a reset or a new config; installing it now would bring the old binary back.
@@ -283,17 +278,6 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
   }
   body.table.insert(signature, plan);
   Py_RETURN_TRUE;
-}
-
-// forget_sighting(args)
-PyObject* forget_sighting(PyObject* object, PyObject* arguments) {
-  Dispatcher* self = as_dispatcher(object);
-  PyRef key;
-  Signature signature;
-  const int known = read_bound_tuple(self, arguments, &signature, &key);
-  if (known < 0) return nullptr;
-  if (known == 1) self->body.sightings.erase(signature.hash());
-  Py_RETURN_NONE;
 }
 
 PyObject* clear_plans(PyObject* object, PyObject*) {
@@ -411,9 +395,6 @@ PyMethodDef dispatcher_methods[] = {
      "install_plan(args, plan, generation, /)\n--\n\n"
      "Serve calls like `args` (by position, defaults filled in) with `plan`.\n\n"
      "Returns:\n    Whether it was installed: not if plan_generation moved on from `generation` since it was recorded."},
-    {"forget_sighting", forget_sighting, METH_O,
-     "forget_sighting(args, /)\n--\n\n"
-     "Count calls like `args` (by position, defaults filled in) anew: the second one from now on is recorded."},
     {"clear_plans", clear_plans, METH_NOARGS, "clear_plans()\n--\n\nForget all plans. Running calls finish with theirs."},
     {"leaves_of", leaves_of, METH_O,
      "leaves_of(args, /)\n--\n\n"

@@ -146,6 +146,31 @@ bool Environment::current_stream(const ModuleState* state, long device, uintptr_
   return !(*stream == static_cast<uintptr_t>(-1) && PyErr_Occurred());
 }
 
+PyRef Environment::enter_device(const ModuleState* state, long device) const {
+  PyRef index = PyRef::steal(PyLong_FromLong(device));
+  if (!index) return index;
+  PyRef guard = call_provider(state->names.guard, index.get());
+  if (!guard) return guard;
+  PyRef entered = PyRef::steal(PyObject_CallMethodNoArgs(guard.get(), state->names.enter));
+  return entered ? std::move(guard) : std::move(entered);
+}
+
+bool DeviceSwitch::to(const ModuleState* state, long device) {
+  state_ = state;
+  entered_ = state->environment.enter_device(state, device);
+  return static_cast<bool>(entered_);
+}
+
+DeviceSwitch::~DeviceSwitch() {
+  if (!entered_) return;
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyRef left = PyRef::steal(
+      PyObject_CallMethodObjArgs(entered_.get(), state_->names.exit, Py_None, Py_None, Py_None, nullptr));
+  if (!left) PyErr_WriteUnraisable(entered_.get());
+  PyErr_Restore(type, value, traceback);
+}
+
 int Environment::is_capturing(const ModuleState* state, uintptr_t stream) const {
   if (const int known = state->driver.is_capturing(stream); known >= 0) return known;
   PyRef answer = call_provider(state->names.is_capturing, nullptr);

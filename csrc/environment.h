@@ -53,6 +53,9 @@ class Environment {
   // Raw stream that is current on `device` now. False with an exception on failure.
   bool current_stream(const ModuleState* state, long device, uintptr_t* stream) const;
 
+  // Makes a device current, as the provider's guard does. Null with an exception on failure, else what to leave again.
+  PyRef enter_device(const ModuleState* state, long device) const;
+
   // Whether `stream` is being captured into a graph: 1, 0, or -1 with an exception.
   int is_capturing(const ModuleState* state, uintptr_t stream) const;
 
@@ -84,6 +87,22 @@ class Environment {
   KnobValues defaults_;
   DefaultHook enter_;
   DefaultHook exit_;
+};
+
+// Another device made current, for as long as this lives.
+class DeviceSwitch {
+ public:
+  DeviceSwitch() = default;
+  DeviceSwitch(const DeviceSwitch&) = delete;
+  DeviceSwitch& operator=(const DeviceSwitch&) = delete;
+  ~DeviceSwitch();
+
+  // Called once. False with an exception on failure.
+  bool to(const ModuleState* state, long device);
+
+ private:
+  const ModuleState* state_ = nullptr;
+  PyRef entered_;
 };
 
 }  // namespace helion

@@ -38,6 +38,7 @@ class Run {
   bool fill_step(const PlanStep& step);
   PyObject* build(const PlanResult& result);
 
+  DeviceSwitch switch_;  // the first member: left last
   LaunchPlan* plan_;
   const LaunchPlan::Body& body_;
   PyObject* const* leaves_;
@@ -56,10 +57,11 @@ int Run::prepare() {
     const int held = reinterpret_cast<const LaunchSpec*>(step.spec.get())->guards_hold();
     if (held != 1) return held;
   }
-  const long device = state->environment.current_device(state);
-  if (device == -1 && PyErr_Occurred()) return -1;
-  // Guard: another device is current. The Python path switches to the arguments' device.
-  if (HELION_GUARD("device", device != body_.device)) return 0;
+  const long device = body_.device;
+  const long current = state->environment.current_device(state);
+  if (current == -1 && PyErr_Occurred()) return -1;
+  // Guard: the arguments live on this device, whichever is current in the caller's thread.
+  if (HELION_GUARD("device", device != current) && !switch_.to(state, device)) return -1;
   // Guard: asked at every call, as it changes under torch.cuda.stream and graph capture.
   if (HELION_GUARD("stream", true) && !state->environment.current_stream(state, device, &stream_)) return -1;
   // Guard: a graph that is being captured writes its outputs again at every replay, whoever holds them then.

@@ -22,6 +22,9 @@ namespace helion {
   X(device_tag, "device_tag")                               \
   X(dynamo_static_indices, "_dynamo_static_indices")        \
   X(enabled, "enabled")                                     \
+  X(enter, "__enter__")                                     \
+  X(exit, "__exit__")                                       \
+  X(guard, "guard")                                         \
   X(instrumentation_mode, "instrumentation_mode")           \
   X(is_capturing, "is_capturing")                           \
   X(launch_enter_hook, "launch_enter_hook")                 \

@@ -8,10 +8,12 @@ Not here: how a host function becomes a plan (``plan.py``); the table and the gu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import types
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -90,11 +92,8 @@ class CompiledDispatcher(_Base, PythonPath):
             if not _is_host_function(run):
                 return self._call_python(*args)  # tile executor, ref mode
         assert isinstance(run, types.FunctionType)
-        if not _on_current_device(self.leaves_of(args)):
-            # Such a call is none that a plan serves; one that finds the arguments' device current is recorded later.
-            self.forget_sighting(args)
-            return run(*args)
-        recording = _plan.record(run, args, self.leaves_of)
+        with _on_device_of(self.leaves_of(args)):
+            recording = _plan.record(run, args, self.leaves_of)
         if recording.plan is None:
             self.stats.note(f"no plan: {recording.reason}")
             log.debug("%s: calls stay with the host function: %s", self.specializer.kernel_name, recording.reason)
@@ -110,9 +109,12 @@ class CompiledDispatcher(_Base, PythonPath):
         return recording.result
 
 
-def _on_current_device(leaves: Sequence[Any] | None) -> bool:
-    current = device.current_device()
-    return not any(isinstance(a, torch.Tensor) and device.device_index_of(a) != current for a in leaves or ())
+def _on_device_of(leaves: Sequence[Any] | None) -> AbstractContextManager[object]:
+    """Makes the device of a call's tensors the current one, as the launcher does for each launch and a plan for the call."""
+    devices = {device.device_index_of(leaf) for leaf in leaves or () if isinstance(leaf, torch.Tensor)}
+    if len(devices) != 1 or devices == {device.current_device()}:
+        return contextlib.nullcontext()
+    return device.provider.guard(devices.pop())
 
 
 def _is_host_function(run: Any) -> bool:

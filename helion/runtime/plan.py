@@ -244,7 +244,7 @@ class _Recorder(TorchDispatchMode):
             raise _NotAPlan("the launch cannot be found in the host code")
         current = _device.current_device()
         if any(isinstance(a, torch.Tensor) and _device.device_index_of(a) != current for a in args):
-            # The launcher switched to the tensors' device for the launch, which a plan does not.
+            # The launcher switches to the tensors' device for the launch; a plan is on one device, all of it.
             raise _NotAPlan("the arguments are on another device than the current one")
         spec = launch_spec.describe(kernel, compiled)
         if self.device is None:

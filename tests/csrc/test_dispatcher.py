@@ -432,7 +432,7 @@ def test_tensor_that_does_not_show_its_memory_is_no_leaf(make):
 
 @pytest.mark.guard("device")
 @pytest.mark.softgpu(capability=90, software_only=True, devices=2)
-def test_other_current_device_takes_the_python_path(make):
+def test_plan_runs_on_the_device_of_its_tensors_whichever_is_current(make):
     from tests import softgpu
 
     kernel = make()
@@ -441,9 +441,31 @@ def test_other_current_device_takes_the_python_path(make):
     hits = kernel.plan_hits
     with softgpu.device(1):
         torch.testing.assert_close(kernel(x, y), x + y)
-    assert kernel.plan_hits == hits
-    kernel(x, y)
+        assert softgpu.streams.current_device() == 1
     assert kernel.plan_hits == hits + 1
+    kernel(x, y)
+    assert kernel.plan_hits == hits + 2
+
+
+@pytest.mark.softgpu(capability=90, software_only=True, devices=2)
+def test_device_that_cannot_be_made_current_is_an_error_and_nothing_else(make, monkeypatch):
+    from tests import softgpu
+
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    before = softgpu.launches()
+
+    def refuse(index):
+        raise OSError(f"device {index} is gone")
+
+    with softgpu.device(1):
+        with monkeypatch.context() as broken:
+            broken.setattr(helion_device.provider, "guard", refuse)
+            with pytest.raises(OSError, match="device 0 is gone"):
+                kernel(x, y)
+        assert softgpu.launches() == before
+        torch.testing.assert_close(kernel(x, y), x + y)
 
 
 @pytest.mark.guard("device_tag")

@@ -305,7 +305,7 @@ def test_tensor_twice_in_a_list_stays_a_host_function(make):
 
 
 @pytest.mark.softgpu(capability=90, software_only=True, devices=2)
-def test_tensors_on_another_device_than_the_current_one_stay_with_the_launcher(make):
+def test_launch_on_another_device_than_its_tensors_is_no_plan(make):
     from tests import softgpu
 
     kernel = make()

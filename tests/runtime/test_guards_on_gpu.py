@@ -305,7 +305,7 @@ def test_first_calls_while_another_device_is_current(softgpu, layer, seed):
     for _ in range(4):
         torch.testing.assert_close(add(x, y), x + y)
     taken = add.stats.snapshot().layers
-    assert taken[layer.name] >= 2, taken
+    assert taken[layer.name] >= (8 if layer.name == "plan" else 2), taken
 
 
 @pytest.mark.softgpu(capability=80, software_only=True)
