@@ -338,7 +338,7 @@ def _guard_function(ir: KernelIR, guards: Sequence[Any], names: list[str]) -> Ca
         return None
     from .backends.expressions import ExpressionPrinter
 
-    printer = ExpressionPrinter(lambda symbol: ir.device.origins[symbol].text)
+    printer = ExpressionPrinter(lambda symbol: ir.device.origins[symbol].host_text(printer.doprint))
     text = " and ".join(f"({printer.doprint(guard)})" for guard in guards)
     namespace: dict[str, Any] = {"math": math, "torch": torch}
     return eval(f"lambda {', '.join(names)}: {text}", namespace)  # type: ignore[no-any-return]

@@ -228,7 +228,12 @@ class UndefinedVariable(BaseError):
 
 class HostTensorDirectUsage(BaseError):
     what = "host tensor {name!r} is used directly in device code"
-    fix = "index it with tiles to load the part you need, for example `{name}[tile]`."
+    fix = "index it to load the part you need, for example `{name}[tile]`, or `{name}[()]` if it has no dimensions."
+
+
+class HostTensorRead(BaseError):
+    what = "host code reads a tensor's value, {text!r}, before the kernel runs: it may be another one in the next call"
+    fix = "read it outside of the kernel function and pass it as an argument, or read the tensor in device code."
 
 
 class CannotModifyHostVariableOnDevice(BaseError):

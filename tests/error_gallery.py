@@ -10,6 +10,7 @@ afterwards.  After a change of a message, `python -m tests.error_gallery` writes
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +162,28 @@ def read_device_variable(x, out):
         last = x[tile]
         out[tile] = last
     return last
+
+
+@kernel_case("host code that reads a tensor's value before the kernel", exc.HostTensorRead)
+def longest(x, out):
+    columns = int(x.sum(1).amax())
+    for rows in hl.tile(x.size(0)):
+        for tile in hl.tile(columns):
+            out[rows, tile] = x[rows, tile]
+
+
+@kernel_case("host code that decides on a tensor's value", exc.HostTensorRead)
+def if_positive(x, out):
+    if x.sum() > 0:
+        x = -x
+    for tile in hl.tile(x.size()):
+        out[tile] = x[tile]
+
+
+@kernel_case("a function of math on a tile's place", exc.NotAllowedOnDevice)
+def exponential_of_place(x, out):
+    for tile in hl.tile(x.size()):
+        out[tile] = x[tile] * math.exp(tile[0].begin)
 
 
 @kernel_case("reading data back to the host", exc.NotAllowedOnDevice)

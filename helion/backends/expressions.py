@@ -43,6 +43,12 @@ class ExpressionPrinter(PythonPrinter):  # type: ignore[misc]
     def _print_Float(self, expr: sympy.Float) -> str:
         return repr(float(expr))
 
+    def _print_ToFloat(self, expr: sympy.Basic) -> str:
+        return f"float({self._print(expr.args[0])})"
+
+    def _helper_sqrt(self, expr: sympy.Basic) -> str:
+        return f"math.sqrt({self._print(expr)})"
+
 
 def print_number(value: Any, printer: ExpressionPrinter) -> str:
     """A number, plain or symbolic, as text."""

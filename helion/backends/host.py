@@ -44,6 +44,7 @@ class HostPrinter:
         self.constants = constants
         self.origin_lines = origin_lines
         self._hoisted: dict[str, str] = {}
+        self._parameters = {name for name, _ in ir.host.parameters}
         self._fresh = _allocated_names(ir)
         self._pooled = self._fresh & _returned_names(ir) & set(self.written()) if pool else set()
         self._printer = ExpressionPrinter(self.symbol)
@@ -57,16 +58,25 @@ class HostPrinter:
         origin = self.ir.device.origins.get(symbol)
         if origin is None or origin.kind is not OriginKind.HOST:
             raise exc.InternalError(reason=f"symbol {symbol} has no value on the host")
+        if origin.args:
+            return origin.host_text(self._printer.doprint)
         root = origin.text.split(".")[0].split("[")[0]
         if origin.once or root in self.ir.host.assigned:
-            # The function rebinds the parameter: its size at entry is saved first.
-            self._hoisted.setdefault(origin.name, origin.text)
-            return origin.name
+            # The function rebinds the parameter: its size at entry is saved first, or its value, under another name.
+            name = origin.name
+            while name in self.ir.host.assigned or name in self._parameters:
+                name += "_given"
+            self._hoisted.setdefault(name, origin.text)
+            return name
         return origin.text
 
     def number(self, value: Any) -> str:
         """A number known on the host, as a host expression."""
         return print_number(value, self._printer)
+
+    def expression(self, expr: sympy.Expr) -> str:
+        """As `number`, for a sympy expression."""
+        return str(self._printer.doprint(expr))
 
     # -- the function ---------------------------------------------------------------------------------------------------
 
@@ -228,8 +238,9 @@ _RUNTIME_NAMES = ("empty", "empty_like", "get_num_sm", "increment_version", "new
 
 
 def runtime_imports(text: str) -> list[str]:
-    """Import lines for what generated code uses of ``helion.runtime``."""
+    """Import lines for what generated code uses of ``helion.runtime``, and of ``math`` in the numbers it computes."""
     used = [name for name in _RUNTIME_NAMES if re.search(rf"(?<![\w.])_{name}\(", text)]
-    return [f"from helion.runtime import {name} as _{name}" for name in used]
+    imports = [f"from helion.runtime import {name} as _{name}" for name in used]
+    return [*(["import math"] if re.search(r"(?<![\w.])math\.", text) else []), *imports]
 
 

@@ -20,6 +20,7 @@ from ..ir.symbols import OriginKind
 from ..ir.symbols import symbols_of
 from .base import GeneratedSource
 from .host import HostPrinter
+from .host import runtime_imports
 
 _DEVICE_CODE = "_device_code"
 
@@ -49,14 +50,15 @@ def generate(
     )
     launch = f"_launcher({_DEVICE_CODE}, {{{tensors}}}, {{{scalars}}})"
     imports, injected = printer.imports_and_globals()
+    host = printer.function([launch], "_tile_launcher")
     lines = [
         f'"""{ir.name}, run tile by tile with PyTorch\'s own ops."""',
         "",
         "import torch",
         "from helion.runtime.tile_executor import launch as _tile_launcher",
-        *imports,
+        *dict.fromkeys([*imports, *runtime_imports("\n".join(host))]),
         "",
-        *printer.function([launch], "_tile_launcher"),
+        *host,
         "",
     ]
     return GeneratedSource(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import types
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from .. import exc
 from .. import language as hl
@@ -54,6 +56,9 @@ class Calls(Expressions):
         replacement = _DEVICE_BUILTINS.get(fn) if _hashable(fn) else None
         if replacement is not None:
             return replacement(self, *args, **kwargs)
+        number = self.number_call(fn, args)
+        if number is not None:
+            return number
         if isinstance(fn, types.FunctionType) and not self.is_native(fn):
             return self.inline(fn, args, kwargs)
         if self.takes_sizes(fn):
@@ -63,13 +68,32 @@ class Calls(Expressions):
 
     def host_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
         """A call in host code; those that the generated host function must not repeat as they are get noted."""
-        value = fn(*args, **kwargs)
+        value = self.number_call(fn, args)
+        if value is None:
+            value = fn(*args, **kwargs)
+        if not self.env.ir.roots and any(map(self.env.is_read_from_tensor, tree_leaves(value))):
+            raise exc.HostTensorRead(text=ast.unparse(node))
         kind = _HOST_REWRITES.get(fn) if _hashable(fn) else None
         if kind is not None:
             self.rewrites[node] = (kind, value)
         elif fn is torch.broadcast_tensors:
             self.rewrites[node] = ("broadcast", [a.shape for a in args])
         return value
+
+    def number_call(self, fn: Any, args: list[Any]) -> Any:
+        """A call of Python's own function on numbers of which some are symbolic: the result stays symbolic.  Else None."""
+        if not any(map(is_symbolic, args)) or not isinstance(fn, (type, types.BuiltinFunctionType)):
+            return None
+        if fn in _NUMBER_BUILTINS:
+            return _NUMBER_BUILTINS[fn](*args)
+        if getattr(fn, "__module__", None) != "math":
+            return None
+        if any(is_symbolic(a) and self.env.depends_on_device(a) for a in args) and fn not in _MATH_OF_ANY_NUMBER:
+            raise exc.NotAllowedOnDevice(
+                f"math.{fn.__name__} of a number that is known only while the kernel runs",
+                fix=f"use torch's function on a tensor, torch.{fn.__name__}(tile.index) for example.",
+            )
+        return self.env.host_call(fn, args, f"math.{fn.__name__}({', '.join('{}' for _ in args)})", fn.__name__)
 
     def is_native(self, fn: types.FunctionType) -> bool:
         """Functions of libraries: called, not interpreted."""
@@ -97,9 +121,6 @@ class Calls(Expressions):
         frame = Frame(source, function_globals(fn), {}, dict(bound.arguments), is_kernel=False)
         with self.enter(frame):
             return self.run_function(source.node)
-
-    def run_function(self, node: ast.FunctionDef) -> Any:
-        raise NotImplementedError  # in statements
 
 
 def _hashable(value: Any) -> bool:
@@ -140,9 +161,27 @@ def _device_cast(python_type: type, dtype: torch.dtype) -> Callable[..., Any]:
     def call(interpreter: Calls, value: Any = 0) -> Any:
         if isinstance(value, torch.Tensor):
             return value.to(dtype)
-        return value if is_symbolic(value) else python_type(value)
+        return _NUMBER_BUILTINS[python_type](value) if is_symbolic(value) else python_type(value)
 
     return call
+
+
+def _int(value: Any) -> Any:
+    return torch.sym_int(value) if isinstance(value, torch.SymFloat) else value
+
+
+def _float(value: Any) -> Any:
+    return torch.sym_float(value) if isinstance(value, torch.SymInt) else value
+
+
+#: Python's functions of numbers that PyTorch would evaluate, so that the trace held for one value alone.
+_NUMBER_BUILTINS: dict[Any, Callable[..., Any]] = {
+    int: _int,
+    float: _float,
+    divmod: lambda a, b: (a // b, a % b),
+}
+#: Functions that PyTorch's symbolic numbers have themselves.
+_MATH_OF_ANY_NUMBER = frozenset([math.floor, math.ceil, math.trunc])
 
 
 def _device_range(interpreter: Calls, *args: Any) -> Any:

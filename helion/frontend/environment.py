@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import types
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import sympy
@@ -31,6 +33,8 @@ from ..ir.device_ir import DeviceIR
 from ..ir.device_ir import HostTensor
 from ..ir.symbols import Origin
 from ..ir.symbols import OriginKind
+from ..ir.symbols import expr_of
+from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..settings import Settings
 
@@ -177,10 +181,44 @@ class Environment:
         return self.shape_env.create_symintnode(symbol, hint=value, source=source)  # type: ignore[return-value]
 
     def host_float(self, value: float, path: str, name: str) -> torch.SymFloat:
-        """A float argument: symbolic."""
-        number = self.shape_env.create_unbacked_symfloat()
-        self.ir.origins[number.node.expr] = Origin(OriginKind.HOST, self.unique_name(name), path, dtype=float)
-        return number
+        """A float argument: symbolic, as an int; infinity and nan are not decided on (`host_result`)."""
+        return self.host_result(value, Origin(OriginKind.HOST, self.unique_name(name), path, dtype=float))
+
+    def host_result(self, hint: float, origin: Origin) -> torch.SymFloat:
+        """A float that the host function knows.  Deciding on it while tracing records a guard.
+
+        sympy does not compare nan: such a number has no value here, and deciding on it is an error.
+        """
+        if not math.isfinite(hint):
+            number = self.shape_env.create_unbacked_symfloat()
+            self.ir.origins[number.node.expr] = origin
+            return number
+        source = ConstantSource(f"number_{len(self.ir.origins)}")
+        symbol = self.shape_env.create_symbol(
+            hint, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=None, do_not_specialize_zero_one=True
+        )
+        self.ir.origins[symbol] = origin
+        return self.shape_env.create_symfloatnode(symbol, hint=hint, source=source)  # type: ignore[return-value]
+
+    def host_call(self, fn: Callable[..., Any], args: Sequence[Any], text: str, name: str) -> torch.SymFloat | None:
+        """A function of numbers that the host function knows, if it gives a float and some number is symbolic; else None.
+
+        The host function computes it; the trace does not depend on the result.
+
+        Args:
+            fn: the function, without side effects.
+            args: plain and symbolic numbers.
+            text: the call in Python, with `{}` for each argument.
+            name: how generated code should call the result.
+        """
+        known = all(isinstance(a, (int, float)) or (is_symbolic(a) and self.is_host_value(a) and a.node.has_hint()) for a in args)
+        if not known or not any(map(is_symbolic, args)):
+            return None
+        result = fn(*(a.node.hint if is_symbolic(a) else a for a in args))
+        if type(result) is not float:
+            return None
+        origin = Origin(OriginKind.HOST, self.unique_name(name), text, dtype=float, args=tuple(map(expr_of, args)))
+        return self.host_result(result, origin)
 
     def device_int(self, origin: Origin) -> torch.SymInt:
         """An integer known only while the kernel runs."""
@@ -278,6 +316,10 @@ class Environment:
     def depends_on_device(self, value: Any) -> bool:
         """Whether a number involves block sizes, tile offsets or other device values."""
         return any(self.ir.origins[s].on_device for s in symbols_of(value) if s in self.ir.origins)
+
+    def is_read_from_tensor(self, value: Any) -> bool:
+        """Whether a number is made of what host code has read out of a tensor: a trace does not know it."""
+        return any(s not in self.ir.origins for s in symbols_of(value))
 
     # -- guards ------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import inspect
 import operator
 import types
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -60,25 +61,48 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 class LambdaValue:
-    """A lambda written inside interpreted code: runs in the frame it was made in."""
+    """A lambda or a function defined inside interpreted code: runs on the names that its surroundings have when it is called.
 
-    def __init__(self, interpreter: Expressions, node: ast.Lambda, frame: Frame) -> None:
+    Args:
+        interpreter: who runs it.
+        node: its definition.
+        frame: the frame it is defined in.
+    """
+
+    def __init__(self, interpreter: Expressions, node: ast.Lambda | ast.FunctionDef, frame: Frame) -> None:
         self.interpreter = interpreter
         self.node = node
         self.frame = frame
-        self.__name__ = "<lambda>"
-        arguments = [*node.args.posonlyargs, *node.args.args]
-        self.__signature__ = inspect.Signature(
-            [inspect.Parameter(a.arg, inspect.Parameter.POSITIONAL_OR_KEYWORD) for a in arguments]
-        )
-        self.names = [a.arg for a in arguments]
+        self.source = frame.source.nested(node) if isinstance(node, ast.FunctionDef) else frame.source
+        self.__name__ = node.name if isinstance(node, ast.FunctionDef) else "<lambda>"
+        self.__signature__ = inspect.Signature(list(self._parameters(node.args)))
+
+    def _parameters(self, arguments: ast.arguments) -> Iterator[inspect.Parameter]:
+        positional = [*arguments.posonlyargs, *arguments.args]
+        defaults: list[ast.expr | None] = [*[None] * (len(positional) - len(arguments.defaults)), *arguments.defaults]
+        kinds: list[Any] = [inspect.Parameter.POSITIONAL_ONLY] * len(arguments.posonlyargs)
+        kinds += [inspect.Parameter.POSITIONAL_OR_KEYWORD] * len(arguments.args)
+        for argument, kind, default in zip(positional, kinds, defaults, strict=True):
+            yield inspect.Parameter(argument.arg, kind, default=self._default(default))
+        if arguments.vararg is not None:
+            yield inspect.Parameter(arguments.vararg.arg, inspect.Parameter.VAR_POSITIONAL)
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+            yield inspect.Parameter(argument.arg, inspect.Parameter.KEYWORD_ONLY, default=self._default(default))
+        if arguments.kwarg is not None:
+            yield inspect.Parameter(arguments.kwarg.arg, inspect.Parameter.VAR_KEYWORD)
+
+    def _default(self, node: ast.expr | None) -> Any:
+        return inspect.Parameter.empty if node is None else self.interpreter.expr(node)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self.__signature__.bind(*args, **kwargs)
-        scope = {**self.frame.device, **bound.arguments}
-        inner = dataclasses.replace(self.frame, device=scope)
+        bound.apply_defaults()
+        around = {**(self.frame.host if self.frame.is_kernel else {}), **self.frame.device}
+        inner = dataclasses.replace(self.frame, source=self.source, device={**around, **bound.arguments}, is_kernel=False)
         with self.interpreter.enter(inner):
-            return self.interpreter.expr(self.node.body)
+            if isinstance(self.node, ast.Lambda):
+                return self.interpreter.expr(self.node.body)
+            return self.interpreter.run_function(self.node)
 
 
 class Expressions(Frames):
@@ -107,7 +131,9 @@ class Expressions(Frames):
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "must match the size of tensor" in text or "cannot be broadcast" in text or "Shape mismatch" in text:
             return exc.ShapeMismatch(f"operands do not broadcast: {text}", fix=exc.ShapeMismatch.fix)
-        if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__:
+        if is_data_dependent(error):
+            if not self.tracer.on_device:
+                return exc.HostTensorRead(text=ast.unparse(node))
             return exc.NotAllowedOnDevice(
                 f"{ast.unparse(node)!r} needs a value that is known only while the kernel runs",
                 fix="branch with `if` on it directly, or make it a compile-time value (hl.specialize, hl.constexpr).",
@@ -179,7 +205,7 @@ class Expressions(Frames):
         return value
 
     def expr_Lambda(self, node: ast.Lambda) -> Any:
-        return LambdaValue(self, node, dataclasses.replace(self.frame, device=dict(self.frame.device)))
+        return LambdaValue(self, node, self.frame)
 
     def expr_ListComp(self, node: ast.ListComp) -> Any:
         return self._comprehension(node.generators, lambda: self.expr(node.elt))
@@ -229,6 +255,11 @@ class Expressions(Frames):
             return torch.matmul(left, right)
         if isinstance(op, ast.Add) and isinstance(left, TracedTile) and isinstance(right, torch.Tensor) and right.dim():
             return left.index + right
+        if isinstance(op, ast.Pow) and (is_symbolic(left) or is_symbolic(right)):
+            # PyTorch's own wants a positive base; Python's does where the result is no real number.
+            power = self.env.host_call(operator.pow, (left, right), "(({}) ** ({}))", "power")
+            if power is not None:
+                return power
         return _BINARY[type(op)](left, right)
 
     def expr_UnaryOp(self, node: ast.UnaryOp) -> Any:
@@ -239,6 +270,8 @@ class Expressions(Frames):
             if is_symbolic(value) and self.env.depends_on_device(value):
                 return torch.sym_not(value)
             return not value
+        if isinstance(node.op, ast.Invert) and is_symbolic(value):
+            return torch.sym_not(value) if isinstance(value, torch.SymBool) else -value - 1
         return _UNARY[type(node.op)](value)
 
     def expr_Compare(self, node: ast.Compare) -> Any:
@@ -308,3 +341,11 @@ class Expressions(Frames):
         if self.tracer.on_device and isinstance(base, torch.Tensor):
             return load(base, index)
         return base[index]
+
+    def run_function(self, node: ast.FunctionDef) -> Any:
+        raise NotImplementedError  # in statements
+
+
+def is_data_dependent(error: Exception) -> bool:
+    """Whether PyTorch asked for a value that a trace does not have."""
+    return "GuardOnDataDependent" in type(error).__name__ or "data-dependent" in str(error).strip().partition("\n")[0]

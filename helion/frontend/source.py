@@ -7,6 +7,7 @@ evaluated here.
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import linecache
 import textwrap
@@ -47,6 +48,13 @@ class FunctionSource:
         self.node = node
         self.text = textwrap.dedent(text)
         self.liveness = Liveness(node)
+
+    def nested(self, node: ast.FunctionDef) -> FunctionSource:
+        """The source of a function defined in this one."""
+        inner = copy.copy(self)
+        inner.node = node
+        inner.liveness = Liveness(node)
+        return inner
 
     def location(self, node: ast.AST) -> SourceLocation:
         """Where a node of this function's tree stands in the file."""

@@ -15,7 +15,9 @@ from ..language.augmented import keep_type
 from ..language.stack import StackTensor
 from .control_flow import ControlFlow
 from .expressions import LambdaValue
+from .expressions import is_data_dependent
 from .source import assigned_names
+from .source import read_names
 from .tracer import TracedLoop
 
 _HOST_LOOP_LIMIT = 100_000
@@ -42,6 +44,7 @@ class Statements(ControlFlow):
         self.prelude: list[ast.stmt] = []
         self.epilogue: list[ast.stmt] = []
         self.device_names: set[str] = set()
+        self._read_a_tensor = False  # host code has, after the kernel: what follows is not known while tracing
         # What encloses the current statement, innermost last: "function", "python loop", "device loop", "branch".
         self._inside: list[str] = []
 
@@ -52,7 +55,9 @@ class Statements(ControlFlow):
         for stmt in body:
             self.at(stmt)
             try:
-                if not self._top_level(stmt):
+                if self._read_a_tensor:
+                    self._unknown(stmt)
+                elif not self._top_level(stmt):
                     break
             except exc.BaseError as error:
                 raise self.error(stmt, error)
@@ -83,7 +88,20 @@ class Statements(ControlFlow):
             self.statement(stmt)
         except _Return:
             return False
+        except exc.HostTensorRead:
+            if not self.env.ir.roots:
+                raise
+            self._read_a_tensor = True
         return True
+
+    def _unknown(self, stmt: ast.stmt) -> None:
+        """A statement after one that has read a result of the kernel: it runs as it stands, but device variables are not there."""
+        if self._has_device_loop(stmt) or self._is_barrier(stmt):
+            raise self.error(stmt, exc.HostTensorRead(text=ast.unparse(self.epilogue[-1])))
+        for name in sorted(read_names(stmt) & self.device_names - self.frame.host.keys()):
+            raise self.error(stmt, exc.CannotReadDeviceVariableOnHost(name=name))
+        self.frame.host.update(dict.fromkeys(assigned_names([stmt])))
+        self.epilogue.append(stmt)
 
     def _check_nothing_between(self) -> None:
         if self.epilogue:
@@ -144,8 +162,8 @@ class Statements(ControlFlow):
         except exc.BaseError as error:
             raise self.error(stmt, error)
         except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError) as error:
-            if self.tracer.on_device:
-                raise self.error(stmt, self.translate(error, stmt)) from error
+            if self.tracer.on_device or is_data_dependent(error):
+                raise self.error(stmt, self.translate(error, stmt.test if isinstance(stmt, ast.If) else stmt)) from error
             raise
         finally:
             self.tracer.location = outer
@@ -337,16 +355,11 @@ class Statements(ControlFlow):
             (self.frame.device if self.tracer.on_device else self.frame.host).pop(target.id, None)
 
     def stmt_FunctionDef(self, stmt: ast.FunctionDef) -> None:
-        body = [s for s in stmt.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-        if len(body) == 1 and isinstance(body[0], ast.Return) and body[0].value is not None and not stmt.decorator_list:
-            function = ast.copy_location(ast.Lambda(args=stmt.args, body=body[0].value), stmt)
-            self.bind(stmt.name, LambdaValue(self, function, self.frame))
-            return
-        raise exc.StatementNotSupported(
-            statement=f"the nested function {stmt.name!r}",
-            where="a kernel function",
-            fix="define it at module level; it is inlined when device code calls it.",
-        )
+        if stmt.decorator_list:
+            raise exc.StatementNotSupported(
+                statement=f"the decorated function {stmt.name!r}", where=self.where(), fix="define it at module level."
+            )
+        self.bind(stmt.name, LambdaValue(self, stmt, self.frame))
 
     def stmt_Import(self, stmt: ast.Import) -> None:
         self._import(stmt)

@@ -309,7 +309,7 @@ class DeviceIR:
 
     def readable(self, text: str) -> str:
         """A message with symbols replaced by what the user calls them: a loop's name, `x.size(0)`."""
-        names = {str(symbol): origin.text for symbol, origin in self.origins.items() if origin.text}
+        names = {str(symbol): origin.host_text(str) for symbol, origin in self.origins.items() if origin.text}
         names.update((str(block.symbol), block.name) for block in self.blocks)
         for axis in self.axes:
             names.update({str(axis.offset): f"{axis.name}.begin", str(axis.clipped_end): f"{axis.name}.end"})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +33,7 @@ class Origin:
     """What a symbol stands for; `name` is how generated code calls it.
 
     `once`: the host expression `text` gives another value each time, so the host function evaluates it once.
+    `args`: numbers that `text` is computed from, which has `{}` in their places.
     """
 
     kind: OriginKind
@@ -40,6 +42,11 @@ class Origin:
     index: int = -1
     dtype: type = int
     once: bool = False
+    args: tuple[sympy.Expr, ...] = ()
+
+    def host_text(self, print_number: Callable[[sympy.Expr], str]) -> str:
+        """The host expression that gives the number."""
+        return self.text.format(*map(print_number, self.args)) if self.args else self.text
 
     @property
     def on_device(self) -> bool:

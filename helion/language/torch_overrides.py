@@ -68,7 +68,15 @@ def _add_product(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, beta: Any,
     if _is_number(beta, 1) and _is_number(alpha, 1):
         result = dot(a, b, acc, None)
         return result
-    product = dot(a, b, None, None)
+    return _scaled_sum(acc, dot(a, b, None, None), beta, alpha)
+
+
+def _scaled_sum(acc: torch.Tensor, product: torch.Tensor, beta: Any, alpha: Any) -> torch.Tensor:
+    """`beta * acc + alpha * product`, computed in the product's dtype and rounded once to `acc`'s."""
+    for name, factor in (("beta", beta), ("alpha", alpha)):
+        if not product.is_floating_point() and isinstance(factor, (float, torch.SymFloat)):
+            raise exc.InvalidAPIUsage(f"{name} of a product of integers must be an integer, got {factor}")
+    result: torch.Tensor
     if not _is_number(alpha, 1):
         product = product * alpha
     if not _is_number(beta, 0):
@@ -95,6 +103,15 @@ def baddbmm(
     """torch.baddbmm on tiles; the accumulator may have another dtype than the operands."""
     _check_rank("torch.baddbmm", 3, batch1, batch2)
     return _add_product(input, batch1, batch2, beta, alpha)
+
+
+def addbmm(
+    input: torch.Tensor, batch1: torch.Tensor, batch2: torch.Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> torch.Tensor:
+    """torch.addbmm on tiles: the sum over the batch is kept in the dtype products are summed in, and rounded once."""
+    _check_rank("torch.addbmm", 3, batch1, batch2)
+    product = dot(batch1, batch2, None, None)
+    return _scaled_sum(input, product.sum(0, dtype=product.dtype), beta, alpha)
 
 
 def matmul(input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -126,7 +126,7 @@ class TritonBackend(Backend):
         if "libdevice." in text:
             head.append("from triton.language.extra import libdevice")
         head.append("from helion.runtime import default_launcher as _default_launcher")
-        head += runtime_imports(text)
+        head += [line for line in runtime_imports(text) if line not in head]
         head += [f"from helion.runtime.triton_helpers import {name}" for name in sorted(set(_HELPER.findall(text)))]
         if "make_tensor_descriptor" in text:
             head += ["from helion.runtime import set_triton_allocator as _set_triton_allocator", "", "_set_triton_allocator()"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -33,12 +34,13 @@ from ...ir.symbols import OriginKind
 from ...ir.symbols import is_symbolic
 from ...language.op import Op
 from ...settings import Settings
-from ..expressions import ExpressionPrinter
 from ..expressions import literal
 from ..expressions import print_number
 from ..expressions import wrap
 from .ops import pointwise_text
 from .ops import triton_dtype
+from .scalars import ScalarPrinter
+from .scalars import is_float
 from .schedule import Schedule
 from .scope import Names
 from .scope import Scope
@@ -57,13 +59,13 @@ class Shared:
     Attributes:
         sources: lines of `@triton.jit` functions that they call, by name.
         injected: `@triton.jit` functions of the user's, by name.
-        scalars: what host values are called.
+        scalars: what host values, and numbers computed from them, are called.
         blocks: what block sizes are called, by the block's id.
     """
 
     sources: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     injected: dict[str, Any] = dataclasses.field(default_factory=dict)
-    scalars: dict[sympy.Symbol, str] = dataclasses.field(default_factory=dict)
+    scalars: dict[sympy.Expr, str] = dataclasses.field(default_factory=dict)
     blocks: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
@@ -95,7 +97,9 @@ class KernelEmitter:
         self.names = Names()
         self.kernel_scope = Scope()
         self.scope = self.kernel_scope
-        self.scalar_args: dict[sympy.Symbol, str] = {}
+        self.scalar_args: dict[sympy.Expr, str] = {}
+        self._has_doubles = has_doubles(ir.device)
+        self._in_double = False  # the node being printed computes in float64
         self.constexprs: dict[str, int] = {}
         self.shared = shared
         self.minimum_extents = minimum_extents
@@ -111,7 +115,8 @@ class KernelEmitter:
         self.updates: dict[torch.fx.Node, str] = {}  # node -> the loop variable it gives the next value of
         self._part: tuple[Axis, int, int] | None = None  # the axis whose tile is done in parts, which one, of how many
         self.persistent_header = ""
-        self._printer = ExpressionPrinter(self._symbol, "tl.minimum", "tl.maximum")
+        axes = ir.device.axes
+        self._printer = ScalarPrinter(self._name_of, ir.device.origins.get, lambda axis: axes[axis].begin)
         self.tensor_args = self._host_tensors()
         for name in (*ir.device.host_tensors, *shared.scalars.values(), *shared.blocks.values()):
             self.names.unique(name)
@@ -136,6 +141,18 @@ class KernelEmitter:
         if isinstance(value, torch.fx.Node):
             return self.text(value)
         return print_number(value, self._printer)
+
+    def _name_of(self, expr: sympy.Expr) -> str:
+        if expr.is_Symbol:
+            name = self._symbol(expr)
+        else:  # computed on the host
+            if expr not in self.shared.scalars:
+                text = self.ir.device.readable(str(expr))
+                self.shared.scalars[expr] = self.names.unique(re.sub(r"\W+", "_", text).strip("_")[:40])
+            name = self.scalar_args.setdefault(expr, self.shared.scalars[expr])
+        # A float is passed as float32 unless some device code computes in float64.
+        narrow = self._has_doubles and not self._in_double and expr in self.scalar_args and is_float(expr)
+        return f"{name}.to(tl.float32)" if narrow else name
 
     def _symbol(self, symbol: sympy.Symbol) -> str:
         origin = self.ir.device.origins.get(symbol)
@@ -368,6 +385,7 @@ class KernelEmitter:
         """One node into the current scope."""
         from .device_ops import OP_EMITTERS
 
+        self._in_double = _is_double(node) or any(map(_is_double, node.all_input_nodes))
         try:
             if isinstance(node.target, Op):
                 emit = OP_EMITTERS.get(node.target.name)
@@ -531,6 +549,16 @@ _OVERLOAD_NOISE = (
     "_self",
     "_dims",
 )
+
+
+def has_doubles(ir: device_ir.DeviceIR) -> bool:
+    """Whether device code computes in float64, so that floats are passed as such."""
+    return any(_is_double(node) for _, node in ir.nodes())
+
+
+def _is_double(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype is torch.float64
 
 
 def pretty_name(node: torch.fx.Node) -> str:

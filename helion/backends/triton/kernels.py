@@ -22,10 +22,12 @@ from ...settings import Settings
 from ..expressions import wrap
 from ..host import HostPrinter
 from .emitter import KernelEmitter
+from .emitter import has_doubles
 from .program_ids import PROGRAM
 from .program_ids import Tiles
 from .program_ids import emit_program_ids
 from .program_ids import persistent_programs
+from .scalars import is_float
 from .schedule import Schedule
 
 
@@ -45,7 +47,7 @@ class PrintedLoop:
 
     phase: int
     tensors: list[str]
-    scalars: dict[sympy.Symbol, str]
+    scalars: dict[sympy.Expr, str]
     constexprs: dict[str, int]
     body: list[str]
     tiles: Tiles
@@ -107,7 +109,7 @@ def print_kernel(
         descriptors: the tensor memory accelerator may read or write in one of them.
     """
     tensors = list(dict.fromkeys(t for loop in loops for t in loop.tensors))
-    scalars = {symbol: text for loop in loops for symbol, text in loop.scalars.items()}
+    scalars = {number: text for loop in loops for number, text in loop.scalars.items()}
     constexprs = {text: size for loop in loops for text, size in loop.constexprs.items()}
     cooperative = loops[-1].phase > 0
     functions: list[list[str]] = []
@@ -119,7 +121,9 @@ def print_kernel(
         body, grid = _calls(name, loops, schedule, settings, tensor, f"hlt_grid_barrier({descriptors})")
     # Numbers, not the module's names for them: Inductor copies a kernel's source without the module.
     sizes = [f"{text}: tl.constexpr = {size}" for text, size in constexprs.items()]
-    head = f"def _{name}_kernel({', '.join([*tensors, *scalars.values(), *sizes])}):"
+    doubles = has_doubles(host.ir.device)
+    numbers = [f"{text}: tl.float64" if doubles and is_float(number) else text for number, text in scalars.items()]
+    head = f"def _{name}_kernel({', '.join([*tensors, *numbers, *sizes])}):"
     functions.append(["@triton.jit", head, *(f"    {line}" for line in body)])
     options = [f"num_warps={schedule.config['num_warps']}", f"num_stages={schedule.config['num_stages']}"]
     if schedule.config.get("maxnreg") is not None:
@@ -127,7 +131,7 @@ def print_kernel(
     if cooperative:
         options.append("launch_cooperative_grid=True")
     arguments = [host.ir.device.host_tensors[t].text for t in tensors]
-    arguments += [host.symbol(symbol) for symbol in scalars]
+    arguments += [host.expression(number) for number in scalars]
     launch = f"_launcher(_{name}_kernel, ({grid},), {', '.join([*arguments, *options])})"
     return PrintedKernel(functions, constexprs, launch)
 

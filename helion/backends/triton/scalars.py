@@ -1,0 +1,140 @@
+"""Numbers in Triton code: symbolic expressions of arguments, sizes and tiles' places.
+
+What is known on the host is computed there, with Python's own arithmetic, and passed: integers do not overflow, `//` and
+`%` round down, floats are doubles.  What involves a tile's place is computed in the kernel, where `//` and `%` truncate
+and Python's functions of numbers do not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sympy
+
+from ... import exc
+from ...ir.symbols import Origin
+from ...ir.symbols import OriginKind
+from ..expressions import ExpressionPrinter
+
+#: Numbers that may be negative only where the range of their loop is; block sizes are positive.
+_PLACES = (OriginKind.TILE_BEGIN, OriginKind.TILE_END)
+
+
+class ScalarPrinter(ExpressionPrinter):
+    """Prints numbers in a Triton kernel.
+
+    Args:
+        name_of: symbol, or expression of host symbols alone -> its name in the kernel.
+        origin_of: symbol -> what it stands for, None if unknown.
+        begin_of: axis number -> where the loop begins.
+    """
+
+    def __init__(
+        self,
+        name_of: Callable[[sympy.Expr], str],
+        origin_of: Callable[[sympy.Symbol], Origin | None],
+        begin_of: Callable[[int], Any],
+    ) -> None:
+        super().__init__(name_of, "tl.minimum", "tl.maximum")
+        self._origin_of = origin_of
+        self._begin_of = begin_of
+
+    def _print(self, expr: Any, **options: Any) -> str:
+        if isinstance(expr, sympy.Basic) and not expr.is_Symbol and self._is_of_host(expr) and not _is_simple(expr):
+            return self._name_of(expr)
+        return str(super()._print(expr, **options))
+
+    def _is_of_host(self, expr: sympy.Basic) -> bool:
+        origins = [self._origin_of(symbol) for symbol in expr.free_symbols]
+        return bool(origins) and all(o is not None and o.kind is OriginKind.HOST for o in origins)
+
+    # -- rounding -------------------------------------------------------------------------------------------------------
+
+    def _is_nonnegative(self, expr: sympy.Expr) -> bool:
+        if expr.is_Symbol:
+            origin = self._origin_of(expr)
+            if origin is not None and origin.kind in _PLACES:
+                begin = self._begin_of(origin.index)
+                return isinstance(begin, int) and begin >= 0
+            return bool(expr.is_nonnegative) or (origin is not None and origin.kind in (OriginKind.BLOCK_SIZE, OriginKind.TILE_ID))
+        if expr.is_number:
+            return bool(expr >= 0)
+        return type(expr).__name__ in _KEEP_SIGN and all(map(self._is_nonnegative, expr.args))
+
+    def _divide(self, expr: sympy.Expr, operator: str, helper: str) -> str:
+        a, b = expr.args
+        constants = all(o is not None and o.kind is OriginKind.BLOCK_SIZE for o in map(self._origin_of, expr.free_symbols))
+        if constants or (self._is_nonnegative(a) and self._is_nonnegative(b)):
+            return f"({self.parenthesize(a, _ATOM)} {operator} {self.parenthesize(b, _ATOM)})"
+        return f"{helper}({self._print(a)}, {self._print(b)})"
+
+    def _print_FloorDiv(self, expr: sympy.Expr) -> str:
+        return self._divide(expr, "//", "hlt_div_floor_int")
+
+    def _print_Mod(self, expr: sympy.Expr) -> str:
+        return self._divide(expr, "%", "hlt_remainder_int")
+
+    def _print_PythonMod(self, expr: sympy.Expr) -> str:
+        if any(arg.is_integer is False or arg.is_Float for arg in expr.args):
+            return f"hlt_remainder_float({', '.join(map(self._print, expr.args))})"
+        return self._print_Mod(expr)
+
+    # -- functions --------------------------------------------------------------------------------------------------------
+
+    def _print_ToFloat(self, expr: sympy.Expr) -> str:
+        return f"tl.cast({self._print(expr.args[0])}, tl.float32)"
+
+    def _print_Abs(self, expr: sympy.Expr) -> str:
+        return f"tl.abs({self._print(expr.args[0])})"
+
+    def _print_FloorToInt(self, expr: sympy.Expr) -> str:
+        return f"tl.cast(tl.floor({self._print(expr.args[0])}), tl.int32)"
+
+    def _print_CeilToInt(self, expr: sympy.Expr) -> str:
+        return f"tl.cast(tl.ceil({self._print(expr.args[0])}), tl.int32)"
+
+    def _print_TruncToInt(self, expr: sympy.Expr) -> str:
+        return f"tl.cast({self._print(expr.args[0])}, tl.int32)"
+
+    def _print_PowByNatural(self, expr: sympy.Expr) -> str:
+        base, exponent = expr.args
+        if exponent.is_Integer and 0 < exponent <= 8:
+            return " * ".join([self.parenthesize(base, _ATOM)] * int(exponent))
+        return f"hlt_pow_int({self._print(base)}, {self._print(exponent)})"
+
+    def _refuse(self, expr: sympy.Expr) -> str:
+        raise exc.BackendUnsupported(
+            backend="triton",
+            reason=f"there is no Triton form of {type(expr).__name__} for a number that involves a tile's place",
+            fix="compute it with torch's functions from a tensor, torch.round(tile.index / 3) for example.",
+        )
+
+    _print_RoundToInt = _print_RoundDecimal = _print_FloatPow = _print_Piecewise = _refuse
+
+
+_ATOM = 999.5  # binds tighter than any operator: operands that are no single names get parentheses
+#: Functions of numbers that are not negative whose result is not either.
+_KEEP_SIGN = frozenset(["Add", "Mul", "Pow", "Max", "Min", "FloorDiv", "CleanDiv", "Mod", "PythonMod"])
+
+
+def _is_simple(expr: sympy.Basic) -> bool:
+    """A sum of integers and integer symbols, at most negated: as good to compute in the kernel as to pass."""
+    if expr.is_Symbol or expr.is_Integer:
+        return expr.is_integer is not False
+    if expr.is_Mul:
+        return len(expr.args) == 2 and expr.args[0] == -1 and expr.args[1].is_Symbol and bool(expr.args[1].is_integer)
+    return bool(expr.is_Add) and all(map(_is_simple, expr.args))
+
+
+def is_float(expr: sympy.Basic) -> bool:
+    """Whether a number is a float, as opposed to an integer or a bool (sympy takes a remainder for an integer)."""
+    name = type(expr).__name__
+    if expr.is_Symbol or expr.is_number:
+        return expr.is_integer is not True
+    if name.endswith("ToInt") or expr.is_Boolean:
+        return False
+    return name in _GIVE_FLOATS or any(map(is_float, expr.args))
+
+
+_GIVE_FLOATS = frozenset(["ToFloat", "IntTrueDiv", "FloatTrueDiv", "FloatPow"])

@@ -1,0 +1,61 @@
+"""Host code around the loops: what it may do with the kernel's results, and with numbers read from tensors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+
+def positives(x: torch.Tensor) -> torch.Tensor:
+    out = torch.full_like(x, float("inf"))
+    count = torch.zeros([1], dtype=torch.int32, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        value = x[tile]
+        keep = value > 0
+        place = torch.cumsum(keep.to(torch.int32), 0) - 1
+        start = hl.atomic_add(count, [0], keep.to(torch.int32).sum())
+        hl.store(out, [start + place], value, extra_mask=keep)
+    found = int(count)
+    if found == 0:
+        return out[:0]
+    return out.sort().values[:found]
+
+
+@pytest.mark.parametrize("x", [torch.randn(50), -torch.ones(5)], ids=["some", "none"])
+def test_host_code_reads_what_the_kernel_wrote(x):
+    run_everywhere(positives, (x,), lambda x: x[x > 0].sort().values, error_scale=0, reference_args=(x,), capabilities=[90])
+
+
+def total_of(x: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros([1], device=x.device)
+    for tile in hl.tile(x.size(0)):
+        part = x[tile].sum()
+        hl.atomic_add(total, [0], part)
+    if total.item() > 0:
+        return total
+    return part
+
+
+def test_device_variables_are_refused_after_a_read_too():
+    with pytest.raises(exc.CannotReadDeviceVariableOnHost, match="'part'"):
+        helion.kernel(total_of)(torch.ones(5))
+
+
+def loop_after_read(x: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros([1], device=x.device)
+    for tile in hl.tile(x.size(0)):
+        hl.atomic_add(total, [0], x[tile].sum())
+    scale = total.item()
+    for tile in hl.tile(x.size(0)):
+        x[tile] = x[tile] * scale
+    return x
+
+
+def test_a_read_between_loops_is_refused():
+    with pytest.raises((exc.HostTensorRead, exc.TopLevelStatementBetweenLoops)):
+        helion.kernel(loop_after_read)(torch.ones(5))

@@ -1,0 +1,197 @@
+"""Numbers among a kernel's arguments: Python's arithmetic on them, in host code and in device code, and on a tile's place."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+SMALL = helion.Config(block_sizes=[8])
+
+
+def everywhere(kernel, args, expected, **options):
+    kernel = helion.kernel(kernel, config=SMALL, static_shapes=options.pop("static_shapes", True))
+    options = {"capabilities": [90], "configs": [SMALL], **options}
+    run_everywhere(kernel, args, expected, reference_args=args, **options)
+
+
+def integer_arithmetic(n, m):
+    return [
+        n // 2, n % 3, n // -3, n % -3, n // m, n % m, (n + 1) // 2 * 2, n / m, n >> 1, n << 2, n & 6, n | 9, n ^ 5, -n, ~n,
+        abs(n), n**2, n**-1, 2 ** abs(m), min(n, m), max(n, 2), int(n / 2), float(n), round(n / 3), math.floor(n / 2), math.ceil(n / 2),
+        divmod(n, m)[0], divmod(n, m)[1], n // 2.0, n % 2.5, n * 1.5, (n - m) * 0.5, math.sqrt(abs(n)), math.exp(n / 4),
+    ]  # fmt: skip
+
+
+def float_arithmetic(s, n):
+    return [
+        s * n, s / 3, s // 1, s % 2, s**2, abs(s) ** 0.5, 2.0**s, 1 - s, 1 / s, -s, abs(s), min(s, 1.0), max(s, 1), int(s), round(s),
+        round(s, 1), math.floor(s), math.ceil(s), math.trunc(s), math.exp(s), math.log(abs(s)), math.sqrt(abs(s)), math.tanh(s),
+        math.pow(abs(s), 1.5), math.copysign(1.0, s), s if s > 1 else 1.0, s > n,
+    ]  # fmt: skip
+
+
+def in_device_code(x, a, b, compute, count: hl.constexpr):
+    out = torch.empty([count, x.size(0)], dtype=torch.float64, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        numbers = compute(a, b)
+        for i in range(count):
+            out[i, tile] = torch.zeros([tile], dtype=torch.float64) + numbers[i]
+    return out
+
+
+def integers_in_host_code(x, n, m, count: hl.constexpr):
+    out = torch.empty([count, x.size(0)], dtype=torch.float64, device=x.device)
+    numbers = [n // m, n % m, n / m, n >> 1, -n, ~n, abs(n), n**2, int(n / 2), float(n), math.floor(n / 2), divmod(n, m)[0], n * 1.5, math.exp(n / 4)]
+    for tile in hl.tile(x.size(0)):
+        for i in range(count):
+            out[i, tile] = torch.zeros([tile], dtype=torch.float64) + numbers[i]
+    return out
+
+
+def floats_in_host_code(x, s, n, count: hl.constexpr):
+    out = torch.empty([count, x.size(0)], dtype=torch.float64, device=x.device)
+    numbers = [s * n, s // 1, s % 2, s**2, abs(s) ** 0.5, 2.0**s, abs(s), min(s, 1.0), int(s), round(s), math.ceil(s), math.log(abs(s)), s if s > 1 else 1.0]
+    for tile in hl.tile(x.size(0)):
+        for i in range(count):
+            out[i, tile] = torch.zeros([tile], dtype=torch.float64) + numbers[i]
+    return out
+
+
+def integers_by_python(n, m):
+    return [n // m, n % m, n / m, n >> 1, -n, ~n, abs(n), n**2, int(n / 2), float(n), math.floor(n / 2), divmod(n, m)[0], n * 1.5, math.exp(n / 4)]
+
+
+def floats_by_python(s, n):
+    return [s * n, s // 1, s % 2, s**2, abs(s) ** 0.5, 2.0**s, abs(s), min(s, 1.0), int(s), round(s), math.ceil(s), math.log(abs(s)), s if s > 1 else 1.0]
+
+
+def expected_rows(numbers):
+    return torch.tensor([float(v) for v in numbers], dtype=torch.float64)[:, None].expand(-1, 10)
+
+
+@pytest.mark.parametrize("compute, a, b", [
+    (integer_arithmetic, -7, 3), (integer_arithmetic, 7, -3), (float_arithmetic, -2.7, 3), (float_arithmetic, 2.5, -4),
+], ids=lambda value: getattr(value, "__name__", value))  # fmt: skip
+def test_numbers_in_device_code_are_pythons(compute, a, b):
+    expected = expected_rows(compute(a, b))
+    everywhere(in_device_code, (torch.empty(10), a, b, compute, len(expected)), lambda *args: expected)
+
+
+@pytest.mark.parametrize("kernel, by_python, a, b", [
+    (integers_in_host_code, integers_by_python, -7, 3), (floats_in_host_code, floats_by_python, -2.7, 3),
+], ids=lambda value: getattr(value, "__name__", value))  # fmt: skip
+def test_numbers_in_host_code_are_pythons(kernel, by_python, a, b):
+    expected = expected_rows(by_python(a, b))
+    everywhere(kernel, (torch.empty(10), a, b, len(expected)), lambda *args: expected)
+
+
+def scaled(x: torch.Tensor, n: int, s: float) -> torch.Tensor:
+    out = torch.empty_like(x)
+    n = n * 2 + 1
+    s = s**2
+    growth = math.exp(s)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] * n * s + growth
+    return out
+
+
+def test_a_parameter_may_be_bound_anew(seed):
+    everywhere(scaled, (torch.randn(20), 3, 0.5), lambda x, n, s: x * 7 * 0.25 + math.exp(0.25), error_scale=4)
+
+
+def places(x: torch.Tensor, n: int) -> torch.Tensor:
+    out = torch.empty([12, x.size(0)], device=x.device)
+    for tile in hl.tile(x.size(0)):
+        b, zero = tile.begin, hl.zeros([tile])
+        numbers = [(b - 20) // 8, (b - 20) % n, abs(b - 20), b / 16, b * 0.5, min(b, 16), b**2, math.floor(b * 0.3), ~b, b & 12, b >> 1, b // n]
+        for i in hl.static_range(12):
+            out[i, tile] = zero + numbers[i]
+    return out
+
+
+def test_numbers_of_a_tiles_place():
+    def expected(x, n):
+        def of(b):
+            return [(b - 20) // 8, (b - 20) % n, abs(b - 20), b / 16, b * 0.5, min(b, 16), b**2, math.floor(b * 0.3), ~b, b & 12, b >> 1, b // n]
+
+        return torch.tensor([of(i // 8 * 8) for i in range(x.size(0))]).T.float()
+
+    everywhere(places, (torch.empty(40), 3), expected)
+
+
+def product_of_arguments(x: torch.Tensor, n: int, m: int) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=torch.int64, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = torch.zeros([tile], dtype=torch.int64) + n * m
+    return out
+
+
+def test_integers_do_not_overflow():
+    everywhere(product_of_arguments, (torch.empty(10), 10**5, 10**5), lambda x, n, m: torch.full([10], n * m))
+
+
+def times(x: torch.Tensor, factor: float) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] * factor
+    return out
+
+
+def test_floats_are_doubles_beside_float64(seed):
+    everywhere(times, (torch.randn(20, dtype=torch.float64), 0.1), lambda x, f: x * f, error_scale=1e-4)
+
+
+def bias_correction(x: torch.Tensor, beta: float, step: int) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] / (1 - beta**step)
+    return out
+
+
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_numbers_are_computed_in_double_precision(static_shapes, seed):
+    # 1 - 0.999 in float32 is off by 5e-5 of itself.
+    everywhere(bias_correction, (torch.randn(20), 0.999, 1), lambda x, b, t: x / (1 - b**t), static_shapes=static_shapes)
+
+
+def test_functions_of_numbers_serve_every_value():
+    kernel = helion.kernel(bias_correction, config=SMALL)
+    x = torch.ones(8)
+    bound = {kernel.bind((x, beta, step)) for beta, step in ((0.5, 2), (0.9, 3), (0.25, 7))}
+    assert len(bound) == 1
+    torch.testing.assert_close(kernel(x, 0.25, 7), x / (1 - 0.25**7))
+
+
+def signed(x: torch.Tensor, factor: float) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        if factor < 0:
+            out[tile] = -x[tile]
+        else:
+            out[tile] = x[tile]
+    return out
+
+
+def test_a_branch_on_a_float_argument_is_taken_for_each_value():
+    kernel, x = helion.kernel(signed, config=SMALL), torch.arange(5.0)
+    for factor in (1.5, -2.0, 0.5, float("-inf"), 3.0):
+        assert torch.equal(kernel(x, factor), -x if factor < 0 else x)
+
+
+def function_of_a_place(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] * math.exp(tile.begin)
+    return out
+
+
+def test_a_function_of_a_tiles_place_is_refused():
+    with pytest.raises(exc.NotAllowedOnDevice, match=r"math\.exp of a number"):
+        helion.kernel(function_of_a_place, config=SMALL)(torch.ones(20))
