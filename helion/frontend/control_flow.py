@@ -27,6 +27,7 @@ from ..ir.symbols import symbols_of
 from .calls import Calls
 from .frames import Poison
 from .graph_builder import GraphBuilder
+from .index_width import IndexWidth
 from .source import assigned_names
 from .source import target_names
 from .tracer import TracedLoop
@@ -123,6 +124,9 @@ class ControlFlow(Calls):
                     fix="pass the bound as an int argument, or make this an inner loop.",
                 )
         self._check_for(node)
+        if not self.env.ir.roots and self.env.index_dtype is not torch.int64:
+            arguments = [fake for _, fake in self.env._fakes.values()]
+            self.tracer.set_index_dtype(IndexWidth(self.env.settings).of_host_tensors(self.frame.host, arguments))
         with self.tracer.graph(GraphKind.ROOT) as builder:
             axes = self.make_axes(loop, node.target)
             builder.info.axes = axes

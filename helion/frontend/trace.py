@@ -20,14 +20,12 @@ from .environment import walk_values
 from .expressions import LambdaValue
 from .frames import Frame
 from .frames import function_globals
+from .index_width import IndexWidth
 from .source import assigned_names
 from .source import read_names
 from .source import source_of
 from .statements import Statements
 from .tracer import Tracer
-
-# 32-bit offsets reach this many elements.
-_INT32_ELEMENTS = 2**31
 
 
 def trace_kernel(
@@ -61,7 +59,7 @@ def trace_kernel(
             name: env.fake_argument(value, name, name, name in constants) for name, value in arguments.items()
         }
         try:
-            env.index_dtype = tracer.index_dtype = index_dtype(arguments, settings)
+            tracer.set_index_dtype(IndexWidth(settings).of_arguments(arguments))
         except exc.IndexOffsetOutOfRangeForInt32 as error:
             error.location = source.location(source.node)
             raise
@@ -85,26 +83,6 @@ def trace_kernel(
         location=source.location(source.node),
         env=env,
     )
-
-
-def index_dtype(arguments: dict[str, Any], settings: Settings) -> torch.dtype:
-    """Dtype of offsets: the setting, or int64 only where a tensor's offsets need it.
-
-    Raises:
-        exc.IndexOffsetOutOfRangeForInt32: int32 was asked for and a tensor is too large for it.
-    """
-    largest: tuple[str, int] = ("", 0)
-    for name, value in arguments.items():
-        for path, part in walk_values(value, name):
-            if isinstance(part, torch.Tensor):
-                span = 1 + sum((size - 1) * abs(stride) for size, stride in zip(part.shape, part.stride())) if part.numel() else 0
-                if span > largest[1]:
-                    largest = (path, span)
-    if settings.index_dtype == "auto":
-        return torch.int64 if largest[1] > _INT32_ELEMENTS else torch.int32
-    if settings.index_dtype is torch.int32 and largest[1] > _INT32_ELEMENTS:
-        raise exc.IndexOffsetOutOfRangeForInt32(name=largest[0], elements=largest[1])
-    return settings.index_dtype
 
 
 class HostNames:

@@ -106,6 +106,10 @@ class Tracer(Handler):
         # Filled by the interpreter: names of host tensors, for messages and for the IR.
         self.name_of_host_tensor: Any = lambda tensor: None
 
+    def set_index_dtype(self, dtype: torch.dtype) -> None:
+        """Offsets, `tile.index` and `hl.arange` have this dtype from here on."""
+        self.index_dtype = self.env.index_dtype = dtype
+
     # -- graphs ----------------------------------------------------------------------------------------------------
 
     @property
@@ -279,10 +283,10 @@ class Tracer(Handler):
         return NotImplemented
 
     def _renamed(self, value: torch.Tensor) -> torch.Tensor:
-        """The same value as another tensor: what is done to that one in place leaves the first alone."""
+        """The same value as another tensor, contiguous: what is done to that one in place leaves the first alone."""
         node = self.operand(value)
         with self.paused():
-            other = torch.empty_like(value)
+            other = torch.empty(value.shape, dtype=value.dtype, device=value.device)
         self.current().own(other, node)
         return other
 

@@ -10,6 +10,7 @@ import torch
 
 import helion
 import helion.language as hl
+from helion import exc
 from tests.support import run_everywhere
 
 Expressions = Callable[..., list[Any]]
@@ -238,3 +239,35 @@ def test_the_index_of_a_loop_between_64_bit_bounds_has_the_index_dtype():
     expected = torch.where(columns >= starts[:, None], columns * 2 + begins, 0).int()
     kernel = helion.kernel(tail_positions, debug_dtype_asserts=True)
     run_everywhere(kernel, (x, starts), lambda *_: expected, configs=[{}], error_scale=0, capabilities=[80])
+
+
+def outer_sum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([a.size(0), b.size(0)], dtype=a.dtype, device=a.device)
+    for tile_a, tile_b in hl.tile([a.size(0), b.size(0)]):
+        out[tile_a, tile_b] = a[tile_a][:, None] + b[tile_b][None, :]
+    return out
+
+
+def captured_row(a: torch.Tensor, row) -> torch.Tensor:
+    out = torch.empty_like(a)
+    for tile in hl.tile(a.size(0)):
+        out[tile] = a[tile] + row(tile)
+    return out
+
+
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_an_output_larger_than_any_input_gets_64_bit_offsets(static_shapes):
+    kernel = helion.kernel(outer_sum, static_shapes=static_shapes)
+    a = torch.zeros(70_000, dtype=torch.int8)
+    bound = kernel.bind((a, a))
+    assert "tl.int64" in bound.to_triton_code()
+    small = kernel.bind((a[:100], a))
+    assert small is not bound and "tl.int64" not in small.to_triton_code()
+    with pytest.raises(exc.IndexOffsetOutOfRangeForInt32, match="'out'"):
+        helion.kernel(outer_sum, static_shapes=static_shapes, index_dtype=torch.int32).bind((a, a))
+
+
+def test_a_large_captured_tensor_gets_64_bit_offsets():
+    rows = torch.empty(2**31 + 8, dtype=torch.int8)  # not touched, so it takes no memory
+    bound = helion.kernel(captured_row).bind((torch.zeros(8, dtype=torch.int8), lambda tile: rows[tile]))
+    assert "tl.int64" in bound.to_triton_code()

@@ -31,6 +31,7 @@ from ...ir.pointwise import CONVERT
 from ...ir.pointwise import POINTWISE
 from ...ir.reduction_ops import REDUCTIONS
 from ...ir.symbols import OriginKind
+from ...ir.symbols import expr_of
 from ...ir.symbols import is_symbolic
 from ...language.op import Op
 from ...settings import Settings
@@ -39,6 +40,7 @@ from ..expressions import print_number
 from ..expressions import wrap
 from .ops import pointwise_text
 from .ops import triton_dtype
+from .reshapes import emit_reshape
 from .scalars import ScalarPrinter
 from .scalars import is_float
 from .schedule import Schedule
@@ -141,6 +143,10 @@ class KernelEmitter:
         if isinstance(value, torch.fx.Node):
             return self.text(value)
         return print_number(value, self._printer)
+
+    def is_nonnegative(self, value: Any) -> bool:
+        """Whether a symbolic number is known not to be negative."""
+        return self._printer.is_nonnegative(expr_of(value))
 
     def _name_of(self, expr: sympy.Expr) -> str:
         if expr.is_Symbol:
@@ -464,38 +470,13 @@ class KernelEmitter:
                 text = f"{text}[{', '.join(['None'] * missing + [':'] * source.meta['val'].dim())}]"  # type: ignore[union-attr]
             self.assign(node, f"tl.broadcast_to({text}, {self.shape(value.shape)})")
         elif target in (_aten.view.default, _aten.squeeze.dims):
-            self._reshape(node, source.meta["val"], text)  # type: ignore[union-attr]
+            emit_reshape(self, node)
         else:
             raise exc.BackendUnsupported(
                 backend="triton",
                 reason=f"there is no Triton form of {target}",
                 fix="compute it in host code, or from other ops.",
             )
-
-    def _reshape(self, node: torch.fx.Node, before: torch.Tensor, text: str) -> None:
-        value = node.meta["val"]
-        if value.dim() == 0:
-            # Every dimension has one element: a sum over it is the element.
-            for _ in range(before.dim()):
-                text = f"tl.sum({text}, 0)"
-            self.assign(node, f"{text}.to({triton_dtype(value.dtype)})" if value.dtype is not torch.bool else f"{text} != 0")
-            return
-        if before.dim() == 0:
-            self.assign(node, f"tl.broadcast_to({text}, {self.shape(value.shape)})")
-            return
-        kept, new = ([s for s in shape if not (isinstance(s, int) and s == 1)] for shape in (before.shape, value.shape))
-        if list(map(str, kept)) != list(map(str, new)):
-            for size in (*kept, *new):
-                resolved = self.schedule.size(size)
-                if not isinstance(resolved, int) or self.padded(resolved) != resolved:
-                    shapes = [f"[{', '.join(map(str, shape))}]" for shape in (before.shape, value.shape)]
-                    reason = f"a reshape from {shapes[0]} to {shapes[1]} involves a dimension of {size}"
-                    raise exc.BackendUnsupported(
-                        backend="triton",
-                        reason=f"{self.ir.device.readable(reason)}, which is padded to a power of two",
-                        fix="reshape only dimensions of power-of-two size, or use several loops.",
-                    )
-        self.assign(node, f"tl.reshape({text}, {self.shape(value.shape)})")
 
     # -- padding ------------------------------------------------------------------------------------------------------
 

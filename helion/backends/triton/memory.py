@@ -68,7 +68,7 @@ def pointer_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Ac
         stride = k.number(tensor.stride(item.dim))
         size = tensor.size(item.dim)
         if item.kind == "scalar":
-            index = k.text(item.value) if isinstance(item.value, torch.fx.Node) else k.number(item.value)
+            index = _scalar_index(k, item, size)
             if index != "0":
                 terms.append(_scaled(index, stride, k.wide_index))
             continue
@@ -97,6 +97,16 @@ def pointer_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Ac
     pointer = " + ".join([host.args[0], *terms])  # type: ignore[list-item, union-attr]
     unique = list(dict.fromkeys(masks))
     return Access(pointer, " & ".join(map(wrap_mask, unique)) if unique else None, rank)
+
+
+def _scalar_index(k: KernelEmitter, item: IndexItem, size: Any) -> str:
+    """One index: a value of the kernel as it is, a number counted from the end if it is negative."""
+    if isinstance(item.value, torch.fx.Node):
+        return k.text(item.value)
+    text = k.number(item.value)
+    if isinstance(item.value, int) or k.is_nonnegative(item.value):
+        return text
+    return f"tl.where({wrap(text)} < 0, {wrap(text)} + {wrap(k.number(size))}, {text})"
 
 
 def wrap_mask(text: str) -> str:
@@ -357,7 +367,7 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
     for item in index_items(node):
         stride = k.number(tensor.stride(item.dim))
         if item.kind == "scalar":
-            index = k.text(item.value) if isinstance(item.value, torch.fx.Node) else k.number(item.value)
+            index = _scalar_index(k, item, tensor.size(item.dim))
             if kind == "tensor_descriptor":
                 flat.append((index, tensor.size(item.dim)))
             else:

@@ -51,7 +51,8 @@ class ScalarPrinter(ExpressionPrinter):
 
     # -- rounding -------------------------------------------------------------------------------------------------------
 
-    def _is_nonnegative(self, expr: sympy.Expr) -> bool:
+    def is_nonnegative(self, expr: sympy.Expr) -> bool:
+        """Whether a number is known not to be negative."""
         if expr.is_Symbol:
             origin = self._origin_of(expr)
             if origin is not None and origin.kind in _PLACES:
@@ -60,12 +61,12 @@ class ScalarPrinter(ExpressionPrinter):
             return bool(expr.is_nonnegative) or (origin is not None and origin.kind in (OriginKind.BLOCK_SIZE, OriginKind.TILE_ID))
         if expr.is_number:
             return bool(expr >= 0)
-        return type(expr).__name__ in _KEEP_SIGN and all(map(self._is_nonnegative, expr.args))
+        return type(expr).__name__ in _KEEP_SIGN and all(map(self.is_nonnegative, expr.args))
 
     def _divide(self, expr: sympy.Expr, operator: str, helper: str) -> str:
         a, b = expr.args
         constants = all(o is not None and o.kind is OriginKind.BLOCK_SIZE for o in map(self._origin_of, expr.free_symbols))
-        if constants or (self._is_nonnegative(a) and self._is_nonnegative(b)):
+        if constants or (self.is_nonnegative(a) and self.is_nonnegative(b)):
             return f"({self.parenthesize(a, _ATOM)} {operator} {self.parenthesize(b, _ATOM)})"
         return f"{helper}({self._print(a)}, {self._print(b)})"
 

@@ -1,0 +1,111 @@
+"""Reshapes and permutations of tiles, of sizes that a GPU pads; indices that are numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from tests.support import run_everywhere
+
+SMALL = helion.Config(block_sizes=[4])
+
+
+def everywhere(kernel, args, expected, **options):
+    kernel = helion.kernel(kernel, config=SMALL)
+    run_everywhere(kernel, args, expected, reference_args=args, capabilities=[80], configs=[SMALL], error_scale=0, **options)
+
+
+def reshaped(x: torch.Tensor, shape: hl.constexpr) -> torch.Tensor:
+    out = x.new_empty(x.size(0), *shape)
+    for tile in hl.tile(x.size(0)):
+        value = x[(tile, *[slice(None)] * (x.dim() - 1))]
+        out[(tile, *[slice(None)] * len(shape))] = value.reshape(tile, *shape)
+    return out
+
+
+@pytest.mark.parametrize("before, after", [
+    ((10,), (2, 5)), ((2, 5), (10,)), ((15,), (3, 5)), ((3, 5), (5, 3)), ((3, 5, 2), (15, 2)), ((3, 5, 2), (3, 10)), ((30,), (2, 3, 5)),
+    ((96,), (3, 32)), ((3, 32), (96,)),
+], ids=str)  # fmt: skip
+def test_reshapes_of_padded_dimensions(before, after):
+    x = torch.arange(7.0 * torch.Size(before).numel()).reshape(7, *before)
+    everywhere(reshaped, (x, after), lambda x, shape: x.reshape(7, *shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.bfloat16, torch.float64], ids=str)
+def test_dtypes_of_reshaped_values(dtype):
+    x = (torch.arange(45).reshape(3, 3, 5) % 7 - 3).to(dtype)
+    everywhere(reshaped, (x, (5, 3)), lambda x, shape: x.reshape(3, *shape))
+
+
+def heads_of_rows(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = x[tile, :].view(tile, 12, 32).reshape(tile, -1)
+    return out
+
+
+def test_a_padded_dimension_in_front_of_whole_ones_costs_nothing():
+    x = torch.randn(6, 384)
+    assert "tl.gather" not in helion.kernel(heads_of_rows, config=SMALL).bind((x,)).to_triton_code()
+    everywhere(heads_of_rows, (x,), lambda x: x)
+
+
+def reduced(x: torch.Tensor) -> torch.Tensor:
+    out = x.new_empty(6, x.size(0))
+    for tile in hl.tile(x.size(0)):
+        value = x[tile, :, :]
+        out[0, tile] = value.reshape(tile, 10).sum(1)
+        out[1, tile] = (value + 1).reshape(tile, 10).sum(1)
+        out[2, tile] = value.reshape(tile, 10).prod(1)
+        five = value.reshape(tile, 10).reshape(tile, 5, 2)
+        out[3, tile] = five.sum(1).amax(1)
+        out[4, tile] = (five * 2 - 1).amax(1).sum(1)
+        out[5, tile] = torch.where(five > 0, five, -1.0).amin((1, 2))
+    return out
+
+
+def test_padding_does_not_get_into_reductions():
+    x = torch.randint(-4, 5, (7, 2, 5)).float()
+
+    def expected(x):
+        five = x.reshape(7, 5, 2)
+        return torch.stack([
+            x.sum((1, 2)), (x + 1).sum((1, 2)), x.reshape(7, 10).prod(1), five.sum(1).amax(1), (five * 2 - 1).amax(1).sum(1),
+            torch.where(five > 0, five, -1.0).amin((1, 2)),
+        ])  # fmt: skip
+
+    everywhere(reduced, (x,), expected)
+
+
+def shuffled(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    outs = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        value = x[tile, :].reshape(tile, 3, 4).permute(0, 2, 1)
+        outs[0][tile, :] = value.reshape(tile, 12)
+        outs[1][tile, :] = value.contiguous().view(tile, -1)
+        outs[2][tile, :] = (value + 1).flatten(1)
+    return outs
+
+
+def test_permuted_values_are_reshaped():
+    def expected(x):
+        value = x.reshape(7, 3, 4).permute(0, 2, 1).reshape(7, 12)
+        return value, value, value + 1
+
+    everywhere(shuffled, (torch.randn(7, 12),), expected)
+
+def rows_by_number(x: torch.Tensor, row: int) -> torch.Tensor:
+    out = torch.empty([2, x.size(0)], device=x.device)
+    for i in hl.grid(x.size(0)):
+        out[0, i] = x[i - 1, 0]
+        out[1, i] = x[row, i]
+    return out
+
+
+@pytest.mark.parametrize("row", [-2, 1, 2])
+def test_numbers_below_zero_count_from_the_end(row):
+    x = torch.randn(6, 6)
+    run_everywhere(rows_by_number, (x, row), lambda x, row: torch.stack([x[:, 0].roll(1), x[row]]), capabilities=[90])
