@@ -16,7 +16,10 @@ from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
 from torch._prims_common import elementwise_dtypes
 
 from .. import exc
+from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
+from ..language.shapes import canonical_dims
+from ..language.shapes import shape_text
 
 _aten = torch.ops.aten
 _prims = torch.ops.prims
@@ -40,11 +43,7 @@ def _dims(x: torch.Tensor, dim: Any) -> list[int]:
     """A dim argument (None, int or list) as sorted non-negative ints."""
     if dim is None or (isinstance(dim, (list, tuple)) and not dim):
         return list(range(x.dim()))
-    dims = dim if isinstance(dim, (list, tuple)) else [dim]
-    for d in dims:
-        if not -max(x.dim(), 1) <= d < max(x.dim(), 1):
-            raise exc.ShapeMismatch(left=f"dimension {d}", right=f"a tensor of {x.dim()} dimensions")
-    return sorted({d % max(x.dim(), 1) for d in dims}) if x.dim() else []
+    return canonical_dims(x, dim if isinstance(dim, (list, tuple)) else [dim])
 
 
 def _one_by_one(op: Callable[..., torch.Tensor], x: torch.Tensor, dim: Any, keepdim: bool) -> torch.Tensor:
@@ -124,6 +123,8 @@ def _std(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: b
 
 @rule(_aten.native_layer_norm.default)
 def _native_layer_norm(x: torch.Tensor, shape: Any, weight: Any, bias: Any, eps: float) -> Any:
+    if shape_exprs(x.shape[max(x.dim() - len(shape), 0) :]) != shape_exprs(shape):
+        raise exc.ShapeMismatch(left=f"normalized_shape {shape_text(shape)}", right=f"a value of shape {shape_text(x.shape)}")
     dims = list(range(x.dim() - len(shape), x.dim()))
     xw = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
     var, mean = _var_parts(xw, dims, 0, True)

@@ -214,7 +214,7 @@ def _promoted(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 def _stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
     parts = _promoted(tensors)
     rank = parts[0].dim() + 1
-    dim %= rank
+    dim = _dim(parts[0].unsqueeze(0), dim)
     if len(parts) == 2 and dim == rank - 1 and rank > 1:
         pair: torch.Tensor = join(*parts)
         return pair

@@ -39,6 +39,7 @@ from ..language.indexing import normalize_index
 from ..language.op import Handler
 from ..language.op import LoopRanges
 from ..language.op import Op
+from ..language.shapes import canonical_dims
 from ..language.tile import Tile
 from .combine import COMBINE_OPS
 from .combine import trace_combine
@@ -351,7 +352,7 @@ class Tracer(Handler):
                 x = self.aten(_aten.view.default, (x, [-1]), {})
             dims = 0
         dims = [dims] if isinstance(dims, int) else list(dims if dims else range(x.dim()))
-        dims = sorted({d % max(x.dim(), 1) for d in dims}) if x.dim() else []
+        dims = canonical_dims(x, dims)
         if reduction.returns_index and not dims:  # of a scalar: the first and only place
             return self.scalar_tensor(0, torch.int64)
         compute = torch.float32 if result_dtype in (torch.float16, torch.bfloat16) else result_dtype

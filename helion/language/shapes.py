@@ -105,3 +105,19 @@ def normalize_dim(dim: Any, ndim: int, what: str) -> int:
     if not -ndim <= dim < ndim:
         raise exc.InvalidAPIUsage(f"{what}: dim {dim} is out of range for a tensor of {ndim} dimensions")
     return dim % ndim
+
+
+def canonical_dims(x: torch.Tensor, dims: Sequence[int]) -> list[int]:
+    """Dimensions of `x`, counted from the front and sorted; none of a tensor that has none.
+
+    Raises:
+        exc.ShapeMismatch: one does not exist or is named twice.
+    """
+    found = []
+    for dim in dims:
+        if not -max(x.dim(), 1) <= dim < max(x.dim(), 1):
+            raise exc.ShapeMismatch(f"dimension {dim} of a value of {x.dim()} dimensions", fix="count dimensions from 0, or from -1 backwards.")
+        found.append(dim % max(x.dim(), 1))
+    if len(set(found)) != len(found):
+        raise exc.ShapeMismatch(f"a dimension is named twice in {list(dims)}", fix="name each dimension once.")
+    return sorted(found) if x.dim() else []

@@ -7,6 +7,7 @@ import torch
 
 import helion
 import helion.language as hl
+from helion import exc
 from tests.support import run_everywhere
 
 SMALL = helion.Config(block_sizes=[4])
@@ -109,3 +110,19 @@ def rows_by_number(x: torch.Tensor, row: int) -> torch.Tensor:
 def test_numbers_below_zero_count_from_the_end(row):
     x = torch.randn(6, 6)
     run_everywhere(rows_by_number, (x, row), lambda x, row: torch.stack([x[:, 0].roll(1), x[row]]), capabilities=[90])
+
+
+@pytest.mark.parametrize("reduce", [
+    lambda v: v.sum(2), lambda v: v.sum(-3), lambda v: v.amax((1, 1)), lambda v: v.argmax(4), lambda v: v.prod(2), lambda v: v.min(3)[0],
+    lambda v: v.mean((0, 7)), lambda v: torch.stack([v, v], 4), lambda v: torch.nn.functional.layer_norm(v, (5,)),
+])  # fmt: skip
+def test_dimensions_that_are_not_there_are_refused(reduce):
+    def kernel(x, reduce):
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            reduce(x[tile, :])
+            out[tile, :] = x[tile, :]
+        return out
+
+    with pytest.raises(exc.ShapeMismatch):
+        helion.kernel(kernel)(torch.ones(6, 8), reduce)

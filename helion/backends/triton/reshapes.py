@@ -41,12 +41,15 @@ def emit_reshape(k: KernelEmitter, node: torch.fx.Node) -> None:
     elif _only_ones_change(before.shape, value.shape) or not _has_padding(k, (*before.shape, *value.shape)):
         k.assign(node, f"tl.reshape({text}, {k.shape(value.shape)})")
     else:
-        _emit_padded(k, node, list(before.shape), list(value.shape), text)
+        _emit_padded(k, node, _without_ones(before.shape), _without_ones(value.shape), text)
 
 
 def _only_ones_change(before: Sequence[Any], after: Sequence[Any]) -> bool:
-    kept, new = ([str(s) for s in shape if not (isinstance(s, int) and s == 1)] for shape in (before, after))
-    return kept == new
+    return list(map(str, _without_ones(before))) == list(map(str, _without_ones(after)))
+
+
+def _without_ones(shape: Sequence[Any]) -> list[Any]:
+    return [size for size in shape if not (isinstance(size, int) and size == 1)]
 
 
 def _has_padding(k: KernelEmitter, sizes: Sequence[Any]) -> bool:
@@ -58,15 +61,16 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
     """Reshape the dimensions between those at both ends that stay as they are."""
     head = _common(before, after)
     tail = _common(before[head:][::-1], after[head:][::-1])
+    shape = k.shape(node.meta["val"].shape)
     old, new = before[head : len(before) - tail], after[head : len(after) - tail]
     if not all(isinstance(size, int) for size in (*old, *new)):
         if not _has_padding(k, (*old, *new)):
-            k.assign(node, f"tl.reshape({text}, {k.shape(after)})")
+            k.assign(node, f"tl.reshape({text}, {shape})")
             return
         _refuse(k, before, after)
     old_extents, new_extents = ([k.padded(size) for size in sizes] for sizes in (old, new))
     if _same_order(old, old_extents, new, new_extents):
-        k.assign(node, f"tl.reshape({text}, {k.shape(after)})")
+        k.assign(node, f"tl.reshape({text}, {shape})")
         return
     outer, inner = ([k.extent(size) for size in sizes] for sizes in (before[:head], before[len(before) - tail :]))
     rank = head + 1 + tail
@@ -93,7 +97,7 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
             if size != extent
         )
         text = f"tl.where({k.along(f'({inside})', head, rank)}, {text}, {literal(fill) if not isinstance(fill, bool) else int(fill)})"
-    text = f"tl.reshape({text}, {k.shape(after)})"
+    text = f"tl.reshape({text}, {shape})"
     k.assign(node, f"{text} != 0" if is_bool else text)
 
 
