@@ -296,7 +296,8 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "matmul_grouped", matmul_grouped.matmul_grouped, matmul_grouped.reference, matmul_grouped.make_args,
-            size=(16, 2048, 2048, 2048), configs=_tiles((128, 128, 64), (256, 128, 64)), small=(4, 40, 33, 45), **_PRODUCT,
+            size=(16, 2048, 2048, 2048), configs=(*_tiles((128, 128, 64), (256, 128, 64)), *_products(128, 256, 64)),
+            small=(4, 40, 33, 45), **_PRODUCT,
         ),
         Example(
             "matmul_broadcast", matmul_broadcast.matmul_broadcast, matmul_broadcast.reference, matmul_broadcast.make_args,
@@ -312,7 +313,8 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "matmul_softmax", matmul_softmax.matmul_softmax, matmul_softmax.reference, matmul_softmax.make_args,
-            size=(16384, 4096, 256), flops=_matmul_flops, configs=_tiles((64, 64), (128, 64)), **_MATMUL,
+            size=(16384, 4096, 256), flops=_matmul_flops,
+            configs=(*_tiles((64, 64), (128, 64)), Config(block_sizes=[128, 64], num_warps=8, num_stages=4, indexing="tensor_descriptor")), **_MATMUL,
         ),
         Example(
             "moe_matmul", moe_matmul.moe_matmul, moe_matmul.reference, moe_matmul.make_args,
