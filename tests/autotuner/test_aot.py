@@ -181,6 +181,7 @@ def test_the_command_line_goes_from_shapes_to_a_file_that_the_kernel_uses(module
     assert main(["evaluate", name]) == 0
     text = capsys.readouterr().out
     assert "decision tree" in text and "best single config" in text and "not measured" in text
+    assert text.count("float32[512, 32]") == 3  # collected, measured, evaluated: told apart by their arguments
     assert main(["write", name, "--configs", "3"]) == 0
     path = Path("shipped_kernels.helion.json")
     (table,) = json.loads(path.read_text())["kernels"]["double"].values()
