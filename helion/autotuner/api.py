@@ -258,7 +258,11 @@ def run_search(
     isolate: bool = True,
     **options: Any,
 ) -> TuningResult:
-    """Like `autotune`, without caches and checks: the whole outcome."""
+    """Like `autotune`, without caches and checks: the whole outcome.
+
+    Raises:
+        exc.InvalidAPIUsage: besides, where the effort is `none`.
+    """
     from .log_file import TrialLog
     from .progress import progress_for
     from .space import SearchSpace
@@ -299,6 +303,11 @@ def _budget(settings: Settings, effort: str, evaluations: int | None, finite: in
 
     from .tuner import EFFORTS
 
+    if effort not in EFFORTS:
+        raise exc.InvalidAPIUsage(
+            f"a search was asked for, and autotune_effort={effort!r} searches nothing",
+            fix=f"ask for effort {' or '.join(map(repr, EFFORTS))}, or unset HELION_AUTOTUNE_EFFORT.",
+        )
     budget = EFFORTS[effort]
     if finite is not None:
         budget = dataclasses.replace(budget, evaluations=finite, patience=None)

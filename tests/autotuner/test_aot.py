@@ -269,6 +269,12 @@ def test_mistakes_on_the_command_line_are_explained(module: ModuleType, argument
     assert says in capsys.readouterr().err
 
 
+def test_collecting_without_effort_is_explained(module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    module.double.settings.autotune_effort = "none"  # as HELION_AUTOTUNE_EFFORT does
+    assert main(["collect", f"{module.__file__}:double"]) == 1
+    assert "unset HELION_AUTOTUNE_EFFORT" in capsys.readouterr().err
+
+
 def test_measurements_survive_being_saved(tmp_path: Path) -> None:
     data = aot_build.Measurements("k", "d", "h", [0, None], [Config(a=1)], [{"n": 1.0}], [[math.inf]], ["float32[1]"])
     data.save(tmp_path / "data.json")
