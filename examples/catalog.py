@@ -109,14 +109,6 @@ def _products(*blocks: int, **more: Any) -> tuple[Config, ...]:
     return Config(**common), Config(**common, indexing="tensor_descriptor")
 
 
-def _attention(*shapes: tuple[int, int]) -> tuple[Config, ...]:
-    """128 queries with eight warps, for each number of keys and stages; keys and values once with pointers, once with descriptors."""
-    indexing = ("pointer", ["pointer", "tensor_descriptor", "tensor_descriptor", "pointer"])
-    return tuple(
-        Config(block_sizes=[128, keys], num_warps=8, num_stages=stages, indexing=how) for keys, stages in shapes for how in indexing
-    )
-
-
 def _matmul_flops(m: int, k: int, n: int) -> float:
     return 2.0 * m * k * n
 
@@ -223,7 +215,7 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "attention", attention.attention, attention.reference, attention.make_args,
             size=(4, 32, 2048, 2048, 64), small=(1, 2, 45, 37, 32), dtype=_HALF, uses_dot=True, error_scale=4.0,
-            configs=(*_tiles((128, 64), (128, 128)), *_attention((64, 3), (128, 2))),
+            configs=(*_tiles((128, 64)), Config(block_sizes=[128, 64], num_warps=8, num_stages=3)),
             flops=_attention_flops,
         ),
         # -- activations, position, dropout --
@@ -325,7 +317,14 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "attention_causal", attention_causal.attention_causal, attention_causal.reference, attention_causal.make_args,
             size=(2, 16, 4, 4096, 128), flops=lambda batch, heads, _, length, head: 2.0 * batch * heads * length**2 * head,
-            configs=_attention((64, 2), (64, 3), (128, 2)),
+            configs=(
+                Config(block_sizes=[128, 64], num_warps=8, num_stages=3),
+                Config(
+                    block_sizes=[128, 128], loop_orders=[[1, 0]], l2_groupings=[2], num_warps=8, num_stages=3, maxnreg=256,
+                    range_unroll_factors=[1], load_eviction_policies=["first", "", ""],
+                    indexing=["pointer", "pointer", "block_ptr", "pointer"],
+                ),
+            ),
             small=(1, 4, 2, 45, 32), **_PRODUCT,
         ),
         Example(
