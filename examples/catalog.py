@@ -215,7 +215,7 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "attention", attention.attention, attention.reference, attention.make_args,
             size=(4, 32, 2048, 2048, 64), small=(1, 2, 45, 37, 32), dtype=_HALF, uses_dot=True, error_scale=4.0,
-            configs=(*_tiles((128, 64)), Config(block_sizes=[128, 64], num_warps=8, num_stages=3)),
+            configs=tuple(Config(block_sizes=[128, 64], num_warps=warps, num_stages=3) for warps in (4, 8)),
             flops=_attention_flops,
         ),
         # -- activations, position, dropout --
