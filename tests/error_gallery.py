@@ -186,6 +186,33 @@ def exponential_of_place(x, out):
         out[tile] = x[tile] * math.exp(tile[0].begin)
 
 
+@kernel_case("a list that a device loop appends to", exc.StatementNotSupported)
+def appended(x, out):
+    for rows in hl.tile(x.size(0)):
+        parts = []
+        for columns in hl.tile(x.size(1)):
+            parts.append(x[rows, columns].sum(1))
+        out[rows, 0] = sum(parts)
+
+
+@kernel_case("a tensor made of numbers in device code", exc.InvalidAPIUsage)
+def tensor_of_numbers(x, out):
+    for tile in hl.tile(x.size()):
+        out[tile] = x[tile] + torch.tensor(1.0)
+
+
+@kernel_case("a tile used as a number", exc.TorchOpTracingError)
+def tile_as_number(x, out):
+    for rows in hl.tile(x.size(0)):
+        out[rows, :] = x[rows, :] * rows
+
+
+@kernel_case("a kernel called by another one", exc.NotAllowedOnDevice, helion.kernel(without_loop))
+def calls_a_kernel(x, out, other):
+    for rows in hl.tile(x.size(0)):
+        out[rows, :] = other(x[rows, :], 1)
+
+
 @kernel_case("reading data back to the host", exc.NotAllowedOnDevice)
 def item(x, out):
     for tile in hl.tile(x.size()):

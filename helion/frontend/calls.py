@@ -59,6 +59,13 @@ class Calls(Expressions):
         number = self.number_call(fn, args)
         if number is not None:
             return number
+        module = (getattr(fn, "__module__", None) or type(fn).__module__ or "").split(".")
+        if type(fn).__module__ == "helion.kernel":
+            raise exc.NotAllowedOnDevice(
+                name=f"a call of the kernel {fn.name!r}", fix="call a plain function: device code takes it in. A kernel launches its own grid."
+            )
+        if (module[0] == "numpy" or type(fn).__module__ == "numpy") and any(isinstance(a, torch.Tensor) for a in args):
+            raise exc.NotAllowedOnDevice(name=f"numpy.{fn.__name__}() of a tensor", fix="use torch's function.")
         if isinstance(fn, types.FunctionType) and not self.is_native(fn):
             return self.inline(fn, args, kwargs)
         if self.takes_sizes(fn):

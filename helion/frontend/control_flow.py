@@ -7,7 +7,9 @@ it, and read in a later iteration or after the loop.  A carried value keeps its 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ from .frames import Poison
 from .graph_builder import GraphBuilder
 from .index_width import IndexWidth
 from .source import assigned_names
+from .source import item_assigned_names
 from .source import target_names
 from .tracer import TracedLoop
 
@@ -131,7 +134,8 @@ class ControlFlow(Calls):
             axes = self.make_axes(loop, node.target)
             builder.info.axes = axes
             self.bind_loop_variables(node.target, loop, axes)
-            self.block(node.body)
+            with self._containers_stay():
+                self.block(node.body)
             builder.graph.output([])
         self.env.ir.add_root(builder.info.id)
 
@@ -146,7 +150,7 @@ class ControlFlow(Calls):
         self._check_for(node)
         frame = self.frame
         live = frame.source.liveness
-        assigned = assigned_names(node.body)
+        assigned = assigned_names(node.body) | self._changed_containers(node.body)
         needed = live.body_live_in.get(node, set()) | live.after.get(node, set())
         loop_names = target_names(node.target)
         before = dict(frame.device)
@@ -165,7 +169,8 @@ class ControlFlow(Calls):
             for item in carried:
                 item.enter(self, outer, builder)
             self.bind_loop_variables(node.target, loop, axes)
-            self.block(node.body)
+            with self._containers_stay():
+                self.block(node.body)
             outputs: list[torch.fx.Node] = []
             results: list[tuple[_Carried, int, int]] = []  # which leaf became which output
             for item in carried:
@@ -194,6 +199,28 @@ class ControlFlow(Calls):
                 self.tracer.name_value(value, item.name)
         for name in (assigned | loop_names) - set(before):
             frame.device[name] = Poison(name, "it is assigned only inside a loop: assign it before the loop as well.")
+
+    @contextlib.contextmanager
+    def _containers_stay(self) -> Iterator[None]:
+        """The body of a device loop or branch is interpreted once, whatever it does while the kernel runs.
+
+        Raises:
+            exc.StatementNotSupported: it changed a list, dict or set from outside.
+        """
+        before = [(name, v, _items(v)) for names in (self.frame.host, self.frame.device) for name, v in names.items() if isinstance(v, (list, dict, set))]
+        yield
+        for name, container, items in before:
+            now = _items(container)
+            if len(now) != len(items) or any(a is not b for a, b in zip(now, items)):
+                raise exc.StatementNotSupported(
+                    statement=f"changing the {type(container).__name__} {name!r}",
+                    where="a device loop or branch",
+                    fix="assign items (`x[i] = ...`) or a new object (`x = [*x, value]`): those are variables that change.",
+                )
+
+    def _changed_containers(self, body: list[ast.stmt]) -> set[str]:
+        """Variables with a list or dict that statements assign an item of."""
+        return {name for name in item_assigned_names(body) if isinstance(self.frame.device.get(name), (list, dict))}
 
     @staticmethod
     def _carried_positions(builder: GraphBuilder, results: list[Any], carried: list[_Carried]) -> dict[int, int]:
@@ -228,13 +255,13 @@ class ControlFlow(Calls):
                 test = test != 0
         frame = self.frame
         before = dict(frame.device)
-        names = assigned_names([*node.body, *node.orelse])
+        names = assigned_names([*node.body, *node.orelse]) | self._changed_containers([*node.body, *node.orelse])
         wanted = sorted(names & frame.source.liveness.after.get(node, set()))
         sides = []
         for body in (node.body, node.orelse):
             frame.device.clear()
             frame.device.update(before)
-            with self.tracer.graph(GraphKind.BRANCH) as builder:
+            with self.tracer.graph(GraphKind.BRANCH) as builder, self._containers_stay():
                 self.block(body)
             sides.append((builder, dict(frame.device)))
         frame.device.clear()
@@ -294,6 +321,10 @@ class ControlFlow(Calls):
                 dtype=values[0].dtype,
             )
         return values[0], values[1]
+
+
+def _items(container: list[Any] | dict[Any, Any] | set[Any]) -> list[Any]:
+    return [*container, *container.values()] if isinstance(container, dict) else list(container)
 
 
 @dataclasses.dataclass(eq=False)

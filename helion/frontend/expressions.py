@@ -139,9 +139,14 @@ class Expressions(Frames):
                 fix="branch with `if` on it directly, or make it a compile-time value (hl.specialize, hl.constexpr).",
             )
         what = "device code" if self.tracer.on_device else "host code"
+        fix = "check the operands' shapes and dtypes."
+        if "TracedTile" in text:
+            fix = "a tile is no number: use tile.index, tile.begin or tile.block_size."
+        elif isinstance(error, AttributeError):
+            fix = "check the name."
+        text = text.replace("FakeTensor", "Tensor").replace("TracedTile", "Tile")
         return exc.TorchOpTracingError(
-            f"evaluating {ast.unparse(node)!r} in {what} failed: {type(error).__name__}: {text}",
-            fix="check the operands' shapes and dtypes.",
+            f"evaluating {ast.unparse(node)!r} in {what} failed: {type(error).__name__}: {text}", fix=fix
         )
 
     # -- simple expressions --------------------------------------------------------------------------------------------
@@ -210,6 +215,12 @@ class Expressions(Frames):
     def expr_ListComp(self, node: ast.ListComp) -> Any:
         return self._comprehension(node.generators, lambda: self.expr(node.elt))
 
+    def expr_DictComp(self, node: ast.DictComp) -> Any:
+        return dict(self._comprehension(node.generators, lambda: (self.expr(node.key), self.expr(node.value))))
+
+    def expr_SetComp(self, node: ast.SetComp) -> Any:
+        return set(self._comprehension(node.generators, lambda: self.expr(node.elt)))
+
     def expr_GeneratorExp(self, node: ast.GeneratorExp) -> Any:
         return self._comprehension(node.generators, lambda: self.expr(node.elt))
 
@@ -237,13 +248,23 @@ class Expressions(Frames):
         if isinstance(target, ast.Name):
             self.bind(target.id, value)
         elif isinstance(target, (ast.Tuple, ast.List)):
-            values = list(value)
-            if len(values) != len(target.elts):
-                raise exc.InvalidAPIUsage(f"cannot unpack {len(values)} values into {len(target.elts)} names")
-            for t, v in zip(target.elts, values):
+            for t, v in self.unpacked(target.elts, list(value)):
                 self.assign_pattern(t, v)
         else:
             raise exc.StatementNotSupported(statement=f"assignment to {ast.unparse(target)}", where=self.where())
+
+    def unpacked(self, targets: list[ast.expr], values: list[Any]) -> list[tuple[ast.expr, Any]]:
+        """The targets of a tuple assignment, one of which may be starred, with the values they get."""
+        starred = next((i for i, target in enumerate(targets) if isinstance(target, ast.Starred)), None)
+        if starred is not None and len(values) >= len(targets) - 1:
+            rest = len(values) - len(targets) + 1
+            values[starred : starred + rest] = [values[starred : starred + rest]]
+            targets = [target.value if isinstance(target, ast.Starred) else target for target in targets]
+        if len(values) != len(targets):
+            raise exc.InvalidAPIUsage(
+                f"cannot unpack {len(values)} values into {len(targets)} names", fix="match the number of names."
+            )
+        return list(zip(targets, values))
 
     # -- operators ---------------------------------------------------------------------------------------------------
 

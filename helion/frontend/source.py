@@ -119,6 +119,19 @@ def assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
     return names
 
 
+def item_assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
+    """Names of what statements assign items of: `x` in `x[i] = ...` and `x[i] += ...`."""
+    items = (
+        target
+        for statement in nodes
+        for node in ast.walk(statement)
+        if isinstance(node, (ast.Assign, ast.AugAssign))
+        for part in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for target in ast.walk(part)
+    )
+    return {t.value.id for t in items if isinstance(t, ast.Subscript) and isinstance(t.ctx, ast.Store) and isinstance(t.value, ast.Name)}
+
+
 def read_names(node: ast.AST) -> set[str]:
     """Names an expression (or a whole statement) reads."""
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}

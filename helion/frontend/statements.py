@@ -11,6 +11,7 @@ import torch
 
 from .. import exc
 from ..ir.symbols import is_symbolic
+from ..language import store
 from ..language.augmented import keep_type
 from ..language.stack import StackTensor
 from .control_flow import ControlFlow
@@ -199,7 +200,7 @@ class Statements(ControlFlow):
         elif isinstance(target, ast.Subscript):
             base, index = self.expr(target.value), self.expr(target.slice)
             value = self.binary(stmt.op, self.subscript(base, index), self.expr(stmt.value))
-            self.store_item(base, index, value)
+            self.store_item(base, index, value, target.value)
         else:
             raise exc.StatementNotSupported(statement=f"assignment to {ast.unparse(target)}", where=self.where())
 
@@ -208,34 +209,41 @@ class Statements(ControlFlow):
         if isinstance(value, TracedLoop):
             raise exc.LoopFunctionNotInFor(name=value.ranges.name)
         if isinstance(target, ast.Subscript):
-            self.store_item(self.expr(target.value), self.expr(target.slice), value)
+            self.store_item(self.expr(target.value), self.expr(target.slice), value, target.value)
         elif isinstance(target, ast.Attribute):
             raise exc.StatementNotSupported(
                 statement=f"assignment to attribute {ast.unparse(target)!r}", where=self.where(), fix="use a local variable."
             )
         elif isinstance(target, (ast.Tuple, ast.List)):
-            values = list(value)
-            if len(values) != len(target.elts):
-                raise exc.InvalidAPIUsage(
-                    f"cannot unpack {len(values)} values into {len(target.elts)} names", fix="match the number of names."
-                )
-            for t, v in zip(target.elts, values):
+            for t, v in self.unpacked(target.elts, list(value)):
                 self.assign(t, v)
         else:
             self.assign_pattern(target, value)
 
-    def store_item(self, base: Any, index: Any, value: Any) -> None:
-        """`base[index] = value`."""
+    def store_item(self, base: Any, index: Any, value: Any, node: ast.expr) -> None:
+        """`base[index] = value`; `node` is the base's expression."""
         if self.tracer.on_device and isinstance(base, (torch.Tensor, StackTensor)):
-            from ..language import store
-
             store(base, index, value)
         elif self.tracer.on_device:
+            self._replace_item(base, index, value, node)
+        else:
+            base[index] = value
+
+    def _replace_item(self, base: Any, index: Any, value: Any, node: ast.expr) -> None:
+        """A list or dict of device code with another item.  It becomes another object, so that loops and branches see a variable
+        change; a second name for the old one would not."""
+        names = [name for frame in self.frames for name, other in frame.device.items() if other is base]
+        if not isinstance(base, (list, dict)) or not isinstance(node, ast.Name) or is_symbolic(index):
             raise exc.StatementNotSupported(
                 statement=f"assignment into a {type(base).__name__}", where="device code", fix="use separate variables."
             )
-        else:
-            base[index] = value
+        if len(names) > 1:
+            raise exc.StatementNotSupported(
+                statement=f"assignment into a {type(base).__name__} that has several names", where="device code", fix="make a copy first."
+            )
+        changed = base.copy()
+        changed[index] = value
+        self.bind(node.id, changed)
 
     def stmt_If(self, stmt: ast.If) -> None:
         test = self.expr(stmt.test)

@@ -18,6 +18,7 @@ import torch
 import torch.fx
 from torch._prims_common import elementwise_dtypes
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_leaves
 
 from .. import exc
 from ..ir import device_ir
@@ -103,6 +104,7 @@ class Tracer(Handler):
         self.location: exc.SourceLocation | None = None
         self.builder: GraphBuilder | None = None
         self._paused = False
+        self._recorded: dict[int, torch.Tensor] = {}  # every value so far, by id
         self._seeds = 0  # places that draw random numbers so far: each gets a seed of its own
         # Filled by the interpreter: names of host tensors, for messages and for the IR.
         self.name_of_host_tensor: Any = lambda tensor: None
@@ -164,13 +166,28 @@ class Tracer(Handler):
         if isinstance(value, torch.Tensor):
             node = self.current().node_of(value)
             if node is None:
-                raise exc.HostTensorDirectUsage(name=self.name_of_host_tensor(value) or "a host tensor")
+                raise self._unknown(value)
             return node
         if isinstance(value, (list, tuple)):
             return [self.operand(v) for v in value]
         if isinstance(value, dict):
             return {key: self.operand(v) for key, v in value.items()}
         return value
+
+    def _unknown(self, value: torch.Tensor) -> exc.BaseError:
+        """The error for a tensor that no node of this graph or of one around it computes."""
+        if id(value) in self._recorded:
+            return exc.InvalidAPIUsage(
+                "a value is used outside of the loop or branch that computes it",
+                fix="assign it to a variable that exists before; what a list or dict gets there does not leave it.",
+            )
+        name = self.name_of_host_tensor(value)
+        if name is None:
+            return exc.InvalidAPIUsage(
+                "a tensor made of Python numbers is used in device code",
+                fix="use the number itself, hl.full, or a tensor made in host code, which is indexed.",
+            )
+        return exc.HostTensorDirectUsage(name=name)
 
     def host_operand(self, tensor: torch.Tensor) -> torch.fx.Node:
         """The node for a host tensor that is indexed."""
@@ -197,6 +214,7 @@ class Tracer(Handler):
         builder = self.current()
         node = new_node(builder.graph, target, args, kwargs)
         node.meta.update(val=value, location=self.location, **meta)
+        self._recorded.update((id(v), v) for v in tree_leaves(value) if isinstance(v, torch.Tensor))
         if isinstance(value, torch.Tensor):
             builder.own(value, node)
         elif isinstance(value, (tuple, list)):
@@ -293,7 +311,7 @@ class Tracer(Handler):
 
     def share(self, values: Any) -> None:
         """These values share memory in PyTorch, though not here: they may not be changed in place."""
-        for value in torch.utils._pytree.tree_leaves(values):
+        for value in tree_leaves(values):
             if isinstance(value, torch.Tensor):
                 self.current().share(value)
 

@@ -1,0 +1,62 @@
+"""Lists, dicts and tuples of values in device code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+
+def accumulators(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([5, x.size(0)], device=x.device)
+    for tile in hl.tile(x.size(0)):
+        sums = [hl.zeros([tile]) for _ in range(3)]
+        moments = {"sum": hl.zeros([tile]), "square": hl.zeros([tile])}
+        for columns in hl.tile(x.size(1)):
+            value = x[tile, columns]
+            for i in hl.static_range(3):
+                sums[i] += value.sum(1) * (i + 1)
+            moments["sum"] = moments["sum"] + value.sum(1)
+            moments["square"] += (value * value).sum(1)
+        first, *rest = sums
+        by_row = {2 * i: value for i, value in enumerate([first, *rest, moments["sum"], moments["square"]])}
+        for i in range(5):
+            out[i, tile] = by_row[2 * i]
+    return out
+
+
+def test_items_of_lists_and_dicts_are_carried_by_loops(seed):
+    def expected(x):
+        total = x.sum(1)
+        return torch.stack([total, 2 * total, 3 * total, total, (x * x).sum(1)])
+
+    run_everywhere(accumulators, (torch.randn(9, 33),), expected, capabilities=[90], error_scale=20)
+
+
+def appended_in_a_branch(x, flags):
+    out = torch.empty_like(x)
+    for i in hl.grid(x.size(0)):
+        found = [1.0]
+        if flags[i] > 0:
+            found.append(2.0)
+        out[i] = x[i] * sum(found)
+    return out
+
+
+def with_two_names(x, flags):
+    out = torch.empty_like(x)
+    for i in hl.grid(x.size(0)):
+        found = other = [x[i]]
+        found[0] = found[0] + 1
+        out[i] = other[0]
+    return out
+
+
+@pytest.mark.parametrize("kernel", [appended_in_a_branch, with_two_names])
+def test_what_tracing_would_get_wrong_is_refused(kernel):
+    with pytest.raises(exc.StatementNotSupported, match="list"):
+        helion.kernel(kernel)(torch.ones(3), torch.tensor([1, 0, 2]))
