@@ -134,7 +134,9 @@ def _native_layer_norm(x: torch.Tensor, shape: Any, weight: Any, bias: Any, eps:
         out = out * weight
     if bias is not None:
         out = out + bias
-    return out.to(x.dtype), mean, rstd
+    # PyTorch's kernels keep the statistics of 16-bit values in float32 on a GPU, and round them on a CPU.
+    kept = x.dtype if x.device.type == "cpu" else xw.dtype
+    return out.to(x.dtype), mean.to(kept), rstd.to(kept)
 
 
 @rule(_aten.max.dim)
