@@ -162,13 +162,18 @@ def _min(x: torch.Tensor) -> torch.Tensor:
 @rule(_aten.any.default, _aten.any.dim, _aten.any.dims)
 def _any(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
     truth = (x if x.dtype is torch.bool else x != 0).to(torch.int32)
-    return _one_by_one(lambda v, d, k: _aten.amax.default(v, [d], k), truth, dim, keepdim) != 0
+    return _truth_of(_one_by_one(lambda v, d, k: _aten.amax.default(v, [d], k), truth, dim, keepdim), x)
 
 
 @rule(_aten.all.default, _aten.all.dim, _aten.all.dims)
 def _all(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
     truth = (x if x.dtype is torch.bool else x != 0).to(torch.int32)
-    return _one_by_one(lambda v, d, k: _aten.amin.default(v, [d], k), truth, dim, keepdim) != 0
+    return _truth_of(_one_by_one(lambda v, d, k: _aten.amin.default(v, [d], k), truth, dim, keepdim), x)
+
+
+def _truth_of(truth: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """0 or 1 as any and all give it: as a bool, but of uint8 as uint8."""
+    return truth.to(torch.uint8) if x.dtype is torch.uint8 else truth != 0
 
 
 @rule(_aten.prod.default)
@@ -211,6 +216,11 @@ def _relu(x: torch.Tensor) -> torch.Tensor:
 @rule(_aten.rsub.Scalar, _aten.rsub.Tensor)
 def _rsub(x: torch.Tensor, other: Any, alpha: Any = 1) -> torch.Tensor:
     return torch.sub(other, x, alpha=alpha) if isinstance(other, torch.Tensor) else (-x * alpha if alpha != 1 else -x) + other
+
+
+@rule(_aten.remainder.Scalar_Tensor)
+def _remainder_of_number(number: Any, x: torch.Tensor) -> torch.Tensor:
+    return torch.remainder(torch.full((), number, dtype=torch.result_type(x, number)), x)
 
 
 @rule(_aten.t.default)

@@ -12,20 +12,29 @@ from triton.language.extra import libdevice
 
 
 @triton.jit
+def hlt_quotient(a, b):
+    """a / b rounded to nearest, as IEEE 754 has it: Triton's `/` of float32 is not, and its div_rn takes float32 alone."""
+    if (a + b).dtype.primitive_bitwidth == 64:
+        return a / b
+    else:
+        return tl.div_rn(a, b)
+
+
+@triton.jit
 def hlt_div_trunc_float(a, b):
     """torch.div(a, b, rounding_mode="trunc") for floats."""
-    return libdevice.trunc(tl.div_rn(a, b))
+    return libdevice.trunc(hlt_quotient(a, b))
 
 
 @triton.jit
 def hlt_div_floor_float(a, b):
     """torch.floor_divide for floats: computed from fmod, as PyTorch does (c10/util/generic_math.h)."""
     remainder = libdevice.fmod(a, b)
-    quotient = tl.div_rn(a - remainder, b)
+    quotient = hlt_quotient(a - remainder, b)
     quotient = tl.where((remainder != 0) & ((b < 0) != (remainder < 0)), quotient - 1.0, quotient)
     floored = tl.floor(quotient)
     floored = tl.where(quotient - floored > 0.5, floored + 1.0, floored)
-    exact = tl.div_rn(a, b)
+    exact = hlt_quotient(a, b)
     return tl.where(quotient == 0, libdevice.copysign(exact * 0.0, exact), tl.where(b == 0, exact, floored))
 
 

@@ -16,11 +16,15 @@ from tests.sweep_summary import SUMMARY
 
 #: Runner, dtype, in how many parts, how many of these run, and how many ops have to pass in them together.  What runs
 #: on the software GPU is compiled first, which takes longer than all else: a quarter of the ops is what CI has time for.
+#: The whole of every sweep is run by hand (`op_sweep`'s docstring) after a change of the ops.
 SWEEPS = [
     ("tiles", torch.float32, 8, 8, 320),
     ("tiles", torch.bfloat16, 8, 8, 320),
     ("tiles", torch.int64, 8, 8, 240),
     ("gpu", torch.float32, 8, 2, 80),
+    ("gpu", torch.int32, 32, 1, 13),
+    ("gpu", torch.float16, 32, 1, 16),
+    ("ref", torch.float32, 16, 1, 36),
 ]
 PARTS = [(runner, dtype, i, parts, total // ran - 6) for runner, dtype, parts, ran, total in SWEEPS for i in range(ran)]
 

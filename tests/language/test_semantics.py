@@ -271,3 +271,27 @@ def test_a_large_captured_tensor_gets_64_bit_offsets():
     rows = torch.empty(2**31 + 8, dtype=torch.int8)  # not touched, so it takes no memory
     bound = helion.kernel(captured_row).bind((torch.zeros(8, dtype=torch.int8), lambda tile: rows[tile]))
     assert "tl.int64" in bound.to_triton_code()
+
+
+def test_any_and_all_of_uint8_are_uint8():
+    def kernel(x, outs):
+        for tile in hl.tile(x.size(0)):
+            row = x[tile, :]
+            some, every = row.any(1), row.all(1)
+            assert some.dtype is torch.uint8 and every.dtype is torch.uint8
+            outs[0, tile] = some + 255
+            outs[1, tile] = every + 1
+        return outs
+
+    x = torch.tensor([[0, 0, 0], [0, 2, 3], [1, 2, 3]], dtype=torch.uint8)
+    args = x, torch.empty(2, 3, dtype=torch.uint8)
+    run_everywhere(kernel, args, lambda x, _: torch.stack([x.any(1) + 255, x.all(1) + 1]), reference_args=args, capabilities=[90])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_float_division_rounds_as_pytorch(dtype):
+    def divisions(v):
+        a, b = v
+        return [torch.div(a, b, rounding_mode="trunc"), a // b, a % b, torch.fmod(a, b), 7.5 // b, a // 0.25, -7.5 % b]
+
+    check(pairs([-7.5, -1.0, 0.1, 0.3, 2.5, 9.0], dtype), divisions)
