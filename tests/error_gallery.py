@@ -201,6 +201,15 @@ def tensor_of_numbers(x, out):
         out[tile] = x[tile] + torch.tensor(1.0)
 
 
+@case("complex numbers", exc.UnsupportedDtype)
+def complex_numbers(out):
+    def copy(x, out):
+        for tile in hl.tile(x.size()):
+            out[tile] = torch.view_as_real(x[tile]).sum(-1)
+
+    helion.kernel(copy)(torch.ones(8, 8, dtype=torch.complex64), out)
+
+
 @kernel_case("a tile used as a number", exc.TorchOpTracingError)
 def tile_as_number(x, out):
     for rows in hl.tile(x.size(0)):

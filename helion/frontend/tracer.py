@@ -214,7 +214,12 @@ class Tracer(Handler):
         builder = self.current()
         node = new_node(builder.graph, target, args, kwargs)
         node.meta.update(val=value, location=self.location, **meta)
-        self._recorded.update((id(v), v) for v in tree_leaves(value) if isinstance(v, torch.Tensor))
+        tensors = [v for v in tree_leaves(value) if isinstance(v, torch.Tensor)]
+        for tensor in tensors:
+            if tensor.dtype.is_complex:
+                name = f"hl.{target.name}" if isinstance(target, Op) else short_name(target)
+                raise exc.UnsupportedDtype(op=name, dtype=tensor.dtype, fix="load pairs of floats: pass torch.view_as_real(x).")
+        self._recorded.update((id(v), v) for v in tensors)
         if isinstance(value, torch.Tensor):
             builder.own(value, node)
         elif isinstance(value, (tuple, list)):
