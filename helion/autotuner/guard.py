@@ -21,7 +21,8 @@ from .worker import MARK
 
 
 def _capturing(args: Sequence[Any]) -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    # Not initialized is also what a fork of a process that used CUDA is: asking for its stream would be an error.
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _fake(args: Sequence[Any]) -> bool:

@@ -320,7 +320,7 @@ def test_refused_on_cuda_tensors_in_a_forked_data_loader_worker(monkeypatch: pyt
 
 
 def test_refused_during_graph_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(exc.AutotuningDisallowedInEnvironment, match="graph is being captured"):
         quick(blocked())

@@ -276,6 +276,24 @@ def test_pooled_outputs_are_never_reused_while_someone_can_see_them(seed, output
         assert bool((views[i] == i).all())
 
 
+def test_a_kernel_without_a_config_is_not_tuned_in_a_capture(seed, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HELION_AUTOTUNE_EFFORT", "quick")
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
+
+    @helion.kernel
+    def scale(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * 3
+        return out
+
+    x = randn(1 << 10)
+    with pytest.raises(exc.AutotuningDisallowedInEnvironment, match="graph is being captured"):
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            scale(x)
+    assert torch.equal(x * 3, 3 * x)
+
+
 def test_a_kernel_without_a_config_is_tuned_on_its_first_call(seed, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("HELION_AUTOTUNE_EFFORT", "quick")
     monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))
