@@ -304,6 +304,7 @@ class _TuningOnCuda(torch.utils.data.Dataset[tuple[str, ...]]):
         )
 
 
+@pytest.mark.gpu
 def test_refused_on_cuda_tensors_in_a_forked_data_loader_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         x = torch.ones(8, device="cuda")

@@ -288,9 +288,9 @@ def test_a_kernel_without_a_config_is_not_tuned_in_a_capture(seed, monkeypatch, 
         return out
 
     x = randn(1 << 10)
-    with pytest.raises(exc.AutotuningDisallowedInEnvironment, match="graph is being captured"):
-        with torch.cuda.graph(torch.cuda.CUDAGraph()):
-            scale(x)
+    graph = torch.cuda.graph(torch.cuda.CUDAGraph())
+    with pytest.raises(exc.AutotuningDisallowedInEnvironment, match="graph is being captured"), graph:
+        scale(x)
     assert torch.equal(x * 3, 3 * x)
 
 
