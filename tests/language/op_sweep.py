@@ -264,8 +264,9 @@ def sweep_op(info: OpInfo, dtype: torch.dtype, limit: int, run: Callable[[Any, A
             continue
         except Exception as error:  # any other exception is a failure: finding those is what the sweep is for
             return Outcome(name, "failed", f"{type(error).__name__}: {str(error)[:300]}", outcome.ran)
-        dtypes = _dtypes_on_gpu(call) if run is run_gpu and torch.cuda.is_available() else [e.dtype for e in expected]
-        if call.dtypes != dtypes:
+        dtypes = [e.dtype for e in expected]
+        on_gpu = run is run_gpu and torch.cuda.is_available()
+        if call.dtypes != dtypes and not (on_gpu and call.dtypes == _dtypes_on_gpu(call)):
             return Outcome(name, "failed", f"dtypes {call.dtypes} instead of {dtypes}", outcome.ran)
         compared = 1 if info.name in _ANY_PLACE else len(expected)
         wrong = difference(list(outputs[:compared]), expected[:compared], call)
