@@ -262,7 +262,7 @@ def _show(results: list[dict[str, Any]], within: float, cap: dict[str, int]) -> 
         return f"{text} ({sum(map(math.isinf, counts))} of {len(runs)})"
 
     table(f"Evaluations until the best is within {within:.0%} of the optimum, median over seeds (runs that never got there):", evaluations)
-    for after in (50, 100, 200):
+    for after in (60, 100, 200):
 
         def excess(runs: list[dict[str, Any]], least: float, limit: int) -> str:
             if after > limit:
