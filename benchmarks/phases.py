@@ -35,51 +35,52 @@ from helion.runtime.triton_helpers import hlt_grid_barrier
 SIZES = ((256, 256), (1024, 1024), (4096, 4096), (16384, 8192))
 
 
+def mean_of(x: torch.Tensor, columns: hl.Tile) -> torch.Tensor:
+    """Means of a tile of columns; called in the kernels, like the next one."""
+    total = hl.zeros([columns])
+    for rows in hl.tile(x.size(0)):
+        total = total + x[rows, columns].sum(0)
+    return total / x.size(0)
+
+
+def deviation_of(x: torch.Tensor, mean: torch.Tensor, columns: hl.Tile) -> torch.Tensor:
+    """Standard deviations of a tile of columns."""
+    squares = hl.zeros([columns])
+    for rows in hl.tile(x.size(0)):
+        centered = x[rows, columns] - mean[columns][None, :]
+        squares = squares + (centered * centered).sum(0)
+    return torch.sqrt(squares / x.size(0))
+
+
 def standardize(x: torch.Tensor) -> torch.Tensor:
     """Columns of a matrix with mean 0 and deviation 1."""
-    m, n = x.shape
+    n = x.size(1)
     mean, deviation = torch.empty([n], device=x.device), torch.empty([n], device=x.device)
     out = torch.empty_like(x)
     for columns in hl.tile(n):
-        total = hl.zeros([columns])
-        for rows in hl.tile(m):
-            total = total + x[rows, columns].sum(0)
-        mean[columns] = total / m
+        mean[columns] = mean_of(x, columns)
     hl.barrier()
     for columns in hl.tile(n):
-        squares = hl.zeros([columns])
-        for rows in hl.tile(m):
-            centered = x[rows, columns] - mean[columns][None, :]
-            squares = squares + (centered * centered).sum(0)
-        deviation[columns] = torch.sqrt(squares / m)
+        deviation[columns] = deviation_of(x, mean, columns)
     hl.barrier()
-    for rows, columns in hl.tile([m, n]):
+    for rows, columns in hl.tile(x.shape):
         out[rows, columns] = (x[rows, columns] - mean[columns][None, :]) / deviation[columns][None, :]
     return out
 
 
 def means(x: torch.Tensor) -> torch.Tensor:
     """The first loop of `standardize`."""
-    m, n = x.shape
-    mean = torch.empty([n], device=x.device)
-    for columns in hl.tile(n):
-        total = hl.zeros([columns])
-        for rows in hl.tile(m):
-            total = total + x[rows, columns].sum(0)
-        mean[columns] = total / m
+    mean = torch.empty([x.size(1)], device=x.device)
+    for columns in hl.tile(x.size(1)):
+        mean[columns] = mean_of(x, columns)
     return mean
 
 
 def deviations(x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     """The second."""
-    m, n = x.shape
-    deviation = torch.empty([n], device=x.device)
-    for columns in hl.tile(n):
-        squares = hl.zeros([columns])
-        for rows in hl.tile(m):
-            centered = x[rows, columns] - mean[columns][None, :]
-            squares = squares + (centered * centered).sum(0)
-        deviation[columns] = torch.sqrt(squares / m)
+    deviation = torch.empty_like(mean)
+    for columns in hl.tile(x.size(1)):
+        deviation[columns] = deviation_of(x, mean, columns)
     return deviation
 
 

@@ -178,7 +178,7 @@ def run_example(
                 else:
                     row.tuned_ms = measure(lambda: bound(*args))
                     row.tuned_config = dict(config.minimize(bound.config_spec))
-        except Exception as problem:  # as above
+        except Exception as problem:  # a search that fails is a line of the report too
             problems.append(f"tuning: {type(problem).__name__}: {problem}")
     row.ok = not problems
     row.message = "; ".join(problems)
@@ -259,7 +259,7 @@ def work(device: str, capability: int | None, lock: str, tune_seconds: float | N
                 row = compile_example(example, capability)
             else:
                 row = run_example(example, device, lambda: _locked(lock), tune_seconds)
-        except Exception as problem:  # as above: it belongs in the table
+        except Exception as problem:  # whatever it was, it belongs in the table
             traceback.print_exc()
             row = Row(example.name, False, f"{type(problem).__name__}: {problem}", fatal=_device_is_lost(device))
         print(json.dumps(dataclasses.asdict(row)), file=output, flush=True)

@@ -49,13 +49,13 @@ def check_dependencies(ir: DeviceIR) -> None:
 def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
     """Two loops of one phase."""
     before = list(_touched(ir, earlier))
-    for storage, how, node in _touched(ir, later):
+    for tensor, how, node in _touched(ir, later):
         for other, other_how, _ in before:
-            if storage == other and (how != other_how or how == "store"):
-                name = node.args[0].args[0]  # type: ignore[union-attr]
+            same = tensor.fake.untyped_storage()._cdata == other.fake.untyped_storage()._cdata
+            if same and (how != other_how or how == "store"):
                 did, does = _VERBS[other_how], _VERBS[how]
                 raise exc.LoopDependencyError(
-                    reason=f"{name!r} is {does} here and {did} in an earlier top-level loop, which runs at the same time",
+                    reason=f"{tensor.name!r} is {does} here and {did} in an earlier top-level loop, which runs at the same time",
                     location=node.meta.get("location"),
                     fix="put hl.barrier() between the two loops.",
                 )
@@ -64,16 +64,14 @@ def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
 _VERBS = {"load": "read", "store": "stored to", "atomic": "updated"}
 
 
-def _touched(ir: DeviceIR, info: GraphInfo) -> Iterator[tuple[int, str, torch.fx.Node]]:
-    """Accesses to host tensors in a graph and its subgraphs: the tensor's storage, how (as in `_VERBS`), and the node."""
+def _touched(ir: DeviceIR, info: GraphInfo) -> Iterator[tuple[device_ir.HostTensor, str, torch.fx.Node]]:
+    """Uses of host tensors in a graph and its subgraphs: the tensor, how it is used (as in `_VERBS`), and the node."""
     for node in info.graph.nodes:
-        target = node.args[0] if node.args else None
-        if isinstance(node.target, Op) and isinstance(target, torch.fx.Node) and target.target is device_ir.host_tensor:
-            name = node.target.name
-            how = name if name in ("load", "store") else "atomic" if name.startswith("atomic_") else "store"
-            if how != "store" or device_ir.has_side_effect(node):
-                fake = ir.host_tensors[target.args[0]].fake  # type: ignore[index]
-                yield fake.untyped_storage()._cdata, how, node
+        atomic = isinstance(node.target, Op) and node.target.name.startswith("atomic_")
+        how = "atomic" if atomic else "store" if device_ir.has_side_effect(node) else "load"
+        for source in node.all_input_nodes:
+            if source.target is device_ir.host_tensor:
+                yield ir.host_tensors[source.args[0]], how, node  # type: ignore[index]
         for sub in ir.subgraphs_of(node):
             yield from _touched(ir, sub)
 
