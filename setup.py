@@ -37,7 +37,9 @@ def say(message: str) -> None:
 
 
 def interface() -> str:
-    """What helion/_extension.py compares: an extension serves exactly the Python sources whose _C.pyi it was built with."""
+    """What helion/_extension.py compares: an extension serves exactly the Python sources whose _C.pyi it was built
+    with.
+    """
     return hashlib.sha256((ROOT / "helion" / "_C.pyi").read_bytes()).hexdigest()[:16]
 
 
@@ -73,7 +75,12 @@ def extension() -> Extension | None:
     if flag("HELION_BUILD_COVERAGE"):
         compile_args += ["--coverage", "-O0"]
         link_args += ["--coverage"]
-    depends = [*(ROOT / "csrc").glob("*.cpp"), *(ROOT / "csrc").glob("*.h"), ROOT / "helion" / "_C.pyi", ROOT / "setup.py"]
+    depends = [
+        *(ROOT / "csrc").glob("*.cpp"),
+        *(ROOT / "csrc").glob("*.h"),
+        ROOT / "helion" / "_C.pyi",
+        ROOT / "setup.py",
+    ]
     return Extension(
         "helion._C",
         sources=["csrc/extension.cpp"],

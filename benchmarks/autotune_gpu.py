@@ -1,15 +1,15 @@
 """Tuning real kernels: how soon the search is within 5% of its final best, and how the result compares with PyTorch.
 
-For matmul 4096^3, softmax 4096x8192, rms_norm, attention and cross entropy (the kernels of `examples/`): tunes from scratch
-with a budget of seconds, and then times, in turn and the same way (CUDA events, cold L2 cache), the default config, the tuned
-config, eager PyTorch, cuBLAS (for matmul), and `torch.compile(mode="max-autotune")`, with and without its CUDA graphs, which copy
-the arguments at every call.
+For matmul 4096^3, softmax 4096x8192, rms_norm, attention and cross entropy (the kernels of `examples/`): tunes from
+scratch with a budget of seconds, and then times, in turn and the same way (CUDA events, cold L2 cache), the default
+config, the tuned config, eager PyTorch, cuBLAS (for matmul), and `torch.compile(mode="max-autotune")`, with and without
+its CUDA graphs, which copy the arguments at every call.
 
     python benchmarks/autotune_gpu.py --json autotune_gpu.json
 
-takes at most `--total-seconds` (290): each kernel has a process of its own, so that one which fails costs only itself, and
-`torch.compile` gets `--compile-seconds` for each kernel, less where time runs out.  `--small` shrinks the problems so that the script
-itself can be tried without a GPU; its times then mean nothing.
+takes at most `--total-seconds` (290): each kernel has a process of its own, so that one which fails costs only itself,
+and `torch.compile` gets `--compile-seconds` for each kernel, less where time runs out.  `--small` shrinks the problems
+so that the script itself can be tried without a GPU; its times then mean nothing.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ PROBLEMS = (
 CONTENDERS = ("default", "tuned", "eager", "cuBLAS", "compile", "compile, no graphs")
 
 
-# -- one kernel, in a process of its own -----------------------------------------------------------------------------------
+# -- one kernel, in a process of its own
+# -----------------------------------------------------------------------------------
 
 
 def say(seconds: float, **found: Any) -> None:
@@ -121,7 +122,9 @@ def run_one(problem: Problem, options: argparse.Namespace) -> None:
     module = importlib.import_module(f"examples.{problem.example}")
     kernel = getattr(module, problem.example)
     torch.manual_seed(0)
-    args = module.make_args(*(problem.small if options.small else problem.sizes), dtype=getattr(torch, problem.dtype), device=str(device))
+    args = module.make_args(
+        *(problem.small if options.small else problem.sizes), dtype=getattr(torch, problem.dtype), device=str(device)
+    )
     target = BoundTarget(kernel.bind(args))
     say(options.budget + 2 * OVERHEAD_SECONDS)
     began = time.perf_counter()
@@ -129,7 +132,14 @@ def run_one(problem: Problem, options: argparse.Namespace) -> None:
         log = options.log / f"{problem.example}.json" if options.log else Path(folder) / "search.json"
         chosen = {"search": options.search} if options.search else {}
         result = run_search(
-            target, args, log=str(log), progress_bar=False, effort=options.effort, budget_seconds=options.budget, evaluations=options.evaluations, **chosen
+            target,
+            args,
+            log=str(log),
+            progress_bar=False,
+            effort=options.effort,
+            budget_seconds=options.budget,
+            evaluations=options.evaluations,
+            **chosen,
         )
         reached = time_to_within(read_log(log)[-len(result.trials) :], WITHIN)
     took = time.perf_counter() - began
@@ -169,14 +179,22 @@ def run_one(problem: Problem, options: argparse.Namespace) -> None:
             for _ in range(4):  # CUDA graphs warm up and record in the first calls
                 compiled(*args)
         except Exception as error:  # whatever the compiler raises is a result here
-            say(max(options.compile_seconds, OVERHEAD_SECONDS), **{f"{name} failed": f"{type(error).__name__}: {error}"[:300]})
+            say(
+                max(options.compile_seconds, OVERHEAD_SECONDS),
+                **{f"{name} failed": f"{type(error).__name__}: {error}"[:300]},
+            )
             continue
         took = time.perf_counter() - began
         contenders[name] = lambda f=compiled: f(*args)  # type: ignore[misc]
-        say(max(options.compile_seconds, OVERHEAD_SECONDS), times_ms=compare(contenders, device), **{f"{name} seconds": round(took, 2)})
+        say(
+            max(options.compile_seconds, OVERHEAD_SECONDS),
+            times_ms=compare(contenders, device),
+            **{f"{name} seconds": round(took, 2)},
+        )
 
 
-# -- the parent ----------------------------------------------------------------------------------------------------------
+# -- the parent
+# ----------------------------------------------------------------------------------------------------------
 
 
 def in_own_process(index: int, options: argparse.Namespace, compile_seconds: float) -> dict[str, Any]:
@@ -184,7 +202,15 @@ def in_own_process(index: int, options: argparse.Namespace, compile_seconds: flo
     problem = PROBLEMS[index]
     found: dict[str, Any] = {"problem": problem.name, "times_ms": {}}
     read, write = os.pipe()
-    command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--child", str(index), str(write), str(compile_seconds)]
+    command = [
+        sys.executable,
+        str(Path(__file__).resolve()),
+        *sys.argv[1:],
+        "--child",
+        str(index),
+        str(write),
+        str(compile_seconds),
+    ]
     process = subprocess.Popen(command, pass_fds=[write], start_new_session=True)
     os.close(write)
     reports: queue.Queue[str | None] = queue.Queue()
@@ -229,7 +255,11 @@ def environment() -> dict[str, Any]:
 
     import helion
 
-    found: dict[str, Any] = {"helion": helion.__version__, "python": platform.python_version(), "cpus": len(os.sched_getaffinity(0))}
+    found: dict[str, Any] = {
+        "helion": helion.__version__,
+        "python": platform.python_version(),
+        "cpus": len(os.sched_getaffinity(0)),
+    }
     for name in ("torch", "triton", "sklearn", "optuna"):
         spec = importlib.util.find_spec(name)
         found[name] = getattr(importlib.import_module(name), "__version__", "?") if spec else None
@@ -241,7 +271,9 @@ def environment() -> dict[str, Any]:
 
 def row(found: dict[str, Any]) -> str:
     """One line of the table."""
-    times = " ".join(f"{found['times_ms'][c] * 1e3:10.1f}" if c in found["times_ms"] else f"{'-':>10}" for c in CONTENDERS)
+    times = " ".join(
+        f"{found['times_ms'][c] * 1e3:10.1f}" if c in found["times_ms"] else f"{'-':>10}" for c in CONTENDERS
+    )
     text = f"{found['problem']:28} {times}"
     if "within" in found:
         count, seconds = found["within"] or ("-", math.nan)
@@ -256,8 +288,12 @@ def row(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=float, default=25.0, help="seconds each search may take")
-    parser.add_argument("--compile-seconds", type=float, default=40.0, help="seconds one torch.compile may take; 0: none")
-    parser.add_argument("--total-seconds", type=float, default=290.0, help="for everything; torch.compile is cut short first")
+    parser.add_argument(
+        "--compile-seconds", type=float, default=40.0, help="seconds one torch.compile may take; 0: none"
+    )
+    parser.add_argument(
+        "--total-seconds", type=float, default=290.0, help="for everything; torch.compile is cut short first"
+    )
     parser.add_argument("--effort", choices=("quick", "full"), default="full")
     parser.add_argument("--evaluations", type=int, help="configs at most (default: what the effort says)")
     parser.add_argument("--search", help="name of a search (default: what a user gets)")
@@ -284,7 +320,12 @@ def main() -> None:
     if about["sklearn"] is None:
         print("scikit-learn is not installed: the default search falls back to one that needs none")
     end = time.monotonic() + options.total_seconds
-    print(f"{'[us]':28} " + " ".join(f"{c[-10:]:>10}" for c in CONTENDERS) + f"   within {WITHIN:.0%} of the final best after", flush=True)
+    print(
+        f"{'[us]':28} "
+        + " ".join(f"{c[-10:]:>10}" for c in CONTENDERS)
+        + f"   within {WITHIN:.0%} of the final best after",
+        flush=True,
+    )
     results = []
     for done, index in enumerate(options.problems):
         share = (end - time.monotonic()) / (len(options.problems) - done)
@@ -293,7 +334,9 @@ def main() -> None:
         results.append(in_own_process(index, options, room if room > 5.0 else 0.0))
         print(row(results[-1]), flush=True)
         if options.json:
-            options.json.write_text(json.dumps({"environment": about, "options": vars(options), "results": results}, indent=1, default=str))
+            options.json.write_text(
+                json.dumps({"environment": about, "options": vars(options), "results": results}, indent=1, default=str)
+            )
     for found in results:
         print(f"{found['problem']}: {json.dumps({k: v for k, v in found.items() if k not in ('problem', 'times_ms')})}")
 

@@ -194,7 +194,9 @@ def _matmul_spec() -> ConfigSpec:
     return ConfigSpec(
         "matmul",
         {
-            "block_sizes": ListOf([PowerOfTwoFragment(16, 512, 64), PowerOfTwoFragment(16, 512, 64), PowerOfTwoFragment(16, 256, 32)]),
+            "block_sizes": ListOf(
+                [PowerOfTwoFragment(16, 512, 64), PowerOfTwoFragment(16, 512, 64), PowerOfTwoFragment(16, 256, 32)]
+            ),
             "loop_orders": ListOf(PermutationFragment(2), 1),
             "l2_groupings": ListOf(PowerOfTwoFragment(1, 64), 1),
             "range_unroll_factors": ListOf([IntegerFragment(0, 4), IntegerFragment(0, 4)]),
@@ -226,7 +228,11 @@ def _matmul(m: int, n: int, k: int) -> Callable[[Config], float]:
         tail, overhead = _persistent(config, programs, _waves(programs, resident))
         # A tensor core wants wide tiles per warp group; narrow ones are bound by shared-memory bandwidth.
         intensity = bm * bn / (bm + bn)
-        core = min(1.0, intensity / 64) ** 0.7 * min(1.0, bk / 32) ** 0.3 * (1 - 0.08 * abs(math.log2(warps) - math.log2(max(bm * bn / 2048, 1))) / 2)
+        core = (
+            min(1.0, intensity / 64) ** 0.7
+            * min(1.0, bk / 32) ** 0.3
+            * (1 - 0.08 * abs(math.log2(warps) - math.log2(max(bm * bn / 2048, 1))) / 2)
+        )
         group = config["l2_groupings"][0]
         reuse = 1 + 0.25 * (abs(math.log2(group) - 3) / 6)
         traffic = (m * n * k * 2 * (1 / bm + 1 / bn)) * reuse / 6 + m * n * 2
@@ -239,7 +245,10 @@ def _matmul(m: int, n: int, k: int) -> Callable[[Config], float]:
         body *= 1.02 if config["range_multi_buffers"][1] is False else 1.0
         body *= 0.98 if config["range_flattens"][0] is True and config["pid_type"].startswith("persistent") else 1.0
         body *= 1.03 if config["loop_orders"][0] == [1, 0] else 1.0
-        return body * tail * _spill(registers) * _indexing_gain(config, 3, bk) * _eviction_gain(config, ["", "last"]) + overhead
+        return (
+            body * tail * _spill(registers) * _indexing_gain(config, 3, bk) * _eviction_gain(config, ["", "last"])
+            + overhead
+        )
 
     return model
 
@@ -293,7 +302,14 @@ def _rows(rows: int, columns: int, loads: int, passes: int) -> Callable[[Config]
         reduce_cost = 1 + 0.015 * math.log2(warps) + 0.004 * iterations / max(1, min(stages, 4))
         reduce_cost *= 1 + 0.012 * abs(config["range_unroll_factors"][0] - 2) * (loop is not None)
         ms = bytes_moved / (BYTES_PER_MS * max(bandwidth * coalesced, 0.01)) * reduce_cost
-        return ms * tail * _spill(registers) * _indexing_gain(config, loads + 1, width) * _eviction_gain(config, ["first"] + ["last"] * (loads - 1)) + overhead
+        return (
+            ms
+            * tail
+            * _spill(registers)
+            * _indexing_gain(config, loads + 1, width)
+            * _eviction_gain(config, ["first"] + ["last"] * (loads - 1))
+            + overhead
+        )
 
     return model
 
@@ -305,7 +321,9 @@ def _attention_spec() -> ConfigSpec:
     return ConfigSpec(
         "attention",
         {
-            "block_sizes": ListOf([PowerOfTwoFragment(1, 16), PowerOfTwoFragment(16, 256, 32), PowerOfTwoFragment(16, 256, 32)]),
+            "block_sizes": ListOf(
+                [PowerOfTwoFragment(1, 16), PowerOfTwoFragment(16, 256, 32), PowerOfTwoFragment(16, 256, 32)]
+            ),
             "loop_orders": ListOf(PermutationFragment(2), 1),
             "l2_groupings": ListOf(PowerOfTwoFragment(1, 64), 1),
             "range_unroll_factors": ListOf([IntegerFragment(0, 4), IntegerFragment(0, 4)]),
@@ -342,7 +360,9 @@ def _attention(batch_heads: int, sequence: int, head: int) -> Callable[[Config],
         programs = math.ceil(batch_heads / bb) * math.ceil(sequence / bm)
         tail, overhead = _persistent(config, programs, _waves(programs, resident))
         flops = 4.0 * batch_heads * sequence * sequence * head
-        core = min(1.0, bm / 64) ** 0.8 * min(1.0, bn / 64) ** 0.5 * (1 - 0.05 * abs(math.log2(warps * 16 / max(bm, 16))))
+        core = (
+            min(1.0, bm / 64) ** 0.8 * min(1.0, bn / 64) ** 0.5 * (1 - 0.05 * abs(math.log2(warps * 16 / max(bm, 16))))
+        )
         compute = flops / (FLOPS_PER_MS * max(core, 0.02) * 0.8)
         softmax = batch_heads * sequence * sequence * 8 / 6e10 * (1 + 0.1 * (warps > 8))
         hidden = 0.6 if config["range_warp_specializes"][1] is True else 0.35 + 0.1 * min(resident, 3)
@@ -351,7 +371,14 @@ def _attention(batch_heads: int, sequence: int, head: int) -> Callable[[Config],
         body *= 1 + 0.08 * (abs(math.log2(config["l2_groupings"][0]) - 2) / 4)
         body *= 1.04 if config["loop_orders"][0] == [1, 0] else 1.0
         body *= 1.03 if config["range_multi_buffers"][1] is True else 1.0
-        return body * tail * _spill(registers, limit) * _indexing_gain(config, 4, head) * _eviction_gain(config, ["first", "last", "last"]) + overhead
+        return (
+            body
+            * tail
+            * _spill(registers, limit)
+            * _indexing_gain(config, 4, head)
+            * _eviction_gain(config, ["first", "last", "last"])
+            + overhead
+        )
 
     return model
 
@@ -400,9 +427,19 @@ def _pointwise(rows: int, columns: int) -> Callable[[Config], float]:
         order = 1.0 if config["loop_orders"][0] == [0, 1] else 1.04
         near = 1 + 0.06 * abs(math.log2(config["l2_groupings"][0]) - 3) / 3
         size = rows * columns * 2
-        ms = (2 * size / max(straight, 0.03) + size * near / max(transposed, 0.03)) / (BYTES_PER_MS * max(bandwidth, 0.01))
+        ms = (2 * size / max(straight, 0.03) + size * near / max(transposed, 0.03)) / (
+            BYTES_PER_MS * max(bandwidth, 0.01)
+        )
         ms *= order * (1.1 if flat else 1.0)
-        return ms * tail * _spill(registers) * _indexing_gain(config, 3, min(b0, b1)) * _eviction_gain(config, ["first", "last"]) + overhead + programs * 4e-7
+        return (
+            ms
+            * tail
+            * _spill(registers)
+            * _indexing_gain(config, 3, min(b0, b1))
+            * _eviction_gain(config, ["first", "last"])
+            + overhead
+            + programs * 4e-7
+        )
 
     return model
 
@@ -412,10 +449,22 @@ _ATTENTION = (set[str](), {"m"}, {"n", "k"})
 
 LANDSCAPES: tuple[Landscape, ...] = (
     Landscape("matmul 4096^3", _matmul_spec(), _matmul(4096, 4096, 4096), best_ms=0.12578910614886044, roles=_MATMUL),
-    Landscape("matmul 64x4096x8192", _matmul_spec(), _matmul(64, 4096, 8192), best_ms=0.007710309849047612, roles=_MATMUL),
-    Landscape("softmax 4096x8192", _rows_spec("softmax", 8192, 1), _rows(4096, 8192, 1, 2), best_ms=0.04481556318518053),
-    Landscape("rms_norm 32768x1024", _rows_spec("rms_norm", 1024, 2), _rows(32768, 1024, 2, 2), best_ms=0.05716811675029826),
-    Landscape("attention 64x4096x128", _attention_spec(), _attention(64, 4096, 128), best_ms=0.6325622446958459, roles=_ATTENTION),
+    Landscape(
+        "matmul 64x4096x8192", _matmul_spec(), _matmul(64, 4096, 8192), best_ms=0.007710309849047612, roles=_MATMUL
+    ),
+    Landscape(
+        "softmax 4096x8192", _rows_spec("softmax", 8192, 1), _rows(4096, 8192, 1, 2), best_ms=0.04481556318518053
+    ),
+    Landscape(
+        "rms_norm 32768x1024", _rows_spec("rms_norm", 1024, 2), _rows(32768, 1024, 2, 2), best_ms=0.05716811675029826
+    ),
+    Landscape(
+        "attention 64x4096x128",
+        _attention_spec(),
+        _attention(64, 4096, 128),
+        best_ms=0.6325622446958459,
+        roles=_ATTENTION,
+    ),
     Landscape("pointwise 8192x8192^T", _pointwise_spec(), _pointwise(8192, 8192), best_ms=0.1162670913454962),
 )
 

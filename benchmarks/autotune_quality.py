@@ -2,9 +2,9 @@
 
 For each landscape of `autotune_landscapes.py` and each search, over several seeds: the number of evaluations
 until the best Config found so far is truly (without noise) within `--within` of the best known one.  Every
-search is asked for `--batch` Configs at a time, starts with the kernel's default Config, and sees noisy times and failures.
-Reference points from outside: Optuna's default sampler (TPE) and scikit-optimize's default (`Optimizer`, a Gaussian
-process with `gp_hedge`), both told log times, and a time eight times the slowest for a failure.
+search is asked for `--batch` Configs at a time, starts with the kernel's default Config, and sees noisy times and
+failures. Reference points from outside: Optuna's default sampler (TPE) and scikit-optimize's default (`Optimizer`, a
+Gaussian process with `gp_hedge`), both told log times, and a time eight times the slowest for a failure.
 
     python benchmarks/autotune_quality.py --seeds 20 --json quality.json
 """
@@ -106,7 +106,9 @@ class SkoptDefault(Search):
         super().__init__(space, seed=seed)
         self._axes = [i for i, d in enumerate(space.dimensions) if len(d.values) > 1]
         dimensions = [
-            Integer(0, len(space.dimensions[i].values) - 1) if space.dimensions[i].ordered else Categorical(range(len(space.dimensions[i].values)))
+            Integer(0, len(space.dimensions[i].values) - 1)
+            if space.dimensions[i].ordered
+            else Categorical(range(len(space.dimensions[i].values)))
             for i in self._axes
         ]
         self._optimizer = skopt.Optimizer(dimensions, random_state=seed)
@@ -140,7 +142,8 @@ class SkoptDefault(Search):
         self._optimizer.tell(part, _value(trial, list(self.history.values())))
 
 
-# These begin with what the Triton backend suggests for kernels with matrix products; the others with the default Config alone.
+# These begin with what the Triton backend suggests for kernels with matrix products; the others with the default Config
+# alone.
 WITH_STARTS = {"ModelSearch with starts"}
 
 SEARCHES: dict[str, Callable[..., Search]] = {
@@ -204,14 +207,20 @@ def main() -> None:
     parser.add_argument("--searches", nargs="*", default=list(SEARCHES), choices=list(SEARCHES))
     parser.add_argument("--landscapes", nargs="*", type=int, default=list(range(len(LANDSCAPES))))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--slow-cap", type=int, default=120, help="give up after this many in scikit-optimize, which is slow")
+    parser.add_argument(
+        "--slow-cap", type=int, default=120, help="give up after this many in scikit-optimize, which is slow"
+    )
     parser.add_argument("--slow-seeds", type=int, default=20, help="seeds for scikit-optimize")
     parser.add_argument("--json", type=Path, help="write every run here, and leave out those that are there")
     parser.add_argument("--show", nargs="*", type=Path, help="only print the tables of these files")
     options = parser.parse_args()
     if options.show:
         shown = [r for file in options.show for r in json.loads(file.read_text())]
-        _show(shown, options.within, {r["search"]: max(q["tried"] for q in shown if q["search"] == r["search"]) for r in shown})
+        _show(
+            shown,
+            options.within,
+            {r["search"]: max(q["tried"] for q in shown if q["search"] == r["search"]) for r in shown},
+        )
         return
 
     best = {i: LANDSCAPES[i].best_ms for i in options.landscapes}
@@ -225,7 +234,9 @@ def main() -> None:
         if seed < options.slow_seeds or name != "scikit-optimize"
     ]
     # A study that was interrupted goes on: what is in the file already is not run again.
-    results: list[dict[str, Any]] = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    results: list[dict[str, Any]] = (
+        json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    )
     done = {(r["search"], r["landscape"], r["seed"]) for r in results}
     jobs = [job for job in jobs if (job[0], LANDSCAPES[job[1]].name, job[2]) not in done]
     with ProcessPoolExecutor(options.processes) as executor:
@@ -261,18 +272,23 @@ def _show(results: list[dict[str, Any]], within: float, cap: dict[str, int]) -> 
         text = f"> {limit}" if math.isinf(median) else f"{median:.0f}"
         return f"{text} ({sum(map(math.isinf, counts))} of {len(runs)})"
 
-    table(f"Evaluations until the best is within {within:.0%} of the optimum, median over seeds (runs that never got there):", evaluations)
+    table(
+        f"Evaluations until the best is within {within:.0%} of the optimum, median over seeds (runs that never got there):",
+        evaluations,
+    )
     for after in (60, 100, 200):
 
         def excess(runs: list[dict[str, Any]], least: float, limit: int) -> str:
             if after > limit:
                 return "-"
             # A run ends when it is within the threshold; from there on its last value stands for it.
-            return f"{statistics.median(r['path_ms'][: after][-1] / least for r in runs) - 1:+.1%}"
+            return f"{statistics.median(r['path_ms'][:after][-1] / least for r in runs) - 1:+.1%}"
 
         table(f"Distance to the optimum after {after} evaluations, median over seeds:", excess)
     for search in searches:
-        print(f"{search.ljust(width)} {statistics.median(r['seconds'] / max(r['tried'], 1) for r in results if r['search'] == search) * 1e3:8.1f} ms per evaluation")
+        print(
+            f"{search.ljust(width)} {statistics.median(r['seconds'] / max(r['tried'], 1) for r in results if r['search'] == search) * 1e3:8.1f} ms per evaluation"
+        )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python benchmarks/compile_latency.py [--json FILE]
 
 In milliseconds, in a process that has compiled another kernel before: `bind` traces the function, `generate` prints the
-source (medians of both), `first_call_cpu` is a whole first call on CPU tensors.  `triton_compile` is Triton's compile of the same kernel for sm_90, in the same run,
-with an empty Triton cache; `ours/triton` is what helion's part of a first call on a GPU, bind and generate, adds to it.
+source (medians of both), `first_call_cpu` is a whole first call on CPU tensors.  `triton_compile` is Triton's compile
+of the same kernel for sm_90, in the same run, with an empty Triton cache; `ours/triton` is what helion's part of a
+first call on a GPU, bind and generate, adds to it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ def import_seconds(runs: int = 5) -> float:
     root = str(Path(__file__).resolve().parent.parent)
     environment = {**os.environ, "PYTHONPATH": root}
     results = [
-        float(subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True, env=environment).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True, env=environment
+            ).stdout
+        )
         for _ in range(runs)
     ]
     return statistics.median(results)

@@ -2,9 +2,10 @@
 
     python benchmarks/cute_dynamic.py [--json]
 
-For one tile of e4m3 -> bf16, 256x128 on a pair of CTAs (sm_100a) and 128x128 on one CTA (sm_90a), plain and with row-wise scales: the
-instructions of each role at k = 1024, in all its warps, and from a second run with twice the k, those of one more k tile. Failed polls of a
-barrier are not counted, except the first of a phase, so the figures depend a little on the order of events: each is the median of several seeds.
+For one tile of e4m3 -> bf16, 256x128 on a pair of CTAs (sm_100a) and 128x128 on one CTA (sm_90a), plain and with
+row-wise scales: the instructions of each role at k = 1024, in all its warps, and from a second run with twice the k,
+those of one more k tile. Failed polls of a barrier are not counted, except the first of a phase, so the figures depend
+a little on the order of events: each is the median of several seeds.
 """
 
 from __future__ import annotations

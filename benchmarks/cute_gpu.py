@@ -1,12 +1,14 @@
 """CuTe kernels on a GPU: right, and how fast beside PyTorch's own, in one run.
 
     python benchmarks/cute_gpu.py [--json FILE]                       where there is a GPU and the CuTe toolkit
-    python benchmarks/cute_gpu.py --prepare DIR [--capability 90]     compile everything into DIR; needs the toolkit, and no GPU
-    HELION_CACHE_DIR=DIR python benchmarks/cute_gpu.py                run on a GPU machine without the toolkit
+    python benchmarks/cute_gpu.py --prepare DIR [--capability 90]     compile everything into DIR; needs the toolkit,
+    and no GPU HELION_CACHE_DIR=DIR python benchmarks/cute_gpu.py                run on a GPU machine without the
+    toolkit
 
-For fp8 (plain, with row-wise scales, and with exact accumulation) and bf16, square and LLM shapes: each of a few schedules is checked against
-a float32 product and timed, and the best of them takes turns with `torch._scaled_mm` or `torch.mm` (medians; L2 is overwritten before every
-run). The schedules are fixed here and not searched, so that they can be compiled ahead. A run that makes no progress for 30 s ends, saying where.
+For fp8 (plain, with row-wise scales, and with exact accumulation) and bf16, square and LLM shapes: each of a few
+schedules is checked against a float32 product and timed, and the best of them takes turns with `torch._scaled_mm` or
+`torch.mm` (medians; L2 is overwritten before every run). The schedules are fixed here and not searched, so that they
+can be compiled ahead. A run that makes no progress for 30 s ends, saying where.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ TIMED = [
 
 
 def arguments(kind: Kind, shape: tuple[int, int, int], device: str) -> tuple[torch.Tensor, ...]:
-    """A [m, k] row-major, B [k, n] column-major, and scales; random on a GPU, unwritten on a CPU (only shapes count there)."""
+    """A [m, k] row-major, B [k, n] column-major, and scales; random on a GPU, unwritten on a CPU (only shapes count
+    there).
+    """
     m, n, k = shape
 
     def matrix(rows: int, dtype: torch.dtype) -> torch.Tensor:
@@ -164,7 +168,9 @@ def prepare(capability: int) -> None:
         for config in [None] if shape in TAILS else schedules(bound, kind, shape, capability):
             size += sum(len(s["cubin"]) for s in cross_compile(bound, args, config, capability))
             count += 1
-    print(f"{count} kernels for sm_{capability}a, {size / 2**20:.1f} MiB of binaries, {time.perf_counter() - start:.0f} s")
+    print(
+        f"{count} kernels for sm_{capability}a, {size / 2**20:.1f} MiB of binaries, {time.perf_counter() - start:.0f} s"
+    )
 
 
 class Watchdog:
@@ -207,7 +213,9 @@ def milliseconds(run: Callable[[], Any], repeats: int, flush: torch.Tensor) -> f
     return statistics.median(start.elapsed_time(end) for start, end in marks)
 
 
-def measure(name: str, shape: tuple[int, int, int], capability: int, flush: torch.Tensor, watchdog: Watchdog) -> dict[str, Any]:
+def measure(
+    name: str, shape: tuple[int, int, int], capability: int, flush: torch.Tensor, watchdog: Watchdog
+) -> dict[str, Any]:
     """One row of the table."""
     kind = KINDS[name]
     args = arguments(kind, shape, "cuda")
@@ -287,7 +295,9 @@ def main() -> int:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, helion cute kernels for sm_{major}{minor}a")
     wrong = check_tails(watchdog)
     print("edges: " + ("; ".join(wrong) or "right"))
-    print(f"{'kernel':12} {'m n k':>17} {'us':>8} {'torch us':>9} {'TFLOP/s':>8} {'torch':>7} {'ratio':>6} {'error':>8} {'torch':>8}  config")
+    print(
+        f"{'kernel':12} {'m n k':>17} {'us':>8} {'torch us':>9} {'TFLOP/s':>8} {'torch':>7} {'ratio':>6} {'error':>8} {'torch':>8}  config"
+    )
     rows = []
     for name, shape in TIMED:
         if options.only and name != options.only:

@@ -2,11 +2,12 @@
 
     python benchmarks/cute_launch.py
 
-A row-wise scaled fp8 product of 256^3 is launched (a) through a whole helion call in C, arguments checked and tensor maps found
-in the cache, (b) through the packed entry that `cute.compile` makes, which encodes the three tensor maps anew, from a loop in C with CUDA's
-calls replaced by functions that return at once, (c) by `cuLaunchKernelEx` alone with everything prepared. (a) and (c) go to the software
-GPU's driver with launches counted and not run. Beside them, a helion call of a Triton kernel with as many tensors: what (a) costs more than that is what
-tensor maps and clusters cost helion, and compares with (b).
+A row-wise scaled fp8 product of 256^3 is launched (a) through a whole helion call in C, arguments checked and tensor
+maps found in the cache, (b) through the packed entry that `cute.compile` makes, which encodes the three tensor maps
+anew, from a loop in C with CUDA's calls replaced by functions that return at once, (c) by `cuLaunchKernelEx` alone with
+everything prepared. (a) and (c) go to the software GPU's driver with launches counted and not run. Beside them, a
+helion call of a Triton kernel with as many tensors: what (a) costs more than that is what tensor maps and clusters cost
+helion, and compares with (b).
 """
 
 from __future__ import annotations
@@ -48,9 +49,7 @@ def scaled(
 
 
 @helion.kernel(config=helion.Config(block_sizes=[128]))
-def five_tensors(
-    a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, d: torch.Tensor, out: torch.Tensor
-) -> torch.Tensor:
+def five_tensors(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, d: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     for tile in hl.tile(out.size(0)):
         out[tile] = a[tile] + b[tile] + c[tile] + d[tile]
     return out
@@ -87,7 +86,9 @@ def packed_entry(kernel: cute_launch.CuteKernel, folder: Path, tensors: list[tor
     return loop
 
 
-def driver_alone(launcher: cute_launch.CuteLauncher, folder: Path, tensors: list[torch.Tensor]) -> Callable[[int], None]:
+def driver_alone(
+    launcher: cute_launch.CuteLauncher, folder: Path, tensors: list[torch.Tensor]
+) -> Callable[[int], None]:
     """n calls of cuLaunchKernelEx with the kernel's configuration; what the parameters hold does not matter."""
     (folder / "loop.c").write_text(_DRIVER)
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", folder / "loop.so", folder / "loop.c"], check=True)
@@ -124,10 +125,18 @@ def main() -> None:
             scaled(*tensors)
             five_tensors(*vectors)
         kernel = next(
-            v for v in scaled.bind(tensors).generated_source().injected.values() if isinstance(v, cute_launch.CuteKernel)
+            v
+            for v in scaled.bind(tensors).generated_source().injected.values()
+            if isinstance(v, cute_launch.CuteKernel)
         )
         ordered = [x, x.t(), out, rows, columns]
-        launcher = kernel.launch((kernel.schedule.cluster_m, kernel.schedule.cluster_n, 1), ordered, device=0, stream=0, directory=Path(scratch))
+        launcher = kernel.launch(
+            (kernel.schedule.cluster_m, kernel.schedule.cluster_n, 1),
+            ordered,
+            device=0,
+            stream=0,
+            directory=Path(scratch),
+        )
         names = [
             "helion call of the CuTe kernel",
             "helion call of a Triton kernel",

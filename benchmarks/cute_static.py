@@ -2,10 +2,10 @@
 
     python benchmarks/cute_static.py [--json] [--ptxas PATH]
 
-Prints, for 4096^3 e4m3 -> bf16 (tile 256x128x128, 2-CTA pairs, cluster 2x1) plain and with row-wise scales, and for the wgmma kernels:
-instructions without padding, registers, sites of the instructions that matter, stages and shared memory. Beside them, for the
-same problem, NVIDIA's own persistent example for the CuTe DSL as it was measured with the same method (2026-11). ``--ptxas`` assembles
-the same PTX with another assembler.
+Prints, for 4096^3 e4m3 -> bf16 (tile 256x128x128, 2-CTA pairs, cluster 2x1) plain and with row-wise scales, and for the
+wgmma kernels: instructions without padding, registers, sites of the instructions that matter, stages and shared memory.
+Beside them, for the same problem, NVIDIA's own persistent example for the CuTe DSL as it was measured with the same
+method (2026-11). ``--ptxas`` assembles the same PTX with another assembler.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ COLUMNS = ("UTMALDG", "UTMASTG", "MMA", "SYNCS", "LDTM", "LDG", "LDL", "STL")
 
 # NVIDIA's dense_gemm_persistent example, same problem, tile and cluster: instructions, registers, sites.
 REFERENCE = {
-    "example sm_100a, ptxas 13.4": (900, 40, {"UTMALDG": 2, "UTMASTG": 4, "MMA": 8, "SYNCS": 84, "LDTM": 4, "LDL": 0, "STL": 0}),
+    "example sm_100a, ptxas 13.4": (
+        900,
+        40,
+        {"UTMALDG": 2, "UTMASTG": 4, "MMA": 8, "SYNCS": 84, "LDTM": 4, "LDL": 0, "STL": 0},
+    ),
     "example sm_100a, ptxas 12.9": (1020, 43, {}),
     "example sm_90a 128x256": (728, 168, {"MMA": 8}),
 }
@@ -65,9 +69,7 @@ def cases() -> dict[str, tuple[MatmulSpec, MatmulSchedule]]:
     """Name -> (problem, schedule)."""
     fp8, bf16 = torch.float8_e4m3fn, torch.bfloat16
     blackwell = MatmulSchedule()
-    hopper = MatmulSchedule(
-        tile_m=128, tile_n=256, tile_k=128, cluster_m=1, ab_stages=3, acc_stages=1, arch="sm_90a"
-    )
+    hopper = MatmulSchedule(tile_m=128, tile_n=256, tile_k=128, cluster_m=1, ab_stages=3, acc_stages=1, arch="sm_90a")
     return {
         "sm_100a e4m3": (problem(fp8), blackwell),
         "sm_100a e4m3 scaled": (problem(fp8, rowwise()), blackwell),

@@ -5,12 +5,14 @@
     python benchmarks/launch_overhead.py --summary         # only the table of README.md, with the aims
 
 On a GPU the queue is drained between repeats, so that only host time counts. On the software GPU launches do nothing
-(``execute=False``) and the questions for device and stream, C functions of PyTorch on a GPU, are answered by C functions
-too. Each layer runs in a process of its own, as the extension is chosen when helion is imported; every process times
-``torch.add`` of two 4-element CPU tensors right before each case, round after round. A ratio is the median over the rounds of a case's
-time by that of the ``torch.add`` before it, so that a slow phase of the machine hits both.
+(``execute=False``) and the questions for device and stream, C functions of PyTorch on a GPU, are answered by C
+functions too. Each layer runs in a process of its own, as the extension is chosen when helion is imported; every
+process times ``torch.add`` of two 4-element CPU tensors right before each case, round after round. A ratio is the
+median over the rounds of a case's time by that of the ``torch.add`` before it, so that a slow phase of the machine hits
+both.
 
-Kernels: ``out[tile] = t0[tile] + t1[tile] + ...`` of 2, 8 and 16 float32 tensors of 4096 elements, and a broadcasting add of a
+Kernels: ``out[tile] = t0[tile] + t1[tile] + ...`` of 2, 8 and 16 float32 tensors of 4096 elements, and a broadcasting
+    add of a
 bfloat16 [1024, 1024] and [1024].
 """
 
@@ -49,7 +51,7 @@ LAYERS: dict[str, tuple[str, dict[str, str]]] = {
 
 BASELINE = "torch.add, 4 elements, CPU"
 
-KERNELS = '''\
+KERNELS = """\
 import torch
 
 import helion
@@ -80,9 +82,9 @@ def broadcast_add(x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
     for tile_m, tile_n in hl.tile(x0.size()):
         out[tile_m, tile_n] = x0[tile_m, tile_n] + x1[tile_n]
     return out
-'''
+"""
 
-ADD = '''\
+ADD = """\
 @helion.kernel(config=CONFIG)
 def add{n}({parameters}) -> torch.Tensor:
     out = torch.empty_like(x0)
@@ -90,7 +92,7 @@ def add{n}({parameters}) -> torch.Tensor:
         out[tile] = {total}
     return out
 
-'''
+"""
 
 DRIVER_LOOP = """\
 #include <stdint.h>
@@ -108,7 +110,8 @@ int run(void *launch, void *function, unsigned grid, unsigned block, unsigned sh
 """
 
 
-# -- instructions ---------------------------------------------------------------------------------------------------------
+# -- instructions
+# ---------------------------------------------------------------------------------------------------------
 
 
 class InstructionCounter:
@@ -128,7 +131,8 @@ class InstructionCounter:
         return struct.unpack("<Q", os.read(self.file, 8))[0] if self.file >= 0 else None
 
 
-# -- one process ------------------------------------------------------------------------------------------------------------
+# -- one process
+# ------------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -361,7 +365,8 @@ def run_layer(layer: str, repeats: int, seconds: float) -> dict[str, Any]:
     }
 
 
-# -- all of them ------------------------------------------------------------------------------------------------------------
+# -- all of them
+# ------------------------------------------------------------------------------------------------------------
 
 
 def table(report: dict[str, dict[str, Any]]) -> str:
@@ -384,8 +389,8 @@ def table(report: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-#: Rows of the summary: (call, layer, case, what the ratio is to, most it is to be). A ratio to another case is that of the two
-#: cases' ratios to ``torch.add``.
+#: Rows of the summary: (call, layer, case, what the ratio is to, most it is to be). A ratio to another case is that of
+#: the two cases' ratios to ``torch.add``.
 SUMMARY: tuple[tuple[str, str, str, str, float | None], ...] = (
     ("2 tensors, new output", "extension", "2 tensors", BASELINE, 0.65),
     ("2 tensors, output from the pool", "extension+pool", "2 tensors", BASELINE, 0.30),
@@ -400,7 +405,13 @@ SUMMARY: tuple[tuple[str, str, str, str, float | None], ...] = (
     ("aligned and unaligned in turn", "extension", "2 tensors, alternating alignment", "2 tensors", None),
     ("2 tensors, without the extension", "python", "2 tensors", BASELINE, 3.0),
     ("2 shapes in turn, without the extension", "python", "2 tensors, alternating 2 shapes", "2 tensors", 1.2),
-    ("Triton's `kernel[grid]` with `empty_like`", "default", "2 tensors, Triton kernel[grid] + empty_like", BASELINE, None),
+    (
+        "Triton's `kernel[grid]` with `empty_like`",
+        "default",
+        "2 tensors, Triton kernel[grid] + empty_like",
+        BASELINE,
+        None,
+    ),
     ("Triton's `compiled[grid]`, no output", "default", "2 tensors, Triton compiled[grid]", BASELINE, None),
     ("`cuLaunchKernel` in a C loop", "default", "2 tensors, cuLaunchKernel in a C loop", BASELINE, None),
     ("`torch.empty_like` alone", "extension", "torch.empty_like", BASELINE, None),
@@ -425,7 +436,9 @@ def summary(report: dict[str, dict[str, Any]]) -> str:
     if (mine := extension.get("2 tensors")) is not None:
         if (triton := default.get("2 tensors, Triton kernel[grid] + empty_like")) is not None:
             times = triton["ratio"] / mine["ratio"]
-            lines.append(f"\nTriton's `kernel[grid]` with `empty_like` takes {times:.1f} times as long (aim: at least 7).")
+            lines.append(
+                f"\nTriton's `kernel[grid]` with `empty_like` takes {times:.1f} times as long (aim: at least 7)."
+            )
         if "software" not in report["extension"]["device"]:
             over = mine["ratio"] / extension["torch.add"]["ratio"]
             lines.append(f"\nOn this GPU: {over:.2f} of a `torch.add` of the 2 tensors (aim: <= 1).")
@@ -464,7 +477,9 @@ def main() -> None:
         report[layer] = found
     if report:
         first = next(iter(report.values()))
-        print(f"{first['device']}, torch {first['torch']}, `torch.add` of two 4-element CPU tensors: {first['results'][BASELINE]['us']:.2f} us\n")
+        print(
+            f"{first['device']}, torch {first['torch']}, `torch.add` of two 4-element CPU tensors: {first['results'][BASELINE]['us']:.2f} us\n"
+        )
         if not options.summary:
             print(table(report), end="\n\n")
         print(summary(report))

@@ -2,10 +2,11 @@
 
     python benchmarks/phases.py [--json FILE]
 
-Standardizing the columns of a matrix takes three loops over it: means, deviations, results.  `one launch` is a kernel with
-`hl.barrier()` between them, `three launches` the same loops as kernels of their own, called one after the other.  GPU time is the
-median between CUDA events with the matrix in L2 or memory as the calls before left it; `us a call` is the time of many calls one
-after the other with a wait at the end, so for small matrices the host's.  Best of a few schedules each.
+Standardizing the columns of a matrix takes three loops over it: means, deviations, results.  `one launch` is a kernel
+with `hl.barrier()` between them, `three launches` the same loops as kernels of their own, called one after the other.
+GPU time is the median between CUDA events with the matrix in L2 or memory as the calls before left it; `us a call` is
+the time of many calls one after the other with a wait at the end, so for small matrices the host's.  Best of a few
+schedules each.
 
 The time of a barrier is that of a kernel with 21 rounds of nothing but barriers less that of one with one round.
 """
@@ -122,7 +123,9 @@ def us_a_call(call: Callable[[], Any], calls: int = 200, rounds: int = 7) -> flo
     return min(times) * 1e6
 
 
-def fastest(make: Callable[[helion.Config | None], Callable[[], Any]], configs: list[helion.Config]) -> Callable[[], Any]:
+def fastest(
+    make: Callable[[helion.Config | None], Callable[[], Any]], configs: list[helion.Config]
+) -> Callable[[], Any]:
     """The call with the schedule of the least GPU time; schedules that the GPU has no room for are left out."""
     timed = []
     for config in configs:
@@ -168,7 +171,10 @@ def measure(size: tuple[int, int]) -> dict[str, Any]:
     kernels = [
         first,
         fastest(alone(deviations, x, mean), columns),
-        fastest(alone(results, x, mean, x.std(0)), [helion.Config(block_sizes=[r, 128], num_warps=w) for r in (16, 32) for w in (4, 8)]),
+        fastest(
+            alone(results, x, mean, x.std(0)),
+            [helion.Config(block_sizes=[r, 128], num_warps=w) for r in (16, 32) for w in (4, 8)],
+        ),
     ]
 
     def three_launches() -> None:
@@ -209,10 +215,16 @@ def main() -> None:
         row = measure(size)
         rows.append(row)
         gpu, call = (
-            (row[f"one_launch_{kind}"], row[f"three_launches_{kind}"], row[f"one_launch_{kind}"] / row[f"three_launches_{kind}"])
+            (
+                row[f"one_launch_{kind}"],
+                row[f"three_launches_{kind}"],
+                row[f"one_launch_{kind}"] / row[f"three_launches_{kind}"],
+            )
             for kind in ("gpu_us", "us_a_call")
         )
-        print(f"{'x'.join(map(str, size)):<14}{gpu[0]:>12.1f}{gpu[1]:>9.1f}{gpu[2]:>7.2f}{call[0]:>17.1f}{call[1]:>9.1f}{call[2]:>7.2f}")
+        print(
+            f"{'x'.join(map(str, size)):<14}{gpu[0]:>12.1f}{gpu[1]:>9.1f}{gpu[2]:>7.2f}{call[0]:>17.1f}{call[1]:>9.1f}{call[2]:>7.2f}"
+        )
     if options.json:
         Path(options.json).write_text(json.dumps({"barrier_us": barriers, "rows": rows}, indent=1))
 

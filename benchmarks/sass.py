@@ -1,7 +1,7 @@
 """Static statistics of a cubin's machine code: instructions, sites by opcode, registers, stack.
 
-Used by `cute_static.py`. Everything is counted in the disassembly of ``nvdisasm`` (from the Triton wheel) and in the ELF
-sections of the cubin itself; *sites* are places in the code, not executions.
+Used by `cute_static.py`. Everything is counted in the disassembly of ``nvdisasm`` (from the Triton wheel) and in the
+ELF sections of the cubin itself; *sites* are places in the code, not executions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "BAR": ("BAR.",),
 }
 
-_INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P[T0-9]+\s+)?([A-Z][A-Z0-9_]*(?:\.[A-Za-z0-9_]+)*)\b")
+_INSTRUCTION = re.compile(
+    r"/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P[T0-9]+\s+)?([A-Z][A-Z0-9_]*(?:\.[A-Za-z0-9_]+)*)\b"
+)
 # Attributes of the .nv.info section (CUDA binary utilities print them by these names).
 _REGCOUNT, _FRAME_SIZE = 0x2F, 0x11
 
@@ -109,15 +111,16 @@ def statistics(cubin: bytes) -> SassStats:
         registers=facts.get(_REGCOUNT, 0),
         stack_bytes=facts.get(_FRAME_SIZE, 0),
         sites={
-            label: sum(n for op, n in opcodes.items() if op.startswith(prefixes))
-            for label, prefixes in CLASSES.items()
+            label: sum(n for op, n in opcodes.items() if op.startswith(prefixes)) for label, prefixes in CLASSES.items()
         },
         ptxas=version.group(1).decode() if version else "unknown",
     )
 
 
 def _kernel_facts(cubin: bytes, kernel: str) -> Iterator[tuple[int, int]]:
-    """(attribute, value) of ``kernel`` in the .nv.info section: records of format, attribute, size; 4-byte symbol, value."""
+    """(attribute, value) of ``kernel`` in the .nv.info section: records of format, attribute, size; 4-byte symbol,
+    value.
+    """
     sections = _sections(cubin)
     symbols = _symbol_names(cubin, sections)
     for name, _, offset, size, _ in sections:
@@ -151,7 +154,8 @@ def _symbol_names(cubin: bytes, sections: list[tuple[str, int, int, int, int]]) 
         if kind == 2:
             strings = sections[link][2]
             return [
-                _text(cubin, strings + struct.unpack_from("<I", cubin, at)[0]) for at in range(offset, offset + size, 24)
+                _text(cubin, strings + struct.unpack_from("<I", cubin, at)[0])
+                for at in range(offset, offset + size, 24)
             ]
     return []
 

@@ -2,8 +2,8 @@
 
     python benchmarks/softgpu_speed.py [--capability 80] [--case NAME]
 
-A warp instruction does its work for 32 lanes. A kernel is compiled, loaded and decoded before the runs that are measured, of which the fastest
-counts. The 2-CTA product needs the CuTe toolkit.
+A warp instruction does its work for 32 lanes. A kernel is compiled, loaded and decoded before the runs that are
+measured, of which the fastest counts. The 2-CTA product needs the CuTe toolkit.
 The library is the one of tests/softgpu; nothing here runs on a GPU.
 """
 
@@ -86,7 +86,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     print(f"{os.cpu_count()} processors, load average {os.getloadavg()[0]:.1f}; best of {RUNS} runs")
-    print(f"{'sm_' + str(arguments.capability):32s} {'ms':>9s} {'instructions':>13s} {'million/s':>10s} {'ns each':>8s}")
+    print(
+        f"{'sm_' + str(arguments.capability):32s} {'ms':>9s} {'instructions':>13s} {'million/s':>10s} {'ns each':>8s}"
+    )
     for name, (make, capability) in CASES.items():
         if arguments.case and arguments.case not in name:
             continue
@@ -101,7 +103,9 @@ def main() -> None:
             run()
             seconds = min(seconds, time.perf_counter() - start)
         count = softgpu.instructions()
-        print(f"{name:32s} {seconds * 1e3:9.1f} {count:13,d} {count / seconds / 1e6:10.2f} {seconds / count * 1e9:8.1f}")
+        print(
+            f"{name:32s} {seconds * 1e3:9.1f} {count:13,d} {count / seconds / 1e6:10.2f} {seconds / count * 1e9:8.1f}"
+        )
 
 
 if __name__ == "__main__":

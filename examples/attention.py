@@ -2,10 +2,11 @@
 
 For each tile of queries the keys and values are visited tile by tile; the softmax is found online, rescaling the
 output so far whenever the running maximum grows (Dao et al., "FlashAttention", arXiv:2205.14135).  Exponentials are
-taken to base 2, which is one instruction on a GPU: exp(x) = exp2(x * log2(e)).  Scores are scaled where the maximum is subtracted, which
-is one instruction too, a fused multiply-add.
+taken to base 2, which is one instruction on a GPU: exp(x) = exp2(x * log2(e)).  Scores are scaled where the maximum is
+subtracted, which is one instruction too, a fused multiply-add.
 
-One program takes one head of one batch: a tile of block size 1, whose `begin` is an index, so that all values are matrices.
+One program takes one head of one batch: a tile of block size 1, whose `begin` is an index, so that all values are
+matrices.
 
 Run it: python examples/attention.py
 """

@@ -1,7 +1,8 @@
-"""Attention with a bias added to the scores: relative positions, pair representations, or a mask (-inf where it forbids).
+"""Attention with a bias added to the scores: relative positions, pair representations, or a mask (-inf where it
+forbids).
 
-A row of the bias may forbid every key of a tile, or every key there is: then the running maximum stays -inf, and is replaced by 0
-before it is subtracted, so that no nan arises; a query that sees nothing gets 0.
+A row of the bias may forbid every key of a tile, or every key there is: then the running maximum stays -inf, and is
+replaced by 0 before it is subtracted, so that no nan arises; a query that sees nothing gets 0.
 
 Run it: python examples/attention_bias.py
 """

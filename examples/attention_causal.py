@@ -1,8 +1,9 @@
 """Causal attention with grouped query heads: several heads of queries share one head of keys and values.
 
-A query sees the keys up to its own position, so the loop over keys ends where the tile of queries does: half the work of full
-attention.  Only where the tiles meet are there keys that some of the queries do not see; scores of the others need no comparison.
-The softmax is found online, as in `attention.py`.  Grouped queries: Ainslie et al., "GQA", arXiv:2305.13245.
+A query sees the keys up to its own position, so the loop over keys ends where the tile of queries does: half the work
+of full attention.  Only where the tiles meet are there keys that some of the queries do not see; scores of the others
+need no comparison. The softmax is found online, as in `attention.py`.  Grouped queries: Ainslie et al., "GQA",
+arXiv:2305.13245.
 
 Run it: python examples/attention_causal.py
 """
@@ -53,7 +54,13 @@ def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor
 
 
 def make_args(
-    batch: int, heads: int, kv_heads: int, length: int, head: int, dtype: torch.dtype = torch.float16, device: str = "cpu"
+    batch: int,
+    heads: int,
+    kv_heads: int,
+    length: int,
+    head: int,
+    dtype: torch.dtype = torch.float16,
+    device: str = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """q [batch, heads, length, head], k and v [batch, kv_heads, length, head]."""
     q = torch.randn(batch, heads, length, head, device=device).to(dtype)

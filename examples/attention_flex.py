@@ -1,7 +1,7 @@
 """Attention whose scores pass through a function of the caller's choice before the softmax.
 
-The function gets a tile of scores, the number of the head, and the positions of queries and keys; it is inlined into the kernel,
-and tensors it closes over become arguments.  `alibi` and `sliding_window` below are two such functions.
+The function gets a tile of scores, the number of the head, and the positions of queries and keys; it is inlined into
+the kernel, and tensors it closes over become arguments.  `alibi` and `sliding_window` below are two such functions.
 
 Run it: python examples/attention_flex.py
 """

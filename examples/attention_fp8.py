@@ -1,8 +1,9 @@
 """Attention in fp8: queries, keys and values are float8_e4m3fn with one scale per head.
 
-Both products run on fp8 tensor cores and are summed in float32.  The weights of the softmax are at most 1, so they are multiplied by 256
-before they are rounded to fp8, whose numbers end at 448: the small ones keep more bits.  Tensor cores read both operands of an fp8
-product along the inner dimension, so the values come transposed.  Needs compute capability 8.9 or more.
+Both products run on fp8 tensor cores and are summed in float32.  The weights of the softmax are at most 1, so they are
+multiplied by 256 before they are rounded to fp8, whose numbers end at 448: the small ones keep more bits.  Tensor cores
+read both operands of an fp8 product along the inner dimension, so the values come transposed.  Needs compute capability
+8.9 or more.
 
 Run it: python examples/attention_fp8.py
 """
@@ -21,9 +22,16 @@ _WEIGHT_SCALE = 256.0
 
 @helion.kernel
 def attention_fp8(
-    q: torch.Tensor, k: torch.Tensor, vt: torch.Tensor, q_scale: torch.Tensor, k_scale: torch.Tensor, v_scale: torch.Tensor
+    q: torch.Tensor,
+    k: torch.Tensor,
+    vt: torch.Tensor,
+    q_scale: torch.Tensor,
+    k_scale: torch.Tensor,
+    v_scale: torch.Tensor,
 ) -> torch.Tensor:
-    """Attention in bf16 of fp8 q [count, m, head] over k [count, n, head] and vt [count, head, n], scales [count] (float32)."""
+    """Attention in bf16 of fp8 q [count, m, head] over k [count, n, head] and vt [count, head, n], scales [count]
+    (float32).
+    """
     count, m, head = q.shape
     head, n = hl.specialize(head), k.size(1)
     assert k.size(2) == vt.size(1) == head, "q, k and v have heads of one size"
@@ -48,7 +56,12 @@ def attention_fp8(
 
 
 def reference(
-    q: torch.Tensor, k: torch.Tensor, vt: torch.Tensor, q_scale: torch.Tensor, k_scale: torch.Tensor, v_scale: torch.Tensor
+    q: torch.Tensor,
+    k: torch.Tensor,
+    vt: torch.Tensor,
+    q_scale: torch.Tensor,
+    k_scale: torch.Tensor,
+    v_scale: torch.Tensor,
 ) -> torch.Tensor:
     """The same in PyTorch, in the scales' precision; weights are not rounded."""
     wide = q_scale.dtype

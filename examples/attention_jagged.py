@@ -1,7 +1,7 @@
 """Attention within sequences of different lengths that lie one after another in memory, without padding.
 
-`offsets[i]` is where sequence i begins.  A program takes one head of one sequence and loops over its tiles: the bounds of both loops
-are numbers loaded from memory.
+`offsets[i]` is where sequence i begins.  A program takes one head of one sequence and loops over its tiles: the bounds
+of both loops are numbers loaded from memory.
 
 Run it: python examples/attention_jagged.py
 """

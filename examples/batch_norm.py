@@ -2,9 +2,9 @@
 
     y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias        (Ioffe and Szegedy, arXiv:1502.03167)
 
-Mean and variance are over all rows, so no tile can normalize before every tile has been read once.  Three phases of one launch, with
-`hl.barrier()` between them: statistics of blocks of rows, their combination (Chan, Golub and LeVeque, "Updating formulae and
-a pairwise algorithm for computing sample variances", 1979), and the normalization.
+Mean and variance are over all rows, so no tile can normalize before every tile has been read once.  Three phases of one
+launch, with `hl.barrier()` between them: statistics of blocks of rows, their combination (Chan, Golub and LeVeque,
+"Updating formulae and a pairwise algorithm for computing sample variances", 1979), and the normalization.
 
 Run it: python examples/batch_norm.py
 """

@@ -11,8 +11,8 @@ Worker processes compile side by side; what runs on the GPU takes turns.  A kern
 process down with it costs its own row of the table and nothing else.
 
 Columns: `error` is the largest difference from the reference in float64 over what is allowed (1 is the limit); times
-are medians of CUDA events around single calls with a cold L2 cache; `x eager` is eager PyTorch's time over ours; GB/s counts
-every tensor argument and result once.
+are medians of CUDA events around single calls with a cold L2 cache; `x eager` is eager PyTorch's time over ours; GB/s
+counts every tensor argument and result once.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Row:
     fatal: bool = False
 
 
-# -- one example ---------------------------------------------------------------------------------------------------------
+# -- one example
+# ---------------------------------------------------------------------------------------------------------
 
 
 def median_ms(call: Callable[[], Any], budget_ms: float = 60.0, most: int = 100) -> float:
@@ -213,7 +214,9 @@ _SHARED_BYTES = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 
 
 def compile_example(example: Example, capability: int) -> Row:
-    """Compile one example at its realistic size with each of its configs, on the CPU, for a GPU that need not be there."""
+    """Compile one example at its realistic size with each of its configs, on the CPU, for a GPU that need not be
+    there.
+    """
     began = time.perf_counter()
     row = Row(example.name, ok=True, size=example.size, dtype=str(example.dtype).removeprefix("torch."))
     args = example.args(example.size)
@@ -231,7 +234,8 @@ def compile_example(example: Example, capability: int) -> Row:
     return row
 
 
-# -- worker processes ----------------------------------------------------------------------------------------------------
+# -- worker processes
+# ----------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -305,7 +309,11 @@ class Worker:
             return row
         seconds = time.perf_counter() - began
         self.stop()
-        reason = f"no answer within {timeout:.0f} s" if seconds >= timeout - 1 else f"its process ended ({process.returncode})"
+        reason = (
+            f"no answer within {timeout:.0f} s"
+            if seconds >= timeout - 1
+            else f"its process ended ({process.returncode})"
+        )
         return Row(name, False, reason, seconds=seconds)
 
     def stop(self) -> None:
@@ -316,7 +324,9 @@ class Worker:
             self.process = None
 
 
-def run_all(names: list[str], options: list[str], workers: int, timeout: float, budget: float, report: Callable[[Row], None]) -> list[Row]:
+def run_all(
+    names: list[str], options: list[str], workers: int, timeout: float, budget: float, report: Callable[[Row], None]
+) -> list[Row]:
     """Run examples in worker processes until all are done or the time is over; rows in the order of `names`."""
     deadline = time.perf_counter() + budget
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -347,7 +357,8 @@ def run_all(names: list[str], options: list[str], workers: int, timeout: float, 
     return [rows[name] for name in names]
 
 
-# -- report --------------------------------------------------------------------------------------------------------------
+# -- report
+# --------------------------------------------------------------------------------------------------------------
 
 
 def _number(value: float | None, digits: int, width: int) -> str:
@@ -356,7 +367,9 @@ def _number(value: float | None, digits: int, width: int) -> str:
 
 def table(rows: list[Row]) -> str:
     """The rows as text: what ran first, then why the others did not."""
-    lines = [f"{'example':24} {'size':28} {'dtype':9} {'error':>6} {'ms':>9} {'eager ms':>9} {'x eager':>7} {'GB/s':>6} {'TFLOP/s':>7}"]
+    lines = [
+        f"{'example':24} {'size':28} {'dtype':9} {'error':>6} {'ms':>9} {'eager ms':>9} {'x eager':>7} {'GB/s':>6} {'TFLOP/s':>7}"
+    ]
     for row in rows:
         ratio = row.eager_ms / row.ms if row.ms and row.eager_ms else None
         lines.append(
@@ -371,7 +384,9 @@ def table(rows: list[Row]) -> str:
 
 
 def tuning_report(rows: list[Row]) -> str:
-    """For each example that was tuned: the time under each config of the catalog, and the tuned one as a line to paste."""
+    """For each example that was tuned: the time under each config of the catalog, and the tuned one as a line to
+    paste.
+    """
     lines = []
     for row in rows:
         if row.tuned_ms is None or row.tuned_config is None:
@@ -379,7 +394,9 @@ def tuning_report(rows: list[Row]) -> str:
         lines.append(f"{row.name}: eager{_number(row.eager_ms, 4, 8)} ms")
         configs = _ALL[row.name].configs if row.config is not None else ({},)
         lines += [f"  catalog{_number(ms, 4, 8)} ms  {dict(config)}" for config, ms in zip(configs, row.config_ms)]
-        lines.append(f"  tuned  {_number(row.tuned_ms, 4, 8)} ms  @helion.kernel(config={helion.Config(**row.tuned_config)!r})")
+        lines.append(
+            f"  tuned  {_number(row.tuned_ms, 4, 8)} ms  @helion.kernel(config={helion.Config(**row.tuned_config)!r})"
+        )
     return "\n".join(lines)
 
 
@@ -392,8 +409,12 @@ def main() -> int:
     parser.add_argument("--tune", type=float, metavar="SECONDS", help="search that long for a better config of each")
     parser.add_argument("--json", metavar="FILE", help="write the rows to this file")
     parser.add_argument("--workers", type=int, help="processes that compile; when tuning one, as the tuner has its own")
-    parser.add_argument("--timeout", type=float, help="seconds one example may take: 60, and when tuning twice that time more")
-    parser.add_argument("--budget", type=float, help="seconds all of them may take: 220, and when tuning enough for all")
+    parser.add_argument(
+        "--timeout", type=float, help="seconds one example may take: 60, and when tuning twice that time more"
+    )
+    parser.add_argument(
+        "--budget", type=float, help="seconds all of them may take: 220, and when tuning enough for all"
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--lock", help=argparse.SUPPRESS)
     options = parser.parse_args()

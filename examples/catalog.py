@@ -104,7 +104,9 @@ def _tiles(small: tuple[int, ...], large: tuple[int, ...], num_stages: int = 3) 
 
 
 def _products(*blocks: int, **more: Any) -> tuple[Config, ...]:
-    """Large products: deep pipelines, neighbouring tiles one after another; once with pointers, once with descriptors."""
+    """Large products: deep pipelines, neighbouring tiles one after another; once with pointers, once with
+    descriptors.
+    """
     common = {"block_sizes": list(blocks), "num_warps": 8, "num_stages": 3, **more}
     return Config(**common), Config(**common, indexing="tensor_descriptor")
 
@@ -199,7 +201,8 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "bmm", bmm.bmm, bmm.reference, bmm.make_args, size=(16, 1024, 1024, 1024),
-            configs=_products(1, 128, 256, 64)[:1],  # Triton 3.6 cannot pipeline a batch of one that comes through descriptors
+            # Triton 3.6 cannot pipeline a batch of one that comes through descriptors
+            configs=_products(1, 128, 256, 64)[:1],
             flops=lambda batch, m, k, n: 2.0 * batch * m * k * n,
             small=(3, 37, 70, 45), **_PRODUCT,
         ),
@@ -399,7 +402,8 @@ EXAMPLES: dict[str, Example] = {
     )
 }
 
-#: The kernels of the CuTe backend, which needs nvidia-cutlass-dsl and compute capability 9.0, 10.0 or 10.3: for the benchmark.
+#: The kernels of the CuTe backend, which needs nvidia-cutlass-dsl and compute capability 9.0, 10.0 or 10.3: for the
+#: benchmark.
 CUTE_EXAMPLES: dict[str, Example] = {
     example.name: example
     for example in (

@@ -1,7 +1,7 @@
 """Concatenation of two matrices along their columns, in one kernel.
 
-A tile of the result may lie in the first matrix, in the second, or across the seam: both are loaded with a mask, and what is masked is not
-read from memory.
+A tile of the result may lie in the first matrix, in the second, or across the seam: both are loaded with a mask, and
+what is masked is not read from memory.
 
 Run it: python examples/concatenate.py
 """

@@ -3,8 +3,9 @@
 A tile is scanned in registers, and the total so far is carried into the next.
 
 * `cumulative_sum`: y[t] = y[t - 1] + x[t]
-* `linear_recurrence`: y[t] = decay[t] * y[t - 1] + x[t], the core of gated linear RNNs.  Two steps combine to one of the same form, (d1, y1) then (d2, y2) is
-  (d1 * d2, y1 * d2 + y2), so the steps of a tile can be scanned in parallel (Blelloch, "Prefix sums and their applications", 1990).
+* `linear_recurrence`: y[t] = decay[t] * y[t - 1] + x[t], the core of gated linear RNNs.  Two steps combine to one of
+  the same form, (d1, y1) then (d2, y2) is (d1 * d2, y1 * d2 + y2), so the steps of a tile can be scanned in parallel
+  (Blelloch, "Prefix sums and their applications", 1990).
 
 Run it: python examples/cumulative.py
 """
@@ -84,7 +85,9 @@ def make_recurrence_args(
 def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     (x,) = make_args(16, 3000, device=device)
-    print(f"cumulative_sum: {list(x.shape)}, largest error {(cumulative_sum(x) - reference_sum(x)).abs().max().item():.1e}")
+    print(
+        f"cumulative_sum: {list(x.shape)}, largest error {(cumulative_sum(x) - reference_sum(x)).abs().max().item():.1e}"
+    )
     args = make_recurrence_args(16, 500, device=device)
     error = (linear_recurrence(*args) - reference_recurrence(*args)).abs().max().item()
     print(f"linear_recurrence: {list(args[1].shape)}, largest error {error:.1e}")

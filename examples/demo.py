@@ -69,7 +69,16 @@ def run_example(table: Table, example: Example, size: tuple[int, ...], device: s
         where += f"; compiled for sm_{_TARGET}: {sum(len(s['cubin']) for s in stages) // 1024} KiB"
     path = _short(_write_source(bound))
     dtype = str(tensors(args)[0].dtype).removeprefix("torch.")
-    table.add_row(example.name, _shape(args), dtype, where, f"{error:.1e}", f"{first * 1e3:.0f} ms", f"{steady * 1e3:.2f} ms", path)
+    table.add_row(
+        example.name,
+        _shape(args),
+        dtype,
+        where,
+        f"{error:.1e}",
+        f"{first * 1e3:.0f} ms",
+        f"{steady * 1e3:.2f} ms",
+        path,
+    )
 
 
 def _short(path: str) -> str:
@@ -105,7 +114,9 @@ def run_on_software_gpu(table: Table, name: str, device: str) -> None:
     finally:
         softgpu.uninstall()
     dtype = str(tensors(args)[0].dtype).removeprefix("torch.")
-    table.add_row(name, _shape(args), dtype, where, f"{error:.1e}", f"{first * 1e3:.0f} ms", f"{steady * 1e3:.2f} ms", path)
+    table.add_row(
+        name, _shape(args), dtype, where, f"{error:.1e}", f"{first * 1e3:.0f} ms", f"{steady * 1e3:.2f} ms", path
+    )
 
 
 def main() -> None:
@@ -113,7 +124,9 @@ def main() -> None:
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     console = Console(width=None if Console().is_terminal else 200)
-    table = Table(title=f"helion {helion.__version__}, torch {torch.__version__}: largest error against float64", show_lines=False)
+    table = Table(
+        title=f"helion {helion.__version__}, torch {torch.__version__}: largest error against float64", show_lines=False
+    )
     for column in ("kernel", "shape", "dtype", "where and how"):
         table.add_column(column)
     for column in ("error", "first call", "then"):

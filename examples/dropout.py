@@ -1,8 +1,9 @@
 """Dropout whose mask is a function of a seed: forward and backward draw the same numbers, so no mask is stored.
 
-`hl.rand4x` is Philox of the seed and the position in the loop's range: the same numbers for every schedule, on a GPU and on the CPU.
-A call of the generator makes four numbers, and drawing them is most of the work here; so the loop runs over a quarter of the columns, and each
-position decides about four elements, one in each quarter.  The gradient of dropout is dropout of the gradient with the same seed.
+`hl.rand4x` is Philox of the seed and the position in the loop's range: the same numbers for every schedule, on a GPU
+and on the CPU. A call of the generator makes four numbers, and drawing them is most of the work here; so the loop runs
+over a quarter of the columns, and each position decides about four elements, one in each quarter.  The gradient of
+dropout is dropout of the gradient with the same seed.
 
 Run it: python examples/dropout.py
 """
@@ -30,10 +31,15 @@ def dropout(x: torch.Tensor, p: float, seed: int) -> torch.Tensor:
 
 
 def uniform(count: int, seed: int, device: torch.device) -> torch.Tensor:
-    """The first numbers of `hl.rand4x`, float32 [4, count]: Philox 4x32-10 (Salmon et al., SC 2011), counted by position."""
+    """The first numbers of `hl.rand4x`, float32 [4, count]: Philox 4x32-10 (Salmon et al., SC 2011), counted by
+    position.
+    """
     low = 0xFFFFFFFF
     key_a, key_b = seed & low, (seed >> 32) & low
-    words = [torch.arange(count, device=device), *(torch.zeros(count, dtype=torch.int64, device=device) for _ in range(3))]
+    words = [
+        torch.arange(count, device=device),
+        *(torch.zeros(count, dtype=torch.int64, device=device) for _ in range(3)),
+    ]
     for _ in range(10):
         product_a, product_b = words[0] * 0xD2511F53, words[2] * 0xCD9E8D57
         words = [
@@ -69,7 +75,9 @@ def make_args(
 def main() -> None:
     x, p, seed = make_args(512, 1000, device="cuda" if torch.cuda.is_available() else "cpu")
     error = (dropout(x, p, seed) - reference(x, p, seed)).abs().max().item()
-    print(f"dropout: {list(x.shape)}, {(dropout(x, p, seed) == 0).float().mean().item():.3f} are 0, largest error {error:.1e}")
+    print(
+        f"dropout: {list(x.shape)}, {(dropout(x, p, seed) == 0).float().mean().item():.3f} are 0, largest error {error:.1e}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the catalog says about one example, and how its results are compared with the reference.
 
-Here: the `Example` record, the rule for allowed errors.  Not here: the table itself (`catalog`), running it (`bench`, `demo`).
+Here: the `Example` record, the rule for allowed errors.  Not here: the table itself (`catalog`), running it (`bench`,
+    `demo`).
 """
 
 from __future__ import annotations
@@ -110,7 +111,10 @@ def errors(actual: Any, expected: Any) -> list[tuple[torch.Tensor, float]]:
             raise ValueError(f"a result of shape {list(a.shape)}, expected {list(e.shape)}")
         wide = e.double()
         finite = wide.isfinite()
-        if not torch.equal(a.double()[~finite].nan_to_num(), wide[~finite].nan_to_num()) or not a.double()[finite].isfinite().all():
+        if (
+            not torch.equal(a.double()[~finite].nan_to_num(), wide[~finite].nan_to_num())
+            or not a.double()[finite].isfinite().all()
+        ):
             raise ValueError("results that are not finite where they should be, or the other way round")
         difference = (a.double() - wide)[finite].abs()
         largest = max(float(wide[finite].abs().max()), torch.finfo(torch.float32).tiny) if difference.numel() else 1.0

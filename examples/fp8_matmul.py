@@ -1,7 +1,7 @@
 """fp8 matrix product on tensor cores, through the CuTe backend: e4m3 operands, fp32 accumulator, bf16 result.
 
-B is column-major (its columns are contiguous), which is what tensor cores read fastest. On a GPU with neither tcgen05 (10.0, 10.3)
-nor wgmma (9.0), `backend="triton"` runs the same function.
+B is column-major (its columns are contiguous), which is what tensor cores read fastest. On a GPU with neither tcgen05
+(10.0, 10.3) nor wgmma (9.0), `backend="triton"` runs the same function.
 
 Run it: python examples/fp8_matmul.py
 """

@@ -1,6 +1,7 @@
 """Row-wise scaled fp8 matrix product, with the contract of `torch._scaled_mm`: one scale a row of A, one a column of B.
 
-The scales are read in the epilogue, where a thread has one row: one number for the row, one vector for the columns it is about to store.
+The scales are read in the epilogue, where a thread has one row: one number for the row, one vector for the columns it
+is about to store.
 
 Run it: python examples/fp8_scaled_mm.py
 """
@@ -14,12 +15,11 @@ import helion.language as hl
 
 
 @helion.kernel(backend="cute")
-def fp8_scaled_mm(
-    x: torch.Tensor, y: torch.Tensor, scale_a: torch.Tensor, scale_b: torch.Tensor
-) -> torch.Tensor:
+def fp8_scaled_mm(x: torch.Tensor, y: torch.Tensor, scale_a: torch.Tensor, scale_b: torch.Tensor) -> torch.Tensor:
     """(x * scale_a) @ (y * scale_b) in bf16.
 
-    x: [m, k] float8_e4m3fn, row-major. y: [k, n] float8_e4m3fn, column-major. scale_a: [m, 1] float32. scale_b: [1, n] float32.
+    x: [m, k] float8_e4m3fn, row-major. y: [k, n] float8_e4m3fn, column-major. scale_a: [m, 1] float32. scale_b: [1, n]
+        float32.
     """
     m, k = x.size()
     _, n = y.size()
@@ -39,7 +39,9 @@ def reference(x: torch.Tensor, y: torch.Tensor, scale_a: torch.Tensor, scale_b: 
 
 
 def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """x [rows, k] as float8_e4m3fn and the scale of each row, [rows, 1] float32, so that x is about the product of both."""
+    """x [rows, k] as float8_e4m3fn and the scale of each row, [rows, 1] float32, so that x is about the product of
+    both.
+    """
     largest = torch.finfo(torch.float8_e4m3fn).max
     scale = x.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / largest
     return (x / scale).to(torch.float8_e4m3fn), scale
@@ -58,7 +60,9 @@ def main() -> None:
     args = make_args(512, 384, 256, device="cuda" if torch.cuda.is_available() else "cpu")
     want = reference(*args).float()
     error = (fp8_scaled_mm(*args).float() - want).abs().max().item() / want.abs().max().item()
-    print(f"fp8_scaled_mm: {list(args[0].shape)} @ {list(args[1].shape)}: largest error {error:.1e} of the largest value")
+    print(
+        f"fp8_scaled_mm: {list(args[0].shape)} @ {list(args[1].shape)}: largest error {error:.1e} of the largest value"
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     S[t] = exp(g[t]) * S[t - 1],    S[t] += beta[t] * k[t] (v[t] - S[t]^T k[t])^T,    o[t] = S[t]^T q[t]
 
-(Yang, Kautz and Hatamizadeh, "Gated Delta Networks", arXiv:2412.06464.)  The state of one head, or some of its columns, stays in a program's
-registers from the first step to the last: the columns of S do not depend on each other.  That is the form for decoding and for
-sequences of moderate length.
+(Yang, Kautz and Hatamizadeh, "Gated Delta Networks", arXiv:2412.06464.)  The state of one head, or some of its columns,
+stays in a program's registers from the first step to the last: the columns of S do not depend on each other.  That is
+the form for decoding and for sequences of moderate length.
 
 Run it: python examples/gated_delta_net.py
 """
@@ -66,7 +66,10 @@ def make_args(
     batch: int, length: int, heads: int, dk: int, dv: int, dtype: torch.dtype = torch.bfloat16, device: str = "cpu"
 ) -> tuple[torch.Tensor, ...]:
     """q, k, v, g and beta."""
-    q, k = (torch.nn.functional.normalize(torch.randn(batch, length, heads, dk, device=device), dim=3).to(dtype) for _ in range(2))
+    q, k = (
+        torch.nn.functional.normalize(torch.randn(batch, length, heads, dk, device=device), dim=3).to(dtype)
+        for _ in range(2)
+    )
     v = torch.randn(batch, length, heads, dv, device=device).to(dtype)
     g = torch.nn.functional.logsigmoid(torch.randn(batch, length, heads, device=device) + 3)
     return q, k, v, g, torch.rand(batch, length, heads, device=device)
@@ -75,7 +78,9 @@ def make_args(
 def main() -> None:
     args = make_args(1, 100, 2, 64, 64, dtype=torch.float32, device="cuda" if torch.cuda.is_available() else "cpu")
     for name, actual, expected in zip(("outputs", "last state"), gated_delta_net(*args), reference(*args)):
-        print(f"gated_delta_net: {name} {list(actual.shape)}, largest error {(actual - expected).abs().max().item():.1e}")
+        print(
+            f"gated_delta_net: {name} {list(actual.shape)}, largest error {(actual - expected).abs().max().item():.1e}"
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     y = gelu(x[:, :n]) * x[:, n:]        (Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202)
 
-A layer that projects to both halves at once leaves them side by side; `columns + n` is the same tile, n columns to the right.
+A layer that projects to both halves at once leaves them side by side; `columns + n` is the same tile, n columns to the
+right.
 
 Run it: python examples/geglu.py
 """

@@ -1,10 +1,11 @@
 """The token loss of group-relative policy optimization, from logits, with its backward pass.
 
     ratio = exp(logp - logp_old),   logp = log_softmax(logits)[token]
-    loss  = -min(ratio * advantage, clamp(ratio, 1 - low, 1 + high) * advantage) + beta * (exp(d) - d - 1),   d = logp_ref - logp
+    loss  = -min(ratio * advantage, clamp(ratio, 1 - low, 1 + high) * advantage) + beta * (exp(d) - d - 1),   d =
+    logp_ref - logp
 
-(Shao et al., "DeepSeekMath", arXiv:2402.03300, equations 3 and 4.)  The forward pass keeps logp and the logarithm of the softmax's
-denominator, two numbers per token; no matrix of probabilities is stored.
+(Shao et al., "DeepSeekMath", arXiv:2402.03300, equations 3 and 4.)  The forward pass keeps logp and the logarithm of
+the softmax's denominator, two numbers per token; no matrix of probabilities is stored.
 
 Run it: python examples/grpo_loss.py
 """
@@ -19,7 +20,14 @@ import helion.language as hl
 
 @helion.kernel
 def grpo_loss(
-    logits: torch.Tensor, tokens: torch.Tensor, old: torch.Tensor, ref: torch.Tensor, advantage: torch.Tensor, beta: float, low: float, high: float
+    logits: torch.Tensor,
+    tokens: torch.Tensor,
+    old: torch.Tensor,
+    ref: torch.Tensor,
+    advantage: torch.Tensor,
+    beta: float,
+    low: float,
+    high: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Loss per token of logits [m, vocabulary]; the other tensors are [m].
 
@@ -70,7 +78,14 @@ def grpo_loss_backward(
 
 
 def reference(
-    logits: torch.Tensor, tokens: torch.Tensor, old: torch.Tensor, ref: torch.Tensor, advantage: torch.Tensor, beta: float, low: float, high: float
+    logits: torch.Tensor,
+    tokens: torch.Tensor,
+    old: torch.Tensor,
+    ref: torch.Tensor,
+    advantage: torch.Tensor,
+    beta: float,
+    low: float,
+    high: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The same in PyTorch."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -94,7 +109,9 @@ def reference_backward(
 def make_args(
     m: int, vocabulary: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> tuple[torch.Tensor | float, ...]:
-    """Logits [m, vocabulary], tokens, log-probabilities near those of the logits, advantages, and the three constants."""
+    """Logits [m, vocabulary], tokens, log-probabilities near those of the logits, advantages, and the three
+    constants.
+    """
     logits = torch.randn(m, vocabulary, device=device).to(dtype)
     tokens = torch.randint(0, vocabulary, [m], device=device)
     logp = torch.log_softmax(logits.float(), dim=1).gather(1, tokens[:, None])[:, 0]

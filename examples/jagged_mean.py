@@ -1,7 +1,7 @@
 """Mean of each row's items, where rows have different numbers of items.
 
-The items of row i are rows offsets[i] to offsets[i + 1] of a matrix.  One tile covers several rows at once: `hl.jagged_tile` runs as far as the
-longest of them needs, and what lies beyond the end of a row is not read.
+The items of row i are rows offsets[i] to offsets[i + 1] of a matrix.  One tile covers several rows at once:
+`hl.jagged_tile` runs as far as the longest of them needs, and what lies beyond the end of a row is not read.
 
 Run it: python examples/jagged_mean.py
 """

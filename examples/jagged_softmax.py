@@ -1,7 +1,7 @@
 """Softmax within rows of different lengths that lie one after another in memory.
 
-The columns of row i are elements offsets[i] to offsets[i + 1].  The first loop finds maximum and sum together, as in `softmax.py`; elements beyond the end of a row
-read as 0, so for the maximum they are replaced by -inf.
+The columns of row i are elements offsets[i] to offsets[i + 1].  The first loop finds maximum and sum together, as in
+`softmax.py`; elements beyond the end of a row read as 0, so for the maximum they are replaced by -inf.
 
 Run it: python examples/jagged_softmax.py
 """

@@ -3,8 +3,8 @@
     m = beta * p + (1 - beta) * q,    loss = beta * KL(p || m) + (1 - beta) * KL(q || m)        (Lin, 1991)
     gradient of log q = (1 - beta) * q * (log q - log m)
 
-The terms of the derivative through m cancel.  A loss is the end of a model, so its gradient is wanted whenever the loss is; computing both
-reads the two matrices once.
+The terms of the derivative through m cancel.  A loss is the end of a model, so its gradient is wanted whenever the loss
+is; computing both reads the two matrices once.
 
 Run it: python examples/jsd.py
 """

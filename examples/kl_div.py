@@ -2,8 +2,8 @@
 
     loss[i] = sum_j p[i, j] * (log p[i, j] - log q[i, j])        gradient of log q = -p * gradient of loss
 
-p is the target, log q what a model says: `torch.nn.functional.kl_div(log_q, log_p, log_target=True)`.  Rows are read in tiles, so a vocabulary may
-be of any size.
+p is the target, log q what a model says: `torch.nn.functional.kl_div(log_q, log_p, log_target=True)`.  Rows are read in
+tiles, so a vocabulary may be of any size.
 
 Run it: python examples/kl_div.py
 """

@@ -2,8 +2,8 @@
 
     y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias        (Ba, Kiros and Hinton, arXiv:1607.06450)
 
-The forward pass also returns mean and 1 / standard deviation of each row, which the backward pass reads.  Gradients of weight and
-bias are sums over all rows: each program adds up the rows of its block, and PyTorch adds the blocks.
+The forward pass also returns mean and 1 / standard deviation of each row, which the backward pass reads.  Gradients of
+weight and bias are sums over all rows: each program adds up the rows of its block, and PyTorch adds the blocks.
 
 Run it: python examples/layer_norm.py
 """
@@ -94,7 +94,9 @@ def make_args(
     return x, torch.randn(n, device=device).to(dtype), torch.randn(n, device=device).to(dtype), 1e-5
 
 
-def make_backward_args(m: int, n: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[torch.Tensor, ...]:
+def make_backward_args(
+    m: int, n: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[torch.Tensor, ...]:
     """A gradient [m, n], x, weight, and the mean and reciprocal standard deviation of x's rows (float32)."""
     x, weight, _, eps = make_args(m, n, dtype, device)
     variance, mean = torch.var_mean(x.double(), dim=1, correction=0)

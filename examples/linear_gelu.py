@@ -1,6 +1,7 @@
 """A linear layer with bias and exact gelu in one kernel on tensor cores, through the CuTe backend.
 
-The weight is [n, k], as `torch.nn.Linear` keeps it, and is read as it lies: its transposed tile is the product's right operand.
+The weight is [n, k], as `torch.nn.Linear` keeps it, and is read as it lies: its transposed tile is the product's right
+operand.
 
 Run it: python examples/linear_gelu.py
 """

@@ -1,9 +1,10 @@
 """Mamba-2, last part: the outputs of a chunk, from the state before it and from the chunk's own steps.
 
-    y[t] = exp(sums[t]) * C[t] . state  +  sum over s <= t of  (C[t] . B[s]) * exp(sums[t] - sums[s]) * dt[s] * x[s]  +  D * x[t]
+    y[t] = exp(sums[t]) * C[t] . state  +  sum over s <= t of  (C[t] . B[s]) * exp(sums[t] - sums[s]) * dt[s] * x[s]  +
+    D * x[t]
 
-sums is the cumulative sum of dt * A within the chunk.  The second term is causal attention without softmax, whose scores decay
-(Dao and Gu, "Transformers are SSMs", arXiv:2405.21060, section 6).
+sums is the cumulative sum of dt * A within the chunk.  The second term is causal attention without softmax, whose
+scores decay (Dao and Gu, "Transformers are SSMs", arXiv:2405.21060, section 6).
 
 Run it: python examples/mamba2_chunk_scan.py
 """
@@ -18,7 +19,13 @@ import helion.language as hl
 
 @helion.kernel
 def mamba2_chunk_scan(
-    x: torch.Tensor, b: torch.Tensor, c: torch.Tensor, dt: torch.Tensor, sums: torch.Tensor, states: torch.Tensor, d: torch.Tensor
+    x: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    dt: torch.Tensor,
+    sums: torch.Tensor,
+    states: torch.Tensor,
+    d: torch.Tensor,
 ) -> torch.Tensor:
     """Outputs [batch, length, heads, p], of x's dtype.
 
@@ -52,16 +59,26 @@ def mamba2_chunk_scan(
 
 
 def reference(
-    x: torch.Tensor, b: torch.Tensor, c: torch.Tensor, dt: torch.Tensor, sums: torch.Tensor, states: torch.Tensor, d: torch.Tensor
+    x: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    dt: torch.Tensor,
+    sums: torch.Tensor,
+    states: torch.Tensor,
+    d: torch.Tensor,
 ) -> torch.Tensor:
     """The same in PyTorch."""
     batch, heads, chunks, size = dt.shape
     wide = torch.promote_types(x.dtype, torch.float32)
     inputs = x.to(wide).reshape(batch, chunks, size, heads, -1)
-    b, c = (t.to(wide).repeat_interleave(heads // t.size(2), dim=2).reshape(batch, chunks, size, heads, -1) for t in (b, c))
+    b, c = (
+        t.to(wide).repeat_interleave(heads // t.size(2), dim=2).reshape(batch, chunks, size, heads, -1) for t in (b, c)
+    )
     gap = sums[..., :, None] - sums[..., None, :]
     causal = torch.ones(size, size, dtype=torch.bool, device=x.device).tril()
-    weights = torch.einsum("bcthn,bcshn->bhcts", c, b) * torch.exp(torch.where(causal, gap, float("-inf"))) * dt[..., None, :]
+    weights = (
+        torch.einsum("bcthn,bcshn->bhcts", c, b) * torch.exp(torch.where(causal, gap, float("-inf"))) * dt[..., None, :]
+    )
     inside = torch.einsum("bhcts,bcshp->bcthp", weights.to(wide), inputs)
     before = torch.einsum("bcthn,bchnp,bhct->bcthp", c, states.to(wide), torch.exp(sums).to(wide))
     return (inside + before + inputs * d.to(wide)[:, None]).reshape(x.shape).to(x.dtype)

@@ -2,9 +2,9 @@
 
     states[p, n] = sum over t in chunk of  exp(total - sums[t]) * dt[t] * x[t, p] * B[t, n]
 
-sums is the cumulative sum of dt * A within the chunk and total its last element: the decay from step t to the chunk's end.  It is a product of
-matrices over the chunk's steps (Dao and Gu, "Transformers are SSMs", arXiv:2405.21060, section 6).  A recurrence over chunks then makes the
-states that `mamba2_chunk_scan.py` begins with.
+sums is the cumulative sum of dt * A within the chunk and total its last element: the decay from step t to the chunk's
+end.  It is a product of matrices over the chunk's steps (Dao and Gu, "Transformers are SSMs", arXiv:2405.21060, section
+6).  A recurrence over chunks then makes the states that `mamba2_chunk_scan.py` begins with.
 
 Run it: python examples/mamba2_chunk_state.py
 """

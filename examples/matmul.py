@@ -1,8 +1,8 @@
 """Matrix product, accumulated in float32.
 
 `hl.tile([m, n])` makes one program per tile of the result; the loop over k inside it becomes a loop in the kernel that
-feeds the tensor cores.  Which sizes the tiles have, in which order programs visit them and how deep the loop is pipelined
-is the config's business, not the kernel's.
+feeds the tensor cores.  Which sizes the tiles have, in which order programs visit them and how deep the loop is
+pipelined is the config's business, not the kernel's.
 
 Run it: python examples/matmul.py
 """

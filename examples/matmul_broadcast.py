@@ -1,7 +1,7 @@
 """A batch of matrices times one matrix: [batch, m, k] @ [k, n].
 
-A tile of block size 1 is one matrix of the batch, and `tile.begin` its number.  x may have any strides: nothing is copied to make the batch
-contiguous, as `x.reshape(-1, k) @ weight` would do.
+A tile of block size 1 is one matrix of the batch, and `tile.begin` its number.  x may have any strides: nothing is
+copied to make the batch contiguous, as `x.reshape(-1, k) @ weight` would do.
 
 Run it: python examples/matmul_broadcast.py
 """

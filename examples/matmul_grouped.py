@@ -1,7 +1,8 @@
 """Grouped matrix product: groups of rows, of different sizes, each with a matrix of its own.
 
-Group g has the rows offsets[g] to offsets[g + 1] of x.  A program takes one group and one tile of columns, and loops over the group's rows: the
-bounds of that loop are loaded from memory.  Nothing is padded, and the group's matrix stays in the cache.
+Group g has the rows offsets[g] to offsets[g + 1] of x.  A program takes one group and one tile of columns, and loops
+over the group's rows: the bounds of that loop are loaded from memory.  Nothing is padded, and the group's matrix stays
+in the cache.
 
 Run it: python examples/matmul_grouped.py
 """

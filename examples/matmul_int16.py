@@ -1,7 +1,7 @@
 """Matrix product with 16-bit integer weights, exact to the last bit of each weight.
 
-bfloat16 has 8 bits of mantissa, so an int16 does not fit.  Its two bytes do, each by itself: weight = 256 * high + low.  Two products with
-one shared operand and a sum in float32 lose nothing, which one product with rounded weights would.
+bfloat16 has 8 bits of mantissa, so an int16 does not fit.  Its two bytes do, each by itself: weight = 256 * high + low.
+Two products with one shared operand and a sum in float32 lose nothing, which one product with rounded weights would.
 
 Run it: python examples/matmul_int16.py
 """

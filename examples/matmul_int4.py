@@ -2,9 +2,9 @@
 
     weight[i, j] = (nibble[i, j] - 8) * scale[i // group, j]
 
-The low nibbles hold the first half of the rows of the weight, the high nibbles the second half.  So both halves are multiplied with a contiguous
-part of the other operand, and no element has to move between threads.  Weights are read once, at half a byte each: that is
-what makes small batches fast.
+The low nibbles hold the first half of the rows of the weight, the high nibbles the second half.  So both halves are
+multiplied with a contiguous part of the other operand, and no element has to move between threads.  Weights are read
+once, at half a byte each: that is what makes small batches fast.
 
 Run it: python examples/matmul_int4.py
 """
@@ -29,7 +29,9 @@ def matmul_int4(x: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor, grou
         for inner in hl.tile(half, block_size=group):
             both = packed[inner, columns].to(torch.int32)
             low = ((both & 15) - 8).to(torch.float32) * scale[inner.id, columns][None, :].to(torch.float32)
-            high = ((both >> 4) - 8).to(torch.float32) * scale[inner.id + half // group, columns][None, :].to(torch.float32)
+            high = ((both >> 4) - 8).to(torch.float32) * scale[inner.id + half // group, columns][None, :].to(
+                torch.float32
+            )
             acc = hl.dot(x[rows, inner], low.to(x.dtype), acc=acc)
             acc = hl.dot(x[rows, inner + half], high.to(x.dtype), acc=acc)
         out[rows, columns] = acc

@@ -1,7 +1,7 @@
 """Matrix product, bias and layer normalization of the result's rows, in one kernel.
 
-A program computes whole rows, so that mean and variance are at hand before anything is written.  That suits results of up to about a
-thousand columns; wider rows do not fit into a program's registers.
+A program computes whole rows, so that mean and variance are at hand before anything is written.  That suits results of
+up to about a thousand columns; wider rows do not fit into a program's registers.
 
 Run it: python examples/matmul_layer_norm.py
 """

@@ -1,4 +1,5 @@
-"""Matrix product and softmax over the result's rows, in one kernel: a classifier's last layer, or the router of a mixture of experts.
+"""Matrix product and softmax over the result's rows, in one kernel: a classifier's last layer, or the router of a
+mixture of experts.
 
 A program computes whole rows, so the logits never go to memory.
 

@@ -1,6 +1,7 @@
 """The matrix product of a mixture of experts: every token is multiplied with the matrix of the expert it was sent to.
 
-Tokens are not moved in memory.  `order` lists them by expert, and the kernel gathers rows of x and scatters rows of the result through it.
+Tokens are not moved in memory.  `order` lists them by expert, and the kernel gathers rows of x and scatters rows of the
+result through it.
 
 Run it: python examples/moe_matmul.py
 """
@@ -17,7 +18,8 @@ import helion.language as hl
 def moe_matmul(x: torch.Tensor, weight: torch.Tensor, order: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Row i of x [tokens, k] times weight[expert of i], of weight [experts, k, n].
 
-    order [tokens] (int32 or int64) holds the tokens sorted by expert; those of expert e are order[offsets[e] : offsets[e + 1]].
+    order [tokens] (int32 or int64) holds the tokens sorted by expert; those of expert e are order[offsets[e] :
+    offsets[e + 1]].
     """
     experts, k, n = weight.shape
     out = torch.empty([x.size(0), n], dtype=x.dtype, device=x.device)

@@ -2,9 +2,9 @@
 
 * `sum_rows`: one tile holds whole rows.  The config key `reduction_loops` turns the reduction into a loop when rows
   are long.
-* `long_sum`: rows are too few to keep a GPU busy, so several programs share one; what they found is added afterwards, always in
-  the same order.  In a program's loop sums are kept per lane and added up once at the end, which is one reduction across threads
-  instead of one per tile.
+* `long_sum`: rows are too few to keep a GPU busy, so several programs share one; what they found is added afterwards,
+  always in the same order.  In a program's loop sums are kept per lane and added up once at the end, which is one
+  reduction across threads instead of one per tile.
 * `sum_all`: every program adds its part to one number with an atomic.
 
 Run it: python examples/reductions.py

@@ -2,8 +2,9 @@
 
     y = x * r * weight,    r = 1 / sqrt(mean(x**2) + eps)        (Zhang and Sennrich, arXiv:1910.07467)
 
-Computed in float32 whatever the input's dtype, rounded once at the end.  The backward pass finds r again, from the row it reads
-anyway.  The weight's gradient is a sum over all rows: each program adds up the rows of its block, and PyTorch adds the blocks.
+Computed in float32 whatever the input's dtype, rounded once at the end.  The backward pass finds r again, from the row
+it reads anyway.  The weight's gradient is a sum over all rows: each program adds up the rows of its block, and PyTorch
+adds the blocks.
 
 Run it: python examples/rms_norm.py
 """
@@ -55,7 +56,9 @@ def reference(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-5) -> torch
     return torch.nn.functional.rms_norm(x, [x.size(1)], weight, eps)
 
 
-def reference_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-5) -> tuple[torch.Tensor, ...]:
+def reference_backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-5
+) -> tuple[torch.Tensor, ...]:
     """`rms_norm_backward` in PyTorch."""
     inputs = x.detach().requires_grad_(), weight.detach().requires_grad_()
     return torch.autograd.grad(reference(*inputs, eps), inputs, grad)
@@ -68,7 +71,9 @@ def make_args(
     return torch.randn(m, n, device=device).to(dtype), torch.randn(n, device=device).to(dtype), 1e-5
 
 
-def make_backward_args(m: int, n: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[torch.Tensor | float, ...]:
+def make_backward_args(
+    m: int, n: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[torch.Tensor | float, ...]:
     """A gradient [m, n], and the forward pass's arguments."""
     return torch.randn(m, n, device=device).to(dtype), *make_args(m, n, dtype, device)
 

@@ -2,7 +2,8 @@
 
     angle[position, i] = position * base ** (-2 * i / head)        (Su et al., "RoFormer", arXiv:2104.09864)
 
-Feature i is paired with feature i + head / 2.  Cosines and sines are given, as a model computes them once for all layers.
+Feature i is paired with feature i + head / 2.  Cosines and sines are given, as a model computes them once for all
+layers.
 
 Run it: python examples/rope.py
 """

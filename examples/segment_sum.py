@@ -1,7 +1,8 @@
 """Sums of runs of rows: segment i of the result is the sum of rows offsets[i] to offsets[i + 1].
 
-That is the readout of a graph network, or the pooling of an embedding bag.  One program sums one segment, for one tile of columns, in an order
-that does not depend on the schedule of the others: unlike with atomics, the result is the same in every run.
+That is the readout of a graph network, or the pooling of an embedding bag.  One program sums one segment, for one tile
+of columns, in an order that does not depend on the schedule of the others: unlike with atomics, the result is the same
+in every run.
 
 Run it: python examples/segment_sum.py
 """

@@ -2,7 +2,8 @@
 
     gate = sigmoid(relu(mean(x over pixels) @ w1) @ w2),    out = x * gate        (Hu et al., arXiv:1709.01507)
 
-One program takes one image: it reads the pixels twice and does everything between in registers, where PyTorch runs six kernels.
+One program takes one image: it reads the pixels twice and does everything between in registers, where PyTorch runs six
+kernels.
 
 Run it: python examples/squeeze_excitation.py
 """

@@ -1,6 +1,7 @@
 """SwiGLU, the gate of a transformer's feed-forward layer, with its backward pass.
 
-    y = silu(gate) * up,    silu(g) = g * sigmoid(g)        (Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202)
+    y = silu(gate) * up,    silu(g) = g * sigmoid(g)        (Shazeer, "GLU Variants Improve Transformer",
+    arXiv:2002.05202)
 
 The backward pass computes silu again from `gate`: that costs less than reading a stored copy.
 
@@ -56,7 +57,9 @@ def make_args(
     return torch.randn(m, n, device=device).to(dtype), torch.randn(m, n, device=device).to(dtype)
 
 
-def make_backward_args(m: int, n: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[torch.Tensor, ...]:
+def make_backward_args(
+    m: int, n: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[torch.Tensor, ...]:
     """A gradient, and the forward pass's arguments: matrices [m, n]."""
     return torch.randn(m, n, device=device).to(dtype), *make_args(m, n, dtype, device)
 

@@ -1,8 +1,10 @@
-"""Training a small language model whose norms, activations and loss are kernels of these examples, forward and backward.
+"""Training a small language model whose norms, activations and loss are kernels of these examples, forward and
+backward.
 
-A transformer with two layers learns Python's own documentation (the text behind `help()`, part of every Python), one character after another.  RMS norm, SwiGLU
-and cross entropy are `torch.autograd.Function`s around two kernels each.  The same model made of PyTorch's operations starts from the same weights and
-sees the same batches, so the two losses must follow each other: they differ by rounding.
+A transformer with two layers learns Python's own documentation (the text behind `help()`, part of every Python), one
+character after another.  RMS norm, SwiGLU and cross entropy are `torch.autograd.Function`s around two kernels each.
+The same model made of PyTorch's operations starts from the same weights and sees the same batches, so the two losses
+must follow each other: they differ by rounding.
 
 Run it: python examples/train_language_model.py --plot losses.png        (on the GPU if there is one; --steps, --device)
 """
@@ -36,7 +38,8 @@ from examples.rms_norm import rms_norm_backward
 from examples.swiglu import swiglu
 from examples.swiglu import swiglu_backward
 
-# -- kernels as differentiable functions ----------------------------------------------------------------------------------
+# -- kernels as differentiable functions
+# ----------------------------------------------------------------------------------
 
 
 class RMSNorm(torch.autograd.Function):
@@ -95,7 +98,8 @@ PYTORCH = Operations(
 )
 
 
-# -- model and data ------------------------------------------------------------------------------------------------------
+# -- model and data
+# ------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +130,9 @@ class Layer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [batch * length, width]."""
         size = self.size
-        heads = self.qkv(self.operations.norm(x, self.norms[0])).view(-1, size.length, 3, size.heads, size.width // size.heads)
+        heads = self.qkv(self.operations.norm(x, self.norms[0])).view(
+            -1, size.length, 3, size.heads, size.width // size.heads
+        )
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(x.shape)
         x = x + self.mix(mixed)
@@ -170,7 +176,8 @@ def batches(text: torch.Tensor, size: Size, device: str, seed: int) -> Iterator[
         yield pieces[:, :-1].contiguous(), pieces[:, 1:].contiguous()
 
 
-# -- training ------------------------------------------------------------------------------------------------------------
+# -- training
+# ------------------------------------------------------------------------------------------------------------
 
 
 def train(operations: Operations, steps: int, device: str = "cpu", seed: int = 0) -> list[float]:
@@ -213,7 +220,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tune", action="store_true", help="let a GPU search for each kernel's schedule first: minutes")
+    parser.add_argument(
+        "--tune", action="store_true", help="let a GPU search for each kernel's schedule first: minutes"
+    )
     parser.add_argument("--plot", metavar="FILE.png", help="draw the losses")
     parser.add_argument("--json", metavar="FILE", help="write the losses")
     options = parser.parse_args(arguments)

@@ -98,9 +98,7 @@ def reference_all(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return reference(*tensors)
 
 
-def make_args(
-    count: int, n: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> tuple[torch.Tensor, ...]:
+def make_args(count: int, n: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[torch.Tensor, ...]:
     """`count` tensors [n]."""
     return tuple(torch.randn(n, device=device).to(dtype) for _ in range(count))
 

@@ -1,7 +1,7 @@
 """Mean and variance of rows in one pass, stable for data whose mean is large.
 
-Summing x and x**2 loses the variance to cancellation; subtracting the mean first reads the data twice.  Here each tile of columns gives its own
-count, mean and sum of squared deviations, which are merged into those so far:
+Summing x and x**2 loses the variance to cancellation; subtracting the mean first reads the data twice.  Here each tile
+of columns gives its own count, mean and sum of squared deviations, which are merged into those so far:
 
     delta = mean_b - mean_a,   mean = mean_a + delta * n_b / n,   m2 = m2_a + m2_b + delta**2 * n_a * n_b / n
 

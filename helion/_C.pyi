@@ -1,8 +1,8 @@
 """Types of the extension (csrc/). It may be absent: ask ``helion._extension.C``.
 
-The loader refuses an extension that was built with another text of this file. So whatever changes between Python and C changes
-a line here: a declaration, or this number, for what declarations do not show (what the tuples of a plan mean, which names C looks
-up in Python): revision 2.
+The loader refuses an extension that was built with another text of this file. So whatever changes between Python and C
+changes a line here: a declaration, or this number, for what declarations do not show (what the tuples of a plan mean,
+which names C looks up in Python): revision 2.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,7 @@ def output_pool_configure(enabled: bool, entries: int, bytes: int, /) -> None: .
 def output_pool_clear() -> None: ...
 def output_pool_statistics() -> dict[str, Any]: ...
 def output_pool_empty_like(tensor: torch.Tensor, /) -> torch.Tensor | None: ...
-def output_pool_empty(
-    sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device, /
-) -> torch.Tensor | None: ...
+def output_pool_empty(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device, /) -> torch.Tensor | None: ...
 
 class LaunchSpec:
     def __new__(

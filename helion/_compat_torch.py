@@ -58,8 +58,8 @@ def tensor_check(tensors: Sequence[torch.Tensor]) -> Callable[..., bool] | None:
 
     "Like" is Dynamo's notion: same Python type, dtype, device, sizes, strides, ``requires_grad`` and dispatch keys, the
     thread's own included. So it is false for subclasses, lazily negated tensors, under a ``TorchDispatchMode``, inside
-    ``torch.func`` transforms, and when inference mode or autocast differ from when it was made. False is always allowed.
-    It raises TypeError for something that is not a tensor, or for another number of arguments.
+    ``torch.func`` transforms, and when inference mode or autocast differ from when it was made. False is always
+    allowed. It raises TypeError for something that is not a tensor, or for another number of arguments.
 
     Returns:
         The function; None where this torch does not have what it takes.

@@ -1,9 +1,10 @@
 """The private parts of Triton that helion uses, and nothing else (Triton 3.6 - 3.7).
 
-What a launch of ours relies on: a ``JITFunction`` has ``params``, ``pre_run_hooks`` and ``used_global_vals``; ``run`` returns
-the ``CompiledKernel``; that has ``function``, ``packed_metadata``, ``launch_metadata`` and a ``run`` that takes
-``(grid x, y, z, stream, function, packed metadata, launch metadata, enter hook, exit hook, *arguments)``. Where NVIDIA's launcher
-is the one of Triton 3.7, its C function is called without the Python frame around it (``DirectLaunch``).
+What a launch of ours relies on: a ``JITFunction`` has ``params``, ``pre_run_hooks`` and ``used_global_vals``; ``run``
+returns the ``CompiledKernel``; that has ``function``, ``packed_metadata``, ``launch_metadata`` and a ``run`` that takes
+``(grid x, y, z, stream, function, packed metadata, launch metadata, enter hook, exit hook, *arguments)``. Where
+NVIDIA's launcher is the one of Triton 3.7, its C function is called without the Python frame around it
+(``DirectLaunch``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from triton.compiler.compiler import CompiledKernel
 from triton.runtime import _allocation
 from triton.runtime.jit import JITFunction
 
-#: How Triton begins the message of a driver error, e.g. "Triton Error [CUDA]: an illegal memory access was encountered".
+#: How Triton begins the message of a driver error, e.g. "Triton Error [CUDA]: an illegal memory access was
+#: encountered".
 DRIVER_ERROR = "Triton Error ["
 
 
@@ -26,7 +28,8 @@ class NotPrimable(Exception):
     """This kernel's launches cannot be made without ``JITFunction.run``; the message says why."""
 
 
-# -- scratch memory -------------------------------------------------------------------------------------------------------
+# -- scratch memory
+# -------------------------------------------------------------------------------------------------------
 
 
 def has_allocator() -> bool:
@@ -39,7 +42,8 @@ def set_allocator(allocate: Callable[[int, int, int | None], Any]) -> None:
     triton.set_allocator(allocate)
 
 
-# -- kernels --------------------------------------------------------------------------------------------------------------
+# -- kernels
+# --------------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""The binary interface of a compiled Triton kernel (Triton 3.6 - 3.7): what ``helion._C`` needs to launch one by itself.
+"""The binary interface of a compiled Triton kernel (Triton 3.6 - 3.7): what ``helion._C`` needs to launch one by
+itself.
 
 A binary's parameters are those of the ``@triton.jit`` function that were not compiled in, in order, then two scratch
 pointers. Like ``_compat_triton``, this file holds private parts of Triton and nothing else.
@@ -18,8 +19,8 @@ def compile_only(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], opti
     """Compile ``kernel`` for ``args`` exactly as a launch would, load it, and do not launch.
 
     Returns:
-        Triton's ``CompiledKernel``, its binary loaded on the current device; None if one of Triton's hooks declined, or if
-        it compiles in the background.
+        Triton's ``CompiledKernel``, its binary loaded on the current device; None if one of Triton's hooks declined, or
+        if it compiles in the background.
     """
     compiled = kernel.run(*args, grid=grid, warmup=True, **options)
     if compiled is None or not hasattr(compiled, "_init_handles"):
@@ -29,7 +30,8 @@ def compile_only(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], opti
 
 
 def has_nvidia_launcher(compiled: Any) -> bool:
-    """Whether launching ``compiled`` means a driver call and nothing else: Triton's own driver loaded it, and Triton's own
+    """Whether launching ``compiled`` means a driver call and nothing else: Triton's own driver loaded it, and Triton's
+    own
     launcher would launch it. A driver of another kind may give out handles that mean nothing to ``libcuda``."""
     try:
         from triton.backends.nvidia.driver import CudaLauncher
@@ -47,8 +49,8 @@ def has_nvidia_launcher(compiled: Any) -> bool:
 def parameters(compiled: Any) -> list[tuple[str, Any]]:
     """``(name, type)`` of each parameter of the ``@triton.jit`` function, in order.
 
-    The type is Triton's name for it (``"*fp32"``, ``"i32"``, ...), ``"constexpr"`` for what is compiled in, a tuple of such
-    for a tuple argument, or a text that begins with ``tensordesc``.
+    The type is Triton's name for it (``"*fp32"``, ``"i32"``, ...), ``"constexpr"`` for what is compiled in, a tuple of
+    such for a tuple argument, or a text that begins with ``tensordesc``.
     """
     return list(compiled.src.signature.items())
 

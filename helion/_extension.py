@@ -2,8 +2,8 @@
 
 ``C`` is the extension module or None; everything in the package that can use the extension asks here. The reasons for
 None: ``HELION_NO_EXTENSION=1``, the extension was not built, it was built for another torch (it reads ``at::Tensor``
-directly, whose layout may change between releases), or it was built from other sources of helion than these. In the last two
-cases it is not even loaded.
+directly, whose layout may change between releases), or it was built from other sources of helion than these. In the
+last two cases it is not even loaded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _BUILD = "build it again with: pip install --no-build-isolation ."
 
 
 def build_tag(path: str) -> tuple[str | None, str | None]:
-    """What the extension file at ``path`` was compiled against: the version of torch, and the interface; None for what the
+    """What the extension file at ``path`` was compiled against: the version of torch, and the interface; None for what
+    the
     file does not say."""
     if os.path.getsize(path) == 0:  # which cannot be mapped
         return None, None
@@ -82,4 +83,6 @@ C: ModuleType | None
 why_not: str
 C, why_not = load()
 if C is None and "HELION_NO_EXTENSION" not in why_not:
-    log.warning("%s Kernels run through the slower Python launch path.", why_not if why_not.endswith(".") else f"{why_not}.")
+    log.warning(
+        "%s Kernels run through the slower Python launch path.", why_not if why_not.endswith(".") else f"{why_not}."
+    )

@@ -26,7 +26,8 @@ def aot_kernel(
     measure_fn: Callable[[], Iterable[Sequence[Any]]] | None = None,
     **settings: Any,
 ) -> Any:
-    """Like `helion.kernel`, with Configs chosen from `<file>.helion.json` beside the source file by the shapes of the call.
+    """Like `helion.kernel`, with Configs chosen from `<file>.helion.json` beside the source file by the shapes of the
+    call.
 
     The file is made by `python -m helion.autotuner collect|measure|evaluate|write file.py:kernel`, see
     docs/autotuning.md.  Calls it does not cover are treated like those of any kernel.
@@ -35,8 +36,8 @@ def aot_kernel(
         fn: the function, when used without parentheses.
         config: as for `helion.kernel`; it then takes the place of the file.
         configs: as for `helion.kernel`.
-        batched: for each argument the batch dimension(s), an int, several or None.  The choice never depends on them, so
-            a row's result does not change with the size of the batch it is in.
+        batched: for each argument the batch dimension(s), an int, several or None.  The choice never depends on them,
+            so a row's result does not change with the size of the batch it is in.
         collect_fn: returns the argument tuples to tune for.
         measure_fn: returns the argument tuples on which the Configs are compared; default: those of `collect_fn`.
         **settings: settings by name.
@@ -49,7 +50,9 @@ def aot_kernel(
     """
 
     def decorate(function: Callable[..., Any]) -> Kernel:
-        made: Kernel = kernel(config=config, configs=configs, **{"autotune_cache": "AOTAutotuneCache", **settings})(function)
+        made: Kernel = kernel(config=config, configs=configs, **{"autotune_cache": "AOTAutotuneCache", **settings})(
+            function
+        )
         if batched is not None and len(batched) > len(made.signature.parameters):
             raise exc.InvalidAPIUsage(
                 f"batched has {len(batched)} entries, {made.name} has {len(made.signature.parameters)} parameters",

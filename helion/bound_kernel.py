@@ -127,7 +127,8 @@ class BoundKernel:
         return self._run or self._first_run(args)
 
     def traced_host_function(self) -> Callable[..., Any] | None:
-        """The generated host function with Triton's own launcher, for torch.compile and the like; None where calls are not
+        """The generated host function with Triton's own launcher, for torch.compile and the like; None where calls are
+        not
         launches. Tunes nothing: without a Config so far it is that of the given or the default one."""
         if not self._on_gpu or self.settings.ref_mode is RefMode.EAGER:
             return None
@@ -187,7 +188,9 @@ class BoundKernel:
             found = self._compiled.get(config)
             if found is None:
                 compile_guard.check(self.kernel.name, "generate code for a config", config)
-                found = self._compiled[config] = self._gpu_function(config) if self._on_gpu else self._cpu_function(config)
+                found = self._compiled[config] = (
+                    self._gpu_function(config) if self._on_gpu else self._cpu_function(config)
+                )
             return found
 
     def _normalize(self, config: Config | Mapping[str, Any] | None) -> Config:
@@ -207,8 +210,12 @@ class BoundKernel:
         self._modules_functions[config] = getattr(module, source.function)
         host = clone_host_function(getattr(module, source.function))
         index = self.device.index if self.device.type == "cuda" else None
-        if self.settings.backend == "triton":  # the CuTe backend's host functions come with the launcher of their kernels
-            set_launcher(host, FastLauncher(self.kernel.name, device=index, stats=self.kernel.stats, host_function=host))
+        if (
+            self.settings.backend == "triton"
+        ):  # the CuTe backend's host functions come with the launcher of their kernels
+            set_launcher(
+                host, FastLauncher(self.kernel.name, device=index, stats=self.kernel.stats, host_function=host)
+            )
         return host
 
     def _cpu_function(self, config: Config) -> Callable[..., Any]:
@@ -236,7 +243,9 @@ class BoundKernel:
         if self.settings.print_repro:
             from .repro import repro_script
 
-            print(repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs), file=sys.stderr)
+            print(
+                repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs), file=sys.stderr
+            )
 
     def generated_source(
         self, config: Config | Mapping[str, Any] | None = None, capability: int | None = None
@@ -245,8 +254,8 @@ class BoundKernel:
 
         Args:
             config: None for the one in use, or the default.
-            capability: compute capability as major * 10 + minor of a GPU that need not be there; None for the one at hand. A Config
-                that is valid on one GPU may not be on another.
+            capability: compute capability as major * 10 + minor of a GPU that need not be there; None for the one at
+                hand. A Config that is valid on one GPU may not be on another.
         """
         if capability is None or capability == self._backend.target:
             return self._generate(self._normalize(config))

@@ -299,8 +299,8 @@ class ConfigSpec:
     Attributes:
         fields: key -> fragment, for every key this kernel takes.
         constraints: functions that get a normalized Config as a dict and return why it does not fit, or None.
-        unpromising: functions of the same form that say why a search should leave a Config out, although it is allowed: it
-            would compile for minutes, or fail for want of registers or shared memory.
+        unpromising: functions of the same form that say why a search should leave a Config out, although it is allowed:
+            it would compile for minutes, or fail for want of registers or shared memory.
         starts: what a search tries right after the default Config, best first: any subset of the keys.
         kernel_name: for messages.
         location: the kernel's `def`, for messages.

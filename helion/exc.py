@@ -149,7 +149,9 @@ class BackendUnsupported(BaseError):
 
 class UnsupportedKernelSignature(BaseError):
     what = "kernel {kernel!r} has a parameter {parameter!r} of kind {kind}"
-    fix = "kernel functions take positional parameters (defaults allowed), no *args, **kwargs or keyword-only parameters."
+    fix = (
+        "kernel functions take positional parameters (defaults allowed), no *args, **kwargs or keyword-only parameters."
+    )
 
 
 class RequiresGrad(BaseError):

@@ -52,8 +52,8 @@ class Kernel(Dispatcher):
         settings: its settings.
         configs: its configs.
         aot: what `helion.aot_kernel` was told.
-        normalize_args: function of a call's arguments that returns them by position, keywords placed and defaults filled
-            in; raises TypeError where they do not fit.
+        normalize_args: function of a call's arguments that returns them by position, keywords placed and defaults
+            filled in; raises TypeError where they do not fit.
     """
 
     def __init__(
@@ -217,7 +217,8 @@ def kernel(
     def decorate(function: Callable[..., Any]) -> Kernel:
         if not isinstance(function, types.FunctionType):
             raise exc.InvalidAPIUsage(
-                f"@helion.kernel needs a Python function, got {type(function).__name__}", fix="decorate a plain function."
+                f"@helion.kernel needs a Python function, got {type(function).__name__}",
+                fix="decorate a plain function.",
             )
         return Kernel(function, configs=normalized, settings=settings or Settings(**setting_values), key=key)
 

@@ -47,7 +47,9 @@ def describe_argument(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = ", ".join(f"{f.name}={describe_argument(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.init)
+        fields = ", ".join(
+            f"{f.name}={describe_argument(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.init
+        )
         return f"{type(value).__name__}({fields})"
     return repr(value)
 
@@ -128,7 +130,9 @@ def repro_script(
     _collect(fn, imports, definitions, seen)
     own = _function_text(fn)
     kept = settings.non_default()
-    keywords = "".join(f", {k}={v!r}" for k, v in kept.items() if isinstance(v, (bool, int, float, str)) and not k.startswith("print_"))
+    keywords = "".join(
+        f", {k}={v!r}" for k, v in kept.items() if isinstance(v, (bool, int, float, str)) and not k.startswith("print_")
+    )
     lines = [
         "# Rebuilds one specialization of a helion kernel and runs it.",
         "from __future__ import annotations",

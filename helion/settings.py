@@ -101,6 +101,7 @@ def _warning_list(value: object) -> object:
         return tuple(classes)
     raise ValueError("expected warning classes of helion.exc")
 
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One setting: keyword and attribute `name`, environment variable, default, parser and meaning."""
@@ -113,43 +114,207 @@ class Row:
 
 
 TABLE: tuple[Row, ...] = (
-    Row("backend", "HELION_BACKEND", "triton", _choice("triton", "cute"), "Code generator: triton, or cute for fp8/bf16/fp16 matrix kernels."),
-    Row("index_dtype", "HELION_INDEX_DTYPE", "auto", _index_dtype, "dtype of offsets; auto takes int64 only where an argument's offsets need it."),
-    Row("dot_precision", "HELION_DOT_PRECISION", "tf32", _choice("tf32", "tf32x3", "ieee"), "Precision of float32 matrix products on tensor cores."),
-    Row("fast_math", "HELION_FAST_MATH", False, _bool, "Allow approximate exp, division and square root in generated code."),
-    Row("static_shapes", "HELION_STATIC_SHAPES", True, _bool, "Sizes and strides are constants of the kernel; off: one kernel serves many shapes."),
-    Row("persistent_reserved_sms", "HELION_PERSISTENT_RESERVED_SMS", 0, _int, "Multiprocessors that persistent kernels leave free."),
+    Row(
+        "backend",
+        "HELION_BACKEND",
+        "triton",
+        _choice("triton", "cute"),
+        "Code generator: triton, or cute for fp8/bf16/fp16 matrix kernels.",
+    ),
+    Row(
+        "index_dtype",
+        "HELION_INDEX_DTYPE",
+        "auto",
+        _index_dtype,
+        "dtype of offsets; auto takes int64 only where an argument's offsets need it.",
+    ),
+    Row(
+        "dot_precision",
+        "HELION_DOT_PRECISION",
+        "tf32",
+        _choice("tf32", "tf32x3", "ieee"),
+        "Precision of float32 matrix products on tensor cores.",
+    ),
+    Row(
+        "fast_math",
+        "HELION_FAST_MATH",
+        False,
+        _bool,
+        "Allow approximate exp, division and square root in generated code.",
+    ),
+    Row(
+        "static_shapes",
+        "HELION_STATIC_SHAPES",
+        True,
+        _bool,
+        "Sizes and strides are constants of the kernel; off: one kernel serves many shapes.",
+    ),
+    Row(
+        "persistent_reserved_sms",
+        "HELION_PERSISTENT_RESERVED_SMS",
+        0,
+        _int,
+        "Multiprocessors that persistent kernels leave free.",
+    ),
     Row("print_output_code", "HELION_PRINT_OUTPUT_CODE", False, _bool, "Print the generated source to stderr."),
     Row("print_repro", "HELION_PRINT_REPRO", False, _bool, "Print a script that rebuilds the call to stderr."),
-    Row("output_origin_lines", "HELION_OUTPUT_ORIGIN_LINES", True, _bool, "Comment generated code with the user's file and line."),
-    Row("ref_mode", "HELION_INTERPRET", RefMode.OFF, _ref_mode, "Run the user's own function on eager tiles, for debugging."),
+    Row(
+        "output_origin_lines",
+        "HELION_OUTPUT_ORIGIN_LINES",
+        True,
+        _bool,
+        "Comment generated code with the user's file and line.",
+    ),
+    Row(
+        "ref_mode",
+        "HELION_INTERPRET",
+        RefMode.OFF,
+        _ref_mode,
+        "Run the user's own function on eager tiles, for debugging.",
+    ),
     Row("ignore_warnings", None, (), _warning_list, "Warning classes of helion.exc not to show."),
-    Row("debug_dtype_asserts", "HELION_DEBUG_DTYPE_ASSERTS", False, _bool, "Emit static asserts on the dtype of every generated value."),
-    Row("allow_warp_specialize", "HELION_ALLOW_WARP_SPECIALIZE", True, _bool, "Offer range_warp_specializes where the target has it."),
-    Row("max_specializations", "HELION_MAX_SPECIALIZATIONS", 1024, _int, "Most call signatures a kernel keeps on its fast path; the least recently used go first."),
+    Row(
+        "debug_dtype_asserts",
+        "HELION_DEBUG_DTYPE_ASSERTS",
+        False,
+        _bool,
+        "Emit static asserts on the dtype of every generated value.",
+    ),
+    Row(
+        "allow_warp_specialize",
+        "HELION_ALLOW_WARP_SPECIALIZE",
+        True,
+        _bool,
+        "Offer range_warp_specializes where the target has it.",
+    ),
+    Row(
+        "max_specializations",
+        "HELION_MAX_SPECIALIZATIONS",
+        1024,
+        _int,
+        "Most call signatures a kernel keeps on its fast path; the least recently used go first.",
+    ),
     Row("force_autotune", "HELION_FORCE_AUTOTUNE", False, _bool, "Tune even where a config is given or cached."),
-    Row("autotune_effort", "HELION_AUTOTUNE_EFFORT", None, _effort, "How hard to search; default full on a GPU, none on CPU tensors."),
-    Row("autotune_log", "HELION_AUTOTUNE_LOG", None, _optional(_any), "File that records every measured config (CSV or JSON by its ending)."),
-    Row("autotune_log_level", "HELION_AUTOTUNE_LOG_LEVEL", "info", _choice("debug", "info", "warning", "error"), "What the tuner prints."),
-    Row("autotune_compile_timeout", "HELION_AUTOTUNE_COMPILE_TIMEOUT", 60.0, _float, "Seconds a candidate may compile."),
-    Row("autotune_benchmark_timeout", "HELION_AUTOTUNE_BENCHMARK_TIMEOUT", 30.0, _float, "Seconds a candidate may run while measured."),
-    Row("autotune_precompile", "HELION_AUTOTUNE_PRECOMPILE", True, _bool, "Compile candidates in worker processes ahead of their measurement."),
-    Row("autotune_precompile_jobs", "HELION_AUTOTUNE_PRECOMPILE_JOBS", None, _optional(_int), "Worker processes; default: the number of CPU cores."),
+    Row(
+        "autotune_effort",
+        "HELION_AUTOTUNE_EFFORT",
+        None,
+        _effort,
+        "How hard to search; default full on a GPU, none on CPU tensors.",
+    ),
+    Row(
+        "autotune_log",
+        "HELION_AUTOTUNE_LOG",
+        None,
+        _optional(_any),
+        "File that records every measured config (CSV or JSON by its ending).",
+    ),
+    Row(
+        "autotune_log_level",
+        "HELION_AUTOTUNE_LOG_LEVEL",
+        "info",
+        _choice("debug", "info", "warning", "error"),
+        "What the tuner prints.",
+    ),
+    Row(
+        "autotune_compile_timeout", "HELION_AUTOTUNE_COMPILE_TIMEOUT", 60.0, _float, "Seconds a candidate may compile."
+    ),
+    Row(
+        "autotune_benchmark_timeout",
+        "HELION_AUTOTUNE_BENCHMARK_TIMEOUT",
+        30.0,
+        _float,
+        "Seconds a candidate may run while measured.",
+    ),
+    Row(
+        "autotune_precompile",
+        "HELION_AUTOTUNE_PRECOMPILE",
+        True,
+        _bool,
+        "Compile candidates in worker processes ahead of their measurement.",
+    ),
+    Row(
+        "autotune_precompile_jobs",
+        "HELION_AUTOTUNE_PRECOMPILE_JOBS",
+        None,
+        _optional(_int),
+        "Worker processes; default: the number of CPU cores.",
+    ),
     Row("autotune_random_seed", "HELION_AUTOTUNE_RANDOM_SEED", 0, _int, "Seed of the search."),
-    Row("autotune_accuracy_check", "HELION_AUTOTUNE_ACCURACY_CHECK", True, _bool, "Compare every candidate's results with the baseline."),
+    Row(
+        "autotune_accuracy_check",
+        "HELION_AUTOTUNE_ACCURACY_CHECK",
+        True,
+        _bool,
+        "Compare every candidate's results with the baseline.",
+    ),
     Row("autotune_baseline_fn", None, None, _any, "Function giving the expected result; default: the default config."),
-    Row("autotune_baseline_atol", "HELION_AUTOTUNE_BASELINE_ATOL", None, _optional(_float), "Absolute tolerance of the accuracy check; default by dtype."),
-    Row("autotune_baseline_rtol", "HELION_AUTOTUNE_BASELINE_RTOL", None, _optional(_float), "Relative tolerance of the accuracy check; default by dtype."),
+    Row(
+        "autotune_baseline_atol",
+        "HELION_AUTOTUNE_BASELINE_ATOL",
+        None,
+        _optional(_float),
+        "Absolute tolerance of the accuracy check; default by dtype.",
+    ),
+    Row(
+        "autotune_baseline_rtol",
+        "HELION_AUTOTUNE_BASELINE_RTOL",
+        None,
+        _optional(_float),
+        "Relative tolerance of the accuracy check; default by dtype.",
+    ),
     Row("autotune_progress_bar", "HELION_AUTOTUNE_PROGRESS_BAR", True, _bool, "Show progress while tuning."),
-    Row("autotune_max_generations", "HELION_AUTOTUNE_MAX_GENERATIONS", None, _optional(_int), "Most rounds of the search; default by effort."),
-    Row("autotune_budget_seconds", "HELION_AUTOTUNE_BUDGET_SECONDS", None, _optional(_float), "Seconds the search may take in all."),
-    Row("autotune_ignore_errors", "HELION_AUTOTUNE_IGNORE_ERRORS", False, _bool, "Go on after an unexpected error of a candidate."),
+    Row(
+        "autotune_max_generations",
+        "HELION_AUTOTUNE_MAX_GENERATIONS",
+        None,
+        _optional(_int),
+        "Most rounds of the search; default by effort.",
+    ),
+    Row(
+        "autotune_budget_seconds",
+        "HELION_AUTOTUNE_BUDGET_SECONDS",
+        None,
+        _optional(_float),
+        "Seconds the search may take in all.",
+    ),
+    Row(
+        "autotune_ignore_errors",
+        "HELION_AUTOTUNE_IGNORE_ERRORS",
+        False,
+        _bool,
+        "Go on after an unexpected error of a candidate.",
+    ),
     Row("autotune_config_overrides", None, None, _any, "Config keys fixed during the search, as a dict."),
     Row("autotune_seed_configs", None, None, _any, "Configs measured first."),
-    Row("autotune_search", "HELION_AUTOTUNE_SEARCH", None, _any, "Name of the search class in helion.autotuner; default ModelSearch."),
-    Row("autotune_devices", "HELION_AUTOTUNE_DEVICES", None, _any, "Devices of one model to measure on, as a list or comma-separated; default: where the arguments are."),
-    Row("autotune_storage", "HELION_AUTOTUNE_STORAGE", None, _any, "File or database URL through which several processes and hosts share one search."),
-    Row("autotune_cache", "HELION_AUTOTUNE_CACHE", "LocalAutotuneCache", _any, "Name of the cache class in helion.autotuner."),
+    Row(
+        "autotune_search",
+        "HELION_AUTOTUNE_SEARCH",
+        None,
+        _any,
+        "Name of the search class in helion.autotuner; default ModelSearch.",
+    ),
+    Row(
+        "autotune_devices",
+        "HELION_AUTOTUNE_DEVICES",
+        None,
+        _any,
+        "Devices of one model to measure on, as a list or comma-separated; default: where the arguments are.",
+    ),
+    Row(
+        "autotune_storage",
+        "HELION_AUTOTUNE_STORAGE",
+        None,
+        _any,
+        "File or database URL through which several processes and hosts share one search.",
+    ),
+    Row(
+        "autotune_cache",
+        "HELION_AUTOTUNE_CACHE",
+        "LocalAutotuneCache",
+        _any,
+        "Name of the cache class in helion.autotuner.",
+    ),
     Row("autotune_config_filter", None, None, _any, "Function Config -> bool; False drops a candidate."),
     Row("autotune_benchmark_fn", None, None, _any, "Function that times a candidate instead of the built-in one."),
 )
@@ -199,7 +364,9 @@ class Settings:
         try:
             return row.parse(value)
         except ValueError as error:
-            raise exc.InvalidAPIUsage(f"{source}: {value!r} is not valid: {error}", fix=f"{row.name}: {row.doc}") from None
+            raise exc.InvalidAPIUsage(
+                f"{source}: {value!r} is not valid: {error}", fix=f"{row.name}: {row.doc}"
+            ) from None
 
     def __getattr__(self, name: str) -> Any:
         # Reached only for names that are not settings: the constructor sets every row's attribute.

@@ -31,7 +31,8 @@ def from_cache(kernel: Kernel, args: Sequence[Any], *, cache: Any = None) -> Con
 
     if not isinstance(kernel, Kernel):
         raise exc.InvalidAPIUsage(
-            f"helion.from_cache needs a kernel, got {type(kernel).__name__}", fix="pass the function decorated with @helion.kernel."
+            f"helion.from_cache needs a kernel, got {type(kernel).__name__}",
+            fix="pass the function decorated with @helion.kernel.",
         )
     arguments = kernel.normalize_args(*args)
     config = lookup(BoundTarget(kernel.bind(arguments)), arguments, cache)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ from tests.sweep_summary import pytest_terminal_summary as summarise_sweeps
 # PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
 logging.getLogger("torch.__trace").propagate = False
 
-# On a GPU a kernel without a config would be tuned at its first call: for minutes, in every test.  Set before test modules
-# make their kernels; tests of the autotuner ask for an effort.
+# On a GPU a kernel without a config would be tuned at its first call: for minutes, in every test.  Set before test
+# modules make their kernels; tests of the autotuner ask for an effort.
 if torch.cuda.is_available():
     os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "none")
 
@@ -35,16 +36,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     summarise_opcodes(terminalreporter, config)
 
 
+#: Triton's binaries, kept from run to run: they are addressed by the sources and options they were made of.
+TRITON_CACHE = Path(__file__).resolve().parent.parent / "build" / "triton_cache"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Generated code and Triton's binaries of this run go to a directory shared by its worker processes only; nothing is tuned unasked."""
+    """Generated code and Triton's binaries of this run go to a directory shared by its worker processes only; nothing
+    is tuned unasked.
+    """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     base = tmp_path_factory.getbasetemp()
     base = base.parent if worker else base
     saved = {name: os.environ.get(name) for name in ("HELION_CACHE_DIR", "TRITON_CACHE_DIR", "HELION_AUTOTUNE_EFFORT")}
-    os.environ["HELION_AUTOTUNE_EFFORT"] = "none"  # on a GPU, kernels without a config would be tuned at their first call
+    os.environ["HELION_AUTOTUNE_EFFORT"] = (
+        "none"  # on a GPU, kernels without a config would be tuned at their first call
+    )
     os.environ["HELION_CACHE_DIR"] = str(base / "helion_cache")
-    os.environ["TRITON_CACHE_DIR"] = str(base / "triton_cache")
+    os.environ["TRITON_CACHE_DIR"] = os.environ.get("HELION_TEST_TRITON_CACHE") or str(TRITON_CACHE)
     yield
     for name, value in saved.items():
         if value is None:

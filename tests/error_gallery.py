@@ -1,7 +1,8 @@
 """Kernels that are wrong, one mistake each: what `tests/golden/errors.txt` shows the messages of.
 
-Each case is a function that makes a call which must fail.  It gets an output tensor to write to, which must be untouched
-afterwards.  After a change of a message, `python -m tests.error_gallery` writes the golden file anew; read the difference.
+Each case is a function that makes a call which must fail.  It gets an output tensor to write to, which must be
+untouched afterwards.  After a change of a message, `python -m tests.error_gallery` writes the golden file anew; read
+the difference.
 """
 
 # The kernels do not check: they are wrong on purpose.
@@ -51,7 +52,8 @@ def kernel_case(title: str, expected: type[exc.BaseError], *extra: Any, **settin
     return add
 
 
-# -- the shape of a kernel -----------------------------------------------------------------------------------------------
+# -- the shape of a kernel
+# -----------------------------------------------------------------------------------------------
 
 
 @kernel_case("no device loop", exc.NoDeviceLoopsInKernel)
@@ -111,7 +113,8 @@ def star_args(out):
         return tensors[0]
 
 
-# -- host and device -----------------------------------------------------------------------------------------------------
+# -- host and device
+# -----------------------------------------------------------------------------------------------------
 
 
 @case("device code outside of a kernel", exc.NotInsideKernel)
@@ -237,7 +240,8 @@ def atomic_on_value(x, out):
         out[tile] = x[tile]
 
 
-# -- names and values ----------------------------------------------------------------------------------------------------
+# -- names and values
+# ----------------------------------------------------------------------------------------------------
 
 
 @kernel_case("an undefined name", exc.UndefinedVariable)
@@ -281,7 +285,8 @@ def size_from_data(x, out, sizes):
             out[rows, columns] = hl.zeros([rows, sizes[0]])
 
 
-# -- writing ---------------------------------------------------------------------------------------------------------------
+# -- writing
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @kernel_case("two tiles write the same place", exc.LoopDependencyError)
@@ -290,7 +295,8 @@ def same_place(x, out):
         out[rows, 0] = x[rows, columns].sum(1)
 
 
-# -- tensors and ops -------------------------------------------------------------------------------------------------------
+# -- tensors and ops
+# -------------------------------------------------------------------------------------------------------
 
 
 @kernel_case("too few indices", exc.RankMismatch)
@@ -340,7 +346,8 @@ def batches(out):
     product(torch.ones(2, 8, 8), torch.ones(3, 8, 8), out)
 
 
-# -- calls -------------------------------------------------------------------------------------------------------------------
+# -- calls
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def copy(x, out):
@@ -371,7 +378,8 @@ def large_offsets(out):
     helion.kernel(double, index_dtype=torch.int32)(torch.ones(2**16, 2**16, device="meta"))
 
 
-# -- configs and settings ----------------------------------------------------------------------------------------------------
+# -- configs and settings
+# ----------------------------------------------------------------------------------------------------
 
 
 @case("an unknown config key", exc.InvalidConfig)
@@ -414,7 +422,8 @@ def setting_value(out):
     helion.kernel(copy, backend="cuda")
 
 
-# -- values and assignments ------------------------------------------------------------------------------------------------
+# -- values and assignments
+# ------------------------------------------------------------------------------------------------
 
 
 @kernel_case("an augmented assignment that would change the dtype", exc.InvalidAPIUsage)
@@ -511,7 +520,8 @@ def breakpoint_in_code(out):
     helion.kernel(stops).bind((torch.ones(8, 8), out)).to_triton_code()
 
 
-# -- the golden file ---------------------------------------------------------------------------------------------------------
+# -- the golden file
+# ---------------------------------------------------------------------------------------------------------
 
 
 def message_of(title: str) -> str:

@@ -41,7 +41,8 @@ ROUNDING = {
 TF32 = 4e-3
 
 
-# -- inputs --------------------------------------------------------------------------------------------------------------
+# -- inputs
+# --------------------------------------------------------------------------------------------------------------
 
 
 def seed_everything() -> int:
@@ -97,7 +98,8 @@ def to_double(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
-# -- comparing -----------------------------------------------------------------------------------------------------------
+# -- comparing
+# -----------------------------------------------------------------------------------------------------------
 
 
 def tolerance(dtype: torch.dtype, error_scale: float = 1.0, uses_tf32: bool = False) -> float:
@@ -108,7 +110,14 @@ def tolerance(dtype: torch.dtype, error_scale: float = 1.0, uses_tf32: bool = Fa
     return max(unit, TF32) if uses_tf32 and dtype is torch.float32 else unit * error_scale
 
 
-def check(actual: Any, expected: Any, where: str, error_scale: float = 1.0, input_dtype: torch.dtype | None = None, uses_tf32: bool = False) -> None:
+def check(
+    actual: Any,
+    expected: Any,
+    where: str,
+    error_scale: float = 1.0,
+    input_dtype: torch.dtype | None = None,
+    uses_tf32: bool = False,
+) -> None:
     """Compare (nested) results with a float64 reference; the message names where `actual` was computed."""
     if isinstance(expected, (tuple, list)):
         assert isinstance(actual, (tuple, list)), f"{where}: expected a {type(expected).__name__}, got {actual!r}"
@@ -125,16 +134,24 @@ def check(actual: Any, expected: Any, where: str, error_scale: float = 1.0, inpu
     if input_dtype is not None and actual.is_floating_point():
         allowed = max(allowed, tolerance(input_dtype, error_scale))
     torch.testing.assert_close(
-        actual.cpu().to(expected.dtype), expected.cpu(), atol=allowed, rtol=allowed, equal_nan=True, msg=lambda m: f"{where}: {m}"
+        actual.cpu().to(expected.dtype),
+        expected.cpu(),
+        atol=allowed,
+        rtol=allowed,
+        equal_nan=True,
+        msg=lambda m: f"{where}: {m}",
     )
 
 
-# -- running -------------------------------------------------------------------------------------------------------------
+# -- running
+# -------------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Way:
-    """One way to run a kernel: its name for messages, a function of the arguments, and whether products may use tf32."""
+    """One way to run a kernel: its name for messages, a function of the arguments, and whether products may use
+    tf32.
+    """
 
     name: str
     run: Callable[..., Any]
@@ -164,7 +181,11 @@ def ways(kernel: helion.Kernel, args: tuple[Any, ...], configs: Configs, capabil
     for i, config in enumerate(given):
         # One config runs for every capability; more of them take turns, as compiling is what costs time.
         for capability in capabilities if len(given) == 1 else [capabilities[i % len(capabilities)]]:
-            yield Way(f"software GPU sm_{capability}, {dict(config)}", _on_software_gpu(kernel, config, capability), uses_tf32=True)
+            yield Way(
+                f"software GPU sm_{capability}, {dict(config)}",
+                _on_software_gpu(kernel, config, capability),
+                uses_tf32=True,
+            )
 
 
 def fresh(kernel: helion.Kernel) -> helion.Kernel:

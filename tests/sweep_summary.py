@@ -16,7 +16,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for test in terminalreporter.stats.get(outcome, []):
             for name, counts in getattr(test, "user_properties", []):
                 if name == SUMMARY:
-                    totals.setdefault(counts["sweep"], Counter()).update({k: v for k, v in counts.items() if k != "sweep"})
+                    totals.setdefault(counts["sweep"], Counter()).update(
+                        {k: v for k, v in counts.items() if k != "sweep"}
+                    )
     if totals:
         terminalreporter.section("torch ops on tiles")
     for sweep, counts in sorted(totals.items()):

@@ -52,7 +52,8 @@ def run_python(code: str, cache: Path, **environment: str) -> subprocess.Complet
     )
 
 
-# -- specializations -------------------------------------------------------------------------------------------------------
+# -- specializations
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_static_shapes_make_a_specialization_per_shape() -> None:
@@ -128,7 +129,8 @@ def test_reset_forgets_specializations() -> None:
     assert kernel(x).tolist() == [2.0] * 5
 
 
-# -- calling -----------------------------------------------------------------------------------------------------------------
+# -- calling
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_defaults_and_keywords() -> None:
@@ -146,7 +148,9 @@ def test_wrong_arguments_are_a_type_error_that_names_the_kernel() -> None:
         helion.kernel(scale)()
 
 
-@pytest.mark.parametrize("decorate", [helion.kernel, helion.kernel(), helion.jit, helion.kernel(settings=helion.Settings())])
+@pytest.mark.parametrize(
+    "decorate", [helion.kernel, helion.kernel(), helion.jit, helion.kernel(settings=helion.Settings())]
+)
 def test_forms_of_the_decorator(decorate) -> None:
     assert decorate(scale)(torch.ones(3)).tolist() == [2.0] * 3
 
@@ -167,7 +171,8 @@ def test_a_kernel_without_a_config_hints_once_how_to_tune() -> None:
         helion.kernel(hinted, config=helion.Config())(torch.ones(3))
 
 
-# -- configs -----------------------------------------------------------------------------------------------------------------
+# -- configs
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_set_config_counts_from_the_next_call() -> None:
@@ -198,7 +203,8 @@ def test_default_config_is_valid_and_survives_json() -> None:
     assert helion.Config.from_json(config.to_json()) == config
 
 
-# -- source ------------------------------------------------------------------------------------------------------------------
+# -- source
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_source_is_the_same_in_two_processes(tmp_path: Path) -> None:
@@ -242,7 +248,8 @@ def test_kernel_source_is_the_users_text() -> None:
     assert helion.kernel(scale).kernel_source().startswith("def scale(x, factor: float = 2.0):\n")
 
 
-# -- the code cache ----------------------------------------------------------------------------------------------------------
+# -- the code cache
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_two_processes_compile_the_same_kernel_at_once(tmp_path: Path) -> None:
@@ -294,7 +301,8 @@ def test_cached_path_holds_the_source_once_it_is_compiled() -> None:
     assert Path(bound.get_cached_path()).read_text() == bound.to_triton_code()
 
 
-# -- ref mode ----------------------------------------------------------------------------------------------------------------
+# -- ref mode
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_run_ref_gives_what_the_kernel_gives(seed: int) -> None:
@@ -333,7 +341,8 @@ def test_names_that_are_loaded_when_first_asked_for() -> None:
     assert not hasattr(helion, "no_such_name")
 
 
-# -- the autotune cache ------------------------------------------------------------------------------------------------------
+# -- the autotune cache
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_from_cache_gives_the_tuned_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,9 @@ if __name__ == "__main__":
 
 def run(file: Path, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HELION_CACHE_DIR": str(cache), **environment}
-    return subprocess.run([sys.executable, str(file)], env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, str(file)], env=env, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_the_printed_script_runs_by_itself(tmp_path: Path) -> None:
@@ -97,7 +99,12 @@ def test_the_printed_script_runs_by_itself(tmp_path: Path) -> None:
 def test_arguments_keep_layout_and_dtype() -> None:
     x = torch.randn(6, 8).bfloat16().t()[1:, ::2]
     made = eval(describe_argument(x))
-    assert (made.shape, made.stride(), made.dtype, made.storage_offset()) == (x.shape, x.stride(), x.dtype, x.storage_offset())
+    assert (made.shape, made.stride(), made.dtype, made.storage_offset()) == (
+        x.shape,
+        x.stride(),
+        x.dtype,
+        x.storage_offset(),
+    )
     for value in (1, 2.5, True, "a", None, torch.float16, [1, (2,)], {"k": float("inf")}, torch.device("cpu")):
         assert eval(describe_argument(value)) == value
 

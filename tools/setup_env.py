@@ -2,8 +2,8 @@
 
 A Python that already has a fitting torch and Triton is used as it is (the environment sees its packages);
 otherwise the pinned ones of requirements/torch.txt are installed.  Then the packages of requirements/dev.txt that
-are missing, and the extension is built in place (HELION_BUILD_EXTENSION as for setup.py: 1 makes its failure an error).  Nothing is
-done when nothing has changed since the last time.
+are missing, and the extension is built in place (HELION_BUILD_EXTENSION as for setup.py: 1 makes its failure an error).
+Nothing is done when nothing has changed since the last time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,12 @@ def main() -> None:
         venv.EnvBuilder(system_site_packages=has_torch, with_pip=True).create(ENVIRONMENT)
     if has_torch:
         # A virtual environment nested in another sees the interpreter's packages, not that environment's: add them.
-        paths = run(sys.executable, "-c", "import site, sys; print('\\n'.join(p for p in sys.path if 'site-packages' in p))", capture_output=True).stdout
+        paths = run(
+            sys.executable,
+            "-c",
+            "import site, sys; print('\\n'.join(p for p in sys.path if 'site-packages' in p))",
+            capture_output=True,
+        ).stdout
     else:
         paths = ""
     site = next((ENVIRONMENT / "lib").glob("python3*/site-packages"))
@@ -85,7 +90,10 @@ def main() -> None:
     missing = run(str(PYTHON), "-c", _MISSING, *wanted_pins, capture_output=True).stdout.split()
     if missing:
         # torch by itself first, so that nothing else pulls in another build of it.
-        for group in ([p for p in missing if p.startswith(("torch==", "triton=="))], [p for p in missing if not p.startswith(("torch==", "triton=="))]):
+        for group in (
+            [p for p in missing if p.startswith(("torch==", "triton=="))],
+            [p for p in missing if not p.startswith(("torch==", "triton=="))],
+        ):
             if group and subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", *group]).returncode:
                 print(f"could not install {', '.join(group)}; what needs them will say so", flush=True)
     environment = {**os.environ, "HELION_BUILD_EXTENSION": extension}

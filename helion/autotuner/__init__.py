@@ -1,8 +1,8 @@
 """The autotuner: finds the Config of a kernel, and remembers it.
 
-`api.py` has the entry points; a search (`model.py` and its siblings) proposes Configs from a `space.py`, an `executor.py`
-measures them in worker processes, `tuner.py` runs the loop, `cache.py` keeps the answer.  Names below are imported
-when they are first used: a cache hit loads no search.
+`api.py` has the entry points; a search (`model.py` and its siblings) proposes Configs from a `space.py`, an
+`executor.py` measures them in worker processes, `tuner.py` runs the loop, `cache.py` keeps the answer.  Names below are
+imported when they are first used: a cache hit loads no search.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helion.autotuner", description="Tune kernels ahead of time, and look at searches.")
+    parser = argparse.ArgumentParser(
+        prog="python -m helion.autotuner", description="Tune kernels ahead of time, and look at searches."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     def kernel_command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -103,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         kernel_command("write", _write, "write the configs and the decision tree beside the kernel"),
     ):
         command.add_argument("--configs", type=int, default=8, help="most configs to ship")
-    report = commands.add_parser("report", help="draw a search log", description="Draw the log of a search as PNG or HTML.")
+    report = commands.add_parser(
+        "report", help="draw a search log", description="Draw the log of a search as PNG or HTML."
+    )
     report.set_defaults(run=_report)
     report.add_argument("file", help="what autotune_log / HELION_AUTOTUNE_LOG named")
     report.add_argument("-o", "--output", help=".png or .html (default: the log's name with .html)")

@@ -33,6 +33,7 @@ log = logging.getLogger("helion.autotuner")
 
 FORMAT = 1
 
+
 def shipped_file(source_file: str | os.PathLike[str]) -> Path:
     """Where the Configs of the kernels in a source file are."""
     return Path(source_file).with_suffix(".helion.json")
@@ -164,6 +165,8 @@ class AOTAutotuneCache(LocalAutotuneCache):
             if table is not None and config is not None:
                 if table.source_hash != source_hash(key.source) and key.kernel_name not in _warned_sources:
                     _warned_sources.add(key.kernel_name)
-                    log.warning("the configs of %s in %s were tuned for another version of its source", key.kernel_name, path)
+                    log.warning(
+                        "the configs of %s in %s were tuned for another version of its source", key.kernel_name, path
+                    )
                 return Entry(config, note=f"shipped in {path.name}")
         return super().get(key, args)

@@ -81,9 +81,13 @@ class Measurements:
             record["times"] = [[math.inf if t is None else float(t) for t in row] for row in record["times"]]
             return cls(**record)
         except FileNotFoundError:
-            raise exc.InvalidAPIUsage(f"there is no file {path}", fix="run `python -m helion.autotuner collect` first.") from None
+            raise exc.InvalidAPIUsage(
+                f"there is no file {path}", fix="run `python -m helion.autotuner collect` first."
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
-            raise exc.InvalidAPIUsage(f"{path} holds no measurements: {error!r}", fix="run `python -m helion.autotuner collect` again.") from None
+            raise exc.InvalidAPIUsage(
+                f"{path} holds no measurements: {error!r}", fix="run `python -m helion.autotuner collect` again."
+            ) from None
 
 
 def _describe(args: Sequence[Any]) -> str:
@@ -114,22 +118,35 @@ def find_kernel(name: str) -> tuple[Any, str, AOTOptions]:
     kernel = resolve(file, qualname)
     options = getattr(kernel, "aot", None)
     if not isinstance(options, AOTOptions):
-        raise exc.InvalidAPIUsage(f"{qualname} in {file} is not an ahead-of-time kernel", fix="decorate it with @helion.aot_kernel(collect_fn=...).")
+        raise exc.InvalidAPIUsage(
+            f"{qualname} in {file} is not an ahead-of-time kernel",
+            fix="decorate it with @helion.aot_kernel(collect_fn=...).",
+        )
     return kernel, file, options
 
 
 def _calls(kernel: Any, function: Callable[[], Iterable[Sequence[Any]]] | None) -> list[tuple[Any, ...]]:
     if function is None:
         raise exc.InvalidAPIUsage(
-            f"{kernel.name} has no collect_fn", fix="give @helion.aot_kernel(collect_fn=...) a function that returns argument tuples."
+            f"{kernel.name} has no collect_fn",
+            fix="give @helion.aot_kernel(collect_fn=...) a function that returns argument tuples.",
         )
     calls = [kernel.normalize_args(*args) for args in function()]
     if not calls:
-        raise exc.InvalidAPIUsage(f"the collect_fn of {kernel.name} returned no arguments", fix="return at least one tuple of arguments.")
+        raise exc.InvalidAPIUsage(
+            f"the collect_fn of {kernel.name} returned no arguments", fix="return at least one tuple of arguments."
+        )
     return calls
 
 
-def collect(name: str, path: Path, say: Callable[[str], None], evaluations: int | None = None, isolate: bool = True, **options: Any) -> Measurements:
+def collect(
+    name: str,
+    path: Path,
+    say: Callable[[str], None],
+    evaluations: int | None = None,
+    isolate: bool = True,
+    **options: Any,
+) -> Measurements:
     """Tune the kernel for every call of its `collect_fn` and keep the winners.
 
     Args:
@@ -151,11 +168,17 @@ def collect(name: str, path: Path, say: Callable[[str], None], evaluations: int 
             if path.exists():
                 old = Measurements.load(path)
                 if (old.kernel, old.device) != (found.kernel, found.device):
-                    raise exc.InvalidAPIUsage(f"{path} is of {old.kernel} on {old.device}", fix="name another file with --data.")
+                    raise exc.InvalidAPIUsage(
+                        f"{path} is of {old.kernel} on {old.device}", fix="name another file with --data."
+                    )
                 found.configs = old.configs
         fitting = [c for c in found.configs if target.config_spec.is_valid(c)]
-        result = run_search(target, args, evaluations=evaluations, isolate=isolate, **{"seed_configs": fitting, **options})
-        say(f"{number}/{len(calls)} {_describe(args)}: {format_ms(result.time_ms)} with {result.config.minimize(target.config_spec)}")
+        result = run_search(
+            target, args, evaluations=evaluations, isolate=isolate, **{"seed_configs": fitting, **options}
+        )
+        say(
+            f"{number}/{len(calls)} {_describe(args)}: {format_ms(result.time_ms)} with {result.config.minimize(target.config_spec)}"
+        )
         for config in (result.config, target.config_spec.default_config()):
             if config not in found.configs:
                 found.configs.append(config)
@@ -173,7 +196,9 @@ def measure(name: str, path: Path, say: Callable[[str], None], isolate: bool = T
     for number, args in enumerate(calls, 1):
         target = BoundTarget(kernel.bind(args))
         fitting = [c for c in data.configs if target.config_spec.is_valid(c)]
-        result = run_search(target, args, configs=fitting, isolate=isolate, **{"effort": "full", "log_level": "warning", **options})
+        result = run_search(
+            target, args, configs=fitting, isolate=isolate, **{"effort": "full", "log_level": "warning", **options}
+        )
         times = {t.config: t.time_ms for t in result.trials}
         normal = target.config_spec.normalize
         row = [times.get(normal(c), math.inf) if c in fitting else math.inf for c in data.configs]
@@ -202,11 +227,14 @@ def build_table(data: Measurements, limit: int = 8) -> Table:
 
 def _check(data: Measurements) -> None:
     if not data.times:
-        raise exc.InvalidAPIUsage(f"nothing was measured for {data.kernel}", fix="run `python -m helion.autotuner measure` first.")
+        raise exc.InvalidAPIUsage(
+            f"nothing was measured for {data.kernel}", fix="run `python -m helion.autotuner measure` first."
+        )
     names = {frozenset(shape) for shape in data.shapes}
     if len(names) > 1:
         raise exc.InvalidAPIUsage(
-            f"the calls of {data.kernel} differ in the number or kind of their arguments", fix="collect calls of one kind (ranks and types alike)."
+            f"the calls of {data.kernel} differ in the number or kind of their arguments",
+            fix="collect calls of one kind (ranks and types alike).",
         )
 
 

@@ -1,4 +1,6 @@
-"""AOTOptions: what `helion.aot_kernel` is told beside the kernel.  Data only, so that making a kernel imports no tuner."""
+"""AOTOptions: what `helion.aot_kernel` is told beside the kernel.  Data only, so that making a kernel imports no
+tuner.
+"""
 
 from __future__ import annotations
 

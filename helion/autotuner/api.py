@@ -282,7 +282,9 @@ def run_search(
 
         study = SharedStudy(settings.autotune_storage, target.cache_key(args).digest()[:32])
     searcher = _make_search(settings, space, configs)
-    budget = _budget(settings, _effort_of_search(settings, args), evaluations, None if configs is None else len(configs))
+    budget = _budget(
+        settings, _effort_of_search(settings, args), evaluations, None if configs is None else len(configs)
+    )
     executor = _make_executor(target, settings, args, isolate, budget.evaluations)
     try:
         if settings.autotune_accuracy_check:
@@ -335,7 +337,9 @@ def _make_search(settings: Settings, space: SearchSpace, configs: Sequence[Confi
     return cls(space, seed=seed, first=first)
 
 
-def _make_executor(target: TuningTarget, settings: Settings, args: Sequence[Any], isolate: bool, candidates: int | None) -> Executor:
+def _make_executor(
+    target: TuningTarget, settings: Settings, args: Sequence[Any], isolate: bool, candidates: int | None
+) -> Executor:
     from .accuracy import Tolerance
     from .executor import InProcessExecutor
     from .executor import ProcessExecutor

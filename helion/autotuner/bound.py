@@ -42,7 +42,9 @@ _CODE_SETTINGS = (
 )
 
 
-def _compile_only(triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any) -> None:
+def _compile_only(
+    triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
+) -> None:
     """A launcher that compiles what it is asked to launch, into Triton's cache on disk, and launches nothing."""
     triton_kernel.warmup(*args, grid=grid, num_warps=num_warps, num_stages=num_stages, **options)
 
@@ -162,5 +164,3 @@ class _HereRecipe:
 
     def __reduce__(self) -> Any:
         raise pickle.PicklingError("this candidate belongs to one process")
-
-

@@ -83,7 +83,9 @@ class Entry:
         if record.get("format") != FORMAT or record.get("key") != json.loads(json.dumps(key.fields())):
             return None
         time_ms = record.get("time_ms")
-        return cls(Config.from_dict(record["config"]), None if time_ms is None else float(time_ms), str(record.get("note", "")))
+        return cls(
+            Config.from_dict(record["config"]), None if time_ms is None else float(time_ms), str(record.get("note", ""))
+        )
 
 
 class AutotuneCache(abc.ABC):
@@ -154,13 +156,17 @@ class LocalAutotuneCache(AutotuneCache):
     def put(self, key: CacheKey, entry: Entry) -> None:
         unstable = key.unstable_part()
         if unstable is not None:
-            self._warn(f"the tuned config is not kept: the kernel's key holds an object known only by its address ({unstable.strip()})")
+            self._warn(
+                f"the tuned config is not kept: the kernel's key holds an object known only by its address ({unstable.strip()})"
+            )
             return
         path = self.path(key)
         try:
             replace_file(path, entry.to_json(self._own(key)))
         except OSError as error:
-            self._warn(f"the tuned config is not kept: cannot write {path}: {error}; set HELION_CACHE_DIR to a writable directory")
+            self._warn(
+                f"the tuned config is not kept: cannot write {path}: {error}; set HELION_CACHE_DIR to a writable directory"
+            )
 
     def _warn(self, text: str) -> None:
         if not self._warned:
@@ -178,7 +184,11 @@ class LocalAutotuneCache(AutotuneCache):
                 lock = FileLock(path.with_suffix(".lock"), timeout=self.wait_seconds)
                 lock.acquire()
             except Timeout:
-                log.warning("another process has been tuning %s for %g s; tuning it here too", key.kernel_name, self.wait_seconds)
+                log.warning(
+                    "another process has been tuning %s for %g s; tuning it here too",
+                    key.kernel_name,
+                    self.wait_seconds,
+                )
                 lock = None
             except (OSError, NotImplementedError):
                 lock = None  # a read-only directory or a file system without locks: `put` reports what matters

@@ -137,7 +137,9 @@ class InProcessExecutor(Executor):
         timer: `autotune_benchmark_fn`.
     """
 
-    def __init__(self, args: Sequence[Any], tolerance: Tolerance = Tolerance(), timer: Callable[..., float] | None = None) -> None:
+    def __init__(
+        self, args: Sequence[Any], tolerance: Tolerance = Tolerance(), timer: Callable[..., float] | None = None
+    ) -> None:
         self._session = Session(tuple(args), tolerance, timer)
         self._folder = tempfile.TemporaryDirectory(prefix="helion-tune-")
         self._expected: str | None = None
@@ -345,7 +347,9 @@ class ProcessExecutor(Executor):
     def _measure_job(self, recipe: Recipe) -> Job:
         return Measure(recipe, self.effort, self._expected)
 
-    def _give(self, worker: WorkerProcess, queue: deque[_Candidate], job: Callable[[Recipe], Job], seconds: float) -> None:
+    def _give(
+        self, worker: WorkerProcess, queue: deque[_Candidate], job: Callable[[Recipe], Job], seconds: float
+    ) -> None:
         candidate = queue.popleft()
         if worker.submit(job(candidate.recipe), seconds):
             self._working[worker] = candidate
@@ -422,8 +426,14 @@ class ProcessExecutor(Executor):
 
     def _timeout(self, worker: WorkerProcess) -> Done:
         if worker.started_running:
-            return Done(Status.RUN_TIMEOUT, f"ran longer than {worker.limit:.3g} s ({self._why(worker, self._run_timeout, 'autotune_benchmark_timeout')})")
-        return Done(Status.COMPILE_TIMEOUT, f"compiled longer than {worker.limit:.3g} s ({self._why(worker, self._compile_timeout, 'autotune_compile_timeout')})")
+            return Done(
+                Status.RUN_TIMEOUT,
+                f"ran longer than {worker.limit:.3g} s ({self._why(worker, self._run_timeout, 'autotune_benchmark_timeout')})",
+            )
+        return Done(
+            Status.COMPILE_TIMEOUT,
+            f"compiled longer than {worker.limit:.3g} s ({self._why(worker, self._compile_timeout, 'autotune_compile_timeout')})",
+        )
 
     @staticmethod
     def _why(worker: WorkerProcess, timeout: _Usual, setting: str) -> str:
@@ -496,8 +506,8 @@ class ProcessExecutor(Executor):
 def default_compile_jobs(device: torch.device) -> int:
     """Compile workers when the setting leaves it open.
 
-    On a GPU one per core, but no more than 16: each holds a CUDA context of a few hundred MB.  On the CPU one: more would
-    compete with what is being measured.
+    On a GPU one per core, but no more than 16: each holds a CUDA context of a few hundred MB.  On the CPU one: more
+    would compete with what is being measured.
     """
     if device.type == "cpu":
         return 1

@@ -4,10 +4,11 @@ The covariance of two points is a product over the tunables,
 
     k(x, y) = s^2 * prod_d (1 - a_d * (1 - c_d(x_d, y_d))),     0 < a_d < 1,
 
-where c_d is 1 for equal values and falls with the distance of ordered ones (Matern, nu = 3/2).  Multiplied out, it is a sum over all
-sets of tunables: constant, main effects, pairs, ... (the ANOVA decomposition; Durrande et al., "ANOVA kernels and RKHS of zero mean
-functions for model-based sensitivity analysis", 2013).  The times of a kernel are like that: on a log scale most
-tunables add a few percent whatever the others are, and few interact strongly.  A few dozen trials then tell the main effects of all
+where c_d is 1 for equal values and falls with the distance of ordered ones (Matern, nu = 3/2).  Multiplied out, it is a
+sum over all sets of tunables: constant, main effects, pairs, ... (the ANOVA decomposition; Durrande et al., "ANOVA
+kernels and RKHS of zero mean functions for model-based sensitivity analysis", 2013).  The times of a kernel are like
+that: on a log scale most tunables add a few percent whatever the others are, and few interact strongly.  A few dozen
+    trials then tell the main effects of all
 tunables at once, which no kernel that goes by distance alone does.  The shares a_d are fitted by marginal likelihood.
 
 Written with torch, which is there anyway; the problems are small (a few hundred trials).
@@ -32,7 +33,9 @@ _DTYPE = torch.float64
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch with one thread: the other cores compile candidates, and threads that wait for each other there take ten times as long."""
+    """PyTorch with one thread: the other cores compile candidates, and threads that wait for each other there take ten
+    times as long.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -79,7 +82,9 @@ class LevelProcess:
         return torch.exp(theta[0] + torch.log1p(-torch.sigmoid(theta[2:]) * differences).sum(-1))
 
     def _noisy(self, theta: torch.Tensor, differences: torch.Tensor) -> torch.Tensor:
-        return self._covariance(theta, differences) + (torch.exp(theta[1]) + 1e-5) * torch.eye(len(differences), dtype=_DTYPE)
+        return self._covariance(theta, differences) + (torch.exp(theta[1]) + 1e-5) * torch.eye(
+            len(differences), dtype=_DTYPE
+        )
 
     def fit(self, levels: Sequence[Sequence[int]], values: Sequence[float]) -> None:
         """Learn.

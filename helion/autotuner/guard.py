@@ -1,8 +1,8 @@
 """Where tuning must not start: under graph capture, in a data-loader worker, inside a tracer.
 
 Each check is a row: why it is refused, and how it is noticed.  The cache is read before these checks, so a kernel
-that is already tuned works everywhere.  A forked process without CUDA is refused before that, in `api.py`: it cannot even
-ask which device it has.
+that is already tuned works everywhere.  A forked process without CUDA is refused before that, in `api.py`: it cannot
+even ask which device it has.
 """
 
 from __future__ import annotations
@@ -32,11 +32,20 @@ def _fake(args: Sequence[Any]) -> bool:
 
 
 _CHECKS: tuple[tuple[str, Callable[[Sequence[Any]], bool]], ...] = (
-    ("a CUDA graph is being captured, and measuring would become part of it; call the kernel once before the capture", _capturing),
-    ("this is a torch data-loader worker process; call the kernel once in the main process", lambda args: torch.utils.data.get_worker_info() is not None),
+    (
+        "a CUDA graph is being captured, and measuring would become part of it; call the kernel once before the capture",
+        _capturing,
+    ),
+    (
+        "this is a torch data-loader worker process; call the kernel once in the main process",
+        lambda args: torch.utils.data.get_worker_info() is not None,
+    ),
     ("torch.compile is tracing; call the kernel once before", lambda args: torch.compiler.is_compiling()),
     ("the arguments hold no data (fake or meta tensors)", _fake),
-    ("this process is itself a tuning worker; guard the script's own calls with `if __name__ == '__main__':`", lambda args: MARK in os.environ),
+    (
+        "this process is itself a tuning worker; guard the script's own calls with `if __name__ == '__main__':`",
+        lambda args: MARK in os.environ,
+    ),
 )
 
 

@@ -55,7 +55,8 @@ class LFBOPatternSearch(PatternSearch):
         """The most promising of the neighbours and of as many two- and three-step moves."""
         origin = self.space.point(base.config)
         farther = (
-            self.space.config(self.space.mutate(origin, self.rng, self.rng.randint(2, 3))) for _ in range(4 * len(candidates))
+            self.space.config(self.space.mutate(origin, self.rng, self.rng.randint(2, 3)))
+            for _ in range(4 * len(candidates))
         )
         pool = [c for c in dict.fromkeys([*candidates, *farther]) if c is not None and self._is_new(c)]
         if len(pool) <= self.generation:

@@ -21,7 +21,9 @@ from .tuner import Tuner
 from .tuner import TuningResult
 
 FIELDS = ("kernel", "number", "seconds", "status", "time_ms", "spread", "compile_s", "worker", "message", "config")
-"""Columns.  `number` counts from 0 within a run; `seconds` is since the run's start, by a clock that only goes forward."""
+"""Columns.  `number` counts from 0 within a run; `seconds` is since the run's start, by a clock that only goes
+forward.
+"""
 
 _TAIL = "\n]\n"
 
@@ -39,7 +41,10 @@ class TrialLog:
     def __init__(self, file: str | os.PathLike[str]) -> None:
         self.path = Path(file)
         if self.path.suffix not in _WRITERS:
-            raise exc.InvalidAPIUsage(f"autotune_log={str(file)!r} ends in neither .csv nor .json", fix="name the log something.csv or something.json.")
+            raise exc.InvalidAPIUsage(
+                f"autotune_log={str(file)!r} ends in neither .csv nor .json",
+                fix="name the log something.csv or something.json.",
+            )
         self._started = time.monotonic()
         self._count = 0
 
@@ -106,7 +111,11 @@ def read_log(file: str | os.PathLike[str]) -> list[dict[str, Any]]:
                 record[field] = float(record[field])
             record["time_ms"] = float(record["time_ms"]) if record["time_ms"] not in (None, "") else math.inf
     except FileNotFoundError:
-        raise exc.InvalidAPIUsage(f"there is no file {path}", fix="give the file named by autotune_log / HELION_AUTOTUNE_LOG.") from None
+        raise exc.InvalidAPIUsage(
+            f"there is no file {path}", fix="give the file named by autotune_log / HELION_AUTOTUNE_LOG."
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise exc.InvalidAPIUsage(f"{path} is not a tuning log: {error!r}", fix="give the file named by autotune_log / HELION_AUTOTUNE_LOG.") from None
+        raise exc.InvalidAPIUsage(
+            f"{path} is not a tuning log: {error!r}", fix="give the file named by autotune_log / HELION_AUTOTUNE_LOG."
+        ) from None
     return records

@@ -106,7 +106,9 @@ def _time_cuda(fn: Callable[[], Any], device: torch.device, effort: Effort) -> T
         scratch = torch.empty(2 * cache_bytes // 4, dtype=torch.int32, device=device)
 
         def sample(count: int) -> list[float]:
-            events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(count)]
+            events = [
+                (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(count)
+            ]
             for begin, end in events:
                 scratch.zero_()
                 begin.record()

@@ -1,9 +1,10 @@
 """ModelSearch: the default search.  A surrogate model proposes the Configs expected to improve most on the best.
 
-Bayesian optimization on a grid: fit the surrogate to all trials, score a pool of candidates by expected improvement times the
-probability of working, and measure the top few.  Three quarters of the proposals come from around the leaders; the others from farther
-away, along the tunables that matter most, since the small effects that are known by then carry over to another block size.
-Candidates whose outcome is pending count as if they came out as predicted, so several workers do not try the same idea.
+Bayesian optimization on a grid: fit the surrogate to all trials, score a pool of candidates by expected improvement
+times the probability of working, and measure the top few.  Three quarters of the proposals come from around the
+leaders; the others from farther away, along the tunables that matter most, since the small effects that are known by
+then carry over to another block size. Candidates whose outcome is pending count as if they came out as predicted, so
+several workers do not try the same idea.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class ModelSearch(Search):
         return found + [c for c in self._best_of(self._far(), count - len(found)) if c not in found]
 
     def _best_of(self, points: list[Point], count: int) -> list[Config]:
-        """The candidates with the greatest expected improvement times probability of working, without near copies of one
+        """The candidates with the greatest expected improvement times probability of working, without near copies of
+        one
         another: those would tell little new."""
         if not points or count <= 0:
             return []

@@ -44,7 +44,9 @@ class WorkerProcess:
         environment = dict(os.environ)
         # The worker must find the same modules as this process, however this one found them.
         package_root = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([package_root, *(p or os.getcwd() for p in sys.path)]))
+        environment["PYTHONPATH"] = os.pathsep.join(
+            dict.fromkeys([package_root, *(p or os.getcwd() for p in sys.path)])
+        )
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(
@@ -77,7 +79,9 @@ class WorkerProcess:
         except (BrokenPipeError, ConnectionResetError):
             return False
         except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise exc.AutotuneError(f"a candidate cannot be sent to a worker process: {error}", fix="tune with isolate=False.") from error
+            raise exc.AutotuneError(
+                f"a candidate cannot be sent to a worker process: {error}", fix="tune with isolate=False."
+            ) from error
         self.job = job
         self.started_running = False
         self.limit = seconds

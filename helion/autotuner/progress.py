@@ -73,9 +73,13 @@ def summary(result: TuningResult, spec: ConfigSpec) -> str:
     """The text printed at the end."""
     lines = [f"helion: tuned {result.kernel_name}: {format_ms(result.time_ms)}"]
     if result.default_ms is not None and result.time_ms > 0:
-        lines[0] += f", {result.default_ms / result.time_ms:.2f}x the speed of the default config ({format_ms(result.default_ms)})"
+        lines[0] += (
+            f", {result.default_ms / result.time_ms:.2f}x the speed of the default config ({format_ms(result.default_ms)})"
+        )
     failures = ", ".join(f"{count} {status.value}" for status, count in result.failures().most_common())
-    lines.append(f"  {len(result.trials)} configs in {format_seconds(result.seconds)}, {failures or 'none'} failed; ended: {result.ended}")
+    lines.append(
+        f"  {len(result.trials)} configs in {format_seconds(result.seconds)}, {failures or 'none'} failed; ended: {result.ended}"
+    )
     lines.append("  To use it without tuning:")
     lines.append(f"    {decorator_line(result.config, spec)}")
     return "\n".join(lines)
@@ -123,12 +127,19 @@ class RichProgress:
         self._spec = spec
         self._console = Console(file=stream or sys.stderr)
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), console=self._console, transient=True
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=self._console,
+            transient=True,
         )
         self._task: Any = None
 
     def started(self, tuner: Tuner) -> None:
-        self._task = self._progress.add_task(f"tuning {tuner.target.kernel_name}", total=tuner.budget.evaluations, status="starting workers")
+        self._task = self._progress.add_task(
+            f"tuning {tuner.target.kernel_name}", total=tuner.budget.evaluations, status="starting workers"
+        )
         self._progress.start()
 
     def trial(self, trial: Trial, tuner: Tuner) -> None:

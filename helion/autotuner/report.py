@@ -46,7 +46,12 @@ def _flat(config: dict[str, Any], lengths: dict[str, int]) -> dict[str, Any]:
 
 def _lengths(configs: Sequence[dict[str, Any]]) -> dict[str, int]:
     """key -> length, of the keys that are lists in some Config (other than lists of lists, which are taken whole)."""
-    return {k: len(v) for config in configs for k, v in config.items() if isinstance(v, list) and v and not isinstance(v[0], list)}
+    return {
+        k: len(v)
+        for config in configs
+        for k, v in config.items()
+        if isinstance(v, list) and v and not isinstance(v[0], list)
+    }
 
 
 def influence(records: Sequence[dict[str, Any]]) -> list[tuple[str, float, Any]]:
@@ -81,7 +86,9 @@ def _figure(records: Sequence[dict[str, Any]], title: str) -> bytes:
     try:
         matplotlib = importlib.import_module("matplotlib")
     except ImportError:
-        raise exc.AutotuneError("the report needs matplotlib, which is not installed", fix="`pip install helion[tune]`.") from None
+        raise exc.AutotuneError(
+            "the report needs matplotlib, which is not installed", fix="`pip install helion[tune]`."
+        ) from None
     matplotlib.use("Agg")
     plt = importlib.import_module("matplotlib.pyplot")
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), width_ratios=(3, 2), layout="constrained")
@@ -118,10 +125,17 @@ def _page(records: Sequence[dict[str, Any]], title: str, picture: bytes) -> str:
     ok = sorted((r for r in records if math.isfinite(r["time_ms"])), key=lambda r: float(r["time_ms"]))
     failures = collections.Counter((r["status"], r["message"]) for r in records if r["status"] != "ok")
     best = "".join(
-        f"<tr><td>{html.escape(format_ms(r['time_ms']))}</td><td>{r['spread']:.1%}</td><td><code>{html.escape(repr(r['config']))}</code></td></tr>" for r in ok[:20]
+        f"<tr><td>{html.escape(format_ms(r['time_ms']))}</td><td>{r['spread']:.1%}</td><td><code>{html.escape(repr(r['config']))}</code></td></tr>"
+        for r in ok[:20]
     )
-    failed = "".join(f"<tr><td>{n}</td><td>{html.escape(s)}</td><td>{html.escape(m)}</td></tr>" for (s, m), n in failures.most_common(20))
-    matter = "".join(f"<tr><td><code>{html.escape(n)}</code></td><td>{r:.2f}x</td><td>{html.escape(repr(v))}</td></tr>" for n, r, v in influence(records))
+    failed = "".join(
+        f"<tr><td>{n}</td><td>{html.escape(s)}</td><td>{html.escape(m)}</td></tr>"
+        for (s, m), n in failures.most_common(20)
+    )
+    matter = "".join(
+        f"<tr><td><code>{html.escape(n)}</code></td><td>{r:.2f}x</td><td>{html.escape(repr(v))}</td></tr>"
+        for n, r, v in influence(records)
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>body{{font-family:sans-serif;margin:2em;max-width:1200px}}table{{border-collapse:collapse}}td,th{{border:1px solid #ccc;padding:3px 8px;text-align:left}}img{{max-width:100%}}</style>
@@ -151,7 +165,9 @@ def write_report(log: str | os.PathLike[str], output: str | os.PathLike[str]) ->
     if not records:
         raise exc.InvalidAPIUsage(f"{log} holds no trials", fix="give a log of a run that measured something.")
     if target.suffix not in (".png", ".html"):
-        raise exc.InvalidAPIUsage(f"{target} ends in neither .png nor .html", fix="name the output something.png or something.html.")
+        raise exc.InvalidAPIUsage(
+            f"{target} ends in neither .png nor .html", fix="name the output something.png or something.html."
+        )
     title = f"tuning {', '.join(sorted({r['kernel'] for r in records}))}"
     picture = _figure(records, title)
     if target.suffix == ".png":

@@ -54,7 +54,9 @@ class Dimension:
         except ValueError:
             if not (self.ordered and _is_number(value)):
                 raise exc.InvalidConfig(reason=f"{self.name}={value!r} is not in the search space") from None
-        return min(range(len(self.values)), key=lambda i: math.inf if self.values[i] is None else abs(self.values[i] - value))
+        return min(
+            range(len(self.values)), key=lambda i: math.inf if self.values[i] is None else abs(self.values[i] - value)
+        )
 
     def neighbors(self, index: int) -> list[int]:
         """The indices one step away."""
@@ -175,7 +177,9 @@ class SearchSpace:
         return tuple(d.index(leaf) for d, leaf in zip(self.dimensions, leaves))
 
     def config(self, point: Sequence[int]) -> Config | None:
-        """The Config of a point, or None if constraints or the filter exclude it, or if it is hopeless (`ConfigSpec.unpromising`)."""
+        """The Config of a point, or None if constraints or the filter exclude it, or if it is hopeless
+        (`ConfigSpec.unpromising`).
+        """
         key = tuple(point)
         if key not in self._configs:
             if len(self._configs) > 20_000:
@@ -304,7 +308,9 @@ class SearchSpace:
         return [*point, *(round(quantity) for quantity in self._quantities(point))]
 
     def level_lengths(self) -> list[float]:
-        """For each entry of `levels`, the distance over which times are alike: half an ordered axis; `inf` without an order."""
+        """For each entry of `levels`, the distance over which times are alike: half an ordered axis; `inf` without an
+        order.
+        """
         lengths = [max((len(d.values) - 1) / 2, 1.5) if d.ordered else math.inf for d in self.dimensions]
         return [*lengths, *(4.0 for _ in self._quantities((0,) * len(self.dimensions)))]
 

@@ -6,8 +6,8 @@ strength, moving work to free machines, is not wanted where each host measures o
 used, not Optuna's samplers.
 
 Every outcome is written before it is used, and every participant reads all outcomes, so a run killed at any point goes
-on from what was measured.  What is being measured is claimed, so that no two hosts measure the same Config; claims of the
-dead are released.
+on from what was measured.  What is being measured is claimed, so that no two hosts measure the same Config; claims of
+the dead are released.
 """
 
 from __future__ import annotations
@@ -158,7 +158,11 @@ class SharedStudy:
         mine.set_user_attr("owner", self.owner)
         # Announce first and look then: of two that announce at once, both see both, and the lower number wins.
         for record in self._running():
-            if record.number < mine.number and record.user_attrs.get("config") == _spelled(config) and not self._is_dead(record):
+            if (
+                record.number < mine.number
+                and record.user_attrs.get("config") == _spelled(config)
+                and not self._is_dead(record)
+            ):
                 self._study.tell(mine.number, state=self._optuna.trial.TrialState.FAIL)
                 return False
         self._mine[config] = mine

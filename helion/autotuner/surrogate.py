@@ -1,9 +1,10 @@
 """Surrogate: guesses from measured trials how fast a Config is, and whether it works at all.
 
-Times are learned by the Gaussian process of `gaussian.py`.  Whether a Config works is learned by scikit-learn's extremely randomized
-trees where it is installed (failures have sharp edges, which trees are made for), else by a second process of the same kind.  Why not a
-library's process: none has this covariance, and it makes the search twice as good as scikit-learn's with one length scale for each
-feature did (docs/autotuning.md has the comparison).  Nothing but this and `lfbo.py` imports scikit-learn, and that late.
+Times are learned by the Gaussian process of `gaussian.py`.  Whether a Config works is learned by scikit-learn's
+extremely randomized trees where it is installed (failures have sharp edges, which trees are made for), else by a second
+process of the same kind.  Why not a library's process: none has this covariance, and it makes the search twice as good
+as scikit-learn's with one length scale for each feature did (docs/autotuning.md has the comparison).  Nothing but this
+and `lfbo.py` imports scikit-learn, and that late.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def load_module(file: str) -> ModuleType:
     """
     path = str(Path(file).resolve())
     if not Path(path).is_file():
-        raise exc.AutotuneError(f"there is no file {file}", fix="give the path of the .py file that defines the kernel.")
+        raise exc.AutotuneError(
+            f"there is no file {file}", fix="give the path of the .py file that defines the kernel."
+        )
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) == path and module.__name__ != "__main__":
             return module
@@ -109,7 +111,9 @@ def resolve(file: str, qualname: str) -> Any:
     found: Any = load_module(file)
     for part in qualname.split("."):
         if not hasattr(found, part):
-            raise exc.AutotuneError(f"{file} has no {qualname!r}", fix="name a kernel defined at the top level of the file.")
+            raise exc.AutotuneError(
+                f"{file} has no {qualname!r}", fix="name a kernel defined at the top level of the file."
+            )
         found = getattr(found, part)
     return found
 

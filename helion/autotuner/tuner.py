@@ -257,7 +257,9 @@ class Tuner:
         except Exception as error:
             # A bug in the code generator.  Skipping it silently would hide it from everybody.
             if not self.ignore_errors:
-                raise exc.InternalError(reason=f"generating code for {config} raised {type(error).__name__}: {error}") from error
+                raise exc.InternalError(
+                    reason=f"generating code for {config} raised {type(error).__name__}: {error}"
+                ) from error
             self._record(Trial(config, Status.COMPILE_ERROR, message=f"{type(error).__name__}: {error}"))
             return False
         if self.study is not None and not self.study.claim(config):
@@ -295,9 +297,15 @@ class Tuner:
     def _is_over(self) -> bool:
         budget, count = self.budget, len(self.trials)
         rules = (
-            (budget.evaluations is not None and count >= budget.evaluations, f"budget of {budget.evaluations} evaluations"),
+            (
+                budget.evaluations is not None and count >= budget.evaluations,
+                f"budget of {budget.evaluations} evaluations",
+            ),
             (budget.seconds is not None and self.elapsed() >= budget.seconds, f"budget of {budget.seconds} seconds"),
-            (budget.rounds is not None and self.search.rounds > budget.rounds, f"budget of {budget.rounds} generations"),
+            (
+                budget.rounds is not None and self.search.rounds > budget.rounds,
+                f"budget of {budget.rounds} generations",
+            ),
             (
                 budget.patience is not None and self.best is not None and count - self._last_gain >= budget.patience,
                 f"less than 1% gained by the last {budget.patience} evaluations",

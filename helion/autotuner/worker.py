@@ -156,7 +156,9 @@ class Session:
 
     KEPT = 64
 
-    def __init__(self, args: tuple[Any, ...], tolerance: Tolerance, timer: Callable[[Callable[[], Any]], float] | None = None) -> None:
+    def __init__(
+        self, args: tuple[Any, ...], tolerance: Tolerance, timer: Callable[[Callable[[], Any]], float] | None = None
+    ) -> None:
         self.args = args
         self.device = device_of(args)
         self.tolerance = tolerance

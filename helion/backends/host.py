@@ -1,7 +1,8 @@
 """Printing the host function: the user's host statements around the launch.
 
-Shared by all backends; they differ only in the launch statements they pass in. What the launch writes decides two things: tensors
-that the caller has had before get their version counters advanced, and outputs may come from the output pool.
+Shared by all backends; they differ only in the launch statements they pass in. What the launch writes decides two
+things: tensors that the caller has had before get their version counters advanced, and outputs may come from the output
+    pool.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class HostPrinter:
         """As `number`, for a sympy expression."""
         return str(self._printer.doprint(expr))
 
-    # -- the function ---------------------------------------------------------------------------------------------------
+    # -- the function
+    # ---------------------------------------------------------------------------------------------------
 
     def function(self, launch: Sequence[str], launcher: str) -> list[str]:
         """Lines of the host function.
@@ -129,7 +131,8 @@ class HostPrinter:
             return ast.Tuple(elts=list(node.args), ctx=ast.Load())  # equal shapes: nothing to broadcast
         return node
 
-    # -- names from outside ------------------------------------------------------------------------------------------------
+    # -- names from outside
+    # ------------------------------------------------------------------------------------------------
 
     def imports_and_globals(self) -> tuple[list[str], dict[str, Any]]:
         """Import lines for the modules the statements use, and the other objects to put into the module."""
@@ -189,10 +192,13 @@ class _Rewriter(ast.NodeTransformer):
         return node
 
 
-# -- outputs -----------------------------------------------------------------------------------------------------------------
+# -- outputs
+# -----------------------------------------------------------------------------------------------------------------
 
 #: Functions of torch, and methods, that make a tensor nobody else has.
-_ALLOCATING = re.compile(r"torch\.(empty|zeros|ones|full)(_like|_strided)?|.*\.new_(empty|zeros|ones|full)(_strided)?", re.DOTALL)
+_ALLOCATING = re.compile(
+    r"torch\.(empty|zeros|ones|full)(_like|_strided)?|.*\.new_(empty|zeros|ones|full)(_strided)?", re.DOTALL
+)
 
 
 def _allocated_names(ir: KernelIR) -> set[str]:
@@ -203,7 +209,13 @@ def _allocated_names(ir: KernelIR) -> set[str]:
     others = {name for name, _ in ir.host.parameters}
     for statement in ir.host.prelude:
         for node in ast.walk(statement):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
             value = getattr(node, "value", None)
             if len(targets) == 1 and isinstance(targets[0], ast.Name) and isinstance(value, ast.Call):
                 if _ALLOCATING.fullmatch(ast.unparse(value.func)):
@@ -222,7 +234,9 @@ def _returned_names(ir: KernelIR) -> set[str]:
 
 
 def _pooled_allocation(call: ast.expr) -> ast.expr:
-    """``torch.empty_like(x)`` and its like with the function of ``helion.runtime`` that asks the pool; others as they are."""
+    """``torch.empty_like(x)`` and its like with the function of ``helion.runtime`` that asks the pool; others as they
+    are.
+    """
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         return call
     name = ast.unparse(call.func)
@@ -242,5 +256,3 @@ def runtime_imports(text: str) -> list[str]:
     used = [name for name in _RUNTIME_NAMES if re.search(rf"(?<![\w.])_{name}\(", text)]
     imports = [f"from helion.runtime import {name} as _{name}" for name in used]
     return [*(["import math"] if re.search(r"(?<![\w.])math\.", text) else []), *imports]
-
-

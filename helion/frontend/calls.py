@@ -1,4 +1,6 @@
-"""Calls: language functions record, torch functions run abstractly, the user's own helper functions are interpreted in place."""
+"""Calls: language functions record, torch functions run abstractly, the user's own helper functions are interpreted in
+place.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ class Calls(Expressions):
         module = (getattr(fn, "__module__", None) or type(fn).__module__ or "").split(".")
         if type(fn).__module__ == "helion.kernel":
             raise exc.NotAllowedOnDevice(
-                name=f"a call of the kernel {fn.name!r}", fix="call a plain function: device code takes it in. A kernel launches its own grid."
+                name=f"a call of the kernel {fn.name!r}",
+                fix="call a plain function: device code takes it in. A kernel launches its own grid.",
             )
         if (module[0] == "numpy" or type(fn).__module__ == "numpy") and any(isinstance(a, torch.Tensor) for a in args):
             raise exc.NotAllowedOnDevice(name=f"numpy.{fn.__name__}() of a tensor", fix="use torch's function.")
@@ -88,7 +91,9 @@ class Calls(Expressions):
         return value
 
     def number_call(self, fn: Any, args: list[Any]) -> Any:
-        """A call of Python's own function on numbers of which some are symbolic: the result stays symbolic.  Else None."""
+        """A call of Python's own function on numbers of which some are symbolic: the result stays symbolic.  Else
+        None.
+        """
         if not any(map(is_symbolic, args)) or not isinstance(fn, (type, types.BuiltinFunctionType)):
             return None
         if fn in _NUMBER_BUILTINS:
@@ -138,7 +143,8 @@ def _hashable(value: Any) -> bool:
     return True
 
 
-# -- Python builtins whose meaning on device values is an op ------------------------------------------------------------
+# -- Python builtins whose meaning on device values is an op
+# ------------------------------------------------------------
 
 
 def _device_print(interpreter: Calls, *args: Any, **kwargs: Any) -> None:
@@ -195,7 +201,9 @@ def _device_range(interpreter: Calls, *args: Any) -> Any:
     for bound in args:
         if not isinstance(bound, int):
             raise exc.SizeNotConstant(
-                what="a bound of range() in device code", value=bound, fix="use hl.tile() or hl.grid() for a loop that runs on the device."
+                what="a bound of range() in device code",
+                value=bound,
+                fix="use hl.tile() or hl.grid() for a loop that runs on the device.",
             )
     return range(*args)
 

@@ -207,7 +207,12 @@ class ControlFlow(Calls):
         Raises:
             exc.StatementNotSupported: it changed a list, dict or set from outside.
         """
-        before = [(name, v, _items(v)) for names in (self.frame.host, self.frame.device) for name, v in names.items() if isinstance(v, (list, dict, set))]
+        before = [
+            (name, v, _items(v))
+            for names in (self.frame.host, self.frame.device)
+            for name, v in names.items()
+            if isinstance(v, (list, dict, set))
+        ]
         yield
         for name, container, items in before:
             now = _items(container)
@@ -241,7 +246,8 @@ class ControlFlow(Calls):
             outer.append(leaf)
         return _Carried(name, spec, outer)
 
-    # -- branches --------------------------------------------------------------------------------------------------------
+    # -- branches
+    # --------------------------------------------------------------------------------------------------------
 
     def device_branch(self, node: ast.If, test: Any) -> None:
         """An `if` on a value known only while the kernel runs."""
@@ -270,7 +276,9 @@ class ControlFlow(Calls):
         for name in wanted:
             left, right = (env.get(name, _MISSING) for _, env in sides)
             if any(v is _MISSING or isinstance(v, Poison) for v in (left, right)):
-                frame.device[name] = Poison(name, "it is assigned on only one path of an `if`: assign it before the `if` as well.")
+                frame.device[name] = Poison(
+                    name, "it is assigned on only one path of an `if`: assign it before the `if` as well."
+                )
             elif left is right or (not isinstance(left, torch.Tensor) and _same_constant(left, right)):
                 frame.device[name] = left
             else:

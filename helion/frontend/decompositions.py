@@ -124,7 +124,9 @@ def _std(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: b
 @rule(_aten.native_layer_norm.default)
 def _native_layer_norm(x: torch.Tensor, shape: Any, weight: Any, bias: Any, eps: float) -> Any:
     if shape_exprs(x.shape[max(x.dim() - len(shape), 0) :]) != shape_exprs(shape):
-        raise exc.ShapeMismatch(left=f"normalized_shape {shape_text(shape)}", right=f"a value of shape {shape_text(x.shape)}")
+        raise exc.ShapeMismatch(
+            left=f"normalized_shape {shape_text(shape)}", right=f"a value of shape {shape_text(x.shape)}"
+        )
     dims = list(range(x.dim() - len(shape), x.dim()))
     xw = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
     var, mean = _var_parts(xw, dims, 0, True)
@@ -215,7 +217,11 @@ def _relu(x: torch.Tensor) -> torch.Tensor:
 
 @rule(_aten.rsub.Scalar, _aten.rsub.Tensor)
 def _rsub(x: torch.Tensor, other: Any, alpha: Any = 1) -> torch.Tensor:
-    return torch.sub(other, x, alpha=alpha) if isinstance(other, torch.Tensor) else (-x * alpha if alpha != 1 else -x) + other
+    return (
+        torch.sub(other, x, alpha=alpha)
+        if isinstance(other, torch.Tensor)
+        else (-x * alpha if alpha != 1 else -x) + other
+    )
 
 
 @rule(_aten.remainder.Scalar_Tensor)
@@ -246,7 +252,12 @@ def _broadcast_in_dim(x: torch.Tensor, shape: Any, dims: Any) -> torch.Tensor:
 def prims_as_aten(op: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
     """The ATen op that does what a prim does, for the pointwise and reduction prims PyTorch's references use."""
     name = op.name().split("::")[1].split(".")[0]
-    renamed = {"sum": ("sum", "dim_IntList"), "prod": ("prod", "dim_int"), "div": ("div", "Tensor"), "where": ("where", "self")}
+    renamed = {
+        "sum": ("sum", "dim_IntList"),
+        "prod": ("prod", "dim_int"),
+        "div": ("div", "Tensor"),
+        "where": ("where", "self"),
+    }
     packet_name, overload = renamed.get(name, (name, ""))
     packet = getattr(_aten, packet_name, None)
     if packet is None:

@@ -175,7 +175,12 @@ class Environment:
         code records a guard."""
         source = ConstantSource(f"arg_{path}")
         symbol = self.shape_env.create_symbol(
-            value, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=None, do_not_specialize_zero_one=True
+            value,
+            source,
+            dynamic_dim=DimDynamic.DYNAMIC,
+            constraint_dim=None,
+            positive=None,
+            do_not_specialize_zero_one=True,
         )
         self.ir.origins[symbol] = Origin(OriginKind.HOST, self.unique_name(name), path)
         return self.shape_env.create_symintnode(symbol, hint=value, source=source)  # type: ignore[return-value]
@@ -195,13 +200,19 @@ class Environment:
             return number
         source = ConstantSource(f"number_{len(self.ir.origins)}")
         symbol = self.shape_env.create_symbol(
-            hint, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=None, do_not_specialize_zero_one=True
+            hint,
+            source,
+            dynamic_dim=DimDynamic.DYNAMIC,
+            constraint_dim=None,
+            positive=None,
+            do_not_specialize_zero_one=True,
         )
         self.ir.origins[symbol] = origin
         return self.shape_env.create_symfloatnode(symbol, hint=hint, source=source)  # type: ignore[return-value]
 
     def host_call(self, fn: Callable[..., Any], args: Sequence[Any], text: str, name: str) -> torch.SymFloat | None:
-        """A function of numbers that the host function knows, if it gives a float and some number is symbolic; else None.
+        """A function of numbers that the host function knows, if it gives a float and some number is symbolic; else
+        None.
 
         The host function computes it; the trace does not depend on the result.
 
@@ -211,7 +222,10 @@ class Environment:
             text: the call in Python, with `{}` for each argument.
             name: how generated code should call the result.
         """
-        known = all(isinstance(a, (int, float)) or (is_symbolic(a) and self.is_host_value(a) and a.node.has_hint()) for a in args)
+        known = all(
+            isinstance(a, (int, float)) or (is_symbolic(a) and self.is_host_value(a) and a.node.has_hint())
+            for a in args
+        )
         if not known or not any(map(is_symbolic, args)):
             return None
         result = fn(*(a.node.hint if is_symbolic(a) else a for a in args))
@@ -245,7 +259,12 @@ class Environment:
         prime = int(sympy.prime(26 + id_))
         source = ConstantSource(f"block_{id_}")
         symbol = self.shape_env.create_symbol(
-            32 * prime, source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None, positive=True, do_not_specialize_zero_one=True
+            32 * prime,
+            source,
+            dynamic_dim=DimDynamic.DYNAMIC,
+            constraint_dim=None,
+            positive=True,
+            do_not_specialize_zero_one=True,
         )
         var = self.shape_env.create_symintnode(symbol, hint=32 * prime, source=source)
         block = BlockSize(id_, symbol, var, name, fixed, low, high, extent)  # type: ignore[arg-type]
@@ -357,8 +376,9 @@ class Environment:
 def _with_own_captures(function: types.FunctionType, inside: tuple[Any, ...] = ()) -> types.FunctionType:
     """A function argument with other objects for the tensors that it closes over, functions in its closure included.
 
-    A tensor that is captured and also an argument, or captured by two functions, need not be the same one in the next call of the
-    same specialization; so it may not be taken for the same here. ``inside``: the functions whose captures are being copied.
+    A tensor that is captured and also an argument, or captured by two functions, need not be the same one in the next
+    call of the same specialization; so it may not be taken for the same here. ``inside``: the functions whose captures
+    are being copied.
     """
     cells: list[types.CellType] = []
     for cell in function.__closure__ or ():
@@ -372,7 +392,9 @@ def _with_own_captures(function: types.FunctionType, inside: tuple[Any, ...] = (
     if all(new is old for new, old in zip(cells, function.__closure__ or ())):
         return function
     closure = tuple(cells)
-    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, closure)
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, closure
+    )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
 

@@ -61,7 +61,8 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 class LambdaValue:
-    """A lambda or a function defined inside interpreted code: runs on the names that its surroundings have when it is called.
+    """A lambda or a function defined inside interpreted code: runs on the names that its surroundings have when it is
+    called.
 
     Args:
         interpreter: who runs it.
@@ -98,7 +99,9 @@ class LambdaValue:
         bound = self.__signature__.bind(*args, **kwargs)
         bound.apply_defaults()
         around = {**(self.frame.host if self.frame.is_kernel else {}), **self.frame.device}
-        inner = dataclasses.replace(self.frame, source=self.source, device={**around, **bound.arguments}, is_kernel=False)
+        inner = dataclasses.replace(
+            self.frame, source=self.source, device={**around, **bound.arguments}, is_kernel=False
+        )
         with self.interpreter.enter(inner):
             if isinstance(self.node, ast.Lambda):
                 return self.interpreter.expr(self.node.body)
@@ -336,7 +339,9 @@ class Expressions(Frames):
         test = self.expr(node.test)
         if self.is_dynamic(test):
             # Both sides are values, so this is a select; each must be free of side effects like any expression.
-            return torch.where(self.as_tensor(test), self.as_tensor(self.expr(node.body)), self.as_tensor(self.expr(node.orelse)))
+            return torch.where(
+                self.as_tensor(test), self.as_tensor(self.expr(node.body)), self.as_tensor(self.expr(node.orelse))
+            )
         return self.expr(node.body if test else node.orelse)
 
     def is_dynamic(self, test: Any) -> bool:

@@ -1,4 +1,6 @@
-"""Factory functions of torch in device code (`torch.zeros([tile, 8])`, `torch.full_like(x, 1)`): all become `hl.full` or `hl.arange`."""
+"""Factory functions of torch in device code (`torch.zeros([tile, 8])`, `torch.full_like(x, 1)`): all become `hl.full`
+or `hl.arange`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ def _full(tracer: Tracer, size: Any, value: Any, dtype: Any = None, **_: Any) ->
     from ..language import full
 
     if dtype is None:
-        dtype = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, (int, torch.SymInt)) else torch.float32
+        dtype = (
+            torch.bool
+            if isinstance(value, bool)
+            else torch.int64
+            if isinstance(value, (int, torch.SymInt))
+            else torch.float32
+        )
     return full(list(size), value, dtype=dtype)
 
 

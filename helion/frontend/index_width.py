@@ -1,7 +1,7 @@
 """How wide offsets into tensors are: 32 bits, or 64 where a tensor of the kernel reaches further.
 
-The call's own tensors are looked at before tracing, tensors that host code makes (an output larger than any input) when the first
-device loop begins: by then host code has made all that device code can use.
+The call's own tensors are looked at before tracing, tensors that host code makes (an output larger than any input) when
+the first device loop begins: by then host code has made all that device code can use.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ class IndexWidth:
         return self._decide(path, span, wide=span > _INT32_ELEMENTS)
 
     def of_host_tensors(self, host: Mapping[str, Any], arguments: list[torch.Tensor]) -> torch.dtype:
-        """The dtype that tensors made by host code need.  Under dynamic shapes that is a condition on their sizes (a guard).
+        """The dtype that tensors made by host code need.  Under dynamic shapes that is a condition on their sizes (a
+        guard).
 
         Args:
             host: host variables.
-            arguments: FakeTensors of the call's tensors, which `of_arguments` has looked at; their views reach no further.
+            arguments: FakeTensors of the call's tensors, which `of_arguments` has looked at; their views reach no
+                further.
         """
         known = {id(tensor) for tensor in arguments}
         spans = {sympy.expand(expr_of(_span(tensor))) for tensor in arguments}
@@ -76,7 +78,9 @@ def _span(tensor: torch.Tensor) -> Any:
 
 
 def _tensors(values: Mapping[str, Any], inside: tuple[Any, ...]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors in host values with the expressions that reach them; `inside`: the functions whose closures hold the values."""
+    """Tensors in host values with the expressions that reach them; `inside`: the functions whose closures hold the
+    values.
+    """
     for name, value in values.items():
         for path, part in walk_values(value, name):
             if isinstance(part, torch.Tensor):

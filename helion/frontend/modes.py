@@ -100,7 +100,9 @@ class DeviceDispatchMode(TorchDispatchMode):
         name = short_name(func)
         if func._schema.is_mutable:
             raise exc.TorchOpTracingError(
-                op=name, reason="it changes its operand in place", fix="use the out-of-place form and assign its result."
+                op=name,
+                reason="it changes its operand in place",
+                fix="use the out-of-place form and assign its result.",
             )
         raise exc.TorchOpTracingError(
             op=name,

@@ -1,4 +1,6 @@
-"""What happens to a language op's arguments before the call is recorded: casts of stored values, views instead of loads, ..."""
+"""What happens to a language op's arguments before the call is recorded: casts of stored values, views instead of
+loads, ...
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class Answer:
 def _prepare_store(tracer: Tracer, tensor: Any, index: Any, value: Any, extra_mask: Any) -> Any:
     if tracer.is_device_value(tensor):
         raise exc.InvalidAPIUsage(
-            "hl.store/assignment into a device value", fix="device values are immutable: use torch.where to change part of one."
+            "hl.store/assignment into a device value",
+            fix="device values are immutable: use torch.where to change part of one.",
         )
     if isinstance(value, torch.Tensor):
         tracer.operand(value)

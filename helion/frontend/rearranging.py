@@ -170,7 +170,9 @@ def _roll(x: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> t
 @rule(_aten.gather.default)
 def _gather(x: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool = False) -> torch.Tensor:
     if x.dim() == 0 or index.dim() == 0:
-        raise exc.TorchOpTracingError(op="torch.gather", reason="an operand has no dimension", fix="use the value itself.")
+        raise exc.TorchOpTracingError(
+            op="torch.gather", reason="an operand has no dimension", fix="use the value itself."
+        )
     dim = _dim(x, dim)
     for d in range(x.dim()):
         if d != dim and not same_size(x.size(d), index.size(d)):
@@ -300,7 +302,9 @@ def _running_extreme(x: torch.Tensor, dim: int, largest: bool) -> tuple[torch.Te
     dim = _dim(x, dim)
     at = _placed(_positions(_constant_size(x, dim, "cummax")), dim, x.dim()).expand(x.shape)
 
-    def combine(a: torch.Tensor, i: torch.Tensor, b: torch.Tensor, j: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def combine(
+        a: torch.Tensor, i: torch.Tensor, b: torch.Tensor, j: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         later = (b >= a if largest else b <= a) | (b != b)
         return torch.where(later, b, a), torch.where(later, j, i)
 

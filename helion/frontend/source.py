@@ -129,7 +129,11 @@ def item_assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
         for part in (node.targets if isinstance(node, ast.Assign) else [node.target])
         for target in ast.walk(part)
     )
-    return {t.value.id for t in items if isinstance(t, ast.Subscript) and isinstance(t.ctx, ast.Store) and isinstance(t.value, ast.Name)}
+    return {
+        t.value.id
+        for t in items
+        if isinstance(t, ast.Subscript) and isinstance(t.ctx, ast.Store) and isinstance(t.value, ast.Name)
+    }
 
 
 def read_names(node: ast.AST) -> set[str]:

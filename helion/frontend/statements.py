@@ -96,7 +96,9 @@ class Statements(ControlFlow):
         return True
 
     def _unknown(self, stmt: ast.stmt) -> None:
-        """A statement after one that has read a result of the kernel: it runs as it stands, but device variables are not there."""
+        """A statement after one that has read a result of the kernel: it runs as it stands, but device variables are
+        not there.
+        """
         if self._has_device_loop(stmt) or self._is_barrier(stmt):
             raise self.error(stmt, exc.HostTensorRead(text=ast.unparse(self.epilogue[-1])))
         for name in sorted(read_names(stmt) & self.device_names - self.frame.host.keys()):
@@ -141,7 +143,8 @@ class Statements(ControlFlow):
             raise exc.CannotReadDeviceVariableOnHost(name=name)
         return super().lookup(name)
 
-    # -- statements -----------------------------------------------------------------------------------------------------
+    # -- statements
+    # -----------------------------------------------------------------------------------------------------
 
     def block(self, body: list[ast.stmt]) -> None:
         for stmt in body:
@@ -164,7 +167,9 @@ class Statements(ControlFlow):
             raise self.error(stmt, error)
         except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError) as error:
             if self.tracer.on_device or is_data_dependent(error):
-                raise self.error(stmt, self.translate(error, stmt.test if isinstance(stmt, ast.If) else stmt)) from error
+                raise self.error(
+                    stmt, self.translate(error, stmt.test if isinstance(stmt, ast.If) else stmt)
+                ) from error
             raise
         finally:
             self.tracer.location = outer
@@ -212,7 +217,9 @@ class Statements(ControlFlow):
             self.store_item(self.expr(target.value), self.expr(target.slice), value, target.value)
         elif isinstance(target, ast.Attribute):
             raise exc.StatementNotSupported(
-                statement=f"assignment to attribute {ast.unparse(target)!r}", where=self.where(), fix="use a local variable."
+                statement=f"assignment to attribute {ast.unparse(target)!r}",
+                where=self.where(),
+                fix="use a local variable.",
             )
         elif isinstance(target, (ast.Tuple, ast.List)):
             for t, v in self.unpacked(target.elts, list(value)):
@@ -230,7 +237,8 @@ class Statements(ControlFlow):
             base[index] = value
 
     def _replace_item(self, base: Any, index: Any, value: Any, node: ast.expr) -> None:
-        """A list or dict of device code with another item.  It becomes another object, so that loops and branches see a variable
+        """A list or dict of device code with another item.  It becomes another object, so that loops and branches see a
+        variable
         change; a second name for the old one would not."""
         names = [name for frame in self.frames for name, other in frame.device.items() if other is base]
         if not isinstance(base, (list, dict)) or not isinstance(node, ast.Name) or is_symbolic(index):
@@ -239,7 +247,9 @@ class Statements(ControlFlow):
             )
         if len(names) > 1:
             raise exc.StatementNotSupported(
-                statement=f"assignment into a {type(base).__name__} that has several names", where="device code", fix="make a copy first."
+                statement=f"assignment into a {type(base).__name__} that has several names",
+                where="device code",
+                fix="make a copy first.",
             )
         changed = base.copy()
         changed[index] = value
@@ -263,7 +273,9 @@ class Statements(ControlFlow):
             return
         if isinstance(iterable, torch.Tensor) or is_symbolic(iterable):
             raise exc.StatementNotSupported(
-                statement="iterating over a tensor", where=self.where(), fix="loop over its indices with hl.tile or hl.grid."
+                statement="iterating over a tensor",
+                where=self.where(),
+                fix="loop over its indices with hl.tile or hl.grid.",
             )
         with self._within("python loop"):
             for count, item in enumerate(iterable):
@@ -327,12 +339,20 @@ class Statements(ControlFlow):
     def stmt_Return(self, stmt: ast.Return) -> None:
         if self.tracer.on_device and self.frame.is_kernel:
             raise exc.StatementNotSupported(
-                statement="`return`", where="a device loop", fix="store results into tensors and return those after the loop."
+                statement="`return`",
+                where="a device loop",
+                fix="store results into tensors and return those after the loop.",
             )
-        body = self._inside[len(self._inside) - self._inside[::-1].index("function") :] if "function" in self._inside else []
+        body = (
+            self._inside[len(self._inside) - self._inside[::-1].index("function") :]
+            if "function" in self._inside
+            else []
+        )
         if "branch" in body or "device loop" in body:
             raise exc.StatementNotSupported(
-                statement="`return`", where="a branch or loop on device values", fix="assign on both paths and return after the `if`."
+                statement="`return`",
+                where="a branch or loop on device values",
+                fix="assign on both paths and return after the `if`.",
             )
         raise _Return(None if stmt.value is None else self.expr(stmt.value))
 
@@ -341,7 +361,9 @@ class Statements(ControlFlow):
             test = self.expr(stmt.test)
             if self.is_dynamic(test):
                 raise exc.StatementNotSupported(
-                    statement="`assert` on a device value", where="device code", fix="check it in host code, or use hl.device_print."
+                    statement="`assert` on a device value",
+                    where="device code",
+                    fix="check it in host code, or use hl.device_print.",
                 )
             if not test:
                 raise exc.InvalidAPIUsage(f"assertion failed: {ast.unparse(stmt.test)}")
@@ -352,7 +374,9 @@ class Statements(ControlFlow):
 
     def stmt_Raise(self, stmt: ast.Raise) -> None:
         if self.tracer.on_device:
-            raise exc.StatementNotSupported(statement="`raise`", where="device code", fix="check arguments in host code.")
+            raise exc.StatementNotSupported(
+                statement="`raise`", where="device code", fix="check arguments in host code."
+            )
         error = self.expr(stmt.exc) if stmt.exc is not None else RuntimeError("raise")
         raise error
 
@@ -377,12 +401,15 @@ class Statements(ControlFlow):
 
     def _import(self, stmt: ast.stmt) -> None:
         if self.tracer.on_device:
-            raise exc.StatementNotSupported(statement="`import`", where="device code", fix="import at the top of the file.")
+            raise exc.StatementNotSupported(
+                statement="`import`", where="device code", fix="import at the top of the file."
+            )
         names: dict[str, Any] = {}
         exec(compile(ast.Module([stmt], []), self.frame.source.file, "exec"), self.frame.globals, names)
         self.frame.host.update(names)
 
-    # -- helpers ------------------------------------------------------------------------------------------------------------
+    # -- helpers
+    # ------------------------------------------------------------------------------------------------------------
 
     def run_function(self, node: ast.FunctionDef) -> Any:
         """Interpret an inlined helper's body."""

@@ -55,9 +55,7 @@ def trace_kernel(
     tracer = Tracer(env)
     interpreter = Statements(env, tracer)
     with env.active():
-        host = {
-            name: env.fake_argument(value, name, name, name in constants) for name, value in arguments.items()
-        }
+        host = {name: env.fake_argument(value, name, name, name in constants) for name, value in arguments.items()}
         try:
             tracer.set_index_dtype(IndexWidth(settings).of_arguments(arguments))
         except exc.IndexOffsetOutOfRangeForInt32 as error:
@@ -117,7 +115,9 @@ class HostNames:
         return None
 
     def _in_closure(self, value: Any, path: str, fake: torch.Tensor, inside: tuple[Any, ...] = ()) -> str | None:
-        """The expression that reads `fake` out of a function argument's closure; `inside`: the functions that hold it."""
+        """The expression that reads `fake` out of a function argument's closure; `inside`: the functions that hold
+        it.
+        """
         if isinstance(value, LambdaValue) or any(value is other for other in inside):
             return None
         if not isinstance(value, types.FunctionType):
@@ -154,6 +154,4 @@ def host_code(fn: types.FunctionType, node: ast.FunctionDef, interpreter: Statem
     outside = function_globals(fn)
     local = assigned | {name for name, _ in parameters}
     used = {name: outside[name] for name in sorted(read - local) if name in outside}
-    return HostCode(
-        parameters, interpreter.prelude, interpreter.epilogue, dict(interpreter.rewrites), used, assigned
-    )
+    return HostCode(parameters, interpreter.prelude, interpreter.epilogue, dict(interpreter.rewrites), used, assigned)

@@ -218,7 +218,9 @@ class Tracer(Handler):
         for tensor in tensors:
             if tensor.dtype.is_complex:
                 name = f"hl.{target.name}" if isinstance(target, Op) else short_name(target)
-                raise exc.UnsupportedDtype(op=name, dtype=tensor.dtype, fix="load pairs of floats: pass torch.view_as_real(x).")
+                raise exc.UnsupportedDtype(
+                    op=name, dtype=tensor.dtype, fix="load pairs of floats: pass torch.view_as_real(x)."
+                )
         self._recorded.update((id(v), v) for v in tensors)
         if isinstance(value, torch.Tensor):
             builder.own(value, node)
@@ -357,7 +359,11 @@ class Tracer(Handler):
 
     def _where(self, condition: Any, a: Any, b: Any) -> Any:
         result = WHERE(condition, a, b)
-        args = (self.operand(condition), self.operand(self.cast(a, result.dtype)), self.operand(self.cast(b, result.dtype)))
+        args = (
+            self.operand(condition),
+            self.operand(self.cast(a, result.dtype)),
+            self.operand(self.cast(b, result.dtype)),
+        )
         return self.record(WHERE, args, {}, result)
 
     def _reduction(self, op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -384,13 +390,12 @@ class Tracer(Handler):
         for d in reversed(dims):
             with self.paused():
                 shape = [*x.shape[:d], *([1] if keepdim else []), *x.shape[d + 1 :]]
-                fake = torch.empty(
-                    shape, dtype=torch.int64 if reduction.returns_index else x.dtype, device=x.device
-                )
+                fake = torch.empty(shape, dtype=torch.int64 if reduction.returns_index else x.dtype, device=x.device)
             x = self.record(op, (self.operand(x), [d] if reduction.dim_is_list else d, keepdim), {}, fake)
         return x if reduction.returns_index else self.cast(x, result_dtype)
 
-    # -- language ops ----------------------------------------------------------------------------------------------------
+    # -- language ops
+    # ----------------------------------------------------------------------------------------------------
 
     def call_op(self, op: Op, args: tuple[Any, ...]) -> Any:
         if not self.on_device:
@@ -468,7 +473,8 @@ class Tracer(Handler):
 
         return tuple(plain(a) for a in args)
 
-    # -- Handler: loops and sizes (the interpreter takes the result apart) ------------------------------------------------
+    # -- Handler: loops and sizes (the interpreter takes the result apart)
+    # ------------------------------------------------
 
     def tile(self, ranges: LoopRanges) -> Iterable[Any]:
         return TracedLoop(ranges, "tile")
@@ -497,8 +503,11 @@ class Tracer(Handler):
         from ..config_spec import IntegerFragment
         from ..config_spec import PowerOfTwoFragment
         from ..ir.symbols import Origin
+
         if self.on_device:
-            raise exc.NotAllowedOnDevice(name="hl.register_tunable()", fix="call it in host code, before the device loop.")
+            raise exc.NotAllowedOnDevice(
+                name="hl.register_tunable()", fix="call it in host code, before the device loop."
+            )
         self.env.tunables[name] = fragment
         if not isinstance(fragment, (IntegerFragment, PowerOfTwoFragment)):
             raise exc.NotSupportedYet(

@@ -71,7 +71,8 @@ class _Pass:
         for size, axis in zip(shape, axes):
             if axis is None and isinstance(size, torch.SymInt):
                 axis = next(
-                    (a for a in reversed(scope) if a.kind is not AxisKind.GRID and size.node.expr == a.block.symbol), None
+                    (a for a in reversed(scope) if a.kind is not AxisKind.GRID and size.node.expr == a.block.symbol),
+                    None,
                 )
             filled.append(axis)
         return tuple(filled)
@@ -100,7 +101,9 @@ class _Pass:
             source_axes = axes_of(node.args[0])
             rank = len(source_axes)
             dropped = {d % rank for d in node.args[1]} if rank else set()  # type: ignore[operator, union-attr]
-            return tuple(a for d, a in enumerate(source_axes) if d not in dropped) if value.dim() != rank else source_axes
+            return (
+                tuple(a for d, a in enumerate(source_axes) if d not in dropped) if value.dim() != rank else source_axes
+            )
         if target is _aten.permute.default:
             source_axes = axes_of(node.args[0])
             return tuple(source_axes[d] for d in node.args[1])  # type: ignore[index, union-attr]
@@ -168,6 +171,3 @@ def _by_size(shape: Sequence[Any], sources: Sequence[Any]) -> Axes:
                 if axis is not None:
                     known.setdefault(expr_of(size), axis)
     return tuple(known.get(expr_of(size)) if isinstance(size, torch.SymInt) else None for size in shape)
-
-
-

@@ -92,7 +92,11 @@ def _accesses(ir: DeviceIR, info: GraphInfo, name: str, excused: set[int]) -> It
 
 def _axes_in(ir: DeviceIR, number: Any) -> set[int]:
     """Axes whose position a number depends on."""
-    return {ir.origins[s].index for s in symbols_of(number) if s in ir.origins and ir.origins[s].kind.name.startswith("TILE_")}
+    return {
+        ir.origins[s].index
+        for s in symbols_of(number)
+        if s in ir.origins and ir.origins[s].kind.name.startswith("TILE_")
+    }
 
 
 def _uses(element: Any, axis: Axis) -> bool:
@@ -120,7 +124,9 @@ def _check_store(node: torch.fx.Node, axes: list[Axis]) -> None:
 
 
 def _from_data(tile: TracedTile) -> bool:
-    """A tile of an inner loop whose bounds come from memory: ranges of different outer tiles are the user's to keep apart."""
+    """A tile of an inner loop whose bounds come from memory: ranges of different outer tiles are the user's to keep
+    apart.
+    """
     return isinstance(tile.axis.begin, torch.Tensor)
 
 

@@ -64,9 +64,7 @@ def for_loop(graph_id: int, begins: list[Any], ends: list[Any], inputs: list[Any
     raise AssertionError("IR target, not callable")
 
 
-def if_else(
-    test: Any, then_id: int, else_id: int, then_inputs: list[Any], else_inputs: list[Any]
-) -> tuple[Any, ...]:
+def if_else(test: Any, then_id: int, else_id: int, then_inputs: list[Any], else_inputs: list[Any]) -> tuple[Any, ...]:
     """A branch on a scalar (a 0-d bool tensor or a symbolic bool).
 
     Runs graph `then_id` on `then_inputs` or graph `else_id` on `else_inputs`; both return alike.
@@ -328,7 +326,9 @@ def _format_graph(info: GraphInfo) -> str:
             lines.append(f"    return {list(node.args[0])}")
             continue
         value = node.meta.get("val")
-        kind = f"{value.dtype}{list(value.shape)}".replace("torch.", "") if isinstance(value, torch.Tensor) else str(value)
+        kind = (
+            f"{value.dtype}{list(value.shape)}".replace("torch.", "") if isinstance(value, torch.Tensor) else str(value)
+        )
         target = getattr(node.target, "__name__", str(node.target))
         args = ", ".join(map(str, node.args)) if node.op == "call_function" else ""
         lines.append(f"    {node.name}: {kind} = {target if node.op == 'call_function' else node.op}({args})")

@@ -139,6 +139,3 @@ def _pointwise_fill(node: torch.fx.Node, dim: int, value: torch.Tensor) -> Fill:
 
 def _is_one(size: Any) -> bool:
     return isinstance(size, int) and size == 1
-
-
-

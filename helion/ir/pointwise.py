@@ -70,7 +70,9 @@ NO_FLOAT = frozenset(
         Kind.DEFAULT,
     )
 )
-NO_BOOL = frozenset(_rows("neg.default sub.Tensor sub.Scalar bitwise_left_shift.Tensor bitwise_right_shift.Tensor", Kind.DEFAULT))
+NO_BOOL = frozenset(
+    _rows("neg.default sub.Tensor sub.Scalar bitwise_left_shift.Tensor bitwise_right_shift.Tensor", Kind.DEFAULT)
+)
 
 
 def unsupported_dtype(op: torch._ops.OpOverload, dtype: torch.dtype) -> bool:

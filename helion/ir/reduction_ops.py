@@ -20,7 +20,8 @@ class Reduction:
     """One kind of reduction.
 
     Attributes:
-        op: the ATen overload, called as `op(x, [dim], keepdim)` (or `op(x, dim, keepdim)` where `dim_is_list` is False).
+        op: the ATen overload, called as `op(x, [dim], keepdim)` (or `op(x, dim, keepdim)` where `dim_is_list` is
+            False).
         dim_is_list: how the op takes its dimension.
         combine: pointwise op that merges two partial results.
         returns_index: argmax/argmin: the result is a position.

@@ -203,7 +203,12 @@ class _Stages:
 
 
 def _tensor_name(node: torch.fx.Node) -> str:
-    if isinstance(node.target, Op) and node.args and isinstance(node.args[0], torch.fx.Node) and node.args[0].target is host_tensor:
+    if (
+        isinstance(node.target, Op)
+        and node.args
+        and isinstance(node.args[0], torch.fx.Node)
+        and node.args[0].target is host_tensor
+    ):
         return str(node.args[0].args[0])
     return ""
 
@@ -245,7 +250,9 @@ class _Roller:
         self.graph.output(outputs)
         return dataclasses.replace(self.info, graph=self.graph)
 
-    def _copy(self, graph: torch.fx.Graph, node: torch.fx.Node, table: dict[torch.fx.Node, torch.fx.Node]) -> torch.fx.Node:
+    def _copy(
+        self, graph: torch.fx.Graph, node: torch.fx.Node, table: dict[torch.fx.Node, torch.fx.Node]
+    ) -> torch.fx.Node:
         args = torch.fx.node.map_arg(node.args, lambda n: table[n])
         copy = graph.create_node(node.op, node.target, (), {}, name=node.name)
         copy.args, copy.kwargs = args, dict(node.kwargs)
@@ -259,7 +266,9 @@ class _Roller:
         with torch.no_grad(), value.fake_mode:
             return torch.empty(shape, dtype=value.dtype, device=value.device)
 
-    def _call(self, graph: torch.fx.Graph, target: Any, args: tuple[Any, ...], value: Any, like: torch.fx.Node, name: str) -> torch.fx.Node:
+    def _call(
+        self, graph: torch.fx.Graph, target: Any, args: tuple[Any, ...], value: Any, like: torch.fx.Node, name: str
+    ) -> torch.fx.Node:
         node = graph.create_node("call_function", target, (), {}, name=name)
         node.args = args
         node.meta.update(val=value, location=like.meta.get("location"))
@@ -279,7 +288,9 @@ class _Roller:
             source = node.args[0]
             value = self._chunked(source.meta["val"])  # type: ignore[union-attr]
             neutral = REDUCTIONS[node.target].neutral(value.dtype)  # type: ignore[index]
-            init = self._call(self.graph, full, (list(value.shape), neutral, value.dtype, None), value, node, f"{node.name}_acc")
+            init = self._call(
+                self.graph, full, (list(value.shape), neutral, value.dtype, None), value, node, f"{node.name}_acc"
+            )
             placeholder = body.placeholder(f"{node.name}_acc")
             placeholder.meta.update(val=self._chunked(source.meta["val"]), location=node.meta.get("location"))  # type: ignore[union-attr]
             inputs.append(init)
@@ -305,7 +316,12 @@ class _Roller:
                 operand = table[node.args[0]]  # type: ignore[index]
                 accumulator = accumulators[len(results)]
                 merged = self._call(
-                    body, reduction.combine, (accumulator, operand), self._chunked(node.args[0].meta["val"]), node, f"{node.name}_next"  # type: ignore[union-attr]
+                    body,
+                    reduction.combine,
+                    (accumulator, operand),
+                    self._chunked(node.args[0].meta["val"]),
+                    node,
+                    f"{node.name}_next",  # type: ignore[union-attr]
                 )
                 # The last chunk's padding must not count: backends mask the operand to the neutral element.
                 merged.meta["neutral"] = (1, reduced_dim(node), reduction.neutral(operand.meta["val"].dtype))
@@ -323,13 +339,16 @@ class _Roller:
                 shape = [self.chunk if expr_of(s) == stages.size else s for s in copy.args[at]]  # type: ignore[union-attr]
                 copy.args = (*copy.args[:at], shape, *copy.args[at + 1 :])
         body.output(list(results))
-        loop_info = GraphInfo(
-            len(self.ir.graphs), GraphKind.LOOP, body, [self.axis], carried, self.info.location
-        )
+        loop_info = GraphInfo(len(self.ir.graphs), GraphKind.LOOP, body, [self.axis], carried, self.info.location)
         self.ir.graphs.append(loop_info)
         value = tuple(r.meta["val"] for r in results)
         loop = self._call(
-            self.graph, for_loop, (loop_info.id, [0], [self.axis.end], inputs), value, members[0], f"reduction_loop_{stage}"
+            self.graph,
+            for_loop,
+            (loop_info.id, [0], [self.axis.end], inputs),
+            value,
+            members[0],
+            f"reduction_loop_{stage}",
         )
         for i, node in enumerate(sums):
             partial = self._call(self.graph, device_ir.GETITEM, (loop, i), value[i], node, f"{node.name}_partial")
@@ -337,9 +356,7 @@ class _Roller:
             self.copies[node] = final
 
     def _copy_reduction(self, node: torch.fx.Node, partial: torch.fx.Node) -> torch.fx.Node:
-        final = self._call(
-            self.graph, node.target, (partial, *node.args[1:]), node.meta["val"], node, node.name
-        )
+        final = self._call(self.graph, node.target, (partial, *node.args[1:]), node.meta["val"], node, node.name)
         final.kwargs = dict(node.kwargs)
         if "user_name" in node.meta:
             final.meta["user_name"] = node.meta["user_name"]

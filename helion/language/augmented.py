@@ -61,4 +61,3 @@ def keep_type(left: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
             fix="write `x = x + y`, or cast y.",
         )
     return result.to(left.dtype)
-

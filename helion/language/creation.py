@@ -147,4 +147,6 @@ def check_device(device: Any, what: str) -> None:
     wanted = current_handler(what).device
     given = torch.device(device)
     if given.type != wanted.type or given.index not in (None, wanted.index):
-        raise exc.InvalidAPIUsage(f"{what}: device {given} is not the kernel's device {wanted}", fix="leave device out.")
+        raise exc.InvalidAPIUsage(
+            f"{what}: device {given} is not the kernel's device {wanted}", fix="leave device out."
+        )

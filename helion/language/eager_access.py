@@ -110,8 +110,7 @@ class Access:
             gathered = torch.broadcast_shapes(*(t.shape for t in tensors)) if tensors else torch.Size()
         except RuntimeError:
             raise exc.ShapeMismatch(
-                f"{self._what}: index tensors do not broadcast: "
-                + " and ".join(str(list(t.shape)) for t in tensors),
+                f"{self._what}: index tensors do not broadcast: " + " and ".join(str(list(t.shape)) for t in tensors),
                 fix="add dimensions so that they broadcast: `x[rows[:, None], cols[None, :]]`.",
             ) from None
         shape: list[int] = []

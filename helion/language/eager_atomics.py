@@ -32,7 +32,9 @@ def _pick(largest: bool) -> Combine:
     return pick
 
 
-def _compare_and_swap(dtype: torch.dtype, old: torch.Tensor, expected: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _compare_and_swap(
+    dtype: torch.dtype, old: torch.Tensor, expected: torch.Tensor, value: torch.Tensor
+) -> torch.Tensor:
     bits = _SAME_WIDTH_INT.get(dtype)
     same = old == expected if bits is None else old.view(bits) == expected.contiguous().view(bits)
     return torch.where(same, value, old)

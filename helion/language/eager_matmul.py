@@ -18,9 +18,7 @@ _FP8_OF_FORMAT = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
 
 
 @dot.set_eager_rule
-def _(
-    a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dtype: torch.dtype | None
-) -> torch.Tensor:
+def _(a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dtype: torch.dtype | None) -> torch.Tensor:
     dtype = dot_result_dtype(a, b, acc, out_dtype)
     dot_shape(a, b)
     if not dtype.is_floating_point:

@@ -97,7 +97,9 @@ def _(source: str, args: Any, output_like: Any) -> Any:
 
 
 @device_op(has_side_effect=True)
-def triton_kernel(fn_or_source: Callable[..., Any] | str, args: Sequence[Any] | dict[str, Any], output_like: Any) -> Any:
+def triton_kernel(
+    fn_or_source: Callable[..., Any] | str, args: Sequence[Any] | dict[str, Any], output_like: Any
+) -> Any:
     """Call a Triton device function from the kernel.
 
     Args:

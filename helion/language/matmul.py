@@ -65,9 +65,7 @@ def dot(
 
 
 @dot.set_shape_rule
-def _(
-    a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dtype: torch.dtype | None
-) -> torch.Tensor:
+def _(a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dtype: torch.dtype | None) -> torch.Tensor:
     shape = dot_shape(a, b)
     dtype = dot_result_dtype(a, b, acc, out_dtype)
     if acc is not None:

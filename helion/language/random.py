@@ -28,7 +28,9 @@ def _check_seed(seed: Any, what: str) -> None:
     if isinstance(seed, torch.Tensor):
         scalar = seed.dim() == 0 and not seed.dtype.is_floating_point and seed.dtype is not torch.bool
     if not scalar:
-        raise exc.InvalidAPIUsage(f"{what}: the seed must be an integer scalar", fix="pass an int, or load one: seeds[0].")
+        raise exc.InvalidAPIUsage(
+            f"{what}: the seed must be an integer scalar", fix="pass an int, or load one: seeds[0]."
+        )
 
 
 def _check_offset(offset: Any, what: str) -> None:

@@ -54,8 +54,7 @@ def broadcast_shapes(*shapes: Sequence[Size], what: str = "operands") -> list[Si
 def check_broadcasts_to(shape: Sequence[Size], target: Sequence[Size], what: str) -> None:
     """Raise exc.ShapeMismatch unless `shape` broadcasts to exactly `target`."""
     fits = len(shape) <= len(target) and all(
-        is_one(size) or same_size(size, wanted)
-        for size, wanted in zip(reversed(shape), reversed(target), strict=False)
+        is_one(size) or same_size(size, wanted) for size, wanted in zip(reversed(shape), reversed(target), strict=False)
     )
     if not fits:
         raise exc.ShapeMismatch(f"{what}: shape {shape_text(shape)} does not broadcast to {shape_text(target)}")
@@ -116,7 +115,10 @@ def canonical_dims(x: torch.Tensor, dims: Sequence[int]) -> list[int]:
     found = []
     for dim in dims:
         if not -max(x.dim(), 1) <= dim < max(x.dim(), 1):
-            raise exc.ShapeMismatch(f"dimension {dim} of a value of {x.dim()} dimensions", fix="count dimensions from 0, or from -1 backwards.")
+            raise exc.ShapeMismatch(
+                f"dimension {dim} of a value of {x.dim()} dimensions",
+                fix="count dimensions from 0, or from -1 backwards.",
+            )
         found.append(dim % max(x.dim(), 1))
     if len(set(found)) != len(found):
         raise exc.ShapeMismatch(f"a dimension is named twice in {list(dims)}", fix="name each dimension once.")

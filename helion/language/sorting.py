@@ -1,8 +1,8 @@
 """Sorting of device values: what torch.sort, argsort, topk and kthvalue mean in device code.
 
 A value and its place become one 64-bit key whose integer order is PyTorch's order of the values (nan largest, -0.0
-equal to 0.0) with ties in their original order, so that every backend gives the same places.  Keys are sorted; their low
-halves say where each value came from.
+equal to 0.0) with ties in their original order, so that every backend gives the same places.  Keys are sorted; their
+low halves say where each value came from.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _keys(x: torch.Tensor, descending: bool, what: str) -> torch.Tensor:
     """One key for each element of `x`, which is sorted along its last dimension."""
     if x.dtype not in _NARROW:
         raise exc.UnsupportedDtype(
-            f"{what} on tiles takes values of 32 bits or fewer, got {x.dtype}", fix="convert them first, or sort in host code."
+            f"{what} on tiles takes values of 32 bits or fewer, got {x.dtype}",
+            fix="convert them first, or sort in host code.",
         )
     if x.dtype.is_floating_point:
         wide = x.to(torch.float32)
@@ -92,7 +93,9 @@ def _sorted_places(x: torch.Tensor, descending: bool, what: str) -> torch.Tensor
     return result
 
 
-def _sorted(x: torch.Tensor, dim: int, descending: bool, what: str, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def _sorted(
+    x: torch.Tensor, dim: int, descending: bool, what: str, count: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Values and places of the first `count` elements (default: all) along a dimension."""
     if x.dim() == 0:
         return x, torch.zeros_like(x, dtype=torch.int64)
@@ -128,7 +131,9 @@ def topk(input: torch.Tensor, k: int, dim: int = -1, largest: bool = True, sorte
     if input.dim():
         size = _constant_size(input, normalize_dim(dim, input.dim(), "torch.topk"), "torch.topk")
         if not isinstance(k, int) or not 0 < k <= size:
-            raise exc.InvalidAPIUsage(f"torch.topk: k = {k} of {size} elements", fix="k is a constant from 1 to the size.")
+            raise exc.InvalidAPIUsage(
+                f"torch.topk: k = {k} of {size} elements", fix="k is a constant from 1 to the size."
+            )
     return torch.return_types.topk(_sorted(input, dim, largest, "torch.topk", k))
 
 
@@ -139,7 +144,9 @@ def kthvalue(input: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) 
     at = normalize_dim(dim, input.dim(), "torch.kthvalue")
     size = _constant_size(input, at, "torch.kthvalue")
     if not isinstance(k, int) or not 0 < k <= size:
-        raise exc.InvalidAPIUsage(f"torch.kthvalue: k = {k} of {size} elements", fix="k is a constant from 1 to the size.")
+        raise exc.InvalidAPIUsage(
+            f"torch.kthvalue: k = {k} of {size} elements", fix="k is a constant from 1 to the size."
+        )
     values, places = (part.select(at, k - 1) for part in _sorted(input, at, False, "torch.kthvalue"))
     if keepdim:
         values, places = values.unsqueeze(at), places.unsqueeze(at)

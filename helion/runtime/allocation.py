@@ -12,9 +12,9 @@ from . import device as _device
 
 __all__ = ["empty", "empty_like", "new_empty", "set_triton_allocator"]
 
-# With HELION_OUTPUT_POOL=1 generated code uses these names in place of torch's, exactly for tensors that host code allocates
-# uninitialised, that the launch writes, and that are returned. Where the pool cannot serve an allocation (it is off, something
-# watches PyTorch's operations, a graph is being captured) they are torch's functions.
+# With HELION_OUTPUT_POOL=1 generated code uses these names in place of torch's, exactly for tensors that host code
+# allocates uninitialised, that the launch writes, and that are returned. Where the pool cannot serve an allocation (it
+# is off, something watches PyTorch's operations, a graph is being captured) they are torch's functions.
 
 
 def empty_like(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -51,7 +51,9 @@ def new_empty(tensor: torch.Tensor, *size: Any, **options: Any) -> torch.Tensor:
         **options: as for ``Tensor.new_empty``.
     """
     plain = type(tensor) is torch.Tensor and _PLAIN.issuperset(options)
-    found = _pooled(size, options.get("dtype") or tensor.dtype, options.get("device") or tensor.device) if plain else None
+    found = (
+        _pooled(size, options.get("dtype") or tensor.dtype, options.get("device") or tensor.device) if plain else None
+    )
     return tensor.new_empty(*size, **options) if found is None else found
 
 

@@ -12,8 +12,8 @@ __all__ = ["broadcast_tensors"]
 def broadcast_tensors(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """``torch.broadcast_tensors``, which makes a new view of every argument even where shapes are equal.
 
-    Generated host code calls this under dynamic shapes; under static shapes, where equality is known, the call is dropped
-    when the code is generated.
+    Generated host code calls this under dynamic shapes; under static shapes, where equality is known, the call is
+    dropped when the code is generated.
 
     Args:
         *tensors: tensors whose shapes broadcast.

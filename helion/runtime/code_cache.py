@@ -1,9 +1,9 @@
 """Where generated source lives: a content-addressed directory of Python modules.
 
-Generated code is written to a real file before it is imported, so that Triton can read a kernel's source and tracebacks,
-debuggers and profilers show it. A file's name is the hash of its text: the same text is the same file and, within a
-process, the same module object; a file is never changed once it is there. Compiled binaries are not here: Triton keeps
-those itself.
+Generated code is written to a real file before it is imported, so that Triton can read a kernel's source and
+tracebacks, debuggers and profilers show it. A file's name is the hash of its text: the same text is the same file and,
+within a process, the same module object; a file is never changed once it is there. Compiled binaries are not here:
+Triton keeps those itself.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def replace_file(path: Path, text: str) -> None:
         OSError: it cannot be written; what was there stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A temporary file in the same directory: rename is atomic only within one file system. Not one of `tempfile`, whose files
-    # nobody else may read: caches are shared, and files of configs are shipped.
+    # A temporary file in the same directory: rename is atomic only within one file system. Not one of `tempfile`, whose
+    # files nobody else may read: caches are shared, and files of configs are shipped.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "x", encoding="utf-8", newline="\n") as file:
@@ -81,7 +81,9 @@ def replace_file(path: Path, text: str) -> None:
 
 
 def _written(path: Path, source: str) -> Path:
-    """Where ``source`` is, written if it was not: ``path``, or a directory of this process if that cannot be written."""
+    """Where ``source`` is, written if it was not: ``path``, or a directory of this process if that cannot be
+    written.
+    """
     try:
         if path.read_text(encoding="utf-8") == source:
             return path
@@ -95,7 +97,9 @@ def _written(path: Path, source: str) -> Path:
         if instead is None:
             instead = _temporary[path.parents[2]] = tempfile.TemporaryDirectory(prefix="helion-")
             log.warning(
-                "generated code goes to %s while this process runs: %s; set HELION_CACHE_DIR to a writable directory", instead.name, error
+                "generated code goes to %s while this process runs: %s; set HELION_CACHE_DIR to a writable directory",
+                instead.name,
+                error,
             )
         other = Path(instead.name) / path.name
         replace_file(other, source)

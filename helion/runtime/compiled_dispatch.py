@@ -1,7 +1,7 @@
 """``CompiledDispatcher``: calls that are known run as a ``LaunchPlan`` in C, all others through ``PythonPath``.
 
-``helion._C.Dispatcher`` decides which: it calls ``_call_python`` for what it does not know, and ``_record_call`` the second
-time it meets a signature, so that shapes which never come again cost no recording.
+``helion._C.Dispatcher`` decides which: it calls ``_call_python`` for what it does not know, and ``_record_call`` the
+second time it meets a signature, so that shapes which never come again cost no recording.
 
 Not here: how a host function becomes a plan (``plan.py``); the table and the guards (``csrc/dispatcher.cpp``).
 """
@@ -67,8 +67,8 @@ class CompiledDispatcher(_Base, PythonPath):
             self._max_entries,
         )
 
-    # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C (Dispatcher.__init_subclass__),
-    # and comes to _call_python if need be.
+    # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C
+    # (Dispatcher.__init_subclass__), and comes to _call_python if need be.
     __call__ = PythonPath._call_python
 
     def _invalidate(self) -> None:
@@ -110,7 +110,9 @@ class CompiledDispatcher(_Base, PythonPath):
 
 
 def _on_device_of(leaves: Sequence[Any] | None) -> AbstractContextManager[object]:
-    """Makes the device of a call's tensors the current one, as the launcher does for each launch and a plan for the call."""
+    """Makes the device of a call's tensors the current one, as the launcher does for each launch and a plan for the
+    call.
+    """
     devices = {device.device_index_of(leaf) for leaf in leaves or () if isinstance(leaf, torch.Tensor)}
     if len(devices) != 1 or devices == {device.current_device()}:
         return contextlib.nullcontext()

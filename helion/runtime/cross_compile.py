@@ -1,9 +1,9 @@
 """Compiling a kernel for a GPU that this machine does not have.
 
-Neither Triton nor the CuTe toolkit needs a device to compile, only to launch: the generated host function is called with
-a launcher that records each launch, and every kernel it would have launched is compiled for the capability asked for.
-Nothing runs on a device, and no output is computed.  Binaries of the CuTe backend are kept in the disk cache, where a
-machine without the toolkit finds them.
+Neither Triton nor the CuTe toolkit needs a device to compile, only to launch: the generated host function is called
+with a launcher that records each launch, and every kernel it would have launched is compiled for the capability asked
+for. Nothing runs on a device, and no output is computed.  Binaries of the CuTe backend are kept in the disk cache,
+where a machine without the toolkit finds them.
 """
 
 from __future__ import annotations
@@ -97,12 +97,14 @@ def cross_compile(
         capability: compute capability as major * 10 + minor: 80 (A100), 90 (H100), 100 (B200).
 
     Returns:
-        For each launch the stages of its kernel by name. Triton: "ttir", "ttgir", "llir", "ptx" (text), "cubin" (bytes). CuTe:
-        "source", "ptx" (text), "cubin" (bytes), which are then in the disk cache too (`HELION_CACHE_DIR`).
+        For each launch the stages of its kernel by name. Triton: "ttir", "ttgir", "llir", "ptx" (text), "cubin"
+        (bytes). CuTe: "source", "ptx" (text), "cubin" (bytes), which are then in the disk cache too
+        (`HELION_CACHE_DIR`).
 
     Raises:
         exc.InvalidConfig: the config does not fit.
-        exc.BackendUnsupported: the CuTe toolkit is missing, or GPUs of that capability have no kernels of the CuTe backend.
+        exc.BackendUnsupported: the CuTe toolkit is missing, or GPUs of that capability have no kernels of the CuTe
+            backend.
         exc.ErrorCompilingKernel: the CuTe toolkit refuses the generated kernel.
         exc.TritonError: Triton or ptxas refuses the generated kernel; the message says where its source is.
 

@@ -12,9 +12,9 @@ def default_launcher(
 ) -> Any:
     """Launch ``triton_kernel`` over ``grid`` the way Triton does.
 
-    The ``_launcher`` default of every generated host function. It is complete by itself: every faster launcher gives the
-    same results and falls back to this one. Kept to one statement that Dynamo can trace, so that under ``torch.compile``
-    the launch becomes a ``triton_kernel_wrapper_mutation`` node.
+    The ``_launcher`` default of every generated host function. It is complete by itself: every faster launcher gives
+    the same results and falls back to this one. Kept to one statement that Dynamo can trace, so that under
+    ``torch.compile`` the launch becomes a ``triton_kernel_wrapper_mutation`` node.
 
     Args:
         triton_kernel: a ``@triton.jit`` function.

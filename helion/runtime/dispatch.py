@@ -1,9 +1,10 @@
 """From a call's arguments to the function that runs it, in Python.
 
-``PythonPath`` is the complete path, which the C dispatcher falls back to; ``PythonDispatcher`` makes it the call itself where
-``helion._C`` is not used. Three lookups, each tried only if the one before did not answer:
+``PythonPath`` is the complete path, which the C dispatcher falls back to; ``PythonDispatcher`` makes it the call itself
+where ``helion._C`` is not used. Three lookups, each tried only if the one before did not answer:
 
-1. the *front*, a few pairs of (check, function): one C call compares all tensors of the call with those of an earlier one;
+1. the *front*, a few pairs of (check, function): one C call compares all tensors of the call with those of an earlier
+    one;
 2. the table: specialization key -> function;
 3. ``_runner``, which the Kernel implements: bind, compile or tune, and return the function for these arguments.
 
@@ -44,8 +45,8 @@ Runner = Callable[..., Any]
 
 #: Pairs in the front: each costs a call that does not find its own first about 0.1 us.
 _FRONT_SIZE = 8
-#: Once the front is full, one in so many calls found in the table is moved there: with more shapes than pairs, moving each
-#: would cost more than it saves.
+#: Once the front is full, one in so many calls found in the table is moved there: with more shapes than pairs, moving
+#: each would cost more than it saves.
 _PROMOTE_EVERY = 16
 #: Checks made for one key: thread state (inference mode, autocast) is part of a check and not of the key.
 _CHECKS_PER_KEY = 4
@@ -230,20 +231,24 @@ class PythonPath:
             self._warned_requires_grad = True
             if exc.RequiresGradWarning in self.specializer.settings.ignore_warnings:
                 return
-            warnings.warn(exc.RequiresGradWarning(kernel=self.specializer.kernel_name), stacklevel=_level_of_user_code())
+            warnings.warn(
+                exc.RequiresGradWarning(kernel=self.specializer.kernel_name), stacklevel=_level_of_user_code()
+            )
 
-    # -- what a Kernel implements ---------------------------------------------------------------------------------------
+    # -- what a Kernel implements
+    # ---------------------------------------------------------------------------------------
 
     def _runner(self, args: Sequence[Any]) -> Runner:
         """The function that runs calls with the key of these arguments, found or made.
 
-        It is kept and called as ``function(*args)`` for every call with that key until ``_invalidate``. Where more than the key
-        decides (guards on values), it is a function that decides.
+        It is kept and called as ``function(*args)`` for every call with that key until ``_invalidate``. Where more than
+        the key decides (guards on values), it is a function that decides.
         """
         raise NotImplementedError
 
     def _traced_host_function(self, args: Sequence[Any]) -> Runner | None:
-        """The generated host function for these arguments as it was imported, ``default_launcher`` its launcher; None if
+        """The generated host function for these arguments as it was imported, ``default_launcher`` its launcher; None
+        if
         such calls are not launches (tile executor, ref mode). Must not run or tune anything: tensors may be fake."""
         raise NotImplementedError
 

@@ -101,8 +101,8 @@ def _host_function_name(token: str, described: tuple[Any, ...]) -> str | None:
     """Binds for arguments like those described: runs for real, on fake tensors, while Dynamo traces its caller.
 
     Returns:
-        Name of the host function in ``_host_functions``; None if such calls are not launches, or not ones that PyTorch can
-        hold in a graph.
+        Name of the host function in ``_host_functions``; None if such calls are not launches, or not ones that PyTorch
+        can hold in a graph.
     """
     with FakeTensorMode():
         args = [
@@ -120,22 +120,27 @@ def _host_function_name(token: str, described: tuple[Any, ...]) -> str | None:
     return name
 
 
-#: Launch options that PyTorch would take for arguments of the kernel (torch/_higher_order_ops/triton_kernel_wrap.py knows others).
+#: Launch options that PyTorch would take for arguments of the kernel (torch/_higher_order_ops/triton_kernel_wrap.py
+#: knows others).
 _UNKNOWN_TO_PYTORCH = frozenset({"launch_cooperative_grid", "maxnreg"})
 
 
 def _options_of_launches(run: Runner) -> set[str]:
     """Names of the keywords in the calls that a host function makes."""
-    return {name for const in run.__code__.co_consts if isinstance(const, tuple) for name in const if isinstance(name, str)}
+    return {
+        name for const in run.__code__.co_consts if isinstance(const, tuple) for name in const if isinstance(name, str)
+    }
 
 
 def _launcher_for_dynamo(run: Runner) -> Callable[..., Any]:
     """``default_launcher``, with the kernel's constexprs passed by name.
 
-    PyTorch finds out which arguments a kernel writes by compiling it, and wants every parameter for that; without, it takes
-    all of them as written. With more than one kernel in the host function there is nothing to tell them apart by.
+    PyTorch finds out which arguments a kernel writes by compiling it, and wants every parameter for that; without, it
+    takes all of them as written. With more than one kernel in the host function there is nothing to tell them apart by.
     """
-    kernels = [value for name in run.__code__.co_names if _compat_triton.is_jit_function(value := run.__globals__.get(name))]
+    kernels = [
+        value for name in run.__code__.co_names if _compat_triton.is_jit_function(value := run.__globals__.get(name))
+    ]
     constants = _compat_triton.constexpr_defaults(kernels[0]) if len(kernels) == 1 else {}
 
     def launch(
@@ -150,6 +155,7 @@ def _launcher_for_dynamo(run: Runner) -> Callable[..., Any]:
 
 @torch._dynamo.disable
 def _run_outside_of_the_graph(dispatcher: PythonPath, args: tuple[Any, ...]) -> Any:
-    """A graph break: the tile executor and ref mode run kernels in ways that Dynamo should not look into, and some launches
+    """A graph break: the tile executor and ref mode run kernels in ways that Dynamo should not look into, and some
+    launches
     have options that a graph cannot hold."""
     return dispatcher._call_python(*args)

@@ -49,17 +49,97 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 #: Tensor properties and functions that read no element, so a host tensor may be passed to them.
 _METADATA = frozenset(
-    ["shape", "dtype", "device", "ndim", "layout", "is_cuda", "is_cpu", "requires_grad", "is_leaf", "itemsize", "nbytes", "size", "stride", "dim", "numel", "element_size", "is_contiguous", "is_floating_point", "is_complex", "is_signed", "get_device", "storage_offset", "__len__", "data_ptr", "__repr__", "__str__", "__format__", "__hash__", "ndimension", "nelement", "is_nonzero"]
+    [
+        "shape",
+        "dtype",
+        "device",
+        "ndim",
+        "layout",
+        "is_cuda",
+        "is_cpu",
+        "requires_grad",
+        "is_leaf",
+        "itemsize",
+        "nbytes",
+        "size",
+        "stride",
+        "dim",
+        "numel",
+        "element_size",
+        "is_contiguous",
+        "is_floating_point",
+        "is_complex",
+        "is_signed",
+        "get_device",
+        "storage_offset",
+        "__len__",
+        "data_ptr",
+        "__repr__",
+        "__str__",
+        "__format__",
+        "__hash__",
+        "ndimension",
+        "nelement",
+        "is_nonzero",
+    ]
 )
 #: Functions whose integers are sizes: tiles and block sizes among their arguments mean extents.
 _SIZE_FUNCTIONS = frozenset(
-    ["zeros", "ones", "empty", "full", "rand", "randn", "randint", "new_zeros", "new_ones", "new_empty", "new_full", "view", "reshape", "expand", "broadcast_to", "unflatten", "repeat", "tile", "arange", "eye", "empty_strided"]
+    [
+        "zeros",
+        "ones",
+        "empty",
+        "full",
+        "rand",
+        "randn",
+        "randint",
+        "new_zeros",
+        "new_ones",
+        "new_empty",
+        "new_full",
+        "view",
+        "reshape",
+        "expand",
+        "broadcast_to",
+        "unflatten",
+        "repeat",
+        "tile",
+        "arange",
+        "eye",
+        "empty_strided",
+    ]
 )
 #: Functions that make a tensor of nothing: by default on the kernel's device.
-_CREATION_FUNCTIONS = frozenset(["zeros", "ones", "empty", "full", "arange", "tensor", "eye", "linspace", "as_tensor", "scalar_tensor"])
+_CREATION_FUNCTIONS = frozenset(
+    ["zeros", "ones", "empty", "full", "arange", "tensor", "eye", "linspace", "as_tensor", "scalar_tensor"]
+)
 #: Functions that keep the shape but not the meaning of each dimension.
 _REARRANGING = frozenset(
-    ["T", "mT", "H", "mH", "t", "transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis", "view", "reshape", "matmul", "mm", "bmm", "addmm", "baddbmm", "__matmul__", "expand", "broadcast_to", "flatten", "unflatten"]
+    [
+        "T",
+        "mT",
+        "H",
+        "mH",
+        "t",
+        "transpose",
+        "swapaxes",
+        "swapdims",
+        "permute",
+        "movedim",
+        "moveaxis",
+        "view",
+        "reshape",
+        "matmul",
+        "mm",
+        "bmm",
+        "addmm",
+        "baddbmm",
+        "__matmul__",
+        "expand",
+        "broadcast_to",
+        "flatten",
+        "unflatten",
+    ]
 )
 
 

@@ -58,20 +58,152 @@ class HostAnalysis:
 
 #: Attributes that are functions of what a signature holds: shape, dtype, device and the like.
 _ATTRIBUTES = frozenset(
-    ["shape", "dtype", "device", "ndim", "T", "mT", "H", "mH", "layout", "itemsize", "is_cuda", "is_cpu", "is_meta", "type", "index", "real", "imag", "names", "itemsize"]
+    [
+        "shape",
+        "dtype",
+        "device",
+        "ndim",
+        "T",
+        "mT",
+        "H",
+        "mH",
+        "layout",
+        "itemsize",
+        "is_cuda",
+        "is_cpu",
+        "is_meta",
+        "type",
+        "index",
+        "real",
+        "imag",
+        "names",
+        "itemsize",
+    ]
 ) - {"names"}
 
-#: Methods of tensors, sizes, lists, strings and dtypes, as above. Tensor operations among them are seen by the recording.
+#: Methods of tensors, sizes, lists, strings and dtypes, as above. Tensor operations among them are seen by the
+#: recording.
 _METHODS = frozenset(
-    ["size", "stride", "dim", "ndimension", "numel", "nelement", "element_size", "is_contiguous", "is_floating_point", "is_complex", "get_device", "new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full", "zero_", "fill_", "view", "reshape", "flatten", "unflatten", "transpose", "permute", "movedim", "t", "squeeze", "unsqueeze", "expand", "expand_as", "view_as", "reshape_as", "select", "narrow", "split", "chunk", "unbind", "detach", "contiguous", "unfold", "diagonal", "swapaxes", "swapdims", "adjoint", "append", "extend", "count", "index", "copy", "insert"]
+    [
+        "size",
+        "stride",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "element_size",
+        "is_contiguous",
+        "is_floating_point",
+        "is_complex",
+        "get_device",
+        "new_empty",
+        "new_empty_strided",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "zero_",
+        "fill_",
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "transpose",
+        "permute",
+        "movedim",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "expand_as",
+        "view_as",
+        "reshape_as",
+        "select",
+        "narrow",
+        "split",
+        "chunk",
+        "unbind",
+        "detach",
+        "contiguous",
+        "unfold",
+        "diagonal",
+        "swapaxes",
+        "swapdims",
+        "adjoint",
+        "append",
+        "extend",
+        "count",
+        "index",
+        "copy",
+        "insert",
+    ]
 )
 
 #: Modules whose attributes may be read and called: the ones that generated code imports.
 _TORCH_CALLS = frozenset(
-    ["empty", "empty_like", "empty_strided", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "broadcast_tensors", "broadcast_shapes", "promote_types", "result_type", "can_cast", "Size", "device", "dtype", "finfo", "iinfo", "numel", "is_tensor", "is_floating_point", "is_complex", "reshape", "flatten", "transpose", "permute", "movedim", "t", "squeeze", "unsqueeze", "select", "narrow", "split", "chunk", "unbind"]
+    [
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "zeros",
+        "zeros_like",
+        "ones",
+        "ones_like",
+        "full",
+        "full_like",
+        "broadcast_tensors",
+        "broadcast_shapes",
+        "promote_types",
+        "result_type",
+        "can_cast",
+        "Size",
+        "device",
+        "dtype",
+        "finfo",
+        "iinfo",
+        "numel",
+        "is_tensor",
+        "is_floating_point",
+        "is_complex",
+        "reshape",
+        "flatten",
+        "transpose",
+        "permute",
+        "movedim",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "select",
+        "narrow",
+        "split",
+        "chunk",
+        "unbind",
+    ]
 )
 _BUILTINS = frozenset(
-    ["len", "min", "max", "int", "float", "bool", "abs", "sum", "range", "tuple", "list", "isinstance", "round", "divmod", "zip", "enumerate", "sorted", "reversed", "all", "any", "str", "repr"]
+    [
+        "len",
+        "min",
+        "max",
+        "int",
+        "float",
+        "bool",
+        "abs",
+        "sum",
+        "range",
+        "tuple",
+        "list",
+        "isinstance",
+        "round",
+        "divmod",
+        "zip",
+        "enumerate",
+        "sorted",
+        "reversed",
+        "all",
+        "any",
+        "str",
+        "repr",
+    ]
 )
 _TRITON_CALLS = frozenset({"cdiv", "next_power_of_2"})
 
@@ -229,7 +361,12 @@ class _Checker:
                 )
                 if known:
                     return
-            if module is torch and isinstance(callee, ast.Attribute) and callee.value is root and callee.attr in _TORCH_CALLS:
+            if (
+                module is torch
+                and isinstance(callee, ast.Attribute)
+                and callee.value is root
+                and callee.attr in _TORCH_CALLS
+            ):
                 return
             if module is triton and isinstance(callee, ast.Attribute) and callee.attr in _TRITON_CALLS:
                 return
@@ -281,7 +418,9 @@ class _Checker:
 
 
 def _is_device_kernel(value: Any) -> bool:
-    """Whether a global is something to launch: Triton's, or a kernel object of another backend, which says so itself."""
+    """Whether a global is something to launch: Triton's, or a kernel object of another backend, which says so
+    itself.
+    """
     return isinstance(value, triton.JITFunction) or getattr(type(value), "is_device_kernel", False)
 
 

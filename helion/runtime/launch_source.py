@@ -1,8 +1,9 @@
 """The launch function that ``FastLauncher`` generates for a site, and the tables of guards it is made from.
 
-Vocabulary as in ``launcher.py``. ``GUARDS`` holds for every launch, ``KINDS`` for each argument by its type; adding a guard is
-adding a row. The function has the call signature of ``default_launcher``: it checks the guards, finds the variant, and calls
-Triton; where a guard turns the call away it returns what ``slow`` does, and ``new_variant`` for a binary it does not have.
+Vocabulary as in ``launcher.py``. ``GUARDS`` holds for every launch, ``KINDS`` for each argument by its type; adding a
+guard is adding a row. The function has the call signature of ``default_launcher``: it checks the guards, finds the
+variant, and calls Triton; where a guard turns the call away it returns what ``slow`` does, and ``new_variant`` for a
+binary it does not have.
 
 Not here: what the names in its namespace are, and what happens on the slow path (``launcher.py``).
 """
@@ -68,7 +69,8 @@ class Kind:
     value: str
 
 
-#: Triton's buckets of an int: exactly 1 is a constant, multiples of 16 are known to be, and the width follows the value.
+#: Triton's buckets of an int: exactly 1 is a constant, multiples of 16 are known to be, and the width follows the
+#: value.
 _INT_VARIANT = (
     "(1 if {a} == 1 else 2 if not {a} & 15 else 0)"
     " + (0 if -0x80000000 <= {a} <= 0x7FFFFFFF else 4 if -0x8000000000000000 <= {a} <= 0x7FFFFFFFFFFFFFFF else 8)"
@@ -108,8 +110,8 @@ def variant_of(args: tuple[Any, ...]) -> Any:
 def _variant_lines(kinds: list[type]) -> list[str]:
     """Statements that set ``variant`` from ``a<i>`` and ``p<i>``.
 
-    Usually every pointer is aligned, so one OR over all of them is asked first; only if it fails are they told apart. An int
-    with one bit per misaligned pointer; a tuple of that and the buckets if there are ints.
+    Usually every pointer is aligned, so one OR over all of them is asked first; only if it fails are they told apart.
+    An int with one bit per misaligned pointer; a tuple of that and the buckets if there are ints.
     """
     pointers = [i for i, kind in enumerate(kinds) if KINDS[kind].value == "{p}"]
     buckets = [KINDS[kind].variant.format(a=f"a{i}") for i, kind in enumerate(kinds) if KINDS[kind].variant]
@@ -149,9 +151,7 @@ def launch_source(kinds: list[type], rank: int, has_options: bool, direct: bool)
         lines.append(f"    {', '.join(f'a{i}' for i in range(count))}{',' if count == 1 else ''} = args")
         lines.append("    if (")
         conditions = [
-            _condition(guard, a=f"a{i}", tag=f"TAG{i}")
-            for i, kind in enumerate(kinds)
-            for guard in KINDS[kind].guards
+            _condition(guard, a=f"a{i}", tag=f"TAG{i}") for i, kind in enumerate(kinds) for guard in KINDS[kind].guards
         ]
         lines += [f"        {'or ' if n else ''}{condition}" for n, condition in enumerate(conditions or ["False"])]
         lines += ["    ):", f"        {leave}"]
@@ -205,7 +205,9 @@ def launch_source(kinds: list[type], rank: int, has_options: bool, direct: bool)
 def _default_chains() -> bool:
     """Whether both launch hooks are Triton's chains, whose ``calls`` can be read without a question."""
     runtime = _compat_triton.knobs.runtime
-    return all(isinstance(getattr(h, "calls", None), list) for h in (runtime.launch_enter_hook, runtime.launch_exit_hook))
+    return all(
+        isinstance(getattr(h, "calls", None), list) for h in (runtime.launch_enter_hook, runtime.launch_exit_hook)
+    )
 
 
 class _Source:

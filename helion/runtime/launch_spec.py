@@ -1,4 +1,5 @@
-"""What the extension has to know about a compiled kernel, read off Triton's objects: the cold half of ``csrc/launcher.cpp``.
+"""What the extension has to know about a compiled kernel, read off Triton's objects: the cold half of
+``csrc/launcher.cpp``.
 
 ``make_launch_spec`` compiles one variant of a kernel and describes it to C; ``slow_launch`` is where a
 ``CompiledLauncher`` without a ``fallback`` of its own sends the calls that it does not launch itself.

@@ -1,9 +1,11 @@
-"""``FastLauncher``: launches a compiled Triton kernel through guards and Triton's C function, without ``JITFunction.run``.
+"""``FastLauncher``: launches a compiled Triton kernel through guards and Triton's C function, without
+``JITFunction.run``.
 
-A host function calls ``_launcher(kernel, grid, *args, num_warps=, num_stages=, ...)``. The first call of a *launch site* goes
-to Triton and primes it: the compiled kernel's handles are kept, and a small function is generated that checks the guards
-for exactly these kinds of arguments and launches. That function then is the host function's ``_launcher``. A call that a
-guard turns away takes the slow path here, which finds another site, primes one, or leaves the call to Triton.
+A host function calls ``_launcher(kernel, grid, *args, num_warps=, num_stages=, ...)``. The first call of a *launch
+site* goes to Triton and primes it: the compiled kernel's handles are kept, and a small function is generated that
+checks the guards for exactly these kinds of arguments and launches. That function then is the host function's
+``_launcher``. A call that a guard turns away takes the slow path here, which finds another site, primes one, or leaves
+the call to Triton.
 
 Vocabulary
     site       kernel, device, launch options, knobs, and the types of the arguments; one generated function
@@ -14,8 +16,8 @@ Vocabulary
 What changes the binary is part of the site or the variant, so flipping it back finds the old one. What only concerns
 Triton's own bookkeeping (hooks before a run, mutated globals) sends the call to Triton.
 
-Where ``helion._C`` is there, its ``CompiledLauncher`` does the same in C and becomes the host function's ``_launcher``; it comes
-back here for whatever it was not primed for.
+Where ``helion._C`` is there, its ``CompiledLauncher`` does the same in C and becomes the host function's ``_launcher``;
+it comes back here for whatever it was not primed for.
 
 Not here: which BoundKernel a call belongs to (``dispatch.py``); the launcher in C (``csrc/launcher.cpp``).
 """
@@ -125,7 +127,8 @@ class FastLauncher:
         stats: KernelStats | None = None,
         host_function: types.FunctionType | None = None,
     ) -> None:
-        #: The launcher in C, once it has a variant; None where the extension is not used or cannot launch these kernels.
+        #: The launcher in C, once it has a variant; None where the extension is not used or cannot launch these
+        #: kernels.
         self._c_launcher: CompiledLauncher | None = None
         self._c_source = 0
         self.name = name
@@ -147,7 +150,8 @@ class FastLauncher:
     ) -> Any:
         return self._slow(None, triton_kernel, grid, args, num_warps, num_stages, options)
 
-    # -- slow path ------------------------------------------------------------------------------------------------------
+    # -- slow path
+    # ------------------------------------------------------------------------------------------------------
 
     def _slow(
         self,
@@ -202,7 +206,12 @@ class FastLauncher:
 
     @staticmethod
     def _site_key(
-        kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num_warps: int, num_stages: int, options: dict[str, Any]
+        kernel: Any,
+        grid: tuple[int, ...],
+        args: tuple[Any, ...],
+        num_warps: int,
+        num_stages: int,
+        options: dict[str, Any],
     ) -> tuple[Any, ...]:
         provider = _device.provider
         return (
@@ -251,7 +260,8 @@ class FastLauncher:
             for a in args
         )
 
-    # -- priming ----------------------------------------------------------------------------------------------------------
+    # -- priming
+    # ----------------------------------------------------------------------------------------------------------
 
     def _new_variant(
         self,
@@ -300,7 +310,9 @@ class FastLauncher:
                 site = self._new_site(kernel, grid, args, num_warps, num_stages, options, handles)
                 variant = variant_of(args)
             site.variants[variant] = _variant_entry(handles)
-            self._install_c_launcher(kernel, args, {"num_warps": num_warps, "num_stages": num_stages, **options}, compiled)
+            self._install_c_launcher(
+                kernel, args, {"num_warps": num_warps, "num_stages": num_stages, **options}, compiled
+            )
         except _compat_triton.NotPrimable as why:
             self._unprimable[id(kernel)] = (kernel, str(why))
             log.info("%s: launches of %s stay with Triton: %s", self.name, kernel.__name__, why)

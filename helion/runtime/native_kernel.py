@@ -19,8 +19,8 @@ class NativeKernel:
         cluster: thread blocks of a cluster along x, y, z.
         shared: bytes of dynamic shared memory.
         params: (argument index, type name) of each parameter in the binary's order; types as Triton names them.
-        maps: (parameter index, CUtensorMapDataType, dims, strides in bytes, box, CUtensorMapSwizzle) of each pointer parameter
-            that is passed as a tensor map.
+        maps: (parameter index, CUtensorMapDataType, dims, strides in bytes, box, CUtensorMapSwizzle) of each pointer
+            parameter that is passed as a tensor map.
         owner: kept alive as long as the kernel may be launched.
     """
 

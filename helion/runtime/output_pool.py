@@ -1,12 +1,13 @@
 """The output pool: output tensors that nobody holds any more are handed out again instead of being freed and allocated.
 
-Off unless ``HELION_OUTPUT_POOL=1``. It serves tensors that the kernel function allocates uninitialised, passes to a launch that
-writes them, and returns: those of calls that run as a plan in C (``docs/launch.md``), and those of host functions, where generated code
-asks ``helion.runtime.empty_like`` and its like for them. A tensor is handed out again only if no reference to
-it, to a view of it or to its memory exists and it was not changed in place, so a program cannot tell it from a new one.
+Off unless ``HELION_OUTPUT_POOL=1``. It serves tensors that the kernel function allocates uninitialised, passes to a
+launch that writes them, and returns: those of calls that run as a plan in C (``docs/launch.md``), and those of host
+functions, where generated code asks ``helion.runtime.empty_like`` and its like for them. A tensor is handed out again
+only if no reference to it, to a view of it or to its memory exists and it was not changed in place, so a program cannot
+tell it from a new one.
 
-Two uses hold no reference, so the pool cannot see them, and a program that relies on them keeps the tensor itself alive:
-raw pointers (``data_ptr()``), and work on another stream that is announced only by ``Tensor.record_stream``.
+Two uses hold no reference, so the pool cannot see them, and a program that relies on them keeps the tensor itself
+alive: raw pointers (``data_ptr()``), and work on another stream that is announced only by ``Tensor.record_stream``.
 
 Environment:
     HELION_OUTPUT_POOL          1: on. Host functions are generated for it, so it is set before kernels are compiled.

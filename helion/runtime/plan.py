@@ -2,11 +2,12 @@
 
 The host function is run once, for a real call, under a recorder that sees every tensor operation and every launch. It
 becomes a plan only if all it did was allocate, fill, view and launch, and if the static analysis of its source
-(``host_analysis.py``) agrees that nothing else went on. Otherwise there is a reason, in words, and the host function stays.
+(``host_analysis.py``) agrees that nothing else went on. Otherwise there is a reason, in words, and the host function
+stays.
 
-A plan holds for one signature: sizes, strides, dtypes and alignment of all tensors are fixed, so that sizes, offsets and
-grids are plain numbers in it. Numbers among the arguments are passed on where the host function does no more than that with
-them; the value of any other number becomes part of the signature.
+A plan holds for one signature: sizes, strides, dtypes and alignment of all tensors are fixed, so that sizes, offsets
+and grids are plain numbers in it. Numbers among the arguments are passed on where the host function does no more than
+that with them; the value of any other number becomes part of the signature.
 
 Not here: when a call is recorded, and what happens to the plan (``compiled_dispatch.py``).
 """
@@ -73,9 +74,11 @@ class _Known:
     is_root: bool = False  # it is the input or buffer itself
 
 
-# -- operations ---------------------------------------------------------------------------------------------------------
+# -- operations
+# ---------------------------------------------------------------------------------------------------------
 
-#: Operations that allocate, and the value they fill with: None, a number, or the position of the value in the arguments.
+#: Operations that allocate, and the value they fill with: None, a number, or the position of the value in the
+#: arguments.
 _ALLOCATIONS: dict[Any, Callable[[Sequence[Any]], Any]] = {
     aten.empty.memory_format: lambda args: None,
     aten.empty_strided.default: lambda args: None,
@@ -99,8 +102,8 @@ _FILLS: dict[Any, Callable[[Sequence[Any]], Any]] = {
     aten.fill_.Scalar: lambda args: args[1],
 }
 
-#: Views of their first argument. ``as_strided`` is not among them: its offset counts from the start of the storage, which
-#: is not in the signature.
+#: Views of their first argument. ``as_strided`` is not among them: its offset counts from the start of the storage,
+#: which is not in the signature.
 _VIEWS: frozenset[Any] = frozenset(
     {
         aten.alias.default,
@@ -169,8 +172,8 @@ class _Recorder(TorchDispatchMode):
             elif func in _FILLS:
                 self.fill(args[0], _FILLS[func](args))
             elif func is aten.detach.default and id(args[0]) == self.just_allocated:
-                # torch.empty_like and its like detach what they allocated if somebody (this mode) has seen it: to host code
-                # this is the new tensor.
+                # torch.empty_like and its like detach what they allocated if somebody (this mode) has seen it: to host
+                # code this is the new tensor.
                 found = self.known[id(args[0])]
                 self.known[id(result)] = dataclasses.replace(found, tensor=result)
             elif func in _VIEWS:
@@ -193,7 +196,12 @@ class _Recorder(TorchDispatchMode):
     def fill(self, tensor: torch.Tensor, value: Any) -> None:
         found = self.known.get(id(tensor))
         root = self.roots[found.ref] if found is not None else None
-        if found is None or root is None or found.offset or (tensor.shape, tensor.stride()) != (root.shape, root.stride()):
+        if (
+            found is None
+            or root is None
+            or found.offset
+            or (tensor.shape, tensor.stride()) != (root.shape, root.stride())
+        ):
             self.refuse("host code fills part of a tensor")
             return
         self.add_fill(found.ref, value)
@@ -211,7 +219,9 @@ class _Recorder(TorchDispatchMode):
             if found is None:
                 self.refuse("host code views a tensor of unknown origin")
             elif id(view) not in self.known:
-                offset = found.offset + view.data_ptr() - base.data_ptr() if view.numel() and base.numel() else found.offset
+                offset = (
+                    found.offset + view.data_ptr() - base.data_ptr() if view.numel() and base.numel() else found.offset
+                )
                 self.known[id(view)] = _Known(view, found.ref, offset)
 
     def launch(self, kernel: Any, grid: tuple[int, ...], *args: Any, **keywords: Any) -> Any:
@@ -268,7 +278,8 @@ class _Recorder(TorchDispatchMode):
             return ("number", self.numbers[name])
         return ("constant", value)
 
-    # -- what it adds up to -----------------------------------------------------------------------------------------------
+    # -- what it adds up to
+    # -----------------------------------------------------------------------------------------------
 
     def result(self, value: Any) -> tuple[Any, ...]:
         """The description of what the host function returned."""
@@ -300,11 +311,11 @@ class _Recorder(TorchDispatchMode):
         return set()
 
     def written(self, leaves: Sequence[Any], before: Sequence[int]) -> tuple[int, ...]:
-        """The inputs whose version counters host code advanced, but for what its fills did, which a plan does as well."""
+        """The inputs whose version counters host code advanced, but for what its fills did, which a plan does as
+        well.
+        """
         fills = [step[1] for step in self.steps if step[0] == "fill"]
-        return tuple(
-            i for i, leaf in enumerate(leaves) if _version(leaf) - before[i] > fills.count(("input", i))
-        )
+        return tuple(i for i, leaf in enumerate(leaves) if _version(leaf) - before[i] > fills.count(("input", i)))
 
     def build(self, leaves: Sequence[Any], result: Any, written: tuple[int, ...]) -> LaunchPlan:
         from .. import _extension
@@ -330,7 +341,8 @@ class _Recorder(TorchDispatchMode):
         return plan
 
 
-# -- recording one call ---------------------------------------------------------------------------------------------------
+# -- recording one call
+# ---------------------------------------------------------------------------------------------------
 
 
 def _lists_in(value: Any) -> list[list[Any]]:
@@ -346,8 +358,9 @@ def _lists_in(value: Any) -> list[list[Any]]:
 def _without_duplicates(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[int, torch.Tensor]] | None:
     """``args`` with every second occurrence of a tensor replaced by an alias of its own, and id(alias) -> original.
 
-    The recorder tells tensors apart by identity; without this, a plan recorded for ``f(x, x)`` would give ``x`` for both
-    arguments of ``f(x, y)``. An alias has a version counter of its own, so that it shows which of the two is written. None if a tensor occurs twice inside of tuples or lists, which host code gets as they are.
+    The recorder tells tensors apart by identity; without this, a plan recorded for ``f(x, x)`` would give ``x`` for
+    both arguments of ``f(x, y)``. An alias has a version counter of its own, so that it shows which of the two is
+    written. None if a tensor occurs twice inside of tuples or lists, which host code gets as they are.
     """
     seen: set[int] = set()
 

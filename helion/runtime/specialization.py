@@ -85,7 +85,9 @@ def _needs_int64(sizes: Iterable[int], strides: Iterable[int]) -> bool:
 
 
 @functools.lru_cache(maxsize=8192)
-def _dynamic_shape_key(sizes: tuple[int, ...], strides: tuple[int, ...], static: frozenset[int]) -> tuple[Hashable, ...]:
+def _dynamic_shape_key(
+    sizes: tuple[int, ...], strides: tuple[int, ...], static: frozenset[int]
+) -> tuple[Hashable, ...]:
     # Remembered, as the same shapes come again and the loops below cost more than one lookup.
     return (
         tuple([size if i in static else _bucket(size) for i, size in enumerate(sizes)]),
@@ -331,8 +333,8 @@ class Specializer:
 
         Returns:
             One element per argument, then the result of ``key_fn`` if there is one. Hashable; equal for two calls
-            exactly if they may share a BoundKernel, but for guards on values (``hl.specialize``), which a BoundKernel asks
-            itself.
+            exactly if they may share a BoundKernel, but for guards on values (``hl.specialize``), which a BoundKernel
+            asks itself.
 
         Raises:
             exc.InvalidAPIUsage: an argument of a type that a kernel cannot take.

@@ -1,9 +1,9 @@
 """Specialization keys for caches that outlive the process.
 
-A key in memory may hold objects (dtypes, code objects, functions, devices) whose hash differs from run to run. `stable_key`
-turns it, element by element, into a ``StableKey`` of plain data with a hash that is the same in every process. Equal keys
-give equal stable keys, and different ones different ones, but for what has no meaning beyond a process: a device
-counts by its type, not its index, and an object known by identity counts by its name.
+A key in memory may hold objects (dtypes, code objects, functions, devices) whose hash differs from run to run.
+`stable_key` turns it, element by element, into a ``StableKey`` of plain data with a hash that is the same in every
+process. Equal keys give equal stable keys, and different ones different ones, but for what has no meaning beyond a
+process: a device counts by its type, not its index, and an object known by identity counts by its name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which layer ran the calls of each kernel, and why not a faster one: ``launch_stats()``.
 
-Layers, from the fastest: ``LAYERS`` below. Each kernel has one ``KernelStats``; launchers and the dispatcher count into it.
-Counting must cost next to nothing and lose nothing between threads, so a counter is one call of a C function.
+Layers, from the fastest: ``LAYERS`` below. Each kernel has one ``KernelStats``; launchers and the dispatcher count into
+it. Counting must cost next to nothing and lose nothing between threads, so a counter is one call of a C function.
 
 Not here: how long compiling took (``measure.py``).
 """
@@ -93,8 +93,8 @@ class KernelStats:
 
     def retire(self, layer: str, token: int, count: int) -> None:
         """Ask a source no more, and keep its last count."""
-        # No lock: this runs in finalizers, that is anywhere, also where this thread holds one. Each step is atomic, so that no
-        # count is lost.
+        # No lock: this runs in finalizers, that is anywhere, also where this thread holds one. Each step is atomic, so
+        # that no count is lost.
         self._sources[layer].pop(token, None)
         counts = self._retired[layer]
         counts.append(count)
@@ -113,9 +113,7 @@ class KernelStats:
 
     def snapshot(self) -> KernelLaunchStats:
         """The counts now."""
-        counts = {
-            layer: counter.value + self._from_sources(layer) for layer, counter in self._layers.items()
-        }
+        counts = {layer: counter.value + self._from_sources(layer) for layer, counter in self._layers.items()}
         return KernelLaunchStats(
             {layer: count for layer, count in counts.items() if count},
             {reason: counter.value for reason, counter in list(self._reasons.items())},
@@ -143,7 +141,8 @@ def launch_stats() -> dict[str, KernelLaunchStats]:
     A kernel that runs as fast as it can shows one layer and no reasons but those of its first calls::
 
         >>> helion.runtime.launch_stats()  # doctest: +SKIP
-        {'mymodel.add': KernelLaunchStats(layers={'default_launcher': 1, 'fast_launcher': 9999}, reasons={'first call': 1})}
+        {'mymodel.add': KernelLaunchStats(layers={'default_launcher': 1, 'fast_launcher': 9999}, reasons={'first call':
+        1})}
     """
     with _lock:
         kernels = sorted(_all, key=lambda stats: stats._number)

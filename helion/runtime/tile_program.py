@@ -243,7 +243,17 @@ def _target_name(node: torch.fx.Node) -> str:
 
 # -- numbers -------------------------------------------------------------------------------------------------
 
-_NAMES = {"math": math, "torch": torch, "min": min, "max": max, "abs": abs, "round": round, "float": float, "int": int, "__builtins__": {}}
+_NAMES = {
+    "math": math,
+    "torch": torch,
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "round": round,
+    "float": float,
+    "int": int,
+    "__builtins__": {},
+}
 _printer = PythonPrinter()
 _code: dict[str, Any] = {}
 

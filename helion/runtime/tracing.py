@@ -1,8 +1,8 @@
 """Calls that something else is watching: export, fake tensors, ``torch.func`` transforms.
 
-Under Dynamo and the tracing modes a call must end up in the graph as ``triton_kernel_wrapper_mutation``: the generated host
-function is run as ordinary PyTorch code with a launcher that PyTorch knows how to record. Transforms cannot see into a
-kernel, so they are refused with a message that names what can be done.
+Under Dynamo and the tracing modes a call must end up in the graph as ``triton_kernel_wrapper_mutation``: the generated
+host function is run as ordinary PyTorch code with a launcher that PyTorch knows how to record. Transforms cannot see
+into a kernel, so they are refused with a message that names what can be done.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ from triton.language.extra import libdevice
 
 @triton.jit
 def hlt_quotient(a, b):
-    """a / b rounded to nearest, as IEEE 754 has it: Triton's `/` of float32 is not, and its div_rn takes float32 alone."""
+    """a / b rounded to nearest, as IEEE 754 has it: Triton's `/` of float32 is not, and its div_rn takes float32
+    alone.
+    """
     if (a + b).dtype.primitive_bitwidth == 64:
         return a / b
     else:
@@ -86,7 +88,9 @@ def hlt_sign_int(a):
 
 @triton.jit
 def hlt_pow_int(a, b):
-    """Integer power, wrapping, by repeated squaring.  Of negative exponents only 1 and -1 have one, the others give 0."""
+    """Integer power, wrapping, by repeated squaring.  Of negative exponents only 1 and -1 have one, the others give
+    0.
+    """
     base, exponent = tl.broadcast(a, b)
     result = base * 0 + 1
     rest = exponent
@@ -108,7 +112,9 @@ def hlt_shift_left(a, b):
 
 @triton.jit
 def hlt_shift_right(a, b):
-    """torch.bitwise_right_shift: nothing but sign bits (0 if unsigned) for amounts that are negative or not below the width."""
+    """torch.bitwise_right_shift: nothing but sign bits (0 if unsigned) for amounts that are negative or not below the
+    width.
+    """
     outside = (b < 0) | (b >= a.dtype.primitive_bitwidth)
     if a.dtype.is_int_signed():
         rest = a >> (a.dtype.primitive_bitwidth - 1)
@@ -151,11 +157,12 @@ def hlt_argmin_combine(a, i, b, j):
 
 @triton.jit
 def hlt_settled(x):
-    """x, bit for bit: the result of a loop that accumulates reductions, or such a reduction, where the sum is used several times.
+    """x, bit for bit: the result of a loop that accumulates reductions, or such a reduction, where the sum is used
+    several times.
 
-    Triton 3.6 and 3.7 assert in the pass OptimizeThreadLocality when such a loop reduces values as they were loaded and its
-    result has several uses, or the running sum has others in the loop.  Casting to integers and back gives the result one use,
-    and hides the reduction in the loop from the pass; it costs no instruction.
+    Triton 3.6 and 3.7 assert in the pass OptimizeThreadLocality when such a loop reduces values as they were loaded and
+    its result has several uses, or the running sum has others in the loop.  Casting to integers and back gives the
+    result one use, and hides the reduction in the loop from the pass; it costs no instruction.
     """
     if x.dtype.primitive_bitwidth == 64:
         return x.to(tl.int64, bitcast=True).to(x.dtype, bitcast=True)
@@ -169,12 +176,13 @@ def hlt_settled(x):
 def hlt_grid_barrier(DESCRIPTORS: tl.constexpr):
     """Every program of a cooperative launch waits here for all others, and sees what they have written.
 
-    DESCRIPTORS says that the tensor memory accelerator reads or writes on one side of the barrier (compute capability 9.0 on).
+    DESCRIPTORS says that the tensor memory accelerator reads or writes on one side of the barrier (compute capability
+    9.0 on).
 
-    The driver gives each cooperative launch a word that the programs can count in: environment registers 1 and 2 hold the
-    high and the low half of the address of its workspace, the word is the workspace's second (CUDA's
-    cooperative_groups/details/driver_abi.h, where `grid.sync()` is made of the same).  All programs together add 2**31 to
-    it, so its highest bit flips when the last one has arrived, and it can be used again at once.
+    The driver gives each cooperative launch a word that the programs can count in: environment registers 1 and 2 hold
+    the high and the low half of the address of its workspace, the word is the workspace's second (CUDA's
+    cooperative_groups/details/driver_abi.h, where `grid.sync()` is made of the same).  All programs together add 2**31
+    to it, so its highest bit flips when the last one has arrived, and it can be used again at once.
     """
     if DESCRIPTORS:
         # Tiles that the accelerator still writes; and what it reads next may have been written by threads.

@@ -13,7 +13,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """HELION_CACHE_DIR in a temporary directory, and no variable of the caller's."""
-    for name in ("HELION_SKIP_CACHE", "HELION_AUTOTUNE_EFFORT", "HELION_FORCE_AUTOTUNE", "HELION_AUTOTUNE_LOG", "HELION_AUTOTUNE_WORKER"):
+    for name in (
+        "HELION_SKIP_CACHE",
+        "HELION_AUTOTUNE_EFFORT",
+        "HELION_FORCE_AUTOTUNE",
+        "HELION_AUTOTUNE_LOG",
+        "HELION_AUTOTUNE_WORKER",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path / "cache"))
     from helion.autotuner import api

@@ -1,4 +1,5 @@
-"""A participant of a shared study, as a process of its own: `python -m tests.autotuner.study_run STORAGE LOG EVALUATIONS`.
+"""A participant of a shared study, as a process of its own: `python -m tests.autotuner.study_run STORAGE LOG
+EVALUATIONS`.
 
 Each measured Config is appended to LOG, so that the tests see what was measured twice.
 """
@@ -42,11 +43,21 @@ def main() -> None:
     made: Any = Recording(log)
     api._make_executor = lambda *a: made  # type: ignore[assignment]
     target = FunctionTarget(
-        "misbehaving", kernels.Misbehaving.spec, autotune_config_filter=lambda c: c["mode"] in ("good", "slow", "raise", "wrong"), autotune_random_seed=os.getpid()
+        "misbehaving",
+        kernels.Misbehaving.spec,
+        autotune_config_filter=lambda c: c["mode"] in ("good", "slow", "raise", "wrong"),
+        autotune_random_seed=os.getpid(),
     )
     args = (torch.ones(64, 4),)
     result = api.run_search(
-        target, args, evaluations=evaluations, effort="quick", search="RandomSearch", storage=storage, progress_bar=False, log_level="error"
+        target,
+        args,
+        evaluations=evaluations,
+        effort="quick",
+        search="RandomSearch",
+        storage=storage,
+        progress_bar=False,
+        log_level="error",
     )
     print(result.config["mode"], result.config["salt"], len(result.trials))
 

@@ -32,7 +32,9 @@ def differs(want: torch.Tensor, got: torch.Tensor, tolerance: Tolerance = EXACT)
     return mismatch(Outcome({"result": want}), Outcome({"result": got}), (), tolerance)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2]
+)
 def test_another_order_of_additions_passes_and_a_wrong_result_does_not(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(5)
     a = torch.randn(64, 512, generator=generator, dtype=torch.float64)
@@ -41,7 +43,9 @@ def test_another_order_of_additions_passes_and_a_wrong_result_does_not(dtype: to
         exact = exact / 10
     order = torch.randperm(512, generator=generator)
     compute = torch.float64 if dtype is torch.float64 else torch.float32
-    other = a[:, order].to(compute).view(64, 16, 32).sum(2).sum(1) / (10 if dtype in (torch.float8_e4m3fn, torch.float8_e5m2) else 1)
+    other = a[:, order].to(compute).view(64, 16, 32).sum(2).sum(1) / (
+        10 if dtype in (torch.float8_e4m3fn, torch.float8_e5m2) else 1
+    )
     assert differs(exact.to(dtype), other.to(dtype)) is None
     wrong = exact.clone()
     wrong[7] += 100
@@ -87,7 +91,19 @@ def test_results_are_what_is_returned_and_what_is_written() -> None:
     assert result.tensors["argument[0]"].eq(1).all() and x.eq(0).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.bfloat16, torch.float8_e4m3fn, torch.float32, torch.float64, torch.complex64, torch.complex128])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.bool,
+        torch.uint8,
+        torch.bfloat16,
+        torch.float8_e4m3fn,
+        torch.float32,
+        torch.float64,
+        torch.complex64,
+        torch.complex128,
+    ],
+)
 def test_an_argument_left_alone_is_known_by_its_bits_and_not_kept(dtype: torch.dtype) -> None:
     x = torch.tensor([[0, 1, 0], [1, 1, 0]]).to(dtype).t()
     if dtype.is_floating_point:
@@ -180,14 +196,18 @@ def test_of_two_that_cannot_be_told_apart_the_one_nearest_to_the_default_wins() 
 def test_a_clear_difference_decides_however_far_from_the_default() -> None:
     rng = random.Random(12)
     candidates = trials({4: 1.0, 16: 1.03})
-    winner, ms, _ = choose(candidates, lambda c: (0.9 if c["num_warps"] == 16 else 1.0) * rng.uniform(0.99, 1.01), SPACE)
+    winner, ms, _ = choose(
+        candidates, lambda c: (0.9 if c["num_warps"] == 16 else 1.0) * rng.uniform(0.99, 1.01), SPACE
+    )
     assert winner["num_warps"] == 16 and ms == pytest.approx(0.9, rel=0.02)
 
 
 def test_drift_that_hits_all_alike_does_not_decide() -> None:
     clock = iter(range(1000))
     candidates = trials({4: 1.0, 16: 1.0})
-    winner, _, times = choose(candidates, lambda c: (0.95 if c["num_warps"] == 16 else 1.0) * (1 + 0.05 * next(clock)), SPACE)
+    winner, _, times = choose(
+        candidates, lambda c: (0.95 if c["num_warps"] == 16 else 1.0) * (1 + 0.05 * next(clock)), SPACE
+    )
     assert winner["num_warps"] == 16
     assert {len(v) for v in times.values()} <= {3, 4, 5, 6, 7}
 

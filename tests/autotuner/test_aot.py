@@ -148,14 +148,22 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     del sys.modules["shipped_kernels"]
 
 
-def ship(module: ModuleType, kernel: str, configs: list[dict[str, object]], tree: decision_tree.Node, **changes: object) -> Path:
+def ship(
+    module: ModuleType, kernel: str, configs: list[dict[str, object]], tree: decision_tree.Node, **changes: object
+) -> Path:
     """A file as `write` makes it."""
     bound = getattr(module, kernel).bind((torch.ones(8, 32),))
     from helion.autotuner.bound import BoundTarget
 
     key = BoundTarget(bound).cache_key((torch.ones(8, 32),))
     aot = getattr(module, kernel).aot
-    record = {"source_hash": aot_build.source_hash(key.source), "batched": aot.batched, "configs": configs, "tree": tree, **changes}
+    record = {
+        "source_hash": aot_build.source_hash(key.source),
+        "batched": aot.batched,
+        "configs": configs,
+        "tree": tree,
+        **changes,
+    }
     path = shipped_file(str(module.__file__))
     path.write_text(json.dumps({"format": 1, "kernels": {kernel: {key.device: record}}}))
     return path
@@ -171,7 +179,9 @@ def block_size_used(module: ModuleType, kernel: str, rows: int) -> int:
     return size
 
 
-def test_the_command_line_goes_from_shapes_to_a_file_that_the_kernel_uses(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_goes_from_shapes_to_a_file_that_the_kernel_uses(
+    module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = f"{module.__file__}:double"
     common = ["--no-isolation", "--effort", "quick"]
     assert main(["collect", name, *common, "--evaluations", "4", "--search", "RandomSearch"]) == 0
@@ -200,7 +210,9 @@ def test_the_tree_chooses_by_the_shape_of_the_call(module: ModuleType) -> None:
 
 def test_writing_another_kernel_keeps_the_first(module: ModuleType) -> None:
     path = ship(module, "double", [{"block_sizes": [2]}], {"config": 0})
-    data = aot_build.Measurements("invariant", "some GPU sm_90", "hash", [0], [Config(block_sizes=[4])], [{"arg0.size1": 32.0}], [[1.0]])
+    data = aot_build.Measurements(
+        "invariant", "some GPU sm_90", "hash", [0], [Config(block_sizes=[4])], [{"arg0.size1": 32.0}], [[1.0]]
+    )
     data.save(Path("data.json"))
     aot_build.write(f"{module.__file__}:invariant", Path("data.json"))
     kernels = json.loads(path.read_text())["kernels"]
@@ -211,13 +223,17 @@ def test_writing_another_kernel_keeps_the_first(module: ModuleType) -> None:
 def test_a_batched_dimension_never_changes_the_config(module: ModuleType) -> None:
     shapes = [features_of((torch.ones(n, 32),), [0]) for n in (8, 512)]
     times = [[1.0, 2.0], [2.0, 1.1]]
-    data = aot_build.Measurements("invariant", "device", "hash", [0], [Config(block_sizes=[2]), Config(block_sizes=[128])], shapes, times)
+    data = aot_build.Measurements(
+        "invariant", "device", "hash", [0], [Config(block_sizes=[2]), Config(block_sizes=[128])], shapes, times
+    )
     assert len(aot_build.build_table(data).configs) == 1 or aot_build.build_table(data).tree == {"config": 0}
     table = aot_build.build_table(data)
     assert table.choose((torch.ones(8, 32),)) == table.choose((torch.ones(512, 32),))
 
 
-def test_a_shipped_config_that_does_not_fit_falls_back_to_the_default(module: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shipped_config_that_does_not_fit_falls_back_to_the_default(
+    module: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
     ship(module, "double", [{"block_sizes": [3]}], {"config": 0})
     with caplog.at_level(logging.WARNING, "helion.autotuner"):
         x = torch.ones(16, 32)
@@ -226,7 +242,9 @@ def test_a_shipped_config_that_does_not_fit_falls_back_to_the_default(module: Mo
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 1}', '{"format": 1, "kernels": {"double": {"x": {}}}}', "[1]"])
-def test_a_damaged_file_is_ignored_with_a_warning(module: ModuleType, text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_ignored_with_a_warning(
+    module: ModuleType, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     shipped_file(str(module.__file__)).write_text(text)
     with caplog.at_level(logging.WARNING, "helion.autotuner"):
         x = torch.ones(16, 32)
@@ -234,7 +252,9 @@ def test_a_damaged_file_is_ignored_with_a_warning(module: ModuleType, text: str,
     assert "ignoring the shipped configs" in caplog.text
 
 
-def test_configs_of_another_version_of_the_source_are_used_with_a_warning(module: ModuleType, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configs_of_another_version_of_the_source_are_used_with_a_warning(
+    module: ModuleType, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("helion.autotuner.aot._warned_sources", set())
     ship(module, "double", [{"block_sizes": [2]}], {"config": 0}, source_hash="old")
     with caplog.at_level(logging.WARNING, "helion.autotuner"):
@@ -264,12 +284,16 @@ def test_too_many_batched_entries_are_an_error() -> None:
         (["report", "nothing.json"], "no file"),
     ],
 )
-def test_mistakes_on_the_command_line_are_explained(module: ModuleType, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_on_the_command_line_are_explained(
+    module: ModuleType, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([a.replace("FILE", str(module.__file__)) for a in arguments]) == 1
     assert says in capsys.readouterr().err
 
 
-def test_collecting_without_effort_is_explained(module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_collecting_without_effort_is_explained(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     module.double.settings.autotune_effort = "none"  # as HELION_AUTOTUNE_EFFORT does
     assert main(["collect", f"{module.__file__}:double"]) == 1
     assert "unset HELION_AUTOTUNE_EFFORT" in capsys.readouterr().err

@@ -48,7 +48,11 @@ def misbehaving(**settings: Any) -> FunctionTarget:
 
 
 def quick(target: FunctionTarget, **options: Any) -> Config:
-    return api.autotune(target, (X,), **{"effort": "quick", "isolate": False, "progress_bar": False, "search": "RandomSearch", **options})
+    return api.autotune(
+        target,
+        (X,),
+        **{"effort": "quick", "isolate": False, "progress_bar": False, "search": "RandomSearch", **options},
+    )
 
 
 # -- finding -----------------------------------------------------------------------------------------
@@ -90,7 +94,9 @@ def test_tolerances_come_from_the_settings() -> None:
 def test_ones_own_benchmark_function_decides() -> None:
     times = iter([3.0, 1.0, 2.0])
     target = misbehaving(autotune_benchmark_fn=lambda call: (call(), next(times, 1.0))[1])
-    result = api.run_search(target, (X,), effort="quick", isolate=False, progress_bar=False, configs=[Config(salt=s) for s in (2, 4, 8)])
+    result = api.run_search(
+        target, (X,), effort="quick", isolate=False, progress_bar=False, configs=[Config(salt=s) for s in (2, 4, 8)]
+    )
     assert [t.time_ms for t in result.trials] == [3.0, 1.0, 2.0]
     assert result.config["salt"] == 4
 
@@ -98,7 +104,9 @@ def test_ones_own_benchmark_function_decides() -> None:
 def test_overrides_filter_and_seed_configs_are_honoured() -> None:
     seen: list[Config] = []
     target = misbehaving(
-        autotune_config_overrides={"mode": "good"}, autotune_config_filter=lambda c: c["salt"] > 4, autotune_seed_configs=[Config(salt=16)]
+        autotune_config_overrides={"mode": "good"},
+        autotune_config_filter=lambda c: c["salt"] > 4,
+        autotune_seed_configs=[Config(salt=16)],
     )
     result = api.run_search(target, (X,), effort="quick", isolate=False, progress_bar=False, search="RandomSearch")
     seen = [t.config for t in result.trials]
@@ -164,7 +172,9 @@ def test_arguments_that_do_not_travel_are_measured_here_if_asked() -> None:
 
 def test_on_cpu_tensors_a_first_call_uses_the_default_unless_an_effort_is_asked_for() -> None:
     assert api.config_for(blocked(), (X,)) is None
-    tuned = api.config_for(blocked(autotune_effort="quick", autotune_progress_bar=False, autotune_search="RandomSearch"), (X,))
+    tuned = api.config_for(
+        blocked(autotune_effort="quick", autotune_progress_bar=False, autotune_search="RandomSearch"), (X,)
+    )
     assert tuned["block_sizes"][0] >= 128
 
 
@@ -504,7 +514,14 @@ def test_sigint_in_the_terminal_keeps_the_best_and_ends_the_workers(tmp_path: Pa
     )
     log = tmp_path / "log.json"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HELION_AUTOTUNE_BENCHMARK_TIMEOUT": "600"}
-    process = subprocess.Popen([sys.executable, str(script), str(log)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(log)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     end = time.monotonic() + 120
     while not log.exists() and time.monotonic() < end:
         time.sleep(0.1)
@@ -531,7 +548,14 @@ def test_tuning_from_a_thread_works() -> None:
 
 def test_random_search_is_reproducible_through_the_setting() -> None:
     def tried(seed: int) -> list[Config]:
-        result = api.run_search(misbehaving(autotune_random_seed=seed, autotune_config_overrides={"mode": "good"}), (X,), effort="quick", isolate=False, progress_bar=False, search=RandomSearch)
+        result = api.run_search(
+            misbehaving(autotune_random_seed=seed, autotune_config_overrides={"mode": "good"}),
+            (X,),
+            effort="quick",
+            isolate=False,
+            progress_bar=False,
+            search=RandomSearch,
+        )
         return [t.config for t in result.trials]
 
     assert tried(1) == tried(1) != tried(2)

@@ -68,7 +68,9 @@ def test_every_part_of_the_key_counts(change: dict[str, object]) -> None:
     assert dataclasses.replace(KEY, **change).digest() != KEY.digest()  # type: ignore[arg-type]
 
 
-def test_a_patch_release_keeps_configs_but_not_strictly(cache: LocalAutotuneCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patch_release_keeps_configs_but_not_strictly(
+    cache: LocalAutotuneCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     strict = StrictLocalAutotuneCache(cache.directory)
     monkeypatch.setattr("helion.autotuner.cache_key.torch.__version__", "2.13.0")
     cache.put(KEY, ENTRY)
@@ -80,7 +82,9 @@ def test_a_patch_release_keeps_configs_but_not_strictly(cache: LocalAutotuneCach
     assert cache.get(KEY) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"config": 3}', "\x00\xff", '{"config": {}, "format": 1, "time_ms": "fast"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"config": 3}', "\x00\xff", '{"config": {}, "format": 1, "time_ms": "fast"}']
+)
 def test_a_corrupt_file_counts_as_absent_and_is_replaced(cache: LocalAutotuneCache, text: str) -> None:
     cache.put(KEY, ENTRY)
     cache.path(KEY).write_bytes(text.encode("latin1"))
@@ -155,7 +159,9 @@ def test_processes_that_want_the_same_config_tune_it_once(tmp_path: Path) -> Non
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = _TUNE_ONCE.replace("time.sleep(0.5)", "time.sleep(600)")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "tuned"), str(tmp_path / "log")], env=environment)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "tuned"), str(tmp_path / "log")], env=environment
+    )
     while not (tmp_path / "log").exists():
         time.sleep(0.05)
     holder.kill()
@@ -172,7 +178,9 @@ def test_waiting_for_another_tuner_ends(cache: LocalAutotuneCache, caplog: pytes
     assert "another process has been tuning" in caplog.text
 
 
-def test_an_unwritable_directory_is_reported_once_and_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unwritable_directory_is_reported_once_and_breaks_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # A file where the directory should be: unwritable for root as well, unlike permission bits.
     (tmp_path / "file").write_text("")
     cache = LocalAutotuneCache(tmp_path / "file" / "tuned")
@@ -205,7 +213,9 @@ def test_a_failed_write_leaves_the_old_entry(cache: LocalAutotuneCache, monkeypa
     assert len(list(cache.directory.iterdir())) == 1
 
 
-def test_a_clock_that_goes_backwards_changes_nothing(cache: LocalAutotuneCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_goes_backwards_changes_nothing(
+    cache: LocalAutotuneCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache.put(KEY, ENTRY)
     monkeypatch.setattr(time, "time", lambda: 0.0)
     os.utime(cache.path(KEY), (4e9, 4e9))

@@ -39,7 +39,9 @@ def run_all(executor: Executor, recipes: list[SourceRecipe], seconds: float = 90
     trials: dict[str, Trial] = {}
     end = time.monotonic() + seconds
     while len(trials) < len(recipes):
-        assert time.monotonic() < end, f"no outcome for {[r.config['mode'] for r in recipes if r.config['mode'] not in trials]}"
+        assert time.monotonic() < end, (
+            f"no outcome for {[r.config['mode'] for r in recipes if r.config['mode'] not in trials]}"
+        )
         for trial in executor.poll(1.0):
             trials[trial.config["mode"]] = trial
     return trials
@@ -68,7 +70,9 @@ def executor() -> Iterator[ProcessExecutor]:
         ("compile_crash", Status.CRASH, "compiler killed by SIGABRT"),
     ],
 )
-def test_an_outcome_is_named_and_the_next_candidate_still_runs(executor: ProcessExecutor, mode: str, status: Status, says: str) -> None:
+def test_an_outcome_is_named_and_the_next_candidate_still_runs(
+    executor: ProcessExecutor, mode: str, status: Status, says: str
+) -> None:
     trial = run_all(executor, [recipe(mode)])[mode]
     assert trial.status is status, trial.message
     assert says in trial.message
@@ -83,7 +87,9 @@ def test_failures_among_good_candidates_cost_only_themselves(executor: ProcessEx
     assert trials["slow"].time_ms > 10 * trials["good"].time_ms
 
 
-def test_a_worker_killed_from_outside_is_replaced_and_the_candidate_tried_again(executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_killed_from_outside_is_replaced_and_the_candidate_tried_again(
+    executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     marker = tmp_path / "marker"
     monkeypatch.setenv("TEST_KILL_MARKER", str(marker))
     for _, pid in executor.processes():  # restarted below, with the variable set

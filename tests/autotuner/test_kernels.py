@@ -1,4 +1,6 @@
-"""Tuning real kernels: through the tile executor, and as generated Triton code on a GPU (the software one elsewhere)."""
+"""Tuning real kernels: through the tile executor, and as generated Triton code on a GPU (the software one
+elsewhere).
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def test_a_first_call_searches_where_an_effort_is_set(monkeypatch: pytest.Monkey
     assert len(seen) == 1
 
 
-def test_a_kernel_defined_in_a_function_is_tuned_in_this_process_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_kernel_defined_in_a_function_is_tuned_in_this_process_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     @helion.kernel
     def local(x: torch.Tensor) -> torch.Tensor:
         out = torch.empty_like(x)
@@ -162,7 +166,9 @@ def test_generated_code_is_tuned_on_a_gpu(softgpu: object) -> None:
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
-def test_generated_code_is_compiled_and_measured_in_worker_processes(softgpu: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generated_code_is_compiled_and_measured_in_worker_processes(
+    softgpu: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sitecustomize.py").write_text("from tests import softgpu\nsoftgpu.install(capability=90)\n")
     monkeypatch.syspath_prepend(str(tmp_path))  # workers get it with PYTHONPATH: each has a software GPU of its own
     from tests import softgpu as gpu
@@ -218,7 +224,9 @@ def test_compile_workers_need_no_copy_of_the_arguments(softgpu: object, tmp_path
         ({"static_ranges": [True], "block_sizes": [64, 64, 256]}, True),
     ],
 )
-def test_configs_without_room_on_the_device_are_not_searched(softgpu: object, change: dict[str, object], promising: bool) -> None:
+def test_configs_without_room_on_the_device_are_not_searched(
+    softgpu: object, change: dict[str, object], promising: bool
+) -> None:
     from examples.matmul import matmul
 
     a, b = torch.empty(2048, 2048, dtype=torch.bfloat16), torch.empty(2048, 2048, dtype=torch.bfloat16)
@@ -232,8 +240,17 @@ def _starts(kernel: helion.Kernel, *args: torch.Tensor) -> list[dict[str, object
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
-@pytest.mark.parametrize(("dtype", "m", "first"), [(torch.bfloat16, 1024, [128, 128, 64]), (torch.float32, 1024, [128, 128, 32]), (torch.bfloat16, 32, [32, 128, 64])])
-def test_searches_of_products_begin_with_tiles_for_tensor_cores(softgpu: object, dtype: torch.dtype, m: int, first: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "m", "first"),
+    [
+        (torch.bfloat16, 1024, [128, 128, 64]),
+        (torch.float32, 1024, [128, 128, 32]),
+        (torch.bfloat16, 32, [32, 128, 64]),
+    ],
+)
+def test_searches_of_products_begin_with_tiles_for_tensor_cores(
+    softgpu: object, dtype: torch.dtype, m: int, first: list[int]
+) -> None:
     from examples.matmul import matmul
 
     starts = _starts(matmul, torch.empty(m, 512, dtype=dtype), torch.empty(512, 1024, dtype=dtype))

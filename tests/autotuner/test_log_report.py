@@ -75,9 +75,9 @@ def test_a_log_reads_back_as_it_was_written(log: Path) -> None:
 
 
 def test_a_second_run_adds_to_the_log(log: Path) -> None:
-    TrialLog(log).trial(Trial(Config(a=[1, "x,\n\""]), Status.CRASH, message='killed by "SIGSEGV",\nsomewhere'), tuner())
+    TrialLog(log).trial(Trial(Config(a=[1, 'x,\n"']), Status.CRASH, message='killed by "SIGSEGV",\nsomewhere'), tuner())
     records = read_log(log)
-    assert len(records) == 61 and records[-1]["config"] == {"a": [1, "x,\n\""]}
+    assert len(records) == 61 and records[-1]["config"] == {"a": [1, 'x,\n"']}
 
 
 def test_seconds_in_the_log_do_not_follow_a_clock_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_the_report_is_drawn(log: Path, ending: str, start: bytes) -> None:
     if ending == ".html":
         text = data.decode()
         assert "out of resource" in text or "illegal memory access" in text or "longer than 60 s" in text
-        assert "src=\"data:image/png" in text and "http" not in text  # one file, nothing fetched
+        assert 'src="data:image/png' in text and "http" not in text  # one file, nothing fetched
 
 
 def test_the_report_escapes_what_kernels_say(tmp_path: Path) -> None:
@@ -126,7 +126,11 @@ def test_influence_finds_the_tunable_that_matters() -> None:
     rng = random.Random(9)
     records = []
     for _ in range(200):
-        config = {"num_warps": rng.choice([1, 2, 4]), "block_sizes": [rng.choice([16, 32, 64])], "salt": rng.choice("ab")}
+        config = {
+            "num_warps": rng.choice([1, 2, 4]),
+            "block_sizes": [rng.choice([16, 32, 64])],
+            "salt": rng.choice("ab"),
+        }
         ms = config["block_sizes"][0] / 16 * (1 + 0.1 * config["num_warps"]) * rng.uniform(0.99, 1.01)
         records.append({"config": config, "time_ms": ms})
     first, second, third = influence(records)
@@ -135,12 +139,25 @@ def test_influence_finds_the_tunable_that_matters() -> None:
 
 
 def test_a_value_that_stands_for_equal_ones_counts_for_each_of_them() -> None:
-    records = [{"config": {"indexing": kind}, "time_ms": ms} for kind, ms in (("pointer", 1.0), (["pointer", "block_ptr"], 2.0), ("block_ptr", 2.0)) for _ in range(3)]
-    assert [(name, round(ratio, 2), best) for name, ratio, best in influence(records)] == [("indexing[1]", 2.0, "pointer"), ("indexing[0]", 2.0, "pointer")][::-1]
+    records = [
+        {"config": {"indexing": kind}, "time_ms": ms}
+        for kind, ms in (("pointer", 1.0), (["pointer", "block_ptr"], 2.0), ("block_ptr", 2.0))
+        for _ in range(3)
+    ]
+    assert [(name, round(ratio, 2), best) for name, ratio, best in influence(records)] == [
+        ("indexing[1]", 2.0, "pointer"),
+        ("indexing[0]", 2.0, "pointer"),
+    ][::-1]
 
 
 def test_times_have_units() -> None:
-    assert [format_ms(t) for t in (2500.0, 12.345, 0.01234, None, math.inf)] == ["2.5 s", "12.3 ms", "12.3 us", "-", "-"]
+    assert [format_ms(t) for t in (2500.0, 12.345, 0.01234, None, math.inf)] == [
+        "2.5 s",
+        "12.3 ms",
+        "12.3 us",
+        "-",
+        "-",
+    ]
 
 
 def test_the_decorator_line_leaves_defaults_out() -> None:
@@ -151,7 +168,11 @@ def test_the_decorator_line_leaves_defaults_out() -> None:
 def test_the_status_line_names_best_rate_failures_and_time_left() -> None:
     run = tuner()
     for salt, ms in ((1, 2.0), (2, None), (4, 1.5)):
-        run._record(Trial(Config(mode="good", salt=salt), Status.CRASH) if ms is None else Trial(Config(mode="good", salt=salt), Status.OK, ms))
+        run._record(
+            Trial(Config(mode="good", salt=salt), Status.CRASH)
+            if ms is None
+            else Trial(Config(mode="good", salt=salt), Status.OK, ms)
+        )
     line = status_line(run)
     assert "3/10 configs" in line and "best 1.5 ms" in line and "1 failed" in line and "/min" in line and "left" in line
 
@@ -164,7 +185,9 @@ def test_a_display_goes_from_start_to_summary(cls: type[PlainProgress] | type[Ri
     shown.started(run)
     shown.trial(trial, run)
     shown.choosing([trial], run)
-    shown.finished(TuningResult("misbehaving", trial.config, 1.0, 2.0, (trial, Trial(Config(), Status.CRASH)), 75.0, "interrupted"))
+    shown.finished(
+        TuningResult("misbehaving", trial.config, 1.0, 2.0, (trial, Trial(Config(), Status.CRASH)), 75.0, "interrupted")
+    )
     text = out.getvalue()
     assert "2.00x the speed of the default config" in text
     assert "2 configs in 1:15, 1 crash failed; ended: interrupted" in text

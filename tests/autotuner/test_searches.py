@@ -83,7 +83,9 @@ def test_a_search_beats_random_search(cls: type[Search]) -> None:
 
 @pytest.mark.parametrize("cls", ALL)
 def test_a_small_space_is_tried_completely_and_then_ends(cls: type[Search]) -> None:
-    space = SearchSpace(ConfigSpec("k", {"num_warps": PowerOfTwoFragment(1, 16, 4), "block_sizes": PowerOfTwoFragment(1, 2)}))
+    space = SearchSpace(
+        ConfigSpec("k", {"num_warps": PowerOfTwoFragment(1, 16, 4), "block_sizes": PowerOfTwoFragment(1, 2)})
+    )
     search = cls(space, seed=0)
     tried = drive(search, lambda c: Trial(c, Status.OK, float(c["num_warps"])), 100)
     assert len(tried) == 10
@@ -139,7 +141,9 @@ def test_seed_configs_are_tried_right_after_the_default() -> None:
 
 
 def test_what_the_spec_suggests_is_tried_after_seed_configs_as_far_as_the_overrides_allow() -> None:
-    spec = dataclasses.replace(SOFTMAX.spec, starts=[{"num_warps": 16}, {"num_warps": 8, "num_stages": 3}, {"num_warps": 16, "num_stages": 1}])
+    spec = dataclasses.replace(
+        SOFTMAX.spec, starts=[{"num_warps": 16}, {"num_warps": 8, "num_stages": 3}, {"num_warps": 16, "num_stages": 1}]
+    )
     space = SearchSpace(spec, {"num_stages": 2}, lambda c: c["num_warps"] != 8)
     asked = ModelSearch(space, first=[Config(num_warps=2)]).ask(3)
     assert [(c["num_warps"], c["num_stages"]) for c in asked] == [(4, 2), (2, 2), (16, 2)]
@@ -219,5 +223,7 @@ def test_expected_improvement_is_the_mean_of_the_improvement() -> None:
     draws = torch.randn(200_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     for mean, std in ((0.0, 1.0), (0.5, 0.3), (-1.0, 0.1)):
         expected = (0.2 - (mean + std * draws)).clamp(min=0).mean()
-        got = surrogate.expected_improvement(torch.tensor([mean], dtype=torch.float64), torch.tensor([std], dtype=torch.float64), 0.2)
+        got = surrogate.expected_improvement(
+            torch.tensor([mean], dtype=torch.float64), torch.tensor([std], dtype=torch.float64), 0.2
+        )
         torch.testing.assert_close(got[0], expected, atol=0.005, rtol=0.01)

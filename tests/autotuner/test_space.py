@@ -84,7 +84,9 @@ def test_an_override_that_does_not_fit_is_an_error() -> None:
 
 
 def test_the_filter_and_the_constraints_exclude_configs() -> None:
-    spec = ConfigSpec("k", {"a": PowerOfTwoFragment(1, 64), "b": BooleanFragment()}, [lambda c: "too much" if c["a"] > 16 else None])
+    spec = ConfigSpec(
+        "k", {"a": PowerOfTwoFragment(1, 64), "b": BooleanFragment()}, [lambda c: "too much" if c["a"] > 16 else None]
+    )
     space, rng = SearchSpace(spec, config_filter=lambda c: c["b"]), random.Random(SEED)
     assert space.default() is None
     seen = {space.random(rng) for _ in range(200)}
@@ -124,7 +126,11 @@ def test_too_many_loop_orders_are_an_error_that_says_what_to_fix() -> None:
 
 
 def test_hopeless_configs_are_not_searched_but_the_default_and_given_ones_are() -> None:
-    spec = ConfigSpec("k", {"num_warps": PowerOfTwoFragment(1, 16, 8)}, unpromising=[lambda c: "too wide" if c["num_warps"] >= 8 else None])
+    spec = ConfigSpec(
+        "k",
+        {"num_warps": PowerOfTwoFragment(1, 16, 8)},
+        unpromising=[lambda c: "too wide" if c["num_warps"] >= 8 else None],
+    )
     space = SearchSpace(spec)
     assert {c["num_warps"] for c in space.all()} == {1, 2, 4}
     assert space.default() == Config(num_warps=8)

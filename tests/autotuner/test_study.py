@@ -73,7 +73,9 @@ def test_the_claims_of_a_dead_process_are_free(where: str) -> None:
     assert two.claimed() == set()  # or while looking
 
 
-def test_old_claims_of_another_host_are_free_and_those_from_the_future_are_not(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_claims_of_another_host_are_free_and_those_from_the_future_are_not(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = other_process(SharedStudy(where, "k")), SharedStudy(where, "k", lease_seconds=900)
     assert one.claim(A)
 
@@ -114,7 +116,14 @@ def test_without_optuna_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyP
 
 def start(where: str, log: Path, evaluations: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.autotuner.study_run", where, str(log), str(evaluations)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:

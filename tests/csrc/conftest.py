@@ -10,8 +10,8 @@ import pytest
 from helion.runtime import code_cache
 from tests.extension import required_extension
 
-#: Set by run_sanitized.py, whose build of the extension can do without a guard: only tests that are marked with a guard's name
-#: run, without that guard, and each has to fail.
+#: Set by run_sanitized.py, whose build of the extension can do without a guard: only tests that are marked with a
+#: guard's name run, without that guard, and each has to fail.
 WITHOUT_GUARDS = os.environ.get("HELION_TEST_WITHOUT_GUARDS") == "1"
 
 

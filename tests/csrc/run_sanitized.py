@@ -1,14 +1,16 @@
-"""Builds the extension with sanitizers in a copy of the tree and runs its tests there, once as they are and once without guards.
+"""Builds the extension with sanitizers in a copy of the tree and runs its tests there, once as they are and once
+without guards.
 
     python tests/csrc/run_sanitized.py                          # address and undefined behaviour, tests/csrc
     python tests/csrc/run_sanitized.py --keep /tmp/asan -- tests/csrc/test_dispatcher.py -x
 
-``test_sanitized.py`` is the first of these as a test. It is a debug build (assertions on) in which guards can be taken out one
-at a time (``csrc/guard.h``): the second run takes out the guard that a test is marked with, and the test must fail then.
+``test_sanitized.py`` is the first of these as a test. It is a debug build (assertions on) in which guards can be taken
+out one at a time (``csrc/guard.h``): the second run takes out the guard that a test is marked with, and the test must
+fail then.
 
-Needs GCC with libasan and libubsan. The interpreter itself is not instrumented: the sanitizers' runtime is preloaded, and
-Python allocates with malloc, so that a use after free of an object is seen. Leaks are not reported here, since Python and
-torch free little at exit; ``test_memory.py`` is about leaks.
+Needs GCC with libasan and libubsan. The interpreter itself is not instrumented: the sanitizers' runtime is preloaded,
+and Python allocates with malloc, so that a use after free of an object is seen. Leaks are not reported here, since
+Python and torch free little at exit; ``test_memory.py`` is about leaks.
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("csrc", "helion", "setup.py", "pyproject.toml", "README.md", "LICENSE", "tests/*.py", "tests/csrc", "tests/softgpu")
+COPIED = (
+    "csrc",
+    "helion",
+    "setup.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "tests/*.py",
+    "tests/csrc",
+    "tests/softgpu",
+)
 
 #: Left out: about leaks; about loading in processes of its own; this.
 LEFT_OUT = ("test_memory.py", "test_loading.py", "test_sanitized.py")
@@ -42,14 +54,18 @@ assert process.__asan_region_is_poisoned(block, ctypes.c_size_t(8)), "freed memo
 
 def runtime(name: str) -> str:
     """Path of a sanitizer's runtime library."""
-    path = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+    path = subprocess.run(
+        ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     if path == name:
         sys.exit(f"GCC has no {name} here")
     return path
 
 
 def copy_changed(source: str, to: str) -> None:
-    """Copies a file whose content is another than before, with the time of now, so that what depends on it is built again."""
+    """Copies a file whose content is another than before, with the time of now, so that what depends on it is built
+    again.
+    """
     if not os.path.exists(to) or Path(source).read_bytes() != Path(to).read_bytes():
         shutil.copy(source, to)
 
@@ -68,7 +84,9 @@ def copy_tree(to: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sanitize", default="address,undefined")
-    parser.add_argument("--keep", type=Path, help="build here and leave it there; built again only where sources changed")
+    parser.add_argument(
+        "--keep", type=Path, help="build here and leave it there; built again only where sources changed"
+    )
     parser.add_argument("--only", choices=["tests", "guards"], help="one of the two runs")
     parser.add_argument("pytest_arguments", nargs="*", default=[])
     options = parser.parse_args()

@@ -13,7 +13,7 @@ from helion.runtime.specialization import Specializer
 from helion.runtime.stats import KernelStats
 from helion.settings import Settings
 
-HEADER = '''\
+HEADER = """\
 import torch
 import triton
 import triton.language as tl
@@ -36,7 +36,7 @@ def _scale_kernel(x, out, n, BLOCK_0: tl.constexpr = BLOCK_0):
     tl.store(out + i, tl.load(x + i) * n)
 
 
-'''
+"""
 
 ADD = """\
 def host(x, y, *, _launcher=_default_launcher):
@@ -108,5 +108,3 @@ def kernel_class() -> type:
             return [r.removeprefix("no plan: ") for r in self.stats.snapshot().reasons if r.startswith("no plan")]
 
     return HostKernel
-
-

@@ -1,4 +1,6 @@
-"""helion._C.broadcast_tensors: the arguments themselves where there is nothing to broadcast, torch's views otherwise."""
+"""helion._C.broadcast_tensors: the arguments themselves where there is nothing to broadcast, torch's views
+otherwise.
+"""
 
 from __future__ import annotations
 

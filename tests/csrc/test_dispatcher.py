@@ -33,7 +33,8 @@ def pair(n=256):
     return torch.randn(n), torch.randn(n)
 
 
-# -- what a plan serves ---------------------------------------------------------------------------------------------------
+# -- what a plan serves
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_third_call_of_a_signature_runs_as_a_plan(make):
@@ -132,7 +133,8 @@ def test_default_dtype_is_part_of_what_a_plan_assumes(make):
     assert kernel(x, y).dtype == torch.float32
 
 
-# -- arguments --------------------------------------------------------------------------------------------------------------
+# -- arguments
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_keywords_and_defaults_share_the_plan_of_positional_calls(make):
@@ -243,7 +245,9 @@ def test_arguments_that_do_not_fit_raise_the_python_paths_error(make, args, kwar
     assert str(fast.value) == str(slow.value)
 
 
-@pytest.mark.parametrize("extra", [None, "text", torch.float32, torch.device("cpu"), (1, 2), [1, "a", (None,)], 2**70, ...])
+@pytest.mark.parametrize(
+    "extra", [None, "text", torch.float32, torch.device("cpu"), (1, 2), [1, "a", (None,)], 2**70, ...]
+)
 def test_other_types_of_arguments(make, extra):
     kernel = make(
         "def host(x, y, extra, *, _launcher=_default_launcher):\n"
@@ -328,7 +332,8 @@ def test_key_that_is_not_hashable_raises_the_python_paths_error(make):
         kernel(*pair())
 
 
-# -- what takes the Python path -------------------------------------------------------------------------------------------
+# -- what takes the Python path
+# -------------------------------------------------------------------------------------------
 
 
 class Sub(torch.Tensor):
@@ -594,7 +599,8 @@ def test_replaced_provider_is_not_launched_on(make):
     assert kernel.plan_hits == hits
 
 
-# -- errors, change, bounds -------------------------------------------------------------------------------------------------
+# -- errors, change, bounds
+# -------------------------------------------------------------------------------------------------
 
 
 def test_driver_error_names_the_error_and_the_kernel_and_the_next_call_works(make):
@@ -666,7 +672,8 @@ def test_skip_fast_launcher_leaves_everything_to_triton(make, monkeypatch):
     assert kernel.stats.snapshot().layers == {"default_launcher": 3}
 
 
-# -- the type ---------------------------------------------------------------------------------------------------------------
+# -- the type
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_python_call_is_what_inspection_sees(make):

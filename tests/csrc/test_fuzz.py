@@ -47,7 +47,9 @@ def random_call(rng: random.Random, pool: list[Any]) -> tuple[tuple[Any, ...], d
     count = rng.choices([0, 1, 2, 3, 4, 5], [1, 2, 10, 10, 10, 1])[0]
     args = tuple(pick(i) for i in range(count))
     kwargs = {
-        name: pick(i) for i, name in enumerate(["x", "y", "n", "flag", "z"]) if rng.random() < (0.02 if i < count else 0.3)
+        name: pick(i)
+        for i, name in enumerate(["x", "y", "n", "flag", "z"])
+        if rng.random() < (0.02 if i < count else 0.3)
     }
     return args, kwargs
 

@@ -390,7 +390,13 @@ def test_launch_keeps_no_references(add):
 
 @pytest.mark.parametrize(
     "change",
-    [{"params": [(0, "*fp32"), (9, "*fp32")]}, {"params": [(0, "what")]}, {"params": [0]}, {"used_globals": [1]}, {"jit_function": 3}],
+    [
+        {"params": [(0, "*fp32"), (9, "*fp32")]},
+        {"params": [(0, "what")]},
+        {"params": [0]},
+        {"used_globals": [1]},
+        {"jit_function": 3},
+    ],
 )
 def test_malformed_launch_spec_is_an_error(C, module, change):
     x = torch.ones(128)

@@ -16,7 +16,9 @@ from helion import _extension
 
 def run_python(code: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_build_tag_is_the_torch_and_the_interface_it_was_compiled_against(C) -> None:

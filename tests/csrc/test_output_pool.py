@@ -251,7 +251,9 @@ def test_no_live_tensor_ever_changes(pooled, seed):
     alive: list[tuple[torch.Tensor, torch.Tensor]] = []
     inputs = [torch.randn(256) for _ in range(3)]
     for step in range(2000):
-        a, b = (rng.choice([*inputs, *[t for t, _ in alive if t.shape == (256,) and t.is_contiguous()]]) for _ in range(2))
+        a, b = (
+            rng.choice([*inputs, *[t for t, _ in alive if t.shape == (256,) and t.is_contiguous()]]) for _ in range(2)
+        )
         expected = a + b
         out = pooled(a, b)
         assert torch.equal(out, expected), f"step {step}"
@@ -275,7 +277,8 @@ def test_no_live_tensor_ever_changes(pooled, seed):
     assert output_pool.statistics()["reused"] > 200
 
 
-# -- allocations of host functions ------------------------------------------------------------------------------------------
+# -- allocations of host functions
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -293,9 +296,15 @@ ALLOCATIONS = {
         lambda x: runtime.empty(2, 3, dtype=torch.int8, device=x.device),
         lambda x: torch.empty(2, 3, dtype=torch.int8, device=x.device),
     ),
-    "empty, one tuple": (lambda x: runtime.empty((2, 0, 3), device=x.device), lambda x: torch.empty((2, 0, 3), device=x.device)),
+    "empty, one tuple": (
+        lambda x: runtime.empty((2, 0, 3), device=x.device),
+        lambda x: torch.empty((2, 0, 3), device=x.device),
+    ),
     "new_empty": (lambda x: runtime.new_empty(x, [5, 1]), lambda x: x.new_empty([5, 1])),
-    "new_empty, dtype": (lambda x: runtime.new_empty(x, 7, dtype=torch.int64), lambda x: x.new_empty(7, dtype=torch.int64)),
+    "new_empty, dtype": (
+        lambda x: runtime.new_empty(x, 7, dtype=torch.int64),
+        lambda x: x.new_empty(7, dtype=torch.int64),
+    ),
 }
 
 
@@ -370,7 +379,8 @@ def test_modes_see_pooled_allocations_as_torchs(pool):
     assert torch.ops.aten.empty_like.default in seen
 
 
-# -- generated code ---------------------------------------------------------------------------------------------------------
+# -- generated code
+# ---------------------------------------------------------------------------------------------------------
 
 
 @helion.kernel(config=helion.Config(block_sizes=[32]))
@@ -398,7 +408,9 @@ def test_only_outputs_come_from_the_pool(pool):
     text = source_of_sums()
     assert "out = _empty_like(x)" in text and "wide = _new_empty(x, [x.size(0)], dtype=torch.float64)" in text
     assert "from helion.runtime import empty_like as _empty_like" in text
-    assert "zero = torch.zeros_like(x)" in text and "inner = torch.empty([" in text and "unused = torch.empty(3)" in text
+    assert (
+        "zero = torch.zeros_like(x)" in text and "inner = torch.empty([" in text and "unused = torch.empty(3)" in text
+    )
     x, total = torch.randn(100), torch.zeros(100)
     for n in range(1, 5):
         out, wide, zero, _ = sums(x, total)

@@ -18,7 +18,8 @@ def pair():
     return torch.randn(256), torch.randn(256)
 
 
-# -- what becomes a plan ----------------------------------------------------------------------------------------------------
+# -- what becomes a plan
+# ----------------------------------------------------------------------------------------------------
 
 #: name -> (host code, result expected for x and y).
 PLANS = {
@@ -45,7 +46,9 @@ PLANS = {
         lambda x, y: (x + y, torch.zeros(256)),
     ),
     "fill_": (
-        "    extra = torch.empty_like(x)\n    extra.fill_(7)\n    out = torch.empty_like(x)\n" + LAUNCH + "    return [extra, out]\n",
+        "    extra = torch.empty_like(x)\n    extra.fill_(7)\n    out = torch.empty_like(x)\n"
+        + LAUNCH
+        + "    return [extra, out]\n",
         lambda x, y: [torch.full((256,), 7.0), x + y],
     ),
     "view of an output": (
@@ -60,7 +63,10 @@ PLANS = {
         "    out = torch.empty_like(x)\n" + LAUNCH + "    return out, x.view(16, 16).t()\n",
         lambda x, y: (x + y, x.view(16, 16).t()),
     ),
-    "returned input": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return x, out, y\n", lambda x, y: (x, x + y, y)),
+    "returned input": (
+        "    out = torch.empty_like(x)\n" + LAUNCH + "    return x, out, y\n",
+        lambda x, y: (x, x + y, y),
+    ),
     "launch on views": (
         "    out = torch.empty([512], dtype=x.dtype)\n"
         "    _launcher(_add_kernel, (1,), x[128:], y[:128], out[256:], num_warps=4, num_stages=1)\n"
@@ -82,7 +88,9 @@ PLANS = {
     ),
     "branches and loops over shapes": (
         "    n = 1\n    for size in x.shape:\n        n = n * size\n    if n > 1 and x.dim() == 1:\n        out = torch.empty([n], dtype=x.dtype)\n"
-        "    else:\n        raise ValueError('shape')\n    assert len(x.shape) == 1, f'{x.shape}'\n" + LAUNCH + "    return out\n",
+        "    else:\n        raise ValueError('shape')\n    assert len(x.shape) == 1, f'{x.shape}'\n"
+        + LAUNCH
+        + "    return out\n",
         lambda x, y: x + y,
     ),
     "empty grid": (
@@ -191,31 +199,56 @@ def test_graph_capture_records_the_launch_of_a_plan(make):
         torch.testing.assert_close(x, before + n)
 
 
-# -- what does not ----------------------------------------------------------------------------------------------------------
+# -- what does not
+# ----------------------------------------------------------------------------------------------------------
 
 #: name -> (host code, part of the reason).
 NOT_PLANS = {
-    "value of a tensor": ("    n = int(x[0].item())\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", ".item()"),
+    "value of a tensor": (
+        "    n = int(x[0].item())\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n",
+        ".item()",
+    ),
     "print": ("    print('hello')\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "calls print()"),
     "address": ("    out = torch.empty_like(x)\n    p = x.data_ptr()\n" + LAUNCH + "    return out\n", ".data_ptr()"),
     "computation": ("    x = x + 1\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "aten.add"),
     "random numbers": ("    out = torch.rand_like(x)\n" + LAUNCH + "    return out\n", "torch.rand_like()"),
-    "partial fill": ("    out = torch.empty_like(x)\n    out[:16].zero_()\n" + LAUNCH + "    return out\n", "fills part"),
+    "partial fill": (
+        "    out = torch.empty_like(x)\n    out[:16].zero_()\n" + LAUNCH + "    return out\n",
+        "fills part",
+    ),
     "item assignment": ("    out = torch.empty_like(x)\n    out[0] = 1\n" + LAUNCH + "    return out\n", "assigns"),
-    "global write": ("    global seen\n    seen = 1\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "global"),
+    "global write": (
+        "    global seen\n    seen = 1\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n",
+        "global",
+    ),
     "mutable global": ("    LOG.append(1)\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "LOG"),
-    "grad flag": ("    flag = x.requires_grad\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", ".requires_grad"),
+    "grad flag": (
+        "    flag = x.requires_grad\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n",
+        ".requires_grad",
+    ),
     "other function": ("    out = helper(x)\n" + LAUNCH + "    return out\n", "calls helper()"),
     "with": ("    with torch.no_grad():\n        out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "with"),
-    "try": ("    try:\n        out = torch.empty_like(x)\n    finally:\n        pass\n" + LAUNCH + "    return out\n", "try"),
+    "try": (
+        "    try:\n        out = torch.empty_like(x)\n    finally:\n        pass\n" + LAUNCH + "    return out\n",
+        "try",
+    ),
     "import": ("    import os\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "import"),
     "lambda": ("    f = lambda: 1\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "Lambda"),
     "dict returned": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return {'out': out}\n", "returns a dict"),
     "no launch": ("    return torch.empty_like(x).zero_() if x.dim() == 1 else x\n", "launches nothing"),
-    "as_strided": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return x.as_strided((2,), (1,), 3)\n", ".as_strided()"),
-    "reinterpreted": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return out.view(torch.int32)\n", "aten.view.dtype"),
+    "as_strided": (
+        "    out = torch.empty_like(x)\n" + LAUNCH + "    return x.as_strided((2,), (1,), 3)\n",
+        ".as_strided()",
+    ),
+    "reinterpreted": (
+        "    out = torch.empty_like(x)\n" + LAUNCH + "    return out.view(torch.int32)\n",
+        "aten.view.dtype",
+    ),
     "version": ("    v = x._version\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "._version"),
-    "thread state": ("    flag = torch.is_grad_enabled()\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "is_grad_enabled"),
+    "thread state": (
+        "    flag = torch.is_grad_enabled()\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n",
+        "is_grad_enabled",
+    ),
 }
 HELPERS = "LOG = []\nseen = 0\ndef helper(x):\n    return torch.empty_like(x)\n"
 
@@ -247,7 +280,11 @@ def test_recorded_call_runs_once(make):
 
 
 def test_kernel_that_needs_more_than_a_plain_launch_stays_with_its_launcher(make):
-    kernel = make(host("    out = torch.empty_like(x)\n    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1, launch_pdl=True)\n    return out\n"))
+    kernel = make(
+        host(
+            "    out = torch.empty_like(x)\n    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1, launch_pdl=True)\n    return out\n"
+        )
+    )
     x, y = pair()
     for _ in range(4):
         torch.testing.assert_close(kernel(x, y), x + y)
@@ -318,7 +355,8 @@ def test_launch_on_another_device_than_its_tensors_is_no_plan(make):
     assert kernel.plan_count == 0
 
 
-# -- LaunchPlan checks what it is given ---------------------------------------------------------------------------------------
+# -- LaunchPlan checks what it is given
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -20,5 +20,7 @@ def test_extension_tests_under_sanitizers_and_without_guards() -> None:
 
 def test_every_guard_has_a_test_that_is_run_without_it() -> None:
     guards = {name for path in CSRC.iterdir() for name in re.findall(r'HELION_GUARD\("(\w+)"', path.read_text())}
-    marked = {name for path in HERE.glob("test_*.py") for name in re.findall(r'mark\.guard\("(\w+)"\)', path.read_text())}
+    marked = {
+        name for path in HERE.glob("test_*.py") for name in re.findall(r'mark\.guard\("(\w+)"\)', path.read_text())
+    }
     assert len(guards) > 30 and guards == marked

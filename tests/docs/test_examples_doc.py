@@ -20,6 +20,9 @@ def test_every_file_is_linked_and_every_link_is_a_file() -> None:
 
 
 def test_every_kernel_has_its_name_on_the_page() -> None:
-    names = {name.removesuffix("_cute") if name.removesuffix("_cute") in EXAMPLES else name for name in (*EXAMPLES, *CUTE_EXAMPLES)}
+    names = {
+        name.removesuffix("_cute") if name.removesuffix("_cute") in EXAMPLES else name
+        for name in (*EXAMPLES, *CUTE_EXAMPLES)
+    }
     missing = [name for name in names if f"`{name}`" not in PAGE]
     assert not missing, missing

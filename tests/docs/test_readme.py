@@ -16,7 +16,10 @@ def test_first_kernel_runs(tmp_path: Path) -> None:
     script = tmp_path / "first_kernel.py"
     script.write_text(block.group(1))
     result = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PATH": ""}
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PATH": ""},
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "torch.Size([100, 100])"

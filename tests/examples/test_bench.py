@@ -80,7 +80,19 @@ def test_a_worker_that_does_not_answer_is_given_up() -> None:
 
 def test_command_writes_the_rows(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
-    command = [sys.executable, "-m", "examples.bench", "--device", "cpu", "--workers", "1", "--json", str(out), "add", "sum_rows"]
+    command = [
+        sys.executable,
+        "-m",
+        "examples.bench",
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+        "--json",
+        str(out),
+        "add",
+        "sum_rows",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 right" in done.stdout

@@ -1,4 +1,5 @@
-"""Every example: against PyTorch in float64, with static and dynamic shapes, as a script, and on a GPU at its realistic size.
+"""Every example: against PyTorch in float64, with static and dynamic shapes, as a script, and on a GPU at its realistic
+size.
 
 The basic ones, which between them use most of the language, are also swept over dtypes and sizes.
 """
@@ -30,7 +31,9 @@ BASIC = (
 )  # fmt: skip
 
 basic_example = pytest.mark.parametrize("example", [EXAMPLES[name] for name in BASIC], ids=lambda e: e.name)
-other_example = pytest.mark.parametrize("example", [e for e in EXAMPLES.values() if e.name not in BASIC], ids=lambda e: e.name)
+other_example = pytest.mark.parametrize(
+    "example", [e for e in EXAMPLES.values() if e.name not in BASIC], ids=lambda e: e.name
+)
 
 #: Triton has no float8_e4m3fn before compute capability 8.9.
 FP8 = {"fp8_matmul", "fp8_scaled_mm", "attention_fp8"}
@@ -84,9 +87,7 @@ def test_example_under_dynamic_shapes(example: Example, seed: int) -> None:
     [(torch.float32, CAPABILITIES), (torch.float16, [90]), (torch.bfloat16, [100])],
     ids=["float32", "float16", "bfloat16"],
 )
-def test_example_matches_pytorch(
-    example: Example, dtype: torch.dtype, capabilities: list[int], seed: int
-) -> None:
+def test_example_matches_pytorch(example: Example, dtype: torch.dtype, capabilities: list[int], seed: int) -> None:
     run(example, example.args(dtype=dtype), dtype, capabilities=capabilities)
 
 

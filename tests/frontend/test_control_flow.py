@@ -192,7 +192,8 @@ def test_shifted_tiles_read_zero_outside(seed: int) -> None:
     run_everywhere(stencil, (torch.randn(129),), reference, error_scale=2, capabilities=[90])
 
 
-# -- functions and structures ----------------------------------------------------------------------------------------------
+# -- functions and structures
+# ----------------------------------------------------------------------------------------------
 
 
 def square(x):

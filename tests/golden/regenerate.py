@@ -1,8 +1,8 @@
 """The generated source of every example: what a change of the compiler is compared with.
 
-``python -m tests.golden.regenerate`` writes ``tests/golden/sources/`` anew, and `git diff` shows what became different.  Each file
-holds an example's source for odd sizes under its default Config and two others, and for powers of two under one more.  The
-other Configs were drawn once; they stay as long as they are valid.
+``python -m tests.golden.regenerate`` writes ``tests/golden/sources/`` anew, and `git diff` shows what became different.
+Each file holds an example's source for odd sizes under its default Config and two others, and for powers of two under
+one more.  The other Configs were drawn once; they stay as long as they are valid.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def golden_text(name: str, before: str) -> str:
     example = ALL[name]
     rng = random.Random(name)
     sections = []
-    kinds = ("even",) * 4 if name in CUTE_EXAMPLES else ("odd", "odd", "odd", "even")  # TMA wants rows of whole 16 bytes
+    kinds = (
+        ("even",) * 4 if name in CUTE_EXAMPLES else ("odd", "odd", "odd", "even")
+    )  # TMA wants rows of whole 16 bytes
     wanted = _configs_in(before) or list(zip(kinds, ("default", "", "", "")))
     for kind, config_text in wanted:
         bound = _bind(example, kind)

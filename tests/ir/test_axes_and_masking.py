@@ -92,7 +92,9 @@ def paddings(x):
         scaled = loaded * filled
         index = tile.index
         turned = shifted.permute(1, 0)
-        out[tile, :] = doubled + shifted + grown + undefined + scaled + largest[:, None] + index[:, None] + turned.permute(1, 0)
+        out[tile, :] = (
+            doubled + shifted + grown + undefined + scaled + largest[:, None] + index[:, None] + turned.permute(1, 0)
+        )
 
 
 def test_padding_is_followed_through_pointwise_ops():

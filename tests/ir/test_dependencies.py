@@ -104,7 +104,9 @@ def both_count(x):
 
 
 @pytest.mark.parametrize(
-    "kernel", [own_place, atomic, first_tile_only, own_part, after_a_barrier, both_read, both_count], ids=lambda k: k.__name__
+    "kernel",
+    [own_place, atomic, first_tile_only, own_part, after_a_barrier, both_read, both_count],
+    ids=lambda k: k.__name__,
 )
 def test_tiles_that_keep_apart_are_accepted(kernel):
     traced(kernel, X.clone())

@@ -257,7 +257,11 @@ def reduce_argmax(x):
     return values, indices
 
 
-@case(lambda g: (torch.empty(20, 30), 1234), lambda x, s: hl.philox_rand.eager_rule(s, torch.arange(600).reshape(20, 30)), 0)
+@case(
+    lambda g: (torch.empty(20, 30), 1234),
+    lambda x, s: hl.philox_rand.eager_rule(s, torch.arange(600).reshape(20, 30)),
+    0,
+)
 def uniform(x, seed):
     for tm, tn in hl.tile([x.size(0), x.size(1)]):
         x[tm, tn] = hl.rand([tm, tn], seed)

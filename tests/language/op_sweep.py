@@ -10,12 +10,13 @@ When a result is right
     Dtypes are eager's. Integers and bools equal eager's.  float32 and float64 are within the tolerance of `_TOLERANCE`.
 
     16-bit results may differ from eager's by roundings alone: a composite op rounds after each step, eager's fused one
-    once, or the other way round; and where large terms cancel, one rounding of a term is many units of the sum.  So what
-    counts is the backward error.  The op runs in float64 for the given values (`exact`) and for some in which every
-    element is off by at most half a unit in the last place of the 16-bit dtype; how far those results lie from `exact`
-    is what a rounding of the arguments does (`spread`, Monte Carlo arithmetic: Parker, 1997).  A result is right if it is
-    within the tolerance of eager's or of `exact`, or within `_ROUNDINGS * spread` of `exact`, element by element.  Where a
-    function jumps (`floor` at 2.0) that allows either side; the float32 sweeps, to which it does not apply, do not.
+    once, or the other way round; and where large terms cancel, one rounding of a term is many units of the sum.  So
+    what counts is the backward error.  The op runs in float64 for the given values (`exact`) and for some in which
+    every element is off by at most half a unit in the last place of the 16-bit dtype; how far those results lie from
+    `exact` is what a rounding of the arguments does (`spread`, Monte Carlo arithmetic: Parker, 1997).  A result is
+    right if it is within the tolerance of eager's or of `exact`, or within `_ROUNDINGS * spread` of `exact`, element by
+    element.  Where a function jumps (`floor` at 2.0) that allows either side; the float32 sweeps, to which it does not
+    apply, do not.
 """
 
 from __future__ import annotations
@@ -57,7 +58,37 @@ _OTHER_FAMILIES = (
 )
 #: Ops without a result to compare: random numbers, uninitialized memory.
 _UNDETERMINED = frozenset(
-    ["bernoulli", "cauchy", "exponential", "geometric", "log_normal", "normal", "multinomial", "rand_like", "randint", "randint_like", "randn", "randn_like", "uniform", "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d", "nn.functional.alpha_dropout", "nn.functional.feature_alpha_dropout", "nn.functional.rrelu", "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d", "nn.functional.scaled_dot_product_attention", "nn.functional.multi_head_attention_forward", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"]
+    [
+        "bernoulli",
+        "cauchy",
+        "exponential",
+        "geometric",
+        "log_normal",
+        "normal",
+        "multinomial",
+        "rand_like",
+        "randint",
+        "randint_like",
+        "randn",
+        "randn_like",
+        "uniform",
+        "nn.functional.dropout",
+        "nn.functional.dropout2d",
+        "nn.functional.dropout3d",
+        "nn.functional.alpha_dropout",
+        "nn.functional.feature_alpha_dropout",
+        "nn.functional.rrelu",
+        "nn.functional.fractional_max_pool2d",
+        "nn.functional.fractional_max_pool3d",
+        "nn.functional.scaled_dot_product_attention",
+        "nn.functional.multi_head_attention_forward",
+        "empty",
+        "empty_like",
+        "new_empty",
+        "empty_strided",
+        "new_empty_strided",
+        "empty_permuted",
+    ]
 )
 #: Ops whose second result is the place of a value, of which PyTorch may take any where values are equal.
 _ANY_PLACE = frozenset(["topk", "kthvalue"])
@@ -203,13 +234,17 @@ def samples_of(info: OpInfo, dtype: torch.dtype, limit: int) -> Iterator[tuple[C
 
 
 def _dtypes_on_gpu(call: Call) -> list[torch.dtype]:
-    """Dtypes of eager's results on a GPU, which are not always those on a CPU: statistics of 16-bit norms are float32 there."""
+    """Dtypes of eager's results on a GPU, which are not always those on a CPU: statistics of 16-bit norms are float32
+    there.
+    """
     there = Call(call.op, [leaf.cuda() if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves], call.spec)
     return [result.dtype for result in there(there.tensors)]
 
 
 def _in_float64(call: Call, half_units: float = 0.0) -> list[torch.Tensor]:
-    """Eager's results in float64, for the same values or for some that are off by roundings; none if it has no kernel."""
+    """Eager's results in float64, for the same values or for some that are off by roundings; none if it has no
+    kernel.
+    """
 
     def widen(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():

@@ -121,7 +121,12 @@ def test_unsigned_maxima_compare_as_unsigned(ref):
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("atomic_and", torch.float32), ("atomic_max", torch.float16), ("atomic_add", torch.int8), ("atomic_cas", torch.bool)],
+    [
+        ("atomic_and", torch.float32),
+        ("atomic_max", torch.float16),
+        ("atomic_add", torch.int8),
+        ("atomic_cas", torch.bool),
+    ],
 )
 def test_dtypes_without_the_atomic_are_an_error_that_lists_the_others(ref, name, dtype):
     def kernel(x):

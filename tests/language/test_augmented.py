@@ -44,7 +44,9 @@ def mixed_in_eager(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torc
 def test_a_16_bit_value_stays_16_bit_and_other_names_keep_the_old_value(seed, dtype):
     args = (torch.randn(50).to(dtype), torch.randn(50))
     expected = mixed_in_eager(*args)
-    run_everywhere(mixed, args, lambda x, y: expected, configs=CONFIG, error_scale=0, reference_args=args, capabilities=[80])
+    run_everywhere(
+        mixed, args, lambda x, y: expected, configs=CONFIG, error_scale=0, reference_args=args, capabilities=[80]
+    )
 
 
 def integers(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

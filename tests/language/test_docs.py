@@ -1,4 +1,6 @@
-"""Every example of docs/language.md runs: in the tile executor, in ref mode, as Triton source, and on the software GPU."""
+"""Every example of docs/language.md runs: in the tile executor, in ref mode, as Triton source, and on the software
+GPU.
+"""
 
 from __future__ import annotations
 

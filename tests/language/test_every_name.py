@@ -28,7 +28,8 @@ def everywhere(kernel, args, expected, **options):
     run_everywhere(kernel, args, expected, reference_args=args, **options)
 
 
-# -- tiles ----------------------------------------------------------------------------------------------------------------
+# -- tiles
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def tile_functions(x: torch.Tensor) -> torch.Tensor:
@@ -68,7 +69,8 @@ def test_register_tunable():
     run_everywhere(kernel, (x,), lambda x: x * 4, configs=[config], capabilities=[80])
 
 
-# -- memory ---------------------------------------------------------------------------------------------------------------
+# -- memory
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def masked_store(x: torch.Tensor) -> torch.Tensor:
@@ -148,7 +150,8 @@ def test_stacks_are_read_and_written(softgpu, seed, way):
     assert all(torch.equal(now, old + 1) for now, old in zip(buffers, before))
 
 
-# -- values -----------------------------------------------------------------------------------------------------------------
+# -- values
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def random_numbers(x: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -190,7 +193,8 @@ def test_scans_and_take_along_dim():
     everywhere(scans, (x,), lambda x: (x.cumsum(1), x.cumprod(1), x.flip(1).cumsum(1).flip(1), x[:, at]))
 
 
-# -- escape hatches -----------------------------------------------------------------------------------------------------------
+# -- escape hatches
+# -----------------------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -280,7 +284,11 @@ def test_names_for_several_gpus_say_that_they_are_not_there_yet(function):
 
 def test_every_name_is_run_in_every_way():
     """Names of the language, and the tests that run kernels in every way (or say why not, here)."""
-    everywhere = [p for p in Path(__file__).parents[1].rglob("*.py") if "run_everywhere" in p.read_text() or p.name == "kernels.py"]
+    everywhere = [
+        p
+        for p in Path(__file__).parents[1].rglob("*.py")
+        if "run_everywhere" in p.read_text() or p.name == "kernels.py"
+    ]
     text = "".join(p.read_text() for p in [*everywhere, Path(__file__)])
     types = {"StackTensor", "Tile"}  # what other names give
     inside = {"philox_rand", "philox_rand4x", "stack_load", "stack_store"}  # what other names call

@@ -18,7 +18,9 @@ def with_inner_functions(x: torch.Tensor) -> torch.Tensor:
     factor = 4.0
 
     def scaled(value, *, by=factor):
-        """A docstring, several statements, a default, a keyword, and a name of the surroundings that is assigned later."""
+        """A docstring, several statements, a default, a keyword, and a name of the surroundings that is assigned
+        later.
+        """
         doubled = torch.where(value > 0, value * 2, value * 3)
         for _ in hl.grid(2):
             doubled = doubled + doubled

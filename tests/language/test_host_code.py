@@ -28,7 +28,9 @@ def positives(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("x", [torch.randn(50), -torch.ones(5)], ids=["some", "none"])
 def test_host_code_reads_what_the_kernel_wrote(x):
-    run_everywhere(positives, (x,), lambda x: x[x > 0].sort().values, error_scale=0, reference_args=(x,), capabilities=[90])
+    run_everywhere(
+        positives, (x,), lambda x: x[x > 0].sort().values, error_scale=0, reference_args=(x,), capabilities=[90]
+    )
 
 
 def total_of(x: torch.Tensor) -> torch.Tensor:

@@ -89,7 +89,9 @@ def accesses(draw):
         else:
             count = int(np.prod(gathered))
             values = draw(st.lists(st.integers(0, n - 1), min_size=count, max_size=count))
-            index.append(torch.tensor(values, dtype=draw(st.sampled_from([torch.int32, torch.int64]))).reshape(gathered))
+            index.append(
+                torch.tensor(values, dtype=draw(st.sampled_from([torch.int32, torch.int64]))).reshape(gathered)
+            )
         if draw(st.booleans()) and draw(st.booleans()):
             index.append(None)
     return sizes, index

@@ -1,4 +1,6 @@
-"""Numbers among a kernel's arguments: Python's arithmetic on them, in host code and in device code, and on a tile's place."""
+"""Numbers among a kernel's arguments: Python's arithmetic on them, in host code and in device code, and on a tile's
+place.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,22 @@ def in_device_code(x, a, b, compute, count: hl.constexpr):
 
 def integers_in_host_code(x, n, m, count: hl.constexpr):
     out = torch.empty([count, x.size(0)], dtype=torch.float64, device=x.device)
-    numbers = [n // m, n % m, n / m, n >> 1, -n, ~n, abs(n), n**2, int(n / 2), float(n), math.floor(n / 2), divmod(n, m)[0], n * 1.5, math.exp(n / 4)]
+    numbers = [
+        n // m,
+        n % m,
+        n / m,
+        n >> 1,
+        -n,
+        ~n,
+        abs(n),
+        n**2,
+        int(n / 2),
+        float(n),
+        math.floor(n / 2),
+        divmod(n, m)[0],
+        n * 1.5,
+        math.exp(n / 4),
+    ]
     for tile in hl.tile(x.size(0)):
         for i in range(count):
             out[i, tile] = torch.zeros([tile], dtype=torch.float64) + numbers[i]
@@ -57,7 +74,21 @@ def integers_in_host_code(x, n, m, count: hl.constexpr):
 
 def floats_in_host_code(x, s, n, count: hl.constexpr):
     out = torch.empty([count, x.size(0)], dtype=torch.float64, device=x.device)
-    numbers = [s * n, s // 1, s % 2, s**2, abs(s) ** 0.5, 2.0**s, abs(s), min(s, 1.0), int(s), round(s), math.ceil(s), math.log(abs(s)), s if s > 1 else 1.0]
+    numbers = [
+        s * n,
+        s // 1,
+        s % 2,
+        s**2,
+        abs(s) ** 0.5,
+        2.0**s,
+        abs(s),
+        min(s, 1.0),
+        int(s),
+        round(s),
+        math.ceil(s),
+        math.log(abs(s)),
+        s if s > 1 else 1.0,
+    ]
     for tile in hl.tile(x.size(0)):
         for i in range(count):
             out[i, tile] = torch.zeros([tile], dtype=torch.float64) + numbers[i]
@@ -65,11 +96,40 @@ def floats_in_host_code(x, s, n, count: hl.constexpr):
 
 
 def integers_by_python(n, m):
-    return [n // m, n % m, n / m, n >> 1, -n, ~n, abs(n), n**2, int(n / 2), float(n), math.floor(n / 2), divmod(n, m)[0], n * 1.5, math.exp(n / 4)]
+    return [
+        n // m,
+        n % m,
+        n / m,
+        n >> 1,
+        -n,
+        ~n,
+        abs(n),
+        n**2,
+        int(n / 2),
+        float(n),
+        math.floor(n / 2),
+        divmod(n, m)[0],
+        n * 1.5,
+        math.exp(n / 4),
+    ]
 
 
 def floats_by_python(s, n):
-    return [s * n, s // 1, s % 2, s**2, abs(s) ** 0.5, 2.0**s, abs(s), min(s, 1.0), int(s), round(s), math.ceil(s), math.log(abs(s)), s if s > 1 else 1.0]
+    return [
+        s * n,
+        s // 1,
+        s % 2,
+        s**2,
+        abs(s) ** 0.5,
+        2.0**s,
+        abs(s),
+        min(s, 1.0),
+        int(s),
+        round(s),
+        math.ceil(s),
+        math.log(abs(s)),
+        s if s > 1 else 1.0,
+    ]
 
 
 def expected_rows(numbers):
@@ -110,7 +170,20 @@ def places(x: torch.Tensor, n: int) -> torch.Tensor:
     out = torch.empty([12, x.size(0)], device=x.device)
     for tile in hl.tile(x.size(0)):
         b, zero = tile.begin, hl.zeros([tile])
-        numbers = [(b - 20) // 8, (b - 20) % n, abs(b - 20), b / 16, b * 0.5, min(b, 16), b**2, math.floor(b * 0.3), ~b, b & 12, b >> 1, b // n]
+        numbers = [
+            (b - 20) // 8,
+            (b - 20) % n,
+            abs(b - 20),
+            b / 16,
+            b * 0.5,
+            min(b, 16),
+            b**2,
+            math.floor(b * 0.3),
+            ~b,
+            b & 12,
+            b >> 1,
+            b // n,
+        ]
         for i in hl.static_range(12):
             out[i, tile] = zero + numbers[i]
     return out
@@ -119,7 +192,20 @@ def places(x: torch.Tensor, n: int) -> torch.Tensor:
 def test_numbers_of_a_tiles_place():
     def expected(x, n):
         def of(b):
-            return [(b - 20) // 8, (b - 20) % n, abs(b - 20), b / 16, b * 0.5, min(b, 16), b**2, math.floor(b * 0.3), ~b, b & 12, b >> 1, b // n]
+            return [
+                (b - 20) // 8,
+                (b - 20) % n,
+                abs(b - 20),
+                b / 16,
+                b * 0.5,
+                min(b, 16),
+                b**2,
+                math.floor(b * 0.3),
+                ~b,
+                b & 12,
+                b >> 1,
+                b // n,
+            ]
 
         return torch.tensor([of(i // 8 * 8) for i in range(x.size(0))]).T.float()
 
@@ -158,7 +244,9 @@ def bias_correction(x: torch.Tensor, beta: float, step: int) -> torch.Tensor:
 @pytest.mark.parametrize("static_shapes", [True, False])
 def test_numbers_are_computed_in_double_precision(static_shapes, seed):
     # 1 - 0.999 in float32 is off by 5e-5 of itself.
-    everywhere(bias_correction, (torch.randn(20), 0.999, 1), lambda x, b, t: x / (1 - b**t), static_shapes=static_shapes)
+    everywhere(
+        bias_correction, (torch.randn(20), 0.999, 1), lambda x, b, t: x / (1 - b**t), static_shapes=static_shapes
+    )
 
 
 def test_functions_of_numbers_serve_every_value():

@@ -15,8 +15,8 @@ from op_sweep import sweep_op
 from tests.sweep_summary import SUMMARY
 
 #: Runner, dtype, in how many parts, how many of these run, and how many ops have to pass in them together.  What runs
-#: on the software GPU is compiled first, which takes longer than all else: a quarter of the ops is what CI has time for.
-#: The whole of every sweep is run by hand (`op_sweep`'s docstring) after a change of the ops.
+#: on the software GPU is compiled first, which takes longer than all else: a quarter of the ops is what CI has time
+#: for. The whole of every sweep is run by hand (`op_sweep`'s docstring) after a change of the ops.
 SWEEPS = [
     ("tiles", torch.float32, 8, 8, 320),
     ("tiles", torch.bfloat16, 8, 8, 320),
@@ -30,7 +30,9 @@ PARTS = [(runner, dtype, i, parts, total // ran - 6) for runner, dtype, parts, r
 
 
 @pytest.mark.softgpu(capability=80, software_only=True)
-@pytest.mark.parametrize(("runner", "dtype", "part", "parts", "least"), PARTS, ids=[f"{p[0]}-{p[1]}-{p[2]}" for p in PARTS])
+@pytest.mark.parametrize(
+    ("runner", "dtype", "part", "parts", "least"), PARTS, ids=[f"{p[0]}-{p[1]}-{p[2]}" for p in PARTS]
+)
 def test_torch_ops(runner, dtype, part, parts, least, softgpu, record_property):
     torch.manual_seed(0)
     with warnings.catch_warnings():

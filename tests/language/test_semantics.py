@@ -1,4 +1,6 @@
-"""Arithmetic is eager PyTorch's, bit for bit where PyTorch's is exact: in the tile executor, in ref mode and in generated code."""
+"""Arithmetic is eager PyTorch's, bit for bit where PyTorch's is exact: in the tile executor, in ref mode and in
+generated code.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,13 @@ def check(inputs: list[torch.Tensor], expressions: Expressions, error_scale: flo
     kernel = helion.kernel(evaluate, config=helion.Config(block_sizes=[16]))
     args = (tuple(inputs), outs, expressions)
     run_everywhere(
-        kernel, args, lambda *_: expected, configs=[{"block_sizes": [16]}], reference_args=args, error_scale=error_scale, capabilities=[90]
+        kernel,
+        args,
+        lambda *_: expected,
+        configs=[{"block_sizes": [16]}],
+        reference_args=args,
+        error_scale=error_scale,
+        capabilities=[90],
     )
 
 
@@ -89,7 +97,11 @@ def test_reductions_of_nan():
     x[3, :] = float("-inf")
     x[4, :] = float("inf")
     run_everywhere(
-        reduce, (x,), lambda x: (x.amax(1), x.amin(1), x.argmax(1).float(), x.argmin(1).float()), error_scale=0, capabilities=[80]
+        reduce,
+        (x,),
+        lambda x: (x.amax(1), x.amin(1), x.argmax(1).float(), x.argmin(1).float()),
+        error_scale=0,
+        capabilities=[80],
     )
 
 
@@ -140,7 +152,7 @@ def test_shifts_by_more_than_the_width_or_less_than_nothing(dtype):
 def test_arithmetic_shift_of_negative_numbers_and_wrapping():
     def wraps(v):
         a, b = v
-        return [a + b, a - b, a * b, -a, abs(a), a >> 31, a**2, a**b.clamp(0, 40)]
+        return [a + b, a - b, a * b, -a, abs(a), a >> 31, a**2, a ** b.clamp(0, 40)]
 
     check(pairs([-(2**31), 2**31 - 1, -1, 0, 1, 3, -3, 123456], torch.int32), wraps)
 
@@ -148,7 +160,19 @@ def test_arithmetic_shift_of_negative_numbers_and_wrapping():
 def test_unsigned_numbers():
     def operations(v):
         a, b = v
-        return [a + b, a - b, a * b, a // b, a % b, a < b, a > b, torch.maximum(a, b), torch.minimum(a, b), a.to(torch.float32), a.to(torch.int32)]
+        return [
+            a + b,
+            a - b,
+            a * b,
+            a // b,
+            a % b,
+            a < b,
+            a > b,
+            torch.maximum(a, b),
+            torch.minimum(a, b),
+            a.to(torch.float32),
+            a.to(torch.int32),
+        ]
 
     check(pairs([1, 2, 100, 127, 128, 200, 255], torch.uint8), operations)
 
@@ -156,7 +180,19 @@ def test_unsigned_numbers():
 def test_bools():
     def operations(v):
         a, b = v
-        return [a + b, a * b, a & b, a | b, a ^ b, ~a, a < b, a >= b, torch.maximum(a, b), torch.minimum(a, b), a.to(torch.int64) + b]
+        return [
+            a + b,
+            a * b,
+            a & b,
+            a | b,
+            a ^ b,
+            ~a,
+            a < b,
+            a >= b,
+            torch.maximum(a, b),
+            torch.minimum(a, b),
+            a.to(torch.int64) + b,
+        ]
 
     check(pairs([True, False], torch.bool), operations)
 
@@ -187,7 +223,15 @@ def test_types_are_promoted_as_in_pytorch(left, right):
 def test_16_bit_floats_round_after_every_operation(dtype, seed):
     def operations(v):
         a, b = v
-        return [a + b, a * b, a * b + a, (a + b) - b, a / b, a.to(torch.float32) * b, (a.to(torch.float32) / 3).to(dtype)]
+        return [
+            a + b,
+            a * b,
+            a * b + a,
+            (a + b) - b,
+            a / b,
+            a.to(torch.float32) * b,
+            (a.to(torch.float32) / 3).to(dtype),
+        ]
 
     check([torch.randn(100).to(dtype), torch.randn(100).to(dtype)], operations)
 
@@ -285,7 +329,9 @@ def test_any_and_all_of_uint8_are_uint8():
 
     x = torch.tensor([[0, 0, 0], [0, 2, 3], [1, 2, 3]], dtype=torch.uint8)
     args = x, torch.empty(2, 3, dtype=torch.uint8)
-    run_everywhere(kernel, args, lambda x, _: torch.stack([x.any(1) + 255, x.all(1) + 1]), reference_args=args, capabilities=[90])
+    run_everywhere(
+        kernel, args, lambda x, _: torch.stack([x.any(1) + 255, x.all(1) + 1]), reference_args=args, capabilities=[90]
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

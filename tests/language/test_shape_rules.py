@@ -41,7 +41,11 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     ],
     "store": [(F.clone(), [tile(1, 4), 0], 1.0, None), (F.clone(), [I, slice(None)], torch.ones(8).half(), None)],
     "subscript": [(F, [slice(None), None, slice(None)]), (F, [None]), (F, [Ellipsis, None])],
-    "full": [([3, tile(0, 4)], 2.5, torch.float16, None), ([], True, torch.bool, None), ([2], torch.tensor(3.0), torch.int32, None)],
+    "full": [
+        ([3, tile(0, 4)], 2.5, torch.float16, None),
+        ([], True, torch.bool, None),
+        ([2], torch.tensor(3.0), torch.int32, None),
+    ],
     "iota": [(3, 5, 2, torch.int64), (torch.tensor(1), 4, 1, torch.int32)],
     "dot": [
         (F, F.T, None, None),
@@ -61,7 +65,11 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
             torch.float16,
         )
     ],
-    "reduce": [(add, F, -1, 0, False), (add, F, 0, 0, True), (lambda a, b, c, d: (a, b), (F, F.int()), 1, (0, 1), False)],
+    "reduce": [
+        (add, F, -1, 0, False),
+        (add, F, 0, 0, True),
+        (lambda a, b, c, d: (a, b), (F, F.int()), 1, (0, 1), False),
+    ],
     "associative_scan": [(add, F, 0, True), (lambda a, b: a, (F, F.bool()), 1, False)],
     "cumsum": [(F, 1, False), (F.int(), 0, True), (F.half(), -1, False)],
     "cumprod": [(F.bool(), 1, False)],

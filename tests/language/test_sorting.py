@@ -1,4 +1,6 @@
-"""torch.sort, argsort, topk, kthvalue and msort on tiles: PyTorch's values, stable places, in every way to run a kernel."""
+"""torch.sort, argsort, topk, kthvalue and msort on tiles: PyTorch's values, stable places, in every way to run a
+kernel.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,17 @@ def test_sort(dtype, descending, seed):
     x = torch.randint(0, 9, (10, 13)).to(dtype)  # many ties
     if dtype.is_floating_point:
         x -= 4
-        x[0, 3], x[1, 0], x[1, 12], x[2, 5], x[2, 6], x[2, 7] = (float(v) for v in ("nan", "-inf", "inf", "-0.0", "0.0", "nan"))
+        x[0, 3], x[1, 0], x[1, 12], x[2, 5], x[2, 6], x[2, 7] = (
+            float(v) for v in ("nan", "-inf", "inf", "-0.0", "0.0", "nan")
+        )
 
     def expected(x, descending):
         return tuple(torch.sort(x, dim=1, descending=descending, stable=True))
 
     args = (x, descending)
-    run_everywhere(sort_rows, args, expected, configs=[{"block_sizes": [4]}], reference_args=args, error_scale=0, capabilities=[90])
+    run_everywhere(
+        sort_rows, args, expected, configs=[{"block_sizes": [4]}], reference_args=args, error_scale=0, capabilities=[90]
+    )
 
 
 @helion.kernel(config=helion.Config(block_sizes=[8, 8]))
@@ -66,7 +72,9 @@ def test_topk_kthvalue_and_argsort(k, seed):
         return values, places.int(), x.topk(k, dim=0, largest=False).values, x.kthvalue(3, dim=1).values, x.argsort(1)
 
     args = (x, k)
-    run_everywhere(choose, args, expected, configs=[{"block_sizes": [8, 8]}], reference_args=args, error_scale=0, capabilities=[80])
+    run_everywhere(
+        choose, args, expected, configs=[{"block_sizes": [8, 8]}], reference_args=args, error_scale=0, capabilities=[80]
+    )
 
 
 def sort_along_a_tile(x):
@@ -94,7 +102,12 @@ def topk_of_too_many(x):
     ("kernel", "args", "error", "match"),
     [
         (sort_along_a_tile, (torch.randn(20),), exc.TorchOpTracingError, "dimension 0 has no constant size"),
-        (sort_of_64_bits, (torch.randn(20, 8),), exc.UnsupportedDtype, "torch.sort on tiles takes values of 32 bits or fewer, got torch.float64"),
+        (
+            sort_of_64_bits,
+            (torch.randn(20, 8),),
+            exc.UnsupportedDtype,
+            "torch.sort on tiles takes values of 32 bits or fewer, got torch.float64",
+        ),
         (topk_of_too_many, (torch.randn(20, 8),), exc.InvalidAPIUsage, "k = 9 of 8 elements"),
     ],
     ids=lambda v: getattr(v, "__name__", None),

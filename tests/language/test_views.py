@@ -15,7 +15,9 @@ SMALL = helion.Config(block_sizes=[4])
 
 def everywhere(kernel, args, expected, **options):
     kernel = helion.kernel(kernel, config=SMALL)
-    run_everywhere(kernel, args, expected, reference_args=args, capabilities=[80], configs=[SMALL], error_scale=0, **options)
+    run_everywhere(
+        kernel, args, expected, reference_args=args, capabilities=[80], configs=[SMALL], error_scale=0, **options
+    )
 
 
 def reshaped(x: torch.Tensor, shape: hl.constexpr) -> torch.Tensor:
@@ -97,6 +99,7 @@ def test_permuted_values_are_reshaped():
         return value, value, value + 1
 
     everywhere(shuffled, (torch.randn(7, 12),), expected)
+
 
 def rows_by_number(x: torch.Tensor, row: int) -> torch.Tensor:
     out = torch.empty([2, x.size(0)], device=x.device)

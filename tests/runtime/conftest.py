@@ -11,7 +11,9 @@ from helion.runtime import code_cache
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "mutation(guard): the test fails when this guard of the launch path is taken out")
+    config.addinivalue_line(
+        "markers", "mutation(guard): the test fails when this guard of the launch path is taken out"
+    )
 
 
 @pytest.fixture
@@ -28,6 +30,8 @@ def gpu(tmp_path, monkeypatch):
 
 @pytest.fixture(params=["direct", "compiled.run"])
 def way_to_launch(request, monkeypatch):
-    """Both ways to launch: Triton 3.7's C function, and what is used where that cannot be (Triton 3.6, scratch memory)."""
+    """Both ways to launch: Triton 3.7's C function, and what is used where that cannot be (Triton 3.6, scratch
+    memory).
+    """
     if request.param != "direct":
         monkeypatch.setattr(_compat_triton, "_direct_launch", lambda launcher: None)

@@ -15,7 +15,7 @@ from helion.runtime.specialization import Specializer
 from helion.runtime.stats import KernelStats
 from helion.settings import Settings
 
-HOST = '''\
+HOST = """\
 import torch
 import triton
 import triton.language as tl
@@ -34,12 +34,10 @@ def add(x, y, {scalar}{parameters}*, out=None, _launcher=_default_launcher):
         out = torch.empty_like(x)
     _launcher(_add_kernel, ({grid},), x, y, out, {scalar}num_warps={num_warps}, num_stages=1{options})
     return out
-'''
+"""
 
 
-def host_source(
-    *, scalar=False, parameters=(), prelude="", extra="", grid="x.numel() // 128", num_warps=4, options=""
-):
+def host_source(*, scalar=False, parameters=(), prelude="", extra="", grid="x.numel() // 128", num_warps=4, options=""):
     """A module that adds two tensors of a multiple of 128 elements.
 
     Args:
@@ -63,7 +61,9 @@ def host_source(
 
 
 class HandWrittenHost:
-    """What a BoundKernel has: a host function of its own (see ``host_source``) and a launcher, primed by its first call."""
+    """What a BoundKernel has: a host function of its own (see ``host_source``) and a launcher, primed by its first
+    call.
+    """
 
     def __init__(self, device=0, stats=None, **source):
         self.module = code_cache.load_module(host_source(**source), "add")

@@ -1,8 +1,9 @@
 """A Triton driver that records launches instead of making them.
 
-Triton compiles for real, to a cubin; loading and launching are Python functions with the signatures of Triton's C module. A
-launch checks what a real driver would: the function must belong to the device that is current. Several devices, streams,
-graph capture and injected failures, without a libcuda. Whether kernels compute the right thing is not a question for it.
+Triton compiles for real, to a cubin; loading and launching are Python functions with the signatures of Triton's C
+module. A launch checks what a real driver would: the function must belong to the device that is current. Several
+devices, streams, graph capture and injected failures, without a libcuda. Whether kernels compute the right thing is not
+a question for it.
 """
 
 from __future__ import annotations

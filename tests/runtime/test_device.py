@@ -70,7 +70,12 @@ def test_guard_restores_the_device_after_an_error(provider):
 def test_without_a_device_asking_for_one_says_so():
     none = device.NoCuda()
     assert not none.available() and none.device_count() == 0 and not none.owns(torch.empty(1))
-    for ask in (none.current_device, lambda: none.current_stream(0), lambda: none.capability(0), lambda: none.sm_count(0)):
+    for ask in (
+        none.current_device,
+        lambda: none.current_stream(0),
+        lambda: none.capability(0),
+        lambda: none.sm_count(0),
+    ):
         with pytest.raises(RuntimeError, match="no CUDA device"):
             ask()
 

@@ -26,7 +26,8 @@ class Plain(torch.Tensor):
     pass
 
 
-# -- finding the function -----------------------------------------------------------------------------------------------
+# -- finding the function
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_second_call_does_not_build_a_key(gpu, monkeypatch):
@@ -152,7 +153,8 @@ def test_tensors_are_not_kept_alive(gpu):
     assert alive() is None
 
 
-# -- change while calls are under way -----------------------------------------------------------------------------------
+# -- change while calls are under way
+# -----------------------------------------------------------------------------------
 
 
 def test_every_call_runs_the_old_or_the_new_binary_in_full(gpu):
@@ -201,7 +203,8 @@ def test_a_function_found_before_a_change_is_not_remembered_after_it(gpu):
     assert [launch.num_warps for launch in gpu.launches] == [4, 8]
 
 
-# -- gradients ----------------------------------------------------------------------------------------------------------
+# -- gradients
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_requires_grad_warns_once_and_names_the_way_out(gpu):
@@ -241,7 +244,8 @@ def test_no_warning_inside_an_autograd_function(gpu):
     assert torch.equal(x.grad, torch.ones_like(x))
 
 
-# -- guards 2 and 3: types and modes ------------------------------------------------------------------------------------
+# -- guards 2 and 3: types and modes
+# ------------------------------------------------------------------------------------
 
 
 def test_subclass_shares_the_bound_kernel(gpu):
@@ -269,7 +273,9 @@ def test_wrapper_subclass_is_refused(gpu):
         HandWrittenKernel()(TwoTensor(x, y), y)
 
 
-@pytest.mark.parametrize("transform", [torch.func.vmap, lambda f: torch.func.grad(lambda a: f(a).sum())], ids=["vmap", "grad"])
+@pytest.mark.parametrize(
+    "transform", [torch.func.vmap, lambda f: torch.func.grad(lambda a: f(a).sum())], ids=["vmap", "grad"]
+)
 def test_torch_func_transform_is_refused(gpu, transform):
     add = HandWrittenKernel()
     x, y = pair()
@@ -339,7 +345,8 @@ def test_make_fx_records_the_launch(gpu):
     assert len(gpu.launches) == launched + 1
 
 
-# -- torch.compile ------------------------------------------------------------------------------------------------------
+# -- torch.compile
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -394,7 +401,8 @@ def test_compiled_call_of_a_kernel_that_is_no_launch_breaks_the_graph_and_runs(g
     assert len(gpu.launches) == 1
 
 
-# -- statistics ---------------------------------------------------------------------------------------------------------
+# -- statistics
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_launch_stats_names_layers_and_reasons(gpu):

@@ -1,4 +1,5 @@
-"""FastLauncher: from the first call, which goes through Triton, to launches without it; failures; calls from many threads.
+"""FastLauncher: from the first call, which goes through Triton, to launches without it; failures; calls from many
+threads.
 
 What is checked at every launch is in ``test_launch_guards.py``.
 """
@@ -23,7 +24,8 @@ from helion.runtime import no_compile
 pytestmark = pytest.mark.usefixtures("way_to_launch")
 
 
-# -- launches -----------------------------------------------------------------------------------------------------------
+# -- launches
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_first_call_goes_to_triton_and_the_next_do_not(gpu, monkeypatch):
@@ -88,7 +90,8 @@ def test_traceback_shows_the_generated_function(gpu):
     assert "(grid[0], 1, 1, stream, function" in "".join(traceback.format_exception(caught.value))
 
 
-# -- whose launcher it is -----------------------------------------------------------------------------------------------
+# -- whose launcher it is
+# -----------------------------------------------------------------------------------------------
 
 
 def test_explicit_launcher_wins(gpu):
@@ -117,7 +120,8 @@ def test_bound_kernels_that_share_a_module_keep_their_own_launchers(gpu):
     assert one.layers() == {"default_launcher": 1, "fast_launcher": 1} and two.layers() == {"default_launcher": 1}
 
 
-# -- failures -----------------------------------------------------------------------------------------------------------
+# -- failures
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_failed_priming_leaves_the_kernel_to_triton_and_says_so_once(gpu, monkeypatch, caplog):
@@ -172,7 +176,8 @@ def test_driver_error_names_the_kernel_and_the_next_call_works(gpu, primed):
     assert add.layers()["fast_launcher"] >= 1
 
 
-# -- threads ------------------------------------------------------------------------------------------------------------
+# -- threads
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_eight_threads_prime_and_call_at_once(gpu):
@@ -201,7 +206,8 @@ def test_eight_threads_prime_and_call_at_once(gpu):
     assert by_pointer[m.data_ptr()].isdisjoint(by_pointer[y.data_ptr()])
 
 
-# -- no_compile ---------------------------------------------------------------------------------------------------------
+# -- no_compile
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_no_compile_raises_for_a_new_variant_and_not_for_a_known_one(gpu):

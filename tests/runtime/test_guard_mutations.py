@@ -1,4 +1,6 @@
-"""The tests of ``test_launch_guards.py`` notice a missing guard: each runs again without the guard that it names, and must fail."""
+"""The tests of ``test_launch_guards.py`` notice a missing guard: each runs again without the guard that it names, and
+must fail.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,11 @@ def test_guard_tests_fail_without_their_guard(gpu, monkeypatch, guard, test, arg
 
 def test_every_guard_of_the_tables_has_a_mutation():
     tested = {param.values[0] for param in _marked()}
-    by_construction = {"kernel", "options", "count"}  # which site a call belongs to: test_sites_of_one_launcher_are_told_apart
+    by_construction = {
+        "kernel",
+        "options",
+        "count",
+    }  # which site a call belongs to: test_sites_of_one_launcher_are_told_apart
     named = {guard.name for guard in launch_source.GUARDS}
     named |= {guard.name for kind in launch_source.KINDS.values() for guard in kind.guards}
     assert named - by_construction <= tested

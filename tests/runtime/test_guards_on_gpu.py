@@ -1,8 +1,8 @@
 """The guards of the launch path where launches really run: every layer, on the software GPU or a real one.
 
-The same calls, results and errors through the whole call in C, the launcher in C, the launcher in Python, and Triton's own.
-Where a guard is missing, the wrong binary runs, on the wrong stream, or not at all; see ``test_launch_guards.py`` for each guard
-taken out by itself.
+The same calls, results and errors through the whole call in C, the launcher in C, the launcher in Python, and Triton's
+own. Where a guard is missing, the wrong binary runs, on the wrong stream, or not at all; see ``test_launch_guards.py``
+for each guard taken out by itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Layer:
 
     def kernel(self, fn, **options):
         kernel = helion.kernel(fn, config=helion.Config(block_sizes=[128]), **options)
-        if (self.name != "plan" and _extension.C is not None) or (self.name != "plan" and hasattr(kernel, "dispatch_enabled")):
+        if (self.name != "plan" and _extension.C is not None) or (
+            self.name != "plan" and hasattr(kernel, "dispatch_enabled")
+        ):
             kernel.dispatch_enabled = False
         return kernel
 

@@ -146,7 +146,8 @@ def test_launch_stats_use_the_qualified_name(gpu):
     assert any("test_kernel_calls" in name for name in names), list(launch_stats())
 
 
-# -- set_config, reset, override ----------------------------------------------------------------------------------------
+# -- set_config, reset, override
+# ----------------------------------------------------------------------------------------
 
 
 def test_set_config_takes_effect_at_the_next_call(gpu):
@@ -221,7 +222,8 @@ def test_eight_threads_call_while_another_resets_and_reconfigures(gpu):
     assert {(launch.grid[0], launch.num_warps) for launch in gpu.launches} <= {(8, 4), (4, 8)}
 
 
-# -- guards 16, 17, no_compile ------------------------------------------------------------------------------------------
+# -- guards 16, 17, no_compile
+# ------------------------------------------------------------------------------------------
 
 
 def test_measuring_counts_every_bind_hits_included(gpu, monkeypatch):
@@ -257,7 +259,8 @@ def test_no_compile_forbids_a_new_specialization_and_allows_known_ones(gpu):
     add(*pair(2048))
 
 
-# -- dynamic shapes, hl.specialize, constexpr ---------------------------------------------------------------------------
+# -- dynamic shapes, hl.specialize, constexpr
+# ---------------------------------------------------------------------------
 
 
 def test_dynamic_shapes_share_one_binary(gpu):
@@ -303,7 +306,8 @@ def test_constexpr_value_gets_its_own_binary(gpu):
     assert all(launch.scalars == () for launch in gpu.launches)
 
 
-# -- torch.compile and fake tensors -------------------------------------------------------------------------------------
+# -- torch.compile and fake tensors
+# -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """FastLauncher: what is checked at every launch, so that the binary that runs is the one that Triton would run.
 
-One test for each guard at least. Those marked ``mutation(name)`` are run a second time, by ``test_guard_mutations.py``, with
-that guard taken out, and must fail then.
+One test for each guard at least. Those marked ``mutation(name)`` are run a second time, by ``test_guard_mutations.py``,
+with that guard taken out, and must fail then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.usefixtures("way_to_launch")
 mutation = pytest.mark.mutation
 
 
-# -- alignment and buckets of integers ----------------------------------------------------------------------------------
+# -- alignment and buckets of integers
+# ----------------------------------------------------------------------------------
 
 
 @mutation("alignment")
@@ -70,7 +71,8 @@ def test_ints_in_different_buckets_get_different_binaries(gpu, first, second):
     assert add.layers() == {"default_launcher": 2, "fast_launcher": 1}
 
 
-# -- types --------------------------------------------------------------------------------------------------------------
+# -- types
+# --------------------------------------------------------------------------------------------------------------
 
 
 @mutation("type")
@@ -97,7 +99,8 @@ def test_scalar_of_another_type_is_another_site(gpu):
     assert functions[:3] == functions[3:] and len(set(functions)) == 3
 
 
-# -- knobs --------------------------------------------------------------------------------------------------------------
+# -- knobs
+# --------------------------------------------------------------------------------------------------------------
 
 
 @mutation("knobs")
@@ -159,7 +162,8 @@ def test_unrelated_knob_does_not_leave_the_fast_path(gpu, monkeypatch):
     assert add.layers() == {"default_launcher": 1, "fast_launcher": 1}
 
 
-# -- launch hooks -------------------------------------------------------------------------------------------------------
+# -- launch hooks
+# -------------------------------------------------------------------------------------------------------
 
 
 @mutation("hooks")
@@ -226,7 +230,8 @@ def test_hook_that_raises_keeps_its_error(gpu, monkeypatch):
         add(x, y)
 
 
-# -- pre-run hooks and globals ------------------------------------------------------------------------------------------
+# -- pre-run hooks and globals
+# ------------------------------------------------------------------------------------------
 
 
 @mutation("pre_run_hooks")
@@ -254,7 +259,8 @@ def test_mutated_global_raises_as_in_triton(gpu):
     add(x, y)
 
 
-# -- device -------------------------------------------------------------------------------------------------------------
+# -- device
+# -------------------------------------------------------------------------------------------------------------
 
 
 @mutation("device")
@@ -303,7 +309,8 @@ def test_tensor_that_moved_to_another_device_is_noticed(gpu):
     assert add.layers() == {"default_launcher": 2}
 
 
-# -- stream and capture -------------------------------------------------------------------------------------------------
+# -- stream and capture
+# -------------------------------------------------------------------------------------------------
 
 
 @mutation("stream")

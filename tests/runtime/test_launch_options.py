@@ -53,7 +53,9 @@ def copy_kernel(src, out, BLOCK: tl.constexpr = 128):
     launcher = FastLauncher("copy", device=0)
     x, y = pair()
     for _ in range(2):
-        with pytest.raises(AttributeError, match="fill_tma_descriptor"):  # the recording driver has none: Triton asked for it
+        with pytest.raises(
+            AttributeError, match="fill_tma_descriptor"
+        ):  # the recording driver has none: Triton asked for it
             launcher(kernel, (1,), TensorDescriptor.from_tensor(x, [128]), y, num_warps=4, num_stages=1)
     assert launcher.stats.snapshot().reasons == {"argument of type TensorDescriptor": 2}
 

@@ -1,6 +1,7 @@
 """What only a real GPU can show: streams that overlap, CUDA graphs, Inductor, the profiler, more than 2^31 elements.
 
-Left out where there is no GPU (tests/softgpu/pytest_plugin.py): the launch path's rules themselves are tested on the software GPU.
+Left out where there is no GPU (tests/softgpu/pytest_plugin.py): the launch path's rules themselves are tested on the
+software GPU.
 """
 
 from __future__ import annotations
@@ -137,7 +138,9 @@ def test_tensors_on_different_devices_are_refused(warm, seed) -> None:
 def test_profiler_attached_late_sees_the_kernels(seed) -> None:
     add, x, y = make_add(), randn(4096), randn(4096)
     steady(add, x, y)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
+    ) as profile:
         add(x, y)
         torch.cuda.synchronize()
     assert any("_add_kernel" in event.name for event in profile.events())
@@ -232,7 +235,9 @@ def test_phases_in_graphs_that_run_at_the_same_time(seed) -> None:
 def test_more_programs_than_fit_are_refused_and_the_next_call_works(seed) -> None:
     standardize = make_standardize()
     x = randn(512, 1000)
-    many = helion.kernel(standardize.fn, config=helion.Config(block_sizes=[1, 1, 1, 1], num_warps=32, num_sm_multiplier=8))
+    many = helion.kernel(
+        standardize.fn, config=helion.Config(block_sizes=[1, 1, 1, 1], num_warps=32, num_sm_multiplier=8)
+    )
     with pytest.raises(RuntimeError, match=r"too many blocks in cooperative launch.*lower num_sm_multiplier"):
         many(x)
     torch.testing.assert_close(standardize(x), standardized(x), rtol=1e-4, atol=1e-4)

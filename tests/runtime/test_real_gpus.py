@@ -1,6 +1,7 @@
 """What only several real GPUs of one host can show: contexts, streams and memory that belong to one of them.
 
-Left out where there are fewer than two (tests/softgpu/pytest_plugin.py): the rules themselves are tested on software GPUs.
+Left out where there are fewer than two (tests/softgpu/pytest_plugin.py): the rules themselves are tested on software
+GPUs.
 """
 
 from __future__ import annotations
@@ -155,7 +156,9 @@ if __name__ == "__main__":
 
 
 def tune(tmp_path: Path, options: dict[str, object], *visible: str) -> list[list[object]]:
-    """Run a search in a process for each of `visible`, at the same time; trials, how many were right, and the winner of each."""
+    """Run a search in a process for each of `visible`, at the same time; trials, how many were right, and the winner of
+    each.
+    """
     script = tmp_path / "tune.py"
     script.write_text(_TUNE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}

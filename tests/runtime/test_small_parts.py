@@ -25,7 +25,8 @@ from helion.runtime import set_triton_allocator
 from helion.runtime.host_function import clone_host_function
 from helion.runtime.host_function import set_launcher
 
-# -- measure ------------------------------------------------------------------------------------------------------------
+# -- measure
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -84,7 +85,8 @@ def test_report_is_printed_when_the_process_ends():
         assert bool(re.search(r"Kernel\.bind +1 +0\.0", done.stderr)) is expected
 
 
-# -- no_compile ---------------------------------------------------------------------------------------------------------
+# -- no_compile
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_no_compile_nests_and_names_everything():
@@ -107,7 +109,8 @@ def test_no_compile_holds_for_other_threads_and_ends_with_an_error():
     assert seen == [True] and not compile_guard.active()
 
 
-# -- broadcast ----------------------------------------------------------------------------------------------------------
+# -- broadcast
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_equal_shapes_are_passed_through():
@@ -125,7 +128,8 @@ def test_other_shapes_are_broadcast_as_in_torch():
         broadcast_tensors(torch.empty(3), torch.empty(4))
 
 
-# -- memory -------------------------------------------------------------------------------------------------------------
+# -- memory
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_empty_like_takes_the_options_of_torch():
@@ -148,7 +152,8 @@ def test_scratch_allocator_leaves_a_users_own_alone():
         triton.set_allocator(null)
 
 
-# -- host functions -----------------------------------------------------------------------------------------------------
+# -- host functions
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_clone_has_its_own_launcher_and_the_same_code():

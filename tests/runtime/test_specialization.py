@@ -71,7 +71,8 @@ def assorted_tensors():
         yield x
 
 
-# -- tensors ------------------------------------------------------------------------------------------------------------
+# -- tensors
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("static", [True, False])
@@ -197,7 +198,8 @@ def test_requires_grad_is_reported_only_in_grad_mode():
     assert len(seen) == 2
 
 
-# -- everything else ----------------------------------------------------------------------------------------------------
+# -- everything else
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_numbers_count_by_type():
@@ -315,7 +317,8 @@ def test_key_function_must_return_something_hashable():
         make(key_fn=lambda x: x).key((torch.empty(3),))
 
 
-# -- stable keys --------------------------------------------------------------------------------------------------------
+# -- stable keys
+# --------------------------------------------------------------------------------------------------------
 
 
 def stable_examples():
@@ -390,7 +393,11 @@ def test_stable_hash_is_the_same_in_every_process():
     )
     runs = [
         subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     ]

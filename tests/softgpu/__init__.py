@@ -137,7 +137,8 @@ def register(binary: bytes, ptx: str) -> None:
 
 
 def warp_instructions() -> list[list[int]]:
-    """Warp instructions executed since the last `reset`, by rank of the CTA in its cluster and number of the warp in its CTA.
+    """Warp instructions executed since the last `reset`, by rank of the CTA in its cluster and number of the warp in
+    its CTA.
 
     Of clusters that ran to their end; a fault leaves those out that it stopped.
     """

@@ -1,6 +1,7 @@
 """Hand-written PTX with asynchronous copies and matrix units, as text with one thing left out or changed.
 
-Each function returns a module for ``PtxKernel``; its keyword arguments choose a fault, and without any the kernel is right.
+Each function returns a module for ``PtxKernel``; its keyword arguments choose a fault, and without any the kernel is
+right.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ END: ret;""",
 
 
 def store(*, fence: bool = True, barrier: bool = True, read_wait: bool = True, end_wait: bool = True) -> str:
-    """(out): 128 threads write their number to shared memory, one stores 512 bytes to ``out``; then the same with 1000 added,
+    """(out): 128 threads write their number to shared memory, one stores 512 bytes to ``out``; then the same with 1000
+    added,
     from the same memory, to ``out + 512``.
 
     Args:
@@ -225,8 +227,8 @@ def tcgen05(
 
     Args:
         load_wait, commit_wait: whether operands and result are waited for.
-        zero: ``"waited"`` clears the accumulator with tcgen05.st and adds to it, ``"unwaited"`` forgets tcgen05.wait::st,
-            ``"never"`` adds to what nothing wrote.
+        zero: ``"waited"`` clears the accumulator with tcgen05.st and adds to it, ``"unwaited"`` forgets
+            tcgen05.wait::st, ``"never"`` adds to what nothing wrote.
         dealloc: whether tensor memory is freed.
         column_shift: columns beside the allocation that the accumulator is put at.
     """

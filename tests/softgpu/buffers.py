@@ -45,7 +45,8 @@ def guarded(source: torch.Tensor) -> torch.Tensor:
 def only(*tensors: torch.Tensor) -> Iterator[None]:
     """Inside the block, a kernel that touches global memory outside these tensors faults.
 
-    Each tensor allows the span from its first to its last element. Driver allocations and module variables stay allowed.
+    Each tensor allows the span from its first to its last element. Driver allocations and module variables stay
+    allowed.
     """
     lib = library()
     starts = []

@@ -2,10 +2,11 @@
 
     SOFTGPU_COVERAGE=opcodes.txt python -m pytest tests
 
-Three sources: the PTX that the compilers left in the run's caches (also of kernels that are only compiled), the programs that the
-software GPU decoded, and the instructions of these that it executed. The file has one line an opcode, with all its modifiers: how
-often it stands in decoded programs, at how many of these places it was executed, and the first test that did. pytest prints a summary: how
-many there are, those that no test executed, and rows of the opcode tables that no kernel has.
+Three sources: the PTX that the compilers left in the run's caches (also of kernels that are only compiled), the
+programs that the software GPU decoded, and the instructions of these that it executed. The file has one line an opcode,
+with all its modifiers: how often it stands in decoded programs, at how many of these places it was executed, and the
+first test that did. pytest prints a summary: how many there are, those that no test executed, and rows of the opcode
+tables that no kernel has.
 
 Collecting costs a call of a C function after each test, and reading the PTX files at the end.
 """

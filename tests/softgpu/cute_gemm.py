@@ -1,7 +1,7 @@
 """Matrix kernels of the CuTe backend as test input for the software GPU: PTX, launch dimensions, tensor maps, operands.
 
-``pair()`` is the one to read first: a 2-CTA fp8 tcgen05 kernel with a TMA ring, an accumulator in tensor memory and a TMA store.
-The compiler's output is kept for the length of the process; nothing here needs a GPU.
+``pair()`` is the one to read first: a 2-CTA fp8 tcgen05 kernel with a TMA ring, an accumulator in tensor memory and a
+TMA store. The compiler's output is kept for the length of the process; nothing here needs a GPU.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Gemm:
 
     Args:
         spec: sizes, types and strides.
-        compiled: ``compiled.assembly.ptx`` (and ``.cubin``, ``.symbol``); ``compiled.facts`` has block, cluster, dynamic
-            shared memory in bytes, and the parameters in order (``map`` with its TensorMap, ``pointer``, ``value``).
-            The grid is (cluster x, cluster y, any number of clusters up to ``facts.tiles``).
+        compiled: ``compiled.assembly.ptx`` (and ``.cubin``, ``.symbol``); ``compiled.facts`` has block, cluster,
+            dynamic shared memory in bytes, and the parameters in order (``map`` with its TensorMap, ``pointer``,
+            ``value``). The grid is (cluster x, cluster y, any number of clusters up to ``facts.tiles``).
     """
 
     spec: MatmulSpec

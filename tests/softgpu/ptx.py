@@ -41,7 +41,8 @@ class PtxKernel:
         shared: int = 0,
         cluster: Sequence[int] | None = None,
     ) -> None:
-        """Launch and wait. Tensors go as pointers, ints as 64 bits (their low half serves a 32-bit parameter), floats as 32.
+        """Launch and wait. Tensors go as pointers, ints as 64 bits (their low half serves a 32-bit parameter), floats
+        as 32.
 
         Raises:
             DriverError: the launch failed; ``softgpu.last_fault()`` says why.
@@ -82,7 +83,11 @@ class _LaunchConfig(ctypes.Structure):
 class _ClusterAttribute(ctypes.Structure):
     """``CUlaunchAttribute`` with id ``CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION`` (4)."""
 
-    _fields_: ClassVar[Any] = [("id", ctypes.c_int), ("pad", ctypes.c_char * 4)] + [(n, ctypes.c_uint) for n in "xyz"] + [("rest", ctypes.c_char * 52)]
+    _fields_: ClassVar[Any] = (
+        [("id", ctypes.c_int), ("pad", ctypes.c_char * 4)]
+        + [(n, ctypes.c_uint) for n in "xyz"]
+        + [("rest", ctypes.c_char * 52)]
+    )
 
 
 def _three(value: int | Sequence[int]) -> tuple[int, int, int]:

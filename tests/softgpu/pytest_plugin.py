@@ -5,10 +5,10 @@
         x = torch.randn(1000, device=softgpu.device)
         ...
 
-The fixture installs the software GPU in a fresh state (zero counters, no faults, no injections) and takes it away after the
-test. Marker arguments are those of ``softgpu.install``; a list of capabilities makes one test of each;
-``subprocess=True`` runs the test in a process of its own; ``software_only=True`` keeps it off a real GPU, which a test of
-faults, say, would wreck. On a real GPU the test runs once, with that GPU's capability.
+The fixture installs the software GPU in a fresh state (zero counters, no faults, no injections) and takes it away after
+the test. Marker arguments are those of ``softgpu.install``; a list of capabilities makes one test of each;
+``subprocess=True`` runs the test in a process of its own; ``software_only=True`` keeps it off a real GPU, which a test
+of faults, say, would wreck. On a real GPU the test runs once, with that GPU's capability.
 
 Imported by ``tests/conftest.py``, which makes these hooks known to pytest.
 """
@@ -60,7 +60,8 @@ def _marker_arguments(node: Any) -> dict[str, Any]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "softgpu(capability=90, devices=1, execute=True, subprocess=False, software_only=False, ...): see tests/softgpu/pytest_plugin.py"
+        "markers",
+        "softgpu(capability=90, devices=1, execute=True, subprocess=False, software_only=False, ...): see tests/softgpu/pytest_plugin.py",
     )
 
 

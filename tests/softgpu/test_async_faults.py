@@ -1,6 +1,8 @@
-"""Faults around asynchronous operations: each kernel that has one is caught, its correct twin passes, for every seed tried.
+"""Faults around asynchronous operations: each kernel that has one is caught, its correct twin passes, for every seed
+tried.
 
-A fault that depends on timing shows for some seeds as a fault and for others as a wrong result; never as a right one for all.
+A fault that depends on timing shows for some seeds as a fault and for others as a wrong result; never as a right one
+for all.
 """
 
 from __future__ import annotations
@@ -109,7 +111,8 @@ def test_barrier_that_nobody_initialised(softgpu):
     assert "no initialised mbarrier" in outcomes.message
 
 
-# ---- bulk stores ------------------------------------------------------------------------------------------------------
+# ---- bulk stores
+# ------------------------------------------------------------------------------------------------------
 def _store(**change: bool) -> Outcomes:
     out = torch.zeros(256, dtype=torch.int32)
     expected = torch.cat([torch.arange(128), 1000 + torch.arange(128)]).int()
@@ -149,7 +152,8 @@ def test_kernel_that_ends_while_a_bulk_store_reads(softgpu):
     assert "kernel ends" in outcomes.message
 
 
-# ---- clusters -----------------------------------------------------------------------------------------------------------
+# ---- clusters
+# -----------------------------------------------------------------------------------------------------------
 def _exchange(**change: bool) -> Outcomes:
     out = torch.zeros(64, dtype=torch.int32)
     expected = torch.cat([1000 + torch.arange(32), torch.arange(32)]).int()
@@ -180,7 +184,8 @@ def test_arriving_twice_at_the_cluster_barrier(softgpu):
     _only(_exchange(twice=True), "sync_misuse")
 
 
-# ---- wgmma ----------------------------------------------------------------------------------------------------------------
+# ---- wgmma
+# ----------------------------------------------------------------------------------------------------------------
 def _wgmma(**change: bool) -> Outcomes:
     # Ones in any layout: 64 x 8 x 16 of bf16.
     a, b = torch.ones(64 * 16, dtype=torch.bfloat16), torch.ones(8 * 16, dtype=torch.bfloat16)
@@ -214,7 +219,8 @@ def test_wgmma_operand_overwritten_before_the_wait(softgpu):
     _only(outcomes, "read_before_async_copy_done", "sync_misuse")
 
 
-# ---- tcgen05 --------------------------------------------------------------------------------------------------------------
+# ---- tcgen05
+# --------------------------------------------------------------------------------------------------------------
 IDESC_BF16_M128_N32 = 1 << 4 | 1 << 7 | 1 << 10 | (32 >> 3) << 17 | (128 >> 4) << 24
 
 

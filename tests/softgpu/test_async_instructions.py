@@ -81,7 +81,8 @@ def check(result: torch.Tensor, expected: torch.Tensor) -> None:
     assert (result.double() - expected).abs().max() <= 2.0**-20 * expected.abs().max()
 
 
-# ---- wgmma ----------------------------------------------------------------------------------------------------------------
+# ---- wgmma
+# ----------------------------------------------------------------------------------------------------------------
 WGMMA_TYPES = {
     torch.bfloat16: ("f32.bf16.bf16", torch.float32), torch.float16: ("f32.f16.f16", torch.float32),
     torch.float32: ("f32.tf32.tf32", torch.float32), torch.float8_e4m3fn: ("f32.e4m3.e4m3", torch.float32),
@@ -127,7 +128,8 @@ def test_wgmma_of_transposed_operands(softgpu, a_k_major, b_k_major, span):
     _wgmma(torch.float16, a_k_major, b_k_major, span)
 
 
-# ---- tcgen05.mma -------------------------------------------------------------------------------------------------------------
+# ---- tcgen05.mma
+# -------------------------------------------------------------------------------------------------------------
 #: kind, A's and B's type in the instruction descriptor, accumulator's type there
 TCGEN05_TYPES = {
     torch.float16: ("f16", 0, 1), torch.bfloat16: ("f16", 1, 1), torch.float32: ("tf32", 2, 1), torch.float8_e4m3fn: ("f8f6f4", 0, 1),
@@ -181,7 +183,8 @@ def test_tcgen05_mma_negates_an_operand(softgpu):
     _tcgen05(torch.bfloat16, 128, True, True, 0, negate=True)
 
 
-# ---- tcgen05.ld and st --------------------------------------------------------------------------------------------------------
+# ---- tcgen05.ld and st
+# --------------------------------------------------------------------------------------------------------
 #: (TMEM lane, column) that register i of thread t holds; all of them span 8 columns with 4 registers.
 FRAGMENTS = {
     "16x64b.x4": (lambda t, i: (t // 4 + 8 * (t // 2 % 2), 2 * i + t % 2), ""),
@@ -220,7 +223,8 @@ def test_tcgen05_ld_fragment(softgpu, shape, half):
     assert out.tolist() == expected
 
 
-# ---- tensor maps ----------------------------------------------------------------------------------------------------------------
+# ---- tensor maps
+# ----------------------------------------------------------------------------------------------------------------
 DRIVER_TYPE = {torch.uint8: 0, torch.float32: 7, torch.bfloat16: 9}
 INLINE_TYPE = {torch.uint8: 0, torch.float32: 7, torch.bfloat16: 10}
 
@@ -322,7 +326,8 @@ def test_bytes_that_are_no_tensor_map(softgpu):
         _load_box(ctypes.create_string_buffer(bytes([7] * 128), 128), 256, 0, 0)
 
 
-# ---- mbarriers and remote stores -----------------------------------------------------------------------------------------------
+# ---- mbarriers and remote stores
+# -----------------------------------------------------------------------------------------------
 def _states(waits: str) -> torch.Tensor:
     text = ak.module(
         f"""

@@ -1,4 +1,6 @@
-"""Instructions of the asynchronous tables that compilers emit seldom or never: barriers' counts, remote reductions, hints."""
+"""Instructions of the asynchronous tables that compilers emit seldom or never: barriers' counts, remote reductions,
+hints.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ BLACKWELL = pytest.mark.softgpu(capability=100, software_only=True)
 PAIR = ".reqntid 32 .reqnctapercluster 2"
 
 
-def run(body: str, out: torch.Tensor, threads: int = 32, pragma: str = "", ctas: int = 1, target: str = "sm_90a") -> torch.Tensor:
+def run(
+    body: str, out: torch.Tensor, threads: int = 32, pragma: str = "", ctas: int = 1, target: str = "sm_90a"
+) -> torch.Tensor:
     """Run ``body`` with %rd1 the output, %r1 the thread, %r2 shared memory; returns ``out``."""
     start = "ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mov.u32 %r2, smem;\n"
     text = ak.module(start + body + "\nret;", ".param .u64 out", target, pragma)
@@ -57,9 +61,14 @@ def test_a_phase_waits_for_the_bytes_announced(softgpu, announced: int, done: in
 
 
 @HOPPER
-@pytest.mark.parametrize(("arrive", "count"), [("cp.async.mbarrier.arrive.shared::cta.b64", 1), ("cp.async.mbarrier.arrive.noinc.shared::cta.b64", 33)])
+@pytest.mark.parametrize(
+    ("arrive", "count"),
+    [("cp.async.mbarrier.arrive.shared::cta.b64", 1), ("cp.async.mbarrier.arrive.noinc.shared::cta.b64", 33)],
+)
 def test_a_barrier_hears_of_finished_copies(softgpu, arrive: str, count: int):
-    """Each lane copies its word and has the barrier told. Without .noinc that adds to the arrivals which are expected: only thread 0's is."""
+    """Each lane copies its word and has the barrier told. Without .noinc that adds to the arrivals which are expected:
+    only thread 0's is.
+    """
     body = f"""
   mad.wide.u32 %rd2, %r1, 4, %rd1; mad.lo.u32 %r3, %r1, 4, %r2; add.u32 %r3, %r3, 1024;
   setp.eq.u32 %p1, %r1, 0;
@@ -91,7 +100,9 @@ def test_reading_a_copy_whose_barrier_was_not_waited_for_is_caught(softgpu):
 
 
 @HOPPER
-@pytest.mark.parametrize(("op", "expected"), [("add.u32", 7 + sum(range(32))), ("max.u32", 31), ("min.s32", 0), ("xor.b32", 7)])
+@pytest.mark.parametrize(
+    ("op", "expected"), [("add.u32", 7 + sum(range(32))), ("max.u32", 31), ("min.s32", 0), ("xor.b32", 7)]
+)
 def test_remote_reduction_tells_the_barrier_beside_it(softgpu, op: str, expected: int):
     """Every lane reduces its number into one word of the other CTA."""
     body = f"""
@@ -110,7 +121,9 @@ def test_remote_reduction_tells_the_barrier_beside_it(softgpu, op: str, expected
 
 
 @HOPPER
-@pytest.mark.parametrize(("op", "expected"), [("add.u32", lambda a, b: a + b), ("min.s32", torch.minimum), ("or.b32", torch.bitwise_or)])
+@pytest.mark.parametrize(
+    ("op", "expected"), [("add.u32", lambda a, b: a + b), ("min.s32", torch.minimum), ("or.b32", torch.bitwise_or)]
+)
 def test_bulk_reduction_into_global_memory(softgpu, op: str, expected):
     body = f"""
   mad.lo.u32 %r3, %r1, 4, %r2; mul.lo.u32 %r4, %r1, 3; st.shared.b32 [%r3], %r4;

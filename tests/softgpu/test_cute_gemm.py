@@ -1,6 +1,8 @@
-"""The CuTe backend's matrix kernels, as compiled by the CuTe DSL, on the software GPU: right results, and faults put into their PTX.
+"""The CuTe backend's matrix kernels, as compiled by the CuTe DSL, on the software GPU: right results, and faults put
+into their PTX.
 
-Tolerance: products of fp8 and bf16 operands are exact in fp32; K additions in fp32 are off by at most K 2^-24 of the sum of
+Tolerance: products of fp8 and bf16 operands are exact in fp32; K additions in fp32 are off by at most K 2^-24 of the
+    sum of
 magnitudes, then the output is rounded once.
 """
 
@@ -100,7 +102,8 @@ def test_hopper_kernel_is_right_for_several_seeds(softgpu, name):
         assert _is_right(make(), *_launch(make(), clusters)), f"seed {seed}"
 
 
-# ---- the same kernels with something left out --------------------------------------------------------------------------
+# ---- the same kernels with something left out
+# --------------------------------------------------------------------------
 def _outcomes(gemm: cute_gemm.Gemm, clusters: int, ptx: str, seeds: int = 6) -> list[str]:
     """By seed: the kind of fault, ``"wrong"`` or ``"right"``."""
     found = []

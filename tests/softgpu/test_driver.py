@@ -48,7 +48,8 @@ def test_without_execution_launches_only_count(softgpu):
     assert gpu.launches() == 1 and out.sum() == 0 and gpu.instructions() == 0
 
 
-# ---- devices and capabilities -----------------------------------------------------------------------------------------
+# ---- devices and capabilities
+# -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("capability", [80, 90, 100])
 def test_triton_compiles_for_the_installed_capability(softgpu, capability):
     gpu.install(capability=capability)
@@ -74,7 +75,7 @@ def test_each_device_has_its_own_context(softgpu):
     kernel, c = PtxKernel(INCREMENT), _counter()
     with gpu.device(1):
         assert device.current_device() == 1
-        with pytest.raises(gpu.DriverError) as error:   # a module of device 0's context
+        with pytest.raises(gpu.DriverError) as error:  # a module of device 0's context
             kernel(1, 1, c)
         assert error.value.code == 400
         PtxKernel(INCREMENT)(1, 1, c)
@@ -133,7 +134,8 @@ def test_a_thread_starts_without_a_context(softgpu):
     assert codes == [201] and c.item() == 1
 
 
-# ---- capture -----------------------------------------------------------------------------------------------------------
+# ---- capture
+# -----------------------------------------------------------------------------------------------------------
 def test_a_captured_launch_runs_on_replay_only(softgpu):
     kernel, c = PtxKernel(INCREMENT), _counter()
     graph = gpu.Graph()
@@ -204,7 +206,8 @@ def test_events_measure_time(softgpu):
     assert start.elapsed_time(end) > 0
 
 
-# ---- error injection -----------------------------------------------------------------------------------------------------
+# ---- error injection
+# -----------------------------------------------------------------------------------------------------
 def test_the_nth_launch_fails_as_told_and_the_next_works(softgpu):
     kernel, c = PtxKernel(INCREMENT), _counter()
     gpu.inject("launch", 2, 999)
@@ -234,7 +237,8 @@ def test_an_allocation_fails_as_told(softgpu):
     call("cuMemFree_v2", pointer.value)
 
 
-# ---- modules and memory -----------------------------------------------------------------------------------------------------
+# ---- modules and memory
+# -----------------------------------------------------------------------------------------------------
 GLOBALS = """
 .visible .global .align 4 .b8 table[16] = {1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0};
 .global .align 8 .u64 pointer = generic(table);
@@ -269,7 +273,7 @@ def test_a_missing_kernel_is_not_found(softgpu):
 def test_a_binary_runs_the_ptx_registered_for_it(softgpu):
     binary = bytearray(64)
     binary[:4] = b"\x7fELF"
-    binary[58:60] = (64).to_bytes(2, "little")   # one section header of 64 bytes at 0: the image is 64 bytes long
+    binary[58:60] = (64).to_bytes(2, "little")  # one section header of 64 bytes at 0: the image is 64 bytes long
     binary[60:62] = (1).to_bytes(2, "little")
     header = ".version 8.7\n.target sm_90a\n.address_size 64\n"
     module, function, library, kernel = (ctypes.c_void_p() for _ in range(4))
@@ -328,12 +332,13 @@ def test_tensor_maps_are_checked_as_the_driver_does(softgpu):
         )  # fmt: skip
 
     assert encode(128, 64) == 0
-    assert encode(120, 64) == 1          # strides are multiples of 16 bytes
-    assert encode(128, 128) == 1         # a swizzled box is at most 128 bytes wide
+    assert encode(120, 64) == 1  # strides are multiples of 16 bytes
+    assert encode(128, 128) == 1  # a swizzled box is at most 128 bytes wide
     assert encode(128, 128, swizzle=0) == 0
 
 
-# ---- the scheduler's fairness --------------------------------------------------------------------------------------------------
+# ---- the scheduler's fairness
+# --------------------------------------------------------------------------------------------------
 def test_programs_that_wait_for_later_programs_make_progress(softgpu):
     """Block 0 waits for a flag that the last of 300 blocks sets: more blocks than run at once."""
     flag = _counter()

@@ -1,4 +1,6 @@
-"""Every fault that the software GPU looks for: a kernel that has exactly that fault is caught, its correct twin passes."""
+"""Every fault that the software GPU looks for: a kernel that has exactly that fault is caught, its correct twin
+passes.
+"""
 
 from __future__ import annotations
 
@@ -157,8 +159,9 @@ def test_poison_instead_of_a_fault_when_asked_for(softgpu):
     assert torch.equal(out, torch.full((128,), -1, dtype=torch.int32))
 
 
-# ---- deadlock ---------------------------------------------------------------------------------------------------------
-# Warps 0 and 1 meet at barrier 1; with `wrong`, warp 1 goes to barrier 2 instead.
+# ---- deadlock
+# --------------------------------------------------------------------------------------------------------- Warps 0 and
+# 1 meet at barrier 1; with `wrong`, warp 1 goes to barrier 2 instead.
 TWO_BARRIERS = """
 .visible .entry kernel() {{
   .reg .pred %p<2>; .reg .b32 %r<4>;
@@ -202,7 +205,8 @@ def test_disagreeing_thread_counts_are_caught(softgpu):
     assert "in use with a count of" in fault.message
 
 
-# ---- lanes of a warp ----------------------------------------------------------------------------------------------------
+# ---- lanes of a warp
+# ----------------------------------------------------------------------------------------------------
 SHUFFLE = """
 .visible .entry kernel(.param .u64 out) {{
   .reg .pred %p<2>; .reg .b32 %r<6>; .reg .b64 %rd<4>;
@@ -230,8 +234,10 @@ def test_a_member_that_does_not_take_part_is_caught(softgpu):
     assert "member mask" in fault.message
 
 
-# ---- cp.async ---------------------------------------------------------------------------------------------------------------
-# Each thread copies 4 words in two groups of two, waits (or not) for the first group or all, and reads its first word and its last.
+# ---- cp.async
+# --------------------------------------------------------------------------------------------------------------- Each
+# thread copies 4 words in two groups of two, waits (or not) for the first group or all, and reads its first word and
+# its last.
 COPY = """
 .visible .entry kernel(.param .u64 in, .param .u64 out) {{
   .reg .b32 %r<8>; .reg .b64 %rd<8>;
@@ -255,12 +261,20 @@ COPY = """
 }}"""
 
 
-@pytest.mark.parametrize("wait,last", [("cp.async.wait_group 0;", 8), ("cp.async.wait_all;", 8), ("cp.async.wait_group 1;", 4), ("cp.async.wait_all;", 12)])
+@pytest.mark.parametrize(
+    "wait,last",
+    [
+        ("cp.async.wait_group 0;", 8),
+        ("cp.async.wait_all;", 8),
+        ("cp.async.wait_group 1;", 4),
+        ("cp.async.wait_all;", 12),
+    ],
+)
 def test_waiting_for_the_right_group_passes(softgpu, wait, last):
     x, out = torch.arange(256, dtype=torch.int32), torch.zeros(64, dtype=torch.int32)
     PtxKernel(COPY.format(wait=wait, last=last))(1, 64, x, out)
     words = x.view(64, 4).clone()
-    words[:, 3] = 0   # beyond the source's 4 bytes: zero-filled
+    words[:, 3] = 0  # beyond the source's 4 bytes: zero-filled
     assert torch.equal(out, words[:, 0] + words[:, last // 4])
 
 
@@ -284,19 +298,28 @@ def test_a_triton_pipeline_without_its_wait_is_caught(softgpu):
     assert "cp.async.wait_group" in text
     broken = "\n".join(line for line in text.splitlines() if "cp.async.wait_group" not in line)
     # strides of 1 are constants of the compiled kernel; two scratch pointers follow
-    run = lambda ptx: PtxKernel(ptx, "matmul")((1, 1), 128, a, b, c, 64, 64, 256, 256, 64, 64, 0, 0, shared=compiled.metadata.shared)  # noqa: E731
+
+    def run(ptx: str) -> None:
+        PtxKernel(ptx, "matmul")((1, 1), 128, a, b, c, 64, 64, 256, 256, 64, 64, 0, 0, shared=compiled.metadata.shared)
+
     run(text)
     torch.testing.assert_close(c, a.float() @ b.float(), rtol=1e-3, atol=1e-2)
     _fails("read_before_async_copy_done", 719, run, broken)
 
 
-# ---- unknown and unsupported code ------------------------------------------------------------------------------------------
+# ---- unknown and unsupported code
+# ------------------------------------------------------------------------------------------
 def test_an_unknown_opcode_is_named_with_its_line(softgpu):
     text = ".visible .entry kernel() {\n  .reg .b32 %r<2>;\n  frobnicate.sync.b32 %r1, 7;\n  ret;\n}"
     with pytest.raises(gpu.DriverError):
         PtxKernel(text)(1, 32)
     fault = gpu.last_fault()
-    assert fault.kind == "unknown_opcode" and fault.opcode == "frobnicate.sync.b32" and fault.line == 6 and fault.code == 218
+    assert (
+        fault.kind == "unknown_opcode"
+        and fault.opcode == "frobnicate.sync.b32"
+        and fault.line == 6
+        and fault.code == 218
+    )
     assert fault.ptx == "frobnicate.sync.b32 %r1, 7;"
 
 
@@ -322,7 +345,8 @@ def test_the_next_launch_works_after_a_fault(softgpu):
     test_aligned_vector_load_passes(softgpu)
 
 
-# ---- seeds ----------------------------------------------------------------------------------------------------------------------
+# ---- seeds
+# ----------------------------------------------------------------------------------------------------------------------
 ORDER = """
 .visible .entry kernel(.param .u64 counter, .param .u64 out) {
   .reg .pred %p<2>; .reg .b32 %r<6>; .reg .b64 %rd<6>;

@@ -33,7 +33,9 @@ def run(body: str, inputs: list[tuple[int, list[int]]], out_bits: int, declare: 
         kind, dtype = _STORAGE[bits]
         name = "abcefg"[i]
         params.append(f".param .u64 p{i}")
-        loads.append(f".reg .{kind} {name};\n ld.param.u64 addr, [p{i}]; mad.wide.u32 addr, tid, {bits // 8}, addr; ld.global.{kind} {name}, [addr];")
+        loads.append(
+            f".reg .{kind} {name};\n ld.param.u64 addr, [p{i}]; mad.wide.u32 addr, tid, {bits // 8}, addr; ld.global.{kind} {name}, [addr];"
+        )
         signed = [v - (1 << bits) if v >> (bits - 1) else v for v in values]
         args.append(torch.tensor(signed, dtype=dtype))
     kind, dtype = _STORAGE[out_bits]
@@ -129,8 +131,12 @@ THREE_WORDS: dict[str, Callable[[int, int, int], int]] = {
     "mad.hi.s32 d, a, b, c;": lambda a, b, c: ((signed(a, 32) * signed(b, 32) >> 32) + c) & M32,
     "sad.s32 d, a, b, c;": lambda a, b, c: (abs(signed(a, 32) - signed(b, 32)) + c) & M32,
     "sad.u32 d, a, b, c;": lambda a, b, c: (abs(a - b) + c) & M32,
-    "dp4a.u32.u32 d, a, b, c;": lambda a, b, c: (sum((a >> i & 255) * (b >> i & 255) for i in (0, 8, 16, 24)) + c) & M32,
-    "dp4a.s32.u32 d, a, b, c;": lambda a, b, c: (sum(signed(a >> i & 255, 8) * (b >> i & 255) for i in (0, 8, 16, 24)) + c) & M32,
+    "dp4a.u32.u32 d, a, b, c;": lambda a, b, c: (
+        (sum((a >> i & 255) * (b >> i & 255) for i in (0, 8, 16, 24)) + c) & M32
+    ),
+    "dp4a.s32.u32 d, a, b, c;": lambda a, b, c: (
+        (sum(signed(a >> i & 255, 8) * (b >> i & 255) for i in (0, 8, 16, 24)) + c) & M32
+    ),
     "slct.b32.s32 d, a, b, c;": lambda a, b, c: a if signed(c, 32) >= 0 else b,
 }
 
@@ -153,7 +159,9 @@ TWO_WORDS: dict[str, Callable[[int, int], int]] = {
     "szext.clamp.s32 d, a, b;": lambda a, b: signed(a & ((1 << b) - 1), b) if 0 < b < 32 else (0 if b == 0 else a),
     "szext.clamp.u32 d, a, b;": lambda a, b: a & ((1 << b) - 1) if b < 32 else a,
     "add.s16x2 d, a, b;": lambda a, b: a + b & 0xFFFF | (a >> 16) + (b >> 16) << 16,
-    "min.s16x2 d, a, b;": lambda a, b: sum((min(signed(a >> i & 0xFFFF, 16), signed(b >> i & 0xFFFF, 16)) & 0xFFFF) << i for i in (0, 16)),
+    "min.s16x2 d, a, b;": lambda a, b: sum(
+        (min(signed(a >> i & 0xFFFF, 16), signed(b >> i & 0xFFFF, 16)) & 0xFFFF) << i for i in (0, 16)
+    ),
     "max.u16x2 d, a, b;": lambda a, b: sum(max(a >> i & 0xFFFF, b >> i & 0xFFFF) << i for i in (0, 16)),
     "setp.lo.u32 p, a, b; selp.b32 d, 1, 0, p;": lambda a, b: int(a < b),
     "setp.hs.u32 p, a, b; selp.b32 d, 1, 0, p;": lambda a, b: int(a >= b),
@@ -162,9 +170,15 @@ TWO_WORDS: dict[str, Callable[[int, int], int]] = {
     "set.ge.u32.s32 d, a, b;": lambda a, b: M32 if signed(a, 32) >= signed(b, 32) else 0,
     "set.lt.f32.u32 d, a, b;": lambda a, b: 0x3F800000 if a < b else 0,
     "copysign.f32 d, a, b;": lambda a, b: a & 0x80000000 | b & 0x7FFFFFFF,
-    "{ .reg .b16 x, y; mov.b32 {x, _}, a; mov.b32 {_, y}, b; mov.b32 d, {y, x}; }": lambda a, b: (a & 0xFFFF) << 16 | b >> 16,
-    "{ .reg .b8 x; .reg .b16 s; cvt.u8.u32 s, a; cvt.s32.s8 d, s; add.u32 d, d, b; }": lambda a, b: signed(a & 255, 8) + b,
-    "cvt.pack.sat.s16.s32 d, a, b;": lambda a, b: (max(-32768, min(32767, signed(a, 32))) & 0xFFFF) << 16 | max(-32768, min(32767, signed(b, 32))) & 0xFFFF,
+    "{ .reg .b16 x, y; mov.b32 {x, _}, a; mov.b32 {_, y}, b; mov.b32 d, {y, x}; }": lambda a, b: (
+        (a & 0xFFFF) << 16 | b >> 16
+    ),
+    "{ .reg .b8 x; .reg .b16 s; cvt.u8.u32 s, a; cvt.s32.s8 d, s; add.u32 d, d, b; }": lambda a, b: (
+        signed(a & 255, 8) + b
+    ),
+    "cvt.pack.sat.s16.s32 d, a, b;": lambda a, b: (
+        (max(-32768, min(32767, signed(a, 32))) & 0xFFFF) << 16 | max(-32768, min(32767, signed(b, 32))) & 0xFFFF
+    ),
 }
 
 
@@ -175,7 +189,9 @@ def test_two_words(softgpu, text):
         a_values = [v % 40 for v in A] if "bmsk" in text else A
     else:
         a_values, b_values = A, B
-    assert run(text, [(32, a_values), (32, b_values)], 32) == [TWO_WORDS[text](a, b) & M32 for a, b in zip(a_values, b_values)]
+    assert run(text, [(32, a_values), (32, b_values)], 32) == [
+        TWO_WORDS[text](a, b) & M32 for a, b in zip(a_values, b_values)
+    ]
 
 
 def _fns(mask: int, base: int, n: int) -> int:
@@ -254,7 +270,8 @@ def test_64_bit_words(softgpu, text):
     assert run(text, [(64, A64), (64, B64)], 64) == [WIDE[text](a, b) & M64 for a, b in zip(A64, B64)]
 
 
-# ---- floats with a rounding mode: the exact result as a fraction, rounded by hand ------------------------------------------
+# ---- floats with a rounding mode: the exact result as a fraction, rounded by hand
+# ------------------------------------------
 FLOATS = [bits32(v) for v in (1.0, -1.0, 1e-3, -1e-3, 3.0, 0.1, -0.1, 1e30, 1e-30, 7.0, -13.5, 2.0**-20)] + [
     v for v in words(32, 7) + words(32, 8) if 0x30000000 < v & 0x7FFFFFFF < 0x50000000
 ]
@@ -280,7 +297,9 @@ def test_directed_rounding(softgpu, op, mode):
     got = run(text, [(32, a), (32, b), (32, c)], 32)
     for x, y, z, r in zip(map(f32, a), map(f32, b), map(f32, c), map(f32, got)):
         fx, fy, fz = Fraction(x), Fraction(y), Fraction(z)
-        exact = {"add": lambda: fx + fy, "mul": lambda: fx * fy, "fma": lambda: fx * fy + fz, "div": lambda: fx / fy}[op]()
+        exact = {"add": lambda: fx + fy, "mul": lambda: fx * fy, "fma": lambda: fx * fy + fz, "div": lambda: fx / fy}[
+            op
+        ]()
         if not 2.0**-120 < abs(exact) < 2.0**120:
             continue
         low, high = _neighbours(exact, r)
@@ -324,7 +343,9 @@ def test_float_comparisons_with_nan(softgpu, comparison):
     assert got == [int(COMPARISONS[comparison](f32(x), f32(y))) for x, y in zip(a, b)]
 
 
-@pytest.mark.parametrize("mode,function", [("rzi", math.trunc), ("rmi", math.floor), ("rpi", math.ceil), ("rni", round)])
+@pytest.mark.parametrize(
+    "mode,function", [("rzi", math.trunc), ("rmi", math.floor), ("rpi", math.ceil), ("rni", round)]
+)
 def test_float_to_integer_rounds_and_clamps(softgpu, mode, function):
     values = [0.5, -0.5, 1.5, 2.5, -2.5, 1e10, -1e10, 3.7] * 8
     got = run(f"cvt.{mode}.s32.f32 d, a;", [(32, [bits32(v) for v in values])], 32)
@@ -344,14 +365,17 @@ def test_packed_fp8_conversions_saturate(softgpu):
     assert [v & 0x7F7F for v in got] == [(h << 8 | low) & 0x7F7F for h, low in zip(expected, expected[::-1])]
 
 
-# ---- across lanes -------------------------------------------------------------------------------------------------------------
+# ---- across lanes
+# -------------------------------------------------------------------------------------------------------------
 def _warps(values: list[int]) -> list[list[int]]:
     return [values[:32], values[32:]]
 
 
 def test_redux_and_votes(softgpu):
     assert run("redux.sync.add.s32 d, a, -1;", [(32, A)], 32) == [sum(w) & M32 for w in _warps(A) for _ in w]
-    assert run("redux.sync.max.s32 d, a, -1;", [(32, A)], 32) == [max(signed(v, 32) for v in w) & M32 for w in _warps(A) for _ in w]
+    assert run("redux.sync.max.s32 d, a, -1;", [(32, A)], 32) == [
+        max(signed(v, 32) for v in w) & M32 for w in _warps(A) for _ in w
+    ]
     assert run("redux.sync.xor.b32 d, a, -1;", [(32, A)], 32)[0] == functools.reduce(operator.xor, A[:32])
     ballot = run("setp.gt.u32 p, a, 100; vote.sync.ballot.b32 d, p, -1;", [(32, A)], 32)
     assert ballot == [sum(int(v > 100) << i for i, v in enumerate(w)) for w in _warps(A) for _ in w]
@@ -399,7 +423,8 @@ def test_barrier_reductions_over_the_block(softgpu):
     assert run("setp.gt.u32 p, a, 100; bar.red.and.pred q, 0, p; selp.b32 d, 1, 0, q;", [(32, A)], 32) == [0] * LANES
 
 
-# ---- 16-bit and packed floats --------------------------------------------------------------------------------------------------
+# ---- 16-bit and packed floats
+# --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind,dtype", [("f16", torch.float16), ("bf16", torch.bfloat16)])
 def test_packed_arithmetic(softgpu, kind, dtype):
     torch.manual_seed(11)
@@ -433,7 +458,8 @@ def test_two_floats_in_one_register_on_sm_100(softgpu):
     assert torch.equal(result, (x.double() * y.double() + z.double()).float())
 
 
-# ---- the rest ------------------------------------------------------------------------------------------------------------------
+# ---- the rest
+# ------------------------------------------------------------------------------------------------------------------
 APPROXIMATE = {
     "sin.approx.f32": math.sin, "cos.approx.ftz.f32": math.cos, "lg2.approx.f32": lambda v: math.log2(abs(v)),
     "tanh.approx.f32": math.tanh, "ex2.approx.ftz.f32": lambda v: 2.0**v, "rcp.approx.f32": lambda v: 1 / v,
@@ -450,7 +476,17 @@ def test_approximate_functions(softgpu, op):
         assert math.isclose(f32(r), APPROXIMATE[op](v), rel_tol=3e-7, abs_tol=1e-7), v
 
 
-@pytest.mark.parametrize("test,index", [("finite", (0, 3, 4)), ("infinite", (1,)), ("number", (0, 1, 3, 4)), ("notanumber", (2,)), ("normal", (0,)), ("subnormal", (3,))])
+@pytest.mark.parametrize(
+    "test,index",
+    [
+        ("finite", (0, 3, 4)),
+        ("infinite", (1,)),
+        ("number", (0, 1, 3, 4)),
+        ("notanumber", (2,)),
+        ("normal", (0,)),
+        ("subnormal", (3,)),
+    ],
+)
 def test_testp_classifies_floats(softgpu, test, index):
     values = [bits32(1.5), bits32(-math.inf), bits32(math.nan), 5, 0] + [0] * (LANES - 5)
     got = run(f"testp.{test}.f32 p, a; selp.b32 d, 1, 0, p;", [(32, values)], 32)
@@ -459,7 +495,9 @@ def test_testp_classifies_floats(softgpu, test, index):
 
 def test_activemask_is_the_lanes_of_the_branch(softgpu):
     lanes = list(range(32)) * 2
-    got = run("setp.lt.u32 p, a, 10; @p bra LOW; activemask.b32 d; bra END; LOW: activemask.b32 d; END:", [(32, lanes)], 32)
+    got = run(
+        "setp.lt.u32 p, a, 10; @p bra LOW; activemask.b32 d; bra END; LOW: activemask.b32 d; END:", [(32, lanes)], 32
+    )
     assert got == [0x3FF if lane < 10 else M32 ^ 0x3FF for lane in lanes]
 
 
@@ -468,10 +506,15 @@ def test_movmatrix_transposes_a_fragment(softgpu):
     element = lambda r, c: 8 * r + c  # noqa: E731
     a = [element(lane // 4, 2 * (lane % 4)) | element(lane // 4, 2 * (lane % 4) + 1) << 16 for lane in range(32)]
     got = run("movmatrix.sync.aligned.m8n8.trans.b16 d, a;", [(32, a * 2)], 32)
-    assert got[:32] == [element(2 * (lane % 4), lane // 4) | element(2 * (lane % 4) + 1, lane // 4) << 16 for lane in range(32)]
+    assert got[:32] == [
+        element(2 * (lane % 4), lane // 4) | element(2 * (lane % 4) + 1, lane // 4) << 16 for lane in range(32)
+    ]
 
 
-@pytest.mark.parametrize("op,function", [("add.u32", sum), ("max.s32", max), ("min.u32", min), ("or.b32", lambda v: functools.reduce(operator.or_, v))])
+@pytest.mark.parametrize(
+    "op,function",
+    [("add.u32", sum), ("max.s32", max), ("min.u32", min), ("or.b32", lambda v: functools.reduce(operator.or_, v))],
+)
 def test_red_updates_memory(softgpu, op, function):
     values = [3 + 5 * i % 61 for i in range(LANES)]
     start = 1000 if op.startswith("min") else 0

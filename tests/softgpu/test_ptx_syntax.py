@@ -158,7 +158,11 @@ def test_device_functions_with_divergent_returns(softgpu):
 
 
 def test_a_predicated_call(softgpu):
-    body = " setp.lt.u32 p, tid, 4; mov.u32 x, 9; " + CALL.format(value="tid", into="y", guard="@p") + " selp.u32 d, y, x, p;"
+    body = (
+        " setp.lt.u32 p, tid, 4; mov.u32 x, 9; "
+        + CALL.format(value="tid", into="y", guard="@p")
+        + " selp.u32 d, y, x, p;"
+    )
     assert torch.equal(run(body, before=FUNCTION), torch.where(LANES < 4, LANES * 2 + 5, 9).int())
 
 

@@ -33,7 +33,9 @@ def test_integer_atomics_of_colliding_programs(softgpu):
 
 
 @ALL
-@pytest.mark.parametrize("dtype,tolerance", [(torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 2e-2), (torch.float64, 1e-14)])
+@pytest.mark.parametrize(
+    "dtype,tolerance", [(torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 2e-2), (torch.float64, 1e-14)]
+)
 def test_float_atomic_add(softgpu, dtype, tolerance):
     torch.manual_seed(2)
     x = torch.rand(500).to(dtype).to(softgpu.device)
@@ -84,7 +86,11 @@ def test_a_grid_barrier_in_an_ordinary_launch_is_a_null_pointer(softgpu):
 def test_a_cooperative_launch_must_fit(softgpu):
     counts = torch.zeros(1, dtype=torch.int32)
     for programs, fits in ((132 * 8, True), (132 * 8 + 1, False)):  # 2048 threads a multiprocessor
-        with contextlib.nullcontext() if fits else pytest.raises(RuntimeError, match="too many blocks in cooperative launch"):
+        with (
+            contextlib.nullcontext()
+            if fits
+            else pytest.raises(RuntimeError, match="too many blocks in cooperative launch")
+        ):
             kernels.nothing[(programs,)](counts, num_warps=8, launch_cooperative_grid=True)
 
 

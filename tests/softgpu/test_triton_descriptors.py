@@ -1,4 +1,5 @@
-"""Triton kernels with tensor descriptors (TMA on sm_90 and sm_100), warp specialisation, and attention, whose second product
+"""Triton kernels with tensor descriptors (TMA on sm_90 and sm_100), warp specialisation, and attention, whose second
+product
 takes its left operand from registers (sm_90) or tensor memory (sm_100).
 
 Tolerances: relative to the largest value; bf16 and fp16 results and probabilities are rounded to 2^-8 and 2^-11.

@@ -21,7 +21,9 @@ def seed() -> None:
 
 
 @ALL
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64, torch.int8])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64, torch.int8]
+)
 def test_add_equals_torch_bit_for_bit(softgpu, dtype):
     x = (torch.randn(3001, device=softgpu.device) * 50).to(dtype)
     y = (torch.randn(3001, device=softgpu.device) * 50).to(dtype)
@@ -135,7 +137,9 @@ def test_elementary_functions(softgpu):
     out = torch.empty(len(kernels.ELEMENTARY), 128, device=softgpu.device)
     kernels.elementary[(1,)](x, out, 128, BLOCK=128)
     for name, got, expected in zip(kernels.ELEMENTARY, out, _elementary_references(x.double())):
-        torch.testing.assert_close(got.double(), expected, rtol=2e-6, atol=4e-7, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            got.double(), expected, rtol=2e-6, atol=4e-7, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -172,7 +176,9 @@ def _check_cast(softgpu, source: torch.dtype, to: torch.dtype) -> None:
 
 
 @pytest.mark.softgpu(capability=90)
-@pytest.mark.parametrize("source,to", [(a, b) for a in ORDINARY for b in ORDINARY if a is not b and b is not torch.uint8], ids=str)
+@pytest.mark.parametrize(
+    "source,to", [(a, b) for a in ORDINARY for b in ORDINARY if a is not b and b is not torch.uint8], ids=str
+)
 def test_casts_round_as_torch_does(softgpu, source, to):
     _check_cast(softgpu, source, to)
 
@@ -190,7 +196,11 @@ def test_casts_of_e4m3(softgpu, source, to):
 
 
 @ALL
-@pytest.mark.parametrize("source,to", [(torch.float32, torch.bfloat16), (torch.float32, torch.float16), (torch.bfloat16, torch.float16)], ids=str)
+@pytest.mark.parametrize(
+    "source,to",
+    [(torch.float32, torch.bfloat16), (torch.float32, torch.float16), (torch.bfloat16, torch.float16)],
+    ids=str,
+)
 def test_casts_of_16_bit_floats(softgpu, source, to):
     _check_cast(softgpu, source, to)
 
@@ -226,7 +236,7 @@ def test_small_and_double_float_operations(softgpu, dtype):
     out = torch.empty(7, 512, dtype=dtype, device=softgpu.device)
     kernels.small_float_ops[(1,)](a, b, out, 512, BLOCK=512)
     number = ~a.isnan()
-    maximum = torch.where(number, torch.maximum(a, b), b)   # Triton's default ignores NaN
+    maximum = torch.where(number, torch.maximum(a, b), b)  # Triton's default ignores NaN
     expected = [a + b, maximum, torch.minimum(a, b), torch.where(a < b, a, -b), a / b, a.abs()]
     for row, (got, want) in enumerate(zip(out, expected)):
         torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True, msg=lambda m, row=row: f"row {row}: {m}")

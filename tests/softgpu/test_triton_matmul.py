@@ -1,7 +1,9 @@
 """Triton's tl.dot in every element type: mma.sync on sm_80, wgmma on sm_90, tcgen05 on sm_100.
 
-Tolerances: the software GPU adds products exactly and rounds to the accumulator's type once per instruction, so an error
-bound is K products' rounding in the accumulator (2^-23 for fp32) relative to the sum of magnitudes, then the output type's rounding.
+Tolerances: the software GPU adds products exactly and rounds to the accumulator's type once per instruction, so an
+    error
+bound is K products' rounding in the accumulator (2^-23 for fp32) relative to the sum of magnitudes, then the output
+type's rounding.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def _run(softgpu, a, b, out_dtype, acc, block=(64, 64, 64), **options):
     c = torch.zeros(m, n, dtype=out_dtype, device=softgpu.device)
     bm, bn, bk = block
     grid = (triton.cdiv(m, bm), triton.cdiv(n, bn))
-    kernels.matmul[grid](a, b, c, m, n, k, *a.stride(), *b.stride(), *c.stride(), BM=bm, BN=bn, BK=bk, ACC=acc, **options)
+    kernels.matmul[grid](
+        a, b, c, m, n, k, *a.stride(), *b.stride(), *c.stride(), BM=bm, BN=bn, BK=bk, ACC=acc, **options
+    )
     return c
 
 
@@ -38,7 +42,9 @@ def _check(c, a, b, operand_eps=0.0):
     accumulate = a.shape[1] * 2.0**-24
     eps = 0.0 if not c.dtype.is_floating_point else torch.finfo(c.dtype).eps
     bound = magnitude * (accumulate + 2 * operand_eps) + expected.abs() * eps
-    assert ((c.cpu().double() - expected).abs() <= bound).all(), ((c.cpu().double() - expected).abs() / bound.clamp_min(1e-30)).max()
+    assert ((c.cpu().double() - expected).abs() <= bound).all(), (
+        (c.cpu().double() - expected).abs() / bound.clamp_min(1e-30)
+    ).max()
 
 
 SHAPES = [(64, 64, 64), (100, 90, 200), (128, 64, 32)]
@@ -46,7 +52,9 @@ SHAPES = [(64, 64, 64), (100, 90, 200), (128, 64, 32)]
 
 @ALL
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("dtype,out", [(torch.float16, torch.float32), (torch.float16, torch.float16), (torch.bfloat16, torch.bfloat16)])
+@pytest.mark.parametrize(
+    "dtype,out", [(torch.float16, torch.float32), (torch.float16, torch.float16), (torch.bfloat16, torch.bfloat16)]
+)
 def test_matmul_of_16_bit_floats(softgpu, dtype, out, shape):
     torch.manual_seed(4)
     m, n, k = shape
@@ -90,7 +98,7 @@ def _check_fp8(softgpu, dtype, shape):
     m, n, k = shape
     a, b = _operands(dtype, m, n, k)
     c = _run(softgpu, a, b, torch.float32, tl.float32)
-    if not softgpu.software:   # Hopper accumulates fp8 products in fewer bits
+    if not softgpu.software:  # Hopper accumulates fp8 products in fewer bits
         torch.testing.assert_close(c.double(), a.double().to(c.device) @ b.double().to(c.device), rtol=1e-2, atol=0.3)
         return
     _check(c, a, b)
@@ -110,7 +118,9 @@ def test_matmul_of_float64(softgpu):
 def test_matmul_at_every_pipeline_depth(softgpu, stages, warps):
     torch.manual_seed(9)
     a, b = _operands(torch.bfloat16, 128, 128, 256)
-    _check(_run(softgpu, a, b, torch.float32, tl.float32, block=(128, 64, 32), num_stages=stages, num_warps=warps), a, b)
+    _check(
+        _run(softgpu, a, b, torch.float32, tl.float32, block=(128, 64, 32), num_stages=stages, num_warps=warps), a, b
+    )
 
 
 @ALL

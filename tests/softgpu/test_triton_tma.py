@@ -41,10 +41,15 @@ def test_descriptors_made_in_the_kernel(softgpu):
 
 def _check_matmul(softgpu, warps: int, stages: int, specialize: bool) -> None:
     torch.manual_seed(15)
-    a, b = torch.randn(128, 192, device=softgpu.device).bfloat16(), torch.randn(192, 128, device=softgpu.device).bfloat16()
+    a, b = (
+        torch.randn(128, 192, device=softgpu.device).bfloat16(),
+        torch.randn(192, 128, device=softgpu.device).bfloat16(),
+    )
     c = torch.zeros(128, 128, device=softgpu.device)
     operands = _descriptor(a, 128, 64), _descriptor(b, 64, 64), _descriptor(c, 128, 64)
-    kernels.matmul_by_descriptor[(1, 2)](*operands, 192, BM=128, BN=64, BK=64, SPECIALIZE=specialize, num_stages=stages, num_warps=warps)
+    kernels.matmul_by_descriptor[(1, 2)](
+        *operands, 192, BM=128, BN=64, BK=64, SPECIALIZE=specialize, num_stages=stages, num_warps=warps
+    )
     torch.testing.assert_close(c.double(), a.double() @ b.double(), rtol=1e-5, atol=1e-4)
 
 

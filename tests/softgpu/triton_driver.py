@@ -1,4 +1,6 @@
-"""Triton on the software GPU: its own driver class with devices and streams of ours, and compilation that ends at PTX."""
+"""Triton on the software GPU: its own driver class with devices and streams of ours, and compilation that ends at
+PTX.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ def _watch_jit_functions() -> None:
 
 
 def forget_compiled_kernels() -> None:
-    """Drop every JIT function's binaries: Triton looks them up by device number alone, whatever that device was then."""
+    """Drop every JIT function's binaries: Triton looks them up by device number alone, whatever that device was
+    then.
+    """
     for function in _jit_functions:
         function.device_caches.clear()
 

@@ -1,7 +1,7 @@
 """All use of the CuTe toolkit by helion itself: is it there, which version, and source in, cubin out.
 
-Printed kernels import the toolkit's public modules; nothing else of helion does. The toolkit is pinned because it still renames
-public names between minor versions, and because the kernels' instruction counts are stated for one compiler.
+Printed kernels import the toolkit's public modules; nothing else of helion does. The toolkit is pinned because it still
+renames public names between minor versions, and because the kernels' instruction counts are stated for one compiler.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Auxiliary operands of the epilogue in printed source: how each is passed, and where each is loaded.
 
-A ``value`` is a number. A ``scalar`` and a per-row ``column`` are read one element at a time. A ``row`` or ``matrix`` is
-read where it is used, one epilogue step at a time: holding a whole row of a tile in registers spills.
+A ``value`` is a number. A ``scalar`` and a per-row ``column`` are read one element at a time. A ``row`` or ``matrix``
+is read where it is used, one epilogue step at a time: holding a whole row of a tile in registers spills.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ __all__ = [
 
 
 def names(spec: MatmulSpec) -> list[str]:
-    """Parameter names in the kernel and the host entry: operand ``bias`` is the tensor ``m_bias``; a number keeps its name."""
+    """Parameter names in the kernel and the host entry: operand ``bias`` is the tensor ``m_bias``; a number keeps its
+    name.
+    """
     return [aux.name if aux.kind == "value" else f"m_{aux.name}" for aux in spec.epilogue.aux]
 
 
@@ -93,9 +95,7 @@ def per_step(spec: MatmulSpec) -> list[str]:
     """sm_100a: loads of one epilogue step's elements of one row."""
     where = {"row": "(None, None, batch)", "matrix": "(None, None, row, batch)"}
     return [
-        f"{a.name} = load_columns(m_{a.name}[{where[a.kind]}], column)"
-        for a in spec.epilogue.aux
-        if a.kind in where
+        f"{a.name} = load_columns(m_{a.name}[{where[a.kind]}], column)" for a in spec.epilogue.aux if a.kind in where
     ]
 
 

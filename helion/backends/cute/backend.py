@@ -38,9 +38,9 @@ class CuteBackend(Backend):
     """Device IR -> CuTe DSL source.
 
     Raises:
-        BackendUnsupported: when it is made, if the function is not a matrix kernel (with the statement and the reason), the toolkit
-            is of another version, or the GPU has neither tcgen05 nor wgmma. A missing toolkit is an error where a kernel is not in
-            the disk cache.
+        BackendUnsupported: when it is made, if the function is not a matrix kernel (with the statement and the reason),
+            the toolkit is of another version, or the GPU has neither tcgen05 nor wgmma. A missing toolkit is an error
+            where a kernel is not in the disk cache.
     """
 
     name = "cute"
@@ -62,7 +62,9 @@ class CuteBackend(Backend):
         schedule = schedule_of(config, self.ir.device, self.match, self.arch)
         device_source = print_module(self.match.spec, schedule)
         kernel = f"_{entry_name(self.match.spec)}_kernel"
-        host = HostPrinter(self.ir, self._constants(config), self.settings.output_origin_lines, pool=output_pool.enabled())
+        host = HostPrinter(
+            self.ir, self._constants(config), self.settings.output_origin_lines, pool=output_pool.enabled()
+        )
         launch = self._launch(host, schedule, kernel)
         body = host.function([launch, *host.after_launch()], "_default_launcher")
         imports, injected = host.imports_and_globals()
@@ -127,5 +129,3 @@ def _module(device_source: str, host: list[str], imports: list[str], kernel: str
     ]
     blocks = ["\n".join(head).rstrip(), "\n".join(device), "\n".join(host)]
     return "\n\n\n".join(blocks) + "\n"
-
-

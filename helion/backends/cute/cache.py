@@ -1,7 +1,8 @@
 """Compiled kernels on disk: a directory a kernel, named by a fingerprint of all that its binary depends on.
 
-The fingerprint covers the printed source (which holds every size, stride and constant), the architecture, the toolkit's version and this
-file's format. An entry is written elsewhere and renamed, so that another process sees all of it or none. A damaged entry is a miss.
+The fingerprint covers the printed source (which holds every size, stride and constant), the architecture, the toolkit's
+version and this file's format. An entry is written elsewhere and renamed, so that another process sees all of it or
+none. A damaged entry is a miss.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def fingerprint(source: str, arch: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """The place of one kernel: ``kernel.py``, and once it is compiled ``kernel.cubin``, ``kernel.ptx``, ``kernel.json``."""
+    """The place of one kernel: ``kernel.py``, and once it is compiled ``kernel.cubin``, ``kernel.ptx``,
+    ``kernel.json``.
+    """
 
     path: Path
 

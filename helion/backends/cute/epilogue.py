@@ -1,8 +1,9 @@
 """Pointwise statements of an epilogue as CuTe expressions.
 
-One table, `OPS`: operation -> expression. A value is either a *vector* (this thread's columns of one row: the accumulator, row
-vectors, matrices and what is computed from them) or a *scalar* (numbers, per-row column vectors and what is computed from those alone);
-scalars stay scalars, so a per-row scale costs one register. Nothing here knows tiles, loads or stores.
+One table, `OPS`: operation -> expression. A value is either a *vector* (this thread's columns of one row: the
+accumulator, row vectors, matrices and what is computed from them) or a *scalar* (numbers, per-row column vectors and
+what is computed from those alone); scalars stay scalars, so a per-row scale costs one register. Nothing here knows
+tiles, loads or stores.
 """
 
 from __future__ import annotations
@@ -115,8 +116,10 @@ class EpiloguePrinter:
     """Prints an `Epilogue` as the body of a function of ``acc`` and the auxiliary operands.
 
     Args:
-        epilogue: what to print. Raises BackendUnsupported if a statement has an operation, type or input that is not known.
-        one_row: whether a thread's values lie in one row of the output, so that a per-row column vector is a scalar to it.
+        epilogue: what to print. Raises BackendUnsupported if a statement has an operation, type or input that is not
+            known.
+        one_row: whether a thread's values lie in one row of the output, so that a per-row column vector is a scalar to
+            it.
     """
 
     def __init__(self, epilogue: Epilogue, one_row: bool = True) -> None:
@@ -248,5 +251,3 @@ def _one_call(text: str) -> bool:
         if depth == 0 and char == ")":
             return position == len(text) - 1
     return False
-
-

@@ -1,4 +1,5 @@
-"""What the kernels of both architectures have around and in common beside the load role: parameters, shared memory, launch, TMA store.
+"""What the kernels of both architectures have around and in common beside the load role: parameters, shared memory,
+launch, TMA store.
 
 Not here: the roles that multiply and run the epilogue (`sm100`, `sm90`), the load role (`loading`).
 """
@@ -18,7 +19,8 @@ def major(operand: Operand) -> str:
     return "K" if operand.inner_major else "MN"
 
 
-# -- the kernel ----------------------------------------------------------------------------------------------------------
+# -- the kernel
+# ----------------------------------------------------------------------------------------------------------
 
 
 def kernel_head(spec: MatmulSpec, name: str) -> str:
@@ -28,14 +30,14 @@ def kernel_head(spec: MatmulSpec, name: str) -> str:
     parameters += ["tma_out: cute.CopyAtom"] if tma else []
     parameters += ["global_out: cute.Tensor", *auxiliary.annotated(spec)]
     parameters += [f"{n}: cute.ComposedLayout" for n in _layouts(spec)]
-    return f'''@cute.kernel
+    return f"""@cute.kernel
 {call(f"def {name}", parameters, ":", 0)}
     warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
     thread, _, _ = cute.arch.thread_idx()
     # The grid is (CLUSTER_M, CLUSTER_N, clusters): x and y are the place in the cluster, z is the cluster's first tile.
     cluster_x, cluster_y, first = cute.arch.block_idx()
     _, _, clusters = cute.arch.grid_dim()
-'''
+"""
 
 
 def kernel_memory(spec: MatmulSpec, loader: str) -> str:
@@ -58,12 +60,20 @@ def _layouts(spec: MatmulSpec) -> list[str]:
     return ["a_layout", "b_layout", *(["out_layout"] if spec.store_through_tma else [])]
 
 
-# -- the host entry ------------------------------------------------------------------------------------------------------
+# -- the host entry
+# ------------------------------------------------------------------------------------------------------
 
 
 def host_head(spec: MatmulSpec, entry: str) -> str:
     """Signature and docstring."""
-    parameters = ["a: cute.Tensor", "b: cute.Tensor", "out: cute.Tensor", *auxiliary.annotated(spec), "clusters", "stream"]
+    parameters = [
+        "a: cute.Tensor",
+        "b: cute.Tensor",
+        "out: cute.Tensor",
+        *auxiliary.annotated(spec),
+        "clusters",
+        "stream",
+    ]
     return f'''@cute.jit
 {call(f"def {entry}", parameters, ":", 0)}
     """a: (M, K, BATCH), b: (N, K, BATCH), out: (M, N, BATCH); clusters: of the grid, at most TILES."""
@@ -83,7 +93,8 @@ def host_launch(spec: MatmulSpec, kernel: str) -> str:
     )"""
 
 
-# -- the TMA store of the epilogue -----------------------------------------------------------------------------------------
+# -- the TMA store of the epilogue
+# -----------------------------------------------------------------------------------------
 
 
 def tma_store_setup(store: str, copy: str, tiles: str, threads: str) -> str:
@@ -112,7 +123,8 @@ def tma_store_setup(store: str, copy: str, tiles: str, threads: str) -> str:
 """
 
 
-#: One epilogue step: before its values are made, once they are, and after all tiles. BATCH_INDEX is for the caller to replace.
+#: One epilogue step: before its values are made, once they are, and after all tiles. BATCH_INDEX is for the caller to
+#: replace.
 TMA_STORE = {
     "before": """            if warp == 0:
                 c_pipeline.producer_acquire()  # the store that used this buffer has read it

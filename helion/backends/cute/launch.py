@@ -1,7 +1,7 @@
 """Loads a compiled kernel and launches it through the CUDA driver, in Python.
 
-The kernel's binary is launched as it is, with tensor maps of our own: nothing of the toolkit runs at a call. This file is the complete
-path by itself; `helion._C` does the same in C from the same `LaunchFacts`.
+The kernel's binary is launched as it is, with tensor maps of our own: nothing of the toolkit runs at a call. This file
+is the complete path by itself; `helion._C` does the same in C from the same `LaunchFacts`.
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ class CuteLauncher:
         self.compiled = compiled
         self._driver = driver
         self._function: ctypes.c_void_p | None = None
-        self._maps: collections.OrderedDict[tuple[int, int], ctypes.Array[ctypes.c_char]] = (
-            collections.OrderedDict()
-        )
+        self._maps: collections.OrderedDict[tuple[int, int], ctypes.Array[ctypes.c_char]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, *arguments: torch.Tensor | int | float, clusters: int, stream: int) -> None:
@@ -172,7 +170,9 @@ class CuteLauncher:
         driver.call("cuLaunchKernelEx", facts.name, ctypes.byref(config), function, pointers, None)
 
     def description(self) -> dict[str, Any]:
-        """What a launch of the loaded binary needs, in the terms of `helion._C.LaunchSpec`: see `runtime.native_kernel`."""
+        """What a launch of the loaded binary needs, in the terms of `helion._C.LaunchSpec`: see
+        `runtime.native_kernel`.
+        """
         facts, function = self.compiled.facts, self._function
         if function is None or function.value is None:
             raise exc.InternalError(reason=f"kernel {facts.name!r} has not been launched yet")
@@ -215,7 +215,7 @@ class CuteLauncher:
             raise exc.InvalidAPIUsage(
                 reason=f"argument {parameter.argument} of kernel {self.compiled.facts.name!r} is at address {address:#x},"
                 f" which {parameter.alignment} bytes do not divide",
-                fix="pass a tensor whose data starts there (a clone), or use backend=\"triton\".",
+                fix='pass a tensor whose data starts there (a clone), or use backend="triton".',
             )
         if parameter.tensor_map is None:
             return ctypes.c_uint64(address)
@@ -226,7 +226,8 @@ class CuteLauncher:
         with self._lock:
             kept = self._maps.get(key)
             if kept is None:
-                # A descriptor depends on the address alone (sizes and strides are the specialization's), so it never goes stale.
+                # A descriptor depends on the address alone (sizes and strides are the specialization's), so it never
+                # goes stale.
                 kept = self._maps[key] = driver.encode(tensor_map, address, self.compiled.facts.name)
                 if len(self._maps) > _MAPS_KEPT:
                     self._maps.popitem(last=False)
@@ -238,8 +239,8 @@ class CuteLauncher:
 class CuteKernel:
     """What a generated host function launches: one matrix kernel under one schedule.
 
-    A binary is compiled when it is first needed, for the alignment of the output and of the epilogue's operands that the call has: a
-    tensor at an odd address gets code of its own, which stores or loads its elements one by one.
+    A binary is compiled when it is first needed, for the alignment of the output and of the epilogue's operands that
+    the call has: a tensor at an odd address gets code of its own, which stores or loads its elements one by one.
 
     Args:
         spec, schedule: what and how, with every tensor aligned to 16 bytes.

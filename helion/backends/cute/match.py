@@ -1,8 +1,9 @@
 """Finds the one matrix kernel this backend has in a kernel function's device IR, or says which statement is in the way.
 
-The shape it looks for: loops over tiles of (m, n), and a batch; in them an fp32 accumulator of zeros, one loop over k that adds one product
-of two loads to it, pointwise operations, one store. `match` returns the `MatmulSpec`, the host expression of each launch argument, and which
-block size is which. Every refusal goes through `_refuse`, which names the statement and the reason.
+The shape it looks for: loops over tiles of (m, n), and a batch; in them an fp32 accumulator of zeros, one loop over k
+that adds one product of two loads to it, pointwise operations, one store. `match` returns the `MatmulSpec`, the host
+expression of each launch argument, and which block size is which. Every refusal goes through `_refuse`, which names the
+statement and the reason.
 """
 
 from __future__ import annotations
@@ -96,9 +97,11 @@ def _refuse(reason: str, node: torch.fx.Node | None = None, fix: str | None = No
 
 def _describe(node: torch.fx.Node) -> str:
     target = node.target
-    return str(getattr(target, "name", None) or getattr(target, "__name__", target)) if not isinstance(
-        target, torch._ops.OpOverload
-    ) else str(target).removeprefix("aten.")
+    return (
+        str(getattr(target, "name", None) or getattr(target, "__name__", target))
+        if not isinstance(target, torch._ops.OpOverload)
+        else str(target).removeprefix("aten.")
+    )
 
 
 class _Matcher:
@@ -113,7 +116,8 @@ class _Matcher:
         self.taken = set(RESERVED)
         self.outer: list[Axis] = []
 
-    # -- the loops ------------------------------------------------------------------------------------------------------
+    # -- the loops
+    # ------------------------------------------------------------------------------------------------------
 
     def match(self) -> Match:
         body = self._tile_body()
@@ -178,15 +182,15 @@ class _Matcher:
             _refuse("the accumulator does not start as fp32 zeros (hl.zeros([tile_m, tile_n]))", start)
         return loop
 
-    def _product(
-        self, loop: torch.fx.Node, info: GraphInfo
-    ) -> tuple[torch.fx.Node, torch.fx.Node, torch.fx.Node]:
+    def _product(self, loop: torch.fx.Node, info: GraphInfo) -> tuple[torch.fx.Node, torch.fx.Node, torch.fx.Node]:
         """(load of A, load of B, dot) of ``acc += A @ B``, the only thing the loop over k may do."""
         (acc,) = info.placeholders
         (result,) = info.outputs
         dots = [n for n in info.graph.nodes if _op_name(n) == "dot"]
         if len(dots) != 1:
-            _refuse(f"the loop over k has {len(dots)} matrix products; a matrix kernel has one", dots[1] if dots else loop)
+            _refuse(
+                f"the loop over k has {len(dots)} matrix products; a matrix kernel has one", dots[1] if dots else loop
+            )
         (dot,) = dots
         used = {dot, acc}
         if dot.args[2] is acc and result is dot:
@@ -245,7 +249,8 @@ class _Matcher:
         if axis.end < 1:
             _refuse(f"loop {axis.name!r} is empty", node)
 
-    # -- tensors ----------------------------------------------------------------------------------------------------------
+    # -- tensors
+    # ----------------------------------------------------------------------------------------------------------
 
     def _operand(self, load: torch.fx.Node, outer: Axis, k: Axis, batch: Axis | None, label: str) -> Operand:
         strides = self._strides(load, {outer, k}, batch, f"operand {label}")
@@ -265,9 +270,7 @@ class _Matcher:
             _refuse("what it stores is not a tile of rows by columns of the product", store)
         return self._text(store), _operand(_fake(store).dtype, strides, m, n, batch)
 
-    def _strides(
-        self, access: torch.fx.Node, wanted: set[Axis], batch: Axis | None, what: str
-    ) -> dict[Axis, int]:
+    def _strides(self, access: torch.fx.Node, wanted: set[Axis], batch: Axis | None, what: str) -> dict[Axis, int]:
         """Axis -> stride in elements, for an access indexed by whole tiles only."""
         if _op_name(access) == "load" and access.args[2] is not None:
             _refuse(f"{what} is loaded under an extra mask", access)
@@ -299,11 +302,10 @@ class _Matcher:
     def _text(self, access: torch.fx.Node) -> HostExpression:
         return HostExpression(self.device.host_tensors[_host_tensor(access)].text)
 
-    # -- the epilogue -------------------------------------------------------------------------------------------------------
+    # -- the epilogue
+    # -------------------------------------------------------------------------------------------------------
 
-    def _epilogue(
-        self, body: GraphInfo, loop: torch.fx.Node, m: Axis, n: Axis, batch: Axis | None
-    ) -> torch.fx.Node:
+    def _epilogue(self, body: GraphInfo, loop: torch.fx.Node, m: Axis, n: Axis, batch: Axis | None) -> torch.fx.Node:
         """Turn the statements behind the loop into SSA; returns the store."""
         stores = [node for node in body.graph.nodes if _op_name(node) == "store"]
         if len(stores) != 1:
@@ -333,7 +335,9 @@ class _Matcher:
         return store
 
     def _check_alignment(self, node: torch.fx.Node) -> None:
-        """Every operand's dimensions must be those of the result, or broadcast: else elements would meet the wrong ones."""
+        """Every operand's dimensions must be those of the result, or broadcast: else elements would meet the wrong
+        ones.
+        """
         result = axes_of(node)
         for operand in node.all_input_nodes:
             for mine, theirs in zip(reversed(axes_of(operand)), reversed(result)):
@@ -355,7 +359,7 @@ class _Matcher:
             if axis in found:
                 _refuse(f"{name} is indexed by {axis.name} twice", load)
             if is_symbolic(fake.stride(dim)):
-                _refuse(f"{name} has strides that are not compile-time constants", load, 'use static_shapes=True.')
+                _refuse(f"{name} has strides that are not compile-time constants", load, "use static_shapes=True.")
             if isinstance(axis.end, int) and isinstance(fake.shape[dim], int) and axis.end > fake.shape[dim]:
                 _refuse(f"loop {axis.name!r} goes beyond dimension {dim} of {name} ({fake.shape[dim]})", load)
             found[axis] = fake.stride(dim)
@@ -403,7 +407,9 @@ _FLATTEN = 'flatten the batch dimensions into one, or use backend="triton".'
 
 
 def _operand(dtype: torch.dtype, strides: dict[Axis, int], outer: Axis, inner: Axis, batch: Axis | None) -> Operand:
-    """Strides as a tensor map takes them. An axis of one element is not walked: it gets a stride that can be encoded."""
+    """Strides as a tensor map takes them. An axis of one element is not walked: it gets a stride that can be
+    encoded.
+    """
     inner_stride = 1 if _extent(inner) == 1 else strides[inner]
     outer_stride = strides[outer]
     if _extent(outer) == 1:
@@ -415,7 +421,9 @@ def _operand(dtype: torch.dtype, strides: dict[Axis, int], outer: Axis, inner: A
 
 def _op_name(node: Any) -> str | None:
     """Name of the language op a node calls."""
-    return getattr(node.target, "name", None) if isinstance(node, torch.fx.Node) and node.op == "call_function" else None
+    return (
+        getattr(node.target, "name", None) if isinstance(node, torch.fx.Node) and node.op == "call_function" else None
+    )
 
 
 def _host_tensor(access: torch.fx.Node) -> str:

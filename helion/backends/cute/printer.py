@@ -1,7 +1,8 @@
 """Prints the Python module of one matrix kernel: constants, tile order, epilogue function, host entry.
 
-The device roles come from `sm100` or `sm90`; what both share is here. Same spec and schedule, same text. The printed module imports
-only the toolkit and is meant to be read: it has a function for each role, constants in capitals, and no template machinery.
+The device roles come from `sm100` or `sm90`; what both share is here. Same spec and schedule, same text. The printed
+module imports only the toolkit and is meant to be read: it has a function for each role, constants in capitals, and no
+template machinery.
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ def epilogue({", ".join(printer.parameters)}):
 
 
 def _example_arguments(spec: MatmulSpec, schedule: MatmulSchedule) -> str:
-    # The toolkit leaves an axis of one element out of TMA's coordinates, which the tensor map has: here it gets two. The map
-    # that is launched with says one, so the second is never there.
+    # The toolkit leaves an axis of one element out of TMA's coordinates, which the tensor map has: here it gets two.
+    # The map that is launched with says one, so the second is never there.
     m, n, k = ("2" if size == 1 else name for size, name in ((spec.m, "M"), (spec.n, "N"), (spec.k, "K")))
     operands = [
         ("A_DTYPE", f"({m}, {k}, BATCH)", _strides(spec.a)),

@@ -28,8 +28,8 @@ __all__ = [
 
 Arch = Literal["sm_90a", "sm_100a", "sm_103a"]
 
-# Shared memory one CTA may use: 228 KiB a multiprocessor less 1 KiB the system keeps for each CTA (CUDA C++ programming guide,
-# technical specifications, compute capabilities 9.0 and 10.0).
+# Shared memory one CTA may use: 228 KiB a multiprocessor less 1 KiB the system keeps for each CTA (CUDA C++ programming
+# guide, technical specifications, compute capabilities 9.0 and 10.0).
 SHARED_MEMORY_BYTES = 227 * 1024
 # Columns of tensor memory of one multiprocessor, and the accumulator lanes (rows) of one CTA.
 TMEM_COLUMNS = 512
@@ -50,13 +50,13 @@ class MatmulSchedule:
     """A schedule of one `MatmulSpec`.
 
     Args:
-        tile_m, tile_n, tile_k: the tile one MMA works on, in elements. ``tile_m=256`` on sm_100a is a pair of CTAs, each
-            with 128 rows; on sm_90a a consumer warpgroup has 64 rows.
-        cluster_m, cluster_n: CTAs of a cluster along each axis. A pair needs an even ``cluster_m``. Beyond the pair, A tiles are
-            multicast along n and B tiles along m.
+        tile_m, tile_n, tile_k: the tile one MMA works on, in elements. ``tile_m=256`` on sm_100a is a pair of CTAs,
+            each with 128 rows; on sm_90a a consumer warpgroup has 64 rows.
+        cluster_m, cluster_n: CTAs of a cluster along each axis. A pair needs an even ``cluster_m``. Beyond the pair, A
+            tiles are multicast along n and B tiles along m.
         ab_stages: depth of the shared memory ring of A and B tiles.
-        acc_stages: accumulators in tensor memory; 2 lets the epilogue of one tile overlap the next tile's MMA. 1 on sm_90a,
-            whose accumulators are registers.
+        acc_stages: accumulators in tensor memory; 2 lets the epilogue of one tile overlap the next tile's MMA. 1 on
+            sm_90a, whose accumulators are registers.
         c_stages: output buffers in shared memory between the epilogue and the TMA store.
         epilogue_n: columns of the output one epilogue step converts and stores.
         l2_swizzle: width, in tiles along n, of the bands in which tiles are visited; 1 visits column by column.
@@ -120,9 +120,7 @@ class MatmulSchedule:
     def ab_stage_bytes(self, spec: MatmulSpec) -> int:
         """Shared memory one CTA needs for one stage: its rows of A, its share of the columns of B."""
         columns = self.tile_n // self.ctas_per_mma
-        return self.tile_k * (
-            self.cta_m * element_bytes(spec.a.dtype) + columns * element_bytes(spec.b.dtype)
-        )
+        return self.tile_k * (self.cta_m * element_bytes(spec.a.dtype) + columns * element_bytes(spec.b.dtype))
 
     def c_stage_bytes(self, spec: MatmulSpec) -> int:
         """Shared memory of one output buffer; nothing where threads store directly."""
@@ -207,10 +205,12 @@ def _check_cluster(s: MatmulSchedule, spec: MatmulSpec) -> None:
             " lies in one cluster",
             "use an even tcgen05_cluster_m, or block size 128 for m.",
         )
-    # The toolkit gives an axis of one tile the stride 0, so that a CTA beside it would compute and store that tile again.
+    # The toolkit gives an axis of one tile the stride 0, so that a CTA beside it would compute and store that tile
+    # again.
     if s.cluster_n > 1 and spec.n <= s.tile_n:
         raise _invalid(
-            f"tcgen05_cluster_n={s.cluster_n} for n={spec.n}, which is one tile of {s.tile_n}", "use tcgen05_cluster_n=1."
+            f"tcgen05_cluster_n={s.cluster_n} for n={spec.n}, which is one tile of {s.tile_n}",
+            "use tcgen05_cluster_n=1.",
         )
     if s.cluster_m > s.ctas_per_mma and spec.m <= s.tile_m:
         raise _invalid(
@@ -218,16 +218,12 @@ def _check_cluster(s: MatmulSchedule, spec: MatmulSpec) -> None:
             f"use tcgen05_cluster_m={s.ctas_per_mma}.",
         )
     if s.l2_swizzle not in (1, 2, 4, 8, 16):
-        raise _invalid(
-            f"tcgen05_l2_swizzle_size={s.l2_swizzle} is not supported", "choose one of 1, 2, 4, 8, 16."
-        )
+        raise _invalid(f"tcgen05_l2_swizzle_size={s.l2_swizzle} is not supported", "choose one of 1, 2, 4, 8, 16.")
 
 
 def _check_stages(s: MatmulSchedule, spec: MatmulSpec) -> None:
     if not 2 <= s.ab_stages <= MAX_AB_STAGES:
-        raise _invalid(
-            f"tcgen05_ab_stages={s.ab_stages} is out of range", f"choose 2 to {MAX_AB_STAGES}."
-        )
+        raise _invalid(f"tcgen05_ab_stages={s.ab_stages} is out of range", f"choose 2 to {MAX_AB_STAGES}.")
     if not 1 <= s.c_stages <= 8:
         raise _invalid(f"tcgen05_c_stages={s.c_stages} is out of range", "choose 1 to 8.")
     if not s.blackwell:
@@ -258,7 +254,9 @@ def _check_memory(s: MatmulSchedule, spec: MatmulSpec) -> None:
 
 
 def max_ab_stages_that_fit(schedule: MatmulSchedule, spec: MatmulSpec) -> int:
-    """The deepest A/B ring beside the schedule's output buffers, at most `MAX_AB_STAGES`; may be less than the 2 a kernel needs."""
+    """The deepest A/B ring beside the schedule's output buffers, at most `MAX_AB_STAGES`; may be less than the 2 a
+    kernel needs.
+    """
     without = dataclasses.replace(schedule, ab_stages=0).shared_bytes(spec)
     # Rounding to the alignment of the tensors can cost one partial kilobyte either way, so test the candidate itself.
     guess = min(MAX_AB_STAGES, (SHARED_MEMORY_BYTES - without) // schedule.ab_stage_bytes(spec) + 1)
@@ -268,7 +266,8 @@ def max_ab_stages_that_fit(schedule: MatmulSchedule, spec: MatmulSpec) -> int:
 
 
 def default_schedule(spec: MatmulSpec, arch: Arch) -> MatmulSchedule:
-    """A schedule that runs ``spec`` on ``arch``, deep and wide as it fits: the default Config and the search's first guess.
+    """A schedule that runs ``spec`` on ``arch``, deep and wide as it fits: the default Config and the search's first
+    guess.
 
     Args:
         spec: the kernel.
@@ -299,7 +298,9 @@ def default_schedule(spec: MatmulSpec, arch: Arch) -> MatmulSchedule:
 
 
 def search_values(schedule: MatmulSchedule, spec: MatmulSpec) -> dict[str, tuple[int, ...]]:
-    """For each tcgen05 Config key, the values that `MatmulSchedule.check` accepts with the rest of ``schedule`` fixed."""
+    """For each tcgen05 Config key, the values that `MatmulSchedule.check` accepts with the rest of ``schedule``
+    fixed.
+    """
     fields = {
         "tcgen05_ab_stages": ("ab_stages", range(2, MAX_AB_STAGES + 1)),
         "tcgen05_acc_stages": ("acc_stages", range(1, 5)),

@@ -1,9 +1,10 @@
 """Device roles of the tcgen05 kernel (sm_100a, sm_103a), as source text.
 
-Six warps a CTA, each role with its whole tile loop: warp 5 loads A and B through TMA, warp 4 of the leading CTA issues the MMAs,
-warps 0-3 run the epilogue. They meet only at mbarriers: a ring of ``AB_STAGES`` A/B buffers between load and MMA, ``ACC_STAGES``
-accumulators in tensor memory between MMA and epilogue. The pipelining comes from that handshake, so every loop is rolled and has
-no prologue and no predicate on how much is left: what TMA reads past an edge is zero, what it stores past one is dropped.
+Six warps a CTA, each role with its whole tile loop: warp 5 loads A and B through TMA, warp 4 of the leading CTA issues
+the MMAs, warps 0-3 run the epilogue. They meet only at mbarriers: a ring of ``AB_STAGES`` A/B buffers between load and
+MMA, ``ACC_STAGES`` accumulators in tensor memory between MMA and epilogue. The pipelining comes from that handshake, so
+every loop is rolled and has no prologue and no predicate on how much is left: what TMA reads past an edge is zero, what
+it stores past one is dropped.
 """
 
 from __future__ import annotations
@@ -278,7 +279,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
         if tma
         else ""
     )
-    return f'''{frame.host_head(spec, entry)}    mma = tiled_mma()
+    return f"""{frame.host_head(spec, entry)}    mma = tiled_mma()
     tile = (TILE_M, TILE_N, TILE_K)
     cluster = cute.tiled_divide(cute.make_layout((CLUSTER_M, CLUSTER_N, 1)), (mma.thr_id.shape,))
     a_layout = sm100.make_smem_layout_a(mma, tile, A_DTYPE, AB_STAGES)
@@ -299,4 +300,4 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
         mma,
         cluster.shape,
     )
-{out_map}{frame.host_launch(spec, kernel)}'''
+{out_map}{frame.host_launch(spec, kernel)}"""

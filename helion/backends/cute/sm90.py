@@ -1,8 +1,9 @@
 """Device roles of the wgmma kernel (sm_90a), as source text.
 
-The first warpgroup loads A and B through TMA and gives most of its registers away; one or two consumer warpgroups each take 64 rows
-of the tile, multiply out of the ring with the accumulator in registers, then run the epilogue on it and store through TMA.
-Same loops, ring, tile order and edges as `sm100`; what differs is that MMA and epilogue are one role.
+The first warpgroup loads A and B through TMA and gives most of its registers away; one or two consumer warpgroups each
+take 64 rows of the tile, multiply out of the ring with the accumulator in registers, then run the epilogue on it and
+store through TMA. Same loops, ring, tile order and edges as `sm100`; what differs is that MMA and epilogue are one
+role.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from cutlass.memory import SmemAllocator
 from cutlass.tensor_utils import LayoutEnum
 """
 
-# setmaxnreg, with two consumer warpgroups: 65536 registers are 168 a thread at launch; the loader needs few. With one there are 255.
+# setmaxnreg, with two consumer warpgroups: 65536 registers are 168 a thread at launch; the loader needs few. With one
+# there are 255.
 _LOADER_REGISTERS = 40
 _CONSUMER_REGISTERS = 232
 
@@ -194,9 +196,7 @@ _DIRECT_STORE = {
 def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
     """The kernel: who it is, shared memory, barriers; then each warpgroup into its role."""
     tma = spec.store_through_tma
-    tiles_out = (
-        "    tiles_out = cute.local_tile(global_out, (TILE_M, TILE_N), (None, None, None))\n" if tma else ""
-    )
+    tiles_out = "    tiles_out = cute.local_tile(global_out, (TILE_M, TILE_N), (None, None, None))\n" if tma else ""
     consumer = _consumer_arguments(spec, "tiles_out" if tma else "global_out")
     consumer = [{"thread": "thread - 128", "warp": "warp - 4"}.get(a, a) for a in consumer]
     readers = (s.cluster_m + s.cluster_n - 1) * 4 * s.consumer_warpgroups
@@ -258,7 +258,7 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
         if tma
         else ""
     )
-    return f'''{frame.host_head(spec, entry)}    tile = (TILE_M, TILE_N, TILE_K)
+    return f"""{frame.host_head(spec, entry)}    tile = (TILE_M, TILE_N, TILE_K)
     a_layout = sm90.make_smem_layout_a(LayoutEnum.from_tensor(a), tile, A_DTYPE, AB_STAGES)
     b_layout = sm90.make_smem_layout_b(LayoutEnum.from_tensor(b), tile, B_DTYPE, AB_STAGES)
 {out_layout}    a_stage = cute.slice_(a_layout, (None, None, 0))
@@ -269,4 +269,4 @@ def host(spec: MatmulSpec, s: MatmulSchedule, entry: str, kernel: str) -> str:
     tma_b, global_b = cpasync.make_tiled_tma_atom(
         {b_op}, b, b_stage, (TILE_N, TILE_K), num_multicast=CLUSTER_M
     )
-{out_map}{frame.host_launch(spec, kernel)}'''
+{out_map}{frame.host_launch(spec, kernel)}"""

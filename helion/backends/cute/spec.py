@@ -56,7 +56,9 @@ def refuse(reason: str, fix: str = 'backend="triton" runs this kernel.') -> exc.
 
 
 def cutlass_name(dtype: torch.dtype) -> str:
-    """The toolkit's class name of ``dtype``, e.g. ``BFloat16``. Raises BackendUnsupported for a dtype it has no use for."""
+    """The toolkit's class name of ``dtype``, e.g. ``BFloat16``. Raises BackendUnsupported for a dtype it has no use
+    for.
+    """
     try:
         return _CUTLASS[dtype]
     except KeyError:
@@ -118,8 +120,8 @@ class Aux:
     Args:
         name: a Python identifier, unique in the epilogue; also the kernel's parameter.
         dtype: element type.
-        kind: ``value`` a number passed by value; ``scalar`` one element a batch; ``row`` one element a column of the output
-            (m stride 0); ``column`` one element a row (n stride 0); ``matrix`` one an element.
+        kind: ``value`` a number passed by value; ``scalar`` one element a batch; ``row`` one element a column of the
+            output (m stride 0); ``column`` one element a row (n stride 0); ``matrix`` one an element.
         m, n, batch: strides in elements, 0 where broadcast.
         alignment: bytes that divide the data pointer.
     """
@@ -133,17 +135,15 @@ class Aux:
     alignment: int = 16
 
     @staticmethod
-    def from_strides(
-        name: str, dtype: torch.dtype, m: int, n: int, batch: int = 0, alignment: int = 16
-    ) -> Aux:
+    def from_strides(name: str, dtype: torch.dtype, m: int, n: int, batch: int = 0, alignment: int = 16) -> Aux:
         """The operand whose kind its strides tell: (0, 0) scalar, (0, s) row, (s, 0) column, (s, t) matrix."""
-        kind: AuxKind = (
-            ("matrix" if n else "column") if m else ("row" if n else "scalar")
-        )
+        kind: AuxKind = ("matrix" if n else "column") if m else ("row" if n else "scalar")
         return Aux(name, dtype, kind, m, n, batch, alignment)
 
     def vector_elements(self, limit: int) -> int:
-        """Elements one thread may load at once along n: a power of two, at most 16 bytes and ``limit``; 1 if strided."""
+        """Elements one thread may load at once along n: a power of two, at most 16 bytes and ``limit``; 1 if
+        strided.
+        """
         if self.n != 1:
             return 1
         size = element_bytes(self.dtype)
@@ -162,7 +162,8 @@ class Statement:
         name: the value it defines.
         op: a row of `epilogue.OPS`, e.g. ``mul``, ``where``, ``cast``.
         inputs: names of earlier values (``acc``, an Aux, a statement) or Python numbers.
-        dtype: type of the result; arithmetic is done in it, except that bf16 and fp16 compute in fp32 as eager PyTorch does.
+        dtype: type of the result; arithmetic is done in it, except that bf16 and fp16 compute in fp32 as eager PyTorch
+            does.
         comment: where the statement comes from, e.g. ``kernel.py:12``; printed behind it.
     """
 
@@ -175,7 +176,9 @@ class Statement:
 
 @dataclasses.dataclass(frozen=True)
 class Epilogue:
-    """Pointwise statements on the accumulator ``acc`` (fp32) and the auxiliary operands; ``result`` names what is stored."""
+    """Pointwise statements on the accumulator ``acc`` (fp32) and the auxiliary operands; ``result`` names what is
+    stored.
+    """
 
     aux: tuple[Aux, ...] = ()
     statements: tuple[Statement, ...] = ()
@@ -215,9 +218,7 @@ class MatmulSpec:
     def check(self) -> None:
         """Raise BackendUnsupported, naming the operand and the reason, if no schedule can run this."""
         if min(self.m, self.n, self.k, self.batch) < 1:
-            raise refuse(
-                f"sizes m={self.m}, n={self.n}, k={self.k}, batch={self.batch} are not all positive"
-            )
+            raise refuse(f"sizes m={self.m}, n={self.n}, k={self.k}, batch={self.batch} are not all positive")
         a, b = self.a.dtype, self.b.dtype
         for label, dtype in (("A", a), ("B", b)):
             if dtype not in OPERAND_DTYPES:

@@ -1,7 +1,7 @@
 """TMA tensor maps of a matrix kernel: what each operand's 128-byte descriptor describes.
 
-The printed kernel computes box coordinates and shared memory offsets for exactly these boxes; they follow from tile, cluster and
-stride order alone. Encoding them for an address is the launcher's work.
+The printed kernel computes box coordinates and shared memory offsets for exactly these boxes; they follow from tile,
+cluster and stride order alone. Encoding them for an address is the launcher's work.
 """
 
 from __future__ import annotations

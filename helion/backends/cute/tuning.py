@@ -47,7 +47,9 @@ def build_config_spec(ir: DeviceIR, found: Match, arch: Arch) -> ConfigSpec:
     spec.fields["tcgen05_cluster_m"] = PowerOfTwoFragment(1, 8, default.cluster_m)
     spec.fields["tcgen05_cluster_n"] = PowerOfTwoFragment(1, 8, default.cluster_n)
     spec.fields["tcgen05_l2_swizzle_size"] = PowerOfTwoFragment(1, 16, default.l2_swizzle)
-    spec.fields["epilogue_subtile"] = EnumFragment([default.epilogue_n, *(c for c in (16, 32, 64) if c != default.epilogue_n)])
+    spec.fields["epilogue_subtile"] = EnumFragment(
+        [default.epilogue_n, *(c for c in (16, 32, 64) if c != default.epilogue_n)]
+    )
 
     def check(config: dict[str, Any]) -> str | None:
         try:

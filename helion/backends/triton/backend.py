@@ -117,11 +117,15 @@ class TritonBackend(Backend):
         assign_padding(device)
         return dataclasses.replace(self.ir, device=device)
 
-    def _module(
-        self, kernels: list[list[str]], host: list[str], constants: dict[str, int], imports: list[str]
-    ) -> str:
+    def _module(self, kernels: list[list[str]], host: list[str], constants: dict[str, int], imports: list[str]) -> str:
         text = "\n".join("\n".join(lines) for lines in [*kernels, host])
-        head = ["from __future__ import annotations", "", "import torch", "import triton", "import triton.language as tl"]
+        head = [
+            "from __future__ import annotations",
+            "",
+            "import torch",
+            "import triton",
+            "import triton.language as tl",
+        ]
         head += [line for line in imports if line not in head and line.startswith("import ")]
         if "libdevice." in text:
             head.append("from triton.language.extra import libdevice")
@@ -129,9 +133,17 @@ class TritonBackend(Backend):
         head += [line for line in runtime_imports(text) if line not in head]
         head += [f"from helion.runtime.triton_helpers import {name}" for name in sorted(set(_HELPER.findall(text)))]
         if "make_tensor_descriptor" in text:
-            head += ["from helion.runtime import set_triton_allocator as _set_triton_allocator", "", "_set_triton_allocator()"]
+            head += [
+                "from helion.runtime import set_triton_allocator as _set_triton_allocator",
+                "",
+                "_set_triton_allocator()",
+            ]
         head += ["", *(line for line in imports if not line.startswith("import "))]
-        head += [f"{name} = {value}" for name, value in constants.items() if any(re.search(rf"\b{name}\b", line) for line in host)]
+        head += [
+            f"{name} = {value}"
+            for name, value in constants.items()
+            if any(re.search(rf"\b{name}\b", line) for line in host)
+        ]
         blocks = ["\n".join(head).rstrip(), *("\n".join(lines) for lines in kernels), "\n".join(host)]
         return "\n\n\n".join(blocks) + "\n"
 
@@ -156,4 +168,3 @@ def _check_block_sizes(ir: KernelIR, schedule: Schedule) -> None:
                     fix="give block_size= a power of two, or leave it out.",
                     location=info.location,
                 )
-

@@ -77,18 +77,27 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
         if a_value.dtype is torch.float32:
             options.append(f"input_precision={k.settings.dot_precision!r}")
         operands = [(left, a_value), (right, b_value), *([(k.text(acc), result)] if fused else [])]
-        # Triton multiplies batches on slower units than matrices, so a batch of one is written as a matrix: the reshapes are free.
+        # Triton multiplies batches on slower units than matrices, so a batch of one is written as a matrix: the
+        # reshapes are free.
         one_matrix = result.dim() > 2 and all(_extent(k, size) == 1 for size in result.shape[:-2])
         if one_matrix:
             operands = [(f"tl.reshape({text}, {k.shape(value.shape[-2:])})", value) for text, value in operands]
         text = f"tl.dot({', '.join([text for text, _ in operands] + options)})"
         if one_matrix:
-            # A running sum stays where it is under a reshape. In other pipelined loops Triton's layout pass fails on a reshape
-            # of a product, and indexing does.
+            # A running sum stays where it is under a reshape. In other pipelined loops Triton's layout pass fails on a
+            # reshape of a product, and indexing does.
             running = fused and acc.op == "placeholder"  # type: ignore[union-attr]
-            text = f"tl.reshape({text}, {k.shape(result.shape)})" if running else f"{text}[{'None, ' * (result.dim() - 2)}:, :]"
+            text = (
+                f"tl.reshape({text}, {k.shape(result.shape)})"
+                if running
+                else f"{text}[{'None, ' * (result.dim() - 2)}:, :]"
+            )
     if isinstance(acc, torch.fx.Node) and not fused:
-        text = f"{text} + {k.text(acc)}" if acc.meta["val"].dtype is summed else f"{text} + {k.text(acc)}.to({triton_dtype(summed)})"
+        text = (
+            f"{text} + {k.text(acc)}"
+            if acc.meta["val"].dtype is summed
+            else f"{text} + {k.text(acc)}.to({triton_dtype(summed)})"
+        )
     if result.dtype is not summed:
         text = f"({text}).to({triton_dtype(result.dtype)})"
     k.assign(node, text)
@@ -109,9 +118,7 @@ def _short_product(k: KernelEmitter, left: str, right: str, a: torch.Tensor, sum
     wide = triton_dtype(summed)
     if _extent(k, a.shape[-1]) == 1:  # an outer product
         return f"{left}.to({wide}) * {right}.to({wide})"
-    return (
-        f"tl.sum({left}.to({wide})[{batch}{comma}:, :, None] * {right}.to({wide})[{batch}{comma}None, :, :], {a.dim() - 1})"
-    )
+    return f"tl.sum({left}.to({wide})[{batch}{comma}:, :, None] * {right}.to({wide})[{batch}{comma}None, :, :], {a.dim() - 1})"
 
 
 def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:

@@ -2,7 +2,8 @@
 
 A node becomes one assignment named after the user's variable.  Index ranges, masks and the like are defined at
 the head of the block they belong to, when something first uses them.  Memory accesses are in `memory`, the
-mapping of programs to tiles in `program_ids`, loops and branches in `loops`, the spelling of ops in `ops`, `reductions` and `device_ops`.
+mapping of programs to tiles in `program_ids`, loops and branches in `loops`, the spelling of ops in `ops`, `reductions`
+and `device_ops`.
 """
 
 from __future__ import annotations
@@ -284,7 +285,9 @@ class KernelEmitter:
         if self.flat_root and axis in self.root.axes:
             return "flat_mask" if axis is self.root.axes[0] else None
         index = self.index(axis)
-        return self._axis_scope[axis.id].define(self._part_name(axis, "mask_"), f"{index} < {wrap(self.number(self._bound(axis.end)))}")
+        return self._axis_scope[axis.id].define(
+            self._part_name(axis, "mask_"), f"{index} < {wrap(self.number(self._bound(axis.end)))}"
+        )
 
     def _bound(self, bound: Any) -> Any:
         return bound if not isinstance(bound, torch.Tensor) else self.bound_nodes[id(bound)]
@@ -292,7 +295,9 @@ class KernelEmitter:
     def clipped_end(self, axis: Axis) -> str:
         scope = self._axis_scope[axis.id]
         end = self.number(self._bound(axis.end))
-        return scope.define(self.axis_name(axis, "end_"), f"tl.minimum({self.offset(axis)} + {self.block_name(axis.block)}, {end})")
+        return scope.define(
+            self.axis_name(axis, "end_"), f"tl.minimum({self.offset(axis)} + {self.block_name(axis.block)}, {end})"
+        )
 
     def tile_id(self, axis: Axis) -> str:
         scope = self._axis_scope[axis.id]
@@ -314,7 +319,9 @@ class KernelEmitter:
             return None
         text = self.number(size)
         lanes = self.whole_range(size)
-        return self.kernel_scope.define(f"mask_{''.join(c if c.isalnum() else '_' for c in text)}", f"{lanes} < {wrap(text)}")
+        return self.kernel_scope.define(
+            f"mask_{''.join(c if c.isalnum() else '_' for c in text)}", f"{lanes} < {wrap(text)}"
+        )
 
     def dim_mask(self, node: torch.fx.Node, dim: int) -> str | None:
         """Mask (1-d) of a value's dimension, None when it has no padding."""
@@ -334,7 +341,8 @@ class KernelEmitter:
         places = ", ".join(":" if i == dim else "None" for i in range(rank))
         return f"{text}[{places}]"
 
-    # -- nodes ------------------------------------------------------------------------------------------------------------
+    # -- nodes
+    # ------------------------------------------------------------------------------------------------------------
 
     def text(self, value: Any) -> str:
         """An operand as device text: a variable or a literal."""
@@ -457,7 +465,12 @@ class KernelEmitter:
         if target is _aten.unsqueeze.default:
             dim = node.args[1] % value.dim()  # type: ignore[operator]
             if value.dim() == 1:
-                self.assign(node, f"tl.full([1], 0, {triton_dtype(value.dtype)}) + {text}" if value.dtype is not torch.bool else f"tl.expand_dims({text}, 0)")
+                self.assign(
+                    node,
+                    f"tl.full([1], 0, {triton_dtype(value.dtype)}) + {text}"
+                    if value.dtype is not torch.bool
+                    else f"tl.expand_dims({text}, 0)",
+                )
                 return
             places = ", ".join("None" if i == dim else ":" for i in range(value.dim()))
             self.assign(node, f"{text}[{places}]")

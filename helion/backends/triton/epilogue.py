@@ -1,4 +1,5 @@
-"""Subtiled epilogues, the Config key `epilogue_subtile`: what is computed of an accumulator and stored, in column blocks.
+"""Subtiled epilogues, the Config key `epilogue_subtile`: what is computed of an accumulator and stored, in column
+blocks.
 
 An accumulator of [M, N] lives in registers.  Its epilogue (casts, bias, activation, the store's own staging) needs room
 for as many values again.  Taking the accumulator apart along N and finishing one part after the other needs that room

@@ -98,7 +98,13 @@ def print_loop(k: KernelEmitter, root: RootLoop, host: HostPrinter, *, alone: bo
 
 
 def print_kernel(
-    name: str, loops: Sequence[PrintedLoop], schedule: Schedule, settings: Settings, host: HostPrinter, *, descriptors: bool
+    name: str,
+    loops: Sequence[PrintedLoop],
+    schedule: Schedule,
+    settings: Settings,
+    host: HostPrinter,
+    *,
+    descriptors: bool,
 ) -> PrintedKernel:
     """The kernel that does these loops in one launch.
 

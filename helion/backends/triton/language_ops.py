@@ -200,7 +200,9 @@ def _repeated(k: KernelEmitter, text: str, shape: list[Any], at: int, wanted: An
     times = int(longer) // int(extents[at])
     before, after = extents[:at], extents[at + 1 :]
     wide = ", ".join([*before, str(times), extents[at], *after])
-    return f"tl.reshape(tl.broadcast_to(tl.expand_dims({text}, {at}), [{wide}]), [{', '.join([*before, longer, *after])}])"
+    return (
+        f"tl.reshape(tl.broadcast_to(tl.expand_dims({text}, {at}), [{wide}]), [{', '.join([*before, longer, *after])}])"
+    )
 
 
 # -- block-scaled products --------------------------------------------------------------------------------------

@@ -145,7 +145,11 @@ def _range_of(k: KernelEmitter, item: IndexItem, size: Any) -> tuple[str, str | 
         index = k.index(tile.axis)
         offset = tile.offset
         if not (isinstance(offset, int) and offset == 0):
-            index = f"{index} + {wrap(k.number(offset))}" if not isinstance(offset, int) or offset > 0 else f"{index} - {-offset}"
+            index = (
+                f"{index} + {wrap(k.number(offset))}"
+                if not isinstance(offset, int) or offset > 0
+                else f"{index} - {-offset}"
+            )
         return index, k.mask(tile.axis)
     start, length, step = item.value
     lanes = k.whole_range(length)
@@ -204,8 +208,10 @@ def emit_store(k: KernelEmitter, node: torch.fx.Node) -> None:
         shape = k.shape(block.result_shape)
         if not isinstance(value, torch.fx.Node):
             text = f"tl.full({shape}, {text}, {triton_dtype(dtype)})"
-        elif value.meta["val"].dim() == 0 or any(isinstance(s, int) and s == 1 for s in value.meta["val"].shape) or (
-            value.meta["val"].dim() < len(block.result_shape)
+        elif (
+            value.meta["val"].dim() == 0
+            or any(isinstance(s, int) and s == 1 for s in value.meta["val"].shape)
+            or (value.meta["val"].dim() < len(block.result_shape))
         ):
             text = f"tl.broadcast_to({text}, {shape})"
         k.statement(node, block.store(text))
@@ -314,9 +320,13 @@ def block_eligible(k: KernelEmitter, node: torch.fx.Node, kind: str) -> bool:
 
 
 def _descriptor_eligible(k: KernelEmitter, node: torch.fx.Node, tensor: torch.Tensor, items: list[IndexItem]) -> bool:
-    """TMA's rules: 2 to 5 dimensions, unit inner stride, other strides multiples of 16 bytes, inner box of 16 bytes or more."""
+    """TMA's rules: 2 to 5 dimensions, unit inner stride, other strides multiples of 16 bytes, inner box of 16 bytes or
+    more.
+    """
     boxes = [item for item in items if item.kind != "scalar"]
-    if not 2 <= len(boxes) <= 5 or not all(_joins_next(k, node, tensor, items, i) for i, item in enumerate(items) if item.kind == "scalar"):
+    if not 2 <= len(boxes) <= 5 or not all(
+        _joins_next(k, node, tensor, items, i) for i, item in enumerate(items) if item.kind == "scalar"
+    ):
         return False
     strides = tensor.stride()
     if not all(isinstance(s, int) for s in strides) or strides[-1] != 1:
@@ -337,10 +347,14 @@ def _descriptor_eligible(k: KernelEmitter, node: torch.fx.Node, tensor: torch.Te
     return True
 
 
-def _joins_next(k: KernelEmitter, node: torch.fx.Node, tensor: torch.Tensor, items: list[IndexItem], position: int) -> bool:
-    """Whether a dimension that has one index can be part of the next one's coordinate, as in a view that flattens the two.
+def _joins_next(
+    k: KernelEmitter, node: torch.fx.Node, tensor: torch.Tensor, items: list[IndexItem], position: int
+) -> bool:
+    """Whether a dimension that has one index can be part of the next one's coordinate, as in a view that flattens the
+    two.
 
-    They must lie one behind the other in memory, and the box must stay inside its own dimension: past it, the flat one goes on.
+    They must lie one behind the other in memory, and the box must stay inside its own dimension: past it, the flat one
+    goes on.
     """
     item = items[position]
     if position + 1 == len(items) or not isinstance(item.value, (int, torch.SymInt)):
@@ -350,7 +364,9 @@ def _joins_next(k: KernelEmitter, node: torch.fx.Node, tensor: torch.Tensor, ite
     if not isinstance(size, int) or tensor.stride(item.dim) != size * tensor.stride(following.dim):
         return False
     if following.kind == "tile":
-        return not k.schedule.needs_mask(following.value.axis) and following.dim not in node.meta.get("bounded_dims", ())
+        return not k.schedule.needs_mask(following.value.axis) and following.dim not in node.meta.get(
+            "bounded_dims", ()
+        )
     return following.kind == "scalar" or k.whole_mask(following.value[1]) is None
 
 
@@ -399,7 +415,5 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
         )
         return BlockAccess(kind, handle, offsets, boundary, result)
     order = sorted(range(len(strides)), key=lambda d: (strides[d] != "1", -d))
-    text = (
-        f"tl.make_block_ptr({base}, {sizes}, [{', '.join(offsets)}], [{', '.join(block)}], {order})"
-    )
+    text = f"tl.make_block_ptr({base}, {sizes}, [{', '.join(offsets)}], [{', '.join(block)}], {order})"
     return BlockAccess(kind, text, offsets, boundary, result)

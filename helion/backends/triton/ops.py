@@ -134,7 +134,11 @@ def _max_min(name: str) -> Row:
     def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
         if _dtype(node) is torch.bool:
             return f"{a[0]} {'|' if name == 'maximum' else '&'} {a[1]}"
-        return f"tl.{name}({a[0]}, {a[1]}, propagate_nan=tl.PropagateNan.ALL)" if _float(node) else f"tl.{name}({a[0]}, {a[1]})"
+        return (
+            f"tl.{name}({a[0]}, {a[1]}, propagate_nan=tl.PropagateNan.ALL)"
+            if _float(node)
+            else f"tl.{name}({a[0]}, {a[1]})"
+        )
 
     return row
 
@@ -167,7 +171,11 @@ def _pow(node: torch.fx.Node, a: list[str], fast: bool) -> str:
             return _divide(node, ["1.0", a[0]], fast)
         if exponent == 1:
             return a[0]
-    return f"libdevice.pow({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})" if _float(node) else f"hlt_pow_int({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+    return (
+        f"libdevice.pow({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+        if _float(node)
+        else f"hlt_pow_int({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+    )
 
 
 def _as_tensor(text: str, node: torch.fx.Node) -> str:
@@ -286,7 +294,24 @@ def _fill() -> None:
             rows[f"bitwise_{name}_shift.{overload}"] = _shift(name, symbol)
     for name, symbol in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
         rows[f"{name}.Tensor"] = rows[f"{name}.Scalar"] = f"{{0}} {symbol} {{1}}"
-    for name in ["expm1", "log10", "log1p", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erfc", "erfinv", "lgamma"]:
+    for name in [
+        "expm1",
+        "log10",
+        "log1p",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "erfc",
+        "erfinv",
+        "lgamma",
+    ]:
         rows[f"{name}.default"] = _libdevice(name)
     rows["atan2.default"] = _libdevice("atan2", 2)
     rows["hypot.default"] = _libdevice("hypot", 2)

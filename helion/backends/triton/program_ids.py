@@ -86,7 +86,9 @@ def emit_program_ids(k: KernelEmitter, host: HostPrinter, program: str = PROGRAM
     if pid_type == "persistent_blocked":
         top.head.append("tiles_per_program = tl.cdiv(total_tiles, tl.num_programs(0))")
         top.head.append(f"first_tile = {program} * tiles_per_program")
-        k.persistent_header = f"for {pid} in tl.range(first_tile, tl.minimum(first_tile + tiles_per_program, total_tiles)):"
+        k.persistent_header = (
+            f"for {pid} in tl.range(first_tile, tl.minimum(first_tile + tiles_per_program, total_tiles)):"
+        )
     else:
         k.persistent_header = f"for {pid} in tl.range({program}, total_tiles, tl.num_programs(0)):"
     inner = Scope(top)
@@ -111,7 +113,11 @@ def _tiles(k: KernelEmitter, host: HostPrinter | None) -> str:
         return counts[0] if len(counts) == 1 else " * ".join(_device_factor(c) for c in counts)
     number, blocks = k.number if host is None else host.number, _flat_blocks(k)
     numel = " * ".join(_device_factor(number(axis.end)) for axis in k.root.axes)
-    return f"tl.cdiv({numel}, {blocks})" if host is None else host_cdiv(numel, blocks if blocks.isidentifier() else f"({blocks})")
+    return (
+        f"tl.cdiv({numel}, {blocks})"
+        if host is None
+        else host_cdiv(numel, blocks if blocks.isidentifier() else f"({blocks})")
+    )
 
 
 def _device_factor(text: str) -> str:

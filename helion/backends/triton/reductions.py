@@ -43,7 +43,13 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
             back = f".to({triton_dtype(value.dtype)})" if narrow else ""
             k.assign(node, f"tl.reduce({widened}, {dim}, hlt_{short}_nan{keep}){back}")
     else:
-        widened = f"{operand}.to(tl.float32)" if narrow else f"{operand}.to(tl.int32)" if value.dtype is torch.bool else operand
+        widened = (
+            f"{operand}.to(tl.float32)"
+            if narrow
+            else f"{operand}.to(tl.int32)"
+            if value.dtype is torch.bool
+            else operand
+        )
         extent = k.extent(value.shape[dim])
         places = k.along(f"tl.arange(0, {extent})", dim, value.dim())
         positions = k.names.unique("positions")

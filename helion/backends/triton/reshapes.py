@@ -1,7 +1,8 @@
 """Reshapes in Triton, whose tensors have power-of-two extents.
 
-Where the dimensions that change have such sizes, or only the outermost of them is padded, the padded tensors have their elements in
-the same order and `tl.reshape` does it.  Elsewhere padding stands between the elements, and they are picked with `tl.gather`.
+Where the dimensions that change have such sizes, or only the outermost of them is padded, the padded tensors have their
+elements in the same order and `tl.reshape` does it.  Elsewhere padding stands between the elements, and they are picked
+with `tl.gather`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Numbers in Triton code: symbolic expressions of arguments, sizes and tiles' places.
 
-What is known on the host is computed there, with Python's own arithmetic, and passed: integers do not overflow, `//` and
-`%` round down, floats are doubles.  What involves a tile's place is computed in the kernel, where `//` and `%` truncate
-and Python's functions of numbers do not exist.
+What is known on the host is computed there, with Python's own arithmetic, and passed: integers do not overflow, `//`
+and `%` round down, floats are doubles.  What involves a tile's place is computed in the kernel, where `//` and `%`
+truncate and Python's functions of numbers do not exist.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class ScalarPrinter(ExpressionPrinter):
         origins = [self._origin_of(symbol) for symbol in expr.free_symbols]
         return bool(origins) and all(o is not None and o.kind is OriginKind.HOST for o in origins)
 
-    # -- rounding -------------------------------------------------------------------------------------------------------
+    # -- rounding
+    # -------------------------------------------------------------------------------------------------------
 
     def is_nonnegative(self, expr: sympy.Expr) -> bool:
         """Whether a number is known not to be negative."""
@@ -58,14 +59,18 @@ class ScalarPrinter(ExpressionPrinter):
             if origin is not None and origin.kind in _PLACES:
                 begin = self._begin_of(origin.index)
                 return isinstance(begin, int) and begin >= 0
-            return bool(expr.is_nonnegative) or (origin is not None and origin.kind in (OriginKind.BLOCK_SIZE, OriginKind.TILE_ID))
+            return bool(expr.is_nonnegative) or (
+                origin is not None and origin.kind in (OriginKind.BLOCK_SIZE, OriginKind.TILE_ID)
+            )
         if expr.is_number:
             return bool(expr >= 0)
         return type(expr).__name__ in _KEEP_SIGN and all(map(self.is_nonnegative, expr.args))
 
     def _divide(self, expr: sympy.Expr, operator: str, helper: str) -> str:
         a, b = expr.args
-        constants = all(o is not None and o.kind is OriginKind.BLOCK_SIZE for o in map(self._origin_of, expr.free_symbols))
+        constants = all(
+            o is not None and o.kind is OriginKind.BLOCK_SIZE for o in map(self._origin_of, expr.free_symbols)
+        )
         if constants or (self.is_nonnegative(a) and self.is_nonnegative(b)):
             return f"({self.parenthesize(a, _ATOM)} {operator} {self.parenthesize(b, _ATOM)})"
         return f"{helper}({self._print(a)}, {self._print(b)})"
@@ -81,7 +86,8 @@ class ScalarPrinter(ExpressionPrinter):
             return f"hlt_remainder_float({', '.join(map(self._print, expr.args))})"
         return self._print_Mod(expr)
 
-    # -- functions --------------------------------------------------------------------------------------------------------
+    # -- functions
+    # --------------------------------------------------------------------------------------------------------
 
     def _print_ToFloat(self, expr: sympy.Expr) -> str:
         return f"tl.cast({self._print(expr.args[0])}, tl.float32)"

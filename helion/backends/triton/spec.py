@@ -314,7 +314,11 @@ def _too_long_to_unroll(blocks: Sequence[BlockSize], loops: Sequence[GraphInfo])
 
 def _is_tile_value(node: torch.fx.Node) -> bool:
     value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and node.op == "call_function" and getattr(node.target, "__name__", "") != "host_tensor"
+    return (
+        isinstance(value, torch.Tensor)
+        and node.op == "call_function"
+        and getattr(node.target, "__name__", "") != "host_tensor"
+    )
 
 
 # -- defaults -------------------------------------------------------------------------------------------------------
@@ -330,9 +334,7 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
         if block.id in in_dot:
             extent = _pow2(block.extent) if block.extent else 64
             sizes[block.id] = min(32 if in_dot[block.id] == {"k"} else 64, extent)
-    shapes = [
-        shape_exprs(n.meta["val"].shape) for _, n in ir.nodes() if _is_tile_value(n) and n.meta["val"].dim()
-    ]
+    shapes = [shape_exprs(n.meta["val"].shape) for _, n in ir.nodes() if _is_tile_value(n) and n.meta["val"].dim()]
     fixed = {b.symbol: b.fixed for b in ir.blocks if isinstance(b.fixed, int)}
 
     def elements(shape: tuple[Any, ...]) -> int:
@@ -442,5 +444,3 @@ def can_flatten(info: GraphInfo) -> bool:
         if isinstance(value, torch.Tensor) and value.dim() and shape_exprs(value.shape) != whole:
             return False
     return True
-
-

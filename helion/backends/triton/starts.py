@@ -1,7 +1,8 @@
 """Schedules that are known to be good for matrix products: where a search begins.
 
-A product has a handful of schedules that are near the best on every GPU with tensor cores, and they are far from the default in five
-tunables at once, which a search that moves step by step finds late.  Not here: what is allowed or hopeless (`spec.py`).
+A product has a handful of schedules that are near the best on every GPU with tensor cores, and they are far from the
+default in five tunables at once, which a search that moves step by step finds late.  Not here: what is allowed or
+hopeless (`spec.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from ...config_spec import ConfigSpec
 from ...config_spec import ListOf
 from ...config_spec import PowerOfTwoFragment
 
-#: Rows and columns of the accumulator, warps, stages.  An accumulator takes 32 to 128 registers of each thread, and the stages fill much of
-#: shared memory.  The like are in Triton's matrix multiplication tutorial.
+#: Rows and columns of the accumulator, warps, stages.  An accumulator takes 32 to 128 registers of each thread, and the
+#: stages fill much of shared memory.  The like are in Triton's matrix multiplication tutorial.
 _SHAPES = (
     (128, 128, 8, 4),
     (128, 256, 8, 3),
@@ -34,7 +35,8 @@ def product_starts(spec: ConfigSpec, roles: Sequence[set[str]], itemsize: int) -
 
     Args:
         spec: the kernel's, complete; tells what is allowed and promising.
-        roles: for each of `block_sizes`, whether it is `m`, `n` or `k` of products; empty for others, which keep their default.
+        roles: for each of `block_sizes`, whether it is `m`, `n` or `k` of products; empty for others, which keep their
+            default.
         itemsize: of an operand's element, in bytes.
 
     Returns:

@@ -1,4 +1,6 @@
-"""What Triton cannot do on some GPUs: found in the IR, so that the user gets an error of ours rather than a compiler's."""
+"""What Triton cannot do on some GPUs: found in the IR, so that the user gets an error of ours rather than a
+compiler's.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from ...language.op import Op
 #: dtype -> first compute capability with conversions of it (triton.backends.nvidia.compiler: supported_fp8_dtypes).
 FIRST_CAPABILITY = {torch.float8_e4m3fn: 89}
 #: Formats of hl.dot_scaled that meet in float16 rather than bfloat16 need conversions of sm_89 too.
-_FP16_PAIRS = frozenset({("e2m1", "fp16"), ("fp16", "e2m1"), ("e4m3", "fp16"), ("fp16", "e4m3"), ("e5m2", "fp16"), ("fp16", "e5m2")})
+_FP16_PAIRS = frozenset(
+    {("e2m1", "fp16"), ("fp16", "e2m1"), ("e4m3", "fp16"), ("fp16", "e4m3"), ("e5m2", "fp16"), ("fp16", "e5m2")}
+)
 
 
 def check_target(ir: DeviceIR, target: int | None) -> None:

@@ -48,8 +48,12 @@ class Problem:
         g = torch.Generator().manual_seed(seed)
         a = _matrix(g, spec.a, spec.batch, spec.m, spec.k)
         b = _matrix(g, spec.b, spec.batch, spec.n, spec.k)
-        out = torch.empty_strided((spec.batch, spec.m, spec.n), (spec.out.batch, spec.out.outer, spec.out.inner), dtype=spec.out.dtype)
-        out.view(torch.uint8 if out.dtype.itemsize == 1 else out.dtype).fill_(0x7F if out.dtype.itemsize == 1 else float("nan"))
+        out = torch.empty_strided(
+            (spec.batch, spec.m, spec.n), (spec.out.batch, spec.out.outer, spec.out.inner), dtype=spec.out.dtype
+        )
+        out.view(torch.uint8 if out.dtype.itemsize == 1 else out.dtype).fill_(
+            0x7F if out.dtype.itemsize == 1 else float("nan")
+        )
         return Problem(spec, a, b, out, [_aux(g, aux, spec) for aux in spec.epilogue.aux])
 
     def launch(self, schedule: MatmulSchedule, clusters: int) -> torch.Tensor:
@@ -74,7 +78,11 @@ def _matrix(g: torch.Generator, operand: Operand, batch: int, outer: int, inner:
     values = torch.randn((batch, outer, inner), generator=g)
     if operand.batch == 0:
         values = values[:1].expand(batch, outer, inner)
-    place = torch.empty_strided((batch if operand.batch else 1, outer, inner), (operand.batch, operand.outer, operand.inner), dtype=operand.dtype)
+    place = torch.empty_strided(
+        (batch if operand.batch else 1, outer, inner),
+        (operand.batch, operand.outer, operand.inner),
+        dtype=operand.dtype,
+    )
     place.copy_(values[: place.size(0)])
     return place
 
@@ -96,10 +104,16 @@ def check(got: torch.Tensor, want: torch.Tensor, k: int, magnitude: torch.Tensor
         k: terms of each sum.
         magnitude: what the sum was multiplied with afterwards, which its error is too.
     """
-    # fp32 sums in any order: k * 2^-24 of the sum of magnitudes, for operands of size 1 about k^0.5 of it; with room for a
-    # tensor core that truncates instead of rounding.
+    # fp32 sums in any order: k * 2^-24 of the sum of magnitudes, for operands of size 1 about k^0.5 of it; with room
+    # for a tensor core that truncates instead of rounding.
     absolute = 4 * k * 2.0**-23 * k**0.5
-    relative = {torch.float32: 1e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7, torch.float8_e4m3fn: 2**-3, torch.float8_e5m2: 2**-2}[got.dtype]
+    relative = {
+        torch.float32: 1e-6,
+        torch.float16: 2**-10,
+        torch.bfloat16: 2**-7,
+        torch.float8_e4m3fn: 2**-3,
+        torch.float8_e5m2: 2**-2,
+    }[got.dtype]
     smallest = {torch.float8_e4m3fn: 2.0**-9, torch.float8_e5m2: 2.0**-16}.get(got.dtype, 0.0)
     limit = absolute * torch.as_tensor(magnitude).double().abs() + relative * want.abs() + smallest
     if got.dtype.itemsize == 1:
@@ -107,4 +121,6 @@ def check(got: torch.Tensor, want: torch.Tensor, k: int, magnitude: torch.Tensor
         want = want.clamp(-largest, largest)
     error = (got.double() - want).abs()
     worst = (error / limit).nan_to_num(float("inf")).max().item()
-    assert worst <= 1, f"largest error is {worst:.2f} times what is allowed; at {(error / limit).nan_to_num(1e9).argmax().item()}"
+    assert worst <= 1, (
+        f"largest error is {worst:.2f} times what is allowed; at {(error / limit).nan_to_num(1e9).argmax().item()}"
+    )

@@ -1,4 +1,5 @@
-"""The software GPU notices what is taken out of the printed kernels: hand-broken copies fault, hang or compute something else.
+"""The software GPU notices what is taken out of the printed kernels: hand-broken copies fault, hang or compute
+something else.
 
 Without these the tests of the intact kernels would say little: they could pass because nothing is checked.
 """
@@ -39,17 +40,23 @@ class Break:
 
 
 LOAD_BREAKS = {
-    "load starts in the wrong phase": Break("PipelineUserType.Producer, AB_STAGES", "PipelineUserType.Consumer, AB_STAGES"),
+    "load starts in the wrong phase": Break(
+        "PipelineUserType.Producer, AB_STAGES", "PipelineUserType.Consumer, AB_STAGES"
+    ),
 }
 STORE_BREAKS = {
     "output buffer is not waited for": Break("                c_pipeline.producer_acquire()", "                pass"),
-    "TMA stores before the buffer is whole": Break("            epilogue_barrier.arrive_and_wait()\n            if warp == 0:\n", "            if warp == 0:\n"),
+    "TMA stores before the buffer is whole": Break(
+        "            epilogue_barrier.arrive_and_wait()\n            if warp == 0:\n", "            if warp == 0:\n"
+    ),
 }
 TCGEN05_BREAKS = {
     **LOAD_BREAKS,
     **STORE_BREAKS,
     "MMA does not wait for the ring": Break("            ab_pipeline.consumer_wait(ab_state)\n"),
-    "MMA sees a ring of one stage too few": Break("PipelineUserType.Consumer, AB_STAGES)", "PipelineUserType.Consumer, AB_STAGES - 1)"),
+    "MMA sees a ring of one stage too few": Break(
+        "PipelineUserType.Consumer, AB_STAGES)", "PipelineUserType.Consumer, AB_STAGES - 1)"
+    ),
     "a stage is released before it is read": Break(
         "            for block in cutlass.range_constexpr(cute.size(a_fragment, mode=[2])):\n",
         "            ab_pipeline.consumer_release(ab_state)\n            for block in cutlass.range_constexpr(cute.size(a_fragment, mode=[2])):\n",
@@ -90,7 +97,9 @@ class Kernel:
     breaks: dict[str, Break]
 
     def goes_wrong(self, capability: int, change: Break | None) -> bool:
-        """Whether under some order of completion the kernel with that change faults, hangs or computes something else."""
+        """Whether under some order of completion the kernel with that change faults, hangs or computes something
+        else.
+        """
         source = print_module(self.spec, self.schedule)
         if change is not None:
             assert change.text in source

@@ -51,7 +51,11 @@ def test_another_schedule_is_another_kernel(tmp_path: Path, compilations: list[s
 
 
 def test_the_fingerprint_covers_source_architecture_and_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {cache.fingerprint("x = 1", "sm_100a"), cache.fingerprint("x = 2", "sm_100a"), cache.fingerprint("x = 1", "sm_103a")}
+    seen = {
+        cache.fingerprint("x = 1", "sm_100a"),
+        cache.fingerprint("x = 2", "sm_100a"),
+        cache.fingerprint("x = 1", "sm_103a"),
+    }
     monkeypatch.setattr(_compat, "version", lambda: "4.9.0")
     seen.add(cache.fingerprint("x = 1", "sm_100a"))
     assert len(seen) == 4
@@ -107,7 +111,9 @@ def test_the_missing_toolkit_is_a_clear_error(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
-def test_a_kernel_compiled_elsewhere_runs_without_the_toolkit(softgpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_compiled_elsewhere_runs_without_the_toolkit(
+    softgpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Compiled by a machine without a GPU, run by one without the toolkit; both have the same cache directory."""
     software.uninstall()
     monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path))

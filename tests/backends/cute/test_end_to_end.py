@@ -1,4 +1,6 @@
-"""Kernel functions with ``backend="cute"`` called on tensors of a GPU, or the software GPU: front end to launch, and the four examples."""
+"""Kernel functions with ``backend="cute"`` called on tensors of a GPU, or the software GPU: front end to launch, and
+the four examples.
+"""
 
 from __future__ import annotations
 
@@ -112,6 +114,11 @@ def test_an_unaligned_operand_is_a_clear_error(softgpu) -> None:
 
 @pytest.mark.softgpu(capability=80, software_only=True)
 def test_a_gpu_without_the_instructions_is_refused_when_bound(softgpu) -> None:
-    args = torch.zeros(128, 64).bfloat16(), torch.zeros(64, 136).bfloat16(), torch.zeros(136).bfloat16(), torch.zeros(128, 136).bfloat16()
+    args = (
+        torch.zeros(128, 64).bfloat16(),
+        torch.zeros(64, 136).bfloat16(),
+        torch.zeros(136).bfloat16(),
+        torch.zeros(128, 136).bfloat16(),
+    )
     with pytest.raises(exc.BackendUnsupported, match=r"compute capability 8\.0"):
         product.bind(args)

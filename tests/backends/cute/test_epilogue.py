@@ -151,6 +151,9 @@ def test_a_value_from_elsewhere_is_refused_by_name() -> None:
 
 
 def test_infinite_numbers_are_printed_as_python() -> None:
-    statements = (Statement("c", "gt", ("acc", 0.0), torch.bool), Statement("x", "where", ("c", "acc", float("-inf")), F32))
+    statements = (
+        Statement("c", "gt", ("acc", 0.0), torch.bool),
+        Statement("x", "where", ("c", "acc", float("-inf")), F32),
+    )
     got = run(Epilogue((), statements, "x"), F32, acc=torch.linspace(-1, 1, 32))
     assert torch.isneginf(got[0])

@@ -44,7 +44,8 @@ def matrix(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:
     return torch.zeros(shape, dtype=dtype)
 
 
-# -- accepted ------------------------------------------------------------------------------------------------------------
+# -- accepted
+# ------------------------------------------------------------------------------------------------------------
 
 
 def plain(x, y):
@@ -135,7 +136,16 @@ def with_everything(x, y, scale_a, scale_b, bias, gain, residual, alpha: float):
 
 
 def test_epilogue_operands_get_their_kind_from_how_they_are_indexed() -> None:
-    args = (matrix(128, 64), matrix(64, 96), torch.ones(128, 1), torch.ones(96), torch.ones(96), torch.ones(1), torch.ones(128, 96), 0.5)
+    args = (
+        matrix(128, 64),
+        matrix(64, 96),
+        torch.ones(128, 1),
+        torch.ones(96),
+        torch.ones(96),
+        torch.ones(1),
+        torch.ones(128, 96),
+        0.5,
+    )
     found = matched(with_everything, *args)
     kinds = {aux.name: aux.kind for aux in found.spec.epilogue.aux}
     assert kinds == {
@@ -199,7 +209,8 @@ def test_a_grid_loop_is_a_batch_and_a_shared_operand_has_no_batch_stride() -> No
     assert (spec.batch, spec.a.batch, spec.b.batch, spec.out.batch) == (3, 128 * 64, 0, 128 * 96)
 
 
-# -- refused -------------------------------------------------------------------------------------------------------------
+# -- refused
+# -------------------------------------------------------------------------------------------------------------
 
 
 def elementwise(x):

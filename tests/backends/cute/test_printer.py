@@ -131,7 +131,9 @@ def test_schedules_compile(schedule, cache) -> None:
     compiled(matmul(1024, 1152, 1024, FP8), schedule, cache)
 
 
-@pytest.mark.parametrize("schedule", [hopper(tile_m=64), hopper(tile_n=256, ab_stages=3), hopper(tile_k=32), hopper(epilogue_n=64)], ids=str)
+@pytest.mark.parametrize(
+    "schedule", [hopper(tile_m=64), hopper(tile_n=256, ab_stages=3), hopper(tile_k=32), hopper(epilogue_n=64)], ids=str
+)
 def test_hopper_schedules_compile(schedule, cache) -> None:
     compiled(matmul(1024, 1152, 1024), schedule, cache)
 
@@ -172,7 +174,9 @@ def test_a_batch_compiles_also_with_a_shared_operand(schedule, cache) -> None:
 def test_shared_memory_of_the_code_stays_within_what_the_launch_gives(spec, schedule, cache) -> None:
     """The highest fixed offset the code initialises a barrier at, plus the words behind it, lie inside."""
     result = compiled(spec, schedule, cache)
-    offsets = [int(x) for x in re.findall(r"mbarrier\.init\.shared\.b64 \[%r\d+\+(\d+)\]", _one_space(result.assembly.ptx))]
+    offsets = [
+        int(x) for x in re.findall(r"mbarrier\.init\.shared\.b64 \[%r\d+\+(\d+)\]", _one_space(result.assembly.ptx))
+    ]
     assert offsets
     tensors = schedule.ab_stages * schedule.ab_stage_bytes(spec) + schedule.c_stages * schedule.c_stage_bytes(spec)
     assert min(offsets) >= tensors

@@ -1,4 +1,6 @@
-"""The printed kernels run on the software GPU: results, for shapes, types, schedules and epilogues; and broken copies that must be caught."""
+"""The printed kernels run on the software GPU: results, for shapes, types, schedules and epilogues; and broken copies
+that must be caught.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ def run(spec: MatmulSpec, schedule: MatmulSchedule, seed: int = 0, clusters: int
     check(got, problem.product(), spec.k)
 
 
-# -- tcgen05 ---------------------------------------------------------------------------------------------------------------
+# -- tcgen05
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @blackwell
@@ -75,7 +78,9 @@ SEEDS = range(4)
 
 
 def run_in_many_orders(spec: MatmulSpec, schedule: MatmulSchedule) -> None:
-    """As `run`, under several seeds of what hardware leaves open: who goes first, and when copies and products complete."""
+    """As `run`, under several seeds of what hardware leaves open: who goes first, and when copies and products
+    complete.
+    """
     for seed in SEEDS:
         software.install(90 if schedule.arch == "sm_90a" else 100, seed=seed)
         run(spec, schedule, seed, clusters=1 + seed % 2)
@@ -128,7 +133,9 @@ def test_mixed_fp8(softgpu) -> None:
         pair(ab_stages=3, l2_swizzle=2),
         pair(ab_stages=3, l2_swizzle=4),
     ],
-    ids=lambda s: f"{s.tile_n}-{s.tile_k}-{s.cluster_m}{s.cluster_n}-{s.acc_stages}{s.c_stages}-{s.epilogue_n}-{s.l2_swizzle}",
+    ids=lambda s: (
+        f"{s.tile_n}-{s.tile_k}-{s.cluster_m}{s.cluster_n}-{s.acc_stages}{s.c_stages}-{s.epilogue_n}-{s.l2_swizzle}"
+    ),
 )
 def test_schedules_of_pairs(softgpu, schedule: MatmulSchedule) -> None:
     run(matmul(600, 784, 272, FP8), schedule, seed=5)
@@ -174,7 +181,9 @@ def check_every_kind(m: int, n: int, batch: int, schedule: MatmulSchedule) -> No
     problem = Problem.random(spec, m + n)
     got = problem.launch(schedule, 2)
     alpha, gain, scale = (problem.broadcast(name) for name in ("alpha", "gain", "scale"))
-    want = torch.relu(problem.product() * alpha + problem.broadcast("bias") * scale) + problem.broadcast("residual") * gain
+    want = (
+        torch.relu(problem.product() * alpha + problem.broadcast("bias") * scale) + problem.broadcast("residual") * gain
+    )
     check(got, want, spec.k, 2.0)
 
 
@@ -185,7 +194,8 @@ def test_every_kind_of_epilogue_operand(softgpu, m: int, n: int) -> None:
     check_every_kind(m, n, 2, small())
 
 
-# -- wgmma -----------------------------------------------------------------------------------------------------------------
+# -- wgmma
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @hopper_gpu

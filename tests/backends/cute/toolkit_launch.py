@@ -1,7 +1,8 @@
 """What the toolkit's own host entry would launch: run it on this machine with the CUDA calls stubbed out.
 
-`cute.compile` also makes a host function which encodes the tensor maps and launches. Its object file, linked with functions that
-record instead of calling CUDA, tells what the toolkit thinks the launch of our kernel is; the tests compare ours with it.
+`cute.compile` also makes a host function which encodes the tensor maps and launches. Its object file, linked with
+functions that record instead of calling CUDA, tells what the toolkit thinks the launch of our kernel is; the tests
+compare ours with it.
 """
 
 from __future__ import annotations
@@ -111,7 +112,18 @@ def host_library(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path, st
     library = directory / "host.so"
     compiler = os.environ.get("CC", "cc")
     # -Bsymbolic: the toolkit's own runtime is in this process and has functions of the same names.
-    command = [compiler, "-O2", "-shared", "-fPIC", "-w", "-Wl,-Bsymbolic", "-o", library, directory / "host.o", directory / "stubs.c"]
+    command = [
+        compiler,
+        "-O2",
+        "-shared",
+        "-fPIC",
+        "-w",
+        "-Wl,-Bsymbolic",
+        "-o",
+        library,
+        directory / "host.o",
+        directory / "stubs.c",
+    ]
     subprocess.run(command, check=True)
     names = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
     entry = next(n for n in names.split() if n.startswith("_mlir_") and "_mlir_ciface_" in n)
@@ -120,7 +132,9 @@ def host_library(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path, st
 
 @dataclasses.dataclass
 class PackedArguments:
-    """Arguments of a packed entry: addresses of tensors, the number of clusters, a stream, and where the result goes."""
+    """Arguments of a packed entry: addresses of tensors, the number of clusters, a stream, and where the result
+    goes.
+    """
 
     addresses: list[int]
 

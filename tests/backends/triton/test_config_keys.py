@@ -107,7 +107,9 @@ def test_every_key_of_every_example_has_a_variant() -> None:
 def test_warp_specialized_loop(specialize: bool, softgpu: Any, seed: int) -> None:
     example = EXAMPLES["matmul"]
     a, b = torch.randn(64, 96).half(), torch.randn(96, 64).half()
-    config = helion.Config(block_sizes=[64, 64, 32], range_warp_specializes=[specialize], indexing="tensor_descriptor", num_stages=2)
+    config = helion.Config(
+        block_sizes=[64, 64, 32], range_warp_specializes=[specialize], indexing="tensor_descriptor", num_stages=2
+    )
     kernel = helion.kernel(example.kernel.fn, config=config)
     torch.testing.assert_close(kernel(a, b).double(), a.double() @ b.double(), rtol=1e-2, atol=1e-1)
     assert f"warp_specialize={specialize}" in kernel.bind((a, b)).to_triton_code(config)
@@ -122,6 +124,12 @@ def test_warp_specialization_is_refused_where_triton_has_none(softgpu: Any) -> N
 
 def test_searches_leave_out_programs_of_more_registers_than_a_multiprocessor_has() -> None:
     spec = EXAMPLES["add"].kernel.bind(EXAMPLES["add"].args()).config_spec
-    for warps, registers, promising in ((32, 64, True), (32, 128, False), (8, 256, True), (16, 256, False), (32, None, True)):
+    for warps, registers, promising in (
+        (32, 64, True),
+        (32, 128, False),
+        (8, 256, True),
+        (16, 256, False),
+        (32, None, True),
+    ):
         config = spec.normalize({"block_sizes": [256], "num_warps": warps, "maxnreg": registers})
         assert spec.is_promising(config) is promising, config

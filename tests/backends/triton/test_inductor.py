@@ -17,7 +17,19 @@ from helion.runtime.code_cache import load_module
 
 # What Inductor imports in front of the copy (gen_common_triton_imports).
 HEADER = "import triton\nimport triton.language as tl\nfrom torch._inductor.runtime.triton_helpers import libdevice\n\n\n@triton.jit\n"
-NAMES = ["add", "matmul", "softmax_looped", "sum_rows", "cross_entropy", "attention", "welford", "geglu", "dropout", "segment_sum", "batch_norm"]
+NAMES = [
+    "add",
+    "matmul",
+    "softmax_looped",
+    "sum_rows",
+    "cross_entropy",
+    "attention",
+    "welford",
+    "geglu",
+    "dropout",
+    "segment_sum",
+    "batch_norm",
+]
 
 
 def globals_of(code: CodeType) -> set[str]:

@@ -35,7 +35,9 @@ def test_loop_within_an_outer_tiles_bounds_may_store(seed: int) -> None:
             sums[part.id] = total
         return out, sums.sum(dim=0, keepdim=True)
 
-    run_everywhere(kernel, (torch.randn(70),), lambda x: (x * 2, x.sum(0, keepdim=True)), error_scale=16, capabilities=[90])
+    run_everywhere(
+        kernel, (torch.randn(70),), lambda x: (x * 2, x.sum(0, keepdim=True)), error_scale=16, capabilities=[90]
+    )
 
 
 @pytest.mark.parametrize("n", [64, 70])
@@ -81,7 +83,10 @@ def test_tensor_divided_by_the_number_of_elements_in_a_tile(seed: int) -> None:
     sizes = torch.tensor([16.0] * 32 + [3.0] * 3)
     bound = helion.kernel(kernel).bind((x,))
     expected = x / sizes
-    for name, actual in (("tile executor", bound.compile_config(config)(x)), ("software GPU", on_software_gpu(kernel, config, x))):
+    for name, actual in (
+        ("tile executor", bound.compile_config(config)(x)),
+        ("software GPU", on_software_gpu(kernel, config, x)),
+    ):
         torch.testing.assert_close(actual, expected, msg=lambda m: f"{name}: {m}")
 
 

@@ -1,4 +1,6 @@
-"""Matrix products smaller than `tl.dot` takes: padded, or multiplied and added up; batches of one matrix, written as matrices."""
+"""Matrix products smaller than `tl.dot` takes: padded, or multiplied and added up; batches of one matrix, written as
+matrices.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def test_pipelined_batches_of_one_matrix_compile() -> None:
                 scores = torch.bmm(q[batch, rows, :], k[batch, columns, :].transpose(1, 2)).to(torch.float32)
                 grown = torch.maximum(largest, scores.amax(dim=-1))
                 weights = torch.exp2(scores - grown[:, :, None])
-                acc = torch.baddbmm(acc * torch.exp2(largest - grown)[:, :, None], weights.to(v.dtype), v[batch, columns, :])
+                acc = torch.baddbmm(
+                    acc * torch.exp2(largest - grown)[:, :, None], weights.to(v.dtype), v[batch, columns, :]
+                )
                 largest = grown
             out[batch, rows, :] = acc
         return out

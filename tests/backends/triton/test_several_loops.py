@@ -77,10 +77,19 @@ def few_programs(capability: int) -> dict[str, int]:
 def test_phases_wait_for_each_other(capability: int, pid_type: str, static: bool, seed: int) -> None:
     config = {"block_sizes": [8, 4, 16, 8, 16], "pid_type": pid_type, "num_warps": 2}
     kernel = helion.kernel(standardize, static_shapes=static, **few_programs(capability))
-    run_everywhere(kernel, (torch.randn(37, 70),), standardize_reference, configs=[config], error_scale=32, capabilities=[capability])
+    run_everywhere(
+        kernel,
+        (torch.randn(37, 70),),
+        standardize_reference,
+        configs=[config],
+        error_scale=32,
+        capabilities=[capability],
+    )
 
 
-@pytest.mark.parametrize(("capability", "pid_type"), [(80, "flat"), (90, "persistent_interleaved"), (100, "persistent_blocked")])
+@pytest.mark.parametrize(
+    ("capability", "pid_type"), [(80, "flat"), (90, "persistent_interleaved"), (100, "persistent_blocked")]
+)
 def test_independent_loops_share_a_launch(capability: int, pid_type: str, seed: int) -> None:
     config = {"block_sizes": [16, 16, 16, 4, 64], "pid_type": pid_type}
     kernel = helion.kernel(independent, **few_programs(capability))
@@ -101,10 +110,14 @@ def test_descriptors_read_what_an_earlier_phase_wrote_through_others(capability:
 
     config = {"block_sizes": [8, 32, 16, 16], "indexing": "tensor_descriptor"}
     kernel = helion.kernel(twice, **few_programs(capability))
-    run_everywhere(kernel, (torch.randn(40, 64),), lambda x: 2 * (x + x[:, :1]), configs=[config], capabilities=[capability])
+    run_everywhere(
+        kernel, (torch.randn(40, 64),), lambda x: 2 * (x + x[:, :1]), configs=[config], capabilities=[capability]
+    )
 
 
-@pytest.mark.parametrize("config", [{}, {"flatten_loops": [False, True]}, {"l2_groupings": [2, 1], "loop_orders": [[1, 0], [0, 1]]}], ids=str)
+@pytest.mark.parametrize(
+    "config", [{}, {"flatten_loops": [False, True]}, {"l2_groupings": [2, 1], "loop_orders": [[1, 0], [0, 1]]}], ids=str
+)
 def test_keys_of_loops_apply_to_each(config: dict[str, Any], seed: int) -> None:
     def two(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         a, b = torch.empty_like(x), torch.empty_like(y)
@@ -178,5 +191,7 @@ def test_more_programs_than_fit_are_refused(fast: bool, softgpu: Any, monkeypatc
     kernel = helion.kernel(standardize, config=config, static_shapes=False)
     for _ in range(3):
         kernel(torch.randn(33, 66)[:4, :4])
-    with pytest.raises(RuntimeError, match=r"too many blocks in cooperative launch.*lower num_sm_multiplier or num_warps"):
+    with pytest.raises(
+        RuntimeError, match=r"too many blocks in cooperative launch.*lower num_sm_multiplier or num_warps"
+    ):
         kernel(torch.randn(33, 66))

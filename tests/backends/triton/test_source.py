@@ -116,9 +116,16 @@ def test_padding_does_not_reach_a_reduction(name: str, looped: int | None, seed:
     bound = helion.kernel(kernel)
     x = prepare(torch.randn(5, 129))
     fields = bound.bind((x, reduce, dtype)).config_spec.fields
-    config = {"reduction_loops": [looped] * len(fields["reduction_loops"].default())} if "reduction_loops" in fields else {}
+    config = (
+        {"reduction_loops": [looped] * len(fields["reduction_loops"].default())} if "reduction_loops" in fields else {}
+    )
     run_everywhere(
-        bound, (x, reduce, dtype), lambda x, reduce, dtype: reduce(x), configs=[config], error_scale=16, capabilities=[80 if looped else 100]
+        bound,
+        (x, reduce, dtype),
+        lambda x, reduce, dtype: reduce(x),
+        configs=[config],
+        error_scale=16,
+        capabilities=[80 if looped else 100],
     )
 
 
@@ -139,7 +146,9 @@ def test_boxes_at_the_index_of_a_loop_between_loaded_bounds(indexing: str, seed:
 
 @pytest.mark.parametrize(("block", "flat"), [(8, True), (16, False)])
 def test_boxes_of_one_matrix_of_many_are_those_of_a_tall_one(block: int, flat: bool, seed: int) -> None:
-    """A descriptor is made once and has no index: indices of leading dimensions go into the row, unless a box may leave its matrix."""
+    """A descriptor is made once and has no index: indices of leading dimensions go into the row, unless a box may leave
+    its matrix.
+    """
 
     def double(x: torch.Tensor) -> torch.Tensor:
         out = torch.zeros_like(x)

@@ -58,7 +58,12 @@ def test_conversions_of_partial_tiles(dtype, seed):
 def test_products(dtype, seed):
     args = (torch.randn(20, 40).to(dtype), torch.randn(40, 24).to(dtype))
     run_everywhere(
-        product, args, lambda a, b: a.double() @ b.double(), reference_args=args, error_scale=32, capabilities=capabilities_of(dtype)
+        product,
+        args,
+        lambda a, b: a.double() @ b.double(),
+        reference_args=args,
+        error_scale=32,
+        capabilities=capabilities_of(dtype),
     )
 
 
@@ -77,5 +82,12 @@ def test_float8_e4m3fn_needs_sm_89(softgpu):
 @pytest.mark.softgpu(capability=80, software_only=True)
 def test_dot_scaled_with_float16_needs_sm_89(softgpu):
     scale = torch.full((32, 2), 127, dtype=torch.uint8)
-    args = (torch.randint(0, 255, (32, 32), dtype=torch.uint8), scale, "e2m1", torch.randn(64, 32).half(), scale, "fp16")
+    args = (
+        torch.randint(0, 255, (32, 32), dtype=torch.uint8),
+        scale,
+        "e2m1",
+        torch.randn(64, 32).half(),
+        scale,
+        "fp16",
+    )
     check_refused(scaled_product, args, r"hl.dot_scaled of 'e2m1' with 'fp16' needs compute capability 8.9")
