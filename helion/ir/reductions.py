@@ -319,9 +319,9 @@ class _Roller:
                     body,
                     reduction.combine,
                     (accumulator, operand),
-                    self._chunked(node.args[0].meta["val"]),
+                    self._chunked(node.args[0].meta["val"]),  # type: ignore[union-attr]
                     node,
-                    f"{node.name}_next",  # type: ignore[union-attr]
+                    f"{node.name}_next",
                 )
                 # The last chunk's padding must not count: backends mask the operand to the neutral element.
                 merged.meta["neutral"] = (1, reduced_dim(node), reduction.neutral(operand.meta["val"].dtype))
