@@ -1,4 +1,4 @@
-// LaunchPlan: a host function as data. Made by helion/runtime/plan.py from a recorded run, executed here.
+// LaunchPlan: a host function as data. Made by helion/runtime/launch/plan.py from a recorded run, executed here.
 #pragma once
 
 #include "launch_spec.h"

@@ -1,4 +1,4 @@
-// The LaunchPlan type: construction from the description that helion/runtime/plan.py recorded, and its attributes. Cold, so
+// The LaunchPlan type: construction from the description that helion/runtime/launch/plan.py recorded, and its attributes. Cold, so
 // it is written with pybind11; nothing here runs once a plan exists.
 
 #include "plan.h"
@@ -225,7 +225,7 @@ PyGetSetDef plan_attributes[] = {
 
 PyDoc_STRVAR(plan_doc,
              "LaunchPlan(leaf_count, device, buffers, steps, result, written=())\n--\n\n"
-             "A host function as data: what it allocates, launches and returns. See helion/runtime/plan.py.");
+             "A host function as data: what it allocates, launches and returns. See helion/runtime/launch/plan.py.");
 
 PyType_Slot plan_slots[] = {
     {Py_tp_doc, const_cast<char*>(plan_doc)},

@@ -27,7 +27,7 @@ from .runtime.code_cache import load_module
 from .runtime.code_cache import path_for
 from .runtime.host_function import clone_host_function
 from .runtime.host_function import set_launcher
-from .runtime.launcher import FastLauncher
+from .runtime.launch.launcher import FastLauncher
 from .runtime.measure import measure
 from .runtime.stats import Counter
 from .settings import RefMode
@@ -287,7 +287,7 @@ class BoundKernel:
 
     def run_ref(self, *args: Any) -> Any:
         """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
-        from .runtime.ref_mode import run_ref
+        from .runtime.eager.ref_mode import run_ref
 
         config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
         return run_ref(self.kernel.fn, args, config=config)

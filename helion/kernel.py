@@ -21,14 +21,14 @@ from .config import Config
 from .frontend.source import definition
 from .frontend.source import source_of
 from .runtime import compile_guard
-from .runtime.specialization import Specializer
+from .runtime.launch.specialization import Specializer
 from .runtime.stats import KernelStats
 from .settings import Settings
 
 if TYPE_CHECKING or _extension.C is None:
-    from .runtime.dispatch import PythonDispatcher as Dispatcher
+    from .runtime.launch.dispatch import PythonDispatcher as Dispatcher
 else:
-    from .runtime.compiled_dispatch import CompiledDispatcher as Dispatcher
+    from .runtime.launch.compiled_dispatch import CompiledDispatcher as Dispatcher
 
 log = logging.getLogger(__name__)
 

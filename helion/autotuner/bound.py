@@ -20,7 +20,7 @@ from ..config_spec import ConfigSpec
 from ..runtime.code_cache import load_module
 from ..runtime.host_function import clone_host_function
 from ..runtime.host_function import set_launcher
-from ..runtime.launcher import FastLauncher
+from ..runtime.launch.launcher import FastLauncher
 from ..settings import Settings
 from .cache_key import CacheKey
 from .cache_key import device_name

@@ -55,7 +55,7 @@ def generate(
         f'"""{ir.name}, run tile by tile with PyTorch\'s own ops."""',
         "",
         "import torch",
-        "from helion.runtime.tile_executor import launch as _tile_launcher",
+        "from helion.runtime.eager.tile_executor import launch as _tile_launcher",
         *dict.fromkeys([*imports, *runtime_imports("\n".join(host))]),
         "",
         *host,

@@ -20,7 +20,7 @@ safe).  Integers and integer tensors are not checked on a GPU; where `extra_mask
 anywhere, elsewhere they must be in range (ref mode raises `exc.IndexOutOfRange`).  Negative integers in
 device code do not count from the end unless they are Python constants.
 
-The eager counterpart (offsets of the accessed elements) is in `helion.runtime.eager`.
+The eager counterpart (offsets of the accessed elements) is in `helion.runtime.eager.handler`.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from .allocation import new_empty as new_empty
 from .allocation import set_triton_allocator as set_triton_allocator
 from .broadcast import broadcast_tensors as broadcast_tensors
 from .compile_guard import no_compile as no_compile
-from .cute_launcher import cute_launcher as cute_launcher
-from .default_launcher import default_launcher as default_launcher
 from .device import get_num_sm as get_num_sm
+from .launch.cute_launcher import cute_launcher as cute_launcher
+from .launch.default_launcher import default_launcher as default_launcher
 from .stats import launch_stats as launch_stats
 from .stats import reset_launch_stats as reset_launch_stats
 from .versions import increment_version as increment_version

@@ -15,8 +15,8 @@ from typing import Any
 
 from .. import _compat_triton_abi as _abi
 from . import device as _device
-from .default_launcher import default_launcher
-from .native_kernel import NativeKernel
+from .launch.default_launcher import default_launcher
+from .launch.native_kernel import NativeKernel
 
 if TYPE_CHECKING:
     from .._C import CompiledLauncher

@@ -8,8 +8,8 @@ from typing import Any
 
 from helion.runtime import code_cache
 from helion.runtime.host_function import clone_host_function
-from helion.runtime.launcher import FastLauncher
-from helion.runtime.specialization import Specializer
+from helion.runtime.launch.launcher import FastLauncher
+from helion.runtime.launch.specialization import Specializer
 from helion.runtime.stats import KernelStats
 from helion.settings import Settings
 
@@ -54,7 +54,7 @@ def host(x, n=2.0, *, _launcher=_default_launcher):
 
 def kernel_class() -> type:
     """``HostKernel``, made late: without the extension its base is not there."""
-    from helion.runtime.compiled_dispatch import CompiledDispatcher
+    from helion.runtime.launch.compiled_dispatch import CompiledDispatcher
 
     class HostKernel(CompiledDispatcher):
         """Runs one hand-written host function.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from helion import _extension
-from helion.runtime.specialization import _tensor_key
+from helion.runtime.launch.specialization import _tensor_key
 from helion.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("C")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from helion.runtime.ref_mode import run_ref
+from helion.runtime.eager.ref_mode import run_ref
 
 
 @pytest.fixture

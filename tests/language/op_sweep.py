@@ -39,7 +39,7 @@ from helion import exc
 from helion.backends.tiles import generate
 from helion.frontend.trace import trace_kernel
 from helion.runtime.code_cache import load_module
-from helion.runtime.ref_mode import run_ref
+from helion.runtime.eager.ref_mode import run_ref
 from helion.settings import Settings
 
 #: Families that are no elementwise, reduction or view op: left out.

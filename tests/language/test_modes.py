@@ -14,7 +14,7 @@ from kernels import Case
 import helion
 from helion.backends.tiles import generate
 from helion.frontend.trace import trace_kernel
-from helion.runtime.ref_mode import run_ref
+from helion.runtime.eager.ref_mode import run_ref
 from helion.settings import Settings
 
 

@@ -14,7 +14,7 @@ from helion import exc
 from helion.language.op import ALL_OPS
 from helion.language.op import active_handler
 from helion.language.op import handler
-from helion.runtime.eager import EagerHandler
+from helion.runtime.eager.handler import EagerHandler
 
 
 @pytest.mark.parametrize("op", ALL_OPS.values(), ids=lambda op: op.name)

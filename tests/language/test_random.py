@@ -15,7 +15,7 @@ import helion.language as hl
 from helion import exc
 from helion.language.random import philox
 from helion.language.random import philox_rounds
-from helion.runtime.ref_mode import run_ref
+from helion.runtime.eager.ref_mode import run_ref
 
 # philox4x32-10 lines of kat_vectors in Random123 (counter, key, result).
 KNOWN_ANSWERS = [

@@ -10,7 +10,7 @@ import torch
 
 import helion.language as hl
 from helion import exc
-from helion.runtime.ref_mode import run_ref
+from helion.runtime.eager.ref_mode import run_ref
 
 
 def test_host_code_before_and_after_the_loops_is_plain_torch(ref):

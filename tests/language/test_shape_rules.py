@@ -15,7 +15,7 @@ from helion import exc
 from helion.language.eager_tile import EagerTile
 from helion.language.op import ALL_OPS
 from helion.language.op import handler
-from helion.runtime.eager import EagerHandler
+from helion.runtime.eager.handler import EagerHandler
 
 CPU = torch.device("cpu")
 

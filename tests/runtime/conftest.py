@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from recording_driver import recording_gpu
 
 from helion import _compat_triton
 from helion import _extension
 from helion.runtime import code_cache
+
+from .recording_driver import recording_gpu
 
 
 def pytest_configure(config: pytest.Config) -> None:

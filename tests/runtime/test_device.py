@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from recording_driver import RecordingGpu
 
 from helion.runtime import device
 from helion.runtime import get_num_sm
+
+from .recording_driver import RecordingGpu
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ class CuteLauncher:
 
     def description(self) -> dict[str, Any]:
         """What a launch of the loaded binary needs, in the terms of `helion._C.LaunchSpec`: see
-        `runtime.native_kernel`.
+        `runtime.launch.native_kernel`.
         """
         facts, function = self.compiled.facts, self._function
         if function is None or function.value is None:

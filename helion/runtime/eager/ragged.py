@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from .. import exc
-from ..language.eager_tile import EagerTile
-from .eager_torch import axes_of
-from .eager_torch import axes_of_index
+from ... import exc
+from ...language.eager_tile import EagerTile
+from .torch_mode import axes_of
+from .torch_mode import axes_of_index
 
 
 def ragged_mask(tensor: torch.Tensor, index: Any, mask: Any, active: Sequence[EagerTile]) -> Any:

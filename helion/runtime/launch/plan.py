@@ -25,15 +25,15 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from . import device as _device
-from . import launch_spec
+from .. import device as _device
+from .. import launch_spec
+from ..versions import increment_version
 from .host_analysis import HostAnalysis
 from .host_analysis import analyze
 from .native_kernel import NativeKernel
-from .versions import increment_version
 
 if TYPE_CHECKING:
-    from .._C import LaunchPlan
+    from ..._C import LaunchPlan
 
 __all__ = ["Recording", "record"]
 
@@ -318,7 +318,7 @@ class _Recorder(TorchDispatchMode):
         return tuple(i for i, leaf in enumerate(leaves) if _version(leaf) - before[i] > fills.count(("input", i)))
 
     def build(self, leaves: Sequence[Any], result: Any, written: tuple[int, ...]) -> LaunchPlan:
-        from .. import _extension
+        from ... import _extension
 
         assert _extension.C is not None
         if self.problem is not None:

@@ -18,7 +18,7 @@ def test_guards_hold_in_a_process_without_the_extension() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "test_guards_on_gpu.py")]
     done = subprocess.run(
         [*command, "-k", "fast_launcher and not torch_compile and not threads"],
-        cwd=HERE.parents[1],
+        cwd=HERE.parents[2],
         env={**environment, "HELION_NO_EXTENSION": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

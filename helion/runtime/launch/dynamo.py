@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from .. import _compat_triton
+from ... import _compat_triton
 from .default_launcher import default_launcher
 from .dispatch import by_token
 
@@ -93,7 +93,7 @@ def _describe(value: Any, constexpr: bool) -> Any:
 
 #: Host functions that compiled code refers to. A module, as Dynamo reads a module's attributes when it meets them and a
 #: function that it can guard on must be reachable by name.
-_host_functions = types.ModuleType("helion.runtime.dynamo._host_functions")
+_host_functions = types.ModuleType("helion.runtime.launch.dynamo._host_functions")
 
 
 @torch._dynamo.assume_constant_result

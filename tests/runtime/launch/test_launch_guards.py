@@ -9,10 +9,11 @@ from __future__ import annotations
 import pytest
 import torch
 import triton.language as tl
-from hand_written import HandWrittenHost
-from hand_written import misaligned
-from hand_written import pair
 from triton import knobs
+
+from .hand_written import HandWrittenHost
+from .hand_written import misaligned
+from .hand_written import pair
 
 pytestmark = pytest.mark.usefixtures("way_to_launch")
 

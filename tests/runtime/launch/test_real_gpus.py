@@ -24,7 +24,7 @@ from helion import exc
 
 pytestmark = pytest.mark.real_gpu(devices=2)
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def make_add():

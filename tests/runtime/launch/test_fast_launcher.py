@@ -12,14 +12,15 @@ import threading
 import pytest
 import torch
 import triton
-from hand_written import HandWrittenHost
-from hand_written import misaligned
-from hand_written import pair
 
 from helion import exc
 from helion.runtime import default_launcher
-from helion.runtime import launcher as launcher_module
 from helion.runtime import no_compile
+from helion.runtime.launch import launcher as launcher_module
+
+from .hand_written import HandWrittenHost
+from .hand_written import misaligned
+from .hand_written import pair
 
 pytestmark = pytest.mark.usefixtures("way_to_launch")
 

@@ -10,16 +10,17 @@ import weakref
 import pytest
 import torch
 import torch.utils._triton
-from hand_written import HandWrittenKernel
-from hand_written import pair
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helion import exc
-from helion.runtime import dispatch
 from helion.runtime import launch_stats
 from helion.runtime import reset_launch_stats
 from helion.runtime import stats as stats_module
+from helion.runtime.launch import dispatch
+
+from .hand_written import HandWrittenKernel
+from .hand_written import pair
 
 
 class Plain(torch.Tensor):

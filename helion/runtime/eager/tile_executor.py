@@ -16,10 +16,10 @@ from typing import Any
 import sympy
 import torch
 
-from ..ir.block_sizes import SizedIR
-from ..ir.symbols import OriginKind
-from ..language.op import handler
-from .eager import EagerHandler
+from ...ir.block_sizes import SizedIR
+from ...ir.symbols import OriginKind
+from ...language.op import handler
+from .handler import EagerHandler
 from .tile_program import Frame
 from .tile_program import Program
 

@@ -35,22 +35,22 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
-from .. import _compat_triton
-from .. import _extension
-from .. import exc
-from . import compile_guard
-from . import device as _device
+from ... import _compat_triton
+from ... import _extension
+from ... import exc
+from .. import compile_guard
+from .. import device as _device
+from ..stats import KernelStats
 from .default_launcher import default_launcher
-from .launch_source import KINDS
-from .launch_source import compile_launch
-from .launch_source import launch_source
-from .launch_source import variant_of
-from .stats import KernelStats
+from .source import KINDS
+from .source import compile_launch
+from .source import launch_source
+from .source import variant_of
 
 if TYPE_CHECKING:
     import types
 
-    from .._C import CompiledLauncher
+    from ..._C import CompiledLauncher
 
 __all__ = ["FastLauncher"]
 
@@ -357,7 +357,7 @@ class FastLauncher:
         """
         if _extension.C is None:
             return
-        from . import launch_spec
+        from .. import launch_spec
 
         if launch_spec.unsupported_reason(compiled, len(args), keywords) is not None:
             return

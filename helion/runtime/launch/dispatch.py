@@ -32,12 +32,12 @@ import torch
 from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 
-from .. import _compat_torch
-from .. import exc
-from . import measure
+from ... import _compat_torch
+from ... import exc
+from .. import measure
+from ..stats import KernelStats
 from . import tracing
 from .specialization import Specializer
-from .stats import KernelStats
 
 __all__ = ["PythonDispatcher", "PythonPath"]
 

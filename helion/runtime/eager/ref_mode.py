@@ -22,32 +22,32 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from .. import _compat_torch
-from .. import exc
-from ..language.atomics import ATOMIC_OPS
-from ..language.eager_tile import EagerInt
-from ..language.eager_tile import EagerTile
-from ..language.memory import load
-from ..language.memory import store
-from ..language.memory import subscript
-from ..language.op import LoopRanges
-from ..language.op import Op
-from ..language.op import handler
-from ..language.stack import stack_load
-from ..language.stack import stack_store
-from ..language.tile import Tile
-from .eager import EagerHandler
-from .eager import iterate_tiles
-from .eager_torch import DeviceTorchMode
-from .eager_torch import axes_of
-from .eager_torch import axes_of_op
-from .eager_torch import is_device_value
-from .eager_torch import mark
-from .eager_torch import name_of
-from .eager_torch import user_frame
+from ... import _compat_torch
+from ... import exc
+from ...language.atomics import ATOMIC_OPS
+from ...language.eager_tile import EagerInt
+from ...language.eager_tile import EagerTile
+from ...language.memory import load
+from ...language.memory import store
+from ...language.memory import subscript
+from ...language.op import LoopRanges
+from ...language.op import Op
+from ...language.op import handler
+from ...language.stack import stack_load
+from ...language.stack import stack_store
+from ...language.tile import Tile
+from .handler import EagerHandler
+from .handler import iterate_tiles
 from .ragged import ragged_mask
+from .torch_mode import DeviceTorchMode
+from .torch_mode import axes_of
+from .torch_mode import axes_of_op
+from .torch_mode import is_device_value
+from .torch_mode import mark
+from .torch_mode import name_of
+from .torch_mode import user_frame
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
 #: Without a config a loop has about this many tiles, so that stepping through it sees more than one ...
 _TILES_PER_LOOP = 4
 #: ... but tiles of at least this many elements.

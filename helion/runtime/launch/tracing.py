@@ -17,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from .. import _compat_torch
-from .. import _compat_triton
-from .. import exc
+from ... import _compat_torch
+from ... import _compat_triton
+from ... import exc
 
 if TYPE_CHECKING:
     from .dispatch import PythonPath

@@ -8,10 +8,10 @@ import threading
 import torch
 
 from helion.runtime import code_cache
-from helion.runtime.dispatch import PythonDispatcher
 from helion.runtime.host_function import clone_host_function
-from helion.runtime.launcher import FastLauncher
-from helion.runtime.specialization import Specializer
+from helion.runtime.launch.dispatch import PythonDispatcher
+from helion.runtime.launch.launcher import FastLauncher
+from helion.runtime.launch.specialization import Specializer
 from helion.runtime.stats import KernelStats
 from helion.settings import Settings
 

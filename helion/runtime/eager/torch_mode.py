@@ -22,21 +22,21 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils._pytree import tree_map
 
-from .. import exc
-from ..language.augmented import OPERATORS
-from ..language.augmented import keep_type
-from ..language.creation import full
-from ..language.eager_tile import EagerInt
-from ..language.eager_tile import EagerTile
-from ..language.eager_tile import extent_of
-from ..language.indexing import index_list
-from ..language.indexing import normalize_index
-from ..language.memory import load
-from ..language.memory import store
-from ..language.memory import subscript
-from ..language.op import Op
-from ..language.tile import tile_index
-from ..language.torch_overrides import TORCH_OVERRIDES
+from ... import exc
+from ...language.augmented import OPERATORS
+from ...language.augmented import keep_type
+from ...language.creation import full
+from ...language.eager_tile import EagerInt
+from ...language.eager_tile import EagerTile
+from ...language.eager_tile import extent_of
+from ...language.indexing import index_list
+from ...language.indexing import normalize_index
+from ...language.memory import load
+from ...language.memory import store
+from ...language.memory import subscript
+from ...language.op import Op
+from ...language.tile import tile_index
+from ...language.torch_overrides import TORCH_OVERRIDES
 
 if TYPE_CHECKING:
     from .ref_mode import RefHandler
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 Axes = tuple[Any, ...]
 
 _MARK = "_helion_axes"
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
 
 #: Tensor properties and functions that read no element, so a host tensor may be passed to them.
 _METADATA = frozenset(

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from .. import exc
-from ..language.eager_tile import EagerInt
-from ..language.eager_tile import EagerTile
-from ..language.op import Handler
-from ..language.op import LoopRanges
-from ..language.op import Op
-from ..language.tile import Tile
+from ... import exc
+from ...language.eager_tile import EagerInt
+from ...language.eager_tile import EagerTile
+from ...language.op import Handler
+from ...language.op import LoopRanges
+from ...language.op import Op
+from ...language.tile import Tile
 
 
 class EagerHandler(Handler):

@@ -19,32 +19,32 @@ import torch
 import torch.fx
 from torch.utils._sympy.printers import PythonPrinter
 
-from .. import exc
-from ..ir import device_ir
-from ..ir.device_ir import Axis
-from ..ir.device_ir import AxisKind
-from ..ir.device_ir import DeviceIR
-from ..ir.device_ir import GraphInfo
-from ..ir.device_ir import GraphKind
-from ..ir.device_ir import TracedTile
-from ..ir.pointwise import CONVERT
-from ..ir.symbols import expr_of
-from ..ir.symbols import is_symbolic
-from ..language.atomics import ATOMIC_OPS
-from ..language.creation import full
-from ..language.creation import iota
-from ..language.eager_access import Access
-from ..language.eager_atomics import update
-from ..language.eager_tile import EagerInt
-from ..language.eager_tile import EagerTile
-from ..language.memory import load
-from ..language.memory import store
-from ..language.op import Op
-from ..language.reductions import reduce
-from ..language.scans import associative_scan
-from ..language.stack import stack_load
-from ..language.stack import stack_store
-from .eager import iterate_tiles
+from ... import exc
+from ...ir import device_ir
+from ...ir.device_ir import Axis
+from ...ir.device_ir import AxisKind
+from ...ir.device_ir import DeviceIR
+from ...ir.device_ir import GraphInfo
+from ...ir.device_ir import GraphKind
+from ...ir.device_ir import TracedTile
+from ...ir.pointwise import CONVERT
+from ...ir.symbols import expr_of
+from ...ir.symbols import is_symbolic
+from ...language.atomics import ATOMIC_OPS
+from ...language.creation import full
+from ...language.creation import iota
+from ...language.eager_access import Access
+from ...language.eager_atomics import update
+from ...language.eager_tile import EagerInt
+from ...language.eager_tile import EagerTile
+from ...language.memory import load
+from ...language.memory import store
+from ...language.op import Op
+from ...language.reductions import reduce
+from ...language.scans import associative_scan
+from ...language.stack import stack_load
+from ...language.stack import stack_store
+from .handler import iterate_tiles
 
 _aten = torch.ops.aten
 

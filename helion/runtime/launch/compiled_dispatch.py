@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
-from .. import _extension
-from . import device
-from . import output_pool
+from ... import _extension
+from .. import device
+from .. import output_pool
+from ..stats import KernelStats
 from . import plan as _plan
 from .dispatch import PythonPath
 from .dispatch import Runner
 from .specialization import Specializer
-from .stats import KernelStats
 
 __all__ = ["CompiledDispatcher"]
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 output_pool.configure_from_environment()
 
 if TYPE_CHECKING:
-    from .._C import Dispatcher as _Base
+    from ..._C import Dispatcher as _Base
 else:
     # Without the extension nobody imports this module but tools that import everything.
     _Base = _extension.C.Dispatcher if _extension.C is not None else object

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
-from .. import _compat_triton
+from ... import _compat_triton
 
 __all__ = ["GUARDS", "KINDS", "Guard", "Kind", "compile_launch", "launch_source", "variant_of"]
 

@@ -40,13 +40,13 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
-from .. import exc
-from .stable_key import Identity
+from ... import exc
+from ..stable_key import Identity
 
 if TYPE_CHECKING:
     import inspect
 
-    from ..settings import Settings
+    from ...settings import Settings
 
 __all__ = ["Specializer"]
 

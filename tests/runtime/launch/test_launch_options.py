@@ -6,12 +6,13 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from hand_written import HandWrittenHost
-from hand_written import pair
 
 from helion.runtime import code_cache
-from helion.runtime import launcher as launcher_module
-from helion.runtime.launcher import FastLauncher
+from helion.runtime.launch import launcher as launcher_module
+from helion.runtime.launch.launcher import FastLauncher
+
+from .hand_written import HandWrittenHost
+from .hand_written import pair
 
 pytestmark = pytest.mark.usefixtures("way_to_launch")
 

@@ -8,13 +8,14 @@ import dataclasses
 import inspect
 
 import pytest
-import test_launch_guards
-from hand_written import HandWrittenHost
-from hand_written import pair
 
 from helion.runtime import code_cache
-from helion.runtime import launch_source
-from helion.runtime import launcher as launcher_module
+from helion.runtime.launch import launcher as launcher_module
+from helion.runtime.launch import source as launch_source
+
+from . import test_launch_guards
+from .hand_written import HandWrittenHost
+from .hand_written import pair
 
 pytestmark = pytest.mark.usefixtures("way_to_launch")
 

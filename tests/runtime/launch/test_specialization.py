@@ -18,8 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from helion import exc
-from helion.runtime import specialization
-from helion.runtime.specialization import Specializer
+from helion.runtime.launch import specialization
+from helion.runtime.launch.specialization import Specializer
 from helion.runtime.stable_key import StableKey
 from helion.runtime.stable_key import stable_key
 from helion.settings import Settings
@@ -385,7 +385,7 @@ def test_stable_key_survives_json():
 def test_stable_hash_is_the_same_in_every_process():
     program = (
         "import torch, inspect\n"
-        "from helion.runtime.specialization import Specializer\n"
+        "from helion.runtime.launch.specialization import Specializer\n"
         "from helion.runtime.stable_key import stable_key\n"
         "from helion.settings import Settings\n"
         "s = Specializer(inspect.signature(lambda x: None), {}, Settings())\n"
