@@ -5,7 +5,7 @@ A node's `target` is one of
 * an ATen op left over after decomposition (arguments already have the dtype the op computes in: casts are
   nodes of their own, `prims.convert_element_type`),
 * a language op (`helion.language.op.Op`): load, store, dot, ...,
-* one of the control targets below: `host_tensor`, `for_loop`, `if_else`, and `operator.getitem` on the
+* one of the control targets of `ir.nodes`: `host_tensor`, `for_loop`, `if_else`, and `operator.getitem` on the
   results of the latter two.
 
 A node's `args` hold nodes, plain numbers and symbolic numbers; tiles appear as `TracedTile` inside index
@@ -24,7 +24,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
-import operator
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -34,42 +33,18 @@ import torch
 import torch.fx
 
 from ..exc import SourceLocation
-from ..language.op import Op
 from ..language.tile import Tile
+from .nodes import GETITEM as GETITEM
+from .nodes import Combining
+from .nodes import ForLoop
+from .nodes import IfElse
+from .nodes import for_loop as for_loop
+from .nodes import host_tensor as host_tensor
+from .nodes import if_else as if_else
+from .nodes import op_of
 from .symbols import Origin
 
 Number = int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool
-
-
-# -- control targets ---------------------------------------------------------------------------------------
-
-
-def host_tensor(name: str) -> torch.Tensor:
-    """The host tensor called `name` (a key of `DeviceIR.host_tensors`), as an operand of load/store/atomics."""
-    raise AssertionError("IR target, not callable")
-
-
-def for_loop(graph_id: int, begins: list[Any], ends: list[Any], inputs: list[Any]) -> tuple[Any, ...]:
-    """A loop over the axes of graph `graph_id`.
-
-    Args:
-        graph_id: index into `DeviceIR.graphs`; a graph of kind LOOP.
-        begins, ends: one bound per axis: a number or a node holding a 0-d integer tensor.
-        inputs: initial values of the graph's placeholders.  Placeholder i with `graph.carried[i] = j` takes the
-            graph's output j in the next iteration, the others are the same in every iteration.
-
-    Returns:
-        The carried values after the last iteration, in the order of the graph's outputs.
-    """
-    raise AssertionError("IR target, not callable")
-
-
-def if_else(test: Any, then_id: int, else_id: int, then_inputs: list[Any], else_inputs: list[Any]) -> tuple[Any, ...]:
-    """A branch on a scalar (a 0-d bool tensor or a symbolic bool).
-
-    Runs graph `then_id` on `then_inputs` or graph `else_id` on `else_inputs`; both return alike.
-    """
-    raise AssertionError("IR target, not callable")
 
 
 # -- loops and blocks -----------------------------------------------------------------------------------------
@@ -295,15 +270,10 @@ class DeviceIR:
 
     def subgraphs_of(self, node: torch.fx.Node) -> list[GraphInfo]:
         """The graphs a control node or a reduction with a combine function holds."""
-        if node.op != "call_function":
-            return []
-        if node.target is for_loop:
-            return [self.graphs[node.args[0]]]  # type: ignore[index]
-        if node.target is if_else:
-            return [self.graphs[node.args[1]], self.graphs[node.args[2]]]  # type: ignore[index]
-        if isinstance(node.target, Op) and node.target.name in ("reduce", "associative_scan"):
-            return [self.graphs[node.args[0]]]  # type: ignore[index]
-        return []
+        if branch := IfElse.match(node):
+            return [self.graphs[branch.then_id], self.graphs[branch.else_id]]
+        holder = ForLoop.match(node) or Combining.match(node)
+        return [self.graphs[holder.graph_id]] if holder else []
 
     def readable(self, text: str) -> str:
         """A message with symbols replaced by what the user calls them: a loop's name, `x.size(0)`."""
@@ -335,17 +305,12 @@ def _format_graph(info: GraphInfo) -> str:
     return "\n".join(lines)
 
 
-def is_op(node: object, *ops: Op) -> bool:
-    """Whether `node` calls one of these language ops."""
-    return isinstance(node, torch.fx.Node) and node.op == "call_function" and node.target in ops
-
-
 def has_side_effect(node: torch.fx.Node) -> bool:
     """Whether a node must stay though nobody uses its result."""
     if node.op in ("placeholder", "output"):
         return True
-    target = node.target
-    return isinstance(target, Op) and target.has_side_effect
+    op = op_of(node)
+    return op is not None and op.has_side_effect
 
 
 def eliminate_dead_code(ir: DeviceIR) -> None:
@@ -419,6 +384,3 @@ class KernelIR:
     specialized: set[sympy.Symbol]
     location: SourceLocation
     env: Any
-
-
-GETITEM = operator.getitem

@@ -15,6 +15,7 @@ from .. import exc
 from .indexing import check_mask
 from .indexing import check_value
 from .indexing import indexed_shape
+from .op import Effect
 from .op import Op
 from .op import current_handler
 from .op import device_op
@@ -90,7 +91,7 @@ def _declare(name: str, effect: str) -> Op:
         exc.AtomicOnDeviceTensor: `target` was made in device code.
         exc.UnsupportedDtype: GPUs have no such atomic for the dtype.
     """
-    op = device_op(has_side_effect=True)(atomic)
+    op = device_op(effect=Effect.UPDATE)(atomic)
 
     @op.set_shape_rule
     def _(target: Any, index: Any, value: Any, sem: str, extra_mask: Any) -> torch.Tensor:
@@ -108,7 +109,7 @@ atomic_min = _declare("atomic_min", "the smaller of `old` and `value`")
 atomic_xchg = _declare("atomic_xchg", "`value`")
 
 
-@device_op(has_side_effect=True)
+@device_op(effect=Effect.UPDATE)
 def atomic_cas(
     target: torch.Tensor,
     index: Sequence[Any],

@@ -30,7 +30,11 @@ def zeros(shape: Sequence[Any], dtype: torch.dtype = torch.float32, device: torc
     return result
 
 
-@device_op()
+@device_op(
+    shape_args=["shape"],
+    elementwise=True,
+    padding=lambda shape, value, *args: value if isinstance(value, (bool, int, float)) else None,
+)
 def full(
     shape: Sequence[Any],
     value: float | torch.Tensor,
@@ -78,7 +82,7 @@ def _(shape: Any, value: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
     return torch.full(sizes, value, dtype=dtype, device=on)
 
 
-@device_op()
+@device_op(shape_args=["length"])
 def iota(start: Any, length: Any, step: int, dtype: torch.dtype) -> torch.Tensor:
     """`start + step * [0, 1, ..., length - 1]`: what `hl.arange` records.
 

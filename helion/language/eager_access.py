@@ -1,6 +1,6 @@
 """Eager counterpart of `indexing`: the elements of a real tensor that an index names.
 
-`Access` turns (tensor, index, mask) into either a strided view (tiles, integers and slices inside the
+`EagerAccess` turns (tensor, index, mask) into either a strided view (tiles, integers and slices inside the
 tensor) or one index tensor per dimension with a validity mask; reading, writing and updating work on
 either.  Dtypes that PyTorch's CPU kernels hardly support (fp8, unsigned 16 to 64 bits) are moved as integers
 of the same width.
@@ -37,7 +37,7 @@ def as_moved(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if moved is None else tensor.view(moved)
 
 
-class Access:
+class EagerAccess:
     """The elements `tensor[index]` where `extra_mask` is True.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 from .atomics import ATOMIC_OPS
 from .atomics import atomic_add
 from .atomics import check_atomic
-from .eager_access import Access
+from .eager_access import EagerAccess
 from .op import Op
 
 Combine = Callable[..., torch.Tensor]
@@ -66,7 +66,7 @@ def update(
     Returns:
         The old values, 0 where masked out; None if they are not wanted and were not needed.
     """
-    access = Access(target, index, extra_mask, op.name)
+    access = EagerAccess(target, index, extra_mask, op.name)
     operands = [access.converted(v) for v in values]
     combine = COMBINE[op.name]
     if access.index is None:  # a view: every element once
@@ -78,7 +78,7 @@ def update(
     return _one_by_one(access, target, operands, combine)
 
 
-def _accumulate(access: Access, target: torch.Tensor, value: torch.Tensor) -> bool:
+def _accumulate(access: EagerAccess, target: torch.Tensor, value: torch.Tensor) -> bool:
     """Add all elements at once, repeated places included; False where PyTorch has no kernel for the dtype."""
     if value.dtype is not target.dtype:
         return False
@@ -95,7 +95,9 @@ def _moved_like(value: torch.Tensor, operand: torch.Tensor) -> torch.Tensor:
     return value if value.dtype is operand.dtype else value.view(operand.dtype)
 
 
-def _one_by_one(access: Access, target: torch.Tensor, operands: list[torch.Tensor], combine: Combine) -> torch.Tensor:
+def _one_by_one(
+    access: EagerAccess, target: torch.Tensor, operands: list[torch.Tensor], combine: Combine
+) -> torch.Tensor:
     """Elements that name the same place are updated in turns, the first occurrences first."""
     old = torch.zeros(access.shape, dtype=operands[0].dtype, device=target.device)
     memory = target.view(operands[0].dtype) if target.dtype is not operands[0].dtype else target

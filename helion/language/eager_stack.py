@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .eager_access import Access
+from .eager_access import EagerAccess
 from .eager_access import as_moved
 from .stack import stack_load
 from .stack import stack_store
@@ -53,10 +53,10 @@ def _mask_parts(extra_mask: Any, dev_ptrs: torch.Tensor, shape: list[int]) -> li
 
 @stack_load.set_eager_rule
 def _(tensor_like: torch.Tensor, dev_ptrs: torch.Tensor, index: Any, extra_mask: Any) -> torch.Tensor:
-    shape = Access(tensor_like, index, False, "stack tensor").shape
+    shape = EagerAccess(tensor_like, index, False, "stack tensor").shape
     masks = _mask_parts(extra_mask, dev_ptrs, shape)
     parts = [
-        Access(member, index, mask, "stack tensor").read()
+        EagerAccess(member, index, mask, "stack tensor").read()
         for member, mask in zip(_members(tensor_like, dev_ptrs), masks, strict=True)
     ]
     if not parts:
@@ -66,10 +66,10 @@ def _(tensor_like: torch.Tensor, dev_ptrs: torch.Tensor, index: Any, extra_mask:
 
 @stack_store.set_eager_rule
 def _(tensor_like: torch.Tensor, dev_ptrs: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
-    shape = Access(tensor_like, index, False, "stack tensor").shape
+    shape = EagerAccess(tensor_like, index, False, "stack tensor").shape
     masks = _mask_parts(extra_mask, dev_ptrs, shape)
     if not isinstance(value, torch.Tensor):
         value = torch.tensor(value, device=tensor_like.device)
     values = value.expand([*dev_ptrs.shape, *shape]).reshape(dev_ptrs.numel(), *shape)
     for member, part, mask in zip(_members(tensor_like, dev_ptrs), values, masks, strict=True):
-        Access(member, index, mask, "stack tensor").write(part)
+        EagerAccess(member, index, mask, "stack tensor").write(part)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from .op import Product
 from .op import device_op
 from .shapes import check_broadcasts_to
 from .shapes import same_size
@@ -38,7 +39,7 @@ SCALED_FORMATS: dict[str, tuple[tuple[torch.dtype, ...], int]] = {
 SCALE_GROUP = 32
 
 
-@device_op()
+@device_op(product=Product(0, 1))
 def dot(
     a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None = None, out_dtype: torch.dtype | None = None
 ) -> torch.Tensor:
@@ -112,7 +113,11 @@ def _product_shape(a: Any, b: Any, what: str) -> list[Any]:
     return [*a.shape[:-1], b.shape[-1]]
 
 
-@device_op()
+def _packed(a: Any, a_scale: Any, fmt_a: str, b: Any, b_scale: Any, fmt_b: str, *rest: Any) -> tuple[int, int]:
+    return SCALED_FORMATS[fmt_a][1], SCALED_FORMATS[fmt_b][1]
+
+
+@device_op(product=Product(0, 3, SCALE_GROUP, _packed))
 def dot_scaled(
     a: torch.Tensor,
     a_scale: torch.Tensor | None,

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from .. import exc
-from .eager_access import Access
+from .eager_access import EagerAccess
 from .indexing import check_mask
 from .indexing import check_value
 from .indexing import indexed_shape
+from .op import Effect
 from .op import device_op
 
 #: Values of `eviction_policy`; None leaves it to the config key `load_eviction_policies`.
@@ -27,7 +28,7 @@ def _check_target(tensor: Any, what: str) -> None:
         raise exc.InvalidAPIUsage(f"{what} needs a tensor, got {type(tensor).__name__}")
 
 
-@device_op()
+@device_op(effect=Effect.READ, elementwise=True, padding=lambda *args: 0)
 def load(
     tensor: torch.Tensor,
     index: Sequence[Any],
@@ -68,10 +69,10 @@ def _(tensor: torch.Tensor, index: Any, extra_mask: Any, eviction_policy: str | 
 @load.set_eager_rule
 def _(tensor: torch.Tensor, index: Any, extra_mask: Any, eviction_policy: str | None) -> torch.Tensor:
     _check_target(tensor, "hl.load")
-    return Access(tensor, index, extra_mask, "load").read()
+    return EagerAccess(tensor, index, extra_mask, "load").read()
 
 
-@device_op(has_side_effect=True, returns_value=False)
+@device_op(effect=Effect.WRITE, returns_value=False)
 def store(
     tensor: torch.Tensor, index: Sequence[Any], value: torch.Tensor | complex, extra_mask: torch.Tensor | None = None
 ) -> None:
@@ -102,10 +103,10 @@ def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
 @store.set_eager_rule
 def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
     _check_target(tensor, "hl.store")
-    Access(tensor, index, extra_mask, "store").write(value)
+    EagerAccess(tensor, index, extra_mask, "store").write(value)
 
 
-@device_op()
+@device_op(takes_tiles=True)
 def subscript(tensor: torch.Tensor, index: Sequence[Any]) -> torch.Tensor:
     """View of a device value with dimensions added or kept: `value[:, None]`.
 

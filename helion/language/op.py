@@ -1,9 +1,11 @@
 """What a device op is, and who answers when one is called.
 
-An `Op` declares a name, a signature, a *shape rule* (abstract inputs -> abstract outputs) and an *eager
-rule* (real tensors in, real tensors out).  Calling one binds the arguments and asks the innermost
-`Handler` of this thread: the front end's records a graph node, the eager one runs the eager rule.  With
-no handler the call stands outside a kernel, which is an error.
+An `Op` declares a name, a signature, a *shape rule* (abstract inputs -> abstract outputs), an *eager
+rule* (real tensors in, real tensors out), and the *facts* that the front end, the analyses, the executors and
+the backends go by: which memory it touches, which arguments are sizes, ...  Nobody asks for an op's name to
+learn what it is.  Calling one binds the arguments and asks the innermost `Handler` of this thread: the front
+end's records a graph node, the eager one runs the eager rule.  With no handler the call stands outside a
+kernel, which is an error.
 
 The ops themselves live in their families' files (`memory`, `matmul`, ...); nothing here knows them.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import enum
 import functools
 import inspect
 import threading
@@ -33,6 +36,54 @@ if TYPE_CHECKING:
 Rule = Callable[..., Any]
 
 
+class Effect(enum.Enum):
+    """What an op does to the elements it names."""
+
+    READ = "read"
+    WRITE = "stored to"
+    UPDATE = "updated"  # read and written in one step: two such accesses may meet
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """Where the arguments of an op that accesses memory stand.  The first one is the host tensor.
+
+    Attributes:
+        effect: what happens to the elements.
+        index_at: the index into the tensor (see `helion.language.indexing`).
+        mask_at: `extra_mask`.
+        values_at: what is written, or takes part in an update.
+        addresses_at: addresses of tensors like the first argument, which are accessed instead of it: it is unknown
+            what else lies there.
+    """
+
+    effect: Effect
+    index_at: int
+    mask_at: int
+    values_at: tuple[int, ...]
+    addresses_at: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A matrix product: positions of its [..., M, K] and [..., K, N] operands.
+
+    Attributes:
+        a_at, b_at: the operands.
+        group: elements of K that share one scale, 1 without scales: K comes in multiples of it.
+        packed: for each operand, from the op's arguments, how many elements of K one of its elements holds.
+    """
+
+    a_at: int
+    b_at: int
+    group: int = 1
+    packed: Callable[..., tuple[int, int]] = lambda *args: (1, 1)
+
+
+#: Names of the parameters that `Access` looks for.
+_VALUES = ("expected", "value")
+
+
 class Op:
     """A callable device operation.
 
@@ -44,23 +95,55 @@ class Op:
             returns FakeTensors made with `torch.empty` under the tracer's FakeTensorMode (or a tuple of
             them, or None).  Raises `helion.exc` errors; never turns a SymInt into an int or a bool.
         eager_rule: called as `op.eager_rule(*args)` with real tensors and eager tiles.
+        positions: parameter name -> place among the arguments.
         has_side_effect: the op writes memory or prints, so it must stay even when its result is unused.
         returns_value: False when the op's result is always None.
+        access: how it accesses memory, None if it does not.
+        product: its operands, if it is a matrix product.
+        combine_at: position of a combine function; the tensors it combines are the next argument.
+        shape_args: positions of sizes of dimensions of the result.
+        takes_tiles: tiles among its arguments stay tiles; other ops see a tile's size.
+        elementwise: an element of the result comes from the same element of the operands, and from where it stands.
+        padding: from the arguments, what the result holds past the end of a tile's range: a number, or None if unknown.
     """
 
     __module__ = "helion.language"
 
-    def __init__(self, fn: Callable[..., Any], *, name: str, has_side_effect: bool, returns_value: bool) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        has_side_effect: bool = False,
+        returns_value: bool = True,
+        effect: Effect | None = None,
+        product: Product | None = None,
+        shape_args: Sequence[str] = (),
+        takes_tiles: bool = False,
+        elementwise: bool = False,
+        padding: Rule | None = None,
+    ) -> None:
         functools.update_wrapper(self, fn)
         self.__module__ = "helion.language"
-        self.__name__ = self.__qualname__ = name
-        self.name = name
+        self.name = self.__name__ = self.__qualname__ = fn.__name__
         self.signature = inspect.signature(fn)
-        self.has_side_effect = has_side_effect
+        self.positions = {parameter: i for i, parameter in enumerate(self.signature.parameters)}
+        self.has_side_effect = has_side_effect or effect not in (None, Effect.READ)
         self.returns_value = returns_value
+        self.access = None if effect is None else self._access(effect)
+        self.product = product
+        self.combine_at = self.positions.get("combine_fn")
+        self.shape_args = tuple(self.positions[parameter] for parameter in shape_args)
+        self.takes_tiles = takes_tiles or effect is not None
+        self.elementwise = elementwise
+        self.padding = padding
         self._shape_rule: Rule | None = None
         self._eager_rule: Rule | None = None
         self._redirect: Rule | None = None
+
+    def _access(self, effect: Effect) -> Access:
+        at = self.positions
+        values = tuple(at[name] for name in _VALUES if name in at)
+        return Access(effect, at["index"], at["extra_mask"], values, at.get("dev_ptrs"))
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The call's arguments in signature order, defaults filled in.
@@ -137,19 +220,17 @@ def _op_by_name(name: str) -> Op:
 ALL_OPS: dict[str, Op] = {}
 
 
-def device_op(
-    *, name: str | None = None, has_side_effect: bool = False, returns_value: bool = True
-) -> Callable[[Callable[..., Any]], Op]:
+def device_op(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
     """Decorator: makes an `Op` of a typed, documented function whose body is not run.
 
     Args:
-        name: public name; the function's name if left out.
-        has_side_effect: see `Op`.
-        returns_value: see `Op`.
+        facts: keyword arguments of `Op`.  With `effect` the op accesses memory: its first parameter is a host tensor,
+            and it has parameters `index` and `extra_mask`, `value` for what it writes, and `dev_ptrs` where addresses
+            give the memory.  `shape_args` are names of parameters.
     """
 
     def make(fn: Callable[..., Any]) -> Op:
-        op = Op(fn, name=name or fn.__name__, has_side_effect=has_side_effect, returns_value=returns_value)
+        op = Op(fn, **facts)
         assert op.name not in ALL_OPS, f"op {op.name} declared twice"
         ALL_OPS[op.name] = op
         return op

@@ -95,7 +95,7 @@ def _unit_interval(word: torch.Tensor) -> torch.Tensor:
 # -- ops -------------------------------------------------------------------------------------------------
 
 
-@device_op()
+@device_op(elementwise=True)
 def philox_rand(seed: Any, offset: torch.Tensor) -> torch.Tensor:
     """Uniform float32 in [0, 1) for each offset: Triton's `tl.rand(seed, offset)`.
 
@@ -142,7 +142,7 @@ def _(seed: Any, offset: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(_unit_interval(word) for word in philox(seed, offset))
 
 
-@device_op()
+@device_op(elementwise=True)
 def philox_bits(seed: Any, offset: torch.Tensor) -> torch.Tensor:
     """32 random bits for each offset, as int32: Triton's `tl.randint(seed, offset)`.
 

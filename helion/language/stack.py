@@ -18,6 +18,7 @@ from .indexing import check_value
 from .indexing import indexed_shape
 from .memory import load
 from .memory import store
+from .op import Effect
 from .op import device_op
 
 
@@ -76,7 +77,7 @@ def stacktensor_like(tensor: torch.Tensor, dev_ptrs: torch.Tensor) -> StackTenso
     return StackTensor(tensor, dev_ptrs)
 
 
-@device_op()
+@device_op(effect=Effect.READ)
 def stack_load(
     tensor_like: torch.Tensor, dev_ptrs: torch.Tensor, index: Sequence[Any], extra_mask: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -101,7 +102,7 @@ def _(tensor_like: torch.Tensor, dev_ptrs: torch.Tensor, index: Any, extra_mask:
     return torch.empty(shape, dtype=tensor_like.dtype, device=tensor_like.device)
 
 
-@device_op(has_side_effect=True, returns_value=False)
+@device_op(effect=Effect.WRITE, returns_value=False)
 def stack_store(
     tensor_like: torch.Tensor,
     dev_ptrs: torch.Tensor,

@@ -128,7 +128,7 @@ def _as_tile(name: str, tile: Any) -> Tile:
     return tile
 
 
-@device_op()
+@device_op(takes_tiles=True, elementwise=True)
 def tile_index(tile: Tile) -> torch.Tensor:
     """Indices of a tile, same as `tile.index`.
 

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from helion import exc
-from helion.language.eager_access import Access
+from helion.language.eager_access import EagerAccess
 from helion.language.eager_tile import EagerTile
 from helion.language.indexing import indexed_shape
 
@@ -102,7 +102,7 @@ def accesses(draw):
 def test_reading_any_index_gives_the_elements_it_names(case):
     sizes, index = case
     x = torch.arange(1, 1 + int(np.prod(sizes))).reshape(sizes)
-    got = Access(x, index, None, "load").read()
+    got = EagerAccess(x, index, None, "load").read()
     np.testing.assert_array_equal(got.numpy(), expected_elements(x.numpy(), index))
 
 
@@ -112,7 +112,7 @@ def test_the_shape_rule_agrees_with_the_elements(case):
     sizes, index = case
     x = torch.zeros(sizes)
     shape = [getattr(s, "extent", lambda s=s: s)() for s in indexed_shape(x, index)]
-    assert shape == list(Access(x, index, None, "load").shape)
+    assert shape == list(EagerAccess(x, index, None, "load").shape)
 
 
 @settings(max_examples=200, deadline=None)
@@ -120,11 +120,11 @@ def test_the_shape_rule_agrees_with_the_elements(case):
 def test_writing_any_index_changes_those_elements_and_no_others(case, seed):
     sizes, index = case
     x = torch.arange(1, 1 + int(np.prod(sizes))).reshape(sizes)
-    access = Access(x, index, None, "store")
+    access = EagerAccess(x, index, None, "store")
     mask = torch.rand(access.shape, generator=torch.Generator().manual_seed(seed)) < 0.6
     touched = set(expected_elements(x.numpy(), index)[mask.numpy()].flatten().tolist()) - {0}
     before = x.clone()
-    Access(x, index, mask, "store").write(-1)
+    EagerAccess(x, index, mask, "store").write(-1)
     changed = set(before[x == -1].tolist())
     assert changed == touched
     assert torch.equal(x[x != -1], before[x != -1])
@@ -132,20 +132,20 @@ def test_writing_any_index_changes_those_elements_and_no_others(case, seed):
 
 def test_a_tile_and_a_tensor_index_give_an_outer_product():
     x = torch.arange(20).reshape(4, 5)
-    got = Access(x, [tile(1, 3), torch.tensor([0, 4, 0])], None, "load").read()
+    got = EagerAccess(x, [tile(1, 3), torch.tensor([0, 4, 0])], None, "load").read()
     assert got.tolist() == [[5, 9, 5], [10, 14, 10]]
 
 
 def test_tensor_indices_separated_by_a_slice_stand_at_the_first():
     x = torch.arange(24).reshape(2, 3, 4)
-    got = Access(x, [torch.tensor([1, 0]), slice(None), torch.tensor([3, 2])], None, "load").read()
+    got = EagerAccess(x, [torch.tensor([1, 0]), slice(None), torch.tensor([3, 2])], None, "load").read()
     assert torch.equal(got, torch.stack([x[1, :, 3], x[0, :, 2]]))
 
 
 def test_positions_of_a_shifted_tile_outside_the_tensor_read_zero_and_are_not_written():
     x = torch.ones(4)
-    assert Access(x, [tile(0, 4, -1)], None, "load").read().tolist() == [0, 1, 1, 1]
-    Access(x, [tile(0, 4, 2)], None, "store").write(torch.tensor([5.0, 6.0, 7.0, 8.0]))
+    assert EagerAccess(x, [tile(0, 4, -1)], None, "load").read().tolist() == [0, 1, 1, 1]
+    EagerAccess(x, [tile(0, 4, 2)], None, "store").write(torch.tensor([5.0, 6.0, 7.0, 8.0]))
     assert x.tolist() == [1, 1, 5, 6]
 
 
@@ -153,25 +153,25 @@ def test_masked_positions_may_point_anywhere():
     x = torch.ones(4)
     index = torch.tensor([0, 100, -7, 3])
     mask = torch.tensor([True, False, False, True])
-    assert Access(x, [index], mask, "load").read().tolist() == [1, 0, 0, 1]
-    Access(x, [index], mask, "store").write(9.0)
+    assert EagerAccess(x, [index], mask, "load").read().tolist() == [1, 0, 0, 1]
+    EagerAccess(x, [index], mask, "store").write(9.0)
     assert x.tolist() == [9, 1, 1, 9]
 
 
 def test_an_unmasked_position_outside_is_an_error_that_names_the_range():
     with pytest.raises(exc.IndexOutOfRange, match=r"dimension 0 has size 4.*from 100 to 100"):
-        Access(torch.ones(4), [torch.tensor([0, 100])], None, "load")
+        EagerAccess(torch.ones(4), [torch.tensor([0, 100])], None, "load")
 
 
 def test_an_index_into_an_empty_tensor_reads_nothing_where_masked():
     x = torch.empty(0, 3)
-    got = Access(x, [torch.tensor([0, 1]), slice(None)], torch.tensor([[False], [False]]), "load").read()
+    got = EagerAccess(x, [torch.tensor([0, 1]), slice(None)], torch.tensor([[False], [False]]), "load").read()
     assert got.tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 def test_reading_copies():
     x = torch.zeros(4)
-    value = Access(x, [tile(0, 4)], None, "load").read()
+    value = EagerAccess(x, [tile(0, 4)], None, "load").read()
     x += 1
     assert value.tolist() == [0, 0, 0, 0]
 
@@ -179,7 +179,7 @@ def test_reading_copies():
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.bool])
 def test_dtypes_with_few_kernels_are_moved_bit_for_bit(dtype):
     x = torch.tensor([0, 1, 2, 1]).to(dtype)
-    got = Access(x, [torch.tensor([3, 1, 0])], torch.tensor([True, True, False]), "load").read()
+    got = EagerAccess(x, [torch.tensor([3, 1, 0])], torch.tensor([True, True, False]), "load").read()
     assert got.dtype is dtype and got.to(torch.float32).tolist() == [1, 1, 0]
 
 

@@ -33,7 +33,7 @@ from ...ir.symbols import is_symbolic
 from ...language.atomics import ATOMIC_OPS
 from ...language.creation import full
 from ...language.creation import iota
-from ...language.eager_access import Access
+from ...language.eager_access import EagerAccess
 from ...language.eager_atomics import update
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
@@ -373,7 +373,7 @@ class _GraphCompiler:
         name = _host_name(node)
 
         def run(frame: Frame, values: list[Any]) -> Any:
-            access = Access(tensor(frame, values), index(frame, values), mask(frame, values), "load")
+            access = EagerAccess(tensor(frame, values), index(frame, values), mask(frame, values), "load")
             return access.read(may_alias=name in frame.read_only)
 
         return run
@@ -389,7 +389,7 @@ class _GraphCompiler:
         value = self.getter(node.args[2])
 
         def run(frame: Frame, values: list[Any]) -> None:
-            access = Access(tensor(frame, values), index(frame, values), mask(frame, values), "store")
+            access = EagerAccess(tensor(frame, values), index(frame, values), mask(frame, values), "store")
             access.write(value(frame, values))
 
         return run
