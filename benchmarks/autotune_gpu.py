@@ -278,7 +278,10 @@ def row(found: dict[str, Any]) -> str:
     if "within" in found:
         count, seconds = found["within"] or ("-", math.nan)
         failed = sum(found["failed"].values())
-        text += f"   {count} of {found['evaluations']} configs, {seconds:.0f} of {found['search_seconds']:.0f} s; {failed} failed"
+        text += (
+            f"   {count} of {found['evaluations']} configs, {seconds:.0f} of "
+            f"{found['search_seconds']:.0f} s; {failed} failed"
+        )
     best = min((found["times_ms"][c] for c in CONTENDERS[2:] if c in found["times_ms"]), default=None)
     if best is not None and "tuned" in found["times_ms"]:
         text += f"; {best / found['times_ms']['tuned']:.2f}x the best of PyTorch"

@@ -273,7 +273,8 @@ def _show(results: list[dict[str, Any]], within: float, cap: dict[str, int]) -> 
         return f"{text} ({sum(map(math.isinf, counts))} of {len(runs)})"
 
     table(
-        f"Evaluations until the best is within {within:.0%} of the optimum, median over seeds (runs that never got there):",
+        f"Evaluations until the best is within {within:.0%} of the optimum, median over seeds "
+        "(runs that never got there):",
         evaluations,
     )
     for after in (60, 100, 200):
@@ -286,9 +287,8 @@ def _show(results: list[dict[str, Any]], within: float, cap: dict[str, int]) -> 
 
         table(f"Distance to the optimum after {after} evaluations, median over seeds:", excess)
     for search in searches:
-        print(
-            f"{search.ljust(width)} {statistics.median(r['seconds'] / max(r['tried'], 1) for r in results if r['search'] == search) * 1e3:8.1f} ms per evaluation"
-        )
+        seconds = statistics.median(r["seconds"] / max(r["tried"], 1) for r in results if r["search"] == search)
+        print(f"{search.ljust(width)} {seconds * 1e3:8.1f} ms per evaluation")
 
 
 if __name__ == "__main__":

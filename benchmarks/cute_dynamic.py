@@ -98,7 +98,8 @@ def main() -> None:
     print(f"{'arch':8} {'kernel':16} {'role':22} {'warps':>5} {f'k = {K_TILE * K_TILES}':>9} {'a k tile':>9}")
     for row in rows:
         print(
-            f"{row['arch']:8} {row['kernel']:16} {row['role']:22} {row['warps']:>5} {row['instructions']:>9.0f} {row['k_tile']:>9.1f}"
+            f"{row['arch']:8} {row['kernel']:16} {row['role']:22} {row['warps']:>5} "
+            f"{row['instructions']:>9.0f} {row['k_tile']:>9.1f}"
         )
 
 

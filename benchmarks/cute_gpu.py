@@ -296,7 +296,8 @@ def main() -> int:
     wrong = check_tails(watchdog)
     print("edges: " + ("; ".join(wrong) or "right"))
     print(
-        f"{'kernel':12} {'m n k':>17} {'us':>8} {'torch us':>9} {'TFLOP/s':>8} {'torch':>7} {'ratio':>6} {'error':>8} {'torch':>8}  config"
+        f"{'kernel':12} {'m n k':>17} {'us':>8} {'torch us':>9} {'TFLOP/s':>8} {'torch':>7} {'ratio':>6} "
+        f"{'error':>8} {'torch':>8}  config"
     )
     rows = []
     for name, shape in TIMED:
@@ -305,11 +306,16 @@ def main() -> int:
         row = measure(name, shape, 10 * major + minor, flush, watchdog)
         rows.append(row)
         config = row["config"]
-        text = f"{'x'.join(map(str, config['block_sizes']))} cluster {config['tcgen05_cluster_m']}x{config['tcgen05_cluster_n']}"
+        text = (
+            f"{'x'.join(map(str, config['block_sizes']))} cluster "
+            f"{config['tcgen05_cluster_m']}x{config['tcgen05_cluster_n']}"
+        )
         text += f" stages {config['tcgen05_ab_stages']} band {config['tcgen05_l2_swizzle_size']}"
         print(
-            f"{name:12} {' '.join(map(str, shape)):>17} {row['microseconds']:8.1f} {row['torch_microseconds']:9.1f} {row['tflops']:8.0f}"
-            f" {row['torch_tflops']:7.0f} {row['ratio']:6.2f} {row['error']:8.1e} {row['torch_error']:8.1e}  {text}{'' if row['right'] else '  WRONG'}",
+            f"{name:12} {' '.join(map(str, shape)):>17} {row['microseconds']:8.1f} "
+            f"{row['torch_microseconds']:9.1f} {row['tflops']:8.0f}"
+            f" {row['torch_tflops']:7.0f} {row['ratio']:6.2f} {row['error']:8.1e} {row['torch_error']:8.1e}  "
+            f"{text}{'' if row['right'] else '  WRONG'}",
             flush=True,
         )
     if options.json:

@@ -59,7 +59,8 @@ _PACKED = (
     toolkit_launch.CUDA_STUBS
     + r"""
 int _cudaLaunchKernelEx(void *config, void *kernel, void **args) { return 0; }
-int _cudaLaunchKernel(void *k, int gx, int gy, int gz, int bx, int by, int bz, void **args, long s, void *stream) { return 0; }
+int _cudaLaunchKernel(void *k, int gx, int gy, int gz, int bx, int by, int bz, void **args, long s,
+void *stream) { return 0; }
 void repeat(void (*entry)(void **), void **arguments, long n) { for (long i = 0; i < n; ++i) entry(arguments); }
 """
 )

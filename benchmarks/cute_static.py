@@ -114,7 +114,8 @@ def table(rows: dict[str, dict[str, object]]) -> str:
         counts = " ".join(f"{sites[c]:>7}" for c in COLUMNS)
         stages = f"{row['ab_stages']}/{row['acc_stages']}/{row['c_stages']}"
         lines.append(
-            f"{name:30} {row['instructions']:>6} {row['registers']:>5} {counts} {stages:>9} {row['shared_bytes']:>8} {row['ptxas']:>6}"
+            f"{name:30} {row['instructions']:>6} {row['registers']:>5} {counts} {stages:>9} "
+            f"{row['shared_bytes']:>8} {row['ptxas']:>6}"
         )
     for name, (instructions, registers, known) in REFERENCE.items():
         counts = " ".join(f"{known.get(c, '-'):>7}" for c in COLUMNS)

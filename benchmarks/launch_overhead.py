@@ -96,9 +96,10 @@ def add{n}({parameters}) -> torch.Tensor:
 
 DRIVER_LOOP = """\
 #include <stdint.h>
-typedef int (*launch_t)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **);
-int run(void *launch, void *function, unsigned grid, unsigned block, unsigned shared, void *stream, uint64_t *values, int count,
-        long n) {
+typedef int (*launch_t)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **,
+                        void **);
+int run(void *launch, void *function, unsigned grid, unsigned block, unsigned shared, void *stream, uint64_t *values,
+        int count, long n) {
   void *params[64];
   for (int i = 0; i < count; ++i) params[i] = &values[i];
   for (long i = 0; i < n; ++i) {
@@ -478,7 +479,8 @@ def main() -> None:
     if report:
         first = next(iter(report.values()))
         print(
-            f"{first['device']}, torch {first['torch']}, `torch.add` of two 4-element CPU tensors: {first['results'][BASELINE]['us']:.2f} us\n"
+            f"{first['device']}, torch {first['torch']}, `torch.add` of two 4-element CPU tensors: "
+            f"{first['results'][BASELINE]['us']:.2f} us\n"
         )
         if not options.summary:
             print(table(report), end="\n\n")

@@ -223,7 +223,8 @@ def main() -> None:
             for kind in ("gpu_us", "us_a_call")
         )
         print(
-            f"{'x'.join(map(str, size)):<14}{gpu[0]:>12.1f}{gpu[1]:>9.1f}{gpu[2]:>7.2f}{call[0]:>17.1f}{call[1]:>9.1f}{call[2]:>7.2f}"
+            f"{'x'.join(map(str, size)):<14}{gpu[0]:>12.1f}{gpu[1]:>9.1f}{gpu[2]:>7.2f}"
+            f"{call[0]:>17.1f}{call[1]:>9.1f}{call[2]:>7.2f}"
         )
     if options.json:
         Path(options.json).write_text(json.dumps({"barrier_us": barriers, "rows": rows}, indent=1))

@@ -368,14 +368,18 @@ def _number(value: float | None, digits: int, width: int) -> str:
 def table(rows: list[Row]) -> str:
     """The rows as text: what ran first, then why the others did not."""
     lines = [
-        f"{'example':24} {'size':28} {'dtype':9} {'error':>6} {'ms':>9} {'eager ms':>9} {'x eager':>7} {'GB/s':>6} {'TFLOP/s':>7}"
+        (
+            f"{'example':24} {'size':28} {'dtype':9} {'error':>6} {'ms':>9} {'eager ms':>9} {'x eager':>7} "
+            f"{'GB/s':>6} {'TFLOP/s':>7}"
+        )
     ]
     for row in rows:
         ratio = row.eager_ms / row.ms if row.ms and row.eager_ms else None
         lines.append(
-            f"{row.name:24} {'x'.join(map(str, row.size)):28} {row.dtype[:9]:9} {_number(row.error, 2, 6)} {_number(row.ms, 4, 9)} "
-            f"{_number(row.eager_ms, 4, 9)} {_number(ratio, 2, 7)} {_number(row.gb_per_s, 0, 6)} {_number(row.tflops, 1, 7)}"
-            + ("" if row.ok else "  FAILED")
+            f"{row.name:24} {'x'.join(map(str, row.size)):28} {row.dtype[:9]:9} "
+            f"{_number(row.error, 2, 6)} {_number(row.ms, 4, 9)} "
+            f"{_number(row.eager_ms, 4, 9)} {_number(ratio, 2, 7)} {_number(row.gb_per_s, 0, 6)} "
+            f"{_number(row.tflops, 1, 7)}" + ("" if row.ok else "  FAILED")
         )
     failed = [row for row in rows if not row.ok]
     lines.append(f"{len(rows) - len(failed)} of {len(rows)} right")

@@ -100,7 +100,10 @@ def _rows(*blocks: int) -> tuple[Config, ...]:
 
 def _tiles(small: tuple[int, ...], large: tuple[int, ...], num_stages: int = 3) -> tuple[Config, ...]:
     """Products inside larger kernels: small tiles with four warps, large ones with eight."""
-    return tuple(Config(block_sizes=list(blocks), num_warps=warps, num_stages=num_stages) for blocks, warps in ((small, 4), (large, 8)))
+    return tuple(
+        Config(block_sizes=list(blocks), num_warps=warps, num_stages=num_stages)
+        for blocks, warps in ((small, 4), (large, 8))
+    )
 
 
 def _products(*blocks: int, **more: Any) -> tuple[Config, ...]:
@@ -166,7 +169,9 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "long_sum", reductions.long_sum, reductions.reference, reductions.make_args,
             size=(16, 1 << 20), small=(3, 1000), error_scale=32.0,
-            configs=tuple(Config(block_sizes=[16384, lanes, 1], num_warps=w) for lanes, w in ((2048, 4), (4096, 8), (16384, 8))),
+            configs=tuple(
+                Config(block_sizes=[16384, lanes, 1], num_warps=w) for lanes, w in ((2048, 4), (4096, 8), (16384, 8))
+            ),
         ),
         Example(
             "sum_all", reductions.sum_all, reductions.reference_all, reductions.make_vector,
@@ -181,7 +186,8 @@ EXAMPLES: dict[str, Example] = {
             error_scale=8.0, configs=_rows(1), **_ROWS,
         ),
         Example(
-            "batch_norm", batch_norm.batch_norm, batch_norm.reference, batch_norm.make_args, size=(65536, 1024), small=(70, 37),
+            "batch_norm", batch_norm.batch_norm, batch_norm.reference, batch_norm.make_args, size=(65536, 1024),
+            small=(70, 37),
             error_scale=8.0, dtypes=(torch.float32, torch.bfloat16),
             configs=(Config(block_sizes=[128, 64, 16, 64, 64, 32, 128], num_warps=4, num_sm_multiplier=4),),
         ),
@@ -213,7 +219,9 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "cross_entropy", cross_entropy.cross_entropy, cross_entropy.reference, cross_entropy.make_args,
             size=(4096, 32_000), small=(37, 129), error_scale=4.0,
-            configs=tuple(Config(block_sizes=[1], reduction_loops=[n], num_warps=w) for n, w in ((4096, 8), (None, 16))),
+            configs=tuple(
+                Config(block_sizes=[1], reduction_loops=[n], num_warps=w) for n, w in ((4096, 8), (None, 16))
+            ),
         ),
         Example(
             "attention", attention.attention, attention.reference, attention.make_args,
@@ -248,14 +256,18 @@ EXAMPLES: dict[str, Example] = {
             error_scale=8.0, configs=_rows(32, 1), **_ROWS,
         ),
         Example(
-            "layer_norm_backward", layer_norm.layer_norm_backward, layer_norm.reference_backward, layer_norm.make_backward_args,
+            "layer_norm_backward", layer_norm.layer_norm_backward, layer_norm.reference_backward,
+            layer_norm.make_backward_args,
             error_scale=8.0, configs=_rows(32, 1), **_ROWS,
         ),
         Example(
             "cross_entropy_backward", cross_entropy.cross_entropy_backward, cross_entropy.reference_backward,
             cross_entropy.make_backward_args, error_scale=4.0, configs=_rows(1, 4096, 4096), **_LOGITS,
         ),
-        Example("kl_div", kl_div.kl_div, kl_div.reference, kl_div.make_args, error_scale=16.0, configs=_rows(1, 4096), **_LOGITS),
+        Example(
+            "kl_div", kl_div.kl_div, kl_div.reference, kl_div.make_args,
+            error_scale=16.0, configs=_rows(1, 4096), **_LOGITS,
+        ),
         Example(
             "kl_div_backward", kl_div.kl_div_backward, kl_div.reference_backward, kl_div.make_backward_args,
             error_scale=16.0, configs=_pointwise(1, 2048), **_LOGITS,
@@ -266,7 +278,8 @@ EXAMPLES: dict[str, Example] = {
             error_scale=16.0, configs=_rows(1, 4096), **_LOGITS,
         ),
         Example(
-            "grpo_loss_backward", grpo_loss.grpo_loss_backward, grpo_loss.reference_backward, grpo_loss.make_backward_args,
+            "grpo_loss_backward", grpo_loss.grpo_loss_backward, grpo_loss.reference_backward,
+            grpo_loss.make_backward_args,
             error_scale=16.0, configs=_pointwise(1, 2048), **_LOGITS,
         ),
         # -- matrix products --
@@ -287,7 +300,8 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "matmul_int16", matmul_int16.matmul_int16, matmul_int16.reference, matmul_int16.make_args,
-            size=(4096, 4096, 4096), flops=_matmul_flops, configs=tuple(Config(block_sizes=[128, 128, k], num_warps=8, num_stages=3) for k in (32, 64)), **_MATMUL,
+            size=(4096, 4096, 4096), flops=_matmul_flops,
+            configs=tuple(Config(block_sizes=[128, 128, k], num_warps=8, num_stages=3) for k in (32, 64)), **_MATMUL,
         ),
         Example(
             "matmul_grouped", matmul_grouped.matmul_grouped, matmul_grouped.reference, matmul_grouped.make_args,
@@ -295,21 +309,30 @@ EXAMPLES: dict[str, Example] = {
             small=(4, 40, 33, 45), **_PRODUCT,
         ),
         Example(
-            "matmul_broadcast", matmul_broadcast.matmul_broadcast, matmul_broadcast.reference, matmul_broadcast.make_args,
+            "matmul_broadcast", matmul_broadcast.matmul_broadcast, matmul_broadcast.reference,
+            matmul_broadcast.make_args,
             size=(16, 512, 2048, 2048), flops=lambda batch, m, k, n: 2.0 * batch * m * k * n,
             configs=_products(128, 256, 64), small=(3, 20, 33, 45), **_PRODUCT,
         ),
         Example(
-            "matmul_layer_norm", matmul_layer_norm.matmul_layer_norm, matmul_layer_norm.reference, matmul_layer_norm.make_args,
+            "matmul_layer_norm", matmul_layer_norm.matmul_layer_norm, matmul_layer_norm.reference,
+            matmul_layer_norm.make_args,
             size=(16384, 1024, 512), flops=_matmul_flops,
             # A row of 512 takes 128 registers of each of 256 threads: taller tiles or fewer threads spill.
-            configs=tuple(Config(block_sizes=[64, 64], num_warps=8, **c) for c in ({"num_stages": 2}, {"num_stages": 3, "indexing": "tensor_descriptor"})),
+            configs=tuple(
+                Config(block_sizes=[64, 64], num_warps=8, **c)
+                for c in ({"num_stages": 2}, {"num_stages": 3, "indexing": "tensor_descriptor"})
+            ),
             **_MATMUL,
         ),
         Example(
             "matmul_softmax", matmul_softmax.matmul_softmax, matmul_softmax.reference, matmul_softmax.make_args,
             size=(16384, 4096, 256), flops=_matmul_flops,
-            configs=(*_tiles((64, 64), (128, 64)), Config(block_sizes=[128, 64], num_warps=8, num_stages=4, indexing="tensor_descriptor")), **_MATMUL,
+            configs=(
+                *_tiles((64, 64), (128, 64)),
+                Config(block_sizes=[128, 64], num_warps=8, num_stages=4, indexing="tensor_descriptor"),
+            ),
+            **_MATMUL,
         ),
         Example(
             "moe_matmul", moe_matmul.moe_matmul, moe_matmul.reference, moe_matmul.make_args,
@@ -318,12 +341,15 @@ EXAMPLES: dict[str, Example] = {
         ),
         # -- attention, state-space models --
         Example(
-            "attention_causal", attention_causal.attention_causal, attention_causal.reference, attention_causal.make_args,
-            size=(2, 16, 4, 4096, 128), flops=lambda batch, heads, _, length, head: 2.0 * batch * heads * length**2 * head,
+            "attention_causal", attention_causal.attention_causal, attention_causal.reference,
+            attention_causal.make_args,
+            size=(2, 16, 4, 4096, 128),
+            flops=lambda batch, heads, _, length, head: 2.0 * batch * heads * length**2 * head,
             configs=(
                 Config(block_sizes=[128, 64], num_warps=8, num_stages=3),
                 Config(
-                    block_sizes=[128, 128], loop_orders=[[1, 0]], l2_groupings=[2], num_warps=8, num_stages=3, maxnreg=256,
+                    block_sizes=[128, 128], loop_orders=[[1, 0]], l2_groupings=[2], num_warps=8, num_stages=3,
+                    maxnreg=256,
                     range_unroll_factors=[1], load_eviction_policies=["first", "", ""],
                     indexing=["pointer", "pointer", "block_ptr", "pointer"],
                 ),
@@ -340,20 +366,24 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "attention_fp8", attention_fp8.attention_fp8, attention_fp8.reference, attention_fp8.make_args,
-            size=(64, 2048, 2048, 128), small=(2, 45, 37, 32), flops=lambda count, m, n, head: 4.0 * count * m * n * head,
+            size=(64, 2048, 2048, 128), small=(2, 45, 37, 32),
+            flops=lambda count, m, n, head: 4.0 * count * m * n * head,
             configs=_tiles((128, 64), (128, 128)), **{**_FP8_MATMUL, "error_scale": 4.0, "tolerance": 8e-2},
         ),
         Example(
-            "attention_jagged", attention_jagged.attention_jagged, attention_jagged.reference, attention_jagged.make_args,
+            "attention_jagged", attention_jagged.attention_jagged, attention_jagged.reference,
+            attention_jagged.make_args,
             size=(32, 2048, 16, 64), configs=_tiles((64, 64), (128, 64)), small=(4, 40, 2, 32), **_PRODUCT,
         ),
         Example(
-            "mamba2_chunk_state", mamba2_chunk_state.mamba2_chunk_state, mamba2_chunk_state.reference, mamba2_chunk_state.make_args,
+            "mamba2_chunk_state", mamba2_chunk_state.mamba2_chunk_state, mamba2_chunk_state.reference,
+            mamba2_chunk_state.make_args,
             size=(2, 16, 256, 64, 1, 64, 128),
             configs=_tiles((64, 128, 64), (64, 64, 64)), small=(1, 2, 32, 4, 2, 16, 20), **_PRODUCT,
         ),
         Example(
-            "mamba2_chunk_scan", mamba2_chunk_scan.mamba2_chunk_scan, mamba2_chunk_scan.reference, mamba2_chunk_scan.make_args,
+            "mamba2_chunk_scan", mamba2_chunk_scan.mamba2_chunk_scan, mamba2_chunk_scan.reference,
+            mamba2_chunk_scan.make_args,
             size=(2, 16, 256, 64, 1, 64, 128),
             configs=_tiles((64, 64, 64), (128, 64, 64), num_stages=2), small=(1, 2, 32, 4, 2, 20, 32), **_PRODUCT,
         ),
@@ -376,7 +406,8 @@ EXAMPLES: dict[str, Example] = {
             size=(4096, 16384), small=(5, 129), error_scale=16.0, configs=_pointwise(1, 4096),
         ),
         Example(
-            "linear_recurrence", cumulative.linear_recurrence, cumulative.reference_recurrence, cumulative.make_recurrence_args,
+            "linear_recurrence", cumulative.linear_recurrence, cumulative.reference_recurrence,
+            cumulative.make_recurrence_args,
             size=(4096, 4096), small=(5, 129), error_scale=8.0, configs=_pointwise(1, 2048),
         ),
         Example(
@@ -388,7 +419,8 @@ EXAMPLES: dict[str, Example] = {
             size=(4096, 4096), small=(9, 40), error_scale=4.0, configs=_pointwise(1, 2048, 2048),
         ),
         Example(
-            "jagged_dense_add", jagged_dense_add.jagged_dense_add, jagged_dense_add.reference, jagged_dense_add.make_args,
+            "jagged_dense_add", jagged_dense_add.jagged_dense_add, jagged_dense_add.reference,
+            jagged_dense_add.make_args,
             size=(8192, 4096), small=(9, 40), configs=_pointwise(1, 2048, 2048),
         ),
         Example(
@@ -396,7 +428,8 @@ EXAMPLES: dict[str, Example] = {
             size=(8192, 4096, 4096), small=(5, 29, 70), configs=_pointwise(1, 2048),
         ),
         Example(
-            "squeeze_excitation", squeeze_excitation.squeeze_excitation, squeeze_excitation.reference, squeeze_excitation.make_args,
+            "squeeze_excitation", squeeze_excitation.squeeze_excitation, squeeze_excitation.reference,
+            squeeze_excitation.make_args,
             size=(128, 256, 3136, 16), small=(3, 20, 33, 7), error_scale=8.0, configs=_pointwise(32, 32),
         ),
     )
@@ -412,7 +445,8 @@ CUTE_EXAMPLES: dict[str, Example] = {
             size=(4096, 4096, 4096), small=(37, 45, 96), eager=_in_bf16, flops=_matmul_flops, **_FP8_MATMUL,
         ),
         Example(
-            "fp8_scaled_mm_cute", fp8_scaled_mm.fp8_scaled_mm, fp8_scaled_mm.reference, _without_dtype(fp8_scaled_mm.make_args),
+            "fp8_scaled_mm_cute", fp8_scaled_mm.fp8_scaled_mm, fp8_scaled_mm.reference,
+            _without_dtype(fp8_scaled_mm.make_args),
             size=(4096, 4096, 4096), small=(37, 45, 96), eager=_in_bf16, flops=_matmul_flops, **_FP8_MATMUL,
         ),
         Example(
@@ -420,8 +454,10 @@ CUTE_EXAMPLES: dict[str, Example] = {
             size=(4096, 4096, 4096), flops=_matmul_flops, **_MATMUL,
         ),
         Example(
-            "batched_matmul_residual_cute", batched_matmul_residual.batched_matmul_residual, batched_matmul_residual.reference,
-            batched_matmul_residual.make_args, size=(16, 1024, 1024, 1024), flops=lambda b, m, n, k: 2.0 * b * m * n * k,
+            "batched_matmul_residual_cute", batched_matmul_residual.batched_matmul_residual,
+            batched_matmul_residual.reference,
+            batched_matmul_residual.make_args, size=(16, 1024, 1024, 1024),
+            flops=lambda b, m, n, k: 2.0 * b * m * n * k,
             small=(2, 37, 70, 45), **_PRODUCT,
         ),
     )

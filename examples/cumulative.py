@@ -86,7 +86,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     (x,) = make_args(16, 3000, device=device)
     print(
-        f"cumulative_sum: {list(x.shape)}, largest error {(cumulative_sum(x) - reference_sum(x)).abs().max().item():.1e}"
+        f"cumulative_sum: {list(x.shape)}, largest error "
+        f"{(cumulative_sum(x) - reference_sum(x)).abs().max().item():.1e}"
     )
     args = make_recurrence_args(16, 500, device=device)
     error = (linear_recurrence(*args) - reference_recurrence(*args)).abs().max().item()

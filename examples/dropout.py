@@ -76,7 +76,8 @@ def main() -> None:
     x, p, seed = make_args(512, 1000, device="cuda" if torch.cuda.is_available() else "cpu")
     error = (dropout(x, p, seed) - reference(x, p, seed)).abs().max().item()
     print(
-        f"dropout: {list(x.shape)}, {(dropout(x, p, seed) == 0).float().mean().item():.3f} are 0, largest error {error:.1e}"
+        f"dropout: {list(x.shape)}, {(dropout(x, p, seed) == 0).float().mean().item():.3f} are 0, "
+        f"largest error {error:.1e}"
     )
 
 

@@ -62,8 +62,8 @@ def grpo_loss(
 
 @helion.kernel
 def grpo_loss_backward(
-    grad: torch.Tensor, logits: torch.Tensor, tokens: torch.Tensor, old: torch.Tensor, ref: torch.Tensor, advantage: torch.Tensor,
-    logp: torch.Tensor, norm: torch.Tensor, beta: float, low: float, high: float,
+    grad: torch.Tensor, logits: torch.Tensor, tokens: torch.Tensor, old: torch.Tensor, ref: torch.Tensor,
+    advantage: torch.Tensor, logp: torch.Tensor, norm: torch.Tensor, beta: float, low: float, high: float,
 ) -> torch.Tensor:  # fmt: skip
     """The gradient of the logits, given that of the losses [m] and what the forward pass returned."""
     out = torch.empty_like(logits)
@@ -97,8 +97,8 @@ def reference(
 
 
 def reference_backward(
-    grad: torch.Tensor, logits: torch.Tensor, tokens: torch.Tensor, old: torch.Tensor, ref: torch.Tensor, advantage: torch.Tensor,
-    logp: torch.Tensor, norm: torch.Tensor, beta: float, low: float, high: float,
+    grad: torch.Tensor, logits: torch.Tensor, tokens: torch.Tensor, old: torch.Tensor, ref: torch.Tensor,
+    advantage: torch.Tensor, logp: torch.Tensor, norm: torch.Tensor, beta: float, low: float, high: float,
 ) -> torch.Tensor:  # fmt: skip
     """`grpo_loss_backward` in PyTorch."""
     logits = logits.detach().requires_grad_()

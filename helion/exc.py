@@ -199,7 +199,10 @@ class TileOfTile(BaseError):
 
 class LoopDependencyError(BaseError):
     what = "{reason}"
-    fix = "give every tile its own place in the output, use hl.atomic_add for accumulation, or separate the loops with hl.barrier()."
+    fix = (
+        "give every tile its own place in the output, use hl.atomic_add for accumulation, or separate "
+        "the loops with hl.barrier()."
+    )
 
 
 class StatementNotSupported(BaseError):
@@ -240,7 +243,10 @@ class HostTensorRead(BaseError):
 
 class CannotModifyHostVariableOnDevice(BaseError):
     what = "host variable {name!r} is assigned in device code"
-    fix = "host variables are read-only on the device: use another name, or store into a tensor with `{name}[tile] = ...`."
+    fix = (
+        "host variables are read-only on the device: use another name, or store into a tensor "
+        "with `{name}[tile] = ...`."
+    )
 
 
 class CannotReadDeviceVariableOnHost(BaseError):

@@ -15,7 +15,10 @@ def text() -> str:
     lines = [
         "# Settings",
         "",
-        "Given as keywords of `@helion.kernel` (or `helion.Settings`), or by environment variable. A keyword beats its variable.",
+        (
+            "Given as keywords of `@helion.kernel` (or `helion.Settings`), or by environment variable. A "
+            "keyword beats its variable."
+        ),
         "Written by `tools/write_settings_doc.py` from `helion/settings.py`.",
         "",
         "| setting | environment variable | default | meaning |",
@@ -31,7 +34,8 @@ def text() -> str:
         "| variable | meaning |",
         "|---|---|",
         "| `HELION_LOGS` | what helion logs, as TORCH_LOGS: `all`, `+all`, or names of its modules |",
-        "| `HELION_CACHE_DIR` | where generated source and tuning results are kept; default `~/.cache/helion`. Where it cannot be written, "
+        "| `HELION_CACHE_DIR` | where generated source and tuning results are kept; default `~/.cache/helion`. "
+        "Where it cannot be written, "
         "source goes to a temporary directory and tuning results are not kept, with a warning |",
         "| `HELION_SKIP_CACHE` | `1`: the autotuner reads no cached results |",
         "| `HELION_MEASURE_COMPILE_TIME` | `1`: report where compile time went when the process ends |",

@@ -170,7 +170,10 @@ def _tensor_mismatch(want: torch.Tensor, got: torch.Tensor, tolerance: Tolerance
         count, worst = count + wrong, max(worst, by)
     if not count:
         return None
-    return f"{count} of {want.numel()} elements differ, by up to {worst:.3g} (allowed {atol:.3g} + {rtol:.3g} * |expected|)"
+    return (
+        f"{count} of {want.numel()} elements differ, by up to {worst:.3g} (allowed {atol:.3g} "
+        f"+ {rtol:.3g} * |expected|)"
+    )
 
 
 def _exact(tensor: torch.Tensor) -> torch.Tensor:

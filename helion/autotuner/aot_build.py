@@ -177,7 +177,8 @@ def collect(
             target, args, evaluations=evaluations, isolate=isolate, **{"seed_configs": fitting, **options}
         )
         say(
-            f"{number}/{len(calls)} {_describe(args)}: {format_ms(result.time_ms)} with {result.config.minimize(target.config_spec)}"
+            f"{number}/{len(calls)} {_describe(args)}: {format_ms(result.time_ms)} with "
+            f"{result.config.minimize(target.config_spec)}"
         )
         for config in (result.config, target.config_spec.default_config()):
             if config not in found.configs:

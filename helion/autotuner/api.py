@@ -104,7 +104,8 @@ def _key(target: TuningTarget, args: Sequence[Any]) -> CacheKey:
     if _compat_torch.cuda_in_bad_fork() and device_of(args).type == "cuda":
         raise exc.AutotuningDisallowedInEnvironment(
             kernel=target.kernel_name,
-            reason="this process was forked from one that uses CUDA, and cannot use it itself; start it with the 'spawn' method "
+            reason="this process was forked from one that uses CUDA, and cannot use it itself; start "
+            "it with the 'spawn' method "
             "(DataLoader(multiprocessing_context='spawn'))",
         )
     return target.cache_key(args)
@@ -353,7 +354,10 @@ def _make_executor(
         if problem is not None:
             _say_once(
                 f"isolation/{target.kernel_name}",
-                f"kernel {target.kernel_name!r} is tuned in this process, without protection from candidates that crash or hang: {problem}",
+                (
+                    f"kernel {target.kernel_name!r} is tuned in this process, without protection from candidates "
+                    f"that crash or hang: {problem}"
+                ),
             )
             isolate = False
     if not isolate:

@@ -157,7 +157,8 @@ class LocalAutotuneCache(AutotuneCache):
         unstable = key.unstable_part()
         if unstable is not None:
             self._warn(
-                f"the tuned config is not kept: the kernel's key holds an object known only by its address ({unstable.strip()})"
+                "the tuned config is not kept: the kernel's key holds an object known only by its "
+                f"address ({unstable.strip()})"
             )
             return
         path = self.path(key)
@@ -165,7 +166,8 @@ class LocalAutotuneCache(AutotuneCache):
             replace_file(path, entry.to_json(self._own(key)))
         except OSError as error:
             self._warn(
-                f"the tuned config is not kept: cannot write {path}: {error}; set HELION_CACHE_DIR to a writable directory"
+                f"the tuned config is not kept: cannot write {path}: {error}; set "
+                "HELION_CACHE_DIR to a writable directory"
             )
 
     def _warn(self, text: str) -> None:

@@ -428,11 +428,17 @@ class ProcessExecutor(Executor):
         if worker.started_running:
             return Done(
                 Status.RUN_TIMEOUT,
-                f"ran longer than {worker.limit:.3g} s ({self._why(worker, self._run_timeout, 'autotune_benchmark_timeout')})",
+                (
+                    f"ran longer than {worker.limit:.3g} s "
+                    f"({self._why(worker, self._run_timeout, 'autotune_benchmark_timeout')})"
+                ),
             )
         return Done(
             Status.COMPILE_TIMEOUT,
-            f"compiled longer than {worker.limit:.3g} s ({self._why(worker, self._compile_timeout, 'autotune_compile_timeout')})",
+            (
+                f"compiled longer than {worker.limit:.3g} s "
+                f"({self._why(worker, self._compile_timeout, 'autotune_compile_timeout')})"
+            ),
         )
 
     @staticmethod

@@ -33,7 +33,8 @@ def _fake(args: Sequence[Any]) -> bool:
 
 _CHECKS: tuple[tuple[str, Callable[[Sequence[Any]], bool]], ...] = (
     (
-        "a CUDA graph is being captured, and measuring would become part of it; call the kernel once before the capture",
+        "a CUDA graph is being captured, and measuring would become part of it; call the "
+        "kernel once before the capture",
         _capturing,
     ),
     (

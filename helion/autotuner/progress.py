@@ -74,11 +74,13 @@ def summary(result: TuningResult, spec: ConfigSpec) -> str:
     lines = [f"helion: tuned {result.kernel_name}: {format_ms(result.time_ms)}"]
     if result.default_ms is not None and result.time_ms > 0:
         lines[0] += (
-            f", {result.default_ms / result.time_ms:.2f}x the speed of the default config ({format_ms(result.default_ms)})"
+            f", {result.default_ms / result.time_ms:.2f}x the speed of the default config "
+            f"({format_ms(result.default_ms)})"
         )
     failures = ", ".join(f"{count} {status.value}" for status, count in result.failures().most_common())
     lines.append(
-        f"  {len(result.trials)} configs in {format_seconds(result.seconds)}, {failures or 'none'} failed; ended: {result.ended}"
+        f"  {len(result.trials)} configs in {format_seconds(result.seconds)}, {failures or 'none'} "
+        f"failed; ended: {result.ended}"
     )
     lines.append("  To use it without tuning:")
     lines.append(f"    {decorator_line(result.config, spec)}")

@@ -138,7 +138,8 @@ def _page(records: Sequence[dict[str, Any]], title: str, picture: bytes) -> str:
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>body{{font-family:sans-serif;margin:2em;max-width:1200px}}table{{border-collapse:collapse}}td,th{{border:1px solid #ccc;padding:3px 8px;text-align:left}}img{{max-width:100%}}</style>
+<style>body{{font-family:sans-serif;margin:2em;max-width:1200px}}table{{border-collapse:collapse}}td,th{{border:1px
+solid #ccc;padding:3px 8px;text-align:left}}img{{max-width:100%}}</style>
 </head><body><h1>{html.escape(title)}</h1>
 <p>{len(records)} evaluations, {len(ok)} successful, {records[-1]["seconds"]:.0f} s.</p>
 <img alt="search" src="data:image/png;base64,{base64.b64encode(picture).decode()}">

@@ -220,7 +220,10 @@ class ControlFlow(Calls):
                 raise exc.StatementNotSupported(
                     statement=f"changing the {type(container).__name__} {name!r}",
                     where="a device loop or branch",
-                    fix="assign items (`x[i] = ...`) or a new object (`x = [*x, value]`): those are variables that change.",
+                    fix=(
+                        "assign items (`x[i] = ...`) or a new object (`x = [*x, value]`): those "
+                        "are variables that change."
+                    ),
                 )
 
     def _changed_containers(self, body: list[ast.stmt]) -> set[str]:
@@ -240,7 +243,8 @@ class ControlFlow(Calls):
                 leaf = self.tracer.scalar_tensor(leaf)
             if not isinstance(leaf, torch.Tensor):
                 raise exc.CantCombineTypesInControlFlow(
-                    f"variable {name!r} is assigned in a device loop but holds a {type(leaf).__name__}, which a loop cannot carry",
+                    f"variable {name!r} is assigned in a device loop but holds a {type(leaf).__name__}, "
+                    "which a loop cannot carry",
                     fix="use another name inside the loop.",
                 )
             outer.append(leaf)

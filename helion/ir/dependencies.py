@@ -55,7 +55,10 @@ def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
             if same and (how != other_how or how == "store"):
                 did, does = _VERBS[other_how], _VERBS[how]
                 raise exc.LoopDependencyError(
-                    reason=f"{tensor.name!r} is {does} here and {did} in an earlier top-level loop, which runs at the same time",
+                    reason=(
+                        f"{tensor.name!r} is {does} here and {did} in an earlier top-level loop, "
+                        "which runs at the same time"
+                    ),
                     location=node.meta.get("location"),
                     fix="put hl.barrier() between the two loops.",
                 )
@@ -118,7 +121,10 @@ def _check_store(node: torch.fx.Node, axes: list[Axis]) -> None:
         if not any(_uses(element, axis) for element in index):
             name = node.args[0].args[0]  # type: ignore[union-attr]
             raise exc.LoopDependencyError(
-                reason=f"every tile of loop {axis.name!r} stores to the same elements of {name!r}: the index does not use {axis.name!r}",
+                reason=(
+                    f"every tile of loop {axis.name!r} stores to the same elements of {name!r}: the index "
+                    f"does not use {axis.name!r}"
+                ),
                 location=node.meta.get("location"),
             )
 
@@ -145,7 +151,10 @@ def _check_load(node: torch.fx.Node, stores: list[torch.fx.Node], axes: list[Axi
                 if not _same(w, r):
                     name = node.args[0].args[0]  # type: ignore[union-attr]
                     raise exc.LoopDependencyError(
-                        reason=f"{name!r} is read at {r} and stored at {w} in the same loop: a tile of {axis.name!r} reads what another tile writes",
+                        reason=(
+                            f"{name!r} is read at {r} and stored at {w} in the same loop: a tile of {axis.name!r} "
+                            "reads what another tile writes"
+                        ),
                         location=node.meta.get("location"),
                     )
 

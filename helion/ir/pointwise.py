@@ -33,7 +33,8 @@ erfinv.default lgamma.default digamma.default special_i0.default hypot.default c
 _POW = "pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar"
 _BOOL = """
 eq.Tensor ne.Tensor lt.Tensor le.Tensor gt.Tensor ge.Tensor eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar
-logical_and.default logical_or.default logical_xor.default logical_not.default isnan.default isinf.default signbit.default
+logical_and.default logical_or.default logical_xor.default logical_not.default isnan.default isinf.default
+signbit.default
 """
 
 
@@ -63,7 +64,8 @@ POINTWISE: frozenset[torch._ops.OpOverload] = frozenset([*PROMOTION, WHERE, CONV
 FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 NO_FLOAT = frozenset(
     _rows(
-        "bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_and.Scalar bitwise_or.Scalar bitwise_xor.Scalar"
+        "bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_and.Scalar "
+        "bitwise_or.Scalar bitwise_xor.Scalar"
         " bitwise_not.default bitwise_left_shift.Tensor bitwise_right_shift.Tensor"
         " bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar"
         " bitwise_left_shift.Scalar_Tensor bitwise_right_shift.Scalar_Tensor",

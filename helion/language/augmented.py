@@ -50,7 +50,8 @@ def keep_type(left: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
     grows = result.dim() != left.dim() or any(is_one(a) and not is_one(b) for a, b in zip(left.shape, result.shape))
     if grows:
         raise exc.ShapeMismatch(
-            f"an augmented assignment would change the shape from {shape_text(left.shape)} to {shape_text(result.shape)}",
+            f"an augmented assignment would change the shape from {shape_text(left.shape)} to "
+            f"{shape_text(result.shape)}",
             fix="write `x = x + y`.",
         )
     if result.dtype is left.dtype:

@@ -151,5 +151,8 @@ def check_subscript(tensor: Any, index: Any) -> None:
             continue
         raise exc.InvalidAPIUsage(
             "a device value can only be indexed with `:`, `...` and None",
-            fix="use torch.where/reductions to pick elements, hl.split for pairs, or load the part you need from the host tensor.",
+            fix=(
+                "use torch.where/reductions to pick elements, hl.split for pairs, or load the part you "
+                "need from the host tensor."
+            ),
         )

@@ -85,7 +85,9 @@ def resolve_size(item: Any, what: str) -> Size:
         raise exc.SizeNotConstant(
             what=f"a size of {what}",
             value="a value computed on the device",
-            fix="take the size of a tile or an argument, and mask what is beyond the length (torch.where, extra_mask=).",
+            fix=(
+                "take the size of a tile or an argument, and mask what is beyond the length (torch.where, extra_mask=)."
+            ),
         )
     raise exc.InvalidAPIUsage(
         f"{what}: {type(item).__name__} is not a size",

@@ -56,7 +56,10 @@ def _constant_size(x: torch.Tensor, dim: int, what: str) -> int:
         raise exc.TorchOpTracingError(
             op=what,
             reason=f"dimension {dim} has no constant size",
-            fix="sort along a whole dimension (`:`); under static_shapes=False make it constant with hl.specialize(x.size(i)).",
+            fix=(
+                "sort along a whole dimension (`:`); under static_shapes=False make it constant with "
+                "hl.specialize(x.size(i))."
+            ),
         )
     return size
 

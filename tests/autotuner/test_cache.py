@@ -43,7 +43,10 @@ def test_what_was_put_is_got_by_another_cache_object(cache: LocalAutotuneCache) 
 
 
 def test_the_digest_is_the_same_in_another_process() -> None:
-    code = f"from helion.autotuner.cache_key import CacheKey; print(CacheKey({KEY.kernel_name!r}, {KEY.source!r}, {KEY.specialization!r}, {KEY.device!r}).digest())"
+    code = (
+        f"from helion.autotuner.cache_key import CacheKey; print(CacheKey({KEY.kernel_name!r}, {KEY.source!r}, "
+        f"{KEY.specialization!r}, {KEY.device!r}).digest())"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "12345"}
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert other.stdout.strip() == KEY.digest()

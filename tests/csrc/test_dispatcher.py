@@ -265,7 +265,8 @@ def test_strings_count_by_value(make):
     kernel = make(
         "def host(x, mode, *, _launcher=_default_launcher):\n"
         "    out = torch.empty_like(x)\n"
-        "    _launcher(_scale_kernel, (x.numel() // BLOCK_0,), x, out, 2.0 if mode == 'double' else 3.0, num_warps=4, num_stages=1)\n"
+        "    _launcher(_scale_kernel, (x.numel() // BLOCK_0,), x, out, 2.0 if mode == 'double' else 3.0, "
+        "num_warps=4, num_stages=1)\n"
         "    return out\n"
     )
     x = torch.ones(128)

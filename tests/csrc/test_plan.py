@@ -87,14 +87,16 @@ PLANS = {
         lambda x, y: (x + y, 3, None, 256, "done", torch.float32),
     ),
     "branches and loops over shapes": (
-        "    n = 1\n    for size in x.shape:\n        n = n * size\n    if n > 1 and x.dim() == 1:\n        out = torch.empty([n], dtype=x.dtype)\n"
+        "    n = 1\n    for size in x.shape:\n        n = n * size\n    if n > 1 and x.dim() == 1:\n"
+        "        out = torch.empty([n], dtype=x.dtype)\n"
         "    else:\n        raise ValueError('shape')\n    assert len(x.shape) == 1, f'{x.shape}'\n"
         + LAUNCH
         + "    return out\n",
         lambda x, y: x + y,
     ),
     "empty grid": (
-        "    out = torch.zeros_like(x)\n    _launcher(_add_kernel, (0,), x, y, out, num_warps=4, num_stages=1)\n    return out\n",
+        "    out = torch.zeros_like(x)\n    _launcher(_add_kernel, (0,), x, y, out, num_warps=4, num_stages=1)\n"
+        "    return out\n",
         lambda x, y: torch.zeros(256),
     ),
 }
@@ -282,7 +284,9 @@ def test_recorded_call_runs_once(make):
 def test_kernel_that_needs_more_than_a_plain_launch_stays_with_its_launcher(make):
     kernel = make(
         host(
-            "    out = torch.empty_like(x)\n    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1, launch_pdl=True)\n    return out\n"
+            "    out = torch.empty_like(x)\n"
+            "    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1, launch_pdl=True)\n"
+            "    return out\n"
         )
     )
     x, y = pair()

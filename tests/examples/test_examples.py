@@ -26,8 +26,9 @@ pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
 
 #: Examples swept over dtypes and sizes.
 BASIC = (
-    "add", "add_8", "add_16", "add_all", "broadcast_add", "exp", "softmax", "softmax_looped", "softmax_online", "sum_rows", "long_sum",
-    "sum_all", "rms_norm", "layer_norm", "matmul", "matmul_epilogue", "matmul_split_k", "bmm", "embedding", "cross_entropy", "attention",
+    "add", "add_8", "add_16", "add_all", "broadcast_add", "exp", "softmax", "softmax_looped", "softmax_online",
+    "sum_rows", "long_sum", "sum_all", "rms_norm", "layer_norm", "matmul", "matmul_epilogue", "matmul_split_k", "bmm",
+    "embedding", "cross_entropy", "attention",
 )  # fmt: skip
 
 basic_example = pytest.mark.parametrize("example", [EXAMPLES[name] for name in BASIC], ids=lambda e: e.name)

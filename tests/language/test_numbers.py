@@ -25,17 +25,18 @@ def everywhere(kernel, args, expected, **options):
 
 def integer_arithmetic(n, m):
     return [
-        n // 2, n % 3, n // -3, n % -3, n // m, n % m, (n + 1) // 2 * 2, n / m, n >> 1, n << 2, n & 6, n | 9, n ^ 5, -n, ~n,
-        abs(n), n**2, n**-1, 2 ** abs(m), min(n, m), max(n, 2), int(n / 2), float(n), round(n / 3), math.floor(n / 2), math.ceil(n / 2),
+        n // 2, n % 3, n // -3, n % -3, n // m, n % m, (n + 1) // 2 * 2, n / m, n >> 1, n << 2, n & 6, n | 9, n ^ 5,
+        -n, ~n, abs(n), n**2, n**-1, 2 ** abs(m), min(n, m), max(n, 2), int(n / 2), float(n), round(n / 3),
+        math.floor(n / 2), math.ceil(n / 2),
         divmod(n, m)[0], divmod(n, m)[1], n // 2.0, n % 2.5, n * 1.5, (n - m) * 0.5, math.sqrt(abs(n)), math.exp(n / 4),
     ]  # fmt: skip
 
 
 def float_arithmetic(s, n):
     return [
-        s * n, s / 3, s // 1, s % 2, s**2, abs(s) ** 0.5, 2.0**s, 1 - s, 1 / s, -s, abs(s), min(s, 1.0), max(s, 1), int(s), round(s),
-        round(s, 1), math.floor(s), math.ceil(s), math.trunc(s), math.exp(s), math.log(abs(s)), math.sqrt(abs(s)), math.tanh(s),
-        math.pow(abs(s), 1.5), math.copysign(1.0, s), s if s > 1 else 1.0, s > n,
+        s * n, s / 3, s // 1, s % 2, s**2, abs(s) ** 0.5, 2.0**s, 1 - s, 1 / s, -s, abs(s), min(s, 1.0), max(s, 1),
+        int(s), round(s), round(s, 1), math.floor(s), math.ceil(s), math.trunc(s), math.exp(s), math.log(abs(s)),
+        math.sqrt(abs(s)), math.tanh(s), math.pow(abs(s), 1.5), math.copysign(1.0, s), s if s > 1 else 1.0, s > n,
     ]  # fmt: skip
 
 

@@ -76,7 +76,8 @@ def test_numbers_are_those_of_triton(tmp_path):
             results = []
             for seed in (0, 7, 2**31 - 1, 2**40 + 3):
                 for dtype in (torch.int32, torch.int64):
-                    offsets = (torch.arange(256, dtype=torch.int64) * (8388607 if dtype is torch.int32 else 10**10)).to(dtype)
+                    step = 8388607 if dtype is torch.int32 else 10**10
+                    offsets = (torch.arange(256, dtype=torch.int64) * step).to(dtype)
                     uniform, four = torch.empty(256), torch.empty(4, 256)
                     bits = torch.empty(256, dtype=torch.int32)
                     kernel[(1,)](offsets, uniform, bits, four, seed, 256)

@@ -29,7 +29,8 @@ def reshaped(x: torch.Tensor, shape: hl.constexpr) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("before, after", [
-    ((10,), (2, 5)), ((2, 5), (10,)), ((15,), (3, 5)), ((3, 5), (5, 3)), ((3, 5, 2), (15, 2)), ((3, 5, 2), (3, 10)), ((30,), (2, 3, 5)),
+    ((10,), (2, 5)), ((2, 5), (10,)), ((15,), (3, 5)), ((3, 5), (5, 3)), ((3, 5, 2), (15, 2)), ((3, 5, 2), (3, 10)),
+    ((30,), (2, 3, 5)),
     ((96,), (3, 32)), ((3, 32), (96,)),
 ], ids=str)  # fmt: skip
 def test_reshapes_of_padded_dimensions(before, after):
@@ -76,7 +77,8 @@ def test_padding_does_not_get_into_reductions():
     def expected(x):
         five = x.reshape(7, 5, 2)
         return torch.stack([
-            x.sum((1, 2)), (x + 1).sum((1, 2)), x.reshape(7, 10).prod(1), five.sum(1).amax(1), (five * 2 - 1).amax(1).sum(1),
+            x.sum((1, 2)), (x + 1).sum((1, 2)), x.reshape(7, 10).prod(1), five.sum(1).amax(1),
+            (five * 2 - 1).amax(1).sum(1),
             torch.where(five > 0, five, -1.0).amin((1, 2)),
         ])  # fmt: skip
 
@@ -116,7 +118,8 @@ def test_numbers_below_zero_count_from_the_end(row):
 
 
 @pytest.mark.parametrize("reduce", [
-    lambda v: v.sum(2), lambda v: v.sum(-3), lambda v: v.amax((1, 1)), lambda v: v.argmax(4), lambda v: v.prod(2), lambda v: v.min(3)[0],
+    lambda v: v.sum(2), lambda v: v.sum(-3), lambda v: v.amax((1, 1)), lambda v: v.argmax(4), lambda v: v.prod(2),
+    lambda v: v.min(3)[0],
     lambda v: v.mean((0, 7)), lambda v: torch.stack([v, v], 4), lambda v: torch.nn.functional.layer_norm(v, (5,)),
 ])  # fmt: skip
 def test_dimensions_that_are_not_there_are_refused(reduce):

@@ -48,13 +48,18 @@ def ring(
     """
     buffers = buffers or stages
     init = "\n".join(
-        f"mbarrier.init.shared::cta.b64 [%r4+{4096 + 16 * i}], 1; mbarrier.init.shared::cta.b64 [%r4+{4104 + 16 * i}], 32;"
+        f"mbarrier.init.shared::cta.b64 [%r4+{4096 + 16 * i}], 1; mbarrier.init.shared::cta.b64 "
+        f"[%r4+{4104 + 16 * i}], 32;"
         for i in range(stages)
     )
     step = f"""
-  add.u32 %r6, %r6, 1; setp.eq.u32 %p4, %r6, {stages}; selp.b32 %r6, 0, %r6, %p4; selp.b32 %r11, 1, 0, %p4; xor.b32 %r7, %r7, %r11;
+  add.u32 %r6, %r6, 1; setp.eq.u32 %p4, %r6, {stages}; selp.b32 %r6, 0, %r6, %p4; selp.b32 %r11, 1, 0, %p4;
+  xor.b32 %r7, %r7, %r11;
   add.u32 %r5, %r5, 1; setp.lt.u32 %p5, %r5, %r3;"""
-    place = f"mad.lo.u32 %r8, %r6, 16, %r4; add.u32 %r8, %r8, 4096; min.u32 %r10, %r6, {buffers - 1}; mad.lo.u32 %r10, %r10, 512, %r4;"
+    place = (
+        f"mad.lo.u32 %r8, %r6, 16, %r4; add.u32 %r8, %r8, 4096; min.u32 %r10, %r6, {buffers - 1}; "
+        "mad.lo.u32 %r10, %r10, 512, %r4;"
+    )
     return module(
         f"""
   ld.param.u64 %rd1, [in]; ld.param.u64 %rd2, [out]; ld.param.u32 %r3, [tiles];
@@ -113,7 +118,8 @@ def store(*, fence: bool = True, barrier: bool = True, read_wait: bool = True, e
 
     return module(
         f"""
-  ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mov.u32 %r4, smem; mad.lo.u32 %r3, %r1, 4, %r4; setp.eq.u32 %p1, %r1, 0;
+  ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mov.u32 %r4, smem; mad.lo.u32 %r3, %r1, 4, %r4;
+  setp.eq.u32 %p1, %r1, 0;
   {half(0, 0, read_wait)} {half(1000, 512, end_wait)}
   ret;""",
         ".param .u64 out",
@@ -237,6 +243,10 @@ def tcgen05(
         if zero and zero != "never"
         else ""
     )
+    multiplications = " ".join(
+        f"@%p1 tcgen05.mma.cta_group::1.kind::{kind} [%r13], %rd4, %rd5, {idesc}, {'%p4' if i else '%p2'};"
+        for i in range(steps)
+    )
     return module(
         f"""
   ld.param.u64 %rd1, [a]; ld.param.u64 %rd2, [b]; ld.param.u64 %rd3, [out];
@@ -251,7 +261,7 @@ def tcgen05(
   {descriptor("%rd4", "%r2", a_constant)} {descriptor("%rd5", "%r3", b_constant)}
   add.u32 %r13, %r11, {column_shift};
   setp.ne.u32 %p2, {1 if zero else 0}, 0; setp.eq.u32 %p4, 0, 0;
-  {" ".join(f"@%p1 tcgen05.mma.cta_group::1.kind::{kind} [%r13], %rd4, %rd5, {idesc}, {'%p4' if i else '%p2'};" for i in range(steps))}
+  {multiplications}
   @%p1 tcgen05.commit.cta_group::1.mbarrier::arrive::one.shared::cluster.b64 [%r4+8];
   {wait("%r4+8", "0", "DONE") if commit_wait else ""}
   tcgen05.ld.sync.aligned.32x32b.x{columns}.b32 {registers(20, columns)}, [%r12];

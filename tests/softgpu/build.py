@@ -24,7 +24,8 @@ BUILD = Path(__file__).parent / "build"
 
 #: Warnings are errors. Contraction would fuse what PTX keeps apart; rounding modes are changed at run time.
 FLAGS = [
-    "-std=c++20", "-O2", "-g1", "-fPIC", "-march=native", "-ffp-contract=off", "-frounding-math", "-fno-strict-aliasing",
+    "-std=c++20", "-O2", "-g1", "-fPIC", "-march=native", "-ffp-contract=off", "-frounding-math",
+    "-fno-strict-aliasing",
     "-Wall", "-Wextra", "-Werror",
 ]  # fmt: skip
 

@@ -122,7 +122,10 @@ class Report:
         total = len(self.seen) + len(self.only_compiled)
         yield f"{total} opcodes in the PTX of this run's kernels, {total - len(self.never_executed)} executed by a test"
         yield f"never executed ({len(self.never_executed)}): {' '.join(self.never_executed) or 'none'}"
-        yield f"rows of the tables that no test executed ({len(self.unused_rows)}): {' '.join(self.unused_rows) or 'none'}"
+        yield (
+            f"rows of the tables that no test executed ({len(self.unused_rows)}): "
+            f"{' '.join(self.unused_rows) or 'none'}"
+        )
 
     def write(self, path: Path) -> None:
         lines = [f"{'opcode':72s} {'sites':>7s} {'run':>7s}  first test that runs it"]

@@ -215,7 +215,8 @@ def elementary(x, out, n, BLOCK: tl.constexpr):
 
 
 ELEMENTARY = (
-    "exp", "log", "sin", "cos", "sqrt", "rsqrt", "erf", "floor", "ceil", "tanh", "pow", "reciprocal", "fma", "exp2", "log2",
+    "exp", "log", "sin", "cos", "sqrt", "rsqrt", "erf", "floor", "ceil", "tanh", "pow", "reciprocal", "fma", "exp2",
+    "log2",
     "atan2", "rint", "trunc", "sigmoid", "lgamma", "log1p", "divide",
 )  # fmt: skip
 

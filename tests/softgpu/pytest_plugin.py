@@ -61,7 +61,10 @@ def _marker_arguments(node: Any) -> dict[str, Any]:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "softgpu(capability=90, devices=1, execute=True, subprocess=False, software_only=False, ...): see tests/softgpu/pytest_plugin.py",
+        (
+            "softgpu(capability=90, devices=1, execute=True, subprocess=False, software_only=False, ...): see "
+            "tests/softgpu/pytest_plugin.py"
+        ),
     )
 
 

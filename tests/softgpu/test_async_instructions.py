@@ -86,7 +86,8 @@ def check(result: torch.Tensor, expected: torch.Tensor) -> None:
 WGMMA_TYPES = {
     torch.bfloat16: ("f32.bf16.bf16", torch.float32), torch.float16: ("f32.f16.f16", torch.float32),
     torch.float32: ("f32.tf32.tf32", torch.float32), torch.float8_e4m3fn: ("f32.e4m3.e4m3", torch.float32),
-    torch.float8_e5m2: ("f32.e5m2.e5m2", torch.float32), torch.int8: ("s32.s8.s8", torch.int32), torch.uint8: ("s32.u8.u8", torch.int32),
+    torch.float8_e5m2: ("f32.e5m2.e5m2", torch.float32), torch.int8: ("s32.s8.s8", torch.int32),
+    torch.uint8: ("s32.u8.u8", torch.int32),
 }  # fmt: skip
 HOPPER_LAYOUT = {0: 0, 128: 1, 64: 2, 32: 3}
 
@@ -132,7 +133,8 @@ def test_wgmma_of_transposed_operands(softgpu, a_k_major, b_k_major, span):
 # -------------------------------------------------------------------------------------------------------------
 #: kind, A's and B's type in the instruction descriptor, accumulator's type there
 TCGEN05_TYPES = {
-    torch.float16: ("f16", 0, 1), torch.bfloat16: ("f16", 1, 1), torch.float32: ("tf32", 2, 1), torch.float8_e4m3fn: ("f8f6f4", 0, 1),
+    torch.float16: ("f16", 0, 1), torch.bfloat16: ("f16", 1, 1), torch.float32: ("tf32", 2, 1),
+    torch.float8_e4m3fn: ("f8f6f4", 0, 1),
     torch.float8_e5m2: ("f8f6f4", 1, 1), torch.uint8: ("i8", 0, 2), torch.int8: ("i8", 1, 2),
 }  # fmt: skip
 BLACKWELL_LAYOUT = {0: 0, 128: 2, 64: 4, 32: 6}
@@ -234,7 +236,8 @@ def driver_map(x: torch.Tensor, box: tuple[int, int], span: int, nan: bool = Fal
     room = ctypes.create_string_buffer(128)
     u64, u32 = ctypes.c_uint64, ctypes.c_uint32
     native.call(
-        "cuTensorMapEncodeTiled", room, DRIVER_TYPE[x.dtype], 2, ctypes.c_void_p(x.data_ptr()), (u64 * 2)(x.shape[1], x.shape[0]),
+        "cuTensorMapEncodeTiled", room, DRIVER_TYPE[x.dtype], 2, ctypes.c_void_p(x.data_ptr()),
+        (u64 * 2)(x.shape[1], x.shape[0]),
         (u64 * 1)(x.stride(0) * x.element_size()), (u32 * 2)(*box), (u32 * 2)(1, 1), 0, SPANS.index(span), 0, int(nan),
     )  # fmt: skip
     return room
@@ -313,7 +316,8 @@ def test_tensor_load_of_a_vector(softgpu, x):
     vector, room = torch.randn(100), ctypes.create_string_buffer(128)
     u64, u32 = ctypes.c_uint64, ctypes.c_uint32
     native.call(
-        "cuTensorMapEncodeTiled", room, DRIVER_TYPE[vector.dtype], 1, ctypes.c_void_p(vector.data_ptr()), (u64 * 1)(100),
+        "cuTensorMapEncodeTiled", room, DRIVER_TYPE[vector.dtype], 1, ctypes.c_void_p(vector.data_ptr()),
+        (u64 * 1)(100),
         (u64 * 1)(0), (u32 * 1)(32), (u32 * 1)(1), 0, 0, 0, 0,
     )  # fmt: skip
     expected = torch.cat([torch.zeros(32), vector, torch.zeros(32)])[32 + x : 64 + x]
@@ -362,12 +366,14 @@ def test_mbarrier_state_of_a_phase_long_past_is_a_fault(softgpu):
 def test_remote_store_tells_the_barrier_beside_it(softgpu):
     text = ak.module(
         f"""
-  ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mov.u32 %r2, smem; add.u32 %r3, %r2, 1024; mov.u32 %r4, %cluster_ctarank;
+  ld.param.u64 %rd1, [out]; mov.u32 %r1, %tid.x; mov.u32 %r2, smem; add.u32 %r3, %r2, 1024;
+  mov.u32 %r4, %cluster_ctarank;
   setp.eq.u32 %p1, %r1, 0;
   @%p1 mbarrier.init.shared::cta.b64 [%r3], 1;
   @%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], 128;
   barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;
-  xor.b32 %r5, %r4, 1; mad.lo.u32 %r6, %r1, 4, %r2; mapa.shared::cluster.u32 %r6, %r6, %r5; mapa.shared::cluster.u32 %r7, %r3, %r5;
+  xor.b32 %r5, %r4, 1; mad.lo.u32 %r6, %r1, 4, %r2; mapa.shared::cluster.u32 %r6, %r6, %r5;
+  mapa.shared::cluster.u32 %r7, %r3, %r5;
   getctarank.shared::cluster.u32 %r8, %r7;
   mad.lo.u32 %r9, %r8, 1000, %r1;
   st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%r6], %r9, [%r7];

@@ -327,7 +327,8 @@ def test_tensor_maps_are_checked_as_the_driver_does(softgpu):
 
     def encode(stride: int, box: int, swizzle: int = 3) -> int:
         return native.library().cuTensorMapEncodeTiled(
-            ctypes.c_void_p(aligned), 6, 2, ctypes.c_void_p(x.data_ptr()), (u64 * 2)(64, 64), (u64 * 1)(stride), (u32 * 2)(box, 8),
+            ctypes.c_void_p(aligned), 6, 2, ctypes.c_void_p(x.data_ptr()), (u64 * 2)(64, 64), (u64 * 1)(stride),
+            (u32 * 2)(box, 8),
             (u32 * 2)(1, 1), 0, swizzle, 2, 0,
         )  # fmt: skip
 

@@ -34,7 +34,9 @@ def run(body: str, inputs: list[tuple[int, list[int]]], out_bits: int, declare: 
         name = "abcefg"[i]
         params.append(f".param .u64 p{i}")
         loads.append(
-            f".reg .{kind} {name};\n ld.param.u64 addr, [p{i}]; mad.wide.u32 addr, tid, {bits // 8}, addr; ld.global.{kind} {name}, [addr];"
+            f".reg .{kind} {name};\n"
+            f" ld.param.u64 addr, [p{i}]; mad.wide.u32 addr, tid, {bits // 8}, addr; "
+            f"ld.global.{kind} {name}, [addr];"
         )
         signed = [v - (1 << bits) if v >> (bits - 1) else v for v in values]
         args.append(torch.tensor(signed, dtype=dtype))
@@ -328,9 +330,11 @@ def test_minimum_of_nan_and_zeros(softgpu):
 
 
 COMPARISONS = {
-    "eq": lambda x, y: x == y, "ne": lambda x, y: x != y and not (math.isnan(x) or math.isnan(y)), "lt": lambda x, y: x < y,
+    "eq": lambda x, y: x == y, "ne": lambda x, y: x != y and not (math.isnan(x) or math.isnan(y)),
+    "lt": lambda x, y: x < y,
     "equ": lambda x, y: x == y or math.isnan(x) or math.isnan(y), "neu": lambda x, y: x != y,
-    "ltu": lambda x, y: not x >= y, "leu": lambda x, y: not x > y, "gtu": lambda x, y: not x <= y, "geu": lambda x, y: not x < y,
+    "ltu": lambda x, y: not x >= y, "leu": lambda x, y: not x > y, "gtu": lambda x, y: not x <= y,
+    "geu": lambda x, y: not x < y,
     "num": lambda x, y: not (math.isnan(x) or math.isnan(y)), "nan": lambda x, y: math.isnan(x) or math.isnan(y),
 }  # fmt: skip
 
@@ -527,7 +531,8 @@ def test_red_updates_memory(softgpu, op, function):
 def test_inc_and_dec_wrap_at_their_bound(softgpu):
     body = """
  { .shared .align 4 .b8 cells[8]; st.shared.v2.b32 [cells], {0, 0}; bar.sync 0;
-   atom.shared.inc.u32 d, [cells], 6; atom.shared.dec.u32 a, [cells+4], 6; bar.sync 0; ld.shared.v2.b32 {d, a}, [cells]; mad.lo.u32 d, a, 100, d; }"""
+   atom.shared.inc.u32 d, [cells], 6; atom.shared.dec.u32 a, [cells+4], 6; bar.sync 0;
+   ld.shared.v2.b32 {d, a}, [cells]; mad.lo.u32 d, a, 100, d; }"""
     assert run(body, [(32, A)], 32) == [100 * (-LANES % 7) + LANES % 7] * LANES
 
 
@@ -536,9 +541,11 @@ def test_instructions_that_only_order_or_hint_change_nothing(softgpu):
  { .reg .b64 policy;
    createpolicy.fractional.L2::evict_last.b64 policy, 0f3F800000;
    prefetch.global.L2 [addr]; prefetchu.L1 [addr]; applypriority.global.L2::evict_normal [addr], 128;
-   membar.gl; fence.acq_rel.gpu; fence.sc.sys; nanosleep.u32 20; pmevent 7; griddepcontrol.wait; griddepcontrol.launch_dependents;
+   membar.gl; fence.acq_rel.gpu; fence.sc.sys; nanosleep.u32 20; pmevent 7; griddepcontrol.wait;
+   griddepcontrol.launch_dependents;
    barrier.cta.sync 1; ld.param.u64 addr, [p0]; mad.wide.u32 addr, tid, 4, addr;
-   ldu.global.b32 d, [addr]; ld.global.nc.L1::no_allocate.L2::cache_hint.L2::128B.b32 a, [addr], policy; xor.b32 a, a, d; add.u32 d, d, a; }"""
+   ldu.global.b32 d, [addr]; ld.global.nc.L1::no_allocate.L2::cache_hint.L2::128B.b32 a, [addr], policy;
+   xor.b32 a, a, d; add.u32 d, d, a; }"""
     assert run(body, [(32, A)], 32) == A
 
 

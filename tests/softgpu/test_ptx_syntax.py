@@ -48,7 +48,8 @@ def test_comments_directives_and_literals(softgpu):
     of two lines */ .loc 1 2 3
  .pragma "nounroll";
  mov.u32 x, 0x10; add.s32 d, d, x; add.s32 d, d, -3; add.s32 d, d, 0b101; add.s32 d, d, 10U; ;
- { .reg .f32 f; mov.f32 f, 0f40400000; add.f32 f, f, 1.5; add.rn.f32 f, f, 0F3F000000; cvt.rzi.s32.f32 x, f; add.s32 d, d, x; }"""
+ { .reg .f32 f; mov.f32 f, 0f40400000; add.f32 f, f, 1.5; add.rn.f32 f, f, 0F3F000000; cvt.rzi.s32.f32 x, f;
+ add.s32 d, d, x; }"""
     assert torch.equal(run(body), torch.full((32,), 16 - 3 + 5 + 10 + 5, dtype=torch.int32))
 
 
@@ -169,7 +170,8 @@ def test_a_predicated_call(softgpu):
 def test_printf_formats(softgpu, capfd):
     before = """
 .extern .func (.param .b32 status) vprintf(.param .b64 format, .param .b64 args);
-.global .align 1 .b8 format[30] = {37, 100, 32, 37, 53, 46, 50, 102, 32, 37, 115, 32, 37, 120, 32, 37, 108, 108, 117, 37, 37, 10, 0};
+.global .align 1 .b8 format[30] = {37, 100, 32, 37, 53, 46, 50, 102, 32, 37, 115, 32, 37, 120, 32, 37, 108, 108, 117,
+37, 37, 10, 0};
 .global .align 1 .b8 text[4] = {97, 98, 99, 0};"""
     body = """
  { .local .align 8 .b8 args[40]; .reg .b64 l, g, f, t; .param .b64 a0, a1; .param .b32 r;

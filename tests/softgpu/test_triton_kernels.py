@@ -127,7 +127,8 @@ def _elementary_references(x: torch.Tensor) -> list[torch.Tensor]:
     two = torch.full_like(x, 2.0)
     return [
         x.exp(), x.log(), x.sin(), x.cos(), x.sqrt(), x.rsqrt(), x.erf(), x.floor(), x.ceil(), x.tanh(), x**1.5, 1 / x,
-        x * x + x, x.exp2(), x.log2(), torch.atan2(x, two), x.round(), x.trunc(), x.sigmoid(), torch.lgamma(x), x.log1p(), 1 / x,
+        x * x + x, x.exp2(), x.log2(), torch.atan2(x, two), x.round(), x.trunc(), x.sigmoid(), torch.lgamma(x),
+        x.log1p(), 1 / x,
     ]  # fmt: skip
 
 
@@ -215,7 +216,8 @@ def test_integer_operations(softgpu, dtype, bits):
     a, b, out = a.to(softgpu.device), b.to(softgpu.device), out.to(softgpu.device)
     kernels.integer_ops[(1,)](a, b, out, 128, BLOCK=128)
     expected = [
-        torch.div(a, b, rounding_mode="trunc"), torch.fmod(a, b), a >> (b & 31), a << (b & 31), a.abs(), torch.minimum(a, b),
+        torch.div(a, b, rounding_mode="trunc"), torch.fmod(a, b), a >> (b & 31), a << (b & 31), a.abs(),
+        torch.minimum(a, b),
         torch.maximum(a, b), ~a ^ b,
     ]  # fmt: skip
     for got, want in zip(out, expected):

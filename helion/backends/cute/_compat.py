@@ -73,7 +73,8 @@ def require(missing: str) -> None:
         raise exc.BackendUnsupported(
             backend="cute",
             reason=f"the CuTe toolkit ({DISTRIBUTION}) is not installed, and {missing}",
-            fix=f'pip install "helion[cute]" (that is {DISTRIBUTION}=={PINNED_VERSION}), or compile this kernel and Config on a'
+            fix=f'pip install "helion[cute]" (that is {DISTRIBUTION}=={PINNED_VERSION}), or compile '
+            "this kernel and Config on a"
             " machine that has it, with helion.runtime.cross_compile, and bring its cache along (docs/cute.md), or use"
             ' backend="triton".',
         )

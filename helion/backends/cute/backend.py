@@ -106,7 +106,8 @@ def _arch(target: int | None) -> Arch:
         return _ARCHS[target]
     except KeyError:
         raise refuse(
-            f"the GPU has compute capability {target // 10}.{target % 10}; its kernels need wgmma (9.0) or tcgen05 (10.0, 10.3)",
+            f"the GPU has compute capability {target // 10}.{target % 10}; its kernels need wgmma "
+            "(9.0) or tcgen05 (10.0, 10.3)",
             'use backend="triton" on this GPU.',
         ) from None
 

@@ -26,12 +26,12 @@ __all__ = ["OPS", "RESERVED", "EpiloguePrinter", "Op", "is_vector"]
 ACC = "acc"
 # Names of the printed code that a value of the epilogue would hide; capitals are kept free as a whole.
 _RESERVED_NAMES = """
-    acc acc_layout acc_pipeline acc_shape acc_state accumulators all_acc at behind block buffer buffers c_pipeline cluster
-    cluster_x cluster_y clusters column converted cpasync cute cutlass epilogue epilogue_barrier first full global_out held i k
-    load load_columns load_elements loaded m mma n batch out part partial pipeline row shared_out sm100 sm90 source state
-    step_mma store subtile subtile_shape subtiles tcgen05 thread thread_acc thread_converted thread_shared threads tile
-    tile_coordinates tiled_mma tiles_out tma_out tmem tmem_address tmem_load smem_store inside warp warpgroup shared_a shared_b
-    ab_pipeline a_fragment b_fragment min max range float
+    acc acc_layout acc_pipeline acc_shape acc_state accumulators all_acc at behind block buffer buffers c_pipeline
+    cluster cluster_x cluster_y clusters column converted cpasync cute cutlass epilogue epilogue_barrier first full
+    global_out held i k load load_columns load_elements loaded m mma n batch out part partial pipeline row shared_out
+    sm100 sm90 source state step_mma store subtile subtile_shape subtiles tcgen05 thread thread_acc thread_converted
+    thread_shared threads tile tile_coordinates tiled_mma tiles_out tma_out tmem tmem_address tmem_load smem_store
+    inside warp warpgroup shared_a shared_b ab_pipeline a_fragment b_fragment min max range float
 """
 RESERVED = frozenset(_RESERVED_NAMES.split())
 # PyTorch computes pointwise bf16 and fp16 arithmetic in fp32 and rounds once (OpMathType, aten/src/ATen/OpMathType.h).

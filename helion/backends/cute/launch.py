@@ -213,7 +213,8 @@ class CuteLauncher:
         address = argument.data_ptr()
         if address % parameter.alignment:
             raise exc.InvalidAPIUsage(
-                reason=f"argument {parameter.argument} of kernel {self.compiled.facts.name!r} is at address {address:#x},"
+                reason=f"argument {parameter.argument} of kernel {self.compiled.facts.name!r} "
+                f"is at address {address:#x},"
                 f" which {parameter.alignment} bytes do not divide",
                 fix='pass a tensor whose data starts there (a clone), or use backend="triton".',
             )

@@ -103,7 +103,10 @@ def _tile_order(spec: MatmulSpec, s: MatmulSchedule) -> str:
         body = ["m = tile % TILES_M", "n = tile // TILES_M % TILES_N"]
         how = "Down the columns of tiles: tiles that run at the same time share B."
     else:
-        how = f"In bands {width} tiles wide, row by row within a band: tiles that run at the same time share A and B in L2."
+        how = (
+            f"In bands {width} tiles wide, row by row within a band: tiles that run at the same "
+            "time share A and B in L2."
+        )
         body = [
             f"band = tile % (TILES_M * TILES_N) // ({width} * TILES_M)",
             f"within = tile % (TILES_M * TILES_N) % ({width} * TILES_M)",

@@ -169,7 +169,8 @@ def _check_tiles(s: MatmulSchedule, spec: MatmulSpec) -> None:
         step = 8
         if promotes(spec) and s.tile_n > 128:
             raise _invalid(
-                f"block size of n={s.tile_n} for fp8 on sm_90a needs two fp32 accumulators of {s.tile_n // 2} registers a thread",
+                f"block size of n={s.tile_n} for fp8 on sm_90a needs two fp32 accumulators of "
+                f"{s.tile_n // 2} registers a thread",
                 "use a block size of n up to 128, or the settings' fast_math.",
             )
     step = max(step, s.epilogue_n)
@@ -196,7 +197,8 @@ def _check_cluster(s: MatmulSchedule, spec: MatmulSpec) -> None:
     _one_of("tcgen05_cluster_n", s.cluster_n, (1, 2, 4, 8))
     if s.cluster_m * s.cluster_n > MAX_CLUSTER:
         raise _invalid(
-            f"tcgen05_cluster_m={s.cluster_m} times tcgen05_cluster_n={s.cluster_n} is {s.cluster_m * s.cluster_n} CTAs",
+            f"tcgen05_cluster_m={s.cluster_m} times tcgen05_cluster_n={s.cluster_n} is "
+            f"{s.cluster_m * s.cluster_n} CTAs",
             f"a cluster has at most {MAX_CLUSTER}.",
         )
     if s.cluster_m % s.ctas_per_mma:

@@ -114,7 +114,8 @@ def _multiply_tile(spec: MatmulSpec) -> str:
             # The tensor core's fp8 accumulator is narrow: sum the k tiles in fp32.
             acc.store(acc.load() + partial.load())
 """
-    return f"""        # The first k tile overwrites the accumulator; a stage is released once the MMA after it has started.
+    return f"""\
+        # The first k tile overwrites the accumulator; a stage is released once the MMA after it has started.
         mma.set(warpgroup.Field.ACCUMULATE, False)
         ab_pipeline.consumer_wait(state)
 {_multiply("acc", True, 8)}        state.advance()
@@ -153,9 +154,11 @@ def _consumer_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     held = step_mma.get_slice(thread).partition_C(cute.make_identity_tensor(subtile_shape))
     converted = cute.make_rmem_tensor(held.shape, OUT_DTYPE)
     out = cute.make_tensor(converted.iterator, VALUES)
-{_TMA_SETUP if tma else ""}{_state("state")}{behind}{block(auxiliary.once(spec), 4)}    for tile in cutlass.range(first, TILES, clusters, unroll=1):
+{_TMA_SETUP if tma else ""}{_state("state")}{behind}{block(auxiliary.once(spec), 4)}\
+    for tile in cutlass.range(first, TILES, clusters, unroll=1):
         m, n, batch = tile_coordinates(tile, cluster_x, cluster_y)
-{block(auxiliary.per_batch(spec), 8)}{block(row, 8)}{_multiply_tile(spec)}        for subtile in cutlass.range_constexpr(SUBTILES):
+{block(auxiliary.per_batch(spec), 8)}{block(row, 8)}{_multiply_tile(spec)}\
+        for subtile in cutlass.range_constexpr(SUBTILES):
             part = cute.make_tensor(acc.iterator + subtile * VALUES, VALUES)
 {block(column, 12)}{block(elements, 12)}            {call("out.store(epilogue", values, ")", 12)}
 {before}{store.replace("BATCH_INDEX", batch)}{after}'''.rstrip("\n")

@@ -82,7 +82,8 @@ def _block_fragment(block: BlockSize, bounds: tuple[int, int, int]) -> Fragment:
     low, high, default = bounds
     if (block.high is not None and block.high < low) or block.low > high:
         raise refuse(
-            f"the block size of {block.name!r} is limited to {block.low}..{block.high}; tiles of this backend are {low} to {high}"
+            f"the block size of {block.name!r} is limited to {block.low}..{block.high}; tiles of this "
+            f"backend are {low} to {high}"
         )
     return PowerOfTwoFragment(low, high, default)
 

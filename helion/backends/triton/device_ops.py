@@ -118,7 +118,10 @@ def _short_product(k: KernelEmitter, left: str, right: str, a: torch.Tensor, sum
     wide = triton_dtype(summed)
     if _extent(k, a.shape[-1]) == 1:  # an outer product
         return f"{left}.to({wide}) * {right}.to({wide})"
-    return f"tl.sum({left}.to({wide})[{batch}{comma}:, :, None] * {right}.to({wide})[{batch}{comma}None, :, :], {a.dim() - 1})"
+    return (
+        f"tl.sum({left}.to({wide})[{batch}{comma}:, :, None] * "
+        f"{right}.to({wide})[{batch}{comma}None, :, :], {a.dim() - 1})"
+    )
 
 
 def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:

@@ -503,7 +503,10 @@ class KernelEmitter:
         if mask is None:
             self._check_derived(node, value.shape[dim])
             return text
-        return f"tl.where({self.along(mask, dim, value.dim())}, {text}, {literal(neutral) if not isinstance(neutral, bool) else neutral})"
+        return (
+            f"tl.where({self.along(mask, dim, value.dim())}, {text}, "
+            f"{literal(neutral) if not isinstance(neutral, bool) else neutral})"
+        )
 
     def _check_derived(self, node: torch.fx.Node, size: Any) -> None:
         """A dimension made from a tile's (`tile // 2`, a merge of two) has no mask of its own.

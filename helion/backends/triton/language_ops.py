@@ -110,7 +110,10 @@ def emit_associative_scan(k: KernelEmitter, node: torch.fx.Node) -> None:
     unused = k.names.unique("started")
     k.statement(
         node,
-        f"{unused}, {', '.join(names)} = tl.associative_scan(({flags}, {', '.join(texts)}), {at}, {skipping}, reverse=True)",
+        (
+            f"{unused}, {', '.join(names)} = tl.associative_scan(({flags}, {', '.join(texts)}), {at}, "
+            f"{skipping}, reverse=True)"
+        ),
     )
     _results(k, node, x, names)
 

@@ -82,7 +82,10 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
     text = f"tl.reshape({text}, [{', '.join([*outer, str(count), *inner])}])"
     if wanted > count:  # Triton 3.7 does not compile `tl.gather` with more places than elements
         wide = ", ".join([*outer, str(wanted // count), str(count), *inner])
-        text = f"tl.reshape(tl.broadcast_to(tl.expand_dims({text}, {head}), [{wide}]), [{', '.join([*outer, str(wanted), *inner])}])"
+        text = (
+            f"tl.reshape(tl.broadcast_to(tl.expand_dims({text}, {head}), [{wide}]), "
+            f"[{', '.join([*outer, str(wanted), *inner])}])"
+        )
     name = f"{'x'.join(map(str, old))}_as_{'x'.join(map(str, new))}"
     lanes = k.whole_range(wanted)
     flat = _weighted(lanes, new_extents, _strides(new))
@@ -97,7 +100,10 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
             for size, extent, stride in zip(new, new_extents, _strides(new_extents))
             if size != extent
         )
-        text = f"tl.where({k.along(f'({inside})', head, rank)}, {text}, {literal(fill) if not isinstance(fill, bool) else int(fill)})"
+        text = (
+            f"tl.where({k.along(f'({inside})', head, rank)}, {text}, "
+            f"{literal(fill) if not isinstance(fill, bool) else int(fill)})"
+        )
     text = f"tl.reshape({text}, {shape})"
     k.assign(node, f"{text} != 0" if is_bool else text)
 

@@ -228,9 +228,9 @@ _STATEMENTS = (
     ast.Break, ast.Continue,
 )  # fmt: skip
 _EXPRESSIONS = (
-    ast.Constant, ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Tuple, ast.List,
-    ast.Dict, ast.Subscript, ast.Slice, ast.Starred, ast.Call, ast.JoinedStr, ast.FormattedValue, ast.ListComp,
-    ast.GeneratorExp,
+    ast.Constant, ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Tuple,
+    ast.List, ast.Dict, ast.Subscript, ast.Slice, ast.Starred, ast.Call, ast.JoinedStr, ast.FormattedValue,
+    ast.ListComp, ast.GeneratorExp,
 )  # fmt: skip
 _OTHERS = (
     ast.comprehension, ast.keyword, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.alias,

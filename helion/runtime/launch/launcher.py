@@ -80,7 +80,10 @@ def _driver_error(kernel: Any, error: RuntimeError) -> RuntimeError:
 #: What the driver says of a cooperative launch whose programs do not fit on the GPU together, and what to do then.
 _TOO_MANY_PROGRAMS = (
     "too many blocks in cooperative launch",
-    ": the programs of a kernel with hl.barrier() run at the same time; lower num_sm_multiplier or num_warps in its Config",
+    (
+        ": the programs of a kernel with hl.barrier() run at the same time; lower num_sm_multiplier "
+        "or num_warps in its Config"
+    ),
 )
 
 

@@ -162,7 +162,8 @@ class _Extract:
                 raise exc.InvalidAPIUsage(
                     f"kernel {self.kernel_name!r} was called with an argument of type "
                     f"{type(value).__module__}.{type(value).__qualname__}, which it cannot take",
-                    fix="pass tensors, numbers, bools, strings, dtypes, devices, None, functions, or tuples, lists, dicts, "
+                    fix="pass tensors, numbers, bools, strings, dtypes, devices, None, functions, "
+                    "or tuples, lists, dicts, "
                     "NamedTuples or dataclasses of these.",
                 )
         return extractor(self, value)
@@ -172,7 +173,10 @@ class _Extract:
             raise exc.InvalidAPIUsage(
                 f"kernel {self.kernel_name!r} was called with a lazily negated tensor (such as `z.conj().imag`), whose "
                 "memory holds other values than it shows",
-                fix="pass x.resolve_neg(); if the kernel writes to it, keep the resolved tensor and read the result there.",
+                fix=(
+                    "pass x.resolve_neg(); if the kernel writes to it, keep the resolved tensor "
+                    "and read the result there."
+                ),
             )
         if value.requires_grad and self.on_requires_grad is not None and torch.is_grad_enabled():
             self.on_requires_grad()

@@ -38,8 +38,12 @@ def recording_launcher(
     """
     if options:
         raise exc.InvalidAPIUsage(
-            f"a launch of {triton_kernel.__name__} with {', '.join(options)} cannot be recorded: PyTorch's graphs have no place for that",
-            fix="wrap the kernel in a torch.library.custom_op with a fake implementation, or use a Config without maxnreg.",
+            f"a launch of {triton_kernel.__name__} with {', '.join(options)} cannot be recorded: PyTorch's "
+            "graphs have no place for that",
+            fix=(
+                "wrap the kernel in a torch.library.custom_op with a fake implementation, or use "
+                "a Config without maxnreg."
+            ),
         )
     constants = _compat_triton.constexpr_defaults(triton_kernel)
     torch.library.wrap_triton(triton_kernel)[grid](
@@ -56,9 +60,13 @@ def refuse_wrappers(kernel: str, args: Sequence[Any]) -> None:
     for tensor in _tensors(args):
         if type(tensor) is not torch.Tensor and is_traceable_wrapper_subclass(tensor):
             raise exc.InvalidAPIUsage(
-                f"kernel {kernel!r} was called with a {type(tensor).__name__}, which holds other tensors and has no memory "
+                f"kernel {kernel!r} was called with a {type(tensor).__name__}, which holds other "
+                "tensors and has no memory "
                 "of its own",
-                fix="pass the tensors it holds (`x.to_local()` for a DTensor), or wrap the kernel in a torch.library.custom_op.",
+                fix=(
+                    "pass the tensors it holds (`x.to_local()` for a DTensor), or wrap the kernel in "
+                    "a torch.library.custom_op."
+                ),
             )
 
 
@@ -76,7 +84,8 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
     for tensor in tensors:
         if _compat_torch.is_functorch_wrapped(tensor):
             raise exc.InvalidAPIUsage(
-                f"kernel {kernel!r} was called inside torch.func ({_compat_torch.transform_name(tensor)}), which cannot see "
+                f"kernel {kernel!r} was called inside torch.func "
+                f"({_compat_torch.transform_name(tensor)}), which cannot see "
                 "into a kernel",
                 fix="wrap the kernel in a torch.autograd.Function with a backward (for grad, jacrev) and a vmap "
                 "staticmethod (for vmap), or call it outside of the transform.",
@@ -90,7 +99,8 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
     dispatcher.stats.counter("traced").hit()
     if run is None:
         raise exc.InvalidAPIUsage(
-            f"kernel {kernel!r} was called with fake tensors where its calls are not kernel launches (CPU tensors or ref mode)",
+            f"kernel {kernel!r} was called with fake tensors where its calls are not kernel launches "
+            "(CPU tensors or ref mode)",
             fix="call it with real tensors, or wrap it in a torch.library.custom_op with a fake implementation.",
         )
     return functools.partial(run, _launcher=recording_launcher)

@@ -59,7 +59,10 @@ TCGEN05_BREAKS = {
     ),
     "a stage is released before it is read": Break(
         "            for block in cutlass.range_constexpr(cute.size(a_fragment, mode=[2])):\n",
-        "            ab_pipeline.consumer_release(ab_state)\n            for block in cutlass.range_constexpr(cute.size(a_fragment, mode=[2])):\n",
+        (
+            "            ab_pipeline.consumer_release(ab_state)\n"
+            "            for block in cutlass.range_constexpr(cute.size(a_fragment, mode=[2])):\n"
+        ),
     ),
     "MMA does not wait for the epilogue": Break("        acc_pipeline.producer_acquire(acc_state)\n"),
     "epilogue does not wait for the accumulator": Break("        acc_pipeline.consumer_wait(acc_state)\n"),

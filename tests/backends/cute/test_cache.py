@@ -150,8 +150,10 @@ def test_another_minor_version_of_the_toolkit_is_refused(tmp_path: Path, monkeyp
 def test_a_compiler_error_names_the_file(tmp_path: Path) -> None:
     place = cache.Entry.of("broken", "sm_100a", tmp_path)
     source = (
-        "import cutlass.cute as cute\n\n\n@cute.jit\ndef entry(stream):\n    cute.make_layout((1, 2), stride=(1,))\n\n\n"
-        "def example_arguments():\n    from cutlass.cute.runtime import make_fake_stream\n    return (make_fake_stream(),)\n"
+        "import cutlass.cute as cute\n\n\n@cute.jit\ndef entry(stream):\n"
+        "    cute.make_layout((1, 2), stride=(1,))\n\n\n"
+        "def example_arguments():\n    from cutlass.cute.runtime import make_fake_stream\n"
+        "    return (make_fake_stream(),)\n"
     )
     module = place.import_source(source)
     with pytest.raises(exc.ErrorCompilingKernel, match=r"kernel\.py"):

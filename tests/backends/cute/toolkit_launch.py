@@ -30,7 +30,8 @@ CUDA_STUBS = r"""
 #include <string.h>
 int _cudaGetDevice(int *d) { *d = 0; return 0; }
 int _cudaDeviceGetAttribute(int *v, int a, int d) { *v = 232448; return 0; }
-int _cudaLibraryLoadData(void **l, void *a, void *b, void *c, int d, void *e, void *f, int g) { *l = (void *)1; return 0; }
+int _cudaLibraryLoadData(void **l, void *a, void *b, void *c, int d, void *e, void *f, int g) { *l = (void *)1;
+return 0; }
 int _cudaLibraryGetKernel(void **k, void *l, char *n) { *k = (void *)2; return 0; }
 int _cuKernelGetAttribute(int *v, int a, void *k, int d) { *v = 1024; return 0; }
 int _cudaFuncSetAttribute(void *k, int a, int v) { return 0; }

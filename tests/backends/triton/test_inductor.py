@@ -16,7 +16,11 @@ from examples.catalog import EXAMPLES
 from helion.runtime.code_cache import load_module
 
 # What Inductor imports in front of the copy (gen_common_triton_imports).
-HEADER = "import triton\nimport triton.language as tl\nfrom torch._inductor.runtime.triton_helpers import libdevice\n\n\n@triton.jit\n"
+HEADER = (
+    "import triton\nimport triton.language as tl\nfrom "
+    "torch._inductor.runtime.triton_helpers import libdevice\n\n\n"
+    "@triton.jit\n"
+)
 NAMES = [
     "add",
     "matmul",

@@ -138,7 +138,10 @@ def test_failed_priming_leaves_the_kernel_to_triton_and_says_so_once(gpu, monkey
     assert len(gpu.launches) == 3
     assert add.layers() == {"default_launcher": 3}
     assert [r.message for r in caplog.records] == [
-        "add: launches go through Triton's own path from now on: priming failed: AttributeError: no attribute of that name"
+        (
+            "add: launches go through Triton's own path from now on: priming failed: AttributeError: "
+            "no attribute of that name"
+        )
     ]
 
 

@@ -148,7 +148,8 @@ if __name__ == "__main__":
     from helion.autotuner.bound import BoundTarget
     x = torch.randn(4096, 4096, device="cuda")
     options = json.loads(sys.argv[1])
-    result = run_search(BoundTarget(scale.bind((x,))), (x,), evaluations=24, effort="quick", progress_bar=False, **options)
+    result = run_search(BoundTarget(scale.bind((x,))), (x,), evaluations=24, effort="quick", progress_bar=False,
+    **options)
     scale.bind((x,)).set_config(result.config)
     assert torch.equal(scale(x), x * 3)
     print(json.dumps([len(result.trials), sum(t.ok for t in result.trials), dict(result.config)]))

@@ -389,7 +389,8 @@ def test_stable_hash_is_the_same_in_every_process():
         "from helion.runtime.stable_key import stable_key\n"
         "from helion.settings import Settings\n"
         "s = Specializer(inspect.signature(lambda x: None), {}, Settings())\n"
-        "print(stable_key(s.key((torch.empty(3, 4), 1, 'a', None, lambda v: v * 2, torch.relu, {'k': (1.0, True)}))).digest)\n"
+        "print(stable_key(s.key((torch.empty(3, 4), 1, 'a', None, lambda v: v * 2, torch.relu, {'k': "
+        "(1.0, True)}))).digest)\n"
     )
     runs = [
         subprocess.run(
