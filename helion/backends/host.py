@@ -25,6 +25,7 @@ from ..ir.device_ir import has_side_effect
 from ..ir.device_ir import host_tensor
 from ..ir.symbols import OriginKind
 from .expressions import ExpressionPrinter
+from .expressions import names_in
 from .expressions import print_number
 
 
@@ -49,6 +50,8 @@ class HostPrinter:
         self._fresh = _allocated_names(ir)
         self._pooled = self._fresh & _returned_names(ir) & set(self.written()) if pool else set()
         self._printer = ExpressionPrinter(self.symbol)
+        self._runtime: set[str] = set()
+        self._math = False
 
     # -- expressions ------------------------------------------------------------------------------------------------
 
@@ -73,11 +76,30 @@ class HostPrinter:
 
     def number(self, value: Any) -> str:
         """A number known on the host, as a host expression."""
-        return print_number(value, self._printer)
+        return self._noted(print_number(value, self._printer))
 
     def expression(self, expr: sympy.Expr) -> str:
         """As `number`, for a sympy expression."""
-        return str(self._printer.doprint(expr))
+        return self._noted(str(self._printer.doprint(expr)))
+
+    def runtime(self, name: str) -> str:
+        """What generated code calls a function of ``helion.runtime``, which is imported from here on."""
+        self._runtime.add(name)
+        return f"_{name}"
+
+    def multiprocessors(self, tensor: str, reserved: int) -> str:
+        """How many multiprocessors the device of a tensor has for a kernel, `reserved` of them left alone."""
+        options = f", reserved_sms={reserved}" if reserved else ""
+        return f"{self.runtime('get_num_sm')}({tensor}.device{options})"
+
+    def runtime_imports(self) -> list[str]:
+        """Import lines for what the printed text uses of ``helion.runtime``, and of ``math`` in the numbers it computes."""
+        imports = [f"from helion.runtime import {name} as _{name}" for name in sorted(self._runtime)]
+        return [*(["import math"] if self._math else []), *imports]
+
+    def _noted(self, number: str) -> str:
+        self._math = self._math or "math" in names_in(number)
+        return number
 
     # -- the function
     # ---------------------------------------------------------------------------------------------------
@@ -114,11 +136,13 @@ class HostPrinter:
     def after_launch(self) -> list[str]:
         """Statements that follow the launches: autograd is told of the tensors written that existed before the call."""
         changed = [text for text in self.written() if text not in self._fresh]
-        return [f"_increment_version({', '.join(changed)})"] if changed else []
+        return [f"{self.runtime('increment_version')}({', '.join(changed)})"] if changed else []
 
     def statement(self, node: ast.stmt) -> list[str]:
         """One of the user's statements, with the language's host calls replaced by what they stand for."""
-        rewritten = _Rewriter(self.ir.host.rewrites, self._replacement, self._pooled).visit(_copy_with_marks(node))
+        rewritten = _Rewriter(self.ir.host.rewrites, self._replacement, self._pooled_allocation).visit(
+            _copy_with_marks(node)
+        )
         text = ast.unparse(ast.fix_missing_locations(rewritten))
         return text.splitlines()
 
@@ -130,6 +154,19 @@ class HostPrinter:
         if kind == "broadcast" and len({tuple(map(str, shape)) for shape in value}) == 1:
             return ast.Tuple(elts=list(node.args), ctx=ast.Load())  # equal shapes: nothing to broadcast
         return node
+
+    def _pooled_allocation(self, target: str, call: ast.expr) -> ast.expr:
+        """``torch.empty_like(x)`` and its like with the function of ``helion.runtime`` that asks the pool, where the result
+        may come from there; others as they are.
+        """
+        if target not in self._pooled or not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            return call
+        name, given = call.func.attr, call.args
+        if name == "new_empty":
+            given = [call.func.value, *given]
+        elif ast.unparse(call.func) not in ("torch.empty", "torch.empty_like"):
+            return call
+        return ast.Call(ast.Name(self.runtime(name), ast.Load()), given, call.keywords)
 
     # -- names from outside
     # ------------------------------------------------------------------------------------------------
@@ -168,11 +205,11 @@ class _Rewriter(ast.NodeTransformer):
         self,
         rewrites: dict[ast.AST, tuple[str, Any]],
         replacement: Callable[[ast.Call, str, Any], ast.expr],
-        pooled: set[str],
+        allocation: Callable[[str, ast.expr], ast.expr],
     ) -> None:
         self.rewrites = rewrites
         self.replacement = replacement
-        self.pooled = pooled
+        self.allocation = allocation
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -187,8 +224,8 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
         self.generic_visit(node)
         (target, *others) = node.targets
-        if not others and isinstance(target, ast.Name) and target.id in self.pooled:
-            node.value = _pooled_allocation(node.value)
+        if not others and isinstance(target, ast.Name):
+            node.value = self.allocation(target.id, node.value)
         return node
 
 
@@ -231,28 +268,3 @@ def _returned_names(ir: KernelIR) -> set[str]:
     """Names that occur in what the host statements return."""
     returns = [node for s in ir.host.epilogue for node in ast.walk(s) if isinstance(node, ast.Return) and node.value]
     return {name.id for node in returns for name in ast.walk(node) if isinstance(name, ast.Name)}
-
-
-def _pooled_allocation(call: ast.expr) -> ast.expr:
-    """``torch.empty_like(x)`` and its like with the function of ``helion.runtime`` that asks the pool; others as they
-    are.
-    """
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
-        return call
-    name = ast.unparse(call.func)
-    if name in ("torch.empty", "torch.empty_like"):
-        return ast.Call(ast.Name(f"_{call.func.attr}", ast.Load()), call.args, call.keywords)
-    if call.func.attr == "new_empty":
-        return ast.Call(ast.Name("_new_empty", ast.Load()), [call.func.value, *call.args], call.keywords)
-    return call
-
-
-#: Functions of helion.runtime that generated host code calls by their name with an underscore before it.
-_RUNTIME_NAMES = ("empty", "empty_like", "get_num_sm", "increment_version", "new_empty")
-
-
-def runtime_imports(text: str) -> list[str]:
-    """Import lines for what generated code uses of ``helion.runtime``, and of ``math`` in the numbers it computes."""
-    used = [name for name in _RUNTIME_NAMES if re.search(rf"(?<![\w.])_{name}\(", text)]
-    imports = [f"from helion.runtime import {name} as _{name}" for name in used]
-    return [*(["import math"] if re.search(r"(?<![\w.])math\.", text) else []), *imports]

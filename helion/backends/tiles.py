@@ -20,7 +20,6 @@ from ..ir.symbols import OriginKind
 from ..ir.symbols import symbols_of
 from .base import GeneratedSource
 from .host import HostPrinter
-from .host import runtime_imports
 
 _DEVICE_CODE = "_device_code"
 
@@ -44,7 +43,7 @@ def generate(
     tensors = ", ".join(f"{name!r}: {tensor.text}" for name, tensor in device.host_tensors.items())
     used = _device_symbols(ir)
     scalars = ", ".join(
-        f"{origin.name!r}: {printer.symbol(symbol)}"
+        f"{origin.name!r}: {printer.expression(symbol)}"
         for symbol, origin in device.origins.items()
         if origin.kind is OriginKind.HOST and symbol in used
     )
@@ -56,7 +55,7 @@ def generate(
         "",
         "import torch",
         "from helion.runtime.eager.tile_executor import launch as _tile_launcher",
-        *dict.fromkeys([*imports, *runtime_imports("\n".join(host))]),
+        *dict.fromkeys([*imports, *printer.runtime_imports()]),
         "",
         *host,
         "",

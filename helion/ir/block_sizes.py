@@ -13,6 +13,7 @@ import sympy
 import torch
 
 from .. import exc
+from ..numbers import next_power_of_2
 from .device_ir import Axis
 from .device_ir import AxisKind
 from .device_ir import BlockSize
@@ -86,16 +87,12 @@ def resolve_constants(
 
 def large_tiles(ir: DeviceIR, blocks: Sequence[BlockSize]) -> list[int]:
     """Block sizes that cover whole ranges, cut down where nested tiles together would be too large."""
-    sizes = {b.id: min(_power_of_two(b.extent or _UNKNOWN_EXTENT), b.high or 1 << 30) for b in blocks}
+    sizes = {b.id: min(next_power_of_2(b.extent or _UNKNOWN_EXTENT), b.high or 1 << 30) for b in blocks}
     for nest in _nests(ir):
         tiled = [axis.block.id for axis in nest if axis.block.id in sizes]
         while tiled and math.prod(sizes[i] for i in tiled) > _TILE_ELEMENTS:
             sizes[max(tiled, key=lambda i: sizes[i])] //= 2
     return [max(sizes[b.id], b.low) for b in blocks]
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (max(n, 1) - 1).bit_length()
 
 
 def _nests(ir: DeviceIR) -> list[list[Axis]]:

@@ -19,7 +19,6 @@ from helion.backends.cute.tuning import build_config_spec
 from helion.backends.cute.tuning import schedule_of
 from helion.backends.cute.tuning import tunable_blocks
 from helion.backends.host import HostPrinter
-from helion.backends.host import runtime_imports
 from helion.config import Config
 from helion.config_spec import ConfigSpec
 from helion.ir.axes import assign_axes
@@ -68,7 +67,7 @@ class CuteBackend(Backend):
         launch = self._launch(host, schedule, kernel)
         body = host.function([launch, *host.after_launch()], "_default_launcher")
         imports, injected = host.imports_and_globals()
-        text = _module(device_source, body, imports, kernel)
+        text = _module(device_source, body, imports, host.runtime_imports(), kernel)
         return GeneratedSource(text, self.ir.name, {**injected, kernel: CuteKernel(self.match.spec, schedule)})
 
     def _constants(self, config: Config) -> dict[sympy.Symbol, int]:
@@ -87,8 +86,7 @@ class CuteBackend(Backend):
     def _launch(self, host: HostPrinter, schedule: MatmulSchedule, kernel: str) -> str:
         """The host statement that launches: one CTA a multiprocessor, in whole clusters, as long as there are tiles."""
         arguments = [a.text if isinstance(a, HostExpression) else host.number(a) for a in self.match.arguments]
-        reserved = self.settings.persistent_reserved_sms
-        sms = f"_get_num_sm({arguments[0]}.device{f', reserved_sms={reserved}' if reserved else ''})"
+        sms = host.multiprocessors(arguments[0], self.settings.persistent_reserved_sms)
         ctas = schedule.cluster_m * schedule.cluster_n
         clusters = sms if ctas == 1 else f"max({sms} // {ctas}, 1)"
         tiles = schedule.tile_count(self.match.spec)
@@ -112,13 +110,13 @@ def _arch(target: int | None) -> Arch:
         ) from None
 
 
-def _module(device_source: str, host: list[str], imports: list[str], kernel: str) -> str:
+def _module(device_source: str, host: list[str], imports: list[str], runtime: list[str], kernel: str) -> str:
     """The generated module: the device code as text, then the host function."""
     head = ["from __future__ import annotations", "", "import torch"]
     head += [line for line in imports if line not in head and line.startswith("import ")]
     head += [
         "from helion.runtime import cute_launcher as _default_launcher",
-        *runtime_imports("\n".join(host)),
+        *runtime,
         "",
         *(line for line in imports if not line.startswith("import ")),
     ]

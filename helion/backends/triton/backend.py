@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import threading
 
 import sympy
@@ -18,17 +17,16 @@ from ...ir.device_ir import KernelIR
 from ...ir.device_ir import host_tensor
 from ...ir.masking import assign_padding
 from ...ir.reductions import roll
+from ...numbers import next_power_of_2
 from ...runtime import output_pool
 from ...settings import Settings
 from ..base import Backend
 from ..base import GeneratedSource
 from ..host import HostPrinter
-from ..host import runtime_imports
-from .emitter import KernelEmitter
-from .emitter import Shared
-from .emitter import next_power_of_2
 from .kernels import print_kernel
 from .kernels import print_loop
+from .lowering import Lowering
+from .module import Module
 from .schedule import Schedule
 from .schedule import resolve
 from .spec import build_config_spec
@@ -82,27 +80,23 @@ class TritonBackend(Backend):
         _check_block_sizes(ir, schedule)
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)
-        shared = Shared()
+        module = Module()
         loops = [
             print_loop(
-                KernelEmitter(ir, ir.device.graphs[root.graph_id], schedule, self.settings, minimum, shared),
+                Lowering(ir, ir.device.graphs[root.graph_id], schedule, self.settings, minimum, module),
                 root,
                 host,
                 alone=len(ir.device.roots) == 1,
             )
             for root in ir.device.roots
         ]
-        printed = [*shared.sources.values(), *(loop.body for loop in loops)]
-        made = any("make_tensor_descriptor" in line for lines in printed for line in lines)
         # A function of the user's may use descriptors too.
-        descriptors = (self.target or 0) >= 90 and (made or bool(shared.injected))
-        kernel = print_kernel(self.ir.name, loops, schedule, self.settings, host, descriptors=descriptors)
-        imports, injected = host.imports_and_globals()
+        descriptors = (self.target or 0) >= 90 and (module.descriptors or bool(module.injected))
+        kernel = print_kernel(self.ir.name, loops, schedule, self.settings, host, module, descriptors=descriptors)
+        _, injected = host.imports_and_globals()
         body = host.function([kernel.launch, *host.after_launch()], "_default_launcher")
-        functions = [*shared.sources.values(), *kernel.functions]
-        return GeneratedSource(
-            self._module(functions, body, kernel.constexprs, imports), self.ir.name, {**injected, **shared.injected}
-        )
+        text = module.text([*module.sources.values(), *kernel.functions], body, kernel.constexprs, host)
+        return GeneratedSource(text, self.ir.name, {**injected, **module.injected})
 
     def _rolled(self, config: Config) -> KernelIR:
         """The IR with the reductions looped that the Config wants looped."""
@@ -116,40 +110,6 @@ class TritonBackend(Backend):
         assign_axes(device)
         assign_padding(device)
         return dataclasses.replace(self.ir, device=device)
-
-    def _module(self, kernels: list[list[str]], host: list[str], constants: dict[str, int], imports: list[str]) -> str:
-        text = "\n".join("\n".join(lines) for lines in [*kernels, host])
-        head = [
-            "from __future__ import annotations",
-            "",
-            "import torch",
-            "import triton",
-            "import triton.language as tl",
-        ]
-        head += [line for line in imports if line not in head and line.startswith("import ")]
-        if "libdevice." in text:
-            head.append("from triton.language.extra import libdevice")
-        head.append("from helion.runtime import default_launcher as _default_launcher")
-        head += [line for line in runtime_imports(text) if line not in head]
-        head += [f"from helion.runtime.triton_helpers import {name}" for name in sorted(set(_HELPER.findall(text)))]
-        if "make_tensor_descriptor" in text:
-            head += [
-                "from helion.runtime import set_triton_allocator as _set_triton_allocator",
-                "",
-                "_set_triton_allocator()",
-            ]
-        head += ["", *(line for line in imports if not line.startswith("import "))]
-        head += [
-            f"{name} = {value}"
-            for name, value in constants.items()
-            if any(re.search(rf"\b{name}\b", line) for line in host)
-        ]
-        blocks = ["\n".join(head).rstrip(), *("\n".join(lines) for lines in kernels), "\n".join(host)]
-        return "\n\n\n".join(blocks) + "\n"
-
-
-#: A function of `helion.runtime.triton_helpers`, imported by its own name: Inductor copies what a kernel calls by name.
-_HELPER = re.compile(r"\bhlt_\w+(?=[(,)])")
 
 
 def _check_block_sizes(ir: KernelIR, schedule: Schedule) -> None:

@@ -1,27 +1,24 @@
-"""How each language op is printed in Triton: a table op name -> emitter.
+"""Triton text of the language ops that make and multiply tiles.
 
-Memory ops are in `memory`; ATen ops in `ops`.
+Memory ops are in `memory`, ops that need more than a line in `language_ops`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.fx
 
 from ... import exc
+from ... import language as hl
 from ...ir.device_ir import AxisKind
+from ...numbers import next_power_of_2
 from ..expressions import literal
-from . import language_ops
+from .dtypes import smallest_k
+from .dtypes import triton_dtype
 from .emitter import KernelEmitter
-from .emitter import next_power_of_2
-from .memory import emit_atomic
-from .memory import emit_load
-from .memory import emit_store
-from .ops import smallest_k
-from .ops import triton_dtype
+from .emitter import Rules
 
 
 def _tile_index(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -140,36 +137,12 @@ def _split(k: KernelEmitter, node: torch.fx.Node) -> None:
     k.results[node] = names
 
 
-def _unused(k: KernelEmitter, node: torch.fx.Node) -> None:
-    raise exc.InternalError(reason=f"hl.{node.target.name} reached the backend")  # type: ignore[union-attr]
-
-
-OP_EMITTERS: dict[str, Callable[[KernelEmitter, torch.fx.Node], None]] = {
-    "load": emit_load,
-    "store": emit_store,
-    **{f"atomic_{n}": emit_atomic for n in ("add", "and", "or", "xor", "max", "min", "xchg", "cas")},
-    "tile_index": _tile_index,
-    "full": _full,
-    "iota": _iota,
-    "dot": _dot,
-    "join": _join,
-    "split": _split,
-    "device_print": _device_print,
-    "philox_rand": language_ops.emit_philox_rand,
-    "philox_rand4x": language_ops.emit_philox_rand4x,
-    "philox_bits": language_ops.emit_philox_bits,
-    "cumsum": language_ops.emit_cumulative,
-    "cumprod": language_ops.emit_cumulative,
-    "reduce": language_ops.emit_reduce,
-    "associative_scan": language_ops.emit_associative_scan,
-    "take_along_dim": language_ops.emit_take_along_dim,
-    "sort_keys": language_ops.emit_sort_keys,
-    "dot_scaled": language_ops.emit_dot_scaled,
-    "stack_load": language_ops.emit_stack_load,
-    "stack_store": language_ops.emit_stack_store,
-    "inline_asm_elementwise": language_ops.emit_inline_asm,
-    "inline_triton": language_ops.emit_inline_triton,
-    "triton_kernel": language_ops.emit_triton_kernel,
-    "breakpoint": language_ops.emit_breakpoint,
-    "subscript": _unused,  # the front end makes views of it
+RULES: Rules = {
+    hl.tile_index: _tile_index,
+    hl.full: _full,
+    hl.iota: _iota,
+    hl.dot: _dot,
+    hl.join: _join,
+    hl.split: _split,
+    hl.device_print: _device_print,
 }

@@ -8,9 +8,10 @@ and `device_ops`.
 
 from __future__ import annotations
 
+import abc
 import contextlib
-import dataclasses
 import re
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -27,52 +28,24 @@ from ...ir.device_ir import AxisKind
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.masking import padding_is
-from ...ir.pointwise import BITCAST
-from ...ir.pointwise import CONVERT
-from ...ir.pointwise import POINTWISE
-from ...ir.reduction_ops import REDUCTIONS
 from ...ir.symbols import OriginKind
 from ...ir.symbols import expr_of
 from ...ir.symbols import is_symbolic
-from ...language.op import Op
+from ...numbers import next_power_of_2
 from ...settings import Settings
 from ..expressions import literal
 from ..expressions import print_number
 from ..expressions import wrap
-from .ops import pointwise_text
-from .ops import triton_dtype
-from .reshapes import emit_reshape
+from .dtypes import triton_dtype
+from .module import Module
 from .scalars import ScalarPrinter
 from .scalars import is_float
 from .schedule import Schedule
 from .scope import Names
 from .scope import Scope
 
-_aten = torch.ops.aten
 
-
-def next_power_of_2(n: int) -> int:
-    return 1 << max(n - 1, 0).bit_length()
-
-
-@dataclasses.dataclass
-class Shared:
-    """What the loops of one module have in common.
-
-    Attributes:
-        sources: lines of `@triton.jit` functions that they call, by name.
-        injected: `@triton.jit` functions of the user's, by name.
-        scalars: what host values, and numbers computed from them, are called.
-        blocks: what block sizes are called, by the block's id.
-    """
-
-    sources: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    injected: dict[str, Any] = dataclasses.field(default_factory=dict)
-    scalars: dict[sympy.Expr, str] = dataclasses.field(default_factory=dict)
-    blocks: dict[int, str] = dataclasses.field(default_factory=dict)
-
-
-class KernelEmitter:
+class KernelEmitter(abc.ABC):
     """Emits one top-level loop.
 
     Args:
@@ -81,7 +54,7 @@ class KernelEmitter:
         schedule: the resolved Config.
         settings: the kernel's settings.
         minimum_extents: sizes of whole dimensions that must be padded further (operands of tl.dot).
-        shared: what this loop and others of its module have in common.
+        module: what this loop and others of its module have in common.
     """
 
     def __init__(
@@ -91,7 +64,7 @@ class KernelEmitter:
         schedule: Schedule,
         settings: Settings,
         minimum_extents: dict[Any, int],
-        shared: Shared,
+        module: Module,
     ) -> None:
         self.ir = ir
         self.root = root
@@ -102,9 +75,9 @@ class KernelEmitter:
         self.scope = self.kernel_scope
         self.scalar_args: dict[sympy.Expr, str] = {}
         self._has_doubles = has_doubles(ir.device)
-        self._in_double = False  # the node being printed computes in float64
+        self.in_double = False  # the node being printed computes in float64
         self.constexprs: dict[str, int] = {}
-        self.shared = shared
+        self.module = module
         self.minimum_extents = minimum_extents
         self.wide_index = ir.env.index_dtype is torch.int64
         self.flat_root = schedule.flatten.get(root.id, False)
@@ -119,9 +92,11 @@ class KernelEmitter:
         self._part: tuple[Axis, int, int] | None = None  # the axis whose tile is done in parts, which one, of how many
         self.persistent_header = ""
         axes = ir.device.axes
-        self._printer = ScalarPrinter(self._name_of, ir.device.origins.get, lambda axis: axes[axis].begin)
+        self._printer = ScalarPrinter(
+            self._name_of, module.helper, ir.device.origins.get, lambda axis: axes[axis].begin
+        )
         self.tensor_args = self._host_tensors()
-        for name in (*ir.device.host_tensors, *shared.scalars.values(), *shared.blocks.values()):
+        for name in (*ir.device.host_tensors, *module.scalars.values(), *module.blocks.values()):
             self.names.unique(name)
 
     def _host_tensors(self) -> list[str]:
@@ -153,12 +128,12 @@ class KernelEmitter:
         if expr.is_Symbol:
             name = self._symbol(expr)
         else:  # computed on the host
-            if expr not in self.shared.scalars:
+            if expr not in self.module.scalars:
                 text = self.ir.device.readable(str(expr))
-                self.shared.scalars[expr] = self.names.unique(re.sub(r"\W+", "_", text).strip("_")[:40])
-            name = self.scalar_args.setdefault(expr, self.shared.scalars[expr])
+                self.module.scalars[expr] = self.names.unique(re.sub(r"\W+", "_", text).strip("_")[:40])
+            name = self.scalar_args.setdefault(expr, self.module.scalars[expr])
         # A float is passed as float32 unless some device code computes in float64.
-        narrow = self._has_doubles and not self._in_double and expr in self.scalar_args and is_float(expr)
+        narrow = self._has_doubles and not self.in_double and expr in self.scalar_args and is_float(expr)
         return f"{name}.to(tl.float32)" if narrow else name
 
     def _symbol(self, symbol: sympy.Symbol) -> str:
@@ -166,9 +141,9 @@ class KernelEmitter:
         if origin is None:
             raise exc.InternalError(reason=f"symbol {symbol} has no origin")
         if origin.kind is OriginKind.HOST:
-            if symbol not in self.shared.scalars:
-                self.shared.scalars[symbol] = self.names.unique(origin.name)
-            return self.scalar_args.setdefault(symbol, self.shared.scalars[symbol])
+            if symbol not in self.module.scalars:
+                self.module.scalars[symbol] = self.names.unique(origin.name)
+            return self.scalar_args.setdefault(symbol, self.module.scalars[symbol])
         if origin.kind is OriginKind.BLOCK_SIZE:
             return self.block_name(self.ir.device.blocks[origin.index])
         if origin.kind is OriginKind.TUNABLE:
@@ -186,9 +161,9 @@ class KernelEmitter:
         """The constexpr parameter with a block's size (sizes of 1 and fixed sizes too: one place for the number)."""
         suffix = block.name.removeprefix("tile_").upper()
         name = f"BLOCK_{block.id if suffix in ('TILE', '') else suffix}"
-        if block.id not in self.shared.blocks:
-            self.shared.blocks[block.id] = self.names.unique(name)
-        key = self.shared.blocks[block.id]
+        if block.id not in self.module.blocks:
+            self.module.blocks[block.id] = self.names.unique(name)
+        key = self.module.blocks[block.id]
         self.constexprs[key] = self.schedule.constants[block.symbol]
         return key
 
@@ -379,117 +354,17 @@ class KernelEmitter:
             self.last_location = key
             self.scope.add(f"# {location.short()}: {location.text.strip()}")
 
-    def graph(self, info: GraphInfo) -> None:
-        """All nodes of a graph into the current scope."""
-        from .epilogue import emit_epilogue
-        from .epilogue import epilogues
-
-        parts = self.schedule.epilogue_parts
-        in_parts = {e.store: e for e in epilogues(self.ir.device, info)} if parts > 1 else {}
-        later = {step for epilogue in in_parts.values() for step in epilogue.steps}
-        for node in info.graph.nodes:
-            if node.op != "call_function" or node.target is device_ir.host_tensor or node in later:
-                continue
-            if node in in_parts:
-                emit_epilogue(self, in_parts[node], parts)
-            else:
-                self.node(node)
-
-    def node(self, node: torch.fx.Node) -> None:
-        """One node into the current scope."""
-        from .device_ops import OP_EMITTERS
-
-        self._in_double = _is_double(node) or any(map(_is_double, node.all_input_nodes))
-        try:
-            if isinstance(node.target, Op):
-                emit = OP_EMITTERS.get(node.target.name)
-                if emit is None:
-                    raise exc.NotSupportedYet(name=f"hl.{node.target.name} on the triton backend")
-                emit(self, node)
-            else:
-                self._node(node)
-        except exc.BaseError as error:
-            if error.location is None:
-                error.location = node.meta.get("location")
-            raise
-
     def set_text(self, node: torch.fx.Node, text: str) -> None:
         """From here on a node is called `text`."""
         self.texts[node] = text
 
-    def _node(self, node: torch.fx.Node) -> None:
-        from .loops import emit_for_loop
-        from .loops import emit_if_else
-        from .reductions import emit_reduction
+    @abc.abstractmethod
+    def graph(self, info: GraphInfo) -> None:
+        """All nodes of a graph into the current scope."""
 
-        target = node.target
-        if target is device_ir.GETITEM:
-            source = node.args[0]
-            self.texts[node] = self.results[source][node.args[1]]  # type: ignore[index]
-        elif target is device_ir.for_loop:
-            emit_for_loop(self, node)
-        elif target is device_ir.if_else:
-            emit_if_else(self, node)
-        elif target is CONVERT:
-            self.assign(node, self._convert(node))
-        elif target is BITCAST:
-            self.assign(node, f"{self.text(node.args[0])}.to({triton_dtype(node.meta['val'].dtype)}, bitcast=True)")
-        elif target in POINTWISE:
-            operands = [self.text(a) if a is not None else "None" for a in node.args]
-            if "neutral" in node.meta:  # a looped reduction's partial result
-                which, dim, neutral = node.meta["neutral"]
-                operands[which] = self.masked(node.args[which], dim, neutral)  # type: ignore[arg-type]
-            self.assign(node, pointwise_text(node, operands, self.settings.fast_math))
-        elif target in REDUCTIONS:
-            emit_reduction(self, node)
-            if node in self.settle:
-                self.assign(node, f"hlt_settled({self.texts[node]})")
-        else:
-            self._view(node)
-
-    def _convert(self, node: torch.fx.Node) -> str:
-        source, dtype = node.args
-        text = self.text(source)
-        if dtype is torch.bool:
-            return f"{text} != 0"
-        source_dtype = source.meta["val"].dtype  # type: ignore[union-attr]
-        if source_dtype is torch.bool and dtype.is_floating_point:  # type: ignore[union-attr]
-            return f"{text}.to(tl.int32).to({triton_dtype(dtype)})"  # type: ignore[arg-type]
-        return f"{text}.to({triton_dtype(dtype)})"  # type: ignore[arg-type]
-
-    def _view(self, node: torch.fx.Node) -> None:
-        target = node.target
-        value = node.meta["val"]
-        source = node.args[0]
-        text = self.text(source)
-        if target is _aten.unsqueeze.default:
-            dim = node.args[1] % value.dim()  # type: ignore[operator]
-            if value.dim() == 1:
-                self.assign(
-                    node,
-                    f"tl.full([1], 0, {triton_dtype(value.dtype)}) + {text}"
-                    if value.dtype is not torch.bool
-                    else f"tl.expand_dims({text}, 0)",
-                )
-                return
-            places = ", ".join("None" if i == dim else ":" for i in range(value.dim()))
-            self.assign(node, f"{text}[{places}]")
-        elif target is _aten.permute.default:
-            order = [d % value.dim() for d in node.args[1]]  # type: ignore[union-attr]
-            self.assign(node, f"tl.trans({text})" if order == [1, 0] else f"tl.permute({text}, {order})")
-        elif target is _aten.expand.default:
-            missing = value.dim() - source.meta["val"].dim()  # type: ignore[union-attr]
-            if missing and source.meta["val"].dim():  # type: ignore[union-attr]
-                text = f"{text}[{', '.join(['None'] * missing + [':'] * source.meta['val'].dim())}]"  # type: ignore[union-attr]
-            self.assign(node, f"tl.broadcast_to({text}, {self.shape(value.shape)})")
-        elif target in (_aten.view.default, _aten.squeeze.dims):
-            emit_reshape(self, node)
-        else:
-            raise exc.BackendUnsupported(
-                backend="triton",
-                reason=f"there is no Triton form of {target}",
-                fix="compute it in host code, or from other ops.",
-            )
+    @abc.abstractmethod
+    def node(self, node: torch.fx.Node) -> None:
+        """One node into the current scope."""
 
     # -- padding ------------------------------------------------------------------------------------------------------
 
@@ -533,6 +408,10 @@ class _Flat:
         self.extents = extents
 
 
+#: A function that prints the nodes of one target.
+Rule = Callable[[KernelEmitter, torch.fx.Node], None]
+Rules = dict[Any, Rule]
+
 # What fx adds to a node's name for the op's overload.
 _OVERLOAD_NOISE = (
     "_default",
@@ -550,10 +429,10 @@ _OVERLOAD_NOISE = (
 
 def has_doubles(ir: device_ir.DeviceIR) -> bool:
     """Whether device code computes in float64, so that floats are passed as such."""
-    return any(_is_double(node) for _, node in ir.nodes())
+    return any(is_double(node) for _, node in ir.nodes())
 
 
-def _is_double(node: torch.fx.Node) -> bool:
+def is_double(node: torch.fx.Node) -> bool:
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and value.dtype is torch.float64
 

@@ -23,6 +23,7 @@ from ..expressions import wrap
 from ..host import HostPrinter
 from .emitter import KernelEmitter
 from .emitter import has_doubles
+from .module import Module
 from .program_ids import PROGRAM
 from .program_ids import Tiles
 from .program_ids import emit_program_ids
@@ -103,6 +104,7 @@ def print_kernel(
     schedule: Schedule,
     settings: Settings,
     host: HostPrinter,
+    module: Module,
     *,
     descriptors: bool,
 ) -> PrintedKernel:
@@ -111,7 +113,7 @@ def print_kernel(
     Args:
         name: of the kernel function.
         loops: in order of their phases.
-        schedule, settings, host: what they were printed with.
+        schedule, settings, host, module: what they were printed with.
         descriptors: the tensor memory accelerator may read or write in one of them.
     """
     tensors = list(dict.fromkeys(t for loop in loops for t in loop.tensors))
@@ -123,8 +125,8 @@ def print_kernel(
         body, grid = [*loops[0].comment, *loops[0].body], ", ".join(loops[0].tiles.grid)
     else:
         functions = [_function(f"_{name}_loop_{i}", loop) for i, loop in enumerate(loops)]
-        tensor = host.ir.device.host_tensors[tensors[0]].text
-        body, grid = _calls(name, loops, schedule, settings, tensor, f"hlt_grid_barrier({descriptors})")
+        barrier = f"{module.helper('hlt_grid_barrier')}({descriptors})" if cooperative else ""
+        body, grid = _calls(name, loops, schedule, settings, host, tensors[0], barrier)
     # Numbers, not the module's names for them: Inductor copies a kernel's source without the module.
     sizes = [f"{text}: tl.constexpr = {size}" for text, size in constexprs.items()]
     doubles = has_doubles(host.ir.device)
@@ -149,7 +151,13 @@ def _function(name: str, loop: PrintedLoop) -> list[str]:
 
 
 def _calls(
-    name: str, loops: Sequence[PrintedLoop], schedule: Schedule, settings: Settings, tensor: str, barrier: str
+    name: str,
+    loops: Sequence[PrintedLoop],
+    schedule: Schedule,
+    settings: Settings,
+    host: HostPrinter,
+    tensor: str,
+    barrier: str,
 ) -> tuple[list[str], str]:
     """Lines of the kernel that calls the functions of the loops, and its grid."""
 
@@ -176,4 +184,4 @@ def _calls(
         lines.append(call(number, f"tl.num_programs(0) - 1 - {PROGRAM}" if from_the_end else PROGRAM))
         from_the_end = not from_the_end
     most = sums[0] if len(sums) == 1 else f"max({', '.join(sums)})"
-    return lines, persistent_programs(schedule, settings, tensor, most)
+    return lines, persistent_programs(schedule, settings, host, host.ir.device.host_tensors[tensor].text, most)

@@ -1,7 +1,7 @@
 """Triton text of the language's own ops that need more than a line: random numbers, scans, reductions and scans
 with a combine function, block-scaled products, stacks of tensors, inline code.
 
-The plain ones are in `device_ops`, which holds the table.
+The plain ones are in `device_ops`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import torch
 import torch.fx
 
 from ... import exc
+from ... import language as hl
 from ...ir.device_ir import GraphInfo
+from ...language.sorting import sort_keys
 from ..expressions import literal
+from .dtypes import triton_dtype
 from .emitter import KernelEmitter
+from .emitter import Rules
 from .memory import pointer_access
-from .ops import triton_dtype
 from .scope import Scope
 
 # -- random numbers ----------------------------------------------------------------------------------------
@@ -143,7 +146,7 @@ def _results(k: KernelEmitter, node: torch.fx.Node, x: Any, names: list[str]) ->
 def combine_function(k: KernelEmitter, info: GraphInfo) -> str:
     """A `@triton.jit` function for a combine graph; its name."""
     name = f"_combine_{info.id}"
-    if name in k.shared.sources:
+    if name in k.module.sources:
         return name
     outer, k.scope = k.scope, Scope()
     location, k.last_location = k.last_location, None
@@ -152,7 +155,7 @@ def combine_function(k: KernelEmitter, info: GraphInfo) -> str:
     k.graph(info)
     body = [*k.scope.lines(), f"return {', '.join(k.text(output) for output in info.outputs)}"]
     k.scope, k.last_location = outer, location
-    k.shared.sources[name] = ["@triton.jit", f"def {name}({', '.join(parameters)}):", *(f"    {line}" for line in body)]
+    k.module.sources[name] = ["@triton.jit", f"def {name}({', '.join(parameters)}):", *(f"    {line}" for line in body)]
     return name
 
 
@@ -169,7 +172,7 @@ def _skipping_function(k: KernelEmitter, combine: str, n: int) -> str:
         f"tl.where(has_left == 0, {r}, tl.where(has_right == 0, {l}, {b}))"
         for l, r, b in zip(left, right, both)  # noqa: E741
     ]
-    k.shared.sources.setdefault(name, [*lines, f"    return has_left | has_right, {', '.join(picked)}"])
+    k.module.sources.setdefault(name, [*lines, f"    return has_left | has_right, {', '.join(picked)}"])
     return name
 
 
@@ -318,6 +321,7 @@ def emit_inline_triton(k: KernelEmitter, node: torch.fx.Node) -> None:
         tree = ast.parse(text)
     except SyntaxError as error:
         raise exc.InvalidAPIUsage(f"hl.inline_triton: the source does not parse: {error}") from None
+    k.module.written_by_user(tree)
     lines = text.splitlines()
     if node.meta["val"] is None:
         for line in lines:
@@ -358,15 +362,17 @@ def emit_triton_kernel(k: KernelEmitter, node: torch.fx.Node) -> None:
 def _source_function(k: KernelEmitter, source: str) -> str:
     text = textwrap.dedent(source).strip("\n")
     try:
-        functions = [s for s in ast.parse(text).body if isinstance(s, ast.FunctionDef)]
+        tree = ast.parse(text)
     except SyntaxError as error:
         raise exc.InvalidAPIUsage(f"hl.triton_kernel: the source does not parse: {error}") from None
+    k.module.written_by_user(tree)
+    functions = [s for s in tree.body if isinstance(s, ast.FunctionDef)]
     if len(functions) != 1:
         raise exc.InvalidAPIUsage(f"hl.triton_kernel: the source defines {len(functions)} functions, expected one")
     lines = text.splitlines()
     if not functions[0].decorator_list:
         lines.insert(functions[0].lineno - 1, "@triton.jit")
-    known = k.shared.sources.setdefault(functions[0].name, lines)
+    known = k.module.sources.setdefault(functions[0].name, lines)
     if known != lines:
         raise exc.InvalidAPIUsage(
             f"hl.triton_kernel: two different functions are called {functions[0].name!r}", fix="rename one of them."
@@ -381,7 +387,7 @@ def _injected_function(k: KernelEmitter, function: Any) -> str:
             f"hl.triton_kernel needs a @triton.jit function, got {type(function).__name__}",
             fix="decorate it with @triton.jit, or pass its source as a string.",
         )
-    known = k.shared.injected.setdefault(name, function)
+    known = k.module.injected.setdefault(name, function)
     if known is not function:
         raise exc.InvalidAPIUsage(
             f"hl.triton_kernel: two different functions are called {name!r}", fix="rename one of them."
@@ -396,3 +402,23 @@ def emit_breakpoint(k: KernelEmitter, node: torch.fx.Node) -> None:
         reason="a compiled kernel cannot stop in a debugger",
         fix="run with HELION_INTERPRET=1, where breakpoint() works.",
     )
+
+
+RULES: Rules = {
+    hl.philox_rand: emit_philox_rand,
+    hl.philox_rand4x: emit_philox_rand4x,
+    hl.philox_bits: emit_philox_bits,
+    hl.cumsum: emit_cumulative,
+    hl.cumprod: emit_cumulative,
+    hl.reduce: emit_reduce,
+    hl.associative_scan: emit_associative_scan,
+    sort_keys: emit_sort_keys,
+    hl.take_along_dim: emit_take_along_dim,
+    hl.dot_scaled: emit_dot_scaled,
+    hl.stack_load: emit_stack_load,
+    hl.stack_store: emit_stack_store,
+    hl.inline_asm_elementwise: emit_inline_asm,
+    hl.inline_triton: emit_inline_triton,
+    hl.triton_kernel: emit_triton_kernel,
+    hl.breakpoint: emit_breakpoint,
+}

@@ -20,6 +20,7 @@ from ...ir.pointwise import POINTWISE
 from ...ir.reduction_ops import REDUCTIONS
 from ..expressions import wrap
 from .emitter import KernelEmitter
+from .emitter import Rules
 from .emitter import pretty_name
 from .scope import Scope
 
@@ -72,7 +73,7 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
     outer.nest(headers[0], inner)
     for i, out in enumerate(body.outputs):
         if _accumulates_reduction(out) and not _used_once(node, i):
-            outer.add(f"{carried_names[i]} = hlt_settled({carried_names[i]})")
+            outer.add(f"{carried_names[i]} = {k.module.helper('hlt_settled')}({carried_names[i]})")
     k.results[node] = [carried_names[i] for i in range(len(body.outputs))]
 
 
@@ -241,3 +242,15 @@ def _used_once(loop: torch.fx.Node, output: int) -> bool:
     (user, result), *others = users
     mentions = sum(arg is result for arg in user.args)
     return not others and mentions == 1 and (user.target in _ONE_MENTION or getattr(user.target, "name", "") == "store")
+
+
+def emit_getitem(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """One of several results."""
+    k.texts[node] = k.results[node.args[0]][node.args[1]]  # type: ignore[index]
+
+
+RULES: Rules = {
+    device_ir.for_loop: emit_for_loop,
+    device_ir.if_else: emit_if_else,
+    device_ir.GETITEM: emit_getitem,
+}

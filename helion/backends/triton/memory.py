@@ -9,14 +9,16 @@ import torch
 import torch.fx
 
 from ... import exc
+from ... import language as hl
 from ...ir.axes import with_values
 from ...ir.device_ir import AxisKind
 from ...language.indexing import IndexItem
 from ...language.indexing import normalize_index
 from ..expressions import literal
 from ..expressions import wrap
+from .dtypes import triton_dtype
 from .emitter import KernelEmitter
-from .ops import triton_dtype
+from .emitter import Rules
 
 
 @dataclasses.dataclass
@@ -411,9 +413,22 @@ def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Blo
     if kind == "tensor_descriptor":
         handle = k.kernel_scope.define(
             f"{name}_{'flat_' if flattened else ''}desc_{'_'.join(block)}".replace(" * ", "x").replace(" // ", "_by_"),
-            f"tl.make_tensor_descriptor({name}, {sizes}, [{', '.join(block)}])",
+            f"{k.module.descriptor()}({name}, {sizes}, [{', '.join(block)}])",
         )
         return BlockAccess(kind, handle, offsets, boundary, result)
     order = sorted(range(len(strides)), key=lambda d: (strides[d] != "1", -d))
     text = f"tl.make_block_ptr({base}, {sizes}, [{', '.join(offsets)}], [{', '.join(block)}], {order})"
     return BlockAccess(kind, text, offsets, boundary, result)
+
+
+_ATOMICS = (
+    hl.atomic_add,
+    hl.atomic_and,
+    hl.atomic_or,
+    hl.atomic_xor,
+    hl.atomic_max,
+    hl.atomic_min,
+    hl.atomic_xchg,
+    hl.atomic_cas,
+)
+RULES: Rules = {hl.load: emit_load, hl.store: emit_store, **dict.fromkeys(_ATOMICS, emit_atomic)}

@@ -13,47 +13,15 @@ from typing import Any
 import torch
 import torch.fx
 
-from ... import exc
+from ...ir.pointwise import BITCAST
+from ...ir.pointwise import CONVERT
+from .dtypes import triton_dtype
+from .emitter import KernelEmitter
+from .emitter import Rules
 
 _aten = torch.ops.aten
 
-TRITON_DTYPES: dict[torch.dtype, str] = {
-    torch.bool: "tl.int1",
-    torch.int8: "tl.int8",
-    torch.int16: "tl.int16",
-    torch.int32: "tl.int32",
-    torch.int64: "tl.int64",
-    torch.uint8: "tl.uint8",
-    torch.uint16: "tl.uint16",
-    torch.uint32: "tl.uint32",
-    torch.uint64: "tl.uint64",
-    torch.float16: "tl.float16",
-    torch.bfloat16: "tl.bfloat16",
-    torch.float32: "tl.float32",
-    torch.float64: "tl.float64",
-    torch.float8_e4m3fn: "tl.float8e4nv",
-    torch.float8_e5m2: "tl.float8e5",
-}
-
-
-def triton_dtype(dtype: torch.dtype) -> str:
-    """The Triton name of a torch dtype.
-
-    Raises:
-        exc.UnsupportedDtype: Triton has none.
-    """
-    try:
-        return TRITON_DTYPES[dtype]
-    except KeyError:
-        raise exc.UnsupportedDtype(op="the Triton backend", dtype=dtype) from None
-
-
-def smallest_k(dtype: torch.dtype) -> int:
-    """Smallest K of tl.dot (triton.backends.nvidia.compiler.min_dot_size)."""
-    return 32 if dtype.itemsize == 1 else 16
-
-
-Row = str | Callable[[torch.fx.Node, list[str], bool], str]
+Row = str | Callable[[KernelEmitter, torch.fx.Node, list[str]], str]
 
 
 def _dtype(node: torch.fx.Node) -> torch.dtype:
@@ -69,7 +37,7 @@ def _float(node: torch.fx.Node) -> bool:
 
 
 def _alpha(sign: str) -> Row:
-    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
         if _dtype(node) is torch.bool:
             return f"{a[0]} | {a[1]}"  # as PyTorch adds; the sum of two i1 would wrap
         alpha = node.kwargs.get("alpha", 1)
@@ -81,9 +49,9 @@ def _alpha(sign: str) -> Row:
     return row
 
 
-def _divide(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+def _divide(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
     # `/` in float32 is an approximation good to 2 ulp; div_rn is what eager PyTorch computes.
-    if fast or _dtype(node) is not torch.float32:
+    if k.settings.fast_math or _dtype(node) is not torch.float32:
         return f"{a[0]} / {a[1]}"
     # div_rn promotes nothing: a size or a bound of a tile is an integer.
     sizes = [isinstance(arg, torch.SymInt) for arg in node.args] if len(node.args) == len(a) else [False] * len(a)
@@ -99,39 +67,38 @@ def _float_literal(text: str) -> str:
         return text
 
 
-def _divide_mode(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+def _divide_mode(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
     mode = node.kwargs.get("rounding_mode")
     if mode is None:
-        return _divide(node, a, fast)
-    return _helper(f"div_{mode}")(node, a, fast)
+        return _divide(k, node, a)
+    return _helper(f"div_{mode}")(k, node, a)
 
 
-def _helper(name: str) -> Callable[[torch.fx.Node, list[str], bool], str]:
+def _helper(name: str) -> Callable[[KernelEmitter, torch.fx.Node, list[str]], str]:
     """A function of triton_helpers that comes in a float and an int form."""
 
-    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
         operands = ", ".join(_as_tensor(text, node) for text in a)
-        return f"hlt_{name}_{'float' if _float(node) else 'int'}({operands})"
+        kind = "float" if _float(node) else "int"
+        return f"{k.module.helper(f'hlt_{name}_{kind}')}({operands})"
 
     return row
 
 
-def _by_kind(for_float: str, for_int: str) -> Row:
-    return lambda node, a, fast: (for_float if _float(node) else for_int).format(*a)
+def _text(row: Row, k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
+    return row.format(*a) if isinstance(row, str) else row(k, node, a)
 
 
-def _helper_or(name: str, for_int: str) -> Row:
-    """A helper for floats, an operator for integers."""
-    helper = _helper(name)
-    return lambda node, a, fast: helper(node, a, fast) if _float(node) else for_int.format(*a)
+def _by_kind(for_float: Row, for_int: Row) -> Row:
+    return lambda k, node, a: _text(for_float if _float(node) else for_int, k, node, a)
 
 
-def _sqrt(node: torch.fx.Node, a: list[str], fast: bool) -> str:
-    return f"tl.sqrt({a[0]})" if fast or _dtype(node) is not torch.float32 else f"tl.sqrt_rn({a[0]})"
+def _sqrt(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
+    return f"tl.sqrt({a[0]})" if k.settings.fast_math or _dtype(node) is not torch.float32 else f"tl.sqrt_rn({a[0]})"
 
 
 def _max_min(name: str) -> Row:
-    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
         if _dtype(node) is torch.bool:
             return f"{a[0]} {'|' if name == 'maximum' else '&'} {a[1]}"
         return (
@@ -143,7 +110,7 @@ def _max_min(name: str) -> Row:
     return row
 
 
-def _clamp(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+def _clamp(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
     nan = ", propagate_nan=tl.PropagateNan.ALL" if _float(node) else ""
     text = a[0]
     if len(node.args) > 1 and node.args[1] is not None:
@@ -153,12 +120,12 @@ def _clamp(node: torch.fx.Node, a: list[str], fast: bool) -> str:
     return text
 
 
-def _clamp_max(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+def _clamp_max(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
     nan = ", propagate_nan=tl.PropagateNan.ALL" if _float(node) else ""
     return f"tl.minimum({a[0]}, {a[1]}{nan})"
 
 
-def _pow(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+def _pow(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
     exponent = node.args[1]
     if not isinstance(exponent, torch.fx.Node) and isinstance(exponent, (int, float)):
         if exponent == 2:
@@ -166,15 +133,15 @@ def _pow(node: torch.fx.Node, a: list[str], fast: bool) -> str:
         if exponent == 3:
             return f"{a[0]} * {a[0]} * {a[0]}"
         if exponent == 0.5 and _float(node):
-            return _sqrt(node, a, fast)
+            return _sqrt(k, node, a)
         if exponent == -1 and _float(node):
-            return _divide(node, ["1.0", a[0]], fast)
+            return _divide(k, node, ["1.0", a[0]])
         if exponent == 1:
             return a[0]
     return (
-        f"libdevice.pow({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+        f"{k.module.libdevice('pow')}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
         if _float(node)
-        else f"hlt_pow_int({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+        else f"{k.module.helper('hlt_pow_int')}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
     )
 
 
@@ -184,30 +151,34 @@ def _as_tensor(text: str, node: torch.fx.Node) -> str:
 
 
 def _libdevice(name: str, arity: int = 1) -> Row:
-    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
-        return f"libdevice.{name}({', '.join(_as_tensor(text, node) for text in a[:arity])})"
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
+        return f"{k.module.libdevice(name)}({', '.join(_as_tensor(text, node) for text in a[:arity])})"
 
     return row
+
+
+def _signbit(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
+    return f"{k.module.libdevice('signbit')}({a[0]}) != 0"
 
 
 def _shift(direction: str, symbol: str) -> Row:
     """A shift; PyTorch defines it for amounts below 0 and beyond the width too, where the hardware's differs."""
 
-    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
         amount = node.args[1]
         if isinstance(amount, int) and 0 <= amount < 8 * _dtype(node).itemsize:
             return f"{a[0]} {symbol} {a[1]}"
-        return f"hlt_shift_{direction}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+        return f"{k.module.helper(f'hlt_shift_{direction}')}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
 
     return row
 
 
-def _not(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+def _not(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
     return f"~{a[0]}" if _dtype(node) is torch.bool else f"{a[0]} == 0"
 
 
 def _logical(symbol: str) -> Row:
-    def row(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
         left, right = (text if _is_bool(arg) else f"({text} != 0)" for text, arg in zip(a, node.args))
         return f"{left} {symbol} {right}"
 
@@ -222,7 +193,7 @@ def _unsigned(node: torch.fx.Node) -> bool:
     return _dtype(node) in (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
-def _abs(node: torch.fx.Node, a: list[str], fast: bool) -> str:
+def _abs(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
     return a[0] if _unsigned(node) else f"tl.abs({a[0]})"
 
 
@@ -234,11 +205,11 @@ def _fill() -> None:
         "abs.default": _abs,
         "neg.default": "-{0}",
         "sign.default": _helper("sign"),
-        "signbit.default": _by_kind("libdevice.signbit({0}) != 0", "{0} < 0"),
+        "signbit.default": _by_kind(_signbit, "{0} < 0"),
         "floor.default": _by_kind("tl.floor({0})", "{0}"),
         "ceil.default": _by_kind("tl.ceil({0})", "{0}"),
-        "round.default": _by_kind("libdevice.rint({0})", "{0}"),
-        "trunc.default": _by_kind("libdevice.trunc({0})", "{0}"),
+        "round.default": _by_kind(_libdevice("rint"), "{0}"),
+        "trunc.default": _by_kind(_libdevice("trunc"), "{0}"),
         "add.Tensor": _alpha("+"),
         "add.Scalar": _alpha("+"),
         "sub.Tensor": _alpha("-"),
@@ -251,8 +222,8 @@ def _fill() -> None:
         "fmin.default": "tl.minimum({0}, {1})",
         "remainder.Tensor": _helper("remainder"),
         "remainder.Scalar": _helper("remainder"),
-        "fmod.Tensor": _helper_or("fmod", "{0} % {1}"),
-        "fmod.Scalar": _helper_or("fmod", "{0} % {1}"),
+        "fmod.Tensor": _by_kind(_helper("fmod"), "{0} % {1}"),
+        "fmod.Scalar": _by_kind(_helper("fmod"), "{0} % {1}"),
         "div.Tensor": _divide,
         "div.Scalar": _divide,
         "div.Tensor_mode": _divide_mode,
@@ -270,7 +241,7 @@ def _fill() -> None:
         "log2.default": "tl.log2({0})",
         "sqrt.default": _sqrt,
         "rsqrt.default": "tl.rsqrt({0})",
-        "reciprocal.default": lambda node, a, fast: _divide(node, ["1.0", a[0]], fast),
+        "reciprocal.default": lambda k, node, a: _divide(k, node, ["1.0", a[0]]),
         "sin.default": "tl.sin({0})",
         "cos.default": "tl.cos({0})",
         "sigmoid.default": "tl.sigmoid({0})",
@@ -324,18 +295,30 @@ def _fill() -> None:
 _fill()
 
 
-def pointwise_text(node: torch.fx.Node, operands: list[str], fast_math: bool) -> str:
-    """Triton text of a pointwise node.
+def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """A pointwise op by its row."""
+    operands = [k.text(a) if a is not None else "None" for a in node.args]
+    if "neutral" in node.meta:  # a looped reduction's partial result
+        which, dim, neutral = node.meta["neutral"]
+        operands[which] = k.masked(node.args[which], dim, neutral)  # type: ignore[arg-type]
+    k.assign(node, _text(POINTWISE_ROWS[node.target], k, node, operands))  # type: ignore[index]
 
-    Raises:
-        exc.BackendUnsupported: the op has no row.
-    """
-    row = POINTWISE_ROWS.get(node.target)  # type: ignore[arg-type, call-overload]
-    if row is None:
-        raise exc.BackendUnsupported(
-            backend="triton",
-            reason=f"there is no Triton form of {node.target}",
-            fix="compute it in host code, or from other ops.",
-            location=node.meta.get("location"),
-        )
-    return row.format(*operands) if isinstance(row, str) else row(node, operands, fast_math)
+
+def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """A cast."""
+    source, dtype = node.args
+    text = k.text(source)
+    if dtype is torch.bool:
+        k.assign(node, f"{text} != 0")
+        return
+    if source.meta["val"].dtype is torch.bool and dtype.is_floating_point:  # type: ignore[union-attr]
+        text = f"{text}.to(tl.int32)"
+    k.assign(node, f"{text}.to({triton_dtype(dtype)})")  # type: ignore[arg-type]
+
+
+def emit_bitcast(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """The bits of a value as another dtype."""
+    k.assign(node, f"{k.text(node.args[0])}.to({triton_dtype(node.meta['val'].dtype)}, bitcast=True)")
+
+
+RULES: Rules = {**dict.fromkeys(POINTWISE_ROWS, emit_pointwise), CONVERT: emit_convert, BITCAST: emit_bitcast}

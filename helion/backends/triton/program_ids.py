@@ -94,13 +94,14 @@ def emit_program_ids(k: KernelEmitter, host: HostPrinter, program: str = PROGRAM
     inner = Scope(top)
     decompose(inner, pid)
     tensor = k.ir.device.host_tensors[k.tensor_args[0]].text
-    return Tiles(host_tiles, device_tiles, [persistent_programs(k.schedule, k.settings, tensor, host_tiles)]), inner
+    return Tiles(
+        host_tiles, device_tiles, [persistent_programs(k.schedule, k.settings, host, tensor, host_tiles)]
+    ), inner
 
 
-def persistent_programs(schedule: Schedule, settings: Settings, tensor: str, tiles: str) -> str:
+def persistent_programs(schedule: Schedule, settings: Settings, host: HostPrinter, tensor: str, tiles: str) -> str:
     """Host text: how many programs run through `tiles` tiles on the device of a tensor, when each runs through many."""
-    reserved = settings.persistent_reserved_sms
-    sms = f"_get_num_sm({tensor}.device{f', reserved_sms={reserved}' if reserved else ''})"
+    sms = host.multiprocessors(tensor, settings.persistent_reserved_sms)
     multiplier = schedule.config.get("num_sm_multiplier", 1)
     programs = sms if multiplier == 1 else f"{sms} * {multiplier}"
     return f"max(1, min({programs}, {tiles}))"

@@ -7,9 +7,10 @@ import torch.fx
 
 from ...ir.reduction_ops import REDUCTIONS
 from ...ir.reduction_ops import reduced_dim
+from .dtypes import triton_dtype
 from .emitter import KernelEmitter
+from .emitter import Rules
 from .emitter import pretty_name
-from .ops import triton_dtype
 
 
 def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -30,7 +31,7 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
     if reduction.name == "sum":
         k.assign(node, f"tl.sum({operand}, {dim}{keep})")
     elif reduction.name == "prod":
-        k.assign(node, f"tl.reduce({operand}, {dim}, hlt_multiply{keep})")
+        k.assign(node, f"tl.reduce({operand}, {dim}, {k.module.helper('hlt_multiply')}{keep})")
     elif reduction.name in ("amax", "amin"):
         short = reduction.name[1:]
         if not floating:
@@ -41,7 +42,7 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
             # tl.max drops nan; torch.amax passes it on.  16-bit values are compared in float32, exactly.
             widened = f"{operand}.to(tl.float32)" if narrow else operand
             back = f".to({triton_dtype(value.dtype)})" if narrow else ""
-            k.assign(node, f"tl.reduce({widened}, {dim}, hlt_{short}_nan{keep}){back}")
+            k.assign(node, f"tl.reduce({widened}, {dim}, {k.module.helper(f'hlt_{short}_nan')}{keep}){back}")
     else:
         widened = (
             f"{operand}.to(tl.float32)"
@@ -57,6 +58,12 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
         best = k.names.unique("best")
         index = k.names.unique(pretty_name(node))
         k.comment(node)
-        k.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, hlt_{reduction.name}_combine{keep})")
+        combine = k.module.helper(f"hlt_{reduction.name}_combine")
+        k.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, {combine}{keep})")
         k.scope.add(f"{index} = {index}.to(tl.int64)")
         k.texts[node] = index
+    if node in k.settle:
+        k.assign(node, f"{k.module.helper('hlt_settled')}({k.texts[node]})")
+
+
+RULES: Rules = dict.fromkeys(REDUCTIONS, emit_reduction)

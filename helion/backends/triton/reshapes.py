@@ -1,4 +1,4 @@
-"""Reshapes in Triton, whose tensors have power-of-two extents.
+"""Views and reshapes in Triton, whose tensors have power-of-two extents.
 
 Where the dimensions that change have such sizes, or only the outermost of them is padded, the padded tensors have their
 elements in the same order and `tl.reshape` does it.  Elsewhere padding stands between the elements, and they are picked
@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from typing import Any
 
 import torch
@@ -18,10 +17,40 @@ import torch.fx
 
 from ... import exc
 from ..expressions import literal
-from .ops import triton_dtype
+from .dtypes import triton_dtype
+from .emitter import KernelEmitter
+from .emitter import Rules
 
-if TYPE_CHECKING:
-    from .emitter import KernelEmitter
+_aten = torch.ops.aten
+
+
+def emit_unsqueeze(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """aten.unsqueeze."""
+    value, text = node.meta["val"], k.text(node.args[0])
+    if value.dim() > 1:
+        at = node.args[1] % value.dim()  # type: ignore[operator]
+        k.assign(node, f"{text}[{', '.join('None' if i == at else ':' for i in range(value.dim()))}]")
+    elif value.dtype is torch.bool:
+        k.assign(node, f"tl.expand_dims({text}, 0)")
+    else:
+        k.assign(node, f"tl.full([1], 0, {triton_dtype(value.dtype)}) + {text}")
+
+
+def emit_permute(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """aten.permute."""
+    text, rank = k.text(node.args[0]), node.meta["val"].dim()
+    order = [d % rank for d in node.args[1]]  # type: ignore[union-attr]
+    k.assign(node, f"tl.trans({text})" if order == [1, 0] else f"tl.permute({text}, {order})")
+
+
+def emit_expand(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """aten.expand."""
+    value, text = node.meta["val"], k.text(node.args[0])
+    rank = node.args[0].meta["val"].dim()  # type: ignore[union-attr]
+    missing = value.dim() - rank
+    if missing and rank:
+        text = f"{text}[{', '.join(['None'] * missing + [':'] * rank)}]"
+    k.assign(node, f"tl.broadcast_to({text}, {k.shape(value.shape)})")
 
 
 def emit_reshape(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -149,3 +178,12 @@ def _refuse(k: KernelEmitter, before: Sequence[Any], after: Sequence[Any]) -> No
         reason=f"{k.ir.device.readable(reason)}, which is padded to a power of two",
         fix="reshape only dimensions of power-of-two size together with a tile's, or use several loops.",
     )
+
+
+RULES: Rules = {
+    _aten.unsqueeze.default: emit_unsqueeze,
+    _aten.permute.default: emit_permute,
+    _aten.expand.default: emit_expand,
+    _aten.view.default: emit_reshape,
+    _aten.squeeze.dims: emit_reshape,
+}

@@ -26,6 +26,7 @@ class ScalarPrinter(ExpressionPrinter):
 
     Args:
         name_of: symbol, or expression of host symbols alone -> its name in the kernel.
+        helper: name of a function of `helion.runtime.triton_helpers` -> how it is called, once it is imported.
         origin_of: symbol -> what it stands for, None if unknown.
         begin_of: axis number -> where the loop begins.
     """
@@ -33,10 +34,12 @@ class ScalarPrinter(ExpressionPrinter):
     def __init__(
         self,
         name_of: Callable[[sympy.Expr], str],
+        helper: Callable[[str], str],
         origin_of: Callable[[sympy.Symbol], Origin | None],
         begin_of: Callable[[int], Any],
     ) -> None:
         super().__init__(name_of, "tl.minimum", "tl.maximum")
+        self._helper = helper
         self._origin_of = origin_of
         self._begin_of = begin_of
 
@@ -73,7 +76,7 @@ class ScalarPrinter(ExpressionPrinter):
         )
         if constants or (self.is_nonnegative(a) and self.is_nonnegative(b)):
             return f"({self.parenthesize(a, _ATOM)} {operator} {self.parenthesize(b, _ATOM)})"
-        return f"{helper}({self._print(a)}, {self._print(b)})"
+        return f"{self._helper(helper)}({self._print(a)}, {self._print(b)})"
 
     def _print_FloorDiv(self, expr: sympy.Expr) -> str:
         return self._divide(expr, "//", "hlt_div_floor_int")
@@ -83,7 +86,7 @@ class ScalarPrinter(ExpressionPrinter):
 
     def _print_PythonMod(self, expr: sympy.Expr) -> str:
         if any(arg.is_integer is False or arg.is_Float for arg in expr.args):
-            return f"hlt_remainder_float({', '.join(map(self._print, expr.args))})"
+            return f"{self._helper('hlt_remainder_float')}({', '.join(map(self._print, expr.args))})"
         return self._print_Mod(expr)
 
     # -- functions
@@ -108,7 +111,7 @@ class ScalarPrinter(ExpressionPrinter):
         base, exponent = expr.args
         if exponent.is_Integer and 0 < exponent <= 8:
             return " * ".join([self.parenthesize(base, _ATOM)] * int(exponent))
-        return f"hlt_pow_int({self._print(base)}, {self._print(exponent)})"
+        return f"{self._helper('hlt_pow_int')}({self._print(base)}, {self._print(exponent)})"
 
     def _refuse(self, expr: sympy.Expr) -> str:
         raise exc.BackendUnsupported(

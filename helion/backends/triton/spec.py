@@ -32,12 +32,13 @@ from ...ir.reductions import rollable_sizes
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from ...language.op import Op
+from ...numbers import next_power_of_2
 from ...settings import Settings
+from .dtypes import smallest_k
 from .epilogue import SMALLEST_PART
 from .epilogue import Epilogue
 from .epilogue import epilogues
 from .epilogue import has_products
-from .ops import smallest_k
 from .schedule import device_loops
 from .schedule import loads
 from .schedule import memory_accesses
@@ -62,10 +63,6 @@ _MAX_BLOCK = 1 << 14
 _MAX_WHOLE_REDUCTION = 1 << 14
 
 
-def _pow2(n: int) -> int:
-    return 1 << max(n - 1, 0).bit_length()
-
-
 def rollable_reductions(ir: KernelIR) -> list[RollableReduction]:
     """The reductions that `reduction_loops` lists, each with the axis its loop would run over."""
     found = []
@@ -79,7 +76,7 @@ def rollable_reductions(ir: KernelIR) -> list[RollableReduction]:
 
 def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
     """None (the whole dimension in one tile) or a chunk; long dimensions are looped by default."""
-    extent = _pow2(reduction.axis.block.extent or _MAX_BLOCK)
+    extent = next_power_of_2(reduction.axis.block.extent or _MAX_BLOCK)
     chunks = [1 << e for e in range(4, 15) if 1 << e < extent]
     if extent <= _MAX_WHOLE_REDUCTION or not chunks:
         return EnumFragment([None, *chunks])
@@ -100,11 +97,13 @@ def build_config_spec(
         low = dot_block_minimums(device)
         fragments = []
         for block in blocks:
-            smallest = _pow2(max(block.low, low.get(block.id, 1)))
+            smallest = next_power_of_2(max(block.low, low.get(block.id, 1)))
             extent = block.extent if block.extent is not None else _MAX_BLOCK
-            largest = max(smallest, min(_MAX_BLOCK, _pow2(max(extent, 1)), _pow2(block.high or _MAX_BLOCK)))
+            largest = max(
+                smallest, min(_MAX_BLOCK, next_power_of_2(max(extent, 1)), next_power_of_2(block.high or _MAX_BLOCK))
+            )
             default = min(max(defaults[block.id], smallest), largest)
-            accepted = max(smallest, min(_MAX_BLOCK, _pow2(block.high or _MAX_BLOCK)))
+            accepted = max(smallest, min(_MAX_BLOCK, next_power_of_2(block.high or _MAX_BLOCK)))
             fragments.append(BlockSizeFragment(smallest, largest, default, accepted))
         spec.fields["block_sizes"] = ListOf(fragments, labels=[b.name for b in blocks])
     roots = multi_axis_roots(device)
@@ -215,14 +214,14 @@ class _TileSizes:
         for size in shape:
             loop = self._reductions.get(size)
             if loop is not None and loops[loop] is not None:
-                total *= _pow2(loops[loop])
+                total *= next_power_of_2(loops[loop])
             elif size in self._blocks:
-                total *= _pow2(blocks[self._blocks[size]])
+                total *= next_power_of_2(blocks[self._blocks[size]])
             elif size.is_Integer:
-                total *= _pow2(int(size))
+                total *= next_power_of_2(int(size))
             else:
                 known = size.subs({symbol: blocks[i] for symbol, i in self._blocks.items()})
-                total *= _pow2(int(known)) if known.is_Integer else 1
+                total *= next_power_of_2(int(known)) if known.is_Integer else 1
         return total
 
 
@@ -332,7 +331,7 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
     in_dot = dot_roles(ir)
     for block in blocks:
         if block.id in in_dot:
-            extent = _pow2(block.extent) if block.extent else 64
+            extent = next_power_of_2(block.extent) if block.extent else 64
             sizes[block.id] = min(32 if in_dot[block.id] == {"k"} else 64, extent)
     shapes = [shape_exprs(n.meta["val"].shape) for _, n in ir.nodes() if _is_tile_value(n) and n.meta["val"].dim()]
     fixed = {b.symbol: b.fixed for b in ir.blocks if isinstance(b.fixed, int)}
@@ -341,7 +340,7 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
         total = 1
         for size in shape:
             known = size.subs({s: sizes[i] for s, i in symbols.items()}).subs(fixed)
-            total *= _pow2(int(known)) if known.is_Integer else 64
+            total *= next_power_of_2(int(known)) if known.is_Integer else 64
         return total
 
     # Grow block sizes from the innermost dimension outwards while every tile stays within the budget.  Of the values
@@ -356,7 +355,7 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
                     depth[id_] = min(depth.get(id_, 99), place)
     for id_ in sorted((i for i in sizes if i not in in_dot), key=lambda i: (depth.get(i, 99), i)):
         block = ir.blocks[id_]
-        limit = min(1024, _pow2(block.extent) if block.extent else 1024, _pow2(block.high or 1024))
+        limit = min(1024, next_power_of_2(block.extent) if block.extent else 1024, next_power_of_2(block.high or 1024))
         own = [shape for shape in shapes if block.symbol in set().union(*(s.free_symbols for s in shape))]
         while own and sizes[id_] * 2 <= limit:
             sizes[id_] *= 2

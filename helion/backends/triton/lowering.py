@@ -1,0 +1,60 @@
+"""The emitter with its rules: which function prints a node, by the node's target.
+
+The rules are next to what they have in common: `memory`, `loops`, `reductions`, `reshapes`, `ops` (pointwise ones),
+`device_ops` and `language_ops`.  A new op is a row in one of their tables.
+"""
+
+from __future__ import annotations
+
+import torch.fx
+
+from ... import exc
+from ...ir import device_ir
+from ...ir.device_ir import GraphInfo
+from . import device_ops
+from . import language_ops
+from . import loops
+from . import memory
+from . import ops
+from . import reductions
+from . import reshapes
+from .emitter import KernelEmitter
+from .emitter import Rules
+from .emitter import is_double
+from .epilogue import emit_epilogue
+from .epilogue import epilogues
+
+_TABLES = (ops, reshapes, reductions, loops, memory, device_ops, language_ops)
+RULES: Rules = {target: rule for table in _TABLES for target, rule in table.RULES.items()}
+
+
+class Lowering(KernelEmitter):
+    """Prints graphs by `RULES`."""
+
+    def graph(self, info: GraphInfo) -> None:
+        parts = self.schedule.epilogue_parts
+        in_parts = {e.store: e for e in epilogues(self.ir.device, info)} if parts > 1 else {}
+        later = {step for epilogue in in_parts.values() for step in epilogue.steps}
+        for node in info.graph.nodes:
+            if node.op != "call_function" or node.target is device_ir.host_tensor or node in later:
+                continue
+            if node in in_parts:
+                emit_epilogue(self, in_parts[node], parts)
+            else:
+                self.node(node)
+
+    def node(self, node: torch.fx.Node) -> None:
+        self.in_double = is_double(node) or any(map(is_double, node.all_input_nodes))
+        try:
+            rule = RULES.get(node.target)
+            if rule is None:
+                raise exc.BackendUnsupported(
+                    backend="triton",
+                    reason=f"there is no Triton form of {node.target}",
+                    fix="compute it in host code, or from other ops.",
+                )
+            rule(self, node)
+        except exc.BaseError as error:
+            if error.location is None:
+                error.location = node.meta.get("location")
+            raise
