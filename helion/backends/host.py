@@ -156,8 +156,8 @@ class HostPrinter:
         return node
 
     def _pooled_allocation(self, target: str, call: ast.expr) -> ast.expr:
-        """``torch.empty_like(x)`` and its like with the function of ``helion.runtime`` that asks the pool, where the result
-        may come from there; others as they are.
+        """``torch.empty_like(x)`` and its like with the function of ``helion.runtime`` that asks the pool, where the
+        result may come from there; others as they are.
         """
         if target not in self._pooled or not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
             return call

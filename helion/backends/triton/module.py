@@ -38,8 +38,8 @@ class Module:
     _helpers: set[str] = dataclasses.field(default_factory=set)
 
     def helper(self, name: str) -> str:
-        """A function of `helion.runtime.triton_helpers`; imported by its own name, as Inductor copies what a kernel calls
-        by name.
+        """A function of `helion.runtime.triton_helpers`; imported by its own name, as Inductor copies what a kernel
+        calls by name.
         """
         self._helpers.add(name)
         return name
