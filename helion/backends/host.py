@@ -93,7 +93,7 @@ class HostPrinter:
         return f"{self.runtime('get_num_sm')}({tensor}.device{options})"
 
     def runtime_imports(self) -> list[str]:
-        """Import lines for what the printed text uses of ``helion.runtime``, and of ``math`` in the numbers it computes."""
+        """Import lines for what the printed text uses of ``helion.runtime``, and of ``math`` in numbers."""
         imports = [f"from helion.runtime import {name} as _{name}" for name in sorted(self._runtime)]
         return [*(["import math"] if self._math else []), *imports]
 
