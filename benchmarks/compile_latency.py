@@ -51,7 +51,7 @@ def kernel_seconds(name: str, runs: int = 9) -> dict[str, float]:
     """Seconds to bind, generate and compile one example, warm."""
     import helion
     from examples.catalog import EXAMPLES
-    from helion.runtime.cross_compile import cross_compile
+    from helion.cross_compile import cross_compile
 
     example = EXAMPLES[name]
     args = example.args()

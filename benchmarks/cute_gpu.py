@@ -34,6 +34,7 @@ import helion
 from examples.fp8_matmul import fp8_matmul
 from examples.fp8_scaled_mm import fp8_scaled_mm
 from helion import exc
+from helion.target import Target
 
 SQUARE = ((4096, 4096, 4096), (8192, 8192, 8192))
 # (n, k) of the two linear layers of a feed-forward block with 4096 channels and 14336 hidden ones.
@@ -144,7 +145,7 @@ def schedules(
                     "tcgen05_l2_swizzle_size": band,
                 }
                 try:
-                    bound.generated_source(config, capability)
+                    bound.generated_source(config, Target("nvidia", capability))
                 except exc.InvalidConfig:
                     continue
                 yield config
@@ -158,7 +159,7 @@ def tail_shapes(kind: Kind) -> list[tuple[int, int, int]]:
 
 def prepare(capability: int) -> None:
     """Compile all kernels of a run into the disk cache."""
-    from helion.runtime.cross_compile import cross_compile
+    from helion.cross_compile import cross_compile
 
     start, count, size = time.perf_counter(), 0, 0
     for name, shape in [*((name, s) for name, kind in KINDS.items() for s in tail_shapes(kind)), *TIMED]:

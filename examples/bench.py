@@ -42,7 +42,7 @@ import torch
 import helion
 from helion._compat_triton import compile_without_device
 from helion.backends.cute._compat import installed as cute_installed
-from helion.runtime.cross_compile import record_launches
+from helion.cross_compile import record_launches
 
 from .catalog import CUTE_EXAMPLES
 from .catalog import EXAMPLES

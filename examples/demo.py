@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import helion
-from helion.runtime.cross_compile import cross_compile
+from helion.cross_compile import cross_compile
 
 from .catalog import EXAMPLES
 from .entry import Example

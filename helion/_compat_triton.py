@@ -165,9 +165,9 @@ def find_compiled(kernel: Any, args: tuple[Any, ...], options: dict[str, Any]) -
 
 
 def compile_without_device(
-    kernel: Any, args: tuple[Any, ...], options: dict[str, Any], capability: int
+    kernel: Any, args: tuple[Any, ...], options: dict[str, Any], platform: tuple[str, int | str, int]
 ) -> CompiledKernel:
-    """What ``JITFunction.run`` would compile for these arguments on a GPU of this capability; nothing is launched.
+    """What ``JITFunction.run`` would compile for these arguments on another GPU; nothing is launched.
 
     The steps of ``JITFunction.run`` up to ``triton.compile``, with a target instead of a device.
 
@@ -176,7 +176,7 @@ def compile_without_device(
         args: the run-time arguments of a launch; tensors may be on any device, alignment and values count as they do
             in a launch.
         options: launch options (``num_warps``, ``num_stages``, ``maxnreg``, ...).
-        capability: compute capability as major * 10 + minor.
+        platform: what Triton calls the GPU: backend, architecture and threads of a warp.
 
     Returns:
         The compiled kernel; its ``asm`` holds every stage. It has no handle to launch.
@@ -186,7 +186,7 @@ def compile_without_device(
     from triton.compiler.compiler import make_backend
     from triton.runtime.jit import create_function_from_signature
 
-    target = GPUTarget("cuda", capability, 32)
+    target = GPUTarget(*platform)
     backend = make_backend(target)
     binder = create_function_from_signature(kernel.signature, kernel.params, backend)
     bound, specialization, options = binder(*args, **{"debug": False, **options})

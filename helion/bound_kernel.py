@@ -9,6 +9,7 @@ import functools
 import math
 import sys
 import threading
+import types
 import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from . import exc
+from .backends import registry
 from .config import Config
 from .frontend.source import definition
 from .runtime import compile_guard
@@ -27,14 +29,16 @@ from .runtime.code_cache import load_module
 from .runtime.code_cache import path_for
 from .runtime.host_function import clone_host_function
 from .runtime.host_function import set_launcher
-from .runtime.launch.launcher import FastLauncher
 from .runtime.measure import measure
 from .runtime.stats import Counter
 from .settings import RefMode
-from .settings import Settings
+from .target import CPU
+from .target import Target
 
 if TYPE_CHECKING:
+    from .backends.base import Backend
     from .backends.base import GeneratedSource
+    from .backends.base import Recipe
     from .config_spec import ConfigSpec
     from .ir.device_ir import KernelIR
     from .kernel import Kernel
@@ -75,8 +79,10 @@ class BoundKernel:
             constants = frozenset(names[i] for i in kernel.specializer.constexpr)
             self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
         self.env = self.ir.env
-        self._backend = _make_backend(self.settings, self.ir, self._target())
-        guards = [*self.ir.guards, *(self._backend.guards() if self._on_gpu else ())]
+        self._backend = registry.make(self.settings.backend, self.ir, self.settings, self._target())
+        #: Whose host functions calls run; they read what the other prints.
+        self._runs = registry.runner(self._backend)
+        guards = [*self.ir.guards, *self._runs.guards()]
         self._guard = _guard_function(self.ir, guards, names)
         self._example: dict[str, str] = {}
         self._example_needs: list[Any] = []
@@ -91,11 +97,20 @@ class BoundKernel:
     def __repr__(self) -> str:
         return f"<helion.BoundKernel {self.kernel.name} on {self.device}>"
 
-    def _target(self) -> int | None:
+    def _target(self) -> Target:
         if not self._on_gpu:
-            return None
-        major, minor = device_seam.target_device_capability(self.device if self.device.type == "cuda" else None)
-        return major * 10 + minor
+            return CPU
+        return device_seam.target_of(self.device if self.device.type == "cuda" else None)
+
+    def backend(self, target: Target | None = None) -> Backend:
+        """The code generator of this specialization.
+
+        Args:
+            target: what its code shall be for; None for the device of the arguments.
+        """
+        if target is None or target == self._backend.target:
+            return self._backend
+        return registry.make(self.settings.backend, self.ir, self.settings, target)
 
     @property
     def on_gpu(self) -> bool:
@@ -105,7 +120,7 @@ class BoundKernel:
     @property
     def config_spec(self) -> ConfigSpec:
         """The schedules this specialization can have."""
-        return self._backend.config_spec()
+        return self._backend.spec
 
     def accepts(self, args: tuple[Any, ...]) -> bool:
         """Whether the guards of this trace hold for a call with the same base key."""
@@ -165,8 +180,8 @@ class BoundKernel:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
         config = self._normalize(config)
         run = self.compile_config(config)
-        if not self._on_gpu:
-            run = _counted(run, self.kernel.stats.counter("tile_executor"))
+        if not self._on_gpu:  # launches are counted by their launchers; what launches nothing has no plan either
+            run = _counted(run, self.kernel.stats.counter(self._runs.layer))
         with self._lock:
             replaced = self._run is not None
             self._config = config
@@ -188,9 +203,7 @@ class BoundKernel:
             found = self._compiled.get(config)
             if found is None:
                 compile_guard.check(self.kernel.name, "generate code for a config", config)
-                found = self._compiled[config] = (
-                    self._gpu_function(config) if self._on_gpu else self._cpu_function(config)
-                )
+                found = self._compiled[config] = self._host_function(config)
             return found
 
     def _normalize(self, config: Config | Mapping[str, Any] | None) -> Config:
@@ -200,42 +213,31 @@ class BoundKernel:
             config = self.kernel.configs[0] if self.kernel.configs else {}
         return self.config_spec.normalize(config if isinstance(config, Config) else Config(**config))
 
-    def _gpu_function(self, config: Config) -> Callable[..., Any]:
-        source = self._generate(config)
-        self._print(source, config)
+    def _host_function(self, config: Config) -> Callable[..., Any]:
+        """The host function that calls run, a copy of this BoundKernel's own with a launcher of its own."""
+        if self.settings.print_output_code or self.settings.print_repro:
+            self._print(self._generate(config), config)
+        # A schedule that nobody chose is one for the targets of `_backend`; whoever runs instead has a better default.
+        chosen = bool(self.kernel.configs) or config != self.config_spec.default_config()
+        source = self._generate(config if chosen or self._runs is self._backend else Config(), self._runs)
         try:
             module = load_module(source.text, source.function, source.injected or None)
         except SyntaxError as error:
             raise exc.InternalError(reason=f"generated source does not parse: {error}") from error
-        self._modules_functions[config] = getattr(module, source.function)
-        host = clone_host_function(getattr(module, source.function))
+        function: types.FunctionType = getattr(module, source.function)
+        self._modules_functions[config] = function
+        host = clone_host_function(function)
         index = self.device.index if self.device.type == "cuda" else None
-        if (
-            self.settings.backend == "triton"
-        ):  # the CuTe backend's host functions come with the launcher of their kernels
-            set_launcher(
-                host, FastLauncher(self.kernel.name, device=index, stats=self.kernel.stats, host_function=host)
-            )
+        launcher = self._runs.launcher(host, self.kernel.name, index, self.kernel.stats)
+        if launcher is not None:
+            set_launcher(host, launcher)
         return host
-
-    def _cpu_function(self, config: Config) -> Callable[..., Any]:
-        from .backends.tiles import generate
-
-        if self.settings.print_output_code or self.settings.print_repro:
-            self._print(self._generate(config), config)
-        # Without a Config of the user's, tiles are large: block sizes are a GPU's concern.
-        chosen = bool(self.kernel.configs) or config != self.config_spec.default_config()
-        source = generate(
-            self.ir, config if chosen else None, self.env.index_dtype, origin_lines=self.settings.output_origin_lines
-        )
-        module = load_module(source.text, source.function, source.injected)
-        return clone_host_function(getattr(module, source.function))
 
     # -- source --------------------------------------------------------------------------------------------------------
 
-    def _generate(self, config: Config) -> GeneratedSource:
+    def _generate(self, config: Config, backend: Backend | None = None) -> GeneratedSource:
         with measure("BoundKernel.generate"):
-            return self._backend.generate(config)
+            return (backend or self._backend).generate(config)
 
     def _print(self, source: GeneratedSource, config: Config) -> None:
         if self.settings.print_output_code:
@@ -248,21 +250,24 @@ class BoundKernel:
             )
 
     def generated_source(
-        self, config: Config | Mapping[str, Any] | None = None, capability: int | None = None
+        self, config: Config | Mapping[str, Any] | None = None, target: Target | None = None
     ) -> GeneratedSource:
         """The module the backend prints for a Config, with what it needs to run.
 
         Args:
             config: None for the one in use, or the default.
-            capability: compute capability as major * 10 + minor of a GPU that need not be there; None for the one at
-                hand. A Config that is valid on one GPU may not be on another.
+            target: a GPU that need not be there; None for the one at hand. A Config that is valid on one GPU may not be
+                on another.
         """
-        if capability is None or capability == self._backend.target:
+        backend = self.backend(target)
+        if backend is self._backend:
             return self._generate(self._normalize(config))
-        backend = _make_backend(self.settings, self.ir, capability)
         chosen = config if config is not None else self.kernel.configs[0] if self.kernel.configs else {}
-        spec = backend.config_spec()
-        return backend.generate(spec.normalize(chosen if isinstance(chosen, Config) else Config(**chosen)))
+        return backend.generate(backend.spec.normalize(chosen if isinstance(chosen, Config) else Config(**chosen)))
+
+    def recipe(self, config: Config) -> Recipe | None:
+        """A candidate that a worker of the tuner builds from the generated source alone; None if that does not do."""
+        return self._runs.recipe(self._generate(self._normalize(config), self._runs), self.kernel.name)
 
     def to_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
         """The backend's source for a Config (None: the one in use, or the default)."""
@@ -274,9 +279,9 @@ class BoundKernel:
         Raises:
             exc.InvalidAPIUsage: the kernel uses another backend.
         """
-        if self.settings.backend != "triton":
+        if self._backend.language != "Triton":
             raise exc.InvalidAPIUsage(
-                f"kernel {self.kernel.name!r} uses the {self.settings.backend} backend", fix="use to_code()."
+                f"kernel {self.kernel.name!r} uses the {self._backend.name} backend", fix="use to_code()."
             )
         return self.to_code(config)
 
@@ -329,16 +334,6 @@ def _common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
             kernel=kernel.name, devices=", ".join(sorted(map(str, devices))), location=definition(kernel.fn)
         )
     return tensors[0].device
-
-
-def _make_backend(settings: Settings, ir: KernelIR, target: int | None) -> Any:
-    if settings.backend == "triton":
-        from .backends.triton.backend import TritonBackend
-
-        return TritonBackend(ir, settings, target)
-    from .backends.cute.backend import CuteBackend
-
-    return CuteBackend(ir, settings, target)
 
 
 def _guard_function(ir: KernelIR, guards: Sequence[Any], names: list[str]) -> Callable[..., bool] | None:

@@ -73,6 +73,14 @@ def _choice(*choices: str) -> Callable[[object], object]:
     return parse_choice
 
 
+#: Names of backends; `backends.registry` fills it in, so that settings need not know of what is above them.
+BACKENDS: list[str] = []
+
+
+def _backend(value: object) -> object:
+    return _choice(*BACKENDS)(value)
+
+
 def _effort(value: object) -> object:
     # Not `_optional`: the string "none" is a value of its own here, while None leaves it to the device.
     return None if value in (None, "") else _choice("none", "quick", "full")(value)
@@ -118,7 +126,7 @@ TABLE: tuple[Row, ...] = (
         "backend",
         "HELION_BACKEND",
         "triton",
-        _choice("triton", "cute"),
+        _backend,
         "Code generator: triton, or cute for fp8/bf16/fp16 matrix kernels.",
     ),
     Row(

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 import helion
-from helion.runtime.cross_compile import CAPABILITIES
-from helion.runtime.cross_compile import cross_compile
+from helion.cross_compile import CAPABILITIES
+from helion.cross_compile import cross_compile
 
 Configs = Sequence[Mapping[str, Any] | helion.Config]
 

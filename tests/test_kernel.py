@@ -264,7 +264,7 @@ def test_two_processes_compile_the_same_kernel_at_once(tmp_path: Path) -> None:
         (ready / str(os.getpid())).touch()
         while len(list(ready.iterdir())) < 2:
             time.sleep(0.001)
-        from helion.runtime.cross_compile import cross_compile
+        from helion.cross_compile import cross_compile
         assert cross_compile(bound, (x,), capability=90)[0]["cubin"]
         assert torch.allclose(kernel(x), x.softmax(1))
         print(bound.get_cached_path())
@@ -293,7 +293,7 @@ def test_two_processes_compile_the_same_kernel_at_once(tmp_path: Path) -> None:
 
 
 def test_cached_path_holds_the_source_once_it_is_compiled() -> None:
-    from helion.runtime.cross_compile import cross_compile
+    from helion.cross_compile import cross_compile
 
     x = torch.ones(100)
     bound = helion.kernel(scale).bind((x,))

@@ -15,17 +15,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
+from ..backends.base import Recipe
 from ..config import Config
 from ..config_spec import ConfigSpec
-from ..runtime.code_cache import load_module
-from ..runtime.host_function import clone_host_function
-from ..runtime.host_function import set_launcher
-from ..runtime.launch.launcher import FastLauncher
 from ..settings import Settings
 from .cache_key import CacheKey
 from .cache_key import device_name
-from .measure import device_of
-from .target import Recipe
 from .target import SourceRecipe
 
 if TYPE_CHECKING:
@@ -40,38 +35,6 @@ _CODE_SETTINGS = (
     "persistent_reserved_sms",
     "allow_warp_specialize",
 )
-
-
-def _compile_only(
-    triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
-) -> None:
-    """A launcher that compiles what it is asked to launch, into Triton's cache on disk, and launches nothing."""
-    triton_kernel.warmup(*args, grid=grid, num_warps=num_warps, num_stages=num_stages, **options)
-
-
-@dataclasses.dataclass(frozen=True)
-class GeneratedRecipe:
-    """A candidate as generated Triton source.
-
-    Attributes:
-        text: the module.
-        function: its host function.
-        kernel_name: for messages.
-    """
-
-    text: str
-    function: str
-    kernel_name: str
-
-    def build(self, args: Sequence[Any]) -> Callable[..., Any]:
-        host = clone_host_function(getattr(load_module(self.text, self.function), self.function))
-        device = device_of(args)
-        index = device.index if device.type == "cuda" else None
-        set_launcher(host, FastLauncher(self.kernel_name, device=index, host_function=host))
-        return host
-
-    def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
-        fn(*args, _launcher=_compile_only)
 
 
 class BoundTarget:
@@ -98,15 +61,14 @@ class BoundTarget:
 
     @functools.cached_property
     def _compiles_source(self) -> bool:
-        """Whether candidates are Triton modules that stand by themselves."""
-        if not self._bound.on_gpu or self.settings.backend != "triton":
-            return False
-        return not self._bound.generated_source(self.config_spec.default_config()).injected
+        """Whether candidates are generated modules that stand by themselves."""
+        return self._bound.recipe(self.config_spec.default_config()) is not None
 
     def recipe(self, config: Config) -> Recipe:
         if self._compiles_source:
-            source = self._bound.generated_source(config)
-            return GeneratedRecipe(source.text, source.function, self.kernel_name)
+            made = self._bound.recipe(config)
+            assert made is not None
+            return made
         if self._unreachable is None:
             fn = self._bound.kernel.fn
             return SourceRecipe(inspect.getsourcefile(fn) or fn.__code__.co_filename, fn.__qualname__, config)

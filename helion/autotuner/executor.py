@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from ..backends.base import Recipe
 from ..config import Config
 from .accuracy import Tolerance
 from .accuracy import run_for_result
@@ -30,7 +31,6 @@ from .measure import Effort
 from .measure import Timing
 from .measure import device_of
 from .process import WorkerProcess
-from .target import Recipe
 from .trial import Status
 from .trial import Trial
 from .worker import Baseline

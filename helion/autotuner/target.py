@@ -20,25 +20,11 @@ from typing import Protocol
 from typing import runtime_checkable
 
 from .. import exc
+from ..backends.base import Recipe
 from ..config import Config
 from ..config_spec import ConfigSpec
 from ..settings import Settings
 from .cache_key import CacheKey
-
-
-@runtime_checkable
-class Recipe(Protocol):
-    """One compiled candidate, described.  Picklable and hashable.
-
-    Two equal recipes are the same code: they are measured once.
-    """
-
-    def build(self, args: Sequence[Any]) -> Callable[..., Any]:
-        """The callable that runs the candidate on arguments like `args`."""
-
-    def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
-        """Do all the compilation that a first call of `fn` (what `build` returned) would do, without running the
-        kernel, and leave the result where other processes find it (a cache on disk)."""
 
 
 @runtime_checkable

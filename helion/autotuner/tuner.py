@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .. import exc
+from ..backends.base import Recipe
 from ..config import Config
 from .executor import Executor
 from .measure import Effort
 from .search import Search
 from .study import SharedStudy
-from .target import Recipe
 from .target import TuningTarget
 from .trial import Status
 from .trial import Trial

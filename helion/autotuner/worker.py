@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from ..backends.base import Recipe
 from .accuracy import Outcome
 from .accuracy import Tolerance
 from .accuracy import clone_args
@@ -33,7 +34,6 @@ from .measure import Effort
 from .measure import Timing
 from .measure import device_of
 from .measure import time_call
-from .target import Recipe
 from .trial import Status
 
 MARK = "HELION_AUTOTUNE_WORKER"

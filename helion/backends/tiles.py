@@ -1,4 +1,4 @@
-"""Host functions for the tile executor: the user's host statements around a launch of device IR.
+"""The tile executor as a backend: the user's host statements around a launch of device IR.
 
 There is no kernel source: the launch statement passes the device IR itself, with the tensors and numbers it
 needs.  The schedule is only the block sizes; everything else a Config says is about GPUs.
@@ -6,63 +6,90 @@ needs.  The schedule is only the block sizes; everything else a Config says is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import sympy
-import torch
 
+from ..config import Config
+from ..config_spec import BlockSizeFragment
+from ..config_spec import ConfigSpec
+from ..config_spec import ListOf
 from ..ir.block_sizes import SizedIR
+from ..ir.block_sizes import large_tiles
 from ..ir.block_sizes import resolve_constants
+from ..ir.block_sizes import tunable_blocks
 from ..ir.device_ir import KernelIR
 from ..ir.device_ir import TracedTile
 from ..ir.symbols import OriginKind
 from ..ir.symbols import symbols_of
+from ..numbers import next_power_of_2
+from .base import Backend
 from .base import GeneratedSource
 from .host import HostPrinter
 
 _DEVICE_CODE = "_device_code"
+_MAX_BLOCK = 1 << 30
 
 
-def generate(
-    ir: KernelIR, config: Mapping[str, Any] | None, index_dtype: torch.dtype = torch.int32, *, origin_lines: bool = True
-) -> GeneratedSource:
-    """The module of a host function that runs `ir` on the tile executor.
+class TileBackend(Backend):
+    """Device IR -> a host function that runs it with PyTorch's own ops, on CPU tensors."""
 
-    Args:
-        ir: the specialization.
-        config: its `block_sizes` and user tunables are honoured; None for large tiles.
-        index_dtype: dtype of tile indices the IR was traced with.
-        origin_lines: comment statements with the user's file and line.
-    """
-    device = ir.device
-    tunables = {key: fragment.default() for key, fragment in ir.tunables.items()}
-    tunables.update((key, config[key]) for key in tunables if config is not None and key in config)
-    constants = resolve_constants(device, None if config is None else config.get("block_sizes", []), tunables)
-    printer = HostPrinter(ir, constants, origin_lines)
-    tensors = ", ".join(f"{name!r}: {tensor.text}" for name, tensor in device.host_tensors.items())
-    used = _device_symbols(ir)
-    scalars = ", ".join(
-        f"{origin.name!r}: {printer.expression(symbol)}"
-        for symbol, origin in device.origins.items()
-        if origin.kind is OriginKind.HOST and symbol in used
-    )
-    launch = f"_launcher({_DEVICE_CODE}, {{{tensors}}}, {{{scalars}}})"
-    imports, injected = printer.imports_and_globals()
-    host = printer.function([launch], "_tile_launcher")
-    lines = [
-        f'"""{ir.name}, run tile by tile with PyTorch\'s own ops."""',
-        "",
-        "import torch",
-        "from helion.runtime.eager.tile_executor import launch as _tile_launcher",
-        *dict.fromkeys([*imports, *printer.runtime_imports()]),
-        "",
-        *host,
-        "",
-    ]
-    return GeneratedSource(
-        "\n".join(lines), ir.name, {**injected, _DEVICE_CODE: SizedIR(device, constants, index_dtype)}
-    )
+    name = "tiles"
+    vendors = frozenset({"cpu"})
+    language = "Python"
+    layer = "tile_executor"
+
+    @functools.cached_property
+    def spec(self) -> ConfigSpec:
+        """Block sizes and the user's tunables; the default is tiles as large as memory and caches like them."""
+        spec = ConfigSpec(kernel_name=self.ir.name, location=self.ir.location)
+        blocks = tunable_blocks(self.ir.device)
+        if blocks:
+            fragments = []
+            for block, size in zip(blocks, large_tiles(self.ir.device, blocks)):
+                low, high = next_power_of_2(block.low), next_power_of_2(block.high or _MAX_BLOCK)
+                default = min(max(next_power_of_2(size), low), high)
+                fragments.append(BlockSizeFragment(low, default, default, high))
+            spec.fields["block_sizes"] = ListOf(fragments, labels=[block.name for block in blocks])
+        spec.fields.update(self.ir.tunables)
+        return spec
+
+    def generate(self, config: Config) -> GeneratedSource:
+        """The module of a host function that runs the specialization.
+
+        Args:
+            config: its `block_sizes` and user tunables are honoured, other keys ignored; without block sizes tiles
+                are large.
+        """
+        ir, device = self.ir, self.ir.device
+        tunables = {key: fragment.default() for key, fragment in ir.tunables.items()}
+        tunables.update((key, config[key]) for key in tunables if key in config)
+        constants = resolve_constants(device, config.get("block_sizes"), tunables)
+        printer = HostPrinter(ir, constants, self.settings.output_origin_lines)
+        tensors = ", ".join(f"{name!r}: {tensor.text}" for name, tensor in device.host_tensors.items())
+        used = _device_symbols(ir)
+        scalars = ", ".join(
+            f"{origin.name!r}: {printer.expression(symbol)}"
+            for symbol, origin in device.origins.items()
+            if origin.kind is OriginKind.HOST and symbol in used
+        )
+        launch = f"_launcher({_DEVICE_CODE}, {{{tensors}}}, {{{scalars}}})"
+        imports, injected = printer.imports_and_globals()
+        host = printer.function([launch], "_tile_launcher")
+        lines = [
+            f'"""{ir.name}, run tile by tile with PyTorch\'s own ops."""',
+            "",
+            "import torch",
+            "from helion.runtime.eager.tile_executor import launch as _tile_launcher",
+            *dict.fromkeys([*imports, *printer.runtime_imports()]),
+            "",
+            *host,
+            "",
+        ]
+        return GeneratedSource(
+            "\n".join(lines), ir.name, {**injected, _DEVICE_CODE: SizedIR(device, constants, ir.env.index_dtype)}
+        )
 
 
 def _device_symbols(ir: KernelIR) -> set[sympy.Symbol]:

@@ -20,6 +20,7 @@ from typing import Protocol
 import torch
 
 from .. import _compat_torch
+from ..target import Target
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -38,7 +39,7 @@ __all__ = [
     "is_capturing",
     "owns",
     "set_provider",
-    "target_device_capability",
+    "target_of",
     "torch_device",
 ]
 
@@ -69,8 +70,8 @@ class DeviceProvider(Protocol):
 
     def device_count(self) -> int: ...
 
-    def capability(self, index: int) -> tuple[int, int]:
-        """Compute capability, e.g. ``(9, 0)``."""
+    def target(self, index: int) -> Target:
+        """What code for device ``index`` is generated for, e.g. ``Target("nvidia", 90)``."""
         ...
 
     def sm_count(self, index: int) -> int:
@@ -132,8 +133,9 @@ class CudaProvider:
     def device_count(self) -> int:
         return torch.cuda.device_count()
 
-    def capability(self, index: int) -> tuple[int, int]:
-        return torch.cuda.get_device_capability(index)
+    def target(self, index: int) -> Target:
+        major, minor = torch.cuda.get_device_capability(index)
+        return Target("nvidia", major * 10 + minor)
 
     def sm_count(self, index: int) -> int:
         return torch.cuda.get_device_properties(index).multi_processor_count
@@ -183,7 +185,7 @@ class NoCuda:
     def device_count(self) -> int:
         return 0
 
-    def capability(self, index: int) -> tuple[int, int]:
+    def target(self, index: int) -> Target:
         raise self._error()
 
     def sm_count(self, index: int) -> int:
@@ -231,7 +233,7 @@ def set_provider(new: DeviceProvider | None) -> DeviceProvider:
     global provider
     previous = provider
     provider = new if new is not None else _default_provider()
-    _capability_of.cache_clear()
+    _target_of.cache_clear()
     _sm_count_of.cache_clear()
     return previous
 
@@ -280,8 +282,8 @@ def is_capturing() -> bool:
 
 
 @functools.cache
-def _capability_of(index: int) -> tuple[int, int]:
-    return provider.capability(index)
+def _target_of(index: int) -> Target:
+    return provider.target(index)
 
 
 @functools.cache
@@ -299,13 +301,13 @@ def _index(device: DeviceLike) -> int:
     return provider.current_device() if index is None else index
 
 
-def target_device_capability(device: DeviceLike = None) -> tuple[int, int]:
-    """Compute capability of ``device``, e.g. ``(9, 0)`` for Hopper.
+def target_of(device: DeviceLike = None) -> Target:
+    """What code for ``device`` is generated for, e.g. ``Target("nvidia", 90)`` for Hopper.
 
-    ``None`` and a device without an index mean the *current* device, resolved on every call: only the capability of
+    ``None`` and a device without an index mean the *current* device, resolved on every call: only the target of
     an index is remembered, never which index was current.
     """
-    return _capability_of(_index(device))
+    return _target_of(_index(device))
 
 
 def get_num_sm(device: DeviceLike = None, *, reserved_sms: int = 0) -> int:

@@ -23,6 +23,7 @@ LAYERS: dict[str, str] = {
     "fast_launcher": "host function and guards in Python, Triton's C launch function",
     "default_launcher": "host function in Python, Triton's kernel[grid](...)",
     "tile_executor": "device IR run tile by tile with PyTorch's own ops (CPU tensors)",
+    "cpu_backend": "host function of another backend for CPU tensors",
     "ref_mode": "the user's own function on eager tiles (HELION_INTERPRET=1)",
     "traced": "recorded by torch.compile, export or a fake tensor mode; nothing ran",
 }

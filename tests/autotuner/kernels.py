@@ -18,8 +18,8 @@ import torch
 
 from helion import exc
 from helion.autotuner.cache_key import CacheKey
-from helion.autotuner.target import Recipe
 from helion.autotuner.target import SourceRecipe
+from helion.backends.base import Recipe
 from helion.config import Config
 from helion.config_spec import ConfigSpec
 from helion.config_spec import EnumFragment

@@ -16,8 +16,8 @@ import helion
 import helion.language as hl
 from helion.autotuner import api
 from helion.autotuner.bound import BoundTarget
-from helion.autotuner.bound import GeneratedRecipe
 from helion.autotuner.target import SourceRecipe
+from helion.backends.triton.candidate import TritonRecipe
 from helion.config import Config
 
 from . import gpu_kernels
@@ -128,7 +128,7 @@ def test_on_a_gpu_candidates_travel_as_generated_source(softgpu: object) -> None
     target = BoundTarget(gpu_kernels.double.bind((x,)))
     default = target.config_spec.default_config()
     made = target.recipe(default)
-    assert isinstance(made, GeneratedRecipe) and "@triton.jit" in made.text
+    assert isinstance(made, TritonRecipe) and "@triton.jit" in made.text
     assert made == target.recipe(default)
     assert made != target.recipe(target.config_spec.normalize({"num_warps": 8}))
 
@@ -149,7 +149,7 @@ def test_precompiling_compiles_and_launches_nothing(softgpu: object) -> None:
         bound._compile_only(kernel, *args, **options)  # type: ignore[arg-type]
         compiled.append(kernel)
 
-    assert isinstance(made, GeneratedRecipe)
+    assert isinstance(made, TritonRecipe)
     run(x, _launcher=compile_only)
     assert len(compiled) == 1 and gpu.launches() == before
     torch.testing.assert_close(run(x), x * 2)

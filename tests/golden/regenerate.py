@@ -20,12 +20,12 @@ from examples.entry import Example
 from helion import exc
 from helion.autotuner.space import SearchSpace
 from helion.bound_kernel import BoundKernel
-from helion.bound_kernel import _make_backend
+from helion.target import Target
 
 FOLDER = Path(__file__).parent / "sources"
 ALL: dict[str, Example] = {**EXAMPLES, **CUTE_EXAMPLES}
-#: Capability that the sources are made for: pointers, block pointers and descriptors, and both backends, exist there.
-CAPABILITY = 90
+#: The GPU that the sources are made for: pointers, block pointers and descriptors, and both backends, exist there.
+TARGET = Target("nvidia", 90)
 _HEAD = "# ==== "
 
 
@@ -36,13 +36,13 @@ def _bind(example: Example, kind: str) -> BoundKernel:
 
 
 def _draw(bound: BoundKernel, rng: random.Random) -> helion.Config:
-    """A Config that this kernel accepts at `CAPABILITY`."""
-    spec = _make_backend(bound.settings, bound.ir, CAPABILITY).config_spec()
+    """A Config that this kernel accepts at `TARGET`."""
+    spec = bound.backend(TARGET).spec
     for _ in range(200):
         config = SearchSpace(spec).random(rng)
         assert config is not None
         try:
-            bound.generated_source(config, CAPABILITY)
+            bound.generated_source(config, TARGET)
         except exc.BaseError:
             continue
         return config
@@ -74,7 +74,7 @@ def golden_text(name: str, before: str) -> str:
         config = None
         if config_text != "default":
             config = helion.Config.from_json(config_text) if config_text else _draw(bound, rng)
-        source = bound.generated_source(config, CAPABILITY).text
+        source = bound.generated_source(config, TARGET).text
         title = "default" if config is None else json.dumps(dict(config))
         sections.append(f"{_HEAD}{kind} {title}\n{source}")
     return "\n".join(sections)

@@ -34,13 +34,16 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import OpInfo
 from torch.utils import _pytree as pytree
 
+import helion
 import helion.language as hl
 from helion import exc
-from helion.backends.tiles import generate
+from helion.backends import registry
 from helion.frontend.trace import trace_kernel
 from helion.runtime.code_cache import load_module
 from helion.runtime.eager.ref_mode import run_ref
 from helion.settings import Settings
+from helion.target import CPU
+from helion.target import Target
 
 #: Families that are no elementwise, reduction or view op: left out.
 _OTHER_FAMILIES = (
@@ -173,16 +176,14 @@ def _trace(inputs: Any, outputs: Any, call: Call) -> tuple[Any, Settings]:
 
 def run_tiles(inputs: Any, outputs: Any, call: Call) -> None:
     """In the tile executor."""
-    ir, _ = _trace(inputs, outputs, call)
-    source = generate(ir, None, ir.env.index_dtype)
+    ir, settings = _trace(inputs, outputs, call)
+    source = registry.make("tiles", ir, settings, CPU).generate(helion.Config())
     module = load_module(source.text, source.function, source.injected)
     getattr(module, source.function)(inputs, outputs, call)
 
 
 def run_gpu(inputs: Any, outputs: Any, call: Call) -> None:
     """As generated Triton code, on the GPU if there is one, else on the software GPU."""
-    from helion.backends.triton.backend import TritonBackend
-
     capability = 80
     where = inputs, outputs
     if torch.cuda.is_available():
@@ -190,8 +191,8 @@ def run_gpu(inputs: Any, outputs: Any, call: Call) -> None:
         capability = 10 * major + minor
         where = tuple(pytree.tree_map(lambda t: t.cuda() if isinstance(t, torch.Tensor) else t, part) for part in where)
     ir, settings = _trace(*where, call)
-    backend = TritonBackend(ir, settings, capability)
-    source = backend.generate(backend.config_spec().default_config())
+    backend = registry.make("triton", ir, settings, Target("nvidia", capability))
+    source = backend.generate(backend.spec.default_config())
     module = load_module(source.text, source.function, source.injected or None)
     getattr(module, source.function)(*where, call)
     for ours, theirs in zip(outputs, where[1], strict=True):

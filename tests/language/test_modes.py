@@ -12,22 +12,24 @@ from kernels import CASES
 from kernels import Case
 
 import helion
-from helion.backends.tiles import generate
+from helion.backends.tiles import TileBackend
 from helion.frontend.trace import trace_kernel
 from helion.runtime.eager.ref_mode import run_ref
 from helion.settings import Settings
+from helion.target import CPU
 
 
 def run_tiles(kernel: Any, args: tuple[Any, ...], config: Any, static: bool) -> Any:
     """Trace, print the host function, and call it on the tile executor."""
     bound = inspect.signature(kernel).bind(*args)
     bound.apply_defaults()
-    ir = trace_kernel(kernel, dict(bound.arguments), Settings(static_shapes=static), torch.device("cpu"))
+    settings = Settings(static_shapes=static)
+    ir = trace_kernel(kernel, dict(bound.arguments), settings, torch.device("cpu"))
     if config is not None:
         used = {axis.block.id for axis in ir.device.axes if axis.kind.value == "tile"}
         tunable = [b for b in ir.device.blocks if b.fixed is None and b.id in used]
         config = {"block_sizes": [config["block_sizes"][0]] * len(tunable)}
-    source = generate(ir, config, ir.env.index_dtype)
+    source = TileBackend(ir, settings, CPU).generate(helion.Config(**(config or {})))
     namespace = dict(source.injected)
     exec(source.text, namespace)
     return namespace[source.function](*args)

@@ -23,6 +23,7 @@ from triton.backends.nvidia.driver import CudaDriver
 from triton.backends.nvidia.driver import CudaLauncher
 
 from helion.runtime import device as helion_device
+from helion.target import Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +124,9 @@ class RecordingGpu:
 
     device_tag = device_index_of
 
-    def capability(self, index: int) -> tuple[int, int]:
-        return self.compute_capability
+    def target(self, index: int) -> Target:
+        major, minor = self.compute_capability
+        return Target("nvidia", major * 10 + minor)
 
     def sm_count(self, index: int) -> int:
         return 132
@@ -212,7 +214,7 @@ class _Driver(CudaDriver):
         self.launcher_cls = CudaLauncher
         self.get_current_device = gpu.current_device
         self.get_current_stream = gpu.current_stream
-        self.get_device_capability = gpu.capability
+        self.get_device_capability = lambda index: gpu.compute_capability
         self.set_current_device = lambda index: setattr(gpu.state, "device", index)
 
     def get_active_torch_device(self) -> torch.device:

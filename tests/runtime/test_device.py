@@ -7,6 +7,7 @@ import torch
 
 from helion.runtime import device
 from helion.runtime import get_num_sm
+from helion.target import Target
 
 from .recording_driver import RecordingGpu
 
@@ -15,34 +16,34 @@ from .recording_driver import RecordingGpu
 def provider():
     provider = RecordingGpu(device_count=2)
     provider.asked = []
-    provider.capabilities = [(9, 0), (10, 0)]
-    provider.capability = lambda index: provider.asked.append(index) or provider.capabilities[index]
+    provider.targets = [Target("nvidia", 90), Target("nvidia", 100)]
+    provider.target = lambda index: provider.asked.append(index) or provider.targets[index]
     previous = device.set_provider(provider)
     yield provider
     device.set_provider(previous)
 
 
-def test_capability_is_remembered_per_index(provider):
+def test_target_is_remembered_per_index(provider):
     for _ in range(3):
-        assert device.target_device_capability(0) == (9, 0)
-        assert device.target_device_capability("cuda:1") == (10, 0)
-        assert device.target_device_capability(torch.device("cuda", 1)) == (10, 0)
+        assert device.target_of(0) == Target("nvidia", 90)
+        assert device.target_of("cuda:1") == Target("nvidia", 100)
+        assert device.target_of(torch.device("cuda", 1)) == Target("nvidia", 100)
     assert provider.asked == [0, 1]
 
 
 @pytest.mark.parametrize("unspecific", [None, "cuda", torch.device("cuda")])
 def test_no_index_means_the_device_that_is_current_at_the_call(provider, unspecific):
-    assert device.target_device_capability(unspecific) == (9, 0)
+    assert device.target_of(unspecific) == Target("nvidia", 90)
     with provider.guard(1):
-        assert device.target_device_capability(unspecific) == (10, 0)
-    assert device.target_device_capability(unspecific) == (9, 0)
+        assert device.target_of(unspecific) == Target("nvidia", 100)
+    assert device.target_of(unspecific) == Target("nvidia", 90)
 
 
-def test_replacing_the_provider_forgets_capabilities(provider):
-    assert device.target_device_capability(0) == (9, 0)
+def test_replacing_the_provider_forgets_targets(provider):
+    assert device.target_of(0) == Target("nvidia", 90)
     other = RecordingGpu(capability=(8, 0))
     device.set_provider(other)
-    assert device.target_device_capability(0) == (8, 0)
+    assert device.target_of(0) == Target("nvidia", 80)
     device.set_provider(provider)
 
 
@@ -74,7 +75,7 @@ def test_without_a_device_asking_for_one_says_so():
     for ask in (
         none.current_device,
         lambda: none.current_stream(0),
-        lambda: none.capability(0),
+        lambda: none.target(0),
         lambda: none.sm_count(0),
     ):
         with pytest.raises(RuntimeError, match="no CUDA device"):

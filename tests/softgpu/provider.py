@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from helion.target import Target
+
 from . import streams
 
 #: Multiprocessors of the modelled devices, as the driver reports them (src/driver_core.cpp).
@@ -41,10 +43,9 @@ class SoftGpuProvider:
     def device_count(self) -> int:
         return self._devices
 
-    def capability(self, index: int) -> tuple[int, int]:
+    def target(self, index: int) -> Target:
         self._check(index)
-        major, minor = divmod(self._capability, 10)
-        return major, minor
+        return Target("nvidia", self._capability)
 
     def sm_count(self, index: int) -> int:
         self._check(index)

@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+from helion.target import Target
 from tests import softgpu as gpu
 from tests.softgpu import kernels
 from tests.softgpu import native
@@ -61,7 +62,7 @@ def test_triton_compiles_for_the_installed_capability(softgpu, capability):
 def test_helion_asks_the_software_gpu(softgpu):
     from helion.runtime import device
 
-    assert device.is_available() and device.target_device_capability() == (9, 0) and device.get_num_sm() == 132
+    assert device.is_available() and device.target_of() == Target("nvidia", 90) and device.get_num_sm() == 132
     assert device.owns(torch.zeros(1)) and device.torch_device() == torch.device("cpu")
     with gpu.Stream() as stream:
         assert device.current_stream() == stream.handle

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import sympy
 
 from helion.backends.base import Backend
 from helion.backends.base import GeneratedSource
+from helion.backends.base import Launch
 from helion.backends.cute import _compat
 from helion.backends.cute.launch import CuteKernel
 from helion.backends.cute.match import HostExpression
@@ -25,12 +29,15 @@ from helion.ir.axes import assign_axes
 from helion.ir.device_ir import KernelIR
 from helion.ir.symbols import OriginKind
 from helion.runtime import output_pool
+from helion.runtime.code_cache import cache_dir
 from helion.settings import Settings
+from helion.target import CPU
+from helion.target import Target
 
 __all__ = ["CuteBackend"]
 
 # Compute capability -> what the toolkit compiles for. The letter is needed: tcgen05 and wgmma exist only there.
-_ARCHS: dict[int, Arch] = {90: "sm_90a", 100: "sm_100a", 103: "sm_103a"}
+_ARCHS: dict[int | str, Arch] = {90: "sm_90a", 100: "sm_100a", 103: "sm_103a"}
 
 
 class CuteBackend(Backend):
@@ -43,18 +50,21 @@ class CuteBackend(Backend):
     """
 
     name = "cute"
+    vendors = frozenset({"nvidia"})
+    language = "CuTe DSL"
 
-    def __init__(self, ir: KernelIR, settings: Settings, target: int | None) -> None:
+    def __init__(self, ir: KernelIR, settings: Settings, target: Target) -> None:
         super().__init__(ir, settings, target)
         self.arch = _arch(target)
-        if target is not None:
+        if target != CPU:
             _compat.installed()
         assign_axes(ir.device)
         self.match = match(ir, fast_accumulate=settings.fast_math)
         self.match.spec.check()
         self._spec = build_config_spec(ir.device, self.match, self.arch)
 
-    def config_spec(self) -> ConfigSpec:
+    @property
+    def spec(self) -> ConfigSpec:
         return self._spec
 
     def generate(self, config: Config) -> GeneratedSource:
@@ -69,6 +79,11 @@ class CuteBackend(Backend):
         imports, injected = host.imports_and_globals()
         text = _module(device_source, body, imports, host.runtime_imports(), kernel)
         return GeneratedSource(text, self.ir.name, {**injected, kernel: CuteKernel(self.match.spec, schedule)})
+
+    def stages(self, launch: Launch) -> Mapping[str, Any]:
+        """ "source" of the toolkit's language, "ptx" (text) and "cubin" (bytes), which are kept in the disk cache too."""
+        kernel: CuteKernel = launch.kernel
+        return kernel.stages(launch.args, cache_dir())
 
     def _constants(self, config: Config) -> dict[sympy.Symbol, int]:
         """Values of the block sizes and tunables that host statements may use."""
@@ -96,18 +111,18 @@ class CuteBackend(Backend):
         return f"_launcher({kernel}, {grid}, {', '.join(arguments)}, {options})"
 
 
-def _arch(target: int | None) -> Arch:
-    """The architecture for a compute capability; without a GPU, the one this backend is about."""
-    if target is None:
+def _arch(target: Target) -> Arch:
+    """The architecture of a target; without a GPU, the one this backend is about."""
+    if target == CPU:
         return "sm_100a"
-    try:
-        return _ARCHS[target]
-    except KeyError:
+    if target.vendor != "nvidia" or target.arch not in _ARCHS:
+        number = target.arch
+        gpu = f"has compute capability {number // 10}.{number % 10}" if isinstance(number, int) else f"is {target}"
         raise refuse(
-            f"the GPU has compute capability {target // 10}.{target % 10}; its kernels need wgmma "
-            "(9.0) or tcgen05 (10.0, 10.3)",
+            f"the GPU {gpu}; its kernels need wgmma (9.0) or tcgen05 (10.0, 10.3)",
             'use backend="triton" on this GPU.',
-        ) from None
+        )
+    return _ARCHS[target.arch]
 
 
 def _module(device_source: str, host: list[str], imports: list[str], runtime: list[str], kernel: str) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import types
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import sympy
 import torch
@@ -19,10 +23,17 @@ from ...ir.masking import assign_padding
 from ...ir.reductions import roll
 from ...numbers import next_power_of_2
 from ...runtime import output_pool
+from ...runtime.launch.launcher import FastLauncher
+from ...runtime.stats import KernelStats
 from ...settings import Settings
+from ...target import Target
 from ..base import Backend
 from ..base import GeneratedSource
+from ..base import Launch
+from ..base import Recipe
 from ..host import HostPrinter
+from .candidate import TritonRecipe
+from .candidate import compiled_stages
 from .kernels import print_kernel
 from .kernels import print_loop
 from .lowering import Lowering
@@ -33,23 +44,28 @@ from .spec import build_config_spec
 from .spec import dot_extents
 from .spec import rollable_reductions
 from .targets import check_target
+from .targets import features_of
 
 
 class TritonBackend(Backend):
     """Device IR -> Triton source."""
 
     name = "triton"
+    vendors = frozenset({"nvidia"})
+    language = "Triton"
 
-    def __init__(self, ir: KernelIR, settings: Settings, target: int | None) -> None:
+    def __init__(self, ir: KernelIR, settings: Settings, target: Target) -> None:
         super().__init__(ir, settings, target)
         assign_axes(ir.device)
         assign_padding(ir.device)
         self._reductions = rollable_reductions(ir)
-        self._spec = build_config_spec(ir, settings, target, self._reductions)
+        self._features = features_of(target)
+        self._spec = build_config_spec(ir, settings, self._features, self._reductions)
         # Two threads that print at once would see each other's notes on the shared graphs.
         self._lock = threading.Lock()
 
-    def config_spec(self) -> ConfigSpec:
+    @property
+    def spec(self) -> ConfigSpec:
         return self._spec
 
     def guards(self) -> list[sympy.Basic]:
@@ -91,12 +107,24 @@ class TritonBackend(Backend):
             for root in ir.device.roots
         ]
         # A function of the user's may use descriptors too.
-        descriptors = (self.target or 0) >= 90 and (module.descriptors or bool(module.injected))
+        descriptors = self._features.descriptors and (module.descriptors or bool(module.injected))
         kernel = print_kernel(self.ir.name, loops, schedule, self.settings, host, module, descriptors=descriptors)
         _, injected = host.imports_and_globals()
         body = host.function([kernel.launch, *host.after_launch()], "_default_launcher")
         text = module.text([*module.sources.values(), *kernel.functions], body, kernel.constexprs, host)
         return GeneratedSource(text, self.ir.name, {**injected, **module.injected})
+
+    def launcher(
+        self, host: types.FunctionType, name: str, device: int | None, stats: KernelStats
+    ) -> Callable[..., Any]:
+        return FastLauncher(name, device=device, stats=stats, host_function=host)
+
+    def recipe(self, source: GeneratedSource, name: str) -> Recipe | None:
+        # What a text refers to without defining it, another process cannot find.
+        return None if source.injected else TritonRecipe(source.text, source.function, name)
+
+    def stages(self, launch: Launch) -> Mapping[str, Any]:
+        return compiled_stages(launch, self.target)
 
     def _rolled(self, config: Config) -> KernelIR:
         """The IR with the reductions looped that the Config wants looped."""

@@ -44,6 +44,7 @@ from .schedule import loads
 from .schedule import memory_accesses
 from .schedule import multi_axis_roots
 from .starts import product_starts
+from .targets import Features
 
 # Triton's limit on the elements of one tensor (triton.language.core.TRITON_MAX_TENSOR_NUMEL).
 MAX_TENSOR_ELEMENTS = 1 << 20
@@ -51,9 +52,6 @@ MAX_TENSOR_ELEMENTS = 1 << 20
 _REGISTER_BYTES = 256 * 4
 #: Registers of a multiprocessor, the same from compute capability 8.0 to 10.0.
 _REGISTERS = 65536
-# From this compute capability on: bytes of shared memory that one block may use (CUDA C++ Programming Guide, table of
-# technical specifications).
-_SHARED_BYTES = ((90, 227 << 10), (86, 99 << 10), (80, 163 << 10), (0, 64 << 10))
 # Iterations of a static range that compile in seconds.
 _MOST_UNROLLED = 16
 # Elements a tile of the default Config may have: a few registers per thread with 4 warps.
@@ -86,7 +84,7 @@ def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
 
 
 def build_config_spec(
-    ir: KernelIR, settings: Settings, target: int | None, reductions: Sequence[RollableReduction] = ()
+    ir: KernelIR, settings: Settings, features: Features, reductions: Sequence[RollableReduction] = ()
 ) -> ConfigSpec:
     """The space of schedules of one kernel."""
     device = ir.device
@@ -127,7 +125,7 @@ def build_config_spec(
         tri_state = EnumFragment([None, True, False])
         spec.fields["range_multi_buffers"] = ListOf(tri_state, len(loops), labels)
         spec.fields["range_flattens"] = ListOf(tri_state, len(loops), labels)
-        if settings.allow_warp_specialize and target is not None and target >= 100:
+        if settings.allow_warp_specialize and features.warp_specialize:
             spec.fields["range_warp_specializes"] = ListOf(tri_state, len(loops), labels)
         spec.fields["static_ranges"] = ListOf(
             [BooleanFragment() if s else EnumFragment([False]) for s in static], labels=labels
@@ -151,7 +149,7 @@ def build_config_spec(
     spec.constraints.append(_constraint(ir, tiles))
     spec.unpromising += [_too_large_for_registers(tiles), _more_registers_than_there_are]
     if has_products(device):
-        spec.unpromising.append(_too_large_for_shared_memory(ir, tiles, target))
+        spec.unpromising.append(_too_large_for_shared_memory(ir, tiles, features.shared_bytes))
     if subtiled:
         spec.constraints.append(_subtile_constraint(blocks, subtiled))
     roles = dot_roles(device)
@@ -273,9 +271,8 @@ def _more_registers_than_there_are(config: dict[str, Any]) -> str | None:
     return None
 
 
-def _too_large_for_shared_memory(ir: KernelIR, tiles: _TileSizes, target: int | None) -> Any:
+def _too_large_for_shared_memory(ir: KernelIR, tiles: _TileSizes, room: int) -> Any:
     """Operands of a product, times the stages of the loop they are loaded in less the one in use."""
-    room = next(size for capability, size in _SHARED_BYTES if (target or 0) >= capability)
     products = [[(shape_exprs(v.shape), v.dtype.itemsize) for v in pair] for pair in _dots(ir.device)]
 
     def check(config: dict[str, Any]) -> str | None:

@@ -1,8 +1,13 @@
-"""What Triton cannot do on some GPUs: found in the IR, so that the user gets an error of ours rather than a
-compiler's.
+"""What Triton has on each GPU, and what it cannot do on some: found in the IR, so that the user gets an error of ours
+rather than a compiler's.
+
+The one place of the Triton backend that knows GPUs by their names; a further vendor is a row of `_FEATURES`.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
 
 import torch
 import torch.fx
@@ -11,42 +16,105 @@ from ... import exc
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import host_tensor
 from ...language.op import Op
+from ...target import Target
 
-#: dtype -> first compute capability with conversions of it (triton.backends.nvidia.compiler: supported_fp8_dtypes).
-FIRST_CAPABILITY = {torch.float8_e4m3fn: 89}
+#: First compute capability with conversions of e4m3 (triton.backends.nvidia.compiler: supported_fp8_dtypes).
+_FIRST_WITH_E4M3 = 89
 #: Formats of hl.dot_scaled that meet in float16 rather than bfloat16 need conversions of sm_89 too.
 _FP16_PAIRS = frozenset(
     {("e2m1", "fp16"), ("fp16", "e2m1"), ("e4m3", "fp16"), ("fp16", "e4m3"), ("e5m2", "fp16"), ("fp16", "e5m2")}
 )
+# From this compute capability on: bytes of shared memory that one block may use (CUDA C++ Programming Guide, table of
+# technical specifications).
+_SHARED_BYTES = ((90, 227 << 10), (86, 99 << 10), (80, 163 << 10), (0, 64 << 10))
 
 
-def check_target(ir: DeviceIR, target: int | None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What code for a target may use.
+
+    Attributes:
+        shared_bytes: of shared memory that one block may use.
+        descriptors: tensor descriptors are hardware's (TMA).
+        warp_specialize: loops may be shared out between warps.
+        e4m3: there are conversions of float8_e4m3fn.
+        platform: what Triton calls the target, (backend, arch, threads of a warp); None where it compiles for none.
+    """
+
+    shared_bytes: int
+    descriptors: bool
+    warp_specialize: bool
+    e4m3: bool
+    platform: tuple[str, int | str, int] | None
+
+
+def _nvidia(arch: int | str) -> Features:
+    assert isinstance(arch, int)
+    return Features(
+        shared_bytes=next(size for first, size in _SHARED_BYTES if arch >= first),
+        descriptors=arch >= 90,
+        warp_specialize=arch >= 100,
+        e4m3=arch >= _FIRST_WITH_E4M3,
+        platform=("cuda", arch, 32),
+    )
+
+
+def _readable(arch: int | str) -> Features:
+    """Source that is for reading: nothing that some GPU has not, and every dtype, as a later GPU may have it."""
+    return Features(_SHARED_BYTES[-1][1], descriptors=False, warp_specialize=False, e4m3=True, platform=None)
+
+
+#: Vendor -> what its architectures have. Host code (device.py's provider of the vendor) makes the `Target`.
+_FEATURES: dict[str, Callable[[int | str], Features]] = {"nvidia": _nvidia, "cpu": _readable}
+
+
+def features_of(target: Target) -> Features:
+    """What code for a target may use.
+
+    Raises:
+        exc.BackendUnsupported: no row of the table is about it.
+    """
+    if target.vendor not in _FEATURES:
+        raise exc.BackendUnsupported(
+            backend="triton",
+            reason=f"it has no code for {target}, a device of {target.vendor}",
+            fix="pass tensors on an NVIDIA GPU or on the CPU.",
+        )
+    return _FEATURES[target.vendor](target.arch)
+
+
+def check_target(ir: DeviceIR, target: Target) -> None:
     """Refuse what the target cannot do.
 
     Args:
         ir: the device IR.
-        target: compute capability as major * 10 + minor; None where there is no GPU to ask.
+        target: what the code is for.
 
     Raises:
         exc.BackendUnsupported: names the op or dtype, the GPU and the first one that can do it.
     """
-    if target is None or target >= max(FIRST_CAPABILITY.values()):
+    if features_of(target).e4m3:
         return
     for _, node in ir.nodes():
-        reason = _beyond(node, target)
+        reason = _needs_e4m3(node)
         if reason is not None:
             raise exc.BackendUnsupported(
                 backend="triton",
-                reason=f"{reason} needs compute capability 8.9 or later, this GPU has {target // 10}.{target % 10}",
+                reason=f"{reason} needs compute capability {_dotted(_FIRST_WITH_E4M3)} or later, this GPU has "
+                f"{_dotted(target.arch)}",
                 fix="use float8_e5m2, bfloat16 or int8 here.",
                 location=node.meta.get("location"),
             )
 
 
-def _beyond(node: torch.fx.Node, target: int) -> str | None:
-    """What of a node the target cannot do."""
+def _dotted(arch: int | str) -> str:
+    return f"{arch // 10}.{arch % 10}" if isinstance(arch, int) else arch
+
+
+def _needs_e4m3(node: torch.fx.Node) -> str | None:
+    """What of a node needs conversions of float8_e4m3fn."""
     value = node.meta.get("val")
-    if isinstance(value, torch.Tensor) and target < FIRST_CAPABILITY.get(value.dtype, 0):
+    if isinstance(value, torch.Tensor) and value.dtype is torch.float8_e4m3fn:
         return str(value.dtype)
     if node.target is not host_tensor and isinstance(node.target, Op) and node.target.name == "dot_scaled":
         formats = (node.args[2], node.args[5])

@@ -14,7 +14,7 @@ from helion import exc
 from helion.backends.cute import _compat
 from helion.backends.cute import cache
 from helion.backends.cute.compile import compile_matmul
-from helion.runtime.cross_compile import cross_compile
+from helion.cross_compile import cross_compile
 from tests import softgpu as software
 
 from .problems import matmul

@@ -8,23 +8,20 @@ where a machine without the toolkit finds them.
 
 from __future__ import annotations
 
-import dataclasses
 import types
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from typing import Any
 
-from .. import exc
-from .code_cache import cache_dir
-from .code_cache import load_module
-from .code_cache import path_for
-
-if TYPE_CHECKING:
-    from ..backends.base import GeneratedSource
-    from ..bound_kernel import BoundKernel
-    from ..config import Config
+from . import exc
+from .backends.base import GeneratedSource
+from .backends.base import Launch
+from .bound_kernel import BoundKernel
+from .config import Config
+from .runtime.code_cache import load_module
+from .runtime.code_cache import path_for
+from .target import Target
 
 __all__ = ["CAPABILITIES", "Launch", "cross_compile", "record_launches"]
 
@@ -33,23 +30,6 @@ CAPABILITIES = (80, 90, 100)
 
 # Multiprocessors of the GPU that is not there: it only decides the grid of persistent kernels, which is not compiled.
 _ASSUMED_SMS = 132
-
-
-@dataclasses.dataclass(frozen=True)
-class Launch:
-    """One call of the launcher by a generated host function.
-
-    Attributes:
-        kernel: the `@triton.jit` function, or the `CuteKernel`.
-        grid: one to three ints.
-        args: its run-time arguments.
-        options: num_warps, num_stages and other launch options.
-    """
-
-    kernel: Any
-    grid: tuple[int, ...]
-    args: tuple[Any, ...]
-    options: dict[str, Any]
 
 
 def record_launches(source: GeneratedSource, args: Sequence[Any]) -> list[Launch]:
@@ -112,29 +92,17 @@ def cross_compile(
         >>> asm = cross_compile(add.bind((x, y)), (x, y), capability=90)   # doctest: +SKIP
         >>> asm[0]["ptx"].splitlines()[0]                                  # doctest: +SKIP
     """
-    source = bound_kernel.generated_source(config, capability)
+    backend = bound_kernel.backend(Target("nvidia", capability))
+    source = bound_kernel.generated_source(config, backend.target)
     launches = record_launches(source, bound_kernel.kernel.normalize_args(*args))
-    if bound_kernel.settings.backend == "cute":
-        return [launch.kernel.stages(launch.args, cache_dir()) for launch in launches]
-    return [_triton_stages(launch, bound_kernel, source, config, capability) for launch in launches]
-
-
-def _triton_stages(
-    launch: Launch,
-    bound_kernel: BoundKernel,
-    source: GeneratedSource,
-    config: Config | Mapping[str, Any] | None,
-    capability: int,
-) -> Mapping[str, Any]:
-    from .._compat_triton import compile_without_device
-
     try:
-        stages: Mapping[str, Any] = compile_without_device(launch.kernel, launch.args, launch.options, capability).asm
-        return stages
+        return [backend.stages(launch) for launch in launches]
+    except exc.BaseError:
+        raise
     except Exception as error:  # Triton raises its own CompilationError, but also AssertionError, RuntimeError, ...
         raise exc.TritonError(
             kernel=source.function,
-            config=f"{config if config is not None else 'the default config'} on sm_{capability}",
+            config=f"{config if config is not None else 'the default config'} on {backend.target}",
             reason=f"{type(error).__name__}: {error}",
             path=str(path_for(source.text, source.function)),
         ) from error
