@@ -28,7 +28,9 @@ from launch_overhead import time_cases
 
 import helion
 import helion.language as hl
-from helion.backends.cute import launch as cute_launch
+from helion.backends.cute.kernel import CuteKernel
+from helion.runtime.native import driver as native_driver
+from helion.runtime.native.launcher import NativeLauncher
 from tests.backends.cute import toolkit_launch
 
 SIZE = 256
@@ -74,7 +76,7 @@ int repeat(launch_t launch, void *config, void *function, void **parameters, lon
 """
 
 
-def packed_entry(kernel: cute_launch.CuteKernel, folder: Path, tensors: list[torch.Tensor]) -> Callable[[int], None]:
+def packed_entry(kernel: CuteKernel, folder: Path, tensors: list[torch.Tensor]) -> Callable[[int], None]:
     """n launches through the toolkit's entry, but for the driver."""
     loaded, entry = toolkit_launch.host_library(kernel.spec, kernel.schedule, folder, _PACKED)
     arguments = toolkit_launch.PackedArguments([t.data_ptr() for t in tensors])
@@ -87,18 +89,16 @@ def packed_entry(kernel: cute_launch.CuteKernel, folder: Path, tensors: list[tor
     return loop
 
 
-def driver_alone(
-    launcher: cute_launch.CuteLauncher, folder: Path, tensors: list[torch.Tensor]
-) -> Callable[[int], None]:
+def driver_alone(launcher: NativeLauncher, folder: Path, tensors: list[torch.Tensor]) -> Callable[[int], None]:
     """n calls of cuLaunchKernelEx with the kernel's configuration; what the parameters hold does not matter."""
     (folder / "loop.c").write_text(_DRIVER)
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", folder / "loop.so", folder / "loop.c"], check=True)
     repeat = ctypes.CDLL(str(folder / "loop.so")).repeat
     function = ctypes.cast(ctypes.CDLL("libcuda.so.1").cuLaunchKernelEx, ctypes.c_void_p)
-    facts = launcher.compiled.facts
-    attribute = cute_launch._LaunchAttribute(id=4)
+    facts = launcher.facts
+    attribute = native_driver.LaunchAttribute(id=4)
     attribute.value[0:3] = facts.cluster
-    config = cute_launch._LaunchConfig(
+    config = native_driver.LaunchConfig(
         grid=(ctypes.c_uint * 3)(*facts.cluster[:2], 1),
         block=(ctypes.c_uint * 3)(*facts.block),
         shared_bytes=facts.shared_bytes,
@@ -125,11 +125,7 @@ def main() -> None:
         for _ in range(4):
             scaled(*tensors)
             five_tensors(*vectors)
-        kernel = next(
-            v
-            for v in scaled.bind(tensors).generated_source().injected.values()
-            if isinstance(v, cute_launch.CuteKernel)
-        )
+        kernel = next(v for v in scaled.bind(tensors).generated_source().injected.values() if isinstance(v, CuteKernel))
         ordered = [x, x.t(), out, rows, columns]
         launcher = kernel.launch(
             (kernel.schedule.cluster_m, kernel.schedule.cluster_n, 1),

@@ -16,9 +16,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from helion.backends.cute.launch import CuteLauncher
-from helion.backends.cute.launch import Driver
 from helion.backends.cute.schedule import MatmulSchedule
+from helion.runtime.native.driver import Driver
 from tests import softgpu as gpu
 from tests.backends.cute.problems import hopper
 from tests.backends.cute.problems import matmul
@@ -42,9 +41,7 @@ def _launch(
     gpu.register(cubin, ptx or gemm.ptx)
     compiled = dataclasses.replace(gemm.compiled, assembly=dataclasses.replace(gemm.compiled.assembly, cubin=cubin))
     a, b, out = gemm.operands(seed=7)
-    CuteLauncher(compiled, Driver(os.path.join(native.directory(), "libcuda.so.1")))(
-        a, b, out, clusters=clusters, stream=0
-    )
+    compiled.launcher(Driver(os.path.join(native.directory(), "libcuda.so.1")))(a, b, out, clusters=clusters, stream=0)
     return a, b, out
 
 

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from types import ModuleType
 
-from helion import exc
+from ... import exc
 
 __all__ = ["DISTRIBUTION", "PINNED_VERSION", "Assembly", "compile_entry", "installed", "require", "version"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.spec import Aux
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.spec import cutlass_name
+from .schedule import MatmulSchedule
+from .spec import Aux
+from .spec import MatmulSpec
+from .spec import cutlass_name
 
 __all__ = [
     "annotated",

@@ -7,32 +7,32 @@ from typing import Any
 
 import sympy
 
-from helion.backends.base import Backend
-from helion.backends.base import GeneratedSource
-from helion.backends.base import Launch
-from helion.backends.cute import _compat
-from helion.backends.cute.launch import CuteKernel
-from helion.backends.cute.match import HostExpression
-from helion.backends.cute.match import match
-from helion.backends.cute.printer import entry_name
-from helion.backends.cute.printer import print_module
-from helion.backends.cute.schedule import Arch
-from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.spec import refuse
-from helion.backends.cute.tuning import build_config_spec
-from helion.backends.cute.tuning import schedule_of
-from helion.backends.cute.tuning import tunable_blocks
-from helion.backends.host import HostPrinter
-from helion.config import Config
-from helion.config_spec import ConfigSpec
-from helion.ir.axes import assign_axes
-from helion.ir.device_ir import KernelIR
-from helion.ir.symbols import OriginKind
-from helion.runtime import output_pool
-from helion.runtime.code_cache import cache_dir
-from helion.settings import Settings
-from helion.target import CPU
-from helion.target import Target
+from ...config import Config
+from ...config_spec import ConfigSpec
+from ...ir.axes import assign_axes
+from ...ir.device_ir import KernelIR
+from ...ir.symbols import OriginKind
+from ...runtime import output_pool
+from ...runtime.code_cache import cache_dir
+from ...settings import Settings
+from ...target import CPU
+from ...target import Target
+from ..base import Backend
+from ..base import GeneratedSource
+from ..base import Launch
+from ..host import HostPrinter
+from . import _compat
+from .kernel import CuteKernel
+from .match import HostExpression
+from .match import match
+from .printer import entry_name
+from .printer import print_module
+from .schedule import Arch
+from .schedule import MatmulSchedule
+from .spec import refuse
+from .tuning import build_config_spec
+from .tuning import schedule_of
+from .tuning import tunable_blocks
 
 __all__ = ["CuteBackend"]
 

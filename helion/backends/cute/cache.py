@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from helion import exc
-from helion.backends.cute import _compat
+from ... import exc
+from . import _compat
 
 __all__ = ["Entry", "fingerprint"]
 

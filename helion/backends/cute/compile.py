@@ -4,61 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from helion.backends.cute import _compat
-from helion.backends.cute import cache
-from helion.backends.cute.printer import entry_name
-from helion.backends.cute.printer import print_module
-from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.tensormap import TensorMap
-from helion.backends.cute.tensormap import tensor_maps
+from ...runtime.native.driver import Driver
+from ...runtime.native.facts import LaunchFacts
+from ...runtime.native.facts import Parameter
+from ...runtime.native.launcher import NativeLauncher
+from . import _compat
+from . import cache
+from .printer import entry_name
+from .printer import print_module
+from .schedule import MatmulSchedule
+from .spec import MatmulSpec
+from .tensormap import tensor_maps
 
-__all__ = ["CompiledMatmul", "LaunchFacts", "Parameter", "compile_matmul", "compile_source", "launch_facts"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-    """One parameter of the kernel, and the launch argument it is made from.
-
-    Args:
-        kind: ``map`` a tensor map of the argument's address; ``pointer`` the address; ``value`` the number itself.
-        argument: position among the launch arguments: A, B, output, then the epilogue's operands.
-        alignment: bytes that must divide the address.
-        tensor_map: for ``map``.
-        format: for ``value``, its `struct` format.
-    """
-
-    kind: Literal["map", "pointer", "value"]
-    argument: int
-    alignment: int = 1
-    tensor_map: TensorMap | None = None
-    format: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class LaunchFacts:
-    """What `cuLaunchKernelEx` is told, but for addresses and stream.
-
-    Args:
-        name: kernel function's name, for messages.
-        block, cluster: dimensions; the grid is ``cluster`` times a number of clusters that the launch chooses.
-        tiles: cluster tiles; more clusters than this would idle.
-        shared_bytes: dynamic shared memory of one CTA.
-        arch: what the binary is for.
-        parameters: in the kernel's order.
-    """
-
-    name: str
-    block: tuple[int, int, int]
-    cluster: tuple[int, int, int]
-    tiles: int
-    shared_bytes: int
-    arch: str
-    parameters: tuple[Parameter, ...]
+__all__ = ["CompiledMatmul", "compile_matmul", "compile_source", "launch_facts"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +29,10 @@ class CompiledMatmul:
     facts: LaunchFacts
     assembly: _compat.Assembly
     source_path: Path
+
+    def launcher(self, driver: Driver | None = None) -> NativeLauncher:
+        """What loads it at the first call and launches it, through `driver` (the machine's by default)."""
+        return NativeLauncher(self.facts, self.assembly.cubin, self.assembly.symbol, driver)
 
 
 _VALUE_FORMATS = {

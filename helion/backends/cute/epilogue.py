@@ -14,12 +14,12 @@ import math
 
 import torch
 
-from helion.backends.cute.spec import Aux
-from helion.backends.cute.spec import Epilogue
-from helion.backends.cute.spec import Input
-from helion.backends.cute.spec import Statement
-from helion.backends.cute.spec import cutlass_name
-from helion.backends.cute.spec import refuse
+from .spec import Aux
+from .spec import Epilogue
+from .spec import Input
+from .spec import Statement
+from .spec import cutlass_name
+from .spec import refuse
 
 __all__ = ["OPS", "RESERVED", "EpiloguePrinter", "Op", "is_vector"]
 

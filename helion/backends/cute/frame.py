@@ -6,10 +6,10 @@ Not here: the roles that multiply and run the epilogue (`sm100`, `sm90`), the lo
 
 from __future__ import annotations
 
-from helion.backends.cute import auxiliary
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.spec import Operand
-from helion.backends.cute.text import call
+from . import auxiliary
+from .spec import MatmulSpec
+from .spec import Operand
+from .text import call
 
 __all__ = ["TMA_STORE", "host_head", "host_launch", "kernel_head", "kernel_memory", "major", "tma_store_setup"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.text import call
+from .schedule import MatmulSchedule
+from .spec import MatmulSpec
+from .text import call
 
 __all__ = ["arguments", "masks", "role"]
 

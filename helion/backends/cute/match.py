@@ -16,27 +16,27 @@ from typing import NoReturn
 import torch
 import torch.fx
 
-from helion import exc
-from helion.backends.cute.epilogue import RESERVED
-from helion.backends.cute.pointwise import PointwiseOps
-from helion.backends.cute.spec import AUX_KINDS
-from helion.backends.cute.spec import TMA_ALIGNMENT
-from helion.backends.cute.spec import Aux
-from helion.backends.cute.spec import Epilogue
-from helion.backends.cute.spec import Input
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.spec import Operand
-from helion.backends.cute.spec import Statement
-from helion.ir import device_ir
-from helion.ir.axes import axes_of
-from helion.ir.device_ir import Axis
-from helion.ir.device_ir import AxisKind
-from helion.ir.device_ir import DeviceIR
-from helion.ir.device_ir import GraphInfo
-from helion.ir.device_ir import KernelIR
-from helion.ir.device_ir import TracedTile
-from helion.ir.symbols import expr_of
-from helion.ir.symbols import is_symbolic
+from ... import exc
+from ...ir import device_ir
+from ...ir.axes import axes_of
+from ...ir.device_ir import Axis
+from ...ir.device_ir import AxisKind
+from ...ir.device_ir import DeviceIR
+from ...ir.device_ir import GraphInfo
+from ...ir.device_ir import KernelIR
+from ...ir.device_ir import TracedTile
+from ...ir.symbols import expr_of
+from ...ir.symbols import is_symbolic
+from .epilogue import RESERVED
+from .pointwise import PointwiseOps
+from .spec import AUX_KINDS
+from .spec import TMA_ALIGNMENT
+from .spec import Aux
+from .spec import Epilogue
+from .spec import Input
+from .spec import MatmulSpec
+from .spec import Operand
+from .spec import Statement
 
 __all__ = ["Match", "match"]
 

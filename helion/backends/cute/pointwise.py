@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 import torch.fx
 
-from helion.backends.cute.spec import Input
-from helion.backends.cute.spec import Statement
+from .spec import Input
+from .spec import Statement
 
 __all__ = ["PointwiseOps"]
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 
-from helion.backends.cute import sm90
-from helion.backends.cute import sm100
-from helion.backends.cute.auxiliary import example
-from helion.backends.cute.epilogue import EpiloguePrinter
-from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.spec import Operand
-from helion.backends.cute.spec import cutlass_name
+from . import sm90
+from . import sm100
+from .auxiliary import example
+from .epilogue import EpiloguePrinter
+from .schedule import MatmulSchedule
+from .spec import MatmulSpec
+from .spec import Operand
+from .spec import cutlass_name
 
 __all__ = ["entry_name", "kernel_name", "print_module"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from helion import exc
-from helion.backends.cute.spec import FP8
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.spec import element_bytes
-from helion.backends.cute.spec import refuse
+from ... import exc
+from .spec import FP8
+from .spec import MatmulSpec
+from .spec import element_bytes
+from .spec import refuse
 
 __all__ = [
     "MAX_AB_STAGES",

@@ -8,14 +8,14 @@ role.
 
 from __future__ import annotations
 
-from helion.backends.cute import auxiliary
-from helion.backends.cute import frame
-from helion.backends.cute import loading
-from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.schedule import promotes
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.text import block
-from helion.backends.cute.text import call
+from . import auxiliary
+from . import frame
+from . import loading
+from .schedule import MatmulSchedule
+from .schedule import promotes
+from .spec import MatmulSpec
+from .text import block
+from .text import call
 
 __all__ = ["IMPORTS", "ONE_ROW", "constants", "host", "kernel", "roles"]
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from helion import exc
+from ... import exc
 
 __all__ = [
     "AUX_KINDS",

@@ -6,38 +6,18 @@ cluster and stride order alone. Encoding them for an address is the launcher's w
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 
-from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.spec import MatmulSpec
-from helion.backends.cute.spec import Operand
-from helion.backends.cute.spec import element_bytes
+from ...runtime.native.facts import TensorMap
+from .schedule import MatmulSchedule
+from .spec import MatmulSpec
+from .spec import Operand
+from .spec import element_bytes
 
-__all__ = ["TensorMap", "tensor_maps"]
+__all__ = ["tensor_maps"]
 
 # CUtensorMapDataType; fp8 travels as bytes.
 _DATA_TYPES = {1: 0, torch.float16: 6, torch.float32: 7, torch.bfloat16: 9}
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorMap:
-    """Arguments of cuTensorMapEncodeTiled, but for the address.
-
-    Args:
-        data_type: CUtensorMapDataType.
-        dims: extents in elements, contiguous axis first.
-        strides: in bytes, of every axis but the contiguous one.
-        box: extents in elements of what one TMA instruction copies.
-        swizzle: bytes of the shared memory swizzle: 32, 64 or 128, or 0 for none.
-    """
-
-    data_type: int
-    dims: tuple[int, ...]
-    strides: tuple[int, ...]
-    box: tuple[int, ...]
-    swizzle: int
 
 
 def tensor_maps(spec: MatmulSpec, s: MatmulSchedule) -> tuple[TensorMap, ...]:

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from helion import exc
-from helion.backends.cute.match import Match
-from helion.backends.cute.schedule import MAX_AB_STAGES
-from helion.backends.cute.schedule import Arch
-from helion.backends.cute.schedule import MatmulSchedule
-from helion.backends.cute.schedule import default_schedule
-from helion.backends.cute.spec import element_bytes
-from helion.backends.cute.spec import refuse
-from helion.config_spec import ConfigSpec
-from helion.config_spec import EnumFragment
-from helion.config_spec import Fragment
-from helion.config_spec import IntegerFragment
-from helion.config_spec import ListOf
-from helion.config_spec import PowerOfTwoFragment
-from helion.ir.block_sizes import tunable_blocks
-from helion.ir.device_ir import BlockSize
-from helion.ir.device_ir import DeviceIR
+from ... import exc
+from ...config_spec import ConfigSpec
+from ...config_spec import EnumFragment
+from ...config_spec import Fragment
+from ...config_spec import IntegerFragment
+from ...config_spec import ListOf
+from ...config_spec import PowerOfTwoFragment
+from ...ir.block_sizes import tunable_blocks
+from ...ir.device_ir import BlockSize
+from ...ir.device_ir import DeviceIR
+from .match import Match
+from .schedule import MAX_AB_STAGES
+from .schedule import Arch
+from .schedule import MatmulSchedule
+from .schedule import default_schedule
+from .spec import element_bytes
+from .spec import refuse
 
 __all__ = ["build_config_spec", "schedule_of", "tunable_blocks"]
 

@@ -26,6 +26,7 @@ from ...runtime import output_pool
 from ...runtime.launch.launcher import FastLauncher
 from ...runtime.stats import KernelStats
 from ...settings import Settings
+from ...target import CPU
 from ...target import Target
 from ..base import Backend
 from ..base import GeneratedSource
@@ -43,6 +44,7 @@ from .schedule import resolve
 from .spec import build_config_spec
 from .spec import dot_extents
 from .spec import rollable_reductions
+from .targets import FEATURES
 from .targets import check_target
 from .targets import features_of
 
@@ -51,7 +53,7 @@ class TritonBackend(Backend):
     """Device IR -> Triton source."""
 
     name = "triton"
-    vendors = frozenset({"nvidia"})
+    vendors = frozenset(FEATURES) - {CPU.vendor}
     language = "Triton"
 
     def __init__(self, ir: KernelIR, settings: Settings, target: Target) -> None:

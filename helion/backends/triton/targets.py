@@ -1,7 +1,7 @@
 """What Triton has on each GPU, and what it cannot do on some: found in the IR, so that the user gets an error of ours
 rather than a compiler's.
 
-The one place of the Triton backend that knows GPUs by their names; a further vendor is a row of `_FEATURES`.
+The one place of the Triton backend that knows GPUs by their names; a further vendor is a row of `FEATURES`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _readable(arch: int | str) -> Features:
 
 
 #: Vendor -> what its architectures have. Host code (device.py's provider of the vendor) makes the `Target`.
-_FEATURES: dict[str, Callable[[int | str], Features]] = {"nvidia": _nvidia, "cpu": _readable}
+FEATURES: dict[str, Callable[[int | str], Features]] = {"nvidia": _nvidia, "cpu": _readable}
 
 
 def features_of(target: Target) -> Features:
@@ -74,13 +74,13 @@ def features_of(target: Target) -> Features:
     Raises:
         exc.BackendUnsupported: no row of the table is about it.
     """
-    if target.vendor not in _FEATURES:
+    if target.vendor not in FEATURES:
         raise exc.BackendUnsupported(
             backend="triton",
             reason=f"it has no code for {target}, a device of {target.vendor}",
             fix="pass tensors on an NVIDIA GPU or on the CPU.",
         )
-    return _FEATURES[target.vendor](target.arch)
+    return FEATURES[target.vendor](target.arch)
 
 
 def check_target(ir: DeviceIR, target: Target) -> None:

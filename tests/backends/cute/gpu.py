@@ -11,7 +11,6 @@ import torch
 
 from helion.backends.cute.compile import CompiledMatmul
 from helion.backends.cute.compile import compile_matmul
-from helion.backends.cute.launch import CuteLauncher
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import Aux
 from helion.backends.cute.spec import MatmulSpec
@@ -58,7 +57,7 @@ class Problem:
 
     def launch(self, schedule: MatmulSchedule, clusters: int) -> torch.Tensor:
         """Run the kernel; returns the output, (batch, m, n)."""
-        launcher = CuteLauncher(compiled(self.spec, schedule))
+        launcher = compiled(self.spec, schedule).launcher()
         launcher(self.a, self.b, self.out, *self.aux, clusters=clusters, stream=0)
         return self.out
 

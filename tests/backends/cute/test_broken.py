@@ -11,7 +11,6 @@ import dataclasses
 import pytest
 
 from helion.backends.cute.compile import compile_source
-from helion.backends.cute.launch import CuteLauncher
 from helion.backends.cute.printer import print_module
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import MatmulSpec
@@ -113,7 +112,7 @@ class Kernel:
             software.install(capability=capability, seed=seed, max_instructions=20_000_000)
             problem = Problem.random(self.spec, seed)
             try:
-                CuteLauncher(compiled)(problem.a, problem.b, problem.out, clusters=1, stream=0)
+                compiled.launcher()(problem.a, problem.b, problem.out, clusters=1, stream=0)
                 check(problem.out, problem.product(), self.spec.k)
             except (RuntimeError, AssertionError):
                 return True
