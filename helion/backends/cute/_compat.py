@@ -74,8 +74,8 @@ def require(missing: str) -> None:
             backend="cute",
             reason=f"the CuTe toolkit ({DISTRIBUTION}) is not installed, and {missing}",
             fix=f'pip install "helion[cute]" (that is {DISTRIBUTION}=={PINNED_VERSION}), or compile '
-            "this kernel and Config on a machine that has it, with helion.cross_compile, and bring its cache along (docs/cute.md), or use"
-            ' backend="triton".',
+            "this kernel and Config on a machine that has it, with helion.cross_compile, and bring its cache along "
+            '(docs/cute.md), or use backend="triton".',
         )
 
 

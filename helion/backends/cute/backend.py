@@ -81,7 +81,7 @@ class CuteBackend(Backend):
         return GeneratedSource(text, self.ir.name, {**injected, kernel: CuteKernel(self.match.spec, schedule)})
 
     def stages(self, launch: Launch) -> Mapping[str, Any]:
-        """ "source" of the toolkit's language, "ptx" (text) and "cubin" (bytes), which are kept in the disk cache too."""
+        """Stages "source" (of the toolkit's language), "ptx" and "cubin"; kept in the disk cache too."""
         kernel: CuteKernel = launch.kernel
         return kernel.stages(launch.args, cache_dir())
 
