@@ -139,14 +139,14 @@ def test_precompiling_compiles_and_launches_nothing(softgpu: object) -> None:
     target = BoundTarget(gpu_kernels.double.bind((x,)))
     made = target.recipe(Config(**{**dict(target.config_spec.default_config()), "block_sizes": [32]}))
     run = made.build((x,))
-    from helion.autotuner import bound
+    from helion.backends.triton import candidate
     from tests import softgpu as gpu
 
     before = gpu.launches()
     compiled: list[object] = []
 
     def compile_only(kernel: object, *args: object, **options: object) -> None:
-        bound._compile_only(kernel, *args, **options)  # type: ignore[arg-type]
+        candidate._compile_only(kernel, *args, **options)  # type: ignore[arg-type]
         compiled.append(kernel)
 
     assert isinstance(made, TritonRecipe)

@@ -8,7 +8,7 @@ import torch
 import helion
 import helion.language as hl
 from helion.backends.cute import _compat
-from helion.backends.cute import launch
+from helion.backends.cute import kernel as cute_kernel
 from tests import softgpu as software
 from tests.extension import required_extension
 
@@ -31,7 +31,7 @@ def fresh(softgpu, monkeypatch: pytest.MonkeyPatch) -> None:
     if not softgpu.software and (softgpu.capability not in (90, 100, 103) or not _compat.installed()):
         pytest.skip("needs a GPU with wgmma or tcgen05, and the CuTe toolkit")
     required_extension()
-    real = launch.compile_matmul
+    real = cute_kernel.compile_matmul
 
     def compile_and_register(*args):
         compiled = real(*args)
@@ -39,7 +39,7 @@ def fresh(softgpu, monkeypatch: pytest.MonkeyPatch) -> None:
             software.register(compiled.assembly.cubin, compiled.assembly.ptx)
         return compiled
 
-    monkeypatch.setattr(launch, "compile_matmul", compile_and_register)
+    monkeypatch.setattr(cute_kernel, "compile_matmul", compile_and_register)
     scaled.reset()
 
 

@@ -15,7 +15,7 @@ from examples import fp8_scaled_mm
 from examples import linear_gelu
 from helion import exc
 from helion.backends.cute import _compat
-from helion.backends.cute import launch
+from helion.backends.cute import kernel as cute_kernel
 from tests import softgpu as software
 
 on_both = pytest.mark.softgpu(capability=[90, 100])
@@ -26,7 +26,7 @@ def binaries_are_known(softgpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """The software GPU runs the PTX of a binary: tell it which, where the launcher compiles or loads one."""
     if not softgpu.software and (softgpu.capability not in (90, 100, 103) or not _compat.installed()):
         pytest.skip("needs a GPU with wgmma or tcgen05, and the CuTe toolkit")
-    real = launch.compile_matmul
+    real = cute_kernel.compile_matmul
 
     def compile_and_register(*args):
         compiled = real(*args)
@@ -34,7 +34,7 @@ def binaries_are_known(softgpu, monkeypatch: pytest.MonkeyPatch) -> None:
             software.register(compiled.assembly.cubin, compiled.assembly.ptx)
         return compiled
 
-    monkeypatch.setattr(launch, "compile_matmul", compile_and_register)
+    monkeypatch.setattr(cute_kernel, "compile_matmul", compile_and_register)
     # Bound for the GPU of the test before, otherwise.
     for kernel in (
         fp8_matmul.fp8_matmul,
