@@ -19,11 +19,11 @@ from typing import Any
 import torch
 import triton
 
-__all__ = ["HostAnalysis", "LaunchSite", "analyze"]
+__all__ = ["HostAnalysis", "LaunchCall", "analyze"]
 
 
 @dataclasses.dataclass(frozen=True)
-class LaunchSite:
+class LaunchCall:
     """One ``_launcher(...)`` call in the source.
 
     Attributes:
@@ -42,17 +42,17 @@ class HostAnalysis:
 
     Attributes:
         reason: why it cannot be a plan; None if nothing speaks against it.
-        sites: its launches.
+        launches: its ``_launcher(...)`` calls.
         by_value: parameters whose value (and not only type) the function may depend on, if they are numbers.
     """
 
     reason: str | None
-    sites: tuple[LaunchSite, ...] = ()
+    launches: tuple[LaunchCall, ...] = ()
     by_value: frozenset[str] = frozenset()
 
-    def site_at(self, line: int) -> LaunchSite | None:
+    def launch_at(self, line: int) -> LaunchCall | None:
         """The launch that stands at ``line``; None if it cannot be told."""
-        found = [site for site in self.sites if site.first_line <= line <= site.last_line]
+        found = [one for one in self.launches if one.first_line <= line <= one.last_line]
         return found[0] if len(found) == 1 else None
 
 
@@ -250,7 +250,7 @@ class _Checker:
         self.parameters = [arg.arg for arg in (*args.posonlyargs, *args.args)]
         self.keyword_only = {arg.arg for arg in args.kwonlyargs}
         self.locals = set(self.parameters) | self.keyword_only
-        self.sites: list[LaunchSite] = []
+        self.launches: list[LaunchCall] = []
         self.passed: list[ast.Name] = []
 
     def run(self) -> HostAnalysis:
@@ -270,7 +270,7 @@ class _Checker:
             node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         }
         by_value |= rebound & set(self.parameters)
-        return HostAnalysis(None, tuple(self.sites), frozenset(by_value))
+        return HostAnalysis(None, tuple(self.launches), frozenset(by_value))
 
     def check(self, node: ast.AST) -> None:
         """Raises _Refused for the first thing in ``node`` that is not known to be harmless."""
@@ -397,7 +397,7 @@ class _Checker:
             else:
                 names.append(None)
         last = node.end_lineno or node.lineno
-        self.sites.append(LaunchSite(node.lineno + self.line_offset, last + self.line_offset, tuple(names)))
+        self.launches.append(LaunchCall(node.lineno + self.line_offset, last + self.line_offset, tuple(names)))
 
     def resolve(self, node: ast.expr) -> Any:
         """The object that a global name or dotted name stands for."""

@@ -1,25 +1,19 @@
 """``FastLauncher``: launches a compiled Triton kernel through guards and Triton's C function, without
 ``JITFunction.run``.
 
-A host function calls ``_launcher(kernel, grid, *args, num_warps=, num_stages=, ...)``. The first call of a *launch
-site* goes to Triton and primes it: the compiled kernel's handles are kept, and a small function is generated that
-checks the guards for exactly these kinds of arguments and launches. That function then is the host function's
-``_launcher``. A call that a guard turns away takes the slow path here, which finds another site, primes one, or leaves
-the call to Triton.
+A host function calls ``_launcher(kernel, grid, *args, num_warps=, num_stages=, ...)``. The first call goes to Triton
+and primes: the compiled kernel's handles are kept, and a *launch function* is generated that checks the guards for
+exactly these kinds of arguments and launches. That function then is the host function's ``_launcher``. A call that a
+guard turns away takes the slow path here, which finds another launch function, primes one, or leaves the call to Triton.
 
-Vocabulary
-    site       kernel, device, launch options, knobs, and the types of the arguments; one generated function
-    variant    a compiled binary of a site: what Triton specializes on by value, which is pointer alignment and the
-               buckets of ints (1, multiples of 16, width)
-    guard      a condition under which the fast path would be wrong; one row of a table in ``launch_source.py``
-
-What changes the binary is part of the site or the variant, so flipping it back finds the old one. What only concerns
-Triton's own bookkeeping (hooks before a run, mutated globals) sends the call to Triton.
+What changes the binary decides which launch function or variant a call belongs to, so flipping it back finds the old
+one. What only concerns Triton's own bookkeeping (hooks before a run, mutated globals) sends the call to Triton.
 
 Where ``helion._C`` is there, its ``CompiledLauncher`` does the same in C and becomes the host function's ``_launcher``;
 it comes back here for whatever it was not primed for.
 
-Not here: which BoundKernel a call belongs to (``dispatch.py``); the launcher in C (``csrc/launcher.cpp``).
+Not here: which BoundKernel a call belongs to (``dispatch.py``); the guards (``guards.py``) and the text of a launch
+function (``source.py``); the launcher in C (``csrc/launcher.cpp``). Words as in docs/design.md.
 """
 
 from __future__ import annotations
@@ -31,6 +25,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch.nn import Parameter
@@ -42,6 +37,8 @@ from .. import compile_guard
 from .. import device as _device
 from ..stats import KernelStats
 from .default_launcher import default_launcher
+from .errors import driver_error
+from .errors import is_driver_error
 from .source import KINDS
 from .source import compile_launch
 from .source import launch_source
@@ -52,9 +49,29 @@ if TYPE_CHECKING:
 
     from ..._C import CompiledLauncher
 
-__all__ = ["FastLauncher"]
+__all__ = ["Call", "FastLauncher"]
 
 log = logging.getLogger(__name__)
+
+
+class Call(NamedTuple):
+    """One call of a launcher."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    args: tuple[Any, ...]
+    num_warps: int
+    num_stages: int
+    options: dict[str, Any]
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Everything that is passed by name."""
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, **self.options}
+
+    def through(self, launcher: Callable[..., Any]) -> Any:
+        """The same call of another launcher."""
+        return launcher(self.kernel, self.grid, *self.args, **self.keywords)
 
 
 def _binary_knobs() -> tuple[Any, ...]:
@@ -71,34 +88,13 @@ def _globals_changed(used: tuple[tuple[str, object, dict[str, Any]], ...]) -> bo
     return any(namespace.get(name, missing) != value for name, value, namespace in used)
 
 
-def _driver_error(kernel: Any, error: RuntimeError) -> RuntimeError:
-    """A driver's error with the kernel's name, worded as ``csrc/driver.cpp`` does."""
-    hint = _TOO_MANY_PROGRAMS[1] if _TOO_MANY_PROGRAMS[0] in str(error) else ""
-    return RuntimeError(f"{error} (launching kernel {kernel.__name__}){hint}")
-
-
-#: What the driver says of a cooperative launch whose programs do not fit on the GPU together, and what to do then.
-_TOO_MANY_PROGRAMS = (
-    "too many blocks in cooperative launch",
-    (
-        ": the programs of a kernel with hl.barrier() run at the same time; lower num_sm_multiplier "
-        "or num_warps in its Config"
-    ),
-)
-
-
-def _is_driver_error(error: BaseException) -> bool:
-    """Whether ``error`` comes from the driver; a launch hook may have raised something of its own."""
-    return type(error) is RuntimeError and str(error).startswith(_compat_triton.DRIVER_ERROR)
-
-
 @dataclasses.dataclass
-class _Site:
-    """See the module's vocabulary.
+class _LaunchFunction:
+    """A generated launch function, for one kernel, device, options, knobs and types of arguments.
 
     Attributes:
         kernel: the JITFunction.
-        launch: the generated function; same call signature as ``default_launcher``.
+        launch: the function; same call signature as ``default_launcher``.
         variants: variant -> handles, filled as they come.
         source: text of ``launch``.
     """
@@ -109,6 +105,19 @@ class _Site:
     source: str
 
 
+@dataclasses.dataclass
+class _Failure:
+    """Why the launches of one specialization stay with Triton, until the cause has gone."""
+
+    reason: str
+    calls: int = 0
+
+    def due(self) -> bool:
+        """Whether this call tries again: the first after the failure, the second, the fourth, and so on."""
+        self.calls += 1
+        return self.calls & (self.calls - 1) == 0
+
+
 class FastLauncher:
     """A launcher with the call signature of ``default_launcher``, for one BoundKernel and Config.
 
@@ -116,8 +125,8 @@ class FastLauncher:
         name: for messages.
         device: index of the device to launch on; None for whichever is current.
         stats: where launches are counted; its own by default.
-        host_function: its ``_launcher`` keyword default is replaced by the generated launch function once there is one.
-            A function of this BoundKernel's own (``clone_host_function``): others may share the generated module.
+        host_function: its ``_launcher`` keyword default is replaced by the launch function once there is one. A
+            function of this BoundKernel's own (``clone_host_function``): others may share the generated module.
 
     ``HELION_SKIP_FAST_LAUNCHER=1`` leaves every launch to Triton.
     """
@@ -138,57 +147,50 @@ class FastLauncher:
         self.device = device
         self.stats = stats if stats is not None else KernelStats(name)
         self._host_function = weakref.ref(host_function) if host_function is not None else lambda: None
-        self._sites: dict[Any, _Site] = {}
-        #: id(kernel) -> its most recent site. The site keeps the kernel alive, so the id stays its own.
-        self._recent: dict[int, _Site] = {}
+        self._functions: dict[Any, _LaunchFunction] = {}
+        #: id(kernel) -> its most recent launch function, which keeps the kernel alive, so the id stays its own.
+        self._recent: dict[int, _LaunchFunction] = {}
         #: id(kernel) -> (kernel, why its launches stay with Triton).
         self._unprimable: dict[int, tuple[Any, str]] = {}
-        #: Why this launcher leaves everything to Triton for good; None while it does not.
-        self.given_up: str | None = None
-        if os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no"):
-            self.given_up = "HELION_SKIP_FAST_LAUNCHER is set"
+        #: Key of a launch function or a variant of one, dtypes of the arguments -> why that stays with Triton for now.
+        self._failures: dict[Any, _Failure] = {}
+        skipped = os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no")
+        #: Why this launcher leaves everything to Triton; None while it does not.
+        self.given_up = "HELION_SKIP_FAST_LAUNCHER is set" if skipped else None
 
     def __call__(
         self, triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
     ) -> Any:
-        return self._slow(None, triton_kernel, grid, args, num_warps, num_stages, options)
+        return self._slow(None, Call(triton_kernel, grid, args, num_warps, num_stages, options))
 
     # -- slow path
     # ------------------------------------------------------------------------------------------------------
 
-    def _slow(
-        self,
-        caller: _Site | None,
-        kernel: Any,
-        grid: tuple[int, ...],
-        args: tuple[Any, ...],
-        num_warps: int,
-        num_stages: int,
-        options: dict[str, Any],
-    ) -> Any:
+    def _slow(self, caller: _LaunchFunction | None, call: Call) -> Any:
         """A call that ``caller``'s guards turned away, or that comes from nowhere (None)."""
         if self.device is not None and _device.provider.current_device() != self.device:
             # The arguments live on this BoundKernel's device, whichever is current in the caller's thread.
             with _device.provider.guard(self.device):
-                return self._slow(None, kernel, grid, args, num_warps, num_stages, options)
-        recent = self._recent.get(id(kernel))
+                return self._slow(None, call)
+        recent = self._recent.get(id(call.kernel))
         if recent is not None and recent is not caller:
-            return recent.launch(kernel, grid, *args, num_warps=num_warps, num_stages=num_stages, **options)
-        reason = self._reason_for_triton(kernel, args)
+            return call.through(recent.launch)
+        reason = self._reason_for_triton(call)
         if reason is not None:
-            return self._default(reason, kernel, grid, args, num_warps, num_stages, options)
-        key = self._site_key(kernel, grid, args, num_warps, num_stages, options)
-        site = self._sites.get(key)
-        if site is None:
-            return self._prime(key, None, kernel, grid, args, num_warps, num_stages, options)
-        if site is caller:
+            return self._default(reason, call)
+        key = self._key(call)
+        function = self._functions.get(key)
+        if function is None:
+            return self._prime(key, call, None)
+        if function is caller:
             # The guards see something that the key does not; Triton sees everything.
-            return self._default("guard", kernel, grid, args, num_warps, num_stages, options)
-        self._use(site)
-        return site.launch(kernel, grid, *args, num_warps=num_warps, num_stages=num_stages, **options)
+            return self._default("guard", call)
+        self._use(function)
+        return call.through(function.launch)
 
-    def _reason_for_triton(self, kernel: Any, args: tuple[Any, ...]) -> str | None:
+    def _reason_for_triton(self, call: Call) -> str | None:
         """Why this call is Triton's, or None."""
+        kernel = call.kernel
         if self.given_up is not None:
             return self.given_up
         unprimable = self._unprimable.get(id(kernel))
@@ -202,142 +204,91 @@ class FastLauncher:
             return "add_stages_inspection_hook"
         if _globals_changed(_used_globals(kernel)):
             return "a global that the kernel uses has changed"
-        for arg in args:
+        for arg in call.args:
             if type(arg) not in KINDS:
                 return f"argument of type {type(arg).__name__}"
         return None
 
     @staticmethod
-    def _site_key(
-        kernel: Any,
-        grid: tuple[int, ...],
-        args: tuple[Any, ...],
-        num_warps: int,
-        num_stages: int,
-        options: dict[str, Any],
-    ) -> tuple[Any, ...]:
+    def _key(call: Call) -> tuple[Any, ...]:
+        """Which launch function a call belongs to."""
         provider = _device.provider
         return (
-            id(kernel),
-            len(grid),
+            id(call.kernel),
+            len(call.grid),
             provider.current_device(),
-            tuple([("tensor", provider.device_tag(a)) if isinstance(a, torch.Tensor) else type(a) for a in args]),
-            num_warps,
-            num_stages,
+            tuple([("tensor", provider.device_tag(a)) if isinstance(a, torch.Tensor) else type(a) for a in call.args]),
             # repr, as an option may be a list or dict.
-            repr(sorted(options.items())),
+            repr(sorted(call.keywords.items())),
             _binary_knobs(),
         )
 
-    def _default(
-        self,
-        reason: str,
-        kernel: Any,
-        grid: tuple[int, ...],
-        args: tuple[Any, ...],
-        num_warps: int,
-        num_stages: int,
-        options: dict[str, Any],
-    ) -> Any:
+    def _default(self, reason: str, call: Call) -> Any:
         """Leave the launch to Triton."""
-        all_options = {"num_warps": num_warps, "num_stages": num_stages, **options}
-        if compile_guard.active() and _compat_triton.is_jit_function(kernel):
-            if _compat_triton.find_compiled(kernel, args, all_options) is None:
-                compile_guard.check(self.name, f"compile {kernel.__name__}", self._describe(args))
+        if compile_guard.active() and _compat_triton.is_jit_function(call.kernel):
+            if _compat_triton.find_compiled(call.kernel, call.args, call.keywords) is None:
+                compile_guard.check(self.name, f"compile {call.kernel.__name__}", _describe(call.args))
         self.stats.counter("default_launcher").hit()
         self.stats.note(reason)
         try:
-            return default_launcher(kernel, grid, *args, **all_options)
+            return call.through(default_launcher)
         except RuntimeError as error:
-            if _is_driver_error(error):
-                raise _driver_error(kernel, error) from error
+            if is_driver_error(error):
+                raise driver_error(call.kernel, error) from error
             raise
-
-    @staticmethod
-    def _describe(args: tuple[Any, ...]) -> str:
-        """Arguments as Triton tells them apart, for messages."""
-        return ", ".join(
-            f"{a.dtype}{'' if a.data_ptr() % 16 == 0 else ' (not 16-byte aligned)'}"
-            if isinstance(a, torch.Tensor)
-            else f"{type(a).__name__} {a!r}"
-            for a in args
-        )
 
     # -- priming
     # ----------------------------------------------------------------------------------------------------------
 
-    def _new_variant(
-        self,
-        site: _Site,
-        variant: Any,
-        kernel: Any,
-        grid: tuple[int, ...],
-        args: tuple[Any, ...],
-        num_warps: int,
-        num_stages: int,
-        options: dict[str, Any],
-    ) -> Any:
-        """A call that passed the guards of ``site`` and needs a binary it does not have yet."""
-        return self._prime(None, (site, variant), kernel, grid, args, num_warps, num_stages, options)
+    def _new_variant(self, function: _LaunchFunction, variant: Any, call: Call) -> Any:
+        """A call that passed the guards of ``function`` and needs a binary that it does not have yet."""
+        return self._prime((id(function), variant), call, function)
 
-    def _prime(
-        self,
-        key: Any,
-        missing: tuple[_Site, Any] | None,
-        kernel: Any,
-        grid: tuple[int, ...],
-        args: tuple[Any, ...],
-        num_warps: int,
-        num_stages: int,
-        options: dict[str, Any],
-    ) -> Any:
-        """Launch through Triton, and keep what it launched: for a new site under ``key``, or a missing variant."""
+    def _prime(self, key: Any, call: Call, function: _LaunchFunction | None) -> Any:
+        """Launch through Triton, and keep what it launched: a new launch function under ``key`` (None), or one more
+        variant of ``function``.
+        """
         if self.given_up is not None:
-            return self._default(self.given_up, kernel, grid, args, num_warps, num_stages, options)
+            return self._default(self.given_up, call)
+        # A launch function is for one BoundKernel, whose dtypes are fixed; what failed may have come from elsewhere.
+        specialization = (key, *[getattr(arg, "dtype", None) for arg in call.args])
+        failure = self._failures.get(specialization)
+        if failure is not None and not failure.due():
+            return self._default(failure.reason, call)
         try:
-            reason = "first call" if missing is None else "first call of a variant"
-            compiled = self._default(reason, kernel, grid, args, num_warps, num_stages, options)
+            compiled = self._default("first call" if function is None else "first call of a variant", call)
         except Exception as error:
-            # Any failing compile. The driver's errors come and go, and no_compile() blocks end; those are not failures
-            # of the kernel.
-            if not _is_driver_error(error) and not _is_forbidden(error):
-                self._give_up(f"Triton failed: {type(error).__name__}: {error}")
+            # Any failing compile, or arguments that Triton refuses. The driver's errors come and go, and no_compile()
+            # blocks end; those are not failures of the specialization.
+            if not is_driver_error(error) and not isinstance(error, exc.CompilationForbidden):
+                self._failed(specialization, f"Triton failed: {type(error).__name__}: {error}")
             raise
         if not _compat_triton.is_compiled_kernel(compiled):
             return compiled  # a cache hook declined, or it compiles in the background: the next call asks again
         try:
-            handles = _compat_triton.launch_handles(compiled)
-            if missing is not None:
-                site, variant = missing
-            else:
-                site = self._new_site(kernel, grid, args, num_warps, num_stages, options, handles)
-                variant = variant_of(args)
-            site.variants[variant] = _variant_entry(handles)
-            self._install_c_launcher(
-                kernel, args, {"num_warps": num_warps, "num_stages": num_stages, **options}, compiled
-            )
+            spec = _compat_triton.launch_handles(compiled)
+            primed = function if function is not None else self._new_function(call, spec)
+            primed.variants[variant_of(call.args)] = _variant_entry(spec)
+            self._install_c_launcher(call, compiled)
         except _compat_triton.NotPrimable as why:
-            self._unprimable[id(kernel)] = (kernel, str(why))
-            log.info("%s: launches of %s stay with Triton: %s", self.name, kernel.__name__, why)
+            self._unprimable[id(call.kernel)] = (call.kernel, str(why))
+            log.info("%s: launches of %s stay with Triton: %s", self.name, call.kernel.__name__, why)
             return compiled
         except Exception as error:
             # Private parts of Triton may have changed in any way; the launch itself has already happened.
-            self._give_up(f"priming failed: {type(error).__name__}: {error}")
+            self._failed(specialization, f"priming failed: {type(error).__name__}: {error}")
             return compiled
-        if missing is None:
-            self._sites[key] = site
-            self._use(site)
+        self._failures.pop(specialization, None)
+        if function is None:
+            self._functions[key] = primed
+            self._use(primed)
         return compiled
 
-    def _give_up(self, reason: str) -> None:
-        """Leave everything to Triton from now on."""
-        if self.given_up is None:
-            self.given_up = reason
-            log.warning("%s: launches go through Triton's own path from now on: %s", self.name, reason)
-            self._recent.clear()
-            self._sites.clear()
-            self._retire_c_launcher()
-            self._install(self)
+    def _failed(self, specialization: Any, reason: str) -> None:
+        """Leave launches like this one, and no others, to Triton for now."""
+        if specialization not in self._failures:
+            log.warning("%s: launches like this one go through Triton's own path: %s", self.name, reason)
+            self._failures[specialization] = _Failure(reason)
 
     def _retire_c_launcher(self) -> None:
         launcher, self._c_launcher = self._c_launcher, None
@@ -348,28 +299,29 @@ class FastLauncher:
         # The tuner makes and drops one of these for every Config it tries; the statistics must not keep them.
         self._retire_c_launcher()
 
-    def _use(self, site: _Site) -> None:
-        self._recent[id(site.kernel)] = site
+    def _use(self, function: _LaunchFunction) -> None:
+        self._recent[id(function.kernel)] = function
         if self._c_launcher is None:
-            self._install(site.launch)
+            self._install(function.launch)
 
-    def _install_c_launcher(self, kernel: Any, args: tuple[Any, ...], keywords: dict[str, Any], compiled: Any) -> None:
+    def _install_c_launcher(self, call: Call, compiled: Any) -> None:
         """Give the binary that was just primed to the launcher in C, and make that the host function's ``_launcher``.
 
         A binary that the extension cannot launch itself stays with the function generated here.
         """
         if _extension.C is None:
             return
-        from .. import launch_spec
+        from . import spec as launch_spec
 
-        if launch_spec.unsupported_reason(compiled, len(args), keywords) is not None:
+        if launch_spec.unsupported_reason(compiled, len(call.args), call.keywords) is not None:
             return
         launcher = self._c_launcher
         if launcher is None:
             launcher = _extension.C.CompiledLauncher()
             launcher.fallback = self
         try:
-            known = launcher.add_variant(kernel, args, keywords, launch_spec.describe(kernel, compiled))
+            spec = launch_spec.describe(call.kernel, compiled)
+            known = launcher.add_variant(call.kernel, call.args, call.keywords, spec)
         except RuntimeError as error:  # no driver library in this process
             log.debug("%s: launches stay in Python: %s", self.name, error)
             return
@@ -385,42 +337,34 @@ class FastLauncher:
             # One dict store, so a call in another thread sees the old or the new launcher.
             host_function.__kwdefaults__["_launcher"] = launcher
 
-    def _new_site(
-        self,
-        kernel: Any,
-        grid: tuple[int, ...],
-        args: tuple[Any, ...],
-        num_warps: int,
-        num_stages: int,
-        options: dict[str, Any],
-        handles: _compat_triton.LaunchHandles,
-    ) -> _Site:
+    def _new_function(self, call: Call, handles: _compat_triton.LaunchHandles) -> _LaunchFunction:
         knobs = _compat_triton.knobs
         provider = _device.provider
-        site = _Site(kernel, default_launcher, {}, "")
+        function = _LaunchFunction(call.kernel, default_launcher, {}, "")
         namespace: dict[str, Any] = {
-            "KERNEL": kernel,
-            "NUM_WARPS": num_warps,
-            "NUM_STAGES": num_stages,
-            "OPTIONS": dict(options),
-            "COUNT": len(args),
-            "RANK": len(grid),
+            "KERNEL": call.kernel,
+            "NUM_WARPS": call.num_warps,
+            "NUM_STAGES": call.num_stages,
+            "OPTIONS": dict(call.options),
+            "COUNT": len(call.args),
+            "RANK": len(call.grid),
             "KNOBS": _binary_knobs(),
             "RUNTIME_KNOBS": vars(knobs.runtime),
             "RUNTIME_THEN": dict(vars(knobs.runtime)),
             "COMPILE_KNOBS": vars(knobs.compilation),
             "COMPILE_THEN": dict(vars(knobs.compilation)),
-            "USED_GLOBALS": _used_globals(kernel),
+            "USED_GLOBALS": _used_globals(call.kernel),
             "DEVICE": provider.current_device(),
-            "CONSTANTS": _compat_triton.default_values(kernel, len(args)),
+            "CONSTANTS": _compat_triton.default_values(call.kernel, len(call.args)),
             "ENTER": knobs.runtime.launch_enter_hook,
             "EXIT": knobs.runtime.launch_exit_hook,
-            "SITE": site,
+            "FUNCTION": function,
+            "Call": Call,
             "Parameter": Parameter,
             "Tensor": torch.Tensor,
             "device": _device,
-            "driver_error": _driver_error,
-            "is_driver_error": _is_driver_error,
+            "driver_error": driver_error,
+            "is_driver_error": is_driver_error,
             "globals_changed": _globals_changed,
             "has_hooks": _has_hooks,
             "knobs_changed": _knobs_changed,
@@ -428,18 +372,19 @@ class FastLauncher:
             "new_variant": self._new_variant,
             "runtime": knobs.runtime,
             "slow": self._slow,
-            "variants": site.variants,
+            "variants": function.variants,
         }
-        for i, arg in enumerate(args):
+        for i, arg in enumerate(call.args):
             if isinstance(arg, torch.Tensor):
                 namespace[f"TAG{i}"] = provider.device_tag(arg)
         if handles.direct is not None:
             namespace["LAUNCH"] = handles.direct.launch
             namespace["COOPERATIVE"] = handles.direct.cooperative
             namespace["PDL"] = handles.direct.pdl
-        site.source = launch_source([type(arg) for arg in args], len(grid), bool(options), handles.direct is not None)
-        site.launch = compile_launch(site.source, f"helion launch of {kernel.__name__}", namespace)
-        return site
+        kinds = [type(arg) for arg in call.args]
+        function.source = launch_source(kinds, len(call.grid), bool(call.options), handles.direct is not None)
+        function.launch = compile_launch(function.source, f"helion launch of {call.kernel.__name__}", namespace)
+        return function
 
 
 def _count_of(reference: weakref.ref[FastLauncher]) -> Callable[[], int]:
@@ -452,8 +397,14 @@ def _count_of(reference: weakref.ref[FastLauncher]) -> Callable[[], int]:
     return read
 
 
-def _is_forbidden(error: BaseException) -> bool:
-    return isinstance(error, exc.CompilationForbidden)
+def _describe(args: tuple[Any, ...]) -> str:
+    """Arguments as Triton tells them apart, for messages."""
+    return ", ".join(
+        f"{a.dtype}{'' if a.data_ptr() % 16 == 0 else ' (not 16-byte aligned)'}"
+        if isinstance(a, torch.Tensor)
+        else f"{type(a).__name__} {a!r}"
+        for a in args
+    )
 
 
 def _used_globals(kernel: Any) -> tuple[tuple[str, object, dict[str, Any]], ...]:

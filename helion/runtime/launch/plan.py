@@ -26,8 +26,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import device as _device
-from .. import launch_spec
 from ..versions import increment_version
+from . import spec as launch_spec
 from .host_analysis import HostAnalysis
 from .host_analysis import analyze
 from .native_kernel import NativeKernel
@@ -249,8 +249,8 @@ class _Recorder(TorchDispatchMode):
             raise _NotAPlan("the grid is not a tuple of ints")
         if reason := launch_spec.unsupported_reason(compiled, len(args), keywords):
             raise _NotAPlan(f"kernel {compiled.name}: {reason}")
-        site = self.analysis.site_at(line)
-        if site is None or len(site.names) != len(args):
+        found = self.analysis.launch_at(line)
+        if found is None or len(found.names) != len(args):
             raise _NotAPlan("the launch cannot be found in the host code")
         current = _device.current_device()
         if any(isinstance(a, torch.Tensor) and _device.device_index_of(a) != current for a in args):
@@ -261,7 +261,7 @@ class _Recorder(TorchDispatchMode):
             self.device = spec.device
         elif self.device != spec.device:
             raise _NotAPlan("host code launches on two devices")
-        sources = [self.source(args[i], site.names[i]) for i in launch_spec.parameter_positions(compiled)]
+        sources = [self.source(args[i], found.names[i]) for i in launch_spec.parameter_positions(compiled)]
         return ("launch", spec, grid, tuple(sources))
 
     def source(self, value: Any, name: str | None) -> tuple[Any, ...]:

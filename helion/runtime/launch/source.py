@@ -1,100 +1,68 @@
-"""The launch function that ``FastLauncher`` generates for a site, and the tables of guards it is made from.
+"""The text of the launch function that ``FastLauncher`` generates, made from the table of guards.
 
-Vocabulary as in ``launcher.py``. ``GUARDS`` holds for every launch, ``KINDS`` for each argument by its type; adding a
-guard is adding a row. The function has the call signature of ``default_launcher``: it checks the guards, finds the
-variant, and calls Triton; where a guard turns the call away it returns what ``slow`` does, and ``new_variant`` for a
-binary it does not have.
+The function has the call signature of ``default_launcher``: it checks the guards, finds the variant, and calls Triton;
+where a guard turns the call away it returns what ``slow`` does, and ``new_variant`` for a binary it does not have. How
+it treats an argument follows from the argument's type: ``KINDS``.
 
-Not here: what the names in its namespace are, and what happens on the slow path (``launcher.py``).
+Not here: what the names in its namespace are, and what happens on the slow path (``launcher.py``); the guards
+themselves (``guards.py``). Words as in docs/design.md.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch.nn import Parameter
 
 from ... import _compat_triton
+from .guards import GUARDS
 
-__all__ = ["GUARDS", "KINDS", "Guard", "Kind", "compile_launch", "launch_source", "variant_of"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Guard:
-    """A condition that sends a call to the slow path.
-
-    Attributes:
-        name: for tests and messages.
-        condition: expression over the launch function's parameters and the names that ``FastLauncher`` gives it.
-    """
-
-    name: str
-    condition: str
+__all__ = ["KINDS", "Kind", "compile_launch", "launch_source", "variant_of"]
 
 
-#: Checked on every launch, in this order. Names in capitals are constants of the site.
-GUARDS: tuple[Guard, ...] = (
-    # A host function may launch several kernels through one launcher.
-    Guard("kernel", "triton_kernel is not KERNEL"),
-    Guard("options", "num_warps != NUM_WARPS or num_stages != NUM_STAGES or options != OPTIONS"),
-    Guard("count", "len(args) != COUNT or len(grid) != RANK"),
-    # Some knobs change the binary: another value is another site. A stages hook decides anew on every call, so it is
-    # Triton's. Assigned knobs sit in the instance's dict; comparing that is cheaper than reading three of them.
-    Guard("knobs", "(RUNTIME_KNOBS != RUNTIME_THEN or COMPILE_KNOBS != COMPILE_THEN) and knobs_changed(KNOBS)"),
-    # `JITFunction.run` calls these with the arguments as it got them.
-    Guard("pre_run_hooks", "KERNEL.pre_run_hooks"),
-    # Triton compiles values of globals in and raises when one has changed since.
-    Guard("globals", "USED_GLOBALS and globals_changed(USED_GLOBALS)"),
-    # A CUfunction belongs to one context; launching it while another device is current is an error at best.
-    Guard("device", "provider.current_device() != DEVICE"),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """How arguments of one type are guarded, told apart and passed. ``{a}`` stands for the argument.
+class Kind(NamedTuple):
+    """How arguments of one type are told from others and passed. ``{a}`` stands for the argument, ``{p}`` for its
+    address.
 
     Attributes:
-        guards: as in ``GUARDS``; ``type`` keeps subclasses, FakeTensors and changed scalar types out.
-        variant: expression for what Triton specializes on by value; "" for nothing.
-        value: what is passed to the C launcher.
+        mismatch: true for what is not of this type: keeps subclasses, FakeTensors and changed scalar types out.
+        value: what is passed to Triton's C function.
+        guards: names of the guards that concern such arguments.
     """
 
-    name: str
-    guards: tuple[Guard, ...]
-    variant: str
-    value: str
+    mismatch: str
+    value: str = "{a}"
+    guards: tuple[str, ...] = ("type",)
 
 
-#: Triton's buckets of an int: exactly 1 is a constant, multiples of 16 are known to be, and the width follows the
-#: value.
-_INT_VARIANT = (
-    "(1 if {a} == 1 else 2 if not {a} & 15 else 0)"
-    " + (0 if -0x80000000 <= {a} <= 0x7FFFFFFF else 4 if -0x8000000000000000 <= {a} <= 0x7FFFFFFFFFFFFFFF else 8)"
-)
-
-_TENSOR = Kind(
-    "tensor",
-    (
-        Guard("type", "type({a}) is not Tensor and type({a}) is not Parameter"),
-        # A pointer into another device's memory would be passed without a question.
-        Guard("device_tag", "device_tag({a}) != {tag}"),
-    ),
-    "",
-    "{p}",
-)
+_TENSOR = Kind("type({a}) is not Tensor and type({a}) is not Parameter", "{p}", ("type", "device_tag", "alignment"))
 
 KINDS: dict[type, Kind] = {
     torch.Tensor: _TENSOR,
     Parameter: _TENSOR,
-    int: Kind("int", (Guard("type", "type({a}) is not int"),), _INT_VARIANT, "{a}"),
-    float: Kind("float", (Guard("type", "type({a}) is not float"),), "", "{a}"),
-    bool: Kind("bool", (Guard("type", "type({a}) is not bool"),), "", "{a}"),
-    type(None): Kind("none", (Guard("type", "{a} is not None"),), "", "{a}"),
+    int: Kind("type({a}) is not int", guards=("type", "int_bucket")),
+    float: Kind("type({a}) is not float"),
+    bool: Kind("type({a}) is not bool"),
+    type(None): Kind("{a} is not None"),
 }
+
+#: The guards that are asked together at the head of the function, and those that are for each argument.
+_HEAD = ("kernel", "options", "count", "knobs", "pre_run_hooks", "globals", "device")
+_EACH = ("type", "device_tag")
+
+
+def _text(name: str, **parts: str) -> str:
+    """How the guard stands in the function."""
+    (guard,) = [guard for guard in GUARDS if guard.name == name]
+    return guard.python.format(**parts) if parts else guard.python
+
+
+def _together(kinds: list[type], guard: str, argument: str) -> list[str]:
+    """``argument`` (``a{i}`` or ``p{i}``) for each argument that ``guard`` concerns."""
+    return [argument.format(i=i) for i, kind in enumerate(kinds) if guard in KINDS[kind].guards]
 
 
 def variant_of(args: tuple[Any, ...]) -> Any:
@@ -113,86 +81,74 @@ def _variant_lines(kinds: list[type]) -> list[str]:
     Usually every pointer is aligned, so one OR over all of them is asked first; only if it fails are they told apart.
     An int with one bit per misaligned pointer; a tuple of that and the buckets if there are ints.
     """
-    pointers = [i for i, kind in enumerate(kinds) if KINDS[kind].value == "{p}"]
-    buckets = [KINDS[kind].variant.format(a=f"a{i}") for i, kind in enumerate(kinds) if KINDS[kind].variant]
-    lines = []
+    pointers = _together(kinds, "alignment", "p{i}")
+    buckets = [_text("int_bucket", a=a) for a in _together(kinds, "int_bucket", "a{i}")]
+    lines = ["variant = 0"]
     if pointers:
-        lines.append(f"variant = ({' | '.join(f'p{i}' for i in pointers)}) & 15")
-        lines.append("if variant:")
-        bits = " | ".join(f"({1 << n} if p{i} & 15 else 0)" for n, i in enumerate(pointers))
-        lines.append(f"    variant = {bits}")
-    else:
-        lines.append("variant = 0")
+        bits = " | ".join(f"({1 << n} if {_text('alignment', p=p)} else 0)" for n, p in enumerate(pointers))
+        lines = [f"variant = {_text('alignment', p=' | '.join(pointers))}", "if variant:", f"    variant = {bits}"]
     if buckets:
         lines.append(f"variant = (variant, {', '.join(buckets)})")
     return lines
 
 
-def _condition(guard: Guard, **names: str) -> str:
-    return guard.condition.format(**names) if names else guard.condition
+def _turned_away(conditions: list[str]) -> list[str]:
+    """Statements that leave for the slow path if one of the conditions holds."""
+    return [
+        "    if (",
+        *[f"        {'or ' if n else ''}{condition}" for n, condition in enumerate(conditions)],
+        "    ):",
+        "        return slow(FUNCTION, Call(triton_kernel, grid, args, num_warps, num_stages, options))",
+    ]
 
 
 def launch_source(kinds: list[type], rank: int, has_options: bool, direct: bool) -> str:
-    """Text of a site's launch function."""
-    leave = "return slow(SITE, triton_kernel, grid, args, num_warps, num_stages, options)"
+    """Text of a launch function.
+
+    Args:
+        kinds: the types of the arguments.
+        rank: length of the grid.
+        has_options: whether the launch has options beside ``num_warps`` and ``num_stages``.
+        direct: whether Triton's C function can be called as it is, with ``LAUNCH`` (see ``_compat_triton``).
+    """
     count = len(kinds)
+    head = [_text(name) for name in _HEAD]
+    if not has_options:
+        head = [condition.replace("options != OPTIONS", "options") for condition in head]
     lines = [
         "def launch(triton_kernel, grid, *args, num_warps, num_stages, **options):",
         "    provider = device.provider",
         "    device_tag = provider.device_tag",
-        "    if (",
+        *_turned_away(head),
     ]
-    conditions = [_condition(guard) for guard in GUARDS]
-    if not has_options:
-        conditions = [c.replace("options != OPTIONS", "options") for c in conditions]
-    lines += [f"        {'or ' if n else ''}{condition}" for n, condition in enumerate(conditions)]
-    lines += ["    ):", f"        {leave}"]
     if count:
         lines.append(f"    {', '.join(f'a{i}' for i in range(count))}{',' if count == 1 else ''} = args")
-        lines.append("    if (")
-        conditions = [
-            _condition(guard, a=f"a{i}", tag=f"TAG{i}") for i, kind in enumerate(kinds) for guard in KINDS[kind].guards
-        ]
-        lines += [f"        {'or ' if n else ''}{condition}" for n, condition in enumerate(conditions or ["False"])]
-        lines += ["    ):", f"        {leave}"]
+        lines += _turned_away(
+            [
+                _text(name, a=f"a{i}", tag=f"TAG{i}", mismatch=KINDS[kind].mismatch.format(a=f"a{i}"))
+                for i, kind in enumerate(kinds)
+                for name in _EACH
+                if name in KINDS[kind].guards
+            ]
+        )
     lines += [f"    p{i} = a{i}.data_ptr()" for i, kind in enumerate(kinds) if KINDS[kind].value == "{p}"]
     lines += [f"    {line}" for line in _variant_lines(kinds)]
+    hooked = [f"{hook}.calls" if _default_chains() else f"has_hooks({hook})" for hook in ("ENTER", "EXIT")]
     lines += [
         "    entry = variants.get(variant)",
         "    if entry is None:",
-        "        return new_variant(SITE, variant, triton_kernel, grid, args, num_warps, num_stages, options)",
+        "        call = Call(triton_kernel, grid, args, num_warps, num_stages, options)",
+        "        return new_variant(FUNCTION, variant, call)",
         f"    compiled, function, packed{', annotations, signature' if direct else ''} = entry",
-        # Asked on every launch: it changes under torch.cuda.stream() and during graph capture.
-        "    stream = provider.current_stream(DEVICE)",
-        # Read on every launch too: a profiler may attach at any time. Metadata is built only for somebody.
+        f"    stream = {_text('stream')}",
         "    enter = exit = metadata = None",
-        "    if (",
-        "        runtime.launch_enter_hook is not ENTER",
-        "        or runtime.launch_exit_hook is not EXIT",
-        f"        or {'ENTER.calls' if _default_chains() else 'has_hooks(ENTER)'}",
-        f"        or {'EXIT.calls' if _default_chains() else 'has_hooks(EXIT)'}",
-        "    ):",
+        f"    if {_text('hooks', hooked=' or '.join(hooked))}:",
         "        enter, exit = runtime.launch_enter_hook, runtime.launch_exit_hook",
         "        if has_hooks(enter) or has_hooks(exit):",
         "            metadata = compiled.launch_metadata(grid, stream, *args, *CONSTANTS)",
-    ]
-    dims = [f"grid[{i}]" if i < rank else "1" for i in range(3)]
-    values = [KINDS[kind].value.format(a=f"a{i}", p=f"p{i}") for i, kind in enumerate(kinds)]
-    if direct:
-        arguments = f"({', '.join(values)}{',' if count == 1 else ''})"
-        call = (
-            f"LAUNCH({', '.join(dims)}, stream, function, COOPERATIVE, PDL, packed, metadata, enter, exit, None, None,"
-            f" annotations, signature, {arguments})"
-        )
-    else:
-        call = (
-            f"compiled.run({', '.join(dims)}, stream, function, packed, metadata, enter, exit,"
-            f" {''.join(f'{value}, ' for value in values)}*CONSTANTS)"
-        )
-    lines += [
         "    hit()",
         "    try:",
-        f"        {call}",
+        f"        {_triton_call(kinds, rank, direct)}",
         "    except RuntimeError as error:",
         "        if is_driver_error(error):",
         "            raise driver_error(KERNEL, error) from error",
@@ -200,6 +156,17 @@ def launch_source(kinds: list[type], rank: int, has_options: bool, direct: bool)
         "    return compiled",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _triton_call(kinds: list[type], rank: int, direct: bool) -> str:
+    dims = ", ".join(f"grid[{i}]" if i < rank else "1" for i in range(3))
+    values = "".join(f"{KINDS[kind].value.format(a=f'a{i}', p=f'p{i}')}, " for i, kind in enumerate(kinds))
+    if direct:
+        return (
+            f"LAUNCH({dims}, stream, function, COOPERATIVE, PDL, packed, metadata, enter, exit, None, None,"
+            f" annotations, signature, ({values}))"
+        )
+    return f"compiled.run({dims}, stream, function, packed, metadata, enter, exit, {values}*CONSTANTS)"
 
 
 def _default_chains() -> bool:

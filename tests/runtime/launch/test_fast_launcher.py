@@ -57,10 +57,10 @@ def test_grids_of_every_rank(gpu):
     for grid in [(8,), (8, 1), (4, 2, 1), (2, 3, 5)] * 2:
         add.launcher(add.kernel, grid, x, y, out, num_warps=4, num_stages=1)
         assert gpu.launches[-1].grid == (*grid, 1, 1)[:3]
-    assert add.layers()["fast_launcher"] == 5  # (4, 2, 1) and (2, 3, 5) are one site
+    assert add.layers()["fast_launcher"] == 5  # (4, 2, 1) and (2, 3, 5) are one launch function
 
 
-def test_parameters_and_tensors_share_a_site(gpu):
+def test_parameters_and_tensors_share_a_launch_function(gpu):
     add = HandWrittenHost()
     x, y = pair()
     weight = torch.nn.Parameter(y, requires_grad=False)
@@ -125,7 +125,7 @@ def test_bound_kernels_that_share_a_module_keep_their_own_launchers(gpu):
 # -----------------------------------------------------------------------------------------------------------
 
 
-def test_failed_priming_leaves_the_kernel_to_triton_and_says_so_once(gpu, monkeypatch, caplog):
+def test_failed_priming_leaves_the_launch_to_triton_and_says_so_once(gpu, monkeypatch, caplog):
     def broken(compiled):
         raise AttributeError("no attribute of that name")
 
@@ -138,11 +138,25 @@ def test_failed_priming_leaves_the_kernel_to_triton_and_says_so_once(gpu, monkey
     assert len(gpu.launches) == 3
     assert add.layers() == {"default_launcher": 3}
     assert [r.message for r in caplog.records] == [
-        (
-            "add: launches go through Triton's own path from now on: priming failed: AttributeError: "
-            "no attribute of that name"
-        )
+        "add: launches like this one go through Triton's own path: priming failed: AttributeError: no attribute of that"
+        " name"
     ]
+
+
+def test_priming_is_tried_again_and_other_specializations_keep_their_path(gpu, monkeypatch):
+    add = HandWrittenHost()
+    x, y = pair()
+    m = misaligned()
+    add(x, y)
+    with monkeypatch.context() as patch:
+        patch.setattr(launcher_module._compat_triton, "launch_handles", lambda compiled: 1 / 0)
+        for _ in range(5):
+            add(x, y, out=m)
+            add(x, y)
+    assert add.layers() == {"default_launcher": 6, "fast_launcher": 5}
+    for _ in range(8):
+        add(x, y, out=m)
+    assert add.layers()["default_launcher"] <= 6 + 4 and add.layers()["fast_launcher"] >= 5 + 4
 
 
 def test_failed_compile_raises_tritons_error_every_time_and_is_logged_once(gpu, caplog):
@@ -153,6 +167,17 @@ def test_failed_compile_raises_tritons_error_every_time_and_is_logged_once(gpu, 
             with pytest.raises(triton.compiler.errors.CompilationError):
                 add(x, y)
     assert len([r for r in caplog.records if "Triton failed" in r.message]) == 1
+
+
+def test_an_argument_that_triton_refuses_costs_no_other_call_its_path(gpu):
+    add = HandWrittenHost()
+    x, y = pair()
+    for _ in range(3):
+        with pytest.raises((TypeError, ValueError, KeyError)):
+            add(x.to(torch.complex64), y, out=y)
+    for _ in range(3):
+        add(x, y)
+    assert add.layers() == {"default_launcher": 4, "fast_launcher": 2}
 
 
 def test_skip_fast_launcher_variable(gpu, monkeypatch):

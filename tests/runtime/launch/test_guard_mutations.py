@@ -4,14 +4,13 @@ must fail.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 
 import pytest
 
 from helion.runtime import code_cache
-from helion.runtime.launch import launcher as launcher_module
-from helion.runtime.launch import source as launch_source
+from helion.runtime.launch import guards
+from helion.runtime.launch import source
 
 from . import test_launch_guards
 from .hand_written import HandWrittenHost
@@ -21,37 +20,11 @@ pytestmark = pytest.mark.usefixtures("way_to_launch")
 
 
 def _without(monkeypatch, name):
-    """Take the guard ``name`` out of the launch path."""
-    m = launch_source
-    if name in {guard.name for guard in m.GUARDS}:
-        monkeypatch.setattr(m, "GUARDS", tuple(guard for guard in m.GUARDS if guard.name != name))
-    elif name in ("type", "device_tag"):
-        kinds = {
-            key: dataclasses.replace(kind, guards=tuple(guard for guard in kind.guards if guard.name != name))
-            for key, kind in m.KINDS.items()
-        }
-        monkeypatch.setattr(m, "KINDS", kinds)
-    elif name == "int_bucket":
-        monkeypatch.setattr(m, "KINDS", {k: dataclasses.replace(kind, variant="") for k, kind in m.KINDS.items()})
-    else:
-        original = m.launch_source
-        before, after = {
-            "alignment": (" & 15", " & 0"),
-            "stream": ("stream = provider.current_stream(DEVICE)", "stream = SITE.__dict__.setdefault('s', 0)"),
-            "hooks": ("enter = exit = metadata = None", "enter = exit = metadata = None; ENTER_ = EXIT_ = None; "),
-        }[name]
-
-        def mutated(*args):
-            source = original(*args)
-            assert before in source
-            source = source.replace(before, after)
-            if name == "hooks":
-                source = source.replace("enter, exit = runtime", "_ = runtime").replace(
-                    "if has_hooks(enter)", "if False and has_hooks(enter)"
-                )
-            return source
-
-        monkeypatch.setattr(launcher_module, "launch_source", mutated)
+    """Take the guard ``name`` out of the launch functions that are generated from here on."""
+    (guard,) = [guard for guard in guards.GUARDS if guard.name == name]
+    assert guard.python and guard.python != guard.out
+    rows = tuple(guard._replace(python=guard.out) if guard.name == name else guard for guard in guards.GUARDS)
+    monkeypatch.setattr(source, "GUARDS", rows)
 
 
 def _marked():
@@ -77,20 +50,17 @@ def test_guard_tests_fail_without_their_guard(gpu, monkeypatch, guard, test, arg
             test(gpu, **arguments)
 
 
-def test_every_guard_of_the_tables_has_a_mutation():
+#: Which launch function a call belongs to: test_launch_functions_of_one_launcher_are_told_apart.
+BY_CONSTRUCTION = ["kernel", "options", "count"]
+
+
+def test_every_guard_of_the_launch_function_has_a_test_that_is_run_without_it():
     tested = {param.values[0] for param in _marked()}
-    by_construction = {
-        "kernel",
-        "options",
-        "count",
-    }  # which site a call belongs to: test_sites_of_one_launcher_are_told_apart
-    named = {guard.name for guard in launch_source.GUARDS}
-    named |= {guard.name for kind in launch_source.KINDS.values() for guard in kind.guards}
-    assert named - by_construction <= tested
+    assert {guard.name for guard in guards.GUARDS if guard.python} == tested | set(BY_CONSTRUCTION)
 
 
-@pytest.mark.parametrize("guard", ["kernel", "options", "count"])
-def test_sites_of_one_launcher_are_told_apart(gpu, monkeypatch, guard):
+@pytest.mark.parametrize("guard", BY_CONSTRUCTION)
+def test_launch_functions_of_one_launcher_are_told_apart(gpu, monkeypatch, guard):
     def run():
         gpu.launches.clear()
         code_cache.clear_modules()
@@ -104,7 +74,7 @@ def test_sites_of_one_launcher_are_told_apart(gpu, monkeypatch, guard):
                 (one.kernel, (8, 2), {"num_warps": 8, "launch_pdl": True}),
                 (two.kernel, (8, 2), {"num_warps": 8, "launch_pdl": True}),
             ]:
-                # What `one`'s host function would call: the function generated for the most recent site.
+                # What `one`'s host function would call: the function generated for the most recent call.
                 launch = one.host.__kwdefaults__["_launcher"]
                 launch(kernel, grid, x, y, y, num_stages=1, **options)
         first, second = gpu.launches[:5], gpu.launches[5:]

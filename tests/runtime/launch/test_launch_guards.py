@@ -91,7 +91,7 @@ def test_subclass_goes_to_triton(gpu):
 
 
 @mutation("type")
-def test_scalar_of_another_type_is_another_site(gpu):
+def test_scalar_of_another_type_is_another_launch_function(gpu):
     add = HandWrittenHost(scalar=True)
     x, y = pair()
     for n in (3, 3.5, True, 3, 3.5, True):

@@ -13,14 +13,14 @@ import logging
 from typing import TYPE_CHECKING
 from typing import Any
 
-from .. import _compat_triton_abi as _abi
-from . import device as _device
-from .launch.default_launcher import default_launcher
-from .launch.native_kernel import NativeKernel
+from ... import _compat_triton_abi as _abi
+from .. import device as _device
+from .default_launcher import default_launcher
+from .native_kernel import NativeKernel
 
 if TYPE_CHECKING:
-    from .._C import CompiledLauncher
-    from .._C import LaunchSpec
+    from ..._C import CompiledLauncher
+    from ..._C import LaunchSpec
 
 __all__ = ["describe", "make_launch_spec", "parameter_positions", "slow_launch", "unsupported_reason"]
 
@@ -60,7 +60,7 @@ def parameter_positions(compiled: Any) -> list[int]:
 
 def describe(kernel: Any, compiled: Any) -> LaunchSpec:
     """The extension's description of a compiled kernel that it can launch (``unsupported_reason`` is None)."""
-    from .. import _extension
+    from ... import _extension
 
     assert _extension.C is not None
     if isinstance(compiled, NativeKernel):

@@ -1,0 +1,37 @@
+"""What is said when the driver refuses a launch: the same in the launch function, on the slow path and in C."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import _compat_triton
+
+__all__ = ["driver_error", "is_driver_error", "message"]
+
+#: Words of the driver's -> what to do about it.
+_HINTS = {
+    "too many blocks in cooperative launch": (
+        "the programs of a kernel with hl.barrier() run at the same time;"
+        " lower num_sm_multiplier or num_warps in its Config"
+    ),
+}
+
+
+def message(error: str, kernel: str) -> str:
+    """The words of a driver's error, the kernel and what to do.
+
+    ``csrc/driver.cpp`` comes here as well, with the driver's words put as Triton puts them: what catches the one error
+    catches the other.
+    """
+    hint = "".join(f": {advice}" for words, advice in _HINTS.items() if words in error)
+    return f"{error} (launching kernel {kernel}){hint}"
+
+
+def driver_error(kernel: Any, error: RuntimeError) -> RuntimeError:
+    """A driver's error as Triton raised it, with the kernel's name."""
+    return RuntimeError(message(str(error), kernel.__name__))
+
+
+def is_driver_error(error: BaseException) -> bool:
+    """Whether ``error`` comes from the driver; a launch hook may have raised something of its own."""
+    return type(error) is RuntimeError and str(error).startswith(_compat_triton.DRIVER_ERROR)
