@@ -6,11 +6,11 @@
 // plan before it runs it, and clearing swaps the table out before destroying it. A call that is under way finishes with
 // the plan that it found.
 
+#include "heap_type.h"
 #include "plan_table.h"
 
 #include <structmember.h>
 
-#include <new>
 #include <unordered_map>
 #include <vector>
 
@@ -41,10 +41,15 @@ struct Dispatcher {
     uint64_t launches = 0;
     uint64_t evictions = 0;
     bool enabled = true;
+
+    // Drops every plan. The old ones are destroyed when nothing refers to them any more.
+    void clear_plans();
+    int visit(visitproc visit, void* arg) const;
+    void clear();
   } body;
 };
 
-Dispatcher* as_dispatcher(PyObject* self) { return reinterpret_cast<Dispatcher*>(self); }
+Dispatcher* as_dispatcher(PyObject* self) { return HeapType<Dispatcher>::as(self); }
 
 // -- one call -----------------------------------------------------------------------------------------------------------
 
@@ -187,12 +192,11 @@ PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t 
 
 // -- plans ----------------------------------------------------------------------------------------------------------
 
-// Drops every plan. The old ones are destroyed when nothing refers to them any more.
-void clear_table(Dispatcher* self) {
+void Dispatcher::Body::clear_plans() {
   PlanTable old;
-  ++self->body.generation;
-  self->body.sightings.clear();
-  self->body.table.swap(old);
+  ++generation;
+  sightings.clear();
+  table.swap(old);
 }
 
 // configure_dispatch(names, defaults, value_keyed, key_function, capacity)
@@ -230,7 +234,7 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
     parameter.numbers = by_value != 0 ? NumberKey::kByValue : NumberKey::kByClass;
   }
   // Signatures made so far may mean something else now.
-  clear_table(self);
+  self->body.clear_plans();
   // More parameters than a call can be read for: every call takes the Python path.
   self->body.enabled = self->body.enabled && static_cast<size_t>(count) <= kMostParameters;
   self->body.parameters.swap(parameters);
@@ -281,7 +285,7 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
 }
 
 PyObject* clear_plans(PyObject* object, PyObject*) {
-  clear_table(as_dispatcher(object));
+  as_dispatcher(object)->body.clear_plans();
   Py_RETURN_NONE;
 }
 
@@ -310,15 +314,9 @@ PyObject* leaves_of(PyObject* object, PyObject* arguments) {
 // -- the type -------------------------------------------------------------------------------------------------------------
 
 PyObject* dispatcher_new(PyTypeObject* type, PyObject*, PyObject*) {
-  ModuleState* state = state_of_type(type);
-  if (state == nullptr) return nullptr;
-  PyObject* object = type->tp_alloc(type, 0);
-  if (object == nullptr) return nullptr;
-  Dispatcher* self = as_dispatcher(object);
-  self->vectorcall = dispatcher_vectorcall;
-  self->state = state;
-  new (&self->body) Dispatcher::Body();
-  return object;
+  PyRef self = HeapType<Dispatcher>::make(type);
+  if (self) as_dispatcher(self.get())->vectorcall = dispatcher_vectorcall;
+  return self.release();
 }
 
 // Keyword and positional arguments are for a subclass's __init__.
@@ -336,31 +334,20 @@ PyObject* init_subclass(PyObject* type, PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
-int dispatcher_traverse(PyObject* object, visitproc visit, void* arg) {
-  Py_VISIT(Py_TYPE(object));
-  const Dispatcher::Body& body = as_dispatcher(object)->body;
-  for (const Parameter& parameter : body.parameters) {
+int Dispatcher::Body::visit(visitproc visit, void* arg) const {
+  for (const Parameter& parameter : parameters) {
     if (int result = parameter.default_value.visit(visit, arg)) return result;
   }
-  if (int result = body.key_function.visit(visit, arg)) return result;
-  return body.table.visit(visit, arg);
+  if (int result = key_function.visit(visit, arg)) return result;
+  return table.visit(visit, arg);
 }
 
-int dispatcher_clear(PyObject* object) {
-  Dispatcher* self = as_dispatcher(object);
-  std::vector<Parameter> parameters;
-  parameters.swap(self->body.parameters);
-  PyRef key_function = std::move(self->body.key_function);
-  clear_table(self);
-  return 0;
-}
-
-void dispatcher_dealloc(PyObject* object) {
-  PyTypeObject* type = Py_TYPE(object);
-  PyObject_GC_UnTrack(object);
-  as_dispatcher(object)->body.~Body();
-  type->tp_free(object);
-  Py_DECREF(type);
+// Not all of it: the generation goes on counting, and what is switched off stays off.
+void Dispatcher::Body::clear() {
+  std::vector<Parameter> old_parameters;
+  old_parameters.swap(parameters);
+  PyRef old_function = std::move(key_function);
+  clear_plans();
 }
 
 PyObject* get_count(PyObject* object, void*) { return PyLong_FromSize_t(as_dispatcher(object)->body.table.size()); }
@@ -429,9 +416,7 @@ PyType_Slot dispatcher_slots[] = {
     {Py_tp_doc, const_cast<char*>(dispatcher_doc)},
     {Py_tp_new, reinterpret_cast<void*>(dispatcher_new)},
     {Py_tp_init, reinterpret_cast<void*>(dispatcher_init)},
-    {Py_tp_dealloc, reinterpret_cast<void*>(dispatcher_dealloc)},
-    {Py_tp_traverse, reinterpret_cast<void*>(dispatcher_traverse)},
-    {Py_tp_clear, reinterpret_cast<void*>(dispatcher_clear)},
+    HELION_LIFECYCLE(Dispatcher),
     {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
     {Py_tp_methods, dispatcher_methods},
     {Py_tp_getset, dispatcher_attributes},
@@ -449,10 +434,6 @@ PyType_Spec dispatcher_spec = {
 
 }  // namespace
 
-int add_dispatcher(PyObject* module) {
-  PyRef type = PyRef::steal(PyType_FromModuleAndSpec(module, &dispatcher_spec, nullptr));
-  if (!type) return -1;
-  return PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type.get()));
-}
+int add_dispatcher(PyObject* module) { return add_type(module, &dispatcher_spec); }
 
 }  // namespace helion

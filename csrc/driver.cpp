@@ -68,15 +68,14 @@ CUresult Driver::encode(const TensorMapShape& shape, uint64_t address, void* map
 void Driver::set_error(CUresult result, const char* kernel_name) const {
   const char* text = nullptr;
   if (cuGetErrorString_ != nullptr) cuGetErrorString_(result, &text);
-  constexpr int too_many_programs = 720;  // CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
-  const char* hint = result != too_many_programs ? "" :
-      ": the programs of a kernel with hl.barrier() run at the same time; lower num_sm_multiplier or num_warps in its Config";
   // Worded like the error that Triton's launcher raises, so that what catches the one catches the other.
-  if (text != nullptr) {
-    PyErr_Format(PyExc_RuntimeError, "Triton Error [CUDA]: %s (launching kernel %s)%s", text, kernel_name, hint);
-  } else {
-    PyErr_Format(PyExc_RuntimeError, "Triton Error [CUDA]: error %d (launching kernel %s)", result, kernel_name);
-  }
+  PyRef error = PyRef::steal(text != nullptr ? PyUnicode_FromFormat("Triton Error [CUDA]: %s", text)
+                                             : PyUnicode_FromFormat("Triton Error [CUDA]: error %d", result));
+  if (!error) return;
+  PyRef module = PyRef::steal(PyImport_ImportModule("helion.runtime.launch.errors"));
+  if (!module) return;
+  PyRef message = PyRef::steal(PyObject_CallMethod(module.get(), "message", "Os", error.get(), kernel_name));
+  if (message) PyErr_SetObject(PyExc_RuntimeError, message.get());
 }
 
 }  // namespace helion

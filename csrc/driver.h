@@ -82,7 +82,7 @@ class Driver {
   // touch the device.
   CUresult encode(const TensorMapShape& shape, uint64_t address, void* map) const;
 
-  // Sets RuntimeError: the driver's words for the error, and which kernel.
+  // Sets RuntimeError: the driver's words for the error, and which kernel (helion/runtime/launch/errors.py).
   void set_error(CUresult result, const char* kernel_name) const;
 
  private:

@@ -128,8 +128,13 @@ bool Environment::device_tag(const ModuleState* state, PyObject* tensor, uint64_
   PyRef answer = call_provider(state->names.device_tag, tensor);
   if (!answer) return false;
   const long long value = PyLong_AsLongLong(answer.get());
+  if (value == -1 && PyErr_Occurred()) return false;
+  if (value < INT32_MIN || value > INT32_MAX) {
+    PyErr_Format(PyExc_OverflowError, "the provider's device_tag does not fit into 32 bits: %lld", value);
+    return false;
+  }
   *tag = static_cast<uint64_t>(value);
-  return !(value == -1 && PyErr_Occurred());
+  return true;
 }
 
 long Environment::current_device(const ModuleState* state) const {

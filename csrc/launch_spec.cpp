@@ -2,9 +2,10 @@
 
 #include "launch_spec.h"
 
+#include "heap_type.h"
+
 #include <algorithm>
 #include <cstring>
-#include <new>
 
 namespace helion {
 namespace {
@@ -38,7 +39,7 @@ bool parse_type(const char* name, ParamType* type) {
   return false;
 }
 
-LaunchSpec* as_spec(PyObject* self) { return reinterpret_cast<LaunchSpec*>(self); }
+LaunchSpec* as_spec(PyObject* self) { return HeapType<LaunchSpec>::as(self); }
 
 // params: a sequence of (argument index, Triton type name).
 bool parse_params(PyObject* params, std::vector<Param>* out) {
@@ -134,8 +135,6 @@ bool parse_maps(PyObject* maps, LaunchSpec::Body* body) {
 }
 
 PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
-  ModuleState* state = state_of_type(type);
-  if (state == nullptr) return nullptr;
   static const char* keywords[] = {"compiled", "jit_function", "function", "name",         "num_warps",
                                    "shared",   "device",       "params",   "used_globals", "scratch",
                                    "cluster",  "maps",         "cooperative", nullptr};
@@ -156,14 +155,11 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     PyErr_SetString(PyExc_TypeError, "LaunchSpec: compiled, jit_function, name, params and used_globals are required");
     return nullptr;
   }
-  if (!state->driver.load() || !state->environment.load(state)) return nullptr;
-  PyRef self = PyRef::steal(type->tp_alloc(type, 0));
+  PyRef self = HeapType<LaunchSpec>::make(type);
   if (!self) return nullptr;
-  LaunchSpec* spec = as_spec(self.get());
-  spec->state = state;
-  // From here on tp_dealloc destroys the body, whatever happens below.
-  new (&spec->body) LaunchSpec::Body();
-  LaunchSpec::Body& body = spec->body;
+  ModuleState* state = as_spec(self.get())->state;
+  if (!state->driver.load() || !state->environment.load(state)) return nullptr;
+  LaunchSpec::Body& body = as_spec(self.get())->body;
   body.function = reinterpret_cast<CUfunction>(static_cast<uintptr_t>(function));
   body.name = name;
   body.block_x = 32 * num_warps;
@@ -188,35 +184,6 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (!state->environment.refresh_provider(state)) return nullptr;
   body.provider = PyRef::borrow(state->environment.provider());
   return self.release();
-}
-
-int spec_traverse(PyObject* self, visitproc visit, void* arg) {
-  Py_VISIT(Py_TYPE(self));
-  const LaunchSpec::Body& body = as_spec(self)->body;
-  for (const UsedGlobal& global : body.globals) {
-    if (int result = global.value.visit(visit, arg)) return result;
-    if (int result = global.dict.visit(visit, arg)) return result;
-  }
-  if (int result = body.knobs.visit_all(visit, arg)) return result;
-  if (int result = body.provider.visit(visit, arg)) return result;
-  if (int result = body.compiled.visit(visit, arg)) return result;
-  if (int result = body.jit_function.visit(visit, arg)) return result;
-  return body.jit_dict.visit(visit, arg);
-}
-
-int spec_clear(PyObject* self) {
-  // Swap, then destroy: dropping a reference can run code that reaches this object again.
-  LaunchSpec::Body old;
-  std::swap(old, as_spec(self)->body);
-  return 0;
-}
-
-void spec_dealloc(PyObject* self) {
-  PyTypeObject* type = Py_TYPE(self);
-  PyObject_GC_UnTrack(self);
-  as_spec(self)->body.~Body();
-  type->tp_free(self);
-  Py_DECREF(type);  // instances of heap types own a reference to their type
 }
 
 PyObject* spec_repr(PyObject* self) {
@@ -274,9 +241,7 @@ PyDoc_STRVAR(spec_doc,
 PyType_Slot spec_slots[] = {
     {Py_tp_doc, const_cast<char*>(spec_doc)},
     {Py_tp_new, reinterpret_cast<void*>(spec_new)},
-    {Py_tp_dealloc, reinterpret_cast<void*>(spec_dealloc)},
-    {Py_tp_traverse, reinterpret_cast<void*>(spec_traverse)},
-    {Py_tp_clear, reinterpret_cast<void*>(spec_clear)},
+    HELION_LIFECYCLE(LaunchSpec),
     {Py_tp_repr, reinterpret_cast<void*>(spec_repr)},
     {Py_tp_methods, spec_methods},
     {Py_tp_getset, spec_attributes},
@@ -348,6 +313,18 @@ bool store_scalar(ParamType type, PyObject* value, uint64_t* slot) {
     }
   }
   Py_UNREACHABLE();
+}
+
+int LaunchSpec::Body::visit(visitproc visit, void* arg) const {
+  for (const UsedGlobal& global : globals) {
+    if (int result = global.value.visit(visit, arg)) return result;
+    if (int result = global.dict.visit(visit, arg)) return result;
+  }
+  if (int result = knobs.visit_all(visit, arg)) return result;
+  for (const PyRef* held : {&provider, &compiled, &jit_function, &jit_dict}) {
+    if (int result = held->visit(visit, arg)) return result;
+  }
+  return 0;
 }
 
 int LaunchSpec::guards_hold() const {
@@ -450,10 +427,7 @@ bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t strea
 }
 
 int add_launch_spec(PyObject* module) {
-  PyObject* type = PyType_FromModuleAndSpec(module, &spec_spec, nullptr);
-  if (type == nullptr) return -1;
-  state_of_module(module)->launch_spec_type = reinterpret_cast<PyTypeObject*>(type);
-  return PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type));
+  return add_type(module, &spec_spec, &state_of_module(module)->launch_spec_type);
 }
 
 }  // namespace helion

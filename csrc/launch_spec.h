@@ -61,6 +61,12 @@ struct LaunchSpec {
     PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
     PyRef jit_function;    // the @triton.jit function; None: not Triton's kernel, whose knobs and hooks do not concern it
     PyRef jit_dict;        // its __dict__, where pre_run_hooks is looked up
+
+    int visit(visitproc visit, void* arg) const;
+    void clear() {
+      Body old;
+      std::swap(old, *this);
+    }
   } body;
 
   // Whether launching this binary now means what JITFunction.run would do: knobs and globals are as they were, no hook

@@ -1,28 +1,28 @@
 // CompiledLauncher: a drop-in for default_launcher that launches an already compiled kernel without Python.
 //
 // A call is classified by what Triton specializes on at launch (one word per argument), looked up among the primed
-// specs, guarded, packed and enqueued. Everything else goes to slow_launch (helion/runtime/launch_spec.py): a spec that
+// specs, guarded, packed and enqueued. Everything else goes to slow_launch (helion/runtime/launch/spec.py): a spec that
 // is not primed yet, a hook that wants to see the launch, an argument that this file does not understand.
 
+#include "argument.h"
+#include "heap_type.h"
 #include "launch_spec.h"
-#include "tensor_view.h"
 
 #include <structmember.h>
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <new>
 
 namespace helion {
 namespace {
 
-// One compiled variant: the launch spec, and the call it was compiled for.
+// The launches that one launch spec serves.
 struct Variant {
   PyRef kernel;                 // the @triton.jit function
   PyRef keyword_names;          // tuple of str
   std::vector<PyRef> keywords;  // their values
-  std::vector<uint64_t> words;  // class of each argument
+  std::vector<uint64_t> words;  // of each argument (argument.h)
   PyRef spec;                   // LaunchSpec, or None: this variant belongs to Triton's launcher
 };
 
@@ -36,57 +36,16 @@ struct Launcher {
     size_t last = 0;
     uint64_t launches = 0;
     PyRef fallback;  // called like a launcher instead of slow_launch, or null
+
+    int visit(visitproc visit, void* arg) const;
+    void clear() {
+      Body old;
+      std::swap(old, *this);
+    }
   } body;
 };
 
-Launcher* as_launcher(PyObject* self) { return reinterpret_cast<Launcher*>(self); }
-
-enum class Kind : uint64_t { kTensor = 1, kInt, kBool, kFloat, kNone };
-
-// Classifies an argument the way Triton's JITFunction.run does, or finer. Returns 1, 0 if only Triton can (a tensor
-// subclass, a tuple, a descriptor, ...), or -1 with an exception. `slot` gets a tensor's address or an int's bits.
-int classify(const ModuleState* state, PyObject* argument, uint64_t* word, uint64_t* slot) {
-  if (TensorView::exact(argument)) {
-    const TensorView tensor(argument);
-    // Guard: what is in memory is not what the tensor shows.
-    if (HELION_GUARD("launcher_plain", !tensor.plain())) return 0;
-    const uintptr_t data = reinterpret_cast<uintptr_t>(tensor.data());
-    const c10::Device device = tensor.device();
-    uint64_t tag = static_cast<uint64_t>(device.type()) << 8 | static_cast<uint8_t>(device.index());
-    if (!state->environment.native_tags() && !state->environment.device_tag(state, argument, &tag)) return -1;
-    *slot = data;
-    // Guard: a pointer that is not a multiple of 16 gets a binary of its own; the vectorized one would fault on it.
-    *word = static_cast<uint64_t>(Kind::kTensor) | (HELION_GUARD("launcher_alignment", data % 16 != 0) ? 1u << 8 : 0u) |
-        static_cast<uint64_t>(tensor.scalar_type()) << 16 | (HELION_GUARD("launcher_device_tag", true) ? tag << 32 : 0);
-    return 1;
-  }
-  if (PyLong_CheckExact(argument)) {
-    int overflow = 0;
-    const long long value = PyLong_AsLongLongAndOverflow(argument, &overflow);
-    if (overflow != 0) return 0;  // above 2**63 - 1: rare enough for Triton's own launcher
-    *slot = static_cast<uint64_t>(value);
-    const bool fits32 = value >= INT32_MIN && value <= INT32_MAX;
-    // Guard: Triton's buckets.
-    const uint64_t bucket = (value == 1 ? 1u << 8 : 0u) | (value % 16 == 0 ? 1u << 9 : 0u) | (fits32 ? 1u << 10 : 0u);
-    *word = static_cast<uint64_t>(Kind::kInt) | (HELION_GUARD("launcher_int_bucket", true) ? bucket : 0u);
-    return 1;
-  }
-  if (PyBool_Check(argument)) {
-    *slot = argument == Py_True ? 1 : 0;
-    *word = static_cast<uint64_t>(Kind::kBool);
-    return 1;
-  }
-  if (PyFloat_CheckExact(argument)) {
-    *word = static_cast<uint64_t>(Kind::kFloat);
-    return 1;  // packed by the parameter's type
-  }
-  if (argument == Py_None) {
-    *slot = 0;
-    *word = static_cast<uint64_t>(Kind::kNone);
-    return 1;
-  }
-  return 0;
-}
+Launcher* as_launcher(PyObject* self) { return HeapType<Launcher>::as(self); }
 
 // One to three non-negative ints. 1, 0 if it is something else (a callable, say; Triton's to handle), -1 on error.
 int parse_grid(PyObject* object, unsigned grid[3]) {
@@ -180,7 +139,7 @@ bool pack(const LaunchSpec& spec, PyObject* const* arguments, const uint64_t* va
   for (const Param& param : spec.body.params) {
     PyObject* argument = arguments[param.argument];
     if (param.type == ParamType::kPointer || PyLong_Check(argument)) {
-      // Tensors, None and ints (bools among them) were read by classify().
+      // Tensors, None and ints (bools among them) were read by read_argument().
       if (param.type == ParamType::kPointer || param.type == ParamType::kInt) {
         slots[next++] = values[param.argument];
         continue;
@@ -203,7 +162,7 @@ PyObject* slow(Launcher* self, PyObject* const* args, size_t nargsf, PyObject* k
     PyRef fallback = PyRef::borrow(self->body.fallback.get());
     return PyObject_Vectorcall(fallback.get(), args, nargsf, keyword_names);
   }
-  PyRef module = PyRef::steal(PyImport_ImportModule("helion.runtime.launch_spec"));
+  PyRef module = PyRef::steal(PyImport_ImportModule("helion.runtime.launch.spec"));
   if (!module) return nullptr;
   PyRef function = PyRef::steal(PyObject_GetAttrString(module.get(), "slow_launch"));
   if (!function) return nullptr;
@@ -230,15 +189,18 @@ PyObject* launcher_vectorcall(PyObject* object, PyObject* const* args, size_t na
   PyObject* const* arguments = args + 2;
   CallBuffer buffer(count);
   for (size_t i = 0; i < count; ++i) {
-    const int known = classify(self->state, arguments[i], &buffer.words[i], &buffer.values[i]);
+    Argument read;
+    const int known = read_argument(self->state, arguments[i], &read);
     if (known < 0) return nullptr;
     if (known == 0) return slow(self, args, nargsf, keyword_names);
+    buffer.words[i] = read.word;
+    buffer.values[i] = read.bits;
   }
   unsigned grid[3];
   const int plain_grid = parse_grid(args[1], grid);
   if (plain_grid < 0) return nullptr;
   // Guard: a mode or a transform has to see the launch.
-  if (plain_grid == 0 || HELION_GUARD("launcher_modes", !plain_torch_state())) return slow(self, args, nargsf, keyword_names);
+  if (plain_grid == 0 || HELION_GUARD("modes", !plain_torch_state())) return slow(self, args, nargsf, keyword_names);
 
   PyObject* no_names = nullptr;
   PyRef empty;
@@ -258,11 +220,11 @@ PyObject* launcher_vectorcall(PyObject* object, PyObject* const* args, size_t na
   const long device = self->state->environment.current_device(self->state);
   if (device == -1 && PyErr_Occurred()) return nullptr;
   // Guard: the binary is loaded in one device's context. On another device Triton has one of its own.
-  if (HELION_GUARD("launcher_device", device != spec.body.device)) return slow(self, args, nargsf, keyword_names);
+  if (HELION_GUARD("device", device != spec.body.device)) return slow(self, args, nargsf, keyword_names);
   if (!pack(spec, arguments, buffer.values, buffer.slots)) return nullptr;
   // Guard: asked for at every launch, as it changes under torch.cuda.stream and graph capture.
   uintptr_t stream = 0;
-  if (HELION_GUARD("launcher_stream", true) && !self->state->environment.current_stream(self->state, device, &stream)) {
+  if (HELION_GUARD("stream", true) && !self->state->environment.current_stream(self->state, device, &stream)) {
     return nullptr;
   }
   if (!spec.launch(grid, buffer.slots, stream)) return nullptr;
@@ -271,21 +233,13 @@ PyObject* launcher_vectorcall(PyObject* object, PyObject* const* args, size_t na
 }
 
 PyObject* launcher_new(PyTypeObject* type, PyObject*, PyObject*) {
-  ModuleState* state = state_of_type(type);
-  if (state == nullptr) return nullptr;
-  PyObject* object = type->tp_alloc(type, 0);
-  if (object == nullptr) return nullptr;
-  Launcher* self = as_launcher(object);
-  self->vectorcall = launcher_vectorcall;
-  self->state = state;
-  new (&self->body) Launcher::Body();
-  return object;
+  PyRef self = HeapType<Launcher>::make(type);
+  if (self) as_launcher(self.get())->vectorcall = launcher_vectorcall;
+  return self.release();
 }
 
-int launcher_traverse(PyObject* object, visitproc visit, void* arg) {
-  Py_VISIT(Py_TYPE(object));
-  const Launcher::Body& body = as_launcher(object)->body;
-  for (const std::shared_ptr<const Variant>& variant : body.variants) {
+int Launcher::Body::visit(visitproc visit, void* arg) const {
+  for (const std::shared_ptr<const Variant>& variant : variants) {
     // A variant that a running call shares has another owner, which the collector must not be told about.
     if (variant.use_count() != 1) continue;
     if (int result = variant->kernel.visit(visit, arg)) return result;
@@ -294,21 +248,7 @@ int launcher_traverse(PyObject* object, visitproc visit, void* arg) {
     }
     if (int result = variant->spec.visit(visit, arg)) return result;
   }
-  return body.fallback.visit(visit, arg);
-}
-
-int launcher_clear(PyObject* object) {
-  Launcher::Body old;
-  std::swap(old, as_launcher(object)->body);  // destroyed after the swap, when nothing can reach it any more
-  return 0;
-}
-
-void launcher_dealloc(PyObject* object) {
-  PyTypeObject* type = Py_TYPE(object);
-  PyObject_GC_UnTrack(object);
-  as_launcher(object)->body.~Body();
-  type->tp_free(object);
-  Py_DECREF(type);
+  return fallback.visit(visit, arg);
 }
 
 // add_variant(kernel, args, keywords, spec): what prime() calls with what it compiled.
@@ -325,11 +265,11 @@ PyObject* launcher_add_variant(PyObject* object, PyObject* const* args, Py_ssize
   variant->kernel = PyRef::borrow(args[0]);
   variant->spec = PyRef::borrow(args[3]);
   for (size_t i = 0; i < arguments; ++i) {
-    uint64_t word = 0, value = 0;
-    const int known = classify(self->state, PyTuple_GET_ITEM(args[1], static_cast<Py_ssize_t>(i)), &word, &value);
+    Argument read;
+    const int known = read_argument(self->state, PyTuple_GET_ITEM(args[1], static_cast<Py_ssize_t>(i)), &read);
     if (known < 0) return nullptr;
     if (known == 0) Py_RETURN_FALSE;  // such a call never gets as far as the lookup
-    variant->words.push_back(word);
+    variant->words.push_back(read.word);
   }
   if (args[3] != Py_None && !fits(*reinterpret_cast<LaunchSpec*>(args[3]), arguments)) {
     PyErr_SetString(PyExc_ValueError, "the launch spec has a parameter that is not among the arguments");
@@ -360,7 +300,7 @@ PyObject* launcher_add_variant(PyObject* object, PyObject* const* args, Py_ssize
   Py_RETURN_TRUE;
 }
 
-// prime(kernel, grid, args, **keywords): compiles through helion.runtime.launch_spec and adds the variant.
+// prime(kernel, grid, args, **keywords): compiles through helion.runtime.launch.spec and adds the variant.
 PyObject* launcher_prime(PyObject* object, PyObject* args, PyObject* kwargs) {
   PyObject *kernel = nullptr, *grid = nullptr, *arguments = nullptr;
   if (!PyArg_ParseTuple(args, "OOO:prime", &kernel, &grid, &arguments)) return nullptr;
@@ -368,7 +308,7 @@ PyObject* launcher_prime(PyObject* object, PyObject* args, PyObject* kwargs) {
   if (!tuple) return nullptr;
   PyRef keywords = PyRef::steal(kwargs != nullptr ? PyDict_Copy(kwargs) : PyDict_New());
   if (!keywords) return nullptr;
-  PyRef module = PyRef::steal(PyImport_ImportModule("helion.runtime.launch_spec"));
+  PyRef module = PyRef::steal(PyImport_ImportModule("helion.runtime.launch.spec"));
   if (!module) return nullptr;
   PyRef spec = PyRef::steal(PyObject_CallMethod(module.get(), "make_launch_spec", "OOOO", kernel, grid, tuple.get(),
                                                 keywords.get()));
@@ -439,9 +379,7 @@ PyDoc_STRVAR(launcher_doc,
 PyType_Slot launcher_slots[] = {
     {Py_tp_doc, const_cast<char*>(launcher_doc)},
     {Py_tp_new, reinterpret_cast<void*>(launcher_new)},
-    {Py_tp_dealloc, reinterpret_cast<void*>(launcher_dealloc)},
-    {Py_tp_traverse, reinterpret_cast<void*>(launcher_traverse)},
-    {Py_tp_clear, reinterpret_cast<void*>(launcher_clear)},
+    HELION_LIFECYCLE(Launcher),
     {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
     {Py_tp_methods, launcher_methods},
     {Py_tp_getset, launcher_attributes},
@@ -459,10 +397,6 @@ PyType_Spec launcher_spec = {
 
 }  // namespace
 
-int add_launcher(PyObject* module) {
-  PyRef type = PyRef::steal(PyType_FromModuleAndSpec(module, &launcher_spec, nullptr));
-  if (!type) return -1;
-  return PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type.get()));
-}
+int add_launcher(PyObject* module) { return add_type(module, &launcher_spec); }
 
 }  // namespace helion

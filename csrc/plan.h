@@ -50,6 +50,8 @@ struct PlanResult {
   TensorShape shape{{}, {}, c10::ScalarType::Undefined, c10::Device(c10::DeviceType::CPU)};  // kView
   int64_t offset = 0;                                                                         // kView, in elements
   std::vector<PlanResult> items;
+
+  int visit(visitproc visit, void* arg) const;
 };
 
 struct LaunchPlan {
@@ -65,6 +67,12 @@ struct LaunchPlan {
     long device = 0;
     c10::ScalarType default_dtype = c10::ScalarType::Undefined;  // what torch.empty(...) without a dtype gave
     uint64_t runs = 0;
+
+    int visit(visitproc visit, void* arg) const;
+    void clear() {
+      Body old;
+      std::swap(old, *this);
+    }
   } body;
 
   enum class Outcome { kDone, kDeclined, kFailed };

@@ -2,17 +2,12 @@
 
 #include "signature.h"
 
-#include "tensor_view.h"
+#include "argument.h"
 
 #include <cstring>
 
 namespace helion {
 namespace {
-
-// First byte of an argument's first word.
-enum class Tag : uint64_t { kTensor = 1, kInt, kFloat, kBool, kNone, kString, kDtype, kDevice, kSingleton, kTuple, kList };
-
-uint64_t tagged(Tag tag, uint64_t rest = 0) { return static_cast<uint64_t>(tag) | rest << 8; }
 
 uint64_t double_bits(double value) {
   uint64_t bits = 0;
@@ -43,32 +38,20 @@ bool Signature::object(PyObject* object) {
 }
 
 int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
+  Argument read;
+  if (int known = read_tensor(state, argument, &read); known != 1) return known;
   const TensorView tensor(argument);
-  // Guard: subclasses never get here; conjugated, negated, sparse, wrapped and symbolic tensors leave here.
-  if (HELION_GUARD("plain", !tensor.plain())) return 0;
   // Guard: autograd would have to see this call; the Python path says what it makes of that.
   if (HELION_GUARD("requires_grad", tensor.requires_grad() && grad_enabled())) return 0;
   // `_dynamo_static_indices` is part of the specialization key, but not of this: every size counts here, marked or not.
   if (!leaf(argument)) return 0;
   const c10::IntArrayRef sizes = tensor.sizes();
-  const c10::IntArrayRef strides = tensor.strides();
-  const c10::Device device = tensor.device();
-  // Guard: a binary compiled for addresses that are multiples of 16 faults on others.
-  const bool misaligned = HELION_GUARD("alignment", reinterpret_cast<uintptr_t>(tensor.data()) % 16 != 0);
-  word(tagged(Tag::kTensor, static_cast<uint64_t>(tensor.scalar_type()) | sizes.size() << 8 |
-                                static_cast<uint64_t>(misaligned) << 16 |
-                                static_cast<uint64_t>(TensorView::is_parameter(argument)) << 17 |
-                                static_cast<uint64_t>(device.type()) << 24 |
-                                static_cast<uint64_t>(static_cast<uint8_t>(device.index())) << 32));
+  // Bits that the word of a tensor has left: whether it is a Parameter, and its rank.
+  word(read.word | static_cast<uint64_t>(TensorView::is_parameter(argument)) << 9 |
+       static_cast<uint64_t>(sizes.size()) << 24);
   word(tensor.keys());
-  if (!state->environment.native_tags()) {
-    uint64_t tag = 0;
-    if (!state->environment.device_tag(state, argument, &tag)) return -1;
-    // Guard: on which device the tensor is, where PyTorch's own device does not tell.
-    word(HELION_GUARD("device_tag", true) ? tag : 0);
-  }
   for (const int64_t size : sizes) word(static_cast<uint64_t>(size));
-  for (const int64_t stride : strides) word(static_cast<uint64_t>(stride));
+  for (const int64_t stride : tensor.strides()) word(static_cast<uint64_t>(stride));
   return 1;
 }
 
@@ -83,7 +66,7 @@ int Signature::append_sequence(const ModuleState* state, PyObject* argument, Num
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(items);
   if (++depth_ > kDeepest) return 0;  // a list that holds itself, say
-  word(tagged(is_tuple ? Tag::kTuple : Tag::kList, static_cast<uint64_t>(count)));
+  word(word_of(is_tuple ? Kind::kTuple : Kind::kList, static_cast<uint64_t>(count)));
   for (Py_ssize_t i = 0; i < count; ++i) {
     if (int result = append(state, PyTuple_GET_ITEM(items, i), numbers); result != 1) return result;
   }
@@ -93,54 +76,35 @@ int Signature::append_sequence(const ModuleState* state, PyObject* argument, Num
 
 int Signature::append(const ModuleState* state, PyObject* argument, NumberKey numbers) {
   if (TensorView::exact(argument)) return append_tensor(state, argument);
-  if (PyLong_CheckExact(argument)) {
-    int overflow = 0;
-    const long long value = PyLong_AsLongLongAndOverflow(argument, &overflow);
-    if (overflow != 0 || !leaf(argument)) return 0;
-    // Guard: host code computed with the value, or it was compiled in.
-    if (HELION_GUARD("value", numbers == NumberKey::kByValue)) {
-      word(tagged(Tag::kInt, 1));
-      word(static_cast<uint64_t>(value));
-      return 1;
+  Argument read;
+  if (read_argument(state, argument, &read) == 1) {
+    word(read.word);
+    if (PyBool_Check(argument)) {
+      word(read.bits);
+    } else if (argument != Py_None && HELION_GUARD("value", numbers == NumberKey::kByValue)) {
+      // Guard: host code computed with the value, or it was compiled in. Of a float the bits, so that 0.0 and -0.0 differ
+      // and a NaN equals itself.
+      word(PyFloat_CheckExact(argument) ? double_bits(PyFloat_AS_DOUBLE(argument)) : read.bits);
     }
-    // Guard: Triton's buckets. 1 is a constant, multiples of 16 are known to be, and the width follows the value.
-    const bool fits32 = value >= INT32_MIN && value <= INT32_MAX;
-    word(tagged(Tag::kInt, HELION_GUARD("int_bucket", true)
-                               ? (value == 1 ? 2u : 0u) | (value % 16 == 0 ? 4u : 0u) | (fits32 ? 8u : 0u)
-                               : 0u));
-    return 1;
-  }
-  if (argument == Py_None) {
-    word(tagged(Tag::kNone));
-    return leaf(argument) ? 1 : 0;
-  }
-  if (PyFloat_CheckExact(argument)) {
-    word(tagged(Tag::kFloat));
-    // Bits, so that 0.0 and -0.0 differ and a NaN equals itself.
-    if (HELION_GUARD("value", numbers == NumberKey::kByValue)) word(double_bits(PyFloat_AS_DOUBLE(argument)));
-    return leaf(argument) ? 1 : 0;
-  }
-  if (PyBool_Check(argument)) {
-    word(tagged(Tag::kBool, argument == Py_True ? 1 : 0));
     return leaf(argument) ? 1 : 0;
   }
   if (PyTuple_CheckExact(argument) || PyList_CheckExact(argument)) return append_sequence(state, argument, numbers);
   if (PyUnicode_CheckExact(argument)) {
     const Py_hash_t hash = PyObject_Hash(argument);
     if (hash == -1) return -1;
-    word(tagged(Tag::kString));
+    word(word_of(Kind::kString));
     word(static_cast<uint64_t>(hash));
     return object(argument) && leaf(argument) ? 1 : 0;
   }
   c10::ScalarType dtype;
   if (read_dtype(argument, &dtype)) {
-    word(tagged(Tag::kDtype, static_cast<uint64_t>(dtype)));
+    word(word_of(Kind::kDtype, static_cast<uint64_t>(dtype)));
     return leaf(argument) ? 1 : 0;
   }
   c10::Device device(c10::DeviceType::CPU);
   if (read_device(argument, &device)) {
-    word(tagged(Tag::kDevice,
-                static_cast<uint64_t>(device.type()) << 8 | static_cast<uint64_t>(static_cast<uint8_t>(device.index()))));
+    word(word_of(Kind::kDevice,
+                 static_cast<uint64_t>(device.type()) << 8 | static_cast<uint8_t>(device.index())));
     return leaf(argument) ? 1 : 0;
   }
   return 0;
@@ -149,7 +113,7 @@ int Signature::append(const ModuleState* state, PyObject* argument, NumberKey nu
 bool Signature::append_by_equality(PyObject* object_to_compare) {
   const Py_hash_t hash = PyObject_Hash(object_to_compare);
   if (hash == -1) return false;
-  word(tagged(Tag::kSingleton));
+  word(word_of(Kind::kKey));
   word(static_cast<uint64_t>(hash));
   // There is always room: this is the last thing that is appended, and append() leaves one place.
   return object(object_to_compare);

@@ -1,8 +1,8 @@
 """Types of the extension (csrc/). It may be absent: ask ``helion._extension.C``.
 
 The loader refuses an extension that was built with another text of this file. So whatever changes between Python and C
-changes a line here: a declaration, or this number, for what declarations do not show (what the tuples of a plan mean,
-which names C looks up in Python): revision 2.
+changes a line here: a declaration, or this number, for what declarations do not show (what the types of a plan hold,
+which names C looks up in Python): revision 3.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from .runtime.launch.plan_data import Allocation
+from .runtime.launch.plan_data import Result
+from .runtime.launch.plan_data import Step
 
 built_for_torch: str
 
@@ -69,9 +73,9 @@ class LaunchPlan:
         cls,
         leaf_count: int,
         device: int,
-        buffers: tuple[tuple[Any, ...], ...],
-        steps: tuple[tuple[Any, ...], ...],
-        result: tuple[Any, ...],
+        buffers: tuple[Allocation, ...],
+        steps: tuple[Step, ...],
+        result: Result,
         written: tuple[int, ...] = (),
     ) -> LaunchPlan: ...
     @property

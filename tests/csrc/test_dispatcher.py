@@ -16,6 +16,7 @@ from triton import knobs
 from helion import exc
 from helion.runtime import device as helion_device
 from helion.runtime import measure
+from helion.runtime.launch import plan_data
 
 from .support import SCALE
 
@@ -632,7 +633,7 @@ def test_plan_of_an_older_generation_is_not_installed(make, C):
     x, y = pair()
     kernel(x, y)
     generation = kernel.plan_generation
-    plan = C.LaunchPlan(2, 0, (), (), ("object", None))
+    plan = C.LaunchPlan(2, 0, (), (), plan_data.Object(None))
     kernel._invalidate()
     assert kernel.install_plan((x, y), plan, generation) is False
     assert kernel.install_plan((x, y), plan, kernel.plan_generation) is True
@@ -715,4 +716,4 @@ def test_configure_checks_its_arguments(make):
 def kernel_plan(kernel):
     from helion import _extension
 
-    return _extension.C.LaunchPlan(2, 0, (), (), ("object", None))
+    return _extension.C.LaunchPlan(2, 0, (), (), plan_data.Object(None))

@@ -121,7 +121,7 @@ def test_unusual_grids_are_tritons(add, grid):
     assert add.fell_back == 1 and add.launches == 0
 
 
-@pytest.mark.guard("launcher_alignment")
+@pytest.mark.guard("alignment")
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_misaligned_pointer_is_another_variant(add, position):
     args = list(add.args)
@@ -176,7 +176,7 @@ def test_numbers_reach_the_kernel(C, module, n):
     assert torch.equal(out, expected) and site.launches == 1
 
 
-@pytest.mark.guard("launcher_int_bucket")
+@pytest.mark.guard("int_bucket")
 def test_ints_of_one_class_share_a_variant(C, module):
     x, out = torch.ones(128), torch.empty(128)
     site = Site(C, module._scale_kernel, (x, out, 3), grid=(1,))
@@ -199,14 +199,14 @@ def test_subclass_of_tensor_is_tritons(add):
     assert add.fell_back == 1 and add.launches == 0
 
 
-@pytest.mark.guard("launcher_plain")
+@pytest.mark.guard("plain")
 def test_lazily_negated_tensor_is_tritons(add):
     x, y, out = add.args
     add(torch._neg_view(x), y, out)
     assert add.fell_back == 1 and add.launches == 0
 
 
-@pytest.mark.guard("launcher_modes")
+@pytest.mark.guard("modes")
 def test_active_mode_sends_the_launch_to_triton(add):
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -270,7 +270,7 @@ def test_pre_run_hooks_fire(add):
     assert seen == [1] and add.launches == 0
 
 
-@pytest.mark.guard("launcher_device")
+@pytest.mark.guard("device")
 @pytest.mark.softgpu(capability=90, software_only=True, devices=2)
 def test_other_current_device_is_tritons(add):
     from tests import softgpu
@@ -282,7 +282,7 @@ def test_other_current_device_is_tritons(add):
     assert add.launches == 1
 
 
-@pytest.mark.guard("launcher_device_tag")
+@pytest.mark.guard("device_tag")
 @pytest.mark.softgpu(capability=90, software_only=True, devices=2)
 def test_tensor_on_another_device_is_another_variant(add):
     from tests import softgpu
@@ -292,7 +292,7 @@ def test_tensor_on_another_device_is_another_variant(add):
     assert add.fell_back == 1
 
 
-@pytest.mark.guard("launcher_stream")
+@pytest.mark.guard("stream")
 def test_stream_is_asked_for_at_every_launch(add):
     from tests import softgpu
 

@@ -11,6 +11,7 @@ import torch
 
 from helion.exc import InvalidAPIUsage
 from helion.runtime import output_pool
+from helion.runtime.launch import plan_data
 
 from .support import SCALE
 
@@ -156,8 +157,8 @@ def test_allocation_that_fails(make, C):
     kernel = make()
     x = torch.ones(256)
     generation = kernel.plan_generation
-    output = ("empty", (2**58,), (1,), torch.float32, torch.device("cpu"), False)
-    kernel.install_plan((x, x), C.LaunchPlan(2, 0, (output,), (), ("tensor", ("buffer", 0))), generation)
+    output = plan_data.Allocation((2**58,), (1,), torch.float32, torch.device("cpu"), False)
+    kernel.install_plan((x, x), C.LaunchPlan(2, 0, (output,), (), plan_data.TensorRef(False, 0)), generation)
     # PyTorch's exceptions carry a C++ stack trace: half a minute.
     flat(_raising(lambda: kernel(x, x), RuntimeError), [x, kernel], MANY)
 

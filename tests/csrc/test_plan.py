@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helion.runtime.launch import plan_data
+from helion.runtime.launch.plan_data import TensorRef
+
 pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
 
 LAUNCH = "    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1)\n"
@@ -363,19 +366,25 @@ def test_launch_on_another_device_than_its_tensors_is_no_plan(make):
 # ---------------------------------------------------------------------------------------
 
 
+_CPU, _NOTHING = torch.device("cpu"), plan_data.Object(None)
+
+
 @pytest.mark.parametrize(
     ("buffers", "steps", "result"),
     [
-        ((), (("fill", ("input", 5), 0),), ("object", None)),
-        ((), (("fill", ("buffer", 0), 0),), ("object", None)),
-        ((), (("fill", ("other", 0), 0),), ("object", None)),
-        ((), (("jump",),), ("object", None)),
-        ((), (("launch", None, (1,), ()),), ("object", None)),
-        ((), (), ("tensor", ("buffer", 0))),
+        ((), (plan_data.Fill(TensorRef(True, 5), 0),), _NOTHING),
+        ((), (plan_data.Fill(TensorRef(False, 0), 0),), _NOTHING),
+        ((), (plan_data.Fill("x", 0),), _NOTHING),
+        ((), (("jump",),), _NOTHING),
+        ((), (plan_data.Launch(None, (1,), ()),), _NOTHING),
+        ((), (), TensorRef(False, 0)),
+        ((), (), plan_data.View(TensorRef(False, 0), (), (), 0)),
         ((), (), ("what",)),
-        ((("empty", (2,), (1, 1), torch.float32, torch.device("cpu"), False),), (), ("object", None)),
-        ((("empty", (2,), (1,), "float32", torch.device("cpu"), False),), (), ("object", None)),
-        ((("empty", (2,), (1,), torch.float32, "cpu", False),), (), ("object", None)),
+        ((), (), None),
+        ((plan_data.Allocation((2,), (1, 1), torch.float32, _CPU, False),), (), _NOTHING),
+        ((plan_data.Allocation((2,), (1,), "float32", _CPU, False),), (), _NOTHING),
+        ((plan_data.Allocation((2,), (1,), torch.float32, "cpu", False),), (), _NOTHING),
+        ((_NOTHING,), (), _NOTHING),
     ],
 )  # fmt: skip
 def test_malformed_description_is_an_error(C, buffers, steps, result):

@@ -31,6 +31,18 @@ from . import spec as launch_spec
 from .host_analysis import HostAnalysis
 from .host_analysis import analyze
 from .native_kernel import NativeKernel
+from .plan_data import Address
+from .plan_data import Allocation
+from .plan_data import Constant
+from .plan_data import Container
+from .plan_data import Fill
+from .plan_data import Launch
+from .plan_data import Number
+from .plan_data import Object
+from .plan_data import Result
+from .plan_data import Step
+from .plan_data import TensorRef
+from .plan_data import View
 
 if TYPE_CHECKING:
     from ..._C import LaunchPlan
@@ -38,9 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["Recording", "record"]
 
 aten = torch.ops.aten
-
-#: ("input", leaf) or ("buffer", number), as LaunchPlan takes it.
-Ref = tuple[str, int]
 
 
 class _NotAPlan(Exception):
@@ -69,7 +78,7 @@ class _Known:
     """A tensor whose origin is known: ``offset`` bytes after the first element of an input or buffer."""
 
     tensor: torch.Tensor  # keeps the id its own
-    ref: Ref
+    ref: TensorRef
     offset: int
     is_root: bool = False  # it is the input or buffer itself
 
@@ -138,22 +147,22 @@ class _Recorder(TorchDispatchMode):
         self.launcher = launcher
         self.analysis = analysis
         self.problem: str | None = None
-        self.buffers: list[tuple[Any, ...]] = []
-        self.steps: list[tuple[Any, ...]] = []
-        self.launched: set[Ref] = set()
-        self.filled: set[Ref] = set()
+        self.buffers: list[Allocation] = []
+        self.steps: list[Step] = []
+        self.launched: set[TensorRef] = set()
+        self.filled: set[TensorRef] = set()
         self.device: int | None = None
         self.just_allocated: int | None = None
         self.argument_lists: set[int] = set()
-        self.roots: dict[Ref, torch.Tensor] = {}
+        self.roots: dict[TensorRef, torch.Tensor] = {}
         self.known: dict[int, _Known] = {}
         #: Parameters that are passed to launches by identity: name -> leaf.
         self.numbers: dict[str, int] = {}
         for leaf, value in enumerate(inputs):
             if isinstance(value, torch.Tensor):
-                self.add_root(value, ("input", leaf))
+                self.add_root(value, TensorRef(True, leaf))
 
-    def add_root(self, tensor: torch.Tensor, ref: Ref) -> None:
+    def add_root(self, tensor: torch.Tensor, ref: TensorRef) -> None:
         self.roots[ref] = tensor
         self.known[id(tensor)] = _Known(tensor, ref, 0, is_root=True)
 
@@ -187,8 +196,8 @@ class _Recorder(TorchDispatchMode):
         if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided or tensor.is_pinned():
             self.refuse("host code allocates something other than a plain tensor")
             return
-        ref = ("buffer", len(self.buffers))
-        self.buffers.append((tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device))
+        ref = TensorRef(False, len(self.buffers))
+        self.buffers.append(Allocation(tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device, False))
         self.add_root(tensor, ref)
         if value is not None:
             self.add_fill(ref, value)
@@ -206,12 +215,12 @@ class _Recorder(TorchDispatchMode):
             return
         self.add_fill(found.ref, value)
 
-    def add_fill(self, ref: Ref, value: Any) -> None:
+    def add_fill(self, ref: TensorRef, value: Any) -> None:
         if type(value) not in (int, float, bool):
             self.refuse(f"host code fills a tensor with a {type(value).__name__}")
             return
         self.filled.add(ref)
-        self.steps.append(("fill", ref, value))
+        self.steps.append(Fill(ref, value))
 
     def viewed(self, base: torch.Tensor, result: Any) -> None:
         found = self.known.get(id(base))
@@ -242,7 +251,7 @@ class _Recorder(TorchDispatchMode):
 
     def launch_step(
         self, kernel: Any, grid: Any, args: tuple[Any, ...], keywords: dict[str, Any], compiled: Any, line: int
-    ) -> tuple[Any, ...]:
+    ) -> Launch:
         if not isinstance(compiled, NativeKernel) and not hasattr(compiled, "metadata"):
             raise _NotAPlan("the launcher does not tell what it launched")
         if not isinstance(grid, tuple) or not all(type(size) is int for size in grid):
@@ -262,26 +271,26 @@ class _Recorder(TorchDispatchMode):
         elif self.device != spec.device:
             raise _NotAPlan("host code launches on two devices")
         sources = [self.source(args[i], found.names[i]) for i in launch_spec.parameter_positions(compiled)]
-        return ("launch", spec, grid, tuple(sources))
+        return Launch(spec, grid, tuple(sources))
 
-    def source(self, value: Any, name: str | None) -> tuple[Any, ...]:
+    def source(self, value: Any, name: str | None) -> Address | Number | Constant:
         """Where a launch gets an argument from."""
         if isinstance(value, torch.Tensor):
             found = self.known.get(id(value))
             if found is None:
                 raise _NotAPlan("a launch gets a tensor of unknown origin")
             self.launched.add(found.ref)
-            return (*found.ref, found.offset)
+            return Address(found.ref, found.offset)
         if type(value) not in (int, float, bool):
             raise _NotAPlan(f"a launch gets a {type(value).__name__}")
         if name is not None and name in self.numbers and name not in self.analysis.by_value:
-            return ("number", self.numbers[name])
-        return ("constant", value)
+            return Number(self.numbers[name])
+        return Constant(value)
 
     # -- what it adds up to
     # -----------------------------------------------------------------------------------------------
 
-    def result(self, value: Any) -> tuple[Any, ...]:
+    def result(self, value: Any) -> Result:
         """The description of what the host function returned."""
         if isinstance(value, torch.Tensor):
             found = self.known.get(id(value))
@@ -289,33 +298,35 @@ class _Recorder(TorchDispatchMode):
                 raise _NotAPlan("host code returns a tensor of unknown origin")
             root = self.roots[found.ref]
             if found.is_root:
-                return ("tensor", found.ref)
+                return found.ref
             if value.dtype != root.dtype or type(value) is not torch.Tensor:
                 raise _NotAPlan("host code returns a tensor reinterpreted as another dtype")
             if found.offset % value.element_size():
                 raise _NotAPlan("host code returns a view at an odd offset")
-            return ("view", found.ref, tuple(value.shape), value.stride(), found.offset // value.element_size())
+            return View(found.ref, tuple(value.shape), value.stride(), found.offset // value.element_size())
         if id(value) in self.argument_lists:
             raise _NotAPlan("host code returns a list that it was given")
         if type(value) in (tuple, list):
-            return (type(value).__name__, *[self.result(item) for item in value])
+            return Container(type(value) is tuple, tuple([self.result(item) for item in value]))
         if value is None or type(value) in (int, float, bool, str, torch.dtype, torch.device):
-            return ("object", value)
+            return Object(value)
         raise _NotAPlan(f"host code returns a {type(value).__name__}")
 
-    def returned(self, description: tuple[Any, ...]) -> set[Ref]:
-        if description[0] in ("tensor", "view"):
-            return {description[1]}
-        if description[0] in ("tuple", "list"):
-            return set().union(*[self.returned(item) for item in description[1:]])
+    def returned(self, description: Result) -> set[TensorRef]:
+        if isinstance(description, TensorRef):
+            return {description}
+        if isinstance(description, View):
+            return {description.tensor}
+        if isinstance(description, Container):
+            return set().union(*[self.returned(item) for item in description.items])
         return set()
 
     def written(self, leaves: Sequence[Any], before: Sequence[int]) -> tuple[int, ...]:
         """The inputs whose version counters host code advanced, but for what its fills did, which a plan does as
         well.
         """
-        fills = [step[1] for step in self.steps if step[0] == "fill"]
-        return tuple(i for i, leaf in enumerate(leaves) if _version(leaf) - before[i] > fills.count(("input", i)))
+        fills = [step.tensor for step in self.steps if isinstance(step, Fill)]
+        return tuple(i for i, leaf in enumerate(leaves) if _version(leaf) - before[i] > fills.count(TensorRef(True, i)))
 
     def build(self, leaves: Sequence[Any], result: Any, written: tuple[int, ...]) -> LaunchPlan:
         from ... import _extension
@@ -328,13 +339,13 @@ class _Recorder(TorchDispatchMode):
         description = self.result(result)
         returned = self.returned(description)
         buffers = []
-        for number, (sizes, strides, dtype, device) in enumerate(self.buffers):
-            if device.type == "cuda" and device.index != self.device:
+        for number, buffer in enumerate(self.buffers):
+            if buffer.device.type == "cuda" and buffer.device.index != self.device:
                 raise _NotAPlan("host code allocates on another device")
-            ref = ("buffer", number)
+            ref = TensorRef(False, number)
             # An output: a kernel gets it, nothing else has written it, and the caller sees it.
             pooled = ref in returned and ref in self.launched and ref not in self.filled
-            buffers.append(("empty", sizes, strides, dtype, device, pooled))
+            buffers.append(buffer._replace(pooled=pooled))
         plan: LaunchPlan = _extension.C.LaunchPlan(
             len(leaves), self.device, tuple(buffers), tuple(self.steps), description, written
         )

@@ -1,0 +1,110 @@
+"""What a ``LaunchPlan`` is made of: the description that ``plan.py`` records and ``csrc/plan_build.cpp`` reads.
+
+The extension knows these types by their names in this module, and their fields by name.
+
+Not here: how a call is recorded (``plan.py``), how a plan is run (``csrc/plan.cpp``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import NamedTuple
+from typing import TypeAlias
+
+import torch
+
+if TYPE_CHECKING:
+    from ..._C import LaunchSpec
+
+__all__ = ["Address", "Allocation", "Constant", "Container", "Fill", "Launch", "Number", "Object", "TensorRef", "View"]
+
+
+class TensorRef(NamedTuple):
+    """A tensor of a plan.
+
+    Attributes:
+        is_input: whether it is among the call's arguments.
+        number: which leaf of the arguments, or which of the plan's allocations.
+    """
+
+    is_input: bool
+    number: int
+
+
+class Allocation(NamedTuple):
+    """Uninitialised memory, allocated at the beginning of the call. ``pooled``: it may come from the output pool."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    pooled: bool
+
+
+# -- steps
+# --------------------------------------------------------------------------------------------------------------
+
+
+class Fill(NamedTuple):
+    """``tensor.fill_(value)``."""
+
+    tensor: TensorRef
+    value: int | float | bool
+
+
+class Address(NamedTuple):
+    """A pointer: ``offset`` bytes after the first element of ``tensor``."""
+
+    tensor: TensorRef
+    offset: int
+
+
+class Number(NamedTuple):
+    """A number among the arguments, passed on as it is."""
+
+    leaf: int
+
+
+class Constant(NamedTuple):
+    """A number that is the same in every call."""
+
+    value: int | float | bool
+
+
+class Launch(NamedTuple):
+    """A kernel launch. ``sources``: where each parameter of the binary comes from, in its order."""
+
+    spec: LaunchSpec
+    grid: tuple[int, ...]
+    sources: tuple[Address | Number | Constant, ...]
+
+
+# -- what the call returns
+# ------------------------------------------------------------------------------------------------
+
+
+class Object(NamedTuple):
+    """The same object in every call."""
+
+    value: object
+
+
+class View(NamedTuple):
+    """``tensor.as_strided(sizes, strides)``, ``offset`` elements after the first one of ``tensor``."""
+
+    tensor: TensorRef
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+
+class Container(NamedTuple):
+    """A new tuple or list."""
+
+    is_tuple: bool
+    items: tuple[Result, ...]
+
+
+#: A ``TensorRef`` stands for the tensor itself.
+Result: TypeAlias = "TensorRef | View | Object | Container"
+Step: TypeAlias = "Fill | Launch"
