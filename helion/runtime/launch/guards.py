@@ -73,7 +73,7 @@ GUARDS: tuple[Guard, ...] = (
         # A stages hook decides anew on every call, so it is Triton's. Assigned knobs sit in the instance's dict;
         # comparing that is cheaper than reading three of them.
         "knobs",
-        "`debug`, `instrumentation_mode` and `add_stages_inspection_hook` change the binary; one flipped back finds the old",
+        "`debug`, `instrumentation_mode` and `add_stages_inspection_hook` change the binary; flipped back, the old one",
         "(RUNTIME_KNOBS != RUNTIME_THEN or COMPILE_KNOBS != COMPILE_THEN) and knobs_changed(KNOBS)",
     ),
     Guard("pre_run_hooks", "hooks on the JITFunction would fire once only", "KERNEL.pre_run_hooks"),

@@ -4,7 +4,7 @@
 A host function calls ``_launcher(kernel, grid, *args, num_warps=, num_stages=, ...)``. The first call goes to Triton
 and primes: the compiled kernel's handles are kept, and a *launch function* is generated that checks the guards for
 exactly these kinds of arguments and launches. That function then is the host function's ``_launcher``. A call that a
-guard turns away takes the slow path here, which finds another launch function, primes one, or leaves the call to Triton.
+guard turns away takes the slow path here, which finds another launch function, primes one, or leaves it to Triton.
 
 What changes the binary decides which launch function or variant a call belongs to, so flipping it back finds the old
 one. What only concerns Triton's own bookkeeping (hooks before a run, mutated globals) sends the call to Triton.
