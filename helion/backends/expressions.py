@@ -70,26 +70,3 @@ def literal(value: float) -> str:
 def names_in(text: str) -> set[str]:
     """The names that an expression reads."""
     return {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
-
-
-def needs_parentheses(text: str) -> bool:
-    """Whether text must be wrapped before an operator is applied to it."""
-    return not text.replace("_", "").replace(".", "").isalnum() and not (text.endswith(")") and _one_call(text))
-
-
-def _one_call(text: str) -> bool:
-    """`name(...)` with the closing parenthesis matching the first one."""
-    depth = 0
-    start = text.find("(")
-    if start < 0 or (not text[:start].replace("_", "").replace(".", "").isalnum() and start != 0):
-        return False
-    for i, c in enumerate(text[start:], start):
-        depth += (c == "(") - (c == ")")
-        if depth == 0:
-            return i == len(text) - 1
-    return False
-
-
-def wrap(text: str) -> str:
-    """Text as an operand."""
-    return f"({text})" if needs_parentheses(text) else text

@@ -14,28 +14,41 @@ from typing import Any
 import torch
 import torch.fx
 
-from ...ir import device_ir
+from ... import language as hl
 from ...ir.axes import axes_of
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import TracedTile
+from ...ir.device_ir import host_tensor
+from ...ir.nodes import Memory
+from ...ir.nodes import Product
+from ...ir.nodes import Store
+from ...ir.nodes import tensor_of
 from ...ir.pointwise import BITCAST
 from ...ir.pointwise import CONVERT
 from ...ir.pointwise import POINTWISE
 from ...ir.symbols import expr_of
-from ...language.op import Op
+from ...language.op import Effect
+from ..text import Text
+from ..text import call
+from ..text import listed
 from .emitter import KernelEmitter
+from .extents import Part
 
 _aten = torch.ops.aten
 
 #: A part has at least this many columns.
 SMALLEST_PART = 16
 #: Nodes that give a part of their result from the same part of their operands.
-_COLUMNWISE = frozenset({CONVERT, BITCAST, _aten.unsqueeze.default, _aten.expand.default, _aten.permute.default})
-_COLUMNWISE_OPS = frozenset({"load", "tile_index", "full", "philox_rand", "philox_bits"})
-_WRITES = frozenset({"store", *(f"atomic_{n}" for n in ("add", "and", "or", "xor", "max", "min", "xchg", "cas"))})
+_COLUMNWISE = frozenset(
+    {
+        *POINTWISE,
+        *(CONVERT, BITCAST, _aten.unsqueeze.default, _aten.expand.default, _aten.permute.default),
+        *(hl.load, hl.tile_index, hl.full, hl.philox_rand, hl.philox_bits),
+    }
+)
 
 
 @dataclasses.dataclass(eq=False)
@@ -57,33 +70,32 @@ class Epilogue:
 
 def has_products(ir: DeviceIR) -> bool:
     """Whether a kernel multiplies matrices: only then `epilogue_subtile` is worth a key."""
-    return any(isinstance(n.target, Op) and n.target.name in ("dot", "dot_scaled") for _, n in ir.nodes())
+    return any(Product.match(node) for _, node in ir.nodes())
 
 
 def epilogues(ir: DeviceIR, info: GraphInfo) -> list[Epilogue]:
     """The stores of a graph that can be done in parts."""
-    stores = [n for n in info.graph.nodes if isinstance(n.target, Op) and n.target.name == "store"]
-    found = [_epilogue(ir, info, store) for store in stores]
+    found = [_epilogue(ir, info, store) for node in info.graph.nodes if (store := Store.match(node))]
     return [e for e in found if e is not None and e.whole]
 
 
-def _epilogue(ir: DeviceIR, info: GraphInfo, store: torch.fx.Node) -> Epilogue | None:
-    value = store.args[2]
+def _epilogue(ir: DeviceIR, info: GraphInfo, store: Store) -> Epilogue | None:
+    value = store.value
     axes = axes_of(value)
     axis = axes[-1] if axes else None
     if axis is None or axis.kind is not AxisKind.TILE or sum(a.block is axis.block for a in ir.axes) != 1:
         return None
-    if sum(isinstance(e, TracedTile) and e.axis is axis for e in store.args[1]) != 1:  # type: ignore[union-attr]
+    if sum(isinstance(e, TracedTile) and e.axis is axis for e in store.index) != 1:
         return None
-    if _place(value, axis) != axis_dim(value):
+    if _place(value, axis) != tensor_of(value).dim() - 1:
         return None
     written = _written(ir)
-    inside = {store}
+    inside = {store.node}
     whole: dict[torch.fx.Node, int] = {}
     for node in reversed(info.graph.nodes):
         if node.op not in ("call_function", "placeholder") or not inside.intersection(node.users):
             continue
-        if not isinstance(node.meta.get("val"), torch.Tensor) or node.target is device_ir.host_tensor:
+        if not isinstance(node.meta.get("val"), torch.Tensor) or node.target is host_tensor:
             continue
         place = _place(node, axis)
         if place is None:
@@ -94,13 +106,8 @@ def _epilogue(ir: DeviceIR, info: GraphInfo, store: torch.fx.Node) -> Epilogue |
             inside.add(node)
         else:
             whole[node] = place
-    steps = [n for n in info.graph.nodes if n in inside and n is not store]
-    return Epilogue(store, axis, steps, whole)
-
-
-def axis_dim(value: Any) -> int:
-    """The dimension that is taken apart in what is stored: the last."""
-    return int(value.meta["val"].dim()) - 1
+    steps = [n for n in info.graph.nodes if n in inside and n is not store.node]
+    return Epilogue(store.node, axis, steps, whole)
 
 
 def _place(node: Any, axis: Axis) -> int | None:
@@ -114,18 +121,13 @@ def _place(node: Any, axis: Axis) -> int | None:
 
 def _written(ir: DeviceIR) -> set[str]:
     """Host tensors that the kernel writes: reading them may not move behind a write."""
-    return {
-        n.args[0].args[0]  # type: ignore[union-attr,misc]
-        for _, n in ir.nodes()
-        if isinstance(n.target, Op) and n.target.name in _WRITES
-    }
+    found = (Memory.match(node) for _, node in ir.nodes())
+    return {memory.name for memory in found if memory is not None and memory.effect is not Effect.READ}
 
 
 def _is_columnwise(node: torch.fx.Node, written: set[str]) -> bool:
-    if isinstance(node.target, Op):
-        name = node.target.name
-        return name in _COLUMNWISE_OPS and not (name == "load" and node.args[0].args[0] in written)  # type: ignore[union-attr,operator]
-    return node.op == "call_function" and (node.target in _COLUMNWISE or node.target in POINTWISE)
+    memory = Memory.match(node)
+    return node.op == "call_function" and node.target in _COLUMNWISE and not (memory and memory.name in written)
 
 
 def emit_epilogue(k: KernelEmitter, epilogue: Epilogue, parts: int) -> None:
@@ -134,7 +136,7 @@ def emit_epilogue(k: KernelEmitter, epilogue: Epilogue, parts: int) -> None:
     texts = {node: _taken_apart(k, node, dim, parts) for node, dim in epilogue.whole.items()}
     before = {node: k.text(node) for node in epilogue.whole}
     for part in range(parts):
-        with k.part_of(epilogue.axis, part, parts):
+        with k.extents.part_of(Part(epilogue.axis, part, parts)):
             for node, pieces in texts.items():
                 k.set_text(node, pieces[part])
             for node in [*epilogue.steps, epilogue.store]:
@@ -143,19 +145,18 @@ def emit_epilogue(k: KernelEmitter, epilogue: Epilogue, parts: int) -> None:
         k.set_text(node, text)
 
 
-def _taken_apart(k: KernelEmitter, node: torch.fx.Node, dim: int, parts: int) -> list[str]:
+def _taken_apart(k: KernelEmitter, node: torch.fx.Node, dim: int, parts: int) -> list[Text]:
     """Names of the parts of a value along a dimension, first columns first."""
-    value = node.meta["val"]
-    extents = [k.extent(size) for size in value.shape]
-    text = k.text(node)
-    base = text if text.isidentifier() else "value"
-    pieces = [f"{text}.to(tl.int8)" if value.dtype is torch.bool else text]  # tl.split takes no tensors of i1
+    value, text = tensor_of(node), k.text(node)
+    extents = [k.extents(size) for size in value.shape]
+    base = text if text.is_name else "value"
+    pieces = [text.to("tl.int8") if value.dtype is torch.bool else text]  # tl.split takes no tensors of i1
     while (count := 2 * len(pieces)) <= parts:
-        shape = [*extents[:dim], "2", f"{extents[dim]} // {count}", *extents[dim + 1 :]]
-        order = [d for d in range(len(shape)) if d != dim] + [dim]
+        shape = listed([*extents[:dim], 2, extents[dim] // count, *extents[dim + 1 :]])
+        order = [d for d in range(value.dim() + 1) if d != dim] + [dim]
         names = [k.names.unique(f"{base}_{i + 1}of{count}") for i in range(count)]
         for i, piece in enumerate(pieces):
-            text = f"tl.split(tl.permute(tl.reshape({piece}, [{', '.join(shape)}]), {order}))"
-            k.scope.add(f"{names[2 * i]}, {names[2 * i + 1]} = {text}")
-        pieces = names
-    return [f"({p} != 0)" for p in pieces] if value.dtype is torch.bool else pieces
+            halves = call("tl.split", call("tl.permute", call("tl.reshape", piece, shape), order))
+            k.scope.add(f"{names[2 * i]}, {names[2 * i + 1]} = {halves}")
+        pieces = list(map(Text, names))
+    return [piece.differs(0) for piece in pieces] if value.dtype is torch.bool else pieces

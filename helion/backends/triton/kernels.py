@@ -13,17 +13,20 @@ The body of a loop is the `emitter`'s, the mapping of programs to tiles is `prog
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import sympy
 
 from ...ir.device_ir import RootLoop
 from ...settings import Settings
-from ..expressions import wrap
 from ..host import HostPrinter
+from ..text import Text
+from ..text import call
+from ..text import total
 from .emitter import KernelEmitter
-from .emitter import has_doubles
 from .module import Module
+from .numbers import has_doubles
 from .program_ids import PROGRAM
 from .program_ids import Tiles
 from .program_ids import emit_program_ids
@@ -87,15 +90,13 @@ def print_loop(k: KernelEmitter, root: RootLoop, host: HostPrinter, *, alone: bo
     info = k.root
     if not alone:
         k.names.unique("pid")
-    tiles, inner = emit_program_ids(k, host, PROGRAM if alone else "pid")
-    k.scope = inner
-    k.graph(info)
-    if inner is not k.kernel_scope:
-        k.kernel_scope.nest(k.persistent_header, inner)
+    tiles, body = emit_program_ids(k, host, PROGRAM if alone else Text("pid"))
+    with body:
+        k.graph(info)
     comment = []
     if info.location is not None and k.settings.output_origin_lines:
         comment = [f"# {info.location.short()}: {info.location.text.strip()}"]
-    return PrintedLoop(root.phase, k.tensor_args, k.scalar_args, k.constexprs, k.kernel_scope.lines(), tiles, comment)
+    return PrintedLoop(root.phase, k.tensors, k.numbers.scalars, k.numbers.constexprs, k.top.lines(), tiles, comment)
 
 
 def print_kernel(
@@ -122,7 +123,7 @@ def print_kernel(
     cooperative = loops[-1].phase > 0
     functions: list[list[str]] = []
     if len(loops) == 1:
-        body, grid = [*loops[0].comment, *loops[0].body], ", ".join(loops[0].tiles.grid)
+        body, grid = [*loops[0].comment, *loops[0].body], ", ".join(map(str, loops[0].tiles.grid))
     else:
         functions = [_function(f"_{name}_loop_{i}", loop) for i, loop in enumerate(loops)]
         barrier = f"{module.helper('hlt_grid_barrier')}({descriptors})" if cooperative else ""
@@ -161,27 +162,32 @@ def _calls(
 ) -> tuple[list[str], str]:
     """Lines of the kernel that calls the functions of the loops, and its grid."""
 
-    def call(number: int, pid: str) -> str:
-        return f"_{name}_loop_{number}({', '.join([pid, *loops[number].arguments])})"
+    def loop(number: int, pid: Text) -> Text:
+        return call(f"_{name}_loop_{number}", pid, *loops[number].arguments)
 
-    phases = [[loop.tiles.host for loop in loops if loop.phase == phase] for phase in range(loops[-1].phase + 1)]
-    sums = [tiles[0] if len(tiles) == 1 else " + ".join(map(wrap, tiles)) for tiles in phases]
+    phases = itertools.groupby(loops, key=lambda printed: printed.phase)
+    sums = [total(printed.tiles.host for printed in phase if printed.tiles.host is not None) for _, phase in phases]
     if schedule.config["pid_type"] == "flat":
-        lines, chain, done = [f"pid = {PROGRAM}"], [], ""
-        for number, loop in enumerate(loops[:-1]):
-            lines.append(f"end_{number} = {f'{done} + ' if done else ''}{loop.tiles.device}")
-            chain.append(f"{'elif' if done else 'if'} pid < end_{number}:")
-            chain.append(f"    {call(number, f'pid - {done}' if done else 'pid')}")
-            done = f"end_{number}"
-        return [*lines, *chain, "else:", f"    {call(len(loops) - 1, f'pid - {done}')}"], sums[0]
+        lines, chain, pid = [f"pid = {PROGRAM}"], [], Text("pid")
+        done: Text | None = None
+        for number, printed in enumerate(loops[:-1]):
+            tiles, end = printed.tiles.device, Text(f"end_{number}")
+            assert tiles is not None
+            lines.append(f"{end} = {tiles if done is None else done + tiles}")
+            chain.append(f"{'if' if done is None else 'elif'} {pid < end}:")
+            chain.append(f"    {loop(number, pid if done is None else pid - done)}")
+            done = end
+        assert done is not None
+        return [*lines, *chain, "else:", f"    {loop(len(loops) - 1, pid - done)}"], str(sums[0])
     lines = []
     phase, from_the_end = 0, False
-    for number, loop in enumerate(loops):
-        if loop.phase != phase:
+    for number, printed in enumerate(loops):
+        if printed.phase != phase:
             lines.append(barrier)
-            phase, from_the_end = loop.phase, False
+            phase, from_the_end = printed.phase, False
         # Loops of one phase begin at different ends of the grid: two short ones keep different programs busy.
-        lines.append(call(number, f"tl.num_programs(0) - 1 - {PROGRAM}" if from_the_end else PROGRAM))
+        program = call("tl.num_programs", 0) - 1 - PROGRAM if from_the_end else PROGRAM
+        lines.append(str(loop(number, program)))
         from_the_end = not from_the_end
-    most = sums[0] if len(sums) == 1 else f"max({', '.join(sums)})"
-    return lines, persistent_programs(schedule, settings, host, host.ir.device.host_tensors[tensor].text, most)
+    most = sums[0] if len(sums) == 1 else call("max", *sums)
+    return lines, str(persistent_programs(schedule, settings, host, host.ir.device.host_tensors[tensor].text, most))

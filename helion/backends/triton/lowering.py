@@ -20,9 +20,9 @@ from . import reductions
 from . import reshapes
 from .emitter import KernelEmitter
 from .emitter import Rules
-from .emitter import is_double
 from .epilogue import emit_epilogue
 from .epilogue import epilogues
+from .numbers import is_double
 
 _TABLES = (ops, reshapes, reductions, loops, memory, device_ops, language_ops)
 RULES: Rules = {target: rule for table in _TABLES for target, rule in table.RULES.items()}
@@ -44,7 +44,7 @@ class Lowering(KernelEmitter):
                 self.node(node)
 
     def node(self, node: torch.fx.Node) -> None:
-        self.in_double = is_double(node) or any(map(is_double, node.all_input_nodes))
+        self.numbers.in_double = is_double(node) or any(map(is_double, node.all_input_nodes))
         try:
             rule = RULES.get(node.target)
             if rule is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,10 +14,21 @@ from ... import exc
 from ... import language as hl
 from ...ir.axes import with_values
 from ...ir.device_ir import AxisKind
+from ...ir.nodes import Atomic
+from ...ir.nodes import Load
+from ...ir.nodes import Memory
+from ...ir.nodes import Store
+from ...ir.nodes import tensor_of
 from ...language.indexing import IndexItem
 from ...language.indexing import normalize_index
-from ..expressions import literal
-from ..expressions import wrap
+from ...language.op import ALL_OPS
+from ..text import Text
+from ..text import as_text
+from ..text import call
+from ..text import listed
+from ..text import total
+from .axes import along
+from .axes import spread
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
@@ -26,238 +39,191 @@ class Access:
     """One access with ordinary pointers.
 
     Attributes:
-        pointer: text of the pointer tensor.
+        tensor: name of the host tensor.
+        offset: what is added to its address, in elements.
         mask: text of its mask, None when every element is inside.
         rank: dimensions of the pointer tensor.
     """
 
-    pointer: str
-    mask: str | None
+    tensor: str
+    offset: list[Text]
+    mask: Text | None
     rank: int
 
+    @property
+    def pointer(self) -> Text:
+        return total([Text(self.tensor), *self.offset])
 
-def index_items(node: torch.fx.Node) -> list[IndexItem]:
+
+def index_items(memory: Memory) -> list[IndexItem]:
     """The normalized index of a memory node; tensor elements are nodes, not FakeTensors."""
-    tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
-    elements = list(node.args[1])  # type: ignore[arg-type]
-    items = normalize_index(tensor.shape, with_values(elements), "index")
-    by_value = {id(e.meta["val"]): e for e in elements if isinstance(e, torch.fx.Node)}
+    items = normalize_index(memory.tensor.shape, with_values(memory.index), "index")
+    by_value = {id(e.meta["val"]): e for e in memory.index if isinstance(e, torch.fx.Node)}
     return [
         dataclasses.replace(item, value=by_value[id(item.value)]) if isinstance(item.value, torch.Tensor) else item
         for item in items
     ]
 
 
-def pointer_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> Access:
+def pointer_access(k: KernelEmitter, memory: Memory, extra_mask: Any) -> Access:
     """Pointer and mask of a memory node."""
-    host = node.args[0]
-    tensor = host.meta["val"]  # type: ignore[union-attr]
-    items = index_items(node)
-    gathered = [item for item in items if item.kind == "tensor"]
-    gather_rank = max((item.value.meta["val"].dim() for item in gathered), default=0)
+    tensor, items = memory.tensor, index_items(memory)
+    gather_rank = max((tensor_of(item.value).dim() for item in items if item.kind == "tensor"), default=0)
     rank = sum(item.kind in ("tile", "slice", "new") for item in items) + gather_rank
-    if k.flat_root and rank == len(k.root.axes):
+    flat = rank > 0 and rank == len(k.extents.flat)
+    if flat:
         rank = 1
-    terms: list[str] = []
-    masks: list[str] = []
+    terms: list[Text] = []
+    masks: list[Text | None] = []
     position = 0
     gather_at: int | None = None
-    bounded = node.meta.get("bounded_dims", ())
+    bounded = memory.node.meta.get("bounded_dims", ())
     for item in items:
         if item.kind == "new":
             position += 1
             continue
-        stride = k.number(tensor.stride(item.dim))
-        size = tensor.size(item.dim)
+        stride, size = k.number(tensor.stride(item.dim)), tensor.size(item.dim)
         if item.kind == "scalar":
             index = _scalar_index(k, item, size)
-            if index != "0":
-                terms.append(_scaled(index, stride, k.wide_index))
+            if index.number != 0:
+                terms.append(_scaled(index if isinstance(item.value, int) else _widened(k, index), stride))
             continue
         if item.kind == "tensor":
             if gather_at is None:
                 gather_at, position = position, position + gather_rank
-            value_rank = item.value.meta["val"].dim()
-            text = _place_block(k.text(item.value), value_rank, gather_at + gather_rank - value_rank, rank)
-            terms.append(_scaled(text, stride, k.wide_index))
+            value_rank = tensor_of(item.value).dim()
+            first = gather_at + gather_rank - value_rank
+            terms.append(_scaled(_widened(k, spread(k.text(item.value), first, value_rank, rank)), stride))
             for d in range(value_rank):
-                mask = k.dim_mask(item.value, d)
-                if mask is not None:
-                    masks.append(k.along(mask, gather_at + gather_rank - value_rank + d, rank))
+                mask = k.axes.dim_mask(item.value, d)
+                masks.append(mask and along(mask, first + d, rank))
             continue
-        index, mask = _range_of(k, item, size)
-        place = 0 if rank == 1 and k.flat_root else position
+        index, mask = _range_of(k, item)
+        place = 0 if flat else position
         if item.kind == "tile" and item.dim in bounded:
-            inside = f"({index} >= 0) & ({index} < {wrap(k.number(size))})"
-            masks.append(k.along(f"({inside})", place, rank))
-        if mask is not None:
-            masks.append(k.along(mask, place, rank))
-        terms.append(_scaled(k.along(index if not _compound(index) else f"({index})", place, rank), stride, False))
+            masks.append(along((index >= 0) & (index < k.number(size)), place, rank))
+        masks.append(mask and along(mask, place, rank))
+        terms.append(_scaled(along(index, place, rank), stride))
         position += 1
     if extra_mask is not None:
-        masks.append(_full_rank(k, extra_mask))
-    pointer = " + ".join([host.args[0], *terms])  # type: ignore[list-item, union-attr]
-    unique = list(dict.fromkeys(masks))
-    return Access(pointer, " & ".join(map(wrap_mask, unique)) if unique else None, rank)
+        masks.append(k.text(extra_mask))
+    return Access(memory.name, terms, all_of(masks), rank)
 
 
-def _scalar_index(k: KernelEmitter, item: IndexItem, size: Any) -> str:
+def all_of(masks: Iterable[Text | None]) -> Text | None:
+    """Where all of some masks hold; None stands for everywhere."""
+    given = list(dict.fromkeys(mask for mask in masks if mask is not None))
+    return functools.reduce(Text.__and__, given) if given else None
+
+
+def _scalar_index(k: KernelEmitter, item: IndexItem, size: Any) -> Text:
     """One index: a value of the kernel as it is, a number counted from the end if it is negative."""
-    if isinstance(item.value, torch.fx.Node):
-        return k.text(item.value)
     text = k.number(item.value)
-    if isinstance(item.value, int) or k.is_nonnegative(item.value):
+    if isinstance(item.value, (torch.fx.Node, int)) or k.numbers.is_nonnegative(item.value):
         return text
-    return f"tl.where({wrap(text)} < 0, {wrap(text)} + {wrap(k.number(size))}, {text})"
+    return call("tl.where", text < 0, text + k.number(size), text)
 
 
-def wrap_mask(text: str) -> str:
-    """A mask as an operand of `&`."""
-    return text if ("<" not in text and ">" not in text) or text.startswith("(") else f"({text})"
+def _widened(k: KernelEmitter, index: Text) -> Text:
+    """An index that does not overflow when it is scaled."""
+    return index.to("tl.int64") if k.axes.wide else index
 
 
-def _full_rank(k: KernelEmitter, mask: Any) -> str:
-    return k.text(mask)
+def _scaled(index: Text, stride: Text) -> Text:
+    return index if stride.number == 1 else index * stride
 
 
-def _compound(text: str) -> bool:
-    return any(op in text for op in (" + ", " - ", " * "))
-
-
-def _scaled(index: str, stride: str, widen: bool) -> str:
-    if widen:
-        index = f"{wrap(index)}.to(tl.int64)" if not index.lstrip("-").isdigit() else index
-    if stride == "1":
-        return wrap(index) if " - " in index else index
-    return f"{wrap(index)} * {wrap(stride)}" if not index.endswith("]") else f"{index} * {wrap(stride)}"
-
-
-def _place_block(text: str, value_rank: int, start: int, rank: int) -> str:
-    """A value of several dimensions placed at dimensions start.. of `rank`."""
-    if value_rank == rank:
-        return text
-    places = ", ".join(":" if start <= i < start + value_rank else "None" for i in range(rank))
-    return f"{text}[{places}]"
-
-
-def _range_of(k: KernelEmitter, item: IndexItem, size: Any) -> tuple[str, str | None]:
+def _range_of(k: KernelEmitter, item: IndexItem) -> tuple[Text, Text | None]:
     """Indices and mask (1-d texts) of a tile or slice element."""
     if item.kind == "tile":
         tile = item.value
-        index = k.index(tile.axis)
-        offset = tile.offset
-        if not (isinstance(offset, int) and offset == 0):
-            index = (
-                f"{index} + {wrap(k.number(offset))}"
-                if not isinstance(offset, int) or offset > 0
-                else f"{index} - {-offset}"
-            )
-        return index, k.mask(tile.axis)
+        return _shifted(k, k.axes.index(tile.axis), tile.offset), k.axes.mask(tile.axis)
     start, length, step = item.value
-    lanes = k.whole_range(length)
-    index = lanes if step == 1 else f"{lanes} * {step}"
-    if not (isinstance(start, int) and start == 0):
-        index = f"{k.number(start)} + {index}"
-    return index, k.whole_mask(length)
+    lanes = k.axes.whole_range(length)
+    index = lanes if step == 1 else lanes * step
+    return (index if _is_zero(start) else k.number(start) + index), k.axes.whole_mask(length)
 
 
-# -- emitters ----------------------------------------------------------------------------------------------------
+def _is_zero(number: Any) -> bool:
+    return isinstance(number, int) and number == 0
+
+
+def _shifted(k: KernelEmitter, index: Text, offset: Any) -> Text:
+    if _is_zero(offset):
+        return index
+    return index - -offset if isinstance(offset, int) and offset < 0 else index + k.number(offset)
+
+
+# -- rules -------------------------------------------------------------------------------------------------------
 
 
 def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
     """hl.load."""
-    _, _, extra_mask, eviction = node.args
-    block = _block_access(k, node, extra_mask)
+    load = Load.of(node)
+    block = _block_access(k, load)
     if block is not None:
         k.assign(node, block.load())
         return
-    access = pointer_access(k, node, extra_mask)
-    arguments = [access.pointer]
+    access = pointer_access(k, load, load.extra_mask)
+    arguments, options = [access.pointer], {}
     if access.mask is not None:
         # Triton casts an integer to every dtype but the 8-bit floats.
-        narrow = node.meta["val"].dtype.itemsize == 1 and node.meta["val"].dtype.is_floating_point
-        arguments += [access.mask, "other=0.0" if narrow else "other=0"]
-    policy = eviction if eviction is not None else _policy(k.schedule.eviction.get(node, ""))
+        narrow = load.result.dtype.itemsize == 1 and load.result.dtype.is_floating_point
+        arguments.append(access.mask)
+        options["other"] = "0.0" if narrow else "0"
+    policy = load.eviction_policy or _POLICIES[k.schedule.eviction.get(node, "")]
     if policy:
-        arguments.append(f"eviction_policy={policy!r}")
-    text = f"tl.load({', '.join(arguments)})"
-    if access.mask is not None and access.rank == 0 and "[" in access.mask:
-        raise exc.ShapeMismatch("a scalar load has a mask of several elements", fix="reduce the mask first.")
-    k.assign(node, text)
+        options["eviction_policy"] = repr(policy)
+    k.assign(node, call("tl.load", *arguments, **options))
 
 
-def _policy(name: str) -> str:
-    return {"": "", "first": "evict_first", "last": "evict_last"}[name]
-
-
-def _value(k: KernelEmitter, value: Any, dtype: torch.dtype) -> str:
-    """A value to be written: in the tensor's dtype already, or a number."""
-    if isinstance(value, torch.fx.Node):
-        return k.text(value)
-    text = k.text(value)
-    if dtype is torch.bool:
-        return f"{text} != 0" if text not in ("True", "False") else text
-    return text
+_POLICIES = {"": "", "first": "evict_first", "last": "evict_last"}
 
 
 def emit_store(k: KernelEmitter, node: torch.fx.Node) -> None:
     """hl.store."""
-    host, _, value, extra_mask = node.args
-    dtype = host.meta["val"].dtype  # type: ignore[union-attr]
-    text = _value(k, value, dtype)
-    block = _block_access(k, node, extra_mask)
-    if block is not None:
-        shape = k.shape(block.result_shape)
-        if not isinstance(value, torch.fx.Node):
-            text = f"tl.full({shape}, {text}, {triton_dtype(dtype)})"
-        elif (
-            value.meta["val"].dim() == 0
-            or any(isinstance(s, int) and s == 1 for s in value.meta["val"].shape)
-            or (value.meta["val"].dim() < len(block.result_shape))
-        ):
-            text = f"tl.broadcast_to({text}, {shape})"
-        k.statement(node, block.store(text))
+    store = Store.of(node)
+    value, dtype = store.value, store.tensor.dtype
+    text = k.text(value)
+    if dtype is torch.bool and not isinstance(value, (torch.fx.Node, bool)):
+        text = text.differs(0)
+    block = _block_access(k, store)
+    if block is None:
+        access = pointer_access(k, store, store.extra_mask)
+        k.statement(node, call("tl.store", access.pointer, text, *([access.mask] if access.mask else [])))
         return
-    access = pointer_access(k, node, extra_mask)
-    arguments = [access.pointer, text]
-    if access.mask is not None:
-        arguments.append(access.mask)
-    k.statement(node, f"tl.store({', '.join(arguments)})")
+    shape = k.shape(block.result_shape)
+    if not isinstance(value, torch.fx.Node):
+        text = call("tl.full", shape, text, triton_dtype(dtype))
+    elif tensor_of(value).dim() < len(block.result_shape) or 1 in [s for s in tensor_of(value).shape if type(s) is int]:
+        text = call("tl.broadcast_to", text, shape)
+    k.statement(node, block.store(text))
 
 
 def emit_atomic(k: KernelEmitter, node: torch.fx.Node) -> None:
-    """hl.atomic_*."""
-    name = node.target.name  # type: ignore[union-attr]
-    host = node.args[0]
-    dtype = host.meta["val"].dtype  # type: ignore[union-attr]
-    if name == "atomic_cas":
-        _, _, expected, value, sem, extra_mask = node.args
-        values = [_typed(k, expected, dtype), _typed(k, value, dtype)]
-    else:
-        _, _, value, sem, extra_mask = node.args
-        values = [_typed(k, value, dtype)]
-    access = pointer_access(k, node, extra_mask)
-    arguments = [access.pointer, *values]
-    if name == "atomic_cas":
-        if access.mask is not None:
-            raise exc.BackendUnsupported(
-                backend="triton",
-                reason="hl.atomic_cas has no mask in Triton, and this tile may be partial",
-                fix="use hl.grid, or a block size that divides the range.",
-            )
-    elif access.mask is not None:
-        arguments.append(access.mask)
-    text = f"tl.{name}({', '.join(arguments)}, sem={sem!r})"
+    """hl.atomic_*.
+
+    Raises:
+        exc.BackendUnsupported: a compare-and-swap needs a mask.
+    """
+    atomic = Atomic.of(node)
+    dtype = triton_dtype(atomic.tensor.dtype)
+    values = [
+        k.text(v) if isinstance(v, torch.fx.Node) else call("tl.full", "[]", k.text(v), dtype) for v in atomic.values
+    ]
+    access = pointer_access(k, atomic, atomic.extra_mask)
+    if access.mask is not None and len(values) > 1:
+        raise exc.BackendUnsupported(
+            backend="triton",
+            reason=f"hl.{atomic.op.name} has no mask in Triton, and this tile may be partial",
+            fix="use hl.grid, or a block size that divides the range.",
+        )
+    arguments = [access.pointer, *values, *([access.mask] if access.mask else [])]
+    text = call(f"tl.{atomic.op.name}", *arguments, sem=repr(atomic.sem))
     if node.users:
         k.assign(node, text)
     else:
         k.statement(node, text)
-
-
-def _typed(k: KernelEmitter, value: Any, dtype: torch.dtype) -> str:
-    if isinstance(value, torch.fx.Node):
-        return k.text(value)
-    return f"tl.full([], {literal(value) if isinstance(value, (int, float)) else k.text(value)}, {triton_dtype(dtype)})"
 
 
 # -- block pointers and tensor descriptors ----------------------------------------------------------------------------
@@ -265,100 +231,100 @@ def _typed(k: KernelEmitter, value: Any, dtype: torch.dtype) -> str:
 
 @dataclasses.dataclass
 class BlockAccess:
-    """An access through tl.make_block_ptr or tl.make_tensor_descriptor."""
+    """An access through tl.make_block_ptr or tl.make_tensor_descriptor.
 
-    kind: str
-    handle: str
-    offsets: list[str]
+    Attributes:
+        handle: the block pointer, or the descriptor.
+        offsets: where a descriptor's box begins; None for a block pointer.
+        boundary: dimensions in which the box may leave the tensor.
+        result_shape: what it reads or writes.
+    """
+
+    handle: Text
+    offsets: Text | None
     boundary: list[int]
     result_shape: list[Any]
 
-    def load(self) -> str:
-        if self.kind == "tensor_descriptor":
-            return f"{self.handle}.load([{', '.join(self.offsets)}])"
-        check = f", boundary_check={self.boundary}, padding_option='zero'" if self.boundary else ""
-        return f"tl.load({self.handle}{check})"
+    def load(self) -> Text:
+        if self.offsets is not None:
+            return call(f"{self.handle}.load", self.offsets)
+        padding = {"padding_option": "'zero'"} if self.boundary else {}
+        return call("tl.load", self.handle, **self._check(), **padding)
 
-    def store(self, value: str) -> str:
-        if self.kind == "tensor_descriptor":
-            return f"{self.handle}.store([{', '.join(self.offsets)}], {value})"
-        check = f", boundary_check={self.boundary}" if self.boundary else ""
-        return f"tl.store({self.handle}, {value}{check})"
+    def store(self, value: Text) -> Text:
+        if self.offsets is not None:
+            return call(f"{self.handle}.store", self.offsets, value)
+        return call("tl.store", self.handle, value, **self._check())
+
+    def _check(self) -> dict[str, object]:
+        return {"boundary_check": self.boundary} if self.boundary else {}
 
 
-def block_eligible(k: KernelEmitter, node: torch.fx.Node, kind: str) -> bool:
+def block_eligible(k: KernelEmitter, memory: Memory, kind: str) -> bool:
     """Whether an access is a box of the tensor, which is what block pointers and descriptors address.
 
     Other accesses of the same kernel use plain pointers whatever `indexing` says.
     """
-    if node.args[-1 if node.target.name == "store" else 2] is not None:  # type: ignore[union-attr]
+    if memory.extra_mask is not None or k.extents.flat or k.axes.wide:
         return False
-    if k.flat_root or k.wide_index:
-        return False
-    tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
-    items = index_items(node)
+    tensor, items = memory.tensor, index_items(memory)
     boxes = [item for item in items if item.kind in ("tile", "slice")]
     if not boxes or any(item.kind in ("tensor", "new") for item in items):
         return False
     for item in boxes:
+        size = str(tensor.size(item.dim))
         if item.kind == "slice":
             start, length, step = item.value
-            if step != 1 or not (isinstance(start, int) and start == 0):
-                return False
-            if k.whole_mask(length) is not None and str(length) != str(tensor.size(item.dim)):
+            if step != 1 or not _is_zero(start) or not (k.extents.is_whole(length) or str(length) == size):
                 return False
             continue
         axis = item.value.axis
-        if axis.kind is AxisKind.GRID or isinstance(item.value.offset, torch.Tensor):
+        if axis.kind is AxisKind.GRID or not _is_zero(item.value.offset):
             return False
         # The hardware clips at the tensor's edge, not at the loop's end: they must be the same place.
-        if k.schedule.needs_mask(axis) and str(axis.end) != str(tensor.size(item.dim)):
-            return False
-        if not (isinstance(item.value.offset, int) and item.value.offset == 0):
+        if k.schedule.needs_mask(axis) and str(axis.end) != size:
             return False
     if tensor.dtype is torch.bool:
         return False
-    return kind != "tensor_descriptor" or _descriptor_eligible(k, node, tensor, items)
+    return kind != "tensor_descriptor" or _descriptor_eligible(k, memory, items)
 
 
-def _descriptor_eligible(k: KernelEmitter, node: torch.fx.Node, tensor: torch.Tensor, items: list[IndexItem]) -> bool:
+def _descriptor_eligible(k: KernelEmitter, memory: Memory, items: list[IndexItem]) -> bool:
     """TMA's rules: 2 to 5 dimensions, unit inner stride, other strides multiples of 16 bytes, inner box of 16 bytes or
     more.
     """
+    tensor, itemsize = memory.tensor, memory.tensor.element_size()
     boxes = [item for item in items if item.kind != "scalar"]
     if not 2 <= len(boxes) <= 5 or not all(
-        _joins_next(k, node, tensor, items, i) for i, item in enumerate(items) if item.kind == "scalar"
+        _joins_next(k, memory, items, i) for i, item in enumerate(items) if item.kind == "scalar"
     ):
         return False
     strides = tensor.stride()
     if not all(isinstance(s, int) for s in strides) or strides[-1] != 1:
         return False
-    if any((s * tensor.element_size()) % 16 or s == 0 for s in strides[:-1]):
+    if any((s * itemsize) % 16 or s == 0 for s in strides[:-1]):
         return False
-    if any(isinstance(s, int) and s == 0 for s in tensor.shape) or tensor.storage_offset() * tensor.element_size() % 16:
+    if any(_is_zero(s) for s in tensor.shape) or tensor.storage_offset() * itemsize % 16:
         return False
-    inner = items[-1]
-    size = tensor.shape[-1] if inner.kind == "slice" else inner.value.block_size
-    resolved = k.schedule.size(size)
-    if not isinstance(resolved, int) or k.padded(resolved) * tensor.element_size() < 16:
+    sizes = [k.schedule.size(_box_size(item)) for item in boxes]
+    if not all(isinstance(size, int) for size in sizes):
         return False
-    for item in boxes:
-        resolved = k.schedule.size(item.value[1] if item.kind == "slice" else item.value.block_size)
-        if not isinstance(resolved, int) or k.padded(resolved) > 256:  # a TMA box has at most 256 elements a side
-            return False
-    return True
+    extents = [k.extents.padded(int(size)) for size in sizes]
+    return extents[-1] * itemsize >= 16 and max(extents) <= 256  # a TMA box has at most 256 elements a side
 
 
-def _joins_next(
-    k: KernelEmitter, node: torch.fx.Node, tensor: torch.Tensor, items: list[IndexItem], position: int
-) -> bool:
+def _box_size(item: IndexItem) -> Any:
+    return item.value[1] if item.kind == "slice" else item.value.block_size
+
+
+def _joins_next(k: KernelEmitter, memory: Memory, items: list[IndexItem], position: int) -> bool:
     """Whether a dimension that has one index can be part of the next one's coordinate, as in a view that flattens the
     two.
 
     They must lie one behind the other in memory, and the box must stay inside its own dimension: past it, the flat one
     goes on.
     """
-    item = items[position]
+    item, tensor = items[position], memory.tensor
     if position + 1 == len(items) or not isinstance(item.value, (int, torch.SymInt)):
         return False
     following = items[position + 1]
@@ -366,69 +332,52 @@ def _joins_next(
     if not isinstance(size, int) or tensor.stride(item.dim) != size * tensor.stride(following.dim):
         return False
     if following.kind == "tile":
-        return not k.schedule.needs_mask(following.value.axis) and following.dim not in node.meta.get(
-            "bounded_dims", ()
-        )
-    return following.kind == "scalar" or k.whole_mask(following.value[1]) is None
+        bounded = memory.node.meta.get("bounded_dims", ())
+        return not k.schedule.needs_mask(following.value.axis) and following.dim not in bounded
+    return following.kind == "scalar" or k.extents.is_whole(following.value[1])
 
 
-def _block_access(k: KernelEmitter, node: torch.fx.Node, extra_mask: Any) -> BlockAccess | None:
-    kind = k.schedule.indexing.get(node, "pointer")
-    if kind == "pointer" or not block_eligible(k, node, kind):
+def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
+    kind = k.schedule.indexing.get(memory.node, "pointer")
+    if kind == "pointer" or not block_eligible(k, memory, kind):
         return None
-    name = node.args[0].args[0]  # type: ignore[union-attr]
-    tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
+    tensor = memory.tensor
     shape, strides, offsets, block, boundary, result = [], [], [], [], [], []  # type: ignore[var-annotated]
-    base = str(name)
+    base = Text(memory.name)
     flattened = False
-    flat: list[tuple[str, Any]] = []  # index and size of dimensions that the next box's coordinate takes in
-    for item in index_items(node):
-        stride = k.number(tensor.stride(item.dim))
+    flat: list[tuple[Text, Any]] = []  # index and size of dimensions that the next box's coordinate takes in
+    for item in index_items(memory):
+        stride, extent = k.number(tensor.stride(item.dim)), tensor.size(item.dim)
         if item.kind == "scalar":
-            index = _scalar_index(k, item, tensor.size(item.dim))
+            index = _scalar_index(k, item, extent)
             if kind == "tensor_descriptor":
-                flat.append((index, tensor.size(item.dim)))
+                flat.append((index, extent))
             else:
-                base += f" + {_scaled(index, stride, False)}"
+                base += _scaled(index, stride)
             continue
-        if item.kind == "tile":
-            size, offset = item.value.block_size, k.start(item.value.axis)
-            masked = k.schedule.needs_mask(item.value.axis)
-        else:
-            size, offset = item.value[1], "0"
-            masked = k.whole_mask(size) is not None
-        if masked:
+        size = _box_size(item)
+        tiled = item.kind == "tile"
+        if k.schedule.needs_mask(item.value.axis) if tiled else not k.extents.is_whole(size):
             boundary.append(len(shape))
         result.append(size)
-        extent = tensor.size(item.dim)
+        coordinate = [k.axes.start(item.value.axis)] if tiled else []
         for index, outer in reversed(flat):
-            offset = f"{wrap(index)} * {k.number(extent)}" + (f" + {offset}" if offset != "0" else "")
+            coordinate.insert(0, index * k.number(extent))
             extent = outer * extent
         flattened, flat = flattened or bool(flat), []
         shape.append(k.number(extent))
         strides.append(stride)
-        offsets.append(offset)
-        block.append(k.extent(size))
-    sizes = f"[{', '.join(shape)}], [{', '.join(strides)}]"
+        offsets.append(total(coordinate or [as_text(0)]))
+        block.append(k.extents(size))
+    box = (listed(shape), listed(strides), listed(block))
     if kind == "tensor_descriptor":
-        handle = k.kernel_scope.define(
-            f"{name}_{'flat_' if flattened else ''}desc_{'_'.join(block)}".replace(" * ", "x").replace(" // ", "_by_"),
-            f"{k.module.descriptor()}({name}, {sizes}, [{', '.join(block)}])",
-        )
-        return BlockAccess(kind, handle, offsets, boundary, result)
-    order = sorted(range(len(strides)), key=lambda d: (strides[d] != "1", -d))
-    text = f"tl.make_block_ptr({base}, {sizes}, [{', '.join(offsets)}], [{', '.join(block)}], {order})"
-    return BlockAccess(kind, text, offsets, boundary, result)
+        name = f"{memory.name}_{'flat_' if flattened else ''}desc_{'_'.join(map(str, block)).replace(' // ', '_by_')}"
+        handle = k.top.share(name, call(k.module.descriptor(), memory.name, *box))
+        return BlockAccess(handle, listed(offsets), boundary, result)
+    order = sorted(range(len(strides)), key=lambda d: (strides[d].number != 1, -d))
+    handle = call("tl.make_block_ptr", base, *box[:2], listed(offsets), box[2], order)
+    return BlockAccess(handle, None, boundary, result)
 
 
-_ATOMICS = (
-    hl.atomic_add,
-    hl.atomic_and,
-    hl.atomic_or,
-    hl.atomic_xor,
-    hl.atomic_max,
-    hl.atomic_min,
-    hl.atomic_xchg,
-    hl.atomic_cas,
-)
-RULES: Rules = {hl.load: emit_load, hl.store: emit_store, **dict.fromkeys(_ATOMICS, emit_atomic)}
+RULES: Rules = {op: emit_atomic for op in ALL_OPS.values() if Atomic.knows(op)}
+RULES |= {hl.load: emit_load, hl.store: emit_store}

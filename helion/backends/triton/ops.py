@@ -1,188 +1,164 @@
-"""How each ATen op of the IR is spelled in Triton: a table, one row per op.
+"""How each pointwise ATen op of the IR is spelled in Triton: a table, one row per op.
 
-Templates refer to operands by position (`{0}`, `{1}`); operands are variables or literals already in the
-dtype the op computes in.  A row is a template, or a function `(op, node, operands) -> text` where the text depends
-on dtypes.  Functions of `helion.runtime.triton_helpers` are called `hlt_...`.
+A row is the name of a function of the operands, or a function `(emitter, node, operands) -> text`.  Operands are
+variables or literals already in the dtype the op computes in.  Functions of `helion.runtime.triton_helpers` are called
+`hlt_...`.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.fx
 
+from ...ir.nodes import operand
+from ...ir.nodes import tensor_of
 from ...ir.pointwise import BITCAST
 from ...ir.pointwise import CONVERT
+from ..text import Text
+from ..text import as_text
+from ..text import call
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
 
 _aten = torch.ops.aten
 
-Row = str | Callable[[KernelEmitter, torch.fx.Node, list[str]], str]
+Function = Callable[[KernelEmitter, torch.fx.Node, list[Text]], Text]
+Row = str | Function
 
 
 def _dtype(node: torch.fx.Node) -> torch.dtype:
     """The dtype an op computes in: that of its first tensor operand."""
-    for arg in node.args:
-        if isinstance(arg, torch.fx.Node):
-            return arg.meta["val"].dtype  # type: ignore[no-any-return]
-    return node.meta["val"].dtype  # type: ignore[no-any-return]
+    source = next((arg for arg in node.args if isinstance(arg, torch.fx.Node)), node)
+    dtype: torch.dtype = source.meta["val"].dtype
+    return dtype
 
 
 def _float(node: torch.fx.Node) -> bool:
     return _dtype(node).is_floating_point
 
 
-def _alpha(sign: str) -> Row:
-    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-        if _dtype(node) is torch.bool:
-            return f"{a[0]} | {a[1]}"  # as PyTorch adds; the sum of two i1 would wrap
-        alpha = node.kwargs.get("alpha", 1)
-        if len(node.args) > 2:
-            alpha = node.args[2]
-        right = a[1] if alpha == 1 else f"{a[1]} * {alpha!r}"
-        return f"{a[0]} {sign} {right}"
-
-    return row
+def _spelled(row: Row, k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    return call(row, *a) if isinstance(row, str) else row(k, node, a)
 
 
-def _divide(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    # `/` in float32 is an approximation good to 2 ulp; div_rn is what eager PyTorch computes.
-    if k.settings.fast_math or _dtype(node) is not torch.float32:
-        return f"{a[0]} / {a[1]}"
-    # div_rn promotes nothing: a size or a bound of a tile is an integer.
-    sizes = [isinstance(arg, torch.SymInt) for arg in node.args] if len(node.args) == len(a) else [False] * len(a)
-    operands = [f"({text}) * 1.0" if size else _float_literal(text) for size, text in zip(sizes, a)]
-    return f"tl.div_rn({', '.join(operands)})"
+def _by_kind(for_float: Row, for_int: Row) -> Function:
+    return lambda k, node, a: _spelled(for_float if _float(node) else for_int, k, node, a)
 
 
-def _float_literal(text: str) -> str:
-    """An integer literal as a float one; anything else as it is."""
-    try:
-        return repr(float(int(text)))
-    except ValueError:
-        return text
+def _of(build: Callable[..., Text]) -> Function:
+    """What an operator, or another function of texts, makes of the operands."""
+    return lambda k, node, a: build(*a)
 
 
-def _divide_mode(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    mode = node.kwargs.get("rounding_mode")
-    if mode is None:
-        return _divide(k, node, a)
-    return _helper(f"div_{mode}")(k, node, a)
+def _as_tensors(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> list[Text]:
+    """Operands of a function that takes tensors of one dtype: numbers are made tensors."""
+    dtype = triton_dtype(_dtype(node))
+    computed = (isinstance(arg, torch.fx.Node) for arg in node.args)
+    return [text if tensor or text.is_name else call("tl.full", "[]", text, dtype) for text, tensor in zip(a, computed)]
 
 
-def _helper(name: str) -> Callable[[KernelEmitter, torch.fx.Node, list[str]], str]:
+def _helper(name: str) -> Function:
+    """A function of triton_helpers."""
+    return lambda k, node, a: k.helper(name, *_as_tensors(k, node, a))
+
+
+def _helpers(name: str) -> Function:
     """A function of triton_helpers that comes in a float and an int form."""
-
-    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-        operands = ", ".join(_as_tensor(text, node) for text in a)
-        kind = "float" if _float(node) else "int"
-        return f"{k.module.helper(f'hlt_{name}_{kind}')}({operands})"
-
-    return row
+    return _by_kind(_helper(f"{name}_float"), _helper(f"{name}_int"))
 
 
-def _text(row: Row, k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    return row.format(*a) if isinstance(row, str) else row(k, node, a)
+def _libdevice(name: str) -> Function:
+    return lambda k, node, a: call(k.module.libdevice(name), *_as_tensors(k, node, a))
 
 
-def _by_kind(for_float: Row, for_int: Row) -> Row:
-    return lambda k, node, a: _text(for_float if _float(node) else for_int, k, node, a)
+def _alpha(build: Callable[[Text, Text], Text]) -> Function:
+    """A sum or difference; the second operand may have a factor."""
 
-
-def _sqrt(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    return f"tl.sqrt({a[0]})" if k.settings.fast_math or _dtype(node) is not torch.float32 else f"tl.sqrt_rn({a[0]})"
-
-
-def _max_min(name: str) -> Row:
-    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
         if _dtype(node) is torch.bool:
-            return f"{a[0]} {'|' if name == 'maximum' else '&'} {a[1]}"
-        return (
-            f"tl.{name}({a[0]}, {a[1]}, propagate_nan=tl.PropagateNan.ALL)"
-            if _float(node)
-            else f"tl.{name}({a[0]}, {a[1]})"
-        )
+            return a[0] | a[1]  # as PyTorch adds; the sum of two i1 would wrap
+        alpha = node.args[2] if len(node.args) > 2 else node.kwargs.get("alpha", 1)
+        return build(a[0], a[1] if alpha == 1 else a[1] * k.text(alpha))
 
     return row
 
 
-def _clamp(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    nan = ", propagate_nan=tl.PropagateNan.ALL" if _float(node) else ""
-    text = a[0]
-    if len(node.args) > 1 and node.args[1] is not None:
-        text = f"tl.maximum({text}, {a[1]}{nan})"
-    if len(node.args) > 2 and node.args[2] is not None:
-        text = f"tl.minimum({text}, {a[2]}{nan})"
+def _is_exact(k: KernelEmitter, node: torch.fx.Node) -> bool:
+    """Whether results are rounded correctly, as those of eager PyTorch in float32."""
+    return _dtype(node) is torch.float32 and not k.settings.fast_math
+
+
+def _divide(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    # `/` in float32 is an approximation good to 2 ulp; div_rn is not, and promotes nothing: integers are made floats.
+    return call("tl.div_rn", *map(_as_float, a, node.args)) if _is_exact(k, node) else a[0] / a[1]
+
+
+def _as_float(text: Text, arg: Any) -> Text:
+    if isinstance(arg, torch.SymInt):  # a size or a bound of a tile
+        return text * 1.0
+    return as_text(float(arg)) if type(arg) is int else text
+
+
+def _reciprocal(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    one = as_text(1.0)
+    return call("tl.div_rn", one, a[0]) if _is_exact(k, node) else one / a[0]
+
+
+def _divide_mode(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    mode = node.kwargs.get("rounding_mode")
+    return (_divide if mode is None else _helpers(f"hlt_div_{mode}"))(k, node, a)
+
+
+def _sqrt(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    return call("tl.sqrt_rn" if _is_exact(k, node) else "tl.sqrt", a[0])
+
+
+def _extremum(name: str, node: torch.fx.Node, a: Text, b: Text) -> Text:
+    return call(f"tl.{name}", a, b, **({"propagate_nan": "tl.PropagateNan.ALL"} if _float(node) else {}))
+
+
+def _max_min(name: str, of_bools: Callable[[Text, Text], Text]) -> Function:
+    return lambda k, node, a: of_bools(*a) if _dtype(node) is torch.bool else _extremum(name, node, *a)
+
+
+def _clamp(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    text, *bounds = a
+    for name, bound, arg in zip(("maximum", "minimum"), bounds, node.args[1:]):
+        text = text if arg is None else _extremum(name, node, text, bound)
     return text
 
 
-def _clamp_max(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    nan = ", propagate_nan=tl.PropagateNan.ALL" if _float(node) else ""
-    return f"tl.minimum({a[0]}, {a[1]}{nan})"
-
-
-def _pow(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    exponent = node.args[1]
-    if not isinstance(exponent, torch.fx.Node) and isinstance(exponent, (int, float)):
-        if exponent == 2:
-            return f"{a[0]} * {a[0]}"
-        if exponent == 3:
-            return f"{a[0]} * {a[0]} * {a[0]}"
+def _pow(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    base, exponent = a[0], node.args[1]
+    if isinstance(exponent, (int, float)):
+        if exponent in (1, 2, 3):
+            return base if exponent == 1 else base * base if exponent == 2 else base * base * base
         if exponent == 0.5 and _float(node):
             return _sqrt(k, node, a)
         if exponent == -1 and _float(node):
-            return _divide(k, node, ["1.0", a[0]])
-        if exponent == 1:
-            return a[0]
-    return (
-        f"{k.module.libdevice('pow')}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
-        if _float(node)
-        else f"{k.module.helper('hlt_pow_int')}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
-    )
+            return _reciprocal(k, node, a)
+    return _by_kind(_libdevice("pow"), _helper("hlt_pow_int"))(k, node, a)
 
 
-def _as_tensor(text: str, node: torch.fx.Node) -> str:
-    """A literal operand of a libdevice function, which takes tensors of one dtype."""
-    return text if text.isidentifier() else f"tl.full([], {text}, {triton_dtype(_dtype(node))})"
-
-
-def _libdevice(name: str, arity: int = 1) -> Row:
-    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-        return f"{k.module.libdevice(name)}({', '.join(_as_tensor(text, node) for text in a[:arity])})"
-
-    return row
-
-
-def _signbit(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    return f"{k.module.libdevice('signbit')}({a[0]}) != 0"
-
-
-def _shift(direction: str, symbol: str) -> Row:
+def _shift(direction: str, build: Callable[[Text, Text], Text]) -> Function:
     """A shift; PyTorch defines it for amounts below 0 and beyond the width too, where the hardware's differs."""
+    general = _helper(f"hlt_shift_{direction}")
 
-    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
         amount = node.args[1]
-        if isinstance(amount, int) and 0 <= amount < 8 * _dtype(node).itemsize:
-            return f"{a[0]} {symbol} {a[1]}"
-        return f"{k.module.helper(f'hlt_shift_{direction}')}({_as_tensor(a[0], node)}, {_as_tensor(a[1], node)})"
+        plain = isinstance(amount, int) and 0 <= amount < 8 * _dtype(node).itemsize
+        return build(*a) if plain else general(k, node, a)
 
     return row
 
 
-def _not(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    return f"~{a[0]}" if _dtype(node) is torch.bool else f"{a[0]} == 0"
-
-
-def _logical(symbol: str) -> Row:
-    def row(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-        left, right = (text if _is_bool(arg) else f"({text} != 0)" for text, arg in zip(a, node.args))
-        return f"{left} {symbol} {right}"
-
-    return row
+def _logical(build: Callable[[Text, Text], Text]) -> Function:
+    return lambda k, node, a: build(*(t if _is_bool(arg) else t.differs(0) for t, arg in zip(a, node.args)))
 
 
 def _is_bool(arg: Any) -> bool:
@@ -193,132 +169,130 @@ def _unsigned(node: torch.fx.Node) -> bool:
     return _dtype(node) in (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
-def _abs(k: KernelEmitter, node: torch.fx.Node, a: list[str]) -> str:
-    return a[0] if _unsigned(node) else f"tl.abs({a[0]})"
+_same = _of(lambda a: a)
+_add, _subtract, _multiply = _alpha(operator.add), _alpha(operator.sub), _of(operator.mul)
+_remainder = _helpers("hlt_remainder")
+_fmod = _by_kind(_helper("hlt_fmod_float"), _of(operator.mod))
+_ROWS: dict[str, Row] = {
+    "abs.default": lambda k, node, a: a[0] if _unsigned(node) else call("tl.abs", a[0]),
+    "neg.default": _of(operator.neg),
+    "sign.default": _helpers("hlt_sign"),
+    "signbit.default": lambda k, node, a: _libdevice("signbit")(k, node, a).differs(0) if _float(node) else a[0] < 0,
+    "floor.default": _by_kind("tl.floor", _same),
+    "ceil.default": _by_kind("tl.ceil", _same),
+    "round.default": _by_kind(_libdevice("rint"), _same),
+    "trunc.default": _by_kind(_libdevice("trunc"), _same),
+    "add.Tensor": _add,
+    "add.Scalar": _add,
+    "sub.Tensor": _subtract,
+    "sub.Scalar": _subtract,
+    "mul.Tensor": _multiply,
+    "mul.Scalar": _multiply,
+    "maximum.default": _max_min("maximum", operator.or_),
+    "minimum.default": _max_min("minimum", operator.and_),
+    "fmax.default": "tl.maximum",
+    "fmin.default": "tl.minimum",
+    "remainder.Tensor": _remainder,
+    "remainder.Scalar": _remainder,
+    "fmod.Tensor": _fmod,
+    "fmod.Scalar": _fmod,
+    "div.Tensor": _divide,
+    "div.Scalar": _divide,
+    "div.Tensor_mode": _divide_mode,
+    "div.Scalar_mode": _divide_mode,
+    "floor_divide.default": _helpers("hlt_div_floor"),
+    "clamp.default": _clamp,
+    "clamp.Tensor": _clamp,
+    "clamp_min.default": _clamp,
+    "clamp_max.default": lambda k, node, a: _extremum("minimum", node, *a),
+    "copysign.Tensor": _libdevice("copysign"),
+    "nextafter.default": _libdevice("nextafter"),
+    "exp.default": "tl.exp",
+    "exp2.default": "tl.exp2",
+    "log.default": "tl.log",
+    "log2.default": "tl.log2",
+    "sqrt.default": _sqrt,
+    "rsqrt.default": "tl.rsqrt",
+    "reciprocal.default": _reciprocal,
+    "sin.default": "tl.sin",
+    "cos.default": "tl.cos",
+    "sigmoid.default": "tl.sigmoid",
+    "erf.default": "tl.erf",
+    "pow.Tensor_Tensor": _pow,
+    "pow.Tensor_Scalar": _pow,
+    "pow.Scalar": _pow,
+    "logical_and.default": _logical(operator.and_),
+    "logical_or.default": _logical(operator.or_),
+    "logical_xor.default": _logical(operator.xor),
+    "logical_not.default": lambda k, node, a: ~a[0] if _dtype(node) is torch.bool else a[0].equals(0),
+    "isinf.default": lambda k, node, a: (
+        call("tl.abs", a[0]).equals(float("inf")) if _float(node) else a[0].differs(a[0])
+    ),
+    "bitwise_not.default": _of(operator.invert),
+    "where.self": "tl.where",
+    "atan2.default": _libdevice("atan2"),
+    "hypot.default": _libdevice("hypot"),
+    "special_i0.default": _libdevice("cyl_bessel_i0"),
+    **{
+        f"{name}.default": _libdevice(name)
+        for name in (
+            *("expm1", "log10", "log1p", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh"),
+            *("atanh", "erfc", "erfinv", "lgamma"),
+        )
+    },
+    **{
+        f"bitwise_{name}.{overload}": _of(build)
+        for name, build in (("and", operator.and_), ("or", operator.or_), ("xor", operator.xor))
+        for overload in ("Tensor", "Scalar")
+    },
+    **{
+        f"bitwise_{name}_shift.{overload}": _shift(name, build)
+        for name, build in (("left", operator.lshift), ("right", operator.rshift))
+        for overload in ("Tensor", "Tensor_Scalar", "Scalar_Tensor")
+    },
+    **{
+        f"{name}.{overload}": _of(build)
+        for name, build in (
+            *(("eq", Text.equals), ("ne", Text.differs)),
+            *(("lt", operator.lt), ("le", operator.le), ("gt", operator.gt), ("ge", operator.ge)),
+        )
+        for overload in ("Tensor", "Scalar")
+    },
+}
 
 
-POINTWISE_ROWS: dict[torch._ops.OpOverload, Row] = {}
+def _overload(name: str) -> torch._ops.OpOverload:
+    found: torch._ops.OpOverload = operator.attrgetter(name)(_aten)
+    return found
 
 
-def _fill() -> None:
-    rows: dict[str, Row] = {
-        "abs.default": _abs,
-        "neg.default": "-{0}",
-        "sign.default": _helper("sign"),
-        "signbit.default": _by_kind(_signbit, "{0} < 0"),
-        "floor.default": _by_kind("tl.floor({0})", "{0}"),
-        "ceil.default": _by_kind("tl.ceil({0})", "{0}"),
-        "round.default": _by_kind(_libdevice("rint"), "{0}"),
-        "trunc.default": _by_kind(_libdevice("trunc"), "{0}"),
-        "add.Tensor": _alpha("+"),
-        "add.Scalar": _alpha("+"),
-        "sub.Tensor": _alpha("-"),
-        "sub.Scalar": _alpha("-"),
-        "mul.Tensor": "{0} * {1}",
-        "mul.Scalar": "{0} * {1}",
-        "maximum.default": _max_min("maximum"),
-        "minimum.default": _max_min("minimum"),
-        "fmax.default": "tl.maximum({0}, {1})",
-        "fmin.default": "tl.minimum({0}, {1})",
-        "remainder.Tensor": _helper("remainder"),
-        "remainder.Scalar": _helper("remainder"),
-        "fmod.Tensor": _by_kind(_helper("fmod"), "{0} % {1}"),
-        "fmod.Scalar": _by_kind(_helper("fmod"), "{0} % {1}"),
-        "div.Tensor": _divide,
-        "div.Scalar": _divide,
-        "div.Tensor_mode": _divide_mode,
-        "div.Scalar_mode": _divide_mode,
-        "floor_divide.default": _helper("div_floor"),
-        "clamp.default": _clamp,
-        "clamp.Tensor": _clamp,
-        "clamp_min.default": _clamp,
-        "clamp_max.default": _clamp_max,
-        "copysign.Tensor": _libdevice("copysign", 2),
-        "nextafter.default": _libdevice("nextafter", 2),
-        "exp.default": "tl.exp({0})",
-        "exp2.default": "tl.exp2({0})",
-        "log.default": "tl.log({0})",
-        "log2.default": "tl.log2({0})",
-        "sqrt.default": _sqrt,
-        "rsqrt.default": "tl.rsqrt({0})",
-        "reciprocal.default": lambda k, node, a: _divide(k, node, ["1.0", a[0]]),
-        "sin.default": "tl.sin({0})",
-        "cos.default": "tl.cos({0})",
-        "sigmoid.default": "tl.sigmoid({0})",
-        "erf.default": "tl.erf({0})",
-        "pow.Tensor_Tensor": _pow,
-        "pow.Tensor_Scalar": _pow,
-        "pow.Scalar": _pow,
-        "logical_and.default": _logical("&"),
-        "logical_or.default": _logical("|"),
-        "logical_xor.default": _logical("^"),
-        "logical_not.default": _not,
-        "isinf.default": _by_kind("tl.abs({0}) == float('inf')", "{0} != {0}"),
-        "bitwise_not.default": "~{0}",
-        "where.self": "tl.where({0}, {1}, {2})",
-    }
-    for name in ("and", "or", "xor"):
-        symbol = {"and": "&", "or": "|", "xor": "^"}[name]
-        rows[f"bitwise_{name}.Tensor"] = rows[f"bitwise_{name}.Scalar"] = f"{{0}} {symbol} {{1}}"
-    for name, symbol in (("left", "<<"), ("right", ">>")):
-        for overload in ("Tensor", "Tensor_Scalar", "Scalar_Tensor"):
-            rows[f"bitwise_{name}_shift.{overload}"] = _shift(name, symbol)
-    for name, symbol in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
-        rows[f"{name}.Tensor"] = rows[f"{name}.Scalar"] = f"{{0}} {symbol} {{1}}"
-    for name in [
-        "expm1",
-        "log10",
-        "log1p",
-        "tan",
-        "asin",
-        "acos",
-        "atan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "asinh",
-        "acosh",
-        "atanh",
-        "erfc",
-        "erfinv",
-        "lgamma",
-    ]:
-        rows[f"{name}.default"] = _libdevice(name)
-    rows["atan2.default"] = _libdevice("atan2", 2)
-    rows["hypot.default"] = _libdevice("hypot", 2)
-    rows["special_i0.default"] = _libdevice("cyl_bessel_i0")
-    for name, row in rows.items():
-        packet, overload = name.split(".")
-        POINTWISE_ROWS[getattr(getattr(_aten, packet), overload)] = row
-
-
-_fill()
+POINTWISE_ROWS: dict[Any, Row] = {_overload(name): row for name, row in _ROWS.items()}
 
 
 def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
     """A pointwise op by its row."""
-    operands = [k.text(a) if a is not None else "None" for a in node.args]
+    operands = [Text("None") if a is None else k.text(a) for a in node.args]
     if "neutral" in node.meta:  # a looped reduction's partial result
         which, dim, neutral = node.meta["neutral"]
-        operands[which] = k.masked(node.args[which], dim, neutral)  # type: ignore[arg-type]
-    k.assign(node, _text(POINTWISE_ROWS[node.target], k, node, operands))  # type: ignore[index]
+        operands[which] = k.masked(operand(node, which), dim, neutral)
+    k.assign(node, _spelled(POINTWISE_ROWS[node.target], k, node, operands))
 
 
 def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
     """A cast."""
-    source, dtype = node.args
+    source, dtype = operand(node), node.meta["val"].dtype
     text = k.text(source)
     if dtype is torch.bool:
-        k.assign(node, f"{text} != 0")
+        k.assign(node, text.differs(0))
         return
-    if source.meta["val"].dtype is torch.bool and dtype.is_floating_point:  # type: ignore[union-attr]
-        text = f"{text}.to(tl.int32)"
-    k.assign(node, f"{text}.to({triton_dtype(dtype)})")  # type: ignore[arg-type]
+    if tensor_of(source).dtype is torch.bool and dtype.is_floating_point:
+        text = text.to("tl.int32")
+    k.assign(node, text.to(triton_dtype(dtype)))
 
 
 def emit_bitcast(k: KernelEmitter, node: torch.fx.Node) -> None:
     """The bits of a value as another dtype."""
-    k.assign(node, f"{k.text(node.args[0])}.to({triton_dtype(node.meta['val'].dtype)}, bitcast=True)")
+    k.assign(node, k.text(operand(node)).to(triton_dtype(node.meta["val"].dtype), bitcast=True))
 
 
 RULES: Rules = {**dict.fromkeys(POINTWISE_ROWS, emit_pointwise), CONVERT: emit_convert, BITCAST: emit_bitcast}

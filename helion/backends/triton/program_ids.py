@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
 
 from ...ir.device_ir import Axis
-from ...ir.device_ir import AxisKind
 from ...settings import Settings
 from ..host import HostPrinter
+from ..text import Text
+from ..text import call
+from ..text import parsed
+from ..text import product
 from .emitter import KernelEmitter
 from .schedule import Schedule
 from .scope import Scope
@@ -18,192 +25,171 @@ class Tiles:
     """The tiles of a top-level loop.
 
     Attributes:
-        host, device: how many there are, as host and as device text.
+        host, device: how many there are, as host and as device text; None where nobody asks.
         grid: host text of each dimension of the grid of a kernel that does nothing else.
     """
 
-    host: str
-    device: str
-    grid: list[str]
+    host: Text | None
+    device: Text | None
+    grid: list[Text]
 
 
-def tile_count(k: KernelEmitter, axis: Axis, host: HostPrinter | None) -> str:
-    """Number of tiles of an axis, as host text (with `host`) or device text."""
-    number = k.number if host is None else host.number
-    begin, end = number(axis.begin), number(axis.end)
-    length = end if begin == "0" else f"{end} - {begin}"
-    if k.schedule.block_size(axis) == 1:
-        return length
-    block = k.block_name(axis.block)
-    return f"tl.cdiv({length}, {block})" if host is None else host_cdiv(length, block)
+class _Counts:
+    """How many tiles there are: `number` is the text of a number, `cdiv` that of a division that rounds up."""
+
+    def __init__(self, k: KernelEmitter, number: Callable[[Any], Text], cdiv: Callable[[Text, Text], Text]) -> None:
+        self._k, self._number, self._cdiv = k, number, cdiv
+
+    def of(self, axis: Axis) -> Text:
+        """Tiles of an axis."""
+        begin, end = self._number(axis.begin), self._number(axis.end)
+        length = end if begin.number == 0 else end - begin
+        return length if self._k.schedule.block_size(axis) == 1 else self._cdiv(length, self._k.axes.block(axis))
+
+    def total(self) -> Text:
+        """Tiles of the loop."""
+        axes = self._k.root.axes
+        if not self._k.extents.flat:
+            return product(map(self.of, axes))
+        return self._cdiv(product(self._number(axis.end) for axis in axes), product(map(self._k.axes.block, axes)))
 
 
-def host_cdiv(number: str, block: str) -> str:
-    """Host text of `number / block`, rounded up. Written out: `triton.cdiv` takes 5 us, more than the launch itself."""
-    return f"({number} + {block} - 1) // {block}"
+def _on_device(k: KernelEmitter) -> _Counts:
+    return _Counts(k, k.number, lambda number, block: call("tl.cdiv", number, block))
+
+
+def _on_host(k: KernelEmitter, host: HostPrinter) -> _Counts:
+    def cdiv(number: Text, block: Text) -> Text:
+        """Written out: `triton.cdiv` takes 5 us, more than the launch itself."""
+        return (number + block - 1) // block
+
+    return _Counts(k, lambda number: parsed(host.number(number)), cdiv)
 
 
 #: The number of a program, in a kernel of one loop.
-PROGRAM = "tl.program_id(0)"
+PROGRAM = call("tl.program_id", 0)
 
 
-def emit_program_ids(k: KernelEmitter, host: HostPrinter, program: str = PROGRAM) -> tuple[Tiles, Scope]:
+def emit_program_ids(
+    k: KernelEmitter, host: HostPrinter, program: Text = PROGRAM
+) -> tuple[Tiles, contextlib.AbstractContextManager[object]]:
     """Open the scope in which a tile's offsets are known.
 
     Args:
         k: the emitter of the loop.
         host: prints what the host knows.
-        program: device text of the number of the program among those that do this loop.
+        program: the number of the program among those that do this loop.
 
     Returns:
-        The tiles, and the scope for the body of the loop: the kernel's own, or the inside of a loop over tiles
-        where programs are persistent.
+        The tiles, and a context in which the body of the loop is printed: the kernel's own scope, or the inside of a
+        loop over tiles where programs are persistent.
     """
     axes = k.root.axes
     order = k.schedule.order.get(k.root.id, list(range(len(axes))))
     pid_type = k.schedule.config.get("pid_type", "flat")
-    top = k.kernel_scope
+    top, on_host = k.top, _on_host(k, host)
     if pid_type == "xyz":
         # The innermost loop is the fastest dimension of the grid.
-        for place, which in zip("012", reversed(order)):
-            _define_offset(k, top, axes[which], f"tl.program_id({place})")
-        return Tiles("", "", [tile_count(k, axes[i], host) for i in reversed(order)]), top
-    host_tiles = _tiles(k, host)
+        for place, which in enumerate(reversed(order)):
+            _define_offset(k, top, axes[which], call("tl.program_id", place))
+        return Tiles(None, None, [on_host.of(axes[i]) for i in reversed(order)]), contextlib.nullcontext()
+    tiles = on_host.total()
     # Only where it is needed: what it names becomes a parameter.
-    device_tiles = "" if pid_type == "flat" and program == PROGRAM else _tiles(k, None)
-
-    def decompose(scope: Scope, pid: str) -> None:
-        if k.flat_root:
-            _decompose_flat(k, scope, pid)
-        else:
-            _decompose(k, scope, pid, order)
-
-    if pid_type == "flat":
-        decompose(top, program)
-        return Tiles(host_tiles, device_tiles, [host_tiles]), top
-    top.head.append(f"total_tiles = {device_tiles}")
-    pid = k.names.unique("tile_pid")
+    device = None if pid_type == "flat" and program == PROGRAM else _on_device(k).total()
+    decompose = _decompose_flat if k.extents.flat else _decompose
+    if device is None or pid_type == "flat":
+        decompose(k, top, program, order)
+        return Tiles(tiles, device, [tiles]), contextlib.nullcontext()
+    all_tiles = top.share("total_tiles", device)
+    begin, end, step = program, all_tiles, [call("tl.num_programs", 0)]
     if pid_type == "persistent_blocked":
-        top.head.append("tiles_per_program = tl.cdiv(total_tiles, tl.num_programs(0))")
-        top.head.append(f"first_tile = {program} * tiles_per_program")
-        k.persistent_header = (
-            f"for {pid} in tl.range(first_tile, tl.minimum(first_tile + tiles_per_program, total_tiles)):"
-        )
-    else:
-        k.persistent_header = f"for {pid} in tl.range({program}, total_tiles, tl.num_programs(0)):"
+        count = top.share("tiles_per_program", call("tl.cdiv", all_tiles, *step))
+        begin = top.share("first_tile", program * count)
+        end, step = call("tl.minimum", begin + count, all_tiles), []
+    pid = Text(k.names.unique("tile_pid"))
     inner = Scope(top)
-    decompose(inner, pid)
-    tensor = k.ir.device.host_tensors[k.tensor_args[0]].text
-    return Tiles(
-        host_tiles, device_tiles, [persistent_programs(k.schedule, k.settings, host, tensor, host_tiles)]
-    ), inner
+    decompose(k, inner, pid, order)
+    tensor = k.ir.device.host_tensors[k.tensors[0]].text
+    grid = [persistent_programs(k.schedule, k.settings, host, tensor, tiles)]
+    header = f"for {pid} in {call('tl.range', begin, end, *step)}:"
+    return Tiles(tiles, device, grid), _nested(k, header, inner)
 
 
-def persistent_programs(schedule: Schedule, settings: Settings, host: HostPrinter, tensor: str, tiles: str) -> str:
+@contextlib.contextmanager
+def _nested(k: KernelEmitter, header: str, inner: Scope) -> Iterator[None]:
+    with k.inside(inner):
+        yield
+    k.scope.nest(header, inner)
+
+
+def persistent_programs(schedule: Schedule, settings: Settings, host: HostPrinter, tensor: str, tiles: Text) -> Text:
     """Host text: how many programs run through `tiles` tiles on the device of a tensor, when each runs through many."""
-    sms = host.multiprocessors(tensor, settings.persistent_reserved_sms)
+    sms = parsed(host.multiprocessors(tensor, settings.persistent_reserved_sms))
     multiplier = schedule.config.get("num_sm_multiplier", 1)
-    programs = sms if multiplier == 1 else f"{sms} * {multiplier}"
-    return f"max(1, min({programs}, {tiles}))"
+    return call("max", 1, call("min", sms if multiplier == 1 else sms * multiplier, tiles))
 
 
-def _tiles(k: KernelEmitter, host: HostPrinter | None) -> str:
-    """How many tiles there are, as host text (with `host`) or device text."""
-    if not k.flat_root:
-        counts = [tile_count(k, axis, host) for axis in k.root.axes]
-        return counts[0] if len(counts) == 1 else " * ".join(_device_factor(c) for c in counts)
-    number, blocks = k.number if host is None else host.number, _flat_blocks(k)
-    numel = " * ".join(_device_factor(number(axis.end)) for axis in k.root.axes)
-    return (
-        f"tl.cdiv({numel}, {blocks})"
-        if host is None
-        else host_cdiv(numel, blocks if blocks.isidentifier() else f"({blocks})")
-    )
-
-
-def _device_factor(text: str) -> str:
-    return text if text.startswith("tl.cdiv") or text.isidentifier() or text.isdigit() else f"({text})"
-
-
-def _decompose(k: KernelEmitter, scope: Scope, pid: str, order: list[int]) -> None:
+def _decompose(k: KernelEmitter, scope: Scope, pid: Text, order: list[int]) -> None:
     """Split a flat program id into one id per axis: the last loop of `order` varies fastest."""
     axes = [k.root.axes[i] for i in order]
     if len(axes) == 1:
         _define_offset(k, scope, axes[0], pid)
         return
+    rest = pid if pid.is_name else scope.share("pid", pid)
     group = k.schedule.l2_group.get(k.root.id, 1)
-    if group > 1:
-        _grouped(k, scope, pid, axes, group)
+    if group == 1:
+        _split(k, scope, axes, rest)
         return
-    rest = scope.define(k.names.unique("pid"), pid) if not pid.isidentifier() else pid
+    # Tiles in groups of `group` rows, column by column, so that neighbours share operands in L2: the order of Triton's
+    # matrix multiplication tutorial, over the two innermost loops.
+    *outer, rows, columns = axes
+    row_tiles, column_tiles = _count(k, scope, rows), _count(k, scope, columns)
+    inner = rest
+    if outer:
+        plane = scope.share("plane", row_tiles * column_tiles)
+        inner = scope.share("pid", rest % plane)
+        _split(k, scope, outer, scope.share("pid", rest // plane))
+    width = scope.share("group_tiles", Text(str(group)) * column_tiles)
+    first = scope.share("group_first", inner // width * group)
+    size = scope.share("group_rows", call("tl.minimum", row_tiles - first, group))
+    _define_offset(k, scope, rows, first + inner % width % size)
+    _define_offset(k, scope, columns, inner % width // size)
+
+
+def _split(k: KernelEmitter, scope: Scope, axes: list[Axis], rest: Text) -> None:
     for axis in reversed(axes[1:]):
-        count = tile_count(k, axis, None)
-        count_name = scope.define(k.axis_name(axis, "num_tiles_"), count) if not count.isdigit() else count
-        _define_offset(k, scope, axis, f"{rest} % {count_name}")
-        rest = scope.define(k.names.unique("pid"), f"{rest} // {count_name}")
+        count = _count(k, scope, axis)
+        _define_offset(k, scope, axis, rest % count)
+        rest = scope.share("pid", rest // count)
     _define_offset(k, scope, axes[0], rest)
 
 
-def _grouped(k: KernelEmitter, scope: Scope, pid: str, axes: list[Axis], group: int) -> None:
-    """Tiles in groups of `group` rows, column by column, so that neighbours share operands in L2.
-
-    The order of Triton's matrix multiplication tutorial, over the two innermost loops.
-    """
-    rest = scope.define(k.names.unique("pid"), pid) if not pid.isidentifier() else pid
-    *outer, rows, columns = axes
-    names = {}
-    for axis in (rows, columns):
-        names[axis.id] = scope.define(k.axis_name(axis, "num_tiles_"), tile_count(k, axis, None))
-    if outer:
-        plane = scope.define(k.names.unique("plane"), f"{names[rows.id]} * {names[columns.id]}")
-        inner = scope.define(k.names.unique("pid"), f"{rest} % {plane}")
-        rest = scope.define(k.names.unique("pid"), f"{rest} // {plane}")
-        for axis in reversed(outer[1:]):
-            count = scope.define(k.axis_name(axis, "num_tiles_"), tile_count(k, axis, None))
-            _define_offset(k, scope, axis, f"{rest} % {count}")
-            rest = scope.define(k.names.unique("pid"), f"{rest} // {count}")
-        _define_offset(k, scope, outer[0], rest)
-    else:
-        inner = rest
-    width = scope.define(k.names.unique("group_tiles"), f"{group} * {names[columns.id]}")
-    first = scope.define(k.names.unique("group_first"), f"{inner} // {width} * {group}")
-    size = scope.define(k.names.unique("group_rows"), f"tl.minimum({names[rows.id]} - {first}, {group})")
-    _define_offset(k, scope, rows, f"{first} + {inner} % {width} % {size}")
-    _define_offset(k, scope, columns, f"{inner} % {width} // {size}")
+def _count(k: KernelEmitter, scope: Scope, axis: Axis) -> Text:
+    count = _on_device(k).of(axis)
+    plain = count.number is not None and k.schedule.l2_group.get(k.root.id, 1) == 1
+    return count if plain else scope.define(k.axes.name(axis, "num_tiles_"), count)
 
 
-def _define_offset(k: KernelEmitter, scope: Scope, axis: Axis, pid: str) -> None:
-    wide = ".to(tl.int64)" if k.wide_index else ""
-    pid = f"({pid}){wide}" if wide and " " in pid else f"{pid}{wide}"
-    size = k.schedule.block_size(axis)
-    if (axis.kind is AxisKind.GRID and size == 1) or size == 1:
-        text = pid
-    else:
-        text = f"{f'({pid})' if ' ' in pid else pid} * {k.block_name(axis.block)}"
+def _define_offset(k: KernelEmitter, scope: Scope, axis: Axis, pid: Text) -> None:
+    text = pid.to("tl.int64") if k.axes.wide else pid
+    if k.schedule.block_size(axis) != 1:
+        text = text * k.axes.block(axis)
     begin = k.number(axis.begin)
-    if begin != "0":
-        text = f"{begin} + {text}"
-    scope.define(k.offset(axis), text)
-    k.open_axis(axis, scope)
+    scope.define(str(k.axes.offset(axis)), text if begin.number == 0 else begin + text)
+    k.axes.open(axis, scope)
 
 
-def _flat_blocks(k: KernelEmitter) -> str:
-    return " * ".join(k.block_name(axis.block) for axis in k.root.axes)
-
-
-def _decompose_flat(k: KernelEmitter, scope: Scope, pid: str) -> None:
+def _decompose_flat(k: KernelEmitter, scope: Scope, pid: Text, order: list[int]) -> None:
     """All dimensions as one: a program takes consecutive elements of the flat iteration space."""
-    axes, blocks = k.root.axes, _flat_blocks(k)
-    wide = ".to(tl.int64)" if k.wide_index else ""
-    flat = scope.define(
-        k.names.unique("flat_index"), f"{f'({pid})' if ' ' in pid else pid}{wide} * ({blocks}) + tl.arange(0, {blocks})"
-    )
-    scope.define("flat_mask", f"{flat} < {' * '.join(_device_factor(k.number(axis.end)) for axis in axes)}")
-    rest = flat
-    for axis in reversed(axes[1:]):
-        size = _device_factor(k.number(axis.end))
-        scope.define(k.axis_name(axis, "index_"), f"{rest} % {size}")
-        rest = f"{rest} // {size}"
-    scope.define(k.axis_name(axes[0], "index_"), rest)
+    axes = k.root.axes
+    blocks = product(map(k.axes.block, axes))
+    sizes = [k.number(axis.end) for axis in axes]
+    first = (pid.to("tl.int64") if k.axes.wide else pid) * blocks
+    rest = scope.share("flat_index", first + call("tl.arange", 0, blocks))
+    k.axes.flat_mask = scope.share("flat_mask", rest < product(sizes))
+    for axis, size in zip(reversed(axes[1:]), reversed(sizes[1:])):
+        scope.define(k.axes.name(axis, "index_"), rest % size)
+        rest = rest // size
+    scope.define(k.axes.name(axes[0], "index_"), rest)
     for axis in axes:
-        k.open_axis(axis, scope)
+        k.axes.open(axis, scope)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import torch
 import torch.fx
 
+from ...ir.nodes import Reduction
+from ...ir.nodes import tensor_of
 from ...ir.reduction_ops import REDUCTIONS
-from ...ir.reduction_ops import reduced_dim
+from ..text import Text
+from ..text import call
+from .axes import along
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
@@ -15,55 +19,57 @@ from .emitter import pretty_name
 
 def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
     """One reduction; the padding is set to its neutral element first, where it is not that already."""
-    reduction = REDUCTIONS[node.target]  # type: ignore[index]
-    source: torch.fx.Node = node.args[0]  # type: ignore[assignment]
-    dim = reduced_dim(node)
-    value = source.meta["val"]
-    operand = k.masked(source, dim, reduction.neutral(value.dtype))
-    if operand != k.text(source):
-        name = k.names.unique(f"{pretty_name(node)}_in")
+    reduction = Reduction.of(node)
+    value = tensor_of(reduction.source)
+    operand = k.masked(reduction.source, reduction.dim, reduction.kind.neutral(value.dtype))
+    if operand != k.text(reduction.source):
         k.comment(node)
-        k.scope.add(f"{name} = {operand}")
-        operand = name
-    keep = ", keep_dims=True" if node.args[2] else ""
-    floating = value.dtype.is_floating_point
-    narrow = value.dtype in (torch.float16, torch.bfloat16)
-    if reduction.name == "sum":
-        k.assign(node, f"tl.sum({operand}, {dim}{keep})")
-    elif reduction.name == "prod":
-        k.assign(node, f"tl.reduce({operand}, {dim}, {k.module.helper('hlt_multiply')}{keep})")
-    elif reduction.name in ("amax", "amin"):
-        short = reduction.name[1:]
-        if not floating:
-            wide = ".to(tl.int32)" if value.dtype is torch.bool else ""
-            back = " != 0" if value.dtype is torch.bool else f".to({triton_dtype(value.dtype)})"
-            k.assign(node, f"tl.{short}({operand}{wide}, {dim}{keep}){back}")
-        else:
-            # tl.max drops nan; torch.amax passes it on.  16-bit values are compared in float32, exactly.
-            widened = f"{operand}.to(tl.float32)" if narrow else operand
-            back = f".to({triton_dtype(value.dtype)})" if narrow else ""
-            k.assign(node, f"tl.reduce({widened}, {dim}, {k.module.helper(f'hlt_{short}_nan')}{keep}){back}")
+        operand = k.define(f"{pretty_name(node)}_in", operand)
+    if reduction.kind.returns_index:
+        _emit_place(k, reduction, operand)
     else:
-        widened = (
-            f"{operand}.to(tl.float32)"
-            if narrow
-            else f"{operand}.to(tl.int32)"
-            if value.dtype is torch.bool
-            else operand
-        )
-        extent = k.extent(value.shape[dim])
-        places = k.along(f"tl.arange(0, {extent})", dim, value.dim())
-        positions = k.names.unique("positions")
-        k.scope.add(f"{positions} = tl.broadcast_to({places}, {k.shape(value.shape)})")
-        best = k.names.unique("best")
-        index = k.names.unique(pretty_name(node))
-        k.comment(node)
-        combine = k.module.helper(f"hlt_{reduction.name}_combine")
-        k.scope.add(f"{best}, {index} = tl.reduce(({widened}, {positions}), {dim}, {combine}{keep})")
-        k.scope.add(f"{index} = {index}.to(tl.int64)")
-        k.texts[node] = index
+        k.assign(node, _reduced(k, reduction, operand))
     if node in k.settle:
-        k.assign(node, f"{k.module.helper('hlt_settled')}({k.texts[node]})")
+        k.assign(node, k.helper("hlt_settled", k.text(node)))
+
+
+def _reduce(function: str, operand: object, reduction: Reduction, *combine: object) -> Text:
+    return call(function, operand, reduction.dim, *combine, **({"keep_dims": True} if reduction.keepdim else {}))
+
+
+def _reduced(k: KernelEmitter, reduction: Reduction, operand: Text) -> Text:
+    dtype, name = tensor_of(reduction.source).dtype, reduction.kind.name
+    if name == "sum":
+        return _reduce("tl.sum", operand, reduction)
+    if name == "prod":
+        return _reduce("tl.reduce", operand, reduction, k.module.helper("hlt_multiply"))
+    short = name.removeprefix("a")
+    if dtype.is_floating_point:  # tl.max drops nan; torch.amax passes it on
+        text = _reduce("tl.reduce", _comparable(operand, dtype), reduction, k.module.helper(f"hlt_{short}_nan"))
+        return text.to(triton_dtype(dtype)) if _is_narrow(dtype) else text
+    text = _reduce(f"tl.{short}", _comparable(operand, dtype), reduction)
+    return text.differs(0) if dtype is torch.bool else text.to(triton_dtype(dtype))
+
+
+def _is_narrow(dtype: torch.dtype) -> bool:
+    return dtype in (torch.float16, torch.bfloat16)
+
+
+def _comparable(operand: Text, dtype: torch.dtype) -> Text:
+    """16-bit values are compared in float32, exactly."""
+    return operand.to("tl.float32") if _is_narrow(dtype) else operand.to("tl.int32") if dtype is torch.bool else operand
+
+
+def _emit_place(k: KernelEmitter, reduction: Reduction, operand: Text) -> None:
+    """argmax and argmin."""
+    value, dim = tensor_of(reduction.source), reduction.dim
+    places = along(call("tl.arange", 0, k.extents(value.shape[dim])), dim, value.dim())
+    positions = k.define("positions", call("tl.broadcast_to", places, k.shape(value.shape)))
+    combine = k.module.helper(f"hlt_{reduction.kind.name}_combine")
+    text = _reduce("tl.reduce", f"({_comparable(operand, value.dtype)}, {positions})", reduction, combine)
+    _, index = k.assign_several(reduction.node, text, ["best", pretty_name(reduction.node)])
+    k.scope.add(f"{index} = {index.to('tl.int64')}")
+    k.set_text(reduction.node, index)
 
 
 RULES: Rules = dict.fromkeys(REDUCTIONS, emit_reduction)

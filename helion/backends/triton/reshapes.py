@@ -7,6 +7,7 @@ with `tl.gather`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,7 +17,15 @@ import torch
 import torch.fx
 
 from ... import exc
-from ..expressions import literal
+from ...ir.nodes import operand
+from ...ir.nodes import tensor_of
+from ..text import Text
+from ..text import as_text
+from ..text import call
+from ..text import listed
+from ..text import total
+from .axes import along
+from .axes import spread
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
@@ -26,31 +35,30 @@ _aten = torch.ops.aten
 
 def emit_unsqueeze(k: KernelEmitter, node: torch.fx.Node) -> None:
     """aten.unsqueeze."""
-    value, text = node.meta["val"], k.text(node.args[0])
+    value, text = tensor_of(node), k.text(operand(node))
     if value.dim() > 1:
         at = node.args[1] % value.dim()  # type: ignore[operator]
-        k.assign(node, f"{text}[{', '.join('None' if i == at else ':' for i in range(value.dim()))}]")
+        k.assign(node, text.at(", ".join("None" if i == at else ":" for i in range(value.dim()))))
     elif value.dtype is torch.bool:
-        k.assign(node, f"tl.expand_dims({text}, 0)")
+        k.assign(node, call("tl.expand_dims", text, 0))
     else:
-        k.assign(node, f"tl.full([1], 0, {triton_dtype(value.dtype)}) + {text}")
+        k.assign(node, call("tl.full", "[1]", 0, triton_dtype(value.dtype)) + text)
 
 
 def emit_permute(k: KernelEmitter, node: torch.fx.Node) -> None:
     """aten.permute."""
-    text, rank = k.text(node.args[0]), node.meta["val"].dim()
-    order = [d % rank for d in node.args[1]]  # type: ignore[union-attr]
-    k.assign(node, f"tl.trans({text})" if order == [1, 0] else f"tl.permute({text}, {order})")
+    text, rank = k.text(operand(node)), tensor_of(node).dim()
+    order = [d % rank for d in node.args[1]]  # type: ignore[operator, union-attr]
+    k.assign(node, call("tl.trans", text) if order == [1, 0] else call("tl.permute", text, order))
 
 
 def emit_expand(k: KernelEmitter, node: torch.fx.Node) -> None:
     """aten.expand."""
-    value, text = node.meta["val"], k.text(node.args[0])
-    rank = node.args[0].meta["val"].dim()  # type: ignore[union-attr]
-    missing = value.dim() - rank
-    if missing and rank:
-        text = f"{text}[{', '.join(['None'] * missing + [':'] * rank)}]"
-    k.assign(node, f"tl.broadcast_to({text}, {k.shape(value.shape)})")
+    source, shape = operand(node), tensor_of(node).shape
+    text, rank = k.text(source), tensor_of(source).dim()
+    if rank:
+        text = spread(text, len(shape) - rank, rank, len(shape))
+    k.assign(node, call("tl.broadcast_to", text, k.shape(shape)))
 
 
 def emit_reshape(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -59,17 +67,17 @@ def emit_reshape(k: KernelEmitter, node: torch.fx.Node) -> None:
     Raises:
         exc.BackendUnsupported: a tile's dimension is among those that change and one of them is padded.
     """
-    source: torch.fx.Node = node.args[0]  # type: ignore[assignment]
-    before, value, text = source.meta["val"], node.meta["val"], k.text(source)
+    source = operand(node)
+    before, value, text = tensor_of(source), tensor_of(node), k.text(source)
     if value.dim() == 0:
         # Every dimension has one element: a sum over it is the element.
         for _ in range(before.dim()):
-            text = f"tl.sum({text}, 0)"
-        k.assign(node, f"{text}.to({triton_dtype(value.dtype)})" if value.dtype is not torch.bool else f"{text} != 0")
+            text = call("tl.sum", text, 0)
+        k.assign(node, text.to(triton_dtype(value.dtype)) if value.dtype is not torch.bool else text.differs(0))
     elif before.dim() == 0:
-        k.assign(node, f"tl.broadcast_to({text}, {k.shape(value.shape)})")
+        k.assign(node, call("tl.broadcast_to", text, k.shape(value.shape)))
     elif _only_ones_change(before.shape, value.shape) or not _has_padding(k, (*before.shape, *value.shape)):
-        k.assign(node, f"tl.reshape({text}, {k.shape(value.shape)})")
+        k.assign(node, call("tl.reshape", text, k.shape(value.shape)))
     else:
         _emit_padded(k, node, _without_ones(before.shape), _without_ones(value.shape), text)
 
@@ -83,58 +91,58 @@ def _without_ones(shape: Sequence[Any]) -> list[Any]:
 
 
 def _has_padding(k: KernelEmitter, sizes: Sequence[Any]) -> bool:
-    resolved = [k.schedule.size(size) for size in sizes]
-    return not all(isinstance(size, int) and k.padded(size) == size for size in resolved)
+    return not all(map(k.extents.is_whole, sizes))
 
 
-def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after: list[Any], text: str) -> None:
+def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after: list[Any], text: Text) -> None:
     """Reshape the dimensions between those at both ends that stay as they are."""
     head = _common(before, after)
     tail = _common(before[head:][::-1], after[head:][::-1])
-    shape = k.shape(node.meta["val"].shape)
+    value = tensor_of(node)
+    shape = k.shape(value.shape)
     old, new = before[head : len(before) - tail], after[head : len(after) - tail]
     if not all(isinstance(size, int) for size in (*old, *new)):
-        if not _has_padding(k, (*old, *new)):
-            k.assign(node, f"tl.reshape({text}, {shape})")
-            return
-        _refuse(k, before, after)
-    old_extents, new_extents = ([k.padded(size) for size in sizes] for sizes in (old, new))
-    if _same_order(old, old_extents, new, new_extents):
-        k.assign(node, f"tl.reshape({text}, {shape})")
+        if _has_padding(k, (*old, *new)):
+            _refuse(k, before, after)
+        k.assign(node, call("tl.reshape", text, shape))
         return
-    outer, inner = ([k.extent(size) for size in sizes] for sizes in (before[:head], before[len(before) - tail :]))
+    old_extents, new_extents = ([k.extents.padded(size) for size in sizes] for sizes in (old, new))
+    if _same_order(old, old_extents, new, new_extents):
+        k.assign(node, call("tl.reshape", text, shape))
+        return
+    outer, inner = ([k.extents(size) for size in sizes] for sizes in (before[:head], before[len(before) - tail :]))
     rank = head + 1 + tail
-    is_bool = node.meta["val"].dtype is torch.bool
-    if is_bool:
-        text = f"{text}.to(tl.int8)"
+    if value.dtype is torch.bool:
+        text = text.to("tl.int8")
     count, wanted = math.prod(old_extents), math.prod(new_extents)
-    text = f"tl.reshape({text}, [{', '.join([*outer, str(count), *inner])}])"
-    if wanted > count:  # Triton 3.7 does not compile `tl.gather` with more places than elements
-        wide = ", ".join([*outer, str(wanted // count), str(count), *inner])
-        text = (
-            f"tl.reshape(tl.broadcast_to(tl.expand_dims({text}, {head}), [{wide}]), "
-            f"[{', '.join([*outer, str(wanted), *inner])}])"
-        )
+    text = call("tl.reshape", text, listed([*outer, count, *inner]))
+    if wanted > count:
+        text = repeated(text, outer, count, inner, wanted // count)
     name = f"{'x'.join(map(str, old))}_as_{'x'.join(map(str, new))}"
-    lanes = k.whole_range(wanted)
-    flat = _weighted(lanes, new_extents, _strides(new))
-    flat_name = k.kernel_scope.define(f"element_{name}", flat)
-    places = k.kernel_scope.define(f"place_{name}", _weighted(flat_name, old, _strides(old_extents), _strides(old)))
-    where = f"tl.broadcast_to({k.along(places, head, rank)}, [{', '.join([*outer, str(wanted), *inner])}])"
-    text = f"tl.gather({text}, {where}, {head})"
+    lanes = k.axes.whole_range(wanted)
+    flat = k.top.share(f"element_{name}", _weighted(lanes, new_extents, _strides(new)))
+    weights = _weighted(flat, old, _strides(old_extents), _strides(old))
+    places = along(k.top.share(f"place_{name}", weights), head, rank)
+    where = call("tl.broadcast_to", places, listed([*outer, wanted, *inner]))
+    text = call("tl.gather", text, where, head)
     fill = next(iter(node.meta.get("padding") or [None]))
     if isinstance(fill, (bool, int, float)):  # what the padding of a value whose padding is known has to hold
-        inside = " & ".join(
-            f"({lanes} // {stride} % {extent} < {size})"
-            for size, extent, stride in zip(new, new_extents, _strides(new_extents))
-            if size != extent
-        )
-        text = (
-            f"tl.where({k.along(f'({inside})', head, rank)}, {text}, "
-            f"{literal(fill) if not isinstance(fill, bool) else int(fill)})"
-        )
-    text = f"tl.reshape({text}, {shape})"
-    k.assign(node, f"{text} != 0" if is_bool else text)
+        coordinates = zip(new, new_extents, _strides(new_extents))
+        inside = [lanes // stride % extent < size for size, extent, stride in coordinates if size != extent]
+        inside_all = functools.reduce(Text.__and__, inside)
+        fill = int(fill) if isinstance(fill, bool) else fill
+        text = call("tl.where", along(inside_all, head, rank), text, as_text(fill))
+    text = call("tl.reshape", text, shape)
+    k.assign(node, text.differs(0) if value.dtype is torch.bool else text)
+
+
+def repeated(text: Text, outer: Sequence[object], count: int, inner: Sequence[object], times: int) -> Text:
+    """A value of [*outer, count, *inner] repeated along the dimension between: Triton 3.7 fails to compile `tl.gather`
+    with more places than elements (an assertion in OptimizeThreadLocality).
+    """
+    wide = listed([*outer, times, count, *inner])
+    text = call("tl.broadcast_to", call("tl.expand_dims", text, len(outer)), wide)
+    return call("tl.reshape", text, listed([*outer, count * times, *inner]))
 
 
 def _common(a: Sequence[Any], b: Sequence[Any]) -> int:
@@ -147,14 +155,14 @@ def _strides(sizes: Sequence[int]) -> list[int]:
     return [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
 
 
-def _weighted(lanes: str, sizes: Sequence[int], weights: Sequence[int], strides: Sequence[int] | None = None) -> str:
+def _weighted(lanes: Text, sizes: Sequence[int], weights: Sequence[int], strides: Sequence[int] | None = None) -> Text:
     """The coordinates that `lanes` have in a tensor of `sizes`, as one number: their sum with weights."""
     terms = []
     for size, weight, stride in zip(sizes, weights, strides or _strides(sizes)):
         if size > 1:
-            coordinate = f"{lanes} % {size}" if stride == 1 else f"{lanes} // {stride} % {size}"
-            terms.append(coordinate if weight == 1 else f"{coordinate} * {weight}")
-    return " + ".join(terms) or f"{lanes} * 0"
+            coordinate = (lanes if stride == 1 else lanes // stride) % size
+            terms.append(coordinate if weight == 1 else coordinate * weight)
+    return total(terms) if terms else lanes * 0
 
 
 def _same_order(old: list[int], old_extents: list[int], new: list[int], new_extents: list[int]) -> bool:

@@ -16,6 +16,8 @@ from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import KernelIR
+from ...ir.nodes import Load
+from ...ir.nodes import Store
 from ...ir.symbols import OriginKind
 from ...ir.symbols import expr_of
 
@@ -32,12 +34,12 @@ def device_loops(ir: DeviceIR) -> list[GraphInfo]:
 
 def memory_accesses(ir: DeviceIR) -> list[torch.fx.Node]:
     """Loads and stores, in the order of a per-access `indexing` list."""
-    return [n for _, n in ir.nodes() if getattr(n.target, "name", None) in ("load", "store")]
+    return [n for _, n in ir.nodes() if Load.match(n) or Store.match(n)]
 
 
 def loads(ir: DeviceIR) -> list[torch.fx.Node]:
     """Loads, in the order of `load_eviction_policies`."""
-    return [n for n in memory_accesses(ir) if n.target.name == "load"]  # type: ignore[union-attr]
+    return [n for _, n in ir.nodes() if Load.match(n)]
 
 
 @dataclasses.dataclass(eq=False)

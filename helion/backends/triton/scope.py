@@ -1,17 +1,24 @@
-"""Lines of generated code, with definitions that are added where they are first needed."""
+"""Names and lines of generated code: definitions are added where they are first needed."""
 
 from __future__ import annotations
 
 import keyword
+from collections.abc import Iterable
+
+from ..text import Text
+
+RESERVED = frozenset({"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int", "None"})
 
 
 class Names:
-    """Identifiers of one generated function: each is given out once."""
+    """Identifiers of one generated function: each is given out once.
 
-    RESERVED = frozenset({"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int", "None"})
+    Args:
+        taken: names that stand for something already.
+    """
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set(self.RESERVED)
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {*RESERVED, *taken}
 
     def unique(self, wanted: str) -> str:
         """`wanted`, or it with a number when taken."""
@@ -27,24 +34,36 @@ class Names:
 
 
 class Scope:
-    """A block of statements.  `define` puts a definition at its head, before all of its body."""
+    """A block of statements.
 
-    def __init__(self, parent: Scope | None = None) -> None:
-        self.parent = parent
+    Args:
+        parent: the block around it, whose definitions are seen here; the names of a function's outermost block.
+    """
+
+    def __init__(self, parent: Scope | Names) -> None:
+        self._parent = parent if isinstance(parent, Scope) else None
+        self._names: Names = parent._names if isinstance(parent, Scope) else parent
+        self._shared: dict[Text, Text] = {}
+        self._defined: set[str] = set()
         self.head: list[str] = []
         self.body: list[str] = []
-        self.defined: set[str] = set()
 
-    def define(self, name: str, text: str) -> str:
-        """Make `name` available here, defining it at the head unless it is visible already."""
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope.defined:
-                return name
-            scope = scope.parent
-        self.defined.add(name)
-        self.head.append(f"{name} = {text}")
-        return name
+    def define(self, name: str, text: Text) -> Text:
+        """Make a name available here, defining it at the head unless it is visible already."""
+        if not any(name in scope._defined for scope in self._chain()):
+            self._defined.add(name)
+            self.head.append(f"{name} = {text}")
+        return Text(name)
+
+    def share(self, wanted: str, text: Text) -> Text:
+        """A variable, called `wanted` if that is free, with the value of `text`: one for all who ask for that text."""
+        for scope in self._chain():
+            if text in scope._shared:
+                return scope._shared[text]
+        return self._shared.setdefault(text, self.define(self._names.unique(wanted), text))
+
+    def _chain(self) -> list[Scope]:
+        return [self, *(self._parent._chain() if self._parent is not None else ())]
 
     def add(self, line: str) -> None:
         self.body.append(line)

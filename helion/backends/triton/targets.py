@@ -14,8 +14,7 @@ import torch.fx
 
 from ... import exc
 from ...ir.device_ir import DeviceIR
-from ...ir.device_ir import host_tensor
-from ...language.op import Op
+from ...ir.nodes import DotScaled
 from ...target import Target
 
 #: First compute capability with conversions of e4m3 (triton.backends.nvidia.compiler: supported_fp8_dtypes).
@@ -116,8 +115,8 @@ def _needs_e4m3(node: torch.fx.Node) -> str | None:
     value = node.meta.get("val")
     if isinstance(value, torch.Tensor) and value.dtype is torch.float8_e4m3fn:
         return str(value.dtype)
-    if node.target is not host_tensor and isinstance(node.target, Op) and node.target.name == "dot_scaled":
-        formats = (node.args[2], node.args[5])
+    if dot := DotScaled.match(node):
+        formats = (dot.fmt_a, dot.fmt_b)
         if formats in _FP16_PAIRS:
             return f"hl.dot_scaled of {formats[0]!r} with {formats[1]!r}"
     return None

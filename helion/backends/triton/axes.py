@@ -1,0 +1,184 @@
+"""Ranges: where the current tile of an axis is, its indices and masks, and those of whole dimensions.
+
+They are defined at the head of the block they belong to, when something first uses them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.fx
+
+from ...ir.axes import axes_of
+from ...ir.device_ir import Axis
+from ...ir.device_ir import AxisKind
+from ...ir.device_ir import BlockSize
+from ...ir.device_ir import KernelIR
+from ...ir.symbols import Origin
+from ...ir.symbols import OriginKind
+from ..text import Text
+from ..text import call
+from .extents import Extents
+from .schedule import Schedule
+from .scope import Names
+from .scope import Scope
+
+
+class Axes:
+    """The ranges of one function.
+
+    Args:
+        ir: the specialization.
+        schedule: says which tiles may be partial.
+        names, number, block, extents: the function's: gives names; text of a number and of a block size; extents.
+        top: its outermost block.
+
+    Attributes:
+        wide: indices are int64.
+        bounds: id of a bound's FakeTensor -> its text.
+        flat_mask: which elements of a flattened loop exist.
+    """
+
+    def __init__(
+        self,
+        ir: KernelIR,
+        schedule: Schedule,
+        names: Names,
+        number: Callable[[Any], Text],
+        block: Callable[[BlockSize], Text],
+        extents: Extents,
+        top: Scope,
+    ) -> None:
+        self.wide = ir.env.index_dtype is torch.int64
+        self.bounds: dict[int, Text] = {}
+        self.flat_mask: Text | None = None
+        self._env, self._all = ir.env, ir.device.axes
+        self._schedule, self._names, self._extents, self._top = schedule, names, extents, top
+        self._number, self._block = number, block
+        self._scopes: dict[int, Scope] = {}
+        self._given: dict[tuple[int, str], str] = {}
+
+    # -- names -------------------------------------------------------------------------------------------------
+
+    def name(self, axis: Axis, prefix: str) -> str:
+        """`offset_m`, `index_m`, `mask_m`, ... for an axis named tile_m."""
+        if (axis.id, prefix) not in self._given:
+            suffix = axis.name.removeprefix("tile_")
+            wanted = f"{prefix}{axis.id if suffix == 'tile' else suffix}"
+            if prefix == "offset_" and axis.kind is AxisKind.GRID:
+                wanted = axis.name
+            self._given[axis.id, prefix] = self._names.unique(wanted)
+        return self._given[axis.id, prefix]
+
+    def _part_name(self, axis: Axis, prefix: str) -> str:
+        part = self._extents.part
+        return self.name(axis, prefix if part is None or axis is not part.axis else f"part{part.index}_{prefix}")
+
+    def open(self, axis: Axis, scope: Scope) -> None:
+        """From here on `offset_*` of the axis is a variable of `scope`."""
+        self._scopes[axis.id] = scope
+
+    def is_open(self, axis: Axis) -> bool:
+        """Whether an axis has had a tile."""
+        return axis.id in self._scopes
+
+    # -- tiles -------------------------------------------------------------------------------------------------
+
+    def block(self, axis: Axis) -> Text:
+        """How many elements a tile covers."""
+        return self._block(axis.block)
+
+    def bound(self, bound: Any) -> Text:
+        """The begin or end of a range."""
+        return self.bounds[id(bound)] if isinstance(bound, torch.Tensor) else self._number(bound)
+
+    def place(self, origin: Origin) -> Text:
+        """A symbol that is about a tile's place."""
+        axis = self._all[origin.index]
+        if origin.kind is OriginKind.TILE_BEGIN:
+            return self.offset(axis)
+        return self.clipped_end(axis) if origin.kind is OriginKind.TILE_END else self.tile_id(axis)
+
+    def offset(self, axis: Axis) -> Text:
+        """First index of the current tile."""
+        return Text(self.name(axis, "offset_"))
+
+    def start(self, axis: Axis) -> Text:
+        """First index of the current tile, or of the part of it that is being done."""
+        part, offset = self._extents.part, self.offset(axis)
+        if part is None or axis is not part.axis or part.index == 0:
+            return offset
+        return offset + Text(str(part.index)) * self.block(axis) // part.count
+
+    def clipped_end(self, axis: Axis) -> Text:
+        """End of the current tile, inside the range."""
+        text = call("tl.minimum", self.offset(axis) + self.block(axis), self.bound(axis.end))
+        return self._scopes[axis.id].define(self.name(axis, "end_"), text)
+
+    def tile_id(self, axis: Axis) -> Text:
+        """Number of the current tile."""
+        offset, begin = self.offset(axis), self.bound(axis.begin)
+        from_begin = offset if begin.number == 0 else offset - begin
+        return self._scopes[axis.id].define(self.name(axis, "id_"), from_begin // self.block(axis))
+
+    def lanes(self, extent: Text) -> Text:
+        """The numbers from 0 to below an extent."""
+        lanes = call("tl.arange", 0, extent)
+        return lanes.to("tl.int64") if self.wide else lanes
+
+    def index(self, axis: Axis) -> Text:
+        """Indices of the current tile: a 1-d tensor."""
+        if axis in self._extents.flat:
+            return Text(self.name(axis, "index_"))
+        if axis.kind is AxisKind.GRID:
+            return self.offset(axis)
+        text = self.start(axis) + self.lanes(self._extents(axis.block.var))
+        return self._scopes[axis.id].define(self._part_name(axis, "index_"), text)
+
+    def mask(self, axis: Axis | None) -> Text | None:
+        """Which indices of the current tile are inside the range; None when all are."""
+        if axis is None or not self._schedule.needs_mask(axis):
+            return None
+        flat = self._extents.flat
+        if axis in flat:
+            return self.flat_mask if axis is flat[0] else None
+        text = self.index(axis) < self.bound(axis.end)
+        return self._scopes[axis.id].define(self._part_name(axis, "mask_"), text)
+
+    # -- whole dimensions --------------------------------------------------------------------------------------
+
+    def whole_range(self, size: Any) -> Text:
+        """Indices of a whole dimension, defined once at the top of the kernel."""
+        extent = self._extents(size)
+        return self._top.share(f"range_{extent}", self.lanes(extent))
+
+    def whole_mask(self, size: Any) -> Text | None:
+        """Which indices of a whole dimension exist; None when its size is the extent."""
+        if self._extents.is_whole(size):
+            return None
+        text = self._number(size)
+        return self._top.share(f"mask_{re.sub(r'[^a-zA-Z0-9]', '_', str(text))}", self.whole_range(size) < text)
+
+    def dim_mask(self, node: torch.fx.Node, dim: int) -> Text | None:
+        """Mask (1-d) of a value's dimension, None when it has no padding."""
+        size = node.meta["val"].shape[dim]
+        if isinstance(size, int):
+            return None if size == 1 else self.whole_mask(size)
+        if self._env.block_of(size) is not None:
+            return self.mask(axes_of(node)[dim])
+        return self.whole_mask(size) if self._env.is_host_value(size) else None
+
+
+def along(text: Text, dim: int, rank: int) -> Text:
+    """A 1-d value placed at dimension `dim` of `rank`."""
+    return spread(text, dim, 1, rank)
+
+
+def spread(text: Text, first: int, count: int, rank: int) -> Text:
+    """A value of `count` dimensions placed at dimensions `first`... of `rank`."""
+    if count >= rank:
+        return text
+    return text.at(", ".join(":" if first <= i < first + count else "None" for i in range(rank)))

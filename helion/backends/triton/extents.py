@@ -1,0 +1,98 @@
+"""Extents: how many elements a dimension has in generated code, a constant power of two."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from ...ir.device_ir import Axis
+from ...ir.device_ir import BlockSize
+from ...numbers import next_power_of_2
+from ..text import Text
+from ..text import as_text
+from ..text import listed
+from ..text import product
+from .numbers import Numbers
+from .schedule import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One of `count` parts of an axis' tile, which are done one after the other."""
+
+    axis: Axis
+    index: int
+    count: int
+
+
+class Extents:
+    """The extents of dimensions.
+
+    Args:
+        schedule: gives block sizes their values.
+        numbers: gives them their names.
+        block_of: the block that a symbolic size is, None for others.
+        minimum: sizes of whole dimensions that must be padded further (operands of tl.dot).
+        flat: axes that are one dimension; none where no loop is flattened.
+
+    Attributes:
+        part: what of a tile is done now; None for all of it.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        numbers: Numbers,
+        block_of: Callable[[Any], BlockSize | None],
+        minimum: Mapping[Any, int],
+        flat: Sequence[Axis],
+    ) -> None:
+        self.part: Part | None = None
+        self.flat = flat
+        self._schedule, self._numbers, self._block_of, self._minimum = schedule, numbers, block_of, minimum
+
+    def __call__(self, size: Any) -> Text:
+        """The extent of a dimension."""
+        block = None if isinstance(size, int) else self._block_of(size)
+        if block is None:
+            return as_text(self.known(size))
+        whole = self._numbers.block(block)
+        part = self.part
+        return whole // part.count if part is not None and block is part.axis.block else whole
+
+    def known(self, size: Any) -> int:
+        """The extent as a number. A dynamic size stands for its bucket (a guard holds it)."""
+        if isinstance(size, int):
+            return self.padded(size)
+        resolved = self._schedule.size(size)
+        if not isinstance(resolved, int):
+            return self.padded(size.node.hint)
+        return resolved if self._block_of(size) is not None else self.padded(resolved)
+
+    def padded(self, n: int) -> int:
+        """The power of two a dimension of constant size is padded to."""
+        return max(next_power_of_2(n), self._minimum.get(n, 1))
+
+    def is_whole(self, size: Any) -> bool:
+        """Whether a dimension is as long as its extent."""
+        resolved = self._schedule.size(size)
+        return isinstance(resolved, int) and resolved == self.padded(resolved)
+
+    def shape(self, sizes: Sequence[Any]) -> Text:
+        """The extents of a value's dimensions; one where its loop is flattened."""
+        extents = list(map(self, sizes))
+        return listed([product(extents)] if self.flat and len(sizes) == len(self.flat) else extents)
+
+    @contextlib.contextmanager
+    def part_of(self, part: Part) -> Iterator[None]:
+        """In a `with` block, indices, masks and extents of an axis are those of a part of its tile."""
+        self.part = part
+        try:
+            yield
+        finally:
+            self.part = None
