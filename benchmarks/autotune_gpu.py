@@ -110,6 +110,39 @@ def relative_error(result: Any, exact: Any) -> float:
     return float(difference / exact.float().square().mean().sqrt())
 
 
+def compare_with_compile(
+    reference: Callable[..., Any],
+    args: tuple[Any, ...],
+    contenders: dict[str, Callable[[], Any]],
+    device: Any,
+    seconds: float,
+) -> None:
+    """Add what `torch.compile` makes of the reference to the contenders, reporting each; none with no time for it."""
+    import torch
+
+    for name, mode in (("compile, no graphs", "max-autotune-no-cudagraphs"), ("compile", "max-autotune")):
+        if seconds <= 0:
+            return
+        began = time.perf_counter()
+        compiled = torch.compile(reference, mode=mode, dynamic=False)
+        try:
+            for _ in range(4):  # CUDA graphs warm up and record in the first calls
+                compiled(*args)
+        except Exception as error:  # whatever the compiler raises is a result here
+            say(
+                max(seconds, OVERHEAD_SECONDS),
+                **{f"{name} failed": f"{type(error).__name__}: {error}"[:300]},
+            )
+            continue
+        took = time.perf_counter() - began
+        contenders[name] = lambda f=compiled: f(*args)  # type: ignore[misc]
+        say(
+            max(seconds, OVERHEAD_SECONDS),
+            times_ms=compare(contenders, device),
+            **{f"{name} seconds": round(took, 2)},
+        )
+
+
 def run_one(problem: Problem, options: argparse.Namespace) -> None:
     """Tune and compare one kernel, reporting every step."""
     import torch
@@ -169,28 +202,7 @@ def run_one(problem: Problem, options: argparse.Namespace) -> None:
     errors = {name: relative_error(call(), exact) for name, call in contenders.items()}
     del wide, exact
     say(max(options.compile_seconds, OVERHEAD_SECONDS), errors=errors, times_ms=compare(contenders, device))
-
-    for name, mode in (("compile, no graphs", "max-autotune-no-cudagraphs"), ("compile", "max-autotune")):
-        if options.compile_seconds <= 0:
-            return
-        began = time.perf_counter()
-        compiled = torch.compile(module.reference, mode=mode, dynamic=False)
-        try:
-            for _ in range(4):  # CUDA graphs warm up and record in the first calls
-                compiled(*args)
-        except Exception as error:  # whatever the compiler raises is a result here
-            say(
-                max(options.compile_seconds, OVERHEAD_SECONDS),
-                **{f"{name} failed": f"{type(error).__name__}: {error}"[:300]},
-            )
-            continue
-        took = time.perf_counter() - began
-        contenders[name] = lambda f=compiled: f(*args)  # type: ignore[misc]
-        say(
-            max(options.compile_seconds, OVERHEAD_SECONDS),
-            times_ms=compare(contenders, device),
-            **{f"{name} seconds": round(took, 2)},
-        )
+    compare_with_compile(module.reference, args, contenders, device, options.compile_seconds)
 
 
 # -- the parent

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.softgpu.pytest_plugin import pytest_collection_modifyitems  # noqa: F401
-from tests.softgpu.pytest_plugin import pytest_configure  # noqa: F401
-from tests.softgpu.pytest_plugin import pytest_generate_tests  # noqa: F401
-from tests.softgpu.pytest_plugin import pytest_pyfunc_call  # noqa: F401
-from tests.softgpu.pytest_plugin import pytest_runtest_teardown  # noqa: F401
-from tests.softgpu.pytest_plugin import pytest_sessionfinish  # noqa: F401
-from tests.softgpu.pytest_plugin import pytest_testnodedown  # noqa: F401
-from tests.softgpu.pytest_plugin import softgpu  # noqa: F401
-from tests.softgpu.pytest_plugin import summarise_opcodes
-from tests.support import seed_everything
-from tests.sweep_summary import pytest_terminal_summary as summarise_sweeps
+pytest_plugins = ["tests.quick", "tests.softgpu.pytest_plugin", "tests.sweep_summary"]
 
 # PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
 logging.getLogger("torch.__trace").propagate = False
@@ -29,11 +20,6 @@ logging.getLogger("torch.__trace").propagate = False
 # modules make their kernels; tests of the autotuner ask for an effort.
 if torch.cuda.is_available():
     os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "none")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    summarise_sweeps(terminalreporter)
-    summarise_opcodes(terminalreporter, config)
 
 
 #: Triton's binaries, kept from run to run: they are addressed by the sources and options they were made of.
@@ -64,5 +50,9 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def seed() -> int:
-    """The seed of this test's random numbers, printed when it fails."""
-    return seed_everything()
+    """The seed of this test's random numbers, printed when it fails. Set HELION_TEST_SEED to repeat a failure."""
+    number = int(os.environ.get("HELION_TEST_SEED", "") or int.from_bytes(os.urandom(4), "little"))
+    print(f"HELION_TEST_SEED={number}")
+    torch.manual_seed(number)
+    random.seed(number)
+    return number

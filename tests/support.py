@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
-import os
-import random
 import types
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ import torch
 import helion
 from helion.cross_compile import CAPABILITIES
 from helion.cross_compile import cross_compile
+from tests import quick
 
 Configs = Sequence[Mapping[str, Any] | helion.Config]
 
@@ -43,15 +42,6 @@ TF32 = 4e-3
 
 # -- inputs
 # --------------------------------------------------------------------------------------------------------------
-
-
-def seed_everything() -> int:
-    """Seed torch's and Python's generators; the seed is printed. Set HELION_TEST_SEED to repeat a failure."""
-    seed = int(os.environ.get("HELION_TEST_SEED", "") or int.from_bytes(os.urandom(4), "little"))
-    print(f"HELION_TEST_SEED={seed}")
-    torch.manual_seed(seed)
-    random.seed(seed)
-    return seed
 
 
 def walk(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
@@ -174,6 +164,10 @@ def ways(kernel: helion.Kernel, args: tuple[Any, ...], configs: Configs, capabil
     for config in given:
         yield Way(f"tile executor, {dict(config)}", bound.compile_config(config))
     yield Way("ref mode", bound.run_ref)
+    if quick.leave_out("a run of generated code, of which there is only the source"):
+        for config in given:
+            bound.to_triton_code(config)
+        return
     if torch.cuda.is_available():
         for config in given:
             yield Way(f"GPU, {dict(config)}", _on_gpu(kernel, config), uses_tf32=True)

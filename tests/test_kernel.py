@@ -207,6 +207,7 @@ def test_default_config_is_valid_and_survives_json() -> None:
 # ------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spawns
 def test_source_is_the_same_in_two_processes(tmp_path: Path) -> None:
     code = """
         from examples.catalog import EXAMPLES
@@ -236,6 +237,7 @@ def test_print_output_code_writes_the_source_to_stderr(capsys: pytest.CaptureFix
     assert "@triton.jit" not in captured.out
 
 
+@pytest.mark.spawns
 def test_print_output_code_from_the_environment(tmp_path: Path) -> None:
     code = "import torch\nfrom examples.vector_add import add\nadd(torch.ones(5), torch.ones(5))"
     result = run_python(code, tmp_path, HELION_PRINT_OUTPUT_CODE="1")
@@ -252,6 +254,7 @@ def test_kernel_source_is_the_users_text() -> None:
 # ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spawns
 def test_two_processes_compile_the_same_kernel_at_once(tmp_path: Path) -> None:
     code = """
         import os, time
@@ -292,6 +295,7 @@ def test_two_processes_compile_the_same_kernel_at_once(tmp_path: Path) -> None:
     assert not list(cache.rglob("*.tmp"))
 
 
+@pytest.mark.compiles
 def test_cached_path_holds_the_source_once_it_is_compiled() -> None:
     from helion.cross_compile import cross_compile
 
@@ -311,6 +315,7 @@ def test_run_ref_gives_what_the_kernel_gives(seed: int) -> None:
     assert torch.equal(bound.run_ref(x, 3.0), bound(x, 3.0))
 
 
+@pytest.mark.spawns
 def test_interpret_runs_the_users_function_where_print_works(tmp_path: Path) -> None:
     source = tmp_path / "printing.py"
     source.write_text(

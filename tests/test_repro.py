@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 import helion
@@ -76,6 +77,7 @@ def run(file: Path, cache: Path, **environment: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.spawns
 def test_the_printed_script_runs_by_itself(tmp_path: Path) -> None:
     file = tmp_path / "users_module.py"
     file.write_text(KERNEL)

@@ -125,7 +125,8 @@ def _page(records: Sequence[dict[str, Any]], title: str, picture: bytes) -> str:
     ok = sorted((r for r in records if math.isfinite(r["time_ms"])), key=lambda r: float(r["time_ms"]))
     failures = collections.Counter((r["status"], r["message"]) for r in records if r["status"] != "ok")
     best = "".join(
-        f"<tr><td>{html.escape(format_ms(r['time_ms']))}</td><td>{r['spread']:.1%}</td><td><code>{html.escape(repr(r['config']))}</code></td></tr>"
+        f"<tr><td>{html.escape(format_ms(r['time_ms']))}</td><td>{r['spread']:.1%}</td>"
+        f"<td><code>{html.escape(repr(r['config']))}</code></td></tr>"
         for r in ok[:20]
     )
     failed = "".join(

@@ -58,6 +58,7 @@ def quick(target: FunctionTarget, **options: Any) -> Config:
 # -- finding -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.spawns
 def test_large_blocks_win_in_worker_processes() -> None:
     config = quick(blocked(), isolate=True)
     assert config["block_sizes"][0] >= 128
@@ -170,6 +171,7 @@ def test_arguments_that_do_not_travel_are_measured_here_if_asked() -> None:
 # -- first calls --------------------------------------------------------------------------------------
 
 
+@pytest.mark.spawns
 def test_on_cpu_tensors_a_first_call_uses_the_default_unless_an_effort_is_asked_for() -> None:
     assert api.config_for(blocked(), (X,)) is None
     tuned = api.config_for(
@@ -188,6 +190,7 @@ def test_an_unknown_option_lists_the_known_ones() -> None:
         quick(blocked(), budget_second=3)
 
 
+@pytest.mark.spawns
 def test_a_given_config_is_used_and_several_are_measured() -> None:
     target = blocked(autotune_effort="quick", autotune_progress_bar=False)
     assert api.config_for(target, (X,), [Config(block_sizes=[2])])["block_sizes"] == [2]
@@ -246,6 +249,7 @@ print([m for m in heavy if m in sys.modules])
 """
 
 
+@pytest.mark.spawns
 def test_a_cache_hit_imports_no_search() -> None:
     quick(blocked())
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -257,6 +261,7 @@ def test_a_cache_hit_imports_no_search() -> None:
 # -- where tuning is refused ---------------------------------------------------------------------------
 
 
+@pytest.mark.spawns
 def test_refused_in_a_data_loader_worker() -> None:
     class Tuning(torch.utils.data.Dataset[str]):
         def __len__(self) -> int:
@@ -316,6 +321,7 @@ class _TuningOnCuda(torch.utils.data.Dataset[tuple[str, ...]]):
 
 
 @pytest.mark.gpu
+@pytest.mark.spawns
 def test_refused_on_cuda_tensors_in_a_forked_data_loader_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         x = torch.ones(8, device="cuda")
@@ -498,6 +504,7 @@ def test_configs_that_generate_the_same_code_are_measured_once() -> None:
     assert set(executor.again) == {8, 16} and executor.again.count(8) == executor.again.count(16)
 
 
+@pytest.mark.spawns
 def test_sigint_in_the_terminal_keeps_the_best_and_ends_the_workers(tmp_path: Path) -> None:
     script = tmp_path / "tune.py"
     script.write_text(

@@ -42,6 +42,7 @@ def test_what_was_put_is_got_by_another_cache_object(cache: LocalAutotuneCache) 
     assert LocalAutotuneCache(cache.directory).get(KEY) == ENTRY
 
 
+@pytest.mark.spawns
 def test_the_digest_is_the_same_in_another_process() -> None:
     code = (
         f"from helion.autotuner.cache_key import CacheKey; print(CacheKey({KEY.kernel_name!r}, {KEY.source!r}, "
@@ -151,6 +152,7 @@ assert cache.get(key).config["num_warps"] == 4
 """
 
 
+@pytest.mark.spawns
 def test_processes_that_want_the_same_config_tune_it_once(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", _TUNE_ONCE, str(tmp_path / "tuned"), str(tmp_path / "log")]
@@ -159,6 +161,7 @@ def test_processes_that_want_the_same_config_tune_it_once(tmp_path: Path) -> Non
     assert (tmp_path / "log").read_text() == "tuned\n"
 
 
+@pytest.mark.spawns
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = _TUNE_ONCE.replace("time.sleep(0.5)", "time.sleep(600)")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -70,6 +70,7 @@ def executor() -> Iterator[ProcessExecutor]:
         ("compile_crash", Status.CRASH, "compiler killed by SIGABRT"),
     ],
 )
+@pytest.mark.spawns
 def test_an_outcome_is_named_and_the_next_candidate_still_runs(
     executor: ProcessExecutor, mode: str, status: Status, says: str
 ) -> None:
@@ -80,6 +81,7 @@ def test_an_outcome_is_named_and_the_next_candidate_still_runs(
     assert after.ok, after.message
 
 
+@pytest.mark.spawns
 def test_failures_among_good_candidates_cost_only_themselves(executor: ProcessExecutor) -> None:
     modes = ["good", "crash", "wrong", "slow", "raise"]
     trials = run_all(executor, [recipe(m, salt=4) for m in modes])
@@ -87,6 +89,7 @@ def test_failures_among_good_candidates_cost_only_themselves(executor: ProcessEx
     assert trials["slow"].time_ms > 10 * trials["good"].time_ms
 
 
+@pytest.mark.spawns
 def test_a_worker_killed_from_outside_is_replaced_and_the_candidate_tried_again(
     executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,12 +102,14 @@ def test_a_worker_killed_from_outside_is_replaced_and_the_candidate_tried_again(
     assert trial.ok, trial.message
 
 
+@pytest.mark.spawns
 def test_all_workers_killed_while_idle_do_not_lose_a_candidate(executor: ProcessExecutor) -> None:
     for _, pid in executor.processes():
         os.kill(pid, signal.SIGKILL)
     assert run_all(executor, [recipe("good", salt=8)])["good"].ok
 
 
+@pytest.mark.spawns
 def test_remeasuring_gives_new_samples(executor: ProcessExecutor) -> None:
     timing = executor.remeasure(recipe("good"), QUICK)
     assert timing is not None and len(timing.samples) >= 3
@@ -112,6 +117,7 @@ def test_remeasuring_gives_new_samples(executor: ProcessExecutor) -> None:
     assert executor.remeasure(recipe("good"), QUICK) is not None
 
 
+@pytest.mark.compiles
 def test_cancel_ends_a_running_candidate_at_once(executor: ProcessExecutor) -> None:
     executor.submit(recipe("hang").config, recipe("hang"))
     executor.poll(1.5)
@@ -122,6 +128,7 @@ def test_cancel_ends_a_running_candidate_at_once(executor: ProcessExecutor) -> N
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.spawns
 def test_close_leaves_no_process_and_no_file() -> None:
     made = ProcessExecutor((torch.ones(2),), compile_jobs=1)
     made.submit(recipe("slow").config, recipe("slow"))
@@ -141,6 +148,7 @@ def test_arguments_that_cannot_be_saved_say_what_to_do() -> None:
         ProcessExecutor((torch.ones(2), lambda v: v + 1))
 
 
+@pytest.mark.spawns
 def test_two_devices_share_the_candidates() -> None:
     made = ProcessExecutor((torch.arange(8.0),), devices=["cpu", "cpu"], compile_jobs=0)
     try:
@@ -192,6 +200,7 @@ def test_in_place_kernels_are_checked_by_what_they_write_and_leave_the_arguments
     made.close()
 
 
+@pytest.mark.spawns
 def test_candidates_are_compiled_while_others_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "events"
     monkeypatch.setenv("TEST_EVENTS", str(log))

@@ -32,6 +32,7 @@ def fresh() -> None:
     gpu_kernels.row_sum.reset()
 
 
+@pytest.mark.spawns
 def test_a_kernel_is_tuned_on_cpu_tensors_in_worker_processes_and_then_uses_the_result() -> None:
     x = torch.randn(512, generator=torch.Generator().manual_seed(1))
     config = gpu_kernels.double.autotune((x,), **QUICK)
@@ -106,6 +107,7 @@ print(BoundTarget(gpu_kernels.row_sum.bind((x,))).cache_key((x,)).digest())
 """
 
 
+@pytest.mark.spawns
 def test_the_key_of_a_kernel_is_the_same_in_another_process() -> None:
     x = torch.ones(64, 32)
     here = BoundTarget(gpu_kernels.row_sum.bind((x,))).cache_key((x,))
@@ -134,6 +136,7 @@ def test_on_a_gpu_candidates_travel_as_generated_source(softgpu: object) -> None
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.compiles
 def test_precompiling_compiles_and_launches_nothing(softgpu: object) -> None:
     x = torch.arange(64.0, device=softgpu.device)  # type: ignore[attr-defined]
     target = BoundTarget(gpu_kernels.double.bind((x,)))
@@ -156,6 +159,7 @@ def test_precompiling_compiles_and_launches_nothing(softgpu: object) -> None:
 
 
 @pytest.mark.softgpu(capability=90)
+@pytest.mark.spawns
 def test_generated_code_is_tuned_on_a_gpu(softgpu: object) -> None:
     x = torch.randn(64, 32, generator=torch.Generator().manual_seed(2)).to(softgpu.device)  # type: ignore[attr-defined]
     # The software GPU lives in this process; workers would not have it.
@@ -166,6 +170,7 @@ def test_generated_code_is_tuned_on_a_gpu(softgpu: object) -> None:
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.spawns
 def test_generated_code_is_compiled_and_measured_in_worker_processes(
     softgpu: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +195,7 @@ def test_all_autotune_options_are_settings_without_their_prefix() -> None:
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.spawns
 def test_compile_workers_need_no_copy_of_the_arguments(softgpu: object, tmp_path: Path) -> None:
     from tests import softgpu as gpu
 

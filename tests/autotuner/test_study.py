@@ -63,6 +63,7 @@ def test_a_claim_that_is_given_up_is_free(where: str) -> None:
     assert two.claimed() == set() and two.claim(A)
 
 
+@pytest.mark.spawns
 def test_the_claims_of_a_dead_process_are_free(where: str) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -137,6 +138,7 @@ def measured(log: Path) -> list[tuple[str, str]]:
     return [tuple(line.split()[1:]) for line in log.read_text().splitlines()]  # type: ignore[misc]
 
 
+@pytest.mark.spawns
 def test_two_processes_share_the_work_and_agree(tmp_path: Path) -> None:
     where, log = str(tmp_path / "tune.journal"), tmp_path / "log"
     running = [start(where, log, 100) for _ in range(2)]
@@ -148,6 +150,7 @@ def test_two_processes_share_the_work_and_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.compiles
 def test_a_search_killed_at_any_point_goes_on_and_loses_nothing(tmp_path: Path, seed: int) -> None:
     where, log = str(tmp_path / "tune.journal"), tmp_path / "log"
     rng = random.Random(seed)

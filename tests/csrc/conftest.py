@@ -20,6 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "make" in getattr(item, "fixturenames", ()):  # its kernels are Triton's
+            item.add_marker(pytest.mark.compiles)
     if WITHOUT_GUARDS:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("guard") is None])
         items[:] = [item for item in items if item.get_closest_marker("guard") is not None]

@@ -16,7 +16,7 @@ from helion.runtime.launch import spec as launch_spec
 
 from .support import HEADER
 
-pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
+pytestmark = [pytest.mark.softgpu(capability=90, software_only=True), pytest.mark.compiles]
 
 OPTIONS = {"num_warps": 4, "num_stages": 1}
 

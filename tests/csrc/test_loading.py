@@ -68,6 +68,7 @@ def test_damaged_extension_is_refused(tmp_path, monkeypatch, content) -> None:
     assert module is None and reason
 
 
+@pytest.mark.spawns
 def test_stale_extension_leaves_kernels_to_python(tmp_path) -> None:
     """A whole package with an extension beside it that was built for another text of _C.pyi."""
     package = Path(_extension.__file__).parent
@@ -97,6 +98,7 @@ def test_missing_extension_names_the_command_that_builds_it(monkeypatch) -> None
     assert "pip install --no-build-isolation ." in reason
 
 
+@pytest.mark.spawns
 def test_no_extension_variable_is_honoured_silently() -> None:
     done = run_python(
         "import helion._extension as e, sys; assert e.C is None; assert 'helion._C' not in sys.modules",
@@ -106,6 +108,7 @@ def test_no_extension_variable_is_honoured_silently() -> None:
     assert "helion" not in done.stderr
 
 
+@pytest.mark.spawns
 def test_module_state_survives_reimport(C) -> None:
     """Multi-phase initialisation: a second module object works and dies without touching the first."""
     done = run_python(

@@ -153,6 +153,7 @@ def test_unprimed_launcher(C):
     flat(_raising(lambda: launcher(None, (1,), x), RuntimeError), [x, launcher], MANY)
 
 
+@pytest.mark.slow
 def test_allocation_that_fails(make, C):
     kernel = make()
     x = torch.ones(256)

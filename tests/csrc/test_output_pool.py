@@ -49,6 +49,7 @@ def test_off_by_default(make):
     assert output_pool.statistics()["entries"] == 0
 
 
+@pytest.mark.compiles
 def test_dropped_output_is_handed_out_again(call):
     address = call().data_ptr()
     before = output_pool.statistics()
@@ -101,6 +102,7 @@ def guarded(names):
 
 
 @pytest.mark.parametrize("name", guarded(HOLDS))
+@pytest.mark.compiles
 def test_held_memory_is_not_handed_out(call, name):
     out = call()
     address = out.data_ptr()
@@ -136,6 +138,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", guarded(CHANGES))
+@pytest.mark.compiles
 def test_changed_output_is_not_handed_out(call, name):
     out = call()
     CHANGES[name](out)
@@ -147,6 +150,7 @@ def test_changed_output_is_not_handed_out(call, name):
     assert (again == 2).all()
 
 
+@pytest.mark.compiles
 def test_inference_tensors_and_others_are_kept_apart(call, kernel):
     normal = call().data_ptr()
     with torch.inference_mode():
@@ -159,6 +163,7 @@ def test_inference_tensors_and_others_are_kept_apart(call, kernel):
     assert normal
 
 
+@pytest.mark.compiles
 def test_streams_do_not_share_outputs(call):
     from tests import softgpu
 
@@ -169,6 +174,7 @@ def test_streams_do_not_share_outputs(call):
 
 
 @pytest.mark.guard("capture")
+@pytest.mark.compiles
 def test_capture_does_not_use_the_pool(call):
     from tests import softgpu
 
@@ -200,6 +206,7 @@ def test_outputs_that_are_not_only_written_by_the_kernel_are_new(make):
         output_pool.configure(False)
 
 
+@pytest.mark.compiles
 def test_bounded_in_entries_and_bytes(kernel):
     output_pool.configure(True, entries=5, bytes=8192)
     held = []
@@ -212,12 +219,14 @@ def test_bounded_in_entries_and_bytes(kernel):
     assert all((out == 2).all() for out in held)
 
 
+@pytest.mark.compiles
 def test_output_larger_than_the_pool_is_not_kept(kernel, call):
     output_pool.configure(True, entries=5, bytes=100)
     call()
     assert output_pool.statistics()["entries"] == 0
 
 
+@pytest.mark.compiles
 def test_clear_leaves_outputs_in_use_alone(call):
     out = call()
     output_pool.clear()
@@ -226,6 +235,7 @@ def test_clear_leaves_outputs_in_use_alone(call):
     assert call().data_ptr() != out.data_ptr()
 
 
+@pytest.mark.compiles
 def test_limits_must_not_be_negative(C):
     with pytest.raises(ValueError, match="negative"):
         output_pool.configure(True, entries=-1)
@@ -245,6 +255,7 @@ def pooled(request, make):
     output_pool.configure(False)
 
 
+@pytest.mark.compiles
 def test_no_live_tensor_ever_changes(pooled, seed):
     """Hold, drop, view, slice, store, write and pass on outputs at random: whatever is alive keeps its content."""
     rng = random.Random(seed)
@@ -404,6 +415,7 @@ def source_of_sums():
     return sums.bind((torch.ones(100), torch.zeros(100))).to_triton_code()
 
 
+@pytest.mark.compiles
 def test_only_outputs_come_from_the_pool(pool):
     text = source_of_sums()
     assert "out = _empty_like(x)" in text and "wide = _new_empty(x, [x.size(0)], dtype=torch.float64)" in text

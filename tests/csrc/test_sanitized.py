@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 
 
+@pytest.mark.spawns
 def test_extension_tests_under_sanitizers_and_without_guards() -> None:
     done = subprocess.run(
         [sys.executable, str(HERE / "run_sanitized.py")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

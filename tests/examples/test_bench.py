@@ -71,6 +71,7 @@ def test_tuning_that_finds_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) 
     assert not row.ok and row.ms is not None and "tuning: NoConfigFound" in row.message
 
 
+@pytest.mark.spawns
 def test_a_worker_that_does_not_answer_is_given_up() -> None:
     worker = bench.Worker(["--device", "cpu"], subprocess.DEVNULL)
     row = worker.run("softmax", timeout=0.01)
@@ -78,6 +79,7 @@ def test_a_worker_that_does_not_answer_is_given_up() -> None:
     assert worker.process is None  # the next example gets a new one
 
 
+@pytest.mark.spawns
 def test_command_writes_the_rows(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     command = [

@@ -108,6 +108,7 @@ def test_one_kernel_serves_many_sizes_under_dynamic_shapes(example: Example, see
 
 
 @basic_example
+@pytest.mark.compiles
 def test_default_config_compiles_for_every_capability(example: Example) -> None:
     # Sizes and strides that are multiples of 16 make Triton vectorize and use asynchronous copies.
     size = tuple(-(-n // 32) * 32 for n in example.small)

@@ -92,6 +92,7 @@ def run_on_the_software_gpu(name: str, directory: Path, monkeypatch: pytest.Monk
 @pytest.mark.filterwarnings("ignore::helion.exc.NoConfigGiven")
 @pytest.mark.softgpu(capability=80, software_only=True)
 @pytest.mark.parametrize("name", [name for name in EAGER if name not in FP8])
+@pytest.mark.compiles
 def test_example_on_the_software_gpu(name, tmp_path, monkeypatch, softgpu):
     run_on_the_software_gpu(name, tmp_path, monkeypatch)
 
@@ -99,6 +100,7 @@ def test_example_on_the_software_gpu(name, tmp_path, monkeypatch, softgpu):
 @pytest.mark.filterwarnings("ignore::helion.exc.NoConfigGiven")
 @pytest.mark.softgpu(capability=90, software_only=True)
 @pytest.mark.parametrize("name", FP8)
+@pytest.mark.compiles
 def test_fp8_example_on_the_software_gpu(name, tmp_path, monkeypatch, softgpu):
     run_on_the_software_gpu(name, tmp_path, monkeypatch)
 

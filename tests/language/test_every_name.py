@@ -140,6 +140,7 @@ def add_to_stack(like: torch.Tensor, addresses: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.softgpu(capability=90, software_only=True)
 @pytest.mark.parametrize("way", ["software GPU", "ref mode"])
+@pytest.mark.compiles
 def test_stacks_are_read_and_written(softgpu, seed, way):
     buffers = [torch.randn(21) for _ in range(3)]
     before = [b.clone() for b in buffers]
@@ -215,6 +216,7 @@ def escapes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, 
 
 
 @pytest.mark.softgpu(capability=90)
+@pytest.mark.compiles
 def test_escape_hatches_on_a_gpu(softgpu, seed):
     x = torch.randn(21)
     got = helion.kernel(escapes, config=SMALL)(x.to(softgpu.device))

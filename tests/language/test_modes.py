@@ -73,6 +73,7 @@ def on(device: torch.device, value: Any) -> Any:
 @pytest.mark.softgpu(capability=80)
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.compiles
 def test_gpu(name, rng, static, softgpu):
     case = CASES[name]
     args = case.make(rng)

@@ -26,13 +26,19 @@ SWEEPS = [
     ("gpu", torch.float16, 32, 1, 16),
     ("ref", torch.float32, 16, 1, 36),
 ]
-PARTS = [(runner, dtype, i, parts, total // ran - 6) for runner, dtype, parts, ran, total in SWEEPS for i in range(ran)]
+PARTS = [
+    pytest.param(
+        *(runner, dtype, i, parts, total // ran - 6),
+        id=f"{runner}-{dtype}-{i}",
+        marks=pytest.mark.compiles if runner == "gpu" else pytest.mark.slow if i else (),
+    )
+    for runner, dtype, parts, ran, total in SWEEPS
+    for i in range(ran)
+]
 
 
 @pytest.mark.softgpu(capability=80, software_only=True)
-@pytest.mark.parametrize(
-    ("runner", "dtype", "part", "parts", "least"), PARTS, ids=[f"{p[0]}-{p[1]}-{p[2]}" for p in PARTS]
-)
+@pytest.mark.parametrize(("runner", "dtype", "part", "parts", "least"), PARTS)
 def test_torch_ops(runner, dtype, part, parts, least, softgpu, record_property):
     torch.manual_seed(0)
     with warnings.catch_warnings():

@@ -52,6 +52,7 @@ def test_philox_equals_integer_arithmetic_for_wide_seeds_and_offsets(seed):
     assert torch.stack(words, dim=1).tolist() == [reference_philox(seed, o) for o in offsets]
 
 
+@pytest.mark.spawns
 def test_numbers_are_those_of_triton(tmp_path):
     """Triton's interpreter runs tl.rand, tl.rand4x and tl.randint for the same seeds and offsets."""
     script = tmp_path / "triton_numbers.py"
@@ -257,6 +258,7 @@ def test_torch_rand_draws_anew_in_every_iteration_of_a_loop_outside_its_shape():
 
 
 @pytest.mark.softgpu(capability=80, software_only=True)
+@pytest.mark.compiles
 def test_draws_in_loops_are_the_same_in_every_mode(softgpu):
     results = []
     for run in (draws_in_loops, draws_in_loops.bind((torch.empty(40),)).run_ref):

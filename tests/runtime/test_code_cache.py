@@ -106,6 +106,7 @@ def test_threads_get_one_module():
     assert len(set(map(id, found))) == 1 and len(found) == 8
 
 
+@pytest.mark.spawns
 def test_processes_at_once_all_load_it(cache):
     program = (
         "import importlib.util, sys\n"

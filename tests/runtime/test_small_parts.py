@@ -72,6 +72,7 @@ def test_threads_count_together(measuring):
     assert measure.results()["bind"].count == 400
 
 
+@pytest.mark.spawns
 def test_report_is_printed_when_the_process_ends():
     program = "from helion.runtime import measure\nwith measure.measure('Kernel.bind'): pass\n"
     for value, expected in (("1", True), ("0", False)):

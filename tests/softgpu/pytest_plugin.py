@@ -173,8 +173,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:
         _recorder.add(text)
 
 
-def summarise_opcodes(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Write the report and print its summary: for ``pytest_terminal_summary``."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the report and print its summary."""
     path = os.environ.get(coverage.VARIABLE)
     if not path or hasattr(config, "workeroutput") or not _recorder.tests:
         return

@@ -25,7 +25,7 @@ from tests.backends.cute.problems import small
 from tests.softgpu import cute_gemm
 from tests.softgpu import native
 
-pytestmark = pytest.mark.softgpu(capability=100, software_only=True)
+pytestmark = [pytest.mark.softgpu(capability=100, software_only=True), pytest.mark.compiles]
 HOPPER = pytest.mark.softgpu(capability=90, software_only=True)
 
 FP8, BF16 = torch.float8_e4m3fn, torch.bfloat16

@@ -43,6 +43,7 @@ def test_launches_are_counted(softgpu):
 
 
 @pytest.mark.softgpu(capability=90, execute=False, software_only=True)
+@pytest.mark.compiles
 def test_without_execution_launches_only_count(softgpu):
     x, y, out = torch.ones(512), torch.ones(512), torch.zeros(512)
     kernels.add[(2,)](x, y, out, 512, BLOCK=256)
@@ -52,6 +53,7 @@ def test_without_execution_launches_only_count(softgpu):
 # ---- devices and capabilities
 # -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.compiles
 def test_triton_compiles_for_the_installed_capability(softgpu, capability):
     gpu.install(capability=capability)
     x, out = torch.ones(256), torch.zeros(256)
@@ -101,6 +103,7 @@ def test_a_stream_belongs_to_its_device(softgpu):
 
 
 @pytest.mark.softgpu(devices=2, software_only=True)
+@pytest.mark.compiles
 def test_triton_launches_on_either_device(softgpu):
     x, out = torch.ones(256), torch.zeros(256)
     kernels.add[(1,)](x, x, out, 256, BLOCK=256)
@@ -150,6 +153,7 @@ def test_a_captured_launch_runs_on_replay_only(softgpu):
     assert c.item() == 4 and gpu.launches() == 4
 
 
+@pytest.mark.compiles
 def test_parameters_are_captured_by_value(softgpu):
     x, out = torch.ones(256), torch.zeros(256)
     graph = gpu.Graph()
@@ -199,6 +203,7 @@ def test_synchronising_a_capturing_stream_is_an_error(softgpu):
     assert error.value.code == 900
 
 
+@pytest.mark.compiles
 def test_events_measure_time(softgpu):
     start, end = gpu.Event(enable_timing=True), gpu.Event(enable_timing=True)
     start.record()
@@ -219,6 +224,7 @@ def test_the_nth_launch_fails_as_told_and_the_next_works(softgpu):
     assert error.value.code == 999 and c.item() == 2
 
 
+@pytest.mark.compiles
 def test_an_injected_failure_reaches_tritons_caller(softgpu):
     x, out = torch.ones(256), torch.zeros(256)
     kernels.add[(1,)](x, x, out, 256, BLOCK=256)

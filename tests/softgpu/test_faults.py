@@ -55,6 +55,7 @@ def test_misaligned_vector_load_is_caught_with_its_place(softgpu):
 
 # ---- out of bounds -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("n,ok", [(256, True), (257, False)])
+@pytest.mark.compiles
 def test_access_past_a_guarded_buffer(softgpu, n, ok):
     x, y, out = gpu.guarded(torch.randn(256)), gpu.guarded(torch.randn(256)), gpu.guarded(torch.zeros(256))
     launch = lambda: kernels.add[(2,)](x, y, out, n, BLOCK=256)  # noqa: E731
@@ -73,6 +74,7 @@ def test_access_before_a_guarded_buffer(softgpu):
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
+@pytest.mark.compiles
 def test_only_registered_buffers_may_be_touched(softgpu, forgotten):
     x, y, out = torch.randn(256), torch.randn(256), torch.zeros(256)
     with gpu.only(x, out, *([] if forgotten else [y])):
@@ -285,6 +287,7 @@ def test_reading_before_the_copy_is_done_is_caught(softgpu, wait):
     assert "a wait for that copy is missing" in fault.message and fault.opcode == "ld.shared.b32"
 
 
+@pytest.mark.compiles
 def test_a_triton_pipeline_without_its_wait_is_caught(softgpu):
     """The real compiler's pipelined matmul, with the waits taken out of its PTX."""
     import triton.language as tl

@@ -10,6 +10,8 @@ import torch
 from tests import softgpu as gpu
 from tests.softgpu import kernels
 
+pytestmark = pytest.mark.compiles
+
 ALL = pytest.mark.softgpu(capability=[80, 90, 100])
 
 

@@ -12,6 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
+pytestmark = pytest.mark.compiles
+
 TMA = pytest.mark.softgpu(capability=[90, 100])
 
 

@@ -10,6 +10,8 @@ import torch
 
 from tests.softgpu import kernels
 
+pytestmark = pytest.mark.compiles
+
 ALL = pytest.mark.softgpu(capability=[80, 90, 100])
 SEED = 20240501
 

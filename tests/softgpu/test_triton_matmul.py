@@ -15,6 +15,8 @@ import triton.language as tl
 
 from tests.softgpu import kernels
 
+pytestmark = pytest.mark.compiles
+
 ALL = pytest.mark.softgpu(capability=[80, 90, 100])
 
 

@@ -10,6 +10,8 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from tests.softgpu import kernels
 
+pytestmark = pytest.mark.compiles
+
 NEW = pytest.mark.softgpu(capability=[90, 100])
 
 

@@ -178,30 +178,10 @@ _DIRECT_STORE = {
 }
 
 
-def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
-    """The kernel: who it is, shared memory, barriers; then each warp into its role."""
-    tma = spec.store_through_tma
-    aux = auxiliary.names(spec)
-    epilogue_arguments = ["tmem", "acc_layout", *(["tma_out", "shared_out", "tiles_out"] if tma else ["global_out"])]
-    epilogue_arguments += [*aux, "acc_pipeline", "cluster_x", "cluster_y", "first", "clusters", "thread", "warp"]
-    tiles_out = (
-        "    tiles_out = thread_mma.partition_C(cute.local_tile(global_out, (TILE_M, TILE_N), (None, None, None)))\n"
-        if tma
-        else ""
-    )
+def _pipelines(s: MatmulSchedule) -> str:
+    """The ring of operand stages, the accumulators, and the allocator of tensor memory."""
     readers = s.cluster_m // s.ctas_per_mma + s.cluster_n - 1
-    mma_call = "mma_role(tmem, acc_layout, shared_a, shared_b, ab_pipeline, acc_pipeline, first, clusters)"
-    if s.ctas_per_mma == 2:
-        mma_branch = f"        if cluster_x % CTAS_PER_MMA == 0:\n            {mma_call}"
-    else:
-        mma_branch = f"        {mma_call}"
-    return f'''{frame.kernel_head(spec, name)}    mma = tiled_mma()
-    cluster = cute.tiled_divide(cute.make_layout((CLUSTER_M, CLUSTER_N, 1)), (mma.thr_id.shape,))
-    place = cluster.get_flat_coord(cluster_x + cluster_y * CLUSTER_M)
-{frame.kernel_memory(spec, "LOAD_WARP")}    acc_barriers = smem.allocate_array(cutlass.Int64, 2 * ACC_STAGES)
-    tmem_freed = smem.allocate_array(cutlass.Int64, 1)
-    tmem_address = smem.allocate_array(cutlass.Int32, 1)
-
+    return f"""\
     one_thread = pipeline.CooperativeGroup(pipeline.Agent.Thread)
     stage_bytes = CTAS_PER_MMA * (
         cute.size_in_bytes(A_DTYPE, cute.slice_(a_layout, (None, None, None, 0)))
@@ -231,7 +211,33 @@ def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
         is_two_cta=CTAS_PER_MMA == 2,
         two_cta_tmem_dealloc_mbar_ptr=tmem_freed,
     )
-    pipeline.pipeline_init_arrive(cluster_shape_mn=cluster, is_relaxed=True)
+"""
+
+
+def kernel(spec: MatmulSpec, s: MatmulSchedule, name: str) -> str:
+    """The kernel: who it is, shared memory, barriers; then each warp into its role."""
+    tma = spec.store_through_tma
+    aux = auxiliary.names(spec)
+    epilogue_arguments = ["tmem", "acc_layout", *(["tma_out", "shared_out", "tiles_out"] if tma else ["global_out"])]
+    epilogue_arguments += [*aux, "acc_pipeline", "cluster_x", "cluster_y", "first", "clusters", "thread", "warp"]
+    tiles_out = (
+        "    tiles_out = thread_mma.partition_C(cute.local_tile(global_out, (TILE_M, TILE_N), (None, None, None)))\n"
+        if tma
+        else ""
+    )
+    mma_call = "mma_role(tmem, acc_layout, shared_a, shared_b, ab_pipeline, acc_pipeline, first, clusters)"
+    if s.ctas_per_mma == 2:
+        mma_branch = f"        if cluster_x % CTAS_PER_MMA == 0:\n            {mma_call}"
+    else:
+        mma_branch = f"        {mma_call}"
+    return f'''{frame.kernel_head(spec, name)}    mma = tiled_mma()
+    cluster = cute.tiled_divide(cute.make_layout((CLUSTER_M, CLUSTER_N, 1)), (mma.thr_id.shape,))
+    place = cluster.get_flat_coord(cluster_x + cluster_y * CLUSTER_M)
+{frame.kernel_memory(spec, "LOAD_WARP")}    acc_barriers = smem.allocate_array(cutlass.Int64, 2 * ACC_STAGES)
+    tmem_freed = smem.allocate_array(cutlass.Int64, 1)
+    tmem_address = smem.allocate_array(cutlass.Int32, 1)
+
+{_pipelines(s)}    pipeline.pipeline_init_arrive(cluster_shape_mn=cluster, is_relaxed=True)
 
     # This CTA's part of every global tile, and the ring's stages, as TMA sees them.
     thread_mma = mma.get_slice(place[0])

@@ -26,6 +26,8 @@ from .problems import matmul
 from .problems import pair
 from .problems import small
 
+pytestmark = pytest.mark.compiles
+
 #: Seeds of the order in which asynchronous operations complete; a missing wait need not show in every one.
 SEEDS = range(6)
 

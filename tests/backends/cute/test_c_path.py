@@ -12,6 +12,8 @@ from helion.backends.cute import kernel as cute_kernel
 from tests import softgpu as software
 from tests.extension import required_extension
 
+pytestmark = pytest.mark.compiles
+
 
 @helion.kernel(backend="cute")
 def scaled(x: torch.Tensor, y: torch.Tensor, scale: torch.Tensor, alpha: float) -> torch.Tensor:

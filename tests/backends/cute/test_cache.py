@@ -37,6 +37,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@pytest.mark.compiles
 def test_a_kernel_is_compiled_once(tmp_path: Path, compilations: list[str]) -> None:
     first = compile_matmul(SPEC, small(), tmp_path)
     second = compile_matmul(SPEC, small(), tmp_path)
@@ -44,6 +45,7 @@ def test_a_kernel_is_compiled_once(tmp_path: Path, compilations: list[str]) -> N
     assert second == first
 
 
+@pytest.mark.compiles
 def test_another_schedule_is_another_kernel(tmp_path: Path, compilations: list[str]) -> None:
     compile_matmul(SPEC, small(), tmp_path)
     compile_matmul(SPEC, small(ab_stages=4), tmp_path)
@@ -63,6 +65,7 @@ def test_the_fingerprint_covers_source_architecture_and_toolkit(monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["kernel.cubin", "kernel.json", "kernel.ptx"])
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
+@pytest.mark.compiles
 def test_a_damaged_entry_is_compiled_again(name: str, damage: str, tmp_path: Path, compilations: list[str]) -> None:
     first = compile_matmul(SPEC, small(), tmp_path)
     file = first.source_path.parent / name
@@ -77,6 +80,7 @@ def test_a_damaged_entry_is_compiled_again(name: str, damage: str, tmp_path: Pat
     assert len(compilations) == 2
 
 
+@pytest.mark.compiles
 def test_no_temporary_file_is_left(tmp_path: Path) -> None:
     place = compile_matmul(SPEC, small(), tmp_path).source_path.parent
     names = {p.name for p in place.iterdir() if p.is_file()}
@@ -94,6 +98,7 @@ def _without_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", missing)
 
 
+@pytest.mark.compiles
 def test_a_cached_kernel_loads_without_the_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_compat, "version", lambda: _compat.PINNED_VERSION)
     first = compile_matmul(SPEC, small(), tmp_path)
@@ -111,6 +116,7 @@ def test_the_missing_toolkit_is_a_clear_error(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.compiles
 def test_a_kernel_compiled_elsewhere_runs_without_the_toolkit(
     softgpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +153,7 @@ def test_another_minor_version_of_the_toolkit_is_refused(tmp_path: Path, monkeyp
         compile_matmul(SPEC, small(), tmp_path)
 
 
+@pytest.mark.compiles
 def test_a_compiler_error_names_the_file(tmp_path: Path) -> None:
     place = cache.Entry.of("broken", "sm_100a", tmp_path)
     source = (

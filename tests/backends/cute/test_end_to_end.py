@@ -18,6 +18,8 @@ from helion.backends.cute import _compat
 from helion.backends.cute import kernel as cute_kernel
 from tests import softgpu as software
 
+pytestmark = pytest.mark.compiles
+
 on_both = pytest.mark.softgpu(capability=[90, 100])
 
 

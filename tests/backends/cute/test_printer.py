@@ -74,6 +74,7 @@ SHAPES = [(128, 128, 64), (1, 16, 16), (17, 264, 72), (255, 8, 8), (257, 1000, 5
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("b_major", ["k", "n"])
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
+@pytest.mark.compiles
 def test_bf16_shapes_compile(shape, b_major, schedule, cache) -> None:
     compiled(matmul(*shape, b_major=b_major), schedule, cache)
 
@@ -81,12 +82,14 @@ def test_bf16_shapes_compile(shape, b_major, schedule, cache) -> None:
 @pytest.mark.parametrize("out", [BF16, torch.float16, F32, FP8, E5M2], ids=str)
 @pytest.mark.parametrize("operand", [BF16, torch.float16, FP8, E5M2], ids=str)
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
+@pytest.mark.compiles
 def test_dtypes_compile(operand, out, arch, cache) -> None:
     spec = matmul(272, 272, 272, operand, out)
     compiled(spec, default_schedule(spec, arch), cache)
 
 
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
+@pytest.mark.compiles
 def test_two_fp8_types_can_be_mixed(arch, cache) -> None:
     spec = dataclasses.replace(matmul(256, 256, 256, FP8), b=Operand(E5M2, 256, 1))
     compiled(spec, default_schedule(spec, arch), cache)
@@ -94,6 +97,7 @@ def test_two_fp8_types_can_be_mixed(arch, cache) -> None:
 
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_103a"])
 @pytest.mark.parametrize(("cluster_m", "cluster_n"), [(2, 1), (4, 1), (2, 2), (2, 4), (4, 2)])
+@pytest.mark.compiles
 def test_pairs_and_their_clusters_compile(arch, cluster_m, cluster_n, cache) -> None:
     schedule = pair(cluster_m=cluster_m, cluster_n=cluster_n, arch=arch)
     compiled(matmul(1000, 1008, 1040, FP8), schedule, cache)
@@ -101,12 +105,14 @@ def test_pairs_and_their_clusters_compile(arch, cluster_m, cluster_n, cache) -> 
 
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.parametrize(("cluster_m", "cluster_n"), [(2, 1), (1, 2), (2, 2)])
+@pytest.mark.compiles
 def test_clusters_of_single_ctas_compile(schedule, cluster_m, cluster_n, cache) -> None:
     spec = dataclasses.replace(matmul(300, 264, 72), epilogue=rowwise())
     compiled(spec, dataclasses.replace(schedule, cluster_m=cluster_m, cluster_n=cluster_n), cache)
 
 
 @pytest.mark.parametrize("stages", range(2, 9))
+@pytest.mark.compiles
 def test_every_depth_of_the_ring_compiles(stages, cache) -> None:
     compiled(matmul(512, 512, 512, FP8), pair(ab_stages=stages), cache)
 
@@ -127,6 +133,7 @@ def test_every_depth_of_the_ring_compiles(stages, cache) -> None:
     ],
     ids=str,
 )
+@pytest.mark.compiles
 def test_schedules_compile(schedule, cache) -> None:
     compiled(matmul(1024, 1152, 1024, FP8), schedule, cache)
 
@@ -134,12 +141,14 @@ def test_schedules_compile(schedule, cache) -> None:
 @pytest.mark.parametrize(
     "schedule", [hopper(tile_m=64), hopper(tile_n=256, ab_stages=3), hopper(tile_k=32), hopper(epilogue_n=64)], ids=str
 )
+@pytest.mark.compiles
 def test_hopper_schedules_compile(schedule, cache) -> None:
     compiled(matmul(1024, 1152, 1024), schedule, cache)
 
 
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.parametrize(("m", "n"), [(256, 256), (255, 264), (17, 257), (1, 8)])
+@pytest.mark.compiles
 def test_every_kind_of_epilogue_operand_compiles(schedule, m, n, cache) -> None:
     spec = dataclasses.replace(matmul(m, n, 72), epilogue=every_kind(n))
     compiled(spec, schedule, cache)
@@ -147,6 +156,7 @@ def test_every_kind_of_epilogue_operand_compiles(schedule, m, n, cache) -> None:
 
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.parametrize("out", [BF16, F32, FP8], ids=str)
+@pytest.mark.compiles
 def test_an_output_no_tensor_map_describes_is_stored_by_its_threads(schedule, out, cache) -> None:
     spec = matmul(255, 257, 72, BF16, out)
     assert not spec.store_through_tma
@@ -155,6 +165,7 @@ def test_an_output_no_tensor_map_describes_is_stored_by_its_threads(schedule, ou
 
 
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
+@pytest.mark.compiles
 def test_a_batch_compiles_also_with_a_shared_operand(schedule, cache) -> None:
     spec = dataclasses.replace(matmul(200, 136, 72, batch=3), epilogue=every_kind(136))
     compiled(spec, schedule, cache)
@@ -171,6 +182,7 @@ def test_a_batch_compiles_also_with_a_shared_operand(schedule, cache) -> None:
         (matmul(300, 264, 72, out=F32), hopper(tile_m=64)),
     ],
 )
+@pytest.mark.compiles
 def test_shared_memory_of_the_code_stays_within_what_the_launch_gives(spec, schedule, cache) -> None:
     """The highest fixed offset the code initialises a barrier at, plus the words behind it, lie inside."""
     result = compiled(spec, schedule, cache)
@@ -187,6 +199,7 @@ def _one_space(text: str) -> str:
     return re.sub(r"[ \t]+", " ", text)
 
 
+@pytest.mark.compiles
 def test_kernel_parameters_are_what_the_launch_passes(cache) -> None:
     """Sizes of the parameters in the PTX, in order: 128 for a tensor map, 8 for a pointer, 4 for a number."""
     spec = dataclasses.replace(matmul(256, 256, 256), epilogue=every_kind(256))

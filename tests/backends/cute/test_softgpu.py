@@ -28,6 +28,8 @@ from .problems import pair
 from .problems import rowwise
 from .problems import small
 
+pytestmark = pytest.mark.compiles
+
 E5M2 = torch.float8_e5m2
 F16 = torch.float16
 blackwell = pytest.mark.softgpu(capability=100, software_only=True)

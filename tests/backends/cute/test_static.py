@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.spawns
+
 ROOT = Path(__file__).resolve().parents[3]
 # NVIDIA's example for the same problem under the toolkit's own assembler (ptxas 12.9).
 EXAMPLE_INSTRUCTIONS = 1020

@@ -25,6 +25,8 @@ from .toolkit_launch import CLUSTERS
 from .toolkit_launch import Descriptor
 from .toolkit_launch import toolkit_launch
 
+pytestmark = pytest.mark.spawns
+
 CASES: dict[str, tuple[MatmulSpec, MatmulSchedule]] = {
     "pair": (matmul(512, 384, 640, FP8), pair()),
     "pair, 64-byte rows": (matmul(512, 384, 640, FP8), pair(tile_k=64)),

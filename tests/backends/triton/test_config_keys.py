@@ -74,6 +74,7 @@ def _label(variant: tuple[str, dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize(("number", "variant"), list(enumerate(VARIANTS)), ids=[_label(v) for v in VARIANTS])
+@pytest.mark.compiles
 def test_variant_is_right_and_compiles(number: int, variant: tuple[str, dict[str, Any]], seed: int) -> None:
     name, config = variant
     example = EXAMPLES[name]
@@ -104,6 +105,7 @@ def test_every_key_of_every_example_has_a_variant() -> None:
 
 @pytest.mark.parametrize("specialize", [True, False])
 @pytest.mark.softgpu(capability=100, software_only=True)
+@pytest.mark.compiles
 def test_warp_specialized_loop(specialize: bool, softgpu: Any, seed: int) -> None:
     example = EXAMPLES["matmul"]
     a, b = torch.randn(64, 96).half(), torch.randn(96, 64).half()

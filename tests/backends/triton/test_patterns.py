@@ -71,6 +71,7 @@ def test_masked_load_of_fp8(seed: int) -> None:
     run_everywhere(kernel, (x,), lambda x: x, capabilities=[90])
 
 
+@pytest.mark.compiles
 def test_tensor_divided_by_the_number_of_elements_in_a_tile(seed: int) -> None:
     def kernel(x: torch.Tensor) -> torch.Tensor:
         out = torch.empty_like(x)

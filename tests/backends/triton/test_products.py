@@ -58,6 +58,7 @@ def test_batches_of_small_products(seed):
     run_everywhere(batches, args, torch.bmm, error_scale=8, capabilities=[100])
 
 
+@pytest.mark.compiles
 def test_pipelined_batches_of_one_matrix_compile() -> None:
     @helion.kernel
     def kernel(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

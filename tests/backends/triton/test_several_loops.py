@@ -132,6 +132,7 @@ def test_keys_of_loops_apply_to_each(config: dict[str, Any], seed: int) -> None:
     run_everywhere(two, args, lambda x, y: (x + 1, y * 2), configs=[{**blocks, **config}], capabilities=[90])
 
 
+@pytest.mark.compiles
 def test_each_phase_compiles_into_one_kernel_with_its_barriers() -> None:
     for launches in compile_for(helion.kernel(standardize), (torch.randn(37, 70),)):
         (stages,) = launches
@@ -172,6 +173,7 @@ def launches() -> Counter[str]:
 
 
 @pytest.mark.softgpu(capability=90)
+@pytest.mark.compiles
 def test_a_call_is_one_launch_from_c(softgpu: Any, seed: int) -> None:
     kernel = helion.kernel(standardize, config=helion.Config(block_sizes=[8, 4, 16, 8, 16]))
     x = torch.randn(37, 70, device=softgpu.device)
@@ -185,6 +187,7 @@ def test_a_call_is_one_launch_from_c(softgpu: Any, seed: int) -> None:
 
 @pytest.mark.softgpu(capability=90, software_only=True)
 @pytest.mark.parametrize("fast", [True, False], ids=["C", "Triton"])
+@pytest.mark.compiles
 def test_more_programs_than_fit_are_refused(fast: bool, softgpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELION_SKIP_FAST_LAUNCHER", "0" if fast else "1")
     config = helion.Config(block_sizes=[1, 1, 1, 1, 1], num_warps=32, num_sm_multiplier=4)

@@ -22,6 +22,8 @@ from helion.runtime.launch import dispatch
 from .hand_written import HandWrittenKernel
 from .hand_written import pair
 
+pytestmark = pytest.mark.compiles
+
 
 class Plain(torch.Tensor):
     pass

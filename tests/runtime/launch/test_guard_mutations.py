@@ -40,6 +40,7 @@ def _marked():
 
 
 @pytest.mark.parametrize(("guard", "test", "arguments"), list(_marked()))
+@pytest.mark.compiles
 def test_guard_tests_fail_without_their_guard(gpu, monkeypatch, guard, test, arguments):
     with monkeypatch.context() as patch:
         _without(patch, guard)
@@ -60,6 +61,7 @@ def test_every_guard_of_the_launch_function_has_a_test_that_is_run_without_it():
 
 
 @pytest.mark.parametrize("guard", BY_CONSTRUCTION)
+@pytest.mark.compiles
 def test_launch_functions_of_one_launcher_are_told_apart(gpu, monkeypatch, guard):
     def run():
         gpu.launches.clear()

@@ -22,7 +22,7 @@ from helion.runtime import no_compile
 from tests import softgpu as soft
 from tests.extension import required_extension
 
-pytestmark = pytest.mark.softgpu(capability=80, devices=2)
+pytestmark = [pytest.mark.softgpu(capability=80, devices=2), pytest.mark.compiles]
 
 LAYERS = ["plan", "c_launcher", "fast_launcher", "default_launcher"]
 

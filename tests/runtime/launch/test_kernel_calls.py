@@ -16,6 +16,8 @@ from helion.runtime import launch_stats
 from helion.runtime import measure as measure_module
 from helion.runtime import no_compile
 
+pytestmark = pytest.mark.compiles
+
 
 def python_path(kernel):
     """Keep the calls of ``kernel`` out of the extension."""

@@ -15,7 +15,7 @@ from .hand_written import HandWrittenHost
 from .hand_written import misaligned
 from .hand_written import pair
 
-pytestmark = pytest.mark.usefixtures("way_to_launch")
+pytestmark = [pytest.mark.usefixtures("way_to_launch"), pytest.mark.compiles]
 
 mutation = pytest.mark.mutation
 

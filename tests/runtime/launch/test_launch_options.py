@@ -14,7 +14,7 @@ from helion.runtime.launch.launcher import FastLauncher
 from .hand_written import HandWrittenHost
 from .hand_written import pair
 
-pytestmark = pytest.mark.usefixtures("way_to_launch")
+pytestmark = [pytest.mark.usefixtures("way_to_launch"), pytest.mark.compiles]
 
 
 @pytest.mark.parametrize("option", ["launch_cooperative_grid", "launch_pdl"])

@@ -382,6 +382,7 @@ def test_stable_key_survives_json():
         assert StableKey.from_json(json.loads(json.dumps(key.to_json()))) == key
 
 
+@pytest.mark.spawns
 def test_stable_hash_is_the_same_in_every_process():
     program = (
         "import torch, inspect\n"

@@ -1,0 +1,208 @@
+"""Every import of the package, also in functions and under TYPE_CHECKING: floors, cycles, and imports made late.
+
+Nothing is imported here: the syntax trees say it all.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_BASE = "exc _version _logging _extension _C _compat_torch _compat_triton _compat_triton_abi"
+_SCHEDULES = "settings config config_spec"
+_COMPILER = f"{_BASE} {_SCHEDULES} language ir"
+
+#: What each room of the package may import: a file beside `kernel.py`, or a folder. docs/design.md draws it.
+MAY_IMPORT = {
+    "exc": "",
+    "_version": "",
+    "_logging": "",
+    "_C": "",
+    "_extension": "_C _compat_torch",
+    "_compat_torch": "",
+    "_compat_triton": "_compat_triton_abi",
+    "_compat_triton_abi": "",
+    "numbers": "",
+    "settings": "exc",
+    "config": "exc config_spec",
+    "config_spec": "exc config",
+    "language": "exc",
+    "ir": "exc language",
+    "frontend": _COMPILER,
+    "backends": _COMPILER,
+    "runtime": _COMPILER,
+    "autotuner": f"{_COMPILER} runtime",
+    "repro": f"{_COMPILER} frontend",
+    "bound_kernel": f"{_COMPILER} frontend backends runtime autotuner repro kernel",
+    "kernel": f"{_COMPILER} frontend runtime autotuner bound_kernel",
+    "aot": f"{_COMPILER} autotuner kernel",
+    "tuned": f"{_COMPILER} autotuner kernel",
+    "experimental": "aot",
+    "__init__": "exc _version _logging settings config language runtime bound_kernel kernel aot numbers tuned",
+}
+
+#: Imports (module, imported) that break a floor, each with what will end it. Only ever shorter.
+BREAKS = {
+    ("helion.backends.cute.backend", "helion.runtime.output_pool"): "what may be pooled is to be said by `ir`",
+    ("helion.backends.triton.backend", "helion.runtime.output_pool"): "what may be pooled is to be said by `ir`",
+    ("helion.runtime.cross_compile", "helion.backends.base"): "is to be a room beside `bound_kernel.py`",
+    ("helion.runtime.cross_compile", "helion.bound_kernel"): "is to be a room beside `bound_kernel.py`",
+    ("helion.autotuner.bound", "helion.bound_kernel"): "is to be told what it needs of a BoundKernel",
+}
+
+#: How many imports within functions may do without a reason. Only ever smaller.
+UNEXPLAINED = 89
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module.
+
+    Attributes:
+        module: that which imports.
+        imported: a module of the package, or the name of another.
+        line: where.
+        late: whether it stands in a function.
+        typing: whether it is for annotations only.
+        reason: the comment on its line, if it is more than a linter's.
+    """
+
+    module: str
+    imported: str
+    line: int
+    late: bool
+    typing: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.module.replace('.', '/')}.py:{self.line}: import of {self.imported}"
+
+
+@functools.cache
+def modules() -> dict[str, Path]:
+    """Files of the package by the name of their module."""
+    found = {}
+    for path in sorted((ROOT / "helion").rglob("*.py*")):
+        if path.suffix in (".py", ".pyi"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def _imported(node: ast.Import | ast.ImportFrom, package: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+        return
+    above = package[: len(package) - node.level + 1] if node.level else ()
+    name = ".".join((*above, *filter(None, [node.module])))
+    for alias in node.names:
+        yield f"{name}.{alias.name}" if f"{name}.{alias.name}" in modules() else name
+
+
+def _reason(line: str) -> str:
+    comment = line.partition("#")[2].strip()
+    return "" if comment.startswith(("noqa", "type:")) else comment
+
+
+@functools.cache
+def imports() -> tuple[Import, ...]:
+    """Every import of every module of the package."""
+    found = []
+    for module, path in modules().items():
+        package = tuple(module.split(".")) if path.name == "__init__.py" else tuple(module.split(".")[:-1])
+        text = path.read_text()
+        lines = text.splitlines()
+
+        def visit(node: ast.AST, late: bool, typing: bool) -> None:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                reason = _reason(lines[node.lineno - 1])
+                found.extend(
+                    Import(module, imported, node.lineno, late, typing, reason) for imported in _imported(node, package)
+                )
+            late = late or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            typing = typing or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+            for child in ast.iter_child_nodes(node):
+                visit(child, late, typing)
+
+        visit(ast.parse(text), False, False)
+    return tuple(found)
+
+
+def room(module: str) -> str:
+    """The file or folder right below `helion` that a module is in."""
+    return (module.split(".") + ["__init__"])[1]
+
+
+def is_ours(imported: str) -> bool:
+    return imported.split(".")[0] == "helion"
+
+
+@functools.cache
+def loaded_by(module: str) -> frozenset[str]:
+    """Modules of the package that are loaded where this one is: it, and all it imports at its top, and so on."""
+    edges: dict[str, set[str]] = {}
+    for i in imports():
+        if not i.late and not i.typing and is_ours(i.imported):
+            edges.setdefault(i.module, set()).add(i.imported)
+    found, todo = {module}, [module]
+    while todo:
+        new = edges.get(todo.pop(), set()) - found
+        found |= new
+        todo += new
+    return frozenset(found)
+
+
+def broken_floors() -> set[tuple[str, str]]:
+    return {
+        (i.module, i.imported)
+        for i in imports()
+        if is_ours(i.imported)
+        and room(i.imported) != room(i.module)
+        and room(i.imported) not in MAY_IMPORT[room(i.module)].split()
+    }
+
+
+def test_no_import_breaks_a_floor() -> None:
+    new = broken_floors() - set(BREAKS)
+    assert not new, "\n".join(str(i) for i in imports() if (i.module, i.imported) in new)
+
+
+def test_no_break_is_listed_that_is_gone() -> None:
+    assert set(BREAKS) <= broken_floors()
+
+
+def test_every_room_has_its_row() -> None:
+    assert {room(module) for module in modules()} == set(MAY_IMPORT)
+
+
+def test_no_room_imports_the_whole_package() -> None:
+    """`import helion` in a room would load all others, whatever the table says."""
+    assert not [str(i) for i in imports() if i.imported == "helion" and room(i.module) not in ("__init__", "__main__")]
+
+
+def test_there_is_no_cycle_of_imports_at_the_top() -> None:
+    assert not [
+        str(i)
+        for i in imports()
+        if not i.late and not i.typing and is_ours(i.imported) and i.module in loaded_by(i.imported)
+        if i.module != i.imported
+    ]
+
+
+def test_every_late_import_says_why() -> None:
+    unexplained = {f"{i.module}:{i.line}": str(i) for i in imports() if i.late and not i.reason}
+    assert len(unexplained) <= UNEXPLAINED, "import it at the top, or say on its line why not:\n" + "\n".join(
+        unexplained.values()
+    )
+
+
+@pytest.mark.parametrize("claim", [i for i in imports() if i.late and "cycle" in i.reason], ids=str)
+def test_a_late_import_that_claims_a_cycle_would_make_one(claim: Import) -> None:
+    assert claim.module in loaded_by(claim.imported), "it can be imported at the top"
