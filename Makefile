@@ -5,13 +5,15 @@ VENV := .venv/bin/python
 JOBS ?= 2
 
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
-test test-gpu lint bench docs: export HELION_BUILD_EXTENSION = 1
+test quick sanitize test-gpu lint bench docs: export HELION_BUILD_EXTENSION = 1
 
-.PHONY: help setup demo test test-gpu lint bench docs clean
+.PHONY: help setup demo test quick sanitize test-gpu lint bench docs clean
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
-	@echo "make test      all tests (no GPU needed)"
+	@echo "make quick     the tests that neither compile kernels nor start processes: a minute or so"
+	@echo "make test      all tests (no GPU needed), with make sanitize"
+	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"
 	@echo "make test-gpu  the tests that run on a GPU"
 	@echo "make lint      ruff, mypy, compiler warnings as errors"
 	@echo "make bench     benchmarks"
@@ -25,6 +27,14 @@ demo: setup
 
 test: setup
 	SOFTGPU_COVERAGE=build/softgpu_opcodes.txt $(VENV) -m pytest -n $(JOBS) --dist loadgroup tests
+	@$(MAKE) sanitize
+
+quick: setup
+	$(VENV) -m pytest --quick -n $(JOBS) tests
+
+# Built again only where sources changed.
+sanitize: setup
+	$(VENV) tests/csrc/run_sanitized.py --keep build/sanitized --jobs $(JOBS) $(if $(ONLY),--only $(ONLY))
 
 test-gpu: setup
 	$(VENV) -m pytest -m "gpu or softgpu or real_gpu" tests

@@ -6,10 +6,11 @@ import logging
 import os
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
+
+from tests import caches
 
 pytest_plugins = ["tests.quick", "tests.softgpu.pytest_plugin", "tests.sweep_summary"]
 
@@ -22,14 +23,10 @@ if torch.cuda.is_available():
     os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "none")
 
 
-#: Triton's binaries, kept from run to run: they are addressed by the sources and options they were made of.
-TRITON_CACHE = Path(__file__).resolve().parent.parent / "build" / "triton_cache"
-
-
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Generated code and Triton's binaries of this run go to a directory shared by its worker processes only; nothing
-    is tuned unasked.
+    """Generated code of this run goes to a directory shared by its worker processes only, Triton's binaries to where
+    those of earlier runs are; nothing is tuned unasked.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     base = tmp_path_factory.getbasetemp()
@@ -39,13 +36,19 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         "none"  # on a GPU, kernels without a config would be tuned at their first call
     )
     os.environ["HELION_CACHE_DIR"] = str(base / "helion_cache")
-    os.environ["TRITON_CACHE_DIR"] = os.environ.get("HELION_TEST_TRITON_CACHE") or str(TRITON_CACHE)
+    os.environ["TRITON_CACHE_DIR"] = str(caches.triton_cache())
     yield
     for name, value in saved.items():
         if value is None:
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        caches.prune(caches.triton_cache())
+        caches.prune(caches.cute_cache() / "cute")
 
 
 @pytest.fixture

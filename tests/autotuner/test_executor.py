@@ -25,6 +25,7 @@ from helion.config import Config
 from . import kernels
 
 FILE = kernels.__file__
+pytestmark = pytest.mark.xdist_group("executor")  # one set of worker processes for all
 QUICK = Effort(total_ms=2.0, least=3)
 
 

@@ -2,11 +2,12 @@
 without guards.
 
     python tests/csrc/run_sanitized.py                          # address and undefined behaviour, tests/csrc
-    python tests/csrc/run_sanitized.py --keep /tmp/asan -- tests/csrc/test_dispatcher.py -x
+    python tests/csrc/run_sanitized.py --only guards            # the second run only
+    python tests/csrc/run_sanitized.py --keep build/sanitized -- tests/csrc/test_dispatcher.py -x
 
-``test_sanitized.py`` is the first of these as a test. It is a debug build (assertions on) in which guards can be taken
-out one at a time (``csrc/guard.h``): the second run takes out the guard that a test is marked with, and the test must
-fail then.
+``make sanitize`` is the first of these, and part of ``make test``. It is a debug build (assertions on) in which guards
+can be taken out one at a time (``csrc/guard.h``): the second run takes out the guard that a test is marked with, and
+the test must fail then.
 
 Needs GCC with libasan and libubsan. The interpreter itself is not instrumented: the sanitizers' runtime is preloaded,
 and Python allocates with malloc, so that a use after free of an object is seen. Leaks are not reported here, since
@@ -36,8 +37,8 @@ COPIED = (
     "tests/softgpu",
 )
 
-#: Left out: about leaks; about loading in processes of its own; this.
-LEFT_OUT = ("test_memory.py", "test_loading.py", "test_sanitized.py")
+#: Left out: about leaks; about loading in processes of its own; about these files.
+LEFT_OUT = ("test_memory.py", "test_loading.py", "test_guards.py")
 
 #: Run with the sanitized extension: fails unless it is, and unless the runtime notices what it should.
 PROBE = """
@@ -88,6 +89,7 @@ def main() -> None:
         "--keep", type=Path, help="build here and leave it there; built again only where sources changed"
     )
     parser.add_argument("--only", choices=["tests", "guards"], help="one of the two runs")
+    parser.add_argument("--jobs", type=int, default=0, help="processes to run tests in; 0 for none but this one")
     parser.add_argument("pytest_arguments", nargs="*", default=[])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -112,7 +114,7 @@ def main() -> None:
         if "address" in options.sanitize:
             subprocess.run([sys.executable, "-c", PROBE], cwd=folder, env=environment, check=True)
         chosen = options.pytest_arguments or ["tests/csrc", *(f"--ignore=tests/csrc/{name}" for name in LEFT_OUT)]
-        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
+        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(options.jobs), *chosen]
         if options.only != "guards":
             subprocess.run(pytest, cwd=folder, env=environment, check=True)
         if options.only != "tests":

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import tempfile
-from pathlib import Path
 
 import torch
 
@@ -22,6 +20,7 @@ from helion.backends.cute.spec import Operand
 from tests.backends.cute.problems import hopper as hopper_schedule
 from tests.backends.cute.problems import matmul
 from tests.backends.cute.problems import small as single_schedule
+from tests.caches import cute_cache
 
 __all__ = ["Gemm", "build", "hopper", "pair", "single"]
 
@@ -64,14 +63,9 @@ class Gemm:
 
 
 @functools.cache
-def _directory() -> Path:
-    return Path(tempfile.mkdtemp(prefix="helion-softgpu-cute-"))
-
-
-@functools.cache
 def build(spec: MatmulSpec, schedule: MatmulSchedule) -> Gemm:
     """Compile ``spec`` under ``schedule``."""
-    return Gemm(spec, compile_matmul(spec, schedule, _directory()))
+    return Gemm(spec, compile_matmul(spec, schedule, cute_cache()))
 
 
 def pair(m: int = 512, n: int = 256, k: int = 512, epilogue: Epilogue = Epilogue()) -> Gemm:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import tempfile
-from pathlib import Path
 
 import torch
 
@@ -16,17 +13,12 @@ from helion.backends.cute.spec import Aux
 from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.spec import Operand
 from tests import softgpu
-
-
-@functools.cache
-def directory() -> Path:
-    """The disk cache of this process's tests."""
-    return Path(tempfile.mkdtemp(prefix="helion-cute-tests-"))
+from tests.caches import cute_cache
 
 
 def compiled(spec: MatmulSpec, schedule: MatmulSchedule) -> CompiledMatmul:
     """Compile, and tell the software GPU which PTX the binary was made from."""
-    result = compile_matmul(spec, schedule, directory())
+    result = compile_matmul(spec, schedule, cute_cache())
     softgpu.register(result.assembly.cubin, result.assembly.ptx)
     return result
 

@@ -15,10 +15,10 @@ from helion.backends.cute.printer import print_module
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.spec import MatmulSpec
 from tests import softgpu as software
+from tests.caches import cute_cache
 
 from .gpu import Problem
 from .gpu import check
-from .gpu import directory
 from .problems import BF16
 from .problems import FP8
 from .problems import hopper
@@ -108,7 +108,7 @@ class Kernel:
         if change is not None:
             assert change.text in source
             source = source.replace(change.text, change.replacement, 1)
-        compiled = compile_source(source, self.spec, self.schedule, directory())
+        compiled = compile_source(source, self.spec, self.schedule, cute_cache())
         software.register(compiled.assembly.cubin, compiled.assembly.ptx)
         for seed in SEEDS:
             software.install(capability=capability, seed=seed, max_instructions=20_000_000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.schedule import default_schedule
 from helion.backends.cute.spec import MatmulSpec
 from helion.backends.cute.spec import Operand
+from tests.caches import cute_cache
 
 from .problems import BF16
 from .problems import F32
@@ -32,13 +32,8 @@ from .problems import small
 E5M2 = torch.float8_e5m2
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-def compiled(spec: MatmulSpec, schedule: MatmulSchedule, cache: Path) -> CompiledMatmul:
-    result = compile_matmul(spec, schedule, cache)
+def compiled(spec: MatmulSpec, schedule: MatmulSchedule) -> CompiledMatmul:
+    result = compile_matmul(spec, schedule, cute_cache())
     assert result.assembly.cubin[:4] == b"\x7fELF"
     return result
 
@@ -75,46 +70,46 @@ SHAPES = [(128, 128, 64), (1, 16, 16), (17, 264, 72), (255, 8, 8), (257, 1000, 5
 @pytest.mark.parametrize("b_major", ["k", "n"])
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.compiles
-def test_bf16_shapes_compile(shape, b_major, schedule, cache) -> None:
-    compiled(matmul(*shape, b_major=b_major), schedule, cache)
+def test_bf16_shapes_compile(shape, b_major, schedule) -> None:
+    compiled(matmul(*shape, b_major=b_major), schedule)
 
 
 @pytest.mark.parametrize("out", [BF16, torch.float16, F32, FP8, E5M2], ids=str)
 @pytest.mark.parametrize("operand", [BF16, torch.float16, FP8, E5M2], ids=str)
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
 @pytest.mark.compiles
-def test_dtypes_compile(operand, out, arch, cache) -> None:
+def test_dtypes_compile(operand, out, arch) -> None:
     spec = matmul(272, 272, 272, operand, out)
-    compiled(spec, default_schedule(spec, arch), cache)
+    compiled(spec, default_schedule(spec, arch))
 
 
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
 @pytest.mark.compiles
-def test_two_fp8_types_can_be_mixed(arch, cache) -> None:
+def test_two_fp8_types_can_be_mixed(arch) -> None:
     spec = dataclasses.replace(matmul(256, 256, 256, FP8), b=Operand(E5M2, 256, 1))
-    compiled(spec, default_schedule(spec, arch), cache)
+    compiled(spec, default_schedule(spec, arch))
 
 
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_103a"])
 @pytest.mark.parametrize(("cluster_m", "cluster_n"), [(2, 1), (4, 1), (2, 2), (2, 4), (4, 2)])
 @pytest.mark.compiles
-def test_pairs_and_their_clusters_compile(arch, cluster_m, cluster_n, cache) -> None:
+def test_pairs_and_their_clusters_compile(arch, cluster_m, cluster_n) -> None:
     schedule = pair(cluster_m=cluster_m, cluster_n=cluster_n, arch=arch)
-    compiled(matmul(1000, 1008, 1040, FP8), schedule, cache)
+    compiled(matmul(1000, 1008, 1040, FP8), schedule)
 
 
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.parametrize(("cluster_m", "cluster_n"), [(2, 1), (1, 2), (2, 2)])
 @pytest.mark.compiles
-def test_clusters_of_single_ctas_compile(schedule, cluster_m, cluster_n, cache) -> None:
+def test_clusters_of_single_ctas_compile(schedule, cluster_m, cluster_n) -> None:
     spec = dataclasses.replace(matmul(300, 264, 72), epilogue=rowwise())
-    compiled(spec, dataclasses.replace(schedule, cluster_m=cluster_m, cluster_n=cluster_n), cache)
+    compiled(spec, dataclasses.replace(schedule, cluster_m=cluster_m, cluster_n=cluster_n))
 
 
 @pytest.mark.parametrize("stages", range(2, 9))
 @pytest.mark.compiles
-def test_every_depth_of_the_ring_compiles(stages, cache) -> None:
-    compiled(matmul(512, 512, 512, FP8), pair(ab_stages=stages), cache)
+def test_every_depth_of_the_ring_compiles(stages) -> None:
+    compiled(matmul(512, 512, 512, FP8), pair(ab_stages=stages))
 
 
 @pytest.mark.parametrize(
@@ -134,42 +129,42 @@ def test_every_depth_of_the_ring_compiles(stages, cache) -> None:
     ids=str,
 )
 @pytest.mark.compiles
-def test_schedules_compile(schedule, cache) -> None:
-    compiled(matmul(1024, 1152, 1024, FP8), schedule, cache)
+def test_schedules_compile(schedule) -> None:
+    compiled(matmul(1024, 1152, 1024, FP8), schedule)
 
 
 @pytest.mark.parametrize(
     "schedule", [hopper(tile_m=64), hopper(tile_n=256, ab_stages=3), hopper(tile_k=32), hopper(epilogue_n=64)], ids=str
 )
 @pytest.mark.compiles
-def test_hopper_schedules_compile(schedule, cache) -> None:
-    compiled(matmul(1024, 1152, 1024), schedule, cache)
+def test_hopper_schedules_compile(schedule) -> None:
+    compiled(matmul(1024, 1152, 1024), schedule)
 
 
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.parametrize(("m", "n"), [(256, 256), (255, 264), (17, 257), (1, 8)])
 @pytest.mark.compiles
-def test_every_kind_of_epilogue_operand_compiles(schedule, m, n, cache) -> None:
+def test_every_kind_of_epilogue_operand_compiles(schedule, m, n) -> None:
     spec = dataclasses.replace(matmul(m, n, 72), epilogue=every_kind(n))
-    compiled(spec, schedule, cache)
+    compiled(spec, schedule)
 
 
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.parametrize("out", [BF16, F32, FP8], ids=str)
 @pytest.mark.compiles
-def test_an_output_no_tensor_map_describes_is_stored_by_its_threads(schedule, out, cache) -> None:
+def test_an_output_no_tensor_map_describes_is_stored_by_its_threads(schedule, out) -> None:
     spec = matmul(255, 257, 72, BF16, out)
     assert not spec.store_through_tma
-    facts = compiled(spec, schedule, cache).facts
+    facts = compiled(spec, schedule).facts
     assert [p.kind for p in facts.parameters] == ["map", "map", "pointer"]
 
 
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.compiles
-def test_a_batch_compiles_also_with_a_shared_operand(schedule, cache) -> None:
+def test_a_batch_compiles_also_with_a_shared_operand(schedule) -> None:
     spec = dataclasses.replace(matmul(200, 136, 72, batch=3), epilogue=every_kind(136))
-    compiled(spec, schedule, cache)
-    compiled(dataclasses.replace(spec, b=dataclasses.replace(spec.b, batch=0)), schedule, cache)
+    compiled(spec, schedule)
+    compiled(dataclasses.replace(spec, b=dataclasses.replace(spec.b, batch=0)), schedule)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +178,9 @@ def test_a_batch_compiles_also_with_a_shared_operand(schedule, cache) -> None:
     ],
 )
 @pytest.mark.compiles
-def test_shared_memory_of_the_code_stays_within_what_the_launch_gives(spec, schedule, cache) -> None:
+def test_shared_memory_of_the_code_stays_within_what_the_launch_gives(spec, schedule) -> None:
     """The highest fixed offset the code initialises a barrier at, plus the words behind it, lie inside."""
-    result = compiled(spec, schedule, cache)
+    result = compiled(spec, schedule)
     offsets = [
         int(x) for x in re.findall(r"mbarrier\.init\.shared\.b64 \[%r\d+\+(\d+)\]", _one_space(result.assembly.ptx))
     ]
@@ -200,11 +195,11 @@ def _one_space(text: str) -> str:
 
 
 @pytest.mark.compiles
-def test_kernel_parameters_are_what_the_launch_passes(cache) -> None:
+def test_kernel_parameters_are_what_the_launch_passes() -> None:
     """Sizes of the parameters in the PTX, in order: 128 for a tensor map, 8 for a pointer, 4 for a number."""
     spec = dataclasses.replace(matmul(256, 256, 256), epilogue=every_kind(256))
     for schedule in (small(), hopper()):
-        result = compiled(spec, schedule, cache)
+        result = compiled(spec, schedule)
         head = result.assembly.ptx.split("{", 1)[0]
         sizes = [
             int(array) if array else int(width) // 8

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.spawns
+pytestmark = [pytest.mark.spawns, pytest.mark.xdist_group("cute_static")]  # one run of the benchmark for all
 
 ROOT = Path(__file__).resolve().parents[3]
 # NVIDIA's example for the same problem under the toolkit's own assembler (ptxas 12.9).
