@@ -37,7 +37,7 @@ COPIED = (
     "tests/softgpu",
 )
 
-#: Left out: about leaks; about loading in processes of its own; about these files.
+#: Left out: about leaks; about loading in processes of its own; about the sources.
 LEFT_OUT = ("test_memory.py", "test_loading.py", "test_guards.py")
 
 #: Run with the sanitized extension: fails unless it is, and unless the runtime notices what it should.
