@@ -16,9 +16,6 @@ from ..language.combine import operands
 if TYPE_CHECKING:
     from .tracer import Tracer
 
-#: Ops whose first argument is a combine function and whose second are the operands.
-COMBINE_OPS = frozenset({"reduce", "associative_scan"})
-
 
 def trace_combine(tracer: Tracer, combine_fn: Callable[..., Any], x: Any, name: str) -> int:
     """Trace a combine function.

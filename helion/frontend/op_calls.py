@@ -4,6 +4,7 @@ loads, ...
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 
 from .. import exc
 from ..ir.device_ir import TracedTile
+from ..language.memory import check_subscript
+from ..language.memory import load
+from ..language.memory import subscript
 from ..language.op import Op
 
 if TYPE_CHECKING:
@@ -24,29 +28,13 @@ class Answer:
         self.value = value
 
 
-def _prepare_store(tracer: Tracer, tensor: Any, index: Any, value: Any, extra_mask: Any) -> Any:
-    if tracer.is_device_value(tensor):
-        raise exc.InvalidAPIUsage(
-            "hl.store/assignment into a device value",
-            fix="device values are immutable: use torch.where to change part of one.",
-        )
-    if isinstance(value, torch.Tensor):
-        tracer.operand(value)
-        value = tracer.cast(value, tensor.dtype)
-    return tensor, index, value, extra_mask
-
-
 def _prepare_load(tracer: Tracer, tensor: Any, index: Any, extra_mask: Any, eviction_policy: Any) -> Any:
     if tracer.is_device_value(tensor):
-        from ..language import subscript
-
         return Answer(subscript(tensor, index))
     return tensor, index, extra_mask, eviction_policy
 
 
 def _prepare_subscript(tracer: Tracer, tensor: Any, index: Any) -> Any:
-    from ..language.memory import check_subscript
-
     check_subscript(tensor, index)
     tracer.operand(tensor)
     elements = list(index) if isinstance(index, (tuple, list)) else [index]
@@ -63,32 +51,25 @@ def _prepare_subscript(tracer: Tracer, tensor: Any, index: Any) -> Any:
     return Answer(tensor)
 
 
-def _prepare_stack_store(tracer: Tracer, like: Any, pointers: Any, index: Any, value: Any, extra_mask: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        tracer.operand(value)
-        value = tracer.cast(value, like.dtype)
-    return like, pointers, index, value, extra_mask
+def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of an op that stores, with what it stores in the tensor's dtype."""
+    tensor, access = args[0], op.access
+    assert access is not None
+    if tracer.is_device_value(tensor):
+        raise exc.InvalidAPIUsage(
+            f"hl.{op.name} into a device value",
+            fix="device values are immutable: use torch.where to change part of one.",
+        )
+    cast = list(args)
+    for at in access.values_at:
+        if isinstance(args[at], torch.Tensor):
+            tracer.operand(args[at])
+            cast[at] = tracer.cast(args[at], tensor.dtype)
+    return tuple(cast)
 
 
-OP_PREPARATION: dict[str, Any] = {
-    "stack_store": _prepare_stack_store,
-    "store": _prepare_store,
-    "load": _prepare_load,
-    "subscript": _prepare_subscript,
-}
-
-# Ops whose first argument is a host tensor and whose second is an index into it.
-MEMORY_OPS = frozenset(
-    {"load", "store", *(f"atomic_{name}" for name in ("add", "and", "or", "xor", "max", "min", "xchg", "cas"))}
-)
-
-# Ops whose first argument is a host tensor -> position of the index into it.
-INDEX_AT = {**dict.fromkeys(MEMORY_OPS, 1), "stack_load": 2, "stack_store": 2}
-
-
-def takes_tiles(op: Op) -> bool:
-    """Whether an op takes tiles as tiles; every other op sees a tile as its size."""
-    return op.name in INDEX_AT or op.name.startswith("tile_") or op.name == "subscript"
+#: Ops with a preparation of their own.
+OP_PREPARATION: dict[Op, Callable[..., Any]] = {load: _prepare_load, subscript: _prepare_subscript}
 
 
 def sizes_of_tiles(value: Any) -> Any:

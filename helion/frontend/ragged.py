@@ -29,9 +29,10 @@ def with_ragged_mask(op: Op, args: tuple[Any, ...], axes: Sequence[Axis]) -> tup
     ragged = [axis for axis in axes if axis.lengths is not None]
     if not ragged:
         return args
-    at = list(op.signature.parameters).index("extra_mask")
+    assert op.access is not None
+    at = op.access.mask_at
     mask = args[at]
-    shape = indexed_shape(args[0], args[1], op.name)
+    shape = indexed_shape(args[0], args[op.access.index_at], op.name)
     for axis in ragged:
         inside = _inside(axis, shape)
         if inside is not None:

@@ -37,12 +37,12 @@ from ..ir.symbols import is_symbolic
 from ..ir.symbols import shape_exprs
 from ..language.indexing import index_list
 from ..language.indexing import normalize_index
+from ..language.op import Effect
 from ..language.op import Handler
 from ..language.op import LoopRanges
 from ..language.op import Op
 from ..language.shapes import canonical_dims
 from ..language.tile import Tile
-from .combine import COMBINE_OPS
 from .combine import trace_combine
 from .environment import Environment
 from .factories import FACTORIES
@@ -51,11 +51,9 @@ from .graph_builder import new_node
 from .modes import DeviceDispatchMode
 from .modes import DeviceFunctionMode
 from .modes import short_name
-from .op_calls import INDEX_AT
-from .op_calls import MEMORY_OPS
 from .op_calls import OP_PREPARATION
+from .op_calls import prepare_store
 from .op_calls import sizes_of_tiles
-from .op_calls import takes_tiles
 from .ragged import with_ragged_mask
 
 _aten = torch.ops.aten
@@ -400,32 +398,34 @@ class Tracer(Handler):
     def call_op(self, op: Op, args: tuple[Any, ...]) -> Any:
         if not self.on_device:
             raise exc.DeviceAPIOnHost(name=f"hl.{op.name}")
-        if op.name in MEMORY_OPS and not isinstance(args[0], FakeTensor) and isinstance(args[0], torch.Tensor):
+        access = op.access
+        if access and isinstance(args[0], torch.Tensor) and not isinstance(args[0], FakeTensor):
             # captured by a function that runs natively, such as a lambda
             args = (self.captured(args[0], "captured"), *args[1:])
-        args = tuple(sizes_of_tiles(a) for a in args) if not takes_tiles(op) else self._plain_tiles(args)
-        prepare = OP_PREPARATION.get(op.name)
+        args = self._plain_tiles(args) if op.takes_tiles else tuple(sizes_of_tiles(a) for a in args)
+        prepare = OP_PREPARATION.get(op)
         if prepare is not None:
             prepared = prepare(self, *args)
             if not isinstance(prepared, tuple):
                 return prepared.value
             args = prepared
-        if op.name in MEMORY_OPS:
+        if access and access.effect is Effect.WRITE:
+            args = prepare_store(self, op, args)
+        if access and access.addresses_at is None:
             args = with_ragged_mask(op, args, self.env.ir.axes)
         with self.paused():
             result = op.shape_rule(*args)
-        if op.name in COMBINE_OPS:
-            args = (trace_combine(self, args[0], args[1], op.name), *args[1:])
-        at = INDEX_AT.get(op.name)
-        if at is None:
+        if op.combine_at is not None:
+            at = op.combine_at
+            args = (*args[:at], trace_combine(self, args[at], args[at + 1], op.name), *args[at + 1 :])
+        if access is None:
             return self.record(op, tuple(self.operand(a) for a in args), {}, result)
+        at = access.index_at
         bounds = self._dims_to_bound(args[0], args[at])
         index = [self.operand(e) for e in index_list(args[at])]
         before, after = ([self.operand(a) for a in part] for part in (args[1:at], args[at + 1 :]))
         nodes = (self.host_operand(args[0]), *before, index, *after)
-        result = self.record(op, nodes, {}, result)
-        next(iter(reversed(self.current().graph.nodes))).meta["bounded_dims"] = bounds
-        return result
+        return self.record(op, nodes, {}, result, bounded_dims=bounds)
 
     def _dims_to_bound(self, tensor: torch.Tensor, index: Any) -> tuple[int, ...]:
         """Dimensions of a host tensor that a tile's range may leave: the access must check them itself.

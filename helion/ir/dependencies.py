@@ -17,12 +17,16 @@ import torch
 import torch.fx
 
 from .. import exc
-from ..language.op import Op
-from . import device_ir
 from .device_ir import Axis
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .device_ir import TracedTile
+from .effects import conflict
+from .effects import touches
+from .nodes import IfElse
+from .nodes import Load
+from .nodes import Memory
+from .nodes import Store
 from .symbols import symbols_of
 
 
@@ -35,11 +39,12 @@ def check_dependencies(ir: DeviceIR) -> None:
     for root in ir.roots:
         info = ir.graphs[root.graph_id]
         axes = [axis for axis in info.axes if axis.static_extent != 1]
-        stores = [(node, excused) for node, excused in _accesses(ir, info, "store", set())]
-        for node, excused in stores:
-            _check_store(node, [a for a in axes if a.id not in excused])
-        for node, _ in _accesses(ir, info, "load", set()):
-            _check_load(node, [s for s, _ in stores], axes)
+        accesses = list(_accesses(ir, info, frozenset()))
+        stores = [(store, excused) for memory, excused in accesses if (store := Store.match(memory.node))]
+        for store, excused in stores:
+            _check_store(store, [a for a in axes if a.id not in excused])
+        for load in filter(None, (Load.match(memory.node) for memory, _ in accesses)):
+            _check_load(load, [store for store, _ in stores], axes)
     for i, later in enumerate(ir.roots):
         for earlier in ir.roots[:i]:
             if earlier.phase == later.phase:
@@ -48,49 +53,29 @@ def check_dependencies(ir: DeviceIR) -> None:
 
 def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
     """Two loops of one phase."""
-    before = list(_touched(ir, earlier))
-    for tensor, how, node in _touched(ir, later):
-        for other, other_how, _ in before:
-            same = tensor.fake.untyped_storage()._cdata == other.fake.untyped_storage()._cdata
-            if same and (how != other_how or how == "store"):
-                did, does = _VERBS[other_how], _VERBS[how]
+    before = list(touches(ir, earlier))
+    for touch in touches(ir, later):
+        for other in before:
+            if conflict(other, touch):
                 raise exc.LoopDependencyError(
-                    reason=(
-                        f"{tensor.name!r} is {does} here and {did} in an earlier top-level loop, "
-                        "which runs at the same time"
-                    ),
-                    location=node.meta.get("location"),
+                    reason=f"{touch.name!r} is {touch.effect.value} here and {other.effect.value} in an earlier "
+                    "top-level loop, which runs at the same time",
+                    location=touch.node.meta.get("location"),
                     fix="put hl.barrier() between the two loops.",
                 )
 
 
-_VERBS = {"load": "read", "store": "stored to", "atomic": "updated"}
-
-
-def _touched(ir: DeviceIR, info: GraphInfo) -> Iterator[tuple[device_ir.HostTensor, str, torch.fx.Node]]:
-    """Uses of host tensors in a graph and its subgraphs: the tensor, how it is used (as in `_VERBS`), and the node."""
-    for node in info.graph.nodes:
-        atomic = isinstance(node.target, Op) and node.target.name.startswith("atomic_")
-        how = "atomic" if atomic else "store" if device_ir.has_side_effect(node) else "load"
-        for source in node.all_input_nodes:
-            if source.target is device_ir.host_tensor:
-                yield ir.host_tensors[source.args[0]], how, node  # type: ignore[index]
-        for sub in ir.subgraphs_of(node):
-            yield from _touched(ir, sub)
-
-
-def _accesses(ir: DeviceIR, info: GraphInfo, name: str, excused: set[int]) -> Iterator[tuple[torch.fx.Node, set[int]]]:
+def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterator[tuple[Memory, frozenset[int]]]:
     """Memory nodes of a graph and its subgraphs, with the axes that a condition around them speaks of."""
     for node in info.graph.nodes:
-        if isinstance(node.target, Op) and node.target.name == name:
-            yield node, excused
+        if memory := Memory.match(node):
+            yield memory, excused
         inner = excused
-        if node.target is device_ir.if_else:
-            test = node.args[0]
-            spoken = {a.id for a in ir.axes} if isinstance(test, torch.fx.Node) else _axes_in(ir, test)
-            inner = excused | spoken
+        if branch := IfElse.match(node):
+            data = isinstance(branch.test, torch.fx.Node)
+            inner |= {a.id for a in ir.axes} if data else _axes_in(ir, branch.test)
         for sub in ir.subgraphs_of(node):
-            yield from _accesses(ir, sub, name, inner)
+            yield from _accesses(ir, sub, inner)
 
 
 def _axes_in(ir: DeviceIR, number: Any) -> set[int]:
@@ -113,19 +98,15 @@ def _uses(element: Any, axis: Axis) -> bool:
     return bool(symbols_of(element) & mine)
 
 
-def _check_store(node: torch.fx.Node, axes: list[Axis]) -> None:
-    index: Any = node.args[1]
-    if any(isinstance(e, TracedTile) and _from_data(e) for e in index):
+def _check_store(store: Store, axes: list[Axis]) -> None:
+    if any(isinstance(e, TracedTile) and _from_data(e) for e in store.index):
         return
     for axis in axes:
-        if not any(_uses(element, axis) for element in index):
-            name = node.args[0].args[0]  # type: ignore[union-attr]
+        if not any(_uses(element, axis) for element in store.index):
             raise exc.LoopDependencyError(
-                reason=(
-                    f"every tile of loop {axis.name!r} stores to the same elements of {name!r}: the index "
-                    f"does not use {axis.name!r}"
-                ),
-                location=node.meta.get("location"),
+                reason=f"every tile of loop {axis.name!r} stores to the same elements of {store.name!r}: "
+                f"the index does not use {axis.name!r}",
+                location=store.node.meta.get("location"),
             )
 
 
@@ -136,26 +117,19 @@ def _from_data(tile: TracedTile) -> bool:
     return isinstance(tile.axis.begin, torch.Tensor)
 
 
-def _check_load(node: torch.fx.Node, stores: list[torch.fx.Node], axes: list[Axis]) -> None:
+def _check_load(load: Load, stores: list[Store], axes: list[Axis]) -> None:
     for store in stores:
-        if store.args[0].args != node.args[0].args:  # type: ignore[union-attr]
-            continue
-        written: Any = store.args[1]
-        read: Any = node.args[1]
-        if len(written) != len(read):
+        if store.name != load.name or len(store.index) != len(load.index):
             continue
         for axis in axes:
-            for w, r in zip(written, read):
+            for w, r in zip(store.index, load.index):
                 if not _uses(w, axis) or isinstance(w, torch.fx.Node) or isinstance(r, torch.fx.Node):
                     continue
                 if not _same(w, r):
-                    name = node.args[0].args[0]  # type: ignore[union-attr]
                     raise exc.LoopDependencyError(
-                        reason=(
-                            f"{name!r} is read at {r} and stored at {w} in the same loop: a tile of {axis.name!r} "
-                            "reads what another tile writes"
-                        ),
-                        location=node.meta.get("location"),
+                        reason=f"{load.name!r} is read at {r} and stored at {w} in the same loop: "
+                        f"a tile of {axis.name!r} reads what another tile writes",
+                        location=load.node.meta.get("location"),
                     )
 
 

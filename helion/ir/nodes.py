@@ -87,6 +87,19 @@ def operand(node: torch.fx.Node, position: int = 0) -> torch.fx.Node:
     return found
 
 
+def number(node: torch.fx.Node, position: int) -> int:
+    """An argument that is an integer known while compiling: a dimension, a flag."""
+    found = node.args[position]
+    assert isinstance(found, int), f"argument {position} of {node} is no integer"
+    return found
+
+
+def numbers(node: torch.fx.Node, position: int) -> list[int]:
+    """An argument that is a list of such integers."""
+    found: Any = node.args[position]
+    return list(found)
+
+
 def op_of(node: Any) -> Op | None:
     """The language op that a node calls."""
     target = getattr(node, "target", None)
@@ -190,9 +203,7 @@ class Item(View):
 
     @property
     def index(self) -> int:
-        index = self.node.args[1]
-        assert isinstance(index, int)
-        return index
+        return number(self.node, 1)
 
 
 # -- language ops ------------------------------------------------------------------------------------------
@@ -339,11 +350,15 @@ class Combining(OpView):
         return op.combine_at is not None
 
     @property
+    def at(self) -> int:
+        """Position of the combine function."""
+        at = self.op.combine_at
+        assert at is not None
+        return at
+
+    @property
     def graph_id(self) -> int:
-        assert self.op.combine_at is not None
-        graph_id = self.node.args[self.op.combine_at]
-        assert isinstance(graph_id, int)
-        return graph_id
+        return number(self.node, self.at)
 
 
 class Full(OpView):

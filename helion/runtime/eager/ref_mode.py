@@ -24,17 +24,15 @@ from torch.utils._pytree import tree_leaves
 
 from ... import _compat_torch
 from ... import exc
-from ...language.atomics import ATOMIC_OPS
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.memory import load
-from ...language.memory import store
 from ...language.memory import subscript
+from ...language.op import Access
+from ...language.op import Effect
 from ...language.op import LoopRanges
 from ...language.op import Op
 from ...language.op import handler
-from ...language.stack import stack_load
-from ...language.stack import stack_store
 from ...language.tile import Tile
 from .handler import EagerHandler
 from .handler import iterate_tiles
@@ -52,11 +50,6 @@ _PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
 _TILES_PER_LOOP = 4
 #: ... but tiles of at least this many elements.
 _SMALLEST_BLOCK = 16
-
-#: Which argument holds the index of an op that accesses a host tensor, and which its mask.
-_ACCESS_OPS: dict[Op, tuple[int, int]] = {
-    op: (1, list(op.signature.parameters).index("extra_mask")) for op in (load, store, *ATOMIC_OPS)
-}
 
 
 class _Block:
@@ -103,27 +96,26 @@ class RefHandler(EagerHandler):
             raise exc.DeviceAPIOnHost(name=name)
         if op is load and isinstance(args[0], torch.Tensor) and is_device_value(args[0]):
             op, args = subscript, args[:2]
-        access = _ACCESS_OPS.get(op)
-        if access is not None:
-            args = self._check_access(op, args, *access)
-        for leaf in _tensors(args[1:] if op in _HOST_TENSOR_OPS else args):
+        if op.access is not None and op.access.addresses_at is None:
+            args = self._check_access(op, args, op.access)
+        for leaf in _tensors(args if op.access is None else args[1:]):
             if not is_device_value(leaf):
                 raise exc.HostTensorDirectUsage(name=name_of(leaf))
         with _compat_torch.without_torch_functions():
             result = op.eager_rule(*args)
         return mark(result, axes_of_op(op, args))
 
-    def _check_access(self, op: Op, args: tuple[Any, ...], index_at: int, mask_at: int) -> tuple[Any, ...]:
-        target = args[0]
+    def _check_access(self, op: Op, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:
+        target, mask_at = args[0], access.mask_at
         if isinstance(target, torch.Tensor) and is_device_value(target):
-            if op in ATOMIC_OPS:
+            if access.effect is Effect.UPDATE:
                 raise exc.AtomicOnDeviceTensor(name=f"hl.{op.name}")
             raise exc.InvalidAPIUsage(
                 f"hl.{op.name} writes a host tensor, got a device value",
                 fix="device values are immutable: use torch.where to change part of one.",
             )
         with _compat_torch.without_torch_functions():
-            mask = ragged_mask(target, args[index_at], args[mask_at], self.active_tiles())
+            mask = ragged_mask(target, args[access.index_at], args[mask_at], self.active_tiles())
         if mask is args[mask_at]:
             return args
         return (*args[:mask_at], mark(mask), *args[mask_at + 1 :])
@@ -284,10 +276,6 @@ class RefHandler(EagerHandler):
     def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
         left_out = {tile.axis for tile in tiles if isinstance(tile, EagerTile)}
         return [number for axis, number in self.numbers if axis is None or axis not in left_out]
-
-
-#: Ops whose first argument is a host tensor.
-_HOST_TENSOR_OPS = frozenset([*_ACCESS_OPS, stack_load, stack_store])
 
 
 def _tensors(args: Any) -> list[torch.Tensor]:

@@ -20,30 +20,33 @@ import torch.fx
 from torch.utils._sympy.printers import PythonPrinter
 
 from ... import exc
-from ...ir import device_ir
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import TracedTile
+from ...ir.nodes import Atomic
+from ...ir.nodes import Combining
+from ...ir.nodes import ForLoop
+from ...ir.nodes import HostTensorNode
+from ...ir.nodes import IfElse
+from ...ir.nodes import Load
+from ...ir.nodes import Memory
+from ...ir.nodes import for_loop
+from ...ir.nodes import host_tensor
+from ...ir.nodes import if_else
 from ...ir.pointwise import CONVERT
 from ...ir.symbols import expr_of
 from ...ir.symbols import is_symbolic
 from ...language.atomics import ATOMIC_OPS
-from ...language.creation import full
-from ...language.creation import iota
 from ...language.eager_access import EagerAccess
 from ...language.eager_atomics import update
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.memory import load
-from ...language.memory import store
+from ...language.op import Effect
 from ...language.op import Op
-from ...language.reductions import reduce
-from ...language.scans import associative_scan
-from ...language.stack import stack_load
-from ...language.stack import stack_store
 from .handler import iterate_tiles
 
 _aten = torch.ops.aten
@@ -129,13 +132,10 @@ class Program:
 
     def __init__(self, ir: DeviceIR) -> None:
         self.ir = ir
-        self.written: set[str] = {
-            _host_name(node)
-            for _, node in ir.nodes()
-            if node.op == "call_function" and (node.target is store or node.target in ATOMIC_OPS)
-        }
-        #: Stack tensors are written through addresses, which may point into any tensor.
-        self.writes_anywhere = any(node.target is stack_store for _, node in ir.nodes())
+        writes = [m for _, node in ir.nodes() if (m := Memory.match(node)) and m.effect is not Effect.READ]
+        self.written: set[str] = {memory.name for memory in writes}
+        #: Addresses may point into any tensor.
+        self.writes_anywhere = any(memory.addresses for memory in writes)
         self._graphs: dict[int, CompiledGraph] = {}
 
     def graph(self, graph_id: int) -> CompiledGraph:
@@ -224,13 +224,6 @@ def _with_lanes(value: torch.Tensor, lanes: list[tuple[int, str]], frame: Frame,
     result = value.clone()
     _narrow(result, lanes, frame).copy_(new)
     return result
-
-
-def _host_name(node: torch.fx.Node) -> str:
-    """The host tensor that a memory op accesses."""
-    host = node.args[0]
-    assert isinstance(host, torch.fx.Node)
-    return str(host.args[0])
 
 
 def _target_name(node: torch.fx.Node) -> str:
@@ -351,26 +344,30 @@ class _GraphCompiler:
         special = _SPECIAL.get(target)
         if special is not None:
             return special(self, node)
+        index_at = -1
         if isinstance(target, Op):
             if target in ATOMIC_OPS:
                 return self._atomic(node)
-            function = target.eager_rule
-            places = _SHAPE_ARGUMENTS.get(target, ())
+            if target.combine_at is not None:
+                return self._combining(Combining.of(node))
+            function, places = target.eager_rule, target.shape_args
+            if target.access is not None:
+                index_at = target.access.index_at
         else:
             function = _REPLACED.get(target, target)
             places = _SHAPE_ARGUMENTS.get(target, ())
-        index_at = _INDEX_ARGUMENTS.get(target, -1)
         args = [self.getter(arg, shape=i in places, index=i == index_at) for i, arg in enumerate(node.args)]
         kwargs = {key: self.getter(value) for key, value in node.kwargs.items()}
         return self._call(function, args, kwargs)
 
     def _host_tensor(self, node: torch.fx.Node) -> Getter:
-        name = str(node.args[0])
+        name = HostTensorNode.of(node).name
         return lambda frame, values: frame.tensors[name]
 
     def _load(self, node: torch.fx.Node) -> Getter:
-        tensor, index, mask = self._access(node)
-        name = _host_name(node)
+        load = Load.of(node)
+        tensor, index, mask = self._access(load)
+        name = load.name
 
         def run(frame: Frame, values: list[Any]) -> Any:
             access = EagerAccess(tensor(frame, values), index(frame, values), mask(frame, values), "load")
@@ -378,28 +375,18 @@ class _GraphCompiler:
 
         return run
 
-    def _access(self, node: torch.fx.Node) -> tuple[Getter, Getter, Getter]:
-        op = node.target
-        assert isinstance(op, Op)
-        mask_at = list(op.signature.parameters).index("extra_mask")
-        return self.getter(node.args[0]), self.getter(node.args[1], index=True), self.getter(node.args[mask_at])
-
-    def _store(self, node: torch.fx.Node) -> Getter:
-        tensor, index, mask = self._access(node)
-        value = self.getter(node.args[2])
-
-        def run(frame: Frame, values: list[Any]) -> None:
-            access = EagerAccess(tensor(frame, values), index(frame, values), mask(frame, values), "store")
-            access.write(value(frame, values))
-
-        return run
+    def _access(self, memory: Memory) -> tuple[Getter, Getter, Getter]:
+        return (
+            self.getter(memory.host.node),
+            self.getter(memory.index, index=True),
+            self.getter(memory.extra_mask),
+        )
 
     def _atomic(self, node: torch.fx.Node) -> Getter:
-        tensor, index, mask = self._access(node)
-        op = node.target
-        assert isinstance(op, Op)
-        operands = [self.getter(arg) for arg in node.args[2:-2]]
-        want_old = bool(node.users)
+        atomic = Atomic.of(node)
+        tensor, index, mask = self._access(atomic)
+        operands = [self.getter(value) for value in atomic.values]
+        op, want_old = atomic.op, bool(node.users)
 
         def run(frame: Frame, values: list[Any]) -> Any:
             return update(
@@ -413,26 +400,24 @@ class _GraphCompiler:
 
         return run
 
-    def _combining(self, node: torch.fx.Node) -> Getter:
+    def _combining(self, combining: Combining) -> Getter:
         """A reduction or scan: its combine function is a graph, run on whole tensors at once."""
-        op = node.target
-        assert isinstance(op, Op)
-        program, graph_id = self.program, node.args[0]
-        rest = [self.getter(arg) for arg in node.args[1:]]
+        program, graph_id, op, at = self.program, combining.graph_id, combining.op, combining.at
+        args = [self.getter(arg) for arg in combining.node.args]
 
         def run(frame: Frame, values: list[Any]) -> Any:
-            graph = program.graph(graph_id)  # type: ignore[arg-type]
-            return op.eager_rule(
-                lambda *scalars: tuple(program.run_body(graph, frame, scalars)), *(arg(frame, values) for arg in rest)
-            )
+            graph = program.graph(graph_id)
+            given = [arg(frame, values) for arg in args]
+            given[at] = lambda *scalars: tuple(program.run_body(graph, frame, scalars))
+            return op.eager_rule(*given)
 
         return run
 
     def _for_loop(self, node: torch.fx.Node) -> Getter:
-        graph_id, begins, ends, inputs = node.args
-        info = self.program.ir.graphs[graph_id]  # type: ignore[index]
-        bounds = [self.getter(begins), self.getter(ends)]
-        initial = [self.getter(value) for value in inputs]  # type: ignore[union-attr]
+        loop = ForLoop.of(node)
+        info = self.program.ir.graphs[loop.graph_id]
+        bounds = [self.getter(loop.begins), self.getter(loop.ends)]
+        initial = [self.getter(value) for value in loop.inputs]
         run_tiles = self.program.run_tiles
 
         def run(frame: Frame, values: list[Any]) -> list[Any]:
@@ -442,15 +427,17 @@ class _GraphCompiler:
         return run
 
     def _if_else(self, node: torch.fx.Node) -> Getter:
-        test = self.getter(node.args[0])
+        branch = IfElse.of(node)
+        test = self.getter(branch.test)
         program = self.program
-        ids = node.args[1:3]
-        inputs = [[self.getter(value) for value in side] for side in node.args[3:5]]  # type: ignore[union-attr]
+        sides = [
+            (graph_id, [self.getter(value) for value in inputs])
+            for graph_id, inputs in ((branch.then_id, branch.then_inputs), (branch.else_id, branch.else_inputs))
+        ]
 
         def run(frame: Frame, values: list[Any]) -> list[Any]:
-            side = 0 if bool(test(frame, values)) else 1
-            graph = program.graph(ids[side])  # type: ignore[arg-type]
-            return program.run_body(graph, frame, [value(frame, values) for value in inputs[side]])
+            graph_id, inputs = sides[0 if bool(test(frame, values)) else 1]
+            return program.run_body(program.graph(graph_id), frame, [value(frame, values) for value in inputs])
 
         return run
 
@@ -465,25 +452,15 @@ def _has_parts(value: Sequence[Any]) -> bool:
 
 #: Nodes that are compiled in a way of their own.
 _SPECIAL: dict[Any, Callable[[_GraphCompiler, torch.fx.Node], Getter]] = {
-    device_ir.host_tensor: _GraphCompiler._host_tensor,
-    device_ir.for_loop: _GraphCompiler._for_loop,
-    device_ir.if_else: _GraphCompiler._if_else,
-    reduce: _GraphCompiler._combining,
-    associative_scan: _GraphCompiler._combining,
+    host_tensor: _GraphCompiler._host_tensor,
+    for_loop: _GraphCompiler._for_loop,
+    if_else: _GraphCompiler._if_else,
     load: _GraphCompiler._load,
-    store: _GraphCompiler._store,
 }
 #: Targets that run as another function: values need not be contiguous here, so a view may have to copy.
 _REPLACED: dict[Any, Callable[..., Any]] = {
     _aten.view.default: torch.reshape,
     CONVERT: torch.Tensor.to,
 }
-#: Op -> position of its index list, for ops without a way of their own.
-_INDEX_ARGUMENTS: dict[Any, int] = {stack_load: 2, stack_store: 2}
 #: Target -> positions of arguments that are sizes of dimensions.
-_SHAPE_ARGUMENTS: dict[Any, tuple[int, ...]] = {
-    _aten.view.default: (1,),
-    _aten.expand.default: (1,),
-    full: (0,),
-    iota: (1,),
-}
+_SHAPE_ARGUMENTS: dict[Any, tuple[int, ...]] = {_aten.view.default: (1,), _aten.expand.default: (1,)}

@@ -204,8 +204,8 @@ def axes_of_shape(shape: Any) -> list[Any]:
 
 def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
     """The axes of the result of a language op, where they follow from its arguments."""
-    if op is load:
-        return axes_of_index(args[0].shape, args[1])
+    if op.access is not None and op.access.addresses_at is None:
+        return axes_of_index(args[0].shape, args[op.access.index_at])
     if op is tile_index:
         return [args[0].axis]
     if op is full:
