@@ -78,7 +78,6 @@ class BoundKernel:
 
             constants = frozenset(names[i] for i in kernel.specializer.constexpr)
             self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
-        self.env = self.ir.env
         self._backend = registry.make(self.settings.backend, self.ir, self.settings, self._target())
         #: Whose host functions calls run; they read what the other prints.
         self._runs = registry.runner(self._backend)
@@ -342,7 +341,7 @@ def _guard_function(ir: KernelIR, guards: Sequence[Any], names: list[str]) -> Ca
         return None
     from .backends.expressions import ExpressionPrinter
 
-    printer = ExpressionPrinter(lambda symbol: ir.device.origins[symbol].host_text(printer.doprint))
+    printer = ExpressionPrinter(lambda symbol: ir.device.space.origins[symbol].host_text(printer.doprint))
     text = " and ".join(f"({printer.doprint(guard)})" for guard in guards)
     namespace: dict[str, Any] = {"math": math, "torch": torch}
     return eval(f"lambda {', '.join(names)}: {text}", namespace)  # type: ignore[no-any-return]

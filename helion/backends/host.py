@@ -59,7 +59,7 @@ class HostPrinter:
         """The host expression a symbol stands for."""
         if symbol in self.constants:
             return str(self.constants[symbol])
-        origin = self.ir.device.origins.get(symbol)
+        origin = self.ir.device.space.origins.get(symbol)
         if origin is None or origin.kind is not OriginKind.HOST:
             raise exc.InternalError(reason=f"symbol {symbol} has no value on the host")
         if origin.args:

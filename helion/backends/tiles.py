@@ -71,7 +71,7 @@ class TileBackend(Backend):
         used = _device_symbols(ir)
         scalars = ", ".join(
             f"{origin.name!r}: {printer.expression(symbol)}"
-            for symbol, origin in device.origins.items()
+            for symbol, origin in device.space.origins.items()
             if origin.kind is OriginKind.HOST and symbol in used
         )
         launch = f"_launcher({_DEVICE_CODE}, {{{tensors}}}, {{{scalars}}})"
@@ -88,14 +88,16 @@ class TileBackend(Backend):
             "",
         ]
         return GeneratedSource(
-            "\n".join(lines), ir.name, {**injected, _DEVICE_CODE: SizedIR(device, constants, ir.env.index_dtype)}
+            "\n".join(lines),
+            ir.name,
+            {**injected, _DEVICE_CODE: SizedIR(device, constants)},
         )
 
 
 def _device_symbols(ir: KernelIR) -> set[sympy.Symbol]:
     """The symbols that device code mentions."""
     found: set[sympy.Symbol] = set()
-    for axis in ir.device.axes:
+    for axis in ir.device.space.axes:
         found |= _symbols((axis.begin, axis.end, axis.block.fixed))
     for _, node in ir.device.nodes():
         found |= _symbols((node.args, node.kwargs))

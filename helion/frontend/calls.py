@@ -100,7 +100,7 @@ class Calls(Expressions):
             return _NUMBER_BUILTINS[fn](*args)
         if getattr(fn, "__module__", None) != "math":
             return None
-        if any(is_symbolic(a) and self.env.depends_on_device(a) for a in args) and fn not in _MATH_OF_ANY_NUMBER:
+        if any(is_symbolic(a) and self.env.space.depends_on_device(a) for a in args) and fn not in _MATH_OF_ANY_NUMBER:
             raise exc.NotAllowedOnDevice(
                 f"math.{fn.__name__} of a number that is known only while the kernel runs",
                 fix=f"use torch's function on a tensor, torch.{fn.__name__}(tile.index) for example.",

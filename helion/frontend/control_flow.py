@@ -90,7 +90,7 @@ class ControlFlow(Calls):
             return self.env.new_block(name, fixed=size)
         if size is None:
             return self.env.new_block(name)
-        known = self.env.block_of(size)
+        known = self.env.space.block_of(size)
         if known is not None:
             known.name = name if known.name == "block" else known.name
             return known
@@ -100,7 +100,7 @@ class ControlFlow(Calls):
 
     def _is_constant(self, size: Any) -> bool:
         constant = (OriginKind.BLOCK_SIZE, OriginKind.TUNABLE)
-        return all(self.env.ir.origins[s].kind in constant for s in symbols_of(size))
+        return all(self.env.space.origins[s].kind in constant for s in symbols_of(size))
 
     def bind_loop_variables(self, target: ast.expr, loop: TracedLoop, axes: list[Axis]) -> None:
         """Give the loop variables their tiles (hl.tile) or indices (hl.grid)."""
@@ -127,7 +127,7 @@ class ControlFlow(Calls):
                     fix="pass the bound as an int argument, or make this an inner loop.",
                 )
         self._check_for(node)
-        if not self.env.ir.roots and self.env.index_dtype is not torch.int64:
+        if not self.env.ir.roots and self.env.space.index_dtype is not torch.int64:
             arguments = [fake for _, fake in self.env._fakes.values()]
             self.tracer.set_index_dtype(IndexWidth(self.env.settings).of_host_tensors(self.frame.host, arguments))
         with self.tracer.graph(GraphKind.ROOT) as builder:

@@ -53,9 +53,9 @@ class Environment:
         self.shape_env = ShapeEnv(duck_shape=False)
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=False)
         self.ir = DeviceIR()
+        self.space = self.ir.space
         self.tunables: dict[str, Any] = {}
         self.specialized: set[sympy.Symbol] = set()
-        self.index_dtype = torch.int32
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._names: set[str] = set()
         #: Host expression of a captured tensor -> what the function that captured it calls it.
@@ -139,10 +139,10 @@ class Environment:
             for method, numbers in (("size", fake.size()), ("stride", fake.stride())):
                 for dim, number in enumerate(numbers):
                     for symbol in symbols_of(number):
-                        if number.node.expr == symbol and symbol not in self.ir.origins:  # type: ignore[attr-defined]
+                        if number.node.expr == symbol and symbol not in self.space.origins:  # type: ignore[attr-defined]
                             text = f"{path}.{method}({dim})"
-                            self.ir.origins[symbol] = Origin(
-                                OriginKind.HOST, self.unique_name(f"{name}_{method}_{dim}"), text
+                            self.space.define(
+                                symbol, Origin(OriginKind.HOST, self.unique_name(f"{name}_{method}_{dim}"), text)
                             )
         # Aliasing parameters must not share storage facts; keep the real tensor alive so its id stays taken.
         self._fakes[id(value)] = (value, fake)
@@ -160,14 +160,14 @@ class Environment:
         """
         if id(value) in self._fakes:
             return self._fakes[id(value)][1]
-        before = set(self.ir.origins)
+        before = set(self.space.origins)
         fake = self.fake_tensor(value, "", name)
         path = None
-        for symbol in self.ir.origins.keys() - before:
+        for symbol in self.space.origins.keys() - before:
             # Its sizes are read where the generated host function can: through the argument's closure.
             path = path or text_of(fake) or name
-            origin = self.ir.origins[symbol]
-            self.ir.origins[symbol] = dataclasses.replace(origin, text=f"{path}{origin.text}")
+            origin = self.space.origins[symbol]
+            self.space.define(symbol, dataclasses.replace(origin, text=f"{path}{origin.text}"))
         return fake
 
     def host_int(self, value: int, path: str, name: str) -> torch.SymInt:
@@ -182,7 +182,7 @@ class Environment:
             positive=None,
             do_not_specialize_zero_one=True,
         )
-        self.ir.origins[symbol] = Origin(OriginKind.HOST, self.unique_name(name), path)
+        self.space.define(symbol, Origin(OriginKind.HOST, self.unique_name(name), path))
         return self.shape_env.create_symintnode(symbol, hint=value, source=source)  # type: ignore[return-value]
 
     def host_float(self, value: float, path: str, name: str) -> torch.SymFloat:
@@ -196,9 +196,9 @@ class Environment:
         """
         if not math.isfinite(hint):
             number = self.shape_env.create_unbacked_symfloat()
-            self.ir.origins[number.node.expr] = origin
+            self.space.define(number.node.expr, origin)
             return number
-        source = ConstantSource(f"number_{len(self.ir.origins)}")
+        source = ConstantSource(f"number_{len(self.space.origins)}")
         symbol = self.shape_env.create_symbol(
             hint,
             source,
@@ -207,7 +207,7 @@ class Environment:
             positive=None,
             do_not_specialize_zero_one=True,
         )
-        self.ir.origins[symbol] = origin
+        self.space.define(symbol, origin)
         return self.shape_env.create_symfloatnode(symbol, hint=hint, source=source)  # type: ignore[return-value]
 
     def host_call(self, fn: Callable[..., Any], args: Sequence[Any], text: str, name: str) -> torch.SymFloat | None:
@@ -223,7 +223,7 @@ class Environment:
             name: how generated code should call the result.
         """
         known = all(
-            isinstance(a, (int, float)) or (is_symbolic(a) and self.is_host_value(a) and a.node.has_hint())
+            isinstance(a, (int, float)) or (is_symbolic(a) and self.space.is_host_value(a) and a.node.has_hint())
             for a in args
         )
         if not known or not any(map(is_symbolic, args)):
@@ -237,7 +237,7 @@ class Environment:
     def device_int(self, origin: Origin) -> torch.SymInt:
         """An integer known only while the kernel runs."""
         number = self.shape_env.create_unbacked_symint()
-        self.ir.origins[number.node.expr] = origin
+        self.space.define(number.node.expr, origin)
         return number
 
     def torch_seed(self) -> torch.SymInt:
@@ -249,40 +249,41 @@ class Environment:
 
     # -- blocks and axes ---------------------------------------------------------------------------------------------
 
-    def new_block(
-        self, name: str, *, fixed: Any = None, low: int = 1, high: int | None = None, extent: int | None = None
-    ) -> BlockSize:
-        """A new block size (see `BlockSize`)."""
-        id_ = len(self.ir.blocks)
-        # Hints of block sizes are 32 * prime: distinct, so that two tiles never unify; even, so that `tile // 2`
-        # reshapes work; unlikely to equal a real size (`check_blocks_are_free` finds it if one does).
-        prime = int(sympy.prime(26 + id_))
-        source = ConstantSource(f"block_{id_}")
+    def _size_symbol(self, hint: int, name: str) -> torch.SymInt:
+        """A positive integer of the Config's, with a hint that tells it apart from every other size."""
+        source = ConstantSource(name)
         symbol = self.shape_env.create_symbol(
-            32 * prime,
+            hint,
             source,
             dynamic_dim=DimDynamic.DYNAMIC,
             constraint_dim=None,
             positive=True,
             do_not_specialize_zero_one=True,
         )
-        var = self.shape_env.create_symintnode(symbol, hint=32 * prime, source=source)
-        block = BlockSize(id_, symbol, var, name, fixed, low, high, extent)  # type: ignore[arg-type]
-        self.ir.blocks.append(block)
-        self.ir.origins[symbol] = Origin(OriginKind.BLOCK_SIZE, f"BLOCK_{id_}", index=id_)
+        return self.shape_env.create_symintnode(symbol, hint=hint, source=source)  # type: ignore[return-value]
+
+    def new_block(
+        self, name: str, *, fixed: Any = None, low: int = 1, high: int | None = None, extent: int | None = None
+    ) -> BlockSize:
+        """A new block size (see `BlockSize`)."""
+        id_ = len(self.space.blocks)
+        # Hints of block sizes are 32 * prime: distinct, so that two tiles never unify; even, so that `tile // 2`
+        # reshapes work; unlikely to equal a real size (`check_blocks_are_free` finds it if one does).
+        var = self._size_symbol(32 * int(sympy.prime(26 + id_)), f"block_{id_}")
+        block = BlockSize(id_, var.node.expr, var, name, fixed, low, high, extent)
+        self.space.add_block(block)
+        self.space.define(block.symbol, Origin(OriginKind.BLOCK_SIZE, f"BLOCK_{id_}", index=id_))
         return block
 
-    def block_of(self, size: Any) -> BlockSize | None:
-        """The block whose size `size` is, or None."""
-        if isinstance(size, torch.SymInt):
-            for block in self.ir.blocks:
-                if size.node.expr == block.symbol:
-                    return block
-        return None
+    def new_tunable(self, name: str) -> torch.SymInt:
+        """The symbol of an integer that the Config gives under `name`."""
+        var = self._size_symbol(64 * int(sympy.prime(200 + len(self.space.origins))), f"tunable_{name}")
+        self.space.define(var.node.expr, Origin(OriginKind.TUNABLE, self.unique_name(name), text=name))
+        return var
 
     def new_axis(self, block: BlockSize, kind: AxisKind, begin: Any, end: Any, name: str) -> Axis:
         """A new loop dimension (see `Axis`)."""
-        id_ = len(self.ir.axes)
+        id_ = len(self.space.axes)
 
         def symbol(kind_: OriginKind, prefix: str) -> torch.SymInt:
             return self.device_int(Origin(kind_, self.unique_name(f"{prefix}{id_}"), index=id_))
@@ -298,23 +299,13 @@ class Environment:
             tile_id=symbol(OriginKind.TILE_ID, "tile_id_"),
             clipped_end=symbol(OriginKind.TILE_END, "tile_end_"),
         )
-        self.ir.axes.append(axis)
+        self.space.add_axis(axis)
         extent = axis.static_extent
         if extent is None and kind is not AxisKind.GRID:
-            extent = self.hint(end)
+            extent = self.space.hint(end)
         if extent is not None:
             block.extent = max(block.extent or 0, extent)
         return axis
-
-    def hint(self, value: Any) -> int | None:
-        """The value a host number has in this call, None for device values."""
-        if isinstance(value, bool):
-            return None
-        if isinstance(value, int):
-            return value
-        if isinstance(value, torch.SymInt) and self.is_host_value(value):
-            return value.node.hint
-        return None
 
     # -- host tensors and scalars --------------------------------------------------------------------------------------
 
@@ -328,17 +319,9 @@ class Environment:
         self.ir.host_tensors[name] = tensor
         return tensor
 
-    def is_host_value(self, value: Any) -> bool:
-        """Whether a number is known on the host (made of constants and host symbols only)."""
-        return all(not self.ir.origins[s].on_device for s in symbols_of(value) if s in self.ir.origins)
-
-    def depends_on_device(self, value: Any) -> bool:
-        """Whether a number involves block sizes, tile offsets or other device values."""
-        return any(self.ir.origins[s].on_device for s in symbols_of(value) if s in self.ir.origins)
-
     def is_read_from_tensor(self, value: Any) -> bool:
         """Whether a number is made of what host code has read out of a tensor: a trace does not know it."""
-        return any(s not in self.ir.origins for s in symbols_of(value))
+        return any(s not in self.space.origins for s in symbols_of(value))
 
     # -- guards ------------------------------------------------------------------------------------------------------
 
@@ -350,7 +333,7 @@ class Environment:
         found: list[sympy.Basic] = []
         for guard in self.shape_env.guards:
             symbols = guard.expr.free_symbols
-            if symbols and all(s in self.ir.origins and not self.ir.origins[s].on_device for s in symbols):
+            if symbols and all(s in self.space.origins and not self.space.origins[s].on_device for s in symbols):
                 if guard.expr not in found:
                     found.append(guard.expr)
         return found
@@ -361,7 +344,7 @@ class Environment:
         Raises:
             exc.ShapeMismatch: PyTorch's shape rules equated a tile's size with something else.
         """
-        for block in self.ir.blocks:
+        for block in self.space.blocks:
             replaced = self.shape_env.replacements.get(block.symbol)
             if replaced is not None:
                 raise exc.ShapeMismatch(left=f"the size of tile {block.name!r}", right=str(replaced))

@@ -291,7 +291,7 @@ class Expressions(Frames):
         if isinstance(node.op, ast.Not):
             if isinstance(value, torch.Tensor):
                 return torch.logical_not(value)
-            if is_symbolic(value) and self.env.depends_on_device(value):
+            if is_symbolic(value) and self.env.space.depends_on_device(value):
                 return torch.sym_not(value)
             return not value
         if isinstance(node.op, ast.Invert) and is_symbolic(value):
@@ -313,7 +313,7 @@ class Expressions(Frames):
     def expr_BoolOp(self, node: ast.BoolOp) -> Any:
         value = self.expr(node.values[0])
         for other in node.values[1:]:
-            if isinstance(value, torch.Tensor) or (is_symbolic(value) and self.env.depends_on_device(value)):
+            if isinstance(value, torch.Tensor) or (is_symbolic(value) and self.env.space.depends_on_device(value)):
                 right = self.expr(other)
                 value = self._and(value, right) if isinstance(node.op, ast.And) else self._or(value, right)
             elif bool(value) is isinstance(node.op, ast.Or):
@@ -348,7 +348,7 @@ class Expressions(Frames):
         """Whether a condition is known only while the kernel runs."""
         if isinstance(test, torch.Tensor):
             return self.tracer.on_device
-        return is_symbolic(test) and self.env.depends_on_device(test)
+        return is_symbolic(test) and self.env.space.depends_on_device(test)
 
     def truth(self, node: ast.expr) -> bool:
         """A condition that must be known at compile time."""

@@ -94,7 +94,7 @@ class Frames:
         """The error with a place, unless it has one."""
         if error.location is None:
             error.location = self.frame.source.location(node)
-            error.message = self.env.ir.readable(error.message)
+            error.message = self.env.space.readable(error.message)
         return error
 
     def where(self) -> str:

@@ -10,9 +10,12 @@ import torch
 
 from .. import exc
 from ..ir.dependencies import check_dependencies
+from ..ir.device_ir import AxisKind
 from ..ir.device_ir import HostCode
 from ..ir.device_ir import KernelIR
+from ..ir.device_ir import RollableReduction
 from ..ir.device_ir import eliminate_dead_code
+from ..ir.reductions import rollable_sizes
 from ..language.op import handler
 from ..settings import Settings
 from .environment import Environment
@@ -71,6 +74,12 @@ def trace_kernel(
     env.check_blocks_are_free()
     eliminate_dead_code(env.ir)
     check_dependencies(env.ir)
+    reductions = [
+        RollableReduction(info.id, size, env.new_axis(env.new_block("r"), AxisKind.REDUCTION, 0, size, "r"))
+        for info in env.ir.graphs
+        for size in rollable_sizes(env.ir, info)
+    ]
+    env.space.close()
     return KernelIR(
         name=fn.__name__,
         device=env.ir,
@@ -79,7 +88,7 @@ def trace_kernel(
         tunables=env.tunables,
         specialized=env.specialized,
         location=source.location(source.node),
-        env=env,
+        reductions=reductions,
     )
 
 

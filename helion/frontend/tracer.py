@@ -21,6 +21,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
 from .. import exc
+from ..config_spec import IntegerFragment
+from ..config_spec import PowerOfTwoFragment
 from ..ir import device_ir
 from ..ir.device_ir import Axis
 from ..ir.device_ir import GraphInfo
@@ -98,7 +100,7 @@ class Tracer(Handler):
     def __init__(self, env: Environment) -> None:
         self.env = env
         self.device = env.device
-        self.index_dtype = env.index_dtype
+        self.index_dtype = env.space.index_dtype
         self.location: exc.SourceLocation | None = None
         self.builder: GraphBuilder | None = None
         self._paused = False
@@ -109,7 +111,7 @@ class Tracer(Handler):
 
     def set_index_dtype(self, dtype: torch.dtype) -> None:
         """Offsets, `tile.index` and `hl.arange` have this dtype from here on."""
-        self.index_dtype = self.env.index_dtype = dtype
+        self.index_dtype = self.env.space.index_dtype = dtype
 
     # -- graphs ----------------------------------------------------------------------------------------------------
 
@@ -412,7 +414,7 @@ class Tracer(Handler):
         if access and access.effect is Effect.WRITE:
             args = prepare_store(self, op, args)
         if access and access.addresses_at is None:
-            args = with_ragged_mask(op, args, self.env.ir.axes)
+            args = with_ragged_mask(op, args, self.env.space.axes)
         with self.paused():
             result = op.shape_rule(*args)
         if op.combine_at is not None:
@@ -445,7 +447,7 @@ class Tracer(Handler):
             begin, end = self._range_around(item.value.axis)
             offset = item.value.offset
             host = not any(isinstance(v, torch.Tensor) for v in (begin, end, offset))
-            host = host and all(self.env.is_host_value(v) for v in (begin, end, offset))
+            host = host and all(self.env.space.is_host_value(v) for v in (begin, end, offset))
             if not (host and bool(end + offset <= tensor.size(item.dim)) and bool(begin + offset >= 0)):
                 dims.append(item.dim)
         return tuple(dims)
@@ -454,10 +456,10 @@ class Tracer(Handler):
         """Bounds that an axis stays within: its own, or those of the axis whose tile it begins or ends at."""
 
         def outermost(bound: Any, edge: str) -> Any:
-            origin = self.env.ir.origins.get(expr_of(bound)) if is_symbolic(bound) else None
+            origin = self.env.space.origins.get(expr_of(bound)) if is_symbolic(bound) else None
             if origin is None or origin.kind not in (OriginKind.TILE_BEGIN, OriginKind.TILE_END):
                 return bound
-            return outermost(getattr(self.env.ir.axes[origin.index], edge), edge)
+            return outermost(getattr(self.env.space.axes[origin.index], edge), edge)
 
         return outermost(axis.begin, "begin"), outermost(axis.end, "end")
 
@@ -495,15 +497,11 @@ class Tracer(Handler):
             raise exc.NotAllowedOnDevice(
                 name="hl.register_block_size()", fix="call it in host code, before the device loop."
             )
-        hint = self.env.hint(high)
+        hint = self.env.space.hint(high)
         block = self.env.new_block("block", low=low, high=hint if isinstance(high, int) else None, extent=hint)
         return block.var
 
     def register_tunable(self, name: str, fragment: Any) -> Any:
-        from ..config_spec import IntegerFragment
-        from ..config_spec import PowerOfTwoFragment
-        from ..ir.symbols import Origin
-
         if self.on_device:
             raise exc.NotAllowedOnDevice(
                 name="hl.register_tunable()", fix="call it in host code, before the device loop."
@@ -513,11 +511,7 @@ class Tracer(Handler):
             raise exc.NotSupportedYet(
                 name=f"hl.register_tunable with a {type(fragment).__name__}", fix="use an integer fragment."
             )
-        block = self.env.new_block(name, fixed=None)
-        block.name = name
-        self.env.ir.blocks.remove(block)
-        self.env.ir.origins[block.symbol] = Origin(OriginKind.TUNABLE, self.env.unique_name(name), text=name)
-        return block.var
+        return self.env.new_tunable(name)
 
     def specialize(self, value: Any) -> Any:
         if self.on_device:
@@ -536,10 +530,10 @@ class Tracer(Handler):
         )
 
     def tile_of_size(self, size: Any) -> TracedTile | None:
-        block = self.env.block_of(size)
+        block = self.env.space.block_of(size)
         if block is None:
             return None
-        for axis in reversed(self.env.ir.axes):
+        for axis in reversed(self.env.space.axes):
             if axis.block is block:
                 return TracedTile(axis)
         return None

@@ -7,6 +7,7 @@ dimension.  The answer flows from tile indices through the graphs; a dimension m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,57 +15,70 @@ import torch
 import torch.fx
 
 from ..language.indexing import normalize_index
-from ..language.op import Op
-from . import device_ir
 from .device_ir import Axis
 from .device_ir import AxisKind
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
-from .reduction_ops import REDUCTIONS
-from .reduction_ops import reduced_dim
+from .device_ir import TracedTile
+from .nodes import ForLoop
+from .nodes import IfElse
+from .nodes import Item
+from .nodes import Memory
+from .nodes import Product
+from .nodes import Reduction
+from .nodes import TileIndex
+from .nodes import number
+from .nodes import numbers
+from .nodes import op_of
+from .nodes import tensor_of
 from .symbols import expr_of
 
+#: For each dimension the loop axis it runs over, or None.
 Axes = tuple[Axis | None, ...]
 _aten = torch.ops.aten
 
 
-def assign_axes(ir: DeviceIR) -> None:
-    """Set `meta["axes"]` on every node that holds a tensor."""
+def find_axes(ir: DeviceIR) -> Mapping[torch.fx.Node, Axes]:
+    """The axes of every node that holds a tensor."""
+    found = _Pass(ir)
     for root in ir.roots:
         info = ir.graphs[root.graph_id]
-        _Pass(ir)._graph(info, list(info.axes), [])
-
-
-def axes_of(node: Any) -> Axes:
-    """The axes of a node's dimensions; empty for numbers."""
-    return node.meta.get("axes", ()) if isinstance(node, torch.fx.Node) else ()
+        found.graph(info, list(info.axes), [])
+    return found.axes
 
 
 class _Pass:
     def __init__(self, ir: DeviceIR) -> None:
         self.ir = ir
+        self.axes: dict[torch.fx.Node, Axes] = {}
+        self._results: dict[torch.fx.Node, list[Axes]] = {}  # of loops and branches
 
-    def _graph(self, info: GraphInfo, scope: list[Axis], inputs: Sequence[torch.fx.Node]) -> list[Axes]:
+    def of(self, node: Any) -> Axes:
+        """The axes of a node's dimensions; empty for numbers."""
+        return self.axes.get(node, ()) if isinstance(node, torch.fx.Node) else ()
+
+    def graph(self, info: GraphInfo, scope: list[Axis], inputs: Sequence[Any]) -> list[Axes]:
+        """Go through a graph; the axes of its outputs."""
         for placeholder, node in zip(info.placeholders, inputs):
-            placeholder.meta["axes"] = axes_of(node)
+            self.axes[placeholder] = self.of(node)
         for node in info.graph.nodes:
             if node.op != "call_function":
                 continue
-            if node.target is device_ir.for_loop:
-                body = self.ir.graphs[node.args[0]]
-                results = self._graph(body, [*scope, *body.axes], node.args[3])
-                for placeholder, output in body.carried.items():
-                    results[output] = _merge(results[output], axes_of(node.args[3][placeholder]))
+            if loop := ForLoop.match(node):
+                body = self.ir.graphs[loop.graph_id]
+                results = self.graph(body, [*scope, *body.axes], loop.inputs)
+                for taken, output in body.carried.items():
+                    results[output] = _merge(results[output], self.of(loop.inputs[taken]))
                 # Outside the loop a dimension no longer runs over the loop's axis: its lanes are partial results.
                 inside = set(map(id, body.axes))
-                node.meta["result_axes"] = [tuple(None if id(a) in inside else a for a in axes) for axes in results]
-            elif node.target is device_ir.if_else:
-                left = self._graph(self.ir.graphs[node.args[1]], scope, node.args[3])
-                right = self._graph(self.ir.graphs[node.args[2]], scope, node.args[4])
-                node.meta["result_axes"] = [_merge(a, b) for a, b in zip(left, right)]
-            elif isinstance(node.meta.get("val"), torch.Tensor):
-                node.meta["axes"] = self._fill(node.meta["val"].shape, self._axes(node), scope)
-        return [axes_of(output) for output in info.outputs]
+                self._results[node] = [tuple(None if id(a) in inside else a for a in axes) for axes in results]
+            elif branch := IfElse.match(node):
+                left = self.graph(self.ir.graphs[branch.then_id], scope, branch.then_inputs)
+                right = self.graph(self.ir.graphs[branch.else_id], scope, branch.else_inputs)
+                self._results[node] = [_merge(a, b) for a, b in zip(left, right)]
+            elif isinstance(value := node.meta.get("val"), torch.Tensor):
+                self.axes[node] = self._fill(value.shape, self._axes(node, value), scope)
+        return [self.of(output) for output in info.outputs]
 
     def _fill(self, shape: Sequence[Any], axes: Axes, scope: list[Axis]) -> Axes:
         filled = []
@@ -77,75 +91,77 @@ class _Pass:
             filled.append(axis)
         return tuple(filled)
 
-    def _axes(self, node: torch.fx.Node) -> Axes:
-        value = node.meta["val"]
-        target = node.target
-        none: Axes = (None,) * value.dim()
-        if target is device_ir.GETITEM:
-            source = node.args[0]
-            results = source.meta.get("result_axes")  # type: ignore[union-attr]
-            if results is not None:
-                return results[node.args[1]]  # type: ignore[index,no-any-return]
-            return _by_size(value.shape, [source])
-        if isinstance(target, Op):
-            return self._op_axes(node, none)
-        if target in REDUCTIONS:
-            axes, dim = list(axes_of(node.args[0])), reduced_dim(node)
-            axes[dim : dim + 1] = [None] if node.args[2] else []
+    def _axes(self, node: torch.fx.Node, value: torch.Tensor) -> Axes:
+        target: Any = node.target
+        if item := Item.match(node):
+            results = self._results.get(item.source)
+            return results[item.index] if results is not None else self._by_size(value.shape, [item.source])
+        if tile := TileIndex.match(node):
+            assert isinstance(tile.tile, TracedTile)
+            return (tile.tile.axis,)
+        if memory := Memory.match(node):
+            return self._accessed(memory, value)
+        if product := Product.match(node):
+            return (*self.of(product.a)[:-1], self.of(product.b)[-1])
+        if reduction := Reduction.match(node):
+            axes = list(self.of(reduction.source))
+            axes[reduction.dim : reduction.dim + 1] = [None] if reduction.keepdim else []
             return tuple(axes)
         if target is _aten.unsqueeze.default:
-            axes = list(axes_of(node.args[0]))
-            axes.insert(node.args[1] % value.dim(), None)  # type: ignore[operator]
+            axes = list(self.of(node.args[0]))
+            axes.insert(number(node, 1) % value.dim(), None)
             return tuple(axes)
         if target is _aten.squeeze.dims:
-            source_axes = axes_of(node.args[0])
+            source_axes = self.of(node.args[0])
             rank = len(source_axes)
-            dropped = {d % rank for d in node.args[1]} if rank else set()  # type: ignore[operator, union-attr]
-            return (
-                tuple(a for d, a in enumerate(source_axes) if d not in dropped) if value.dim() != rank else source_axes
-            )
+            dropped = {d % rank for d in numbers(node, 1)} if rank else set()
+            kept = tuple(a for d, a in enumerate(source_axes) if d not in dropped)
+            return kept if value.dim() != rank else source_axes
         if target is _aten.permute.default:
-            source_axes = axes_of(node.args[0])
-            return tuple(source_axes[d] for d in node.args[1])  # type: ignore[index, union-attr]
-        if target in (_aten.view.default,):
-            return _by_size(value.shape, [node.args[0]])
-        merged = none
+            source_axes = self.of(node.args[0])
+            return tuple(source_axes[d] for d in numbers(node, 1))
+        if op_of(node) is not None or target is _aten.view.default:
+            return self._by_size(value.shape, node.all_input_nodes)
+        merged: Axes = (None,) * value.dim()
         for arg in node.all_input_nodes:
             if isinstance(arg.meta.get("val"), torch.Tensor):
-                merged = _merge(merged, _align(axes_of(arg), value.dim()))
+                merged = _merge(merged, _align(self.of(arg), value.dim()))
         return merged
 
-    def _op_axes(self, node: torch.fx.Node, none: Axes) -> Axes:
-        name = node.target.name  # type: ignore[union-attr]
-        value = node.meta["val"]
-        if name == "tile_index":
-            return (node.args[0].axis,)  # type: ignore[union-attr]
-        if name in ("load", "store") or name.startswith("atomic_"):
-            tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
-            axes: list[Axis | None] = []
-            placed = False
-            for item in normalize_index(tensor.shape, with_values(node.args[1]), name):
-                if item.kind == "tile":
-                    axes.append(item.value.axis)
-                elif item.kind in ("slice", "new"):
-                    axes.append(None)
-                elif item.kind == "tensor" and not placed:
-                    placed = True
-                    axes.extend(self._gather_axes(node, value.dim()))
-            return tuple(axes) if len(axes) == value.dim() else none
-        if name == "dot":
-            a, b = axes_of(node.args[0]), axes_of(node.args[1])
-            return (*a[:-1], b[-1])
-        return _by_size(value.shape, node.all_input_nodes)
+    def _accessed(self, memory: Memory, value: torch.Tensor) -> Axes:
+        if memory.addresses is not None:
+            return self._by_size(value.shape, memory.node.all_input_nodes)
+        axes: list[Axis | None] = []
+        placed = False
+        for item in normalize_index(memory.tensor.shape, with_values(memory.index), memory.op.name):
+            if item.kind == "tile":
+                axes.append(item.value.axis)
+            elif item.kind in ("slice", "new"):
+                axes.append(None)
+            elif item.kind == "tensor" and not placed:
+                placed = True
+                axes.extend(self._gathered(memory))
+        return tuple(axes) if len(axes) == value.dim() else (None,) * value.dim()
 
-    def _gather_axes(self, node: torch.fx.Node, rank: int) -> Axes:
+    def _gathered(self, memory: Memory) -> Axes:
         merged: Axes = ()
-        for element in node.args[1]:  # type: ignore[union-attr]
-            if isinstance(element, torch.fx.Node) and element.meta["val"].dim():
-                axes = axes_of(element)
+        for element in memory.index:
+            if isinstance(element, torch.fx.Node) and tensor_of(element).dim():
+                axes = self.of(element)
                 width = max(len(axes), len(merged))
                 merged = _merge(_align(merged, width), _align(axes, width))
         return merged
+
+    def _by_size(self, shape: Sequence[Any], sources: Sequence[torch.fx.Node]) -> Axes:
+        """Axes of a reshaped value: a dimension keeps the axis of an input dimension of the same symbolic size."""
+        known: dict[Any, Axis] = {}
+        for source in sources:
+            value = source.meta.get("val")
+            if isinstance(value, torch.Tensor):
+                for size, axis in zip(value.shape, self.of(source)):
+                    if axis is not None:
+                        known.setdefault(expr_of(size), axis)
+        return tuple(known.get(expr_of(size)) if isinstance(size, torch.SymInt) else None for size in shape)
 
 
 def with_values(index: Any) -> list[Any]:
@@ -159,15 +175,3 @@ def _align(axes: Axes, rank: int) -> Axes:
 
 def _merge(a: Axes, b: Axes) -> Axes:
     return tuple(x if x is not None else y for x, y in zip(a, b))
-
-
-def _by_size(shape: Sequence[Any], sources: Sequence[Any]) -> Axes:
-    """Axes of a reshaped value: a dimension keeps the axis of an input dimension of the same symbolic size."""
-    known: dict[Any, Axis] = {}
-    for source in sources:
-        value = source.meta.get("val")
-        if isinstance(value, torch.Tensor):
-            for size, axis in zip(value.shape, axes_of(source)):
-                if axis is not None:
-                    known.setdefault(expr_of(size), axis)
-    return tuple(known.get(expr_of(size)) if isinstance(size, torch.SymInt) else None for size in shape)

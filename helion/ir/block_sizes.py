@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import sympy
-import torch
 
 from .. import exc
 from ..numbers import next_power_of_2
@@ -35,20 +34,18 @@ class SizedIR:
     Attributes:
         ir: the device IR.
         constants: value of each block-size and tunable symbol.
-        index_dtype: dtype of tile indices the IR was traced with.
         executor: the executor's compiled form, made at the first launch.
     """
 
     ir: DeviceIR
     constants: dict[sympy.Symbol, int]
-    index_dtype: torch.dtype = torch.int32
     executor: Any = None
 
 
 def tunable_blocks(ir: DeviceIR) -> list[BlockSize]:
     """The blocks whose size the Config gives, in the order of `block_sizes`."""
-    used = {axis.block.id for axis in ir.axes if axis.kind is AxisKind.TILE}
-    return [block for block in ir.blocks if block.fixed is None and block.id in used]
+    used = {axis.block.id for axis in ir.space.axes if axis.kind is AxisKind.TILE}
+    return [block for block in ir.space.blocks if block.fixed is None and block.id in used]
 
 
 def resolve_constants(
@@ -66,10 +63,10 @@ def resolve_constants(
         exc.SizeNotConstant: a block size given by the kernel depends on the arguments.
     """
     constants: dict[sympy.Symbol, int] = {}
-    for symbol, origin in ir.origins.items():
+    for symbol, origin in ir.space.origins.items():
         if origin.kind is OriginKind.TUNABLE:
             constants[symbol] = int(tunables[origin.text])
-    for block in ir.blocks:
+    for block in ir.space.blocks:
         if block.fixed is not None:
             fixed = expr_of(block.fixed).subs(constants)
             if not fixed.is_Integer:
@@ -80,7 +77,7 @@ def resolve_constants(
     if len(sizes) != len(tunable):
         raise exc.InvalidConfig(reason=f"block_sizes has {len(sizes)} entries, this kernel takes {len(tunable)}")
     constants.update((block.symbol, size) for block, size in zip(tunable, sizes, strict=True))
-    for block in ir.blocks:  # registered, but no loop uses it
+    for block in ir.space.blocks:  # registered, but no loop uses it
         constants.setdefault(block.symbol, block.high or block.low)
     return constants
 

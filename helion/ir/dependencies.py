@@ -73,7 +73,7 @@ def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterato
         inner = excused
         if branch := IfElse.match(node):
             data = isinstance(branch.test, torch.fx.Node)
-            inner |= {a.id for a in ir.axes} if data else _axes_in(ir, branch.test)
+            inner |= {a.id for a in ir.space.axes} if data else _axes_in(ir, branch.test)
         for sub in ir.subgraphs_of(node):
             yield from _accesses(ir, sub, inner)
 
@@ -81,9 +81,9 @@ def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterato
 def _axes_in(ir: DeviceIR, number: Any) -> set[int]:
     """Axes whose position a number depends on."""
     return {
-        ir.origins[s].index
+        ir.space.origins[s].index
         for s in symbols_of(number)
-        if s in ir.origins and ir.origins[s].kind.name.startswith("TILE_")
+        if s in ir.space.origins and ir.space.origins[s].kind.name.startswith("TILE_")
     }
 
 

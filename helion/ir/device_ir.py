@@ -12,11 +12,10 @@ A node's `args` hold nodes, plain numbers and symbolic numbers; tiles appear as 
 lists.  `node.meta` has
 
 * `val`: FakeTensor, SymInt/SymFloat, tuple of these, or None,
-* `location`: `exc.SourceLocation` of the user's code,
-* `axes` (set by `ir.axes`): for each dimension the loop axis it runs over, or None.
+* `location`: `exc.SourceLocation` of the user's code, `user_name`: the name it was assigned to,
+* `bounded_dims` of a memory access: dimensions of the host tensor that a tile's range may leave.
 
-Extents of tiles are symbols: one per `BlockSize`.  An `Axis` is one dimension of one loop; several axes may
-share a block size.
+What analyses find out about a node is not written on it: it is in `ir.facts`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,76 +40,15 @@ from .nodes import for_loop as for_loop
 from .nodes import host_tensor as host_tensor
 from .nodes import if_else as if_else
 from .nodes import op_of
-from .symbols import Origin
+from .space import Axis as Axis
+from .space import AxisKind as AxisKind
+from .space import BlockSize as BlockSize
+from .space import Space
 
 Number = int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool
 
 
-# -- loops and blocks -----------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(eq=False)
-class BlockSize:
-    """How many elements of an axis one tile covers.
-
-    Attributes:
-        id: index into `DeviceIR.blocks`.
-        symbol: its symbol in tile shapes; `var` is the same as a SymInt.
-        name: for generated code and messages, from the loop variable.
-        fixed: the size when the kernel gives it (an int or a host SymInt); None: the Config's `block_sizes` does.
-        low: smallest size allowed.
-        high: largest size allowed, None for no limit of the kernel's own.
-        extent: how far the longest axis with this block size goes, when known (a hint under dynamic shapes).
-    """
-
-    id: int
-    symbol: sympy.Symbol
-    var: torch.SymInt
-    name: str
-    fixed: int | torch.SymInt | None = None
-    low: int = 1
-    high: int | None = None
-    extent: int | None = None
-
-
-class AxisKind(enum.Enum):
-    TILE = "tile"
-    GRID = "grid"
-    REDUCTION = "reduction"  # made by `ir.reductions` when it turns a whole-dimension reduction into a loop
-
-
-@dataclasses.dataclass(eq=False)
-class Axis:
-    """One dimension of one loop.
-
-    Attributes:
-        id: index into `DeviceIR.axes`.
-        block: its block size (1 for an `hl.grid` axis without a step).
-        kind: tile, grid or reduction.
-        begin, end: bounds; a number, or the fx node / FakeTensor of a 0-d integer tensor in device loops.
-        name: from the loop variable, for generated code.
-        offset, tile_id, clipped_end: symbols for the first index of the current tile, its number, and the end
-            of the tile clipped to the range.
-        lengths: for `hl.jagged_tile`, the FakeTensor of the per-row lengths (`frontend.ragged` makes masks of it).
-    """
-
-    id: int
-    block: BlockSize
-    kind: AxisKind
-    begin: Any
-    end: Any
-    name: str
-    offset: torch.SymInt
-    tile_id: torch.SymInt
-    clipped_end: torch.SymInt
-    lengths: Any = None
-
-    @property
-    def static_extent(self) -> int | None:
-        """Length of the range when it is a compile-time constant."""
-        if isinstance(self.begin, int) and isinstance(self.end, int):
-            return max(self.end - self.begin, 0)
-        return None
+# -- tiles ----------------------------------------------------------------------------------------------------
 
 
 class TracedTile(Tile):
@@ -242,15 +179,28 @@ class HostTensor:
 
 
 @dataclasses.dataclass(eq=False)
+class RollableReduction:
+    """A dimension whose reductions can be looped (`ir.reductions`).
+
+    Attributes:
+        graph_id: the graph with the reductions.
+        size: the dimension's size; an int, or a host SymInt under dynamic shapes.
+        axis: the axis of the loops, over [0, size); its block is the chunk.
+    """
+
+    graph_id: int
+    size: Any
+    axis: Axis
+
+
+@dataclasses.dataclass(eq=False)
 class DeviceIR:
     """Everything that runs on the device."""
 
     graphs: list[GraphInfo] = dataclasses.field(default_factory=list)
     roots: list[RootLoop] = dataclasses.field(default_factory=list)
-    blocks: list[BlockSize] = dataclasses.field(default_factory=list)
-    axes: list[Axis] = dataclasses.field(default_factory=list)
     host_tensors: dict[str, HostTensor] = dataclasses.field(default_factory=dict)
-    origins: dict[sympy.Symbol, Origin] = dataclasses.field(default_factory=dict)
+    space: Space = dataclasses.field(default_factory=Space)
     _phase: int = 0
 
     def add_root(self, graph_id: int) -> None:
@@ -274,14 +224,6 @@ class DeviceIR:
             return [self.graphs[branch.then_id], self.graphs[branch.else_id]]
         holder = ForLoop.match(node) or Combining.match(node)
         return [self.graphs[holder.graph_id]] if holder else []
-
-    def readable(self, text: str) -> str:
-        """A message with symbols replaced by what the user calls them: a loop's name, `x.size(0)`."""
-        names = {str(symbol): origin.host_text(str) for symbol, origin in self.origins.items() if origin.text}
-        names.update((str(block.symbol), block.name) for block in self.blocks)
-        for axis in self.axes:
-            names.update({str(axis.offset): f"{axis.name}.begin", str(axis.clipped_end): f"{axis.name}.end"})
-        return re.sub(r"\b[a-z]+\d+\b", lambda match: names.get(match[0], match[0]), text)
 
     def format(self) -> str:
         """The IR as text, for reading and for tests."""
@@ -373,7 +315,7 @@ class KernelIR:
         tunables: hl.register_tunable keys with their fragments.
         specialized: host symbols fixed by hl.specialize.
         location: the `def` line.
-        env: the front end's environment, kept because its ShapeEnv owns the symbols.
+        reductions: reductions over whole dimensions that a Config may turn into loops.
     """
 
     name: str
@@ -383,4 +325,4 @@ class KernelIR:
     tunables: dict[str, Any]
     specialized: set[sympy.Symbol]
     location: SourceLocation
-    env: Any
+    reductions: list[RollableReduction]

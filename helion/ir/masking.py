@@ -9,18 +9,22 @@ not what the consumer needs.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.fx
 
-from ..language.op import Op
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
+from .nodes import Reduction
+from .nodes import number
+from .nodes import numbers
+from .nodes import op_of
+from .nodes import operand
+from .nodes import tensor_of
 from .pointwise import CONVERT
 from .pointwise import POINTWISE
-from .reduction_ops import REDUCTIONS
-from .reduction_ops import reduced_dim
 
 _aten = torch.ops.aten
 
@@ -34,107 +38,97 @@ UNKNOWN = _Unknown()
 Fill = Any  # a number, or UNKNOWN
 
 
-def assign_padding(ir: DeviceIR) -> None:
-    """Set `meta["padding"]` on every node that holds a tensor: per dimension, a number or `UNKNOWN`."""
-    for info in ir.graphs:
-        for node in info.graph.nodes:
-            node.meta.pop("padding", None)
+#: For each dimension what a value holds past its end: a number, or `UNKNOWN`.
+Fills = list[Fill]
+
+
+def find_padding(ir: DeviceIR) -> Mapping[torch.fx.Node, Fills]:
+    """The padding of every node that computes a tensor; placeholders are unknown."""
+    found = _Pass(ir)
     for root in ir.roots:
-        _graph(ir, ir.graphs[root.graph_id])
+        found.graph(ir.graphs[root.graph_id])
+    return found.fills
 
 
-def padding_of(node: torch.fx.Node, dim: int) -> Fill:
-    """What `node` holds past the end of dimension `dim`."""
-    fills = node.meta.get("padding")
-    return fills[dim] if fills else UNKNOWN
-
-
-def padding_is(node: torch.fx.Node, dim: int, wanted: Any) -> bool:
-    """Whether the padding along `dim` is known to be `wanted`."""
-    fill = padding_of(node, dim)
+def is_fill(fill: Fill, wanted: Any) -> bool:
+    """Whether padding is known to be `wanted`, of the same sign where that is zero's only difference."""
     if fill is UNKNOWN:
         return False
     return bool(fill == wanted and math.copysign(1, fill) == math.copysign(1, wanted)) or (fill == wanted == 0)
 
 
-def _graph(ir: DeviceIR, info: GraphInfo) -> None:
-    for node in info.graph.nodes:
-        value = node.meta.get("val")
-        for sub in ir.subgraphs_of(node):
-            _graph(ir, sub)
-        if isinstance(value, torch.Tensor) and node.op == "call_function":
-            node.meta["padding"] = _padding(node, value)
+class _Pass:
+    def __init__(self, ir: DeviceIR) -> None:
+        self.ir = ir
+        self.fills: dict[torch.fx.Node, Fills] = {}
 
+    def graph(self, info: GraphInfo) -> None:
+        for node in info.graph.nodes:
+            for sub in self.ir.subgraphs_of(node):
+                self.graph(sub)
+            value = node.meta.get("val")
+            if isinstance(value, torch.Tensor) and node.op == "call_function":
+                self.fills[node] = self._padding(node, value)
 
-def _padding(node: torch.fx.Node, value: torch.Tensor) -> list[Fill]:
-    unknown: list[Fill] = [UNKNOWN] * value.dim()
-    target = node.target
-    if isinstance(target, Op):
-        if target.name == "load":
-            return [0] * value.dim()
-        if target.name == "full" and isinstance(node.args[1], (bool, int, float)):
-            return [node.args[1]] * value.dim()
+    def _padding(self, node: torch.fx.Node, value: torch.Tensor) -> Fills:
+        unknown: Fills = [UNKNOWN] * value.dim()
+        target: Any = node.target
+        if op := op_of(node):
+            fill = None if op.padding is None else op.padding(*node.args)
+            return unknown if fill is None else [fill] * value.dim()
+        if target in POINTWISE:
+            return [self._pointwise(node, dim, value) for dim in range(value.dim())]
+        source = operand(node) if node.args and isinstance(node.args[0], torch.fx.Node) else None
+        fills = list(self.fills.get(source, ())) if source is not None else []
+        if source is None or not fills:
+            return unknown
+        if reduction := Reduction.match(node):
+            fills = [_reduced(reduction, fill) for fill in fills]
+            fills[reduction.dim : reduction.dim + 1] = [UNKNOWN] if reduction.keepdim else []
+            return fills
+        if target is _aten.unsqueeze.default:
+            fills.insert(number(node, 1) % value.dim(), UNKNOWN)
+            return fills
+        if target is _aten.permute.default:
+            return [fills[d] for d in numbers(node, 1)]
+        if target in (_aten.view.default, _aten.squeeze.dims):
+            known = [fill for fill, size in zip(fills, tensor_of(source).shape) if not _is_one(size)]
+            same = len({f if f is UNKNOWN else float(f) for f in known}) == 1 and known[0] is not UNKNOWN
+            return [next(f for f in fills if f is not UNKNOWN)] * value.dim() if same else unknown
+        if target is _aten.expand.default:
+            return [*([UNKNOWN] * (value.dim() - len(fills))), *fills]
         return unknown
-    if target in POINTWISE:
-        return [_pointwise_fill(node, dim, value) for dim in range(value.dim())]
-    if target in REDUCTIONS:
-        source = list(node.args[0].meta.get("padding") or [UNKNOWN] * node.args[0].meta["val"].dim())  # type: ignore[union-attr]
-        dim = reduced_dim(node)
-        fills = [_reduced_fill(node, fill) for fill in source]
-        fills[dim : dim + 1] = [UNKNOWN] if node.args[2] else []
-        return fills
-    source_node = node.args[0] if node.args else None
-    if not isinstance(source_node, torch.fx.Node):
-        return unknown
-    fills = list(source_node.meta.get("padding") or [])
-    if not fills:
-        return unknown
-    if target is _aten.unsqueeze.default:
-        fills.insert(node.args[1] % value.dim(), UNKNOWN)  # type: ignore[arg-type, operator]
-        return fills
-    if target is _aten.permute.default:
-        return [fills[d] for d in node.args[1]]  # type: ignore[index, union-attr]
-    if target in (_aten.view.default, _aten.squeeze.dims):
-        shape = source_node.meta["val"].shape
-        known = {f if f is UNKNOWN else float(f) for f, size in zip(fills, shape) if not _is_one(size)}
-        same = next(iter(known)) if len(known) == 1 else UNKNOWN
-        return unknown if same is UNKNOWN else [next(f for f in fills if f is not UNKNOWN)] * value.dim()
-    if target is _aten.expand.default:
-        return [*([UNKNOWN] * (value.dim() - len(fills))), *fills]
-    return unknown
 
-
-def _reduced_fill(node: torch.fx.Node, fill: Fill) -> Fill:
-    """A row that is all padding reduces to the padding for these."""
-    name = REDUCTIONS[node.target].name  # type: ignore[index]
-    if fill is UNKNOWN or (name not in ("amax", "amin") and not (name == "sum" and fill == 0)):
-        return UNKNOWN
-    return fill
-
-
-def _pointwise_fill(node: torch.fx.Node, dim: int, value: torch.Tensor) -> Fill:
-    """The op applied to its operands' padding, when all of it is known."""
-    args: list[Any] = []
-    for arg in node.args:
-        if isinstance(arg, torch.fx.Node):
-            operand = arg.meta["val"]
-            position = dim - (value.dim() - operand.dim())
-            fills = arg.meta.get("padding")
-            if position < 0 or not fills or fills[position] is UNKNOWN or _is_one(operand.shape[position]):
+    def _pointwise(self, node: torch.fx.Node, dim: int, value: torch.Tensor) -> Fill:
+        """The op applied to its operands' padding, when all of it is known."""
+        target: Any = node.target
+        args: list[Any] = []
+        for arg in node.args:
+            if isinstance(arg, torch.fx.Node):
+                taken = tensor_of(arg)
+                position = dim - (value.dim() - taken.dim())
+                fills = self.fills.get(arg)
+                if position < 0 or not fills or fills[position] is UNKNOWN or _is_one(taken.shape[position]):
+                    return UNKNOWN
+                args.append(torch.tensor(fills[position], dtype=taken.dtype))
+            elif isinstance(arg, (bool, int, float)) or target is CONVERT or arg is None:
+                args.append(arg)
+            else:
                 return UNKNOWN
-            args.append(torch.tensor(fills[position], dtype=operand.dtype))
-        elif isinstance(arg, (bool, int, float)) or node.target is CONVERT or arg is None:
-            args.append(arg)
-        else:
-            return UNKNOWN
-    if node.target is CONVERT:
-        return args[0].to(args[1]).item()
-    try:
-        result = node.target(*args, **node.kwargs)  # type: ignore[operator]
-    except (RuntimeError, TypeError, NotImplementedError):
-        return UNKNOWN  # an op PyTorch has no CPU kernel for in this dtype
-    number = result.item()
-    return UNKNOWN if isinstance(number, float) and math.isnan(number) else number
+        if target is CONVERT:
+            return args[0].to(args[1]).item()
+        try:
+            result = target(*args, **node.kwargs)
+        except (RuntimeError, TypeError, NotImplementedError):
+            return UNKNOWN  # an op PyTorch has no CPU kernel for in this dtype
+        fill = result.item()
+        return UNKNOWN if isinstance(fill, float) and math.isnan(fill) else fill
+
+
+def _reduced(reduction: Reduction, fill: Fill) -> Fill:
+    """A row that is all padding reduces to the padding for these."""
+    keeps = reduction.kind.name in ("amax", "amin") or (reduction.kind.name == "sum" and fill == 0)
+    return fill if fill is not UNKNOWN and keeps else UNKNOWN
 
 
 def _is_one(size: Any) -> bool:

@@ -14,47 +14,38 @@ from typing import Any
 import torch
 import torch.fx
 
-from ..language.op import Op
-from . import device_ir
-from .device_ir import Axis
+from ..language.creation import full
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .device_ir import GraphKind
+from .device_ir import RollableReduction
 from .device_ir import TracedTile
-from .device_ir import for_loop
 from .device_ir import has_side_effect
-from .device_ir import host_tensor
+from .effects import Touch
+from .effects import touches_of
+from .nodes import GETITEM
+from .nodes import Full
+from .nodes import HostTensorNode
+from .nodes import Load
+from .nodes import Memory
+from .nodes import Reduction
+from .nodes import Store
+from .nodes import for_loop
+from .nodes import op_of
+from .nodes import tensor_of
 from .pointwise import POINTWISE
-from .reduction_ops import REDUCTIONS
-from .reduction_ops import reduced_dim
 from .symbols import expr_of
 
 _aten = torch.ops.aten
-_ELEMENTWISE_OPS = frozenset({"load", "store", "full"})
 _VIEWS = frozenset({_aten.unsqueeze.default, _aten.permute.default, _aten.expand.default})
-
-
-@dataclasses.dataclass(eq=False)
-class RollableReduction:
-    """A dimension whose reductions can be looped.
-
-    Attributes:
-        graph_id: the graph with the reductions.
-        size: the dimension's size; an int, or a host SymInt under dynamic shapes.
-        axis: the axis of the loops, over [0, size); its block is the chunk.
-    """
-
-    graph_id: int
-    size: Any
-    axis: Axis
 
 
 def rollable_sizes(ir: DeviceIR, info: GraphInfo) -> list[Any]:
     """Sizes of the whole dimensions of a graph whose reductions can become loops."""
     found: dict[Any, Any] = {}
     for node in info.graph.nodes:
-        if node.target in REDUCTIONS:
-            size = node.args[0].meta["val"].shape[reduced_dim(node)]
+        if reduction := Reduction.match(node):
+            size = tensor_of(reduction.source).shape[reduction.dim]
             if _is_whole(size):
                 found.setdefault(expr_of(size), size)
     return [size for size in found.values() if _Stages(ir, info, size).possible]
@@ -74,9 +65,9 @@ class _Stages:
         self.ir = ir
         self.info = info
         self.size = expr_of(size)
-        self.nodes = [n for n in info.graph.nodes if n.op == "call_function" and n.target is not host_tensor]
+        self.nodes = [n for n in info.graph.nodes if n.op == "call_function" and not HostTensorNode.match(n)]
         self.inner = {n for n in self.nodes if self._spans(n)}
-        self.reductions = [n for n in self.nodes if n.target in REDUCTIONS and self._reduces(n)]
+        self.reductions = {n: r for n in self.nodes if (r := Reduction.match(n)) and self._reduces(r)}
         self.stage: dict[torch.fx.Node, int] = {}
         self.possible = self._possible()
 
@@ -88,28 +79,26 @@ class _Stages:
         return [d for d, s in enumerate(value.shape) if expr_of(s) == self.size]
 
     def _spans(self, node: torch.fx.Node) -> bool:
-        if isinstance(node.target, Op) and node.target.name == "store":
-            return bool(self._sliced(node))
-        return bool(self.positions(node))
+        store = Store.match(node)
+        return bool(self.sliced(store) if store else self.positions(node))
 
-    def _sliced(self, node: torch.fx.Node) -> list[int]:
+    def sliced(self, access: Memory) -> list[int]:
         """Index elements of a load or store that are `:` over a dimension of the size."""
-        tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
-        elements = list(node.args[1])  # type: ignore[arg-type]
         dim, places = 0, []
-        for place, element in enumerate(elements):
+        for place, element in enumerate(access.index):
             if element is None:
                 continue
-            if isinstance(element, slice) and expr_of(tensor.size(dim)) == self.size and element == slice(None):
+            whole = isinstance(element, slice) and element == slice(None)
+            if whole and expr_of(access.tensor.size(dim)) == self.size:
                 places.append(place)
             dim += 1
         return places
 
-    def _reduces(self, node: torch.fx.Node) -> bool:
-        return self.positions(node.args[0]) == [reduced_dim(node)] and not self.positions(node)  # type: ignore[arg-type]
+    def _reduces(self, reduction: Reduction) -> bool:
+        return self.positions(reduction.source) == [reduction.dim] and not self.positions(reduction.node)
 
     def _possible(self) -> bool:
-        if not self.reductions or any(REDUCTIONS[n.target].combine is None for n in self.reductions):  # type: ignore[index]
+        if not self.reductions or any(r.kind.combine is None for r in self.reductions.values()):
             return False
         for node in self.info.graph.nodes:
             if node.op == "placeholder" and self.positions(node):
@@ -127,23 +116,16 @@ class _Stages:
 
     def _fits(self, node: torch.fx.Node) -> bool:
         """Whether a node works chunk by chunk."""
-        target = node.target
-        if isinstance(target, Op):
-            if target.name not in _ELEMENTWISE_OPS:
+        store = Store.match(node)
+        if access := store or Load.match(node):
+            if len(self.sliced(access)) != 1 or any(e is Ellipsis for e in access.index):
                 return False
-            if target.name == "full":
-                return len(self.positions(node)) == 1
-            sliced = self._sliced(node)
-            whole = "..." in map(str, node.args[1]) or any(e is Ellipsis for e in node.args[1])  # type: ignore[union-attr, arg-type]
-            value = node.args[2] if target.name == "store" else None
-            if isinstance(value, torch.fx.Node) and len(self.positions(value)) > 1:
-                return False
-            return len(sliced) == 1 and not whole and (target.name == "store" or len(self.positions(node)) == 1)
-        if target in POINTWISE or target in _VIEWS:
+            if store:
+                return not isinstance(store.value, torch.fx.Node) or len(self.positions(store.value)) <= 1
             return len(self.positions(node)) == 1
-        if target in REDUCTIONS:  # over another dimension
-            return len(self.positions(node)) == 1
-        return False
+        # Reductions that are left run over another dimension.
+        chunked = node.target in POINTWISE or node.target in _VIEWS or Full.match(node) or Reduction.match(node)
+        return bool(chunked) and len(self.positions(node)) == 1
 
     def _assign_stages(self) -> None:
         for node in self.nodes:
@@ -155,30 +137,30 @@ class _Stages:
 
     def _memory_is_safe(self) -> bool:
         """Loads are repeated in later stages, so nothing they read may be written before the last of them."""
-        written: dict[str, int] = {}
-        for node in self.nodes:
-            if self.ir.subgraphs_of(node):
-                return False  # a nested loop may read or write anything between two stages
-            if has_side_effect(node):
-                if node not in self.inner:
-                    if not self._is_alone(node):
-                        return False  # its place among the loops would change
-                    continue
-                written[_tensor_name(node)] = min(written.get(_tensor_name(node), 1 << 30), self.stage[node])
+        if any(self.ir.subgraphs_of(node) for node in self.nodes):
+            return False  # a nested loop may read or write anything between two stages
+        uses = {node: touches_of(node) for node in self.nodes}
+        written: dict[int, int] = {}  # storage -> the first stage that writes it
+        for node in filter(has_side_effect, self.nodes):
+            if node in self.inner:
+                for touch in uses[node]:
+                    written[touch.storage] = min(written.get(touch.storage, 1 << 30), self.stage[node])
+            elif not self._is_alone(node, uses):
+                return False  # its place among the loops would change
         last = max(self.stage.values(), default=0)
-        for node in self.nodes:
-            name = _tensor_name(node)
-            if node not in written and name in written and node.target.name == "load":  # type: ignore[union-attr]
-                if node not in self.inner or written[name] < last:
-                    return False
-        return True
+        return not any(
+            touch.storage in written and (node not in self.inner or written[touch.storage] < last)
+            for node in self.nodes
+            for touch in uses[node]
+            if not touch.writes
+        )
 
-    def _is_alone(self, node: torch.fx.Node) -> bool:
-        """Whether a node writes a tensor that nothing else in the graph touches, such as the results of the reductions:
+    def _is_alone(self, node: torch.fx.Node, uses: dict[torch.fx.Node, list[Touch]]) -> bool:
+        """Whether a node writes memory that nothing else in the graph touches, such as the results of the reductions:
         where it stands between the loops then makes no difference."""
-        name = _tensor_name(node)
-        writes = node.target.name == "store" or node.target.name.startswith("atomic_")  # type: ignore[union-attr]
-        return bool(name) and writes and all(_tensor_name(other) != name for other in self.nodes if other is not node)
+        mine = {touch.storage for touch in uses[node] if touch.memory and not touch.memory.addresses}
+        others = {touch.storage for other in self.nodes if other is not node for touch in uses[other]}
+        return bool(mine) and not mine & others
 
     def members(self, stage: int) -> list[torch.fx.Node]:
         """Inner nodes that the loop of a stage computes: its reductions, its stores, and what they need."""
@@ -200,17 +182,6 @@ class _Stages:
 
     def _is_sink(self, node: torch.fx.Node) -> bool:
         return node in self.inner and has_side_effect(node)
-
-
-def _tensor_name(node: torch.fx.Node) -> str:
-    if (
-        isinstance(node.target, Op)
-        and node.args
-        and isinstance(node.args[0], torch.fx.Node)
-        and node.args[0].target is host_tensor
-    ):
-        return str(node.args[0].args[0])
-    return ""
 
 
 def roll(ir: DeviceIR, reductions: list[RollableReduction]) -> DeviceIR:
@@ -236,7 +207,7 @@ class _Roller:
     def run(self) -> GraphInfo:
         stages = self.stages
         for node in self.info.graph.nodes:
-            if node.op == "placeholder" or node.target is host_tensor:
+            if node.op == "placeholder" or HostTensorNode.match(node):
                 self._copy(self.graph, node, self.copies)
         last = max(stages.stage.values(), default=0)
         for stage in range(last + 2):
@@ -275,85 +246,78 @@ class _Roller:
         return node
 
     def _loop(self, stage: int, members: list[torch.fx.Node]) -> None:
-        from ..language import full
-
         stages = self.stages
-        sums = [n for n in members if n in stages.reductions and stages.stage[n] == stage]
+        sums = [stages.reductions[n] for n in members if n in stages.reductions and stages.stage[n] == stage]
         body = torch.fx.Graph()
+        inputs = [self._accumulator(reduction) for reduction in sums]
+        accumulators = {r.node: self._placeholder(body, init, init.name) for r, init in zip(sums, inputs)}
         table: dict[torch.fx.Node, torch.fx.Node] = {}
-        inputs: list[torch.fx.Node] = []
-        carried: dict[int, int] = {}
-        accumulators: list[torch.fx.Node] = []
-        for position, node in enumerate(sums):
-            source = node.args[0]
-            value = self._chunked(source.meta["val"])  # type: ignore[union-attr]
-            neutral = REDUCTIONS[node.target].neutral(value.dtype)  # type: ignore[index]
-            init = self._call(
-                self.graph, full, (list(value.shape), neutral, value.dtype, None), value, node, f"{node.name}_acc"
-            )
-            placeholder = body.placeholder(f"{node.name}_acc")
-            placeholder.meta.update(val=self._chunked(source.meta["val"]), location=node.meta.get("location"))  # type: ignore[union-attr]
-            inputs.append(init)
-            carried[position] = position
-            accumulators.append(placeholder)
-        outside = [
-            source
-            for n in members
-            for source in n.all_input_nodes
-            if source not in members and source.target is not host_tensor
-        ]
-        for source in dict.fromkeys(outside):
-            placeholder = body.placeholder(source.name)
-            placeholder.meta = {**self.copies[source].meta}
-            table[source] = placeholder
-            inputs.append(self.copies[source])
-        for source in dict.fromkeys(s for n in members for s in n.all_input_nodes if s.target is host_tensor):
+        sources = dict.fromkeys(source for n in members for source in n.all_input_nodes)
+        for source in sources:
+            if source not in members and not HostTensorNode.match(source):
+                table[source] = self._placeholder(body, self.copies[source], source.name)
+                inputs.append(self.copies[source])
+        for source in filter(HostTensorNode.match, sources):
             self._copy(body, source, table)
         results: list[torch.fx.Node] = []
         for node in members:
-            if node in sums:
-                reduction = REDUCTIONS[node.target]  # type: ignore[index]
-                operand = table[node.args[0]]  # type: ignore[index]
-                accumulator = accumulators[len(results)]
-                merged = self._call(
-                    body,
-                    reduction.combine,
-                    (accumulator, operand),
-                    self._chunked(node.args[0].meta["val"]),  # type: ignore[union-attr]
-                    node,
-                    f"{node.name}_next",
-                )
-                # The last chunk's padding must not count: backends mask the operand to the neutral element.
-                merged.meta["neutral"] = (1, reduced_dim(node), reduction.neutral(operand.meta["val"].dtype))
-                results.append(merged)
-                continue
-            copy = self._copy(body, node, table)
-            if isinstance(copy.meta.get("val"), torch.Tensor):
-                copy.meta["val"] = self._chunked(copy.meta["val"])
-            if isinstance(node.target, Op) and node.target.name in ("load", "store"):
-                index = list(copy.args[1])  # type: ignore[arg-type]
-                index[stages._sliced(node)[0]] = TracedTile(self.axis)
-                copy.args = (copy.args[0], index, *copy.args[2:])
-            elif isinstance(node.target, Op) or node.target is _aten.expand.default:
-                at = 0 if isinstance(node.target, Op) else 1
-                shape = [self.chunk if expr_of(s) == stages.size else s for s in copy.args[at]]  # type: ignore[union-attr]
-                copy.args = (*copy.args[:at], shape, *copy.args[at + 1 :])
+            if node in accumulators:
+                results.append(self._merge(body, stages.reductions[node], accumulators[node], table))
+            else:
+                self._chunk(self._copy(body, node, table))
         body.output(list(results))
-        loop_info = GraphInfo(len(self.ir.graphs), GraphKind.LOOP, body, [self.axis], carried, self.info.location)
-        self.ir.graphs.append(loop_info)
-        value = tuple(r.meta["val"] for r in results)
-        loop = self._call(
-            self.graph,
-            for_loop,
-            (loop_info.id, [0], [self.axis.end], inputs),
-            value,
-            members[0],
-            f"reduction_loop_{stage}",
+        info = GraphInfo(
+            len(self.ir.graphs), GraphKind.LOOP, body, [self.axis], {i: i for i in range(len(sums))}, self.info.location
         )
-        for i, node in enumerate(sums):
-            partial = self._call(self.graph, device_ir.GETITEM, (loop, i), value[i], node, f"{node.name}_partial")
-            final = self._copy_reduction(node, partial)
-            self.copies[node] = final
+        self.ir.graphs.append(info)
+        value = tuple(r.meta["val"] for r in results)
+        arguments = (info.id, [0], [self.axis.end], inputs)
+        loop = self._call(self.graph, for_loop, arguments, value, members[0], f"reduction_loop_{stage}")
+        for i, reduction in enumerate(sums):
+            node = reduction.node
+            partial = self._call(self.graph, GETITEM, (loop, i), value[i], node, f"{node.name}_partial")
+            self.copies[node] = self._copy_reduction(node, partial)
+
+    def _accumulator(self, reduction: Reduction) -> torch.fx.Node:
+        """The start of a partial result per lane of a chunk."""
+        value = self._chunked(tensor_of(reduction.source))
+        args = (list(value.shape), reduction.kind.neutral(value.dtype), value.dtype, None)
+        return self._call(self.graph, full, args, value, reduction.node, f"{reduction.node.name}_acc")
+
+    def _placeholder(self, body: torch.fx.Graph, source: torch.fx.Node, name: str) -> torch.fx.Node:
+        placeholder = body.placeholder(name)
+        placeholder.meta = dict(source.meta)
+        return placeholder
+
+    def _merge(
+        self,
+        body: torch.fx.Graph,
+        reduction: Reduction,
+        accumulator: torch.fx.Node,
+        table: dict[torch.fx.Node, torch.fx.Node],
+    ) -> torch.fx.Node:
+        """A chunk combined with the partial result so far."""
+        chunk = table[reduction.source]
+        value = self._chunked(tensor_of(reduction.source))
+        name = f"{reduction.node.name}_next"
+        merged = self._call(body, reduction.kind.combine, (accumulator, chunk), value, reduction.node, name)
+        # The last chunk's padding must not count: backends mask the operand to the neutral element.
+        merged.meta["neutral"] = (1, reduction.dim, reduction.kind.neutral(tensor_of(chunk).dtype))
+        return merged
+
+    def _chunk(self, copy: torch.fx.Node) -> None:
+        """Cut what a copied node computes, accesses or makes to a chunk."""
+        if access := Load.match(copy) or Store.match(copy):
+            index = list(access.index)
+            index[self.stages.sliced(access)[0]] = TracedTile(self.axis)
+            access.set_index(index)
+        op = op_of(copy)
+        for at in op.shape_args if op else (1,) if copy.target is _aten.expand.default else ():
+            sizes: Any = copy.args[at]
+            shape = [self.chunk if expr_of(s) == self.stages.size else s for s in sizes]
+            copy.args = (*copy.args[:at], shape, *copy.args[at + 1 :])
+        if isinstance(copy.meta.get("val"), torch.Tensor):
+            copy.meta["val"] = self._chunked(copy.meta["val"])
 
     def _copy_reduction(self, node: torch.fx.Node, partial: torch.fx.Node) -> torch.fx.Node:
         final = self._call(self.graph, node.target, (partial, *node.args[1:]), node.meta["val"], node, node.name)

@@ -11,11 +11,8 @@ from helion.ir import device_ir
 from helion.ir.block_sizes import large_tiles
 from helion.ir.block_sizes import resolve_constants
 from helion.ir.block_sizes import tunable_blocks
-from helion.ir.device_ir import AxisKind
 from helion.ir.device_ir import GraphKind
-from helion.ir.reductions import RollableReduction
 from helion.ir.reductions import roll
-from helion.ir.reductions import rollable_sizes
 from tests.ir.traced import traced
 
 X = torch.ones(20, 300)
@@ -38,15 +35,13 @@ def scanned(x):
 
 def rolled(kernel):
     ir = traced(kernel, X)
-    (info,) = ir.device.graphs
-    (size,) = rollable_sizes(ir.device, info)
-    block = ir.env.new_block("r", extent=size)
-    return roll(ir.device, [RollableReduction(info.id, size, ir.env.new_axis(block, AxisKind.REDUCTION, 0, size, "r"))])
+    assert len(ir.reductions) == 1
+    return roll(ir.device, ir.reductions)
 
 
 def test_a_reduction_behind_a_scan_stays_whole():
     ir = traced(scanned, X)
-    assert rollable_sizes(ir.device, ir.device.graphs[0]) == []
+    assert ir.reductions == []
 
 
 def test_softmax_becomes_three_loops():
@@ -79,7 +74,7 @@ def test_block_sizes_are_counted_in_the_order_of_the_loops():
     ir = traced(nested, X).device
     assert [b.name for b in tunable_blocks(ir)] == ["tile", "inner"]
     constants = resolve_constants(ir, [8, 16], {})
-    assert [constants[b.symbol] for b in ir.blocks] == [8, 16, 2]
+    assert [constants[b.symbol] for b in ir.space.blocks] == [8, 16, 2]
 
 
 def test_a_wrong_number_of_block_sizes_is_an_error():

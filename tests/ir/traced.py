@@ -10,21 +10,16 @@ import torch
 import torch.fx
 
 from helion.frontend.trace import trace_kernel
-from helion.ir.axes import assign_axes
 from helion.ir.device_ir import DeviceIR
 from helion.ir.device_ir import KernelIR
-from helion.ir.masking import assign_padding
 from helion.settings import Settings
 
 
 def traced(kernel: Callable[..., Any], *args: Any, **settings: Any) -> KernelIR:
-    """A kernel function traced for some arguments, with axes and padding assigned."""
+    """A kernel function traced for some arguments."""
     bound = inspect.signature(kernel).bind(*args)
     bound.apply_defaults()
-    ir = trace_kernel(kernel, dict(bound.arguments), Settings(**settings), torch.device("cpu"))  # type: ignore[arg-type]
-    assign_axes(ir.device)
-    assign_padding(ir.device)
-    return ir
+    return trace_kernel(kernel, dict(bound.arguments), Settings(**settings), torch.device("cpu"))  # type: ignore[arg-type]
 
 
 def node(ir: DeviceIR, name: str) -> torch.fx.Node:

@@ -26,8 +26,8 @@ def run_tiles(kernel: Any, args: tuple[Any, ...], config: Any, static: bool) -> 
     settings = Settings(static_shapes=static)
     ir = trace_kernel(kernel, dict(bound.arguments), settings, torch.device("cpu"))
     if config is not None:
-        used = {axis.block.id for axis in ir.device.axes if axis.kind.value == "tile"}
-        tunable = [b for b in ir.device.blocks if b.fixed is None and b.id in used]
+        used = {axis.block.id for axis in ir.device.space.axes if axis.kind.value == "tile"}
+        tunable = [b for b in ir.device.space.blocks if b.fixed is None and b.id in used]
         config = {"block_sizes": [config["block_sizes"][0]] * len(tunable)}
     source = TileBackend(ir, settings, CPU).generate(helion.Config(**(config or {})))
     namespace = dict(source.injected)

@@ -9,7 +9,6 @@ import sympy
 
 from ...config import Config
 from ...config_spec import ConfigSpec
-from ...ir.axes import assign_axes
 from ...ir.device_ir import KernelIR
 from ...ir.symbols import OriginKind
 from ...runtime import output_pool
@@ -58,7 +57,6 @@ class CuteBackend(Backend):
         self.arch = _arch(target)
         if target != CPU:
             _compat.installed()
-        assign_axes(ir.device)
         self.match = match(ir, fast_accumulate=settings.fast_math)
         self.match.spec.check()
         self._spec = build_config_spec(ir.device, self.match, self.arch)
@@ -88,12 +86,12 @@ class CuteBackend(Backend):
     def _constants(self, config: Config) -> dict[sympy.Symbol, int]:
         """Values of the block sizes and tunables that host statements may use."""
         constants: dict[sympy.Symbol, int] = {}
-        for symbol, origin in self.ir.device.origins.items():
+        for symbol, origin in self.ir.device.space.origins.items():
             if origin.kind is OriginKind.TUNABLE:
                 constants[symbol] = config[origin.text]
         for block, size in zip(tunable_blocks(self.ir.device), config["block_sizes"]):
             constants[block.symbol] = size
-        for block in self.ir.device.blocks:
+        for block in self.ir.device.space.blocks:
             if isinstance(block.fixed, int):
                 constants[block.symbol] = block.fixed
         return constants

@@ -18,13 +18,13 @@ import torch.fx
 
 from ... import exc
 from ...ir import device_ir
-from ...ir.axes import axes_of
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.device_ir import TracedTile
+from ...ir.facts import analyse
 from ...ir.symbols import expr_of
 from ...ir.symbols import is_symbolic
 from .epilogue import RESERVED
@@ -73,7 +73,7 @@ class HostExpression:
 
 
 def match(ir: KernelIR, fast_accumulate: bool) -> Match:
-    """The matrix kernel that ``ir`` (with its axes assigned) is.
+    """The matrix kernel that ``ir`` is.
 
     Args:
         ir: a traced kernel function.
@@ -108,6 +108,7 @@ class _Matcher:
     def __init__(self, ir: KernelIR, fast_accumulate: bool) -> None:
         self.ir = ir
         self.device: DeviceIR = ir.device
+        self.axes_of = analyse(ir.device).axes_of
         self.fast_accumulate = fast_accumulate
         self.statements: list[Statement] = []
         self.aux: list[Aux] = []
@@ -225,7 +226,7 @@ class _Matcher:
         return loads[0], loads[1], dot
 
     def _product_axes(self, dot: torch.fx.Node) -> tuple[Axis, Axis]:
-        axes = axes_of(dot)
+        axes = self.axes_of(dot)
         if len(axes) < 2 or axes[-2] is None or axes[-1] is None:
             _refuse("the product's rows and columns are not tiles of two loops", dot)
         return axes[-2], axes[-1]
@@ -266,7 +267,7 @@ class _Matcher:
         if batch is not None and batch not in strides:
             _refuse(f"every {batch.name} stores to the same place", store)
         value = store.args[2]
-        if isinstance(value, torch.fx.Node) and [a for a in axes_of(value) if a in (m, n)] not in ([m, n],):
+        if isinstance(value, torch.fx.Node) and [a for a in self.axes_of(value) if a in (m, n)] not in ([m, n],):
             _refuse("what it stores is not a tile of rows by columns of the product", store)
         return self._text(store), _operand(_fake(store).dtype, strides, m, n, batch)
 
@@ -338,9 +339,9 @@ class _Matcher:
         """Every operand's dimensions must be those of the result, or broadcast: else elements would meet the wrong
         ones.
         """
-        result = axes_of(node)
+        result = self.axes_of(node)
         for operand in node.all_input_nodes:
-            for mine, theirs in zip(reversed(axes_of(operand)), reversed(result)):
+            for mine, theirs in zip(reversed(self.axes_of(operand)), reversed(result)):
                 if mine is not None and mine is not theirs:
                     _refuse("an operand of the epilogue is broadcast along another dimension than its own", node)
 
@@ -373,13 +374,13 @@ class _Matcher:
         if not is_symbolic(value):
             return value  # type: ignore[no-any-return]
         expr = expr_of(value)
-        if any(self.device.origins[s].on_device for s in expr.free_symbols if s in self.device.origins):
+        if any(self.device.space.origins[s].on_device for s in expr.free_symbols if s in self.device.space.origins):
             _refuse("its epilogue uses the position of the tile as a number", node)
         if not isinstance(value, torch.SymFloat):
             dtype = torch.int32
         else:
             dtype = torch.float32
-        origin = self.device.origins.get(expr) if expr.is_Symbol else None
+        origin = self.device.space.origins.get(expr) if expr.is_Symbol else None
         name = self._fresh(origin.name if origin is not None else f"number_{len(self.aux)}")
         self.aux.append(Aux(name, dtype, AUX_KINDS[0]))
         self.aux_arguments.append(value)

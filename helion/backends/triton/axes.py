@@ -12,11 +12,11 @@ from typing import Any
 import torch
 import torch.fx
 
-from ...ir.axes import axes_of
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import BlockSize
-from ...ir.device_ir import KernelIR
+from ...ir.device_ir import DeviceIR
+from ...ir.facts import Facts
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
 from ..text import Text
@@ -44,7 +44,8 @@ class Axes:
 
     def __init__(
         self,
-        ir: KernelIR,
+        ir: DeviceIR,
+        facts: Facts,
         schedule: Schedule,
         names: Names,
         number: Callable[[Any], Text],
@@ -52,10 +53,10 @@ class Axes:
         extents: Extents,
         top: Scope,
     ) -> None:
-        self.wide = ir.env.index_dtype is torch.int64
+        self.wide = ir.space.index_dtype is torch.int64
         self.bounds: dict[int, Text] = {}
         self.flat_mask: Text | None = None
-        self._env, self._all = ir.env, ir.device.axes
+        self._space, self._facts = ir.space, facts
         self._schedule, self._names, self._extents, self._top = schedule, names, extents, top
         self._number, self._block = number, block
         self._scopes: dict[int, Scope] = {}
@@ -97,7 +98,7 @@ class Axes:
 
     def place(self, origin: Origin) -> Text:
         """A symbol that is about a tile's place."""
-        axis = self._all[origin.index]
+        axis = self._space.axes[origin.index]
         if origin.kind is OriginKind.TILE_BEGIN:
             return self.offset(axis)
         return self.clipped_end(axis) if origin.kind is OriginKind.TILE_END else self.tile_id(axis)
@@ -167,9 +168,9 @@ class Axes:
         size = node.meta["val"].shape[dim]
         if isinstance(size, int):
             return None if size == 1 else self.whole_mask(size)
-        if self._env.block_of(size) is not None:
-            return self.mask(axes_of(node)[dim])
-        return self.whole_mask(size) if self._env.is_host_value(size) else None
+        if self._space.block_of(size) is not None:
+            return self.mask(self._facts.axes_of(node)[dim])
+        return self.whole_mask(size) if self._space.is_host_value(size) else None
 
 
 def along(text: Text, dim: int, rank: int) -> Text:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import types
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -15,11 +14,10 @@ import torch
 from ... import exc
 from ...config import Config
 from ...config_spec import ConfigSpec
-from ...ir.axes import assign_axes
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import KernelIR
-from ...ir.device_ir import host_tensor
-from ...ir.masking import assign_padding
+from ...ir.facts import analyse
+from ...ir.nodes import HostTensorNode
 from ...ir.reductions import roll
 from ...numbers import next_power_of_2
 from ...runtime import output_pool
@@ -43,7 +41,6 @@ from .schedule import Schedule
 from .schedule import resolve
 from .spec import build_config_spec
 from .spec import dot_extents
-from .spec import rollable_reductions
 from .targets import FEATURES
 from .targets import check_target
 from .targets import features_of
@@ -58,13 +55,9 @@ class TritonBackend(Backend):
 
     def __init__(self, ir: KernelIR, settings: Settings, target: Target) -> None:
         super().__init__(ir, settings, target)
-        assign_axes(ir.device)
-        assign_padding(ir.device)
-        self._reductions = rollable_reductions(ir)
+        self._facts = analyse(ir.device)
         self._features = features_of(target)
-        self._spec = build_config_spec(ir, settings, self._features, self._reductions)
-        # Two threads that print at once would see each other's notes on the shared graphs.
-        self._lock = threading.Lock()
+        self._spec = build_config_spec(ir, self._facts, settings, self._features)
 
     @property
     def spec(self) -> ConfigSpec:
@@ -75,10 +68,10 @@ class TritonBackend(Backend):
         found: dict[sympy.Basic, None] = {}
         for _, node in self.ir.device.nodes():
             value = node.meta.get("val")
-            if not isinstance(value, torch.Tensor) or node.op != "call_function" or node.target is host_tensor:
+            if not isinstance(value, torch.Tensor) or node.op != "call_function" or HostTensorNode.match(node):
                 continue
             for size in value.shape:
-                if isinstance(size, torch.SymInt) and self.ir.env.is_host_value(size):
+                if isinstance(size, torch.SymInt) and self.ir.device.space.is_host_value(size):
                     extent = next_power_of_2(size.node.hint)
                     found[sympy.Le(size.node.expr, extent)] = None
                     found[sympy.Gt(size.node.expr, extent // 2)] = None
@@ -86,22 +79,21 @@ class TritonBackend(Backend):
 
     def generate(self, config: Config) -> GeneratedSource:
         check_target(self.ir.device, self.target)
-        with self._lock:
-            return self._generate(config)
-
-    def _generate(self, config: Config) -> GeneratedSource:
-        ir = self._rolled(config)
+        chunks = dict(zip(self.ir.reductions, config.get("reduction_loops", [])))
+        looped = {reduction: chunk for reduction, chunk in chunks.items() if chunk is not None}
+        ir, facts = self.ir, self._facts
+        if looped:
+            ir = dataclasses.replace(ir, device=roll(ir.device, list(looped)))
+            facts = analyse(ir.device)
         schedule = resolve(ir, self.ir, config)
-        for reduction, chunk in zip(self._reductions, config.get("reduction_loops", [])):
-            if chunk is not None:
-                schedule.constants[reduction.axis.block.symbol] = chunk
+        schedule.constants.update((reduction.axis.block.symbol, chunk) for reduction, chunk in looped.items())
         _check_block_sizes(ir, schedule)
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)
         module = Module()
         loops = [
             print_loop(
-                Lowering(ir, ir.device.graphs[root.graph_id], schedule, self.settings, minimum, module),
+                Lowering(ir, facts, ir.device.graphs[root.graph_id], schedule, self.settings, minimum, module),
                 root,
                 host,
                 alone=len(ir.device.roots) == 1,
@@ -127,19 +119,6 @@ class TritonBackend(Backend):
 
     def stages(self, launch: Launch) -> Mapping[str, Any]:
         return compiled_stages(launch, self.target)
-
-    def _rolled(self, config: Config) -> KernelIR:
-        """The IR with the reductions looped that the Config wants looped."""
-        chosen = [r for r, chunk in zip(self._reductions, config.get("reduction_loops", [])) if chunk is not None]
-        if not chosen:
-            if self._reductions:  # an earlier Config's loops left their notes on shared nodes
-                assign_axes(self.ir.device)
-                assign_padding(self.ir.device)
-            return self.ir
-        device = roll(self.ir.device, chosen)
-        assign_axes(device)
-        assign_padding(device)
-        return dataclasses.replace(self.ir, device=device)
 
 
 def _check_block_sizes(ir: KernelIR, schedule: Schedule) -> None:

@@ -21,7 +21,7 @@ from ... import exc
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
-from ...ir.masking import padding_is
+from ...ir.facts import Facts
 from ...ir.nodes import HostTensorNode
 from ...ir.symbols import is_symbolic
 from ...settings import Settings
@@ -44,6 +44,7 @@ class KernelEmitter(abc.ABC):
 
     Args:
         ir: the specialization.
+        facts: what the analyses say about it.
         root: the top-level loop's graph.
         schedule: the resolved Config.
         settings: the kernel's settings.
@@ -62,19 +63,23 @@ class KernelEmitter(abc.ABC):
     def __init__(
         self,
         ir: KernelIR,
+        facts: Facts,
         root: GraphInfo,
         schedule: Schedule,
         settings: Settings,
         minimum_extents: dict[Any, int],
         module: Module,
     ) -> None:
-        self.ir, self.root, self.schedule, self.settings, self.module = ir, root, schedule, settings, module
+        self.ir, self.facts, self.root, self.schedule = ir, facts, root, schedule
+        self.settings, self.module = settings, module
         self.names = Names((*ir.device.host_tensors, *module.scalars.values(), *module.blocks.values()))
         self.top = self.scope = Scope(self.names)
         self.numbers = Numbers(ir.device, schedule, self.names, module, lambda origin: self.axes.place(origin))
         flat = root.axes if schedule.flatten.get(root.id) else ()
-        self.extents = Extents(schedule, self.numbers, ir.env.block_of, minimum_extents, flat)
-        self.axes = Axes(ir, schedule, self.names, self.number, self.numbers.block, self.extents, self.top)
+        self.extents = Extents(schedule, self.numbers, ir.device.space.block_of, minimum_extents, flat)
+        self.axes = Axes(
+            ir.device, facts, schedule, self.names, self.number, self.numbers.block, self.extents, self.top
+        )
         self.tensors = _host_tensors(ir.device, root)
         self.results: dict[torch.fx.Node, list[Text]] = {}
         self.updates: dict[torch.fx.Node, Text] = {}
@@ -121,7 +126,7 @@ class KernelEmitter(abc.ABC):
     def masked(self, node: torch.fx.Node, dim: int, neutral: float) -> Text:
         """The value with its padding along `dim` set to `neutral`, unless it holds that already."""
         text, value = self._texts[node], node.meta["val"]
-        if padding_is(node, dim, neutral):
+        if self.facts.padding_is(node, dim, neutral):
             return text
         mask = self.axes.dim_mask(node, dim)
         if mask is None:
@@ -135,10 +140,10 @@ class KernelEmitter(abc.ABC):
         Raises:
             exc.BackendUnsupported: the tile may be partial, so the result would count padding.
         """
-        if not isinstance(size, torch.SymInt) or self.ir.env.block_of(size) is not None:
+        if not isinstance(size, torch.SymInt) or self.ir.device.space.block_of(size) is not None:
             return
         symbols = size.node.expr.free_symbols
-        for axis in self.ir.device.axes:
+        for axis in self.ir.device.space.axes:
             if axis.block.symbol in symbols and self.axes.is_open(axis) and self.schedule.needs_mask(axis):
                 raise exc.BackendUnsupported(
                     backend="triton",

@@ -14,23 +14,21 @@ from typing import Any
 import torch
 import torch.fx
 
-from ... import language as hl
-from ...ir.axes import axes_of
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import TracedTile
-from ...ir.device_ir import host_tensor
-from ...ir.nodes import Memory
+from ...ir.effects import touches_of
+from ...ir.effects import written_storages
+from ...ir.facts import Facts
+from ...ir.nodes import HostTensorNode
 from ...ir.nodes import Product
 from ...ir.nodes import Store
+from ...ir.nodes import op_of
 from ...ir.nodes import tensor_of
-from ...ir.pointwise import BITCAST
-from ...ir.pointwise import CONVERT
 from ...ir.pointwise import POINTWISE
 from ...ir.symbols import expr_of
-from ...language.op import Effect
 from ..text import Text
 from ..text import call
 from ..text import listed
@@ -42,13 +40,7 @@ _aten = torch.ops.aten
 #: A part has at least this many columns.
 SMALLEST_PART = 16
 #: Nodes that give a part of their result from the same part of their operands.
-_COLUMNWISE = frozenset(
-    {
-        *POINTWISE,
-        *(CONVERT, BITCAST, _aten.unsqueeze.default, _aten.expand.default, _aten.permute.default),
-        *(hl.load, hl.tile_index, hl.full, hl.philox_rand, hl.philox_bits),
-    }
-)
+_COLUMNWISE = frozenset({*POINTWISE, _aten.unsqueeze.default, _aten.expand.default, _aten.permute.default})
 
 
 @dataclasses.dataclass(eq=False)
@@ -73,29 +65,29 @@ def has_products(ir: DeviceIR) -> bool:
     return any(Product.match(node) for _, node in ir.nodes())
 
 
-def epilogues(ir: DeviceIR, info: GraphInfo) -> list[Epilogue]:
+def epilogues(ir: DeviceIR, facts: Facts, info: GraphInfo) -> list[Epilogue]:
     """The stores of a graph that can be done in parts."""
-    found = [_epilogue(ir, info, store) for node in info.graph.nodes if (store := Store.match(node))]
+    found = [_epilogue(ir, facts, info, store) for node in info.graph.nodes if (store := Store.match(node))]
     return [e for e in found if e is not None and e.whole]
 
 
-def _epilogue(ir: DeviceIR, info: GraphInfo, store: Store) -> Epilogue | None:
+def _epilogue(ir: DeviceIR, facts: Facts, info: GraphInfo, store: Store) -> Epilogue | None:
     value = store.value
-    axes = axes_of(value)
+    axes = facts.axes_of(value)
     axis = axes[-1] if axes else None
-    if axis is None or axis.kind is not AxisKind.TILE or sum(a.block is axis.block for a in ir.axes) != 1:
+    if axis is None or axis.kind is not AxisKind.TILE or sum(a.block is axis.block for a in ir.space.axes) != 1:
         return None
     if sum(isinstance(e, TracedTile) and e.axis is axis for e in store.index) != 1:
         return None
     if _place(value, axis) != tensor_of(value).dim() - 1:
         return None
-    written = _written(ir)
+    written = written_storages(ir)
     inside = {store.node}
     whole: dict[torch.fx.Node, int] = {}
     for node in reversed(info.graph.nodes):
         if node.op not in ("call_function", "placeholder") or not inside.intersection(node.users):
             continue
-        if not isinstance(node.meta.get("val"), torch.Tensor) or node.target is host_tensor:
+        if not isinstance(node.meta.get("val"), torch.Tensor) or HostTensorNode.match(node):
             continue
         place = _place(node, axis)
         if place is None:
@@ -119,15 +111,12 @@ def _place(node: Any, axis: Axis) -> int | None:
     return using[0] if len(using) == 1 and exprs[using[0]] == axis.block.symbol else None
 
 
-def _written(ir: DeviceIR) -> set[str]:
-    """Host tensors that the kernel writes: reading them may not move behind a write."""
-    found = (Memory.match(node) for _, node in ir.nodes())
-    return {memory.name for memory in found if memory is not None and memory.effect is not Effect.READ}
-
-
-def _is_columnwise(node: torch.fx.Node, written: set[str]) -> bool:
-    memory = Memory.match(node)
-    return node.op == "call_function" and node.target in _COLUMNWISE and not (memory and memory.name in written)
+def _is_columnwise(node: torch.fx.Node, written: frozenset[int]) -> bool:
+    op = op_of(node)
+    if op is None:
+        return node.op == "call_function" and node.target in _COLUMNWISE
+    moved = any(touch.storage in written for touch in touches_of(node))
+    return op.elementwise and not op.has_side_effect and not moved
 
 
 def emit_epilogue(k: KernelEmitter, epilogue: Epilogue, parts: int) -> None:

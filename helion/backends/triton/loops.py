@@ -11,10 +11,8 @@ import torch
 import torch.fx
 
 from ...ir import device_ir
-from ...ir.axes import axes_of
 from ...ir.device_ir import Axis
 from ...ir.device_ir import GraphInfo
-from ...ir.masking import padding_is
 from ...ir.nodes import ForLoop
 from ...ir.nodes import IfElse
 from ...ir.nodes import Item
@@ -102,9 +100,9 @@ def _partial_lanes(k: KernelEmitter, body: GraphInfo, old: torch.fx.Node, new: t
     combined with an operand whose padding is the operation's neutral element (0 for a sum).
     """
     found = []
-    for dim, axis in enumerate(axes_of(new)):
+    for dim, axis in enumerate(k.facts.axes_of(new)):
         mask = k.axes.mask(axis) if axis in body.axes else None
-        if mask is not None and not _keeps_padding(old, new, dim):
+        if mask is not None and not _keeps_padding(k, old, new, dim):
             found.append((dim, mask))
     return found
 
@@ -179,7 +177,7 @@ _NEUTRAL: dict[Any, float] = {
 }
 
 
-def _keeps_padding(old: torch.fx.Node, new: torch.fx.Node, dim: int) -> bool:
+def _keeps_padding(k: KernelEmitter, old: torch.fx.Node, new: torch.fx.Node, dim: int) -> bool:
     """Whether `new = op(old, operand)` leaves `old` as it is where the operand is padding."""
     if "neutral" in new.meta:
         return True
@@ -189,7 +187,7 @@ def _keeps_padding(old: torch.fx.Node, new: torch.fx.Node, dim: int) -> bool:
     operand = new.args[1]
     if not isinstance(operand, torch.fx.Node) or tensor_of(operand).shape != tensor_of(new).shape:
         return False
-    return padding_is(operand, dim, neutral)
+    return k.facts.padding_is(operand, dim, neutral)
 
 
 def _items(node: torch.fx.Node, i: int) -> list[torch.fx.Node]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch.fx
 
 from ... import exc
-from ...ir import device_ir
 from ...ir.device_ir import GraphInfo
+from ...ir.nodes import HostTensorNode
 from . import device_ops
 from . import language_ops
 from . import loops
@@ -33,10 +33,10 @@ class Lowering(KernelEmitter):
 
     def graph(self, info: GraphInfo) -> None:
         parts = self.schedule.epilogue_parts
-        in_parts = {e.store: e for e in epilogues(self.ir.device, info)} if parts > 1 else {}
+        in_parts = {e.store: e for e in epilogues(self.ir.device, self.facts, info)} if parts > 1 else {}
         later = {step for epilogue in in_parts.values() for step in epilogue.steps}
         for node in info.graph.nodes:
-            if node.op != "call_function" or node.target is device_ir.host_tensor or node in later:
+            if node.op != "call_function" or HostTensorNode.match(node) or node in later:
                 continue
             if node in in_parts:
                 emit_epilogue(self, in_parts[node], parts)

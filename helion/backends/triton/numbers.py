@@ -54,7 +54,7 @@ class Numbers:
         self._place = place
         self._has_doubles = has_doubles(device)
         self._printer = ScalarPrinter(
-            self._name_of, module.helper, device.origins.get, lambda axis: device.axes[axis].begin
+            self._name_of, module.helper, device.space.origins.get, lambda axis: device.space.axes[axis].begin
         )
 
     def __call__(self, value: Any) -> Text:
@@ -75,13 +75,13 @@ class Numbers:
         return Text(known[block.id])
 
     def _name_of(self, expr: sympy.Expr) -> str:
-        origin = self._device.origins.get(expr) if expr.is_Symbol else None
+        origin = self._device.space.origins.get(expr) if expr.is_Symbol else None
         if expr.is_Symbol and origin is None:
             raise exc.InternalError(reason=f"symbol {expr} has no origin")
         if origin is None or origin.kind is OriginKind.HOST:
             return self._scalar(expr, origin)
         if origin.kind is OriginKind.BLOCK_SIZE:
-            return str(self.block(self._device.blocks[origin.index]))
+            return str(self.block(self._device.space.blocks[origin.index]))
         if origin.kind is OriginKind.TUNABLE:
             return str(self._schedule.constants[expr])
         return str(self._place(origin))
@@ -91,7 +91,9 @@ class Numbers:
         known = self._module.scalars
         if expr not in known:
             wanted = (
-                re.sub(r"\W+", "_", self._device.readable(str(expr))).strip("_")[:40] if origin is None else origin.name
+                re.sub(r"\W+", "_", self._device.space.readable(str(expr))).strip("_")[:40]
+                if origin is None
+                else origin.name
             )
             known[expr] = self._names.unique(wanted)
         name = self.scalars.setdefault(expr, known[expr])

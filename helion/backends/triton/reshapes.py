@@ -183,7 +183,7 @@ def _refuse(k: KernelEmitter, before: Sequence[Any], after: Sequence[Any]) -> No
     reason = f"a reshape from {shapes[0]} to {shapes[1]} involves a tile's dimension and one of {size}"
     raise exc.BackendUnsupported(
         backend="triton",
-        reason=f"{k.ir.device.readable(reason)}, which is padded to a power of two",
+        reason=f"{k.ir.device.space.readable(reason)}, which is padded to a power of two",
         fix="reshape only dimensions of power-of-two size together with a tile's, or use several loops.",
     )
 

@@ -98,10 +98,10 @@ class Schedule:
         expr = self.size(bound)
         if isinstance(expr, int):
             return expr % size == 0
-        origin = self.device.origins.get(expr)
+        origin = self.device.space.origins.get(expr)
         if origin is None or origin.kind not in (OriginKind.TILE_BEGIN, OriginKind.TILE_END):
             return False
-        axis = self.device.axes[origin.index]
+        axis = self.device.space.axes[origin.index]
         bounds = (axis.begin,) if origin.kind is OriginKind.TILE_BEGIN else (axis.begin, axis.end)
         return self.block_size(axis) % size == 0 and all(self._divides(size, b) for b in bounds)
 

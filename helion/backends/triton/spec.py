@@ -26,12 +26,19 @@ from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
+from ...ir.device_ir import RollableReduction
+from ...ir.device_ir import TracedTile
+from ...ir.facts import Facts
+from ...ir.nodes import Full
+from ...ir.nodes import HostTensorNode
+from ...ir.nodes import Load
+from ...ir.nodes import Product
+from ...ir.nodes import Store
+from ...ir.nodes import tensor_of
 from ...ir.pointwise import POINTWISE
-from ...ir.reductions import RollableReduction
-from ...ir.reductions import rollable_sizes
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
-from ...language.op import Op
+from ...ir.symbols import symbols_of
 from ...numbers import next_power_of_2
 from ...settings import Settings
 from .dtypes import smallest_k
@@ -61,17 +68,6 @@ _MAX_BLOCK = 1 << 14
 _MAX_WHOLE_REDUCTION = 1 << 14
 
 
-def rollable_reductions(ir: KernelIR) -> list[RollableReduction]:
-    """The reductions that `reduction_loops` lists, each with the axis its loop would run over."""
-    found = []
-    for info in list(ir.device.graphs):
-        for size in rollable_sizes(ir.device, info):
-            block = ir.env.new_block("r", extent=ir.env.hint(size))
-            axis = ir.env.new_axis(block, AxisKind.REDUCTION, 0, size, "r")
-            found.append(RollableReduction(info.id, size, axis))
-    return found
-
-
 def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
     """None (the whole dimension in one tile) or a chunk; long dimensions are looped by default."""
     extent = next_power_of_2(reduction.axis.block.extent or _MAX_BLOCK)
@@ -83,11 +79,9 @@ def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
     return EnumFragment([default, *whole, *(c for c in chunks if c != default)])
 
 
-def build_config_spec(
-    ir: KernelIR, settings: Settings, features: Features, reductions: Sequence[RollableReduction] = ()
-) -> ConfigSpec:
+def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: Features) -> ConfigSpec:
     """The space of schedules of one kernel."""
-    device = ir.device
+    device, reductions = ir.device, ir.reductions
     spec = ConfigSpec(kernel_name=ir.name, location=ir.location)
     blocks = tunable_blocks(device)
     if blocks:
@@ -139,13 +133,13 @@ def build_config_spec(
         spec.fields["indexing"] = OneOrPerItem(EnumFragment(INDEXING_TYPES), len(accesses))
     if loads(device):
         spec.fields["load_eviction_policies"] = ListOf(EnumFragment(EVICTION_POLICIES), len(loads(device)))
-    subtiled = [e for info in device.graphs for e in epilogues(device, info)] if has_products(device) else []
+    subtiled = [e for info in device.graphs for e in epilogues(device, facts, info)] if has_products(device) else []
     if subtiled:
         spec.fields["epilogue_subtile"] = EnumFragment([None, 2, 4])
     spec.fields["pid_type"] = EnumFragment(_pid_types(device))
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8)
     spec.fields.update(ir.tunables)
-    tiles = _TileSizes(ir, reductions)
+    tiles = _TileSizes(ir)
     spec.constraints.append(_constraint(ir, tiles))
     spec.unpromising += [_too_large_for_registers(tiles), _more_registers_than_there_are]
     if has_products(device):
@@ -154,7 +148,7 @@ def build_config_spec(
         spec.constraints.append(_subtile_constraint(blocks, subtiled))
     roles = dot_roles(device)
     if roles:
-        itemsize = max(value.dtype.itemsize for pair in _dots(device) for value in pair)
+        itemsize = max(tensor_of(n).dtype.itemsize for product in _dots(device) for n in (product.a, product.b))
         spec.starts = product_starts(spec, [roles.get(block.id, set()) for block in blocks], itemsize)
     return spec
 
@@ -195,9 +189,9 @@ class _TileSizes:
     Every size is made ready once: searches ask for thousands of Configs.
     """
 
-    def __init__(self, ir: KernelIR, reductions: Sequence[RollableReduction]) -> None:
+    def __init__(self, ir: KernelIR) -> None:
         self._blocks = {block.symbol: i for i, block in enumerate(tunable_blocks(ir.device))}
-        self._reductions = {expr_of(r.size): i for i, r in enumerate(reductions)}
+        self._reductions = {expr_of(r.size): i for i, r in enumerate(ir.reductions)}
         tiles = [n.meta["val"] for _, n in ir.device.nodes() if _is_tile_value(n)]
         # Shape -> the widest element of a value of that shape, in bytes.
         self.shapes: dict[tuple[sympy.Expr, ...], int] = {}
@@ -244,7 +238,7 @@ def _constraint(ir: KernelIR, tiles: _TileSizes) -> Any:
         for shape in tiles.shapes:
             elements = tiles.elements(shape, config)
             if elements > MAX_TENSOR_ELEMENTS:
-                sizes = device.readable(", ".join(map(str, shape)))
+                sizes = device.space.readable(", ".join(map(str, shape)))
                 return f"a value of shape [{sizes}] would have {elements} elements, Triton allows {MAX_TENSOR_ELEMENTS}"
         return None
 
@@ -273,7 +267,10 @@ def _more_registers_than_there_are(config: dict[str, Any]) -> str | None:
 
 def _too_large_for_shared_memory(ir: KernelIR, tiles: _TileSizes, room: int) -> Any:
     """Operands of a product, times the stages of the loop they are loaded in less the one in use."""
-    products = [[(shape_exprs(v.shape), v.dtype.itemsize) for v in pair] for pair in _dots(ir.device)]
+    products = [
+        [(shape_exprs(v.shape), v.dtype.itemsize) for v in map(tensor_of, (product.a, product.b))]
+        for product in _dots(ir.device)
+    ]
 
     def check(config: dict[str, Any]) -> str | None:
         own = config.get("range_num_stages", [])
@@ -309,12 +306,8 @@ def _too_long_to_unroll(blocks: Sequence[BlockSize], loops: Sequence[GraphInfo])
 
 
 def _is_tile_value(node: torch.fx.Node) -> bool:
-    value = node.meta.get("val")
-    return (
-        isinstance(value, torch.Tensor)
-        and node.op == "call_function"
-        and getattr(node.target, "__name__", "") != "host_tensor"
-    )
+    held = isinstance(node.meta.get("val"), torch.Tensor)
+    return held and node.op == "call_function" and not HostTensorNode.match(node)
 
 
 # -- defaults -------------------------------------------------------------------------------------------------------
@@ -331,7 +324,7 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
             extent = next_power_of_2(block.extent) if block.extent else 64
             sizes[block.id] = min(32 if in_dot[block.id] == {"k"} else 64, extent)
     shapes = [shape_exprs(n.meta["val"].shape) for _, n in ir.nodes() if _is_tile_value(n) and n.meta["val"].dim()]
-    fixed = {b.symbol: b.fixed for b in ir.blocks if isinstance(b.fixed, int)}
+    fixed = {b.symbol: b.fixed for b in ir.space.blocks if isinstance(b.fixed, int)}
 
     def elements(shape: tuple[Any, ...]) -> int:
         total = 1
@@ -351,7 +344,7 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
                 if id_ is not None and rank.setdefault(id_, len(shape)) == len(shape):
                     depth[id_] = min(depth.get(id_, 99), place)
     for id_ in sorted((i for i in sizes if i not in in_dot), key=lambda i: (depth.get(i, 99), i)):
-        block = ir.blocks[id_]
+        block = ir.space.blocks[id_]
         limit = min(1024, next_power_of_2(block.extent) if block.extent else 1024, next_power_of_2(block.high or 1024))
         own = [shape for shape in shapes if block.symbol in set().union(*(s.free_symbols for s in shape))]
         while own and sizes[id_] * 2 <= limit:
@@ -365,51 +358,48 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
 def dot_roles(ir: DeviceIR) -> dict[int, set[str]]:
     """Block id -> which of m, n, k it is in matrix products."""
     roles: dict[int, set[str]] = {}
-    for a, b in _dots(ir):
-        for value, dims in ((a, {-2: "m", -1: "k"}), (b, {-2: "k", -1: "n"})):
+    for product in _dots(ir):
+        for operand, dims in ((product.a, {-2: "m", -1: "k"}), (product.b, {-2: "k", -1: "n"})):
             for dim, role in dims.items():
-                for block in ir.blocks:
-                    if block.symbol in shape_exprs([value.shape[dim]])[0].free_symbols:
+                for block in ir.space.blocks:
+                    if block.symbol in symbols_of(tensor_of(operand).shape[dim]):
                         roles.setdefault(block.id, set()).add(role)
     return roles
 
 
-def _dots(ir: DeviceIR) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _dots(ir: DeviceIR) -> list[Product]:
+    return [product for _, node in ir.nodes() if (product := Product.match(node))]
+
+
+def _smallest(product: Product) -> list[tuple[Any, int]]:
+    """Sizes of a product's operands, each with the smallest extent that Triton takes there."""
+    a, b = tensor_of(product.a), tensor_of(product.b)
+    smallest = max(smallest_k(a.dtype), product.fact.group)
+    packed_a, packed_b = product.fact.packed(*product.node.args)
     return [
-        (n.args[0].meta["val"], n.args[1].meta["val"])  # type: ignore[union-attr]
-        for _, n in ir.nodes()
-        if isinstance(n.target, Op) and n.target.name == "dot"
+        (a.shape[-1], smallest // packed_a),
+        (b.shape[-2], smallest // packed_b),
+        (a.shape[-2], 16),
+        (b.shape[-1], 16),
     ]
 
 
 def dot_block_minimums(ir: DeviceIR) -> dict[int, int]:
-    """Block id -> smallest size tl.dot takes for it."""
+    """Block id -> smallest size that products take for it."""
     low: dict[int, int] = {}
-    for a, b in _dots(ir):
-        for value, dim, smallest in (
-            (a, -1, smallest_k(a.dtype)),
-            (b, -2, smallest_k(a.dtype)),
-            (a, -2, 16),
-            (b, -1, 16),
-        ):
-            for block in ir.blocks:
-                size = shape_exprs([value.shape[dim]])[0]
-                if size == block.symbol:
-                    low[block.id] = max(low.get(block.id, 1), smallest)
+    for product in _dots(ir):
+        for size, smallest in _smallest(product):
+            block = ir.space.block_of(size)
+            if block is not None:
+                low[block.id] = max(low.get(block.id, 1), smallest)
     return low
 
 
 def dot_extents(ir: DeviceIR) -> dict[Any, int]:
-    """Constant sizes used in tl.dot -> the extent they must at least be padded to."""
+    """Constant sizes used in products -> the extent they must at least be padded to."""
     found: dict[Any, int] = {}
-    for a, b in _dots(ir):
-        for value, dim, smallest in (
-            (a, -1, smallest_k(a.dtype)),
-            (b, -2, smallest_k(a.dtype)),
-            (a, -2, 16),
-            (b, -1, 16),
-        ):
-            size = value.shape[dim]
+    for product in _dots(ir):
+        for size, smallest in _smallest(product):
             if isinstance(size, int) and size > 1:
                 found[size] = max(found.get(size, 1), smallest)
     return found
@@ -423,19 +413,17 @@ def can_flatten(info: GraphInfo) -> bool:
         return False
     whole = tuple(a.block.symbol for a in info.axes)
     for node in info.graph.nodes:
+        if node.op != "call_function" or HostTensorNode.match(node):
+            continue
         value = node.meta.get("val")
-        if node.op != "call_function" or not isinstance(value, (torch.Tensor, type(None))):
-            if node.op == "call_function":
-                return False
-            continue
-        name = getattr(node.target, "name", None)
-        if getattr(node.target, "__name__", "") == "host_tensor":
-            continue
-        if not (node.target in POINTWISE or name in ("load", "store", "full")):
+        if not isinstance(value, (torch.Tensor, type(None))):
             return False
-        if name in ("load", "store"):
-            tiles = [e.axis.block.symbol for e in node.args[1] if hasattr(e, "axis")]
-            if tuple(tiles) != whole or any(not hasattr(e, "axis") and not isinstance(e, int) for e in node.args[1]):
+        access = Load.match(node) or Store.match(node)
+        if not (access or Full.match(node) or node.target in POINTWISE):
+            return False
+        if access:
+            tiles = [e.axis.block.symbol for e in access.index if isinstance(e, TracedTile)]
+            if tuple(tiles) != whole or any(not isinstance(e, (TracedTile, int)) for e in access.index):
                 return False
         if isinstance(value, torch.Tensor) and value.dim() and shape_exprs(value.shape) != whole:
             return False

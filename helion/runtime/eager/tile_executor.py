@@ -34,7 +34,7 @@ class TileExecutor:
     def __init__(self, sized: SizedIR) -> None:
         self.ir = sized.ir
         self.constants = dict(sized.constants)
-        self.index_dtype = sized.index_dtype
+        self.index_dtype = sized.ir.space.index_dtype
         self._program = Program(sized.ir)
 
     def launch(self, tensors: Mapping[str, torch.Tensor], scalars: Mapping[str, Any]) -> None:
@@ -42,7 +42,7 @@ class TileExecutor:
 
         Args:
             tensors: a tensor for each entry of `ir.host_tensors`, by name.
-            scalars: a number for each host symbol of `ir.origins`, by the origin's name.
+            scalars: a number for each host symbol of `ir.space.origins`, by the origin's name.
 
         Raises:
             exc.IndexOutOfRange: an index tensor points outside its tensor.
@@ -50,7 +50,7 @@ class TileExecutor:
         """
         device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
         numbers: dict[sympy.Symbol, Any] = dict(self.constants)
-        for symbol, origin in self.ir.origins.items():
+        for symbol, origin in self.ir.space.origins.items():
             if origin.kind is OriginKind.HOST and origin.name in scalars:
                 numbers[symbol] = scalars[origin.name]
         frame = Frame(self._program, dict(tensors), numbers)

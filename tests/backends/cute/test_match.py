@@ -15,7 +15,6 @@ from helion.backends.cute.match import HostExpression
 from helion.backends.cute.match import Match
 from helion.backends.cute.match import match
 from helion.frontend.trace import trace_kernel
-from helion.ir.axes import assign_axes
 
 FP8 = torch.float8_e4m3fn
 BF16 = torch.bfloat16
@@ -25,7 +24,6 @@ def matched(function: Any, *args: Any, **settings: Any) -> Match:
     """The matrix kernel that ``function`` is when called with ``args``."""
     names = list(inspect.signature(function).parameters)
     ir = trace_kernel(function, dict(zip(names, args)), helion.Settings(**settings), torch.device("cpu"))
-    assign_axes(ir.device)
     return match(ir, fast_accumulate=False)
 
 

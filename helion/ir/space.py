@@ -1,0 +1,156 @@
+"""The iteration space of a kernel: block sizes, loop axes, and what every symbol stands for.
+
+Extents of tiles are symbols: one per `BlockSize`.  An `Axis` is one dimension of one loop; several axes may share a
+block size.  The front end adds to a `Space` while it traces and closes it; after that it is a value that backends
+and threads share.
+
+Not here: making symbols, which takes the front end's ShapeEnv.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import sympy
+import torch
+
+from .symbols import Origin
+from .symbols import symbols_of
+
+
+@dataclasses.dataclass(eq=False)
+class BlockSize:
+    """How many elements of an axis one tile covers.
+
+    Attributes:
+        id: index into `Space.blocks`.
+        symbol: its symbol in tile shapes; `var` is the same as a SymInt.
+        name: for generated code and messages, from the loop variable.
+        fixed: the size when the kernel gives it (an int or a host SymInt); None: the Config's `block_sizes` does.
+        low: smallest size allowed.
+        high: largest size allowed, None for no limit of the kernel's own.
+        extent: how far the longest axis with this block size goes, when known (a hint under dynamic shapes).
+    """
+
+    id: int
+    symbol: sympy.Symbol
+    var: torch.SymInt
+    name: str
+    fixed: int | torch.SymInt | None = None
+    low: int = 1
+    high: int | None = None
+    extent: int | None = None
+
+
+class AxisKind(enum.Enum):
+    TILE = "tile"
+    GRID = "grid"
+    REDUCTION = "reduction"  # made by `ir.reductions` when it turns a whole-dimension reduction into a loop
+
+
+@dataclasses.dataclass(eq=False)
+class Axis:
+    """One dimension of one loop.
+
+    Attributes:
+        id: index into `Space.axes`.
+        block: its block size (1 for an `hl.grid` axis without a step).
+        kind: tile, grid or reduction.
+        begin, end: bounds; a number, or the fx node / FakeTensor of a 0-d integer tensor in device loops.
+        name: from the loop variable, for generated code.
+        offset, tile_id, clipped_end: symbols for the first index of the current tile, its number, and the end
+            of the tile clipped to the range.
+        lengths: for `hl.jagged_tile`, the FakeTensor of the per-row lengths (`frontend.ragged` makes masks of it).
+    """
+
+    id: int
+    block: BlockSize
+    kind: AxisKind
+    begin: Any
+    end: Any
+    name: str
+    offset: torch.SymInt
+    tile_id: torch.SymInt
+    clipped_end: torch.SymInt
+    lengths: Any = None
+
+    @property
+    def static_extent(self) -> int | None:
+        """Length of the range when it is a compile-time constant."""
+        if isinstance(self.begin, int) and isinstance(self.end, int):
+            return max(self.end - self.begin, 0)
+        return None
+
+
+class Space:
+    """Block sizes, axes and symbols of one kernel.
+
+    Attributes:
+        blocks, axes: in the order they were made.
+        origins: what each symbol stands for.
+        index_dtype: dtype of offsets, `tile.index` and `hl.arange`.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: tuple[BlockSize, ...] = ()
+        self.axes: tuple[Axis, ...] = ()
+        self._origins: dict[sympy.Symbol, Origin] = {}
+        self.origins: Mapping[sympy.Symbol, Origin] = MappingProxyType(self._origins)
+        self.index_dtype = torch.int32
+        self._closed = False
+
+    def define(self, symbol: sympy.Symbol, origin: Origin) -> None:
+        """Say what a symbol stands for."""
+        assert not self._closed, "the IR is closed"
+        self._origins[symbol] = origin
+
+    def add_block(self, block: BlockSize) -> None:
+        assert not self._closed, "the IR is closed"
+        self.blocks = (*self.blocks, block)
+
+    def add_axis(self, axis: Axis) -> None:
+        assert not self._closed, "the IR is closed"
+        self.axes = (*self.axes, axis)
+
+    def close(self) -> None:
+        """From here on nothing is added."""
+        self._closed = True
+
+    def block_of(self, size: Any) -> BlockSize | None:
+        """The block whose size `size` is, or None."""
+        if isinstance(size, torch.SymInt):
+            for block in self.blocks:
+                if size.node.expr == block.symbol:
+                    return block
+        return None
+
+    def is_host_value(self, value: Any) -> bool:
+        """Whether a number is known on the host (made of constants and host symbols only)."""
+        return not self.depends_on_device(value)
+
+    def depends_on_device(self, value: Any) -> bool:
+        """Whether a number involves block sizes, tile offsets or other device values."""
+        return any(self.origins[s].on_device for s in symbols_of(value) if s in self.origins)
+
+    def hint(self, value: Any) -> int | None:
+        """The value a host number has in the traced call, None for device values."""
+        if isinstance(value, bool):
+            return None
+        if isinstance(value, int):
+            return value
+        if isinstance(value, torch.SymInt) and self.is_host_value(value):
+            return int(value.node.hint)
+        return None
+
+    def readable(self, text: str) -> str:
+        """A message with symbols replaced by what the user calls them: a loop's name, `x.size(0)`."""
+        names = {str(symbol): origin.host_text(str) for symbol, origin in self.origins.items() if origin.text}
+        names.update((str(block.symbol), block.name) for block in self.blocks)
+        for axis in self.axes:
+            names.update({str(axis.offset): f"{axis.name}.begin", str(axis.clipped_end): f"{axis.name}.end"})
+        return re.sub(r"\b[a-z]+\d+\b", lambda match: names.get(match[0], match[0]), text)
