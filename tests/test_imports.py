@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "config": "exc config_spec",
     "config_spec": "exc config",
     "language": "exc",
-    "ir": "exc numbers language",
+    "ir": "exc numbers _compat_torch language",
     "frontend": _COMPILER,
     "runtime": _COMPILER,
     "backends": f"{_COMPILER} runtime",
