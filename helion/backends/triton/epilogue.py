@@ -44,7 +44,7 @@ _COLUMNWISE = frozenset({*POINTWISE, _aten.unsqueeze.default, _aten.expand.defau
 
 
 @dataclasses.dataclass(eq=False)
-class Epilogue:
+class SplitEpilogue:
     """What leads to one store and can be done in parts.
 
     Attributes:
@@ -65,13 +65,13 @@ def has_products(ir: DeviceIR) -> bool:
     return any(Product.match(node) for _, node in ir.nodes())
 
 
-def epilogues(ir: DeviceIR, facts: Facts, info: GraphInfo) -> list[Epilogue]:
+def epilogues(ir: DeviceIR, facts: Facts, info: GraphInfo) -> list[SplitEpilogue]:
     """The stores of a graph that can be done in parts."""
     found = [_epilogue(ir, facts, info, store) for node in info.graph.nodes if (store := Store.match(node))]
     return [e for e in found if e is not None and e.whole]
 
 
-def _epilogue(ir: DeviceIR, facts: Facts, info: GraphInfo, store: Store) -> Epilogue | None:
+def _epilogue(ir: DeviceIR, facts: Facts, info: GraphInfo, store: Store) -> SplitEpilogue | None:
     value = store.value
     axes = facts.axes_of(value)
     axis = axes[-1] if axes else None
@@ -99,7 +99,7 @@ def _epilogue(ir: DeviceIR, facts: Facts, info: GraphInfo, store: Store) -> Epil
         else:
             whole[node] = place
     steps = [n for n in info.graph.nodes if n in inside and n is not store.node]
-    return Epilogue(store.node, axis, steps, whole)
+    return SplitEpilogue(store.node, axis, steps, whole)
 
 
 def _place(node: Any, axis: Axis) -> int | None:
@@ -119,7 +119,7 @@ def _is_columnwise(node: torch.fx.Node, written: frozenset[int]) -> bool:
     return op.elementwise and not op.has_side_effect and not moved
 
 
-def emit_epilogue(k: KernelEmitter, epilogue: Epilogue, parts: int) -> None:
+def emit_epilogue(k: KernelEmitter, epilogue: SplitEpilogue, parts: int) -> None:
     """Take the whole values apart; then, part by part, the steps and the store."""
     k.comment(epilogue.store)
     texts = {node: _taken_apart(k, node, dim, parts) for node, dim in epilogue.whole.items()}

@@ -43,7 +43,7 @@ from ...numbers import next_power_of_2
 from ...settings import Settings
 from .dtypes import smallest_k
 from .epilogue import SMALLEST_PART
-from .epilogue import Epilogue
+from .epilogue import SplitEpilogue
 from .epilogue import epilogues
 from .epilogue import has_products
 from .schedule import device_loops
@@ -91,11 +91,9 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
         for block in blocks:
             smallest = next_power_of_2(max(block.low, low.get(block.id, 1)))
             extent = block.extent if block.extent is not None else _MAX_BLOCK
-            largest = max(
-                smallest, min(_MAX_BLOCK, next_power_of_2(max(extent, 1)), next_power_of_2(block.high or _MAX_BLOCK))
-            )
-            default = min(max(defaults[block.id], smallest), largest)
             accepted = max(smallest, min(_MAX_BLOCK, next_power_of_2(block.high or _MAX_BLOCK)))
+            largest = max(smallest, min(accepted, next_power_of_2(extent)))
+            default = min(max(defaults[block.id], smallest), largest)
             fragments.append(BlockSizeFragment(smallest, largest, default, accepted))
         spec.fields["block_sizes"] = ListOf(fragments, labels=[b.name for b in blocks])
     roots = multi_axis_roots(device)
@@ -162,7 +160,7 @@ def _pid_types(device: DeviceIR) -> Sequence[str]:
     return [p for p in PID_TYPES if p != "xyz" or grid_has_their_dimensions]
 
 
-def _subtile_constraint(blocks: Sequence[BlockSize], subtiled: Sequence[Epilogue]) -> Any:
+def _subtile_constraint(blocks: Sequence[BlockSize], subtiled: Sequence[SplitEpilogue]) -> Any:
     """Parts of an accumulator that are too narrow."""
     tiles = {e.axis.block.id: e.axis for e in subtiled}
 

@@ -9,6 +9,7 @@ import torch
 
 import helion
 import helion.language as hl
+from helion import exc
 from tests.support import compile_for
 from tests.support import run_everywhere
 
@@ -79,3 +80,34 @@ def test_pipelined_batches_of_one_matrix_compile() -> None:
 
     args = tuple(torch.empty(2, 128, 64, dtype=torch.bfloat16) for _ in range(3))
     compile_for(kernel, args, {"block_sizes": [1, 64, 64], "num_warps": 8, "num_stages": 3}, capabilities=[90])
+
+
+@helion.kernel
+def scaled(a: torch.Tensor, a_scale: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([a.size(0), b.size(1)], dtype=torch.float32, device=a.device)
+    for tile_m, tile_n in hl.tile([a.size(0), b.size(1)]):
+        a_part, b_part = a_scale[tile_m, :], b_scale[tile_n, :]
+        out[tile_m, tile_n] = hl.dot_scaled(a[tile_m, :], a_part, "e5m2", b[:, tile_n], b_part, "e5m2")
+    return out
+
+
+@helion.kernel
+def scaled_in_steps(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([a.size(0), b.size(1)], dtype=torch.float32, device=a.device)
+    for tile_m, tile_n in hl.tile([a.size(0), b.size(1)]):
+        acc = hl.zeros([tile_m, tile_n])
+        for tile_k in hl.tile(a.size(1)):
+            acc = hl.dot_scaled(a[tile_m, tile_k], None, "e5m2", b[tile_k, tile_n], None, "e5m2", acc)
+        out[tile_m, tile_n] = acc
+    return out
+
+
+def test_block_scaled_products_have_smallest_block_sizes_and_a_default() -> None:
+    a, b = torch.randn(40, 64).to(torch.float8_e5m2), torch.randn(64, 40).to(torch.float8_e5m2)
+    scale = torch.full((40, 2), 127, dtype=torch.uint8)
+    for kernel, args, smallest in ((scaled, (a, scale, b, scale), [16, 16]), (scaled_in_steps, (a, b), [16, 16, 32])):
+        bound = kernel.bind(args)
+        assert [fragment.low for fragment in bound.config_spec.fields["block_sizes"].items] == smallest
+        compile_for(bound, args, capabilities=(90,))
+        with pytest.raises(exc.InvalidConfig):
+            bound.to_triton_code({"block_sizes": [8] * len(smallest)})
