@@ -396,7 +396,9 @@ def dot_block_minimums(ir: DeviceIR) -> dict[int, int]:
 def dot_extents(ir: DeviceIR) -> dict[Any, int]:
     """Constant sizes used in products -> the extent they must at least be padded to."""
     found: dict[Any, int] = {}
-    for product in _dots(ir):
+    # Extents go by size, and scales have one for each group of K: where that is as many as there are rows, padding
+    # would make the scales too wide. Triton takes few rows of a product with scales.
+    for product in (product for product in _dots(ir) if product.fact.group == 1):
         for size, smallest in _smallest(product):
             if isinstance(size, int) and size > 1:
                 found[size] = max(found.get(size, 1), smallest)

@@ -111,3 +111,18 @@ def test_block_scaled_products_have_smallest_block_sizes_and_a_default() -> None
         compile_for(bound, args, capabilities=(90,))
         with pytest.raises(exc.InvalidConfig):
             bound.to_triton_code({"block_sizes": [8] * len(smallest)})
+
+
+@helion.kernel
+def scaled_rows(a: torch.Tensor, a_scale: torch.Tensor, b: torch.Tensor, b_scale: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([a.size(0), b.size(1)], dtype=torch.float32, device=a.device)
+    for tile_n in hl.tile(b.size(1)):
+        b_part = b_scale[tile_n, :]
+        out[:, tile_n] = hl.dot_scaled(a[:, :], a_scale[:, :], "e5m2", b[:, tile_n], b_part, "e5m2")
+    return out
+
+
+def test_as_many_rows_as_groups_of_scales() -> None:
+    a, b = torch.randn(8, 256).to(torch.float8_e5m2), torch.randn(256, 64).to(torch.float8_e5m2)
+    scales = [torch.full((rows, 8), 127, dtype=torch.uint8) for rows in (8, 64)]
+    compile_for(scaled_rows, (a, scales[0], b, scales[1]), capabilities=(90,))
