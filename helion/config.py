@@ -75,7 +75,7 @@ class Config(Mapping[str, Any]):
 
     __slots__ = ("_hash", "_items")
 
-    def __init__(self, **items: Any) -> None:
+    def __init__(self, /, **items: Any) -> None:
         self._items: dict[str, Any] = {key: _plain(value) for key, value in items.items() if value is not None}
         self._hash: int | None = None
 
@@ -128,7 +128,7 @@ class Config(Mapping[str, Any]):
         """
         try:
             items = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # the latter: nested deeper than Python's stack
             raise exc.InvalidConfig(reason=f"not JSON: {error}") from None
         if not isinstance(items, dict):
             raise exc.InvalidConfig(reason=f"expected a JSON object, got {type(items).__name__}")

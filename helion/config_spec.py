@@ -193,9 +193,11 @@ class PermutationFragment(Fragment):
         return list(range(self.length))
 
     def validate(self, value: Any) -> list[int]:
-        if not isinstance(value, (list, tuple)) or sorted(value) != list(range(self.length)):
-            raise ValueError(f"expected a permutation of {list(range(self.length))}")
-        return list(value)
+        wanted = list(range(self.length))
+        # Not `sorted(value)`: what cannot be ordered would raise TypeError.
+        if not isinstance(value, (list, tuple)) or len(value) != self.length or any(i not in value for i in wanted):
+            raise ValueError(f"expected a permutation of {wanted}")
+        return [int(i) for i in value]
 
     def random(self, rng: random.Random) -> list[int]:
         order = self.default()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 import threading
 import types
 from collections.abc import Callable
@@ -96,6 +97,21 @@ class Kernel(Dispatcher):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
+    def __reduce__(self) -> Any:
+        # By its name where it has one, as functions are pickled: the same kernel, with what it has compiled.
+        found: Any = sys.modules.get(self.fn.__module__)
+        for part in self.fn.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return self.fn.__qualname__ if found is self else self.by_value()
+
+    def by_value(self, settings: Settings | None = None) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """How pickle rebuilds the kernel where its module cannot be imported: a function and its arguments.
+
+        Args:
+            settings: of the kernel that is rebuilt; default: its own.
+        """
+        return _rebuild, (self.fn, self.configs, settings or self.settings, self.specializer.key_fn, self.aot)
+
     # -- calling ---------------------------------------------------------------------------------------------------
 
     def bind(self, args: Sequence[Any]) -> BoundKernel:
@@ -180,6 +196,12 @@ class Kernel(Dispatcher):
     def kernel_source(self) -> str:
         """The source text of the kernel function, decorators included."""
         return source_of(self.fn).text
+
+
+def _rebuild(fn: Any, configs: Any, settings: Any, key: Any, aot: Any) -> Kernel:
+    made = Kernel(fn, configs=configs, settings=settings, key=key)
+    made.aot = aot
+    return made
 
 
 def kernel(

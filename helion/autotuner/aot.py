@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import logging
 import os
 import re
@@ -22,11 +21,13 @@ from typing import Any
 import torch
 
 from ..config import Config
+from . import schema
 from .aot_options import Batched
 from .cache import Entry
 from .cache import LocalAutotuneCache
 from .cache_key import CacheKey
 from .decision_tree import Node
+from .decision_tree import check_tree
 from .decision_tree import choose
 
 log = logging.getLogger("helion.autotuner")
@@ -101,10 +102,36 @@ class Table:
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Table:
-        """The Table that `to_record` described."""
-        configs = tuple(Config.from_dict(c) for c in record["configs"])
-        return cls(configs, record["tree"], str(record["source_hash"]), record.get("batched"))
+    def from_record(cls, record: Any) -> Table:
+        """The Table that `to_record` described.
+
+        Raises:
+            ValueError: the record describes none.
+        """
+        found = schema.record(record, _TABLE, {"batched": batch_dimensions})
+        check_tree(found["tree"], len(found["configs"]))
+        return cls(tuple(found["configs"]), found["tree"], found["source_hash"], found.get("batched"))
+
+
+def _any(value: Any) -> Any:
+    return value
+
+
+def _dimensions(value: Any) -> Any:
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(item) is int for item in items):
+        raise ValueError("expected a dimension, several, or null")
+    return value
+
+
+batch_dimensions = schema.optional(schema.list_of(_dimensions))
+"""Checks what a file says of `batched`."""
+
+_TABLE: dict[str, schema.Check] = {
+    "configs": schema.list_of(schema.config),
+    "source_hash": schema.text,
+    "tree": _any,
+}
 
 
 def source_hash(source: str) -> str:
@@ -115,17 +142,24 @@ def source_hash(source: str) -> str:
 @functools.lru_cache(maxsize=64)
 def _read(path: Path, stamp: tuple[int, int]) -> dict[str, dict[str, Table]]:
     """Kernel -> device -> table.  `stamp` makes a changed file another entry of the cache."""
+    by_device = schema.mapping_of(_any)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("format") != FORMAT:
-            raise ValueError(f"format {record.get('format')!r} is not {FORMAT}")
-        return {
-            kernel: {device: Table.from_record(table) for device, table in devices.items()}
-            for kernel, devices in record["kernels"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("ignoring the shipped configs in %s: %r", path, error)
+        found = schema.record(
+            schema.parse(path.read_bytes()), {"format": _any, "kernels": schema.mapping_of(by_device)}
+        )
+        if found["format"] != FORMAT:
+            raise ValueError(f"format {found['format']!r} is not {FORMAT}")
+    except (OSError, ValueError) as error:
+        log.warning("ignoring the shipped configs in %s: %s", path, error)
         return {}
+    tables: dict[str, dict[str, Table]] = {}
+    for kernel, devices in found["kernels"].items():
+        for device, record in devices.items():
+            try:
+                tables.setdefault(kernel, {})[device] = Table.from_record(record)
+            except ValueError as error:
+                log.warning("ignoring the shipped configs of %s on %s in %s: %s", kernel, device, path, error)
+    return tables
 
 
 def read_tables(path: Path) -> dict[str, dict[str, Table]]:

@@ -19,10 +19,12 @@ import torch
 
 from .. import exc
 from ..config import Config
-from ..runtime.code_cache import replace_file
+from ..runtime.cache_files import replace_file
 from . import decision_tree
+from . import schema
 from .aot import FORMAT
 from .aot import Table
+from .aot import batch_dimensions
 from .aot import features_of
 from .aot import read_tables
 from .aot import shipped_file
@@ -76,18 +78,33 @@ class Measurements:
             exc.InvalidAPIUsage: the file is missing or not of this kind.
         """
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            record["configs"] = [Config.from_dict(c) for c in record["configs"]]
-            record["times"] = [[math.inf if t is None else float(t) for t in row] for row in record["times"]]
-            return cls(**record)
+            found = cls(**schema.record(schema.parse(path.read_bytes()), _FIELDS, _OPTIONAL))
+            found.times = [[math.inf if t is None else t for t in row] for row in found.times]
+            if any(len(row) != len(found.configs) for row in found.times):
+                raise ValueError("a row of times has another length than there are configs")
+            return found
         except FileNotFoundError:
             raise exc.InvalidAPIUsage(
                 f"there is no file {path}", fix="run `python -m helion.autotuner collect` first."
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise exc.InvalidAPIUsage(
-                f"{path} holds no measurements: {error!r}", fix="run `python -m helion.autotuner collect` again."
+                f"{path} holds no measurements: {error}", fix="run `python -m helion.autotuner collect` again."
             ) from None
+
+
+_FIELDS: dict[str, schema.Check] = {
+    "kernel": schema.text,
+    "device": schema.text,
+    "source_hash": schema.text,
+    "configs": schema.list_of(schema.config),
+}
+_OPTIONAL: dict[str, schema.Check] = {
+    "batched": batch_dimensions,
+    "shapes": schema.list_of(schema.mapping_of(schema.number)),
+    "times": schema.list_of(schema.list_of(schema.optional(schema.milliseconds))),
+    "calls": schema.list_of(schema.text),
+}
 
 
 def _describe(args: Sequence[Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -228,8 +229,9 @@ def autotune(
             if found is not None:
                 return found
         result = run_search(target, args, configs=configs, evaluations=evaluations, isolate=isolate, **options)
-        note = f"{len(result.trials)} configs in {result.seconds:.0f} s; ended: {result.ended}"
-        store.put(key, Entry(result.config, result.time_ms, note))
+        if result.time_ms is not None:  # what was not measured is no answer to keep
+            note = f"{len(result.trials)} configs in {result.seconds:.0f} s; ended: {result.ended}"
+            store.put(key, Entry(result.config, result.time_ms, note))
     return result.config
 
 
@@ -264,19 +266,42 @@ def run_search(
     Raises:
         exc.InvalidAPIUsage: besides, where the effort is `none`.
     """
+    from .travel import CannotTravel
+
+    settings = with_options(target.settings, options)
+    problem = target.isolation_problem() if isolate else None
+    if isolate and problem is None:
+        try:
+            return _run_search(target, args, settings, configs, evaluations, isolate=True)
+        except CannotTravel as error:  # before anything was measured
+            problem = error.message
+    if problem is not None:
+        _say_once(
+            f"isolation/{target.kernel_name}",
+            (
+                f"kernel {target.kernel_name!r} is tuned in this process, without protection from candidates that "
+                f"crash or hang: {problem}"
+            ),
+        )
+    return _run_search(target, args, settings, configs, evaluations, isolate=False)
+
+
+def _run_search(
+    target: TuningTarget,
+    args: Sequence[Any],
+    settings: Settings,
+    configs: Sequence[Config] | None,
+    evaluations: int | None,
+    isolate: bool,
+) -> TuningResult:
     from .log_file import TrialLog
     from .progress import progress_for
     from .space import SearchSpace
     from .tuner import Observer
     from .tuner import Tuner
 
-    settings = with_options(target.settings, options)
+    started = time.monotonic()
     space = SearchSpace(target.config_spec, settings.autotune_config_overrides, settings.autotune_config_filter)
-    observers: list[Observer] = []
-    if settings.autotune_log_level in ("debug", "info"):
-        observers.append(progress_for(target.config_spec, settings.autotune_progress_bar))
-    if settings.autotune_log is not None:
-        observers.append(TrialLog(settings.autotune_log))
     study = None
     if settings.autotune_storage is not None:
         from .study import SharedStudy
@@ -286,14 +311,19 @@ def run_search(
     budget = _budget(
         settings, _effort_of_search(settings, args), evaluations, None if configs is None else len(configs)
     )
-    executor = _make_executor(target, settings, args, isolate, budget.evaluations)
+    executor = _make_executor(settings, args, isolate, budget.evaluations)
+    observers: list[Observer] = []
     try:
         if settings.autotune_accuracy_check:
             default = space.spec.default_config()
             baseline = None if settings.autotune_baseline_fn is not None else target.recipe(default)
             executor.set_baseline(baseline, settings.autotune_baseline_fn)
-        tuner = Tuner(target, searcher, executor, budget, observers, settings.autotune_ignore_errors, study)
-        return tuner.run()
+        if settings.autotune_log_level in ("debug", "info"):
+            observers.append(progress_for(target.config_spec, settings.autotune_progress_bar))
+        if settings.autotune_log is not None:
+            observers.append(TrialLog(settings.autotune_log))
+        ignore = settings.autotune_ignore_errors
+        return Tuner(target, searcher, executor, budget, observers, ignore, study, started=started).run()
     finally:
         for observer in observers:
             if hasattr(observer, "close"):
@@ -338,9 +368,7 @@ def _make_search(settings: Settings, space: SearchSpace, configs: Sequence[Confi
     return cls(space, seed=seed, first=first)
 
 
-def _make_executor(
-    target: TuningTarget, settings: Settings, args: Sequence[Any], isolate: bool, candidates: int | None
-) -> Executor:
+def _make_executor(settings: Settings, args: Sequence[Any], isolate: bool, candidates: int | None) -> Executor:
     from .accuracy import Tolerance
     from .executor import InProcessExecutor
     from .executor import ProcessExecutor
@@ -349,17 +377,6 @@ def _make_executor(
 
     tolerance = Tolerance(settings.autotune_baseline_atol, settings.autotune_baseline_rtol)
     timer = settings.autotune_benchmark_fn
-    if isolate:
-        problem = target.isolation_problem()
-        if problem is not None:
-            _say_once(
-                f"isolation/{target.kernel_name}",
-                (
-                    f"kernel {target.kernel_name!r} is tuned in this process, without protection from candidates "
-                    f"that crash or hang: {problem}"
-                ),
-            )
-            isolate = False
     if not isolate:
         return InProcessExecutor(args, tolerance, timer)
     devices = None if settings.autotune_devices is None else list(_names(settings.autotune_devices))

@@ -1,7 +1,7 @@
 """BoundTarget: a BoundKernel as the autotuner sees one.
 
 On a GPU a candidate travels to the workers as its generated source, which needs nothing of the user's program; on
-CPU tensors, or where the source refers to objects of the user's, the worker imports the user's file and compiles there.
+CPU tensors, or where the source refers to objects of the user's, the kernel itself travels and is traced there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from ..config_spec import ConfigSpec
 from ..settings import Settings
 from .cache_key import CacheKey
 from .cache_key import device_name
-from .target import SourceRecipe
+from .travel import CannotTravel
+from .travel import pack_kernel
+from .travel import unpack_kernel
 
 if TYPE_CHECKING:
     from ..bound_kernel import BoundKernel
@@ -69,29 +71,23 @@ class BoundTarget:
             made = self._bound.recipe(config)
             assert made is not None
             return made
-        if self._unreachable is None:
-            fn = self._bound.kernel.fn
-            return SourceRecipe(inspect.getsourcefile(fn) or fn.__code__.co_filename, fn.__qualname__, config)
+        packed = self._packed
+        if isinstance(packed, bytes):
+            return KernelRecipe(packed, config)
         return _HereRecipe(self._bound, config)
 
     def isolation_problem(self) -> str | None:
-        return None if self._compiles_source else self._unreachable
+        if self._compiles_source or isinstance(self._packed, bytes):
+            return None
+        return self._packed.message
 
     @functools.cached_property
-    def _unreachable(self) -> str | None:
-        """Why a worker cannot import the kernel from its file; None if it can."""
-        fn = self._bound.kernel.fn
-        if "<locals>" in fn.__qualname__:
-            return f"{fn.__qualname__} is defined inside a function, where a worker process cannot find it"
-        owner = inspect.getmodule(fn)
-        found: Any = owner
-        for part in fn.__qualname__.split("."):
-            found = getattr(found, part, None)
-        if found is not self._bound.kernel:
-            return f"{fn.__qualname__} of {getattr(owner, '__name__', 'an unknown module')} is not the kernel itself"
-        if owner is None or not getattr(owner, "__file__", None):
-            return f"{fn.__qualname__} is not defined in a file"
-        return None
+    def _packed(self) -> bytes | CannotTravel:
+        """The kernel as it travels to workers, or why it cannot."""
+        try:
+            return pack_kernel(self._bound.kernel)
+        except CannotTravel as error:
+            return error
 
     def cache_key(self, args: Sequence[Any]) -> CacheKey:
         bound = self._bound
@@ -108,6 +104,25 @@ class BoundTarget:
             backend=self.settings.backend,
             settings={name: getattr(self.settings, name) for name in _CODE_SETTINGS},
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelRecipe:
+    """A candidate that is traced and compiled where it runs.
+
+    Attributes:
+        kernel: from `travel.pack_kernel`.
+        config: what to compile.
+    """
+
+    kernel: bytes
+    config: Config
+
+    def build(self, args: Sequence[Any]) -> Callable[..., Any]:
+        return unpack_kernel(self.kernel).bind(args).compile_config(self.config)
+
+    def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
+        pass  # `build` compiled everything
 
 
 @dataclasses.dataclass(frozen=True)

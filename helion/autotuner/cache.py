@@ -2,7 +2,8 @@
 
 One JSON file per key, written whole and renamed into place, so a reader sees an old file or a new one and never
 a part.  A file lock makes processes that want the same Config tune it once.  A cache never breaks a program: what
-cannot be read counts as absent, what cannot be written is reported once.  Nothing here imports a search.
+cannot be read, or is not what `schema.py` says, counts as absent; what cannot be written is reported once.  Nothing
+here imports a search.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from filelock import Timeout
 from .. import exc
 from ..config import Config
 from ..config_spec import ConfigSpec
-from ..runtime.code_cache import cache_dir
-from ..runtime.code_cache import replace_file
+from ..runtime.cache_files import cache_dir
+from ..runtime.cache_files import make_directories
+from ..runtime.cache_files import read_file
+from ..runtime.cache_files import replace_file
+from . import schema
 from .cache_key import CacheKey
 from .cache_key import toolchain
 
@@ -71,21 +75,21 @@ class Entry:
         return json.dumps(record, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, key: CacheKey) -> Entry | None:
+    def from_json(cls, text: str | bytes, key: CacheKey) -> Entry | None:
         """The entry in a file's text; None if it is of another format or for another key.
 
         Raises:
             ValueError: the text is not a cache file.
         """
-        record = json.loads(text)
-        if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        found = schema.parse(text)
+        if not isinstance(found, dict):
             raise ValueError("not a cache file")
-        if record.get("format") != FORMAT or record.get("key") != json.loads(json.dumps(key.fields())):
+        if found.get("format") != FORMAT or found.get("key") != json.loads(json.dumps(key.fields())):
             return None
-        time_ms = record.get("time_ms")
-        return cls(
-            Config.from_dict(record["config"]), None if time_ms is None else float(time_ms), str(record.get("note", ""))
-        )
+        return cls(**schema.record(found, {"config": schema.config}, _OPTIONAL))
+
+
+_OPTIONAL: dict[str, schema.Check] = {"time_ms": schema.optional(schema.milliseconds), "note": schema.text}
 
 
 class AutotuneCache(abc.ABC):
@@ -126,11 +130,16 @@ class LocalAutotuneCache(AutotuneCache):
         self._directory = Path(directory) if directory is not None else None
         self.wait_seconds = wait_seconds
         self._warned = False
+        self._damaged: set[Path] = set()
 
     @property
     def directory(self) -> Path:
         """Where the files are."""
         return self._directory if self._directory is not None else cache_dir() / "autotune"
+
+    @property
+    def _root(self) -> Path:
+        return self._directory if self._directory is not None else cache_dir()
 
     def _own(self, key: CacheKey) -> CacheKey:
         return key.with_versions(toolchain(self.exact_versions))
@@ -146,11 +155,13 @@ class LocalAutotuneCache(AutotuneCache):
             return None
         path = self.path(key)
         try:
-            return Entry.from_json(path.read_text(encoding="utf-8"), self._own(key))
+            return Entry.from_json(read_file(path), self._own(key))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # ValueError: bad JSON, bad UTF-8, not ours
-            log.warning("ignoring the unreadable tuning cache file %s: %s", path, error)
+            if path not in self._damaged:
+                self._damaged.add(path)
+                log.warning("ignoring the unreadable tuning cache file %s: %s", path, error)
             return None
 
     def put(self, key: CacheKey, entry: Entry) -> None:
@@ -163,7 +174,7 @@ class LocalAutotuneCache(AutotuneCache):
             return
         path = self.path(key)
         try:
-            replace_file(path, entry.to_json(self._own(key)))
+            replace_file(path, entry.to_json(self._own(key)), root=self._root)
         except OSError as error:
             self._warn(
                 f"the tuned config is not kept: cannot write {path}: {error}; set "
@@ -181,7 +192,7 @@ class LocalAutotuneCache(AutotuneCache):
         if key.unstable_part() is None:
             path = self.path(key)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_directories(path.parent, self._root)
                 # The operating system frees the lock of a process that dies: no stale locks, no clock involved.
                 lock = FileLock(path.with_suffix(".lock"), timeout=self.wait_seconds)
                 lock.acquire()

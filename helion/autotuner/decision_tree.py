@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from . import schema
+
 Node = dict[str, Any]
 """`{"config": i}`, or `{"feature": name, "at_most": x, "then": Node, "else": Node}`."""
 
@@ -29,6 +31,28 @@ def choose(node: Node, features: Mapping[str, float]) -> int:
     while "config" not in node:
         node = node["then"] if features[node["feature"]] <= node["at_most"] else node["else"]
     return int(node["config"])
+
+
+def check_tree(node: Any, count: int, depth: int = 64) -> None:
+    """Check that a tree from a file is one.
+
+    Args:
+        node: what JSON gave.
+        count: how many Configs it chooses from.
+        depth: deepest tree that is taken.
+
+    Raises:
+        ValueError: it is no tree over `count` Configs.
+    """
+    if not isinstance(node, dict) or depth == 0:
+        raise ValueError("the decision tree is damaged")
+    if "config" in node:
+        if type(node["config"]) is not int or not 0 <= node["config"] < count:
+            raise ValueError(f"the decision tree chooses Config {node['config']!r} of {count}")
+        return
+    schema.record(node, {"feature": schema.text, "at_most": schema.number})
+    for branch in ("then", "else"):
+        check_tree(node.get(branch), count, depth - 1)
 
 
 def log_slowdowns(times: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from pathlib import Path
+from typing import IO
 from typing import Any
 
 import torch
@@ -31,6 +31,9 @@ from .measure import Effort
 from .measure import Timing
 from .measure import device_of
 from .process import WorkerProcess
+from .travel import CannotTravel
+from .travel import pack
+from .travel import save
 from .trial import Status
 from .trial import Trial
 from .worker import Baseline
@@ -41,9 +44,13 @@ from .worker import Precompile
 from .worker import Running
 from .worker import Session
 from .worker import Setup
+from .worker import Unusable
 
 RETRIES = 2
 """How often a candidate is tried again whose worker somebody else killed (the system's out-of-memory killer, say)."""
+
+STOPPED_SECONDS = 2.0
+"""A wait that takes so much longer than it should means that the whole program was stopped."""
 
 CANCEL_SECONDS = 1.5
 """How long `cancel` waits for a candidate that is being measured."""
@@ -125,7 +132,9 @@ def _trial(config: Config, done: Done, worker: str, compile_s: float) -> Trial:
     return Trial(config, Status.OK, timing.median, timing.spread, compile_s=compile_s, worker=worker)
 
 
-_EXPECTED = "expected.pt"
+def _nameless_file() -> IO[bytes]:
+    """A temporary file without a name: the system removes it with the last process that has it open."""
+    return tempfile.TemporaryFile(prefix="helion-tune-")
 
 
 class InProcessExecutor(Executor):
@@ -140,20 +149,19 @@ class InProcessExecutor(Executor):
     def __init__(
         self, args: Sequence[Any], tolerance: Tolerance = Tolerance(), timer: Callable[..., float] | None = None
     ) -> None:
-        self._session = Session(tuple(args), tolerance, timer)
-        self._folder = tempfile.TemporaryDirectory(prefix="helion-tune-")
-        self._expected: str | None = None
+        self._expected_file = _nameless_file()
+        self._session = Session(tuple(args), tolerance, timer, self._expected_file.fileno())
+        self._check = False
         self._queue: deque[tuple[Config, Recipe]] = deque()
 
     def set_baseline(self, recipe: Recipe | None, function: Callable[..., Any] | None) -> None:
-        file = str(Path(self._folder.name) / _EXPECTED)
         if function is not None:
-            torch.save(run_for_result(function, self._session.args), file)
+            self._session.expect(run_for_result(function, self._session.args))
         elif recipe is not None:
-            done = self._session.run(Baseline(recipe, file))
+            done = self._session.run(Baseline(recipe))
             if done.status is not Status.OK:
                 raise _baseline_failed(done.status, done.message)
-        self._expected = file
+        self._check = True
 
     def submit(self, config: Config, recipe: Recipe) -> None:
         self._queue.append((config, recipe))
@@ -162,23 +170,32 @@ class InProcessExecutor(Executor):
         if not self._queue:
             return []
         config, recipe = self._queue.popleft()
-        done = self._session.run(Measure(recipe, self.effort, self._expected))
+        done = self._session.run(Measure(recipe, self.effort, self._check))
         return [_trial(config, done, "in process", done.compile_s)]
 
     def remeasure(self, recipe: Recipe, effort: Effort) -> Timing | None:
-        return self._session.run(Measure(recipe, effort, self._expected)).timing
+        return self._session.run(Measure(recipe, effort, self._check)).timing
 
     def cancel(self) -> None:
         self._queue.clear()
 
     def close(self) -> None:
-        self._folder.cleanup()
+        self._expected_file.close()
 
 
 def _baseline_failed(status: Status, message: str) -> exc.AutotuneError:
     return exc.AutotuneError(
         f"the default config, which candidates are compared with, does not run: {status.value}: {message}",
         fix="give autotune_baseline_fn (a function with the expected result), or set autotune_accuracy_check=False.",
+    )
+
+
+def _unusable(name: str, message: Unusable) -> exc.AutotuneError:
+    if message.foreign:
+        return CannotTravel(f"a worker process ({name}) cannot use what it was sent: {message.message}")
+    return exc.AutotuneError(
+        f"a worker process ({name}) has no room for a copy of the arguments: {message.message}",
+        fix="free memory on the device (candidates run on copies), or tune with isolate=False.",
     )
 
 
@@ -198,13 +215,14 @@ class ProcessExecutor(Executor):
         args: arguments of the kernel; they are copied to the workers through a file.
         devices: where to measure, for example `["cuda:0", "cuda:1"]`; None: where the arguments are.
         tolerance: of the accuracy check.
-        timer: `autotune_benchmark_fn`; must be importable.
+        timer: `autotune_benchmark_fn`.
         compile_jobs: compile workers; 0 compiles in the measuring process.
         compile_timeout: seconds.
         run_timeout: seconds for check and measurement of one candidate.
 
     Raises:
-        exc.AutotuneError: the arguments cannot be saved to a file.
+        CannotTravel: the arguments or the timer cannot be sent to another process.
+        exc.AutotuneError: there is no room for a copy of the arguments in the temporary directory.
     """
 
     def __init__(
@@ -219,25 +237,23 @@ class ProcessExecutor(Executor):
         run_timeout: float = 30.0,
     ) -> None:
         self._args = tuple(args)
-        self._folder = tempfile.TemporaryDirectory(prefix="helion-tune-")
+        self._owner = os.getpid()
+        self._args_file, self._expected_file = _nameless_file(), _nameless_file()
         self._compile_timeout = _Usual(compile_timeout, least=10.0, times=8.0)
         self._run_timeout = _Usual(run_timeout, least=5.0, times=20.0)
-        args_file = str(Path(self._folder.name) / "args.pt")
         try:
-            torch.save(self._args, args_file)
-        except Exception as error:  # pickle raises many kinds; each means the same here
-            self._folder.cleanup()
-            raise exc.AutotuneError(
-                f"the arguments cannot be sent to a worker process: {type(error).__name__}: {error}",
-                fix="tune with isolate=False (a crashing candidate then ends this process).",
-            ) from error
-        self._setup = Setup(args_file, None, tolerance, timer)
+            packed = None if timer is None else pack(timer, "autotune_benchmark_fn")
+            self._save(self._args, self._args_file)
+        except exc.BaseError:
+            self._close_files()
+            raise
+        self._setup = Setup(self._args_file.fileno(), self._expected_file.fileno(), None, tolerance, packed)
         # Compiling for a GPU takes the arguments' types and shapes; a copy of their data in every compile worker could
         # fill the device.
         without_data = device_of(self._args).type == "cuda"
         self._compile_setup = dataclasses.replace(self._setup, device="meta") if without_data else self._setup
         self._devices: list[str | None] = list(devices) if devices else [None]
-        self._expected: str | None = None
+        self._check = False
         self._to_compile: deque[_Candidate] = deque()
         self._to_measure: deque[_Candidate] = deque()
         self._working: dict[WorkerProcess, _Candidate] = {}
@@ -255,14 +271,13 @@ class ProcessExecutor(Executor):
         self._start_compilers(self._compile_jobs)
         for slot in range(len(self._devices)):
             self._measurer(slot)
-        file = str(Path(self._folder.name) / _EXPECTED)
         if function is not None:
-            torch.save(run_for_result(function, self._args), file)
+            self._save(run_for_result(function, self._args), self._expected_file)
         elif recipe is not None:
-            done = self._run_alone(Baseline(recipe, file))
+            done = self._run_alone(Baseline(recipe))
             if done.status is not Status.OK:
                 raise _baseline_failed(done.status, done.message)
-        self._expected = file
+        self._check = True
 
     def submit(self, config: Config, recipe: Recipe) -> None:
         candidate = _Candidate(config, recipe)
@@ -282,9 +297,11 @@ class ProcessExecutor(Executor):
             self._wait(left)
 
     def remeasure(self, recipe: Recipe, effort: Effort) -> Timing | None:
-        return self._run_alone(Measure(recipe, effort, self._expected)).timing
+        return self._run_alone(Measure(recipe, effort, self._check)).timing
 
     def cancel(self) -> None:
+        if os.getpid() != self._owner:
+            return  # a fork of this process, on its way out: the workers are its parent's
         self._to_compile.clear()
         self._to_measure.clear()
         for worker in [w for w in self._working if w in self._compilers]:
@@ -301,9 +318,24 @@ class ProcessExecutor(Executor):
         self._outbox.clear()
 
     def close(self) -> None:
-        for worker in self._workers():
-            worker.close()
-        self._folder.cleanup()
+        if os.getpid() == self._owner:
+            for worker in self._workers():
+                worker.close()
+        self._close_files()
+
+    def _close_files(self) -> None:
+        self._args_file.close()
+        self._expected_file.close()
+
+    @staticmethod
+    def _save(value: Any, file: IO[bytes]) -> None:
+        try:
+            save(value, file)
+        except OSError as error:
+            raise exc.AutotuneError(
+                f"a copy of the arguments cannot be written to {tempfile.gettempdir()}: {error}",
+                fix="set TMPDIR to a directory with room for it, or tune with isolate=False.",
+            ) from error
 
     def processes(self) -> list[tuple[str, int]]:
         """(name, process id) of the live workers."""
@@ -345,7 +377,7 @@ class ProcessExecutor(Executor):
         return sum(worker in self._working for worker in self._compilers)
 
     def _measure_job(self, recipe: Recipe) -> Job:
-        return Measure(recipe, self.effort, self._expected)
+        return Measure(recipe, self.effort, self._check)
 
     def _give(
         self, worker: WorkerProcess, queue: deque[_Candidate], job: Callable[[Recipe], Job], seconds: float
@@ -380,23 +412,39 @@ class ProcessExecutor(Executor):
         workers = {w.connection: w for w in self._workers() if not w.ready or w in self._working}
         deadline = min((w.deadline for w in workers.values()), default=float("inf"))
         timeout = max(0.0, min(seconds, deadline - time.monotonic()))
-        for connection in wait(list(workers), timeout):
-            worker = workers[connection]  # type: ignore[index]
+        for connection in self._readable(list(workers), timeout):
+            worker = workers[connection]
             self._handle(worker, worker.receive())
         for worker in workers.values():
             if worker.overdue and not worker.connection.closed:
                 self._handle_overdue(worker)
 
+    def _readable(self, connections: list[Any], timeout: float) -> list[Any]:
+        """The connections that have something to say within `timeout` seconds."""
+        began = time.monotonic()
+        found = wait(connections, timeout)
+        # This process was stopped, or the machine was asleep: time in which the workers could not answer either.
+        pause = time.monotonic() - began - timeout
+        if pause > STOPPED_SECONDS:
+            for worker in self._workers():
+                worker.deadline += pause
+        return found
+
     def _handle(self, worker: WorkerProcess, message: object) -> None:
         candidate = self._working.get(worker)
         if message is None:
             self._handle_death(worker, candidate)
+        elif isinstance(message, Unusable):
+            self._bury_quietly(worker)
+            raise _unusable(worker.name, message)
         elif isinstance(message, Running):
             worker.deadline = time.monotonic() + self._run_timeout.limit
             worker.limit = self._run_timeout.limit
             if candidate is not None:
                 candidate.compile_s = max(candidate.compile_s, message.compile_s)
                 candidate.ran_from = time.monotonic()
+        elif isinstance(message, Done) and message.foreign:
+            raise CannotTravel(message.message)
         elif isinstance(message, Done) and candidate is not None:
             del self._working[worker]
             candidate.compile_s = max(candidate.compile_s, message.compile_s)
@@ -451,7 +499,7 @@ class ProcessExecutor(Executor):
             self._bury_quietly(worker)
             raise exc.AutotuneError(
                 f"a worker process ({worker.name}) could not start: {message}",
-                fix="check that the device has room for a second copy of the arguments, or tune with isolate=False.",
+                fix="see its last words above; isolate=False tunes without worker processes.",
             )
         compiling = worker in self._compilers
         self._bury(worker)
@@ -486,12 +534,14 @@ class ProcessExecutor(Executor):
                 self._bury(worker)
                 continue
             while True:
-                if worker.connection.poll(max(0.0, min(1.0, worker.deadline - time.monotonic()))):
+                if self._readable([worker.connection], max(0.0, min(1.0, worker.deadline - time.monotonic()))):
                     message = worker.receive()
                     if isinstance(message, Running):
                         worker.limit = self._run_timeout.most
                         worker.deadline = time.monotonic() + worker.limit
                     elif isinstance(message, Done):
+                        if message.foreign:
+                            raise CannotTravel(message.message)
                         if message.poisoned:
                             self._bury(worker)
                         return message

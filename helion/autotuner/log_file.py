@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import exc
+from . import schema
 from .trial import Trial
 from .tuner import Tuner
 from .tuner import TuningResult
@@ -102,9 +103,9 @@ def read_log(file: str | os.PathLike[str]) -> list[dict[str, Any]]:
     try:
         if path.suffix == ".csv":
             with path.open(newline="", encoding="utf-8") as stream:
-                records = [{**row, "config": json.loads(row["config"])} for row in csv.DictReader(stream)]
+                records = [{**row, "config": schema.parse(row["config"])} for row in csv.DictReader(stream)]
         else:
-            records = json.loads(path.read_text(encoding="utf-8"))
+            records = schema.list_of(schema.mapping_of(lambda value: value))(schema.parse(path.read_bytes()))
         for record in records:
             record["number"] = int(record["number"])
             for field in ("seconds", "spread", "compile_s"):
@@ -114,7 +115,7 @@ def read_log(file: str | os.PathLike[str]) -> list[dict[str, Any]]:
         raise exc.InvalidAPIUsage(
             f"there is no file {path}", fix="give the file named by autotune_log / HELION_AUTOTUNE_LOG."
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise exc.InvalidAPIUsage(
             f"{path} is not a tuning log: {error!r}", fix="give the file named by autotune_log / HELION_AUTOTUNE_LOG."
         ) from None

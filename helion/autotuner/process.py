@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -13,10 +14,29 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from .. import exc
+from .travel import CannotTravel
 from .worker import Job
 from .worker import Running
 from .worker import Setup
+
+# The first thing a worker does.  It ends with its parent, even one that is killed while a candidate hangs here: the
+# system sends the signal, and where the parent died before it was asked to, this process has another parent by now.
+# Ctrl-C reaches the whole process group; what it means is the parent's decision.
+_START = """
+import ctypes, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+parent, descriptor = int(sys.argv[1]), int(sys.argv[2])
+try:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+except (AttributeError, OSError):
+    pass  # not Linux: it ends when it next reads from the socket
+if os.getppid() != parent:
+    os._exit(1)
+if sys.path[:1] == [""]:
+    del sys.path[0]  # PYTHONPATH has every place that the parent looks in
+from helion.autotuner.worker import main
+main(descriptor)
+"""
 
 START_SECONDS = 120.0
 """How long a worker may take to import torch and load the arguments."""
@@ -50,8 +70,8 @@ class WorkerProcess:
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "helion.autotuner.worker", str(child.fileno())],
-            pass_fds=[child.fileno()],
+            [sys.executable, "-c", _START, str(os.getpid()), str(child.fileno())],
+            pass_fds=[child.fileno(), setup.args_fd, setup.expected_fd],
             stdin=subprocess.DEVNULL,
             stdout=self._stderr,  # what a kernel prints must not mix with the progress display
             stderr=self._stderr,
@@ -59,7 +79,8 @@ class WorkerProcess:
         )
         child.close()
         self.connection: Connection = parent
-        self.connection.send(setup)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # dead already: noticed when it is read from
+            self.connection.send(setup)
 
     @property
     def pid(self) -> int:
@@ -70,7 +91,7 @@ class WorkerProcess:
         """Give it a job that must answer in `seconds`; False if the process is gone.
 
         Raises:
-            exc.AutotuneError: the job cannot be sent to another process.
+            CannotTravel: the job cannot be sent to another process.
         """
         if self._process.poll() is not None:
             return False  # died while idle; the socket would still take the message
@@ -79,9 +100,7 @@ class WorkerProcess:
         except (BrokenPipeError, ConnectionResetError):
             return False
         except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise exc.AutotuneError(
-                f"a candidate cannot be sent to a worker process: {error}", fix="tune with isolate=False."
-            ) from error
+            raise CannotTravel(f"a candidate cannot be sent to a worker process: {error}") from error
         self.job = job
         self.started_running = False
         self.limit = seconds

@@ -71,6 +71,8 @@ def time_left(tuner: Tuner) -> float | None:
 
 def summary(result: TuningResult, spec: ConfigSpec) -> str:
     """The text printed at the end."""
+    if result.time_ms is None:
+        return f"helion: {result.kernel_name} is not tuned: nothing was measured; ended: {result.ended}"
     lines = [f"helion: tuned {result.kernel_name}: {format_ms(result.time_ms)}"]
     if result.default_ms is not None and result.time_ms > 0:
         lines[0] += (

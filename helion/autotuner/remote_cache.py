@@ -108,7 +108,7 @@ class RemoteAutotuneCache(LocalAutotuneCache):
             return found
         try:
             data = self._store.get(self.path(key).name)
-            found = None if data is None else Entry.from_json(data.decode(), self._own(key))
+            found = None if data is None else Entry.from_json(data, self._own(key))
         except Exception as error:  # a store may raise anything, and none of it is the caller's concern
             log.warning("the remote tuning cache cannot be read: %s: %s", type(error).__name__, error)
             return None

@@ -37,6 +37,8 @@ class Search(abc.ABC):
         self.rounds = 0
         candidates = [space.default(), *(space.canonical(c) for c in (*first, *space.starts()))]
         self._first = [c for c in dict.fromkeys(candidates) if c is not None]
+        self.first: tuple[Config, ...] = tuple(self._first)
+        """What is tried first, the default before all."""
 
     def ask(self, limit: int) -> list[Config]:
         """Up to `limit` new Configs to try.
@@ -134,6 +136,7 @@ class FiniteSearch(Search):
             space.spec.normalize(config)
         complete = (space.complete(c) for c in configs)
         self._left = [c for c in dict.fromkeys(complete) if c is not None]
+        self.first = tuple(self._left)
 
     def propose(self, limit: int) -> list[Config]:
         found: list[Config] = []

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from filelock import FileLock
 
 from .. import exc
 from ..config import Config
+from . import schema
 from .trial import Trial
 
 log = logging.getLogger("helion.autotuner")
@@ -99,6 +101,7 @@ class SharedStudy:
         self.owner = f"{self.host}:{os.getpid()}"
         self._mine: dict[Config, Any] = {}
         self._seen: set[int] = set()
+        self._said = False
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -110,8 +113,17 @@ class SharedStudy:
             if record.number in self._seen or record.number in mine or "trial" not in record.user_attrs:
                 continue
             self._seen.add(record.number)
-            found.append(Trial.from_dict(record.user_attrs["trial"]))
+            try:
+                found.append(Trial.from_dict(record.user_attrs["trial"]))
+            except ValueError as error:
+                self._ignore(f"trial {record.number}", error)
         return found
+
+    def _ignore(self, what: str, error: object) -> None:
+        """What others wrote and is damaged counts as absent; the first time a line in the log says so."""
+        if not self._said:
+            log.warning("ignoring damaged records of the shared study %s: %s: %s", self._study.study_name, what, error)
+        self._said = True
 
     def claimed(self) -> set[Config]:
         """Configs that others are measuring now.  Claims of dead processes are released."""
@@ -123,7 +135,11 @@ class SharedStudy:
             if self._is_dead(record):
                 self._release(record)
             elif "config" in record.user_attrs:
-                alive.add(Config.from_dict(json.loads(record.user_attrs["config"])))
+                try:
+                    alive.add(schema.config(schema.parse(schema.text(record.user_attrs["config"]))))
+                except ValueError as error:
+                    self._ignore(f"claim {record.number}", error)
+                    self._release(record)
         return alive
 
     def _running(self) -> list[Any]:
@@ -132,7 +148,7 @@ class SharedStudy:
         return [r for r in records if "trial" not in r.user_attrs]
 
     def _is_dead(self, record: Any) -> bool:
-        owner = record.user_attrs.get("owner", "")
+        owner = str(record.user_attrs.get("owner", ""))
         host, _, pid = owner.rpartition(":")
         if host == self.host and pid.isdigit():
             return _has_proc() and not Path(f"/proc/{pid}").exists()
@@ -194,15 +210,26 @@ class SharedStudy:
             self._release(record)
         self._mine.clear()
 
-    def agree(self, config: Config, time_ms: float) -> tuple[Config, float]:
-        """The winner all participants return: the first one proposed.
+    def agree(self, config: Config, time_ms: float, fits: Callable[[Config], Config | None]) -> tuple[Config, float]:
+        """The winner all participants return: the first one proposed that is one.
+
+        Args:
+            config: this participant's.
+            time_ms: its time.
+            fits: the Config in full if it fits the kernel, else None.
 
         Returns:
             The Config and its time in milliseconds.
         """
         attributes = self._study.user_attrs
-        if "winner" not in attributes:
-            self._study.set_user_attr("winner", {"config": dict(config), "time_ms": time_ms})
-            return config, time_ms
-        winner = attributes["winner"]
-        return Config.from_dict(winner["config"]), float(winner["time_ms"])
+        if "winner" in attributes:
+            try:
+                winner = schema.record(attributes["winner"], {"config": schema.config, "time_ms": schema.milliseconds})
+                full = fits(winner["config"])
+                if full is not None:
+                    return full, winner["time_ms"]
+                self._ignore("the winner", f"{winner['config']} does not fit the kernel")
+            except ValueError as error:
+                self._ignore("the winner", error)
+        self._study.set_user_attr("winner", {"config": dict(config), "time_ms": time_ms})
+        return config, time_ms

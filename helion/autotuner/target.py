@@ -6,12 +6,10 @@ A `Recipe` is a Config of a target in a form that travels to a worker process.  
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -102,28 +100,3 @@ def resolve(file: str, qualname: str) -> Any:
             )
         found = getattr(found, part)
     return found
-
-
-@dataclasses.dataclass(frozen=True)
-class SourceRecipe:
-    """A candidate that is rebuilt from the kernel's own source file.
-
-    Attributes:
-        file: path of the source file.
-        qualname: the kernel in it; has `bind(args)` and `compile_config(config)`, or the latter alone.
-        config: what to compile.
-    """
-
-    file: str
-    qualname: str
-    config: Config
-
-    def build(self, args: Sequence[Any]) -> Callable[..., Any]:
-        owner = resolve(self.file, self.qualname)
-        if hasattr(owner, "bind"):
-            owner = owner.bind(tuple(args))
-        compiled: Callable[..., Any] = owner.compile_config(self.config)
-        return compiled
-
-    def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
-        pass  # `build` compiled everything

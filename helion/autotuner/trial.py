@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from ..config import Config
+from . import schema
 
 
 class Status(str, enum.Enum):
@@ -67,14 +68,23 @@ class Trial:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Trial:
-        """The Trial that `to_dict` described; unknown keys are ignored."""
-        time_ms = record.get("time_ms")
-        return cls(
-            config=Config.from_dict(record["config"]),
-            status=Status(record["status"]),
-            time_ms=math.inf if time_ms is None else float(time_ms),
-            spread=float(record.get("spread", 0.0)),
-            message=str(record.get("message", "")),
-            compile_s=float(record.get("compile_s", 0.0)),
-            worker=str(record.get("worker", "")),
-        )
+        """The Trial that `to_dict` described; unknown keys are ignored.
+
+        Raises:
+            ValueError: the record describes no Trial.
+        """
+        found = schema.record(record, {"config": schema.config, "status": Status}, _OPTIONAL)
+        if found.get("time_ms") is None:
+            if found["status"] is Status.OK:
+                raise ValueError("a time is missing")
+            found["time_ms"] = math.inf
+        return cls(**found)
+
+
+_OPTIONAL: dict[str, schema.Check] = {
+    "time_ms": schema.optional(schema.milliseconds),
+    "spread": schema.number,
+    "message": schema.text,
+    "compile_s": schema.number,
+    "worker": schema.text,
+}

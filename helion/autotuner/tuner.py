@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import math
 import statistics
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Protocol
+from typing import TypeVar
 
 from .. import exc
 from ..backends.base import Recipe
@@ -27,6 +29,10 @@ from .trial import Status
 from .trial import Trial
 from .winner import choose
 from .winner import leaders
+
+log = logging.getLogger("helion.autotuner")
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +85,8 @@ class TuningResult:
     Attributes:
         kernel_name: which kernel.
         config: the winner.
-        time_ms: its median time in the final comparison, milliseconds.
+        time_ms: its median time in the final comparison, milliseconds; None if the time was over before anything was
+            measured.
         default_ms: the default Config's time, from the same comparison if it took part; None if it was not measured.
         trials: every trial, in order.
         seconds: how long it took.
@@ -88,7 +95,7 @@ class TuningResult:
 
     kernel_name: str
     config: Config
-    time_ms: float
+    time_ms: float | None
     default_ms: float | None
     trials: tuple[Trial, ...]
     seconds: float
@@ -111,6 +118,7 @@ class Tuner:
         study: shares candidates and outcomes with other processes, and brings back those of an interrupted run.
         ignore_errors: count an unexpected error of the code generator as a failed Config instead of raising it.
         clock: seconds, monotonic.
+        started: when the budget began, by that clock; default now.
     """
 
     def __init__(
@@ -123,6 +131,7 @@ class Tuner:
         ignore_errors: bool = False,
         study: SharedStudy | None = None,
         clock: Callable[[], float] = time.monotonic,
+        started: float | None = None,
     ) -> None:
         self.target = target
         self.search = search
@@ -135,7 +144,7 @@ class Tuner:
         self.trials: list[Trial] = []
         self.best: Trial | None = None
         self.ended = ""
-        self._started = clock()
+        self._started = clock() if started is None else started
         self._last_gain = 0
         self._gain_from = math.inf
         self._recipes: dict[Config, Recipe] = {}
@@ -144,7 +153,7 @@ class Tuner:
         self._elsewhere: set[Config] = set()
 
     def elapsed(self) -> float:
-        """Seconds since the tuner was made."""
+        """Seconds since the budget began."""
         return self.clock() - self._started
 
     def run(self) -> TuningResult:
@@ -170,13 +179,13 @@ class Tuner:
             self.ended = f"stopped by an error: {error.message}"
         finally:
             self.executor.cancel()
-            if self.study is not None:
-                self.study.give_up()
-        if self.best is None:
-            raise self._nothing_found()
-        config, time_ms, default_ms = self._choose_winner(quickly=interrupted)
-        if self.study is not None:
-            config, time_ms = self.study.agree(config, time_ms)
+            self._shared(SharedStudy.give_up, None)
+        if self.best is not None:
+            config, time_ms, default_ms = self._choose_winner(quickly=interrupted)
+            mine = (config, time_ms)
+            config, time_ms = self._shared(lambda study: study.agree(*mine, self._fitting), mine)
+        else:
+            config, time_ms, default_ms = self._unmeasured(), None, None
         result = TuningResult(
             self.target.kernel_name,
             config,
@@ -228,19 +237,42 @@ class Tuner:
         """Take in what other participants of the study did since last time."""
         if self.study is None:
             return
-        for trial in self.study.updates():
-            if trial.config not in self.search.history and trial.config not in in_flight:
-                self._record(trial)
-        now = self.study.claimed()
+        none: list[Trial] = []
+        for trial in self._shared(SharedStudy.updates, none):
+            config = self._fitting(trial.config)
+            if config is not None and config not in self.search.history and config not in in_flight:
+                self._record(dataclasses.replace(trial, config=config))
+        nobody: set[Config] = set()
+        now = self._shared(SharedStudy.claimed, nobody)
         for config in self._elsewhere - now - in_flight:
             if config not in self.search.history:
                 self.search.requeue(config)  # given up by whoever claimed it
         self._elsewhere = {c for c in now if c not in self.search.history} - in_flight
         self.search.pending |= self._elsewhere
 
+    def _fitting(self, config: Config) -> Config | None:
+        """A Config that somebody else wrote, in full; None if it does not fit the kernel."""
+        try:
+            return self.target.config_spec.normalize(config)
+        except exc.BaseError:
+            return None
+
     def _share(self, trial: Trial) -> None:
-        if self.study is not None:
-            self.study.report(trial)
+        self._shared(lambda study: study.report(trial), None)
+
+    def _shared(self, use: Callable[[SharedStudy], T], otherwise: T) -> T:
+        """Use the study; where its storage fails (full, gone, damaged), go on without the others."""
+        if self.study is None:
+            return otherwise
+        try:
+            return use(self.study)
+        except Exception as error:  # a storage raises its own kinds, and none of them is about this search
+            log.warning("the shared study failed, tuning goes on alone: %s: %s", type(error).__name__, error)
+            self.study = None
+            for config in self._elsewhere:
+                self.search.requeue(config)
+            self._elsewhere = set()
+            return otherwise
 
     def _submit(self, config: Config) -> bool:
         """Generate the candidate and hand it to the executor; False if its outcome is already known."""
@@ -262,7 +294,7 @@ class Tuner:
                 ) from error
             self._record(Trial(config, Status.COMPILE_ERROR, message=f"{type(error).__name__}: {error}"))
             return False
-        if self.study is not None and not self.study.claim(config):
+        if not self._shared(lambda study: study.claim(config), True):
             self._elsewhere.add(config)
             return False
         self._recipes[config] = recipe
@@ -358,6 +390,23 @@ class Tuner:
         if default is not None and times.get(default.config):
             default_ms = statistics.median(times[default.config])
         return config, time_ms, default_ms
+
+    def _unmeasured(self) -> Config:
+        """The Config to use where the time was over before the first one was measured: that one, the default.
+
+        Raises:
+            exc.NoConfigFound: it was not the time: that one failed, or none is allowed.
+        """
+        first = self.search.first[0] if self.search.first else None
+        if first is None or first in self.search.history:
+            raise self._nothing_found()
+        log.warning(
+            "kernel %r: the search was over before anything was measured (%s); %s is used, untuned: raise the budget",
+            self.target.kernel_name,
+            self.ended,
+            first,
+        )
+        return first
 
     def _nothing_found(self) -> exc.NoConfigFound:
         if not self.trials:

@@ -1,9 +1,8 @@
 """The worker process: builds, checks and times candidates, one job at a time, and is expendable.
 
-Run as `python -m helion.autotuner.worker FD`, with a socket to the parent as file descriptor FD.  A candidate may
-corrupt memory, hang or exhaust the device; then the parent kills this process and starts another.  It is a fresh
-interpreter, not a fork and not a multiprocessing child: CUDA does not survive a fork, and multiprocessing would import
-the user's main script again.
+Started by `process.py`, with a socket to the parent.  A candidate may corrupt memory, hang or exhaust the device; then
+the parent kills this process and starts another.  It is a fresh interpreter, not a fork and not a multiprocessing
+child: CUDA does not survive a fork, and multiprocessing would import the user's main script again.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from __future__ import annotations
 import dataclasses
 import faulthandler
 import os
-import signal
-import sys
 import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import IO
 from typing import Any
+from typing import cast
 
 import torch
 
@@ -34,6 +33,9 @@ from .measure import Effort
 from .measure import Timing
 from .measure import device_of
 from .measure import time_call
+from .travel import CannotTravel
+from .travel import save
+from .travel import unpack
 from .trial import Status
 
 MARK = "HELION_AUTOTUNE_WORKER"
@@ -45,17 +47,20 @@ class Setup:
     """First message: what all jobs share.
 
     Attributes:
-        args_file: arguments, written by torch.save.
+        args_fd: an inherited file with the arguments, written by `travel.save`.  It has no name: whatever becomes of
+            the processes, the system removes it.
+        expected_fd: an inherited file for the baseline's result.
         device: where to put them, for example `cuda:1`; `meta` keeps shapes and types only (enough to compile); None
             leaves them where they were.
         tolerance: of the accuracy check.
-        timer: `autotune_benchmark_fn`: called with a callable, returns milliseconds; None: the built-in one.
+        timer: `autotune_benchmark_fn`, packed: called with a callable, returns milliseconds; None: the built-in one.
     """
 
-    args_file: str
+    args_fd: int
+    expected_fd: int
     device: str | None = None
     tolerance: Tolerance = dataclasses.field(default_factory=Tolerance)
-    timer: Callable[[Callable[[], Any]], float] | None = None
+    timer: bytes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +72,18 @@ class Precompile:
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """Run once and write the result to a file with torch.save."""
+    """Run once and write the result to the file of expected results."""
 
     recipe: Recipe
-    result_file: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """Build, compare with the result in `expected_file` (if any), and time."""
+    """Build, compare with the expected result (if `check`), and time."""
 
     recipe: Recipe
     effort: Effort
-    expected_file: str | None = None
+    check: bool = False
 
 
 Job = Precompile | Baseline | Measure
@@ -93,6 +97,19 @@ class Running:
 
 
 @dataclasses.dataclass(frozen=True)
+class Unusable:
+    """Message to the parent instead of "ready": this process cannot work.
+
+    Attributes:
+        message: why.
+        foreign: what the parent sent cannot be rebuilt here (else there is no room for it).
+    """
+
+    message: str
+    foreign: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Done:
     """Message to the parent: the outcome of a job.
 
@@ -102,6 +119,7 @@ class Done:
         timing: samples of a `Measure`.
         compile_s: seconds spent compiling.
         poisoned: the process is no longer usable (an error that sticks to the CUDA context).
+        foreign: the candidate cannot be rebuilt in this process, so that no other will be either.
     """
 
     status: Status
@@ -109,6 +127,13 @@ class Done:
     timing: Timing | None = None
     compile_s: float = 0.0
     poisoned: bool = False
+    foreign: bool = False
+
+
+def reopened(descriptor: int, mode: str = "rb") -> IO[bytes]:
+    """An inherited file without a name, opened anew: with a position of its own, as others read it at the same time."""
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    return cast(IO[bytes], open(f"{folder}/{descriptor}", mode))
 
 
 HOPELESS = 4
@@ -157,21 +182,28 @@ class Session:
     KEPT = 64
 
     def __init__(
-        self, args: tuple[Any, ...], tolerance: Tolerance, timer: Callable[[Callable[[], Any]], float] | None = None
+        self,
+        args: tuple[Any, ...],
+        tolerance: Tolerance,
+        timer: Callable[[Callable[[], Any]], float] | None,
+        expected_fd: int,
     ) -> None:
         self.args = args
+        self._expected_fd = expected_fd
         self.device = device_of(args)
         self.tolerance = tolerance
         self.timer = timer
         self._built: OrderedDict[Recipe, Callable[..., Any]] = OrderedDict()
         self._checked: set[Recipe] = set()
-        self._expected: dict[str, Outcome] = {}
+        self._expected: Outcome | None = None
 
     @classmethod
     def from_setup(cls, setup: Setup) -> Session:
         """Load the arguments."""
-        args = torch.load(setup.args_file, map_location=setup.device, weights_only=False)
-        session = cls(args, setup.tolerance, setup.timer)
+        with reopened(setup.args_fd) as file:
+            args = torch.load(file, map_location=setup.device, weights_only=False)
+        timer = None if setup.timer is None else unpack(setup.timer, "autotune_benchmark_fn")
+        session = cls(args, setup.tolerance, timer, setup.expected_fd)
         if session.device.type == "cuda":
             torch.cuda.set_device(session.device)  # Triton launches on the current device
         return session
@@ -192,11 +224,23 @@ class Session:
                 return Done(Status.OK, compile_s=compile_s)
             on_running(compile_s)
             if isinstance(job, Baseline):
-                torch.save(run_for_result(fn, self.args), job.result_file)
+                self.expect(run_for_result(fn, self.args))
                 return Done(Status.OK, compile_s=compile_s)
             return Done(Status.OK, timing=self._measure(fn, job), compile_s=compile_s)
         except Exception as error:  # whatever a candidate raises is data here
-            return Done(classify(error, running), describe(error), compile_s=compile_s, poisoned=self._is_poisoned())
+            return Done(
+                classify(error, running),
+                describe(error),
+                compile_s=compile_s,
+                poisoned=self._is_poisoned(),
+                foreign=isinstance(error, CannotTravel),
+            )
+
+    def expect(self, outcome: Outcome) -> None:
+        """Keep the result that candidates are compared with where all workers find it."""
+        with reopened(self._expected_fd, "r+b") as file:
+            file.truncate()
+            save(outcome, file)
 
     def _build(self, recipe: Recipe) -> Callable[..., Any]:
         fn = self._built.get(recipe)
@@ -213,9 +257,9 @@ class Session:
         # Copies: a kernel that writes into its arguments would change them more with every call measured.
         own = clone_args(self.args)
         if job.recipe not in self._checked:
-            if job.expected_file is not None:
+            if job.check:
                 actual = outcome_of(fn(*own), own, self.args)
-                difference = mismatch(self._load_expected(job.expected_file), actual, self.args, self.tolerance)
+                difference = mismatch(self._load_expected(), actual, self.args, self.tolerance)
                 if difference is not None:
                     raise WrongAnswer(difference)
             self._checked.add(job.recipe)
@@ -230,11 +274,12 @@ class Session:
             return Timing((float(self.timer(lambda: fn(*own))),))
         return time_call(lambda: fn(*own), self.device, job.effort)
 
-    def _load_expected(self, file: str) -> Outcome:
-        if file not in self._expected:
+    def _load_expected(self) -> Outcome:
+        if self._expected is None:
             on_gpu = self.device if self.device.type == "cuda" else None
-            self._expected[file] = torch.load(file, map_location=on_gpu, weights_only=False)
-        return self._expected[file]
+            with reopened(self._expected_fd) as file:
+                self._expected = torch.load(file, map_location=on_gpu, weights_only=False)
+        return self._expected
 
     def _is_poisoned(self) -> bool:
         """After an illegal access every further CUDA call fails: find out now, not on the next candidate."""
@@ -251,8 +296,14 @@ class Session:
 def serve(connection: Connection) -> None:
     """Answer jobs until the parent closes the connection."""
     try:
-        session = Session.from_setup(connection.recv())
+        setup = connection.recv()
     except EOFError:
+        return
+    try:
+        session = Session.from_setup(setup)
+    except Exception as error:  # rebuilding the user's objects runs the user's code
+        no_room = classify(error, running=False) is Status.OUT_OF_MEMORY
+        connection.send(Unusable(describe(error), foreign=not no_room))
         return
     connection.send("ready")
     while True:
@@ -266,16 +317,8 @@ def serve(connection: Connection) -> None:
             return
 
 
-def main() -> None:
-    # Ctrl-C reaches the whole process group: the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def main(descriptor: int) -> None:
+    """Be a worker, with the parent at the other end of a socket."""
     os.environ[MARK] = "1"
     faulthandler.enable()  # a crash leaves the Python stack on stderr, which the parent keeps
-    serve(Connection(int(sys.argv[1])))
-
-
-if __name__ == "__main__":
-    # Under -m this file runs as __main__; messages must be of the classes the parent knows.
-    from helion.autotuner.worker import main as _main
-
-    _main()
+    serve(Connection(descriptor))

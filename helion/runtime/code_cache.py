@@ -1,44 +1,48 @@
-"""Where generated source lives: a content-addressed directory of Python modules.
+"""Generated source as modules: one text is one file and, within a process, one module object.
 
-Generated code is written to a real file before it is imported, so that Triton can read a kernel's source and
-tracebacks, debuggers and profilers show it. A file's name is the hash of its text: the same text is the same file and,
-within a process, the same module object; a file is never changed once it is there. Compiled binaries are not here:
-Triton keeps those itself.
+The file lets people, debuggers and profilers read what runs; what runs is the text itself. (Once the text was compared
+with the file and the file imported, so that a damaged or planted `__pycache__` entry beside it ran instead.) Triton
+reads a kernel's source through `linecache`, which is given the text too, so a file that is changed later changes
+nothing, and a directory that cannot be written costs no more than the files. Compiled binaries are not here: Triton
+keeps those itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib.machinery
+import linecache
 import logging
 import os
 import re
-import secrets
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["cache_dir", "clear_modules", "load_module", "path_for", "replace_file"]
+from .cache_files import cache_dir
+from .cache_files import read_file
+from .cache_files import replace_file
+
+__all__ = ["clear_modules", "execute_source", "keep_source", "load_module", "path_for"]
 
 log = logging.getLogger("helion.runtime")
 
 _lock = threading.Lock()
 _modules: dict[Path, ModuleType] = {}
-# Cache directory that cannot be written -> one that is removed when this process ends.
-_temporary: dict[Path, tempfile.TemporaryDirectory[str]] = {}
+_warned: set[Path] = set()
 
 
-def cache_dir() -> Path:
-    """``$HELION_CACHE_DIR``, else ``$XDG_CACHE_HOME/helion``, else ``~/.cache/helion``; read on every call."""
-    chosen = os.environ.get("HELION_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "helion"
+def _new_lock() -> None:
+    # A process forked while another thread held the lock would wait for that thread, which it does not have.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def _digest(source: str) -> str:
@@ -61,53 +65,26 @@ def path_for(source: str, name_hint: str = "kernel") -> Path:
     return cache_dir() / "code" / digest[:2] / f"{_identifier(name_hint)}_{digest[:40]}.py"
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Put ``text`` at ``path`` so that no other process ever sees a part of it; the directory is made if need be.
-
-    Raises:
-        OSError: it cannot be written; what was there stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A temporary file in the same directory: rename is atomic only within one file system. Not one of `tempfile`, whose
-    # files nobody else may read: caches are shared, and files of configs are shipped.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+def keep_source(path: Path, source: str, root: Path) -> None:
+    """Write ``source`` to ``path`` unless it is there; where that is impossible, one warning for ``root``."""
+    wanted = source.encode("utf-8")
     try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _written(path: Path, source: str) -> Path:
-    """Where ``source`` is, written if it was not: ``path``, or a directory of this process if that cannot be
-    written.
-    """
+        if read_file(path) == wanted:
+            return
+    except OSError:
+        pass  # not there, or not a file one can read: write it
     try:
-        if path.read_text(encoding="utf-8") == source:
-            return path
-    except (OSError, UnicodeDecodeError):
-        pass  # not there, or damaged by something else: write it
-    try:
-        replace_file(path, source)
-        return path
+        replace_file(path, wanted, root=root)
     except OSError as error:
-        instead = _temporary.get(path.parents[2])
-        if instead is None:
-            instead = _temporary[path.parents[2]] = tempfile.TemporaryDirectory(prefix="helion-")
+        if root not in _warned:
+            _warned.add(root)
             log.warning(
-                "generated code goes to %s while this process runs: %s; set HELION_CACHE_DIR to a writable directory",
-                instead.name,
-                error,
+                "generated code runs without a file to look at: %s; set HELION_CACHE_DIR to a writable directory", error
             )
-        other = Path(instead.name) / path.name
-        replace_file(other, source)
-        return other
 
 
 def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, Any] | None = None) -> ModuleType:
-    """Write ``source`` to the cache if it is not there, and import it.
+    """Run ``source`` as a module, and keep it in the cache for people to read.
 
     Args:
         source: Python text of the whole module.
@@ -120,12 +97,12 @@ def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, An
         The module. It is in ``sys.modules`` only when it is shared, that is without ``globals``.
 
     Raises:
-        OSError: neither the cache directory nor a temporary one can be written.
         Exception: whatever running the module raises; nothing is remembered in that case.
     """
     path = path_for(source, name_hint)
     if globals is not None:
-        return _execute(_written(path, source), globals)
+        keep_source(path, source, cache_dir())
+        return execute_source(source, path, globals=globals)
     module = _modules.get(path)
     if module is None:
         # One lock for all: imports of generated modules are short, and two threads that run the same text would define
@@ -133,18 +110,34 @@ def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, An
         with _lock:
             module = _modules.get(path)
             if module is None:
-                module = _execute(_written(path, source), {})
+                keep_source(path, source, cache_dir())
+                module = execute_source(source, path)
                 _modules[path] = module
                 sys.modules[module.__name__] = module
     return module
 
 
-def _execute(path: Path, globals: Mapping[str, Any]) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"_helion_generated.{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # holds for every path that ends in .py
-    module = importlib.util.module_from_spec(spec)
-    module.__dict__.update(globals)
-    spec.loader.exec_module(module)
+def execute_source(
+    source: str, path: Path, name: str | None = None, globals: Mapping[str, Any] | None = None
+) -> ModuleType:
+    """Run ``source`` as a module whose file is ``path``, without reading that file.
+
+    Args:
+        source: Python text.
+        path: where tracebacks and ``inspect`` say that it is.
+        name: of the module.
+        globals: names that it finds defined.
+    """
+    file = str(path)
+    name = name or f"_helion_generated.{path.stem}"
+    code = compile(source, file, "exec", dont_inherit=True)
+    # Without a modification time `linecache.checkcache` leaves an entry alone.
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    module = ModuleType(name)
+    module.__file__ = file
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None, origin=file)
+    module.__dict__.update(globals or {})
+    exec(code, module.__dict__)
     return module
 
 

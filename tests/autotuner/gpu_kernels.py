@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 import helion
@@ -26,4 +28,20 @@ def row_sum(x: torch.Tensor) -> torch.Tensor:
     out = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
     for tile in hl.tile(x.size(0)):
         out[tile] = x[tile, :].sum(-1)
+    return out
+
+
+@helion.kernel
+def with_epilogue(x: torch.Tensor, epilogue: Callable[..., torch.Tensor]) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = epilogue(x[tile])
+    return out
+
+
+@helion.kernel
+def with_tiled_epilogue(x: torch.Tensor, epilogue: Callable[..., torch.Tensor]) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = epilogue(x[tile], tile)
     return out

@@ -6,6 +6,7 @@ They live in a file of their own because worker processes import it.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import signal
 import time
@@ -18,7 +19,7 @@ import torch
 
 from helion import exc
 from helion.autotuner.cache_key import CacheKey
-from helion.autotuner.target import SourceRecipe
+from helion.autotuner.target import resolve
 from helion.backends.base import Recipe
 from helion.config import Config
 from helion.config_spec import ConfigSpec
@@ -26,6 +27,31 @@ from helion.config_spec import EnumFragment
 from helion.config_spec import ListOf
 from helion.config_spec import PowerOfTwoFragment
 from helion.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceRecipe:
+    """A candidate that is rebuilt from the kernel's own source file.
+
+    Attributes:
+        file: path of the source file.
+        qualname: the kernel in it; has `bind(args)` and `compile_config(config)`, or the latter alone.
+        config: what to compile.
+    """
+
+    file: str
+    qualname: str
+    config: Config
+
+    def build(self, args: Sequence[Any]) -> Callable[..., Any]:
+        owner = resolve(self.file, self.qualname)
+        if hasattr(owner, "bind"):
+            owner = owner.bind(tuple(args))
+        compiled: Callable[..., Any] = owner.compile_config(self.config)
+        return compiled
+
+    def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
+        pass  # `build` compiled everything
 
 
 class FunctionTarget:
@@ -110,6 +136,7 @@ BEHAVIOURS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "wrong": lambda x: x * 2.1,
     "crash": _crash,
     "hang": _hang,
+    "pause": lambda x: (time.sleep(0.3), x * 2)[1],
     "out_of_memory": _out_of_memory,
     "raise": _raise,
     "killed": _killed,
@@ -143,7 +170,17 @@ class InPlace:
         return lambda x: (x.add_(config["amount"]), None)[1]
 
 
+class DoubledFirst:
+    """Doubles the first of two arguments."""
+
+    spec = ConfigSpec("doubled_first", {"salt": PowerOfTwoFragment(1, 64)})
+
+    def compile_config(self, config: Config) -> Callable[..., torch.Tensor]:
+        return lambda x, other: x * 2
+
+
 blocked_sum = BlockedSum()
+doubled_first = DoubledFirst()
 misbehaving = Misbehaving()
 in_place = InPlace()
 

@@ -162,10 +162,20 @@ def test_a_bug_in_code_generation_is_raised_unless_errors_are_ignored() -> None:
     assert kept["block_sizes"] == [16]
 
 
-def test_arguments_that_do_not_travel_are_measured_here_if_asked() -> None:
-    target = FunctionTarget("misbehaving", kernels.Misbehaving.spec)
-    with pytest.raises(exc.AutotuneError, match="isolate=False"):
-        api.autotune(target, (X, lambda: None), effort="quick", progress_bar=False)
+def test_arguments_that_do_not_travel_are_measured_here_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    def generator() -> Any:
+        yield 1
+
+    arguments = (torch.ones(512, 8), generator())
+    found = api.autotune(
+        FunctionTarget("doubled_first", kernels.DoubledFirst.spec),
+        arguments,
+        effort="quick",
+        progress_bar=False,
+        evaluations=2,
+    )
+    assert found["salt"] >= 1
+    assert "in this process, without protection" in caplog.text and "generator" in caplog.text
 
 
 # -- first calls --------------------------------------------------------------------------------------
@@ -417,6 +427,92 @@ def test_budget_of_seconds() -> None:
     executor = FakeExecutor(dict.fromkeys((1, 2, 4, 8), 1.0), clock)
     result = salts(executor, [1, 2, 4, 8], budget=Budget(seconds=2.0), clock=clock).run()
     assert executor.measured == [1, 2] and "2.0 seconds" in result.ended
+
+
+def test_a_search_without_time_uses_the_default_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    target = blocked(autotune_budget_seconds=0.0)
+    result = api.run_search(target, (X,), effort="quick", isolate=False, progress_bar=False)
+    assert result.config == kernels.BlockedSum.spec.default_config()
+    assert result.time_ms is None and result.trials == ()
+    assert "before anything was measured" in caplog.text and "raise the budget" in caplog.text
+
+
+def test_what_was_not_measured_is_not_kept() -> None:
+    assert quick(blocked(autotune_budget_seconds=0.0)) == kernels.BlockedSum.spec.default_config()
+    assert api.lookup(blocked(), (X,)) is None
+    assert quick(blocked(), force=False)["block_sizes"][0] >= 128
+
+
+def test_without_time_the_first_of_the_given_configs_is_used() -> None:
+    executor = FakeExecutor(dict.fromkeys((8, 4), 1.0))
+    assert salts(executor, [8, 4], budget=Budget(seconds=0.0)).run().config["salt"] == 8
+
+
+def test_time_that_ends_before_the_default_has_an_outcome_is_no_failure_of_it() -> None:
+    clock = Clock()
+
+    class SecondFirst(FakeExecutor):
+        def poll(self, seconds: float) -> list[Trial]:
+            self._queue.reverse()
+            return super().poll(seconds)
+
+    second_first = SecondFirst({1: 1.0}, clock)
+    second_first.capacity = 2
+    result = salts(second_first, [1, 2], budget=Budget(seconds=1.0), clock=clock).run()
+    assert [t.config["salt"] for t in result.trials] == [2] and not result.trials[0].ok
+    assert result.config["salt"] == 1
+
+
+def test_a_default_that_fails_is_a_failure_however_short_the_time() -> None:
+    clock = Clock()
+    with pytest.raises(exc.NoConfigFound, match="all 1 configs failed"):
+        salts(FakeExecutor({}, clock), [1, 2], budget=Budget(seconds=1.0), clock=clock).run()
+
+
+class LyingStudy:
+    """A shared study whose storage answers with errors, or with nonsense."""
+
+    def __init__(self, trials: list[Trial], fails: bool) -> None:
+        self.trials, self.fails = trials, fails
+
+    def updates(self) -> list[Trial]:
+        found, self.trials = self.trials, []
+        return found
+
+    def claimed(self) -> set[Config]:
+        return set()
+
+    def claim(self, config: Config) -> bool:
+        if self.fails:
+            raise OSError(28, "No space left on device")
+        return True
+
+    def report(self, trial: Trial) -> None:
+        pass
+
+    def give_up(self) -> None:
+        pass
+
+    def agree(self, config: Config, time_ms: float, fits: Any) -> tuple[Config, float]:
+        return config, time_ms
+
+
+def test_trials_of_others_that_do_not_fit_the_kernel_are_left_out() -> None:
+    odd = [Config(salt=3), Config(salt="x"), Config(other=1), Config(mode="none")]
+    study = LyingStudy([Trial(c, Status.OK, 1e-6) for c in odd], fails=False)
+    result = salts(FakeExecutor({1: 1.0, 2: 2.0}), [1, 2], study=study).run()
+    assert result.config["salt"] == 1 and len(result.trials) == 2
+
+
+def test_a_lie_about_a_fast_config_is_found_out_by_measuring_it_again() -> None:
+    lie = Trial(kernels.Misbehaving.spec.normalize(Config(salt=8)), Status.OK, 0.9)
+    result = salts(FakeExecutor({1: 1.0, 2: 2.0, 8: 50.0}), [1, 2], study=LyingStudy([lie], fails=False)).run()
+    assert result.config["salt"] == 1
+
+
+def test_where_the_shared_storage_fails_tuning_goes_on_alone(caplog: pytest.LogCaptureFixture) -> None:
+    result = salts(FakeExecutor({1: 1.0, 2: 0.5}), [1, 2], study=LyingStudy([], fails=True)).run()
+    assert result.config["salt"] == 2 and caplog.text.count("goes on alone") == 1
 
 
 def test_patience_ends_a_search_that_gains_nothing() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +20,17 @@ from helion.autotuner.executor import Executor
 from helion.autotuner.executor import InProcessExecutor
 from helion.autotuner.executor import ProcessExecutor
 from helion.autotuner.measure import Effort
-from helion.autotuner.target import SourceRecipe
+from helion.autotuner.travel import CannotTravel
 from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
 from helion.config import Config
 
 from . import kernels
+from .kernels import SourceRecipe
 
 FILE = kernels.__file__
 pytestmark = pytest.mark.xdist_group("executor")  # one set of worker processes for all
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 QUICK = Effort(total_ms=2.0, least=3)
 
 
@@ -130,23 +135,37 @@ def test_cancel_ends_a_running_candidate_at_once(executor: ProcessExecutor) -> N
 
 
 @pytest.mark.spawns
-def test_close_leaves_no_process_and_no_file() -> None:
+def test_close_leaves_no_process_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(os.listdir(tempfile.gettempdir()))
     made = ProcessExecutor((torch.ones(2),), compile_jobs=1)
     made.submit(recipe("slow").config, recipe("slow"))
     made.poll(0.2)
     pids = [pid for _, pid in made.processes()]
-    folder = Path(made._folder.name)
-    assert pids and folder.exists()
     made.close()
-    assert not folder.exists()
+    assert pids and set(os.listdir(tempfile.gettempdir())) <= before
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
 
-def test_arguments_that_cannot_be_saved_say_what_to_do() -> None:
-    with pytest.raises(exc.AutotuneError, match="isolate=False"):
-        ProcessExecutor((torch.ones(2), lambda v: v + 1))
+@pytest.mark.spawns
+def test_arguments_that_cannot_be_pickled_are_told_apart_from_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CannotTravel, match="generator"):
+        ProcessExecutor((torch.ones(2), (i for i in range(3))))
+    code = """
+import resource, signal, torch
+from helion import exc
+from helion.autotuner.executor import ProcessExecutor
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+try:
+    ProcessExecutor((torch.ones(1 << 20),))
+except exc.AutotuneError as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_ENVIRONMENT)
+    assert done.stdout.startswith("AutotuneError") and "TMPDIR" in done.stdout, done.stderr
 
 
 @pytest.mark.spawns

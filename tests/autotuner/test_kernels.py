@@ -16,7 +16,8 @@ import helion
 import helion.language as hl
 from helion.autotuner import api
 from helion.autotuner.bound import BoundTarget
-from helion.autotuner.target import SourceRecipe
+from helion.autotuner.bound import KernelRecipe
+from helion.autotuner.travel import unpack_kernel
 from helion.backends.triton.candidate import TritonRecipe
 from helion.config import Config
 
@@ -69,19 +70,51 @@ def test_a_first_call_searches_where_an_effort_is_set(monkeypatch: pytest.Monkey
     assert len(seen) == 1
 
 
-def test_a_kernel_defined_in_a_function_is_tuned_in_this_process_with_a_warning(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.mark.spawns
+def test_a_kernel_defined_in_a_function_is_tuned_in_worker_processes(caplog: pytest.LogCaptureFixture) -> None:
+    offset = 3
+
     @helion.kernel
     def local(x: torch.Tensor) -> torch.Tensor:
         out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + offset
+        return out
+
+    x = torch.ones(64)
+    result = api.run_search(BoundTarget(local.bind((x,))), (x,), **QUICK)
+    assert {t.worker for t in result.trials} == {"measure"} and all(t.ok for t in result.trials), result.trials
+    assert "without protection" not in caplog.text
+
+
+@pytest.mark.spawns
+def test_lambdas_and_closures_among_the_arguments_travel(caplog: pytest.LogCaptureFixture) -> None:
+    bias = torch.randn(64, generator=torch.Generator().manual_seed(5))
+    x = torch.ones(64)
+    for epilogue in (lambda v: v + 1, lambda v, tile: v + bias[tile]):
+        kernel = gpu_kernels.with_epilogue if epilogue.__code__.co_argcount == 1 else gpu_kernels.with_tiled_epilogue
+        result = api.run_search(BoundTarget(kernel.bind((x, epilogue))), (x, epilogue), **QUICK)
+        assert {t.worker for t in result.trials} == {"measure"}, result.trials
+        assert all(t.ok for t in result.trials), result.trials
+    assert "without protection" not in caplog.text
+
+
+def test_a_kernel_that_holds_what_cannot_be_pickled_is_tuned_in_this_process_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    held = (i for i in range(3))
+
+    @helion.kernel
+    def local(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        assert held is not None
         for tile in hl.tile(x.size(0)):
             out[tile] = x[tile] + 1
         return out
 
     x = torch.ones(64)
     local.autotune((x,), **QUICK)
-    assert "without protection" in caplog.text and "defined inside a function" in caplog.text
+    assert "without protection" in caplog.text and "generator" in caplog.text
     torch.testing.assert_close(local(x), x + 1)
 
 
@@ -117,11 +150,11 @@ def test_the_key_of_a_kernel_is_the_same_in_another_process() -> None:
     assert other.stdout.strip() == here.digest(), other.stderr
 
 
-def test_on_cpu_tensors_candidates_travel_as_a_place_in_a_file() -> None:
+def test_on_cpu_tensors_the_kernel_travels_by_its_name() -> None:
     target = BoundTarget(gpu_kernels.double.bind((torch.ones(64),)))
     assert target.isolation_problem() is None
     made = target.recipe(target.config_spec.default_config())
-    assert isinstance(made, SourceRecipe) and made.qualname == "double" and made.file == gpu_kernels.__file__
+    assert isinstance(made, KernelRecipe) and unpack_kernel(made.kernel) is gpu_kernels.double
 
 
 @pytest.mark.softgpu(capability=90)

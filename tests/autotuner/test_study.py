@@ -105,8 +105,50 @@ def test_an_outcome_whose_claim_was_taken_for_dead_still_counts(where: str) -> N
 
 def test_the_first_winner_is_everybodys(where: str) -> None:
     one, two = SharedStudy(where, "k"), SharedStudy(where, "k")
-    assert one.agree(A, 1.0) == (A, 1.0)
-    assert two.agree(B, 0.9) == (A, 1.0)
+    assert one.agree(A, 1.0, lambda config: config) == (A, 1.0)
+    assert two.agree(B, 0.9, lambda config: config) == (A, 1.0)
+
+
+def test_a_winner_that_does_not_fit_the_kernel_is_replaced(where: str) -> None:
+    one, two = SharedStudy(where, "k"), SharedStudy(where, "k")
+    one.agree(A, 1.0, lambda config: config)
+    assert two.agree(B, 0.9, lambda config: None) == (B, 0.9)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {},
+        {"config": []},
+        {"config": {"num_warps": 4}, "status": "perfect"},
+        {"config": {"num_warps": 4}, "status": "ok", "time_ms": "fast"},
+        {"config": {"num_warps": 4}, "status": "ok", "time_ms": -1.0},
+        {"config": {"num_warps": 4}, "status": "ok", "time_ms": None},
+        {"config": {"self": 4}, "status": "ok", "time_ms": 1.0},
+        {"config": {"num_warps": 10**400}, "status": "ok", "time_ms": 1.0},
+        [1, 2],
+    ],
+    ids=str,
+)
+def test_records_that_are_no_trials_count_as_absent(where: str, lie: object, caplog: pytest.LogCaptureFixture) -> None:
+    one, two = SharedStudy(where, "k"), other_process(SharedStudy(where, "k"))
+    for _ in range(2):
+        one._study.ask().set_user_attr("trial", lie)
+    one._study.set_user_attr("winner", lie)
+    one.report(Trial(A, Status.OK, 1.0))
+    assert two.updates() == [Trial(A, Status.OK, 1.0)]
+    assert two.agree(B, 2.0, lambda config: config) == (B, 2.0)
+    assert caplog.text.count("damaged records") == 1
+
+
+def test_claims_that_are_no_configs_are_released(where: str) -> None:
+    one, two = SharedStudy(where, "k"), other_process(SharedStudy(where, "k"))
+    for text in ("{", "[" * 100_000, "7"):
+        record = one._study.ask()
+        record.set_user_attr("config", text)
+        record.set_user_attr("owner", f"{one.host}:{os.getpid()}")
+    one._mine.clear()
+    assert two.claimed() == set() and two.claimed() == set()
 
 
 def test_without_optuna_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ...config_spec import ConfigSpec
 from ...ir.device_ir import KernelIR
 from ...ir.symbols import OriginKind
 from ...runtime import output_pool
-from ...runtime.code_cache import cache_dir
+from ...runtime.cache_files import cache_dir
 from ...settings import Settings
 from ...target import CPU
 from ...target import Target

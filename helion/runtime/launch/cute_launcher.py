@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import device as _device
-from ..code_cache import cache_dir
+from ..cache_files import cache_dir
 from .native_kernel import NativeKernel
 
 __all__ = ["cute_launcher"]

@@ -72,12 +72,58 @@ def test_a_damaged_entry_is_compiled_again(name: str, damage: str, tmp_path: Pat
     if damage == "missing":
         file.unlink()
     else:
-        # Half a PTX text is not noticed: it is kept for reading, only the binary is loaded.
-        if name == "kernel.ptx":
-            return
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert compile_matmul(SPEC, small(), tmp_path) == first
     assert len(compilations) == 2
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", ["kernel.cubin", "kernel.json", "kernel.ptx"])
+def test_a_binary_that_others_can_have_written_is_compiled_again(
+    name: str, tmp_path: Path, compilations: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache._said.clear()
+    first = compile_matmul(SPEC, small(), tmp_path)
+    (first.source_path.parent / name).chmod(0o666)
+    assert compile_matmul(SPEC, small(), tmp_path) == first
+    assert compile_matmul(SPEC, small(), tmp_path) == first
+    assert len(compilations) == 2 and caplog.text.count("compiled again") == 1
+
+
+@pytest.mark.compiles
+def test_an_entry_in_the_place_of_another_is_not_taken(tmp_path: Path, compilations: list[str]) -> None:
+    first, second = compile_matmul(SPEC, small(), tmp_path), compile_matmul(SPEC, small(ab_stages=4), tmp_path)
+    for file in ("kernel.cubin", "kernel.json", "kernel.ptx"):
+        (second.source_path.parent / file).write_bytes((first.source_path.parent / file).read_bytes())
+    assert compile_matmul(SPEC, small(ab_stages=4), tmp_path) == second
+    assert len(compilations) == 3
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"symbol": 7}', "1" * 5000], ids=lambda text: text[:12])
+def test_facts_that_are_none_are_a_miss(tmp_path: Path, compilations: list[str], text: str) -> None:
+    first = compile_matmul(SPEC, small(), tmp_path)
+    (first.source_path.parent / "kernel.json").write_text(text)
+    assert compile_matmul(SPEC, small(), tmp_path) == first
+    assert len(compilations) == 2
+
+
+def test_compiled_files_beside_the_printed_module_do_not_run(tmp_path: Path) -> None:
+    place = cache.Entry.of("VALUE = 1\n", "sm_100a", tmp_path)
+    for _ in range(2):
+        assert place.import_source("VALUE = 1\n").VALUE == 1
+    assert not list(tmp_path.rglob("*.pyc"))
+
+
+@pytest.mark.compiles
+def test_where_the_directory_cannot_be_written_a_kernel_is_compiled_all_the_same(
+    tmp_path: Path, compilations: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache._said.clear()
+    (tmp_path / "file").write_text("")  # a file where the directory should be: unwritable for root as well
+    first = compile_matmul(SPEC, small(), tmp_path / "file")
+    assert compile_matmul(SPEC, small(), tmp_path / "file") == first
+    assert len(compilations) == 2 and caplog.text.count("are not kept") == 1
 
 
 @pytest.mark.compiles
