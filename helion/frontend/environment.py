@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import re
 import types
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from ..ir.device_ir import AxisKind
 from ..ir.device_ir import BlockSize
 from ..ir.device_ir import DeviceIR
 from ..ir.device_ir import HostTensor
+from ..ir.names import Names
 from ..ir.symbols import Origin
 from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
@@ -57,7 +59,7 @@ class Environment:
         self.tunables: dict[str, Any] = {}
         self.specialized: set[sympy.Symbol] = set()
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._names: set[str] = set()
+        self._names = Names()
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
         self._seed_symbol: torch.SymInt | None = None
@@ -66,15 +68,7 @@ class Environment:
 
     def unique_name(self, wanted: str) -> str:
         """A Python identifier close to `wanted`, not given out before."""
-        base = "".join(c if c.isalnum() or c == "_" else "_" for c in wanted).strip("_") or "v"
-        if base[0].isdigit():
-            base = f"v_{base}"
-        name, n = base, 0
-        while name in self._names:
-            n += 1
-            name = f"{base}_{n}"
-        self._names.add(name)
-        return name
+        return self._names.unique(re.sub(r"\W", "_", wanted).strip("_"))
 
     # -- arguments -----------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.device_ir import TracedTile
 from ...ir.facts import analyse
+from ...ir.names import Names
 from ...ir.symbols import expr_of
 from ...ir.symbols import is_symbolic
 from .epilogue import RESERVED
@@ -114,7 +115,7 @@ class _Matcher:
         self.aux: list[Aux] = []
         self.aux_arguments: list[Any] = []
         self.values: dict[torch.fx.Node, Input] = {}
-        self.taken = set(RESERVED)
+        self.names = Names(RESERVED)
         self.outer: list[Axis] = []
 
     # -- the loops
@@ -312,7 +313,7 @@ class _Matcher:
         if len(stores) != 1:
             _refuse(f"it stores {len(stores)} times; a matrix kernel stores once", stores[1] if stores else None)
         store: torch.fx.Node = stores[0]
-        ops = PointwiseOps(self._fresh, self.statements.append)
+        ops = PointwiseOps(self.names.unique, self.statements.append)
         for node in body.graph.nodes:
             if node.op != "call_function" or node in (loop, store, loop.args[3][0]):  # type: ignore[index]
                 continue
@@ -364,7 +365,7 @@ class _Matcher:
             if isinstance(axis.end, int) and isinstance(fake.shape[dim], int) and axis.end > fake.shape[dim]:
                 _refuse(f"loop {axis.name!r} goes beyond dimension {dim} of {name} ({fake.shape[dim]})", load)
             found[axis] = fake.stride(dim)
-        unique = self._fresh(name)
+        unique = self.names.unique(name)
         strides = [found.get(axis, 0) if axis is not None else 0 for axis in (m, n, batch)]
         self.aux.append(Aux.from_strides(unique, fake.dtype, *strides))
         self.aux_arguments.append(HostExpression(self.device.host_tensors[name].text))
@@ -381,7 +382,7 @@ class _Matcher:
         else:
             dtype = torch.float32
         origin = self.device.space.origins.get(expr) if expr.is_Symbol else None
-        name = self._fresh(origin.name if origin is not None else f"number_{len(self.aux)}")
+        name = self.names.unique(origin.name if origin is not None else f"number_{len(self.aux)}")
         self.aux.append(Aux(name, dtype, AUX_KINDS[0]))
         self.aux_arguments.append(value)
         return name
@@ -394,14 +395,6 @@ class _Matcher:
         if isinstance(value, torch.dtype) or value is None:
             return value  # type: ignore[return-value]  # an attribute of the op, read by its emitter
         return self._number(value, node)
-
-    def _fresh(self, name: str) -> str:
-        """``name``, or with a number behind it if the printed code already uses it."""
-        candidate, number = name, 1
-        while candidate in self.taken:
-            candidate, number = f"{name}_{number}", number + 1
-        self.taken.add(candidate)
-        return candidate
 
 
 _FLATTEN = 'flatten the batch dimensions into one, or use backend="triton".'

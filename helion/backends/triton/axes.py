@@ -17,13 +17,13 @@ from ...ir.device_ir import AxisKind
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
 from ...ir.facts import Facts
+from ...ir.names import Names
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
 from ..text import Text
 from ..text import call
 from .extents import Extents
 from .schedule import Schedule
-from .scope import Names
 from .scope import Scope
 
 

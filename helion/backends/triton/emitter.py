@@ -22,6 +22,7 @@ from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.facts import Facts
+from ...ir.names import Names
 from ...ir.nodes import HostTensorNode
 from ...ir.symbols import is_symbolic
 from ...settings import Settings
@@ -35,7 +36,7 @@ from .extents import Extents
 from .module import Module
 from .numbers import Numbers
 from .schedule import Schedule
-from .scope import Names
+from .scope import RESERVED
 from .scope import Scope
 
 
@@ -72,7 +73,7 @@ class KernelEmitter(abc.ABC):
     ) -> None:
         self.ir, self.facts, self.root, self.schedule = ir, facts, root, schedule
         self.settings, self.module = settings, module
-        self.names = Names((*ir.device.host_tensors, *module.scalars.values(), *module.blocks.values()))
+        self.names = Names((*RESERVED, *ir.device.host_tensors, *module.scalars.values(), *module.blocks.values()))
         self.top = self.scope = Scope(self.names)
         self.numbers = Numbers(ir.device, schedule, self.names, module, lambda origin: self.axes.place(origin))
         flat = root.axes if schedule.flatten.get(root.id) else ()

@@ -15,6 +15,7 @@ import torch
 from ... import exc
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
+from ...ir.names import Names
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
 from ...ir.symbols import expr_of
@@ -25,7 +26,6 @@ from .module import Module
 from .scalars import ScalarPrinter
 from .scalars import is_float
 from .schedule import Schedule
-from .scope import Names
 
 
 class Numbers:

@@ -1,36 +1,12 @@
-"""Names and lines of generated code: definitions are added where they are first needed."""
+"""Lines of generated code: definitions are added where they are first needed."""
 
 from __future__ import annotations
 
-import keyword
-from collections.abc import Iterable
-
+from ...ir.names import Names
 from ..text import Text
 
+#: Names that generated device code reads.
 RESERVED = frozenset({"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int", "None"})
-
-
-class Names:
-    """Identifiers of one generated function: each is given out once.
-
-    Args:
-        taken: names that stand for something already.
-    """
-
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = {*RESERVED, *taken}
-
-    def unique(self, wanted: str) -> str:
-        """`wanted`, or it with a number when taken."""
-        base = "".join(c if c.isalnum() or c == "_" else "_" for c in wanted) or "v"
-        if base[0].isdigit() or keyword.iskeyword(base):
-            base = f"v_{base}"
-        name, n = base, 0
-        while name in self._taken:
-            n += 1
-            name = f"{base}_{n}"
-        self._taken.add(name)
-        return name
 
 
 class Scope:

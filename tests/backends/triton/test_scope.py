@@ -11,8 +11,8 @@ import helion
 import helion.language as hl
 from helion.backends.text import Text
 from helion.backends.triton.scope import RESERVED
-from helion.backends.triton.scope import Names
 from helion.backends.triton.scope import Scope
+from helion.ir.names import Names
 from tests.support import run_everywhere
 
 pytestmark = pytest.mark.gpu
@@ -26,7 +26,7 @@ def test_a_name_is_given_out_once() -> None:
 
 @pytest.mark.parametrize("wanted", [*sorted(RESERVED), "for", "1st", "a.b", "", "α b"])
 def test_a_name_is_an_identifier_that_means_nothing_else(wanted: str) -> None:
-    name = Names().unique(wanted)
+    name = Names(RESERVED).unique(wanted)
     exec(f"{name} = 1", {})
     assert name not in RESERVED
 
