@@ -35,10 +35,10 @@ def small_blocks(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @helion.kernel(dot_precision="ieee")
 def batches(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    out = torch.empty([a.size(0), a.size(1), b.size(2)], dtype=a.dtype, device=a.device)
+    out = torch.zeros([a.size(0), a.size(1), b.size(2)], dtype=a.dtype, device=a.device)
     for tile in hl.tile(a.size(0), block_size=2):
         for tile_k in hl.tile(a.size(2), block_size=4):
-            out[tile, :, :] = out[tile, :, :] * (tile_k.id > 0) + torch.bmm(a[tile, :, tile_k], b[tile, tile_k, :])
+            out[tile, :, :] = out[tile, :, :] + torch.bmm(a[tile, :, tile_k], b[tile, tile_k, :])
     return out
 
 
