@@ -152,6 +152,6 @@ class Config(Mapping[str, Any]):
         Args:
             spec: the kernel's space of schedules, `bound_kernel.config_spec`.
         """
-        default = spec.default_config()
+        default = spec.neutral_config()
         full = spec.normalize(self)
         return Config(**{key: value for key, value in self._items.items() if full.get(key) != default.get(key)})

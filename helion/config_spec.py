@@ -304,6 +304,7 @@ class ConfigSpec:
         unpromising: functions of the same form that say why a search should leave a Config out, although it is allowed:
             it would compile for minutes, or fail for want of registers or shared memory.
         starts: what a search tries right after the default Config, best first: any subset of the keys.
+        compute: makes the Config of a kernel that was given none; None where that is the neutral one.
         kernel_name: for messages.
         location: the kernel's `def`, for messages.
     """
@@ -313,11 +314,19 @@ class ConfigSpec:
     constraints: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     unpromising: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    compute: Callable[[], dict[str, Any]] | None = None
     location: exc.SourceLocation | None = None
+    _default: Config | None = None
+
+    def neutral_config(self) -> Config:
+        """The Config every key of which is what a given Config that leaves it out means."""
+        return Config(**{key: fragment.default() for key, fragment in self.fields.items()})
 
     def default_config(self) -> Config:
-        """The Config every key of which has its default: it works on every kernel that compiles."""
-        return Config(**{key: fragment.default() for key, fragment in self.fields.items()})
+        """The Config of a kernel that was given none: computed by the backend, or else the neutral one."""
+        if self._default is None:
+            self._default = self.normalize(self.compute()) if self.compute is not None else self.neutral_config()
+        return self._default
 
     def normalize(self, config: Config | dict[str, Any]) -> Config:
         """Check a Config and fill in the keys it leaves out.

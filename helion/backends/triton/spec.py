@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ from ...ir.symbols import shape_exprs
 from ...ir.symbols import symbols_of
 from ...numbers import next_power_of_2
 from ...settings import Settings
+from .defaults import KernelFacts
+from .defaults import computed_default
 from .dtypes import smallest_k
 from .epilogue import SMALLEST_PART
 from .epilogue import SplitEpilogue
@@ -145,10 +148,35 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     if subtiled:
         spec.constraints.append(_subtile_constraint(blocks, subtiled))
     roles = dot_roles(device)
+    own_roles = [roles.get(block.id, set()) for block in blocks]
     if roles:
         itemsize = max(tensor_of(n).dtype.itemsize for product in _dots(device) for n in (product.a, product.b))
-        spec.starts = product_starts(spec, [roles.get(block.id, set()) for block in blocks], itemsize)
+        spec.starts = product_starts(spec, own_roles, itemsize)
+    chosen_by = KernelFacts(
+        device,
+        blocks,
+        own_roles,
+        [max(tensor_of(n).dtype.itemsize for n in (product.a, product.b)) for product in _dots(device)],
+        list(tiles.shapes),
+        tiles.elements,
+        [reduction.axis.block.extent or _MAX_BLOCK for reduction in reductions],
+        [_row_uses(device, reduction) for reduction in reductions],
+        features.multiprocessors,
+    )
+    spec.compute = functools.partial(computed_default, spec, chosen_by)
     return spec
+
+
+def _row_uses(device: DeviceIR, reduction: RollableReduction) -> int:
+    """How often a program loads or stores values that span a whole dimension."""
+    size = expr_of(reduction.size)
+    found = 0
+    for node in device.graphs[reduction.graph_id].graph.nodes:
+        store = Store.match(node)
+        moved = store.value if store is not None else node if Load.match(node) is not None else None
+        value = moved.meta["val"] if isinstance(moved, torch.fx.Node) else None
+        found += isinstance(value, torch.Tensor) and value.dim() > 1 and size in shape_exprs(value.shape)
+    return found
 
 
 def _pid_types(device: DeviceIR) -> Sequence[str]:

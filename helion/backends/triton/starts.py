@@ -50,20 +50,20 @@ def product_starts(spec: ConfigSpec, roles: Sequence[set[str]], itemsize: int) -
         wanted = {"m": m, "n": n, "k": _LINE_BYTES // itemsize}
         # A dimension of two products, as the keys of attention are, is the smaller of what they want.
         sizes = [
-            _nearest(fragment, min(wanted[role] for role in own)) if own else fragment.default()
+            nearest(fragment, min(wanted[role] for role in own)) if own else fragment.default()
             for fragment, own in zip(blocks.items, roles)
         ]
         start = {"block_sizes": sizes, "num_warps": warps, "num_stages": stages}
         groups = spec.fields.get("l2_groupings")
         if isinstance(groups, ListOf):
-            start["l2_groupings"] = [_nearest(fragment, _GROUP) for fragment in groups.items]
+            start["l2_groupings"] = [nearest(fragment, _GROUP) for fragment in groups.items]
         if spec.is_valid(start) and spec.is_promising(spec.normalize(start)):
             # A small dimension makes several shapes one: of those with as many warps, the first will do.
             found.setdefault((*sizes, warps), start)
     return list(found.values())
 
 
-def _nearest(fragment: Any, value: int) -> int:
+def nearest(fragment: Any, value: int) -> int:
     """The value if it is allowed, else the nearest bound."""
     assert isinstance(fragment, PowerOfTwoFragment)
     return min(max(value, fragment.low), fragment.high)

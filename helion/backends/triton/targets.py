@@ -25,6 +25,8 @@ _FP16_PAIRS = frozenset(
 )
 # From this compute capability on: bytes of shared memory that one block may use (CUDA C++ Programming Guide, table of
 # technical specifications).
+# Multiprocessors of A100, RTX A6000, L40S, H100 and H200, B200: what a default Config fills.
+_MULTIPROCESSORS = ((100, 148), (90, 132), (89, 142), (86, 84), (80, 108), (0, 64))
 _SHARED_BYTES = ((90, 227 << 10), (86, 99 << 10), (80, 163 << 10), (0, 64 << 10))
 
 
@@ -34,6 +36,7 @@ class Features:
 
     Attributes:
         shared_bytes: of shared memory that one block may use.
+        multiprocessors: of the largest GPU of the architecture.
         descriptors: tensor descriptors are hardware's (TMA).
         warp_specialize: loops may be shared out between warps.
         e4m3: there are conversions of float8_e4m3fn.
@@ -41,6 +44,7 @@ class Features:
     """
 
     shared_bytes: int
+    multiprocessors: int
     descriptors: bool
     warp_specialize: bool
     e4m3: bool
@@ -51,6 +55,7 @@ def _nvidia(arch: int | str) -> Features:
     assert isinstance(arch, int)
     return Features(
         shared_bytes=next(size for first, size in _SHARED_BYTES if arch >= first),
+        multiprocessors=next(count for first, count in _MULTIPROCESSORS if arch >= first),
         descriptors=arch >= 90,
         warp_specialize=arch >= 100,
         e4m3=arch >= _FIRST_WITH_E4M3,
@@ -60,7 +65,9 @@ def _nvidia(arch: int | str) -> Features:
 
 def _readable(arch: int | str) -> Features:
     """Source that is for reading: nothing that some GPU has not, and every dtype, as a later GPU may have it."""
-    return Features(_SHARED_BYTES[-1][1], descriptors=False, warp_specialize=False, e4m3=True, platform=None)
+    return Features(
+        _SHARED_BYTES[-1][1], _MULTIPROCESSORS[1][1], descriptors=False, warp_specialize=False, e4m3=True, platform=None
+    )
 
 
 #: Vendor -> what its architectures have. Host code (device.py's provider of the vendor) makes the `Target`.
