@@ -1,0 +1,141 @@
+"""The Config of a kernel that was given none: what it goes by, and that it fits every GPU."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from examples.attention import attention
+from examples.bmm import bmm
+from examples.matmul import matmul
+from examples.rms_norm import rms_norm_backward
+from examples.softmax import softmax
+from examples.vector_add import add
+from helion.backends.triton.backend import TritonBackend
+from helion.target import Target
+from tests.support import compile_for
+
+CAPABILITIES = (80, 89, 90, 100)
+HALF = torch.bfloat16
+
+
+def default_of(kernel: helion.Kernel, *args: Any, capability: int = 90) -> helion.Config:
+    bound = kernel.bind(args)
+    return TritonBackend(bound.ir, bound.settings, Target("nvidia", capability)).spec.default_config()
+
+
+def product(m: int, k: int, n: int, dtype: torch.dtype = HALF) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty(m, k, dtype=dtype), torch.empty(k, n, dtype=dtype)
+
+
+def test_keys_that_a_given_config_leaves_out_stay_neutral() -> None:
+    spec = matmul.bind(product(4096, 256, 4096)).config_spec
+    given = spec.normalize(helion.Config(block_sizes=[64, 64, 32]))
+    assert (given.num_warps, given.num_stages, given.pid_type, given.l2_groupings) == (4, 1, "flat", [1])
+    assert spec.default_config().num_stages > 1
+
+
+def test_minimizing_keeps_what_differs_from_neutral() -> None:
+    spec = matmul.bind(product(4096, 256, 4096)).config_spec
+    default = spec.default_config()
+    assert spec.normalize(default.minimize(spec)) == default
+
+
+@pytest.mark.parametrize(("m", "n"), [(4096, 4096), (1024, 4096)])
+def test_large_products_get_the_tile_with_the_highest_rate(m: int, n: int) -> None:
+    assert default_of(matmul, *product(m, 512, n)).block_sizes == [128, 256, 64]
+
+
+@pytest.mark.parametrize("m", [1, 16, 64, 128, 256, 512])
+def test_few_rows_get_tiles_small_enough_to_fill_the_gpu(m: int) -> None:
+    rows, columns, _ = default_of(matmul, *product(m, 512, 4096)).block_sizes
+    assert -(-m // rows) * (4096 // columns) >= 100
+    assert rows <= max(m, 16)
+
+
+def test_a_batch_counts_as_tiles() -> None:
+    args = (torch.empty(64, 512, 128, dtype=HALF), torch.empty(64, 128, 512, dtype=HALF))
+    batch, rows, columns, _ = default_of(bmm, *args).block_sizes
+    assert batch == 1
+    assert rows * columns >= 128 * 128
+
+
+@pytest.mark.parametrize("n", [300, 1000, 4096, 32768])
+def test_rows_that_fit_are_read_once(n: int) -> None:
+    default = default_of(softmax, torch.empty(4096, n, dtype=HALF))
+    assert default.reduction_loops == [None]
+
+
+def test_rows_that_do_not_fit_are_read_in_chunks() -> None:
+    (chunk,) = default_of(softmax, torch.empty(256, 1 << 17, dtype=HALF)).reduction_loops
+    assert isinstance(chunk, int)
+
+
+def test_short_rows_share_a_program_and_long_ones_get_more_warps() -> None:
+    short, long = (default_of(softmax, torch.empty(1 << 25 >> e, 1 << e, dtype=HALF)) for e in (8, 14))
+    assert short.block_sizes[0] > long.block_sizes[0]
+    assert short.num_warps < long.num_warps
+
+
+def test_programs_that_go_over_shares_of_the_rows_fill_the_gpu() -> None:
+    args = (torch.empty(16384, 1024), torch.empty(16384, 1024), torch.empty(1024))
+    share, rows = default_of(rms_norm_backward, *args).block_sizes
+    assert 132 <= 16384 // share <= 8 * 132
+    assert rows <= share
+
+
+def test_few_elements_are_shared_out_among_the_multiprocessors() -> None:
+    (block,) = default_of(add, torch.empty(1 << 16), torch.empty(1 << 16)).block_sizes
+    assert (1 << 16) // block >= 132
+    assert block >= 128
+
+
+KERNELS = {
+    "matmul": (matmul, lambda: product(512, 256, 512)),
+    "matmul_float32": (matmul, lambda: product(256, 128, 256, torch.float32)),
+    "attention": (attention, lambda: tuple(torch.empty(1, 2, 256, 64, dtype=HALF) for _ in range(3))),
+    "attention_wide": (attention, lambda: tuple(torch.empty(1, 2, 256, 128, dtype=HALF) for _ in range(3))),
+    "softmax": (softmax, lambda: (torch.empty(512, 4096, dtype=HALF),)),
+    "softmax_long": (softmax, lambda: (torch.empty(64, 32768, dtype=HALF),)),
+}
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", KERNELS)
+def test_default_fits_every_gpu_without_spills(name: str, tmp_path: Path) -> None:
+    kernel, make = KERNELS[name]
+    args = make()
+    for capability in CAPABILITIES:
+        config = default_of(kernel, *args, capability=capability)
+        for launch in compile_for(kernel, args, config, [capability])[0]:
+            path = tmp_path / f"{name}_{capability}.cubin"
+            path.write_bytes(launch["cubin"])
+            assert spilled_bytes(path) == 0, f"sm_{capability}: {config}"
+
+
+def spilled_bytes(cubin: Path) -> int:
+    """Bytes of the local memory that a kernel's registers are spilled to, from the binary's own table."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    text = subprocess.run([tool, "--dump-resource-usage", cubin], check=True, capture_output=True, text=True).stdout
+    return max(int(found) for found in re.findall(r"STACK:(\d+)", text))
+
+
+def test_the_default_of_a_kernel_with_large_whole_dimensions_is_valid() -> None:
+    @helion.kernel
+    def wide(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0), block_size=1):
+            out[tile, :, :] = x[tile, :, :] * 2
+        return out
+
+    spec = wide.bind((torch.empty(3, 1024, 1000),)).config_spec
+    assert spec.is_valid(spec.default_config())
