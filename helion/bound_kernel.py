@@ -206,11 +206,17 @@ class BoundKernel:
             return found
 
     def _normalize(self, config: Config | Mapping[str, Any] | None) -> Config:
+        if config is None and self._config is not None:
+            return self._config
+        return self._complete(config, self.config_spec)
+
+    def _complete(self, config: Config | Mapping[str, Any] | None, spec: ConfigSpec) -> Config:
+        """A Config with every key; None is the kernel's own, or the one computed for a kernel without."""
         if config is None:
-            if self._config is not None:
-                return self._config
-            config = self.kernel.configs[0] if self.kernel.configs else {}
-        return self.config_spec.normalize(config if isinstance(config, Config) else Config(**config))
+            if not self.kernel.configs:
+                return spec.default_config()
+            config = self.kernel.configs[0]
+        return spec.normalize(config if isinstance(config, Config) else Config(**config))
 
     def _host_function(self, config: Config) -> Callable[..., Any]:
         """The host function that calls run, a copy of this BoundKernel's own with a launcher of its own."""
@@ -261,8 +267,7 @@ class BoundKernel:
         backend = self.backend(target)
         if backend is self._backend:
             return self._generate(self._normalize(config))
-        chosen = config if config is not None else self.kernel.configs[0] if self.kernel.configs else {}
-        return backend.generate(backend.spec.normalize(chosen if isinstance(chosen, Config) else Config(**chosen)))
+        return backend.generate(self._complete(config, backend.spec))
 
     def recipe(self, config: Config) -> Recipe | None:
         """A candidate that a worker of the tuner builds from the generated source alone; None if that does not do."""
