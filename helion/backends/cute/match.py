@@ -9,7 +9,6 @@ statement and the reason.
 from __future__ import annotations
 
 import dataclasses
-import operator
 from typing import Any
 from typing import NoReturn
 
@@ -17,7 +16,6 @@ import torch
 import torch.fx
 
 from ... import exc
-from ...ir import device_ir
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import DeviceIR
@@ -26,6 +24,15 @@ from ...ir.device_ir import KernelIR
 from ...ir.device_ir import TracedTile
 from ...ir.facts import analyse
 from ...ir.names import Names
+from ...ir.nodes import Dot
+from ...ir.nodes import ForLoop
+from ...ir.nodes import Full
+from ...ir.nodes import HostTensorNode
+from ...ir.nodes import Item
+from ...ir.nodes import Load
+from ...ir.nodes import Memory
+from ...ir.nodes import Store
+from ...ir.nodes import operand
 from ...ir.symbols import expr_of
 from ...ir.symbols import is_symbolic
 from .epilogue import RESERVED
@@ -135,7 +142,7 @@ class _Matcher:
         b = self._operand(b_load, n, k, batch, "B")
         store = self._epilogue(body, loop, m, n, batch)
         out_name, out = self._output(store, m, n, batch)
-        value = store.args[2]
+        value = Store.of(store).value
         result = self._input(value, store) if isinstance(value, torch.fx.Node) else None
         if not isinstance(result, str):
             _refuse("what it stores does not depend on the product", store)
@@ -161,14 +168,14 @@ class _Matcher:
         info = self.device.graphs[self.device.roots[0].graph_id]
         while True:
             self.outer += info.axes
-            calls = [n for n in info.graph.nodes if n.op == "call_function" and n.target is not device_ir.host_tensor]
-            nested = len(calls) == 1 and calls[0].target is device_ir.for_loop and not calls[0].args[3]
-            if not nested:
+            calls = [n for n in info.graph.nodes if n.op == "call_function" and not HostTensorNode.match(n)]
+            loop = ForLoop.match(calls[0]) if len(calls) == 1 else None
+            if loop is None or loop.inputs:
                 return info
-            info = self.device.subgraphs_of(calls[0])[0]
+            info = self.device.graphs[loop.graph_id]
 
     def _k_loop(self, body: GraphInfo) -> torch.fx.Node:
-        loops = [n for n in body.graph.nodes if n.target is device_ir.for_loop]
+        loops = [n for n in body.graph.nodes if ForLoop.match(n)]
         if len(loops) != 1:
             what = "no inner loop over k" if not loops else f"{len(loops)} inner loops"
             _refuse(f"it has {what} in its tile loop; a matrix kernel has one", loops[1] if loops else None)
@@ -176,28 +183,29 @@ class _Matcher:
         info = self.device.subgraphs_of(loop)[0]
         if len(info.axes) != 1:
             _refuse(f"the inner loop runs over {len(info.axes)} dimensions, not over k alone", loop)
-        inputs = loop.args[3]
-        if len(inputs) != 1 or info.carried != {0: 0}:  # type: ignore[arg-type]
+        inputs = ForLoop.of(loop).inputs
+        if len(inputs) != 1 or info.carried != {0: 0}:
             _refuse("the loop over k carries more than one accumulator, or uses values from outside", loop)
-        start: Any = inputs[0]  # type: ignore[index]
-        if not (_op_name(start) == "full" and start.args[1] == 0 and start.meta["val"].dtype is torch.float32):
-            _refuse("the accumulator does not start as fp32 zeros (hl.zeros([tile_m, tile_n]))", start)
+        start = Full.match(inputs[0])
+        if start is None or start.value != 0 or start.result.dtype is not torch.float32:
+            _refuse("the accumulator does not start as fp32 zeros (hl.zeros([tile_m, tile_n]))", inputs[0])
         return loop
 
     def _product(self, loop: torch.fx.Node, info: GraphInfo) -> tuple[torch.fx.Node, torch.fx.Node, torch.fx.Node]:
         """(load of A, load of B, dot) of ``acc += A @ B``, the only thing the loop over k may do."""
         (acc,) = info.placeholders
         (result,) = info.outputs
-        dots = [n for n in info.graph.nodes if _op_name(n) == "dot"]
+        dots = [n for n in info.graph.nodes if Dot.match(n)]
         if len(dots) != 1:
             _refuse(
                 f"the loop over k has {len(dots)} matrix products; a matrix kernel has one", dots[1] if dots else loop
             )
         (dot,) = dots
         used = {dot, acc}
-        if dot.args[2] is acc and result is dot:
+        product = Dot.of(dot)
+        if product.acc is acc and result is dot:
             pass
-        elif dot.args[2] is None and isinstance(result, torch.fx.Node) and result.target is _ADD:
+        elif product.acc is None and isinstance(result, torch.fx.Node) and result.target is _ADD:
             # `acc += a @ b`: the product's own type, if narrower, is not rounded to on the way into the accumulator.
             terms = [a for a in result.args[:2] if a is not acc]
             used.add(result)
@@ -212,17 +220,16 @@ class _Matcher:
         else:
             _refuse("the loop over k does something else than add the product to the accumulator", dot)
         loads = []
-        for operand in dot.args[:2]:
-            assert isinstance(operand, torch.fx.Node)
-            used.add(operand)
-            if operand.target is _PERMUTE:
-                operand = operand.args[0]  # type: ignore[assignment]
-                used.add(operand)
-            if _op_name(operand) != "load":
-                _refuse(f"an operand of the product is computed ({_describe(operand)}), not loaded as it is", operand)
-            loads.append(operand)
+        for factor in (product.a, product.b):
+            used.add(factor)
+            if factor.target is _PERMUTE:
+                factor = operand(factor)
+                used.add(factor)
+            if not Load.match(factor):
+                _refuse(f"an operand of the product is computed ({_describe(factor)}), not loaded as it is", factor)
+            loads.append(factor)
         for node in info.graph.nodes:
-            if node.op == "call_function" and node.target is not device_ir.host_tensor and node not in used:
+            if node.op == "call_function" and not HostTensorNode.match(node) and node not in used:
                 _refuse(f"the loop over k holds {_describe(node)} beside the product", node)
         return loads[0], loads[1], dot
 
@@ -256,29 +263,31 @@ class _Matcher:
 
     def _operand(self, load: torch.fx.Node, outer: Axis, k: Axis, batch: Axis | None, label: str) -> Operand:
         strides = self._strides(load, {outer, k}, batch, f"operand {label}")
-        return _operand(_fake(load).dtype, strides, outer, k, batch)
+        return _operand(Load.of(load).tensor.dtype, strides, outer, k, batch)
 
     def _output(self, store: torch.fx.Node, m: Axis, n: Axis, batch: Axis | None) -> tuple[HostExpression, Operand]:
-        if store.args[3] is not None:
+        access = Store.of(store)
+        if access.extra_mask is not None:
             _refuse("it stores under an extra mask", store)
-        order = [axis for axis in (_axis_of(e, self.outer) for e in store.args[1]) if axis in (m, n)]  # type: ignore[union-attr]
+        order = [axis for axis in (_axis_of(e, self.outer) for e in access.index) if axis in (m, n)]
         if order == [n, m]:
             _refuse("it stores the tile transposed", store)
         strides = self._strides(store, {m, n}, batch, "the output")
         if batch is not None and batch not in strides:
             _refuse(f"every {batch.name} stores to the same place", store)
-        value = store.args[2]
+        value = access.value
         if isinstance(value, torch.fx.Node) and [a for a in self.axes_of(value) if a in (m, n)] not in ([m, n],):
             _refuse("what it stores is not a tile of rows by columns of the product", store)
-        return self._text(store), _operand(_fake(store).dtype, strides, m, n, batch)
+        return self._text(store), _operand(access.tensor.dtype, strides, m, n, batch)
 
     def _strides(self, access: torch.fx.Node, wanted: set[Axis], batch: Axis | None, what: str) -> dict[Axis, int]:
         """Axis -> stride in elements, for an access indexed by whole tiles only."""
-        if _op_name(access) == "load" and access.args[2] is not None:
+        memory = Memory.of(access)
+        if memory.extra_mask is not None:
             _refuse(f"{what} is loaded under an extra mask", access)
-        fake = _fake(access)
+        fake = memory.tensor
         found: dict[Axis, int] = {}
-        for dim, element in enumerate(access.args[1]):  # type: ignore[arg-type]
+        for dim, element in enumerate(memory.index):
             size, stride = fake.shape[dim], fake.stride(dim)
             if is_symbolic(size) or is_symbolic(stride):
                 _refuse(
@@ -302,31 +311,31 @@ class _Matcher:
         return found
 
     def _text(self, access: torch.fx.Node) -> HostExpression:
-        return HostExpression(self.device.host_tensors[_host_tensor(access)].text)
+        return HostExpression(self.device.host_tensors[Memory.of(access).name].text)
 
     # -- the epilogue
     # -------------------------------------------------------------------------------------------------------
 
     def _epilogue(self, body: GraphInfo, loop: torch.fx.Node, m: Axis, n: Axis, batch: Axis | None) -> torch.fx.Node:
         """Turn the statements behind the loop into SSA; returns the store."""
-        stores = [node for node in body.graph.nodes if _op_name(node) == "store"]
+        stores = [node for node in body.graph.nodes if Store.match(node)]
         if len(stores) != 1:
             _refuse(f"it stores {len(stores)} times; a matrix kernel stores once", stores[1] if stores else None)
         store: torch.fx.Node = stores[0]
         ops = PointwiseOps(self.names.unique, self.statements.append)
         for node in body.graph.nodes:
-            if node.op != "call_function" or node in (loop, store, loop.args[3][0]):  # type: ignore[index]
+            if node.op != "call_function" or node in (loop, store, *ForLoop.of(loop).inputs):
                 continue
             target = node.target
-            if target is device_ir.host_tensor:
+            if HostTensorNode.match(node):
                 continue
-            if target is operator.getitem and node.args[0] is loop:
+            if (item := Item.match(node)) and item.source is loop:
                 self.values[node] = "acc"
-            elif _op_name(node) == "load":
-                self.values[node] = self._aux(node, m, n, batch)
-            elif _op_name(node) == "full" and not node.meta["val"].dim():
-                self.values[node] = self._number(node.args[1], node)
-            elif target in _VIEWS or _op_name(node) == "subscript":
+            elif load := Load.match(node):
+                self.values[node] = self._aux(load, m, n, batch)
+            elif (full := Full.match(node)) and not full.result.dim():
+                self.values[node] = self._number(full.value, node)
+            elif target in _VIEWS:
                 self.values[node] = self._input(node.args[0], node)
             elif ops.knows(node):
                 self._check_alignment(node)
@@ -341,18 +350,17 @@ class _Matcher:
         ones.
         """
         result = self.axes_of(node)
-        for operand in node.all_input_nodes:
-            for mine, theirs in zip(reversed(self.axes_of(operand)), reversed(result)):
+        for factor in node.all_input_nodes:
+            for mine, theirs in zip(reversed(self.axes_of(factor)), reversed(result)):
                 if mine is not None and mine is not theirs:
-                    _refuse("an operand of the epilogue is broadcast along another dimension than its own", node)
+                    _refuse("an factor of the epilogue is broadcast along another dimension than its own", node)
 
-    def _aux(self, load: torch.fx.Node, m: Axis, n: Axis, batch: Axis | None) -> Input:
-        name = _host_tensor(load)
-        fake = _fake(load)
-        if load.args[2] is not None:
+    def _aux(self, access: Load, m: Axis, n: Axis, batch: Axis | None) -> Input:
+        load, name, fake = access.node, access.name, access.tensor
+        if access.extra_mask is not None:
             _refuse(f"{name} is loaded under an extra mask", load)
         found: dict[Axis, int] = {}
-        for dim, element in enumerate(load.args[1]):  # type: ignore[arg-type]
+        for dim, element in enumerate(access.index):
             axis = _axis_of(element, self.outer)
             if axis is None:
                 if (_is_full_slice(element) and fake.shape[dim] == 1) or (isinstance(element, int) and element == 0):
@@ -411,24 +419,6 @@ def _operand(dtype: torch.dtype, strides: dict[Axis, int], outer: Axis, inner: A
         outer_stride = -(-_extent(inner) // elements) * elements if inner_stride == 1 else 1
     batch_stride = 0 if batch is None or _extent(batch) == 1 else strides.get(batch, 0)
     return Operand(dtype, outer_stride, inner_stride, batch_stride)
-
-
-def _op_name(node: Any) -> str | None:
-    """Name of the language op a node calls."""
-    return (
-        getattr(node.target, "name", None) if isinstance(node, torch.fx.Node) and node.op == "call_function" else None
-    )
-
-
-def _host_tensor(access: torch.fx.Node) -> str:
-    source = access.args[0]
-    if not isinstance(source, torch.fx.Node) or source.target is not device_ir.host_tensor:
-        _refuse("it loads through something else than a tensor argument", access)
-    return str(source.args[0])
-
-
-def _fake(access: torch.fx.Node) -> torch.Tensor:
-    return access.args[0].meta["val"]  # type: ignore[union-attr,no-any-return]
 
 
 def _axis_of(element: Any, axes: list[Axis]) -> Axis | None:
