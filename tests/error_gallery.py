@@ -471,8 +471,8 @@ def global_tensor(x, out):
         out[tile_m, tile_n] = x[tile_m, tile_n] + _GLOBAL[tile_m, tile_n]
 
 
-@kernel_case("a name for several GPUs", exc.NotSupportedYet)
-def several_gpus(x, out):
+@kernel_case("flags that are no integers", exc.UnsupportedDtype)
+def float_flags(x, out):
     for tile_m, tile_n in hl.tile([8, 8]):
         hl.signal(x, [tile_m, tile_n])
         out[tile_m, tile_n] = x[tile_m, tile_n]

@@ -4,8 +4,10 @@ Tiles of a top-level loop run at the same time and in any order.  A plain store 
 tile's own, and a load may not read what another tile stores.  Atomics are exempt; so are stores through index
 tensors and under conditions on the loop's own position, which cannot be judged here.
 
-So do the tiles of several top-level loops, unless `hl.barrier()` stands between them: no loop may touch a tensor that
-another one of its phase stores, wherever in the tensor that is.  Only atomics of both may meet.
+A loop with `hl.wait` in it sees to the order of its loads and stores itself.
+
+The tiles of several top-level loops run at the same time too, unless `hl.barrier()` stands between them: no loop may
+touch a tensor that another one of its phase stores, wherever in the tensor that is.  Only atomics of both may meet.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 import torch.fx
 
 from .. import exc
+from ..language.distributed import wait
 from .device_ir import Axis
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
@@ -43,6 +46,8 @@ def check_dependencies(ir: DeviceIR) -> None:
         stores = [(store, excused) for memory, excused in accesses if (store := Store.match(memory.node))]
         for store, excused in stores:
             _check_store(store, [a for a in axes if a.id not in excused])
+        if any(memory.op is wait for memory, _ in accesses):
+            continue  # the kernel sees to the order of its programs
         for load in filter(None, (Load.match(memory.node) for memory, _ in accesses)):
             _check_load(load, [store for store, _ in stores], axes)
     for i, later in enumerate(ir.roots):

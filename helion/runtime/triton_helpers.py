@@ -207,3 +207,22 @@ def hlt_grid_barrier(DESCRIPTORS: tl.constexpr):
     tl.debug_barrier()
     if DESCRIPTORS:
         tl.inline_asm_elementwise("{ fence.proxy.async.global; mov.b32 $0, 0; }", "=r", [], tl.int32, False, 1)
+
+
+@triton.jit
+def hlt_signal(flags, value, mask=None):
+    """Set flags after everything that the threads of this program have written."""
+    tl.debug_barrier()
+    tl.atomic_xchg(flags, value, mask, sem="release", scope="sys")
+
+
+@triton.jit
+def hlt_wait(flags, value, mask=None):
+    """Wait until flags have a value; what was written before that is there for all threads of this program."""
+    missing = 1
+    while missing != 0:
+        others = tl.atomic_add(flags, 0, mask, sem="acquire", scope="sys") != value
+        if mask is not None:
+            others = others & mask
+        missing = tl.max(tl.ravel(others.to(tl.int32)), 0)
+    tl.debug_barrier()

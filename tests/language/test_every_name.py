@@ -278,10 +278,56 @@ def test_breakpoint_stops_in_ref_mode_and_is_an_error_on_a_gpu(ref, monkeypatch)
         helion.kernel(stopping, config=SMALL).bind((x,)).to_triton_code()
 
 
-@pytest.mark.parametrize("function", [hl.signal, hl.wait])
-def test_names_for_several_gpus_say_that_they_are_not_there_yet(function):
-    with pytest.raises(exc.NotSupportedYet, match=f"hl.{function.__name__}"):
-        function(torch.zeros(1), [0])
+# -- programs that wait for each other
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def running_sums(x: torch.Tensor, flags: torch.Tensor) -> torch.Tensor:
+    """Each program adds its row to what the one before it has written."""
+    out = torch.zeros([x.size(0) + 1, x.size(1)], dtype=x.dtype, device=x.device)
+    for row in hl.grid(x.size(0)):
+        hl.wait(flags, [row], 7)
+        out[row + 1, :] = out[row, :] + x[row, :]
+        hl.signal(flags, [row + 1], 7)
+    return out
+
+
+def all_at_once(x: torch.Tensor, flags: torch.Tensor) -> torch.Tensor:
+    """Flags of a whole tile; the last tile is partial, and the flags past it are never given."""
+    out = torch.zeros_like(x)
+    for tile in hl.tile(x.size(0)):
+        hl.signal(flags, [tile], tile.index, extra_mask=tile.index < 20)
+        hl.wait(flags, [tile], tile.index, extra_mask=tile.index < 20)
+        out[tile] = x[tile] + 1
+    return out
+
+
+def test_a_program_sees_what_was_written_before_the_signal_it_waits_for():
+    x = torch.arange(60.0).reshape(5, 12)
+    flags = torch.zeros(6, dtype=torch.int32)
+    flags[0] = 7
+    expected = torch.nn.functional.pad(x.cumsum(0), (0, 0, 1, 0))
+    kernel, args = helion.kernel(running_sums, config=helion.Config()), (x, flags)
+    options = {"reference_args": args, "error_scale": 0, "capabilities": [90], "configs": [{}]}
+    run_everywhere(kernel, args, lambda x, flags: expected, **options)
+
+
+def test_flags_of_a_tile_are_given_and_awaited_where_the_mask_says():
+    x = torch.arange(23.0)
+    everywhere(all_at_once, (x, torch.full((23,), -1)), lambda x, flags: x + 1)
+
+
+def test_a_wait_that_no_tile_has_signalled_is_an_error_where_tiles_run_in_turn(ref):
+    x, flags = torch.ones(3, 4), torch.zeros(4, dtype=torch.int32)
+    with pytest.raises(exc.BackendUnsupported, match="none that has run has given the signal"):
+        helion.kernel(running_sums)(x, flags)
+    with pytest.raises(exc.BackendUnsupported, match="none that has run has given the signal"):
+        ref(running_sums, x, flags)
+
+
+def test_flags_are_integers_of_32_or_64_bits():
+    with pytest.raises(exc.UnsupportedDtype, match="float32"):
+        helion.kernel(running_sums)(torch.ones(3, 4), torch.ones(4))
 
 
 def test_every_name_is_run_in_every_way():

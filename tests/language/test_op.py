@@ -86,9 +86,3 @@ def test_an_op_can_be_the_target_of_a_graph_node():
     graph.output(graph.call_function(hl.cumsum, (x, 0, False)))
     assert "cumsum" in str(graph)
     graph.lint()
-
-
-@pytest.mark.parametrize("fn", [hl.signal, hl.wait])
-def test_multi_gpu_names_are_not_supported_yet(fn):
-    with pytest.raises(exc.NotSupportedYet):
-        fn()

@@ -90,6 +90,8 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "atomic_min": [(F.clone(), [0, 0], 0.0, "relaxed", None)],
     "atomic_xchg": [(F.clone(), [0, tile(0, 8)], 0.0, "relaxed", None)],
     "atomic_cas": [(torch.ones(4), [tile(0, 4)], 1.0, 2.0, "relaxed", None)],
+    "signal": [(torch.zeros(4, dtype=torch.int32), [tile(0, 3)], 1, None)],
+    "wait": [(torch.ones(4, dtype=torch.int64), [I % 4], 1, None)],
     "stack_load": [(torch.ones(4), torch.tensor([torch.ones(4).data_ptr()] * 2), [tile(0, 3)], None)],
     "stack_store": [],
     "inline_asm_elementwise": [],

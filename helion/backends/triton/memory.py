@@ -226,6 +226,16 @@ def emit_atomic(k: KernelEmitter, node: torch.fx.Node) -> None:
         k.statement(node, text)
 
 
+def emit_flags(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """hl.signal and hl.wait: one block of flags at least, so that all threads of the program take part."""
+    flags = Memory.of(node)
+    (value,) = flags.values
+    access = pointer_access(k, flags, flags.extra_mask)
+    pointer = access.pointer if access.rank else access.pointer + call("tl.arange", 0, 1)
+    arguments = [pointer, k.text(value), *([access.mask] if access.mask else [])]
+    k.statement(node, k.helper(f"hlt_{flags.op.name}", *arguments))
+
+
 # -- block pointers and tensor descriptors ----------------------------------------------------------------------------
 
 
@@ -380,4 +390,4 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
 
 
 RULES: Rules = {op: emit_atomic for op in ALL_OPS.values() if Atomic.knows(op)}
-RULES |= {hl.load: emit_load, hl.store: emit_store}
+RULES |= {hl.load: emit_load, hl.store: emit_store, hl.signal: emit_flags, hl.wait: emit_flags}
