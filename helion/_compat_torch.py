@@ -12,6 +12,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch._subclasses.functional_tensor import FunctionalTensorMode
+from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 _C = torch._C
 
@@ -74,24 +78,17 @@ def tensor_check(tensors: Sequence[torch.Tensor]) -> Callable[..., bool] | None:
 
 def active_dispatch_modes() -> list[object]:
     """The active ``TorchDispatchMode`` objects, outermost first."""
-    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
-
     return list(_get_current_dispatch_mode_stack())
 
 
 def without_dispatch_modes() -> AbstractContextManager[object]:
     """Take all ``TorchDispatchMode`` of this thread away inside the block: what runs there is nobody's business."""
-    from torch.utils._python_dispatch import _disable_current_modes
-
     context: AbstractContextManager[object] = _disable_current_modes()
     return context
 
 
 def is_tracing_mode(mode: object) -> bool:
     """Whether a dispatch mode records a graph (make_fx, export, AOTAutograd) instead of just watching."""
-    from torch._subclasses.functional_tensor import FunctionalTensorMode
-    from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
-
     return isinstance(mode, (ProxyTorchDispatchMode, FunctionalTensorMode))
 
 

@@ -15,9 +15,16 @@ from typing import Any
 
 import triton
 from triton import knobs as knobs
+from triton.backends.compiler import GPUTarget
+from triton.compiler.compiler import ASTSource
 from triton.compiler.compiler import CompiledKernel
+from triton.compiler.compiler import make_backend
 from triton.runtime import _allocation
 from triton.runtime.jit import JITFunction
+from triton.runtime.jit import compute_cache_key
+from triton.runtime.jit import create_function_from_signature
+
+from ._compat_triton_abi import CudaLauncher
 
 #: How Triton begins the message of a driver error, e.g. "Triton Error [CUDA]: an illegal memory access was
 #: encountered".
@@ -113,13 +120,10 @@ def constexpr_defaults(kernel: Any) -> dict[str, Any]:
 
 
 def _direct_launch(launcher: object) -> DirectLaunch | None:
-    try:
-        from triton.backends.nvidia.driver import CudaLauncher
-    except ImportError:
+    if CudaLauncher is None or not isinstance(launcher, CudaLauncher):
         return None
-    # A launcher that overrides __call__ does something of its own around the launch.
-    if not isinstance(launcher, CudaLauncher) or type(launcher).__call__ is not CudaLauncher.__call__:
-        return None
+    if type(launcher).__call__ is not CudaLauncher.__call__:
+        return None  # does something of its own around the launch
     if not hasattr(launcher, "arg_annotations") or not hasattr(launcher, "kernel_signature"):
         return None  # Triton 3.6
     if launcher.global_scratch_size or launcher.profile_scratch_size:
@@ -146,8 +150,6 @@ def find_compiled(kernel: Any, args: tuple[Any, ...], options: dict[str, Any]) -
 
     The steps of ``JITFunction.run`` up to its cache lookup.
     """
-    from triton.runtime.jit import compute_cache_key
-
     options = dict(options)
     options["debug"] = options.get("debug", kernel.debug) or knobs.runtime.debug
     options["instrumentation_mode"] = knobs.compilation.instrumentation_mode
@@ -181,11 +183,6 @@ def compile_without_device(
     Returns:
         The compiled kernel; its ``asm`` holds every stage. It has no handle to launch.
     """
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler.compiler import ASTSource
-    from triton.compiler.compiler import make_backend
-    from triton.runtime.jit import create_function_from_signature
-
     target = GPUTarget(*platform)
     backend = make_backend(target)
     binder = create_function_from_signature(kernel.signature, kernel.params, backend)

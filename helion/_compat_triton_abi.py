@@ -11,6 +11,12 @@ from typing import Any
 
 import triton
 
+try:
+    from triton.backends.nvidia.driver import CudaLauncher as CudaLauncher
+    from triton.backends.nvidia.driver import CudaUtils
+except ImportError:  # a Triton that was built without NVIDIA's backend
+    CudaLauncher = CudaUtils = None
+
 #: Null pointers that follow a binary's own parameters: global scratch and profile scratch.
 SCRATCH_POINTERS = 2
 
@@ -33,10 +39,7 @@ def has_nvidia_launcher(compiled: Any) -> bool:
     """Whether launching ``compiled`` means a driver call and nothing else: Triton's own driver loaded it, and Triton's
     own
     launcher would launch it. A driver of another kind may give out handles that mean nothing to ``libcuda``."""
-    try:
-        from triton.backends.nvidia.driver import CudaLauncher
-        from triton.backends.nvidia.driver import CudaUtils
-    except ImportError:
+    if CudaLauncher is None:
         return False
     launcher = compiled.run
     return (

@@ -20,6 +20,9 @@ from typing import Any
 import torch
 
 from . import exc
+from .autotuner.api import autotune
+from .autotuner.api import config_for
+from .autotuner.bound import BoundTarget
 from .backends import registry
 from .config import Config
 from .frontend.source import definition
@@ -27,6 +30,7 @@ from .runtime import compile_guard
 from .runtime import device as device_seam
 from .runtime.code_cache import load_module
 from .runtime.code_cache import path_for
+from .runtime.eager.ref_mode import run_ref
 from .runtime.host_function import clone_host_function
 from .runtime.host_function import set_launcher
 from .runtime.measure import measure
@@ -74,7 +78,7 @@ class BoundKernel:
             self._guard: Callable[..., bool] | None = None
             return
         with measure("BoundKernel.trace"):
-            from .frontend.trace import trace_kernel
+            from .frontend.trace import trace_kernel  # loads sympy and torch._dynamo
 
             constants = frozenset(names[i] for i in kernel.specializer.constexpr)
             self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
@@ -86,8 +90,8 @@ class BoundKernel:
         self._example: dict[str, str] = {}
         self._example_needs: list[Any] = []
         if self.settings.print_repro:
-            from .repro import describe_argument
-            from .repro import needed_by
+            from .repro import describe_argument  # loads the front end
+            from .repro import needed_by  # loads the front end
 
             self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
             self._example_needs = [needed for value in self._arguments.values() for needed in needed_by(value)]
@@ -159,11 +163,6 @@ class BoundKernel:
 
     def _choose_config(self, args: tuple[Any, ...]) -> Config:
         """The Config of a kernel's first call: the given one, the best of several, or what the settings say."""
-        if len(self.kernel.configs) == 1 and not self.settings.force_autotune:
-            return self.kernel.configs[0]
-        from .autotuner.api import config_for
-        from .autotuner.bound import BoundTarget
-
         found = config_for(BoundTarget(self), args, self.kernel.configs)
         if found is None:
             self._hint_default()
@@ -248,7 +247,7 @@ class BoundKernel:
         if self.settings.print_output_code:
             print(source.text, file=sys.stderr)
         if self.settings.print_repro:
-            from .repro import repro_script
+            from .repro import repro_script  # loads the front end
 
             print(
                 repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs), file=sys.stderr
@@ -296,8 +295,6 @@ class BoundKernel:
 
     def run_ref(self, *args: Any) -> Any:
         """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
-        from .runtime.eager.ref_mode import run_ref
-
         config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
         return run_ref(self.kernel.fn, args, config=config)
 
@@ -305,9 +302,6 @@ class BoundKernel:
 
     def autotune(self, args: Sequence[Any], *, force: bool = True, **options: Any) -> Config:
         """Find the fastest Config for these arguments and use it from now on; see `Kernel.autotune`."""
-        from .autotuner.api import autotune
-        from .autotuner.bound import BoundTarget
-
         config = autotune(BoundTarget(self), self.kernel.normalize_args(*args), force=force, **options)
         self.set_config(config)
         return config
@@ -317,7 +311,7 @@ _HINTED: set[str] = set()
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
-    from .frontend.environment import walk_values
+    from .frontend.environment import walk_values  # loads sympy
 
     return [part for _, part in walk_values(value, "args") if isinstance(part, torch.Tensor)]
 
@@ -344,7 +338,7 @@ def _guard_function(ir: KernelIR, guards: Sequence[Any], names: list[str]) -> Ca
     """Guards as a function of the arguments; None when there are none."""
     if not guards:
         return None
-    from .backends.expressions import ExpressionPrinter
+    from .backends.expressions import ExpressionPrinter  # loads sympy
 
     printer = ExpressionPrinter(lambda symbol: ir.device.space.origins[symbol].host_text(printer.doprint))
     text = " and ".join(f"({printer.doprint(guard)})" for guard in guards)

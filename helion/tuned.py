@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import exc
+from .autotuner.api import lookup
+from .autotuner.bound import BoundTarget
 from .config import Config
 from .kernel import Kernel
 
@@ -26,9 +28,6 @@ def from_cache(kernel: Kernel, args: Sequence[Any], *, cache: Any = None) -> Con
         exc.NoConfigFound: the cache has none that fits, or HELION_SKIP_CACHE=1 is set.
         exc.InvalidAPIUsage: `kernel` is no kernel, or there is no such cache.
     """
-    from .autotuner.api import lookup
-    from .autotuner.bound import BoundTarget
-
     if not isinstance(kernel, Kernel):
         raise exc.InvalidAPIUsage(
             f"helion.from_cache needs a kernel, got {type(kernel).__name__}",

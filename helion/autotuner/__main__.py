@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import exc
+from . import aot_build
 from .progress import format_ms
+from .report import write_report
 
 
 def _data_file(options: argparse.Namespace) -> Path:
@@ -31,24 +33,18 @@ def _search_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _collect(options: argparse.Namespace) -> None:
-    from . import aot_build
-
     path = _data_file(options)
     data = aot_build.collect(options.kernel, path, _say, evaluations=options.evaluations, **_search_options(options))
     _say(f"{len(data.configs)} configs in {path}")
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from . import aot_build
-
     path = _data_file(options)
     data = aot_build.measure(options.kernel, path, _say, **_search_options(options))
     _say(f"{len(data.times)} shapes x {len(data.configs)} configs in {path}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from . import aot_build
-
     data = aot_build.Measurements.load(_data_file(options))
     found = aot_build.evaluate(data, options.configs)
     for call, best, slow in found.shapes:
@@ -63,15 +59,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _write(options: argparse.Namespace) -> None:
-    from . import aot_build
-
     path, table = aot_build.write(options.kernel, _data_file(options), options.configs)
     _say(f"wrote {len(table.configs)} configs to {path}")
 
 
 def _report(options: argparse.Namespace) -> None:
-    from .report import write_report
-
     output = options.output or Path(options.file).with_suffix(".html")
     write_report(options.file, output)
     _say(f"wrote {output}")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.utils.data
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .. import exc
 from .accuracy import tensors_in
@@ -26,8 +27,6 @@ def _capturing(args: Sequence[Any]) -> bool:
 
 
 def _fake(args: Sequence[Any]) -> bool:
-    from torch._subclasses.fake_tensor import FakeTensor
-
     return any(isinstance(t, FakeTensor) or t.device.type == "meta" for _, t in tensors_in(args))
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from ..config import Config
 from .pattern import PatternSearch
 from .search import log_time
@@ -66,8 +68,7 @@ class LFBOPatternSearch(PatternSearch):
         return [pool[i] for i in order[: self.generation]]
 
     def _scores(self, pool: list[Config]) -> list[float]:
-        import numpy as np
-        from sklearn.ensemble import ExtraTreesClassifier
+        from sklearn.ensemble import ExtraTreesClassifier  # optional, and slow to load
 
         trials = list(self.history.values())
         fast = [log_time(t) for t in self.ranked()]

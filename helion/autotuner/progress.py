@@ -12,6 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TextIO
 
+from rich.console import Console
+from rich.progress import BarColumn
+from rich.progress import Progress
+from rich.progress import SpinnerColumn
+from rich.progress import TextColumn
+
 from ..config import Config
 from ..config_spec import ConfigSpec
 from .trial import Trial
@@ -122,12 +128,6 @@ class RichProgress:
     """A live bar with rich."""
 
     def __init__(self, spec: ConfigSpec, stream: TextIO | None = None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn
-        from rich.progress import Progress
-        from rich.progress import SpinnerColumn
-        from rich.progress import TextColumn
-
         self._spec = spec
         self._console = Console(file=stream or sys.stderr)
         self._progress = Progress(

@@ -87,7 +87,7 @@ class Surrogate:
         if not self._fails:
             return
         if available():
-            from sklearn.ensemble import ExtraTreesClassifier
+            from sklearn.ensemble import ExtraTreesClassifier  # optional, and slow to load
 
             self._trees = ExtraTreesClassifier(n_estimators=40, random_state=self.seed, n_jobs=1)
             self._trees.fit([self.space.encode_point(p) for p in points], [t.ok for t in trials])

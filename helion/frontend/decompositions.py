@@ -12,6 +12,7 @@ from typing import Any
 from typing import TypeVar
 
 import torch
+from torch._decomp import decomposition_table
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
 from torch._prims_common import elementwise_dtypes
 
@@ -286,17 +287,11 @@ def _prims_var(x: torch.Tensor, dims: Any, correction: float = 1, *, output_dtyp
 
 def decomposition(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
     """A function that computes `op` with simpler ops, or None when there is none."""
-    # Imported late: they use the language's ops and this table.
-    from . import rearranging  # noqa: F401
-
     known = RULES.get(op)
     if known is not None:
         return known
     if op.namespace == "prims":
         return prims_as_aten(op)
-    # Imported late: the table loads PyTorch's reference implementations.
-    from torch._decomp import decomposition_table
-
     found = decomposition_table.get(op)
     if found is not None:
         return found  # type: ignore[no-any-return]

@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+from ..language import arange
+from ..language import full
+
 if TYPE_CHECKING:
     from .tracer import Tracer
 
@@ -16,8 +19,6 @@ _aten = torch.ops.aten
 
 
 def _full(tracer: Tracer, size: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
-    from ..language import full
-
     if dtype is None:
         dtype = (
             torch.bool
@@ -63,8 +64,6 @@ def _scalar_tensor(tracer: Tracer, value: Any, dtype: Any = None, **_: Any) -> A
 
 
 def _arange(tracer: Tracer, start: Any, end: Any, step: Any = 1, dtype: Any = None, **_: Any) -> Any:
-    from ..language import arange
-
     return arange(start, end, step, dtype=dtype or torch.int64)
 
 

@@ -13,7 +13,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import exc
+from ..language import load
+from ..language import store
 from ..language.torch_overrides import TORCH_OVERRIDES
+from . import rearranging  # noqa: F401  adds rules to those of decompositions
 from .decompositions import decomposition
 
 if TYPE_CHECKING:
@@ -23,14 +26,10 @@ _FACTORY_NAMES = frozenset({"full", "zeros", "ones", "empty", "arange", "scalar_
 
 
 def _getitem(tensor: torch.Tensor, index: Any) -> Any:
-    from ..language import load
-
     return load(tensor, index)
 
 
 def _setitem(tensor: torch.Tensor, index: Any, value: Any) -> None:
-    from ..language import store
-
     store(tensor, index, value)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from .. import exc
+from .. import language as hl
 from ..ir.symbols import is_symbolic
+from ..language import barrier
 from ..language import store
 from ..language.augmented import keep_type
 from ..language.stack import StackTensor
@@ -112,15 +114,11 @@ class Statements(ControlFlow):
             raise self.error(self.epilogue[0], error)
 
     def _is_barrier(self, stmt: ast.stmt) -> bool:
-        from ..language import barrier
-
         if not (isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call)):
             return False
         return self._try_callee(stmt.value.func) is barrier
 
     def _has_device_loop(self, stmt: ast.stmt) -> bool:
-        from .. import language as hl
-
         loops = (hl.tile, hl.grid, hl.jagged_tile)
         return any(
             isinstance(n, ast.For) and isinstance(n.iter, ast.Call) and self._try_callee(n.iter.func) in loops

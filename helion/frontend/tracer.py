@@ -33,10 +33,12 @@ from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import WHERE
 from ..ir.pointwise import unsupported_dtype
 from ..ir.reduction_ops import REDUCTIONS
+from ..ir.symbols import Origin
 from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import shape_exprs
+from ..language import full
 from ..language.indexing import index_list
 from ..language.indexing import normalize_index
 from ..language.op import Effect
@@ -259,8 +261,6 @@ class Tracer(Handler):
 
     def scalar_tensor(self, value: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
         """A number as a 0-d device tensor, with the dtype PyTorch gives it."""
-        from ..language import full
-
         if dtype is None:
             dtype = (
                 torch.bool

@@ -19,7 +19,7 @@ def same_size(left: Size, right: Size) -> bool:
         return True
     if isinstance(left, int) and isinstance(right, int):
         return left == right
-    from torch.fx.experimental.symbolic_shapes import statically_known_true
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
 
     return statically_known_true(left == right)
 

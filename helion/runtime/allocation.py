@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.compiler import is_dynamo_compiling
 
+from .. import _compat_triton
 from .. import _extension
 from . import device as _device
 
@@ -82,7 +83,5 @@ def set_triton_allocator() -> None:
 
     Does nothing if the calling context already has one: a user's own allocator wins.
     """
-    from .. import _compat_triton
-
     if not _compat_triton.has_allocator():
         _compat_triton.set_allocator(_allocate_scratch)

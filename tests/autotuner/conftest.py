@@ -23,7 +23,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path / "cache"))
     from helion.autotuner import api
+    from helion.autotuner import session
 
     monkeypatch.setattr(api, "_caches", {})
-    monkeypatch.setattr(api, "_said", set())
+    monkeypatch.setattr(session, "_said", set())
     return tmp_path / "cache"

@@ -93,7 +93,7 @@ def compile_entry(module: ModuleType, entry: str, arch: str) -> Assembly:
     require(f"{entry} is to be compiled for {arch}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        import cutlass.cute as cute
+        import cutlass.cute as cute  # optional, and slow to load
 
         with tempfile.TemporaryDirectory(prefix="helion-cute-") as scratch:
             # Without --keep-* the PTX and the cubin are dropped; the files themselves are not what we read.

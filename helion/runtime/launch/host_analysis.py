@@ -19,6 +19,8 @@ from typing import Any
 import torch
 import triton
 
+import helion.runtime as runtime
+
 __all__ = ["HostAnalysis", "LaunchCall", "analyze"]
 
 
@@ -209,8 +211,6 @@ _TRITON_CALLS = frozenset({"cdiv", "next_power_of_2"})
 
 
 def _runtime_calls() -> frozenset[Any]:
-    import helion.runtime as runtime
-
     return frozenset(
         [
             runtime.empty, runtime.empty_like, runtime.new_empty, runtime.broadcast_tensors, runtime.get_num_sm,

@@ -36,6 +36,7 @@ from ... import exc
 from .. import compile_guard
 from .. import device as _device
 from ..stats import KernelStats
+from . import spec as launch_spec
 from .default_launcher import default_launcher
 from .errors import driver_error
 from .errors import is_driver_error
@@ -311,8 +312,6 @@ class FastLauncher:
         """
         if _extension.C is None:
             return
-        from . import spec as launch_spec
-
         if launch_spec.unsupported_reason(compiled, len(call.args), call.keywords) is not None:
             return
         launcher = self._c_launcher

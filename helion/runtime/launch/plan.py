@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ... import _extension
 from .. import device as _device
 from ..versions import increment_version
 from . import spec as launch_spec
@@ -329,8 +330,6 @@ class _Recorder(TorchDispatchMode):
         return tuple(i for i, leaf in enumerate(leaves) if _version(leaf) - before[i] > fills.count(TensorRef(True, i)))
 
     def build(self, leaves: Sequence[Any], result: Any, written: tuple[int, ...]) -> LaunchPlan:
-        from ... import _extension
-
         assert _extension.C is not None
         if self.problem is not None:
             raise _NotAPlan(self.problem)

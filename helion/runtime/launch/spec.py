@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from ... import _compat_triton_abi as _abi
+from ... import _extension
 from .. import device as _device
 from .default_launcher import default_launcher
 from .native_kernel import NativeKernel
@@ -60,8 +61,6 @@ def parameter_positions(compiled: Any) -> list[int]:
 
 def describe(kernel: Any, compiled: Any) -> LaunchSpec:
     """The extension's description of a compiled kernel that it can launch (``unsupported_reason`` is None)."""
-    from ... import _extension
-
     assert _extension.C is not None
     if isinstance(compiled, NativeKernel):
         native: LaunchSpec = _extension.C.LaunchSpec(

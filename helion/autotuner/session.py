@@ -1,0 +1,180 @@
+"""One search from settings to outcome: which search, budget, workers and displays, and that all are closed at its end.
+
+Not here: caches, and whether to search at all (`api.py`, which imports this file late).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+from .. import exc
+from ..config import Config
+from ..settings import Settings
+from .accuracy import Tolerance
+from .executor import Executor
+from .executor import InProcessExecutor
+from .executor import ProcessExecutor
+from .executor import default_compile_jobs
+from .log_file import TrialLog
+from .measure import device_of
+from .named import load_named
+from .progress import progress_for
+from .search import FiniteSearch
+from .search import Search
+from .space import SearchSpace
+from .study import SharedStudy
+from .target import TuningTarget
+from .travel import CannotTravel
+from .tuner import EFFORTS
+from .tuner import Budget
+from .tuner import Observer
+from .tuner import Tuner
+from .tuner import TuningResult
+
+log = logging.getLogger("helion.autotuner")
+
+# Name -> where it is.  `autotune_search` names a row, or `module:Class` of one's own.
+SEARCHES: dict[str, str] = {
+    "ModelSearch": "helion.autotuner.model:ModelSearch",
+    "LFBOPatternSearch": "helion.autotuner.lfbo:LFBOPatternSearch",
+    "PatternSearch": "helion.autotuner.pattern:PatternSearch",
+    "DifferentialEvolutionSearch": "helion.autotuner.evolution:DifferentialEvolutionSearch",
+    "RandomSearch": "helion.autotuner.search:RandomSearch",
+    "FiniteSearch": "helion.autotuner.search:FiniteSearch",
+}
+DEFAULT_SEARCH = "ModelSearch"
+
+_said: set[str] = set()
+
+
+def _say_once(key: str, text: str) -> None:
+    if key not in _said:
+        _said.add(key)
+        log.warning("%s", text)
+
+
+def run(
+    target: TuningTarget,
+    args: Sequence[Any],
+    settings: Settings,
+    effort: str,
+    configs: Sequence[Config] | None,
+    evaluations: int | None,
+    isolate: bool,
+) -> TuningResult:
+    """Search with these settings, in worker processes where that can be; see `api.run_search`."""
+    problem = target.isolation_problem() if isolate else None
+    if isolate and problem is None:
+        try:
+            return _run(target, args, settings, effort, configs, evaluations, isolate=True)
+        except CannotTravel as error:  # before anything was measured
+            problem = error.message
+    if problem is not None:
+        _say_once(
+            f"isolation/{target.kernel_name}",
+            (
+                f"kernel {target.kernel_name!r} is tuned in this process, without protection from candidates that "
+                f"crash or hang: {problem}"
+            ),
+        )
+    return _run(target, args, settings, effort, configs, evaluations, isolate=False)
+
+
+def _run(
+    target: TuningTarget,
+    args: Sequence[Any],
+    settings: Settings,
+    effort: str,
+    configs: Sequence[Config] | None,
+    evaluations: int | None,
+    isolate: bool,
+) -> TuningResult:
+    started = time.monotonic()
+    space = SearchSpace(target.config_spec, settings.autotune_config_overrides, settings.autotune_config_filter)
+    study = None
+    if settings.autotune_storage is not None:
+        study = SharedStudy(settings.autotune_storage, target.cache_key(args).digest()[:32])
+    searcher = _make_search(settings, space, configs)
+    budget = _budget(settings, effort, evaluations, None if configs is None else len(configs))
+    executor = _make_executor(settings, args, isolate, budget.evaluations)
+    observers: list[Observer] = []
+    try:
+        if settings.autotune_accuracy_check:
+            default = space.spec.default_config()
+            baseline = None if settings.autotune_baseline_fn is not None else target.recipe(default)
+            executor.set_baseline(baseline, settings.autotune_baseline_fn)
+        if settings.autotune_log_level in ("debug", "info"):
+            observers.append(progress_for(target.config_spec, settings.autotune_progress_bar))
+        if settings.autotune_log is not None:
+            observers.append(TrialLog(settings.autotune_log))
+        ignore = settings.autotune_ignore_errors
+        return Tuner(target, searcher, executor, budget, observers, ignore, study, started=started).run()
+    finally:
+        for observer in observers:
+            if hasattr(observer, "close"):
+                observer.close()
+        executor.close()
+
+
+def _budget(settings: Settings, effort: str, evaluations: int | None, finite: int | None) -> Budget:
+    if effort not in EFFORTS:
+        raise exc.InvalidAPIUsage(
+            f"a search was asked for, and autotune_effort={effort!r} searches nothing",
+            fix=f"ask for effort {' or '.join(map(repr, EFFORTS))}, or unset HELION_AUTOTUNE_EFFORT.",
+        )
+    budget = EFFORTS[effort]
+    if finite is not None:
+        budget = dataclasses.replace(budget, evaluations=finite, patience=None)
+    changes: dict[str, Any] = {
+        "seconds": settings.autotune_budget_seconds,
+        "rounds": settings.autotune_max_generations,
+        "evaluations": evaluations,
+    }
+    return dataclasses.replace(budget, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _make_search(settings: Settings, space: SearchSpace, configs: Sequence[Config] | None) -> Search:
+    seed = settings.autotune_random_seed
+    if configs is not None:
+        return FiniteSearch(space, configs, seed=seed)
+    search = settings.autotune_search
+    if search is None:
+        search = DEFAULT_SEARCH
+    cls: Callable[..., Search] = search if callable(search) else load_named(SEARCHES, str(search), "search")
+    first = [c if isinstance(c, Config) else Config.from_dict(c) for c in settings.autotune_seed_configs or ()]
+    for config in first:
+        space.spec.normalize(config)
+    return cls(space, seed=seed, first=first)
+
+
+def _make_executor(settings: Settings, args: Sequence[Any], isolate: bool, candidates: int | None) -> Executor:
+    tolerance = Tolerance(settings.autotune_baseline_atol, settings.autotune_baseline_rtol)
+    timer = settings.autotune_benchmark_fn
+    if not isolate:
+        return InProcessExecutor(args, tolerance, timer)
+    devices = None if settings.autotune_devices is None else list(_names(settings.autotune_devices))
+    jobs = settings.autotune_precompile_jobs
+    if jobs is None:
+        jobs = default_compile_jobs(device_of(args))
+        if candidates is not None:
+            jobs = min(jobs, max(candidates, 1))
+    return ProcessExecutor(
+        args,
+        devices=devices,
+        tolerance=tolerance,
+        timer=timer,
+        compile_jobs=jobs if settings.autotune_precompile else 0,
+        compile_timeout=settings.autotune_compile_timeout,
+        run_timeout=settings.autotune_benchmark_timeout,
+    )
+
+
+def _names(value: Any) -> Iterator[str]:
+    for part in value.split(",") if isinstance(value, str) else value:
+        yield str(part).strip()
