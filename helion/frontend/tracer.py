@@ -33,7 +33,6 @@ from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import WHERE
 from ..ir.pointwise import unsupported_dtype
 from ..ir.reduction_ops import REDUCTIONS
-from ..ir.symbols import Origin
 from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
