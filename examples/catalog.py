@@ -349,8 +349,7 @@ EXAMPLES: dict[str, Example] = {
                 Config(block_sizes=[128, 64], num_warps=8, num_stages=3),
                 Config(
                     block_sizes=[128, 128], loop_orders=[[1, 0]], l2_groupings=[2], num_warps=8, num_stages=3,
-                    maxnreg=256,
-                    range_unroll_factors=[1], load_eviction_policies=["first", "", ""],
+                    range_unroll_factors=[0, 1], load_eviction_policies=["first", "", ""],
                     indexing=["pointer", "pointer", "block_ptr", "pointer"],
                 ),
             ),

@@ -1,6 +1,7 @@
-"""Config: one schedule of a kernel, a plain mapping that prints, saves and loads.
+"""Config: one schedule of a kernel, a mapping that prints, saves and loads.
 
-What keys a given kernel takes, with which values, is not known here: that is `config_spec.ConfigSpec`.
+A Config is what its user wrote: no form of a value is replaced by another. What the keys mean is in docs/configs.md,
+which forms their values have in `config_keys`; what one kernel makes of them, in `config_spec.ConfigSpec`.
 """
 
 from __future__ import annotations
@@ -14,38 +15,13 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from . import exc
+from .config_keys import SINGULARS
+from .config_keys import TABLE
+from .config_keys import flattened
+from .config_keys import plural_items
 
 if TYPE_CHECKING:
     from .config_spec import ConfigSpec
-
-# The keys with a meaning of their own.  Any other key of a Config is a user tunable (hl.register_tunable).
-KEYS: tuple[str, ...] = (
-    "block_sizes",
-    "loop_orders",
-    "flatten_loops",
-    "l2_groupings",
-    "reduction_loops",
-    "range_unroll_factors",
-    "range_warp_specializes",
-    "range_num_stages",
-    "range_multi_buffers",
-    "range_flattens",
-    "static_ranges",
-    "num_warps",
-    "num_stages",
-    "indexing",
-    "pid_type",
-    "num_sm_multiplier",
-    "maxnreg",
-    "load_eviction_policies",
-    "epilogue_subtile",
-    "tcgen05_ab_stages",
-    "tcgen05_acc_stages",
-    "tcgen05_c_stages",
-    "tcgen05_cluster_m",
-    "tcgen05_cluster_n",
-    "tcgen05_l2_swizzle_size",
-)
 
 
 def _frozen(value: object) -> object:
@@ -64,20 +40,77 @@ def _plain(value: object) -> object:
 class Config(Mapping[str, Any]):
     """A schedule: block sizes, loop orders, number of warps, ...
 
-    Immutable, hashable, and equal to any Config with the same items.  Keys are given as keywords (see
-    `helion.config.KEYS`; their meaning is in docs/configs.md); unknown keywords are user tunables, read with
-    `hl.register_tunable`.  Keys left out take the kernel's default.
+    Hashable, and equal to any Config with the same items.  Keys are given as keywords; docs/configs.md says what they
+    mean.  A list may be given as one value, a tuple or nested lists, and by the singular of its name if it has one
+    item: `block_size=64` is `block_sizes=[64]`.  Any other keyword is a tunable of the kernel's own
+    (`hl.register_tunable`).  Keys left out take the kernel's default.
+
+    Attributes:
+        config: the items, as a dict. It is the Config's own: changing it changes the Config.
+
+    As attributes, known keys that are not given have a neutral value: 4 warps, 1 stage, `[]`, ...
 
     >>> c = Config(block_sizes=[64, 64], num_warps=8)
-    >>> c["num_warps"], Config.from_json(c.to_json()) == c
-    (8, True)
+    >>> c["num_warps"], c.num_stages, Config.from_json(c.to_json()) == c
+    (8, 1, True)
     """
 
-    __slots__ = ("_hash", "_items")
+    __slots__ = ("_items",)
 
-    def __init__(self, /, **items: Any) -> None:
-        self._items: dict[str, Any] = {key: _plain(value) for key, value in items.items() if value is not None}
-        self._hash: int | None = None
+    def __init__(
+        self,
+        /,
+        *,
+        block_sizes: Any = None,
+        loop_orders: Any = None,
+        l2_groupings: Any = None,
+        flatten_loops: Any = None,
+        reduction_loops: Any = None,
+        range_unroll_factors: Any = None,
+        range_num_stages: Any = None,
+        range_multi_buffers: Any = None,
+        range_flattens: Any = None,
+        range_warp_specializes: Any = None,
+        static_ranges: Any = None,
+        num_warps: int | None = None,
+        num_stages: int | None = None,
+        maxnreg: int | None = None,
+        indexing: Any = None,
+        load_eviction_policies: Any = None,
+        epilogue_subtile: int | bool | None = None,
+        pid_type: str | None = None,
+        num_sm_multiplier: int | None = None,
+        load_cache_modifiers: Any = None,
+        store_cache_modifiers: Any = None,
+        advanced_controls_file: str | None = None,
+        tcgen05_ab_stages: int | None = None,
+        tcgen05_acc_stages: int | None = None,
+        tcgen05_c_stages: int | None = None,
+        tcgen05_cluster_m: int | None = None,
+        tcgen05_cluster_n: int | None = None,
+        tcgen05_l2_swizzle_size: int | None = None,
+        num_threads: Any = None,
+        atomic_indexing: Any = None,
+        xcd_remap: Any = None,
+        cute_vector_widths: Any = None,
+        waves_per_eu: int | None = None,
+        matrix_instr_nonkdim: int | None = None,
+        num_ctas: int | None = None,
+        occupancy: int | None = None,
+        pallas_load_buffer_count: Any = None,
+        **others: Any,
+    ) -> None:
+        given = locals()
+        known = ((key, given[key]) for key in TABLE)
+        singular = ((key, value) for key, value in others.items() if key in SINGULARS)
+        tunables = ((key, value) for key, value in others.items() if key not in SINGULARS)
+        self._items: dict[str, Any] = {key: _plain(value) for key, value in (*known, *singular) if value is not None}
+        self._items.update((key, _plain(value)) for key, value in tunables)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The items; changing the dict changes the Config."""
+        return self._items
 
     def __getitem__(self, key: str) -> Any:
         return self._items[key]
@@ -91,15 +124,20 @@ class Config(Mapping[str, Any]):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        try:
+        if name in self._items:
             return self._items[name]
-        except KeyError:
-            raise AttributeError(f"this config has no key {name!r}; it has {', '.join(self._items)}") from None
+        if name in TABLE:
+            found = [value for _, key, value in plural_items(self._items) if key == name]
+            neutral = TABLE[name].neutral
+            value = found[0] if found else neutral
+            return flattened(value) if found and TABLE[name].form == "list" else _plain(value)
+        if name in SINGULARS:
+            return None
+        raise AttributeError(f"this config has no key {name!r}; it has {', '.join(self._items)}")
 
     def __hash__(self) -> int:
-        if self._hash is None:
-            self._hash = hash(_frozen(self._items))
-        return self._hash
+        # Not remembered: `config` gives the items away.
+        return hash(_frozen(self._items))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Config) and self._items == other._items
@@ -116,7 +154,7 @@ class Config(Mapping[str, Any]):
         return cls(**items)
 
     def to_json(self) -> str:
-        """The items as a JSON object, keys in the order they were given."""
+        """The items as a JSON object."""
         return json.dumps(self._items, indent=2)
 
     @classmethod
@@ -135,8 +173,9 @@ class Config(Mapping[str, Any]):
         return cls(**items)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_json()` to a file, replacing it in one step."""
+        """Write `to_json()` to a file, replacing it in one step; folders are made as needed."""
         target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f"{target.name}.{os.getpid()}.tmp")
         scratch.write_text(self.to_json())
         os.replace(scratch, target)
@@ -154,4 +193,6 @@ class Config(Mapping[str, Any]):
         """
         default = spec.neutral_config()
         full = spec.normalize(self)
-        return Config(**{key: value for key, value in self._items.items() if full.get(key) != default.get(key)})
+        return Config(
+            **{given: value for given, key, value in plural_items(self._items) if full.get(key) != default.get(key)}
+        )

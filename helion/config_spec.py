@@ -12,17 +12,19 @@ import dataclasses
 import itertools
 import math
 import random
+import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
 from . import exc
-from .config import KEYS
 from .config import Config
-
-PID_TYPES = ("flat", "xyz", "persistent_blocked", "persistent_interleaved")
-INDEXING_TYPES = ("pointer", "block_ptr", "tensor_descriptor")
-EVICTION_POLICIES = ("", "first", "last")
+from .config_keys import EVICTION_POLICIES as EVICTION_POLICIES
+from .config_keys import INDEXING_TYPES as INDEXING_TYPES
+from .config_keys import PID_TYPES as PID_TYPES
+from .config_keys import TABLE
+from .config_keys import closest
+from .config_keys import plural_items
 
 
 class Fragment(abc.ABC):
@@ -57,24 +59,29 @@ class IntegerFragment(Fragment):
         low: smallest value.
         high: largest value.
         default_value: the default; `low` if left out.
+        accepted: the largest value of a given Config; searches stay below `high`.
     """
 
     low: int
     high: int
     default_value: int | None = None
+    accepted: int = 0
 
     def default(self) -> int:
         return self.low if self.default_value is None else self.default_value
 
     def validate(self, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
-            raise ValueError(f"expected an int from {self.low} to {self.high}")
+        high = max(self.high, self.accepted)
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= high:
+            raise ValueError(f"expected an int from {self.low} to {high}")
         return value
 
     def random(self, rng: random.Random) -> int:
         return rng.randint(self.low, self.high)
 
     def neighbors(self, value: int) -> list[int]:
+        if value > self.high:
+            return [self.high]
         return [v for v in (value - 1, value + 1) if self.low <= v <= self.high]
 
     def cardinality(self) -> int:
@@ -83,11 +90,15 @@ class IntegerFragment(Fragment):
 
 @dataclasses.dataclass(frozen=True)
 class PowerOfTwoFragment(Fragment):
-    """A power of two in [low, high]; `low` and `high` are powers of two."""
+    """A power of two in [low, high]; `low` and `high` are powers of two.
+
+    A given Config may go up to `accepted`; searches stay below `high`.
+    """
 
     low: int
     high: int
     default_value: int | None = None
+    accepted: int = 0
 
     def __post_init__(self) -> None:
         for bound in (self.low, self.high):
@@ -98,9 +109,10 @@ class PowerOfTwoFragment(Fragment):
         return self.low if self.default_value is None else self.default_value
 
     def validate(self, value: Any) -> int:
-        ok = isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+        high = max(self.high, self.accepted)
+        ok = isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= high
         if not ok or value & (value - 1):
-            raise ValueError(f"expected a power of two from {self.low} to {self.high}")
+            raise ValueError(f"expected a power of two from {self.low} to {high}")
         return int(value)
 
     def values(self) -> list[int]:
@@ -110,6 +122,8 @@ class PowerOfTwoFragment(Fragment):
         return rng.choice(self.values())
 
     def neighbors(self, value: int) -> list[int]:
+        if value > self.high:
+            return [self.high]
         return [v for v in (value // 2, value * 2) if self.low <= v <= self.high]
 
     def cardinality(self) -> int:
@@ -121,30 +135,44 @@ class BlockSizeFragment(PowerOfTwoFragment):
     """The size of a tile: searched up to `high`, where it covers the whole loop, and accepted up to `accepted`.
 
     One Config serves many shapes, so a tile larger than the loop is no error: the rest of it is masked.
+
+    Args:
+        floor: the smallest size that is one; where a Config says less, it is this (`hl.register_block_size`). Searches
+            stay above `low`, from where on products are done by tensor cores.
     """
 
-    accepted: int = 0
+    floor: int = 1
 
     def validate(self, value: Any) -> int:
-        return PowerOfTwoFragment(self.low, max(self.accepted, self.high)).validate(value)
+        return max(PowerOfTwoFragment(1, max(self.high, self.accepted)).validate(value), self.floor)
 
     def neighbors(self, value: int) -> list[int]:
-        return super().neighbors(value) if value <= self.high else [self.high]
+        return super().neighbors(value) if value >= self.low else [self.low]
 
 
 @dataclasses.dataclass(frozen=True)
 class EnumFragment(Fragment):
-    """One of a few choices; the first is the default."""
+    """One of a few choices; the first is the default.
+
+    Args:
+        choices: what searches choose from.
+        accept: makes of a given value one to go by, perhaps another choice, perhaps none of them; None where only the
+            choices will do.
+    """
 
     choices: tuple[Any, ...]
+    accept: Callable[[Any], Any] | None = dataclasses.field(compare=False)
 
-    def __init__(self, choices: Sequence[Any]) -> None:
+    def __init__(self, choices: Sequence[Any], accept: Callable[[Any], Any] | None = None) -> None:
         object.__setattr__(self, "choices", tuple(choices))
+        object.__setattr__(self, "accept", accept)
 
     def default(self) -> Any:
         return self.choices[0]
 
     def validate(self, value: Any) -> Any:
+        if self.accept is not None:
+            return self.accept(value)
         if not any(type(value) is type(choice) and value == choice for choice in self.choices):
             raise ValueError(f"expected one of {', '.join(map(repr, self.choices))}")
         return value
@@ -294,12 +322,42 @@ class OneOrPerItem(Fragment):
         return self.item.cardinality() ** max(self.length, 1)
 
 
+def _fitted(fragment: Fragment, key: str, value: Any, spread: bool = False) -> Any:
+    """A key's value for the places that this kernel has.
+
+    Args:
+        fragment: the kernel's.
+        key: the key.
+        value: in its plain form.
+        spread: one item is for all places.
+
+    Raises:
+        ValueError: there are too many items, or too few that have no default of their own.
+    """
+    if isinstance(fragment, OneOrPerItem) and isinstance(value, list):
+        items = ListOf(fragment.item, fragment.length)
+    elif isinstance(fragment, ListOf) and key in TABLE:
+        items = fragment
+    else:
+        return fragment.validate(value)
+    places = len(items.items)
+    if spread and len(value) == 1:
+        value = value * places
+    if TABLE[key].flexible:
+        value = value[:places]
+    if key != "block_sizes":  # what is left out has its default; a tile's size must be meant for it
+        value = [*value, *(item.default() for item in items.items[len(value) :])]
+    return items.validate(value)
+
+
 @dataclasses.dataclass
 class ConfigSpec:
     """The space of schedules of one BoundKernel.
 
     Attributes:
         fields: key -> fragment, for every key this kernel takes.
+        accepted: key -> fragment, for keys that a Config may say and searches leave alone. A Config that does not has
+            none of them.
         constraints: functions that get a normalized Config as a dict and return why it does not fit, or None.
         unpromising: functions of the same form that say why a search should leave a Config out, although it is allowed:
             it would compile for minutes, or fail for want of registers or shared memory.
@@ -311,12 +369,14 @@ class ConfigSpec:
 
     kernel_name: str = "kernel"
     fields: dict[str, Fragment] = dataclasses.field(default_factory=dict)
+    accepted: dict[str, Fragment] = dataclasses.field(default_factory=dict)
     constraints: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     unpromising: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     compute: Callable[[], dict[str, Any]] | None = None
     location: exc.SourceLocation | None = None
     _default: Config | None = None
+    _warned: set[str] = dataclasses.field(default_factory=set, repr=False)
 
     def neutral_config(self) -> Config:
         """The Config every key of which is what a given Config that leaves it out means."""
@@ -332,35 +392,40 @@ class ConfigSpec:
         """Check a Config and fill in the keys it leaves out.
 
         Args:
-            config: any subset of this kernel's keys.
+            config: any subset of the keys, in any of their forms (`config_keys`). Keys that this kernel has nothing to
+                schedule with are checked and ignored.
 
         Returns:
-            A Config with every key of `fields`.
+            A Config with every key of `fields`, each item in its plain form; the one that was given stays as it is.
 
         Raises:
-            exc.InvalidConfig: an unknown key, a value outside its fragment, or keys that do not go together;
-                names the key, the value and what is allowed.
+            exc.InvalidConfig: an unknown key, a value outside its range, a key in two spellings, or keys that do
+                not go together; names the key, the value and what is allowed.
         """
         values: dict[str, Any] = {}
-        for key, value in dict(config).items():
-            fragment = self.fields.get(key)
-            if fragment is None:
-                if self._is_empty(key, value):
-                    continue
-                raise exc.InvalidConfig(
-                    reason=f"kernel {self.kernel_name!r} does not take key {key!r} (given {value!r})",
-                    fix=f"this kernel takes: {', '.join(self.fields)}.",
-                    location=self.location,
-                )
+        for key, (spelled, value) in self._by_key(dict(config)).items():
+            if value is None and key in TABLE:
+                continue
+            fragment = self.fields.get(key) or self.accepted.get(key)
             try:
-                values[key] = fragment.validate(value)
+                plain = TABLE[key].parse(value) if key in TABLE else value
+                if fragment is not None:
+                    values[key] = _fitted(fragment, key, plain, spread=spelled == "reduction_loop")
+                elif key not in TABLE:
+                    self._unknown(spelled, value)
             except ValueError as error:
+                default = "leave the key out: this kernel has nothing to schedule with it."
+                if fragment is not None:
+                    default = f"the default is {key}={fragment.default()!r}."
                 raise exc.InvalidConfig(
-                    reason=f"{key}={value!r} does not fit kernel {self.kernel_name!r}: {error}",
-                    fix=f"the default is {key}={fragment.default()!r}.",
+                    reason=f"{spelled}={value!r} does not fit kernel {self.kernel_name!r}: {error}",
+                    fix=default,
                     location=self.location,
                 ) from None
         full = {key: values.get(key, fragment.default()) for key, fragment in self.fields.items()}
+        for key, fragment in self.accepted.items():
+            if key in values and values[key] != fragment.default():
+                full[key] = values[key]
         for constraint in self.constraints:
             reason = constraint(full)
             if reason is not None:
@@ -371,10 +436,33 @@ class ConfigSpec:
                 )
         return Config(**full)
 
-    @staticmethod
-    def _is_empty(key: str, value: Any) -> bool:
-        """A known key with nothing in it says nothing: `flatten_loops=[]` fits a kernel with no such loop."""
-        return key in KEYS and value in ([], (), None)
+    def _by_key(self, config: dict[str, Any]) -> dict[str, tuple[str, Any]]:
+        """Key -> its spelling in a Config, and the value."""
+        found: dict[str, tuple[str, Any]] = {}
+        for spelled, key, value in plural_items(config):
+            if spelled in self.fields and spelled not in TABLE:
+                key = spelled  # a tunable of the kernel that is called like the singular of a key
+            if key in found:
+                raise exc.InvalidConfig(
+                    reason=f"both {found[key][0]!r} and {spelled!r} were given, which say the same",
+                    fix="give one of them.",
+                    location=self.location,
+                )
+            found[key] = spelled, value
+        return found
+
+    def _unknown(self, key: str, value: Any) -> None:
+        """A key that is no key and no tunable of this kernel: a slip of the pen is ignored with a warning."""
+        meant = closest(key, tuple(self.fields))
+        if meant is None:
+            raise exc.InvalidConfig(
+                reason=f"kernel {self.kernel_name!r} does not take key {key!r} (given {value!r})",
+                fix=f"this kernel takes: {', '.join([*self.fields, *self.accepted])}.",
+                location=self.location,
+            )
+        if key not in self._warned:
+            self._warned.add(key)
+            warnings.warn(exc.MisspelledConfigKey(kernel=self.kernel_name, key=key, meant=meant), stacklevel=3)
 
     def is_valid(self, config: Config | dict[str, Any]) -> bool:
         """Whether `normalize` accepts the Config."""

@@ -343,6 +343,10 @@ class NoConfigGiven(BaseWarning):
     )
 
 
+class MisspelledConfigKey(BaseWarning):
+    what = "kernel {kernel!r} has no config key {key!r}, which is ignored; did you mean {meant!r}?"
+
+
 class ExtensionUnavailable(BaseWarning):
     what = "helion._C is not used: {reason}; calls take the Python path"
 

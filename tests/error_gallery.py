@@ -384,12 +384,17 @@ def large_offsets(out):
 
 @case("an unknown config key", exc.InvalidConfig)
 def config_key(out):
-    helion.kernel(copy, config=helion.Config(blok_sizes=[8, 8]))(torch.ones(8, 8), out)
+    helion.kernel(copy, config=helion.Config(rows_per_program=8, block_sizes=[8, 8]))(torch.ones(8, 8), out)
 
 
-@case("a config key the kernel has no use for", exc.InvalidConfig)
+@case("a bad value of a config key the kernel has no use for", exc.InvalidConfig)
 def config_unused_key(out):
-    helion.kernel(copy, config=helion.Config(static_ranges=[True]))(torch.ones(8, 8), out)
+    helion.kernel(copy, config=helion.Config(block_sizes=[8, 8], static_ranges=[2]))(torch.ones(8, 8), out)
+
+
+@case("a config key in two spellings", exc.InvalidConfig)
+def config_spellings(out):
+    helion.kernel(copy, config=helion.Config(block_sizes=[8, 8], block_size=8))(torch.ones(8, 8), out)
 
 
 @case("a config value that is not allowed", exc.InvalidConfig)
@@ -404,7 +409,7 @@ def config_length(out):
 
 @case("config keys that exclude each other", exc.InvalidConfig)
 def config_exclusion(out):
-    helion.kernel(copy, config=helion.Config(flatten_loops=[True], l2_groupings=[4]))(torch.ones(8, 8), out)
+    helion.kernel(copy, config=helion.Config(block_sizes=[8, 8], num_sm_multiplier=2))(torch.ones(8, 8), out)
 
 
 @case("a tile that is too large", exc.InvalidConfig)
@@ -493,9 +498,9 @@ def product(x, out):
         out[tile_m, tile_n] = acc
 
 
-@case("parts of an accumulator that are too narrow", exc.InvalidConfig)
-def narrow_parts(out):
-    config = helion.Config(block_sizes=[16, 32, 16], epilogue_subtile=4)
+@case("parts of an accumulator that are none", exc.InvalidConfig)
+def odd_parts(out):
+    config = helion.Config(block_sizes=[16, 32, 16], epilogue_subtile=8)
     helion.kernel(product).bind((torch.ones(8, 8), out)).to_triton_code(config)
 
 

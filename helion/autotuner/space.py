@@ -52,6 +52,8 @@ class Dimension:
         try:
             return list(self.values).index(value)
         except ValueError:
+            if len(self.values) == 1:  # a Config may say more here than searches try
+                return 0
             if not (self.ordered and _is_number(value)):
                 raise exc.InvalidConfig(reason=f"{self.name}={value!r} is not in the search space") from None
         return min(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..config import Config as Config
 from .allocation import empty as empty
 from .allocation import empty_like as empty_like
 from .allocation import new_empty as new_empty

@@ -257,8 +257,8 @@ def test_compile_workers_need_no_copy_of_the_arguments(softgpu: object, tmp_path
         ({"block_sizes": [256, 512, 16], "num_warps": 8}, False),  # 512 accumulator registers for each thread
         ({"block_sizes": [128, 256, 128], "num_warps": 16, "num_stages": 4}, False),  # 288 KiB of operands
         ({"block_sizes": [128, 256, 128], "num_warps": 16, "num_stages": 2}, True),
-        ({"block_sizes": [128, 128, 64], "num_warps": 8, "range_num_stages": [4], "num_stages": 8}, True),
-        ({"block_sizes": [256, 128, 128], "num_warps": 8, "range_num_stages": [4], "num_stages": 2}, False),
+        ({"block_sizes": [128, 128, 64], "num_warps": 8, "range_num_stages": [0, 4], "num_stages": 8}, True),
+        ({"block_sizes": [256, 128, 128], "num_warps": 8, "range_num_stages": [0, 4], "num_stages": 2}, False),
         ({"static_ranges": [True], "block_sizes": [64, 64, 16]}, False),  # 128 iterations
         ({"static_ranges": [True], "block_sizes": [64, 64, 256]}, True),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helion.config import KEYS
+from helion.config_keys import KEYS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configs.md"
 

@@ -5,6 +5,7 @@ Memory ops are in `memory`, ops that need more than a line in `language_ops`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -64,9 +65,9 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
     integer = not a.dtype.is_floating_point
     summed = torch.int32 if integer else torch.float64 if a.dtype is torch.float64 else torch.float32
     fused = acc is not None and tensor_of(acc).dtype is summed and tensor_of(acc).shape == result.shape
-    if k.extents.known(a.shape[-1]) < smallest_k(a.dtype):
+    if k.extents.known(a.shape[-1]) == 1:  # an outer product
         fused = False
-        text = _short_product(k, left, right, a, summed)
+        text = left.to(triton_dtype(summed)) * right.to(triton_dtype(summed))
     else:
         text = _product(k, [(left, a), (right, b)], acc if fused else None, result, summed)
     if acc is not None and not fused:
@@ -90,10 +91,16 @@ def _product(
     # Triton multiplies batches on slower units than matrices, so a batch of one is written as a matrix: the reshapes
     # are free.
     batch = result.shape[:-2]
-    if not batch or any(k.extents.known(size) != 1 for size in batch):
-        return call("tl.dot", *(text for text, _ in operands), **options)
-    matrices = [call("tl.reshape", text, k.shape(value.shape[-2:])) for text, value in operands]
-    text = call("tl.dot", *matrices, **options)
+    as_matrices = bool(batch) and all(k.extents.known(size) == 1 for size in batch)
+    texts = [call("tl.reshape", text, k.shape(value.shape[-2:])) if as_matrices else text for text, value in operands]
+    a, b = operands[0][1], operands[1][1]
+    if k.extents.known(a.shape[-1]) < smallest_k(a.dtype):
+        lead = [] if as_matrices else list(batch)
+        texts[0] = _lengthened(k, texts[0], [*lead, *a.shape[-2:]], a.dtype, len(lead) + 1)
+        texts[1] = _lengthened(k, texts[1], [*lead, *b.shape[-2:]], b.dtype, len(lead))
+    text = call("tl.dot", *texts, **options)
+    if not as_matrices:
+        return text
     # A running sum stays where it is under a reshape. In other pipelined loops Triton's layout pass fails on a reshape
     # of a product, and indexing does.
     if acc is not None and acc.op == "placeholder":
@@ -101,13 +108,26 @@ def _product(
     return text.at(f"{'None, ' * len(batch)}:, :")
 
 
-def _short_product(k: KernelEmitter, left: Text, right: Text, a: torch.Tensor, summed: torch.dtype) -> Text:
-    """A product over fewer elements than tl.dot takes: multiplied and added up."""
-    left, right = left.to(triton_dtype(summed)), right.to(triton_dtype(summed))
-    if k.extents.known(a.shape[-1]) == 1:  # an outer product
-        return left * right
-    batch = ":, " * (a.dim() - 2)
-    return call("tl.sum", left.at(f"{batch}:, :, None") * right.at(f"{batch}None, :, :"), a.dim() - 1)
+def _lengthened(k: KernelEmitter, text: Text, sizes: Sequence[Any], dtype: torch.dtype, dim: int) -> Text:
+    """An operand of a product over few elements, with zeros between them so that they are enough for tl.dot.
+
+    A sum of products instead will not do: Triton makes a product of tensor cores of it all the same, in tf32, and over
+    2 or 4 elements counts each of them several times.
+
+    Args:
+        text: the operand.
+        sizes, dtype: its own.
+        dim: the dimension that is summed over.
+    """
+    extents = [k.extents.known(size) for size in sizes]
+    places = [":"] * len(sizes)
+    after = ", ".join([*places[: dim + 1], "None", *places[dim + 1 :]])
+    zeros = smallest_k(dtype) // extents[dim]
+    lanes = ", ".join(["None"] * (dim + 1) + [":"] + ["None"] * (len(sizes) - dim - 1))
+    first = call("tl.arange", 0, zeros).at(lanes).equals(0)
+    spread = call("tl.where", first, text.at(after), call("tl.zeros", [1], triton_dtype(dtype)))
+    extents[dim] *= zeros
+    return call("tl.reshape", spread, extents)
 
 
 def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:

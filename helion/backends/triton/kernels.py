@@ -13,8 +13,10 @@ The body of a loop is the `emitter`'s, the mapping of programs to tiles is `prog
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import sympy
 
@@ -133,16 +135,29 @@ def print_kernel(
     doubles = has_doubles(host.ir.device)
     numbers = [f"{text}: tl.float64" if doubles and is_float(number) else text for number, text in scalars.items()]
     head = f"def _{name}_kernel({', '.join([*tensors, *numbers, *sizes])}):"
+    body = [*_controls_comment(schedule.config.get("advanced_controls_file")), *body]
     functions.append(["@triton.jit", head, *(f"    {line}" for line in body)])
     options = [f"num_warps={schedule.config['num_warps']}", f"num_stages={schedule.config['num_stages']}"]
     if schedule.config.get("maxnreg") is not None:
         options.append(f"maxnreg={schedule.config['maxnreg']}")
+    controls = schedule.config.get("advanced_controls_file")
+    if controls:
+        options.append(f"ptx_options={f'--apply-controls {controls}'!r}")
     if cooperative:
         options.append("launch_cooperative_grid=True")
     arguments = [host.ir.device.host_tensors[t].text for t in tensors]
     arguments += [host.expression(number) for number in scalars]
     launch = f"_launcher(_{name}_kernel, ({grid},), {', '.join([*arguments, *options])})"
     return PrintedKernel(functions, constexprs, launch)
+
+
+def _controls_comment(path: str | None) -> list[str]:
+    """What ptxas is told in a file, as a line of the kernel: Triton looks for a binary by the kernel's text and the
+    file's name, so that without it a changed file would not be seen.
+    """
+    if not path or not Path(path).is_file():
+        return []
+    return [f"# {Path(path).name}: sha256 {hashlib.sha256(Path(path).read_bytes()).hexdigest()}"]
 
 
 def _function(name: str, loop: PrintedLoop) -> list[str]:

@@ -20,6 +20,8 @@ from . import reductions
 from . import reshapes
 from .emitter import KernelEmitter
 from .emitter import Rules
+from .epilogue import SMALLEST_PART
+from .epilogue import SplitEpilogue
 from .epilogue import emit_epilogue
 from .epilogue import epilogues
 from .numbers import is_double
@@ -39,9 +41,16 @@ class Lowering(KernelEmitter):
             if node.op != "call_function" or HostTensorNode.match(node) or node in later:
                 continue
             if node in in_parts:
-                emit_epilogue(self, in_parts[node], parts)
+                emit_epilogue(self, in_parts[node], self._parts_of(in_parts[node], parts))
             else:
                 self.node(node)
+
+    def _parts_of(self, epilogue: SplitEpilogue, parts: int) -> int:
+        """In how many parts an epilogue is done: fewer where they would be too narrow."""
+        width = self.schedule.block_size(epilogue.axis)
+        while parts > 1 and width < parts * SMALLEST_PART:
+            parts //= 2
+        return parts
 
     def node(self, node: torch.fx.Node) -> None:
         self.numbers.in_double = is_double(node) or any(map(is_double, node.all_input_nodes))

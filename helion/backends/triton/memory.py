@@ -162,7 +162,7 @@ def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
     load = Load.of(node)
     block = _block_access(k, load)
     if block is not None:
-        k.assign(node, block.load())
+        k.assign(node, block.load(_cache_modifier(k, node)))
         return
     access = pointer_access(k, load, load.extra_mask)
     arguments, options = [access.pointer], {}
@@ -172,9 +172,16 @@ def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
         arguments.append(access.mask)
         options["other"] = "0.0" if narrow else "0"
     policy = load.eviction_policy or _POLICIES[k.schedule.eviction.get(node, "")]
-    if policy:
+    cached = _cache_modifier(k, node)
+    if policy and not cached:  # PTX has one or the other
         options["eviction_policy"] = repr(policy)
-    k.assign(node, call("tl.load", *arguments, **options))
+    k.assign(node, call("tl.load", *arguments, **options, **cached))
+
+
+def _cache_modifier(k: KernelEmitter, node: torch.fx.Node) -> dict[str, str]:
+    """The option of tl.load and tl.store, where the Config has one for this access."""
+    modifier = k.schedule.cache.get(node)
+    return {"cache_modifier": repr(modifier)} if modifier else {}
 
 
 _POLICIES = {"": "", "first": "evict_first", "last": "evict_last"}
@@ -190,14 +197,15 @@ def emit_store(k: KernelEmitter, node: torch.fx.Node) -> None:
     block = _block_access(k, store)
     if block is None:
         access = pointer_access(k, store, store.extra_mask)
-        k.statement(node, call("tl.store", access.pointer, text, *([access.mask] if access.mask else [])))
+        arguments = [access.pointer, text, *([access.mask] if access.mask else [])]
+        k.statement(node, call("tl.store", *arguments, **_cache_modifier(k, node)))
         return
     shape = k.shape(block.result_shape)
     if not isinstance(value, torch.fx.Node):
         text = call("tl.full", shape, text, triton_dtype(dtype))
     elif tensor_of(value).dim() < len(block.result_shape) or 1 in [s for s in tensor_of(value).shape if type(s) is int]:
         text = call("tl.broadcast_to", text, shape)
-    k.statement(node, block.store(text))
+    k.statement(node, block.store(text, _cache_modifier(k, node)))
 
 
 def emit_atomic(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -255,16 +263,18 @@ class BlockAccess:
     boundary: list[int]
     result_shape: list[Any]
 
-    def load(self) -> Text:
+    def load(self, options: dict[str, str]) -> Text:
+        """The load; descriptors take no options."""
         if self.offsets is not None:
             return call(f"{self.handle}.load", self.offsets)
         padding = {"padding_option": "'zero'"} if self.boundary else {}
-        return call("tl.load", self.handle, **self._check(), **padding)
+        return call("tl.load", self.handle, **self._check(), **padding, **options)
 
-    def store(self, value: Text) -> Text:
+    def store(self, value: Text, options: dict[str, str]) -> Text:
+        """The store; descriptors take no options."""
         if self.offsets is not None:
             return call(f"{self.handle}.store", self.offsets, value)
-        return call("tl.store", self.handle, value, **self._check())
+        return call("tl.store", self.handle, value, **self._check(), **options)
 
     def _check(self) -> dict[str, object]:
         return {"boundary_check": self.boundary} if self.boundary else {}

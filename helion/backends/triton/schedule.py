@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import sympy
@@ -28,8 +29,24 @@ def multi_axis_roots(ir: DeviceIR) -> list[GraphInfo]:
 
 
 def device_loops(ir: DeviceIR) -> list[GraphInfo]:
-    """Inner loops, in the order of the range_* keys."""
-    return [info for info in ir.graphs if info.kind is GraphKind.LOOP]
+    """Inner loops, in the order of `static_ranges`."""
+    return [info for info in loop_statements(ir) if info.kind is GraphKind.LOOP]
+
+
+def loop_statements(ir: DeviceIR) -> list[GraphInfo]:
+    """The hl.tile and hl.grid statements, in the order of the source and of the range_* keys: each top-level loop
+    before the loops inside it.
+    """
+
+    def inside(info: GraphInfo) -> Iterator[GraphInfo]:
+        for node in info.graph.nodes:
+            for held in ir.subgraphs_of(node):
+                if held.kind is GraphKind.LOOP:
+                    yield held
+                yield from inside(held)
+
+    roots = (ir.graphs[root.graph_id] for root in ir.roots)
+    return [info for root in roots for info in (root, *inside(root))]
 
 
 def memory_accesses(ir: DeviceIR) -> list[torch.fx.Node]:
@@ -38,8 +55,13 @@ def memory_accesses(ir: DeviceIR) -> list[torch.fx.Node]:
 
 
 def loads(ir: DeviceIR) -> list[torch.fx.Node]:
-    """Loads, in the order of `load_eviction_policies`."""
+    """Loads, in the order of `load_eviction_policies` and `load_cache_modifiers`."""
     return [n for _, n in ir.nodes() if Load.match(n)]
+
+
+def stores(ir: DeviceIR) -> list[torch.fx.Node]:
+    """Stores, in the order of `store_cache_modifiers`."""
+    return [n for _, n in ir.nodes() if Store.match(n)]
 
 
 @dataclasses.dataclass(eq=False)
@@ -51,10 +73,12 @@ class Schedule:
         config: the normalized Config.
         constants: block-size and tunable symbols -> value.
         order, l2_group, flatten: per top-level loop of several dimensions, by graph id.
-        loop_options: per inner loop, by graph id: keyword arguments of tl.range.
+        loop_options: per loop statement, by graph id: keyword arguments of tl.range. Those of a top-level loop are of
+            the loop that persistent programs make over its tiles.
         static_loops: inner loops to unroll completely, by graph id.
         indexing: per load or store node.
         eviction: per load node.
+        cache: cache modifier per load or store node.
         epilogue_parts: in how many parts accumulators are finished and stored; 1 for all at once.
     """
 
@@ -68,6 +92,7 @@ class Schedule:
     static_loops: set[int]
     indexing: dict[torch.fx.Node, str]
     eviction: dict[torch.fx.Node, str]
+    cache: dict[torch.fx.Node, str]
     epilogue_parts: int = 1
 
     def size(self, value: Any) -> int | sympy.Expr:
@@ -119,7 +144,8 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
     constants = resolve_constants(device, config.get("block_sizes", []), tunables)
     roots = multi_axis_roots(device)
     loops = device_loops(device)
-    options: dict[int, dict[str, Any]] = {info.id: {} for info in loops}
+    statements = loop_statements(device)
+    options: dict[int, dict[str, Any]] = {info.id: {} for info in statements}
     for key, option, silent in (
         ("range_unroll_factors", "loop_unroll_factor", 0),
         ("range_num_stages", "num_stages", 0),
@@ -127,7 +153,7 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
         ("range_flattens", "flatten", None),
         ("range_warp_specializes", "warp_specialize", None),
     ):
-        for info, value in zip(loops, config.get(key, [])):
+        for info, value in zip(statements, config.get(key, [])):
             if value is not None and value != silent:
                 options[info.id][option] = (not value) if key == "range_multi_buffers" else value
     accesses = memory_accesses(device)
@@ -139,11 +165,21 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
         constants=constants,
         order={info.id: order for info, order in zip(roots, config.get("loop_orders", []))},
         l2_group={info.id: group for info, group in zip(roots, config.get("l2_groupings", []))},
-        flatten={info.id: flag for info, flag in zip(roots, config.get("flatten_loops", []))},
+        flatten={
+            info.id: flag and config.get("pid_type") != "xyz"
+            for info, flag in zip(roots, config.get("flatten_loops", []))
+        },
         loop_options=options,
         static_loops={info.id for info, flag in zip(loops, config.get("static_ranges", [])) if flag},
         indexing=_for_copies(rolled, dict(zip(accesses, per_access))),
         eviction=_for_copies(rolled, dict(zip(loads(device), config.get("load_eviction_policies", [])))),
+        cache=_for_copies(
+            rolled,
+            {
+                **dict(zip(loads(device), config.get("load_cache_modifiers", []))),
+                **dict(zip(stores(device), config.get("store_cache_modifiers", []))),
+            },
+        ),
         epilogue_parts=config.get("epilogue_subtile") or 1,
     )
 

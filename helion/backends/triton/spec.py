@@ -9,13 +9,16 @@ from typing import Any
 import sympy
 import torch
 
-from ...config_spec import EVICTION_POLICIES
-from ...config_spec import INDEXING_TYPES
-from ...config_spec import PID_TYPES
+from ...config_keys import EVICTION_POLICIES
+from ...config_keys import INDEXING_TYPES
+from ...config_keys import LOAD_CACHE_MODIFIERS
+from ...config_keys import PID_TYPES
+from ...config_keys import STORE_CACHE_MODIFIERS
 from ...config_spec import BlockSizeFragment
 from ...config_spec import BooleanFragment
 from ...config_spec import ConfigSpec
 from ...config_spec import EnumFragment
+from ...config_spec import Fragment
 from ...config_spec import IntegerFragment
 from ...config_spec import ListOf
 from ...config_spec import OneOrPerItem
@@ -26,6 +29,7 @@ from ...ir.device_ir import AxisKind
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
+from ...ir.device_ir import GraphKind
 from ...ir.device_ir import KernelIR
 from ...ir.device_ir import RollableReduction
 from ...ir.device_ir import TracedTile
@@ -51,8 +55,10 @@ from .epilogue import epilogues
 from .epilogue import has_products
 from .schedule import device_loops
 from .schedule import loads
+from .schedule import loop_statements
 from .schedule import memory_accesses
 from .schedule import multi_axis_roots
+from .schedule import stores
 from .starts import product_starts
 from .targets import Features
 
@@ -67,6 +73,8 @@ _MOST_UNROLLED = 16
 # Elements a tile of the default Config may have: a few registers per thread with 4 warps.
 _DEFAULT_ELEMENTS = 2048
 _MAX_BLOCK = 1 << 14
+# What `reduction_loops=[1]` means.
+_SMALLEST_CHUNK = 8
 # Longer rows than this are reduced in a loop by default.
 _MAX_WHOLE_REDUCTION = 1 << 14
 
@@ -75,11 +83,18 @@ def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
     """None (the whole dimension in one tile) or a chunk; long dimensions are looped by default."""
     extent = next_power_of_2(reduction.axis.block.extent or _MAX_BLOCK)
     chunks = [1 << e for e in range(4, 15) if 1 << e < extent]
+
+    def accept(value: int | None) -> int | None:
+        """Any power of two: a loop of one chunk is none, and one of single elements is not worth it."""
+        if value is None or value >= extent:
+            return None if extent <= MAX_TENSOR_ELEMENTS else chunks[-1]
+        return _SMALLEST_CHUNK if value == 1 else value
+
     if extent <= _MAX_WHOLE_REDUCTION or not chunks:
-        return EnumFragment([None, *chunks])
+        return EnumFragment([None, *chunks], accept)
     default = min(2048, chunks[-1])
     whole = [None] if extent <= MAX_TENSOR_ELEMENTS else []
-    return EnumFragment([default, *whole, *(c for c in chunks if c != default)])
+    return EnumFragment([default, *whole, *(c for c in chunks if c != default)], accept)
 
 
 def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: Features) -> ConfigSpec:
@@ -89,56 +104,49 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     blocks = tunable_blocks(device)
     if blocks:
         defaults = default_block_sizes(device)
-        low = dot_block_minimums(device)
+        low, scaled = dot_block_minimums(_dots(device), device), dot_block_minimums(_scaled(device), device)
         fragments = []
         for block in blocks:
             smallest = next_power_of_2(max(block.low, low.get(block.id, 1)))
+            floor = next_power_of_2(max(block.low, scaled.get(block.id, 1)))
             extent = block.extent if block.extent is not None else _MAX_BLOCK
-            accepted = max(smallest, min(_MAX_BLOCK, next_power_of_2(block.high or _MAX_BLOCK)))
-            largest = max(smallest, min(accepted, next_power_of_2(extent)))
+            accepted = max(smallest, next_power_of_2(block.high) if block.high else MAX_TENSOR_ELEMENTS)
+            largest = max(smallest, min(_MAX_BLOCK, accepted, next_power_of_2(extent)))
             default = min(max(defaults[block.id], smallest), largest)
-            fragments.append(BlockSizeFragment(smallest, largest, default, accepted))
+            fragments.append(BlockSizeFragment(smallest, largest, default, accepted, floor))
         spec.fields["block_sizes"] = ListOf(fragments, labels=[b.name for b in blocks])
     roots = multi_axis_roots(device)
     if roots:
         labels = [", ".join(a.name for a in info.axes) for info in roots]
         spec.fields["loop_orders"] = ListOf([PermutationFragment(len(info.axes)) for info in roots], labels=labels)
-        spec.fields["l2_groupings"] = ListOf([PowerOfTwoFragment(1, 64) for _ in roots], labels=labels)
+        spec.fields["l2_groupings"] = ListOf(PowerOfTwoFragment(1, 64, accepted=1 << 10), len(roots), labels)
         spec.fields["flatten_loops"] = ListOf(
-            [BooleanFragment() if can_flatten(info) else EnumFragment([False]) for info in roots], labels=labels
+            [BooleanFragment() if can_flatten(info) else EnumFragment([False], _nowhere) for info in roots],
+            labels=labels,
         )
     if reductions:
         spec.fields["reduction_loops"] = ListOf(
             [_reduction_fragment(r) for r in reductions], labels=[f"a dimension of {r.size}" for r in reductions]
         )
-    loops = device_loops(device)
-    if loops:
-        labels = [", ".join(a.name for a in info.axes) for info in loops]
-        static = [all(a.static_extent is not None for a in info.axes) for info in loops]
-        spec.fields["range_unroll_factors"] = ListOf(IntegerFragment(0, 4), len(loops), labels)
-        spec.fields["range_num_stages"] = ListOf(IntegerFragment(0, 4), len(loops), labels)
-        tri_state = EnumFragment([None, True, False])
-        spec.fields["range_multi_buffers"] = ListOf(tri_state, len(loops), labels)
-        spec.fields["range_flattens"] = ListOf(tri_state, len(loops), labels)
-        if settings.allow_warp_specialize and features.warp_specialize:
-            spec.fields["range_warp_specializes"] = ListOf(tri_state, len(loops), labels)
-        spec.fields["static_ranges"] = ListOf(
-            [BooleanFragment() if s else EnumFragment([False]) for s in static], labels=labels
-        )
-        spec.unpromising.append(_too_long_to_unroll(blocks, loops))
+    _loop_fields(spec, device, settings, features, blocks)
     spec.fields["num_warps"] = PowerOfTwoFragment(1, 32, 4)
-    spec.fields["num_stages"] = IntegerFragment(1, 8, 1)
-    spec.fields["maxnreg"] = EnumFragment([None, 32, 64, 128, 256])
+    spec.fields["num_stages"] = IntegerFragment(1, 8, 1, accepted=16)
+    spec.fields["maxnreg"] = EnumFragment([None, 32, 64, 128, 256], _as_given)
     accesses = memory_accesses(device)
     if accesses:
         spec.fields["indexing"] = OneOrPerItem(EnumFragment(INDEXING_TYPES), len(accesses))
     if loads(device):
-        spec.fields["load_eviction_policies"] = ListOf(EnumFragment(EVICTION_POLICIES), len(loads(device)))
+        count = len(loads(device))
+        spec.fields["load_eviction_policies"] = ListOf(EnumFragment(EVICTION_POLICIES), count)
+        spec.accepted["load_cache_modifiers"] = ListOf(EnumFragment(LOAD_CACHE_MODIFIERS), count)
+    if stores(device):
+        spec.accepted["store_cache_modifiers"] = ListOf(EnumFragment(STORE_CACHE_MODIFIERS), len(stores(device)))
+    spec.accepted["advanced_controls_file"] = EnumFragment([""], _as_given)
     subtiled = [e for info in device.graphs for e in epilogues(device, facts, info)] if has_products(device) else []
     if subtiled:
-        spec.fields["epilogue_subtile"] = EnumFragment([None, 2, 4])
-    spec.fields["pid_type"] = EnumFragment(_pid_types(device))
-    spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8)
+        spec.fields["epilogue_subtile"] = EnumFragment([None, 2, 4], _parts)
+    spec.fields["pid_type"] = _pid_types(device)
+    spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8, accepted=128)
     spec.fields.update(ir.tunables)
     tiles = _TileSizes(ir)
     spec.constraints.append(_constraint(ir, tiles))
@@ -146,7 +154,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     if has_products(device):
         spec.unpromising.append(_too_large_for_shared_memory(ir, tiles, features.shared_bytes))
     if subtiled:
-        spec.constraints.append(_subtile_constraint(blocks, subtiled))
+        spec.unpromising.append(_too_narrow_parts(blocks, subtiled))
     roles = dot_roles(device)
     own_roles = [roles.get(block.id, set()) for block in blocks]
     if roles:
@@ -179,31 +187,92 @@ def _row_uses(device: DeviceIR, reduction: RollableReduction) -> int:
     return found
 
 
-def _pid_types(device: DeviceIR) -> Sequence[str]:
+def _as_given(value: Any) -> Any:
+    """Any value that the key may have at all."""
+    return value
+
+
+def _nowhere(value: Any) -> bool:
+    """A flag that has nothing to act on here."""
+    return False
+
+
+def _parts(value: int | None) -> int | None:
+    if value not in (None, 1, 2, 4):
+        raise ValueError("expected one of None, 2, 4 (True is 2, False is None)")
+    return None if value == 1 else value
+
+
+def _loop_fields(
+    spec: ConfigSpec, device: DeviceIR, settings: Settings, features: Features, blocks: Sequence[BlockSize]
+) -> None:
+    """What can be said of each loop statement. Searches vary it of inner loops only."""
+    statements, loops = loop_statements(device), device_loops(device)
+    labels = [", ".join(a.name for a in info.axes) for info in statements]
+
+    def per_statement(searched: Fragment) -> ListOf:
+        outer = EnumFragment([searched.default()], _as_given)
+        return ListOf([searched if info in loops else outer for info in statements], labels=labels)
+
+    tri_state = EnumFragment([None, True, False])
+    fields: dict[str, Fragment] = {
+        "range_unroll_factors": per_statement(IntegerFragment(0, 4, accepted=64)),
+        "range_num_stages": per_statement(IntegerFragment(0, 4, accepted=16)),
+        "range_multi_buffers": per_statement(tri_state),
+        "range_flattens": per_statement(tri_state),
+    }
+    if settings.allow_warp_specialize and features.warp_specialize:
+        fields["range_warp_specializes"] = per_statement(tri_state)
+    if not loops:
+        spec.accepted.update(fields)
+        return
+    spec.fields.update(fields)
+    static = [all(a.static_extent is not None for a in info.axes) for info in loops]
+    spec.fields["static_ranges"] = ListOf(
+        [BooleanFragment() if s else EnumFragment([False], _nowhere) for s in static],
+        labels=[", ".join(a.name for a in info.axes) for info in loops],
+    )
+    spec.unpromising.append(_too_long_to_unroll(blocks, loops))
+
+
+def _pid_types(device: DeviceIR) -> EnumFragment:
     """How programs may be mapped to tiles; the first is the default."""
     if device.roots[-1].phase > 0:  # the programs wait for each other at hl.barrier(): all must be there
-        return ("persistent_interleaved", "persistent_blocked")
+        return EnumFragment(("persistent_interleaved", "persistent_blocked"), _only_persistent)
     axes = len(device.graphs[device.roots[0].graph_id].axes)
-    grid_has_their_dimensions = len(device.roots) == 1 and 2 <= axes <= 3
-    return [p for p in PID_TYPES if p != "xyz" or grid_has_their_dimensions]
+    one_loop = len(device.roots) == 1
+    choices = [p for p in PID_TYPES if p != "xyz" or (one_loop and 2 <= axes <= 3)]
+
+    def accept(value: str) -> str:
+        if value in choices:
+            return value
+        if one_loop and axes == 1:
+            return "flat"  # a grid of one dimension is flat
+        what = f"this loop has {axes} dimensions" if one_loop else "there are several top-level loops"
+        raise ValueError(f"'xyz' is for one loop of up to 3, {what}: expected one of {', '.join(map(repr, choices))}")
+
+    return EnumFragment(choices, accept)
 
 
-def _subtile_constraint(blocks: Sequence[BlockSize], subtiled: Sequence[SplitEpilogue]) -> Any:
-    """Parts of an accumulator that are too narrow."""
+def _only_persistent(value: str) -> str:
+    if not value.startswith("persistent"):
+        raise ValueError("the programs of a kernel with hl.barrier() wait for each other: they must be persistent")
+    return value
+
+
+def _too_narrow_parts(blocks: Sequence[BlockSize], subtiled: Sequence[SplitEpilogue]) -> Any:
+    """Parts of an accumulator that are too narrow: there will be fewer."""
     tiles = {e.axis.block.id: e.axis for e in subtiled}
 
     def check(config: dict[str, Any]) -> str | None:
-        parts = config["epilogue_subtile"]
+        parts = config.get("epilogue_subtile")
         if parts is None:
             return None
         sizes = {block.id: size for block, size in zip(blocks, config.get("block_sizes", []))}
         for id_, axis in tiles.items():
             size = sizes.get(id_, axis.block.fixed)
             if isinstance(size, int) and size < parts * SMALLEST_PART:
-                return (
-                    f"epilogue_subtile={parts} needs a tile {axis.name!r} of {parts * SMALLEST_PART} elements or more, "
-                    f"its block size is {size}"
-                )
+                return f"a tile {axis.name!r} of {size} elements is too narrow for {parts} parts"
         return None
 
     return check
@@ -248,19 +317,13 @@ def _constraint(ir: KernelIR, tiles: _TileSizes) -> Any:
     device = ir.device
 
     def check(config: dict[str, Any]) -> str | None:
-        if config["pid_type"] == "xyz":
-            if any(group != 1 for group in config.get("l2_groupings", [])):
-                return "l2_groupings above 1 need a flat or persistent pid_type, not 'xyz'"
-            if any(config.get("flatten_loops", [])):
-                return "flatten_loops needs a flat or persistent pid_type, not 'xyz'"
-        for flat, group in zip(config.get("flatten_loops", []), config.get("l2_groupings", [])):
-            if flat and group != 1:
-                return "flatten_loops and l2_groupings above 1 exclude each other"
-        for flat, order in zip(config.get("flatten_loops", []), config.get("loop_orders", [])):
-            if flat and order != sorted(order):
-                return "flatten_loops and a changed loop order exclude each other"
-        if config["pid_type"] in ("flat", "xyz") and config["num_sm_multiplier"] != 1:
-            return "num_sm_multiplier needs a persistent pid_type"
+        if config["pid_type"] in ("flat", "xyz"):
+            for key, neutral in (("num_sm_multiplier", 1), ("maxnreg", None)):
+                if config[key] != neutral:
+                    return (
+                        f"{key}={config[key]!r} needs a persistent pid_type (persistent_blocked or "
+                        f"persistent_interleaved), not {config['pid_type']!r}"
+                    )
         for shape in tiles.shapes:
             elements = tiles.elements(shape, config)
             if elements > MAX_TENSOR_ELEMENTS:
@@ -298,8 +361,10 @@ def _too_large_for_shared_memory(ir: KernelIR, tiles: _TileSizes, room: int) -> 
         for product in _dots(ir.device)
     ]
 
+    is_inner = [info.kind is GraphKind.LOOP for info in loop_statements(ir.device)]
+
     def check(config: dict[str, Any]) -> str | None:
-        own = config.get("range_num_stages", [])
+        own = [s for s, inner in zip(config.get("range_num_stages", []), is_inner) if inner]
         if any(own) and len(own) > 1:
             return None  # which loop it is, is not known here
         stages = next((s for s in own if s), config["num_stages"])
@@ -410,10 +475,15 @@ def _smallest(product: Product) -> list[tuple[Any, int]]:
     ]
 
 
-def dot_block_minimums(ir: DeviceIR) -> dict[int, int]:
-    """Block id -> smallest size that products take for it."""
+def _scaled(ir: DeviceIR) -> list[Product]:
+    """Products with scales, whose operands cannot be padded."""
+    return [product for product in _dots(ir) if product.fact.group > 1]
+
+
+def dot_block_minimums(products: Sequence[Product], ir: DeviceIR) -> dict[int, int]:
+    """Block id -> smallest size that these products take for it."""
     low: dict[int, int] = {}
-    for product in _dots(ir):
+    for product in products:
         for size, smallest in _smallest(product):
             block = ir.space.block_of(size)
             if block is not None:

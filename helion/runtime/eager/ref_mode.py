@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from ... import _compat_torch
 from ... import exc
+from ...config import Config
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.memory import load
@@ -34,6 +35,7 @@ from ...language.op import LoopRanges
 from ...language.op import Op
 from ...language.op import handler
 from ...language.tile import Tile
+from ...numbers import next_power_of_2
 from .handler import EagerHandler
 from .handler import iterate_tiles
 from .ragged import ragged_mask
@@ -76,7 +78,7 @@ class RefHandler(EagerHandler):
         self.loops_run = 0
         self.active: list[tuple[EagerTile, _Block] | None] = []
         self._blocks: dict[Any, _Block] = {}
-        self._configured = list(self.config.get("block_sizes") or [])
+        self._configured = list(Config(**self.config).block_sizes)
         self._tunable_blocks = 0
         # For each dimension of the enclosing loops its axis and the number of the iteration; and what the current
         # iteration of the innermost loop has drawn random numbers for: a place in the code -> how often.
@@ -219,7 +221,7 @@ class RefHandler(EagerHandler):
         place = self._tunable_blocks
         self._tunable_blocks += 1
         if place < len(self._configured):
-            return int(self._configured[place])
+            return max(int(self._configured[place]), next_power_of_2(low))
         wanted = max(-(-extent // _TILES_PER_LOOP), _SMALLEST_BLOCK, low)
         return 1 << (wanted - 1).bit_length()
 

@@ -39,7 +39,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *(("matmul", {**MATMUL, "pid_type": p, "l2_groupings": [2], "num_sm_multiplier": 2}) for p in PERSISTENT),
     *(("matmul", {**MATMUL, "num_warps": n}) for n in (1, 2, 8)),
     *(("matmul", {**MATMUL, "num_stages": n}) for n in (2, 4)),
-    ("matmul", {**MATMUL, "maxnreg": 128}),
+    *(("matmul", {**MATMUL, "maxnreg": n, "pid_type": p}) for n, p in zip((96, 128), PERSISTENT)),
     *(("matmul", {**MATMUL, "indexing": kind}) for kind in ("pointer", "block_ptr", "tensor_descriptor")),
     ("matmul", {**MATMUL, "indexing": ["block_ptr", "pointer", "tensor_descriptor"]}),
     ("matmul", {**MATMUL, "indexing": "tensor_descriptor", "num_stages": 3, "pid_type": "persistent_interleaved"}),
@@ -53,12 +53,12 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("matmul_epilogue", {**MATMUL, "epilogue_subtile": 2, "indexing": "tensor_descriptor"}),
     ("matmul_epilogue", {"block_sizes": [16, 64, 32], "epilogue_subtile": 4, "pid_type": "persistent_blocked"}),
     ("bmm", {**BMM, "block_sizes": [1, 16, 32, 32], "epilogue_subtile": 2, "indexing": "block_ptr"}),
-    *(("matmul", {**MATMUL, "range_unroll_factors": [n]}) for n in (2, 4)),
-    *(("matmul", {**MATMUL, "range_num_stages": [n]}) for n in (1, 3)),
+    *(("matmul", {**MATMUL, "range_unroll_factors": [0, n]}) for n in (2, 4)),
+    *(("matmul", {**MATMUL, "range_num_stages": [0, n]}) for n in (1, 3)),
     ("matmul", {**MATMUL, "static_ranges": [True]}),
     ("softmax_looped", {"block_sizes": [4, 32, 64, 128], "static_ranges": [True, False, True]}),
-    *(("matmul", {**MATMUL, "range_multi_buffers": [flag]}) for flag in (True, False)),
-    *(("matmul", {**MATMUL, "range_flattens": [flag]}) for flag in (True, False)),
+    *(("matmul", {**MATMUL, "range_multi_buffers": [None, flag]}) for flag in (True, False)),
+    *(("matmul", {**MATMUL, "range_flattens": [None, flag]}) for flag in (True, False)),
     *(
         (name, {"reduction_loops": [chunk]})
         for name in ("softmax", "sum_rows", "rms_norm", "layer_norm", "cross_entropy")
@@ -110,7 +110,7 @@ def test_warp_specialized_loop(specialize: bool, softgpu: Any, seed: int) -> Non
     example = EXAMPLES["matmul"]
     a, b = torch.randn(64, 96).half(), torch.randn(96, 64).half()
     config = helion.Config(
-        block_sizes=[64, 64, 32], range_warp_specializes=[specialize], indexing="tensor_descriptor", num_stages=2
+        block_sizes=[64, 64, 32], range_warp_specializes=[None, specialize], indexing="tensor_descriptor", num_stages=2
     )
     kernel = helion.kernel(example.kernel.fn, config=config)
     torch.testing.assert_close(kernel(a, b).double(), a.double() @ b.double(), rtol=1e-2, atol=1e-1)
@@ -118,10 +118,9 @@ def test_warp_specialized_loop(specialize: bool, softgpu: Any, seed: int) -> Non
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
-def test_warp_specialization_is_refused_where_triton_has_none(softgpu: Any) -> None:
+def test_warp_specialization_is_ignored_where_triton_has_none(softgpu: Any) -> None:
     bound = helion.kernel(EXAMPLES["matmul"].kernel.fn).bind((torch.ones(64, 64).half(), torch.ones(64, 64).half()))
-    with pytest.raises(helion.exc.InvalidConfig, match="does not take key 'range_warp_specializes'"):
-        bound.to_triton_code({"range_warp_specializes": [True]})
+    assert bound.to_triton_code({"range_warp_specializes": [None, True]}) == bound.to_triton_code()
 
 
 def test_searches_leave_out_programs_of_more_registers_than_a_multiprocessor_has() -> None:
@@ -133,5 +132,7 @@ def test_searches_leave_out_programs_of_more_registers_than_a_multiprocessor_has
         (16, 256, False),
         (32, None, True),
     ):
-        config = spec.normalize({"block_sizes": [256], "num_warps": warps, "maxnreg": registers})
+        config = spec.normalize(
+            {"block_sizes": [256], "num_warps": warps, "maxnreg": registers, "pid_type": "persistent_blocked"}
+        )
         assert spec.is_promising(config) is promising, config

@@ -337,7 +337,7 @@ def test_compiled_function_that_mutates_its_argument(gpu, dynamo):
     assert len(gpu.launches) == 1
 
 
-@pytest.mark.parametrize("options", [{"maxnreg": 64}, {"barrier": True}], ids=str)
+@pytest.mark.parametrize("options", [{"maxnreg": 64, "pid_type": "persistent_blocked"}, {"barrier": True}], ids=str)
 def test_launch_options_that_pytorch_does_not_know_break_the_graph(gpu, dynamo, options):
     def two_phases(x):
         between, out = torch.empty_like(x), torch.empty_like(x)
@@ -455,7 +455,9 @@ def test_make_fx_of_a_launch_with_options_that_pytorch_does_not_know(gpu, dynamo
     from torch.fx.experimental.proxy_tensor import make_fx
 
     scale = make_scale()
-    limited = python_path(helion.kernel(scale.fn, config=helion.Config(block_sizes=[128], maxnreg=64)))
+    limited = python_path(
+        helion.kernel(scale.fn, config=helion.Config(block_sizes=[128], maxnreg=64, pid_type="persistent_blocked"))
+    )
     with pytest.raises(exc.InvalidAPIUsage, match=r"with maxnreg cannot be recorded.*"):
         make_fx(lambda x: limited(x * 2))(pair()[0])
     assert gpu.launches == []

@@ -1,0 +1,145 @@
+"""Configs beyond what searches try, and those that do not apply to all of a kernel: each runs in every way there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from examples.catalog import EXAMPLES
+from tests.softgpu.provider import SM_COUNT
+from tests.support import compile_for
+from tests.support import run_everywhere
+
+pytestmark = pytest.mark.gpu
+
+FORMS: list[tuple[str, dict[str, Any]]] = [
+    # Tiles that tensor cores cannot take as they are, and those that are larger than their loop.
+    *(("matmul", {"block_sizes": sizes}) for sizes in ([32, 8, 8], [4, 1, 2], [128, 64, 8], [64, 64, 1])),
+    *(("matmul", {"block_size": sizes}) for sizes in ([256, 16, 16], [16, 16, 256])),
+    ("bmm", {"block_sizes": [1, 64, 64, 8]}),
+    ("bmm", {"block_sizes": [2, 32, 16, 4]}),
+    ("add", {"block_size": 1 << 15}),
+    *(("softmax", {"reduction_loop": n}) for n in (1, 2, 4, 8, 1 << 20)),
+    ("layer_norm", {"reduction_loop": 8}),
+    # Keys that leave out what they do not apply to.
+    ("matmul", {"block_sizes": [16, 32, 16], "pid_type": "xyz", "l2_groupings": 4}),
+    ("exp", {"block_sizes": [8, 32], "pid_type": "xyz", "flatten_loops": True}),
+    ("exp", {"block_sizes": [8, 32], "loop_order": [1, 0], "flatten_loops": True, "l2_groupings": 8}),
+    ("matmul", {"block_sizes": [16, 16, 16], "flatten_loops": True, "loop_order": [1, 0]}),
+    ("add", {"pid_type": "xyz", "indexing": ["tensor_descriptor"]}),
+    ("matmul", {"block_sizes": [16, 16, 16], "epilogue_subtile": True}),
+    ("matmul", {"block_sizes": [16, 64, 16], "num_stages": 9, "num_threads": [128], "occupancy": 2}),
+    # Cache modifiers.
+    ("matmul", {"block_sizes": [16, 32, 16], "load_cache_modifiers": [".cg"], "store_cache_modifiers": ".cs"}),
+    ("add", {"load_cache_modifiers": ["", ".cg"], "store_cache_modifiers": ".wt", "indexing": "block_ptr"}),
+    ("add", {"load_cache_modifiers": ".cg", "load_eviction_policies": "first"}),
+    # The loop of persistent programs.
+    *(
+        (
+            "matmul",
+            {"block_sizes": [16, 32, 16], "pid_type": p, "range_num_stages": [2, 3], "range_flattens": [f, None]},
+        )
+        for p, f in (("persistent_interleaved", True), ("persistent_blocked", False))
+    ),
+    ("exp", {"block_sizes": [8, 32], "pid_type": "persistent_blocked", "range_unroll_factor": 2}),
+    ("matmul", {"block_sizes": [16, 32, 16], "pid_type": "persistent_blocked", "num_sm_multiplier": 128}),
+]
+
+
+@pytest.mark.parametrize(("number", "form"), list(enumerate(FORMS)), ids=lambda v: str(v).replace("'", ""))
+def test_form_is_right_and_compiles(number: int, form: tuple[str, dict[str, Any]], seed: int) -> None:
+    name, config = form
+    example = EXAMPLES[name]
+    dtype = torch.float16 if example.uses_dot else torch.float32
+    args = example.args(dtype=dtype)
+    runs_on, compiles_for_ = ((80, 90, 100)[(number + i) % 3] for i in (0, 1))
+    kernel = helion.kernel(example.kernel.fn, persistent_reserved_sms=SM_COUNT[runs_on] - 3)
+    run_everywhere(
+        kernel,
+        args,
+        example.reference,
+        configs=[config],
+        error_scale=example.error_scale,
+        input_dtype=dtype,
+        uses_dot=example.uses_dot,
+        capabilities=[runs_on],
+    )
+    compile_for(kernel, args, config, capabilities=[compiles_for_])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8, torch.float8_e5m2], ids=str)
+@pytest.mark.parametrize("inner", [2, 8])
+def test_products_over_few_elements(dtype: torch.dtype, inner: int, seed: int) -> None:
+    """More of them than are added up one by one: zeros between the elements make it a product of tensor cores."""
+
+    def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        total = torch.float32 if a.dtype.is_floating_point else torch.int32
+        out = torch.empty([a.size(0), b.size(1)], dtype=total, device=a.device)
+        for m, n in hl.tile([a.size(0), b.size(1)]):
+            acc = hl.zeros([m, n], dtype=total)
+            for k in hl.tile(a.size(1)):
+                acc = hl.dot(a[m, k], b[k, n], acc)
+            out[m, n] = acc
+        return out
+
+    a, b = (torch.randint(-7, 8, shape).to(dtype) for shape in ((70, 37), (37, 130)))  # exact in every dtype
+    wide = torch.int32 if dtype is torch.int8 else torch.float64
+    run_everywhere(
+        product,
+        (a, b),
+        lambda a, b: a @ b,
+        configs=[{"block_sizes": [64, 128, inner]}],
+        reference_args=(a.to(wide), b.to(wide)),
+    )
+
+
+def code(name: str, **config: Any) -> str:
+    return EXAMPLES[name].kernel.bind(EXAMPLES[name].args()).to_triton_code(config)
+
+
+def test_cache_modifiers_are_in_the_code() -> None:
+    text = code("matmul", load_cache_modifiers=["", ".cg"], store_cache_modifiers=[".wt"])
+    assert text.count("cache_modifier='.cg'") == 1 and text.count("cache_modifier='.wt'") == 1
+
+
+def test_the_outer_slot_of_range_keys_is_of_persistent_programs_only() -> None:
+    assert code("matmul", range_num_stages=[3, 0]) == code("matmul")
+    persistent = code("matmul", range_num_stages=[3, 2], pid_type="persistent_interleaved")
+    assert "tl.num_programs(0), num_stages=3):" in persistent and "BLOCK_INNER, num_stages=2):" in persistent
+
+
+def test_range_slots_follow_the_loop_statements_of_the_source() -> None:
+    @helion.kernel
+    def two(x: torch.Tensor) -> torch.Tensor:
+        out, sums = torch.empty_like(x), x.new_empty([x.size(0)])
+        for first in hl.tile(x.size(0)):
+            for inner in hl.tile(x.size(1)):
+                out[first, inner] = x[first, inner] * 2
+        for second in hl.tile(x.size(0)):
+            acc = hl.zeros([second])
+            for again in hl.tile(x.size(1)):
+                acc = acc + x[second, again].sum(1)
+            sums[second] = acc
+        return out
+
+    bound = two.bind((torch.ones(32, 32),))
+    text = bound.to_triton_code({"range_unroll_factors": [0, 2, 0, 4]})
+    lines = [line for line in text.splitlines() if "loop_unroll_factor" in line]
+    assert ["offset_inner" in lines[0], "offset_again" in lines[1]] == [True, True]
+    assert [line.rsplit("=", 1)[1] for line in lines] == ["2):", "4):"]
+
+
+def test_advanced_controls_are_an_option_of_ptxas_and_their_text_is_part_of_the_kernel(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.acf"
+    assert f"ptx_options='--apply-controls {path}'" in code("add", advanced_controls_file=str(path))
+    path.write_text("one")
+    first = code("add", advanced_controls_file=str(path))
+    path.write_text("two")
+    second = code("add", advanced_controls_file=str(path))
+    assert first != second and "ptx_options" in first
+    assert "ptx_options" not in code("add", advanced_controls_file="")
