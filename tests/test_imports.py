@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 _BASE = "exc numbers _version _logging _extension _C _compat_torch _compat_triton _compat_triton_abi"
-_SCHEDULES = "settings config config_spec"
+_SCHEDULES = "settings config config_keys config_spec"
 _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
 
 #: What each room of the package may import: a file beside `kernel.py`, or a folder. docs/design.md draws it.
@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "numbers": "",
     "target": "",
     "settings": "exc",
-    "config": "exc config_spec",
-    "config_spec": "exc config",
+    "config_keys": "",
+    "config": "exc config_keys config_spec",
+    "config_spec": "exc config config_keys",
     "language": "exc",
     "ir": "exc numbers _compat_torch language",
     "frontend": _COMPILER,
