@@ -125,7 +125,7 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
     places = along(k.top.share(f"place_{name}", weights), head, rank)
     where = call("tl.broadcast_to", places, listed([*outer, wanted, *inner]))
     text = call("tl.gather", text, where, head)
-    fill = next(iter(node.meta.get("padding") or [None]))
+    fill = k.facts.padding_of(node, 0)
     if isinstance(fill, (bool, int, float)):  # what the padding of a value whose padding is known has to hold
         coordinates = zip(new, new_extents, _strides(new_extents))
         inside = [lanes // stride % extent < size for size, extent, stride in coordinates if size != extent]
