@@ -1,0 +1,136 @@
+"""A random program: its top-level loops with their bodies, barriers where they are needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from . import loops
+from . import stores
+from .generate import Generator
+from .loops import loop_axis
+from .program import Program
+from .scope import STATEMENTS
+from .scope import body
+from .scope import enter
+from .statements import Atomic
+from .statements import Loop
+from .statements import Statement
+from .statements import Store
+from .table import walk
+from .values import Invalid
+
+#: Modules whose import fills the table of statements.
+TABLES = (loops, stores)
+
+
+def _top_loop(g: Generator) -> Loop:
+    kind = "grid" if g.chance(0.25) else "tile"
+    count = g.rng.choices((1, 2, 3), (5, 4, 1))[0]
+    chunked = kind == "tile" and g.chance(0.2)
+    specs = []
+    room = 8_000
+    for _ in range(count):
+        spec = loop_axis(
+            g, "i" if kind == "grid" else "t", 0, min(room, 12 if kind == "grid" else 100), tile=kind == "tile"
+        )
+        room //= max(g.program.sizes[g.axis_size[spec.name]], 1)
+        specs.append(spec)
+        if room < 1:
+            break
+    loop = Loop(kind, specs, [], chunked=chunked, top=True)
+    inside = enter(g, loop, lambda: body(g, 2, 2))
+    if not any(_stores(s) for s in inside.body):
+        inside = enter(g, loop, lambda: [*inside.body, *body(g, 0, 1, ("store",))])
+    if not any(_stores(s) for s in inside.body):
+        raise Invalid("a loop without effect")
+    return inside
+
+
+def _stores(s: Statement) -> bool:
+    return isinstance(s, (Store, Atomic)) or any(_stores(i) for b in s.blocks() for i in b)
+
+
+def build(seed: str | int, known: Collection[str] = ()) -> Program:
+    """The program of a seed, without a Config."""
+    for attempt in range(50):
+        g = Generator(f"{seed}.{attempt}" if attempt else seed, known)
+        g.statement_weights = {
+            n: 0 if c.known and n not in known else g.choice((0, 0.3, 1, 1, 4))
+            for n, c in STATEMENTS.items()
+            if n != "store"
+        }
+        try:
+            phases = g.rng.choices((1, 2, 3), (6, 2, 1))[0]
+            for phase in range(phases):
+                loop = _top_loop(g)
+                loop.barrier = phase > 0 and bool(g.readable or g.chance(0.6))
+                trial = g.env.copy()
+                loop.infer(trial)
+                g.env.memory = trial.memory
+                g.remember()
+                g.program.loops.append(loop)
+                # What this phase wrote is for later ones to read, if there is a barrier.
+                g.readable = {o.name for o in g.program.outputs} if g.chance(0.7) else set()
+                g.hidden = {p.name for p in g.program.params if p.written}
+            g.program.infer()
+            _settle_barriers(g.program)
+            prune(g.program)
+            if g.dynamic and g.chance(0.7):
+                g.program.specialize = [s for s in g.program.sizes if s not in g.axis_size.values() or g.chance(0.3)]
+            if g.program.params and g.program.sizes and len(g.program.outputs) and len(g.program.params) <= 14:
+                return g.program
+        except Invalid:
+            continue
+    raise Invalid(f"no program for seed {seed}")
+
+
+def touched(loop: Loop) -> tuple[set[str], set[str]]:
+    """Tensors that a loop reads, and those that it writes."""
+    reads, writes = set(), set()
+
+    def visit(s: Statement) -> None:
+        if isinstance(s, (Store, Atomic)):
+            writes.add(s.tensor)
+        for e in s.expressions():
+            reads.update(x.attrs["tensor"] for x in walk(e) if "tensor" in x.attrs)
+        for block in s.blocks():
+            for inner in block:
+                visit(inner)
+        if isinstance(s, Loop):
+            reads.update(b.spec[1] for spec in s.axes for b in (spec.begin, spec.end) if b.spec[0] == "load")
+
+    visit(loop)
+    return reads, writes
+
+
+def _settle_barriers(program: Program) -> None:
+    """A barrier wherever loops touch what another one of the phase writes."""
+    phase: list[Loop] = []
+    for loop in program.loops:
+        reads, writes = touched(loop)
+        for earlier in phase:
+            earlier_reads, earlier_writes = touched(earlier)
+            if writes & (earlier_reads | earlier_writes) or reads & earlier_writes:
+                loop.barrier = True
+        phase = [loop] if loop.barrier else [*phase, loop]
+
+
+def prune(program: Program) -> None:
+    """Take away arguments and sizes that nothing uses."""
+    used: set[str] = set()
+    for loop in program.loops:
+        used |= set().union(*touched(loop))
+    program.params = [p for p in program.params if p.name in used]
+    program.outputs = [o for o in program.outputs if o.name in used]
+    names = {e.attrs["name"] for e in program.expressions() if e.op == "number" and "name" in e.attrs}
+    names |= {s.origin.split(" ")[0] for s in program.scalars.values()}
+    program.scalars = {n: s for n, s in program.scalars.items() if n in names}
+    blocks = {spec.block for s in program.statements() for spec in getattr(s, "axes", ())}
+    program.blocks = [b for b in program.blocks if b.name in blocks]
+    names = {s for t in (*program.params, *program.outputs) for s in t.shape} | {b.extent for b in program.blocks}
+    bounds = [b for s in program.statements() for spec in getattr(s, "axes", ()) for b in (spec.begin, spec.end)]
+    names |= {b.spec[1] for b in bounds if len(b.spec) > 1} | {
+        word for s in program.scalars.values() for word in re.findall(r"n\d+", s.origin)
+    }
+    program.sizes = {n: size for n, size in program.sizes.items() if n in names}

@@ -1,0 +1,62 @@
+"""A random valid Config for a program, and which keys of one say something."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import helion
+from helion import exc
+from helion.bound_kernel import BoundKernel
+from helion.bound_kernel import _make_backend
+from helion.config_spec import ListOf
+
+
+def draw(
+    bound: BoundKernel, capability: int, rng: random.Random, least: dict[int, int] | None = None
+) -> dict[str, Any]:
+    """A Config that the kernel accepts at a compute capability; the default one if no other was found.
+
+    About a third of the keys are drawn, so that a fault does not hide behind ten others.
+
+    Args:
+        bound: the kernel, bound to its arguments.
+        capability: 80, 90 or 100.
+        rng: decides.
+        least: for places of `block_sizes` the smallest value (tiles that make loops too long otherwise).
+    """
+    spec = _make_backend(bound.settings, bound.ir, capability).config_spec()
+    default = dict(spec.default_config())
+    for attempt in range(40):
+        config: dict[str, Any] = {}
+        for key, fragment in spec.fields.items():
+            if rng.random() < (0.8 if key == "block_sizes" else 0.35):
+                value = fragment.random(rng)
+                if key == "block_sizes":
+                    value = [min(v, rng.choice((4, 16, 32, 64, 128))) for v in value]
+                    value = (
+                        [max(v, item.low) for v, item in zip(value, fragment.items)]
+                        if isinstance(fragment, ListOf)
+                        else value
+                    )
+                    value = [max(v, (least or {}).get(i, 1)) for i, v in enumerate(value)]
+                elif key == "num_warps":
+                    value = rng.choice((1, 2, 4, 8))
+                config[key] = value
+        if "block_sizes" in default:
+            config.setdefault("block_sizes", [min(v, 32) for v in default["block_sizes"]])
+        if attempt > 25:
+            config = {k: v for k, v in config.items() if k == "block_sizes"}
+        try:
+            normal = spec.normalize(helion.Config(**config))
+        except exc.InvalidConfig:
+            continue
+        if any(check(dict(normal)) for check in spec.unpromising):
+            continue
+        return config
+    return {"block_sizes": default["block_sizes"]} if "block_sizes" in default else {}
+
+
+def spoken(config: dict[str, Any], default: dict[str, Any]) -> list[str]:
+    """The keys of a Config that differ from the default."""
+    return [key for key, value in config.items() if value != default.get(key)]

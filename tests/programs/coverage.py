@@ -1,0 +1,102 @@
+"""What the programs of a run were made of: each construct, op and Config key, and each pair of construct and key."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from helion.config import KEYS
+
+from .inputs import LAYOUTS
+from .program import Program
+from .table import ROWS
+from .values import FLOATS
+from .values import INTS
+
+#: Config keys of this backend. That warp specialization needs compute capability 10 does not matter here.
+CONFIG_KEYS = tuple(k for k in KEYS if not k.startswith("tcgen05"))
+CONSTRUCTS = (
+    "top-level tile", "top-level grid", "inner tile", "inner data-dependent tile", "inner grid", "inner static_range",
+    "inner range", "accumulation", "assignment", "augmented assignment", "store", "masked store", "scatter",
+    "branch on a value", "branch on an argument", "branch on a tile's place", "atomic_add", "atomic_max", "atomic_min",
+    "atomic_and", "atomic_or", "atomic_xor", "barrier", "several loops in a phase", "a tensor written and read",
+    "meaning depends on block sizes", "dynamic shapes", "specialize", "argument", "constexpr", "tunable", "host arithmetic",
+    "register_block_size", "begin", "size 0", "size 1",
+)  # fmt: skip
+
+
+def features(program: Program) -> tuple[set[str], set[str], set[str]]:
+    """Constructs, rows of expressions, and Config keys of a program."""
+    constructs = {s.feature for s in program.statements()}
+    for s in program.statements():
+        if getattr(s, "chunked", False):
+            constructs.add("meaning depends on block sizes")
+        for spec in getattr(s, "axes", ()):
+            if spec.begin.spec not in (("number", 0),):
+                constructs.add("begin")
+    if any(loop.barrier for loop in program.loops):
+        constructs.add("barrier")
+    if any(not loop.barrier for loop in program.loops[1:]):
+        constructs.add("several loops in a phase")
+    for scalar in program.scalars.values():
+        known = ("argument", "constexpr", "tunable")
+        constructs.add(scalar.origin if scalar.origin in known else "host arithmetic")
+    if program.settings.get("static_shapes") is False:
+        constructs.add("dynamic shapes")
+    if program.specialize:
+        constructs.add("specialize")
+    if program.blocks:
+        constructs.add("register_block_size")
+    constructs |= {f"size {n}" for n in program.sizes.values() if n < 2}
+    stored = {getattr(s, "tensor", "") for s in program.statements()}
+    if any(e.attrs.get("tensor") in stored for e in program.expressions()):
+        constructs.add("a tensor written and read")
+    for p in program.params:
+        constructs |= {f"layout {p.layout}", str(p.dtype)}
+    return constructs, {e.op for e in program.expressions()}, set(program.config)
+
+
+class Coverage:
+    """Counts over the programs of a run."""
+
+    def __init__(self) -> None:
+        self.programs = 0
+        self.constructs: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()
+        self.keys: Counter[str] = Counter()
+        self.pairs: Counter[tuple[str, str]] = Counter()
+
+    def add(self, program: Program) -> None:
+        constructs, rows, keys = features(program)
+        self.programs += 1
+        self.constructs.update(constructs)
+        self.rows.update(rows)
+        self.keys.update(keys)
+        classes = constructs | {ROWS[r].family for r in rows}
+        self.pairs.update((c, k) for c in classes for k in keys)
+
+    def missing(self) -> list[str]:
+        """Single features that no program had."""
+        rows = [r.name for r in ROWS.values() if not r.known]
+        wanted = [*CONSTRUCTS, *(f"layout {name}" for name in LAYOUTS), *(str(d) for d in (*FLOATS, *INTS))]
+        return (
+            [c for c in wanted if not self.constructs[c]]
+            + [r for r in rows if not self.rows[r]]
+            + [k for k in CONFIG_KEYS if not self.keys[k]]
+        )
+
+    def missing_pairs(self) -> list[tuple[str, str]]:
+        """Pairs of a construct or class of ops and a Config key that no program had."""
+        classes = [*CONSTRUCTS, *sorted({r.family for r in ROWS.values() if not r.known})]
+        return [(c, k) for c in classes for k in CONFIG_KEYS if not self.pairs[c, k]]
+
+    def report(self) -> str:
+        """Everything with its count, the seldom last."""
+        lines = [f"{self.programs} programs"]
+        for title, counts in (("constructs", self.constructs), ("rows", self.rows), ("Config keys", self.keys)):
+            lines.append(f"{title}: " + ", ".join(f"{n} {c}" for n, c in counts.most_common()))
+        absent = self.missing_pairs()
+        lines.append(f"at 0: {', '.join(self.missing()) or 'nothing'}")
+        total = len(absent) + sum(1 for pair in self.pairs if pair[1] in CONFIG_KEYS)
+        lines.append(f"pairs with a Config key at 0: {len(absent)} of {total}")
+        lines += [f"  {c} with {k}" for c, k in absent[:40]]
+        return "\n".join(lines)

@@ -1,0 +1,258 @@
+"""Rows of inner loops and branches."""
+
+from __future__ import annotations
+
+import torch
+
+from .generate import Generator
+from .program import Block
+from .program import Param
+from .scope import LARGEST_LOOP
+from .scope import body
+from .scope import enter
+from .scope import some_dims
+from .scope import statement
+from .scope import tile_dims
+from .statements import Accumulate
+from .statements import Assign
+from .statements import AxisSpec
+from .statements import Bound
+from .statements import If
+from .statements import Loop
+from .statements import Statement
+from .table import Dims
+from .table import Expr
+from .values import Dim
+from .values import Invalid
+from .values import elements
+
+
+def loop_axis(g: Generator, prefix: str, smallest: int = 0, largest: int = 64, tile: bool = True) -> AxisSpec:
+    size = g.size(smallest, largest)
+    spec = AxisSpec(g.name(prefix), Bound(("number", 0)), Bound(("size", size)))
+    g.axis_size[spec.name] = size
+    n = g.program.sizes[size]
+    draw = g.rng.random()
+    if draw < 0.1 and n > 2:
+        spec.begin = Bound(("number", g.rng.randint(1, min(n - 1, 5))))
+    elif draw < 0.16 and n > 3:
+        spec.end = Bound(("half", size))
+    elif draw < 0.22 and n > 3:
+        spec.end = Bound(("less", size, g.rng.randint(1, 2)))
+    if tile:
+        if g.chance(0.2):
+            spec.block = g.choice((4, 8, 16, 32, 16, 3))
+        elif g.chance(0.15):
+            spec.block = _registered(g, size)
+    return spec
+
+
+def _registered(g: Generator, size: str) -> str:
+    fitting = [b.name for b in g.program.blocks if b.extent == size]
+    if fitting and g.chance(0.5):
+        return g.choice(fitting)
+    if g.program.sizes[size] < 1:
+        raise Invalid("a block of nothing")
+    name = f"block{len(g.program.blocks)}"
+    g.program.blocks.append(Block(name, size))
+    return name
+
+
+def _accumulator(g: Generator, form: str) -> tuple[Assign, Dims, str, torch.dtype]:
+    dims = tuple(d for d in tile_dims(g) if g.chance(0.85))[:2]
+    kind = "float" if form == "dot" else g.choice(("float", "float", "int"))
+    dtype = torch.float32 if form == "dot" or (kind == "float" and g.chance(0.8)) else g.dtype(kind)
+    if form == "dot" and len(dims) != 2:
+        raise Invalid("no product")
+    start = 0 if form in ("sum", "dot") else g.choice((0, -1 if dtype is not torch.uint8 else 1, 3))
+    value = float(start) if kind == "float" else start
+    name = g.name("acc")
+    return (
+        Assign(name, Expr("full", [], {"dims": dims, "value": value, "dtype": dtype, "form": "hl"})),
+        dims,
+        kind,
+        dtype,
+    )
+
+
+@statement(2.5, depth=1)
+def accumulate(g: Generator, depth: int) -> list[Statement]:
+    """An accumulator, and an inner loop over tiles that adds to it."""
+    form = g.choice(("sum", "sum", "max", "min", "dot", "dot"))
+    start, dims, kind, dtype = _accumulator(g, form)
+    spec = loop_axis(g, "k")
+    loop = Loop("tile", [spec], [])
+
+    def fill() -> list[Statement]:
+        axis = g.env.axes[spec.name]
+        mine = Dim(axis.size, axis.name)
+        if elements((*dims, mine)) > 200_000:
+            raise Invalid("too large")
+        g.env.values[start.name] = g.value(start.value)
+        g.hidden.add(start.name)
+        block: list[Statement] = []
+        if g.chance(0.4):
+            block += body(g, depth - 1, 0, ("assign", "store", "assign"))
+        if form == "dot":
+            operand = g.choice((torch.float32, torch.bfloat16, torch.float16))
+            args = [
+                g.cast(g.small(g.expr(shape, "float", True, 2)), operand)
+                for shape in ((dims[0], mine), (mine, dims[1]))
+            ]
+            block.append(Accumulate(start.name, form, 0, spec.name, args))
+        else:
+            place = g.rng.randint(0, len(dims))
+            value = g.expr(dims[:place] + (mine,) + dims[place:], kind, False, 3)
+            if form != "sum":
+                value = g.cast(value, dtype)
+            block.append(Accumulate(start.name, form, place, spec.name, [value]))
+        g.hidden.discard(start.name)
+        return block
+
+    return [start, enter(g, loop, fill)]
+
+
+@statement(1.5, depth=1)
+def carry(g: Generator, depth: int) -> list[Statement]:
+    """A variable that a loop over indices carries."""
+    kind = g.choice(("float", "float", "int"))
+    dims = some_dims(g, 2)
+    dtype = torch.float32 if kind == "float" and g.chance(0.6) else g.dtype(kind)
+    start = Assign(g.name("c"), g.cast(g.within(g.expr(dims, kind, True, 2), 0, 30), dtype))
+    loop_kind = g.choice(("grid", "grid", "static_range", "range"))
+    spec = loop_axis(g, "i", 0, 9 if loop_kind == "grid" else 4, tile=False)
+    if loop_kind in ("static_range", "range"):
+        # Its bounds are constants of the compiled kernel, not sizes of tensors.
+        spec.begin, spec.end = Bound(("number", 0)), Bound(("number", g.rng.randint(1, 4)))
+        del g.axis_size[spec.name]
+    loop = Loop(loop_kind, [spec], [])
+
+    def fill() -> list[Statement]:
+        g.env.values[start.name] = g.value(start.value)
+        block: list[Statement] = []
+        for _ in range(g.rng.randint(1, 2)):
+            old = Expr("variable", [], {"name": start.name})
+            other = g.expr(g.part_of(dims), kind, True, 2)
+            new = Expr(g.choice(("add", "sub", "mul", "maximum", "minimum")), [old, other])
+            low, high = (0, 60) if dtype is torch.uint8 else (-60, 60)
+            block.append(
+                Assign(start.name, g.cast(Expr("clamp", [g.cast(new, dtype)], {"low": low, "high": high}), dtype))
+            )
+        if depth > 0 and g.chance(0.3):
+            block += body(g, depth - 1, 0, ("store", "assign", "branch"))
+        return block
+
+    return [start, enter(g, loop, fill)]
+
+
+@statement(1.2, depth=1)
+def inner_tile(g: Generator, depth: int) -> list[Statement]:
+    """An inner loop over tiles that stores."""
+    spec = loop_axis(g, "t")
+    _limit(g, spec)
+    return [
+        enter(
+            g,
+            Loop("tile", [spec], []),
+            lambda: body(g, depth - 1, 1, ("store", "store", "assign", "masked_store", "branch")),
+        )
+    ]
+
+
+@statement(0.8, depth=1)
+def inner_grid(g: Generator, depth: int) -> list[Statement]:
+    """An inner loop over indices that stores."""
+    spec = loop_axis(g, "i", 1, 9, tile=False)
+    return [
+        enter(g, Loop("grid", [spec], []), lambda: body(g, depth - 1, 1, ("store", "store", "assign", "accumulate")))
+    ]
+
+
+def _limit(g: Generator, spec: AxisSpec) -> None:
+    total = (
+        elements([Dim(a.size) for a in g.env.axes.values() if a.kind == "tile"])
+        * g.program.sizes[g.axis_size[spec.name]]
+    )
+    if total > LARGEST_LOOP:
+        raise Invalid("too many elements")
+
+
+@statement(2, depth=1)
+def data_dependent(g: Generator, depth: int) -> list[Statement]:
+    """An accumulation over a range that memory holds, for an index of a grid."""
+    grids = [a for a in g.env.axes.values() if a.kind == "grid" and a.name in g.axis_size]
+    if not grids:
+        raise Invalid("no grid")
+    grid = g.choice(grids)
+    size = g.size(1, 64)
+    rows = g.program.sizes[g.axis_size[grid.name]]
+    p = Param(
+        f"x{len(g.program.params)}",
+        g.choice((torch.int64, torch.int32)),
+        [rows + 1],
+        0,
+        g.program.sizes[size],
+        fill="offsets",
+        seed=g.rng.randrange(99),
+    )
+    g.add_param(p)
+    spec = AxisSpec(g.name("k"), Bound(("load", p.name, grid.name, 0)), Bound(("load", p.name, grid.name, 1)))
+    g.axis_size[spec.name] = size
+    form = g.choice(("sum", "max", "min"))
+    start, dims, kind, dtype = _accumulator(g, form)
+
+    def fill() -> list[Statement]:
+        axis = g.env.axes[spec.name]
+        place = g.rng.randint(0, len(dims))
+        value = g.expr(dims[:place] + (Dim(axis.size, axis.name),) + dims[place:], kind, False, 2)
+        return [Accumulate(start.name, form, place, spec.name, [g.cast(value, dtype) if form != "sum" else value])]
+
+    return [start, enter(g, Loop("tile", [spec], []), fill)]
+
+
+@statement(1.5, depth=0)
+def branch(g: Generator, depth: int) -> list[Statement]:
+    """`if` on a scalar: both branches assign, or store."""
+    test = _test(g)
+    names = [n for n, v in g.env.values.items() if n not in g.hidden]
+    then: list[Statement] = []
+    other: list[Statement] = []
+    if names and g.chance(0.6):
+        name = g.choice(names)
+        v = g.env.values[name]
+        then.append(Assign(name, g.cast(g.expr(v.dims, v.kind, bool(v.error == 0), 2), v.dtype)))
+        if g.chance(0.5):
+            other.append(Assign(name, g.cast(g.expr(v.dims, v.kind, bool(v.error == 0), 2), v.dtype)))
+    else:
+        saved = g.env
+        g.env = g.env.copy()
+        g.env.certain = False
+        try:
+            then += body(g, 0, 1, ("store", "broadcast_store", "augment"))
+            if g.chance(0.4):
+                other += body(g, 0, 1, ("store",))
+        finally:
+            g.env = saved
+            g.remember()
+    return [If(test, then, other)]
+
+
+def _test(g: Generator) -> Expr:
+    chunked = [a for a in g.env.axes.values() if a.kind == "tile" and a.chunked]
+    if chunked and g.chance(0.5):
+        what = g.choice(("begin", "id", "end"))
+        left = Expr("tile_number", [], {"axis": g.choice(chunked).name, "what": what, "function": False})
+        return Expr(
+            "number_test",
+            [left, Expr("number", [], {"value": g.choice((0, 1, 4, 16))})],
+            {"op": g.choice((">", "==", "<"))},
+        )
+    scalars = [s.name for s in g.program.scalars.values() if isinstance(s.value, int)]
+    if g.chance(0.3):
+        name = g.choice(scalars) if scalars and g.chance(0.7) else g.scalar("int")
+        return Expr(
+            "host_test",
+            [Expr("number", [], {"name": name}), Expr("number", [], {"value": g.choice((0, 2))})],
+            {"op": ">"},
+        )
+    return g.expr((), "bool", True, 2)

@@ -1,0 +1,267 @@
+"""A program as text: the kernel, the reference in PyTorch, the arguments, and the script of all three."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+from .program import Param
+from .program import Program
+from .statements import Bound
+from .statements import Loop
+from .statements import Statement
+from .table import ROWS
+from .table import Expr
+from .values import Dim
+
+HELPERS = {
+    "combine_add": "def combine_add(a, b):\n    return a + b",
+    "combine_larger": "def combine_larger(a, b):\n    return torch.maximum(a, b)",
+    "scaled_sum": "def scaled_sum(a, b, factor=2):\n    return a * factor + b",
+}
+_INFIX = (
+    " + ",
+    " - ",
+    " * ",
+    " / ",
+    " // ",
+    " % ",
+    " < ",
+    " <= ",
+    " > ",
+    " >= ",
+    " == ",
+    " != ",
+    " & ",
+    " | ",
+    " ^ ",
+    " << ",
+    " >> ",
+    " @ ",
+)
+
+
+class Printer:
+    """Lines of one function.
+
+    Args:
+        program: it has been inferred, so that every expression knows its value.
+        oracle: print the reference instead of the kernel.
+    """
+
+    def __init__(self, program: Program, oracle: bool) -> None:
+        self.program, self.oracle = program, oracle
+        self.lines: list[str] = []
+        self.depth = 1
+        self.helpers: set[str] = set()
+        self.program_values: dict[str, Any] = {}
+        self._spans: dict[str, tuple[str, str, str]] = {}
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def needs(self, helper: str) -> None:
+        self.helpers.add(helper)
+
+    def dtype_of(self, name: str) -> Any:
+        return self.program_values[name]
+
+    def span(self, axis: str) -> tuple[str, str, str]:
+        """Begin, end and block size of a loop variable, as texts."""
+        return self._spans[axis]
+
+    @contextlib.contextmanager
+    def indented(self) -> Iterator[None]:
+        self.depth += 1
+        yield
+        self.depth -= 1
+
+    def block(self, statements: Sequence[Statement]) -> None:
+        with self.indented():
+            if not statements:
+                self.line("pass")
+            for s in statements:
+                s.print(self)
+                self._note(s)
+
+    def _note(self, s: Statement) -> None:
+        value = getattr(s, "value", None)
+        if isinstance(value, Expr) and value.value is not None and hasattr(s, "name") and type(s).__name__ == "Assign":
+            self.program_values[s.name] = value.value.dtype
+
+    def expr(self, e: Expr, nested: bool = False) -> str:
+        row = ROWS[e.op]
+        args = [self.expr(a, nested=True) for a in e.args]
+        text = row.oracle(e, args, self) if self.oracle else row.kernel(e, args, self)
+        return f"({text})" if nested and _is_infix(text) else text
+
+    def shape(self, dims: Sequence[Dim]) -> str:
+        """A shape: tiles by name, in the reference by length."""
+        names = {n: name for name, n in self.program.sizes.items()}
+        texts = []
+        for d in dims:
+            if d.axis is None:
+                texts.append(names.get(d.size, str(d.size)) if not self.oracle else str(d.size))
+            else:
+                texts.append(f"{d.axis}.stop - {d.axis}.start" if self.oracle else d.axis)
+        return f"[{', '.join(texts)}]"
+
+    def loop(self, loop: Loop) -> None:
+        if self.oracle:
+            self._oracle_loop(loop)
+            return
+        if loop.barrier:
+            self.line("hl.barrier()")
+        begins, ends = ([getattr(s, w).text(False) for s in loop.axes] for w in ("begin", "end"))
+        names = ", ".join(s.name for s in loop.axes)
+        several = len(loop.axes) > 1
+        listed = [f"[{', '.join(b)}]" if several else b[0] for b in (begins, ends)]
+        given = [str(listed[1])] if all(b == "0" for b in begins) else [str(t) for t in listed]
+        if loop.kind == "jagged":
+            given = [loop.axes[0].end.spec[1]]
+        if loop.kind in ("tile", "jagged") and any(s.block is not None for s in loop.axes):
+            blocks = [str(s.block) for s in loop.axes]
+            given.append(f"block_size={'[' + ', '.join(blocks) + ']' if several else blocks[0]}")
+        call = {
+            "tile": "hl.tile",
+            "grid": "hl.grid",
+            "jagged": "hl.jagged_tile",
+            "static_range": "hl.static_range",
+            "range": "range",
+        }
+        self.line(f"for {names} in {call[loop.kind]}({', '.join(given)}):")
+        self.block(loop.body)
+
+    def _oracle_loop(self, loop: Loop) -> None:
+        depth = self.depth
+        for spec in loop.axes:
+            begin, end = spec.begin.text(True), spec.end.text(True)
+            if loop.kind == "jagged":
+                begin, end = "0", f"int({end}.max())"
+            block = f"BLOCK_{spec.name}"
+            self._spans[spec.name] = (begin, end, block)
+            if loop.kind in ("tile", "jagged"):
+                if loop.chunked:
+                    self.line(f"for {spec.name} in chunks({begin}, {end}, {block}):")
+                else:
+                    self.line(f"for {spec.name} in whole({begin}, {end}):")
+            else:
+                self.line(f"for {spec.name} in range({begin}, {end}):")
+            self.depth += 1
+        self.depth -= 1
+        self.block(loop.body)
+        self.depth = depth
+
+
+def _is_infix(text: str) -> bool:
+    """Whether an operator stands outside of all brackets."""
+    if text.startswith(("-", "~")):
+        return True
+    depth, bare = 0, []
+    for c in text:
+        depth += (c in "([{") - (c in ")]}")
+        bare.append(c if depth == 0 else "_")
+    return any(op in "".join(bare) for op in _INFIX)
+
+
+def _sizes(program: Program, oracle: bool) -> Iterator[str]:
+    used = set()
+    for name, n in program.sizes.items():
+        source = next(((p.name, p.shape.index(name)) for p in program.params if name in p.shape), None)
+        if name in used:
+            continue
+        if source is None:
+            yield f"{name} = {n}"
+        elif not oracle and name in program.specialize:
+            yield f"{name} = hl.specialize({source[0]}.size({source[1]}))"
+        else:
+            yield f"{name} = {source[0]}.size({source[1]})"
+
+
+def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
+    p = Printer(program, oracle)
+    head = []
+    for param in program.params:
+        head.append(param.name if oracle else f"{param.name}: torch.Tensor")
+    for s in program.scalars.values():
+        if s.origin in ("argument", "constexpr"):
+            head.append(f"{s.name}: hl.constexpr" if s.origin == "constexpr" and not oracle else s.name)
+    for text in _sizes(program, oracle):
+        p.line(text)
+    for block in program.blocks:
+        if not oracle:
+            p.line(f"{block.name} = hl.register_block_size({block.extent})")
+    for s in program.scalars.values():
+        if s.origin == "tunable":
+            p.line(f"{s.name} = {s.value}" if oracle else f'{s.name} = hl.register_tunable("{s.name}", {s.reference})')
+        elif s.origin not in ("argument", "constexpr"):
+            p.line(f"{s.name} = {s.origin}")
+    if oracle:
+        for statement in program.statements():
+            for spec in getattr(statement, "axes", ()) if getattr(statement, "chunked", False) else ():
+                if getattr(statement, "kind", "") in ("tile", "jagged"):
+                    p.line(f"BLOCK_{spec.name} = {program.block_of(spec)}")
+        for param in program.params:
+            if param.written:
+                p.line(f"{param.name} = {param.name}.clone(){'.double()' if param.dtype.is_floating_point else ''}")
+    device = "" if oracle else f", device={program.params[0].name}.device"
+    for o in program.outputs:
+        dtype = "torch.float64" if oracle and o.dtype.is_floating_point else str(o.dtype)
+        shape = f"[{', '.join(map(str, o.shape))}]"
+        make = f"torch.full({shape}, 7, " if o.fill == "full" else f"torch.{'zeros' if oracle else o.fill}({shape}, "
+        p.line(f"{o.name} = {make}dtype={dtype}{device})")
+    returned = [o.name for o in program.outputs]
+    if oracle:
+        returned += [x.name for x in program.params if x.written]
+    result = f"({', '.join(returned)},)" if oracle else ", ".join(returned)
+    if program.early_return:
+        p.line(f"if {program.early_return}:")
+        with p.indented():
+            p.line(f"return {result}".rstrip())
+    for loop in program.loops:
+        loop.print(p)
+    if returned:
+        p.line(f"return {result}")
+    name = "reference" if oracle else "kernel"
+    return f"def {name}({', '.join(head)}):\n" + "\n".join(p.lines), p.helpers
+
+
+def _argument(program: Program, p: Param) -> str:
+    shape = [program.extent(s) for s in p.shape]
+    dtype = "" if p.fill == "random" or p.dtype.itemsize == 8 else f", {p.dtype}"
+    if p.fill == "permutation":
+        return f"permutation({shape[0]}{dtype}, seed={p.seed})"
+    if p.fill == "offsets":
+        return f"offsets({shape[0] - 1}, {p.high}{dtype}, seed={p.seed})"
+    layout = "" if p.layout == "contiguous" else f', layout="{p.layout}"'
+    step = "" if p.step == 1 else f", step={p.step}"
+    return f"tensor({shape}, {p.dtype}, {p.low}, {p.high}{step}, seed={p.seed}{layout})"
+
+
+def script(program: Program, title: str = "") -> str:
+    """The program as a module: `kernel`, `reference`, `arguments`, and how to run and compare them."""
+    results = program.infer()
+    kernel, helpers = _function(program, False)
+    reference, _ = _function(program, True)
+    arguments = [_argument(program, p) for p in program.params]
+    arguments += [repr(s.value) for s in program.scalars.values() if s.origin in ("argument", "constexpr")]
+    names = [o.name for o in program.outputs] + [p.name for p in program.params if p.written]
+    errors = {n: float(f"{results[n].error:.3g}") for n in names}
+    fragments = any(s.origin == "tunable" for s in program.scalars.values())
+    parts = [
+        f'"""{title or "A generated program."}"""\n\nfrom __future__ import annotations\n\nimport torch\n\nimport helion.language as hl',
+        "from helion.config_spec import PowerOfTwoFragment" if fragments else "",
+        "from tests.programs.inputs import *  # noqa: F403\nfrom tests.programs.whole import *  # noqa: F403\n",
+        "".join(f"\n{HELPERS[h]}\n\n" for h in sorted(helpers)),
+        f"\n{kernel}\n\n\n{reference}\n\n",
+        "\ndef arguments():\n    return (\n" + "".join(f"        {a},\n" for a in arguments) + "    )\n\n",
+        f"\nSETTINGS = {program.settings!r}\nCONFIG = {dict(program.config)!r}",
+        f"WRITTEN = {[p.name for p in program.params if p.written]!r}",
+        f"ERRORS = {errors!r}  # the largest error of each result; 0: equal",
+    ]
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+assert Bound

@@ -1,0 +1,182 @@
+"""A whole program: arguments, host code, top-level loops; and what is known of its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+
+from .table import Env
+from .table import Expr
+from .table import Memory
+from .table import walk
+from .values import Invalid
+
+if TYPE_CHECKING:
+    from .statements import Loop
+    from .statements import Statement
+
+
+@dataclasses.dataclass
+class Param:
+    """A tensor argument.
+
+    Attributes:
+        name: of the argument.
+        dtype, shape: of the tensor; `shape` holds names of sizes or numbers.
+        low, high, step: its elements are `low * step` to `high * step`.
+        layout: how it lies in memory (`inputs.LAYOUTS`).
+        fill: "random", "permutation" or "offsets".
+        written: the kernel stores into it, and it is compared afterwards.
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: list[str | int]
+    low: int
+    high: int
+    step: float = 1.0
+    layout: str = "contiguous"
+    fill: str = "random"
+    seed: int = 0
+    written: bool = False
+
+
+@dataclasses.dataclass
+class Scalar:
+    """A number argument, host number or tunable.
+
+    Attributes:
+        value: what it is in this run; of a tunable, what the Config says.
+        origin: "argument", "constexpr", "tunable", or the source of host arithmetic.
+    """
+
+    name: str
+    value: float
+    origin: str = "argument"
+    reference: str = ""
+
+
+@dataclasses.dataclass
+class Output:
+    """A tensor that the kernel allocates and returns.
+
+    Attributes:
+        fill: "empty", "zeros" or "full", which fills it with 7.
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: list[str | int]
+    fill: str = "zeros"
+
+
+@dataclasses.dataclass
+class Block:
+    """A block size registered in host code."""
+
+    name: str
+    extent: str
+
+
+@dataclasses.dataclass
+class Program:
+    """Everything that a script is printed from."""
+
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    params: list[Param] = dataclasses.field(default_factory=list)
+    scalars: dict[str, Scalar] = dataclasses.field(default_factory=dict)
+    blocks: list[Block] = dataclasses.field(default_factory=list)
+    outputs: list[Output] = dataclasses.field(default_factory=list)
+    loops: list[Loop] = dataclasses.field(default_factory=list)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    early_return: str = ""
+    specialize: list[str] = dataclasses.field(default_factory=list)
+    seed: str = ""
+
+    def extent(self, size: str | int) -> int:
+        return self.sizes[size] if isinstance(size, str) else size
+
+    def param(self, name: str) -> Param:
+        return next(p for p in self.params if p.name == name)
+
+    def statements(self) -> Iterator[Statement]:
+        """All statements, in order of the text."""
+
+        def below(block: list[Any]) -> Iterator[Statement]:
+            for s in block:
+                yield s
+                for inner in s.blocks():
+                    yield from below(inner)
+
+        yield from below(self.loops)
+
+    def expressions(self) -> Iterator[Expr]:
+        for s in self.statements():
+            for e in s.expressions():
+                yield from walk(e)
+
+    def slots(self) -> list[str]:
+        """What the entries of `block_sizes` stand for: registered sizes, then loop variables without a size."""
+        names = [b.name for b in self.blocks]
+        for s in self.statements():
+            for spec in getattr(s, "axes", ()):
+                if spec.block is None and getattr(s, "kind", "") in ("tile", "jagged"):
+                    names.append(spec.name)
+        return names
+
+    def block_of(self, spec: Any) -> int | None:
+        """The block size of a loop variable, once there is a Config."""
+        if isinstance(spec.block, int):
+            return spec.block
+        sizes = self.config.get("block_sizes")
+        name = spec.block or spec.name
+        slots = self.slots()
+        if sizes is None or name not in slots or slots.index(name) >= len(sizes):
+            return None
+        return int(sizes[slots.index(name)])
+
+    def infer(self) -> dict[str, Memory]:
+        """What is known of every tensor in the end.
+
+        Raises:
+            Invalid: this is no program.
+        """
+        env = Env(self)
+        for p in self.params:
+            shape = tuple(self.extent(s) for s in p.shape)
+            low, high, step = p.low * p.step, p.high * p.step, p.step
+            if p.fill == "permutation":
+                low, high = 0, max(shape[0] - 1, 0)
+            if (
+                p.dtype.is_floating_point
+                and (torch.tensor([low, high], dtype=p.dtype).double() != torch.tensor([low, high]).double()).any()
+            ):
+                raise Invalid("inputs that the dtype does not hold")
+            env.memory[p.name] = Memory(p.dtype, shape, low, high, step, written=p.written)
+        for o in self.outputs:
+            fill = 7 if o.fill == "full" else 0
+            env.memory[o.name] = Memory(o.dtype, tuple(self.extent(s) for s in o.shape), fill, fill, 1, written=True)
+            env.memory[o.name].defined = o.fill != "empty"
+        if not self.loops:
+            raise Invalid("no loop")
+        for i, loop in enumerate(self.loops):
+            if i == 0 and loop.barrier:
+                raise Invalid("a barrier before the first loop")
+            loop.infer(env)
+        if not all(m.defined for m in env.memory.values()):
+            raise Invalid("a result that nothing wrote")
+        return {name: m for name, m in env.memory.items() if m.written}
+
+    def weight(self) -> int:
+        """How much of a program it is: what shrinking makes smaller."""
+        total = sum(10 for _ in self.statements()) + sum(3 for _ in self.expressions())
+        total += sum(5 + 2 * len(p.shape) for p in self.params) + 4 * len(self.scalars) + 6 * len(self.outputs)
+        total += 3 * len(self.config) + 2 * len(self.settings) + 4 * len(self.blocks)
+        total += sum(math.ceil(math.log2(1 + n)) for n in self.sizes.values())
+        return total

@@ -1,0 +1,175 @@
+"""Running one program in every mode, and comparing each result with the reference.
+
+A mode is "ref", "tiles" (the tile executor with its own large tiles), "tiles config" (with the Config's block sizes), "80",
+"90", "100" (the software GPU), and "gpu".  An outcome is "ok"; "wrong", with how far off; "refused", a clear error of
+helion's; "error", any other exception.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import importlib.util
+import sys
+import traceback
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import helion
+from helion import exc
+from helion.runtime.ref_mode import run_ref
+from tests import support
+
+MODES = ("ref", "tiles", "tiles config", "80", "90", "100")
+GPU_MODES = ("80", "90", "100")
+#: Errors that no user should see.
+_NEVER = tuple(
+    getattr(exc, name) for name in ("InternalError", "ErrorCompilingKernel", "TritonError") if hasattr(exc, name)
+)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a run of one mode came to."""
+
+    mode: str
+    status: str
+    detail: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.status in ("wrong", "error", "crash", "timeout")
+
+
+def load(path: Path) -> types.ModuleType:
+    """The module of a script; a real file, because the front end reads the source."""
+    name = f"generated_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_kernel(module: types.ModuleType, config: dict[str, Any] | None) -> helion.Kernel:
+    configs = {"config": helion.Config(**config)} if config is not None else {}
+    return helion.kernel(module.kernel, **configs, **module.SETTINGS)
+
+
+def _compare(actual: Any, expected: tuple[torch.Tensor, ...], errors: dict[str, float]) -> str:
+    if len(actual) != len(expected):
+        return f"{len(actual)} results, expected {len(expected)}"
+    for (name, error), a, e in zip(errors.items(), actual, expected):
+        if not isinstance(a, torch.Tensor) or a.shape != e.shape:
+            return f"{name}: shape {list(getattr(a, 'shape', []))}, expected {list(e.shape)}"
+        if a.dtype.is_floating_point != e.dtype.is_floating_point:
+            return f"{name}: dtype {a.dtype}, expected {e.dtype}"
+        got, want = a.cpu().to(e.dtype), e
+        if e.dtype.is_floating_point:
+            off = (got - want).abs()
+            bad = ~(off <= error * 1.01 + 1e-30) & ~(got.isnan() & want.isnan()) & (got != want)
+        else:
+            bad = got != want
+        if bad.any():
+            at = tuple(bad.nonzero()[0].tolist())
+            return (
+                f"{name}: {int(bad.sum())} of {bad.numel()} elements wrong, first at {list(at)}: {got[at].item()}, "
+                f"expected {want[at].item()} within {error:.3g}"
+            )
+    return ""
+
+
+def _flat(result: Any) -> list[Any]:
+    if result is None:
+        return []
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+class Runner:
+    """One script: its kernel is traced once for the modes without a GPU.
+
+    Args:
+        path: the script.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.module = load(path)
+        self._bound: helion.BoundKernel | None = None
+
+    @functools.cached_property
+    def expected(self) -> tuple[torch.Tensor, ...]:
+        """What the reference gives."""
+        return self.module.reference(*copy.deepcopy(self.module.arguments()))
+
+    @property
+    def bound(self) -> helion.BoundKernel:
+        """The kernel bound to CPU tensors, without a Config of its own."""
+        if self._bound is None:
+            self._bound = make_kernel(self.module, None).bind(self.module.arguments())
+        return self._bound
+
+    def _results(self, mode: str) -> Any:
+        """Results of a mode: what the kernel returns, then the arguments that it writes."""
+        given = self.module.arguments()
+        names = list(self.module.kernel.__code__.co_varnames)
+        config = dict(self.module.CONFIG)
+        if mode != "100":
+            config.pop("range_warp_specializes", None)  # no key of other targets
+        if mode == "ref":
+            result = run_ref(self.module.kernel, given, config=config)
+        elif mode == "tiles":
+            result = self.bound(*given)
+        elif mode == "tiles config":
+            result = self.bound.compile_config(config)(*given)
+        else:
+            kernel = make_kernel(self.module, config)
+            run = (
+                support._on_gpu(kernel, config)
+                if mode == "gpu"
+                else support._on_software_gpu(kernel, config, int(mode))
+            )
+            result = run(*given)
+        return [*_flat(result), *(given[names.index(n)] for n in self.module.WRITTEN)]
+
+    def run(self, mode: str) -> Outcome:
+        """One mode of the program."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.manual_seed(0)
+                difference = _compare(self._results(mode), self.expected, self.module.ERRORS)
+        except Exception as error:
+            return outcome_of(mode, error)
+        return Outcome(mode, "wrong", difference) if difference else Outcome(mode, "ok")
+
+
+def outcome_of(mode: str, error: Exception) -> Outcome:
+    """How an exception counts."""
+    if isinstance(error, exc.BaseError):
+        return Outcome(
+            mode, "error" if isinstance(error, _NEVER) else "refused", f"{type(error).__name__}: {_first_line(error)}"
+        )
+    place = traceback.extract_tb(error.__traceback__)
+    frame = next((f for f in reversed(place) if "/helion/" in f.filename), place[-1])
+    return Outcome(
+        mode, "error", f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}: {_first_line(error)}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if type(error).__name__ == "CompilationError":  # Triton's: the cause is the last line
+        lines = lines[-1:]
+    return lines[0][:300] if lines else ""
+
+
+def run_script(path: Path, modes: tuple[str, ...] = MODES) -> list[Outcome]:
+    """All modes of a script."""
+    runner = Runner(path)
+    return [runner.run(mode) for mode in modes if mode != "tiles" or "chunks(" not in path.read_text()]

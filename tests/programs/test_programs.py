@@ -1,0 +1,107 @@
+"""Generated programs: those that failed once, some hundred fresh ones, and the generator itself."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from tests.programs import run
+from tests.programs.building import build
+from tests.programs.coverage import Coverage
+from tests.programs.printing import script
+from tests.programs.program import Program
+from tests.programs.run import GPU_MODES
+from tests.programs.run import MODES
+from tests.programs.shrink import shrink
+from tests.programs.statements import Store
+from tests.programs.table import Expr
+from tests.programs.worker import Task
+from tests.programs.worker import Worker
+from tests.programs.worker import perform
+
+CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
+#: The seed of the fresh programs, and how many parts of so many programs run.
+SEED, PARTS, PROGRAMS = "suite", 20, 10
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=[p.stem for p in CORPUS])
+def test_a_program_that_failed_once(path: Path) -> None:
+    bad = [o for o in run.run_script(path) if o.status != "ok"]
+    assert not bad, bad
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_fresh_programs_without_a_gpu(part: int, tmp_path: Path) -> None:
+    for number in range(part * PROGRAMS, (part + 1) * PROGRAMS):
+        result = perform(Task(f"{SEED}:{number}", ("ref", "tiles", "tiles config")), tmp_path)
+        assert not any(o.failed or o.status == "invalid" for o in result.outcomes), result.outcomes
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_fresh_programs_on_the_software_gpu(number: int, tmp_path: Path) -> None:
+    result = perform(Task(f"{SEED} gpu:{number}", (GPU_MODES[number % 3],)), tmp_path)
+    assert not any(o.failed or o.status == "invalid" for o in result.outcomes), result.outcomes
+
+
+def test_a_seed_gives_one_program() -> None:
+    for seed in ("a", "b", "c"):
+        assert script(build(seed)) == script(build(seed))
+    assert script(build("a")) != script(build("b"))
+
+
+def test_every_feature_is_drawn() -> None:
+    coverage = Coverage()
+    for number in range(250):
+        coverage.add(build(f"coverage:{number}"))
+    # Config keys are drawn once a program is bound.
+    assert [m for m in coverage.missing() if m not in KEYS] == []
+
+
+KEYS = frozenset(Coverage().missing()) & frozenset(__import__("helion").config.KEYS)
+
+
+def _has(program: Program, op: str) -> bool:
+    return any(e.op == op for e in program.expressions())
+
+
+def test_a_failure_shrinks_to_what_causes_it() -> None:
+    """`exp` anywhere in a program plays the fault."""
+    program = next(p for n in range(200) if _has(p := build(f"shrink:{n}"), "exp") and p.weight() > 150)
+    small = shrink(program, lambda p: _has(p, "exp"), seconds=60)
+    assert _has(small, "exp")
+    assert small.weight() < 60
+    assert len(list(small.statements())) == 2, script(small)
+
+
+def test_a_wrong_kernel_is_seen(tmp_path: Path) -> None:
+    """The reference of another program than the one that runs."""
+    program = build("wrong")
+    other = copy.deepcopy(program)
+    stores = [s for s in other.statements() if isinstance(s, Store)]
+    value = stores[0].args[0]
+    assert value.value is not None
+    stores[0].args[0] = Expr(
+        "where", [Expr("full", [], {"dims": (), "value": 1, "dtype": value.value.dtype, "form": "hl"}), value]
+    )
+    path = tmp_path / "wrong.py"
+    text = script(program)
+    path.write_text(text)
+    runner = run.Runner(path)
+    expected = [e + 1 if e.dtype is not run.torch.bool else ~e for e in runner.expected]
+    runner.expected = tuple(expected)
+    assert runner.run("ref").status == "wrong"
+
+
+def test_a_process_that_dies_loses_one_program() -> None:
+    worker = Worker(timeout=60)
+    try:
+        died = worker.run(Task("x", ("exit",)))
+        assert [o.status for o in died.outcomes] == ["crash"]
+        assert [o.status for o in worker.run(Task("x", ("ref",))).outcomes] == ["ok"]
+    finally:
+        worker.close()
+
+
+assert MODES

@@ -1,0 +1,81 @@
+"""What the printed references use: plain PyTorch over whole tensors, a few lines each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+
+import torch
+
+
+def whole(begin: int, end: int) -> Iterator[slice]:
+    """All of a range at once; nothing if it is empty."""
+    if int(begin) < int(end):
+        yield slice(int(begin), int(end))
+
+
+def chunks(begin: int, end: int, block: int) -> Iterator[slice]:
+    """A range in pieces of `block` elements, for programs whose meaning depends on the block size."""
+    for start in range(int(begin), int(end), block):
+        yield slice(start, min(start + block, int(end)))
+
+
+def index(span: slice, dtype: torch.dtype = torch.int32) -> torch.Tensor:
+    """The positions of a span."""
+    return torch.arange(span.start, span.stop, dtype=dtype)
+
+
+def shift(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
+
+
+def window(x: torch.Tensor, *at: slice | int) -> torch.Tensor:
+    """`x[at]`, with 0 where a span leaves the tensor."""
+    for dim, span in reversed(list(enumerate(at))):
+        if isinstance(span, int):
+            x = x.select(dim, span)
+            continue
+        begin, end = (0 if span.start is None else span.start), (x.size(dim) if span.stop is None else span.stop)
+        inside = x.narrow(dim, min(max(begin, 0), x.size(dim)), max(min(end, x.size(dim)) - max(begin, 0), 0))
+        shape = list(x.shape)
+        shape[dim] = end - begin
+        padded = x.new_zeros(shape)
+        padded.narrow(dim, max(-begin, 0), inside.size(dim)).copy_(inside)
+        x = padded
+    return x
+
+
+def put(x: torch.Tensor, at: tuple[slice | int, ...], value: torch.Tensor) -> None:
+    """`x[at] = value`, where what leaves the tensor is not written."""
+    kept = []
+    value = value.expand([s.stop - s.start for s in at if isinstance(s, slice)])
+    place = 0
+    for dim, span in enumerate(at):
+        if isinstance(span, slice):
+            begin, end = max(span.start, 0), max(min(span.stop, x.size(dim)), max(span.start, 0))
+            value = value.narrow(place, begin - span.start, end - begin)
+            kept.append(slice(begin, end))
+            place += 1
+        else:
+            kept.append(span)
+    x[tuple(kept)] = value.to(x.dtype)
+
+
+def first_max(x: torch.Tensor, dim: int, keepdim: bool) -> torch.Tensor:
+    """The first place of the maximum: `torch.argmax` may give any."""
+    hit = x == x.amax(dim, keepdim=True)
+    return hit.to(torch.int8).cumsum(dim).eq(0).sum(dim, keepdim=keepdim)
+
+
+def first_min(x: torch.Tensor, dim: int, keepdim: bool) -> torch.Tensor:
+    hit = x == x.amin(dim, keepdim=True)
+    return hit.to(torch.int8).cumsum(dim).eq(0).sum(dim, keepdim=keepdim)
+
+
+def atomic(
+    op: Callable[..., torch.Tensor], x: torch.Tensor, at: tuple[torch.Tensor | int, ...], value: torch.Tensor
+) -> None:
+    """`x[at] = op(x[at], value)`, element after element."""
+    places = torch.broadcast_tensors(*(torch.as_tensor(a) for a in at))
+    for place, one in zip(zip(*(p.flatten().tolist() for p in places)), value.expand(places[0].shape).flatten()):
+        x[place] = op(x[place], one)

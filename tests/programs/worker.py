@@ -1,0 +1,166 @@
+"""Processes in which programs run: one that crashes or hangs loses its program and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from . import configs
+from . import run
+from .building import build
+from .printing import script
+from .program import Program
+from .run import MODES
+from .run import Outcome
+
+#: Programs after which a process is replaced: modules and kernels stay in memory.
+_MOST_PROGRAMS = 150
+
+
+@dataclasses.dataclass
+class Task:
+    """What to run: a seed, or a program that there is already."""
+
+    seed: str
+    modes: tuple[str, ...] = MODES
+    program: Program | None = None
+    known: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Result:
+    """What came of a task; no program if none was drawn or the process died early."""
+
+    task: Task
+    program: Program | None
+    outcomes: list[Outcome]
+
+
+def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result:
+    """Build, print and run one program in this process."""
+    notify("build")
+    fresh = task.program is None
+    program = build(task.seed, task.known) if task.program is None else task.program
+    path = folder / f"p{os.getpid()}_{random.getrandbits(48):x}.py"
+    outcomes: list[Outcome] = []
+    notify(("program", program))
+    try:
+        path.write_text(script(program, f"Seed {task.seed}."))
+        if fresh:
+            try:
+                bound = run.Runner(path).bound
+                program.config = configs.draw(
+                    bound, random.Random(task.seed).choice((80, 90, 100)), random.Random(task.seed)
+                )
+                for s in program.scalars.values():
+                    if s.origin == "tunable" and s.name in program.config:
+                        s.value = program.config[s.name]
+            except Exception:  # every mode without a GPU will say so
+                program.config = {}
+            path.write_text(script(program, f"Seed {task.seed}."))
+            notify(("program", program))
+        if any(getattr(s, "chunked", False) for s in program.statements()) and not program.config:
+            return Result(task, program, [Outcome("config", "refused", "no Config for a program that depends on it")])
+        runner = run.Runner(path)
+        notify("reference")
+        try:
+            assert runner.expected is not None
+        except Exception as error:
+            return Result(task, program, [Outcome("reference", "invalid", f"{type(error).__name__}: {error}"[:300])])
+        for mode in task.modes:
+            if mode == "tiles" and "chunks(" in path.read_text():
+                continue
+            notify(mode)
+            outcomes.append(runner.run(mode))
+            notify(("outcome", outcomes[-1]))
+    finally:
+        for module in [m for m in sys.modules if m.startswith(f"generated_{path.stem}")]:
+            del sys.modules[module]
+        path.unlink(missing_ok=True)
+    return Result(task, program, outcomes)
+
+
+def _serve(connection: Connection, folder: str) -> None:
+    """The life of a worker process."""
+    os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "none")
+    while True:
+        task = connection.recv()
+        if task is None:
+            return
+        try:
+            result = perform(task, Path(folder), lambda what: connection.send(("at", what)))
+        except Exception:
+            result = Result(task, None, [Outcome("generator", "invalid", traceback.format_exc(limit=-3))])
+        connection.send(("done", result))
+
+
+class Worker:
+    """One process, restarted as needed.
+
+    Args:
+        timeout: seconds that one step of a program (a mode) may take.
+    """
+
+    def __init__(self, timeout: float = 120) -> None:
+        self.timeout = timeout
+        self._folder = tempfile.TemporaryDirectory(prefix="programs_")
+        self._process: Any = None
+        self._connection: Any = None
+        self._done = 0
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._folder.name), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._done = 0
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+    def run(self, task: Task) -> Result:
+        """Run a task to its end, or to that of the process."""
+        if self._done >= _MOST_PROGRAMS:
+            self.close()
+        if self._process is None:
+            self._start()
+        self._done += 1
+        self._connection.send(task)
+        at, program, outcomes = "start", task.program, []
+        while True:
+            status = ""
+            try:
+                if self._connection.poll(self.timeout + 60 * (at == "start")):
+                    kind, what = self._connection.recv()
+                    if kind == "done":
+                        return what
+                    if isinstance(what, tuple) and what[0] == "program":
+                        program = what[1]
+                    elif isinstance(what, tuple):
+                        outcomes.append(what[1])
+                    else:
+                        at = what
+                else:
+                    status = "timeout"
+            except (EOFError, ConnectionResetError):
+                self._process.join(5)
+                status = "crash"
+            if status:
+                code = self._process.exitcode
+                self.close()
+                return Result(
+                    task, program, [*outcomes, Outcome(at, status, f"exit code {code}" if status == "crash" else "")]
+                )
