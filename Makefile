@@ -3,11 +3,13 @@
 PYTHON ?= python3
 VENV := .venv/bin/python
 JOBS ?= 2
+SECONDS ?= 86400
+SEED ?= 1
 
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
-test quick sanitize test-gpu lint bench docs: export HELION_BUILD_EXTENSION = 1
+test quick sanitize test-gpu fuzz lint bench docs: export HELION_BUILD_EXTENSION = 1
 
-.PHONY: help setup demo test quick sanitize test-gpu lint bench docs clean
+.PHONY: help setup demo test quick sanitize test-gpu fuzz lint bench docs clean
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
@@ -15,6 +17,7 @@ help:
 	@echo "make test      all tests (no GPU needed), with make sanitize"
 	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"
 	@echo "make test-gpu  the tests that run on a GPU"
+	@echo "make fuzz      random programs in every mode, until stopped or SECONDS=600 are over"
 	@echo "make lint      ruff, mypy, compiler warnings as errors"
 	@echo "make bench     benchmarks"
 	@echo "make docs      check that the examples in docs/ run"
@@ -38,6 +41,9 @@ sanitize: setup
 
 test-gpu: setup
 	$(VENV) -m pytest -m "gpu or softgpu or real_gpu" tests
+
+fuzz: setup
+	$(VENV) -m tests.programs --seconds $(SECONDS) --seed $(SEED) --jobs $(JOBS)
 
 lint: setup
 	$(VENV) -m ruff check helion tests examples benchmarks tools setup.py

@@ -40,7 +40,8 @@ def window(x: torch.Tensor, *at: slice | int) -> torch.Tensor:
         shape = list(x.shape)
         shape[dim] = end - begin
         padded = x.new_zeros(shape)
-        padded.narrow(dim, max(-begin, 0), inside.size(dim)).copy_(inside)
+        if inside.size(dim):
+            padded.narrow(dim, max(-begin, 0), inside.size(dim)).copy_(inside)
         x = padded
     return x
 

@@ -63,12 +63,12 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
                 for s in program.scalars.values():
                     if s.origin == "tunable" and s.name in program.config:
                         s.value = program.config[s.name]
-            except Exception:  # every mode without a GPU will say so
-                program.config = {}
+            except Exception as error:
+                if any(getattr(s, "chunked", False) for s in program.statements()):
+                    return Result(task, program, [run.outcome_of("bind", error)])
+                program.config = {}  # every mode without a GPU will say so
             path.write_text(script(program, f"Seed {task.seed}."))
             notify(("program", program))
-        if any(getattr(s, "chunked", False) for s in program.statements()) and not program.config:
-            return Result(task, program, [Outcome("config", "refused", "no Config for a program that depends on it")])
         runner = run.Runner(path)
         notify("reference")
         try:
@@ -124,6 +124,11 @@ class Worker:
         theirs.close()
         self._done = 0
 
+    def kill(self) -> None:
+        """End the process as a crash does: `run` does not know of it."""
+        self._process.kill()
+        self._process.join()
+
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
@@ -138,11 +143,14 @@ class Worker:
         if self._process is None:
             self._start()
         self._done += 1
-        self._connection.send(task)
         at, program, outcomes = "start", task.program, []
+        sent = False
         while True:
             status = ""
             try:
+                if not sent:
+                    self._connection.send(task)
+                    sent = True
                 if self._connection.poll(self.timeout + 60 * (at == "start")):
                     kind, what = self._connection.recv()
                     if kind == "done":
@@ -155,7 +163,7 @@ class Worker:
                         at = what
                 else:
                     status = "timeout"
-            except (EOFError, ConnectionResetError):
+            except (EOFError, ConnectionResetError, BrokenPipeError):
                 self._process.join(5)
                 status = "crash"
             if status:
