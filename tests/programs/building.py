@@ -7,6 +7,8 @@ from collections.abc import Collection
 
 from . import loops
 from . import stores
+from .control import EachTensor
+from .control import Loop
 from .generate import Generator
 from .loops import loop_axis
 from .program import Program
@@ -14,7 +16,6 @@ from .scope import STATEMENTS
 from .scope import body
 from .scope import enter
 from .statements import Atomic
-from .statements import Loop
 from .statements import Statement
 from .statements import Store
 from .table import walk
@@ -78,6 +79,8 @@ def build(seed: str | int, known: Collection[str] = ()) -> Program:
             prune(g.program)
             if g.dynamic and g.chance(0.7):
                 g.program.specialize = [s for s in g.program.sizes if s not in g.axis_size.values() or g.chance(0.3)]
+            if "early_return" in known and g.chance(0.3):
+                g.program.early_return = f"{g.program.params[0].name}.numel() == 0"
             if g.program.params and g.program.sizes and len(g.program.outputs) and len(g.program.params) <= 14:
                 return g.program
         except Invalid:
@@ -97,6 +100,8 @@ def touched(loop: Loop) -> tuple[set[str], set[str]]:
         for block in s.blocks():
             for inner in block:
                 visit(inner)
+        if isinstance(s, EachTensor):
+            reads.update(s.tensors)
         if isinstance(s, Loop):
             reads.update(b.spec[1] for spec in s.axes for b in (spec.begin, spec.end) if b.spec[0] == "load")
 
@@ -121,16 +126,23 @@ def prune(program: Program) -> None:
     used: set[str] = set()
     for loop in program.loops:
         used |= set().union(*touched(loop))
+    called = {e.attrs["closure"] for e in program.expressions() if e.op == "epilogue"}
+    program.closures = [c for c in program.closures if c.name in called]
+    program.views = [v for v in program.views if v.name in used]
+    used |= {c.tensor for c in program.closures} | {v.base for v in program.views}
     program.params = [p for p in program.params if p.name in used]
     program.outputs = [o for o in program.outputs if o.name in used]
     names = {e.attrs["name"] for e in program.expressions() if e.op == "number" and "name" in e.attrs}
     names |= {s.origin.split(" ")[0] for s in program.scalars.values()}
+    specs = [spec for s in program.statements() for spec in getattr(s, "axes", ())]
+    names |= {w for spec in specs for w in re.findall(r"s\d+", str(spec.block))}
     program.scalars = {n: s for n, s in program.scalars.items() if n in names}
-    blocks = {spec.block for s in program.statements() for spec in getattr(s, "axes", ())}
+    blocks = {spec.block for spec in specs}
     program.blocks = [b for b in program.blocks if b.name in blocks]
-    names = {s for t in (*program.params, *program.outputs) for s in t.shape} | {b.extent for b in program.blocks}
-    bounds = [b for s in program.statements() for spec in getattr(s, "axes", ()) for b in (spec.begin, spec.end)]
-    names |= {b.spec[1] for b in bounds if len(b.spec) > 1} | {
-        word for s in program.scalars.values() for word in re.findall(r"n\d+", s.origin)
-    }
+    names = {s for t in (*program.params, *program.outputs, *program.views) for s in t.shape}
+    names |= {b.extent for b in program.blocks}
+    names |= {b.spec[1] for spec in specs for b in (spec.begin, spec.end) if len(b.spec) > 1}
+    texts = [s.origin for s in program.scalars.values()] + [b for b in blocks if isinstance(b, str)]
+    texts += [v.text for v in program.views]
+    names |= {word for text in texts for word in re.findall(r"n\d+", text)}
     program.sizes = {n: size for n, size in program.sizes.items() if n in names}

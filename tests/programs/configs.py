@@ -8,8 +8,8 @@ from typing import Any
 import helion
 from helion import exc
 from helion.bound_kernel import BoundKernel
-from helion.bound_kernel import _make_backend
 from helion.config_spec import ListOf
+from helion.target import Target
 
 
 def draw(
@@ -25,7 +25,7 @@ def draw(
         rng: decides.
         least: for places of `block_sizes` the smallest value (tiles that make loops too long otherwise).
     """
-    spec = _make_backend(bound.settings, bound.ir, capability).config_spec()
+    spec = bound.backend(Target("nvidia", capability)).spec
     default = dict(spec.default_config())
     for attempt in range(40):
         config: dict[str, Any] = {}

@@ -19,8 +19,10 @@ CONSTRUCTS = (
     "inner range", "accumulation", "assignment", "augmented assignment", "store", "masked store", "scatter",
     "branch on a value", "branch on an argument", "branch on a tile's place", "atomic_add", "atomic_max", "atomic_min",
     "atomic_and", "atomic_or", "atomic_xor", "barrier", "several loops in a phase", "a tensor written and read",
-    "meaning depends on block sizes", "dynamic shapes", "specialize", "argument", "constexpr", "tunable", "host arithmetic",
-    "register_block_size", "begin", "size 0", "size 1",
+    "meaning depends on block sizes", "dynamic shapes", "specialize", "argument", "constexpr", "tunable",
+    "host arithmetic", "register_block_size", "begin", "atomic_xchg", "atomic_cas", "inner jagged",
+    "inner nested in a tile's range tile", "loop over tensors", "view made by host code",
+    "the old value of an atomic", "size 0", "size 1",
 )  # fmt: skip
 
 
@@ -44,6 +46,10 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         constructs.add("dynamic shapes")
     if program.specialize:
         constructs.add("specialize")
+    if program.views:
+        constructs.add("view made by host code")
+    if any(getattr(s, "result", "") for s in program.statements()):
+        constructs.add("the old value of an atomic")
     if program.blocks:
         constructs.add("register_block_size")
     constructs |= {f"size {n}" for n in program.sizes.values() if n < 2}

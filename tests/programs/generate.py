@@ -1,8 +1,8 @@
 """A random program: sizes, arguments, and expressions of any dimensions; statements are `building`'s.
 
 Generation draws first and asks afterwards: a row makes an expression, inference says whether it means something
-definite, and if not another one is drawn.  Each program draws for every row how much it likes it (swarm testing), so that
-some programs are all reductions and others have none.
+definite, and if not another one is drawn.  Each program draws for every row how much it likes it (swarm testing), so
+that some programs are all reductions and others have none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 
+from . import inlined
 from . import memory
 from . import pointwise
 from . import shaped
@@ -25,6 +26,7 @@ from .inputs import READ_ONLY
 from .program import Param
 from .program import Program
 from .program import Scalar
+from .program import View
 from .table import ROWS
 from .table import Dims
 from .table import Env
@@ -68,7 +70,8 @@ class Generator:
         self.initial: dict[str, memory.Memory] = {}
         rows = [row for row in ROWS.values() if not row.known or row.name in known]
         self.weights = {row.name: row.weight * self.choice((0, 0.3, 1, 1, 1, 4)) for row in rows}
-        self.dynamic = self.chance(0.25)
+        self.known = frozenset(known)
+        self.dynamic = self.chance(0.2)
         if self.dynamic:
             self.program.settings["static_shapes"] = False
 
@@ -173,12 +176,12 @@ class Generator:
         scalars = self.program.scalars
         ints = [s.name for s in scalars.values() if isinstance(s.value, int) and s.origin != "tunable"]
         if kind == "int" and self.chance(0.25):
-            fragment = self.choice(("PowerOfTwoFragment(1, 8, 2)", "PowerOfTwoFragment(2, 4, 4)"))
-            scalars[name] = Scalar(name, 2 if "1, 8" in fragment else 4, "tunable", fragment)
-        elif kind == "int" and self.chance(0.4) and self.program.sizes:
+            return self.tunable()
+        if kind == "int" and self.chance(0.4) and self.program.sizes:
             size = self.choice(list(self.program.sizes))
             n = self.program.sizes[size]
-            text, value = self.choice(((f"{size} // 2", n // 2), (f"{size} * 2 + 1", n * 2 + 1), (f"-(-{size} // 4)", -(-n // 4)),
+            text, value = self.choice(((f"{size} // 2", n // 2), (f"{size} * 2 + 1", n * 2 + 1), (f"-(-{size} // 4)",
+            -(-n // 4)),
                                        (f"max({size}, 3)", max(n, 3)), (f"({size} + 2) % 5", (n + 2) % 5)))  # fmt: skip
             scalars[name] = Scalar(name, value, text)
         elif ints and kind == "int" and self.chance(0.4):
@@ -187,6 +190,13 @@ class Generator:
         else:
             value = self.choice((2, 3, -1, 4, 0, 1)) if kind == "int" else self.choice((0.5, 2.0, -1.5, 4.0))
             scalars[name] = Scalar(name, value, self.choice(("argument", "argument", "constexpr")))
+        return name
+
+    def tunable(self) -> str:
+        """A new tunable."""
+        name = f"s{len(self.program.scalars)}"
+        fragment = self.choice(("PowerOfTwoFragment(1, 8, 2)", "PowerOfTwoFragment(2, 4, 4)"))
+        self.program.scalars[name] = Scalar(name, 2 if "1, 8" in fragment else 4, "tunable", fragment)
         return name
 
     def cast(self, e: Expr, dtype: torch.dtype) -> Expr:
@@ -272,6 +282,32 @@ class Generator:
         self.add_param(p)
         return p
 
+    def view(self, shape: list[str | int], kind: str) -> str | None:
+        """A view, made in host code, of a new argument."""
+        forms: list[tuple[str, list[str | int]]] = [("[0]", [2, *shape]), (".unsqueeze(0)[0]", shape)]
+        if len(shape) == 2:
+            forms += [(".t()", shape[::-1]), (".T", shape[::-1])]
+        if len(shape) >= 2:
+            order = list(range(len(shape)))
+            forms.append((f".transpose(0, {len(shape) - 1})", [shape[-1], *shape[1:-1], shape[0]]))
+            forms.append((f".permute({', '.join(map(str, order[::-1]))})", shape[::-1]))
+        if len(shape) == 1:
+            forms.append(("[:, 1]", [*shape, 3]))
+            forms.append((".flatten()", [*shape, 1]))
+        forms.append(
+            (f".reshape({', '.join(map(str, shape))})", [elements([Dim(self.program.extent(s)) for s in shape])])
+        )
+        text, base = self.choice(forms)
+        p = self.param(list(base), kind)
+        if p.written or p.layout != "contiguous":
+            return None
+        v = View(f"y{len(self.program.views)}", p.name, text, list(shape))
+        self.program.views.append(v)
+        extents = tuple(self.program.extent(s) for s in shape)
+        self.initial[v.name] = dataclasses.replace(self.initial[p.name], shape=extents)
+        self.remember()
+        return v.name
+
     def add_param(self, p: Param) -> None:
         self.program.params.append(p)
         shape = tuple(self.program.extent(s) for s in p.shape)
@@ -291,6 +327,12 @@ class Generator:
 
     def forget(self, outputs: int, params: int) -> None:
         """Take back the tensors made since there were so many."""
+        alive = {p.name for p in self.program.params[:params]}
+        for v in [v for v in self.program.views if v.base not in alive]:
+            self.program.views.remove(v)
+            self.initial.pop(v.name, None)
+            self.env.memory.pop(v.name, None)
+        self.program.closures = [c for c in self.program.closures if c.tensor in alive]
         gone = [o.name for o in self.program.outputs[outputs:]] + [p.name for p in self.program.params[params:]]
         del self.program.outputs[outputs:], self.program.params[params:]
         for name in gone:
@@ -305,6 +347,10 @@ class Generator:
         for d in dims:
             if d == ONE and self.chance(0.6):
                 index.append(("none",))
+                continue
+            if d.axis is None and d.size and self.chance(0.12):
+                index.append(("slice", 1, 1 + d.size))
+                shape.append(d.size + self.choice((1, 2)))
                 continue
             index.append(("all",) if d.axis is None else ("tile", d.axis, 0))
             shape.append(self.key(d))
@@ -357,6 +403,8 @@ class Generator:
         ]  # fmt: skip
         if earlier and self.chance(0.7):
             return Expr(name, args, {"tensor": self.choice(earlier), "index": index, **attrs})
+        if shape and self.chance(0.06) and (viewed := self.view(shape, kind)) is not None:
+            return Expr(name, args, {"tensor": viewed, "index": index, **attrs})
         return Expr(name, args, {"tensor": self.param(shape, kind).name, "index": index, **attrs})
 
     def index_value(self, dims: Dims, source: str, depth: int) -> Expr:
@@ -377,4 +425,4 @@ class Generator:
 
 
 #: Modules whose import fills the table.
-TABLES = (memory, pointwise, shaped, views)
+TABLES = (inlined, memory, pointwise, shaped, views)

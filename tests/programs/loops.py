@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from . import memory
+from .control import AxisSpec
+from .control import Bound
+from .control import EachTensor
+from .control import If
+from .control import Loop
 from .generate import Generator
 from .program import Block
 from .program import Param
@@ -15,10 +21,6 @@ from .scope import statement
 from .scope import tile_dims
 from .statements import Accumulate
 from .statements import Assign
-from .statements import AxisSpec
-from .statements import Bound
-from .statements import If
-from .statements import Loop
 from .statements import Statement
 from .table import Dims
 from .table import Expr
@@ -44,6 +46,9 @@ def loop_axis(g: Generator, prefix: str, smallest: int = 0, largest: int = 64, t
             spec.block = g.choice((4, 8, 16, 32, 16, 3))
         elif g.chance(0.15):
             spec.block = _registered(g, size)
+        elif "tunable_block" in g.known and g.chance(0.3) and n > 0:
+            tunable = g.tunable()
+            spec.block = f"helion.next_power_of_2(helion.cdiv({size}, {tunable}))"
     return spec
 
 
@@ -256,3 +261,82 @@ def _test(g: Generator) -> Expr:
             {"op": ">"},
         )
     return g.expr((), "bool", True, 2)
+
+
+def _constant(dims: Dims, value: int, dtype: torch.dtype) -> Expr:
+    number = float(value) if dtype.is_floating_point else value
+    return Expr("full", [], {"dims": dims, "value": number, "dtype": dtype, "form": "hl"})
+
+
+@statement(1.2, depth=1)
+def jagged(g: Generator, depth: int) -> list[Statement]:
+    """An accumulation over rows of different lengths; of more than the loads themselves where that is right."""
+    tiles = [d for d in tile_dims(g) if g.env.axes[d.axis or ""].low == 0]
+    if not tiles:
+        raise Invalid("no rows")
+    rows = g.choice(tiles)
+    assert rows.axis is not None
+    size, count = g.size(1, 64), g.axis_size[rows.axis]
+    total = g.program.sizes[size]
+    bounds = Param(f"x{len(g.program.params)}", torch.int64, [g.program.sizes[count] + 1], 0, total, fill="offsets")
+    bounds.seed = g.rng.randrange(99)
+    g.add_param(bounds)
+    starts, lengths = g.name("starts"), g.name("lengths")
+    at = {"tensor": bounds.name, "form": "index"}
+    first = Expr("load", [], {**at, "index": [("tile", rows.axis, 0)]})
+    second = Expr("load", [], {**at, "index": [("tile", rows.axis, 1)]})
+    known = "jagged_derived" in g.known
+    form = g.choice(("sum", "max", "min")) if known else "sum"
+    kind = g.choice(("float", "int"))
+    data = g.param([size], kind)
+    if data.written:
+        raise Invalid("written")
+    spec = AxisSpec(g.name("k"), Bound(("number", 0)), Bound(("lengths", lengths)))
+    load = Expr("jagged_load", [], {"tensor": data.name, "starts": starts, "lengths": lengths, "axis": spec.name})
+    value = load
+    if g.chance(0.5):
+        value = Expr("mul", [load, g.number(kind)])
+    if known and g.chance(0.7):
+        value = Expr(g.choice(("add", "sub", "maximum")), [value, _constant((), 2, data.dtype)])
+    dtype = torch.float32 if kind == "float" else torch.int64
+    if form != "sum":
+        value = Expr("cast", [value], {"dtype": dtype})
+    name = g.name("acc")
+    return [
+        Assign(starts, first),
+        Assign(lengths, Expr("sub", [second, Expr("variable", [], {"name": starts})])),
+        Assign(name, _constant((rows,), 0, dtype)),
+        Loop("jagged", [spec], [Accumulate(name, form, 1, spec.name, [value])]),
+    ]
+
+
+@statement(0.8, depth=1)
+def nested_in_a_tile(g: Generator, depth: int) -> list[Statement]:
+    """A loop over the part of the range that an outer tile covers."""
+    outer = g.choice([a for a in g.env.axes.values() if a.kind == "tile"] or [None])
+    if outer is None or outer.chunked:
+        raise Invalid("no tile to divide")
+    begin, end = Bound(("tile", outer.name, "begin")), Bound(("tile", outer.name, "end"))
+    spec = AxisSpec(g.name("t"), begin, end, g.choice((None, 4, 8)))
+    g.axis_size[spec.name] = g.axis_size[outer.name]
+    kinds = ("store", "broadcast_store", "assign")
+    return [enter(g, Loop("tile", [spec], []), lambda: body(g, 0, 1, kinds))]
+
+
+@statement(0.8)
+def each_tensor(g: Generator, depth: int) -> list[Statement]:
+    """A loop over a tuple of tensors, which adds them up."""
+    dims = tuple(tile_dims(g))[:2]
+    if not dims:
+        raise Invalid("no tile")
+    kind = g.choice(("float", "int"))
+    shape = [g.key(d) for d in dims]
+    index: memory.Index = [("tile", d.axis, 0) for d in dims]
+    names = [g.param(shape, kind).name for _ in range(g.rng.randint(2, 3))]
+    dtype = torch.float32 if kind == "float" else torch.int64
+    start = Assign(g.name("acc"), _constant(dims, 1, dtype))
+    name = g.name("x_")
+    load = Expr("load", [], {"tensor": name, "index": index, "form": "index"})
+    old = Expr("variable", [], {"name": start.name})
+    new = Expr("cast", [Expr(g.choice(("add", "sub", "maximum")), [old, load])], {"dtype": dtype})
+    return [start, EachTensor(name, names, [Assign(start.name, new)])]

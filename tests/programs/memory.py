@@ -5,7 +5,7 @@ An index is a list of elements, one for each dimension (and `None`s), as tuples:
     ("tile", axis, shift)   a tile, maybe shifted         ("all",)        a whole dimension
     ("one", axis)           a tile where the size is 1    ("int", k)      a number
     ("grid", axis)          the index of a grid loop      ("none",)       a new dimension
-    ("value", place)        an operand: gather or scatter
+    ("value", place)        an operand: gather or scatter       ("slice", a, b)   a part of a dimension
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ def resolve(index: Index, shape: Sequence[int], values: Sequence[Value], env: En
             dims.append(Dim(axis.size, axis.name))
         elif kind == "all":
             dims.append(Dim(n))
+        elif kind == "slice":
+            if not 0 <= element[1] < element[2] <= n:
+                raise Invalid("a slice outside")
+            dims.append(Dim(element[2] - element[1]))
         elif kind == "int":
             if not -n <= element[1] < n:
                 raise Invalid("a number outside")
@@ -112,9 +116,16 @@ def index_text(index: Index, args: Sequence[str]) -> list[str]:
     for kind, *rest in index:
         if kind == "tile":
             texts.append(rest[0] if rest[1] == 0 else f"{rest[0]} {'+' if rest[1] > 0 else '-'} {abs(rest[1])}")
+        elif kind == "slice":
+            texts.append(f"{rest[0]}:{rest[1]}")
         else:
             texts.append({"all": ":", "none": "None"}.get(kind) or (args[rest[0]] if kind == "value" else str(rest[0])))
     return texts
+
+
+def in_list(texts: Sequence[str]) -> list[str]:
+    """The elements as members of a list, where a slice has to be written out."""
+    return [f"slice({', '.join(t.split(':')) if t != ':' else None})" if ":" in t.split("[")[0] else t for t in texts]
 
 
 def oracle_load(
@@ -131,7 +142,7 @@ def oracle_load(
             kept = [
                 ":" if element[0] not in ("none",) else "None" for element in index if element[0] not in ("int", "grid")
             ]
-            inner = ["slice(None)" if s == ":" else s for s in inner]
+            inner = in_list(inner)
             text = f"window({name}, {', '.join(inner)})"
             return f"{text}[{', '.join(kept)}]" if "None" in kept else text
         return f"{name}[{', '.join(spans)}]"
@@ -142,7 +153,7 @@ def gathered(index: Index, e: Expr, args: Sequence[str], shape: Sequence[int], m
     """Each element as an index tensor that stands where its dimensions are in the result."""
     values = [e.args[element[1]].value for element in index if element[0] == "value"]
     block = len(broadcast([v.dims for v in values]))  # type: ignore[union-attr]
-    own = sum(kind in ("tile", "all", "none", "one") for kind, *_ in index)
+    own = sum(kind in ("tile", "all", "slice", "none", "one") for kind, *_ in index)
     texts, seen, place, block_after = [], 0, 0, None
     for kind, *rest in index:
         if kind == "none":
@@ -164,6 +175,8 @@ def gathered(index: Index, e: Expr, args: Sequence[str], shape: Sequence[int], m
             seen += 1
             after = own - seen + (block if block_after is None else 0)
             base = f"torch.arange({n})" if kind == "all" else f"index({_span((kind, *rest))}, torch.int64)"
+            if kind == "slice":
+                base = f"torch.arange({rest[0]}, {rest[1]})"
             if kind == "one":
                 base = f"(index({rest[0]}, torch.int64) * 0)"
             texts.append(base + _trailing(after))
@@ -178,6 +191,8 @@ def _span(element: Element) -> str:
     kind, *rest = element
     if kind == "tile":
         return rest[0] if rest[1] == 0 else f"shift({rest[0]}, {rest[1]})"
+    if kind == "slice":
+        return f"{rest[0]}:{rest[1]}"
     return {"all": ":", "none": "None"}.get(kind) or str(rest[0])
 
 
@@ -207,7 +222,7 @@ class Load(Row):
             return f"{e.attrs['tensor']}[{', '.join(texts)}]"
         mask = f", extra_mask={args[-1]}" if e.attrs.get("masked") else ""
         policy = ', eviction_policy="evict_first"' if e.attrs["form"] == "evict" else ""
-        texts = ["slice(None)" if t == ":" else t for t in texts]
+        texts = in_list(texts)
         return f"hl.load({e.attrs['tensor']}, [{', '.join(texts)}]{mask}{policy})"
 
     def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
@@ -329,7 +344,63 @@ class Arange(Row):
         return f"torch.arange({begin}, {begin + step * n}, {step}, dtype=torch.int32)"
 
 
+class JaggedLoad(Row):
+    """`data[starts[:, None] + columns.index[None, :]]` in a loop over rows of different lengths."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        return None  # loops.jagged makes them
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        data, axis = env.memory.get(e.attrs["tensor"]), env.axes.get(e.attrs["axis"])
+        starts = env.values.get(e.attrs["starts"])
+        if data is None or axis is None or starts is None or len(starts.dims) != 1:
+            raise Invalid("no such rows")
+        if not data.defined or not data.shape[0]:
+            raise Invalid("no such elements")
+        dims = (starts.dims[0], Dim(axis.size, axis.name))
+        return Value(data.dtype, dims, min(data.low, 0), max(data.high, 0), data.step, data.error)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"{e.attrs['tensor']}[{e.attrs['starts']}[:, None] + {e.attrs['axis']}.index[None, :]]"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        a = e.attrs
+        text = f"rows({a['tensor']}, {a['starts']}, {a['lengths']}, {a['axis']})"
+        return f"{text}.double()" if e.value.dtype.is_floating_point else text  # type: ignore[union-attr]
+
+
+class OuterGather(Row):
+    """`x[i[t0], j[t1]]`: vectors of different tiles make the product, in every mode."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if len(dims) != 2 or None in (dims[0].axis, dims[1].axis) or dims[0].axis == dims[1].axis:
+            return None
+        sizes = [g.size(1, 40) for _ in dims]
+        args = [g.index_value((d,), size, 2) for d, size in zip(dims, sizes)]
+        return Expr(self.name, args, {"tensor": g.param(list(sizes), kind).name})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        source = env.memory.get(e.attrs["tensor"])
+        if source is None or len(source.shape) != 2 or not source.defined:
+            raise Invalid("no such tensor")
+        if any(len(a.dims) != 1 or a.kind != "int" for a in args) or args[0].dims == args[1].dims:
+            raise Invalid("no vectors")
+        if any(a.low < 0 or a.high >= n for a, n in zip(args, source.shape)):
+            raise Invalid("an index outside")
+        dims = (*args[0].dims, *args[1].dims)
+        return Value(source.dtype, dims, source.low, source.high, source.step, source.error)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"{e.attrs['tensor']}[{args[0]}, {args[1]}]"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        text = f"{e.attrs['tensor']}[({args[0]}).long()[:, None], ({args[1]}).long()[None, :]]"
+        return f"{text}.double()" if e.value.dtype.is_floating_point else text  # type: ignore[union-attr]
+
+
 for _row in [
+    JaggedLoad("jagged_load", "jagged loads"),
+    OuterGather("outer_gather", "gathers", 1, known="vectors of different tiles pair in ref mode"),
     Load("load", "loads", 8),
     Load("masked_load", "masked loads", 1),
     Load("gather_load", "gathers", 2),

@@ -7,20 +7,16 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
+from .control import Bound
+from .control import Loop
+from .inlined import CLOSURES
 from .program import Param
 from .program import Program
-from .statements import Bound
-from .statements import Loop
 from .statements import Statement
 from .table import ROWS
 from .table import Expr
 from .values import Dim
 
-HELPERS = {
-    "combine_add": "def combine_add(a, b):\n    return a + b",
-    "combine_larger": "def combine_larger(a, b):\n    return torch.maximum(a, b)",
-    "scaled_sum": "def scaled_sum(a, b, factor=2):\n    return a * factor + b",
-}
 _INFIX = (
     " + ",
     " - ",
@@ -57,13 +53,19 @@ class Printer:
         self.depth = 1
         self.helpers: set[str] = set()
         self.program_values: dict[str, Any] = {}
+        self._lengths: dict[str, str] = {}
         self._spans: dict[str, tuple[str, str, str]] = {}
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text)
 
     def needs(self, helper: str) -> None:
+        """The source of a function that the text calls."""
         self.helpers.add(helper)
+
+    def lengths_of(self, axis: str) -> str:
+        """The variable with the lengths of the rows that a jagged loop runs over; "" for other loops."""
+        return self._lengths.get(axis, "")
 
     def dtype_of(self, name: str) -> Any:
         return self.program_values[name]
@@ -139,7 +141,8 @@ class Printer:
         for spec in loop.axes:
             begin, end = spec.begin.text(True), spec.end.text(True)
             if loop.kind == "jagged":
-                begin, end = "0", f"int({end}.max())"
+                self._lengths[spec.name] = end
+                begin, end = "0", f"int({end}.max()) if {end}.numel() else 0"
             block = f"BLOCK_{spec.name}"
             self._spans[spec.name] = (begin, end, block)
             if loop.kind in ("tile", "jagged"):
@@ -185,11 +188,14 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
     head = []
     for param in program.params:
         head.append(param.name if oracle else f"{param.name}: torch.Tensor")
+    head += [c.name for c in program.closures]
     for s in program.scalars.values():
         if s.origin in ("argument", "constexpr"):
             head.append(f"{s.name}: hl.constexpr" if s.origin == "constexpr" and not oracle else s.name)
     for text in _sizes(program, oracle):
         p.line(text)
+    for v in program.views:
+        p.line(f"{v.name} = {v.base}{v.text}")
     for block in program.blocks:
         if not oracle:
             p.line(f"{block.name} = hl.register_block_size({block.extent})")
@@ -246,15 +252,24 @@ def script(program: Program, title: str = "") -> str:
     kernel, helpers = _function(program, False)
     reference, _ = _function(program, True)
     arguments = [_argument(program, p) for p in program.params]
+    closures = {
+        f"def make_{c.name}(captured):\n    def {c.name}(value, tile):\n"
+        f"        return {CLOSURES[c.form]}\n\n    return {c.name}"
+        for c in program.closures
+    }
+    for c in program.closures:
+        captured = program.param(c.tensor)
+        arguments.append(f"make_{c.name}({_argument(program, captured)})")
     arguments += [repr(s.value) for s in program.scalars.values() if s.origin in ("argument", "constexpr")]
     names = [o.name for o in program.outputs] + [p.name for p in program.params if p.written]
     errors = {n: float(f"{results[n].error:.3g}") for n in names}
     fragments = any(s.origin == "tunable" for s in program.scalars.values())
     parts = [
-        f'"""{title or "A generated program."}"""\n\nfrom __future__ import annotations\n\nimport torch\n\nimport helion.language as hl',
+        f'"""{title or "A generated program."}"""\n\nfrom __future__ import annotations\n',
+        "import torch\n\nimport helion\nimport helion.language as hl",
         "from helion.config_spec import PowerOfTwoFragment" if fragments else "",
         "from tests.programs.inputs import *  # noqa: F403\nfrom tests.programs.whole import *  # noqa: F403\n",
-        "".join(f"\n{HELPERS[h]}\n\n" for h in sorted(helpers)),
+        "".join(f"\n{h}\n\n" for h in sorted(helpers | closures)),
         f"\n{kernel}\n\n\n{reference}\n\n",
         "\ndef arguments():\n    return (\n" + "".join(f"        {a},\n" for a in arguments) + "    )\n\n",
         f"\nSETTINGS = {program.settings!r}\nCONFIG = {dict(program.config)!r}",

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+import helion
+
 from .table import Env
 from .table import Expr
 from .table import Memory
@@ -17,7 +19,7 @@ from .table import walk
 from .values import Invalid
 
 if TYPE_CHECKING:
-    from .statements import Loop
+    from .control import Loop
     from .statements import Statement
 
 
@@ -76,6 +78,25 @@ class Output:
 
 
 @dataclasses.dataclass
+class Closure:
+    """A function argument that closes over a tensor argument; `form` is a key of `inlined.CLOSURES`."""
+
+    name: str
+    tensor: str
+    form: str
+
+
+@dataclasses.dataclass
+class View:
+    """A view of an argument that host code makes: `text` is how, a key of `generate.VIEWS`."""
+
+    name: str
+    base: str
+    text: str
+    shape: list[str | int]
+
+
+@dataclasses.dataclass
 class Block:
     """A block size registered in host code."""
 
@@ -91,6 +112,8 @@ class Program:
     params: list[Param] = dataclasses.field(default_factory=list)
     scalars: dict[str, Scalar] = dataclasses.field(default_factory=dict)
     blocks: list[Block] = dataclasses.field(default_factory=list)
+    closures: list[Closure] = dataclasses.field(default_factory=list)
+    views: list[View] = dataclasses.field(default_factory=list)
     outputs: list[Output] = dataclasses.field(default_factory=list)
     loops: list[Loop] = dataclasses.field(default_factory=list)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -134,6 +157,9 @@ class Program:
         """The block size of a loop variable, once there is a Config."""
         if isinstance(spec.block, int):
             return spec.block
+        if isinstance(spec.block, str) and "(" in spec.block:
+            names = {"n": None} | self.sizes | {s.name: int(s.value) for s in self.scalars.values()}
+            return int(eval(spec.block, {"helion": helion}, names))
         sizes = self.config.get("block_sizes")
         name = spec.block or spec.name
         slots = self.slots()
@@ -159,6 +185,11 @@ class Program:
             ):
                 raise Invalid("inputs that the dtype does not hold")
             env.memory[p.name] = Memory(p.dtype, shape, low, high, step, written=p.written)
+        for v in self.views:
+            if self.param(v.base).written:
+                raise Invalid("a view of what is written")
+            extents = tuple(self.extent(s) for s in v.shape)
+            env.memory[v.name] = dataclasses.replace(env.memory[v.base], shape=extents)
         for o in self.outputs:
             fill = 7 if o.fill == "full" else 0
             env.memory[o.name] = Memory(o.dtype, tuple(self.extent(s) for s in o.shape), fill, fill, 1, written=True)
@@ -177,6 +208,7 @@ class Program:
         """How much of a program it is: what shrinking makes smaller."""
         total = sum(10 for _ in self.statements()) + sum(3 for _ in self.expressions())
         total += sum(5 + 2 * len(p.shape) for p in self.params) + 4 * len(self.scalars) + 6 * len(self.outputs)
+        total += 4 * len(self.closures) + 3 * len(self.views)
         total += 3 * len(self.config) + 2 * len(self.settings) + 4 * len(self.blocks)
         total += sum(math.ceil(math.log2(1 + n)) for n in self.sizes.values())
         return total

@@ -1,6 +1,7 @@
 """Running one program in every mode, and comparing each result with the reference.
 
-A mode is "ref", "tiles" (the tile executor with its own large tiles), "tiles config" (with the Config's block sizes), "80",
+A mode is "ref", "tiles" (the tile executor with its own large tiles),
+"tiles config" (with the Config's block sizes), "80",
 "90", "100" (the software GPU), and "gpu".  An outcome is "ok"; "wrong", with how far off; "refused", a clear error of
 helion's; "error", any other exception.
 """
@@ -22,7 +23,6 @@ import torch
 
 import helion
 from helion import exc
-from helion.runtime.ref_mode import run_ref
 from tests import support
 
 MODES = ("ref", "tiles", "tiles config", "80", "90", "100")
@@ -57,9 +57,9 @@ def load(path: Path) -> types.ModuleType:
     return module
 
 
-def make_kernel(module: types.ModuleType, config: dict[str, Any] | None) -> helion.Kernel:
+def make_kernel(module: types.ModuleType, config: dict[str, Any] | None, **settings: Any) -> helion.Kernel:
     configs = {"config": helion.Config(**config)} if config is not None else {}
-    return helion.kernel(module.kernel, **configs, **module.SETTINGS)
+    return helion.kernel(module.kernel, **configs, **module.SETTINGS, **settings)
 
 
 def _compare(actual: Any, expected: tuple[torch.Tensor, ...], errors: dict[str, float]) -> str:
@@ -122,7 +122,8 @@ class Runner:
         if mode != "100":
             config.pop("range_warp_specializes", None)  # no key of other targets
         if mode == "ref":
-            result = run_ref(self.module.kernel, given, config=config)
+            kernel = make_kernel(self.module, config, ref_mode=helion.RefMode.EAGER)
+            result = kernel(*given)
         elif mode == "tiles":
             result = self.bound(*given)
         elif mode == "tiles config":
@@ -172,4 +173,10 @@ def _first_line(error: BaseException) -> str:
 def run_script(path: Path, modes: tuple[str, ...] = MODES) -> list[Outcome]:
     """All modes of a script."""
     runner = Runner(path)
-    return [runner.run(mode) for mode in modes if mode != "tiles" or "chunks(" not in path.read_text()]
+    return [runner.run(mode) for mode in modes if mode != "tiles" or not needs_config(path)]
+
+
+def needs_config(path: Path) -> bool:
+    """Whether what a script means depends on its Config, so that the default one would give something else."""
+    text = path.read_text()
+    return "chunks(" in text or "register_tunable(" in text

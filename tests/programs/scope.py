@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 
 from . import memory
+from .control import Loop
 from .generate import Generator
 from .program import Output
-from .statements import Loop
 from .statements import Statement
 from .table import Axis
 from .table import Dims
@@ -75,6 +75,10 @@ def enter(g: Generator, loop: Loop, fill: Callable[[], list[Statement]]) -> Loop
     inner = g.env.copy()
     inner.axes = dict(inner.axes)
     kind = {"static_range": "unrolled", "range": "unrolled"}.get(loop.kind, loop.kind)
+    for spec in loop.axes:
+        for bound in (spec.begin.spec, spec.end.spec):
+            if bound[0] == "tile":
+                inner.axes.pop(bound[1], None)
     for spec in loop.axes:
         (begin, _), (_, end) = spec.begin.range(g.env), spec.end.range(g.env)
         inner.axes[spec.name] = Axis(

@@ -165,13 +165,21 @@ REDUCTIONS = [
     Reduction("any", "torch.any({0}, dim={d}, keepdim={keep})", _extremum, kinds="bool", gives="bool"),
     Reduction("all", "torch.all({0}, dim={d}, keepdim={keep})", _extremum, kinds="bool", gives="bool"),
     Reduction("var", "torch.var({0}, dim={d}, keepdim={keep}, correction=0)", _variance, kinds="float", domain=(-8, 8)),
-    Reduction("logsumexp", "torch.logsumexp({0}, dim={d}, keepdim={keep})", _logsumexp, kinds="float", domain=(-20, 20)),
-    Reduction("norm", "torch.linalg.vector_norm({0}, dim={d}, keepdim={keep})", _norm, kinds="float", domain=(0.25, 30)),
+    Reduction("logsumexp", "torch.logsumexp({0}, dim={d}, keepdim={keep})", _logsumexp, kinds="float", domain=(-20,
+       20)),
+    Reduction("norm", "torch.linalg.vector_norm({0}, dim={d}, keepdim={keep})", _norm, kinds="float", domain=(0.25,
+       30)),
     Places("argmax", "torch.argmax({0}, dim={d}, keepdim={keep})", _extremum, gives="int", jumps=True,
            oracle="first_max({0}, {d}, {keep})"),
     Places("argmin", "torch.argmin({0}, dim={d}, keepdim={keep})", _extremum, gives="int", jumps=True,
            oracle="first_min({0}, {d}, {keep})"),
 ]  # fmt: skip
+
+
+COMBINE = {
+    "combine_add": "def combine_add(a, b):\n    return a + b",
+    "combine_larger": "def combine_larger(a, b):\n    return torch.maximum(a, b)",
+}
 
 
 class CombineReduction(Row):
@@ -202,7 +210,7 @@ class CombineReduction(Row):
 
     def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
         name, other = {"add": ("combine_add", 0), "larger": ("combine_larger", -1000)}[e.attrs["what"]]
-        p.needs(name)
+        p.needs(COMBINE[name])
         return f"hl.reduce({name}, {args[0]}, dim={e.attrs['place']}, other={other})"
 
     def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
@@ -225,8 +233,10 @@ class AlongDim(Row):
     """
 
     def __init__(
-        self, name: str, template: str, rule: Callable[..., Any], family: str, kinds: str = "float int", jumps: bool = False,
-        domain: tuple[float, float] | None = None, most: int = 64, oracle: str = "", gives: str = "", weight: float = 1.0,
+        self, name: str, template: str, rule: Callable[..., Any], family: str, kinds: str = "float int",
+        jumps: bool = False,
+        domain: tuple[float, float] | None = None, most: int = 64, oracle: str = "", gives: str = "",
+        weight: float = 1.0,
         known: str = "", bits: int = 64, smallest: int = 1,
     ) -> None:  # fmt: skip
         super().__init__(name, family, weight, known)
@@ -307,8 +317,10 @@ ALONG = [
     AlongDim("roll", "torch.roll({0}, 2, {d})", _extremum, "views"),
     AlongDim("sort", "torch.sort({0}, dim={d}).values", _extremum, "sorts", bits=32),
     AlongDim("sort_descending", "torch.sort({0}, dim={d}, descending=True).values", _extremum, "sorts", bits=32),
-    AlongDim("argsort", "torch.argsort({0}, dim={d}, stable=True)", _positions, "sorts", jumps=True, gives="int", bits=32),
-    AlongDim("sort_places", "torch.sort({0}, dim={d}, stable=True).indices", _positions, "sorts", jumps=True, gives="int", bits=32),
+    AlongDim("argsort", "torch.argsort({0}, dim={d}, stable=True)", _positions, "sorts", jumps=True, gives="int",
+       bits=32),
+    AlongDim("sort_places", "torch.sort({0}, dim={d}, stable=True).indices", _positions, "sorts", jumps=True,
+       gives="int", bits=32),
 ]  # fmt: skip
 
 
@@ -330,7 +342,7 @@ class AssociativeScan(Row):
         return settle(a.dtype, a.dims, low, high, step, error, roundings)
 
     def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
-        p.needs("combine_add")
+        p.needs(COMBINE["combine_add"])
         return f"hl.associative_scan(combine_add, {args[0]}, dim={e.attrs['place']}, reverse={e.attrs['reverse']})"
 
     def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:

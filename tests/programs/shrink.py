@@ -2,8 +2,8 @@
 
 A shrinker of its own rather than Hypothesis's: a program is a tree with types, so every reduction (a statement less, an
 operand for its operation, a smaller size, a Config without a key) is again a program, or inference says that it is none
-before anything is run.  Hypothesis shrinks the sequence of random draws and learns only by running what comes out, which
-takes thousands of runs; one run here is a trace and a compilation, up to seconds, in a process that may crash.
+before anything is run.  Hypothesis shrinks the sequence of random draws and learns only by running what comes out,
+which takes thousands of runs; one run here is a trace and a compilation, up to seconds, in a process that may crash.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from .building import prune
+from .control import Bound
+from .control import If
+from .control import Loop
 from .printing import script
 from .program import Program
-from .statements import Bound
-from .statements import If
-from .statements import Loop
 from .statements import Statement
 from .table import Expr
 from .values import Invalid

@@ -1,21 +1,15 @@
-"""Statements of device code: what they do to what is known, and how they are printed.
-
-What a tile loop means does not depend on its block size, unless it is `chunked`: the reference runs it once, over all of
-its range, or in the same pieces.  A loop over a grid is a loop of the reference.
-"""
+"""Statements of device code: what they do to what is known, and how they are printed."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from typing import Any
 
 import torch
 
 from . import memory
 from .pointwise import result_dtype
-from .table import Axis
 from .table import Env
 from .table import Expr
 from .table import infer
@@ -29,9 +23,6 @@ from .views import product
 
 if TYPE_CHECKING:
     from .printing import Printer
-
-#: Iterations that inference follows one by one.
-_MOST_ITERATIONS = 14
 
 
 class Statement:
@@ -166,6 +157,13 @@ class Accumulate(Statement):
     def print(self, p: Printer) -> None:
         texts = [p.expr(a, nested=True) for a in self.args]
         name = self.name
+        if p.oracle and p.lengths_of(self.axis):
+            dtype = self.args[0].value.dtype  # type: ignore[union-attr]
+            least, most = f"torch.iinfo({dtype}).min", f"torch.iinfo({dtype}).max"
+            if dtype.is_floating_point:
+                least, most = "-torch.inf", "torch.inf"
+            neutral = {"sum": "0", "max": least, "min": most}[self.form]
+            texts = [f"inside({texts[0]}, {p.lengths_of(self.axis)}, {self.axis}, {neutral})"]
         if self.form == "dot":
             p.line(
                 f"{name} = {name} + {texts[0]} @ {texts[1]}"
@@ -244,7 +242,7 @@ class Store(Statement):
             if self.form == "index" and not self.masked:
                 p.line(f"{self.tensor}[{', '.join(at)}] = {texts[0]}")
             else:
-                at = ["slice(None)" if t == ":" else t for t in at]
+                at = memory.in_list(at)
                 mask = f", extra_mask={texts[-1]}" if self.masked else ""
                 p.line(f"hl.store({self.tensor}, [{', '.join(at)}], {texts[0]}{mask})")
             return
@@ -301,6 +299,13 @@ class Atomic(Statement):
         ):
             raise Invalid("operand of an atomic")
         spread = {d.axis for d in dims} | {d.axis for v in values[1:] for d in v.dims}
+        apart = all(e[0] in ("tile", "grid") for e in self.index) and not any(
+            a.size > 0 and a.name not in {e[1] for e in self.index} for a in env.axes.values() if a.size != 1
+        )
+        if (self.result or self.op in ("xchg", "cas")) and not apart:
+            raise Invalid("the order of programs matters")
+        if self.result:
+            env.values[self.result] = Value(target.dtype, dims, target.low, target.high, target.step, target.error)
         if self.op in ("add", "xor") and any(
             a.kind == "tile" and not a.chunked and a.size > 0 and a.name not in spread for a in env.axes.values()
         ):
@@ -329,229 +334,40 @@ class Atomic(Statement):
     def print(self, p: Printer) -> None:
         texts = [p.expr(a) for a in self.args]
         if not p.oracle:
-            at = ["slice(None)" if t == ":" else t for t in memory.index_text(self.index, texts)]
-            p.line(f"hl.atomic_{self.op}({self.tensor}, [{', '.join(at)}], {texts[0]})")
+            at = memory.in_list(memory.index_text(self.index, texts))
+            old = f"{self.result} = " if self.result else ""
+            if self.op == "cas":
+                texts[0] = f"1, {texts[0]}"
+            p.line(f"{old}hl.atomic_{self.op}({self.tensor}, [{', '.join(at)}], {texts[0]})")
             return
         if any(e[0] == "value" for e in self.index):
             at_texts = memory.gathered(self.index, Expr("", self.args), texts, self.shape, False)
         else:
-            at_texts = [f"torch.arange({n}){tail}" if e[0] == "all" else f"index({e[1]}, torch.int64){tail}" if e[0] == "tile" else str(e[1])
-                        for (e, n), tail in zip(zip(self.index, self.shape), _tails(self.index))]  # fmt: skip
-        p.line(f"atomic(torch.{_ATOMIC[self.op]}, {self.tensor}, ({', '.join(at_texts)},), {texts[0]})")
+            made = {"all": "torch.arange({n}){tail}", "tile": "index({at}, torch.int64){tail}"}
+            at_texts = [
+                made.get(e[0], "{at}").format(n=n, tail=tail, at=e[1] if len(e) > 1 else "")
+                for e, n, tail in zip(self.index, self.shape, _tails(self.index))
+            ]
+        if self.result:
+            p.line(f"{self.result} = {self.tensor}[{', '.join(memory._span(e) for e in self.index)}].clone()")
+        p.line(f"atomic({_ATOMIC[self.op]}, {self.tensor}, ({', '.join(at_texts)},), {texts[0]})")
 
 
 _ATOMIC = {
-    "add": "add",
-    "max": "maximum",
-    "min": "minimum",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
+    "add": "torch.add",
+    "max": "torch.maximum",
+    "min": "torch.minimum",
+    "and": "torch.bitwise_and",
+    "or": "torch.bitwise_or",
+    "xor": "torch.bitwise_xor",
+    "xchg": "lambda old, new: new",
+    "cas": "lambda old, new: torch.where(old == 1, new, old)",
 }
 
 
 def _tails(index: memory.Index) -> list[str]:
     own = [e[0] in ("tile", "all") for e in index]
     return [memory._trailing(sum(own[i + 1 :])) for i in range(len(index))]
-
-
-@dataclasses.dataclass
-class If(Statement):
-    """`if test:` on a scalar; variables that both branches assign live on."""
-
-    test: Expr
-    then: list[Statement]
-    other: list[Statement]
-
-    @property
-    def feature(self) -> str:  # type: ignore[override]
-        return {"number_test": "branch on a tile's place", "host_test": "branch on an argument"}.get(
-            self.test.op, "branch on a value"
-        )
-
-    def expressions(self) -> list[Expr]:
-        return [self.test]
-
-    def blocks(self) -> list[list[Statement]]:
-        return [self.then, self.other]
-
-    def infer(self, env: Env) -> None:
-        test = infer(self.test, env)
-        if test.dtype is not torch.bool or test.dims:
-            raise Invalid("test")
-        before, certain = dict(env.values), env.certain
-        env.certain = False
-        infer_block(self.then, env)
-        then, env.values = env.values, dict(before)
-        infer_block(self.other, env)
-        env.certain = certain
-        env.values = {
-            name: join(then[name], env.values[name]) for name in then if name in env.values and name in before
-        }
-        if not self.then and not self.other:
-            raise Invalid("nothing to do")
-
-    def print(self, p: Printer) -> None:
-        p.line(f"if {p.expr(self.test)}:")
-        p.block(self.then)
-        if self.other:
-            p.line("else:")
-            p.block(self.other)
-
-
-@dataclasses.dataclass
-class Bound:
-    """A begin or an end of a loop: (kind, ...) with
-
-    ("number", k), ("size", name), ("half", name), ("less", name, k), ("scalar", name), ("load", tensor, axis, plus),
-    ("tile", axis, "begin" or "end"), ("lengths", variable).
-    """
-
-    spec: tuple[Any, ...]
-
-    def range(self, env: Env) -> tuple[int, int]:
-        """The least and largest it can be."""
-        kind, *rest = self.spec
-        if kind == "number":
-            return rest[0], rest[0]
-        if kind == "scalar":
-            if rest[0] not in env.program.scalars:
-                raise Invalid("no such number")
-            value = int(env.program.scalars[rest[0]].value)
-            return value, value
-        if kind == "load":
-            source, axis = env.memory.get(rest[0]), env.axes.get(rest[1])
-            if source is None or axis is None or (axis.high + rest[2] >= source.shape[0] and axis.size):
-                raise Invalid("bounds from nowhere")
-            return int(source.low), int(source.high)
-        if kind == "tile":
-            axis = env.axes.get(rest[0])
-            if axis is None or axis.kind != "tile":
-                raise Invalid("no such tile")
-            return (axis.low, axis.low) if rest[1] == "begin" else (axis.high + 1, axis.high + 1)
-        if kind == "lengths":
-            value = env.values.get(rest[0])
-            if value is None:
-                raise Invalid("no lengths")
-            return int(value.low), int(value.high)
-        n = env.program.sizes[rest[0]]
-        found = {"size": n, "half": n // 2, "less": n - (rest[1] if kind == "less" else 0)}[kind]
-        return found, found
-
-    def text(self, oracle: bool) -> str:
-        kind, *rest = self.spec
-        if kind == "load":
-            at = rest[1] if not rest[2] else f"{rest[1]} + {rest[2]}"
-            return f"{rest[0]}[{at}]"
-        if kind == "tile":
-            return f"{rest[0]}.{({'begin': 'start', 'end': 'stop'}[rest[1]]) if oracle else rest[1]}"
-        if kind == "half":
-            return f"{rest[0]} // 2"
-        if kind == "less":
-            return f"{rest[0]} - {rest[1]}"
-        return str(rest[0])
-
-
-@dataclasses.dataclass
-class AxisSpec:
-    """One loop variable: its range, and its block size: a number, the name of a registered one, or None."""
-
-    name: str
-    begin: Bound
-    end: Bound
-    block: int | str | None = None
-
-    @property
-    def partial(self) -> bool:
-        """Whether only the program knows the range."""
-        return {self.begin.spec[0], self.end.spec[0]} & {"load", "tile", "lengths"} != set()
-
-
-@dataclasses.dataclass
-class Loop(Statement):
-    """A loop over tiles, a grid, or an unrolled one.
-
-    Attributes:
-        kind: "tile", "grid", "static_range", "range", "jagged".
-        chunked: the meaning depends on block sizes.
-        barrier: `hl.barrier()` stands before it (top-level loops).
-        top: whether it is a top-level loop.
-    """
-
-    kind: str
-    axes: list[AxisSpec]
-    body: list[Statement]
-    chunked: bool = False
-    barrier: bool = False
-    top: bool = False
-
-    @property
-    def feature(self) -> str:  # type: ignore[override]
-        level = "top-level" if self.top else "inner"
-        kinds = {s.begin.spec[0] for s in self.axes} | {s.end.spec[0] for s in self.axes}
-        for special, words in (("load", "data-dependent "), ("tile", "nested in a tile's range "), ("lengths", "")):
-            if special in kinds:
-                return f"{level} {words}{self.kind}"
-        return f"{level} {self.kind}"
-
-    def blocks(self) -> list[list[Statement]]:
-        return [self.body]
-
-    def infer(self, env: Env) -> None:
-        if not self.body:
-            raise Invalid("an empty loop")
-        outer_axes, before = env.axes, dict(env.values)
-        env.axes = dict(env.axes)
-        trips = 1
-        for spec in self.axes:
-            if spec.name in env.axes:
-                raise Invalid("a loop variable twice")
-            (begin, _), (_, end) = spec.begin.range(env), spec.end.range(env)
-            if begin < 0 or (self.kind == "tile" and end > 4096):
-                raise Invalid("range")
-            size = max(end - begin, 0)
-            kind = {"static_range": "unrolled", "range": "unrolled"}.get(self.kind, self.kind)
-            if isinstance(spec.block, str) and spec.block not in [b.name for b in env.program.blocks]:
-                raise Invalid("no such block size")
-            env.axes[spec.name] = Axis(spec.name, kind, begin, max(end - 1, begin), size, self.chunked, spec.partial)
-            trips *= size
-        sequential = not self.top and (self.kind in ("grid", "static_range", "range") or self.chunked)
-        if not sequential and not self.top:
-            changed = _assigned(self.body) & set(before)
-            if changed:
-                raise Invalid("the order of tiles matters")
-        for trip in range(min(trips, _MOST_ITERATIONS) if sequential else 1):
-            state = dict(env.values)
-            infer_block(self.body, env)
-            for name in list(env.values):
-                if name not in before:
-                    del env.values[name]
-                elif env.values[name].dtype is not before[name].dtype or env.values[name].dims != before[name].dims:
-                    raise Invalid("a carried variable changes its type")
-                else:
-                    env.values[name] = join(before[name], env.values[name])
-            if trip and env.values == state:
-                break
-        else:
-            if sequential and trips > _MOST_ITERATIONS:
-                raise Invalid("too many iterations to follow")
-        if self.top:
-            env.values = before
-        env.axes = outer_axes
-
-    def print(self, p: Printer) -> None:
-        p.loop(self)
-
-
-def _assigned(block: Sequence[Statement]) -> set[str]:
-    """Variables that a block assigns other than by accumulation over the loop itself."""
-    names = set()
-    for s in block:
-        if isinstance(s, (Assign, Augment)):
-            names.add(s.name)
-        for inner in s.blocks():
-            names |= _assigned(inner)
-    return names
 
 
 def infer_block(block: Sequence[Statement], env: Env) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 
 from . import memory
+from .control import AxisSpec
+from .control import Bound
+from .control import Loop
 from .generate import Generator
 from .program import Param
 from .scope import LARGEST_LOOP
@@ -17,9 +20,6 @@ from .scope import tile_dims
 from .statements import Assign
 from .statements import Atomic
 from .statements import Augment
-from .statements import AxisSpec
-from .statements import Bound
-from .statements import Loop
 from .statements import Statement
 from .statements import Store
 from .table import Expr
@@ -134,13 +134,17 @@ def augment(g: Generator, depth: int) -> list[Statement]:
 def atomic(g: Generator, depth: int) -> list[Statement]:
     """An atomic of every element of a value, at gathered places or at the tile's own."""
     tiles = list(tile_dims(g))
-    op = g.choice(("add", "add", "max", "min", "and", "or", "xor"))
+    op = g.choice(("add", "add", "max", "min", "and", "or", "xor", "xchg", "cas"))
     kind = "int" if op in ("and", "or", "xor") or g.chance(0.5) else "float"
     dtype = g.choice((torch.int32, torch.int64)) if kind == "int" else torch.float32
     if kind == "float" and op in ("max", "min"):
         dtype = torch.float32
     dims = tuple(d for d in g.shuffled(tuple(tiles)) if g.chance(0.7))[:2]
-    if g.chance(0.5) and dims:
+    result = g.name("old") if op in ("xchg", "cas") or g.chance(0.15) else ""
+    if result:
+        dims = tuple(tiles)
+        dtype = torch.int32 if kind == "int" else torch.float32
+    if g.chance(0.5) and dims and not result:
         source = g.size(1, 64)
         where = g.index_value(dims, source, 3)
         index: memory.Index = [("value", 1)]
@@ -150,7 +154,7 @@ def atomic(g: Generator, depth: int) -> list[Statement]:
         index = [("tile", d.axis, 0) for d in dims] or [("int", 0)]
         shape, args = [g.key(d) for d in dims] or [2], []
     value = g.cast(g.small(g.expr(dims, kind, True, 3)), dtype)
-    return [Atomic(op, output(g, shape, dtype, g.choice(("zeros", "full"))), index, [value, *args])]
+    return [Atomic(op, output(g, shape, dtype, g.choice(("zeros", "full"))), index, [value, *args], result)]
 
 
 @statement(0.8, depth=0, known="no barrier between a store and a load of the same tensor in one program")

@@ -26,12 +26,14 @@ CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
 SEED, PARTS, PROGRAMS = "suite", 20, 10
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("path", CORPUS, ids=[p.stem for p in CORPUS])
 def test_a_program_that_failed_once(path: Path) -> None:
     bad = [o for o in run.run_script(path) if o.status != "ok"]
     assert not bad, bad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_fresh_programs_without_a_gpu(part: int, tmp_path: Path) -> None:
     for number in range(part * PROGRAMS, (part + 1) * PROGRAMS):
@@ -39,6 +41,7 @@ def test_fresh_programs_without_a_gpu(part: int, tmp_path: Path) -> None:
         assert not any(o.failed or o.status == "invalid" for o in result.outcomes), result.outcomes
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("number", range(24))
 def test_fresh_programs_on_the_software_gpu(number: int, tmp_path: Path) -> None:
     result = perform(Task(f"{SEED} gpu:{number}", (GPU_MODES[number % 3],)), tmp_path)
@@ -51,6 +54,7 @@ def test_a_seed_gives_one_program() -> None:
     assert script(build("a")) != script(build("b"))
 
 
+@pytest.mark.slow
 def test_every_feature_is_drawn() -> None:
     coverage = Coverage()
     for number in range(250):
@@ -62,6 +66,7 @@ def _has(program: Program, op: str) -> bool:
     return any(e.op == op for e in program.expressions())
 
 
+@pytest.mark.slow
 def test_a_failure_shrinks_to_what_causes_it() -> None:
     """`exp` anywhere in a program plays the fault."""
     program = next(p for n in range(200) if _has(p := build(f"shrink:{n}"), "exp") and p.weight() > 150)
@@ -90,6 +95,7 @@ def test_a_wrong_kernel_is_seen(tmp_path: Path) -> None:
     assert runner.run("ref").status == "wrong"
 
 
+@pytest.mark.spawns
 def test_a_process_that_dies_loses_one_program() -> None:
     worker = Worker(timeout=120)
     task = Task("x", ("ref",))

@@ -24,7 +24,7 @@ _LARGEST = {torch.float64: 1e12, torch.float32: 1e12, torch.float16: 2e4, torch.
 
 
 class Invalid(Exception):
-    """The program means nothing definite, or leaves the space of programs: draw another, or refuse a reduction of it."""
+    """The program means nothing definite, or leaves the space of programs."""
 
 
 @dataclasses.dataclass(frozen=True)

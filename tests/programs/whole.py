@@ -80,3 +80,15 @@ def atomic(
     places = torch.broadcast_tensors(*(torch.as_tensor(a) for a in at))
     for place, one in zip(zip(*(p.flatten().tolist() for p in places)), value.expand(places[0].shape).flatten()):
         x[place] = op(x[place], one)
+
+
+def rows(data: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor, span: slice) -> torch.Tensor:
+    """The rows that begin at `starts`, with 0 behind the end of each."""
+    columns = index(span, torch.int64)
+    at = (starts.long()[:, None] + columns).clamp(0, data.size(0) - 1)
+    return torch.where(columns < lengths[:, None], data[at], 0)
+
+
+def inside(value: torch.Tensor, lengths: torch.Tensor, span: slice, neutral: float) -> torch.Tensor:
+    """A value over such rows, with the neutral element behind the end of each."""
+    return torch.where(index(span, torch.int64) < lengths[:, None], value, neutral)
