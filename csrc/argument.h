@@ -28,6 +28,8 @@ inline int read_tensor(const ModuleState* state, PyObject* object, Argument* out
   // Guard: what is in memory is not what the tensor shows. Subclasses never get here; conjugated, negated, sparse, nested,
   // wrapped and symbolic tensors leave here.
   if (HELION_GUARD("plain", !tensor.plain())) return 0;
+  // Guard: a null pointer, where the storage was freed.
+  if (HELION_GUARD("memory", !tensor.has_memory())) return 0;
   const c10::Device device = tensor.device();
   uint64_t tag = static_cast<uint64_t>(device.type()) << 8 | static_cast<uint8_t>(device.index());
   if (!state->environment.native_tags() && !state->environment.device_tag(state, object, &tag)) return -1;

@@ -88,7 +88,12 @@ PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* const* args, s
   uint8_t& seen = sightings[hash];
   if (seen == 1) {
     seen = 2;
-    return call_method(self, self->state->names.record_call, args, nargsf, keyword_names);
+    PyObject* result = call_method(self, self->state->names.record_call, args, nargsf, keyword_names);
+    // A call that raised was not recorded: the next one is. The call may have changed the table, hence another lookup.
+    if (result == nullptr) {
+      if (const auto found = sightings.find(hash); found != sightings.end()) found->second = 1;
+    }
+    return result;
   }
   if (seen == 0) seen = 1;
   return call_python(self, args, nargsf, keyword_names);
@@ -199,14 +204,20 @@ void Dispatcher::Body::clear_plans() {
   table.swap(old);
 }
 
-// configure_dispatch(names, defaults, value_keyed, key_function, capacity)
+// configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None)
 PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   Dispatcher* self = as_dispatcher(object);
   PyObject *names = nullptr, *defaults = nullptr, *value_keyed = nullptr, *key_function = nullptr;
+  PyObject* expected = Py_None;
   Py_ssize_t capacity = 0;
-  if (!PyArg_ParseTuple(args, "O!O!O!On:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
-                        &PyTuple_Type, &value_keyed, &key_function, &capacity)) {
+  if (!PyArg_ParseTuple(args, "O!O!O!On|O:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
+                        &PyTuple_Type, &value_keyed, &key_function, &capacity, &expected)) {
     return nullptr;
+  }
+  unsigned long long generation = 0;
+  if (expected != Py_None) {
+    generation = PyLong_AsUnsignedLongLong(expected);
+    if (generation == static_cast<unsigned long long>(-1) && PyErr_Occurred()) return nullptr;
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(names);
   const Py_ssize_t default_count = PyTuple_GET_SIZE(defaults);
@@ -233,14 +244,19 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
     if (by_value < 0) return nullptr;
     parameter.numbers = by_value != 0 ? NumberKey::kByValue : NumberKey::kByClass;
   }
+  Dispatcher::Body& body = self->body;
+  // Guard: plans have become stale since the caller looked; what it wants to install belongs to them. Nothing runs between
+  // here and the new generation.
+  if (expected != Py_None && HELION_GUARD("generation", generation != body.generation)) Py_RETURN_NONE;
+  const unsigned long long mine = body.generation + 1;
+  body.parameters.swap(parameters);
+  PyRef old_function = std::move(body.key_function);
+  body.key_function = key_function == Py_None ? PyRef() : PyRef::borrow(key_function);
+  // More parameters than a call can be read for: every call takes the Python path, whatever dispatch_enabled says.
+  body.capacity = static_cast<size_t>(count) <= kMostParameters ? static_cast<size_t>(capacity) : 0;
   // Signatures made so far may mean something else now.
-  self->body.clear_plans();
-  // More parameters than a call can be read for: every call takes the Python path.
-  self->body.enabled = self->body.enabled && static_cast<size_t>(count) <= kMostParameters;
-  self->body.parameters.swap(parameters);
-  self->body.key_function = key_function == Py_None ? PyRef() : PyRef::borrow(key_function);
-  self->body.capacity = static_cast<size_t>(capacity);
-  Py_RETURN_NONE;
+  body.clear_plans();
+  return PyLong_FromUnsignedLongLong(mine);
 }
 
 // install_plan(args, plan, generation)
@@ -370,14 +386,16 @@ int set_enabled(PyObject* object, PyObject* value, void*) {
 
 PyMethodDef dispatcher_methods[] = {
     {"configure_dispatch", configure_dispatch, METH_VARARGS,
-     "configure_dispatch(names, defaults, value_keyed, key_function, capacity, /)\n--\n\n"
+     "configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, /)\n--\n\n"
      "Say how calls are read. Drops all plans.\n\n"
      "Args:\n"
      "    names: the parameters' names, in order.\n"
      "    defaults: default values of the last parameters.\n"
      "    value_keyed: per parameter, whether numbers count by value and not only by what Triton tells apart.\n"
      "    key_function: the kernel's key= function, or None.\n"
-     "    capacity: most plans to keep; the least recently used goes first."},
+     "    capacity: most plans to keep; the least recently used goes first.\n"
+     "    generation: do nothing if plan_generation is another by now.\n\n"
+     "Returns:\n    The plan_generation from here on; None if nothing was done."},
     {"install_plan", install_plan, METH_VARARGS,
      "install_plan(args, plan, generation, /)\n--\n\n"
      "Serve calls like `args` (by position, defaults filled in) with `plan`.\n\n"

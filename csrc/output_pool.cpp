@@ -4,6 +4,9 @@
 
 #include "state.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace helion {
 namespace {
 
@@ -48,8 +51,12 @@ OutputPool::Bucket* OutputPool::find(const TensorShape& shape, long device, uint
   key.push_back(device);
   key.push_back(static_cast<int64_t>(stream));
   key.push_back(inference ? 1 : 0);
-  std::unique_ptr<Bucket>& bucket = buckets_[std::move(key)];
-  if (bucket == nullptr) bucket = std::make_unique<Bucket>();
+  const auto found = buckets_.try_emplace(std::move(key)).first;
+  std::unique_ptr<Bucket>& bucket = found->second;
+  if (bucket == nullptr) {
+    bucket = std::make_unique<Bucket>();
+    bucket->key = &found->first;
+  }
   *cursor = {bucket.get(), generation_, stream, inference};
   return bucket.get();
 }
@@ -59,25 +66,24 @@ PyObject* OutputPool::take(const TensorShape& shape, long device, uintptr_t stre
   for (size_t i = 0; i < bucket->slots.size(); ++i) {
     size_t at = bucket->next + i;
     if (at >= bucket->slots.size()) at -= bucket->slots.size();
-    const PyObject* candidate = bucket->slots[at].tensor.get();
+    const PyObject* candidate = bucket->slots[at]->tensor.get();
     const uint64_t generation = generation_;
-    const bool usable = is_free(bucket->slots[at], shape);
+    const bool usable = is_free(*bucket->slots[at], shape);
     // Is this still the same pool, and the same tensor in the same place?
     if (generation != generation_) break;
-    if (!usable || at >= bucket->slots.size() || bucket->slots[at].tensor.get() != candidate) continue;
+    if (!usable || at >= bucket->slots.size() || bucket->slots[at]->tensor.get() != candidate) continue;
     if (HELION_GUARD("pool_object", Py_REFCNT(const_cast<PyObject*>(candidate)) != 1)) continue;
-    Slot& slot = bucket->slots[at];
     bucket->next = at;
-    slot.last_use = ++clock_;
+    slots_.splice(slots_.end(), slots_, bucket->slots[at]);
     ++statistics_.reused;
-    return Py_NewRef(slot.tensor.get());
+    return Py_NewRef(bucket->slots[at]->tensor.get());
   }
   PyRef object;
   try {
     object = PyRef::steal(allocate(shape).wrap());
   } catch (...) {
     // Out of memory: what the pool holds may be what is missing.
-    if (entries_ == 0) throw;
+    if (slots_.empty()) throw;
     clear();
     object = PyRef::steal(allocate(shape).wrap());
   }
@@ -85,71 +91,66 @@ PyObject* OutputPool::take(const TensorShape& shape, long device, uintptr_t stre
   const size_t bytes = storage_bytes(object.get());
   if (bytes > limits_.bytes || limits_.entries == 0) return object.release();
   make_room(bytes);
-  // The bucket may have gone: forgetting a tensor can run code that clears the pool.
+  // The bucket may have gone: forgetting a tensor can take it away, and can run code that clears the pool.
   bucket = find(shape, device, stream, cursor);
-  Slot slot;
-  slot.tensor = PyRef::borrow(object.get());
-  slot.data = TensorView(object.get()).data();
-  slot.keys = TensorView(object.get()).keys();
-  slot.bytes = bytes;
-  slot.last_use = ++clock_;
+  PyRef dropped;  // at the end of this scope, when the pool is in order
+  if (bucket->slots.size() >= kMostSlots) {
+    size_t oldest = 0;
+    // The least recently used of them comes first in the list of all.
+    for (auto slot = slots_.begin(); slot != slots_.end(); ++slot) {
+      if (slot->bucket != bucket) continue;
+      while (bucket->slots[oldest] != slot) ++oldest;
+      break;
+    }
+    bytes_ -= bucket->slots[oldest]->bytes;
+    ++statistics_.evicted;
+    dropped = std::move(bucket->slots[oldest]->tensor);
+    slots_.erase(bucket->slots[oldest]);
+    bucket->slots.erase(bucket->slots.begin() + static_cast<std::ptrdiff_t>(oldest));
+  }
+  const TensorView view(object.get());
+  slots_.push_back({PyRef::borrow(object.get()), view.data(), view.keys(), bytes, bucket});
+  bucket->slots.push_back(std::prev(slots_.end()));
+  bucket->next = bucket->slots.size() - 1;
+  bytes_ += bytes;
   ++statistics_.allocated;
-  if (bucket->slots.size() < kMostSlots) {
-    bucket->slots.push_back(std::move(slot));
-    bucket->next = bucket->slots.size() - 1;
-    ++entries_;
-    bytes_ += bytes;
-    return object.release();
-  }
-  size_t oldest = 0;
-  for (size_t i = 1; i < bucket->slots.size(); ++i) {
-    if (bucket->slots[i].last_use < bucket->slots[oldest].last_use) oldest = i;
-  }
-  bytes_ += bytes - bucket->slots[oldest].bytes;
-  ++statistics_.evicted;
-  bucket->next = oldest;
-  std::swap(bucket->slots[oldest], slot);  // the old one is dropped at the end of this scope, when the pool is in order
   return object.release();
 }
 
-void OutputPool::make_room(size_t bytes) {
-  while (entries_ > 0 && (entries_ + 1 > limits_.entries || bytes_ + bytes > limits_.bytes)) forget_oldest();
+PyRef OutputPool::remove(std::list<Slot>::iterator slot) {
+  Bucket* bucket = slot->bucket;
+  bucket->slots.erase(std::find(bucket->slots.begin(), bucket->slots.end(), slot));
+  bucket->next = 0;
+  if (bucket->slots.empty()) {
+    // A kind that does not come again must not stay: a program whose shapes change would fill the table with them.
+    buckets_.erase(buckets_.find(*bucket->key));
+    ++generation_;
+  }
+  bytes_ -= slot->bytes;
+  PyRef tensor = std::move(slot->tensor);
+  slots_.erase(slot);
+  return tensor;
 }
 
-void OutputPool::forget_oldest() {
-  Bucket* where = nullptr;
-  size_t index = 0;
-  uint64_t oldest = UINT64_MAX;
-  for (const auto& [key, bucket] : buckets_) {
-    for (size_t i = 0; i < bucket->slots.size(); ++i) {
-      if (bucket->slots[i].last_use >= oldest) continue;
-      oldest = bucket->slots[i].last_use;
-      where = bucket.get();
-      index = i;
-    }
+void OutputPool::make_room(size_t bytes) {
+  while (!slots_.empty() && (slots_.size() + 1 > limits_.entries || bytes_ + bytes > limits_.bytes)) {
+    ++statistics_.evicted;
+    remove(slots_.begin());
   }
-  if (where == nullptr) return;
-  Slot dead = std::move(where->slots[index]);
-  where->slots.erase(where->slots.begin() + static_cast<std::ptrdiff_t>(index));
-  where->next = 0;
-  --entries_;
-  bytes_ -= dead.bytes;
-  ++statistics_.evicted;
 }
 
 void OutputPool::clear() {
-  std::unordered_map<Key, std::unique_ptr<Bucket>, KeyHash> old;
-  old.swap(buckets_);
-  entries_ = 0;
+  std::unordered_map<Key, std::unique_ptr<Bucket>, KeyHash> old_buckets;
+  std::list<Slot> old_slots;
+  old_buckets.swap(buckets_);
+  old_slots.swap(slots_);
   bytes_ = 0;
   ++generation_;
 }
 
 int OutputPool::visit_all(visitproc visit, void* arg) const {
-  for (const auto& [key, bucket] : buckets_) {
-    for (const Slot& slot : bucket->slots) {
-      if (int result = slot.tensor.visit(visit, arg)) return result;
-    }
+  for (const Slot& slot : slots_) {
+    if (int result = slot.tensor.visit(visit, arg)) return result;
   }
   return 0;
 }
@@ -176,8 +177,8 @@ PyObject* pool_clear(PyObject* module, PyObject*) {
 PyObject* pool_statistics(PyObject* module, PyObject*) {
   const OutputPool& pool = *state_of_module(module)->pool;
   const OutputPool::Statistics& counts = pool.statistics();
-  return Py_BuildValue("{s:O,s:n,s:n,s:n,s:n,s:K,s:K,s:K}", "enabled", pool.enabled() ? Py_True : Py_False, "entries",
-                       static_cast<Py_ssize_t>(pool.entries()), "bytes", static_cast<Py_ssize_t>(pool.bytes()),
+  return Py_BuildValue("{s:O,s:n,s:n,s:n,s:n,s:n,s:K,s:K,s:K}", "enabled", pool.enabled() ? Py_True : Py_False, "entries",
+                       static_cast<Py_ssize_t>(pool.entries()), "kinds", static_cast<Py_ssize_t>(pool.kinds()), "bytes", static_cast<Py_ssize_t>(pool.bytes()),
                        "most_entries", static_cast<Py_ssize_t>(pool.limits().entries), "most_bytes",
                        static_cast<Py_ssize_t>(pool.limits().bytes), "reused",
                        static_cast<unsigned long long>(counts.reused), "allocated",
@@ -265,7 +266,7 @@ PyMethodDef pool_methods[] = {
     {"output_pool_empty", pool_empty, METH_VARARGS,
      "output_pool_empty(sizes, dtype, device, /)\n--\n\ntorch.empty from the pool; None if the pool cannot serve it."},
     {"output_pool_statistics", pool_statistics, METH_NOARGS,
-     "output_pool_statistics()\n--\n\nA dict: enabled, entries, bytes, most_entries, most_bytes, reused, allocated, evicted."},
+     "output_pool_statistics()\n--\n\nA dict: enabled, entries, kinds, bytes, most_entries, most_bytes, reused, allocated, evicted."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -8,6 +8,7 @@
 
 #include "tensor_view.h"
 
+#include <list>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -26,17 +27,21 @@ class OutputPool {
     uint64_t evicted = 0;
   };
 
+  using Key = std::vector<int64_t>;
+  struct Bucket;
   struct Slot {
     PyRef tensor;
     const void* data = nullptr;
     uint64_t keys = 0;
     size_t bytes = 0;
-    uint64_t last_use = 0;
+    Bucket* bucket = nullptr;
   };
-  // All tensors of one kind: shape, dtype, device, stream, and whether they are inference tensors.
+  // All tensors of one kind: shape, dtype, device, stream, and whether they are inference tensors. Never empty but while a
+  // tensor for it is being made.
   struct Bucket {
-    std::vector<Slot> slots;
-    size_t next = 0;  // where to look first
+    std::vector<std::list<Slot>::iterator> slots;
+    size_t next = 0;             // where to look first
+    const Key* key = nullptr;  // that of the map
   };
 
   // Remembers the bucket of a call site, so that the next call there need not look it up.
@@ -51,7 +56,8 @@ class OutputPool {
   void configure(bool enabled, const Limits& limits);
   const Limits& limits() const { return limits_; }
   const Statistics& statistics() const { return statistics_; }
-  size_t entries() const { return entries_; }
+  size_t entries() const { return slots_.size(); }
+  size_t kinds() const { return buckets_.size(); }
   size_t bytes() const { return bytes_; }
 
   // A tensor like torch.empty_strided's for work on `stream` of `device`: a free one, or a new one that the pool keeps. A
@@ -67,22 +73,21 @@ class OutputPool {
   // A tensor used on different streams of a bucket's kind is kept this many times before the oldest is forgotten.
   static constexpr size_t kMostSlots = 8;
 
-  using Key = std::vector<int64_t>;
   struct KeyHash {
     size_t operator()(const Key& key) const;
   };
 
   Bucket* find(const TensorShape& shape, long device, uintptr_t stream, Cursor* cursor);
   void make_room(size_t bytes);
-  void forget_oldest();
+  // Removes a slot, and its bucket with the last one; the tensor is dropped by the caller, when the pool is in order.
+  PyRef remove(std::list<Slot>::iterator slot);
 
   bool enabled_ = false;
   Limits limits_;
   Statistics statistics_;
   std::unordered_map<Key, std::unique_ptr<Bucket>, KeyHash> buckets_;
-  size_t entries_ = 0;
+  std::list<Slot> slots_;  // of all buckets, the least recently used first
   size_t bytes_ = 0;
-  uint64_t clock_ = 0;
   uint64_t generation_ = 1;  // changes when buckets are destroyed
 };
 

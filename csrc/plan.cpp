@@ -34,6 +34,7 @@ class Run {
     const Allocated& buffer = buffers_[ref.index];
     return buffer.object ? TensorView(buffer.object.get()).data() : buffer.tensor.data();
   }
+  bool distinct_tensors() const;
   bool launch(const PlanStep& step);
   bool fill_step(const PlanStep& step);
   PyObject* build(const PlanResult& result);
@@ -48,10 +49,22 @@ class Run {
   Allocated* buffers_ = inline_;
 };
 
+bool Run::distinct_tensors() const {
+  for (size_t i = 0; i < body_.leaf_count; ++i) {
+    if (!TensorView::exact(leaves_[i])) continue;
+    for (size_t j = 0; j < i; ++j) {
+      if (leaves_[i] == leaves_[j]) return false;
+    }
+  }
+  return true;
+}
+
 int Run::prepare() {
   const ModuleState* state = plan_->state;
   // Guard: a factory function without a dtype gives another dtype after torch.set_default_dtype.
   if (HELION_GUARD("default_dtype", default_dtype() != body_.default_dtype)) return 0;
+  // Guard: host code asks whether arguments are the same object, and was recorded with distinct ones.
+  if (HELION_GUARD("identity", body_.distinct && !distinct_tensors())) return 0;
   for (const PlanStep& step : body_.steps) {
     if (!step.spec) continue;
     const int held = reinterpret_cast<const LaunchSpec*>(step.spec.get())->guards_hold();
@@ -136,6 +149,7 @@ bool Run::fill_step(const PlanStep& step) {
       fill(leaves_[step.filled.index], step.fill_value);
     } else {
       const Allocated& buffer = buffers_[step.filled.index];
+      const FreshTensor fresh(step.fresh);
       if (buffer.object) {
         fill(buffer.object.get(), step.fill_value);
       } else {

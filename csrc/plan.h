@@ -32,6 +32,7 @@ struct PlanStep {
   std::vector<Source> sources;
   TensorRef filled{};
   at::Scalar fill_value;
+  bool fresh = false;  // the fill of torch.zeros and its like, which does not count as a change
 };
 
 struct PlanBuffer {
@@ -61,7 +62,8 @@ struct LaunchPlan {
     std::vector<PlanBuffer> buffers;
     std::vector<PlanStep> steps;
     PlanResult result;
-    std::vector<uint32_t> written;  // leaves whose version counters a call advances
+    std::vector<uint32_t> written;  // leaves whose version counters a call advances, as often as they occur
+    bool distinct = false;          // no two tensors among the leaves may be the same object
     size_t leaf_count = 0;
     size_t launch_count = 0;
     long device = 0;

@@ -74,6 +74,7 @@ class Builder {
     PlanStep step;
     step.filled = ref(item.attr("tensor"));
     step.fill_value = scalar(item.attr("value"));
+    step.fresh = item.attr("fresh").cast<bool>();
     return step;
   }
 
@@ -142,15 +143,17 @@ class Builder {
   Types types_;
 };
 
-// LaunchPlan(leaf_count, device, buffers, steps, result, written=())
+// LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False)
 PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
-  static const char* keywords[] = {"leaf_count", "device", "buffers", "steps", "result", "written", nullptr};
+  static const char* keywords[] = {"leaf_count", "device", "buffers", "steps", "result", "written", "distinct",
+                                   nullptr};
   Py_ssize_t leaf_count = 0;
   long device = 0;
+  int distinct = 0;
   PyObject *buffers = nullptr, *steps = nullptr, *result = nullptr, *written = nullptr;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nlO!O!O|O!:LaunchPlan", const_cast<char**>(keywords), &leaf_count,
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nlO!O!O|O!p:LaunchPlan", const_cast<char**>(keywords), &leaf_count,
                                    &device, &PyTuple_Type, &buffers, &PyTuple_Type, &steps, &result, &PyTuple_Type,
-                                   &written)) {
+                                   &written, &distinct)) {
     return nullptr;
   }
   PyRef self = HeapType<LaunchPlan>::make(type);
@@ -161,6 +164,7 @@ PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   plan->body.leaf_count = static_cast<size_t>(leaf_count);
   plan->body.device = device;
   plan->body.default_dtype = default_dtype();
+  plan->body.distinct = distinct != 0;
   try {
     Builder builder(state, &plan->body);
     for (const py::handle item : py::handle(buffers)) builder.buffer(item);
@@ -195,7 +199,7 @@ PyGetSetDef plan_attributes[] = {
 };
 
 PyDoc_STRVAR(plan_doc,
-             "LaunchPlan(leaf_count, device, buffers, steps, result, written=())\n--\n\n"
+             "LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False)\n--\n\n"
              "A host function as data: what it allocates, launches and returns. See helion/runtime/launch/plan.py.");
 
 PyType_Slot plan_slots[] = {

@@ -10,6 +10,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/ops/as_strided.h>
 #include <ATen/ops/empty_strided.h>
@@ -27,6 +28,7 @@
 #include <torch/csrc/autograd/python_variable.h>
 
 #include <exception>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -62,6 +64,9 @@ class TensorView {
     return has_only_plain_keys(impl_->key_set()) && !impl_->has_symbolic_sizes_strides() &&
         static_cast<bool>(impl_->unsafe_storage());
   }
+
+  // Whether the memory is there: not where the storage was freed (resized to nothing) or never allocated.
+  bool has_memory() const { return impl_->unsafe_storage().data() != nullptr || impl_->numel() == 0; }
 
   c10::IntArrayRef sizes() const { return impl_->sizes(); }
   c10::IntArrayRef strides() const { return impl_->strides(); }
@@ -120,20 +125,20 @@ class OwnedTensor {
   at::Tensor tensor_;
 };
 
-// Whether somebody stored attributes on the object.
+// Whether somebody stored attributes on the object, or holds its __dict__ and would see, or make, those of the next user.
 inline bool has_attributes(PyObject* object) {
   const Py_ssize_t offset = Py_TYPE(object)->tp_dictoffset;
   if (offset > 0) {
     // The slot itself; asking for __dict__ would make one.
     PyObject* dict = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) + offset);
-    return dict != nullptr && PyDict_GET_SIZE(dict) != 0;
+    return dict != nullptr && (PyDict_GET_SIZE(dict) != 0 || Py_REFCNT(dict) != 1);
   }
   PyRef dict = PyRef::steal(PyObject_GenericGetDict(object, nullptr));
   if (!dict) {
     PyErr_Clear();
     return true;
   }
-  return PyDict_GET_SIZE(dict.get()) != 0;
+  return PyDict_GET_SIZE(dict.get()) != 0 || Py_REFCNT(dict.get()) != 2;  // the object's reference and this one
 }
 
 // What an allocation needs to know: all of it fixed when a plan is made.
@@ -185,6 +190,17 @@ inline OwnedTensor view_of(const OwnedTensor& base, const TensorShape& shape, in
 inline void fill(PyObject* tensor, const at::Scalar& value) { THPVariable_Unpack(tensor).fill_(value); }
 inline void fill(const OwnedTensor& tensor, const at::Scalar& value) { tensor.get().fill_(value); }
 
+// While it lives, in-place operations leave version counters alone if `fresh`: they are part of making a tensor.
+class FreshTensor {
+ public:
+  explicit FreshTensor(bool fresh) {
+    if (fresh) guard_.emplace();
+  }
+
+ private:
+  std::optional<at::AutoDispatchBelowADInplaceOrView> guard_;
+};
+
 // Whether new memory may have to be filled: torch.use_deterministic_algorithms().
 inline bool deterministic() { return at::globalContext().deterministicAlgorithms(); }
 
@@ -212,7 +228,8 @@ inline bool unobserved(PyObject* object, const TensorShape& shape, const void* d
   // A user may have changed it in place: its shape, its flags, its version, its memory, or attributes of the object.
   const bool reshaped = impl->key_set().raw_repr() != keys || impl->storage_offset() != 0 || storage.data() != data ||
       impl->sizes() != c10::IntArrayRef(shape.sizes) || impl->strides() != c10::IntArrayRef(shape.strides) ||
-      c10::typeMetaToScalarType(impl->dtype()) != shape.dtype;
+      c10::typeMetaToScalarType(impl->dtype()) != shape.dtype ||
+      !storage.resizable();  // Tensor.numpy() fixes the size of the memory for good
   if (HELION_GUARD("pool_shape", reshaped)) return false;
   if (HELION_GUARD("pool_autograd", impl->autograd_meta() != nullptr)) return false;
   const c10::VariableVersion& version = impl->version_counter();

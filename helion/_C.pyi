@@ -2,7 +2,7 @@
 
 The loader refuses an extension that was built with another text of this file. So whatever changes between Python and C
 changes a line here: a declaration, or this number, for what declarations do not show (what the types of a plan hold,
-which names C looks up in Python): revision 3.
+which names C looks up in Python): revision 4.
 """
 
 from collections.abc import Callable
@@ -77,6 +77,7 @@ class LaunchPlan:
         steps: tuple[Step, ...],
         result: Result,
         written: tuple[int, ...] = (),
+        distinct: bool = False,
     ) -> LaunchPlan: ...
     @property
     def runs(self) -> int: ...
@@ -91,8 +92,9 @@ class Dispatcher:
         value_keyed: tuple[bool, ...],
         key_function: Callable[..., Any] | None,
         capacity: int,
+        generation: int | None = None,
         /,
-    ) -> None: ...
+    ) -> int | None: ...
     def install_plan(self, args: tuple[Any, ...], plan: LaunchPlan, generation: int, /) -> bool: ...
     def clear_plans(self) -> None: ...
     def leaves_of(self, args: tuple[Any, ...], /) -> tuple[Any, ...] | None: ...

@@ -44,6 +44,36 @@ innermost_transform: Callable[[], object | None] = _C._functorch.peek_interprete
 #: ``(tensor) -> bool``, whether a ``torch.func`` transform has wrapped this tensor.
 is_functorch_wrapped: Callable[[torch.Tensor], bool] = _C._functorch.is_functorch_wrapped_tensor
 
+_PLAIN_KEYS: int = (
+    0xFFFF  # the bits of backends
+    | _C.DispatchKeySet(_C.DispatchKey.Dense).raw_repr()
+    | _C.DispatchKeySet(_C.DispatchKey.AutogradFunctionality).raw_repr()
+    | _C.DispatchKeySet(_C.DispatchKey.AutogradOther).raw_repr()
+    | _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView).raw_repr()
+)
+for _name in dir(_C.DispatchKey):
+    if _name.startswith("Autocast"):
+        _PLAIN_KEYS |= _C.DispatchKeySet(getattr(_C.DispatchKey, _name)).raw_repr()
+
+
+def is_readable(tensor: torch.Tensor) -> bool:
+    """Whether a kernel can be given a tensor's address, and finds there what the tensor shows.
+
+    Asked is whether it has no dispatch key but those of a strided tensor: others have sparse, nested, quantized, lazily
+    negated or conjugated ones, those with a ``__torch_dispatch__`` and what ``torch.func`` wrapped (csrc/tensor_view.h
+    has the same rule). Then, whether its memory is there: not that of a meta tensor, or where the storage was freed.
+    """
+    return not _C._dispatch_keys(tensor).raw_repr() & ~_PLAIN_KEYS and (tensor.data_ptr() != 0 or tensor.numel() == 0)
+
+
+def has_no_memory(tensor: torch.Tensor) -> bool:
+    """Whether elements of a tensor cannot be read, since its storage is not there or was freed."""
+    try:
+        return tensor.numel() > 0 and tensor.data_ptr() == 0
+    except RuntimeError:
+        return True
+
+
 #: ``(tensors) -> None``: advances their version counters; inference tensors are left alone. What
 #: ``torch.autograd.graph.increment_version`` calls.
 increment_version: Callable[[Sequence[torch.Tensor]], None] = _C._increment_version

@@ -8,6 +8,8 @@ tell it from a new one.
 
 Two uses hold no reference, so the pool cannot see them, and a program that relies on them keeps the tensor itself
 alive: raw pointers (``data_ptr()``), and work on another stream that is announced only by ``Tensor.record_stream``.
+Inside ``torch.cuda.use_mem_pool`` an output may come from memory outside of that pool: PyTorch does not tell which is
+active.
 
 Environment:
     HELION_OUTPUT_POOL          1: on. Host functions are generated for it, so it is set before kernels are compiled.
@@ -29,10 +31,14 @@ DEFAULT_BYTES = 1 << 30
 
 
 class Statistics(TypedDict):
-    """What ``statistics()`` gives: the pool's state and limits, and how outputs came about since the process began."""
+    """What ``statistics()`` gives: the pool's state and limits, and how outputs came about since the process began.
+
+    ``kinds``: of how many shapes, dtypes, devices and streams the entries are.
+    """
 
     enabled: bool
     entries: int
+    kinds: int
     bytes: int
     most_entries: int
     most_bytes: int
@@ -75,7 +81,7 @@ def statistics() -> Statistics:
     """State, limits and counts."""
     if _extension.C is None:
         return Statistics(
-            enabled=False, entries=0, bytes=0, most_entries=0, most_bytes=0, reused=0, allocated=0, evicted=0
+            enabled=False, entries=0, kinds=0, bytes=0, most_entries=0, most_bytes=0, reused=0, allocated=0, evicted=0
         )
     found: Statistics = _extension.C.output_pool_statistics()
     return found

@@ -674,6 +674,69 @@ def test_skip_fast_launcher_leaves_everything_to_triton(make, monkeypatch):
     assert kernel.stats.snapshot().layers == {"default_launcher": 3}
 
 
+@pytest.mark.guard("memory")
+def test_tensor_whose_memory_was_freed_is_refused(make):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    x.untyped_storage().resize_(0)
+    with pytest.raises(exc.InvalidAPIUsage, match="without memory"):
+        kernel(x, y)
+    torch.testing.assert_close(kernel(y, y), y + y)
+
+
+def test_more_parameters_than_c_reads_stay_in_python_even_if_switched_on_again(make):
+    names = [f"n{i}" for i in range(198)]
+    host = (
+        f"def host(x, y, {', '.join(names)}, *, _launcher=_default_launcher):\n    out = torch.empty_like(x)\n"
+        "    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1)\n    return out\n"
+    )
+    kernel = make(host)
+    kernel.dispatch_enabled = True
+    x, y = pair(256)
+    for _ in range(4):
+        torch.testing.assert_close(kernel(x, y, *range(198)), x + y)
+    assert kernel.plan_count == 0
+
+
+@pytest.mark.guard("generation")
+def test_config_set_while_a_plan_by_value_is_recorded_is_not_swallowed(make, monkeypatch):
+    kernel = make(
+        "def host(x, y, n, *, _launcher=_default_launcher):\n    out = torch.empty_like(x)\n    m = n * 128\n"
+        "    _launcher(_add_kernel, (m // 128,), x, y, out, num_warps=4, num_stages=1)\n    return out\n"
+    )
+    x, y = pair(256)
+    kernel(x, y, 2)
+    configure = kernel._configure
+
+    def in_between(*args):
+        kernel._invalidate()  # what another thread's set_config does
+        return configure(*args)
+
+    kernel._configure = in_between
+    torch.testing.assert_close(kernel(x, y, 2), x + y)
+    assert kernel.plan_count == 0
+    del kernel._configure
+    for _ in range(3):
+        torch.testing.assert_close(kernel(x, y, 2), x + y)
+    assert kernel.plan_count == 1
+
+
+def test_call_that_raised_while_it_was_recorded_is_recorded_again(make):
+    from tests import softgpu
+
+    kernel = make()
+    x, y = pair()
+    kernel(x, y)
+    for _ in range(3):
+        softgpu.inject("launch", 1, 999)
+        with pytest.raises(RuntimeError, match="Triton Error"):
+            kernel(x, y)
+    for _ in range(3):
+        torch.testing.assert_close(kernel(x, y), x + y)
+    assert kernel.plan_count == 1 and kernel.plan_hits == 2
+
+
 # -- the type
 # ---------------------------------------------------------------------------------------------------------------
 

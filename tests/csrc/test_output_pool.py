@@ -90,6 +90,7 @@ GUARDS = {
     "storage": pytest.mark.guard("pool_storage"),
     "weak reference": pytest.mark.guard("pool_weak_reference"),
     "attribute": pytest.mark.guard("pool_attributes"),
+    "numpy": pytest.mark.guard("pool_shape"),
     "in-place operation": pytest.mark.guard("pool_version"),
     "data": pytest.mark.guard("pool_shape"),
     "requires_grad_": pytest.mark.guard("pool_autograd"),
@@ -125,6 +126,7 @@ def _attribute(out):
 #: Ways to change an output that a new tensor would not show.
 CHANGES = {
     "attribute": _attribute,
+    "numpy": lambda out: out.numpy() is None,
     "requires_grad_": lambda out: out.requires_grad_(),
     "in-place operation": lambda out: out.add_(1),
     "resize_": lambda out: out.resize_(8),
@@ -148,6 +150,24 @@ def test_changed_output_is_not_handed_out(call, name):
     assert not again.requires_grad and again._version == 0 and not again.__dict__ and again.grad_fn is None
     assert again.untyped_storage().nbytes() == 1024
     assert (again == 2).all()
+    again.resize_(2048)
+
+
+def test_dict_of_a_dropped_output_is_not_that_of_the_next(call):
+    out = call()
+    attributes = out.__dict__
+    del out
+    again = call()
+    attributes["mark"] = 1
+    assert not hasattr(again, "mark")
+
+
+def test_shapes_that_do_not_come_again_leave_nothing_behind(C, pool):
+    output_pool.configure(True, entries=4)
+    for n in range(1, 2000):
+        C.output_pool_empty((n,), torch.float32, torch.device("cpu"))
+    statistics = output_pool.statistics()
+    assert statistics["entries"] == statistics["kinds"] == 4
 
 
 @pytest.mark.compiles

@@ -362,6 +362,91 @@ def test_launch_on_another_device_than_its_tensors_is_no_plan(make):
     assert kernel.plan_count == 0
 
 
+# -- what a plan returns is what host code returned, in kind
+# ---------------------------------------------------------------------------------------
+
+_OUT = "    out = torch.empty_like(x)\n" + LAUNCH
+
+#: name -> host code; the call by Python and by C have to agree in everything that a program can see.
+KINDS = {
+    "detach of an input": _OUT + "    return x.detach(), out\n",
+    "detach of an output": _OUT + "    return out.detach()\n",
+    "detach of a view": _OUT + "    return out[8:].detach()\n",
+    "view of a view": _OUT + "    return out[8:].view(-1, 8)\n",
+    "the same view twice": _OUT + "    v = out.view(16, 16)\n    return v, v\n",
+    "the same list twice": _OUT + "    v = [out]\n    return v, v\n",
+    "the same output twice": _OUT + "    return out, out\n",
+    "zeros": "    out = torch.zeros_like(x)\n" + LAUNCH + "    return out\n",
+    "zeros, then filled": "    out = torch.zeros_like(x)\n    out.fill_(3)\n" + LAUNCH + "    return out\n",
+    "filled twice": "    out = torch.empty_like(x).fill_(1)\n    out.zero_()\n" + LAUNCH + "    return out\n",
+    "requires grad": _OUT + "    e = torch.empty([4], requires_grad=True)\n    return out, e\n",
+    "a size": _OUT + "    return out, x.shape\n",
+}
+
+
+def _seen(value):
+    """What a program can see of a result, with objects numbered as they come."""
+    numbers: dict[int, int] = {}
+
+    def see(value):
+        number = numbers.setdefault(id(value), len(numbers))
+        if isinstance(value, torch.Tensor):
+            base = None if value._base is None else (value._base.shape, value._base._version)
+            flags = (value.requires_grad, value._version, value.is_leaf, value.storage_offset(), value._is_view())
+            return (number, value.shape, value.stride(), value.dtype, flags, base)
+        if isinstance(value, (list, tuple)):
+            return (number, type(value), [see(item) for item in value])
+        return (type(value), value)
+
+    return see(value)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_result_is_that_of_the_host_function_in_kind(make, name):
+    kernel = make(host(KINDS[name]))
+    expected = None
+    for _ in range(4):
+        x, y = pair()
+        want, got = kernel.python(x, y), kernel(x, y)
+        assert _seen(got) == _seen(want)
+        expected = want
+    assert expected is not None and (kernel.plan_hits > 0) != bool(kernel.reasons)
+
+
+#: Ways to ask which arguments are the same object.
+IDENTITY = {
+    "is": "1 if x is y else 2",
+    "is not": "2 if x is not y else 1",
+    "through a variable": "1 if z is y else 2",
+}
+
+
+@pytest.mark.guard("identity")
+@pytest.mark.parametrize("first", ["same", "distinct"])
+def test_host_code_that_asks_which_arguments_are_the_same(make, first):
+    for name, condition in IDENTITY.items():
+        kernel = make(host(f"    z = x\n    which = {condition}\n" + _OUT + "    return out, which\n"))
+        for turn in range(8):
+            same = (turn < 4) == (first == "same")
+            x = torch.zeros(256)
+            y = x if same else torch.full((256,), float("nan"))
+            assert kernel(x, y)[1] == (1 if same else 2), (name, turn)
+
+
+def test_asking_for_none_or_a_dtype_is_not_asking_for_identity(make):
+    kernel = make(
+        host(
+            "    if y is None or x.dtype in (torch.int8, torch.int32):\n        return None\n"
+            + _OUT
+            + "    return out\n"
+        )
+    )
+    x, _ = pair()
+    for _ in range(4):
+        torch.testing.assert_close(kernel(x, x), x + x)
+    assert kernel.plan_hits == 2
+
+
 # -- LaunchPlan checks what it is given
 # ---------------------------------------------------------------------------------------
 

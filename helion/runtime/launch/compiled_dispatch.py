@@ -58,13 +58,19 @@ class CompiledDispatcher(_Base, PythonPath):
         if os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no"):
             self.dispatch_enabled = False  # every launch is to be Triton's
 
-    def _configure(self) -> None:
-        self.configure_dispatch(
+    def _configure(self, generation: int | None = None) -> int | None:
+        """Tell C how calls are read, which drops all plans; nothing if they are not of ``generation`` any more.
+
+        Returns:
+            The generation from here on; None if nothing was done.
+        """
+        return self.configure_dispatch(
             tuple(self.specializer.signature.parameters),
             self._defaults,
             tuple(self._value_keyed),
             self.specializer.key_fn,
             self._max_entries,
+            generation,
         )
 
     # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C
@@ -102,9 +108,11 @@ class CompiledDispatcher(_Base, PythonPath):
         if any(not self._value_keyed[i] for i in by_value):
             for i in by_value:
                 self._value_keyed[i] = True
-            if generation == self.plan_generation:
-                self._configure()
-                generation = self.plan_generation
+            # In one step with the check: a Config that another thread sets in between must not be swallowed.
+            configured = self._configure(generation)
+            if configured is None:
+                return recording.result
+            generation = configured
         self.install_plan(args, recording.plan, generation)
         return recording.result
 

@@ -38,6 +38,7 @@ from .. import measure
 from ..stats import KernelStats
 from . import tracing
 from .specialization import Specializer
+from .tensor_kinds import refuse_unreadable
 
 __all__ = ["PythonDispatcher", "PythonPath"]
 
@@ -131,7 +132,11 @@ class PythonPath:
 
     def _find(self, args: tuple[Any, ...]) -> Runner:
         """The function for a call that the front did not answer."""
-        watched = _compat_torch.innermost_transform() is not None or _compat_torch.dispatch_mode_depth() > 0
+        watched = (
+            _compat_torch.innermost_transform() is not None
+            or _compat_torch.dispatch_mode_depth() > 0
+            or tracing.holds_fake_tensors(args)
+        )
         if watched:
             traced = tracing.runner_under_modes(self, args)
             if traced is not None:
@@ -151,7 +156,8 @@ class PythonPath:
         return entry.run
 
     def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
-        tracing.refuse_wrappers(self.specializer.kernel_name, args)
+        for tensor in tracing.tensors_in(args):
+            refuse_unreadable(self.specializer.kernel_name, tensor)
         generation = self._generation
         entry = _Entry(self._runner(args), generation)
         with self._dispatch_lock:

@@ -91,6 +91,7 @@ GUARDS: tuple[Guard, ...] = (
         c=False,
     ),
     Guard("device_tag", "a pointer into another device's memory", "device_tag({a}) != {tag}"),
+    Guard("memory", "a kernel reads at a null pointer, where the storage was freed", "not {p} and {a}.numel()"),
     Guard(
         "alignment", "a binary compiled for 16-byte aligned pointers faults on, or corrupts, others", "({p}) & 15", "0"
     ),
@@ -136,6 +137,7 @@ GUARDS: tuple[Guard, ...] = (
         "a plan recorded before a reset or a new Config brings the old binary back",
         elsewhere="`PythonPath._miss`",
     ),
+    Guard("identity", "host code that asks `x is y` gets the answer of other arguments", elsewhere="host code runs"),
     # -- of the output pool
     Guard("capture", "a captured graph writes its outputs at every replay, whoever holds them then", elsewhere=_POOL),
     Guard("pool_object", "a tensor that somebody holds is handed out again", elsewhere=_POOL),

@@ -46,11 +46,13 @@ class HostAnalysis:
         reason: why it cannot be a plan; None if nothing speaks against it.
         launches: its ``_launcher(...)`` calls.
         by_value: parameters whose value (and not only type) the function may depend on, if they are numbers.
+        identity: whether it may depend on which tensors are the same object (``x is y``, ``x in (y, z)``).
     """
 
     reason: str | None
     launches: tuple[LaunchCall, ...] = ()
     by_value: frozenset[str] = frozenset()
+    identity: bool = False
 
     def launch_at(self, line: int) -> LaunchCall | None:
         """The launch that stands at ``line``; None if it cannot be told."""
@@ -240,6 +242,32 @@ _OTHERS = (
 _CONSTANT_TYPES = (int, float, bool, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 
 
+#: Attributes that are tensors again.
+_TENSOR_ATTRIBUTES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
+
+
+def _has_identity(node: ast.expr) -> bool:
+    """Whether an expression may be a tensor that is there already, or hold one; ``x.dtype`` and ``len(x)`` are not."""
+    if isinstance(node, ast.Attribute):
+        return node.attr in _TENSOR_ATTRIBUTES
+    if isinstance(node, ast.Subscript):
+        return _has_identity(node.value)
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return any(_has_identity(item) for item in node.elts)
+    return isinstance(node, (ast.Name, ast.Starred, ast.IfExp, ast.BoolOp, ast.ListComp, ast.GeneratorExp))
+
+
+def _asks_identity(node: ast.AST) -> bool:
+    """Whether an expression may tell one tensor from another: comparing them, also in lists, or looking for one."""
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        asking = any(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn, ast.Eq, ast.NotEq)) for op in node.ops)
+        return asking and sum(_has_identity(side) for side in sides) > 1
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("count", "index"):
+        return any(_has_identity(argument) for argument in node.args)
+    return False
+
+
 class _Checker:
     def __init__(self, function: types.FunctionType, tree: ast.FunctionDef, line_offset: int) -> None:
         self.globals = function.__globals__
@@ -270,7 +298,8 @@ class _Checker:
             node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         }
         by_value |= rebound & set(self.parameters)
-        return HostAnalysis(None, tuple(self.launches), frozenset(by_value))
+        identity = any(_asks_identity(node) for node in ast.walk(self.tree))
+        return HostAnalysis(None, tuple(self.launches), frozenset(by_value), identity)
 
     def check(self, node: ast.AST) -> None:
         """Raises _Refused for the first thing in ``node`` that is not known to be harmless."""

@@ -44,6 +44,7 @@ from .source import KINDS
 from .source import compile_launch
 from .source import launch_source
 from .source import variant_of
+from .tensor_kinds import refuse_unreadable
 
 if TYPE_CHECKING:
     import types
@@ -176,6 +177,9 @@ class FastLauncher:
         recent = self._recent.get(id(call.kernel))
         if recent is not None and recent is not caller:
             return call.through(recent.launch)
+        for arg in call.args:
+            if isinstance(arg, torch.Tensor):
+                refuse_unreadable(self.name, arg)
         reason = self._reason_for_triton(call)
         if reason is not None:
             return self._default(reason, call)

@@ -155,6 +155,8 @@ class _Recorder(TorchDispatchMode):
         self.device: int | None = None
         self.just_allocated: int | None = None
         self.argument_lists: set[int] = set()
+        #: Views, tuples and lists in the result, which a plan makes anew.
+        self.made: list[Any] = []
         self.roots: dict[TensorRef, torch.Tensor] = {}
         self.known: dict[int, _Known] = {}
         #: Parameters that are passed to launches by identity: name -> leaf.
@@ -186,6 +188,7 @@ class _Recorder(TorchDispatchMode):
                 # code this is the new tensor.
                 found = self.known[id(args[0])]
                 self.known[id(result)] = dataclasses.replace(found, tensor=result)
+                self.roots[found.ref] = result
             elif func in _VIEWS:
                 self.viewed(args[0], result)
             else:
@@ -201,7 +204,7 @@ class _Recorder(TorchDispatchMode):
         self.buffers.append(Allocation(tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device, False))
         self.add_root(tensor, ref)
         if value is not None:
-            self.add_fill(ref, value)
+            self.add_fill(ref, value, fresh=True)
 
     def fill(self, tensor: torch.Tensor, value: Any) -> None:
         found = self.known.get(id(tensor))
@@ -216,12 +219,12 @@ class _Recorder(TorchDispatchMode):
             return
         self.add_fill(found.ref, value)
 
-    def add_fill(self, ref: TensorRef, value: Any) -> None:
+    def add_fill(self, ref: TensorRef, value: Any, *, fresh: bool = False) -> None:
         if type(value) not in (int, float, bool):
             self.refuse(f"host code fills a tensor with a {type(value).__name__}")
             return
         self.filled.add(ref)
-        self.steps.append(Fill(ref, value))
+        self.steps.append(Fill(ref, value, fresh))
 
     def viewed(self, base: torch.Tensor, result: Any) -> None:
         found = self.known.get(id(base))
@@ -294,24 +297,44 @@ class _Recorder(TorchDispatchMode):
     def result(self, value: Any) -> Result:
         """The description of what the host function returned."""
         if isinstance(value, torch.Tensor):
-            found = self.known.get(id(value))
-            if found is None:
-                raise _NotAPlan("host code returns a tensor of unknown origin")
-            root = self.roots[found.ref]
-            if found.is_root:
-                return found.ref
-            if value.dtype != root.dtype or type(value) is not torch.Tensor:
-                raise _NotAPlan("host code returns a tensor reinterpreted as another dtype")
-            if found.offset % value.element_size():
-                raise _NotAPlan("host code returns a view at an odd offset")
-            return View(found.ref, tuple(value.shape), value.stride(), found.offset // value.element_size())
+            return self.tensor_result(value)
         if id(value) in self.argument_lists:
             raise _NotAPlan("host code returns a list that it was given")
         if type(value) in (tuple, list):
+            self.once(value, type(value).__name__)
             return Container(type(value) is tuple, tuple([self.result(item) for item in value]))
-        if value is None or type(value) in (int, float, bool, str, torch.dtype, torch.device):
+        if value is None or type(value) in (int, float, bool, str, torch.dtype, torch.device, torch.Size):
             return Object(value)
         raise _NotAPlan(f"host code returns a {type(value).__name__}")
+
+    def tensor_result(self, value: torch.Tensor) -> Result:
+        found = self.known.get(id(value))
+        if found is None:
+            raise _NotAPlan("host code returns a tensor of unknown origin")
+        root = self.roots[found.ref]
+        if found.is_root:
+            if not found.ref.is_input:
+                fills = [step for step in self.steps if isinstance(step, Fill) and step.tensor == found.ref]
+                if value.requires_grad or _version(value) != sum(not step.fresh for step in fills):
+                    raise _NotAPlan("host code returns a tensor that is not as new")
+            return found.ref
+        if value.dtype != root.dtype or type(value) is not torch.Tensor:
+            raise _NotAPlan("host code returns a tensor reinterpreted as another dtype")
+        if found.offset % value.element_size():
+            raise _NotAPlan("host code returns a view at an odd offset")
+        self.once(value, "view")
+        offset = found.offset // value.element_size()
+        # What the plan returns, to be compared in kind with what host code does: x.detach() is a tensor of its own.
+        made = root.as_strided(value.shape, value.stride(), root.storage_offset() + offset)
+        if _kind(made) != _kind(value):
+            raise _NotAPlan("host code returns a view that is not a plain one, such as x.detach()")
+        return View(found.ref, tuple(value.shape), value.stride(), offset)
+
+    def once(self, value: Any, what: str) -> None:
+        """Refuse what host code returns in two places: a plan would make two of it."""
+        if any(value is other for other in self.made):
+            raise _NotAPlan(f"host code returns one {what} twice")
+        self.made.append(value)
 
     def returned(self, description: Result) -> set[TensorRef]:
         if isinstance(description, TensorRef):
@@ -323,11 +346,14 @@ class _Recorder(TorchDispatchMode):
         return set()
 
     def written(self, leaves: Sequence[Any], before: Sequence[int]) -> tuple[int, ...]:
-        """The inputs whose version counters host code advanced, but for what its fills did, which a plan does as
-        well.
+        """The inputs whose version counters host code advanced, once for each time, but for what its fills did, which
+        a plan does as well.
         """
         fills = [step.tensor for step in self.steps if isinstance(step, Fill)]
-        return tuple(i for i, leaf in enumerate(leaves) if _version(leaf) - before[i] > fills.count(TensorRef(True, i)))
+        advanced = [
+            _version(leaf) - before[i] - fills.count(TensorRef(True, i)) for i, leaf in enumerate(leaves)
+        ]  # fmt: skip
+        return tuple([i for i, times in enumerate(advanced) for _ in range(times)])
 
     def build(self, leaves: Sequence[Any], result: Any, written: tuple[int, ...]) -> LaunchPlan:
         assert _extension.C is not None
@@ -346,7 +372,7 @@ class _Recorder(TorchDispatchMode):
             pooled = ref in returned and ref in self.launched and ref not in self.filled
             buffers.append(buffer._replace(pooled=pooled))
         plan: LaunchPlan = _extension.C.LaunchPlan(
-            len(leaves), self.device, tuple(buffers), tuple(self.steps), description, written
+            len(leaves), self.device, tuple(buffers), tuple(self.steps), description, written, self.analysis.identity
         )
         return plan
 
@@ -399,6 +425,21 @@ def _with_originals(value: Any, originals: dict[int, torch.Tensor]) -> Any:
     return value
 
 
+def _kind(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What a program can see of a view but its values."""
+    return (
+        tensor.shape,
+        tensor.stride(),
+        tensor.storage_offset(),
+        tensor.dtype,
+        tensor.requires_grad,
+        tensor.is_inference(),
+        tensor._is_view(),
+        id(tensor._base) if tensor._is_view() else None,
+        _version(tensor),
+    )
+
+
 def _version(value: Any) -> int:
     """The version counter of a tensor; 0 for what has none."""
     return value._version if isinstance(value, torch.Tensor) and not value.is_inference() else 0
@@ -435,6 +476,8 @@ def record(
     if separated is None:
         return Recording(host_function(*args), None, "a tensor occurs twice in a list or tuple")
     distinct, originals = separated
+    if analysis.identity and originals:
+        return Recording(host_function(*args), None, "host code asks which of its arguments are the same object")
     leaves = leaves_of(distinct)
     names = host_function.__code__.co_varnames[: host_function.__code__.co_argcount]
     if leaves is None or len(names) != len(args):

@@ -46,10 +46,11 @@ class Allocation(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """``tensor.fill_(value)``."""
+    """``tensor.fill_(value)``. ``fresh``: as part of making it (``torch.zeros``), which no version counter shows."""
 
     tensor: TensorRef
     value: int | float | bool
+    fresh: bool = False
 
 
 class Address(NamedTuple):

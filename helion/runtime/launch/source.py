@@ -38,7 +38,9 @@ class Kind(NamedTuple):
     guards: tuple[str, ...] = ("type",)
 
 
-_TENSOR = Kind("type({a}) is not Tensor and type({a}) is not Parameter", "{p}", ("type", "device_tag", "alignment"))
+_TENSOR = Kind(
+    "type({a}) is not Tensor and type({a}) is not Parameter", "{p}", ("type", "device_tag", "memory", "alignment")
+)
 
 KINDS: dict[type, Kind] = {
     torch.Tensor: _TENSOR,
@@ -132,6 +134,10 @@ def launch_source(kinds: list[type], rank: int, has_options: bool, direct: bool)
             ]
         )
     lines += [f"    p{i} = a{i}.data_ptr()" for i, kind in enumerate(kinds) if KINDS[kind].value == "{p}"]
+    if memory := [
+        _text("memory", p=f"p{i}", a=f"a{i}") for i, kind in enumerate(kinds) if "memory" in KINDS[kind].guards
+    ]:
+        lines += _turned_away(memory)
     lines += [f"    {line}" for line in _variant_lines(kinds)]
     hooked = [f"{hook}.calls" if _default_chains() else f"has_hooks({hook})" for hook in ("ENTER", "EXIT")]
     lines += [

@@ -40,8 +40,10 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
+from ... import _compat_torch
 from ... import exc
 from ..stable_key import Identity
+from .tensor_kinds import refuse_unreadable
 
 if TYPE_CHECKING:
     import inspect
@@ -54,6 +56,7 @@ __all__ = ["Specializer"]
 TensorKey = tuple[Any, ...]
 
 _Tensor = torch.Tensor
+_is_readable = _compat_torch.is_readable
 _INT32_MAX = 2**31 - 1
 
 
@@ -169,15 +172,8 @@ class _Extract:
         return extractor(self, value)
 
     def tensor(self, value: torch.Tensor) -> Hashable:
-        if value.is_neg():
-            raise exc.InvalidAPIUsage(
-                f"kernel {self.kernel_name!r} was called with a lazily negated tensor (such as `z.conj().imag`), whose "
-                "memory holds other values than it shows",
-                fix=(
-                    "pass x.resolve_neg(); if the kernel writes to it, keep the resolved tensor "
-                    "and read the result there."
-                ),
-            )
+        if not value.is_meta:  # what a call with it means is not asked here
+            refuse_unreadable(self.kernel_name, value)
         if value.requires_grad and self.on_requires_grad is not None and torch.is_grad_enabled():
             self.on_requires_grad()
         return (*_tensor_key(self.settings, value), value.device)
@@ -346,14 +342,14 @@ class Specializer:
         if not self._plain:
             return self._general_key(args)
         # The tensor element is written out: it equals `extract.tensor(a)`, which a test holds, without its two calls.
-        # A tensor with the negative bit (`z.conj().imag`) holds other numbers than it shows, so it may not get here.
+        # A tensor whose memory is not what it shows may not get here.
         extract = self.extract
         return tuple(
             [
                 (a.dtype, a.shape, a.stride(), _NO_INDICES, a.device)
                 if type(a) is _Tensor
                 and not a.requires_grad
-                and not a.is_neg()
+                and _is_readable(a)
                 and getattr(a, "_dynamo_static_indices", None) is None
                 else extract(a)
                 for a in args

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ... import _compat_torch
 from ... import _compat_triton
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from .dispatch import PythonPath
     from .dispatch import Runner
 
-__all__ = ["recording_launcher", "refuse_wrappers", "runner_under_modes"]
+__all__ = ["holds_fake_tensors", "recording_launcher", "runner_under_modes", "tensors_in"]
 
 
 def recording_launcher(
@@ -51,23 +50,14 @@ def recording_launcher(
     )
 
 
-def _tensors(args: Sequence[Any]) -> list[torch.Tensor]:
+def tensors_in(args: Sequence[Any]) -> list[torch.Tensor]:
+    """The tensors among the arguments, those in containers included."""
     return [leaf for leaf in torch.utils._pytree.tree_leaves(list(args)) if isinstance(leaf, torch.Tensor)]
 
 
-def refuse_wrappers(kernel: str, args: Sequence[Any]) -> None:
-    """Raise for tensors that have no memory of their own to give to a kernel."""
-    for tensor in _tensors(args):
-        if type(tensor) is not torch.Tensor and is_traceable_wrapper_subclass(tensor):
-            raise exc.InvalidAPIUsage(
-                f"kernel {kernel!r} was called with a {type(tensor).__name__}, which holds other "
-                "tensors and has no memory "
-                "of its own",
-                fix=(
-                    "pass the tensors it holds (`x.to_local()` for a DTensor), or wrap the kernel in "
-                    "a torch.library.custom_op."
-                ),
-            )
+def holds_fake_tensors(args: Sequence[Any]) -> bool:
+    """Whether one of the arguments is a fake tensor, which may come without its mode."""
+    return FakeTensor in map(type, args)
 
 
 def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner | None:
@@ -80,7 +70,7 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
         exc.InvalidAPIUsage: an argument is wrapped by a ``torch.func`` transform.
     """
     kernel = dispatcher.specializer.kernel_name
-    tensors = _tensors(args)
+    tensors = tensors_in(args)
     for tensor in tensors:
         if _compat_torch.is_functorch_wrapped(tensor):
             raise exc.InvalidAPIUsage(

@@ -11,6 +11,8 @@ import torch
 import triton.language as tl
 from triton import knobs
 
+from helion import exc
+
 from .hand_written import HandWrittenHost
 from .hand_written import misaligned
 from .hand_written import pair
@@ -98,6 +100,16 @@ def test_scalar_of_another_type_is_another_launch_function(gpu):
         add(x, y, n)
     functions = [launch.function for launch in gpu.launches]
     assert functions[:3] == functions[3:] and len(set(functions)) == 3
+
+
+@mutation("memory")
+def test_tensor_whose_memory_was_freed_is_refused(gpu):
+    add = HandWrittenHost()
+    x, y = pair()
+    add(x, y)
+    x.untyped_storage().resize_(0)
+    with pytest.raises(exc.InvalidAPIUsage, match="without memory"):
+        add(x, y, out=y)
 
 
 # -- knobs

@@ -1,0 +1,156 @@
+"""Every kind of tensor that PyTorch has, as the first argument of a kernel and after calls with plain ones."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch._C import _functorch
+from torch._subclasses import FakeTensorMode
+from torch.testing._internal.two_tensor import TwoTensor
+
+import helion
+import helion.language as hl
+from helion import _extension
+from helion import exc
+
+pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
+
+N = 256
+
+
+class Labelled(torch.Tensor):
+    """A subclass that is a tensor like any other."""
+
+
+def fake() -> torch.Tensor:
+    with FakeTensorMode():
+        return torch.randn(N)
+
+
+def freed() -> torch.Tensor:
+    x = torch.randn(N)
+    x.untyped_storage().resize_(0)
+    return x
+
+
+def inference() -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.randn(N)
+
+
+def quiet(make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make()
+
+
+#: Kinds that kernels take.
+TAKEN: dict[str, Callable[[], torch.Tensor]] = {
+    "plain": lambda: torch.randn(N),
+    "Parameter": lambda: torch.nn.Parameter(torch.randn(N), requires_grad=False),
+    "Buffer": lambda: torch.nn.Buffer(torch.randn(N)),
+    "subclass": lambda: torch.randn(N).as_subclass(Labelled),
+    "inference": inference,
+    "lazily cloned": lambda: torch._lazy_clone(torch.randn(N)),
+    "expanded": lambda: torch.randn(1).expand(N),
+}
+
+#: Kinds that they refuse, and what the message says of them.
+REFUSED: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
+    "nested": (lambda: torch.nested.nested_tensor([torch.randn(3), torch.randn(4)]), "nested tensor"),
+    "jagged": (
+        lambda: torch.nested.nested_tensor([torch.randn(3), torch.randn(4)], layout=torch.jagged),
+        "nested tensor",
+    ),
+    "coo": (lambda: torch.randn(N).to_sparse(), "sparse tensor"),
+    "csr": (lambda: torch.eye(16).to_sparse_csr(), "sparse tensor"),
+    "csc": (lambda: torch.eye(16).to_sparse_csc(), "sparse tensor"),
+    "bsr": (lambda: torch.eye(16).to_sparse_bsr((4, 4)), "sparse tensor"),
+    "bsc": (lambda: torch.eye(16).to_sparse_bsc((4, 4)), "sparse tensor"),
+    "quantized": (lambda: torch.quantize_per_tensor(torch.randn(N), 0.1, 0, torch.qint8), "quantized tensor"),
+    "mkldnn": (lambda: torch.randn(N).to_mkldnn(), "oneDNN"),
+    "meta": (lambda: torch.randn(N, device="meta"), "meta tensor"),
+    "negated": (lambda: torch._neg_view(torch.randn(N)), "lazily negated"),
+    "conjugated": (lambda: torch.randn(N, dtype=torch.complex64).conj(), "lazily conjugated"),
+    "zero tensor": (lambda: torch._efficientzerotensor(N), "without memory"),
+    "freed": (freed, "without memory"),
+    "batched": (lambda: _functorch._add_batch_dim(torch.randn(2, N), 0, 1), "torch.func wrapped"),
+    "functional": (lambda: torch._to_functional_tensor(torch.randn(N)), "without memory"),
+    "two tensors": (lambda: TwoTensor(torch.randn(N), torch.randn(N)), "TwoTensor, which holds other tensors"),
+    "masked": (
+        lambda: torch.masked.masked_tensor(torch.randn(N), torch.ones(N, dtype=torch.bool)),
+        "MaskedTensor, which holds other tensors",
+    ),
+}
+
+
+@pytest.fixture(params=["extension", "python"])
+def add(request: pytest.FixtureRequest) -> Any:
+    @helion.kernel(config=helion.Config(block_sizes=[128]))
+    def add(x, y):
+        out = torch.empty_like(y)
+        for t in hl.tile(y.size(0)):
+            out[t] = x[t] + y[t]
+        return out
+
+    if request.param == "extension":
+        if _extension.C is None:
+            pytest.skip("needs helion._C")
+    elif _extension.C is not None:
+        add.dispatch_enabled = False
+    return add
+
+
+def warm(add: Any, calls: int) -> torch.Tensor:
+    y = torch.randn(N)
+    for _ in range(calls):
+        assert torch.equal(add(y, y), y + y)
+    return y
+
+
+@pytest.mark.parametrize("calls", [0, 4], ids=["first", "steady"])
+@pytest.mark.parametrize("kind", TAKEN)
+def test_kind_that_is_taken(add: Any, kind: str, calls: int) -> None:
+    y = warm(add, calls)
+    for _ in range(3):
+        x = TAKEN[kind]()
+        torch.testing.assert_close(add(x, y), x.as_subclass(torch.Tensor) + y)
+
+
+@pytest.mark.parametrize("calls", [0, 4], ids=["first", "steady"])
+@pytest.mark.parametrize("kind", REFUSED)
+def test_kind_that_is_refused_with_what_it_is(add: Any, kind: str, calls: int) -> None:
+    make, what = REFUSED[kind]
+    y = warm(add, calls)
+    for _ in range(3):
+        with pytest.raises(exc.InvalidAPIUsage, match=what):
+            add(quiet(make), y)
+    warm(add, 3)
+
+
+@pytest.mark.parametrize("calls", [0, 4], ids=["first", "steady"])
+def test_fake_tensors_without_their_mode_launch_nothing(add: Any, calls: int) -> None:
+    warm(add, calls)
+    from tests import softgpu
+
+    before = softgpu.launches()
+    x = fake()
+    with x.fake_mode:
+        y = torch.randn(N)
+    try:
+        result = add(x, y)
+    except exc.InvalidAPIUsage:
+        result = None
+    assert softgpu.launches() == before
+    assert result is None or type(result) is type(x)
+
+
+@pytest.mark.parametrize("calls", [0, 4], ids=["first", "steady"])
+def test_a_parameter_that_is_not_initialised_says_so(add: Any, calls: int) -> None:
+    y = warm(add, calls)
+    with pytest.raises(ValueError, match="uninitialized parameter"):
+        add(torch.nn.UninitializedParameter(), y)
