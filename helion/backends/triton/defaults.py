@@ -50,15 +50,15 @@ class Tile:
 _NARROW = (
     Tile(128, 256, 128, 8, 3, 3.00),
     Tile(256, 128, 128, 8, 3, 2.70),
-    Tile(128, 128, 128, 8, 4, 2.50),
+    Tile(128, 128, 128, 4, 3, 2.60),
     Tile(64, 256, 128, 4, 4, 2.30),
     Tile(64, 128, 128, 4, 4, 1.65),
     Tile(128, 64, 128, 4, 4, 1.75),
     Tile(64, 64, 128, 4, 5, 1.25),
     Tile(32, 128, 128, 4, 5, 0.90),
     Tile(128, 32, 128, 4, 5, 0.87),
+    Tile(64, 32, 256, 4, 5, 0.73),
     Tile(32, 64, 256, 4, 5, 0.72),
-    Tile(64, 32, 256, 4, 5, 0.72),
     Tile(16, 128, 256, 4, 4, 0.52),
     Tile(32, 32, 256, 4, 5, 0.50),
     Tile(16, 64, 256, 4, 5, 0.47),
@@ -223,7 +223,11 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
 def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
     """Warps of a program, by the elements of its largest value."""
     elements = max((facts.elements(shape, config) for shape in facts.shapes), default=1)
-    if elements > 16384:
+    looped = any(
+        chunk is not None and size <= _WHOLE_ROW_ONCE
+        for chunk, size in zip(config.get("reduction_loops", ()), facts.reductions)
+    )
+    if elements > 16384 or looped:
         return 32
     rows = max((facts.elements(shape[-1:], config) for shape in facts.shapes if shape), default=1)
     # Threads that have all of a short row need no shared memory; shares of rows are gone over many times.
