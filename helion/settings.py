@@ -188,6 +188,7 @@ TABLE: tuple[Row, ...] = (
         _bool,
         "Emit static asserts on the dtype of every generated value.",
     ),
+    Row("verify_ir", "HELION_VERIFY_IR", False, _bool, "Check the IR after tracing and after each rewrite of it."),
     Row(
         "allow_warp_specialize",
         "HELION_ALLOW_WARP_SPECIALIZE",

@@ -22,6 +22,9 @@ logging.getLogger("torch.__trace").propagate = False
 if torch.cuda.is_available():
     os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "none")
 
+# Every IR of every test is checked for being well-formed.
+os.environ.setdefault("HELION_VERIFY_IR", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -16,6 +16,7 @@ from ..ir.device_ir import KernelIR
 from ..ir.device_ir import RollableReduction
 from ..ir.device_ir import eliminate_dead_code
 from ..ir.reductions import rollable_sizes
+from ..ir.verify import verify
 from ..language.op import handler
 from ..settings import Settings
 from .environment import Environment
@@ -80,6 +81,8 @@ def trace_kernel(
         for size in rollable_sizes(env.ir, info)
     ]
     env.space.close()
+    if settings.verify_ir:
+        verify(env.ir)
     return KernelIR(
         name=fn.__name__,
         device=env.ir,

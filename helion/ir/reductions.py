@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..language.creation import full
 from .device_ir import DeviceIR
@@ -200,6 +201,8 @@ class _Roller:
         self.info = info
         self.axis = reduction.axis
         self.chunk = reduction.axis.block.var
+        # A mode of its own: the trace's is of one thread at a time, and several generate code at once.
+        self.fake_mode = FakeTensorMode(shape_env=self.chunk.node.shape_env)
         self.stages = _Stages(ir, info, reduction.size)
         self.graph = torch.fx.Graph()
         self.copies: dict[torch.fx.Node, torch.fx.Node] = {}
@@ -234,7 +237,7 @@ class _Roller:
     def _chunked(self, value: Any) -> Any:
         """A FakeTensor's shape with the dimension cut to a chunk."""
         shape = [self.chunk if expr_of(s) == self.stages.size else s for s in value.shape]
-        with torch.no_grad(), value.fake_mode:
+        with torch.no_grad(), self.fake_mode:
             return torch.empty(shape, dtype=value.dtype, device=value.device)
 
     def _call(

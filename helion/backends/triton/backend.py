@@ -19,6 +19,7 @@ from ...ir.device_ir import KernelIR
 from ...ir.facts import analyse
 from ...ir.nodes import HostTensorNode
 from ...ir.reductions import roll
+from ...ir.verify import verify
 from ...numbers import next_power_of_2
 from ...runtime import output_pool
 from ...runtime.launch.launcher import FastLauncher
@@ -84,6 +85,8 @@ class TritonBackend(Backend):
         ir, facts = self.ir, self._facts
         if looped:
             ir = dataclasses.replace(ir, device=roll(ir.device, list(looped)))
+            if self.settings.verify_ir:
+                verify(ir.device)
             facts = analyse(ir.device)
         schedule = resolve(ir, self.ir, config)
         schedule.constants.update((reduction.axis.block.symbol, chunk) for reduction, chunk in looped.items())
