@@ -11,8 +11,12 @@ import pytest
 import torch
 
 from tests import caches
+from tests.softgpu import storages
 
 pytest_plugins = ["tests.quick", "tests.softgpu.pytest_plugin", "tests.sweep_summary"]
+
+# Before any test module makes a tensor: fresh memory is poison, and the software GPU knows every tensor's storage.
+storages.install()
 
 # PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
 logging.getLogger("torch.__trace").propagate = False

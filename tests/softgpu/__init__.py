@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import json
 
+import torch
+
 from . import native
 from . import provider
+from . import storages
 from . import streams
 from . import triton_driver
 from .buffers import guarded
@@ -34,7 +37,7 @@ from .streams import set_device
 __all__ = [
     "CAPABILITIES", "DriverError", "Event", "FaultReport", "Graph", "Stream", "device", "faults", "guarded", "inject",
     "install", "instructions", "last_fault", "launches", "only", "opcode_families", "place", "printed",
-    "register", "reset", "set_device", "streams", "uninstall", "unknown_entry_points", "warp_instructions",
+    "register", "reset", "set_device", "share", "streams", "uninstall", "unknown_entry_points", "warp_instructions",
 ]  # fmt: skip
 
 #: Compute capabilities that can be installed, as 10 * major + minor.
@@ -53,6 +56,7 @@ def install(
     threads: int = 0,
     max_instructions: int = _MAX_INSTRUCTIONS,
     uninitialised: str = "fault",
+    races: bool = True,
     ptxas: bool = False,
 ) -> None:
     """Put Triton and helion on the software GPU, in this process. May be called again with other arguments.
@@ -66,6 +70,7 @@ def install(
         max_instructions: warp instructions after which a launch counts as endless; 0 for no limit.
         uninitialised: what a read of shared memory that nobody wrote does: ``"fault"``, or ``"poison"`` to go on with
             bytes of 0xff.
+        races: look for data races: two accesses to the same bytes that nothing orders, whichever came first.
         ptxas: run ptxas as Triton does on a GPU. The result is the same PTX, later.
 
     Raises:
@@ -80,15 +85,29 @@ def install(
     if ptxas and execute:
         raise ValueError("ptxas=True needs execute=False: the software GPU runs PTX, not what ptxas makes of it")
     lib = native.library()
+    if execute:  # not for measuring: an allocator that keeps books costs time
+        storages.known_to(lib)
     lib.softgpu_configure(capability, devices, int(execute))
-    lib.softgpu_options(seed, threads, max_instructions, int(uninitialised == "fault"))
+    lib.softgpu_options(seed, threads, max_instructions, int(uninitialised == "fault"), int(races))
     reset()
     if devices:
         set_device(0)
     triton_driver.activate(capability, ptxas=ptxas)
     from helion.runtime import device as helion_device
 
+    from . import helion_kernels
+
     helion_device.set_provider(provider.SoftGpuProvider(capability, devices))
+    helion_kernels.move(to_gpu=True)
+
+
+def share(tensor: torch.Tensor) -> torch.Tensor:
+    """Let kernels touch ``tensor``'s memory though PyTorch did not allocate it (NumPy's, say); returns the tensor.
+
+    The storages of all other live tensors are known, and an access outside them is a fault.
+    """
+    storages.share(tensor, native.library())
+    return tensor
 
 
 def uninstall() -> None:
@@ -96,7 +115,10 @@ def uninstall() -> None:
     triton_driver.deactivate()
     from helion.runtime import device as helion_device
 
+    from . import helion_kernels
+
     helion_device.set_provider(None)
+    helion_kernels.move(to_gpu=False)
 
 
 def reset() -> None:

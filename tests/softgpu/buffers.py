@@ -43,7 +43,7 @@ def guarded(source: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def only(*tensors: torch.Tensor) -> Iterator[None]:
-    """Inside the block, a kernel that touches global memory outside these tensors faults.
+    """Inside the block, a kernel that touches global memory outside these tensors faults, be it in another live tensor.
 
     Each tensor allows the span from its first to its last element. Driver allocations and module variables stay
     allowed.

@@ -166,6 +166,34 @@ def build() -> Path:
     return directory
 
 
+def build_storages() -> Path:
+    """Build ``storages.cpp``, PyTorch's allocator for tests, if needed.
+
+    Returns:
+        The library.
+    """
+    import torch
+
+    source = Path(__file__).parent / "storages.cpp"
+    root = Path(torch.__file__).parent
+    flags = ["-std=c++20", "-O2", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+    flags.append(f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}")
+    key = _digest(_compiler_identity(), " ".join(flags), torch.__version__, source.read_text())
+    library = BUILD / "storages" / f"{key}.so"
+    if library.exists():
+        return library
+    with _locked():
+        if library.exists():
+            return library
+        library.parent.mkdir(exist_ok=True)
+        temporary = library.with_suffix(f".{os.getpid()}.tmp")
+        link = [f"-L{root / 'lib'}", "-lc10", f"-Wl,-rpath,{root / 'lib'}"]
+        include = ["-isystem", str(root / "include")]
+        subprocess.run([_compiler(), *flags, *include, str(source), "-o", str(temporary), *link], check=True)
+        temporary.rename(library)
+    return library
+
+
 def _remove_old_libraries() -> None:
     """Libraries of earlier sources, but not today's: another process may still be linking against one."""
     for library in BUILD.glob("*/libcuda.so.1"):

@@ -32,7 +32,7 @@ def library() -> ctypes.CDLL:
     u64, text = ctypes.c_uint64, ctypes.c_char_p
     signatures: dict[str, tuple[object, list[object]]] = {
         "softgpu_configure": (None, [ctypes.c_int, ctypes.c_int, ctypes.c_int]),
-        "softgpu_options": (None, [u64, ctypes.c_uint, u64, ctypes.c_int]),
+        "softgpu_options": (None, [u64, ctypes.c_uint, u64, ctypes.c_int, ctypes.c_int]),
         "softgpu_launches": (u64, []),
         "softgpu_instructions": (u64, []),
         "softgpu_allocations": (u64, []),
@@ -49,6 +49,8 @@ def library() -> ctypes.CDLL:
         "softgpu_forbid": (None, [u64, u64, text]),
         "softgpu_forget": (ctypes.c_int, [u64]),
         "softgpu_strict": (None, [ctypes.c_int]),
+        "softgpu_storages": (None, [ctypes.c_void_p, ctypes.c_void_p]),
+        "softgpu_foreign": (None, [u64, u64]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(lib, name)

@@ -1,8 +1,8 @@
 """Faults around asynchronous operations: each kernel that has one is caught, its correct twin passes, for every seed
 tried.
 
-A fault that depends on timing shows for some seeds as a fault and for others as a wrong result; never as a right one
-for all.
+Without the race detector a fault that depends on timing shows for some seeds as a fault and for others as a wrong
+result; never as a right one for all. With it, it is a fault under every seed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,27 @@ SEEDS = range(6)
 
 
 class Outcomes(list[str]):
-    """For each seed the kind of fault, ``"wrong"`` or ``"right"``; ``message`` is the last fault's."""
+    """For each seed the kind of fault, ``"wrong"`` or ``"right"``; ``message`` is the last fault's.
+
+    That is without the race detector; ``with_races`` holds the same with it.
+    """
 
     message = ""
+    with_races: list[str]
 
 
 def _outcomes(capability: int, launch: Callable[[], None], right: Callable[[], bool]) -> Outcomes:
+    with_races = _by_seed(capability, launch, right, races=True)
+    found = _by_seed(capability, launch, right, races=False)
+    found.with_races = with_races
+    print("by seed:", found, "with races:", with_races)
+    return found
+
+
+def _by_seed(capability: int, launch: Callable[[], None], right: Callable[[], bool], *, races: bool) -> Outcomes:
     found = Outcomes()
     for seed in SEEDS:
-        gpu.install(capability=capability, seed=seed, max_instructions=2_000_000)
+        gpu.install(capability=capability, seed=seed, max_instructions=2_000_000, races=races)
         try:
             launch()
         except gpu.DriverError:
@@ -40,12 +52,19 @@ def _outcomes(capability: int, launch: Callable[[], None], right: Callable[[], b
             found.message = fault.message
         else:
             found.append("right" if right() else "wrong")
-    print("by seed:", found)
     return found
 
 
 def _only(outcomes: Outcomes, *kinds: str) -> Outcomes:
     assert set(outcomes) <= set(kinds), outcomes
+    if kinds == ("right",):
+        assert set(outcomes.with_races) == {"right"}, outcomes.with_races
+    return outcomes
+
+
+def _always(outcomes: Outcomes) -> Outcomes:
+    """The race detector finds it under every seed, if nothing else does."""
+    assert not {"right", "wrong"} & set(outcomes.with_races), outcomes.with_races
     return outcomes
 
 
@@ -68,27 +87,27 @@ def test_ring_with_all_its_waits_is_right(softgpu):
 
 
 def test_ring_consumer_that_does_not_wait(softgpu):
-    _only(_ring(full_wait=False), "read_before_async_copy_done", "uninitialised_read")
+    _only(_always(_ring(full_wait=False)), "read_before_async_copy_done", "uninitialised_read")
 
 
 def test_ring_consumer_that_starts_in_the_wrong_phase(softgpu):
-    _only(_ring(first_phase=1), "read_before_async_copy_done", "uninitialised_read")
+    _only(_always(_ring(first_phase=1)), "read_before_async_copy_done", "uninitialised_read")
 
 
 def test_ring_producer_that_does_not_wait_for_room(softgpu):
-    outcomes = _ring(empty_wait=False)
+    outcomes = _always(_ring(empty_wait=False))
     assert "right" not in outcomes and "sync_misuse" in outcomes
     assert "more arrivals in a phase than the barrier expects" in outcomes.message
 
 
 def test_writing_to_memory_that_a_copy_is_still_writing(softgpu):
-    outcomes = _ring(scribble=True)
+    outcomes = _always(_ring(scribble=True))
     assert "read_before_async_copy_done" in outcomes
     assert "the writer must wait for the copy" in outcomes.message
 
 
 def test_ring_with_one_buffer_too_few(softgpu):
-    outcomes = _ring(buffers=2)
+    outcomes = _always(_ring(buffers=2))
     assert "read_before_async_copy_done" in outcomes
     assert outcomes.count("right") < len(outcomes)
 
@@ -135,13 +154,13 @@ def test_bulk_store_without_a_proxy_fence(softgpu):
 
 
 def test_bulk_store_that_does_not_wait_for_the_writers(softgpu):
-    outcomes = _store(barrier=False)
+    outcomes = _always(_store(barrier=False))
     assert outcomes.count("right") < len(outcomes)
     _only(outcomes, "uninitialised_read", "read_before_async_copy_done", "sync_misuse", "wrong", "right")
 
 
 def test_memory_reused_while_a_bulk_store_reads_it(softgpu):
-    outcomes = _store(read_wait=False)
+    outcomes = _always(_store(read_wait=False))
     assert "read_before_async_copy_done" in outcomes
     assert "overwritten" in outcomes.message
 
@@ -171,7 +190,7 @@ def test_exchange_between_ctas_of_a_cluster(softgpu):
 
 
 def test_exchange_without_synchronisation_before_reading(softgpu):
-    outcomes = _exchange(before=False)
+    outcomes = _always(_exchange(before=False))
     assert "uninitialised_read" in outcomes
 
 
@@ -205,7 +224,7 @@ def test_wgmma_is_right(softgpu):
 
 
 def test_wgmma_on_data_that_has_not_arrived(softgpu):
-    _only(_wgmma(load_wait=False), "read_before_async_copy_done", "uninitialised_read")
+    _only(_always(_wgmma(load_wait=False)), "read_before_async_copy_done", "uninitialised_read")
 
 
 def test_wgmma_result_that_is_not_waited_for(softgpu):
@@ -214,7 +233,7 @@ def test_wgmma_result_that_is_not_waited_for(softgpu):
 
 def test_wgmma_operand_overwritten_before_the_wait(softgpu):
     # Or the warp that is behind finds bytes that were never published to its matrix unit.
-    outcomes = _wgmma(reuse_early=True)
+    outcomes = _always(_wgmma(reuse_early=True))
     assert "read_before_async_copy_done" in outcomes
     _only(outcomes, "read_before_async_copy_done", "sync_misuse")
 
@@ -248,13 +267,13 @@ def test_tcgen05_is_right(softgpu, change):
 
 @BLACKWELL
 def test_tcgen05_on_data_that_has_not_arrived(softgpu):
-    outcomes = _tcgen05(load_wait=False)  # the copies may just make it, with luck
+    outcomes = _always(_tcgen05(load_wait=False))  # the copies may just make it, with luck
     assert "read_before_async_copy_done" in outcomes and outcomes.count("right") < len(outcomes) / 2
 
 
 @BLACKWELL
 def test_tcgen05_result_that_is_not_waited_for(softgpu):
-    outcomes = _tcgen05(commit_wait=False)
+    outcomes = _always(_tcgen05(commit_wait=False))
     assert "read_before_async_copy_done" in outcomes
     _only(outcomes, "read_before_async_copy_done", "uninitialised_read", "right")
 

@@ -101,11 +101,13 @@ def test_hopper_kernel_is_right_for_several_seeds(softgpu, name):
 
 # ---- the same kernels with something left out
 # --------------------------------------------------------------------------
-def _outcomes(gemm: cute_gemm.Gemm, clusters: int, ptx: str, seeds: int = 6) -> list[str]:
-    """By seed: the kind of fault, ``"wrong"`` or ``"right"``."""
+def _outcomes(gemm: cute_gemm.Gemm, clusters: int, ptx: str, seeds: int = 6, races: bool = False) -> list[str]:
+    """By seed: the kind of fault, ``"wrong"`` or ``"right"``; as other checks than that of races see it, unless asked
+    for.
+    """
     found = []
     for seed in range(seeds):
-        gpu.install(capability=100 if "sm_100" in gemm.ptx else 90, seed=seed, max_instructions=3_000_000)
+        gpu.install(capability=100 if "sm_100" in gemm.ptx else 90, seed=seed, max_instructions=3_000_000, races=races)
         try:
             result = _launch(gemm, clusters, ptx)
         except RuntimeError:
@@ -150,6 +152,8 @@ def test_pair_without_one_of_its_waits_is_caught(softgpu, name):
     outcomes = _outcomes(gemm, 1, _without(gemm.ptx, opcode, occurrence))
     assert kinds & set(outcomes)
     assert set(outcomes) <= kinds | {"wrong", "right", "deadlock"}
+    with_races = _outcomes(gemm, 1, _without(gemm.ptx, opcode, occurrence), seeds=2, races=True)
+    assert not {"wrong", "right"} & set(with_races)
 
 
 def _with_fewer_buffers(ptx: str, stages: int, shifts: tuple[int, ...]) -> str:
@@ -179,6 +183,8 @@ def test_pair_with_one_stage_too_few_is_caught(softgpu):
     outcomes = _outcomes(gemm, 1, _with_fewer_buffers(gemm.ptx, 4, (14, 13, 10, 9)))
     assert outcomes.count("right") <= 1
     assert "read_before_async_copy_done" in outcomes
+    with_races = _outcomes(gemm, 1, _with_fewer_buffers(gemm.ptx, 4, (14, 13, 10, 9)), seeds=2, races=True)
+    assert set(with_races) <= {"read_before_async_copy_done", "data_race"}
 
 
 @HOPPER

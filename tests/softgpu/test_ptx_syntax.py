@@ -102,7 +102,7 @@ def test_generic_and_shared_addresses_name_the_same_bytes(softgpu):
 
 def test_static_shared_memory_lies_before_dynamic(softgpu):
     before = ".shared .align 4 .b8 fixed[64];\n.extern .shared .align 16 .b8 rest[];"
-    body = " mov.u32 x, fixed; mov.u32 y, rest; sub.u32 d, y, x; st.shared.u32 [rest+60], tid;"
+    body = " mov.u32 x, fixed; mov.u32 y, rest; sub.u32 d, y, x; st.shared.u32 [rest+60], d;"
     assert torch.equal(run(body, before=before, shared=64), torch.full((32,), 64, dtype=torch.int32))
 
 

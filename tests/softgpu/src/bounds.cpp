@@ -24,11 +24,21 @@ std::vector<Bounds::Range>::const_iterator first_ending_after(const std::vector<
 }
 }  // namespace
 
-Bounds::Bounds(std::vector<Range> allowed, std::vector<Range> forbidden, bool strict)
-    : allowed_(joined(std::move(allowed))), forbidden_(joined(std::move(forbidden))), strict_(strict) {}
+Bounds::Bounds(std::vector<Range> allowed, std::vector<Range> forbidden, std::shared_ptr<const std::vector<Storage>> storages)
+    : allowed_(joined(std::move(allowed))), forbidden_(joined(std::move(forbidden))), storages_(std::move(storages)) {}
+
+namespace {
+constexpr uint64_t kFirstAddress = 4096;   // page 0 is nobody's
+
+const Bounds::Storage* storage_ending_after(const std::vector<Bounds::Storage>& all, uint64_t address) {
+    const auto it = std::upper_bound(all.begin(), all.end(), address, [](uint64_t a, const Bounds::Storage& s) { return a < s.end; });
+    return it == all.end() ? nullptr : &*it;
+}
+std::string words(const Bounds::Storage& s) { return "a tensor's storage of " + std::to_string(s.end - s.start) + " bytes"; }
+}  // namespace
 
 bool Bounds::allows(uint64_t address, uint64_t bytes, uint64_t& low, uint64_t& high) const {
-    low = 4096;   // page 0 is nobody's
+    low = kFirstAddress;
     high = UINT64_MAX;
     if (address < low) return false;
     const auto bad = first_ending_after(forbidden_, address);
@@ -37,26 +47,48 @@ bool Bounds::allows(uint64_t address, uint64_t bytes, uint64_t& low, uint64_t& h
         high = bad->start;
     }
     if (bad != forbidden_.begin()) low = std::max(low, std::prev(bad)->end);
-    if (!strict_) return true;
+    const auto inside = [&](uint64_t start, uint64_t end) {
+        if (address < start || address + bytes > end) return false;
+        low = std::max(low, start);
+        high = std::min(high, end);
+        return true;
+    };
+    if (storages_)
+        if (const Storage* s = storage_ending_after(*storages_, address); s && inside(s->start, s->end)) return true;
     const auto good = first_ending_after(allowed_, address);
-    if (good == allowed_.end() || address < good->start || address + bytes > good->end) return false;
-    low = std::max(low, good->start);
-    high = std::min(high, good->end);
-    return true;
+    return good != allowed_.end() && inside(good->start, good->end);
 }
 
 std::string Bounds::why_not(uint64_t address, uint64_t bytes) const {
-    if (address < 4096) return "a null pointer";
+    if (address < kFirstAddress) return "a null pointer";
     const auto bad = first_ending_after(forbidden_, address);
     if (bad != forbidden_.end() && bad->start < address + bytes) return "in " + bad->name;
+    // Say what is next to it: most such faults are one element off.
+    std::vector<Range> near;
+    if (storages_)
+        if (const Storage* s = storage_ending_after(*storages_, address)) near.push_back({s->start, s->end, words(*s)});
     const auto next = first_ending_after(allowed_, address);
-    if (next != allowed_.end() && next->start <= address) return "runs past the end of " + next->name;
-    // Say where the nearest buffers are: most such faults are one element off.
-    std::string text = "in no registered buffer";
-    if (next != allowed_.end()) text += "; " + std::to_string(next->start - address) + " bytes before " + next->name;
-    if (next != allowed_.begin())
-        text += "; " + std::to_string(address - std::prev(next)->end) + " bytes after the end of " + std::prev(next)->name;
+    if (next != allowed_.end()) near.push_back(*next);
+    for (const Range& r : near) if (r.start <= address) return "runs past the end of " + r.name;
+    if (storages_) {
+        const auto it = std::upper_bound(storages_->begin(), storages_->end(), address, [](uint64_t a, const Storage& s) { return a < s.end; });
+        if (it != storages_->begin()) near.push_back({std::prev(it)->start, std::prev(it)->end, words(*std::prev(it))});
+    }
+    if (next != allowed_.begin()) near.push_back(*std::prev(next));
+    std::string text = storages_ ? "in no live tensor's storage (memory that PyTorch did not allocate: softgpu.share)" : "in no registered buffer";
+    const auto distance = [&](const Range& r) { return r.start > address ? r.start - address : address - r.end; };
+    const auto closest = std::min_element(near.begin(), near.end(), [&](const Range& a, const Range& b) { return distance(a) < distance(b); });
+    if (closest != near.end())
+        text += "; " + std::to_string(distance(*closest)) + " bytes " + (closest->start > address ? "before " : "after the end of ") + closest->name;
     return text;
+}
+
+std::string Bounds::name_of(uint64_t address) const {
+    if (storages_)
+        if (const Storage* s = storage_ending_after(*storages_, address); s && s->start <= address)
+            return "byte " + std::to_string(address - s->start) + " of " + words(*s);
+    const auto range = first_ending_after(allowed_, address);
+    return range != allowed_.end() && range->start <= address ? range->name : "";
 }
 
 BufferRegistry& BufferRegistry::instance() {
@@ -89,9 +121,35 @@ void BufferRegistry::set_strict(bool strict) {
     strict_ = strict;
     current_.reset();
 }
+void BufferRegistry::set_storages(Version version, Each each) {
+    const std::lock_guard lock(mutex_);
+    version_ = version;
+    each_ = each;
+    current_.reset();
+}
+void BufferRegistry::foreign(uint64_t start, uint64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    if (bytes) foreign_[start] = bytes;
+    else foreign_.erase(start);
+    current_.reset();
+}
 std::shared_ptr<const Bounds> BufferRegistry::snapshot() {
     const std::lock_guard lock(mutex_);
-    if (!current_) current_ = std::make_shared<Bounds>(allowed_, forbidden_, strict_);
+    const uint64_t version = version_ ? version_() : 0;
+    if (!current_ || (version != seen_version_ && !strict_)) {
+        std::shared_ptr<std::vector<Bounds::Storage>> storages;
+        if (!strict_) {
+            storages = std::make_shared<std::vector<Bounds::Storage>>();
+            const auto add = [](void* to, uint64_t start, uint64_t bytes) {
+                static_cast<std::vector<Bounds::Storage>*>(to)->push_back({start, start + bytes});
+            };
+            if (each_) each_(add, storages.get());
+            for (const auto& [start, bytes] : foreign_) storages->push_back({start, start + bytes});
+            if (!foreign_.empty()) std::sort(storages->begin(), storages->end(), [](const auto& a, const auto& b) { return a.start < b.start; });
+        }
+        current_ = std::make_shared<Bounds>(allowed_, forbidden_, storages);
+        seen_version_ = version;
+    }
     return current_;
 }
 

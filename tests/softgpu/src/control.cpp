@@ -20,12 +20,18 @@ std::string quoted(const std::string& text) {
     }
     return out + "\"";
 }
+std::string json(const Fault::Place& p) {
+    return "{\"access\": " + quoted(p.access) + ", \"opcode\": " + quoted(p.opcode) + ", \"ptx\": " + quoted(p.ptx) + ", \"line\": " + std::to_string(p.line) +
+           ", \"location\": " + quoted(p.location) + ", \"cta\": [" + std::to_string(p.cta.x) + ", " + std::to_string(p.cta.y) + ", " +
+           std::to_string(p.cta.z) + "], \"warp\": " + std::to_string(p.warp) + ", \"lane\": " + std::to_string(p.lane) + "}";
+}
 std::string json(const Fault& f, CUresult code) {
     std::string s = "{\"kind\": " + quoted(fault_kind_name(f.kind));
     s += ", \"message\": " + quoted(f.message) + ", \"kernel\": " + quoted(f.kernel) + ", \"opcode\": " + quoted(f.opcode);
     s += ", \"ptx\": " + quoted(f.ptx) + ", \"line\": " + std::to_string(f.line);
     s += ", \"cta\": [" + std::to_string(f.cta.x) + ", " + std::to_string(f.cta.y) + ", " + std::to_string(f.cta.z) + "]";
     s += ", \"warp\": " + std::to_string(f.warp) + ", \"lane\": " + std::to_string(f.lane) + ", \"address\": " + std::to_string(f.address);
+    s += ", \"location\": " + quoted(f.location) + ", \"other\": " + (f.other ? json(*f.other) : "null");
     s += ", \"report\": " + quoted(f.report) + ", \"code\": " + std::to_string(static_cast<int>(code)) + "}";
     return s;
 }
@@ -55,6 +61,7 @@ CUresult report_fault(const Fault& f) {
     std::string text = std::string(fault_kind_name(f.kind)) + ": " + f.message;
     if (!f.kernel.empty()) text += " [kernel " + f.kernel;
     if (f.line) text += ", PTX line " + std::to_string(f.line) + ": " + f.ptx;
+    if (!f.location.empty()) text += ", " + f.location;
     if (f.warp >= 0)
         text += ", CTA (" + std::to_string(f.cta.x) + "," + std::to_string(f.cta.y) + "," + std::to_string(f.cta.z) + ") warp " +
                 std::to_string(f.warp) + (f.lane >= 0 ? " lane " + std::to_string(f.lane) : "");
@@ -102,9 +109,9 @@ CONTROL void softgpu_configure(int capability, int devices, int execute) {
     d.config.devices = devices;
     d.config.execute = execute != 0;
 }
-CONTROL void softgpu_options(uint64_t seed, unsigned threads, uint64_t max_instructions, int fault_on_uninitialised) {
+CONTROL void softgpu_options(uint64_t seed, unsigned threads, uint64_t max_instructions, int fault_on_uninitialised, int races) {
     const std::lock_guard lock(driver().mutex);
-    driver().config.options = {seed, threads, max_instructions, fault_on_uninitialised != 0};
+    driver().config.options = {seed, threads, max_instructions, fault_on_uninitialised != 0, races != 0};
 }
 CONTROL uint64_t softgpu_launches() { return driver().launches; }
 CONTROL uint64_t softgpu_instructions() { return driver().instructions; }
@@ -173,5 +180,7 @@ CONTROL void softgpu_register_binary(const char* image, uint64_t bytes, const ch
 }
 CONTROL void softgpu_allow(uint64_t start, uint64_t bytes, const char* name) { BufferRegistry::instance().allow(start, bytes, name); }
 CONTROL void softgpu_forbid(uint64_t start, uint64_t bytes, const char* name) { BufferRegistry::instance().forbid(start, bytes, name); }
+CONTROL void softgpu_storages(BufferRegistry::Version version, BufferRegistry::Each each) { BufferRegistry::instance().set_storages(version, each); }
+CONTROL void softgpu_foreign(uint64_t start, uint64_t bytes) { BufferRegistry::instance().foreign(start, bytes); }
 CONTROL int softgpu_forget(uint64_t start) { return BufferRegistry::instance().remove(start); }
 CONTROL void softgpu_strict(int strict) { BufferRegistry::instance().set_strict(strict != 0); }

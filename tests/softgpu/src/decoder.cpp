@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <set>
 
 #include "calls.h"
 
@@ -37,6 +38,7 @@ public:
     std::vector<size_t> patch_code;                             // Program::code whose target is a label id
     std::vector<uint32_t*> patch_words;                         // the same inside extras
     uint32_t pred_block = 0, preds_left = 0;
+    std::map<const Function*, std::optional<std::set<std::pair<std::string, int64_t>>>> swapped;   // addresses of atom.cas
 
     Slot allocate(unsigned bits) {
         if (bits == 1) {
@@ -351,6 +353,16 @@ Address Decoder::address(const Operand& op) {
     return a;
 }
 
+bool Decoder::is_compared_and_swapped(const Operand& op) const {
+    auto& known = function.swapped[function.current->function];
+    if (!known) {
+        known.emplace();
+        for (const ParsedInstr& i : function.current->function->body)
+            if (i.opcode[0] == "atom" && std::find(i.opcode.begin(), i.opcode.end(), "cas") != i.opcode.end() && i.operands.size() > 1)
+                known->emplace(i.operands[1].name, i.operands[1].offset);
+    }
+    return known->count({op.name, op.offset}) != 0;
+}
 Space Decoder::symbol_space(const Operand& op) const {
     if (op.name.empty()) return Space::Generic;
     if (function.current->variables.count(op.name)) return Space::Local;
@@ -388,6 +400,8 @@ void FunctionDecoder::one(const ParsedInstr& parsed) {
                            ? module.lines[static_cast<size_t>(parsed.line) - 1] : "";
     text.erase(0, text.find_first_not_of(" \t"));
     program.sources.push_back({parsed.line, parsed.opcode_text(), text});
+    if (const auto file = module.files.find(parsed.file); parsed.file_line && file != module.files.end())
+        program.sources.back().location = file->second + ":" + std::to_string(parsed.file_line) + ":" + std::to_string(parsed.file_column);
     if (!parsed.guard.empty()) {
         Operand guard;
         guard.kind = Operand::Kind::Register;

@@ -42,6 +42,9 @@ public:
     Address address(size_t i) { return address(operand(i)); }
     Address address(const Operand& op);                  // `[...]`; also fills the space of a named variable
     Space symbol_space(const Operand& op) const;         // where an address operand's base symbol lives
+    // Whether the function compares and swaps at the same address, [register + offset]: then a plain load there is the first
+    // guess of a loop, as LLVM makes atomics of others, and no harm comes of what it reads.
+    bool is_compared_and_swapped(const Operand& op) const;
     std::optional<uint64_t> immediate(size_t i) const;   // the value if the operand is a constant
     uint32_t label(size_t i);                            // branch target
     Slot scratch(unsigned bits);                         // a fresh register

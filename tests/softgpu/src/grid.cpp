@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include "happens_before.h"
 #include "memory.h"
 #include "scheduler.h"
 
@@ -89,7 +90,11 @@ void start_warp(Warp& w, Cta& cta, const Program& program, uint32_t index) {
     w.states = StateMap{};
     w.carry = 0;
     w.executed = 0;
-    w.allowed_low = w.allowed_high = 0;
+    w.windows = {};
+    w.order = WarpOrder{};
+    w.order.cluster = static_cast<uint32_t>(cta.cluster->index);
+    if (cta.grid->options.races) w.order.runs.assign(program.code.size(), 0);
+    w.order.agent = cta.rank * static_cast<uint32_t>(cta.warps.size()) + index;
     const uint32_t first = index * kWarpSize;
     const uint32_t lanes = std::min<uint32_t>(kWarpSize, cta.threads - first);
     w.alive = lanes == kWarpSize ? kAllLanes : (1u << lanes) - 1;
@@ -143,6 +148,10 @@ void start_cluster(Cluster& cluster, Grid& grid, uint64_t index) {
         cta.shared.assign(shared, kPoison);
         cta.shadow.assign(shared, kUnwritten);
         cta.barriers.fill(Barrier{});
+        if (!cta.shared_shadow) {
+            cta.shared_shadow = std::make_shared<LocalShadow>();
+            cta.tensor_shadow = std::make_shared<LocalShadow>();
+        }
         cta.states = StateMap{};
         cta.threads = cta.live_threads = threads;
         cta.warps.resize(warps);
@@ -251,6 +260,8 @@ private:
 void run_grid(Grid& grid) {
     install_segv_handler();
     grid.bounds = BufferRegistry::instance().snapshot();
+    grid.shadow = std::make_shared<GlobalShadow>();
+    grid.sync_variables = std::make_shared<SyncVariables>();
     const uint64_t clusters = grid.grid.count() / grid.cluster.count();
     std::atomic<uint64_t> next{0};
     const unsigned hardware = std::max(1u, std::thread::hardware_concurrency());

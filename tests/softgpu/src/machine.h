@@ -42,12 +42,12 @@
 #include <vector>
 
 #include "bounds.h"
+#include "clocks.h"
 #include "ptx_parser.h"
 
 namespace softgpu {
 
 constexpr int kWarpSize = 32;
-using Mask = uint32_t;               // one bit a lane
 constexpr Mask kAllLanes = 0xffffffffu;
 using Slot = uint32_t;               // byte offset of a register in the warp's register file
 constexpr Slot kNoSlot = 0xffffffffu;
@@ -64,13 +64,13 @@ constexpr uint64_t kWindowMask = 15ull << 60;
 constexpr int kSharedRankShift = 24;
 constexpr uint32_t kSharedOffsetMask = (1u << kSharedRankShift) - 1;
 
-enum class Space : uint8_t { Generic, Global, Shared, Local, Param, Const };
+enum class Space : uint8_t { Generic, Global, Shared, Local, Param, Const, Tensor };
 
 // ---- faults -----------------------------------------------------------------------------------------
 struct Fault {
     enum class Kind {
         Misaligned, OutOfBounds, Uninitialised, InFlight, Deadlock, UnknownOpcode, BadPtx, Trap, Assert,
-        IllegalInstruction, Unsupported, InstructionLimit, SyncMisuse
+        IllegalInstruction, Unsupported, InstructionLimit, SyncMisuse, Race
     };
     Kind kind = Kind::BadPtx;
     std::string message;             // what, and what to do about it
@@ -80,6 +80,14 @@ struct Fault {
     int warp = -1, lane = -1;
     uint64_t address = 0;
     std::string report;              // long text: who waits where, for a deadlock
+    std::string location;            // source line, "file.py:12:5", if the PTX names it (.loc)
+    struct Place {                   // the other access of a race
+        std::string access, opcode, ptx, location;
+        int line = 0;
+        Dim3 cta{0, 0, 0};
+        int warp = -1, lane = -1;
+    };
+    std::shared_ptr<const Place> other;
 };
 struct FaultError { Fault fault; };
 const char* fault_kind_name(Fault::Kind kind);
@@ -143,7 +151,7 @@ struct Constant {
 struct Program {
     std::string kernel;
     std::vector<Instr> code;
-    struct Source { int line; std::string opcode; std::string text; };
+    struct Source { int line; std::string opcode; std::string text; std::string location = {}; };
     std::vector<Source> sources;
     std::vector<bool> ran;           // by source: whether some launch has run it; the driver's
     std::vector<Constant> constants;
@@ -215,6 +223,21 @@ struct Fragment {
     uint64_t wait_arg = 0;
 };
 
+class ShadowPage;
+
+// A warp's place in the order of things: its clock and what it knows to have happened (clocks.h, happens_before.h).
+struct WarpOrder {
+    uint32_t cluster = 0, agent = 0;   // its cluster's index in the grid; its own number in the cluster
+    Clock now = 1;
+    Clock synced = 1;                  // what its lanes did before this clock is ordered among them
+    bool touched = false;              // something was recorded at `now`
+    Knowledge known;
+    ClusterClocks fenced_wide, fenced_narrow;   // known at the last fence: of device scope, of a CTA's or cluster's
+    ClusterClocks read;                // released at what relaxed accesses have read: acquired by the next fence
+    std::vector<uint32_t> runs;        // of each load: how often it was executed
+    std::array<std::pair<uint64_t, ShadowPage*>, 16> pages{};   // of global memory, lately used: number + 1, page
+};
+
 struct Warp {
     Cta* cta = nullptr;
     const Program* program = nullptr;
@@ -228,7 +251,10 @@ struct Warp {
     std::vector<uint8_t> local;      // local memory, lane after lane, program->local_bytes each
     uint8_t* regs = nullptr;
     std::unique_ptr<uint8_t[]> regs_storage;
-    uint64_t allowed_low = 0, allowed_high = 0;   // global memory known to be within bounds (bounds.h)
+    struct Window { uint64_t low = 0, high = 0; };
+    std::array<Window, 16> windows{};   // global memory known to be within bounds (bounds.h): what instructions touched last
+    Window& window(const Instr& in) { return windows[in.source % windows.size()]; }
+    WarpOrder order;
     StateMap states;
     template <class T> T& state() { return states.get<T>(); }
 
@@ -272,7 +298,10 @@ struct Barrier {
     bool all = true, any = false;
     uint32_t last_count = 0;         // the same of the finished generation
     bool last_all = false, last_any = false;
+    Knowledge arriving, passed;      // of those that have arrived; of the finished generation
 };
+
+class LocalShadow;
 
 struct Cta {
     Cluster* cluster = nullptr;
@@ -281,6 +310,7 @@ struct Cta {
     Dim3 id;
     std::vector<std::unique_ptr<Warp>> warps;
     std::vector<uint8_t> shared, shadow;
+    std::shared_ptr<LocalShadow> shared_shadow, tensor_shadow;   // who accessed it (races.h)
     std::array<Barrier, 16> barriers;
     uint32_t threads = 0, live_threads = 0;
     StateMap states;
@@ -314,7 +344,11 @@ struct LaunchOptions {
     unsigned threads = 0;            // host threads; 0: as many as the machine has
     uint64_t max_instructions = 0;   // warp instructions of a launch before it is called endless; 0: no limit
     bool fault_on_uninitialised = true;   // else such reads give poison
+    bool races = true;               // look for data races
 };
+
+class GlobalShadow;
+class SyncVariables;
 
 struct Grid {
     const Program* program = nullptr;
@@ -326,6 +360,8 @@ struct Grid {
     uint64_t param_bytes = 0;
     LaunchOptions options;
     std::shared_ptr<const Bounds> bounds;   // which global memory may be touched
+    std::shared_ptr<GlobalShadow> shadow;   // who accessed global memory (races.h)
+    std::shared_ptr<SyncVariables> sync_variables;
     uint64_t id = 0;
     int capability = 80;             // 10 * major + minor
     uint32_t sm_count = 132;

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "async_memory.h"
+#include "happens_before.h"
 
 namespace softgpu {
 
@@ -15,6 +16,7 @@ struct MBarrier {
     int64_t tx = 0;           // bytes announced less bytes arrived; below zero for a while if bytes come first
     uint64_t phase = 0;       // number of the current, incomplete phase
     int line = 0;             // PTX line of its init
+    Knowledge arriving, passed;   // of those that have arrived; of the finished phases
 };
 
 struct MBarriers {
@@ -24,10 +26,11 @@ MBarriers& mbarriers(Cta& cta);
 
 // The barrier at a shared address (rank and offset), or a fault.
 MBarrier& mbarrier_at(const Issuer& by, uint64_t address);
-void mbarrier_arrive(const Issuer& by, uint64_t address, uint32_t count);
+// `knows`: what the arrival tells those that wait, null for nothing.
+void mbarrier_arrive(const Issuer& by, uint64_t address, uint32_t count, const Knowledge* knows);
 // The arrival of an asynchronous operation. One that finds its barrier invalidated does no harm unless the memory is in
 // use again: Triton's warp-specialised loops invalidate barriers that a last tcgen05.commit may still arrive at.
-void mbarrier_arrive_late(const Issuer& by, uint64_t address);
+void mbarrier_arrive_late(const Issuer& by, uint64_t address, const Knowledge& knows);
 void mbarrier_expect_tx(const Issuer& by, uint64_t address, int64_t bytes);
 void mbarrier_complete_tx(const Issuer& by, uint64_t address, int64_t bytes);
 

@@ -99,8 +99,10 @@ uint8_t* resolve(Warp& w, const Instr& in, int lane, Space space, uint64_t addre
         const Grid& grid = *w.cta->grid;
         const auto start = reinterpret_cast<uint64_t>(grid.params);
         const bool is_param = address >= start && address + bytes <= start + grid.param_bytes;
-        if (!is_param && !grid.bounds->allows(address, bytes, w.allowed_low, w.allowed_high)) {
-            w.allowed_low = w.allowed_high = 0;
+        Warp::Window& known = w.window(in);
+        const bool within = address >= known.low && address + bytes <= known.high;
+        if (!is_param && !within && !grid.bounds->allows(address, bytes, known.low, known.high)) {
+            known = {};
             w.fault(in, Fault::Kind::OutOfBounds,
                     std::string(access == Access::Read ? "reads" : "writes") + " global memory at " + hex(address) + ": " +
                         grid.bounds->why_not(address, bytes), lane, address);

@@ -130,8 +130,11 @@ float decode_element(TileType type, uint32_t bits) {
     return 0;
 }
 
-void begin_tile_read(const Issuer& by, Cta& cta, const Tile& tile, const char* what) {
+void begin_tile_read(const Issuer& by, Cta& cta, const Tile& tile, const char* what, const Actor& reader) {
     each_chunk(tile, [&](uint32_t offset) { begin_async_read(by, cta, offset, kChunk, what); });
+    if (!races_checked(*by.warp)) return;
+    PageTouch touch(reader);
+    each_chunk(tile, [&](uint32_t offset) { touch.shared(cta, offset, kChunk, Touch::Read); });
 }
 void end_tile_read(const Issuer& by, Cta& cta, const Tile& tile, const char* what) {
     each_chunk(tile, [&](uint32_t offset) { end_async_read(by, cta, offset, kChunk, what); });

@@ -3,6 +3,7 @@
 // A tile is rows x k: A is M x K, B is N x K (both with k running fastest once decoded). One instruction's k spans 32 bytes.
 #pragma once
 #include "async_memory.h"
+#include "happens_before.h"
 
 namespace softgpu {
 
@@ -28,7 +29,7 @@ struct Tile {
 };
 
 // Asynchronous reads of the tile's bytes begin and end (async_memory.h). `what`: "this MMA's operand A".
-void begin_tile_read(const Issuer& by, Cta& cta, const Tile& tile, const char* what);
+void begin_tile_read(const Issuer& by, Cta& cta, const Tile& tile, const char* what, const Actor& reader);
 void end_tile_read(const Issuer& by, Cta& cta, const Tile& tile, const char* what);
 // The tile's values, rows x k, row after row.
 void decode_tile(const Cta& cta, const Tile& tile, float* out);

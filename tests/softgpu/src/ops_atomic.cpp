@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <mutex>
 
-#include "decoder.h"
+#include "happens_before.h"
 #include "lanes.h"
 #include "memory.h"
 #include "tables.h"
@@ -22,6 +22,7 @@ struct Atomic {
     Address address;
     std::vector<Slot> dst, value;    // several: a vector form
     Slot swap = kNoSlot;             // cas
+    Strength strength;
 };
 
 // The new value of a word.
@@ -77,6 +78,15 @@ template <class U> U exchange_at(uint8_t* p, const Atomic& a, U value, U swap) {
     }
 }
 
+// One lane's access to the shadow of memory (races.h).
+void watch(Warp& w, const Instr& in, const Atomic& a, int lane, uint64_t address, unsigned bytes) {
+    if (!races_checked(w)) return;
+    Actor actor = threads_of(w, in, 1u << lane);
+    actor.strong = true;
+    actor.scope = a.strength.scope;
+    PageTouch(actor).at(a.space, address, bytes, Touch::Atomic);
+}
+
 template <class U> Flow exec_atom(Warp& w, const Instr& in, Mask m) {
     using Cell = std::conditional_t<sizeof(U) == 8, uint64_t, uint32_t>;
     const auto& a = *static_cast<const Atomic*>(in.extra);
@@ -84,6 +94,8 @@ template <class U> Flow exec_atom(Warp& w, const Instr& in, Mask m) {
     lane_addresses(w, a.address.base, a.address.wide, a.address.offset, address);
     each_lane(m, [&](int l) {
         uint8_t* p = resolve(w, in, l, a.space, address[l], static_cast<unsigned>(sizeof(U) * a.value.size()), Access::ReadWrite);
+        const StrongAccess edges(w, 1u << l, a.strength, a.space, address[l], !a.dst.empty(), true);
+        watch(w, in, a, l, address[l], static_cast<unsigned>(sizeof(U) * a.value.size()));
         for (size_t i = 0; i < a.value.size(); ++i) {
             const U value = static_cast<U>(cells<Cell>(w, a.value[i])[l]);
             const U swap = a.swap == kNoSlot ? U(0) : static_cast<U>(cells<Cell>(w, a.swap)[l]);
@@ -102,6 +114,8 @@ Flow exec_atom128(Warp& w, const Instr& in, Mask m) {
     lane_addresses(w, a.address.base, a.address.wide, a.address.offset, address);
     each_lane(m, [&](int l) {
         uint8_t* p = resolve(w, in, l, a.space, address[l], 16, Access::ReadWrite);
+        const StrongAccess edges(w, 1u << l, a.strength, a.space, address[l], true, true);
+        watch(w, in, a, l, address[l], 16);
         const std::lock_guard lock(mutex);
         const auto lane = [&](Slot s, int half) -> uint64_t& { return w.r64(s)[half * kWarpSize + l]; };
         uint64_t old[2];
@@ -124,7 +138,8 @@ template <bool kReturns> void decode_atomic(Decoder& d, Instr& in) {
     a->op = found->op;
     const std::string space = d.take_any({"global", "shared", "shared::cta", "shared::cluster"});
     a->space = space.empty() ? Space::Generic : space == "global" ? Space::Global : Space::Shared;
-    for (const char* hint : {"relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu", "sys", "noftz"}) d.take(hint);
+    a->strength = take_strength(d, Order::Relaxed);
+    d.take("noftz");
     while (!d.take_prefixed("L2::").empty()) {}
     d.take_any({"v2", "v4", "v8"});
     a->type = d.take_type();

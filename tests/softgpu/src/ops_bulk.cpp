@@ -5,7 +5,7 @@
 // global memory some time after that; bulk groups wait for the one or the other.
 #include <algorithm>
 
-#include "decoder.h"
+#include "happens_before.h"
 #include "lanes.h"
 #include "mbarrier.h"
 #include "tables.h"
@@ -53,6 +53,10 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {   // imm: groups that may be 
         if (!((m >> s->lane) & 1) || s->group + static_cast<uint64_t>(in.imm) >= g.committed[s->lane]) continue;
         if (!(in.u8[0] ? s->read : s->written)) return w.wait_for("bulk groups, all but the latest", static_cast<uint64_t>(in.imm));
     }
+    uint64_t done = 0;
+    each_lane(m, [&](int l) { if (g.committed[l] > static_cast<uint64_t>(in.imm)) done = std::max(done, g.committed[l] - static_cast<uint64_t>(in.imm)); });
+    finish_unit(w, Unit::BulkRead, static_cast<Clock>(done));
+    if (!in.u8[0]) finish_unit(w, Unit::BulkWrite, static_cast<Clock>(done));
     return Flow::Next;
 }
 void decode_wait(Decoder& d, Instr& in) {
@@ -87,10 +91,18 @@ template <class F> void each_destination(Warp& w, const Instr& in, const BulkOpe
     }
 }
 
-void issue_load(Warp& w, const Instr& in, Cta& cta, uint32_t offset, uint32_t bytes, uint64_t barrier, std::function<void()> copy) {
+// `each_source(f)` calls f(address, bytes) for every stretch of global memory that is read.
+template <class Sources>
+void issue_load(Warp& w, const Instr& in, int l, Cta& cta, uint32_t offset, uint32_t bytes, uint64_t barrier, Sources each_source, std::function<void()> copy) {
     const Issuer by{&w, &in};
     if (!cta.live_threads) w.fault(in, Fault::Kind::SyncMisuse, "copies into shared memory of a CTA that has exited");
-    mbarrier_at(by, barrier);
+    const MBarrier& told = mbarrier_at(by, barrier);
+    if (races_checked(w)) {
+        const SharedRange object = shared_range(w, in, barrier, 8, l);
+        PageTouch touch(mbarrier_unit(w, in, 1u << l, *object.cta, object.offset, static_cast<Clock>(told.phase + 1)));
+        touch.shared(cta, offset, bytes, Touch::Write);
+        each_source([&](uint64_t address, uint64_t n) { touch.global(address, n, Touch::Read); });
+    }
     begin_async_write(by, cta, offset, bytes);
     Cta* const to = &cta;
     w.cta->cluster->async.push({"bulk load of " + std::to_string(bytes) + " bytes to " + place(cta, offset),
@@ -136,7 +148,8 @@ Flow exec_tensor_load(Warp& w, const Instr& in, Mask m) {
         each_destination(w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
             Cta* const target = &cta;
             const Issuer by{&w, &in};
-            issue_load(w, in, cta, offset, box.bytes(), signal, [by, box, target, offset] { load_box(by, box, *target, offset); });
+            issue_load(w, in, l, cta, offset, box.bytes(), signal, [&](auto f) { each_row_inside(by, box, f); },
+                       [by, box, target, offset] { load_box(by, box, *target, offset); });
         });
     });
     return Flow::Next;
@@ -162,7 +175,7 @@ Flow exec_load(Warp& w, const Instr& in, Mask m) {
         check_global(by, source, bytes, false);
         each_destination(w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
             Cta* const target = &cta;
-            issue_load(w, in, cta, offset, bytes, signal, [target, offset, source, bytes] {
+            issue_load(w, in, l, cta, offset, bytes, signal, [&](auto f) { f(source, bytes); }, [target, offset, source, bytes] {
                 std::memcpy(target->shared.data() + offset, reinterpret_cast<const void*>(source), bytes);
             });
         });
@@ -183,9 +196,15 @@ Flow exec_forward(Warp& w, const Instr& in, Mask m) {
         const SharedRange source = shared_range(w, in, from[l], bytes, l);
         const Issuer by{&w, &in};
         begin_async_read(by, *source.cta, source.offset, bytes, "this bulk copy");
+        if (races_checked(w)) {
+            const SharedRange object = shared_range(w, in, shared_address(barrier[l]), 8, l);
+            const MBarrier& told = mbarrier_at(by, shared_address(barrier[l]));
+            PageTouch(mbarrier_unit(w, in, 1u << l, *object.cta, object.offset, static_cast<Clock>(told.phase + 1)))
+                .shared(*source.cta, source.offset, bytes, Touch::Read);
+        }
         each_destination(w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
             Cta* const target = &cta;
-            issue_load(w, in, cta, offset, bytes, signal, [by, target, offset, source, bytes] {
+            issue_load(w, in, l, cta, offset, bytes, signal, [](auto) {}, [by, target, offset, source, bytes] {
                 end_async_read(by, *source.cta, source.offset, bytes, "this bulk copy");
                 std::memcpy(target->shared.data() + offset, source.cta->shared.data() + source.offset, bytes);
             });
@@ -204,7 +223,10 @@ struct StoreReading {
 struct StoresReading { std::vector<StoreReading> stores; };
 
 // Two operations: fetch from shared memory, then write to global memory.
-void issue_store(Warp& w, const Instr& in, int l, uint32_t offset, uint32_t bytes, std::function<std::vector<uint8_t>()> fetch,
+// `again`: another lane has issued the very same store (CuTe lets a whole warp do it, and the unit is the warp's).
+// `each_target(f)` calls f(address, bytes) for every stretch of global memory that is written.
+template <class Targets>
+void issue_store(Warp& w, const Instr& in, int l, bool again, uint32_t offset, uint32_t bytes, Reduction reduction, Targets each_target, std::function<std::vector<uint8_t>()> fetch,
                  std::function<void(const std::vector<uint8_t>&)> write) {
     const Issuer by{&w, &in};
     Cta* const cta = w.cta;
@@ -214,6 +236,15 @@ void issue_store(Warp& w, const Instr& in, int l, uint32_t offset, uint32_t byte
         if (s.offset < offset + bytes && offset < s.offset + s.bytes) end_async_read(s.by, *cta, s.offset, s.bytes, "this bulk store");
     begin_async_read(by, *cta, offset, bytes, "this bulk store");
     auto store = new_store(w, l);
+    if (races_checked(w) && !again) {
+        const auto group = static_cast<Clock>(store->group + 1);
+        PageTouch(unit_of(w, in, 1u << l, Unit::BulkRead, group)).shared(*cta, offset, bytes, Touch::Read);
+        Actor writes = unit_of(w, in, 1u << l, Unit::BulkWrite, group);
+        writes.strong = reduction != Reduction::None;   // a reduction's elements are .relaxed.gpu
+        writes.scope = MemoryScope::Gpu;
+        PageTouch touch(writes);
+        each_target([&](uint64_t address, uint64_t n) { touch.global(address, n, writes.strong ? Touch::Atomic : Touch::Write); });
+    }
     reading.push_back({store.get(), by, offset, bytes});
     cta->cluster->async.push({"bulk store of " + std::to_string(bytes) + " bytes from " + place(*cta, offset),
                               [by, cta, offset, bytes, store, fetch = std::move(fetch), write = std::move(write)] {
@@ -233,6 +264,8 @@ Flow exec_tensor_store(Warp& w, const Instr& in, Mask m) {
     uint64_t from[kWarpSize], map[kWarpSize];
     lane_addresses(w, op.shared.base, op.shared.wide, op.shared.offset, from);
     lane_addresses(w, op.global.base, op.global.wide, op.global.offset, map);
+    const int first = std::countr_zero(m);
+    Box first_box;
     each_lane(m, [&](int l) {
         const Box box = box_of(w, in, op, map[l], l);
         require_aligned(w, in, shared_address(from[l]), 128, "the source in shared memory", l);
@@ -241,7 +274,9 @@ Flow exec_tensor_store(Warp& w, const Instr& in, Mask m) {
         Cta* const cta = w.cta;
         const Issuer by{&w, &in};
         const Reduction reduction = op.reduction;
-        issue_store(w, in, l, range.offset, box.bytes(), [box, cta, offset = range.offset] { return fetch_box(box, *cta, offset); },
+        const bool again = l != first && from[l] == from[first] && map[l] == map[first] && std::equal(box.at, box.at + 5, first_box.at);
+        if (l == first) first_box = box;
+        issue_store(w, in, l, again, range.offset, box.bytes(), reduction, [&](auto f) { each_row_inside(by, box, f); }, [box, cta, offset = range.offset] { return fetch_box(box, *cta, offset); },
                     [by, box, reduction](const std::vector<uint8_t>& rows) { store_box(by, box, rows, reduction); });
     });
     return Flow::Next;
@@ -251,6 +286,7 @@ Flow exec_store(Warp& w, const Instr& in, Mask m) {
     uint64_t from[kWarpSize], to[kWarpSize];
     lane_addresses(w, op.shared.base, op.shared.wide, op.shared.offset, from);
     lane_addresses(w, op.global.base, op.global.wide, op.global.offset, to);
+    const int first = std::countr_zero(m);
     each_lane(m, [&](int l) {
         const uint32_t bytes = bulk_bytes(w, in, op.bytes, l);
         require_aligned(w, in, to[l], 16, "the destination", l);
@@ -262,7 +298,8 @@ Flow exec_store(Warp& w, const Instr& in, Mask m) {
         Cta* const cta = w.cta;
         const uint64_t target = to[l];
         const BulkOperands* operands = &op;
-        issue_store(w, in, l, range.offset, bytes,
+        const bool again = l != first && from[l] == from[first] && to[l] == to[first];
+        issue_store(w, in, l, again, range.offset, bytes, op.reduction, [&](auto f) { f(target, bytes); },
                     [cta, offset = range.offset, bytes] {
                         const uint8_t* p = cta->shared.data() + offset;
                         return std::vector<uint8_t>(p, p + bytes);

@@ -1,7 +1,7 @@
 // CTAs of a cluster: barrier.cluster, addresses in each other's shared memory, st.async and red.async.
 #include <bit>
 
-#include "decoder.h"
+#include "happens_before.h"
 #include "lanes.h"
 #include "mbarrier.h"
 #include "tables.h"
@@ -13,12 +13,15 @@ namespace {
 // ---- barrier.cluster ----------------------------------------------------------------------------------------------------
 // A phase ends when all living threads of the cluster have arrived. A thread that has arrived must wait before it
 // arrives again.
+struct ClusterBarrier { Knowledge arriving, passed; };
 struct ClusterArrivals { Mask arrived = 0, to_wait = 0; };   // of one warp: in this phase; not yet waited for
 
 void end_phase_if_complete(Cluster& cluster) {
     for (auto& cta : cluster.ctas)
         for (auto& warp : cta->warps)
             if (warp->alive & ~warp->state<ClusterArrivals>().arrived) return;
+    auto& barrier = cluster.state<ClusterBarrier>();
+    barrier.passed = barrier.arriving;
     for (auto& cta : cluster.ctas)
         for (auto& warp : cta->warps) warp->state<ClusterArrivals>().arrived = 0;
 }
@@ -28,6 +31,13 @@ Flow exec_arrive(Warp& w, const Instr& in, Mask m) {
         w.fault(in, Fault::Kind::SyncMisuse, "a thread arrives at the cluster barrier twice without a wait in between", std::countr_zero(a.to_wait & m));
     a.arrived |= m;
     a.to_wait |= m;
+    auto& barrier = w.cta->cluster->state<ClusterBarrier>();
+    if (!in.u8[0]) release_to(w, m, barrier.arriving);
+    else {   // .relaxed: what a fence before it released
+        Knowledge fenced;
+        for (const auto* known : {&w.order.fenced_wide, &w.order.fenced_narrow}) fenced.join(*known, w.order.cluster, false);
+        barrier.arriving.join(fenced);
+    }
     end_phase_if_complete(*w.cta->cluster);
     return Flow::Next;
 }
@@ -38,11 +48,14 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     if (a.arrived & m) end_phase_if_complete(*w.cta->cluster);   // others may have exited
     if (a.arrived & m) return w.wait_for("cluster barrier; CTA rank", w.cta->rank);
     a.to_wait &= ~m;
+    acquire_from(w, w.cta->cluster->state<ClusterBarrier>().passed);
+    sync_lanes(w, m);
     return Flow::Next;
 }
 void decode_barrier(Decoder& d, Instr& in) {
     const std::string op = d.take_any({"arrive", "wait"});
-    for (const char* m : {"release", "relaxed", "acquire", "aligned"}) d.take(m);
+    in.u8[0] = d.take("relaxed");
+    for (const char* m : {"release", "acquire", "aligned"}) d.take(m);
     if (op.empty()) d.error("needs .arrive or .wait");
     in.fn = op == "arrive" ? exec_arrive : exec_wait;
 }
@@ -110,7 +123,14 @@ Flow exec_remote(Warp& w, const Instr& in, Mask m) {
             std::memcpy(data.data() + i * op.element_bytes, &value, op.element_bytes);
         }
         const uint64_t signal = shared_address(barrier[l]);
-        mbarrier_at(by, signal);
+        const MBarrier& told = mbarrier_at(by, signal);
+        if (races_checked(w)) {
+            const SharedRange object = shared_range(w, in, signal, 8, l);
+            Actor actor = mbarrier_unit(w, in, 1u << l, *object.cta, object.offset, static_cast<Clock>(told.phase + 1));
+            actor.strong = op.reduction != Reduction::None;
+            actor.scope = MemoryScope::Cluster;
+            PageTouch(actor).shared(*range.cta, range.offset, bytes, actor.strong ? Touch::Atomic : Touch::Write);
+        }
         if (op.reduction == Reduction::None) begin_async_write(by, *range.cta, range.offset, bytes);
         else require_written(w, in, range, bytes, l);
         const RemoteStore* operands = &op;

@@ -4,7 +4,7 @@
 #include <map>
 
 #include "calls.h"
-#include "decoder.h"
+#include "happens_before.h"
 #include "lanes.h"
 #include "tables.h"
 
@@ -65,6 +65,7 @@ void release_if_complete(Cta& cta, Barrier& b) {
     b.last_all = b.all;
     b.last_any = b.any;
     ++b.generation;
+    b.passed = b.arriving;
     b.arrived = b.expected = b.count = 0;
     b.all = true;
     b.any = false;
@@ -96,6 +97,7 @@ template <BarOp kOp> Flow exec_bar(Warp& w, const Instr& in, Mask m) {
             bar.any = bar.any || p != 0;
         }
         const uint64_t generation = bar.generation;
+        release_to(w, m, bar.arriving);
         release_if_complete(cta, bar);
         if (kOp == BarOp::Arrive) return Flow::Next;
         w.cur.token = generation + 1;
@@ -103,6 +105,8 @@ template <BarOp kOp> Flow exec_bar(Warp& w, const Instr& in, Mask m) {
     release_if_complete(cta, bar);   // threads may have exited meanwhile
     if (bar.generation < w.cur.token) return w.wait_for("barrier", number);
     w.cur.token = 0;
+    acquire_from(w, bar.passed);
+    sync_lanes(w, m);
     if (kOp == BarOp::Popc) each_lane(m, [&](int l) { w.r32(in.dst)[l] = bar.last_count; });
     if (kOp == BarOp::And) blend(w.pred(in.dst), bar.last_all ? kAllLanes : 0, m);
     if (kOp == BarOp::Or) blend(w.pred(in.dst), bar.last_any ? kAllLanes : 0, m);
@@ -131,19 +135,25 @@ void decode_bar(Decoder& d, Instr& in) {
 }
 
 // ---- instructions without work ------------------------------------------------------------------------------------------
-Flow exec_fence(Warp&, const Instr&, Mask) {
+Flow exec_fence(Warp& w, const Instr& in, Mask m) {   // u8[0]: scope
     std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence(w, m, static_cast<MemoryScope>(in.u8[0]));
     return Flow::Next;
 }
 void decode_membar(Decoder& d, Instr& in) {
+    MemoryScope scope = MemoryScope::Sys;
     while (!d.modifiers().empty()) {
         const std::string m = d.modifiers()[0];
         static const std::map<std::string, bool> known = {
             {"cta", true}, {"gl", true}, {"gpu", true}, {"sys", true}, {"cluster", true}, {"sc", true}, {"acq_rel", true},
             {"acquire", true}, {"release", true}, {"relaxed", true}};
         if (!known.count(m)) d.error("modifier ." + m + " is not implemented");
+        if (m == "cta") scope = MemoryScope::Cta;
+        if (m == "cluster") scope = MemoryScope::Cluster;
+        if (m == "gl" || m == "gpu") scope = MemoryScope::Gpu;
         d.take(m.c_str());
     }
+    in.u8[0] = static_cast<uint8_t>(scope);
     in.fn = exec_fence;
 }
 Flow exec_yield(Warp&, const Instr&, Mask) { return Flow::Yield; }

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "decoder.h"
+#include "happens_before.h"
 #include "lanes.h"
 #include "memory.h"
 #include "tables.h"
@@ -76,6 +76,11 @@ Flow exec_copy(Warp& w, const Instr& in, Mask m) {
         }
         copy.from_bytes[l] = n;
         copy.group[l] = pending.committed[l];
+        if (races_checked(w)) {
+            PageTouch touch(unit_of(w, in, 1u << l, Unit::CpAsync, cp_async_group(w, l)));
+            if (n) touch.global(from[l], n, Touch::Read);
+            touch.shared(*copy.to[l].cta, copy.to[l].offset, op.bytes, Touch::Write);
+        }
         poison_in_flight(copy.to[l], op.bytes);
     });
     auto& rng = w.cta->cluster->rng;
@@ -126,6 +131,9 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     std::shuffle(due.begin(), due.end(), w.cta->cluster->rng);
     for (const auto& [i, lanes] : due) complete(p.copies[i], lanes);
     forget_completed(p);
+    uint64_t done = 0;
+    each_lane(m, [&](int l) { if (p.committed[l] > keep) done = std::max(done, p.committed[l] - keep); });
+    finish_unit(w, Unit::CpAsync, static_cast<Clock>(done));
     return Flow::Next;
 }
 void decode_wait_group(Decoder& d, Instr& in) {
@@ -142,6 +150,7 @@ void decode_wait_all(Decoder&, Instr& in) { in.fn = exec_wait_all; }
 
 }  // namespace
 
+Clock cp_async_group(Warp& w, int lane) { return static_cast<Clock>(w.state<Pending>().committed[lane] + 1); }
 void cp_async_then(Warp& w, Mask m, const std::string& what, std::function<void()> then) {
     Pending& p = w.state<Pending>();
     auto mine = std::make_shared<std::vector<Copy>>();

@@ -16,6 +16,12 @@ struct MatrixOperands {
     std::vector<Slot> registers;   // one per matrix
 };
 
+// A row of a matrix in the shadow of memory (races.h): the whole warp's access.
+void watch_row(Warp& w, const Instr& in, Space space, uint64_t address, Touch touch, const void* fresh = nullptr) {
+    if (!races_checked(w)) return;
+    PageTouch(threads_of(w, in, kAllLanes)).at(space, address, 16, touch, static_cast<const uint8_t*>(fresh));
+}
+
 void require_whole_warp(Warp& w, const Instr& in, Mask m) {
     if (m != kAllLanes) w.fault(in, Fault::Kind::SyncMisuse, "a .sync.aligned matrix instruction must be executed by all lanes of the warp");
 }
@@ -32,6 +38,7 @@ template <bool kTranspose> Flow exec_load(Warp& w, const Instr& in, Mask m) {
         for (size_t i = 0; i < 8; ++i) {
             const int lane = static_cast<int>(8 * j + i);
             std::memcpy(matrices[j][i], resolve(w, in, lane, space, address[lane], 16, Access::Read), 16);
+            watch_row(w, in, space, address[lane], Touch::Read);
         }
     for (size_t j = 0; j < op.registers.size(); ++j) {
         uint32_t* dst = w.r32(op.registers[j]);
@@ -42,6 +49,7 @@ template <bool kTranspose> Flow exec_load(Warp& w, const Instr& in, Mask m) {
             dst[l] = low | static_cast<uint32_t>(high) << 16;
         }
     }
+    sync_lanes(w, w.alive);
     return Flow::Next;
 }
 template <bool kTranspose> Flow exec_store(Warp& w, const Instr& in, Mask m) {
@@ -61,9 +69,12 @@ template <bool kTranspose> Flow exec_store(Warp& w, const Instr& in, Mask m) {
         }
         for (size_t i = 0; i < 8; ++i) {
             const int lane = static_cast<int>(8 * j + i);
-            std::memcpy(resolve(w, in, lane, space, address[lane], 16, Access::Write), matrix[i], 16);
+            uint8_t* to = resolve(w, in, lane, space, address[lane], 16, Access::Write);
+            watch_row(w, in, space, address[lane], Touch::Write, matrix[i]);
+            std::memcpy(to, matrix[i], 16);
         }
     }
+    sync_lanes(w, w.alive);
     return Flow::Next;
 }
 
@@ -81,6 +92,7 @@ Flow exec_load_bytes_transposed(Warp& w, const Instr& in, Mask m) {
         for (size_t i = 0; i < 16; ++i) {
             const int lane = static_cast<int>(16 * j + i);
             std::memcpy(matrix[i], resolve(w, in, lane, space, address[lane], 16, Access::Read), 16);
+            watch_row(w, in, space, address[lane], Touch::Read);
         }
         for (size_t half = 0; half < 2; ++half) {
             uint32_t* dst = w.r32(op.registers[2 * j + half]);
@@ -92,6 +104,7 @@ Flow exec_load_bytes_transposed(Warp& w, const Instr& in, Mask m) {
             }
         }
     }
+    sync_lanes(w, w.alive);
     return Flow::Next;
 }
 Flow exec_store_bytes_transposed(Warp& w, const Instr& in, Mask m) {   // stmatrix .m16n8 .trans .b8
@@ -108,9 +121,12 @@ Flow exec_store_bytes_transposed(Warp& w, const Instr& in, Mask m) {   // stmatr
             for (int e = 0; e < 4; ++e) matrix[l / 4][4 * (l % 4) + e] = static_cast<uint8_t>(src[l] >> (8 * e));
         for (size_t i = 0; i < 8; ++i) {
             const int lane = static_cast<int>(8 * j + i);
-            std::memcpy(resolve(w, in, lane, space, address[lane], 16, Access::Write), matrix[i], 16);
+            uint8_t* to = resolve(w, in, lane, space, address[lane], 16, Access::Write);
+            watch_row(w, in, space, address[lane], Touch::Write, matrix[i]);
+            std::memcpy(to, matrix[i], 16);
         }
     }
+    sync_lanes(w, w.alive);
     return Flow::Next;
 }
 

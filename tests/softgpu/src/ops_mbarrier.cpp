@@ -29,12 +29,15 @@ std::string describe(const Cta& cta, uint32_t offset, const MBarrier& b) {
 }
 
 // Ends the phase if nothing is missing.
-void advance(const Issuer& by, const Cta& cta, uint32_t offset, MBarrier& b) {
+void advance(const Issuer& by, Cta& cta, uint32_t offset, MBarrier& b) {
     if (b.tx > kMaxTx || b.tx < -kMaxTx)
         by.fault(Fault::Kind::SyncMisuse, "the transaction count leaves its range; " + describe(cta, offset, b));
     if (b.pending != 0 || b.tx != 0) return;
     ++b.phase;
     b.pending = b.expected;
+    if (!races_checked(*by.warp)) return;
+    b.passed.join(b.arriving);
+    b.passed.own.raise(mbarrier_agent(cta, offset), static_cast<Clock>(b.phase));
 }
 
 }  // namespace
@@ -71,21 +74,29 @@ MBarrier& mbarrier_at(const Issuer& by, uint64_t address) {
     std::memcpy(&word, range.data, 8);
     if (word != cookie(shared_address_of(*range.cta, range.offset)))
         by.fault(Fault::Kind::SyncMisuse, "the bytes of this mbarrier were overwritten: " + describe(*range.cta, range.offset, it->second));
+    // Everybody who uses it must come after its init.
+    if (races_checked(*by.warp)) {
+        Warp& w = *by.warp;
+        Actor actor{&w, by.instr, UINT32_MAX, w.order.now, kAllLanes};   // whichever lane of this warp it is
+        actor.strong = true;
+        require_shared_written_before(actor, *range.cta, range.offset, 8);
+    }
     return it->second;
 }
 
-void mbarrier_arrive_late(const Issuer& by, uint64_t address) {
+void mbarrier_arrive_late(const Issuer& by, uint64_t address, const Knowledge& knows) {
     const SharedRange range = shared_range(*by.warp, *by.instr, address, 8);
     const bool gone = !mbarriers(*range.cta).at.count(range.offset);
     if (gone && std::all_of(range.shadow, range.shadow + 8, [](uint8_t s) { return s == kUnwritten; })) return;
-    mbarrier_arrive(by, address, 1);
+    mbarrier_arrive(by, address, 1, &knows);
 }
-void mbarrier_arrive(const Issuer& by, uint64_t address, uint32_t count) {
+void mbarrier_arrive(const Issuer& by, uint64_t address, uint32_t count, const Knowledge* knows) {
     MBarrier& b = mbarrier_at(by, address);
     const SharedRange range = shared_range(*by.warp, *by.instr, address, 8);
     if (count > b.pending)
         by.fault(Fault::Kind::SyncMisuse, "more arrivals in a phase than the barrier expects; " + describe(*range.cta, range.offset, b));
     b.pending -= count;
+    if (knows) b.arriving.join(*knows);
     advance(by, *range.cta, range.offset, b);
 }
 void mbarrier_expect_tx(const Issuer& by, uint64_t address, int64_t bytes) {
@@ -102,7 +113,7 @@ namespace {
 
 struct BarrierOperands {
     Address address;
-    bool generic = false, expect = false, drop = false, no_complete = false;
+    bool generic = false, expect = false, drop = false, no_complete = false, relaxed = false;
     Slot count = kNoSlot;   // arrivals, bytes or what is waited for
     Slot state = kNoSlot;   // result
 };
@@ -122,7 +133,8 @@ BarrierOperands* take_barrier(Decoder& d, Instr& in) {
     in.extra = op;
     const std::string space = d.take_any({"shared", "shared::cta", "shared::cluster"});
     op->generic = space.empty();
-    for (const char* m : {"release", "acquire", "relaxed", "cta", "cluster"}) d.take(m);
+    op->relaxed = d.take("relaxed");
+    for (const char* m : {"release", "acquire", "cta", "cluster"}) d.take(m);
     d.take("b64");
     return op;
 }
@@ -136,6 +148,7 @@ Flow exec_init(Warp& w, const Instr& in, Mask m) {
         if (count == 0 || count > kMaxCount) w.fault(in, Fault::Kind::SyncMisuse, "arrival count " + std::to_string(count) + " is not in 1 .. 2^20 - 1", l);
         require_own(w, in, address[l], l);
         uint8_t* p = resolve(w, in, l, Space::Shared, address[l], 8, Access::Write);
+        if (races_checked(w)) PageTouch(threads_of(w, in, 1u << l)).at(Space::Shared, address[l], 8, Touch::Write);
         const uint64_t word = cookie(address[l]);
         std::memcpy(p, &word, 8);
         MBarrier& b = mbarriers(*w.cta).at[static_cast<uint32_t>(address[l]) & kSharedOffsetMask];
@@ -163,6 +176,7 @@ Flow exec_inval(Warp& w, const Instr& in, Mask m) {
         const auto offset = static_cast<uint32_t>(address[l]) & kSharedOffsetMask;
         if (b.tx != 0) w.fault(in, Fault::Kind::SyncMisuse, "invalidates a barrier in use; " + describe(*w.cta, offset, b), l);
         mbarriers(*w.cta).at.erase(offset);
+        if (races_checked(w)) PageTouch(threads_of(w, in, 1u << l)).at(Space::Shared, address[l], 8, Touch::Write);
         std::memset(w.cta->shadow.data() + offset, kUnwritten, 8);
         std::memset(w.cta->shared.data() + offset, kPoison, 8);
     });
@@ -178,13 +192,15 @@ Flow exec_arrive(Warp& w, const Instr& in, Mask m) {
     uint64_t address[kWarpSize];
     barrier_addresses(w, in, op, m, address);
     const Issuer by{&w, &in};
+    Knowledge known;
+    if (!op.relaxed) release_to(w, m, known);
     each_lane(m, [&](int l) {
         MBarrier& b = mbarrier_at(by, address[l]);
         const uint64_t phase = b.phase, pending = b.pending;
         if (op.expect) b.tx += w.r32(op.count)[l];
         const uint32_t count = op.expect || op.count == kNoSlot ? 1 : w.r32(op.count)[l];
         if (op.drop) b.expected -= count;
-        mbarrier_arrive(by, address[l], count);
+        mbarrier_arrive(by, address[l], count, &known);
         if (op.no_complete && b.phase != phase) w.fault(in, Fault::Kind::SyncMisuse, ".noComplete, but this arrival completes the phase", l);
         if (op.state != kNoSlot) w.r64(op.state)[l] = phase << kCountBits | pending;   // as before this arrival
     });
@@ -249,6 +265,7 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
             done = b.phase == state + 1;
         }
         ready |= static_cast<Mask>(done) << l;
+        if (done && !op.relaxed) acquire_from(w, b.passed);
     });
     if (!ready && in.u8[1]) {
         const int first = std::countr_zero(m);
@@ -293,7 +310,9 @@ Flow exec_copy_arrive(Warp& w, const Instr& in, Mask m) {
         const uint64_t barrier = address[l];
         MBarrier& b = mbarrier_at(by, barrier);
         if (!in.u8[0]) ++b.pending;   // without .noinc the arrival adds itself to those expected
-        cp_async_then(w, 1u << l, "arrival of cp.async copies at an mbarrier", [by, barrier] { mbarrier_arrive(by, barrier, 1); });
+        Knowledge known = w.order.known;
+        if (races_checked(w)) known.own.raise(agent_of(w, Unit::CpAsync), cp_async_group(w, l));
+        cp_async_then(w, 1u << l, "arrival of cp.async copies at an mbarrier", [by, barrier, known = std::move(known)] { mbarrier_arrive(by, barrier, 1, &known); });
     });
     return Flow::Next;
 }

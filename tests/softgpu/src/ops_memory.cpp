@@ -1,5 +1,5 @@
 // ld and st in every space, with vectors; hints about caches are read and ignored.
-#include "decoder.h"
+#include "happens_before.h"
 #include "lanes.h"
 #include "memory.h"
 #include "tables.h"
@@ -9,8 +9,46 @@ namespace {
 
 struct VectorOperand { std::vector<Slot> slots; };
 
-// Instr::u8 of ld and st: [0] space, [1] wide address, [2] number of elements
-enum { kSpaceByte, kWideByte, kCountByte };
+// Instr::u8 of ld and st: [0] space, [1] wide address, [2] number of elements, [3] and [4] a strong access's order and scope
+enum { kSpaceByte, kWideByte, kCountByte, kOrderByte, kScopeByte };
+
+// What one ld or st does to the shadow of memory (races.h): nothing where nobody else has access.
+class Watch {
+public:
+    Watch(Warp& w, const Instr& in, Mask m, bool write) : warp_(w), space_(static_cast<Space>(in.u8[kSpaceByte])), write_(write) {
+        if (!races_checked(w) || space_ == Space::Local || space_ == Space::Param || space_ == Space::Const) return;
+        strength_ = {static_cast<Order>(in.u8[kOrderByte]), static_cast<MemoryScope>(in.u8[kScopeByte])};
+        Actor actor = threads_of(w, in, m);
+        actor.strong = strength_.order != Order::Weak;
+        actor.scope = strength_.scope;
+        if (!write) actor.run = ++w.order.runs[static_cast<size_t>(&in - w.program->code.data())];
+        touch_.emplace(actor);
+    }
+    bool strong() const { return strength_.order != Order::Weak; }
+    // The access of one lane is about to be made; of a strong one nobody else's comes between until it is done.
+    void before(int lane, uint64_t address, unsigned bytes, const uint8_t* fresh = nullptr) {
+        if (!touch_) return;
+        touch_->actor().lanes = 1u << lane;
+        if (strong()) {
+            touch_->leave();   // locks are taken in one order: variable, page
+            edges_.emplace(warp_, 1u << lane, strength_, space_, address, !write_, write_);
+        }
+        touch_->at(space_, address, bytes, write_ ? Touch::Write : Touch::Read, fresh);
+    }
+    void after() {
+        if (!edges_) return;
+        touch_->leave();
+        edges_.reset();
+    }
+
+private:
+    Warp& warp_;
+    Space space_;
+    bool write_;
+    Strength strength_;
+    std::optional<PageTouch> touch_;
+    std::optional<StrongAccess> edges_;
+};
 
 // Checks that a shared access of kBytes is readable, quickly.
 template <unsigned kBytes> inline bool all_written(const uint8_t* shadow) {
@@ -44,40 +82,47 @@ inline uint8_t* lane_pointer(Warp& w, const Instr& in, int lane, uint64_t addres
             if (all_written<kBytes>(shadow)) return cta.shared.data() + offset;
         }
     }
-    if constexpr (kSpace == Space::Global)
-        if (address >= w.allowed_low && address + kBytes <= w.allowed_high && (address & (kBytes - 1)) == 0) return reinterpret_cast<uint8_t*>(address);
+    if constexpr (kSpace == Space::Global) {
+        const Warp::Window& known = w.window(in);
+        if (address >= known.low && address + kBytes <= known.high && (address & (kBytes - 1)) == 0) return reinterpret_cast<uint8_t*>(address);
+    }
     return resolve(w, in, lane, kSpace, address, kBytes, kWrite ? Access::Write : Access::Read);
 }
 
-template <class E, class Cell, Space kSpace, unsigned kCount> Flow exec_load(Warp& w, const Instr& in, Mask m) {
+template <class E, class RegCell, Space kSpace, unsigned kCount> Flow exec_load(Warp& w, const Instr& in, Mask m) {
     const auto& to = static_cast<const VectorOperand*>(in.extra)->slots;
     uint64_t address[kWarpSize];
     lane_addresses(w, in.a, in.u8[kWideByte], in.imm, address);
-    Cell* dst[kCount];
-    for (unsigned i = 0; i < kCount; ++i) dst[i] = cells<Cell>(w, to[i]);
+    RegCell* dst[kCount];
+    for (unsigned i = 0; i < kCount; ++i) dst[i] = cells<RegCell>(w, to[i]);
+    Watch watch(w, in, m, false);
     each_lane(m, [&](int l) {
         const uint8_t* p = lane_pointer<kSpace, sizeof(E) * kCount, false>(w, in, l, address[l]);
+        watch.before(l, address[l], sizeof(E) * kCount);
         for (unsigned i = 0; i < kCount; ++i) {
             E value;
             std::memcpy(&value, p + i * sizeof(E), sizeof(E));
             // sign or zero extension to the register
-            dst[i][l] = static_cast<Cell>(std::conditional_t<std::is_signed_v<E>, int64_t, uint64_t>(value));
+            dst[i][l] = static_cast<RegCell>(std::conditional_t<std::is_signed_v<E>, int64_t, uint64_t>(value));
         }
+        watch.after();
     });
     return Flow::Next;
 }
-template <class E, class Cell, Space kSpace, unsigned kCount> Flow exec_store(Warp& w, const Instr& in, Mask m) {
+template <class E, class RegCell, Space kSpace, unsigned kCount> Flow exec_store(Warp& w, const Instr& in, Mask m) {
     const auto& from = static_cast<const VectorOperand*>(in.extra)->slots;
     uint64_t address[kWarpSize];
     lane_addresses(w, in.a, in.u8[kWideByte], in.imm, address);
-    const Cell* src[kCount];
-    for (unsigned i = 0; i < kCount; ++i) src[i] = cells<Cell>(w, from[i]);
+    const RegCell* src[kCount];
+    for (unsigned i = 0; i < kCount; ++i) src[i] = cells<RegCell>(w, from[i]);
+    Watch watch(w, in, m, true);
     each_lane(m, [&](int l) {
         uint8_t* p = lane_pointer<kSpace, sizeof(E) * kCount, true>(w, in, l, address[l]);
-        for (unsigned i = 0; i < kCount; ++i) {
-            const auto value = static_cast<E>(src[i][l]);
-            std::memcpy(p + i * sizeof(E), &value, sizeof(E));
-        }
+        E value[kCount];
+        for (unsigned i = 0; i < kCount; ++i) value[i] = static_cast<E>(src[i][l]);
+        watch.before(l, address[l], sizeof value, reinterpret_cast<const uint8_t*>(value));
+        std::memcpy(p, value, sizeof value);
+        watch.after();
     });
     return Flow::Next;
 }
@@ -88,8 +133,10 @@ template <bool kStore> Flow exec_access128(Warp& w, const Instr& in, Mask m) {
     uint64_t address[kWarpSize];
     lane_addresses(w, in.a, in.u8[kWideByte], in.imm, address);
     const auto bytes = static_cast<unsigned>(16 * slots.size());
+    Watch watch(w, in, m, kStore);
     each_lane(m, [&](int l) {
         uint8_t* p = resolve(w, in, l, space, address[l], bytes, kStore ? Access::Write : Access::Read);
+        watch.before(l, address[l], bytes);
         for (const Slot slot : slots) {
             for (int half = 0; half < 2; ++half, p += 8) {
                 uint64_t* cell = w.r64(slot) + half * kWarpSize + l;
@@ -97,6 +144,7 @@ template <bool kStore> Flow exec_access128(Warp& w, const Instr& in, Mask m) {
                 else std::memcpy(cell, p, 8);
             }
         }
+        watch.after();
     });
     return Flow::Next;
 }
@@ -147,11 +195,9 @@ template <bool kStore> ExecFn by_type(Type t, bool wide, Space space, size_t cou
     }
 }
 
-// Modifiers that say how, not what: ordering is the host's (x86 keeps loads and stores in order), caches there are none.
+// Modifiers that say how, not what: caches there are none.
 void take_hints(Decoder& d) {
-    for (const char* hint : {"weak", "relaxed", "acquire", "release", "volatile", "mmio", "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt",
-                             "cta", "cluster", "gpu", "sys", "unified"})
-        d.take(hint);
+    for (const char* hint : {"nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "unified"}) d.take(hint);
     for (const char* prefix : {"L1::", "L2::"})
         while (!d.take_prefixed(prefix).empty()) {}
 }
@@ -167,6 +213,10 @@ Space take_space(Decoder& d) {
 
 template <bool kStore> void decode_access(Decoder& d, Instr& in) {
     Space space = take_space(d);
+    Strength strength = take_strength(d, Order::Weak);   // what it orders: happens_before.h; values come in the host's order
+    if (!kStore && strength.order == Order::Weak && d.is_compared_and_swapped(d.operand(1))) strength = {Order::Relaxed, MemoryScope::Gpu};
+    in.u8[kOrderByte] = static_cast<uint8_t>(strength.order);
+    in.u8[kScopeByte] = static_cast<uint8_t>(strength.scope);
     take_hints(d);
     const std::string vector = d.take_any({"v2", "v4", "v8"});
     const Type t = d.take_type();

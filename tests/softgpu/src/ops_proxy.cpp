@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "async_memory.h"
-#include "decoder.h"
+#include "happens_before.h"
 #include "lanes.h"
 #include "tables.h"
 #include "tensor_map.h"
@@ -32,10 +32,14 @@ void decode_fence_proxy(Decoder& d, Instr& in) {
     if (!d.take("alias") && !d.take("tensormap::generic") && !d.take("async::generic")) d.error("this proxy is not implemented");
     for (const char* m : {"acquire", "release", "cta", "cluster", "gpu", "sys", "sync_restrict::shared::cta", "sync_restrict::shared::cluster"}) d.take(m);
 }
+Flow exec_fence_init(Warp& w, const Instr&, Mask m) {
+    fence(w, m, MemoryScope::Cluster);
+    return Flow::Next;
+}
 void decode_fence_init(Decoder& d, Instr& in) {
     d.take("release");
     d.take("cluster");
-    in.fn = exec_nothing;
+    in.fn = exec_fence_init;
 }
 
 // ---- tensormap.replace ------------------------------------------------------------------------------------------------------

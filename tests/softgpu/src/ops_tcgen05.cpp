@@ -138,7 +138,10 @@ Flow exec_alloc(Warp& w, const Instr& in, Mask m) {
     lane_addresses(w, op.result.base, op.result.wide, op.result.offset, to);
     const int lane = std::countr_zero(m);
     const uint64_t address = shared_operand(w, in, op.generic, to[lane], lane);
-    std::memcpy(resolve(w, in, lane, Space::Shared, address, 4, Access::Write), &first, 4);
+    uint8_t* result = resolve(w, in, lane, Space::Shared, address, 4, Access::Write);
+    if (races_checked(w)) PageTouch(threads_of(w, in, kAllLanes)).at(Space::Shared, address, 4, Touch::Write);
+    std::memcpy(result, &first, 4);
+    sync_lanes(w, w.alive);
     return Flow::Next;
 }
 bool take_group(Decoder& d) {
@@ -161,6 +164,14 @@ void decode_alloc(Decoder& d, Instr& in) {
     in.fn = exec_alloc;
 }
 
+// Whole columns in the shadow of memory (races.h).
+void watch_tensor(Warp& w, const Instr& in, Cta& cta, uint32_t first, uint32_t n, Touch touch) {
+    if (!races_checked(w)) return;
+    PageTouch watch(threads_of(w, in, kAllLanes));
+    for (uint32_t c = first; c < first + n; ++c)
+        for (uint32_t g = 0; g < kTmemGroups; ++g) watch.tensor(cta, c, g, touch);
+    sync_lanes(w, w.alive);
+}
 void deallocate(Warp& w, const Instr& in, Cta& cta, uint32_t first, uint32_t n) {
     Tmem& t = tmem(cta);
     const uint16_t id = first < kTmemColumns ? t.allocation[first] : uint16_t{0};
@@ -174,6 +185,7 @@ void deallocate(Warp& w, const Instr& in, Cta& cta, uint32_t first, uint32_t n) 
                 w.fault(in, Fault::Kind::InFlight, "frees " + tmem_place(g * kTmemGroupLanes, c) + " while an MMA is still writing it");
         t.allocation[c] = 0;
     }
+    watch_tensor(w, in, cta, first, n, Touch::Write);
 }
 Flow exec_dealloc(Warp& w, const Instr& in, Mask m) {
     if (!members_here(w, in, m, kAllLanes)) return w.wait_for("the whole warp", 0);
@@ -270,6 +282,12 @@ template <class F> void each_cell(const Transfer& op, uint32_t address, F f) {
             else for (uint32_t h = 0; h < 2; ++h) f(op.registers[i], l, base_lane + row, base_column + part + 2 * column + h, h);
         }
 }
+void watch_transfer(Warp& w, const Instr& in, const Transfer& op, uint32_t address, Touch touch) {
+    if (!races_checked(w)) return;
+    PageTouch watch(threads_of(w, in, kAllLanes));
+    each_group(op, address, [&](uint32_t lane, uint32_t column) { watch.tensor(*w.cta, column, lane / kTmemGroupLanes, touch); });
+    sync_lanes(w, w.alive);
+}
 Flow exec_ld(Warp& w, const Instr& in, Mask m) {
     if (!members_here(w, in, m, kAllLanes)) return w.wait_for("the whole warp", 0);
     require_warp(w, in, m);
@@ -277,6 +295,7 @@ Flow exec_ld(Warp& w, const Instr& in, Mask m) {
     const uint32_t address = transfer_address(w, in, op, m);
     Tmem& t = tmem(*w.cta);
     each_group(op, address, [&](uint32_t lane, uint32_t column) { require_tmem_readable({&w, &in}, *w.cta, lane, column); });
+    watch_transfer(w, in, op, address, Touch::Read);
     each_cell(op, address, [&](Slot slot, uint32_t l, uint32_t row, uint32_t column, uint32_t half) {
         const uint32_t word = t.column(column)[row];
         uint32_t& reg = w.r32(slot)[l];
@@ -292,6 +311,7 @@ Flow exec_st(Warp& w, const Instr& in, Mask m) {
     const uint32_t address = transfer_address(w, in, op, m);
     Tmem& t = tmem(*w.cta);
     Stored& stored = w.state<Stored>();
+    watch_transfer(w, in, op, address, Touch::Write);
     each_group(op, address, [&](uint32_t lane, uint32_t column) {
         Tmem::Cell& cell = t.cell(column, lane / kTmemGroupLanes);
         if (cell.state == TmemState::Matrix) w.fault(in, Fault::Kind::InFlight, "writes " + tmem_place(lane, column) + ", which an MMA is still writing");
@@ -365,9 +385,13 @@ Flow exec_commit(Warp& w, const Instr& in, Mask m) {
         // Triton 3.6 passes the shared address itself to the generic form, zero-extended, and the hardware takes its low bits.
         const bool generic = op.generic && barrier[l] >> 32;
         const uint64_t address = shared_operand(w, in, generic, barrier[l], l);
+        // Whoever waits for it comes after what the thread has issued, and what it knew then.
+        auto knows = std::make_shared<Knowledge>();
+        release_to(w, 1u << l, *knows);
+        if (races_checked(w)) knows->own.raise(agent_of(w, Unit::Tcgen05), w.state<Tcgen05Issued>().count);
         const auto signal = [&](uint64_t to) {
             mbarrier_at(by, to);
-            w.cta->cluster->async.push({"arrival of a tcgen05.commit", [by, to] { mbarrier_arrive_late(by, to); }, tcgen05_chain(w, l)});
+            w.cta->cluster->async.push({"arrival of a tcgen05.commit", [by, to, knows] { mbarrier_arrive_late(by, to, *knows); }, tcgen05_chain(w, l)});
         };
         if (op.multicast == kNoSlot) return signal(address);
         const uint32_t mask = w.r32(op.multicast)[l] & 0xffffu;

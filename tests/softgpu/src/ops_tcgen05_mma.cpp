@@ -198,6 +198,17 @@ void complete(const Mma& mma) {
     }
 }
 
+// Tensor memory that it reads and writes, in the shadow of memory (races.h).
+void watch_tensor_memory(const Mma& mma, const Actor& actor) {
+    PageTouch touch(actor);
+    const uint32_t a_columns = mma.op->a_in_tmem ? mma.k() * tile_type_size(mma.i.a) / 4 : 0;
+    for (Cta* cta : mma.ctas)
+        for (uint32_t g = 0; g < kTmemGroups; ++g) {
+            for (uint32_t c = 0; c < a_columns; ++c) if (mma.a_group_used(g)) touch.tensor(*cta, mma.a_column + c, g, Touch::Read);
+            for (uint32_t c = 0; c < mma.columns(); ++c) if (mma.group_used(g)) touch.tensor(*cta, mma.d_column + c, g, Touch::Write);
+        }
+}
+
 struct Issued { uint32_t count = 0; };   // MMAs of a cluster
 
 void issue(Warp& w, const Instr& in, int l) {
@@ -227,12 +238,14 @@ void issue(Warp& w, const Instr& in, int l) {
     const uint64_t chain = tcgen05_chain(w, l);
     // 12 bits tell the MMAs of a chain apart, the rest says whose chain.
     mma.number = static_cast<uint32_t>(chain) << 12 | (w.cta->cluster->state<Issued>().count++ & 0xfff);
+    const Actor actor = unit_of(w, in, 1u << l, Unit::Tcgen05, ++w.state<Tcgen05Issued>().count);
     for (Cta* cta : mma.ctas) {
-        begin_tile_read(mma.by, *cta, mma.b_tile(), "this MMA (operand B)");
-        if (!op.a_in_tmem) begin_tile_read(mma.by, *cta, mma.a_tile(), "this MMA (operand A)");
+        begin_tile_read(mma.by, *cta, mma.b_tile(), "this MMA (operand B)", actor);
+        if (!op.a_in_tmem) begin_tile_read(mma.by, *cta, mma.a_tile(), "this MMA (operand A)", actor);
     }
     if (op.a_in_tmem) require_a_tmem(mma);
     claim_accumulator(mma, chain);
+    if (races_checked(w)) watch_tensor_memory(mma, actor);
     w.cta->cluster->async.push({"tcgen05.mma of PTX line " + std::to_string(w.program->sources[in.source].line), [mma] { complete(mma); }, chain, 0, &w, &in});
 }
 Flow exec_mma(Warp& w, const Instr& in, Mask m) {

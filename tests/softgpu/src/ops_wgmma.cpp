@@ -147,10 +147,11 @@ Flow exec_wgmma(Warp& w, const Instr& in, Mask m) {
     p.b = hopper_descriptor(p.by, w.r64(op.b_descriptor)[0]);
     p.accumulate = ((w.pred(op.scale_d) & 1) != 0) != op.scale_d_negated;
     p.group = state.committed;
-    begin_tile_read(p.by, *w.cta, b_tile(p), "this wgmma (operand B)");
+    const Actor reader = unit_of(w, in, m, Unit::Wgmma, static_cast<Clock>(state.committed + 1));
+    begin_tile_read(p.by, *w.cta, b_tile(p), "this wgmma (operand B)", reader);
     if (op.a_regs.empty()) {
         p.a = hopper_descriptor(p.by, w.r64(op.a_descriptor)[0]);
-        begin_tile_read(p.by, *w.cta, a_tile(p, w), "this wgmma (operand A)");
+        begin_tile_read(p.by, *w.cta, a_tile(p, w), "this wgmma (operand A)", reader);
     } else read_a_registers(w, op, p.a_values);
     p.accumulator = acquire(w, in, op, state);
     ++p.accumulator->users;
@@ -189,13 +190,18 @@ void complete(Warp& w, PendingWgmmas& state, size_t count, Mask m) {
     state.pending.erase(state.pending.begin(), state.pending.begin() + static_cast<std::ptrdiff_t>(count));
     if (!finished.empty()) redo_copies(w, std::move(finished), m);
 }
+Flow finished(Warp& w, const Instr& in, const PendingWgmmas& state) {
+    const auto left = static_cast<uint64_t>(in.imm);
+    if (state.committed > left) finish_unit(w, Unit::Wgmma, static_cast<Clock>(state.committed - left));
+    return Flow::Next;
+}
 Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     if (!members_here(w, in, m, kAllLanes)) return w.wait_for("the whole warp", 0);
     PendingWgmmas& state = w.state<PendingWgmmas>();
     if (w.cur.token == 0) {
         size_t count = 0;
         while (count < state.pending.size() && state.pending[count].group + static_cast<uint64_t>(in.imm) < state.committed) ++count;
-        if (count == 0) return Flow::Next;
+        if (count == 0) return finished(w, in, state);
         state.waited_for = true;
         w.cur.token = 1;
         w.cta->cluster->async.push({"wgmma of a warp that waits for it", [&w, count, m] {
@@ -207,7 +213,7 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     }
     if (state.waited_for) return w.wait_for("its wgmma, groups in flight at most", static_cast<uint64_t>(in.imm));
     w.cur.token = 0;
-    return Flow::Next;
+    return finished(w, in, state);
 }
 Flow exec_fence(Warp& w, const Instr& in, Mask m) {
     return members_here(w, in, m, kAllLanes) ? Flow::Next : w.wait_for("the whole warp", 0);

@@ -340,7 +340,8 @@ private:
                 if (integer() != 64) fail("only 64-bit addresses are supported");
                 return;
             }
-            if (d == ".file" || d == ".loc") { skip_line(); return; }
+            if (d == ".file") { file(); return; }
+            if (d == ".loc") { skip_line(); return; }
             if (d == ".pragma" || d == ".alias") { skip_to(';'); return; }
             if (d == ".section") { while (peek() != '{') bump(); skip_braces(); return; }
             if (d == ".visible" || d == ".weak" || d == ".common") { skip_space(); continue; }
@@ -434,7 +435,7 @@ private:
     }
     void local_directive() {
         const std::string d = dotted();
-        if (d == ".loc") { skip_line(); return; }
+        if (d == ".loc") { location(); return; }
         if (d == ".pragma") { skip_to(';'); return; }
         if (d == ".reg") { registers(); return; }
         if (d == ".local" || d == ".shared" || d == ".param") {
@@ -446,6 +447,23 @@ private:
         }
         if (d == ".branchtargets" || d == ".calltargets") { skip_to(';'); return; }
         fail("unknown directive " + d + " inside a function");
+    }
+    void location() {   // .loc file line column, and perhaps where it was inlined
+        file_ = number_list_item();
+        file_line_ = number_list_item();
+        file_column_ = number_list_item();
+        skip_line();
+    }
+    void file() {   // .file number "name"
+        const auto number = static_cast<uint32_t>(number_list_item());
+        skip_space();
+        const size_t start = pos_;
+        skip_line();
+        const std::string_view rest = text_.substr(start, pos_ - start);
+        const size_t open = rest.find('"'), close = rest.rfind('"');
+        if (open == std::string_view::npos || close <= open) return;
+        const std::string name(rest.substr(open + 1, close - open - 1));
+        module_.files[number] = name.substr(name.rfind('/') + 1);
     }
     void registers() {
         skip_space();
@@ -469,6 +487,9 @@ private:
             skip_space();
         }
         in.line = line_;
+        in.file = file_;
+        in.file_line = file_line_;
+        in.file_column = file_column_;
         const std::string op = dotted();
         for (size_t start = 0; start <= op.size();) {
             size_t end = op.find('.', start);
@@ -504,6 +525,7 @@ private:
     std::string_view text_;
     size_t pos_ = 0;
     int line_ = 1;
+    uint32_t file_ = 0, file_line_ = 0, file_column_ = 0;   // of the latest .loc
     ParsedModule module_;
     Function* function_ = nullptr;
     int scope_ = 0;

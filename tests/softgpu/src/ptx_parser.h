@@ -40,6 +40,7 @@ struct ParsedInstr {
     std::vector<Operand> operands;
     std::vector<Operand> call_returns;   // call only: `(ret), name, (args)`
     std::vector<Operand> call_args;
+    uint32_t file = 0, file_line = 0, file_column = 0;   // of the source, from the .loc before it; 0: unknown
     std::string opcode_text() const;
 };
 
@@ -82,6 +83,7 @@ struct ParsedModule {
     std::vector<Function> functions;
     std::vector<Variable> variables;
     std::vector<std::string> lines;    // the source, for reports
+    std::map<uint32_t, std::string> files;   // names of source files, by their number in .loc
     const Function* find(const std::string& name) const;
 };
 

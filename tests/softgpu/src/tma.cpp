@@ -141,6 +141,15 @@ void check_global(const Issuer& by, uint64_t address, uint64_t bytes, bool write
     if (!why.empty()) by.fault(Fault::Kind::OutOfBounds, std::string("a bulk copy ") + (write ? "writes" : "reads") + " global memory " + why);
 }
 
+void each_row_inside(const Issuer& by, const Box& box, const std::function<void(uint64_t, uint64_t)>& f) {
+    const uint32_t rows = box.rows();
+    for (uint32_t r = 0; r < rows; ++r) {
+        const Row row = row_of(box, r);
+        if (row.begin >= row.end) continue;
+        check_global(by, row.address, row.end - row.begin, false);
+        f(row.address, row.end - row.begin);
+    }
+}
 void load_box(const Issuer& by, const Box& box, Cta& cta, uint32_t offset) {
     const uint32_t bytes = box.tensor.row_bytes(), rows = box.rows();
     std::vector<uint8_t> data(bytes);

@@ -34,6 +34,8 @@ struct Box {
     uint32_t bytes() const { return rows() * tensor.row_bytes(); }
 };
 
+// Calls f(address, bytes) for the part of every row that lies inside the tensor; faults if it may not be accessed.
+void each_row_inside(const Issuer& by, const Box& box, const std::function<void(uint64_t, uint64_t)>& f);
 void load_box(const Issuer& by, const Box& box, Cta& cta, uint32_t offset);          // global -> shared
 std::vector<uint8_t> fetch_box(const Box& box, const Cta& cta, uint32_t offset);     // shared -> a buffer of rows
 enum class Reduction : uint8_t { None, Add, Min, Max, And, Or, Xor };

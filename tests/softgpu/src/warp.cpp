@@ -21,6 +21,7 @@ const char* fault_kind_name(Fault::Kind kind) {
         case Fault::Kind::Unsupported: return "unsupported";
         case Fault::Kind::InstructionLimit: return "instruction_limit";
         case Fault::Kind::SyncMisuse: return "sync_misuse";
+        case Fault::Kind::Race: return "data_race";
     }
     return "?";
 }
@@ -34,6 +35,7 @@ void Warp::fault(const Instr& in, Fault::Kind kind, const std::string& message, 
     f.opcode = source.opcode;
     f.ptx = source.text;
     f.line = source.line;
+    f.location = source.location;
     f.cta = cta->id;
     f.warp = static_cast<int>(index);
     f.lane = lane;
