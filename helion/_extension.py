@@ -19,6 +19,8 @@ from types import ModuleType
 
 import torch
 
+from ._environment import is_set
+
 log = logging.getLogger("helion")
 
 # csrc/module.cpp puts this text into the file.
@@ -63,7 +65,7 @@ def load() -> tuple[ModuleType | None, str]:
     Returns:
         ``(module, "")``, or ``(None, reason)``.
     """
-    if os.environ.get("HELION_NO_EXTENSION", "0").lower() not in ("", "0", "false", "off", "no"):
+    if is_set("HELION_NO_EXTENSION"):
         return None, "HELION_NO_EXTENSION is set"
     path = _find()
     if path is None:

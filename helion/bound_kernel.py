@@ -343,7 +343,7 @@ def _guard_function(ir: KernelIR, guards: Sequence[Any], names: list[str]) -> Ca
     printer = ExpressionPrinter(lambda symbol: ir.device.space.origins[symbol].host_text(printer.doprint))
     text = " and ".join(f"({printer.doprint(guard)})" for guard in guards)
     namespace: dict[str, Any] = {"math": math, "torch": torch}
-    return eval(f"lambda {', '.join(names)}: {text}", namespace)  # type: ignore[no-any-return]
+    return eval(f"lambda {', '.join(names)}: {text}", namespace)
 
 
 def _counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:

@@ -1,17 +1,14 @@
 """ConfigSpec: the space of schedules of one BoundKernel, and the fragments it is made of.
 
-A fragment is one tunable: its default, the values it allows, a random one, and the neighbours of one (for
-the autotuner).  `ConfigSpec.fields` maps every key that this kernel takes to a fragment; validation,
-defaults and search all read that one table.
+A fragment is one tunable: its default and the values it allows.  `ConfigSpec.fields` maps every key that this kernel
+takes to a fragment; validation, defaults and search all read that one table.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-import itertools
 import math
-import random
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -37,14 +34,6 @@ class Fragment(abc.ABC):
     @abc.abstractmethod
     def validate(self, value: Any) -> Any:
         """The value in canonical form; raises ValueError saying what is allowed."""
-
-    @abc.abstractmethod
-    def random(self, rng: random.Random) -> Any:
-        """A uniformly random allowed value."""
-
-    @abc.abstractmethod
-    def neighbors(self, value: Any) -> list[Any]:
-        """The allowed values one step away from `value`."""
 
     @abc.abstractmethod
     def cardinality(self) -> int:
@@ -75,14 +64,6 @@ class IntegerFragment(Fragment):
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= high:
             raise ValueError(f"expected an int from {self.low} to {high}")
         return value
-
-    def random(self, rng: random.Random) -> int:
-        return rng.randint(self.low, self.high)
-
-    def neighbors(self, value: int) -> list[int]:
-        if value > self.high:
-            return [self.high]
-        return [v for v in (value - 1, value + 1) if self.low <= v <= self.high]
 
     def cardinality(self) -> int:
         return self.high - self.low + 1
@@ -118,14 +99,6 @@ class PowerOfTwoFragment(Fragment):
     def values(self) -> list[int]:
         return [1 << e for e in range(self.low.bit_length() - 1, self.high.bit_length())]
 
-    def random(self, rng: random.Random) -> int:
-        return rng.choice(self.values())
-
-    def neighbors(self, value: int) -> list[int]:
-        if value > self.high:
-            return [self.high]
-        return [v for v in (value // 2, value * 2) if self.low <= v <= self.high]
-
     def cardinality(self) -> int:
         return len(self.values())
 
@@ -145,9 +118,6 @@ class BlockSizeFragment(PowerOfTwoFragment):
 
     def validate(self, value: Any) -> int:
         return max(PowerOfTwoFragment(1, max(self.high, self.accepted)).validate(value), self.floor)
-
-    def neighbors(self, value: int) -> list[int]:
-        return super().neighbors(value) if value >= self.low else [self.low]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,12 +147,6 @@ class EnumFragment(Fragment):
             raise ValueError(f"expected one of {', '.join(map(repr, self.choices))}")
         return value
 
-    def random(self, rng: random.Random) -> Any:
-        return rng.choice(self.choices)
-
-    def neighbors(self, value: Any) -> list[Any]:
-        return [choice for choice in self.choices if choice != value]
-
     def cardinality(self) -> int:
         return len(self.choices)
 
@@ -200,12 +164,6 @@ class BooleanFragment(Fragment):
         if not isinstance(value, bool):
             raise ValueError("expected True or False")
         return value
-
-    def random(self, rng: random.Random) -> bool:
-        return rng.random() < 0.5
-
-    def neighbors(self, value: bool) -> list[bool]:
-        return [not value]
 
     def cardinality(self) -> int:
         return 2
@@ -226,19 +184,6 @@ class PermutationFragment(Fragment):
         if not isinstance(value, (list, tuple)) or len(value) != self.length or any(i not in value for i in wanted):
             raise ValueError(f"expected a permutation of {wanted}")
         return [int(i) for i in value]
-
-    def random(self, rng: random.Random) -> list[int]:
-        order = self.default()
-        rng.shuffle(order)
-        return order
-
-    def neighbors(self, value: list[int]) -> list[list[int]]:
-        swapped = []
-        for i, j in itertools.combinations(range(self.length), 2):
-            other = list(value)
-            other[i], other[j] = other[j], other[i]
-            swapped.append(other)
-        return swapped
 
     def cardinality(self) -> int:
         return math.factorial(self.length)
@@ -281,16 +226,6 @@ class ListOf(Fragment):
                 raise ValueError(f"item {i}{label}: {error}") from None
         return result
 
-    def random(self, rng: random.Random) -> list[Any]:
-        return [item.random(rng) for item in self.items]
-
-    def neighbors(self, value: list[Any]) -> list[list[Any]]:
-        return [
-            [*value[:i], other, *value[i + 1 :]]
-            for i, item in enumerate(self.items)
-            for other in item.neighbors(value[i])
-        ]
-
     def cardinality(self) -> int:
         return math.prod(item.cardinality() for item in self.items)
 
@@ -309,14 +244,6 @@ class OneOrPerItem(Fragment):
         if isinstance(value, (list, tuple)):
             return ListOf(self.item, self.length).validate(value)
         return self.item.validate(value)
-
-    def random(self, rng: random.Random) -> Any:
-        return [self.item.random(rng) for _ in range(self.length)]
-
-    def neighbors(self, value: Any) -> list[Any]:
-        if not isinstance(value, list):
-            value = [value] * self.length
-        return ListOf(self.item, self.length).neighbors(value)
 
     def cardinality(self) -> int:
         return self.item.cardinality() ** max(self.length, 1)
@@ -476,29 +403,6 @@ class ConfigSpec:
         """Whether a search should consider a (normalized) Config."""
         full = dict(config)
         return all(check(full) is None for check in self.unpromising)
-
-    def random_config(self, rng: random.Random, attempts: int = 1000) -> Config:
-        """A random valid Config.
-
-        Raises:
-            exc.InvalidConfig: none was found in `attempts` draws, so the constraints exclude nearly everything.
-        """
-        for _ in range(attempts):
-            config = Config(**{key: fragment.random(rng) for key, fragment in self.fields.items()})
-            if self.is_valid(config):
-                return self.normalize(config)
-        raise exc.InvalidConfig(reason=f"kernel {self.kernel_name!r}: no valid random config in {attempts} draws")
-
-    def neighbors(self, config: Config) -> list[Config]:
-        """Every valid Config that differs from `config` by one step of one tunable."""
-        full = dict(self.normalize(config))
-        found = []
-        for key, fragment in self.fields.items():
-            for value in fragment.neighbors(full[key]):
-                candidate = {**full, key: value}
-                if self.is_valid(candidate):
-                    found.append(self.normalize(candidate))
-        return found
 
     def cardinality(self) -> int:
         """How many Configs the fragments span (constraints not counted)."""

@@ -154,11 +154,6 @@ class UnsupportedKernelSignature(BaseError):
     )
 
 
-class RequiresGrad(BaseError):
-    what = "kernel {kernel!r} was called with an argument that requires grad: its result would have no gradient"
-    fix = "wrap the kernel in a torch.autograd.Function, pass x.detach(), or call it under torch.no_grad()."
-
-
 class SourceUnavailable(BaseError):
     what = "the source of {name!r} cannot be read"
     fix = "define the function in a file (not in exec() or a bare interpreter prompt)."
@@ -345,10 +340,6 @@ class NoConfigGiven(BaseWarning):
 
 class MisspelledConfigKey(BaseWarning):
     what = "kernel {kernel!r} has no config key {key!r}, which is ignored; did you mean {meant!r}?"
-
-
-class ExtensionUnavailable(BaseWarning):
-    what = "helion._C is not used: {reason}; calls take the Python path"
 
 
 class RequiresGradWarning(BaseWarning):

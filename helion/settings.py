@@ -17,9 +17,8 @@ from typing import Any
 import torch
 
 from . import exc
-
-_TRUE = {"1", "true", "on", "yes"}
-_FALSE = {"0", "false", "off", "no", ""}
+from ._environment import FALSE
+from ._environment import TRUE
 
 
 class RefMode(enum.Enum):
@@ -32,8 +31,8 @@ class RefMode(enum.Enum):
 def _bool(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
-        return value.lower() in _TRUE
+    if isinstance(value, str) and value.lower() in TRUE | FALSE:
+        return value.lower() in TRUE
     raise ValueError("expected a bool (or 1/0, true/false, on/off)")
 
 

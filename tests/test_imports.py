@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_BASE = "exc numbers _version _logging _extension _C _compat_torch _compat_triton _compat_triton_abi"
+_BASE = "exc numbers _environment _version _logging _extension _C _compat_torch _compat_triton _compat_triton_abi"
 _SCHEDULES = "settings config config_keys config_spec"
 _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
 
@@ -22,14 +22,15 @@ MAY_IMPORT = {
     "exc": "",
     "_version": "",
     "_logging": "",
+    "_environment": "",
     "_C": "runtime",  # types only
-    "_extension": "_C _compat_torch",
+    "_extension": "_C _compat_torch _environment",
     "_compat_torch": "",
     "_compat_triton": "_compat_triton_abi",
     "_compat_triton_abi": "",
     "numbers": "",
     "target": "",
-    "settings": "exc",
+    "settings": "exc _environment",
     "config_keys": "",
     "config": "exc config_keys config_spec",
     "config_spec": "exc config config_keys",

@@ -16,13 +16,14 @@ from tools.measure_tree import sources
 
 #: Files and functions that are longer than they may be, until they are divided.
 TOO_LONG = {
+    "helion/backends/triton/spec.py: build_config_spec",
     "tests/autotuner/test_autotune.py",
     "tests/csrc/test_dispatcher.py",
     "tests/softgpu/src/ops_convert.cpp: decode_cvt",
 }
 
 #: `type: ignore` in helion/.  Only ever fewer.
-TYPE_IGNORES = 151
+TYPE_IGNORES = 24
 
 _CPP = r"""
 #define LOOP(x) \

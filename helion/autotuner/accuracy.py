@@ -65,10 +65,10 @@ def clone_args(args: Sequence[Any]) -> tuple[Any, ...]:
             storage = value.untyped_storage()
             flat = storages.get(storage.data_ptr())
             if flat is None or flat.untyped_storage().nbytes() != storage.nbytes():
-                flat = torch.empty(0, dtype=torch.uint8, device=value.device).set_(storage.clone())  # type: ignore[call-overload]
+                flat = torch.empty(0, dtype=torch.uint8, device=value.device).set_(storage.clone())
                 storages[storage.data_ptr()] = flat
             fresh = torch.empty(0, dtype=value.dtype, device=value.device)
-            return fresh.set_(flat.untyped_storage(), value.storage_offset(), value.size(), value.stride())  # type: ignore[call-overload]
+            return fresh.set_(flat.untyped_storage(), value.storage_offset(), value.size(), value.stride())
         if isinstance(value, dict):
             return {key: copy(item) for key, item in value.items()}
         if type(value) in (list, tuple):

@@ -25,6 +25,7 @@ from filelock import FileLock
 from filelock import Timeout
 
 from .. import exc
+from .._environment import is_set
 from ..config import Config
 from ..config_spec import ConfigSpec
 from ..runtime.cache_files import cache_dir
@@ -45,7 +46,7 @@ SKIP_VARIABLE = "HELION_SKIP_CACHE"
 
 def skip_cache() -> bool:
     """Whether HELION_SKIP_CACHE asks to ignore tuned Configs (they are still written)."""
-    return os.environ.get(SKIP_VARIABLE, "").lower() not in ("", "0", "false", "off", "no")
+    return is_set(SKIP_VARIABLE)
 
 
 @dataclasses.dataclass(frozen=True)

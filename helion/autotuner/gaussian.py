@@ -115,7 +115,7 @@ class LevelProcess:
             weights = torch.cholesky_solve(y[:, None], root)[:, 0]
             fit = 0.5 * y @ weights + root.diagonal().log().sum()
             value: torch.Tensor = fit + 0.5 * (((theta - self._expected) / self._width) ** 2).sum()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             return value
 
         with torch.enable_grad():

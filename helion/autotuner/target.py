@@ -51,7 +51,7 @@ class TuningTarget(Protocol):
         """Why recipes cannot be built in another process, or None if they can."""
 
 
-def load_module(file: str) -> ModuleType:
+def import_file(file: str) -> ModuleType:
     """Import a source file under a name of its own, once per process.
 
     A file that is already imported under its own name is not imported again, so a kernel keeps its identity.
@@ -92,7 +92,7 @@ def resolve(file: str, qualname: str) -> Any:
     Raises:
         exc.AutotuneError: there is none.
     """
-    found: Any = load_module(file)
+    found: Any = import_file(file)
     for part in qualname.split("."):
         if not hasattr(found, part):
             raise exc.AutotuneError(

@@ -65,7 +65,7 @@ def _modules_by_value() -> Iterator[ModuleType]:
                 yield module
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class _Pickler(cloudpickle.Pickler):  # cloudpickle has no types
     def reducer_override(self, obj: Any) -> Any:
         # Asked of the class first: looking for attributes of anything at all may run code.
         if hasattr(type(obj), "by_value") and isinstance(obj, ByValue) and is_of_the_script(obj.fn.__module__):

@@ -12,7 +12,7 @@ from torch.utils._sympy.printers import PythonPrinter
 from ..ir.symbols import expr_of
 
 
-class ExpressionPrinter(PythonPrinter):  # type: ignore[misc]
+class ExpressionPrinter(PythonPrinter):
     """PyTorch's printer of size expressions, with symbols spelled by a function.
 
     Args:

@@ -85,7 +85,7 @@ def _mean(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: tor
     if isinstance(count, torch.Tensor) and not keepdim:
         for d in reversed(_dims(x, dim)):
             count = count.squeeze(d)
-    return (total / count).to(result)  # type: ignore[no-any-return]
+    return (total / count).to(result)
 
 
 def _var_parts(x: torch.Tensor, dim: Any, correction: Any, keepdim: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,12 +186,12 @@ def _prod(x: torch.Tensor, *, dtype: torch.dtype | None = None) -> torch.Tensor:
 
 @rule(_aten.squeeze.default)
 def _squeeze(x: torch.Tensor) -> torch.Tensor:
-    return _aten.squeeze.dims(x, [d for d, size in enumerate(x.shape) if isinstance(size, int) and size == 1])  # type: ignore[no-any-return]
+    return _aten.squeeze.dims(x, [d for d, size in enumerate(x.shape) if isinstance(size, int) and size == 1])
 
 
 @rule(_aten.squeeze.dim)
 def _squeeze_dim(x: torch.Tensor, dim: int) -> torch.Tensor:
-    return _aten.squeeze.dims(x, [dim])  # type: ignore[no-any-return]
+    return _aten.squeeze.dims(x, [dim])
 
 
 @rule(_aten.square.default)
@@ -266,7 +266,7 @@ def prims_as_aten(op: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
     # "default" last: for binary ops that is the overload of two plain numbers.
     for candidate in (overload, "Tensor", "Tensor_Tensor", "default"):
         if candidate and candidate in packet.overloads():
-            return getattr(packet, candidate)  # type: ignore[no-any-return]
+            return getattr(packet, candidate)
     return None
 
 
@@ -277,7 +277,7 @@ def _where(condition: torch.Tensor, a: Any, b: Any) -> torch.Tensor:
         v if isinstance(v, torch.Tensor) else torch.full((), v, dtype=like.dtype if like is not condition else None)
         for v in (a, b)
     )
-    return _aten.where.self(condition, a, b)  # type: ignore[no-any-return]
+    return _aten.where.self(condition, a, b)
 
 
 @rule(_prims.var.default)
@@ -294,5 +294,5 @@ def decomposition(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
         return prims_as_aten(op)
     found = decomposition_table.get(op)
     if found is not None:
-        return found  # type: ignore[no-any-return]
+        return found
     return op.decompose if op._can_decompose() else None

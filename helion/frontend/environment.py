@@ -410,6 +410,3 @@ def walk_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from walk_values(getattr(value, field.name), f"{path}.{field.name}")
-
-
-Replacement = Callable[..., Any]

@@ -268,7 +268,7 @@ class Tracer(Handler):
                 if isinstance(value, (int, torch.SymInt))
                 else torch.float32
             )
-        return full([], value, dtype=dtype)  # type: ignore[no-any-return]
+        return full([], value, dtype=dtype)
 
     # -- ATen ops ------------------------------------------------------------------------------------------------------
 

@@ -61,7 +61,6 @@ BITCAST = _aten.view.dtype
 POINTWISE: frozenset[torch._ops.OpOverload] = frozenset([*PROMOTION, WHERE, CONVERT, BITCAST])
 
 # Dtypes an op has no meaning for (PyTorch's CPU kernels say "not implemented for"); fake tensors do not check.
-FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 NO_FLOAT = frozenset(
     _rows(
         "bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor bitwise_and.Scalar "

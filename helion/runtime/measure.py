@@ -13,11 +13,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
+
+from .._environment import is_set
 
 __all__ = ["Total", "enabled", "measure", "report", "reset", "results"]
 
@@ -38,7 +39,7 @@ class Total:
 
 
 #: Whether measuring is on; read from HELION_MEASURE_COMPILE_TIME when helion is imported.
-enabled: bool = os.environ.get("HELION_MEASURE_COMPILE_TIME", "0").lower() not in ("", "0", "false", "off", "no")
+enabled: bool = is_set("HELION_MEASURE_COMPILE_TIME")
 
 _lock = threading.Lock()
 _totals: dict[str, Total] = {}

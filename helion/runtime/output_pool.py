@@ -23,6 +23,7 @@ import os
 from typing import TypedDict
 
 from .. import _extension
+from .._environment import is_set
 
 __all__ = ["Statistics", "clear", "configure", "configure_from_environment", "enabled", "statistics"]
 
@@ -89,7 +90,7 @@ def statistics() -> Statistics:
 
 def configure_from_environment() -> None:
     """What importing helion does."""
-    enabled = os.environ.get("HELION_OUTPUT_POOL", "0").lower() not in ("", "0", "false", "off", "no")
+    enabled = is_set("HELION_OUTPUT_POOL")
     if enabled and _extension.C is not None:
         configure(
             True,

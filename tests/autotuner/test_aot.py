@@ -179,6 +179,7 @@ def block_size_used(module: ModuleType, kernel: str, rows: int) -> int:
     return size
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_from_shapes_to_a_file_that_the_kernel_uses(
     module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def test_a_first_call_on_cpu_tensors_searches_nothing(monkeypatch: pytest.Monkey
     torch.testing.assert_close(gpu_kernels.double(x), x * 2)
 
 
+@pytest.mark.spawns
 def test_a_first_call_searches_where_an_effort_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     @helion.kernel(autotune_effort="quick", autotune_progress_bar=False)
     def local(x: torch.Tensor) -> torch.Tensor:

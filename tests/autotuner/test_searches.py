@@ -67,6 +67,7 @@ def test_same_seed_and_outcomes_give_the_same_candidates(cls: type[Search]) -> N
 
 
 @pytest.mark.parametrize("cls", [PatternSearch, DifferentialEvolutionSearch, LFBOPatternSearch, ModelSearch])
+@pytest.mark.slow
 def test_a_search_beats_random_search(cls: type[Search]) -> None:
     """Median over seeds of the best true time after 80 evaluations."""
 
@@ -113,6 +114,7 @@ def test_told_an_earlier_run_a_search_repeats_none_of_it(cls: type[Search]) -> N
 
 
 @pytest.mark.parametrize("cls", ALL)
+@pytest.mark.slow
 def test_outcomes_may_come_late_and_in_any_order(cls: type[Search]) -> None:
     rng = random.Random(3)
     search = cls(SOFTMAX.space(), seed=0)

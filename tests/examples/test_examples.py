@@ -94,6 +94,7 @@ def test_example_matches_pytorch(example: Example, dtype: torch.dtype, capabilit
 
 @basic_example
 @pytest.mark.parametrize("n", [1, 3, 127, 129, 1000])
+@pytest.mark.slow
 def test_size_that_is_no_multiple_of_a_tile(example: Example, n: int, seed: int) -> None:
     dtype = torch.float32
     capabilities = {1: [80], 3: [], 127: [90], 129: [], 1000: [100]}[n]
@@ -101,6 +102,7 @@ def test_size_that_is_no_multiple_of_a_tile(example: Example, n: int, seed: int)
 
 
 @basic_example
+@pytest.mark.slow
 def test_one_kernel_serves_many_sizes_under_dynamic_shapes(example: Example, seed: int) -> None:
     kernel = helion.kernel(example.kernel.fn, static_shapes=False)
     for size, capabilities in (((example.small), [90]), (size_of(example, 70), []), (size_of(example, 129), [80])):
@@ -129,6 +131,7 @@ SCRIPTS = sorted({example.kernel.fn.__module__ for example in EXAMPLES.values()}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.slow
 def test_script_prints_small_errors(name: str, capsys: pytest.CaptureFixture[str], seed: int) -> None:
     importlib.import_module(name).main()
     results = [line for line in capsys.readouterr().out.splitlines() if "HELION_TEST_SEED" not in line]

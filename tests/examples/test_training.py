@@ -30,6 +30,7 @@ def test_function_has_pytorchs_gradients(name: str, seed: int) -> None:
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_losses_follow_those_of_pytorch(tmp_path: Path) -> None:
     plot, numbers = tmp_path / "losses.png", tmp_path / "losses.json"
     example.main(["--steps", "8", "--device", "cpu", "--plot", str(plot), "--json", str(numbers)])

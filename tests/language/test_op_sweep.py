@@ -30,7 +30,7 @@ PARTS = [
     pytest.param(
         *(runner, dtype, i, parts, total // ran - 6),
         id=f"{runner}-{dtype}-{i}",
-        marks=pytest.mark.compiles if runner == "gpu" else pytest.mark.slow if i else (),
+        marks=pytest.mark.compiles if runner == "gpu" else pytest.mark.slow,
     )
     for runner, dtype, parts, ran, total in SWEEPS
     for i in range(ran)

@@ -21,7 +21,7 @@ from .spec import Statement
 from .spec import cutlass_name
 from .spec import refuse
 
-__all__ = ["OPS", "RESERVED", "EpiloguePrinter", "Op", "is_vector"]
+__all__ = ["OPS", "RESERVED", "EpiloguePrinter", "Template", "is_vector"]
 
 ACC = "acc"
 # Names of the printed code that a value of the epilogue would hide; capitals are kept free as a whole.
@@ -39,7 +39,7 @@ _NARROW = (torch.bfloat16, torch.float16)
 
 
 @dataclasses.dataclass(frozen=True)
-class Op:
+class Template:
     """How one operation is written.
 
     Args:
@@ -55,18 +55,18 @@ class Op:
     same_shape: bool = False
 
 
-def _math(name: str) -> Op:
-    return Op(f"cute.math.{name}({{0}})", 1)
+def _math(name: str) -> Template:
+    return Template(f"cute.math.{name}({{0}})", 1)
 
 
-OPS: dict[str, Op] = {
-    "add": Op("{0} + {1}", 2),
-    "sub": Op("{0} - {1}", 2),
-    "mul": Op("{0} * {1}", 2),
-    "div": Op("{0} / {1}", 2),
-    "neg": Op("-{0}", 1),
+OPS: dict[str, Template] = {
+    "add": Template("{0} + {1}", 2),
+    "sub": Template("{0} - {1}", 2),
+    "mul": Template("{0} * {1}", 2),
+    "div": Template("{0} / {1}", 2),
+    "neg": Template("-{0}", 1),
     "abs": _math("abs"),
-    "reciprocal": Op("1.0 / {0}", 1),
+    "reciprocal": Template("1.0 / {0}", 1),
     "exp": _math("exp"),
     "exp2": _math("exp2"),
     "expm1": _math("expm1"),
@@ -86,21 +86,21 @@ OPS: dict[str, Op] = {
     "trunc": _math("trunc"),
     "round": _math("roundeven"),
     # exp saturates to inf or 0, so that the quotient goes to 0 or 1 without a special case.
-    "sigmoid": Op("1.0 / (1.0 + cute.math.exp(-{0}))", 1),
+    "sigmoid": Template("1.0 / (1.0 + cute.math.exp(-{0}))", 1),
     # aten's maximum and minimum propagate NaN.
-    "maximum": Op("cute.math.max({0}, {1}, propagate_nan=True)", 2, same_shape=True),
-    "minimum": Op("cute.math.min({0}, {1}, propagate_nan=True)", 2, same_shape=True),
-    "pow": Op("cute.math.pow({0}, {1})", 2, same_shape=True),
-    "gt": Op("{0} > {1}", 2, compares=True),
-    "ge": Op("{0} >= {1}", 2, compares=True),
-    "lt": Op("{0} < {1}", 2, compares=True),
-    "le": Op("{0} <= {1}", 2, compares=True),
-    "eq": Op("{0} == {1}", 2, compares=True),
-    "ne": Op("{0} != {1}", 2, compares=True),
-    "logical_and": Op("{0} & {1}", 2, compares=True, same_shape=True),
-    "logical_or": Op("{0} | {1}", 2, compares=True, same_shape=True),
-    "where": Op("cute.where({0}, {1}, {2})", 3, same_shape=True),
-    "cast": Op("{0}", 1),
+    "maximum": Template("cute.math.max({0}, {1}, propagate_nan=True)", 2, same_shape=True),
+    "minimum": Template("cute.math.min({0}, {1}, propagate_nan=True)", 2, same_shape=True),
+    "pow": Template("cute.math.pow({0}, {1})", 2, same_shape=True),
+    "gt": Template("{0} > {1}", 2, compares=True),
+    "ge": Template("{0} >= {1}", 2, compares=True),
+    "lt": Template("{0} < {1}", 2, compares=True),
+    "le": Template("{0} <= {1}", 2, compares=True),
+    "eq": Template("{0} == {1}", 2, compares=True),
+    "ne": Template("{0} != {1}", 2, compares=True),
+    "logical_and": Template("{0} & {1}", 2, compares=True, same_shape=True),
+    "logical_or": Template("{0} | {1}", 2, compares=True, same_shape=True),
+    "where": Template("cute.where({0}, {1}, {2})", 3, same_shape=True),
+    "cast": Template("{0}", 1),
 }
 
 
@@ -164,7 +164,7 @@ class EpiloguePrinter:
         note = f"  # {s.comment}" if s.comment else ""
         return f"{s.name} = {value.text}{note}"
 
-    def _arithmetic(self, s: Statement, op: Op, inputs: list[_Value], vector: bool) -> _Value:
+    def _arithmetic(self, s: Statement, op: Template, inputs: list[_Value], vector: bool) -> _Value:
         compute = _compute_dtype(_widest(inputs) if op.compares else s.dtype)
         operands = []
         for position, value in enumerate(inputs):

@@ -381,7 +381,7 @@ class _Matcher:
 
     def _number(self, value: Any, node: torch.fx.Node) -> Input:
         if not is_symbolic(value):
-            return value  # type: ignore[no-any-return]
+            return value
         expr = expr_of(value)
         if any(self.device.space.origins[s].on_device for s in expr.free_symbols if s in self.device.space.origins):
             _refuse("its epilogue uses the position of the tile as a number", node)

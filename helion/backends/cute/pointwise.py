@@ -44,7 +44,7 @@ _SAME: dict[str, str] = {
 
 def _overload(name: str) -> torch._ops.OpOverload:
     packet, overload = name.split(".")
-    return getattr(getattr(_aten, packet), overload)  # type: ignore[no-any-return]
+    return getattr(getattr(_aten, packet), overload)
 
 
 _ROWS = {_overload(name): op for name, op in _SAME.items()}

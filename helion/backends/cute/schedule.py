@@ -31,16 +31,13 @@ Arch = Literal["sm_90a", "sm_100a", "sm_103a"]
 # Shared memory one CTA may use: 228 KiB a multiprocessor less 1 KiB the system keeps for each CTA (CUDA C++ programming
 # guide, technical specifications, compute capabilities 9.0 and 10.0).
 SHARED_MEMORY_BYTES = 227 * 1024
-# Columns of tensor memory of one multiprocessor, and the accumulator lanes (rows) of one CTA.
+# Columns of tensor memory of one multiprocessor.
 TMEM_COLUMNS = 512
-TMEM_LANES = 128
 # Deepest A/B ring that is tried: at 12 stages of 16 KiB shared memory is full, and nothing was gained beyond 10.
 MAX_AB_STAGES = 12
 # mbarriers, the tensor memory address and the padding behind them; `print` allocates at most this.
 BARRIER_BYTES = 512
 TENSOR_ALIGNMENT = 1024
-# TMA: at most 256 elements along each box axis (CUDA driver API, cuTensorMapEncodeTiled).
-TMA_BOX = 256
 # Largest portable cluster (CUDA C++ programming guide, thread block clusters).
 MAX_CLUSTER = 8
 

@@ -3,7 +3,7 @@
 This is what CPU tensors run through.  Each graph is compiled once to a list of steps (`tile_program`); a
 launch iterates over the tiles of the top-level loops and runs the steps.  Tiles are clipped at the end of
 their range, so there are no masks: a dimension has `end - begin` elements where a GPU has a padded block.
-Block sizes therefore have two values, nominal in arithmetic and clipped in shapes (`tile_program.Frame`).
+Block sizes therefore have two values, nominal in arithmetic and clipped in shapes (`tile_program.State`).
 
 Not here: the host statements around the launch, which the generated host function runs.
 """
@@ -20,8 +20,8 @@ from ...ir.block_sizes import SizedIR
 from ...ir.symbols import OriginKind
 from ...language.op import handler
 from .handler import EagerHandler
-from .tile_program import Frame
 from .tile_program import Program
+from .tile_program import State
 
 
 class TileExecutor:
@@ -53,7 +53,7 @@ class TileExecutor:
         for symbol, origin in self.ir.space.origins.items():
             if origin.kind is OriginKind.HOST and origin.name in scalars:
                 numbers[symbol] = scalars[origin.name]
-        frame = Frame(self._program, dict(tensors), numbers)
+        frame = State(self._program, dict(tensors), numbers)
         with torch.no_grad(), handler(EagerHandler(device, self.index_dtype)):
             for root in self.ir.roots:
                 self._program.run_tiles(self.ir.graphs[root.graph_id], frame, ())

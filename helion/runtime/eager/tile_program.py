@@ -51,10 +51,10 @@ from .handler import iterate_tiles
 
 _aten = torch.ops.aten
 
-Getter = Callable[["Frame", list[Any]], Any]
+Getter = Callable[["State", list[Any]], Any]
 
 
-class Frame:
+class State:
     """State of one launch.
 
     Args:
@@ -146,7 +146,7 @@ class Program:
 
     # -- running -------------------------------------------------------------------------------------------
 
-    def run_body(self, graph: CompiledGraph, frame: Frame, inputs: Sequence[Any]) -> list[Any]:
+    def run_body(self, graph: CompiledGraph, frame: State, inputs: Sequence[Any]) -> list[Any]:
         """One pass over a graph; the values of its outputs."""
         values: list[Any] = [None] * graph.slots
         values[: len(inputs)] = inputs
@@ -167,7 +167,7 @@ class Program:
         return [output(frame, values) for output in graph.outputs]
 
     def run_tiles(
-        self, info: GraphInfo, frame: Frame, inputs: Sequence[Any], begins: Any = None, ends: Any = None
+        self, info: GraphInfo, frame: State, inputs: Sequence[Any], begins: Any = None, ends: Any = None
     ) -> list[Any]:
         """A loop: one pass for each tile; the carried values after the last.
 
@@ -210,7 +210,7 @@ def _lanes(placeholder: torch.fx.Node, info: GraphInfo) -> list[tuple[int, str]]
     return [(d, own[expr_of(size)]) for d, size in enumerate(value.shape) if expr_of(size) in own]
 
 
-def _narrow(value: Any, lanes: list[tuple[int, str]], frame: Frame) -> Any:
+def _narrow(value: Any, lanes: list[tuple[int, str]], frame: State) -> Any:
     """The lanes of a value that the current tile has."""
     for dim, symbol in lanes:
         extent = frame.clipped[symbol]
@@ -219,7 +219,7 @@ def _narrow(value: Any, lanes: list[tuple[int, str]], frame: Frame) -> Any:
     return value
 
 
-def _with_lanes(value: torch.Tensor, lanes: list[tuple[int, str]], frame: Frame, new: torch.Tensor) -> torch.Tensor:
+def _with_lanes(value: torch.Tensor, lanes: list[tuple[int, str]], frame: State, new: torch.Tensor) -> torch.Tensor:
     """`value` with the current tile's lanes replaced by `new`."""
     result = value.clone()
     _narrow(result, lanes, frame).copy_(new)
@@ -263,7 +263,7 @@ def _evaluator(value: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda numbers: eval(code, _NAMES, numbers)
 
 
-def _number(value: Any, frame: Frame) -> Any:
+def _number(value: Any, frame: State) -> Any:
     return _evaluator(value)(frame.nominal) if is_symbolic(value) else value
 
 
@@ -369,7 +369,7 @@ class _GraphCompiler:
         tensor, index, mask = self._access(load)
         name = load.name
 
-        def run(frame: Frame, values: list[Any]) -> Any:
+        def run(frame: State, values: list[Any]) -> Any:
             access = EagerAccess(tensor(frame, values), index(frame, values), mask(frame, values), "load")
             return access.read(may_alias=name in frame.read_only)
 
@@ -388,7 +388,7 @@ class _GraphCompiler:
         operands = [self.getter(value) for value in atomic.values]
         op, want_old = atomic.op, bool(node.users)
 
-        def run(frame: Frame, values: list[Any]) -> Any:
+        def run(frame: State, values: list[Any]) -> Any:
             return update(
                 op,
                 tensor(frame, values),
@@ -405,7 +405,7 @@ class _GraphCompiler:
         program, graph_id, op, at = self.program, combining.graph_id, combining.op, combining.at
         args = [self.getter(arg) for arg in combining.node.args]
 
-        def run(frame: Frame, values: list[Any]) -> Any:
+        def run(frame: State, values: list[Any]) -> Any:
             graph = program.graph(graph_id)
             given = [arg(frame, values) for arg in args]
             given[at] = lambda *scalars: tuple(program.run_body(graph, frame, scalars))
@@ -420,7 +420,7 @@ class _GraphCompiler:
         initial = [self.getter(value) for value in loop.inputs]
         run_tiles = self.program.run_tiles
 
-        def run(frame: Frame, values: list[Any]) -> list[Any]:
+        def run(frame: State, values: list[Any]) -> list[Any]:
             begin, end = (bound(frame, values) for bound in bounds)
             return run_tiles(info, frame, [value(frame, values) for value in initial], begin, end)
 
@@ -435,7 +435,7 @@ class _GraphCompiler:
             for graph_id, inputs in ((branch.then_id, branch.then_inputs), (branch.else_id, branch.else_inputs))
         ]
 
-        def run(frame: Frame, values: list[Any]) -> list[Any]:
+        def run(frame: State, values: list[Any]) -> list[Any]:
             graph_id, inputs = sides[0 if bool(test(frame, values)) else 1]
             return program.run_body(program.graph(graph_id), frame, [value(frame, values) for value in inputs])
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import types
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from ... import _extension
+from ..._environment import is_set
 from .. import device
 from .. import output_pool
 from ..stats import KernelStats
@@ -55,7 +55,7 @@ class CompiledDispatcher(_Base, PythonPath):
         self._value_keyed = [i in specializer.constexpr for i in range(len(parameters))]
         self._configure()
         stats.add_source("plan", lambda: self.plan_launches)
-        if os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no"):
+        if is_set("HELION_SKIP_FAST_LAUNCHER"):
             self.dispatch_enabled = False  # every launch is to be Triton's
 
     def _configure(self, generation: int | None = None) -> int | None:

@@ -61,154 +61,33 @@ class HostAnalysis:
 
 
 #: Attributes that are functions of what a signature holds: shape, dtype, device and the like.
-_ATTRIBUTES = frozenset(
-    [
-        "shape",
-        "dtype",
-        "device",
-        "ndim",
-        "T",
-        "mT",
-        "H",
-        "mH",
-        "layout",
-        "itemsize",
-        "is_cuda",
-        "is_cpu",
-        "is_meta",
-        "type",
-        "index",
-        "real",
-        "imag",
-        "names",
-        "itemsize",
-    ]
-) - {"names"}
+_ATTRIBUTES = frozenset({
+    "shape", "dtype", "device", "ndim", "T", "mT", "H", "mH", "layout", "itemsize", "is_cuda", "is_cpu", "is_meta",
+    "type", "index", "real", "imag",
+})  # fmt: skip
 
 #: Methods of tensors, sizes, lists, strings and dtypes, as above. Tensor operations among them are seen by the
 #: recording.
-_METHODS = frozenset(
-    [
-        "size",
-        "stride",
-        "dim",
-        "ndimension",
-        "numel",
-        "nelement",
-        "element_size",
-        "is_contiguous",
-        "is_floating_point",
-        "is_complex",
-        "get_device",
-        "new_empty",
-        "new_empty_strided",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "zero_",
-        "fill_",
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "transpose",
-        "permute",
-        "movedim",
-        "t",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "expand_as",
-        "view_as",
-        "reshape_as",
-        "select",
-        "narrow",
-        "split",
-        "chunk",
-        "unbind",
-        "detach",
-        "contiguous",
-        "unfold",
-        "diagonal",
-        "swapaxes",
-        "swapdims",
-        "adjoint",
-        "append",
-        "extend",
-        "count",
-        "index",
-        "copy",
-        "insert",
-    ]
-)
+_METHODS = frozenset({
+    "size", "stride", "dim", "ndimension", "numel", "nelement", "element_size", "is_contiguous", "is_floating_point",
+    "is_complex", "get_device", "new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full", "zero_",
+    "fill_", "view", "reshape", "flatten", "unflatten", "transpose", "permute", "movedim", "t", "squeeze",
+    "unsqueeze", "expand", "expand_as", "view_as", "reshape_as", "select", "narrow", "split", "chunk", "unbind",
+    "detach", "contiguous", "unfold", "diagonal", "swapaxes", "swapdims", "adjoint", "append", "extend", "count",
+    "index", "copy", "insert",
+})  # fmt: skip
 
 #: Modules whose attributes may be read and called: the ones that generated code imports.
-_TORCH_CALLS = frozenset(
-    [
-        "empty",
-        "empty_like",
-        "empty_strided",
-        "zeros",
-        "zeros_like",
-        "ones",
-        "ones_like",
-        "full",
-        "full_like",
-        "broadcast_tensors",
-        "broadcast_shapes",
-        "promote_types",
-        "result_type",
-        "can_cast",
-        "Size",
-        "device",
-        "dtype",
-        "finfo",
-        "iinfo",
-        "numel",
-        "is_tensor",
-        "is_floating_point",
-        "is_complex",
-        "reshape",
-        "flatten",
-        "transpose",
-        "permute",
-        "movedim",
-        "t",
-        "squeeze",
-        "unsqueeze",
-        "select",
-        "narrow",
-        "split",
-        "chunk",
-        "unbind",
-    ]
-)
-_BUILTINS = frozenset(
-    [
-        "len",
-        "min",
-        "max",
-        "int",
-        "float",
-        "bool",
-        "abs",
-        "sum",
-        "range",
-        "tuple",
-        "list",
-        "isinstance",
-        "round",
-        "divmod",
-        "zip",
-        "enumerate",
-        "sorted",
-        "reversed",
-        "all",
-        "any",
-        "str",
-        "repr",
-    ]
-)
+_TORCH_CALLS = frozenset({
+    "empty", "empty_like", "empty_strided", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like",
+    "broadcast_tensors", "broadcast_shapes", "promote_types", "result_type", "can_cast", "Size", "device", "dtype",
+    "finfo", "iinfo", "numel", "is_tensor", "is_floating_point", "is_complex", "reshape", "flatten", "transpose",
+    "permute", "movedim", "t", "squeeze", "unsqueeze", "select", "narrow", "split", "chunk", "unbind",
+})  # fmt: skip
+_BUILTINS = frozenset({
+    "len", "min", "max", "int", "float", "bool", "abs", "sum", "range", "tuple", "list", "isinstance", "round",
+    "divmod", "zip", "enumerate", "sorted", "reversed", "all", "any", "str", "repr",
+})  # fmt: skip
 _TRITON_CALLS = frozenset({"cdiv", "next_power_of_2"})
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -33,6 +32,7 @@ from torch.nn import Parameter
 from ... import _compat_triton
 from ... import _extension
 from ... import exc
+from ..._environment import is_set
 from .. import compile_guard
 from .. import device as _device
 from ..stats import KernelStats
@@ -156,7 +156,7 @@ class FastLauncher:
         self._unprimable: dict[int, tuple[Any, str]] = {}
         #: Key of a launch function or a variant of one, dtypes of the arguments -> why that stays with Triton for now.
         self._failures: dict[Any, _Failure] = {}
-        skipped = os.environ.get("HELION_SKIP_FAST_LAUNCHER", "0").lower() not in ("", "0", "false", "off", "no")
+        skipped = is_set("HELION_SKIP_FAST_LAUNCHER")
         #: Why this launcher leaves everything to Triton; None while it does not.
         self.given_up = "HELION_SKIP_FAST_LAUNCHER is set" if skipped else None
 

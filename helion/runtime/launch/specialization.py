@@ -79,7 +79,7 @@ def _safe_int(value: int | torch.SymInt) -> int | tuple[str, str]:
 def _bucket(value: int | torch.SymInt) -> int:
     """0, 1 or 2 for "other". A symbolic size is "other": PyTorch specializes on 0 and 1 before it makes one."""
     constant = _safe_int(value)
-    return constant if constant in (0, 1) else 2  # type: ignore[return-value]
+    return constant if constant in (0, 1) else 2
 
 
 def _needs_int64(sizes: Iterable[int], strides: Iterable[int]) -> bool:
@@ -116,7 +116,7 @@ def _static_shapes(owner: Any) -> bool:
     """``static_shapes`` of a Settings, or of something that has ``settings``."""
     # In this order: what a Settings does not have costs it a search for similar names.
     static: bool | None = getattr(owner, "static_shapes", None)
-    return owner.settings.static_shapes if static is None else static  # type: ignore[no-any-return]
+    return owner.settings.static_shapes if static is None else static
 
 
 def _tensor_key(fn_or_settings: Any, tensor: torch.Tensor) -> TensorKey:

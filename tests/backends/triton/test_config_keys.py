@@ -97,6 +97,7 @@ def test_variant_is_right_and_compiles(number: int, variant: tuple[str, dict[str
     compile_for(kernel, args, config, capabilities=[compiles_for])
 
 
+@pytest.mark.slow
 def test_every_key_of_every_example_has_a_variant() -> None:
     tried = {key for _, config in VARIANTS for key in config}
     known = {key for e in EXAMPLES.values() for key in e.kernel.bind(e.args()).config_spec.fields}

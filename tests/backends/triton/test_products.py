@@ -101,6 +101,7 @@ def scaled_in_steps(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return out
 
 
+@pytest.mark.compiles
 def test_block_scaled_products_have_smallest_block_sizes_and_a_default() -> None:
     a, b = torch.randn(40, 64).to(torch.float8_e5m2), torch.randn(64, 40).to(torch.float8_e5m2)
     scale = torch.full((40, 2), 127, dtype=torch.uint8)
@@ -120,6 +121,7 @@ def scaled_rows(a: torch.Tensor, a_scale: torch.Tensor, b: torch.Tensor, b_scale
     return out
 
 
+@pytest.mark.compiles
 def test_as_many_rows_as_groups_of_scales() -> None:
     a, b = torch.randn(8, 256).to(torch.float8_e5m2), torch.randn(256, 64).to(torch.float8_e5m2)
     scales = [torch.full((rows, 8), 127, dtype=torch.uint8) for rows in (8, 64)]
