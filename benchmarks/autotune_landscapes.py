@@ -210,7 +210,7 @@ def _matmul_spec() -> ConfigSpec:
             "num_sm_multiplier": PowerOfTwoFragment(1, 8),
             "load_eviction_policies": ListOf(EnumFragment(EVICTION_POLICIES), 2),
         },
-        [_threads_limit],
+        constraints=[_threads_limit],
     )
 
 
@@ -338,7 +338,7 @@ def _attention_spec() -> ConfigSpec:
             "maxnreg": EnumFragment([None, 64, 96, 128, 168, 224]),
             "load_eviction_policies": ListOf(EnumFragment(EVICTION_POLICIES), 3),
         },
-        [_threads_limit],
+        constraints=[_threads_limit],
     )
 
 
@@ -401,7 +401,7 @@ def _pointwise_spec() -> ConfigSpec:
             "num_sm_multiplier": PowerOfTwoFragment(1, 32),
             "load_eviction_policies": ListOf(EnumFragment(EVICTION_POLICIES), 2),
         },
-        [_threads_limit],
+        constraints=[_threads_limit],
     )
 
 

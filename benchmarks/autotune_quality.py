@@ -34,13 +34,13 @@ from autotune_landscapes import LANDSCAPES  # noqa: E402
 from autotune_landscapes import Failed  # noqa: E402
 from autotune_landscapes import Landscape  # noqa: E402
 
-from helion.autotuner.evolution import DifferentialEvolutionSearch  # noqa: E402
-from helion.autotuner.lfbo import LFBOPatternSearch  # noqa: E402
-from helion.autotuner.model import ModelSearch  # noqa: E402
-from helion.autotuner.pattern import PatternSearch  # noqa: E402
-from helion.autotuner.search import RandomSearch  # noqa: E402
-from helion.autotuner.search import Search  # noqa: E402
+from helion.autotuner.evolution import DifferentialEvolutionStrategy  # noqa: E402
+from helion.autotuner.lfbo import LFBOPatternStrategy  # noqa: E402
+from helion.autotuner.model import ModelStrategy  # noqa: E402
+from helion.autotuner.pattern import PatternStrategy  # noqa: E402
 from helion.autotuner.space import SearchSpace  # noqa: E402
+from helion.autotuner.strategy import RandomStrategy  # noqa: E402
+from helion.autotuner.strategy import Strategy  # noqa: E402
 from helion.autotuner.trial import Status  # noqa: E402
 from helion.autotuner.trial import Trial  # noqa: E402
 from helion.config import Config  # noqa: E402
@@ -54,7 +54,7 @@ def _value(trial: Trial, history: list[Trial]) -> float:
     return math.log(8 * slowest)
 
 
-class OptunaDefault(Search):
+class OptunaDefault(Strategy):
     """Optuna's TPE sampler with its default options, one parameter per dimension."""
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
@@ -95,7 +95,7 @@ class OptunaDefault(Search):
             self._study.tell(self._trials.pop(trial.config), _value(trial, list(self.history.values())))
 
 
-class SkoptDefault(Search):
+class SkoptDefault(Strategy):
     """scikit-optimize's Optimizer with its default options."""
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
@@ -146,13 +146,13 @@ class SkoptDefault(Search):
 # alone.
 WITH_STARTS = {"ModelSearch with starts"}
 
-SEARCHES: dict[str, Callable[..., Search]] = {
-    "ModelSearch with starts": ModelSearch,
-    "ModelSearch": ModelSearch,
-    "LFBOPatternSearch": LFBOPatternSearch,
-    "PatternSearch": PatternSearch,
-    "DifferentialEvolutionSearch": DifferentialEvolutionSearch,
-    "RandomSearch": RandomSearch,
+SEARCHES: dict[str, Callable[..., Strategy]] = {
+    "ModelSearch with starts": ModelStrategy,
+    "ModelSearch": ModelStrategy,
+    "LFBOPatternSearch": LFBOPatternStrategy,
+    "PatternSearch": PatternStrategy,
+    "DifferentialEvolutionSearch": DifferentialEvolutionStrategy,
+    "RandomSearch": RandomStrategy,
     "Optuna TPE": OptunaDefault,
     "scikit-optimize": SkoptDefault,
 }

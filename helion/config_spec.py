@@ -1,16 +1,20 @@
 """ConfigSpec: the space of schedules of one BoundKernel, and the fragments it is made of.
 
-A fragment is one tunable: its default and the values it allows.  `ConfigSpec.fields` maps every key that this kernel
-takes to a fragment; validation, defaults and search all read that one table.
+A fragment is one tunable: its default, the values it allows, and the neighbours of one (for searches of one's own;
+what ours move on is `autotuner.space`).  `ConfigSpec.fields` maps every key that this kernel takes to a fragment;
+validation, defaults and search all read that one table.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+import itertools
 import math
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +22,7 @@ from . import exc
 from .config import Config
 from .config_keys import EVICTION_POLICIES as EVICTION_POLICIES
 from .config_keys import INDEXING_TYPES as INDEXING_TYPES
+from .config_keys import KEYS
 from .config_keys import PID_TYPES as PID_TYPES
 from .config_keys import TABLE
 from .config_keys import closest
@@ -34,6 +39,12 @@ class Fragment(abc.ABC):
     @abc.abstractmethod
     def validate(self, value: Any) -> Any:
         """The value in canonical form; raises ValueError saying what is allowed."""
+
+    @abc.abstractmethod
+    def pattern_neighbors(self, value: Any, radius: int = 1) -> list[Any]:
+        """The allowed values at most `radius` steps away from `value`, without it, in ascending order; of values
+        without an order, all others.
+        """
 
     @abc.abstractmethod
     def cardinality(self) -> int:
@@ -64,6 +75,10 @@ class IntegerFragment(Fragment):
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= high:
             raise ValueError(f"expected an int from {self.low} to {high}")
         return value
+
+    def pattern_neighbors(self, value: int, radius: int = 1) -> list[int]:
+        near = range(max(value - radius, self.low), min(value + radius, self.high) + 1)
+        return [v for v in near if v != value]
 
     def cardinality(self) -> int:
         return self.high - self.low + 1
@@ -99,6 +114,10 @@ class PowerOfTwoFragment(Fragment):
     def values(self) -> list[int]:
         return [1 << e for e in range(self.low.bit_length() - 1, self.high.bit_length())]
 
+    def pattern_neighbors(self, value: int, radius: int = 1) -> list[int]:
+        exponent = value.bit_length() - 1
+        return [v for v in self.values() if v != value and abs(v.bit_length() - 1 - exponent) <= radius]
+
     def cardinality(self) -> int:
         return len(self.values())
 
@@ -115,6 +134,22 @@ class BlockSizeFragment(PowerOfTwoFragment):
     """
 
     floor: int = 1
+    extent: int | None = None
+
+    @property
+    def min_size(self) -> int:
+        """The smallest value that a search tries."""
+        return self.low
+
+    @property
+    def max_size(self) -> int:
+        """The largest value that a search tries."""
+        return self.high
+
+    @property
+    def size_hint(self) -> int:
+        """The loop's extent where it is known, else the largest size."""
+        return self.high if self.extent is None else self.extent
 
     def validate(self, value: Any) -> int:
         return max(PowerOfTwoFragment(1, max(self.high, self.accepted)).validate(value), self.floor)
@@ -147,6 +182,9 @@ class EnumFragment(Fragment):
             raise ValueError(f"expected one of {', '.join(map(repr, self.choices))}")
         return value
 
+    def pattern_neighbors(self, value: Any, radius: int = 1) -> list[Any]:
+        return [choice for choice in self.choices if choice != value]
+
     def cardinality(self) -> int:
         return len(self.choices)
 
@@ -164,6 +202,9 @@ class BooleanFragment(Fragment):
         if not isinstance(value, bool):
             raise ValueError("expected True or False")
         return value
+
+    def pattern_neighbors(self, value: bool, radius: int = 1) -> list[bool]:
+        return [not value]
 
     def cardinality(self) -> int:
         return 2
@@ -185,6 +226,9 @@ class PermutationFragment(Fragment):
             raise ValueError(f"expected a permutation of {wanted}")
         return [int(i) for i in value]
 
+    def pattern_neighbors(self, value: list[int], radius: int = 1) -> list[list[int]]:
+        return [list(order) for order in itertools.permutations(range(self.length)) if list(order) != value]
+
     def cardinality(self) -> int:
         return math.factorial(self.length)
 
@@ -196,17 +240,47 @@ class ListOf(Fragment):
     Args:
         items: the fragments, in order; or one fragment with `length` copies of it.
         labels: what each item belongs to (for messages), for example the names of the loops.
+        blocks: for each item the number of the block (of `block_sizes`, of a reduced dimension) that it schedules.
     """
 
     items: tuple[Fragment, ...]
     labels: tuple[str, ...] = ()
+    blocks: tuple[int, ...] = ()
 
     def __init__(
-        self, items: Fragment | Sequence[Fragment], length: int | None = None, labels: Sequence[str] = ()
+        self,
+        items: Fragment | Sequence[Fragment],
+        length: int | None = None,
+        labels: Sequence[str] = (),
+        blocks: Sequence[int] = (),
     ) -> None:
         fragments = (items,) * (1 if length is None else length) if isinstance(items, Fragment) else tuple(items)
         object.__setattr__(self, "items", fragments)
         object.__setattr__(self, "labels", tuple(labels))
+        object.__setattr__(self, "blocks", tuple(blocks))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Fragment:
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[Fragment]:
+        return iter(self.items)
+
+    @property
+    def length(self) -> int:
+        """How many items there are."""
+        return len(self.items)
+
+    @property
+    def inner(self) -> Fragment:
+        """The fragment of an item, where all have the same one."""
+        return self.items[0] if self.items else EnumFragment(())
+
+    def valid_block_ids(self) -> list[int]:
+        """The blocks that the items schedule."""
+        return list(self.blocks)
 
     def default(self) -> list[Any]:
         return [item.default() for item in self.items]
@@ -226,6 +300,13 @@ class ListOf(Fragment):
                 raise ValueError(f"item {i}{label}: {error}") from None
         return result
 
+    def pattern_neighbors(self, value: list[Any], radius: int = 1) -> list[list[Any]]:
+        return [
+            [*value[:i], other, *value[i + 1 :]]
+            for i, item in enumerate(self.items)
+            for other in item.pattern_neighbors(value[i], radius)
+        ]
+
     def cardinality(self) -> int:
         return math.prod(item.cardinality() for item in self.items)
 
@@ -237,8 +318,17 @@ class OneOrPerItem(Fragment):
     item: Fragment
     length: int
 
+    @property
+    def inner(self) -> Fragment:
+        """The fragment of an item."""
+        return self.item
+
     def default(self) -> Any:
         return self.item.default()
+
+    def pattern_neighbors(self, value: Any, radius: int = 1) -> list[Any]:
+        items = value if isinstance(value, list) else [value] * self.length
+        return ListOf(self.item, self.length).pattern_neighbors(items, radius)
 
     def validate(self, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
@@ -309,6 +399,82 @@ class ConfigSpec:
         """The Config every key of which is what a given Config that leaves it out means."""
         return Config(**{key: fragment.default() for key, fragment in self.fields.items()})
 
+    def _list(self, key: str) -> ListOf:
+        found = self.fields.get(key)
+        return found if isinstance(found, ListOf) else ListOf([])
+
+    @property
+    def block_sizes(self) -> ListOf:
+        """The tunable block sizes; each has `min_size`, `max_size` and `size_hint`."""
+        return self._list("block_sizes")
+
+    @property
+    def reduction_loops(self) -> ListOf:
+        """The dimensions that can be reduced in a loop; `valid_block_ids()` says which."""
+        return self._list("reduction_loops")
+
+    @property
+    def flatten_loops(self) -> ListOf:
+        """The loops over several dimensions."""
+        return self._list("flatten_loops")
+
+    @property
+    def range_num_stages(self) -> ListOf:
+        """The inner loops."""
+        return self._list("range_num_stages")
+
+    @property
+    def load_eviction_policies(self) -> ListOf:
+        """The loads; `inner.choices` are the policies."""
+        return self._list("load_eviction_policies")
+
+    @property
+    def indexing(self) -> OneOrPerItem:
+        """The accesses to memory; `inner.choices` are the ways."""
+        found = self.fields.get("indexing")
+        return found if isinstance(found, OneOrPerItem) else OneOrPerItem(EnumFragment(INDEXING_TYPES), 0)
+
+    @property
+    def user_defined_tunables(self) -> dict[str, Fragment]:
+        """What `hl.register_tunable` registered."""
+        return {key: fragment for key, fragment in self.fields.items() if key not in KEYS}
+
+    @property
+    def allowed_pid_types(self) -> tuple[str, ...]:
+        """The `pid_type`s that the kernel can have."""
+        found = self.fields.get("pid_type")
+        return found.choices if isinstance(found, EnumFragment) else ("flat",)
+
+    def unsupported_config_keys(self, config: Mapping[str, Any]) -> list[str]:
+        """The keys of a Config for which this kernel has nothing to schedule, or that nobody knows."""
+        return [key for key in config if key not in self.fields]
+
+    def flat_config(
+        self, fn: Callable[[Fragment], Any], *, advanced_controls_files: Sequence[str] | None = None
+    ) -> Config:
+        """A Config whose every single value a function chooses.
+
+        Args:
+            fn: fragment of one value -> the value.
+            advanced_controls_files: choices of the key `advanced_controls_file`, which is left out without them.
+
+        Raises:
+            exc.InvalidConfig: the values do not go together.
+        """
+        values: dict[str, Any] = {}
+        for key, fragment in self.fields.items():
+            if isinstance(fragment, OneOrPerItem):
+                items = [fn(fragment.item) for _ in range(fragment.length)]
+                # One value for all where they are alike: a Config has one spelling.
+                alike = all(item == items[0] for item in items)
+                values[key] = (items[0] if items else fragment.default()) if alike else items
+            else:
+                values[key] = [fn(item) for item in fragment] if isinstance(fragment, ListOf) else fn(fragment)
+        full = self.normalize(Config(**values))
+        if not advanced_controls_files:
+            return full
+        return Config(**{**dict(full), "advanced_controls_file": fn(EnumFragment(advanced_controls_files))})
+
     def default_config(self) -> Config:
         """The Config of a kernel that was given none: computed by the backend, or else the neutral one."""
         if self._default is None:
@@ -333,7 +499,7 @@ class ConfigSpec:
         for key, (spelled, value) in self._by_key(dict(config)).items():
             if value is None and key in TABLE:
                 continue
-            fragment = self.fields.get(key) or self.accepted.get(key)
+            fragment = self.fields.get(key, self.accepted.get(key))
             try:
                 plain = TABLE[key].parse(value) if key in TABLE else value
                 if fragment is not None:

@@ -112,6 +112,16 @@ class AutotuningDisallowedInEnvironment(BaseError):
     fix = "give the kernel a config (`@helion.kernel(config=...)`), or tune it beforehand with `kernel.autotune(args)`."
 
 
+class CacheAssertionError(BaseError):
+    what = "kernel {kernel!r} has no tuned config in the cache, and HELION_ASSERT_CACHE_HIT is set"
+    fix = "tune it beforehand with `kernel.autotune(args)`, or unset HELION_ASSERT_CACHE_HIT."
+
+
+class NotEnoughConfigs(BaseError):
+    what = "kernel {kernel!r}: {count} config(s) to choose from, which leaves nothing to measure"
+    fix = "give more with `configs=`, or tune like kernels first."
+
+
 class CompilationForbidden(BaseError):
     what = "kernel {kernel!r} would have to {action} inside helion.runtime.no_compile(); argument key: {key}"
     fix = "call the kernel once with arguments of this kind before entering no_compile()."
@@ -120,7 +130,7 @@ class CompilationForbidden(BaseError):
 # -- calling a kernel ---------------------------------------------------------------------------------
 
 
-class InvalidAPIUsage(BaseError):
+class InvalidAPIUsage(BaseError, ValueError):
     what = "{reason}"
 
 

@@ -182,7 +182,7 @@ class Kernel(Dispatcher):
             args: arguments of a representative call.
             force: search even when the cache has an answer.
             options: settings of the search, as `autotune_*` without the prefix, and `configs`, `evaluations` and
-                `isolate`; see `helion.autotuner.autotune`.
+                `isolate`; see `helion.autotuner.api.autotune`.
 
         Returns:
             The Config found.

@@ -6,9 +6,11 @@ One table (`TABLE`) names every setting with its environment variable, default a
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import enum
+import importlib
 import os
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -17,8 +19,7 @@ from typing import Any
 import torch
 
 from . import exc
-from ._environment import FALSE
-from ._environment import TRUE
+from . import setting_values as takes
 
 
 class RefMode(enum.Enum):
@@ -28,61 +29,25 @@ class RefMode(enum.Enum):
     EAGER = "eager"
 
 
-def _bool(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in TRUE | FALSE:
-        return value.lower() in TRUE
-    raise ValueError("expected a bool (or 1/0, true/false, on/off)")
-
-
-def _int(value: object) -> int:
-    if isinstance(value, bool):
-        raise ValueError("expected an int, got a bool")
-    if isinstance(value, (int, str)):
-        return int(value)
-    raise ValueError("expected an int")
-
-
-def _float(value: object) -> float:
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        return float(value)
-    raise ValueError("expected a number")
-
-
-def _any(value: object) -> object:
-    return value
-
-
-def _optional(parse: Callable[[object], object]) -> Callable[[object], object]:
-    def parse_optional(value: object) -> object:
-        if value is None or (isinstance(value, str) and value.lower() in ("", "none")):
-            return None
-        return parse(value)
-
-    return parse_optional
-
-
-def _choice(*choices: str) -> Callable[[object], object]:
-    def parse_choice(value: object) -> object:
-        if isinstance(value, str) and value.lower() in choices:
-            return value.lower()
-        raise ValueError(f"expected one of {', '.join(choices)}")
-
-    return parse_choice
-
-
 #: Names of backends; `backends.registry` fills it in, so that settings need not know of what is above them.
 BACKENDS: list[str] = []
 
 
 def _backend(value: object) -> object:
-    return _choice(*BACKENDS)(value)
+    return takes.choice(*BACKENDS)(value)
+
+
+def _autotuner(*args: Any, **kwargs: Any) -> Any:
+    """The default `autotuner_fn`; settings stand below the autotuner, so it is looked up when it is called."""
+    return importlib.import_module("helion.autotuner.searches").default_autotuner_fn(*args, **kwargs)
+
+
+DEFAULT_AUTOTUNER = _autotuner
 
 
 def _effort(value: object) -> object:
-    # Not `_optional`: the string "none" is a value of its own here, while None leaves it to the device.
-    return None if value in (None, "") else _choice("none", "quick", "full")(value)
+    # Not `takes.optional`: the string "none" is a value of its own here, while None leaves it to the device.
+    return None if value in (None, "") else takes.choice("none", "quick", "full")(value)
 
 
 def _index_dtype(value: object) -> object:
@@ -99,7 +64,7 @@ def _ref_mode(value: object) -> object:
         return value
     if isinstance(value, str) and value.upper() in RefMode.__members__:
         return RefMode[value.upper()]
-    return RefMode.EAGER if _bool(value) else RefMode.OFF
+    return RefMode.EAGER if takes.a_bool(value) else RefMode.OFF
 
 
 def _warning_list(value: object) -> object:
@@ -120,6 +85,29 @@ class Row:
     doc: str
 
 
+# Settings of other autotuners for this language, whose work ours does in another way or has no use for.
+_WITHOUT_EFFECT: tuple[tuple[str, Any, Callable[[object], Any], str], ...] = (
+    ("disable_autotuner_heuristics", False, takes.a_bool, "Search without heuristics"),
+    ("autotune_force_persistent", False, takes.a_bool, "Search persistent kernels alone"),
+    ("autotune_adaptive_timeout", True, takes.a_bool, "Timeouts that adapt to the candidates (ours always do)"),
+    (
+        "autotune_rebenchmark_threshold",
+        None,
+        takes.optional(takes.a_float),
+        "How near the best a config is measured again",
+    ),
+    (
+        "autotune_suspicious_rebenchmark_ratio",
+        None,
+        takes.optional(takes.a_float),
+        "When a time is too good, and taken again",
+    ),
+    ("autotune_baseline_accuracy_check_fn", None, takes.optional(takes.a_callable), "An accuracy check of one's own"),
+    ("autotune_log_search_space", False, takes.a_bool, "Log the space of configs"),
+    ("triton_do_not_specialize", False, takes.a_any, "Arguments that Triton shall not specialize"),
+    ("distributed", False, takes.a_any, "Kernels over several devices"),
+)
+
 TABLE: tuple[Row, ...] = (
     Row(
         "backend",
@@ -139,37 +127,37 @@ TABLE: tuple[Row, ...] = (
         "dot_precision",
         "HELION_DOT_PRECISION",
         "tf32",
-        _choice("tf32", "tf32x3", "ieee"),
+        takes.choice("tf32", "tf32x3", "ieee"),
         "Precision of float32 matrix products on tensor cores.",
     ),
     Row(
         "fast_math",
         "HELION_FAST_MATH",
         False,
-        _bool,
+        takes.a_bool,
         "Allow approximate exp, division and square root in generated code.",
     ),
     Row(
         "static_shapes",
         "HELION_STATIC_SHAPES",
         True,
-        _bool,
+        takes.a_bool,
         "Sizes and strides are constants of the kernel; off: one kernel serves many shapes.",
     ),
     Row(
         "persistent_reserved_sms",
         "HELION_PERSISTENT_RESERVED_SMS",
         0,
-        _int,
+        takes.a_int,
         "Multiprocessors that persistent kernels leave free.",
     ),
-    Row("print_output_code", "HELION_PRINT_OUTPUT_CODE", False, _bool, "Print the generated source to stderr."),
-    Row("print_repro", "HELION_PRINT_REPRO", False, _bool, "Print a script that rebuilds the call to stderr."),
+    Row("print_output_code", "HELION_PRINT_OUTPUT_CODE", False, takes.a_bool, "Print the generated source to stderr."),
+    Row("print_repro", "HELION_PRINT_REPRO", False, takes.a_bool, "Print a script that rebuilds the call to stderr."),
     Row(
         "output_origin_lines",
         "HELION_OUTPUT_ORIGIN_LINES",
         True,
-        _bool,
+        takes.a_bool,
         "Comment generated code with the user's file and line.",
     ),
     Row(
@@ -184,25 +172,27 @@ TABLE: tuple[Row, ...] = (
         "debug_dtype_asserts",
         "HELION_DEBUG_DTYPE_ASSERTS",
         False,
-        _bool,
+        takes.a_bool,
         "Emit static asserts on the dtype of every generated value.",
     ),
-    Row("verify_ir", "HELION_VERIFY_IR", False, _bool, "Check the IR after tracing and after each rewrite of it."),
+    Row(
+        "verify_ir", "HELION_VERIFY_IR", False, takes.a_bool, "Check the IR after tracing and after each rewrite of it."
+    ),
     Row(
         "allow_warp_specialize",
         "HELION_ALLOW_WARP_SPECIALIZE",
         True,
-        _bool,
+        takes.a_bool,
         "Offer range_warp_specializes where the target has it.",
     ),
     Row(
         "max_specializations",
         "HELION_MAX_SPECIALIZATIONS",
         1024,
-        _int,
+        takes.a_int,
         "Most call signatures a kernel keeps on its fast path; the least recently used go first.",
     ),
-    Row("force_autotune", "HELION_FORCE_AUTOTUNE", False, _bool, "Tune even where a config is given or cached."),
+    Row("force_autotune", "HELION_FORCE_AUTOTUNE", False, takes.a_bool, "Tune even where a config is given or cached."),
     Row(
         "autotune_effort",
         "HELION_AUTOTUNE_EFFORT",
@@ -214,117 +204,219 @@ TABLE: tuple[Row, ...] = (
         "autotune_log",
         "HELION_AUTOTUNE_LOG",
         None,
-        _optional(_any),
-        "File that records every measured config (CSV or JSON by its ending).",
+        takes.optional(takes.a_any),
+        "File that records every measured config (.csv or .json); without an ending, X.csv and a text log X.log.",
     ),
     Row(
         "autotune_log_level",
         "HELION_AUTOTUNE_LOG_LEVEL",
-        "info",
-        _choice("debug", "info", "warning", "error"),
-        "What the tuner prints.",
+        20,
+        takes.log_level,
+        "What the tuner prints, as a level of logging: 20 (info) progress and a summary, 30 warnings, 0 nothing.",
     ),
     Row(
-        "autotune_compile_timeout", "HELION_AUTOTUNE_COMPILE_TIMEOUT", 60.0, _float, "Seconds a candidate may compile."
+        "autotune_compile_timeout",
+        "HELION_AUTOTUNE_COMPILE_TIMEOUT",
+        60.0,
+        takes.a_float,
+        "Seconds a candidate may compile.",
     ),
     Row(
         "autotune_benchmark_timeout",
         "HELION_AUTOTUNE_BENCHMARK_TIMEOUT",
         30.0,
-        _float,
+        takes.a_float,
         "Seconds a candidate may run while measured.",
     ),
     Row(
         "autotune_precompile",
         "HELION_AUTOTUNE_PRECOMPILE",
-        True,
-        _bool,
-        "Compile candidates in worker processes ahead of their measurement.",
+        "fork",
+        takes.precompile,
+        "Compile candidates ahead of their measurement, in new processes (fork and spawn mean the same), or None.",
     ),
     Row(
         "autotune_precompile_jobs",
         "HELION_AUTOTUNE_PRECOMPILE_JOBS",
         None,
-        _optional(_int),
+        takes.optional(takes.a_int),
         "Worker processes; default: the number of CPU cores.",
     ),
-    Row("autotune_random_seed", "HELION_AUTOTUNE_RANDOM_SEED", 0, _int, "Seed of the search."),
+    Row("autotune_random_seed", "HELION_AUTOTUNE_RANDOM_SEED", 0, takes.a_int, "Seed of the search."),
     Row(
         "autotune_accuracy_check",
         "HELION_AUTOTUNE_ACCURACY_CHECK",
         True,
-        _bool,
+        takes.a_bool,
         "Compare every candidate's results with the baseline.",
     ),
-    Row("autotune_baseline_fn", None, None, _any, "Function giving the expected result; default: the default config."),
+    Row(
+        "autotune_baseline_fn",
+        None,
+        None,
+        takes.a_any,
+        "Function giving the expected result; default: the default config's.",
+    ),
     Row(
         "autotune_baseline_atol",
         "HELION_AUTOTUNE_BASELINE_ATOL",
         None,
-        _optional(_float),
+        takes.optional(takes.a_float),
         "Absolute tolerance of the accuracy check; default by dtype.",
     ),
     Row(
         "autotune_baseline_rtol",
         "HELION_AUTOTUNE_BASELINE_RTOL",
         None,
-        _optional(_float),
+        takes.optional(takes.a_float),
         "Relative tolerance of the accuracy check; default by dtype.",
     ),
-    Row("autotune_progress_bar", "HELION_AUTOTUNE_PROGRESS_BAR", True, _bool, "Show progress while tuning."),
+    Row("autotune_progress_bar", "HELION_AUTOTUNE_PROGRESS_BAR", True, takes.a_bool, "Show progress while tuning."),
     Row(
         "autotune_max_generations",
         "HELION_AUTOTUNE_MAX_GENERATIONS",
         None,
-        _optional(_int),
+        takes.optional(takes.a_int),
         "Most rounds of the search; default by effort.",
     ),
     Row(
         "autotune_budget_seconds",
         "HELION_AUTOTUNE_BUDGET_SECONDS",
         None,
-        _optional(_float),
+        takes.optional(takes.a_float),
         "Seconds the search may take in all.",
     ),
     Row(
         "autotune_ignore_errors",
         "HELION_AUTOTUNE_IGNORE_ERRORS",
         False,
-        _bool,
+        takes.a_bool,
         "Go on after an unexpected error of a candidate.",
     ),
-    Row("autotune_config_overrides", None, None, _any, "Config keys fixed during the search, as a dict."),
-    Row("autotune_seed_configs", None, None, _any, "Configs measured first."),
+    Row(
+        "autotune_config_overrides",
+        "HELION_AUTOTUNE_CONFIG_OVERRIDES",
+        None,
+        takes.optional(takes.overrides),
+        "Config keys fixed during the search: a dict, or JSON or the name of a file with it.",
+    ),
+    Row("autotune_seed_configs", None, None, takes.a_any, "Configs measured first."),
     Row(
         "autotune_search",
         "HELION_AUTOTUNE_SEARCH",
         None,
-        _any,
+        takes.a_any,
         "Name of the search class in helion.autotuner; default ModelSearch.",
     ),
     Row(
         "autotune_devices",
         "HELION_AUTOTUNE_DEVICES",
         None,
-        _any,
+        takes.a_any,
         "Devices of one model to measure on, as a list or comma-separated; default: where the arguments are.",
     ),
     Row(
         "autotune_storage",
         "HELION_AUTOTUNE_STORAGE",
         None,
-        _any,
+        takes.a_any,
         "File or database URL through which several processes and hosts share one search.",
     ),
     Row(
         "autotune_cache",
         "HELION_AUTOTUNE_CACHE",
         "LocalAutotuneCache",
-        _any,
+        takes.a_any,
         "Name of the cache class in helion.autotuner.",
     ),
-    Row("autotune_config_filter", None, None, _any, "Function Config -> bool; False drops a candidate."),
-    Row("autotune_benchmark_fn", None, None, _any, "Function that times a candidate instead of the built-in one."),
+    Row(
+        "autotune_config_filter",
+        None,
+        None,
+        takes.optional(takes.a_callable),
+        "Function Config -> the Config to use, or None to drop it (True and False mean the same).",
+    ),
+    Row(
+        "autotuner_fn",
+        None,
+        _autotuner,
+        takes.a_callable,
+        "Function (bound_kernel, args, **kwargs) of an object whose autotune(skip_cache=False) gives the Config; "
+        "default: the class HELION_AUTOTUNER names, behind autotune_cache.",
+    ),
+    Row(
+        "autotune_benchmark_subprocess",
+        "HELION_AUTOTUNE_BENCHMARK_SUBPROCESS",
+        True,
+        takes.a_bool,
+        "Measure candidates in a process of their own; off: in this one.",
+    ),
+    Row(
+        "autotune_best_of_k",
+        "HELION_AUTOTUNE_BEST_OF_K",
+        1,
+        takes.at_least(1),
+        "Searches to run, with seeds autotune_random_seed + i; their winners are measured again.",
+    ),
+    Row(
+        "autotune_search_acf",
+        "HELION_AUTOTUNE_SEARCH_ACF",
+        [],
+        takes.strings,
+        "Values of advanced_controls_file to search, besides none.",
+    ),
+    Row(
+        "autotune_initial_population_strategy",
+        "HELION_AUTOTUNE_INITIAL_POPULATION_STRATEGY",
+        None,
+        takes.optional(takes.choice("from_random", "from_best_available")),
+        "from_best_available: begin with the tuned configs of like kernels that the cache holds.",
+    ),
+    Row(
+        "autotune_best_available_max_configs",
+        "HELION_BEST_AVAILABLE_MAX_CONFIGS",
+        20,
+        takes.at_least(1),
+        "Most tuned configs of like kernels to begin with.",
+    ),
+    Row(
+        "autotune_best_available_max_cache_scan",
+        "HELION_BEST_AVAILABLE_MAX_CACHE_SCAN",
+        500,
+        takes.at_least(1),
+        "Most cache files to look at for them.",
+    ),
+    Row(
+        "autotune_log_details",
+        "HELION_AUTOTUNE_LOG_DETAILS",
+        False,
+        takes.a_bool,
+        "With autotune_log: also a .meta.jsonl with a JSON object for each run.",
+    ),
+    Row(
+        "autotune_with_torch_compile_fusion",
+        "HELION_AUTOTUNE_WITH_TORCH_COMPILE_FUSION",
+        False,
+        takes.a_bool,
+        "Tune with what torch.compile fused; taken, kernels are tuned by themselves.",
+    ),
+    *(
+        Row(
+            name,
+            f"HELION_{name.upper()}",
+            default,
+            parse,
+            f"{what}; taken, and without effect.",
+        )
+        for name, default, parse, what in _WITHOUT_EFFECT
+    ),
+    Row(
+        "autotune_benchmark_fn",
+        None,
+        None,
+        takes.a_any,
+        "Function that times a candidate instead of the built-in one.",
+    ),
 )
 _ROWS = {row.name: row for row in TABLE}
 
@@ -361,17 +453,17 @@ class Settings:
                 value = values[row.name]
                 if value != row.default:
                     value = self._parse(row, value, f"setting {row.name!r}")
-            elif row.env is not None and row.env in os.environ:
+            elif row.env is not None and os.environ.get(row.env):  # an empty variable is as good as none
                 value = self._parse(row, os.environ[row.env], f"environment variable {row.env}")
             else:
-                value = row.default
+                value = copy.copy(row.default)  # a list is the object's own
             object.__setattr__(self, row.name, value)
 
     @staticmethod
     def _parse(row: Row, value: object, source: str) -> object:
         try:
             return row.parse(value)
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # OSError: a variable that names a file
             raise exc.InvalidAPIUsage(
                 f"{source}: {value!r} is not valid: {error}", fix=f"{row.name}: {row.doc}"
             ) from None
@@ -394,6 +486,12 @@ class Settings:
     def non_default(self) -> dict[str, Any]:
         """The settings that differ from the table's default."""
         return {row.name: getattr(self, row.name) for row in TABLE if getattr(self, row.name) != row.default}
+
+    def get_suspicious_rebenchmark_ratio(self) -> float | None:
+        """`autotune_suspicious_rebenchmark_ratio`, or what it is where it is not set."""
+        if self.autotune_suspicious_rebenchmark_ratio is not None:
+            return float(self.autotune_suspicious_rebenchmark_ratio)
+        return 0.9 if self.autotune_benchmark_subprocess else None
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.non_default().items())})"

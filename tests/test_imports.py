@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 _BASE = "exc numbers _environment _version _logging _extension _C _compat_torch _compat_triton _compat_triton_abi"
-_SCHEDULES = "settings config config_keys config_spec"
+_SCHEDULES = "settings setting_values config config_keys config_spec"
 _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
 
 #: What each room of the package may import: a file beside `kernel.py`, or a folder. docs/design.md draws it.
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "_compat_triton_abi": "",
     "numbers": "",
     "target": "",
-    "settings": "exc _environment",
+    "setting_values": "_environment",
+    "settings": "exc setting_values",
     "config_keys": "",
     "config": "exc config_keys config_spec",
     "config_spec": "exc config config_keys",

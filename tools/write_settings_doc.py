@@ -26,6 +26,8 @@ def text() -> str:
     ]
     for row in TABLE:
         default = "off" if isinstance(row.default, RefMode) else repr(row.default)
+        if callable(row.default):
+            default = "helion's own"
         lines.append(f"| `{row.name}` | {f'`{row.env}`' if row.env else ''} | `{default}` | {row.doc} |")
     lines += [
         "",
@@ -36,8 +38,16 @@ def text() -> str:
         "| `HELION_LOGS` | what helion logs, as TORCH_LOGS: `all`, `+all`, or names of its modules |",
         "| `HELION_CACHE_DIR` | where generated source and tuning results are kept; default `~/.cache/helion`. "
         "Where it cannot be written, "
-        "source goes to a temporary directory and tuning results are not kept, with a warning |",
+        "neither is, with a warning. It is private unless it was there before; binaries in it that others can have "
+        "written are not used |",
         "| `HELION_SKIP_CACHE` | `1`: the autotuner reads no cached results |",
+        "| `HELION_ASSERT_CACHE_HIT` | `1`: where tuning would begin for want of a cached result, raise "
+        "`exc.CacheAssertionError` |",
+        "| `HELION_DISALLOW_AUTOTUNING` | `1`: where tuning would begin, raise "
+        "`exc.AutotuningDisallowedInEnvironment` |",
+        "| `HELION_AUTOTUNER` | name of the search that `autotuner_fn` uses by default |",
+        "| `HELION_CAP_AUTOTUNE_NUM_NEIGHBORS` | most neighbours of a config that the pattern searches measure |",
+        "| `HELION_REMOTE_CACHE` | the store behind `RemoteAutotuneCache`: an address, or `module:attribute` |",
         "| `HELION_MEASURE_COMPILE_TIME` | `1`: report where compile time went when the process ends |",
         "| `HELION_SKIP_FAST_LAUNCHER` | `1`: leave every launch to Triton |",
         "| `HELION_NO_EXTENSION` | `1`: ignore `helion._C` |",

@@ -1,8 +1,9 @@
 """The autotuner: finds the Config of a kernel, and remembers it.
 
-`api.py` has the entry points; a search (`model.py` and its siblings) proposes Configs from a `space.py`, an
-`executor.py` measures them in worker processes, `tuner.py` runs the loop, `cache.py` keeps the answer.  Names below are
-imported when they are first used: a cache hit loads no search.
+`api.py` has the entry points; a strategy (`model.py` and its siblings) proposes Configs from a `space.py`, an
+`executor.py` measures them in worker processes, `tuner.py` runs the loop, `cache.py` keeps the answer; `searches.py`
+has the strategies by their public names, put to work on a kernel.  Names below are imported when they are first used:
+a cache hit loads no search.
 """
 
 from __future__ import annotations
@@ -20,46 +21,59 @@ from ..config_spec import PowerOfTwoFragment
 
 if TYPE_CHECKING:
     from .aot import AOTAutotuneCache as AOTAutotuneCache
-    from .api import autotune as autotune
     from .api import config_for as config_for
     from .api import lookup as lookup
+    from .base_search import BaseSearch as BaseSearch
     from .cache import AutotuneCache as AutotuneCache
     from .cache import LocalAutotuneCache as LocalAutotuneCache
     from .cache import StrictLocalAutotuneCache as StrictLocalAutotuneCache
-    from .evolution import DifferentialEvolutionSearch as DifferentialEvolutionSearch
-    from .lfbo import LFBOPatternSearch as LFBOPatternSearch
-    from .model import ModelSearch as ModelSearch
-    from .pattern import PatternSearch as PatternSearch
+    from .external import autotune as autotune
     from .remote_cache import HTTPStore as HTTPStore
     from .remote_cache import RemoteAutotuneCache as RemoteAutotuneCache
     from .report import write_report as write_report
-    from .search import FiniteSearch as FiniteSearch
-    from .search import RandomSearch as RandomSearch
-    from .search import Search as Search
+    from .searches import DESurrogateHybrid as DESurrogateHybrid
+    from .searches import DifferentialEvolutionSearch as DifferentialEvolutionSearch
+    from .searches import FiniteSearch as FiniteSearch
+    from .searches import LFBOPatternSearch as LFBOPatternSearch
+    from .searches import LFBOTreeSearch as LFBOTreeSearch
+    from .searches import ModelSearch as ModelSearch
+    from .searches import PatternSearch as PatternSearch
+    from .searches import RandomSearch as RandomSearch
+    from .searches import cache_classes as cache_classes
+    from .searches import search_algorithms as search_algorithms
     from .space import SearchSpace as SearchSpace
+    from .strategy import Strategy as Strategy
     from .target import TuningTarget as TuningTarget
 
 _LAZY: dict[str, str] = {
     "AOTAutotuneCache": "aot",
     "AutotuneCache": "cache",
-    "DifferentialEvolutionSearch": "evolution",
-    "FiniteSearch": "search",
+    "BaseSearch": "base_search",
+    "DESurrogateHybrid": "searches",
+    "DifferentialEvolutionSearch": "searches",
+    "FiniteSearch": "searches",
     "HTTPStore": "remote_cache",
-    "LFBOPatternSearch": "lfbo",
+    "LFBOPatternSearch": "searches",
+    "LFBOTreeSearch": "searches",
     "LocalAutotuneCache": "cache",
-    "ModelSearch": "model",
-    "PatternSearch": "pattern",
-    "RandomSearch": "search",
+    "ModelSearch": "searches",
+    "PatternSearch": "searches",
+    "RandomSearch": "searches",
     "RemoteAutotuneCache": "remote_cache",
-    "Search": "search",
     "SearchSpace": "space",
+    "Strategy": "strategy",
     "StrictLocalAutotuneCache": "cache",
     "TuningTarget": "target",
-    "autotune": "api",
+    "autotune": "external",
+    "cache_classes": "searches",
     "config_for": "api",
     "lookup": "api",
+    "search_algorithms": "searches",
     "write_report": "report",
 }
+
+# Modules that programs reach as attributes.
+_MODULES = ("base_search", "external", "local_cache")
 
 __all__ = [
     "BooleanFragment",
@@ -73,6 +87,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

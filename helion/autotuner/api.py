@@ -6,6 +6,8 @@ is imported when something is to be measured.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,8 +15,11 @@ from typing import Any
 
 from .. import _compat_torch
 from .. import exc
+from .._environment import is_set
 from ..config import Config
 from ..runtime import compile_guard
+from ..settings import DEFAULT_AUTOTUNER
+from ..settings import TABLE
 from ..settings import Settings
 from .cache import AutotuneCache
 from .cache import Entry
@@ -36,6 +41,9 @@ CACHES: dict[str, str] = {
     "AOTAutotuneCache": "helion.autotuner.aot:AOTAutotuneCache",
     "RemoteAutotuneCache": "helion.autotuner.remote_cache:RemoteAutotuneCache",
 }
+# What `run_search` takes: its own parameters, and the settings.
+OPTIONS = {row.name for row in TABLE} | {"autotune_configs", "autotune_evaluations", "autotune_isolate"}
+
 _caches: dict[str, AutotuneCache] = {}
 
 
@@ -158,7 +166,8 @@ def autotune(
         evaluations: most Configs to measure; default by effort.
         isolate: run candidates in a process of their own.
         **options: settings for this search, named without their `autotune_`: `effort="quick"`, `budget_seconds=60`,
-            `search="PatternSearch"`, `devices=["cuda:0", "cuda:1"]`, `storage="tune.journal"`, ...
+            `search="PatternSearch"`, `devices=["cuda:0", "cuda:1"]`, `storage="tune.journal"`, ...; and
+            parameters of the search's class (`searches.py`).
 
     Returns:
         The winner, with every key.
@@ -169,28 +178,94 @@ def autotune(
         exc.AutotuneError: workers or the baseline do not run.
         exc.InvalidAPIUsage: an unknown option.
     """
-    settings = with_options(target.settings, options)
+    known = {name: value for name, value in options.items() if f"autotune_{name}" in OPTIONS}
+    settings = with_options(target.settings, known)
     if _effort_of_search(settings, args) == "none":
         return target.config_spec.default_config()
-    key = _key(target, args)
-    store = cache_named(settings.autotune_cache)
-    if not force:
-        found = lookup(target, args, store)
-        if found is not None:
-            return found
+    own = {"configs": configs, "evaluations": evaluations, "isolate": None if isolate else False}
+    given = {**{name: value for name, value in own.items() if value is not None}, **options}
+    if settings.autotuner_fn is not DEFAULT_AUTOTUNER:
+        check_possible(target, args)
+        found = settings.autotuner_fn(target.subject, args, **given).autotune(skip_cache=force)
+        return target.config_spec.normalize(found)
 
+    store = cache_named(settings.autotune_cache)
+    return cached(target, args, store, force, lambda: _search(target, args, settings, given))
+
+
+def _search(target: TuningTarget, args: Sequence[Any], settings: Settings, options: Mapping[str, Any]) -> Found:
+    from .searches import search_with  # searches, workers and displays: only where something is measured
+
+    return Found.of(search_with(target, args, settings, options))
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a search found, for the cache.
+
+    Attributes:
+        config: the winner.
+        time_ms: its time; None if it is unknown.
+        note: how it was found, for people.
+        keep: whether it is an answer; what was not measured is none.
+    """
+
+    config: Config
+    time_ms: float | None = None
+    note: str = ""
+    keep: bool = True
+
+    @classmethod
+    def of(cls, result: TuningResult) -> Found:
+        """What to keep of a tuning run."""
+        note = f"{len(result.trials)} configs in {result.seconds:.0f} s; ended: {result.ended}"
+        return cls(result.config, result.time_ms, note, keep=result.time_ms is not None)
+
+
+def check_possible(target: TuningTarget, args: Sequence[Any]) -> None:
+    """Refuse to tune where it cannot work, or must not.
+
+    Raises:
+        exc.AutotuningDisallowedInEnvironment: with the reason.
+        exc.CompilationForbidden: inside `no_compile()`.
+    """
     check_environment(target.kernel_name, args)
-    compile_guard.check(target.kernel_name, "autotune", key.specialization)
+    compile_guard.check(target.kernel_name, "autotune", _key(target, args).specialization)
+
+
+def cached(
+    target: TuningTarget, args: Sequence[Any], store: AutotuneCache, force: bool, search: Callable[[], Found]
+) -> Config:
+    """The Config that a cache has, else what a search finds, which is then kept there.
+
+    Args:
+        target: the kernel.
+        args: arguments of the call.
+        store: the cache.
+        force: search even if the cache has one.
+        search: finds one.
+
+    Raises:
+        exc.CacheAssertionError: HELION_ASSERT_CACHE_HIT is set, and the cache has none.
+        exc.AutotuningDisallowedInEnvironment: a search is needed and cannot happen here.
+    """
+    key = _key(target, args)
+    if not force:
+        known = lookup(target, args, store)
+        if known is not None:
+            return known
+        if is_set("HELION_ASSERT_CACHE_HIT"):
+            raise exc.CacheAssertionError(kernel=target.kernel_name)
+    check_possible(target, args)
     with store.tuning(key):
         if not force:
-            found = lookup(target, args, store)  # another process may have tuned it while this one waited
-            if found is not None:
-                return found
-        result = run_search(target, args, configs=configs, evaluations=evaluations, isolate=isolate, **options)
-        if result.time_ms is not None:  # what was not measured is no answer to keep
-            note = f"{len(result.trials)} configs in {result.seconds:.0f} s; ended: {result.ended}"
-            store.put(key, Entry(result.config, result.time_ms, note))
-    return result.config
+            known = lookup(target, args, store)  # another process may have tuned it while this one waited
+            if known is not None:
+                return known
+        found = search()
+        if found.keep:
+            store.put(key, Entry(found.config, found.time_ms, found.note))
+    return target.config_spec.normalize(found.config)
 
 
 def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
@@ -225,4 +300,37 @@ def run_search(
     from . import session  # searches, workers and displays: only where something is measured
 
     settings = with_options(target.settings, options)
-    return session.run(target, args, settings, _effort_of_search(settings, args), configs, evaluations, isolate)
+    if settings.autotune_best_of_k > 1 and configs is None:
+        return _best_of(settings.autotune_best_of_k, target, args, evaluations, isolate, options)
+    effort = _effort_of_search(settings, args)
+    isolate = isolate and settings.autotune_benchmark_subprocess
+    return session.run(target, args, settings, effort, configs, evaluations, isolate)
+
+
+def _best_of(
+    count: int,
+    target: TuningTarget,
+    args: Sequence[Any],
+    evaluations: int | None,
+    isolate: bool,
+    options: Mapping[str, Any],
+) -> TuningResult:
+    """Several searches with seeds of their own, and then their winners against each other."""
+    single = {**options, "best_of_k": 1}
+    seed = with_options(target.settings, options).autotune_random_seed
+    results = [
+        run_search(target, args, evaluations=evaluations, isolate=isolate, **{**single, "random_seed": seed + i})
+        for i in range(count)
+    ]
+    winners = list(dict.fromkeys(result.config for result in results if result.time_ms is not None))
+    if len(winners) < 2:
+        best = next((result for result in results if result.time_ms is not None), results[0])
+        final = dataclasses.replace(best, trials=(), seconds=0.0)
+    else:
+        final = run_search(target, args, configs=winners, isolate=isolate, **single)
+    return dataclasses.replace(
+        final,
+        trials=(*(t for result in results for t in result.trials), *final.trials),
+        seconds=final.seconds + sum(result.seconds for result in results),
+        ended=f"best of {count} searches",
+    )

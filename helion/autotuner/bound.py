@@ -66,6 +66,10 @@ class BoundTarget:
         """Whether candidates are generated modules that stand by themselves."""
         return self._bound.recipe(self.config_spec.default_config()) is not None
 
+    @property
+    def subject(self) -> Any:
+        return self._bound
+
     def recipe(self, config: Config) -> Recipe:
         if self._compiles_source:
             made = self._bound.recipe(config)

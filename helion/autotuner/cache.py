@@ -96,6 +96,12 @@ _OPTIONAL: dict[str, schema.Check] = {"time_ms": schema.optional(schema.millisec
 class AutotuneCache(abc.ABC):
     """Where tuned Configs are looked up and kept.  All methods are safe from several processes at once."""
 
+    def __class_getitem__(cls, search: Any) -> Any:
+        """`CacheClass[SearchClass]`: an `autotuner_fn` that looks here and then lets the search find one."""
+        from .searches import with_cache  # a cache hit loads no search
+
+        return with_cache(cls, search)
+
     @abc.abstractmethod
     def get(self, key: CacheKey, args: Sequence[Any] = ()) -> Entry | None:
         """The entry of a key, or None.

@@ -17,6 +17,7 @@ import torch.utils.data
 from torch._subclasses.fake_tensor import FakeTensor
 
 from .. import exc
+from .._environment import is_set
 from .accuracy import tensors_in
 from .worker import MARK
 
@@ -30,7 +31,15 @@ def _fake(args: Sequence[Any]) -> bool:
     return any(isinstance(t, FakeTensor) or t.device.type == "meta" for _, t in tensors_in(args))
 
 
+DISALLOW_VARIABLE = "HELION_DISALLOW_AUTOTUNING"
+
+
+def _disallowed(args: Sequence[Any]) -> bool:
+    return is_set(DISALLOW_VARIABLE)
+
+
 _CHECKS: tuple[tuple[str, Callable[[Sequence[Any]], bool]], ...] = (
+    (f"{DISALLOW_VARIABLE} is set", _disallowed),
     (
         "a CUDA graph is being captured, and measuring would become part of it; call the "
         "kernel once before the capture",

@@ -8,33 +8,42 @@ like expected improvement does, needs no model of the noise, and takes failed Co
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from ..config import Config
-from .pattern import PatternSearch
-from .search import log_time
+from .pattern import PatternStrategy
 from .space import SearchSpace
+from .strategy import log_time
 from .surrogate import require
 from .trial import Trial
 
 
-class LFBOPatternSearch(PatternSearch):
+class LFBOPatternStrategy(PatternStrategy):
     """Pattern search with a classifier as a filter.
 
     Args:
         space: where to search.
         seed: of all random decisions.
         first: Configs to try first.
-        starts: random Configs measured before the first walk.
-        min_gain: a move must be faster by this ratio.
         generation: Configs measured around one base point.
         quantile: the share of the trials that count as fast.
+        neighbors: moves that the classifier is shown; default: every neighbour, and four times as many farther moves.
+        share: the share of what it is shown that is measured, in place of `generation`.
+        radius: most steps of a farther move.
+        patience: walks without a gain before random Configs come again; default: all of `walks`.
+        penalty: how much less a move counts that is near one already chosen, from 0 to 1.
+        **options: as for PatternStrategy.
 
     Raises:
         exc.AutotuneError: scikit-learn is not installed.
     """
+
+    steps_only = False
+    """Whether the neighbours themselves are left out."""
 
     def __init__(
         self,
@@ -42,30 +51,65 @@ class LFBOPatternSearch(PatternSearch):
         *,
         seed: int = 0,
         first: Iterable[Config] = (),
-        starts: int = 24,
-        min_gain: float = 0.005,
         generation: int = 10,
         quantile: float = 0.2,
+        neighbors: int | None = None,
+        share: float | None = None,
+        radius: int = 3,
+        patience: int | None = None,
+        penalty: float = 0.0,
+        **options: Any,
     ) -> None:
-        require(type(self).__name__)
+        require(self.name)
         self.generation = generation
         self.quantile = quantile
+        self.neighbors = neighbors
+        self.share = share
+        self.radius = radius
+        self.patience = patience
+        self.penalty = penalty
         self._seed = seed
-        super().__init__(space, seed=seed, first=first, starts=starts, min_gain=min_gain)
+        self._without_gain = 0
+        super().__init__(space, seed=seed, first=first, **options)
+
+    def _walk(self, base: Trial) -> Generator[list[Config], list[Trial], None]:
+        if self.patience is not None and self._without_gain >= self.patience:
+            return
+        before = self.best
+        yield from super()._walk(base)
+        self._without_gain = 0 if self.best is not before else self._without_gain + 1
+
+    def _new_random(self, count: int, attempts: int = 50) -> list[Config]:
+        self._without_gain = 0  # new starting points, new patience
+        return super()._new_random(count, attempts)
 
     def choose(self, candidates: list[Config], base: Trial) -> list[Config]:
-        """The most promising of the neighbours and of as many two- and three-step moves."""
+        """The most promising of the neighbours and of moves of several steps."""
         origin = self.space.point(base.config)
+        near = [] if self.steps_only else candidates
         farther = (
-            self.space.config(self.space.mutate(origin, self.rng, self.rng.randint(2, 3)))
-            for _ in range(4 * len(candidates))
+            self.space.config(self.space.mutate(origin, self.rng, self.rng.randint(2, max(self.radius, 2))))
+            for _ in range(4 * len(candidates) if self.neighbors is None else self.neighbors)
         )
-        pool = [c for c in dict.fromkeys([*candidates, *farther]) if c is not None and self._is_new(c)]
-        if len(pool) <= self.generation:
-            return pool
-        scores = self._scores(pool)
-        order = sorted(range(len(pool)), key=lambda i: -scores[i])
-        return [pool[i] for i in order[: self.generation]]
+        pool = [c for c in dict.fromkeys([*near, *farther]) if c is not None and self._is_new(c)]
+        if self.neighbors is not None:
+            pool = self.rng.sample(pool, min(self.neighbors, len(pool)))
+        count = self.generation if self.share is None else max(1, math.ceil(self.share * len(pool)))
+        return pool if len(pool) <= count else self._best_apart(pool, self._scores(pool), count)
+
+    def _best_apart(self, pool: list[Config], scores: list[float], count: int) -> list[Config]:
+        """The best of a pool, each chosen one making those near it less attractive."""
+        places = [self.space.encode(c) for c in pool]
+        left = dict(enumerate(scores))
+        chosen: list[int] = []
+        while left and len(chosen) < count:
+            pick = max(left, key=lambda i: left[i])
+            chosen.append(pick)
+            del left[pick]
+            for i in left if self.penalty else ():
+                distance = sum(abs(a - b) for a, b in zip(places[i], places[pick]))
+                left[i] *= 1 - self.penalty * math.exp(-distance / 0.5)
+        return [pool[i] for i in chosen]
 
     def _scores(self, pool: list[Config]) -> list[float]:
         from sklearn.ensemble import ExtraTreesClassifier  # optional, and slow to load
@@ -86,3 +130,9 @@ class LFBOPatternSearch(PatternSearch):
         model.fit(np.asarray(x + [x[i] for i in positive]), labels, sample_weight=weights)
         chance = model.predict_proba(np.asarray([self.space.encode(c) for c in pool]))[:, 1]
         return [float(c) for c in chance]
+
+
+class LFBOTreeStrategy(LFBOPatternStrategy):
+    """The same with moves of several steps alone: where a point has too many neighbours to list."""
+
+    steps_only = True

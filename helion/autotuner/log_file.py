@@ -1,7 +1,8 @@
 """The log of a search: every trial as a row of a CSV file or an object of a JSON file.
 
-The ending of the name chooses.  A file is complete after every trial, so a killed run leaves a log that can be read;
-a second run on the same file adds to it.
+The ending of the name chooses; without one there are two files, NAME.csv and the text NAME.log, and with details a
+third, NAME.meta.jsonl, with an object for each run.  A file is complete after every trial, so a killed run leaves a log
+that can be read; a second run on the same file adds to it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import os
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,25 +35,43 @@ class TrialLog:
     """Writes trials to a file.
 
     Args:
-        file: its ending says what is written: `.csv`, or `.json` (one array of objects).
+        file: its ending says what is written: `.csv`, or `.json` (one array of objects); without an ending, `.csv` and
+            a text with the ending `.log`.
+        details: also write what the run was, to the same name with the ending `.meta.jsonl`.
+        source: of the kernel, for that.
 
     Raises:
         exc.InvalidAPIUsage: another ending.
     """
 
-    def __init__(self, file: str | os.PathLike[str]) -> None:
+    def __init__(self, file: str | os.PathLike[str], details: bool = False, source: str = "") -> None:
         self.path = Path(file)
-        if self.path.suffix not in _WRITERS:
+        self._text: Path | None = None
+        base = self.path.with_suffix("") if self.path.suffix in _WRITERS else self.path
+        if not self.path.suffix:
+            self._text = Path(f"{base}.log")
+            self.path = Path(f"{base}.csv")
+        elif self.path.suffix not in _WRITERS:
             raise exc.InvalidAPIUsage(
                 f"autotune_log={str(file)!r} ends in neither .csv nor .json",
-                fix="name the log something.csv or something.json.",
+                fix="name the log something.csv or something.json, or give a name without an ending.",
             )
+        self._meta = Path(f"{base}.meta.jsonl") if details else None
+        self._source = source
+        self.run_id = uuid.uuid4().hex
+        self._configs: list[dict[str, Any]] = []
         self._started = time.monotonic()
         self._count = 0
 
     def started(self, tuner: Tuner) -> None:
         self._started = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._say(f"run {self.run_id}: tuning {tuner.target.kernel_name} with {tuner.search.name}")
+
+    def _say(self, text: str) -> None:
+        if self._text is not None:
+            with self._text.open("a", encoding="utf-8") as file:
+                file.write(f"[{time.monotonic() - self._started:.1f}s] {text}\n")
 
     def trial(self, trial: Trial, tuner: Tuner) -> None:
         record = {
@@ -61,13 +81,23 @@ class TrialLog:
             **trial.to_dict(),
         }
         self._count += 1
+        self._configs.append(dict(trial.config))
+        outcome = f"{trial.time_ms:.6g} ms" if trial.ok else trial.message
+        self._say(f"{record['number']}: {trial.status.value} {outcome} {trial.config!r}")
         _WRITERS[self.path.suffix](self.path, {field: record[field] for field in FIELDS})
 
     def choosing(self, candidates: Sequence[Trial], tuner: Tuner) -> None:
-        pass
+        self._say(f"measuring the best {len(candidates)} again")
 
     def finished(self, result: TuningResult) -> None:
-        pass
+        self._say(f"ended: {result.ended}; {result.time_ms} ms with {result.config!r}")
+
+    def close(self) -> None:
+        """Write down what the run was, whatever its end."""
+        if self._meta is not None:
+            record = {"run_id": self.run_id, "kernel_source": self._source, "configs": self._configs}
+            with self._meta.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
 
 
 def _append_csv(path: Path, record: dict[str, Any]) -> None:

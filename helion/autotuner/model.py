@@ -16,17 +16,17 @@ import torch
 
 from ..config import Config
 from .gaussian import one_thread
-from .search import Search
-from .search import log_time
 from .space import Point
 from .space import SearchSpace
+from .strategy import Strategy
+from .strategy import log_time
 from .surrogate import Surrogate
 from .surrogate import expected_improvement
 from .trial import Status
 from .trial import Trial
 
 
-class ModelSearch(Search):
+class ModelStrategy(Strategy):
     """Model-guided search.
 
     Args:

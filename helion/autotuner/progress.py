@@ -109,7 +109,7 @@ class PlainProgress:
 
     def started(self, tuner: Tuner) -> None:
         if not self._summary_only:
-            self._print(f"helion: tuning {tuner.target.kernel_name} with {type(tuner.search).__name__}")
+            self._print(f"helion: tuning {tuner.target.kernel_name} with {tuner.search.name}")
 
     def trial(self, trial: Trial, tuner: Tuner) -> None:
         if not self._summary_only and time.monotonic() - self._last >= PLAIN_EVERY_SECONDS:

@@ -17,6 +17,7 @@ from .. import exc
 from ..config import Config
 from ..settings import Settings
 from .accuracy import Tolerance
+from .best_available import best_available
 from .executor import Executor
 from .executor import InProcessExecutor
 from .executor import ProcessExecutor
@@ -25,9 +26,9 @@ from .log_file import TrialLog
 from .measure import device_of
 from .named import load_named
 from .progress import progress_for
-from .search import FiniteSearch
-from .search import Search
 from .space import SearchSpace
+from .strategy import FiniteStrategy
+from .strategy import Strategy
 from .study import SharedStudy
 from .target import TuningTarget
 from .travel import CannotTravel
@@ -41,12 +42,14 @@ log = logging.getLogger("helion.autotuner")
 
 # Name -> where it is.  `autotune_search` names a row, or `module:Class` of one's own.
 SEARCHES: dict[str, str] = {
-    "ModelSearch": "helion.autotuner.model:ModelSearch",
-    "LFBOPatternSearch": "helion.autotuner.lfbo:LFBOPatternSearch",
-    "PatternSearch": "helion.autotuner.pattern:PatternSearch",
-    "DifferentialEvolutionSearch": "helion.autotuner.evolution:DifferentialEvolutionSearch",
-    "RandomSearch": "helion.autotuner.search:RandomSearch",
-    "FiniteSearch": "helion.autotuner.search:FiniteSearch",
+    "ModelSearch": "helion.autotuner.model:ModelStrategy",
+    "LFBOPatternSearch": "helion.autotuner.lfbo:LFBOPatternStrategy",
+    "LFBOTreeSearch": "helion.autotuner.lfbo:LFBOTreeStrategy",
+    "PatternSearch": "helion.autotuner.pattern:PatternStrategy",
+    "DifferentialEvolutionSearch": "helion.autotuner.evolution:DifferentialEvolutionStrategy",
+    "DESurrogateHybrid": "helion.autotuner.evolution:SurrogateEvolutionStrategy",
+    "RandomSearch": "helion.autotuner.strategy:RandomStrategy",
+    "FiniteSearch": "helion.autotuner.strategy:FiniteStrategy",
 }
 DEFAULT_SEARCH = "ModelSearch"
 
@@ -100,7 +103,7 @@ def _run(
     study = None
     if settings.autotune_storage is not None:
         study = SharedStudy(settings.autotune_storage, target.cache_key(args).digest()[:32])
-    searcher = _make_search(settings, space, configs)
+    searcher = _make_search(target, args, settings, space, configs)
     budget = _budget(settings, effort, evaluations, None if configs is None else len(configs))
     executor = _make_executor(settings, args, isolate, budget.evaluations)
     observers: list[Observer] = []
@@ -109,10 +112,12 @@ def _run(
             default = space.spec.default_config()
             baseline = None if settings.autotune_baseline_fn is not None else target.recipe(default)
             executor.set_baseline(baseline, settings.autotune_baseline_fn)
-        if settings.autotune_log_level in ("debug", "info"):
+        if 0 < settings.autotune_log_level <= logging.INFO:
             observers.append(progress_for(target.config_spec, settings.autotune_progress_bar))
         if settings.autotune_log is not None:
-            observers.append(TrialLog(settings.autotune_log))
+            details = settings.autotune_log_details and configs is None
+            source = target.cache_key(args).source if details else ""
+            observers.append(TrialLog(settings.autotune_log, details, source))
         ignore = settings.autotune_ignore_errors
         return Tuner(target, searcher, executor, budget, observers, ignore, study, started=started).run()
     finally:
@@ -139,17 +144,27 @@ def _budget(settings: Settings, effort: str, evaluations: int | None, finite: in
     return dataclasses.replace(budget, **{k: v for k, v in changes.items() if v is not None})
 
 
-def _make_search(settings: Settings, space: SearchSpace, configs: Sequence[Config] | None) -> Search:
+def _make_search(
+    target: TuningTarget, args: Sequence[Any], settings: Settings, space: SearchSpace, configs: Sequence[Config] | None
+) -> Strategy:
     seed = settings.autotune_random_seed
     if configs is not None:
-        return FiniteSearch(space, configs, seed=seed)
+        return FiniteStrategy(space, configs, seed=seed)
     search = settings.autotune_search
     if search is None:
         search = DEFAULT_SEARCH
-    cls: Callable[..., Search] = search if callable(search) else load_named(SEARCHES, str(search), "search")
-    first = [c if isinstance(c, Config) else Config.from_dict(c) for c in settings.autotune_seed_configs or ()]
-    for config in first:
-        space.spec.normalize(config)
+    cls: Callable[..., Strategy] = search if callable(search) else load_named(SEARCHES, str(search), "search")
+    first = []
+    for given in settings.autotune_seed_configs or ():
+        config = given if isinstance(given, Config) else Config.from_dict(given)
+        try:
+            space.spec.normalize(config)
+            first.append(config)
+        except exc.InvalidConfig as error:
+            log.warning("a seed config is left out: %s", error.message)
+    if settings.autotune_initial_population_strategy == "from_best_available":
+        most, scan = settings.autotune_best_available_max_configs, settings.autotune_best_available_max_cache_scan
+        first += best_available(target, args, most, scan)
     return cls(space, seed=seed, first=first)
 
 

@@ -143,7 +143,7 @@ class SearchSpace:
     Args:
         spec: the kernel's space of schedules.
         overrides: keys with the value they keep during the search.
-        config_filter: returns False for a Config that must not be tried.
+        config_filter: Config -> the Config to try in its place, or None (or False) to try none; True: the same Config.
 
     Raises:
         exc.InvalidConfig: an override does not fit the kernel.
@@ -153,7 +153,7 @@ class SearchSpace:
         self,
         spec: ConfigSpec,
         overrides: Mapping[str, Any] | None = None,
-        config_filter: Callable[[Config], bool] | None = None,
+        config_filter: Callable[[Config], Config | bool | None] | None = None,
     ) -> None:
         self.spec = spec
         self._filter = config_filter
@@ -194,10 +194,20 @@ class SearchSpace:
         leaves = (d.values[i] for d, i in zip(self.dimensions, point))
         values = {key: _build(f, leaves) for key, f in self._free.items()}
         try:
-            config = self.spec.normalize({**values, **self._overrides})
+            return self._filtered(self.spec.normalize({**values, **self._overrides}))
         except exc.InvalidConfig:
             return None
-        return config if self._filter is None or self._filter(config) else None
+
+    def _filtered(self, config: Config) -> Config | None:
+        """What the filter makes of a Config.
+
+        Raises:
+            exc.InvalidConfig: a Config that does not fit the kernel.
+        """
+        chosen = True if self._filter is None else self._filter(config)
+        if isinstance(chosen, Config):
+            return self.spec.normalize(chosen)
+        return config if chosen else None
 
     def canonical(self, config: Config) -> Config | None:
         """The Config with overrides applied and every key spelled out, or None if it is excluded.
@@ -218,10 +228,9 @@ class SearchSpace:
         """The Config with overrides applied and every key, whether or not it is one the search could propose; None if
         it is excluded."""
         try:
-            full = self.spec.normalize({**dict(config), **self._overrides})
+            return self._filtered(self.spec.normalize({**dict(config), **self._overrides}))
         except exc.InvalidConfig:
             return None
-        return full if self._filter is None or self._filter(full) else None
 
     def default(self) -> Config | None:
         """The kernel's default Config under the overrides; None if the filter excludes it."""

@@ -18,9 +18,9 @@ import torch
 
 from .. import exc
 from .gaussian import LevelProcess
-from .search import log_time
 from .space import Point
 from .space import SearchSpace
+from .strategy import log_time
 from .trial import Trial
 
 CEILING = 3.0

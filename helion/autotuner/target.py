@@ -41,6 +41,10 @@ class TuningTarget(Protocol):
     def settings(self) -> Settings:
         """The kernel's settings; the autotuner reads `autotune_*`."""
 
+    @property
+    def subject(self) -> Any:
+        """What an `autotuner_fn` is given as the kernel: a BoundKernel, or the target itself."""
+
     def recipe(self, config: Config) -> Recipe:
         """The candidate for a Config.  Raises what code generation raises."""
 

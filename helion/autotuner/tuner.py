@@ -22,7 +22,7 @@ from ..backends.base import Recipe
 from ..config import Config
 from .executor import Executor
 from .measure import Effort
-from .search import Search
+from .strategy import Strategy
 from .study import SharedStudy
 from .target import TuningTarget
 from .trial import Status
@@ -124,7 +124,7 @@ class Tuner:
     def __init__(
         self,
         target: TuningTarget,
-        search: Search,
+        search: Strategy,
         executor: Executor,
         budget: Budget = Budget(),
         observers: Iterable[Observer] = (),

@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
 from .. import exc
+from ..config_spec import EnumFragment
 from ..config_spec import IntegerFragment
 from ..config_spec import PowerOfTwoFragment
 from ..ir import device_ir
@@ -506,9 +507,11 @@ class Tracer(Handler):
                 name="hl.register_tunable()", fix="call it in host code, before the device loop."
             )
         self.env.tunables[name] = fragment
-        if not isinstance(fragment, (IntegerFragment, PowerOfTwoFragment)):
+        numbers = isinstance(fragment, EnumFragment) and all(type(choice) is int for choice in fragment.choices)
+        if not numbers and not isinstance(fragment, (IntegerFragment, PowerOfTwoFragment)):
             raise exc.NotSupportedYet(
-                name=f"hl.register_tunable with a {type(fragment).__name__}", fix="use an integer fragment."
+                name=f"hl.register_tunable with a {type(fragment).__name__} of anything but ints",
+                fix="use an integer fragment, for example one that counts the choices.",
             )
         return self.env.new_tunable(name)
 

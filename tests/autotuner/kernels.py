@@ -75,6 +75,10 @@ class FunctionTarget:
     def settings(self) -> Settings:
         return self.own_settings
 
+    @property
+    def subject(self) -> Any:
+        return self
+
     def recipe(self, config: Config) -> Recipe:
         return SourceRecipe(self.file, self.qualname, config)
 

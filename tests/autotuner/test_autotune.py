@@ -22,9 +22,9 @@ from helion.autotuner import api
 from helion.autotuner.cache_key import CacheKey
 from helion.autotuner.cache_key import device_name
 from helion.autotuner.executor import InProcessExecutor
-from helion.autotuner.search import FiniteSearch
-from helion.autotuner.search import RandomSearch
 from helion.autotuner.space import SearchSpace
+from helion.autotuner.strategy import FiniteStrategy
+from helion.autotuner.strategy import RandomStrategy
 from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
 from helion.autotuner.tuner import Budget
@@ -254,7 +254,7 @@ from tests.autotuner.kernels import FunctionTarget
 target = FunctionTarget("blocked_sum", kernels.BlockedSum.spec, autotune_effort="quick")
 assert api.config_for(target, (torch.ones(512, 8),))["block_sizes"][0] >= 128
 heavy = ["sklearn", "scipy", "optuna", "matplotlib", "rich"]
-heavy += ["helion.autotuner.search", "helion.autotuner.tuner", "helion.autotuner.executor"]
+heavy += ["helion.autotuner.strategy", "helion.autotuner.tuner", "helion.autotuner.executor"]
 print([m for m in heavy if m in sys.modules])
 """
 
@@ -412,7 +412,7 @@ class FakeExecutor(InProcessExecutor):
 
 def salts(executor: FakeExecutor, values: list[int], **options: Any) -> Tuner:
     target = misbehaving()
-    search = FiniteSearch(SearchSpace(target.config_spec), [Config(salt=s) for s in values])
+    search = FiniteStrategy(SearchSpace(target.config_spec), [Config(salt=s) for s in values])
     return Tuner(target, search, executor, **options)
 
 
@@ -593,7 +593,7 @@ def test_configs_that_generate_the_same_code_are_measured_once() -> None:
     target = Same("misbehaving", kernels.Misbehaving.spec)
     executor = FakeExecutor({1: 1.0, 8: 1.0, 16: 1.05})
     executor.capacity = 3
-    search = FiniteSearch(SearchSpace(target.config_spec), [Config(salt=s) for s in (1, 2, 4, 8, 16)])
+    search = FiniteStrategy(SearchSpace(target.config_spec), [Config(salt=s) for s in (1, 2, 4, 8, 16)])
     result = Tuner(target, search, executor).run()
     assert executor.measured == [1, 16]
     assert [t.time_ms for t in result.trials] == [1.0, 1.0, 1.0, 1.0, 1.05]
@@ -658,7 +658,7 @@ def test_random_search_is_reproducible_through_the_setting() -> None:
             effort="quick",
             isolate=False,
             progress_bar=False,
-            search=RandomSearch,
+            search=RandomStrategy,
         )
         return [t.config for t in result.trials]
 

@@ -23,7 +23,7 @@ from helion.autotuner.progress import format_ms
 from helion.autotuner.progress import status_line
 from helion.autotuner.report import influence
 from helion.autotuner.report import write_report
-from helion.autotuner.search import RandomSearch
+from helion.autotuner.strategy import RandomStrategy
 from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
 from helion.autotuner.tuner import Budget
@@ -42,7 +42,7 @@ def tuner() -> Tuner:
     target = misbehaving()
     from helion.autotuner.space import SearchSpace
 
-    return Tuner(target, RandomSearch(SearchSpace(target.config_spec)), FakeExecutor({}), Budget(evaluations=10))
+    return Tuner(target, RandomStrategy(SearchSpace(target.config_spec)), FakeExecutor({}), Budget(evaluations=10))
 
 
 @pytest.fixture(params=[".csv", ".json"])

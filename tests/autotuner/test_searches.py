@@ -14,26 +14,26 @@ from autotune_landscapes import LANDSCAPES
 
 from helion import exc
 from helion.autotuner import surrogate
-from helion.autotuner.evolution import DifferentialEvolutionSearch
+from helion.autotuner.evolution import DifferentialEvolutionStrategy
 from helion.autotuner.gaussian import LevelProcess
-from helion.autotuner.lfbo import LFBOPatternSearch
-from helion.autotuner.model import ModelSearch
-from helion.autotuner.pattern import PatternSearch
-from helion.autotuner.search import FiniteSearch
-from helion.autotuner.search import RandomSearch
-from helion.autotuner.search import Search
+from helion.autotuner.lfbo import LFBOPatternStrategy
+from helion.autotuner.model import ModelStrategy
+from helion.autotuner.pattern import PatternStrategy
 from helion.autotuner.space import SearchSpace
+from helion.autotuner.strategy import FiniteStrategy
+from helion.autotuner.strategy import RandomStrategy
+from helion.autotuner.strategy import Strategy
 from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
 from helion.config import Config
 from helion.config_spec import ConfigSpec
 from helion.config_spec import PowerOfTwoFragment
 
-ALL = [RandomSearch, PatternSearch, DifferentialEvolutionSearch, LFBOPatternSearch, ModelSearch]
+ALL = [RandomStrategy, PatternStrategy, DifferentialEvolutionStrategy, LFBOPatternStrategy, ModelStrategy]
 SOFTMAX = LANDSCAPES[2]
 
 
-def drive(search: Search, measure: Callable[[Config], Trial], evaluations: int, batch: int = 4) -> list[Config]:
+def drive(search: Strategy, measure: Callable[[Config], Trial], evaluations: int, batch: int = 4) -> list[Config]:
     """Ask and tell until the search ends or the budget is spent; returns what was tried, in order."""
     tried: list[Config] = []
     while len(tried) < evaluations and not search.finished:
@@ -47,7 +47,7 @@ def drive(search: Search, measure: Callable[[Config], Trial], evaluations: int, 
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_every_candidate_is_new_and_valid_and_the_default_comes_first(cls: type[Search]) -> None:
+def test_every_candidate_is_new_and_valid_and_the_default_comes_first(cls: type[Strategy]) -> None:
     rng = random.Random(1)
     search = cls(SOFTMAX.space(), seed=1)
     tried = drive(search, lambda c: SOFTMAX.measure(c, rng), 60)
@@ -57,7 +57,7 @@ def test_every_candidate_is_new_and_valid_and_the_default_comes_first(cls: type[
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_same_seed_and_outcomes_give_the_same_candidates(cls: type[Search]) -> None:
+def test_same_seed_and_outcomes_give_the_same_candidates(cls: type[Strategy]) -> None:
     def once(seed: int) -> list[Config]:
         rng = random.Random(7)
         return drive(cls(SOFTMAX.space(), seed=seed), lambda c: SOFTMAX.measure(c, rng), 24)
@@ -66,12 +66,12 @@ def test_same_seed_and_outcomes_give_the_same_candidates(cls: type[Search]) -> N
     assert once(3) != once(4)
 
 
-@pytest.mark.parametrize("cls", [PatternSearch, DifferentialEvolutionSearch, LFBOPatternSearch, ModelSearch])
+@pytest.mark.parametrize("cls", [PatternStrategy, DifferentialEvolutionStrategy, LFBOPatternStrategy, ModelStrategy])
 @pytest.mark.slow
-def test_a_search_beats_random_search(cls: type[Search]) -> None:
+def test_a_search_beats_random_search(cls: type[Strategy]) -> None:
     """Median over seeds of the best true time after 80 evaluations."""
 
-    def best(kind: type[Search], seed: int) -> float:
+    def best(kind: type[Strategy], seed: int) -> float:
         rng = random.Random(seed)
         search = kind(SOFTMAX.space(), seed=seed)
         drive(search, lambda c: SOFTMAX.measure(c, rng), 80)
@@ -79,14 +79,12 @@ def test_a_search_beats_random_search(cls: type[Search]) -> None:
         return SOFTMAX.true_ms(search.best.config)
 
     seeds = range(3)
-    assert sorted(best(cls, s) for s in seeds)[1] < sorted(best(RandomSearch, s) for s in seeds)[1]
+    assert sorted(best(cls, s) for s in seeds)[1] < sorted(best(RandomStrategy, s) for s in seeds)[1]
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_a_small_space_is_tried_completely_and_then_ends(cls: type[Search]) -> None:
-    space = SearchSpace(
-        ConfigSpec("k", {"num_warps": PowerOfTwoFragment(1, 16, 4), "block_sizes": PowerOfTwoFragment(1, 2)})
-    )
+def test_a_small_space_is_tried_completely_and_then_ends(cls: type[Strategy]) -> None:
+    space = SearchSpace(ConfigSpec("k", {"num_warps": PowerOfTwoFragment(1, 16, 4), "wide": PowerOfTwoFragment(1, 2)}))
     search = cls(space, seed=0)
     tried = drive(search, lambda c: Trial(c, Status.OK, float(c["num_warps"])), 100)
     assert len(tried) == 10
@@ -94,14 +92,14 @@ def test_a_small_space_is_tried_completely_and_then_ends(cls: type[Search]) -> N
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_a_space_where_everything_fails_ends_within_the_budget(cls: type[Search]) -> None:
+def test_a_space_where_everything_fails_ends_within_the_budget(cls: type[Strategy]) -> None:
     search = cls(SOFTMAX.space(), seed=0)
     tried = drive(search, lambda c: Trial(c, Status.CRASH), 50)
     assert tried and search.best is None
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_told_an_earlier_run_a_search_repeats_none_of_it(cls: type[Search]) -> None:
+def test_told_an_earlier_run_a_search_repeats_none_of_it(cls: type[Strategy]) -> None:
     rng = random.Random(2)
     first = cls(SOFTMAX.space(), seed=5)
     tried = drive(first, lambda c: SOFTMAX.measure(c, rng), 30)
@@ -115,7 +113,7 @@ def test_told_an_earlier_run_a_search_repeats_none_of_it(cls: type[Search]) -> N
 
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.slow
-def test_outcomes_may_come_late_and_in_any_order(cls: type[Search]) -> None:
+def test_outcomes_may_come_late_and_in_any_order(cls: type[Strategy]) -> None:
     rng = random.Random(3)
     search = cls(SOFTMAX.space(), seed=0)
     waiting: list[Config] = []
@@ -130,7 +128,7 @@ def test_outcomes_may_come_late_and_in_any_order(cls: type[Search]) -> None:
 
 
 def test_a_requeued_config_is_proposed_again() -> None:
-    search = RandomSearch(SOFTMAX.space(), seed=0)
+    search = RandomStrategy(SOFTMAX.space(), seed=0)
     (config,) = search.ask(1)
     search.requeue(config)
     assert search.ask(1) == [config]
@@ -138,7 +136,7 @@ def test_a_requeued_config_is_proposed_again() -> None:
 
 def test_seed_configs_are_tried_right_after_the_default() -> None:
     mine = SOFTMAX.spec.normalize({"num_warps": 16})
-    search = ModelSearch(SOFTMAX.space(), first=[Config(num_warps=16)])
+    search = ModelStrategy(SOFTMAX.space(), first=[Config(num_warps=16)])
     assert search.ask(2) == [SOFTMAX.spec.default_config(), mine]
 
 
@@ -147,18 +145,18 @@ def test_what_the_spec_suggests_is_tried_after_seed_configs_as_far_as_the_overri
         SOFTMAX.spec, starts=[{"num_warps": 16}, {"num_warps": 8, "num_stages": 3}, {"num_warps": 16, "num_stages": 1}]
     )
     space = SearchSpace(spec, {"num_stages": 2}, lambda c: c["num_warps"] != 8)
-    asked = ModelSearch(space, first=[Config(num_warps=2)]).ask(3)
+    asked = ModelStrategy(space, first=[Config(num_warps=2)]).ask(3)
     assert [(c["num_warps"], c["num_stages"]) for c in asked] == [(4, 2), (2, 2), (16, 2)]
 
 
 def test_a_finite_search_tries_nothing_that_the_spec_suggests() -> None:
     space = SearchSpace(dataclasses.replace(SOFTMAX.spec, starts=[{"num_warps": 16}]))
-    assert [c["num_warps"] for c in FiniteSearch(space, [Config(num_warps=2)]).ask(4)] == [2]
+    assert [c["num_warps"] for c in FiniteStrategy(space, [Config(num_warps=2)]).ask(4)] == [2]
 
 
 def test_finite_search_tries_the_list_once_in_order() -> None:
     configs = [Config(num_warps=w) for w in (8, 2, 8, 4)]
-    search = FiniteSearch(SOFTMAX.space(), configs)
+    search = FiniteStrategy(SOFTMAX.space(), configs)
     tried = drive(search, lambda c: Trial(c, Status.OK, 1.0), 100, batch=2)
     assert [c["num_warps"] for c in tried] == [8, 2, 4]
     assert search.finished
@@ -166,19 +164,19 @@ def test_finite_search_tries_the_list_once_in_order() -> None:
 
 def test_finite_search_refuses_a_config_that_does_not_fit() -> None:
     with pytest.raises(exc.InvalidConfig, match="num_warps"):
-        FiniteSearch(SOFTMAX.space(), [Config(num_warps=3)])
+        FiniteStrategy(SOFTMAX.space(), [Config(num_warps=3)])
 
 
 def test_without_scikit_learn_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surrogate, "available", lambda: False)
     with pytest.raises(exc.AutotuneError, match=r"helion\[tune\]"):
-        LFBOPatternSearch(SOFTMAX.space())
+        LFBOPatternStrategy(SOFTMAX.space())
 
 
 def test_without_scikit_learn_the_default_search_still_learns_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surrogate, "available", lambda: False)
     rng = random.Random(4)
-    search = ModelSearch(SOFTMAX.space(), seed=4)
+    search = ModelStrategy(SOFTMAX.space(), seed=4)
     drive(search, lambda c: SOFTMAX.measure(c, rng), 60)
     works = search.surrogate.predict([search.space.point(c) for c in search.history])[2].tolist()
     good, bad = ([w for w, t in zip(works, search.history.values()) if t.ok is ok] for ok in (True, False))

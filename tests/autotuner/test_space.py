@@ -9,8 +9,8 @@ from autotune_landscapes import LANDSCAPES
 from autotune_landscapes import Landscape
 
 from helion import exc
-from helion.autotuner.search import FiniteSearch
 from helion.autotuner.space import SearchSpace
+from helion.autotuner.strategy import FiniteStrategy
 from helion.config import Config
 from helion.config_spec import BlockSizeFragment
 from helion.config_spec import BooleanFragment
@@ -58,7 +58,7 @@ def test_a_tile_larger_than_the_loop_is_measured_as_given_and_searched_around_as
     large = Config(block_sizes=[256])
     assert space.complete(large) == large
     assert space.canonical(large) == Config(block_sizes=[64])
-    assert FiniteSearch(space, [large]).ask(1) == [large]
+    assert FiniteStrategy(space, [large]).ask(1) == [large]
 
 
 def test_none_among_numbers_is_above_them() -> None:
@@ -84,9 +84,8 @@ def test_an_override_that_does_not_fit_is_an_error() -> None:
 
 
 def test_the_filter_and_the_constraints_exclude_configs() -> None:
-    spec = ConfigSpec(
-        "k", {"a": PowerOfTwoFragment(1, 64), "b": BooleanFragment()}, [lambda c: "too much" if c["a"] > 16 else None]
-    )
+    fields = {"a": PowerOfTwoFragment(1, 64), "b": BooleanFragment()}
+    spec = ConfigSpec("k", fields, constraints=[lambda c: "too much" if c["a"] > 16 else None])
     space, rng = SearchSpace(spec, config_filter=lambda c: c["b"]), random.Random(SEED)
     assert space.default() is None
     seen = {space.random(rng) for _ in range(200)}
@@ -114,7 +113,7 @@ def test_mutations_move_and_crossovers_mix() -> None:
 
 def test_an_unknown_kind_of_fragment_is_an_error_that_names_it() -> None:
     class Odd(Fragment):
-        default = validate = random = neighbors = cardinality = lambda self, *a: 1  # type: ignore[assignment]
+        default = validate = pattern_neighbors = cardinality = lambda self, *a: 1  # type: ignore[assignment]
 
     with pytest.raises(exc.AutotuneError, match="Odd"):
         SearchSpace(ConfigSpec("k", {"odd": Odd()}))

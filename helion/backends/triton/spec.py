@@ -113,7 +113,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
             accepted = max(smallest, next_power_of_2(block.high) if block.high else MAX_TENSOR_ELEMENTS)
             largest = max(smallest, min(_MAX_BLOCK, accepted, next_power_of_2(extent)))
             default = min(max(defaults[block.id], smallest), largest)
-            fragments.append(BlockSizeFragment(smallest, largest, default, accepted, floor))
+            fragments.append(BlockSizeFragment(smallest, largest, default, accepted, floor, block.extent))
         spec.fields["block_sizes"] = ListOf(fragments, labels=[b.name for b in blocks])
     roots = multi_axis_roots(device)
     if roots:
@@ -123,10 +123,13 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
         spec.fields["flatten_loops"] = ListOf(
             [BooleanFragment() if can_flatten(info) else EnumFragment([False], _nowhere) for info in roots],
             labels=labels,
+            blocks=[info.axes[0].block.id for info in roots],
         )
     if reductions:
         spec.fields["reduction_loops"] = ListOf(
-            [_reduction_fragment(r) for r in reductions], labels=[f"a dimension of {r.size}" for r in reductions]
+            [_reduction_fragment(r) for r in reductions],
+            labels=[f"a dimension of {r.size}" for r in reductions],
+            blocks=[r.axis.block.id for r in reductions],
         )
     _loop_fields(spec, device, settings, features, blocks)
     spec.fields["num_warps"] = PowerOfTwoFragment(1, 32, 4)
@@ -212,7 +215,8 @@ def _loop_fields(
 
     def per_statement(searched: Fragment) -> ListOf:
         outer = EnumFragment([searched.default()], _as_given)
-        return ListOf([searched if info in loops else outer for info in statements], labels=labels)
+        ids = [info.axes[0].block.id for info in statements]
+        return ListOf([searched if info in loops else outer for info in statements], labels=labels, blocks=ids)
 
     tri_state = EnumFragment([None, True, False])
     fields: dict[str, Fragment] = {

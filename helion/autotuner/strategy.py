@@ -1,7 +1,8 @@
-"""Search: who decides which Config is tried next.  Here: the interface, RandomSearch and FiniteSearch.
+"""Strategy: who decides which Config is tried next.  Here: the interface, RandomStrategy and FiniteStrategy.
 
-A search is asked for candidates and told their outcomes; it compiles and runs nothing, so every search works the
-same on a GPU, on a CPU and on a cost model.  It resumes by being told old outcomes before it is asked.
+A strategy is asked for candidates and told their outcomes; it compiles and runs nothing, so every one works the
+same on a GPU, on a CPU and on a cost model.  It resumes by being told old outcomes before it is asked.  A strategy that
+is put to work on a kernel is a search (`searches.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from .space import SearchSpace
 from .trial import Trial
 
 
-class Search(abc.ABC):
-    """Base of all searches.
+class Strategy(abc.ABC):
+    """Base of all strategies.
 
     Args:
         space: where to search.
@@ -39,6 +40,11 @@ class Search(abc.ABC):
         self._first = [c for c in dict.fromkeys(candidates) if c is not None]
         self.first: tuple[Config, ...] = tuple(self._first)
         """What is tried first, the default before all."""
+
+    @property
+    def name(self) -> str:
+        """For displays and messages: that of the search that goes by this strategy."""
+        return type(self).__name__.replace("Strategy", "Search")
 
     def ask(self, limit: int) -> list[Config]:
         """Up to `limit` new Configs to try.
@@ -109,7 +115,7 @@ SMALL_SPACE = 20_000
 """Points of a space that is enumerated when random draws find nothing new."""
 
 
-class RandomSearch(Search):
+class RandomStrategy(Strategy):
     """Uniformly random Configs: the yardstick for the other searches."""
 
     def propose(self, limit: int) -> list[Config]:
@@ -118,7 +124,7 @@ class RandomSearch(Search):
         return found
 
 
-class FiniteSearch(Search):
+class FiniteStrategy(Strategy):
     """Every Config of a list, in order (`@helion.kernel(configs=[...])`).
 
     Args:
@@ -148,7 +154,7 @@ class FiniteSearch(Search):
         return found
 
 
-class GenerationalSearch(Search):
+class GenerationalStrategy(Strategy):
     """A search written as a generator of whole generations.
 
     `generations` yields a list of Configs and is sent their Trials, in the same order, once all are known.
