@@ -64,7 +64,7 @@ def check_atomic(op: Op, dtype: torch.dtype, sem: str) -> None:
         raise exc.InvalidAPIUsage(f"{what}: unknown memory order {sem!r}", fix=f"use one of {MEMORY_ORDERS}.")
 
 
-def _declare(name: str, effect: str) -> Op:
+def _declare(name: str, effect: str, *, commutes: bool = True) -> Op:
     def atomic(
         target: torch.Tensor,
         index: Sequence[Any],
@@ -91,7 +91,7 @@ def _declare(name: str, effect: str) -> Op:
         exc.AtomicOnDeviceTensor: `target` was made in device code.
         exc.UnsupportedDtype: GPUs have no such atomic for the dtype.
     """
-    op = device_op(effect=Effect.UPDATE)(atomic)
+    op = device_op(effect=Effect.UPDATE, commutes=commutes)(atomic)
 
     @op.set_shape_rule
     def _(target: Any, index: Any, value: Any, sem: str, extra_mask: Any) -> torch.Tensor:
@@ -106,7 +106,7 @@ atomic_or = _declare("atomic_or", "`old | value`")
 atomic_xor = _declare("atomic_xor", "`old ^ value`")
 atomic_max = _declare("atomic_max", "the larger of `old` and `value`")
 atomic_min = _declare("atomic_min", "the smaller of `old` and `value`")
-atomic_xchg = _declare("atomic_xchg", "`value`")
+atomic_xchg = _declare("atomic_xchg", "`value`", commutes=False)
 
 
 @device_op(effect=Effect.UPDATE)

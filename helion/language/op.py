@@ -103,6 +103,7 @@ class Op:
         combine_at: position of a combine function; the tensors it combines are the next argument.
         shape_args: positions of sizes of dimensions of the result.
         takes_tiles: tiles among its arguments stay tiles; other ops see a tile's size.
+        commutes: two runs of it whose results nobody reads leave the same in memory whichever comes first.
         elementwise: an element of the result comes from the same element of the operands, and from where it stands.
         padding: from the arguments, what the result holds past the end of a tile's range: a number, or None if unknown.
     """
@@ -119,6 +120,7 @@ class Op:
         product: Product | None = None,
         shape_args: Sequence[str] = (),
         takes_tiles: bool = False,
+        commutes: bool = False,
         elementwise: bool = False,
         padding: Rule | None = None,
     ) -> None:
@@ -134,6 +136,7 @@ class Op:
         self.combine_at = self.positions.get("combine_fn")
         self.shape_args = tuple(self.positions[parameter] for parameter in shape_args)
         self.takes_tiles = takes_tiles or effect is not None
+        self.commutes = commutes
         self.elementwise = elementwise
         self.padding = padding
         self._shape_rule: Rule | None = None

@@ -16,6 +16,7 @@ import torch
 import torch.fx
 
 from ... import exc
+from ...ir.barriers import find_barriers
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import DeviceIR
@@ -130,6 +131,8 @@ class _Matcher:
 
     def match(self) -> Match:
         body = self._tile_body()
+        for node in find_barriers(self.device, body, lambda load: True).before:
+            _refuse("it loads what it has stored, or stores what it has yet to load", node)
         loop = self._k_loop(body)
         k_graph = self.device.subgraphs_of(loop)[0]
         a_load, b_load, product = self._product(loop, k_graph)

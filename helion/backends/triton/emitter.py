@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -18,12 +19,14 @@ import torch
 import torch.fx
 
 from ... import exc
+from ...ir.barriers import find_barriers
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.facts import Facts
 from ...ir.names import Names
 from ...ir.nodes import HostTensorNode
+from ...ir.nodes import Memory
 from ...ir.symbols import is_symbolic
 from ...settings import Settings
 from ..text import Text
@@ -38,6 +41,8 @@ from .numbers import Numbers
 from .schedule import Schedule
 from .scope import RESERVED
 from .scope import Scope
+
+THREADS_PER_WARP = 32
 
 
 class KernelEmitter(abc.ABC):
@@ -59,6 +64,7 @@ class KernelEmitter(abc.ABC):
         results: nodes with several results -> their variables.
         updates: node -> the loop variable it gives the next value of.
         settle: reductions whose results `hlt_settled` must pass on.
+        barriers: where the threads of a program wait for each other.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class KernelEmitter(abc.ABC):
         self.results: dict[torch.fx.Node, list[Text]] = {}
         self.updates: dict[torch.fx.Node, Text] = {}
         self.settle: set[torch.fx.Node] = set()
+        self.barriers = find_barriers(ir.device, root, self._one_thread_each)
         self._texts: dict[torch.fx.Node, Text] = {}
         self._location: tuple[str, int] | None = None  # of the last comment
 
@@ -95,6 +102,31 @@ class KernelEmitter(abc.ABC):
     @abc.abstractmethod
     def node(self, node: torch.fx.Node) -> None:
         """One node into the current scope."""
+
+    def _one_thread_each(self, load: Memory) -> bool:
+        """Whether the layouts that Triton gives a load have every element once: those of fewer elements than there are
+        threads repeat them."""
+        elements = math.prod(map(self.extents.known, load.result.shape))
+        return elements >= THREADS_PER_WARP * self.schedule.config["num_warps"]
+
+    def loop_options(self, info: GraphInfo) -> dict[str, Any]:
+        """Keyword arguments of `tl.range`.
+
+        Raises:
+            exc.InvalidConfig: other warps would load what this one stores.
+        """
+        options = self.schedule.loop_options.get(info.id, {})
+        if self.barriers and options.get("warp_specialize"):
+            raise exc.InvalidConfig(
+                reason="range_warp_specializes=True in a loop that loads what it stores: the warps that load cannot "
+                "wait for those that store",
+                fix="leave it out.",
+                location=info.location,
+            )
+        if info.id not in self.barriers.loops:
+            return options
+        # A pipeline loads for iterations to come before the stores of this one, and so would one loop made of two.
+        return {**{name: value for name, value in options.items() if name != "flatten"}, "num_stages": 1}
 
     # -- values --------------------------------------------------------------------------------------------------
 

@@ -141,7 +141,7 @@ def _assign_together(k: KernelEmitter, pairs: list[tuple[Text, Text]]) -> None:
 
 def _loop_header(k: KernelEmitter, body: GraphInfo, axis: Axis, begin: Text, end: Text) -> str:
     static = body.id in k.schedule.static_loops and axis.static_extent is not None
-    options = {} if static else k.schedule.loop_options.get(body.id, {})
+    options = {} if static else k.loop_options(body)
     name = "tl.static_range" if static else "tl.range"
     return f"for {k.axes.offset(axis)} in {call(name, begin, end, k.axes.block(axis), **options)}:"
 

@@ -40,6 +40,8 @@ class Lowering(KernelEmitter):
         for node in info.graph.nodes:
             if node.op != "call_function" or HostTensorNode.match(node) or node in later:
                 continue
+            if node in self.barriers.before:
+                self.scope.add("tl.debug_barrier()")
             if node in in_parts:
                 emit_epilogue(self, in_parts[node], self._parts_of(in_parts[node], parts))
             else:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from ... import _compat_torch
 from ... import exc
 from ... import language as hl
 from ...ir.axes import with_values
@@ -360,6 +361,9 @@ def _joins_next(k: KernelEmitter, memory: Memory, items: list[IndexItem], positi
 def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
     kind = k.schedule.indexing.get(memory.node, "pointer")
     if kind == "pointer" or not block_eligible(k, memory, kind):
+        return None
+    # What a descriptor stores or loads is not ordered by a barrier of the threads.
+    if kind == "tensor_descriptor" and _compat_torch.storage_identity(memory.tensor) in k.barriers.storages:
         return None
     tensor = memory.tensor
     shape, strides, offsets, block, boundary, result = [], [], [], [], [], []  # type: ignore[var-annotated]

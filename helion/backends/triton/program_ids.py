@@ -111,7 +111,7 @@ def emit_program_ids(
     decompose(k, inner, pid, order)
     tensor = k.ir.device.host_tensors[k.tensors[0]].text
     grid = [persistent_programs(k.schedule, k.settings, host, tensor, tiles)]
-    options = k.schedule.loop_options.get(k.root.id, {})
+    options = k.loop_options(k.root)
     header = f"for {pid} in {call('tl.range', begin, end, *step, **options)}:"
     return Tiles(tiles, device, grid), _nested(k, header, inner)
 

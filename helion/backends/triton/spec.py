@@ -24,6 +24,7 @@ from ...config_spec import ListOf
 from ...config_spec import OneOrPerItem
 from ...config_spec import PermutationFragment
 from ...config_spec import PowerOfTwoFragment
+from ...ir.barriers import find_barriers
 from ...ir.block_sizes import tunable_blocks
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import BlockSize
@@ -178,6 +179,18 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     return spec
 
 
+def _ordered_loops(device: DeviceIR) -> list[GraphInfo]:
+    """Inner loops of top-level loops with barriers under every Config: warps of several kinds could not wait there."""
+    found: list[GraphInfo] = []
+    for root in device.roots:
+        waiting = [device.graphs[root.graph_id]]
+        if find_barriers(device, waiting[0], lambda load: True):
+            while waiting:
+                found.append(info := waiting.pop())
+                waiting += [sub for node in info.graph.nodes for sub in device.subgraphs_of(node)]
+    return found
+
+
 def _row_uses(device: DeviceIR, reduction: RollableReduction) -> int:
     """How often a program loads or stores values that span a whole dimension."""
     size = expr_of(reduction.size)
@@ -226,7 +239,10 @@ def _loop_fields(
         "range_flattens": per_statement(tri_state),
     }
     if settings.allow_warp_specialize and features.warp_specialize:
-        fields["range_warp_specializes"] = per_statement(tri_state)
+        ordered = _ordered_loops(device)
+        choices = per_statement(tri_state)
+        items = [EnumFragment([None, False]) if info in ordered else f for info, f in zip(statements, choices.items)]
+        fields["range_warp_specializes"] = ListOf(items, labels=labels)
     if not loops:
         spec.accepted.update(fields)
         return
