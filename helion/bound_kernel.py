@@ -6,11 +6,12 @@ Which calls belong to it is decided in `kernel`; what a call does on the way to 
 from __future__ import annotations
 
 import functools
+import logging
 import math
+import os
 import sys
 import threading
 import types
-import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -74,19 +75,13 @@ class BoundKernel:
         self._compiled: dict[Config, Callable[..., Any]] = {}
         self._modules_functions: dict[Config, Callable[..., Any]] = {}
         if self.settings.ref_mode is RefMode.EAGER:
+            if self.settings.print_output_code:
+                raise exc.RefEagerModeCodePrintError(kernel=kernel.name)
+            if os.environ.get("TRITON_INTERPRET", "") == "1":
+                raise exc.IncompatibleInterpretModes()
             self._run = _counted(self.run_ref, kernel.stats.counter("ref_mode"))
             self._guard: Callable[..., bool] | None = None
             return
-        with measure("BoundKernel.trace"):
-            from .frontend.trace import trace_kernel  # loads sympy and torch._dynamo
-
-            constants = frozenset(names[i] for i in kernel.specializer.constexpr)
-            self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
-        self._backend = registry.make(self.settings.backend, self.ir, self.settings, self._target())
-        #: Whose host functions calls run; they read what the other prints.
-        self._runs = registry.runner(self._backend)
-        guards = [*self.ir.guards, *self._runs.guards()]
-        self._guard = _guard_function(self.ir, guards, names)
         self._example: dict[str, str] = {}
         self._example_needs: list[Any] = []
         if self.settings.print_repro:
@@ -95,6 +90,20 @@ class BoundKernel:
 
             self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
             self._example_needs = [needed for value in self._arguments.values() for needed in needed_by(value)]
+        try:
+            with measure("BoundKernel.trace"):
+                from .frontend.trace import trace_kernel  # loads sympy and torch._dynamo
+
+                constants = frozenset(names[i] for i in kernel.specializer.constexpr)
+                self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
+            self._backend = registry.make(self.settings.backend, self.ir, self.settings, self._target())
+        except exc.BaseError:
+            self._log_repro(kernel.configs[0] if kernel.configs else Config())
+            raise
+        #: Whose host functions calls run; they read what the other prints.
+        self._runs = registry.runner(self._backend)
+        guards = [*self.ir.guards, *self._runs.guards()]
+        self._guard = _guard_function(self.ir, guards, names)
         self._arguments = {}  # the example call's tensors are not kept alive
 
     def __repr__(self) -> str:
@@ -170,9 +179,9 @@ class BoundKernel:
         return found
 
     def _hint_default(self) -> None:
-        if exc.NoConfigGiven not in self.settings.ignore_warnings and self.kernel.name not in _HINTED:
+        if self.kernel.name not in _HINTED:
             _HINTED.add(self.kernel.name)
-            warnings.warn(exc.NoConfigGiven(kernel=self.kernel.name), stacklevel=5)
+            exc.warn(exc.NoConfigGiven(kernel=self.kernel.name), self.settings.ignore_warnings, stacklevel=5)
 
     def set_config(self, config: Config | Mapping[str, Any]) -> None:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
@@ -219,8 +228,9 @@ class BoundKernel:
 
     def _host_function(self, config: Config) -> Callable[..., Any]:
         """The host function that calls run, a copy of this BoundKernel's own with a launcher of its own."""
-        if self.settings.print_output_code or self.settings.print_repro:
-            self._print(self._generate(config), config)
+        self._log_repro(config)
+        if self.settings.print_output_code:
+            print(self._generate(config).text, file=sys.stderr)
         # A schedule that nobody chose is one for the targets of `_backend`; whoever runs instead has a better default.
         chosen = bool(self.kernel.configs) or config != self.config_spec.default_config()
         source = self._generate(config if chosen or self._runs is self._backend else Config(), self._runs)
@@ -243,15 +253,13 @@ class BoundKernel:
         with measure("BoundKernel.generate"):
             return (backend or self._backend).generate(config)
 
-    def _print(self, source: GeneratedSource, config: Config) -> None:
-        if self.settings.print_output_code:
-            print(source.text, file=sys.stderr)
+    def _log_repro(self, config: Config) -> None:
+        """With the setting `print_repro`: what is about to be compiled, or could not be, as a script."""
         if self.settings.print_repro:
             from .repro import repro_script  # loads the front end
 
-            print(
-                repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs), file=sys.stderr
-            )
+            script = repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs)
+            _LOG.warning("%s", script)
 
     def generated_source(
         self, config: Config | Mapping[str, Any] | None = None, target: Target | None = None
@@ -308,6 +316,7 @@ class BoundKernel:
 
 
 _HINTED: set[str] = set()
+_LOG = logging.getLogger("helion")
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

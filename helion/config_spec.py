@@ -11,7 +11,6 @@ import abc
 import dataclasses
 import itertools
 import math
-import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -339,13 +338,14 @@ class OneOrPerItem(Fragment):
         return self.item.cardinality() ** max(self.length, 1)
 
 
-def _fitted(fragment: Fragment, key: str, value: Any, spread: bool = False) -> Any:
+def _fitted(fragment: Fragment, key: str, value: Any, given: Any, spread: bool = False) -> Any:
     """A key's value for the places that this kernel has.
 
     Args:
         fragment: the kernel's.
         key: the key.
         value: in its plain form.
+        given: as the Config has it.
         spread: one item is for all places.
 
     Raises:
@@ -355,8 +355,8 @@ def _fitted(fragment: Fragment, key: str, value: Any, spread: bool = False) -> A
         items = ListOf(fragment.item, fragment.length)
     elif isinstance(fragment, ListOf) and key in TABLE:
         items = fragment
-    else:
-        return fragment.validate(value)
+    else:  # one value, whatever form other kernels have for it
+        return fragment.validate(value if key in TABLE and TABLE[key].form == "one" else given)
     places = len(items.items)
     if spread and len(value) == 1:
         value = value * places
@@ -382,16 +382,18 @@ class ConfigSpec:
         compute: makes the Config of a kernel that was given none; None where that is the neutral one.
         kernel_name: for messages.
         location: the kernel's `def`, for messages.
+        ignored_warnings: as the setting `ignore_warnings`.
     """
 
     kernel_name: str = "kernel"
     fields: dict[str, Fragment] = dataclasses.field(default_factory=dict)
-    accepted: dict[str, Fragment] = dataclasses.field(default_factory=dict)
     constraints: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     unpromising: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     compute: Callable[[], dict[str, Any]] | None = None
     location: exc.SourceLocation | None = None
+    accepted: dict[str, Fragment] = dataclasses.field(default_factory=dict)
+    ignored_warnings: tuple[type[exc.BaseWarning], ...] = ()
     _default: Config | None = None
     _warned: set[str] = dataclasses.field(default_factory=set, repr=False)
 
@@ -503,7 +505,7 @@ class ConfigSpec:
             try:
                 plain = TABLE[key].parse(value) if key in TABLE else value
                 if fragment is not None:
-                    values[key] = _fitted(fragment, key, plain, spread=spelled == "reduction_loop")
+                    values[key] = _fitted(fragment, key, plain, value, spread=spelled == "reduction_loop")
                 elif key not in TABLE:
                     self._unknown(spelled, value)
             except ValueError as error:
@@ -555,7 +557,8 @@ class ConfigSpec:
             )
         if key not in self._warned:
             self._warned.add(key)
-            warnings.warn(exc.MisspelledConfigKey(kernel=self.kernel_name, key=key, meant=meant), stacklevel=3)
+            misspelt = exc.MisspelledConfigKey(kernel=self.kernel_name, key=key, meant=meant)
+            exc.warn(misspelt, self.ignored_warnings, stacklevel=3)
 
     def is_valid(self, config: Config | dict[str, Any]) -> bool:
         """Whether `normalize` accepts the Config."""

@@ -8,6 +8,9 @@ before the error leaves it.  Nothing here imports the rest of helion.
 from __future__ import annotations
 
 import dataclasses
+import sys
+import warnings
+from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
 
@@ -49,7 +52,7 @@ class SourceLocation:
         )
 
 
-class Base(Exception):
+class Base(RuntimeError):
     """Base of all helion errors and warnings."""
 
     what: ClassVar[str] = ""
@@ -76,6 +79,11 @@ class Base(Exception):
             parts.append(f"What to do: {self.advice}")
         return "\n".join(parts)
 
+    def report(self) -> str:
+        """The message as a log shows it: `ERROR[Name]: ...` or `WARNING[Name]: ...`."""
+        kind = "WARNING" if isinstance(self, Warning) else "ERROR"
+        return f"{kind}[{type(self).__name__}]: {self}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.message, self.advice, self.location))
 
@@ -89,7 +97,36 @@ class BaseError(Base):
 
 
 class BaseWarning(Base, Warning):
-    """Base of all helion warnings; silence one with the setting `ignore_warnings`."""
+    """Base of all helion warnings; silence one with the setting `ignore_warnings`, or with a filter of `warnings`."""
+
+
+# Python's own way of showing a warning is for others: ours go to stderr as `report` gives them. Filters that a user
+# sets come before this one.
+warnings.simplefilter("ignore", BaseWarning, append=True)
+_SHOWN_BY_US = warnings.filters[-1]
+
+
+def warn(warning: BaseWarning, ignored: Sequence[type[BaseWarning]] = (), stacklevel: int = 2) -> None:
+    """Show a warning on stderr, unless a filter says otherwise.
+
+    Args:
+        warning: the warning.
+        ignored: classes that the kernel's settings leave out (`ignore_warnings`).
+        stacklevel: as for `warnings.warn`, of the caller.
+
+    Raises:
+        BaseWarning: a filter makes errors of such warnings.
+    """
+    if isinstance(warning, tuple(ignored)):
+        return
+    warnings.warn(warning, stacklevel=stacklevel + 1)
+    for found in warnings.filters:
+        action, text, category = found[:3]
+        if issubclass(type(warning), category) and (text is None or text.match(str(warning))):
+            if action != "ignore" or found == _SHOWN_BY_US:
+                break
+            return
+    print(warning.report(), file=sys.stderr)
 
 
 # -- configs ----------------------------------------------------------------------------------------
@@ -130,8 +167,28 @@ class CompilationForbidden(BaseError):
 # -- calling a kernel ---------------------------------------------------------------------------------
 
 
+class TorchCompileFusionUnavailable(BaseError):
+    what = (
+        "kernel {kernel!r} has the setting torch_compile_fusion=True, and PyTorch {version} has no hooks for fusing "
+        "the operations around a kernel of this kind into it"
+    )
+    fix = (
+        "install a PyTorch nightly build that has them, or leave the setting out: the call is compiled without fusion."
+    )
+
+
 class InvalidAPIUsage(BaseError, ValueError):
     what = "{reason}"
+
+
+class RefEagerModeCodePrintError(InvalidAPIUsage):
+    what = "kernel {kernel!r} has ref_mode=EAGER and print_output_code=True: ref mode generates no code to print"
+    fix = "leave out one of them (HELION_INTERPRET, HELION_PRINT_OUTPUT_CODE)."
+
+
+class IncompatibleInterpretModes(InvalidAPIUsage):
+    what = "HELION_INTERPRET and TRITON_INTERPRET are both set, which run kernels in two different ways"
+    fix = "set one: HELION_INTERPRET=1 steps through your own function."
 
 
 class NotSupportedYet(BaseError):

@@ -45,6 +45,10 @@ def _autotuner(*args: Any, **kwargs: Any) -> Any:
 DEFAULT_AUTOTUNER = _autotuner
 
 
+#: `dot_precision` in PyTorch's words -> in Triton's.
+DOT_PRECISIONS = {"default": "tf32", "high": "tf32x3", "highest": "ieee"}
+
+
 def _effort(value: object) -> object:
     # Not `takes.optional`: the string "none" is a value of its own here, while None leaves it to the device.
     return None if value in (None, "") else takes.choice("none", "quick", "full")(value)
@@ -67,22 +71,37 @@ def _ref_mode(value: object) -> object:
     return RefMode.EAGER if takes.a_bool(value) else RefMode.OFF
 
 
+def _is_warning(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, exc.BaseWarning)
+
+
 def _warning_list(value: object) -> object:
     classes = list(value) if isinstance(value, (list, tuple)) else [value]
-    if all(isinstance(c, type) and issubclass(c, exc.BaseWarning) for c in classes):
+    if isinstance(value, str):
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        known = {name: found for name, found in vars(exc).items() if _is_warning(found)}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(f"there is no warning {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        classes = [known[name] for name in names]
+    if all(map(_is_warning, classes)):
         return tuple(classes)
     raise ValueError("expected warning classes of helion.exc")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One setting: keyword and attribute `name`, environment variable, default, parser and meaning."""
+    """One setting: keyword and attribute `name`, environment variable, default, parser and meaning.
+
+    A variable of another project that says the same is `other_env`.
+    """
 
     name: str
     env: str | None
     default: Any
     parse: Callable[[object], Any]
     doc: str
+    other_env: str | None = None
 
 
 # Settings of other autotuners for this language, whose work ours does in another way or has no use for.
@@ -127,8 +146,9 @@ TABLE: tuple[Row, ...] = (
         "dot_precision",
         "HELION_DOT_PRECISION",
         "tf32",
-        takes.choice("tf32", "tf32x3", "ieee"),
-        "Precision of float32 matrix products on tensor cores.",
+        takes.choice("tf32", "tf32x3", "ieee", *DOT_PRECISIONS),
+        "Precision of float32 matrix products on tensor cores: tf32 (default), tf32x3 (high), ieee (highest).",
+        "TRITON_F32_DEFAULT",
     ),
     Row(
         "fast_math",
@@ -152,7 +172,13 @@ TABLE: tuple[Row, ...] = (
         "Multiprocessors that persistent kernels leave free.",
     ),
     Row("print_output_code", "HELION_PRINT_OUTPUT_CODE", False, takes.a_bool, "Print the generated source to stderr."),
-    Row("print_repro", "HELION_PRINT_REPRO", False, takes.a_bool, "Print a script that rebuilds the call to stderr."),
+    Row(
+        "print_repro",
+        "HELION_PRINT_REPRO",
+        False,
+        takes.a_bool,
+        "Log a script that rebuilds the call as a warning of the logger helion, on stderr if that has no handler.",
+    ),
     Row(
         "output_origin_lines",
         "HELION_OUTPUT_ORIGIN_LINES",
@@ -167,7 +193,13 @@ TABLE: tuple[Row, ...] = (
         _ref_mode,
         "Run the user's own function on eager tiles, for debugging.",
     ),
-    Row("ignore_warnings", None, (), _warning_list, "Warning classes of helion.exc not to show."),
+    Row(
+        "ignore_warnings",
+        "HELION_IGNORE_WARNINGS",
+        (),
+        _warning_list,
+        "Warning classes of helion.exc not to show; in the variable their names, with commas.",
+    ),
     Row(
         "debug_dtype_asserts",
         "HELION_DEBUG_DTYPE_ASSERTS",
@@ -191,6 +223,13 @@ TABLE: tuple[Row, ...] = (
         1024,
         takes.a_int,
         "Most call signatures a kernel keeps on its fast path; the least recently used go first.",
+    ),
+    Row(
+        "torch_compile_fusion",
+        "HELION_TORCH_COMPILE_FUSION",
+        False,
+        takes.a_bool,
+        "Fuse what torch.compile finds around a call into the kernel; needs hooks that no PyTorch release has so far.",
     ),
     Row("force_autotune", "HELION_FORCE_AUTOTUNE", False, takes.a_bool, "Tune even where a config is given or cached."),
     Row(
@@ -453,10 +492,13 @@ class Settings:
                 value = values[row.name]
                 if value != row.default:
                     value = self._parse(row, value, f"setting {row.name!r}")
-            elif row.env is not None and os.environ.get(row.env):  # an empty variable is as good as none
-                value = self._parse(row, os.environ[row.env], f"environment variable {row.env}")
             else:
-                value = copy.copy(row.default)  # a list is the object's own
+                # An empty variable is as good as none.
+                found = next((name for name in (row.env, row.other_env) if name and os.environ.get(name)), None)
+                if found is not None:
+                    value = self._parse(row, os.environ[found], f"environment variable {found}")
+                else:
+                    value = copy.copy(row.default)  # a list is the object's own
             object.__setattr__(self, row.name, value)
 
     @staticmethod

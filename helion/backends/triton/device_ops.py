@@ -19,6 +19,7 @@ from ...ir.nodes import Full
 from ...ir.nodes import TileIndex
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
+from ...settings import DOT_PRECISIONS
 from ..text import Text
 from ..text import call
 from .dtypes import smallest_k
@@ -85,7 +86,8 @@ def _product(
     """tl.dot, added to `acc` if there is one."""
     options: dict[str, object] = {"out_dtype": triton_dtype(summed)}
     if operands[0][1].dtype is torch.float32:
-        options["input_precision"] = repr(k.settings.dot_precision)
+        precision = k.settings.dot_precision
+        options["input_precision"] = repr(DOT_PRECISIONS.get(precision, precision))
     if acc is not None:
         operands = [*operands, (k.text(acc), result)]
     # Triton multiplies batches on slower units than matrices, so a batch of one is written as a matrix: the reshapes

@@ -101,7 +101,7 @@ def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
 def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: Features) -> ConfigSpec:
     """The space of schedules of one kernel."""
     device, reductions = ir.device, ir.reductions
-    spec = ConfigSpec(kernel_name=ir.name, location=ir.location)
+    spec = ConfigSpec(ir.name, location=ir.location, ignored_warnings=settings.ignore_warnings)
     blocks = tunable_blocks(device)
     if blocks:
         defaults = default_block_sizes(device)

@@ -365,6 +365,8 @@ class DeviceTorchMode(TorchFunctionMode):
             kwargs["device"] = self._ref.device
         try:
             result = func(*args, **kwargs)
+        except exc.Base:
+            raise
         except RuntimeError:
             lanes = per_lane(func, args, kwargs, self._ref.active_tiles())
             if lanes is None:

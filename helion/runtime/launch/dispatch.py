@@ -21,7 +21,6 @@ import itertools
 import operator
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
 from collections.abc import Hashable
@@ -235,11 +234,8 @@ class PythonPath:
         """An argument requires grad, and grad mode is on: the result will have no gradient."""
         if not self._warned_requires_grad:
             self._warned_requires_grad = True
-            if exc.RequiresGradWarning in self.specializer.settings.ignore_warnings:
-                return
-            warnings.warn(
-                exc.RequiresGradWarning(kernel=self.specializer.kernel_name), stacklevel=_level_of_user_code()
-            )
+            warning = exc.RequiresGradWarning(kernel=self.specializer.kernel_name)
+            exc.warn(warning, self.specializer.settings.ignore_warnings, stacklevel=_level_of_user_code())
 
     # -- what a Kernel implements
     # ---------------------------------------------------------------------------------------

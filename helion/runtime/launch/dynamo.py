@@ -15,6 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ... import _compat_triton
+from ... import exc
 from .default_launcher import default_launcher
 from .dispatch import by_token
 
@@ -27,6 +28,7 @@ __all__ = ["call_in_dynamo"]
 
 def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A call that Dynamo is tracing. Dynamo runs this function, and the host function it finds, symbolically."""
+    _refuse_fusion(dispatcher.token + "")
     if kwargs or len(args) != dispatcher._arity:
         args = _normalize(dispatcher, args, kwargs)
     if torch.is_grad_enabled():
@@ -53,6 +55,13 @@ def _normalize(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[str, 
         else:
             filled.append(defaults[names[i]])
     return tuple(filled)
+
+
+@torch._dynamo.assume_constant_result
+def _refuse_fusion(token: str) -> None:
+    dispatcher = by_token[token]
+    if dispatcher.specializer.settings.torch_compile_fusion:
+        raise exc.TorchCompileFusionUnavailable(kernel=dispatcher.specializer.kernel_name, version=torch.__version__)
 
 
 @torch._dynamo.assume_constant_result
