@@ -25,7 +25,9 @@ class Run {
 
   // 1, 0 to decline, -1 with an exception. Nothing observable has happened unless it returns 1.
   int prepare();
-  bool execute();
+  // As prepare(); 0 only if nothing that anybody can see has happened.
+  int execute();
+  void advance_versions() const;
   PyObject* result() { return build(body_.result); }
 
  private:
@@ -37,6 +39,7 @@ class Run {
   bool distinct_tensors() const;
   bool launch(const PlanStep& step);
   bool fill_step(const PlanStep& step);
+  int operate(const PlanStep& step);
   PyObject* build(const PlanResult& result);
 
   DeviceSwitch switch_;  // the first member: left last
@@ -63,6 +66,8 @@ int Run::prepare() {
   const ModuleState* state = plan_->state;
   // Guard: a factory function without a dtype gives another dtype after torch.set_default_dtype.
   if (HELION_GUARD("default_dtype", default_dtype() != body_.default_dtype)) return 0;
+  // Guard: what was recorded has autocast's casts in it, or not.
+  if (HELION_GUARD("autocast", body_.operates && autocast_enabled())) return 0;
   // Guard: host code asks whether arguments are the same object, and was recorded with distinct ones.
   if (HELION_GUARD("identity", body_.distinct && !distinct_tensors())) return 0;
   for (const PlanStep& step : body_.steps) {
@@ -86,6 +91,7 @@ int Run::prepare() {
   }
   for (size_t i = 0; i < body_.buffers.size(); ++i) {
     const PlanBuffer& buffer = body_.buffers[i];
+    if (buffer.made) continue;
     try {
       if (pooling && buffer.pooled) {
         buffers_[i].object = PyRef::steal(state->pool->take(buffer.shape, device, stream_, &buffer.cursor));
@@ -169,11 +175,58 @@ bool Run::fill_step(const PlanStep& step) {
   return false;
 }
 
-bool Run::execute() {
-  for (const PlanStep& step : body_.steps) {
-    if (!(step.spec ? launch(step) : fill_step(step))) return false;
+int Run::operate(const PlanStep& step) {
+  const std::vector<PlanResult>& items = step.arguments.items;
+  std::vector<PyRef> held;
+  std::vector<PyObject*> arguments;
+  for (const PlanResult& item : items) {
+    held.push_back(PyRef::steal(build(item)));
+    if (!held.back()) return -1;
+    arguments.push_back(held.back().get());
   }
-  return true;
+  const size_t by_name = static_cast<size_t>(PyTuple_GET_SIZE(step.names.get()));
+  PyRef result = PyRef::steal(PyObject_Vectorcall(step.function.get(), arguments.data(), items.size() - by_name,
+                                                  by_name != 0 ? step.names.get() : nullptr));
+  if (!result) return -1;
+  if (step.outputs.empty()) return 1;  // an argument, changed in place
+  PyRef several = PyTuple_Check(result.get()) || PyList_Check(result.get())
+      ? PyRef::steal(PySequence_Tuple(result.get()))
+      : PyRef::steal(PyTuple_Pack(1, result.get()));
+  if (!several) return -1;
+  if (static_cast<size_t>(PyTuple_GET_SIZE(several.get())) != step.outputs.size()) return 0;
+  for (size_t i = 0; i < step.outputs.size(); ++i) {
+    PyObject* tensor = PyTuple_GET_ITEM(several.get(), static_cast<Py_ssize_t>(i));
+    // An operation gives the same kind of tensor for the same kinds of arguments; kernels are launched on that.
+    if (!same_shape(tensor, body_.buffers[step.outputs[i]].shape)) return 0;
+    buffers_[step.outputs[i]].object = PyRef::borrow(tensor);
+  }
+  return 1;
+}
+
+int Run::execute() {
+  bool changed = false;
+  for (const PlanStep& step : body_.steps) {
+    if (step.function) {
+      const int done = operate(step);
+      if (done == 0 && (changed || step.changes)) {
+        PyErr_SetString(PyExc_RuntimeError, "an operation of host code returned another kind of tensor than before");
+        return -1;
+      }
+      if (done != 1) return done;
+      changed = changed || step.changes;
+    } else {
+      changed = true;
+      if (!(step.spec ? launch(step) : fill_step(step))) return -1;
+    }
+  }
+  return 1;
+}
+
+void Run::advance_versions() const {
+  for (const TensorRef& tensor : body_.written) {
+    PyObject* object = tensor.is_input ? leaves_[tensor.index] : buffers_[tensor.index].object.get();
+    if (object != nullptr) TensorView(object).bump_version();  // nobody sees that of others
+  }
 }
 
 PyObject* Run::build(const PlanResult& result) {
@@ -220,9 +273,9 @@ LaunchPlan::Outcome LaunchPlan::run(PyObject* const* leaves, PyObject** result) 
   Run run(this, leaves);
   const int ready = run.prepare();
   if (ready != 1) return ready < 0 ? Outcome::kFailed : Outcome::kDeclined;
-  if (!run.execute()) return Outcome::kFailed;
+  if (const int done = run.execute(); done != 1) return done < 0 ? Outcome::kFailed : Outcome::kDeclined;
   // What autograd saved of these tensors is not there any more.
-  for (const uint32_t leaf : body.written) TensorView(leaves[leaf]).bump_version();
+  run.advance_versions();
   *result = run.result();
   if (*result == nullptr) return Outcome::kFailed;
   ++body.runs;

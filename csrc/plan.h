@@ -25,24 +25,7 @@ struct Source {
   uint64_t value;   // byte offset from the tensor's first element, or the constant's bits
 };
 
-struct PlanStep {
-  // A launch if `spec` is set, else a fill.
-  PyRef spec;
-  unsigned grid[3] = {1, 1, 1};
-  std::vector<Source> sources;
-  TensorRef filled{};
-  at::Scalar fill_value;
-  bool fresh = false;  // the fill of torch.zeros and its like, which does not count as a change
-};
-
-struct PlanBuffer {
-  TensorShape shape;
-  bool pooled;    // may come from the output pool
-  bool returned;  // the caller sees it, so it gets a Python object
-  mutable OutputPool::Cursor cursor{};
-};
-
-// What the call returns, as a tree.
+// What the call returns, or what an operation is given, as a tree.
 struct PlanResult {
   enum class Kind : uint8_t { kObject, kTensor, kView, kTuple, kList };
   Kind kind = Kind::kObject;
@@ -55,6 +38,29 @@ struct PlanResult {
   int visit(visitproc visit, void* arg) const;
 };
 
+// A launch if `spec` is set, an operation of PyTorch's if `function` is, else a fill.
+struct PlanStep {
+  PyRef spec;
+  unsigned grid[3] = {1, 1, 1};
+  std::vector<Source> sources;
+  TensorRef filled{};
+  at::Scalar fill_value;
+  PyRef function;        // an OpOverload
+  PlanResult arguments;  // a tuple, those by name last
+  PyRef names;           // a tuple of str
+  std::vector<uint32_t> outputs;  // which buffers it makes
+  bool changes = false;           // writes to an argument
+  bool fresh = false;  // the fill of torch.zeros and its like, which does not count as a change
+};
+
+struct PlanBuffer {
+  TensorShape shape;
+  bool pooled;    // may come from the output pool
+  bool returned;  // the caller or an operation sees it, so it gets a Python object
+  bool made;      // by an operation: not allocated
+  mutable OutputPool::Cursor cursor{};
+};
+
 struct LaunchPlan {
   PyObject_HEAD
   ModuleState* state;
@@ -62,7 +68,8 @@ struct LaunchPlan {
     std::vector<PlanBuffer> buffers;
     std::vector<PlanStep> steps;
     PlanResult result;
-    std::vector<uint32_t> written;  // leaves whose version counters a call advances, as often as they occur
+    std::vector<TensorRef> written;  // whose version counters a call advances, as often as they occur
+    bool operates = false;          // has operations of PyTorch's, which autocast changes
     bool distinct = false;          // no two tensors among the leaves may be the same object
     size_t leaf_count = 0;
     size_t launch_count = 0;

@@ -19,7 +19,7 @@ LaunchPlan* as_plan(PyObject* self) { return HeapType<LaunchPlan>::as(self); }
 struct Types {
   py::module_ module = py::module_::import("helion.runtime.launch.plan_data");
   py::object allocation = module.attr("Allocation"), fill = module.attr("Fill"), launch = module.attr("Launch"),
-             address = module.attr("Address"), number = module.attr("Number"), constant = module.attr("Constant"),
+             made = module.attr("Made"), op = module.attr("Op"), address = module.attr("Address"), number = module.attr("Number"), constant = module.attr("Constant"),
              tensor = module.attr("TensorRef"), view = module.attr("View"), object = module.attr("Object"),
              container = module.attr("Container");
 };
@@ -29,17 +29,20 @@ class Builder {
   Builder(ModuleState* state, LaunchPlan::Body* body) : state_(state), body_(body) {}
 
   void buffer(const py::handle& item) {
-    check(item, types_.allocation);
+    const bool made = py::isinstance(item, types_.made);
+    if (!made) check(item, types_.allocation);
     TensorShape shape{item.attr("sizes").cast<std::vector<int64_t>>(), item.attr("strides").cast<std::vector<int64_t>>(),
                       c10::ScalarType::Undefined, c10::Device(c10::DeviceType::CPU)};
     if (shape.sizes.size() != shape.strides.size()) throw py::value_error("sizes and strides differ in length");
     if (!read_dtype(item.attr("dtype").ptr(), &shape.dtype)) throw py::type_error("expected a torch.dtype");
     if (!read_device(item.attr("device").ptr(), &shape.device)) throw py::type_error("expected a torch.device");
-    body_->buffers.push_back({std::move(shape), item.attr("pooled").cast<bool>(), false});
+    body_->buffers.push_back({std::move(shape), !made && item.attr("pooled").cast<bool>(), made, made});
   }
 
   void step(const py::handle& item) {
-    body_->steps.push_back(py::isinstance(item, types_.launch) ? launch(item) : fill(item));
+    body_->steps.push_back(py::isinstance(item, types_.launch) ? launch(item)
+                           : py::isinstance(item, types_.op)   ? operation(item)
+                                                               : fill(item));
   }
 
   PlanResult result(const py::handle& item) {
@@ -63,6 +66,15 @@ class Builder {
     return result;
   }
 
+  TensorRef ref(const py::handle& item) {
+    check(item, types_.tensor);
+    const TensorRef ref{item.attr("is_input").cast<bool>(), item.attr("number").cast<uint32_t>()};
+    if (ref.index >= (ref.is_input ? body_->leaf_count : body_->buffers.size())) {
+      throw py::index_error("a step names a tensor that is not there");
+    }
+    return ref;
+  }
+
  private:
   static void check(const py::handle& item, const py::object& type) {
     if (py::isinstance(item, type)) return;
@@ -75,6 +87,26 @@ class Builder {
     step.filled = ref(item.attr("tensor"));
     step.fill_value = scalar(item.attr("value"));
     step.fresh = item.attr("fresh").cast<bool>();
+    return step;
+  }
+
+  PlanStep operation(const py::handle& item) {
+    PlanStep step;
+    step.function = PyRef::borrow(py::object(item.attr("function")).ptr());
+    step.arguments = result(item.attr("arguments"));
+    const py::tuple names = item.attr("names");
+    if (step.arguments.kind != PlanResult::Kind::kTuple || names.size() > step.arguments.items.size()) {
+      throw py::type_error("an operation takes a tuple of arguments");
+    }
+    step.names = PyRef::borrow(names.ptr());
+    step.outputs = item.attr("outputs").cast<std::vector<uint32_t>>();
+    for (const uint32_t output : step.outputs) {
+      if (output >= body_->buffers.size() || !body_->buffers[output].made) {
+        throw py::index_error("an operation makes a tensor that is not there");
+      }
+    }
+    step.changes = item.attr("changes").cast<bool>();
+    body_->operates = true;
     return step;
   }
 
@@ -95,15 +127,6 @@ class Builder {
     for (size_t i = 0; i < sources.size(); ++i) step.sources.push_back(source(sources[i], spec.body.params[i].type));
     if (spec.body.device != body_->device) throw py::value_error("a launch is for another device than the plan");
     return step;
-  }
-
-  TensorRef ref(const py::handle& item) {
-    check(item, types_.tensor);
-    const TensorRef ref{item.attr("is_input").cast<bool>(), item.attr("number").cast<uint32_t>()};
-    if (ref.index >= (ref.is_input ? body_->leaf_count : body_->buffers.size())) {
-      throw py::index_error("a step names a tensor that is not there");
-    }
-    return ref;
   }
 
   TensorRef returned(const py::handle& item) {
@@ -170,10 +193,8 @@ PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     for (const py::handle item : py::handle(buffers)) builder.buffer(item);
     for (const py::handle item : py::handle(steps)) builder.step(item);
     plan->body.result = builder.result(result);
-    for (const py::handle item : written != nullptr ? py::reinterpret_borrow<py::tuple>(written) : py::tuple()) {
-      const uint32_t leaf = item.cast<uint32_t>();
-      if (leaf >= plan->body.leaf_count) throw py::index_error("a leaf that is not there is written");
-      plan->body.written.push_back(leaf);
+    if (written != nullptr) {
+      for (const py::handle item : py::handle(written)) plan->body.written.push_back(builder.ref(item));
     }
   } catch (py::error_already_set& error) {
     error.restore();
@@ -228,6 +249,8 @@ int PlanResult::visit(visitproc visit, void* arg) const {
 int LaunchPlan::Body::visit(visitproc visit, void* arg) const {
   for (const PlanStep& step : steps) {
     if (int answer = step.spec.visit(visit, arg)) return answer;
+    if (int answer = step.function.visit(visit, arg)) return answer;
+    if (int answer = step.arguments.visit(visit, arg)) return answer;
   }
   return result.visit(visit, arg);
 }

@@ -10,6 +10,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/ops/as_strided.h>
@@ -177,6 +178,22 @@ inline OwnedTensor allocate(const TensorShape& shape) {
       shape.contiguous()
           ? at::detail::empty_generic(shape.sizes, allocator, key, shape.dtype, std::nullopt)
           : at::detail::empty_strided_generic(shape.sizes, shape.strides, allocator, key, shape.dtype)));
+}
+
+// Whether a tensor is a plain one of this shape, at an address that kernels compiled for aligned memory can take.
+inline bool same_shape(PyObject* object, const TensorShape& shape) {
+  if (!TensorView::exact(object)) return false;
+  const TensorView view(object);
+  return view.plain() && view.sizes() == c10::IntArrayRef(shape.sizes) && view.strides() == c10::IntArrayRef(shape.strides) &&
+      view.scalar_type() == shape.dtype && view.device() == shape.device && reinterpret_cast<uintptr_t>(view.data()) % 16 == 0;
+}
+
+// Whether autocast may change the dtypes of operations in this thread.
+inline bool autocast_enabled() {
+  for (const at::DeviceType type : {at::kCPU, at::kCUDA}) {
+    if (at::autocast::is_autocast_enabled(type)) return true;
+  }
+  return false;
 }
 
 // tensor.as_strided(...), and in-place fills. Throw what ATen throws.

@@ -2,7 +2,7 @@
 
 The loader refuses an extension that was built with another text of this file. So whatever changes between Python and C
 changes a line here: a declaration, or this number, for what declarations do not show (what the types of a plan hold,
-which names C looks up in Python): revision 4.
+which names C looks up in Python): revision 6.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from .runtime.launch.plan_data import Allocation
+from .runtime.launch.plan_data import Made
 from .runtime.launch.plan_data import Result
 from .runtime.launch.plan_data import Step
+from .runtime.launch.plan_data import TensorRef
 
 built_for_torch: str
 
@@ -73,10 +75,10 @@ class LaunchPlan:
         cls,
         leaf_count: int,
         device: int,
-        buffers: tuple[Allocation, ...],
+        buffers: tuple[Allocation | Made, ...],
         steps: tuple[Step, ...],
         result: Result,
-        written: tuple[int, ...] = (),
+        written: tuple[TensorRef, ...] = (),
         distinct: bool = False,
     ) -> LaunchPlan: ...
     @property

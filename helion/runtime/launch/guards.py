@@ -138,6 +138,7 @@ GUARDS: tuple[Guard, ...] = (
         elsewhere="`PythonPath._miss`",
     ),
     Guard("identity", "host code that asks `x is y` gets the answer of other arguments", elsewhere="host code runs"),
+    Guard("autocast", "operations are replayed with the casts of another autocast state", elsewhere="host code runs"),
     # -- of the output pool
     Guard("capture", "a captured graph writes its outputs at every replay, whoever holds them then", elsewhere=_POOL),
     Guard("pool_object", "a tensor that somebody holds is handed out again", elsewhere=_POOL),

@@ -21,6 +21,8 @@ import triton
 
 import helion.runtime as runtime
 
+from ... import numbers
+
 __all__ = ["HostAnalysis", "LaunchCall", "analyze"]
 
 
@@ -63,7 +65,16 @@ class HostAnalysis:
 #: Attributes that are functions of what a signature holds: shape, dtype, device and the like.
 _ATTRIBUTES = frozenset({
     "shape", "dtype", "device", "ndim", "T", "mT", "H", "mH", "layout", "itemsize", "is_cuda", "is_cpu", "is_meta",
-    "type", "index", "real", "imag",
+    "type", "index", "real", "imag", "is_sparse",
+    # of torch.finfo and torch.iinfo
+    "min", "max", "eps", "tiny", "bits", "resolution", "smallest_normal",
+})  # fmt: skip
+
+#: Operations that the plan repeats, as methods and as functions of torch.
+_OPERATIONS = frozenset({
+    "abs", "neg", "exp", "log", "sqrt", "rsqrt", "square", "pow", "reciprocal", "sigmoid", "tanh", "relu", "add", "sub",
+    "mul", "div", "clamp", "sum", "mean", "amax", "amin", "cumsum", "matmul", "mm", "bmm", "addmm", "tril", "triu",
+    "maximum", "minimum", "softmax", "where", "clone", "roll", "flip",
 })  # fmt: skip
 
 #: Methods of tensors, sizes, lists, strings and dtypes, as above. Tensor operations among them are seen by the
@@ -74,8 +85,10 @@ _METHODS = frozenset({
     "fill_", "view", "reshape", "flatten", "unflatten", "transpose", "permute", "movedim", "t", "squeeze",
     "unsqueeze", "expand", "expand_as", "view_as", "reshape_as", "select", "narrow", "split", "chunk", "unbind",
     "detach", "contiguous", "unfold", "diagonal", "swapaxes", "swapdims", "adjoint", "append", "extend", "count",
-    "index", "copy", "insert",
-})  # fmt: skip
+    "index", "copy", "insert", "to", "type_as", "float", "half", "bfloat16", "double", "int", "long", "cpu", "cuda",
+    "copy_", "add_", "sub_", "mul_", "div_", "clamp_", "clamp_min", "clamp_max", "masked_fill", "masked_fill_",
+    "repeat",
+}) | _OPERATIONS  # fmt: skip
 
 #: Modules whose attributes may be read and called: the ones that generated code imports.
 _TORCH_CALLS = frozenset({
@@ -83,7 +96,8 @@ _TORCH_CALLS = frozenset({
     "broadcast_tensors", "broadcast_shapes", "promote_types", "result_type", "can_cast", "Size", "device", "dtype",
     "finfo", "iinfo", "numel", "is_tensor", "is_floating_point", "is_complex", "reshape", "flatten", "transpose",
     "permute", "movedim", "t", "squeeze", "unsqueeze", "select", "narrow", "split", "chunk", "unbind",
-})  # fmt: skip
+    "cat", "stack", "arange", "eye", "linspace", "rand", "randn", "rand_like", "randn_like",
+}) | _OPERATIONS  # fmt: skip
 _BUILTINS = frozenset({
     "len", "min", "max", "int", "float", "bool", "abs", "sum", "range", "tuple", "list", "isinstance", "round",
     "divmod", "zip", "enumerate", "sorted", "reversed", "all", "any", "str", "repr",
@@ -95,7 +109,7 @@ def _runtime_calls() -> frozenset[Any]:
     return frozenset(
         [
             runtime.empty, runtime.empty_like, runtime.new_empty, runtime.broadcast_tensors, runtime.get_num_sm,
-            runtime.increment_version, runtime.set_triton_allocator,
+            runtime.increment_version, runtime.set_triton_allocator, numbers.cdiv, numbers.next_power_of_2,
         ]
     )  # fmt: skip
 
@@ -235,7 +249,7 @@ class _Checker:
             root = root.value  # type: ignore[assignment]
         if isinstance(root, ast.Name) and root.id not in self.locals:
             value = self.resolve(node)
-            if isinstance(value, _CONSTANT_TYPES) or isinstance(value, (torch.memory_format, torch.layout)):
+            if isinstance(value, (*_CONSTANT_TYPES, torch.memory_format, torch.layout, type)):
                 if isinstance(self.resolve(root), types.ModuleType) and self.resolve(root) in (torch, math, triton):
                     return
             raise _Refused(f"host code reads {ast.unparse(node)}")

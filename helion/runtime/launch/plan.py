@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ... import _extension
 from .. import device as _device
@@ -38,8 +39,10 @@ from .plan_data import Constant
 from .plan_data import Container
 from .plan_data import Fill
 from .plan_data import Launch
+from .plan_data import Made
 from .plan_data import Number
 from .plan_data import Object
+from .plan_data import Op
 from .plan_data import Result
 from .plan_data import Step
 from .plan_data import TensorRef
@@ -140,6 +143,20 @@ _VIEWS: frozenset[Any] = frozenset(
 )
 
 
+#: Operations on tensors that only look at what a signature holds.
+_OF_METADATA: frozenset[Any] = frozenset(
+    {aten.result_type.Tensor, aten.result_type.Scalar, aten.result_type.Scalar_Tensor, aten.is_same_size.default}
+)
+
+#: Tags of operations whose result depends on what is in memory by more than its values.
+_UNPREDICTABLE: frozenset[Any] = frozenset({torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output})
+
+#: Types of values that are the same in every call.
+_PLAIN_VALUES: frozenset[type] = frozenset(
+    {int, float, bool, complex, str, torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format}
+)
+
+
 class _Recorder(TorchDispatchMode):
     """Watches one run of a host function; ``problem`` is the first thing that cannot be in a plan."""
 
@@ -148,9 +165,11 @@ class _Recorder(TorchDispatchMode):
         self.launcher = launcher
         self.analysis = analysis
         self.problem: str | None = None
-        self.buffers: list[Allocation] = []
+        self.buffers: list[Allocation | Made] = []
         self.steps: list[Step] = []
         self.launched: set[TensorRef] = set()
+        #: What operations wrote to, once for each time.
+        self.changes: list[TensorRef] = []
         self.filled: set[TensorRef] = set()
         self.device: int | None = None
         self.just_allocated: int | None = None
@@ -192,9 +211,64 @@ class _Recorder(TorchDispatchMode):
             elif func in _VIEWS:
                 self.viewed(args[0], result)
             else:
-                self.refuse(f"host code runs {func}")
+                self.operation(func, args, kwargs or {}, result)
             self.just_allocated = id(result) if func in _ALLOCATIONS else None
         return result
+
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """An operation that the plan has to perform as it is."""
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if (not tensors and not isinstance(result, torch.Tensor)) or func in _OF_METADATA:
+            return  # arithmetic on dtypes and sizes
+        results = list(result) if isinstance(result, (tuple, list)) else [result]
+        known = {id(tensor) for tensor in tensors}
+        memory = {tensor.untyped_storage()._cdata for tensor in tensors if type(tensor) is torch.Tensor}
+        changed = [
+            tensor
+            for argument, value in zip(func._schema.arguments, args)
+            if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, torch.Tensor)
+            for tensor in [value]
+        ]
+        new = [tensor for tensor in results if id(tensor) not in known]
+        if (
+            not all(isinstance(tensor, torch.Tensor) for tensor in results)
+            or _UNPREDICTABLE.intersection(func.tags)
+            or any(type(t) is not torch.Tensor or t.layout is not torch.strided or t.data_ptr() % 16 for t in new)
+            or any(tensor.untyped_storage()._cdata in memory for tensor in new)
+            or (new and (changed or len(new) != len(results)))
+            or torch.is_autocast_enabled("cpu")
+            or torch.is_autocast_enabled("cuda")
+        ):
+            self.refuse(f"host code runs {func}")
+            return
+        try:
+            arguments = tuple([self.argument(value) for value in (*args, *kwargs.values())])
+        except _NotAPlan as why:
+            self.refuse(str(why))
+            return
+        outputs = []
+        for tensor in new:
+            outputs.append(len(self.buffers))
+            self.add_root(tensor, TensorRef(False, len(self.buffers)))
+            self.buffers.append(Made(tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device))
+        for tensor in changed:
+            ref = self.known[id(tensor)].ref
+            self.filled.add(ref)
+            self.changes.append(ref)
+        self.steps.append(Op(func, Container(True, arguments), tuple(kwargs), tuple(outputs), bool(changed)))
+
+    def argument(self, value: Any) -> Result:
+        """The description of what an operation is given."""
+        if isinstance(value, torch.Tensor):
+            found = self.known.get(id(value))
+            if found is None:
+                raise _NotAPlan("an operation of host code gets a tensor of unknown origin")
+            return found.ref if found.is_root else self.view(value, found)
+        if type(value) in (tuple, list):
+            return Container(type(value) is tuple, tuple([self.argument(item) for item in value]))
+        if value is None or type(value) in _PLAIN_VALUES:
+            return Object(value)
+        raise _NotAPlan(f"an operation of host code gets a {type(value).__name__}")
 
     def allocated(self, tensor: torch.Tensor, value: Any) -> None:
         if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided or tensor.is_pinned():
@@ -303,7 +377,7 @@ class _Recorder(TorchDispatchMode):
         if type(value) in (tuple, list):
             self.once(value, type(value).__name__)
             return Container(type(value) is tuple, tuple([self.result(item) for item in value]))
-        if value is None or type(value) in (int, float, bool, str, torch.dtype, torch.device, torch.Size):
+        if value is None or type(value) in _PLAIN_VALUES:
             return Object(value)
         raise _NotAPlan(f"host code returns a {type(value).__name__}")
 
@@ -311,23 +385,25 @@ class _Recorder(TorchDispatchMode):
         found = self.known.get(id(value))
         if found is None:
             raise _NotAPlan("host code returns a tensor of unknown origin")
-        root = self.roots[found.ref]
         if found.is_root:
-            if not found.ref.is_input:
-                fills = [step for step in self.steps if isinstance(step, Fill) and step.tensor == found.ref]
-                if value.requires_grad or _version(value) != sum(not step.fresh for step in fills):
-                    raise _NotAPlan("host code returns a tensor that is not as new")
+            if value.requires_grad and not found.ref.is_input:
+                raise _NotAPlan("host code returns a new tensor that requires grad")
             return found.ref
-        if value.dtype != root.dtype or type(value) is not torch.Tensor:
-            raise _NotAPlan("host code returns a tensor reinterpreted as another dtype")
-        if found.offset % value.element_size():
-            raise _NotAPlan("host code returns a view at an odd offset")
         self.once(value, "view")
-        offset = found.offset // value.element_size()
+        view, root = self.view(value, found), self.roots[found.ref]
         # What the plan returns, to be compared in kind with what host code does: x.detach() is a tensor of its own.
-        made = root.as_strided(value.shape, value.stride(), root.storage_offset() + offset)
+        made = root.as_strided(view.sizes, view.strides, root.storage_offset() + view.offset)
         if _kind(made) != _kind(value):
             raise _NotAPlan("host code returns a view that is not a plain one, such as x.detach()")
+        return view
+
+    def view(self, value: torch.Tensor, found: _Known) -> View:
+        root = self.roots[found.ref]
+        if value.dtype != root.dtype or type(value) is not torch.Tensor:
+            raise _NotAPlan("host code has a tensor reinterpreted as another dtype")
+        if found.offset % value.element_size():
+            raise _NotAPlan("host code has a view at an odd offset")
+        offset = found.offset // value.element_size()
         return View(found.ref, tuple(value.shape), value.stride(), offset)
 
     def once(self, value: Any, what: str) -> None:
@@ -345,17 +421,16 @@ class _Recorder(TorchDispatchMode):
             return set().union(*[self.returned(item) for item in description.items])
         return set()
 
-    def written(self, leaves: Sequence[Any], before: Sequence[int]) -> tuple[int, ...]:
-        """The inputs whose version counters host code advanced, once for each time, but for what its fills did, which
-        a plan does as well.
+    def written(self, leaves: Sequence[Any], before: Sequence[int]) -> tuple[TensorRef, ...]:
+        """The tensors whose version counters host code advanced, once for each time, but for what its fills and
+        operations did, which a plan does as well.
         """
-        fills = [step.tensor for step in self.steps if isinstance(step, Fill)]
-        advanced = [
-            _version(leaf) - before[i] - fills.count(TensorRef(True, i)) for i, leaf in enumerate(leaves)
-        ]  # fmt: skip
-        return tuple([i for i, times in enumerate(advanced) for _ in range(times)])
+        counted = [step.tensor for step in self.steps if isinstance(step, Fill) and not step.fresh] + self.changes
+        advanced = {TensorRef(True, i): _version(leaf) - before[i] for i, leaf in enumerate(leaves)}
+        advanced |= {ref: _version(root) for ref, root in self.roots.items() if not ref.is_input}
+        return tuple([ref for ref, times in advanced.items() for _ in range(times - counted.count(ref))])
 
-    def build(self, leaves: Sequence[Any], result: Any, written: tuple[int, ...]) -> LaunchPlan:
+    def build(self, leaves: Sequence[Any], result: Any, written: tuple[TensorRef, ...]) -> LaunchPlan:
         assert _extension.C is not None
         if self.problem is not None:
             raise _NotAPlan(self.problem)
@@ -363,14 +438,14 @@ class _Recorder(TorchDispatchMode):
             raise _NotAPlan("host code launches nothing")
         description = self.result(result)
         returned = self.returned(description)
-        buffers = []
+        buffers: list[Allocation | Made] = []
         for number, buffer in enumerate(self.buffers):
             if buffer.device.type == "cuda" and buffer.device.index != self.device:
                 raise _NotAPlan("host code allocates on another device")
             ref = TensorRef(False, number)
             # An output: a kernel gets it, nothing else has written it, and the caller sees it.
             pooled = ref in returned and ref in self.launched and ref not in self.filled
-            buffers.append(buffer._replace(pooled=pooled))
+            buffers.append(buffer._replace(pooled=pooled) if isinstance(buffer, Allocation) else buffer)
         plan: LaunchPlan = _extension.C.LaunchPlan(
             len(leaves), self.device, tuple(buffers), tuple(self.steps), description, written, self.analysis.identity
         )

@@ -16,7 +16,20 @@ import torch
 if TYPE_CHECKING:
     from ..._C import LaunchSpec
 
-__all__ = ["Address", "Allocation", "Constant", "Container", "Fill", "Launch", "Number", "Object", "TensorRef", "View"]
+__all__ = [
+    "Address",
+    "Allocation",
+    "Constant",
+    "Container",
+    "Fill",
+    "Launch",
+    "Made",
+    "Number",
+    "Object",
+    "Op",
+    "TensorRef",
+    "View",
+]
 
 
 class TensorRef(NamedTuple):
@@ -80,7 +93,34 @@ class Launch(NamedTuple):
     sources: tuple[Address | Number | Constant, ...]
 
 
-# -- what the call returns
+class Made(NamedTuple):
+    """In place of an allocation: a tensor that an ``Op`` returns, with what it is known to be."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Op(NamedTuple):
+    """An operation of PyTorch's.
+
+    Attributes:
+        function: the ``OpOverload``.
+        arguments: a ``Container`` of all arguments, those by name last.
+        names: of the last arguments.
+        outputs: the numbers of what it returns among the plan's allocations.
+        changes: whether it writes to one of its arguments.
+    """
+
+    function: object
+    arguments: Container
+    names: tuple[str, ...]
+    outputs: tuple[int, ...]
+    changes: bool
+
+
+# -- what the call returns, and what an operation is given
 # ------------------------------------------------------------------------------------------------
 
 
@@ -108,4 +148,4 @@ class Container(NamedTuple):
 
 #: A ``TensorRef`` stands for the tensor itself.
 Result: TypeAlias = "TensorRef | View | Object | Container"
-Step: TypeAlias = "Fill | Launch"
+Step: TypeAlias = "Fill | Launch | Op"
