@@ -442,7 +442,7 @@ class Tracer(Handler):
                 if isinstance(size, int) and not 0 <= item.value < size:
                     name = self.name_of_host_tensor(tensor) or "tensor"
                     raise exc.IndexOutOfRange(name=name, dim=item.dim, size=size, low=item.value, high=item.value)
-            if item.kind != "tile":
+            if item.kind != "tile" or item.repeats:
                 continue
             begin, end = self._range_around(item.value.axis)
             offset = item.value.offset

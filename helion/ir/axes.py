@@ -7,6 +7,7 @@ dimension.  The answer flows from tile indices through the graphs; a dimension m
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from ..language.indexing import IndexItem
 from ..language.indexing import normalize_index
 from .device_ir import Axis
 from .device_ir import AxisKind
@@ -162,6 +164,16 @@ class _Pass:
                     if axis is not None:
                         known.setdefault(expr_of(size), axis)
         return tuple(known.get(expr_of(size)) if isinstance(size, torch.SymInt) else None for size in shape)
+
+
+def index_items(memory: Memory) -> list[IndexItem]:
+    """The normalized index of a memory node; elements that are values are nodes, not FakeTensors."""
+    items = normalize_index(memory.tensor.shape, with_values(memory.index), memory.op.name)
+    by_value = {id(e.meta["val"]): e for e in memory.index if isinstance(e, torch.fx.Node)}
+    return [
+        dataclasses.replace(item, value=by_value[id(item.value)]) if isinstance(item.value, torch.Tensor) else item
+        for item in items
+    ]
 
 
 def with_values(index: Any) -> list[Any]:

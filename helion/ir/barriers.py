@@ -30,9 +30,8 @@ import torch
 import torch.fx
 
 from ..language.indexing import IndexItem
-from ..language.indexing import normalize_index
 from ..language.op import Effect
-from .axes import with_values
+from .axes import index_items
 from .device_ir import Axis
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
@@ -270,6 +269,8 @@ class _Pairs:
 
     def _follows(self, a: IndexItem, b: IndexItem, axis: Axis) -> bool:
         """Whether two index elements name different numbers for different tiles of an axis."""
+        if a.repeats or b.repeats:
+            return False
         if a.kind == b.kind == "tile":
             shift = expr_of(a.value.offset)
             same = a.value == b.value and not self._moved & shift.free_symbols
@@ -304,14 +305,7 @@ class _Pairs:
 
 
 def _items(memory: Memory) -> list[IndexItem]:
-    """The index elements; those that are values are nodes."""
-    nodes = {id(e.meta["val"]): e for e in memory.index if isinstance(e, torch.fx.Node)}
-    items = normalize_index(memory.tensor.shape, with_values(memory.index), memory.op.name)
-    items = [item for item in items if item.kind != "new"]
-    return [
-        dataclasses.replace(item, value=nodes[id(item.value)]) if isinstance(item.value, torch.Tensor) else item
-        for item in items
-    ]
+    return [item for item in index_items(memory) if item.kind != "new"]
 
 
 def _symbols(axis: Axis) -> set[Any]:
@@ -324,6 +318,8 @@ def _is_number(value: Any) -> bool:
 
 def _constants(item: IndexItem) -> range | None:
     """Numbers known while compiling among which are all that an index element names."""
+    if item.repeats:
+        return range(1)
     if item.kind == "scalar" and isinstance(item.value, int):
         return range(item.value, item.value + 1)
     if item.kind == "slice" and all(isinstance(n, int) for n in item.value):
@@ -338,4 +334,4 @@ def _constants(item: IndexItem) -> range | None:
 
 def _distinct(item: IndexItem) -> bool:
     """Whether an index element names no number twice."""
-    return item.kind != "tensor"
+    return item.kind != "tensor" and not item.repeats

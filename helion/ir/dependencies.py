@@ -20,6 +20,7 @@ import torch.fx
 
 from .. import exc
 from ..language.distributed import wait
+from .axes import index_items
 from .device_ir import Axis
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
@@ -30,6 +31,7 @@ from .nodes import IfElse
 from .nodes import Load
 from .nodes import Memory
 from .nodes import Store
+from .sameness import Sameness
 from .symbols import symbols_of
 
 
@@ -45,7 +47,7 @@ def check_dependencies(ir: DeviceIR) -> None:
         accesses = list(_accesses(ir, info, frozenset()))
         stores = [(store, excused) for memory, excused in accesses if (store := Store.match(memory.node))]
         for store, excused in stores:
-            _check_store(store, [a for a in axes if a.id not in excused])
+            _check_store(ir, info, store, [a for a in axes if a.id not in excused])
         if any(memory.op is wait for memory, _ in accesses):
             continue  # the kernel sees to the order of its programs
         for load in filter(None, (Load.match(memory.node) for memory, _ in accesses)):
@@ -103,16 +105,38 @@ def _uses(element: Any, axis: Axis) -> bool:
     return bool(symbols_of(element) & mine)
 
 
-def _check_store(store: Store, axes: list[Axis]) -> None:
-    if any(isinstance(e, TracedTile) and _from_data(e) for e in store.index):
+def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis]) -> None:
+    items = index_items(store)
+    repeated = [item for item in items if item.repeats]
+    for item in repeated:
+        if not _same_in_all_tiles(ir, root, store, item.value.axis):
+            raise exc.LoopDependencyError(
+                reason=f"every tile of {item.value.axis.name!r} stores to the one element that dimension {item.dim} of "
+                f"{store.name!r} has, and not the same value",
+                location=store.node.meta.get("location"),
+            )
+    elements = [item.value for item in items if not item.repeats]
+    if any(isinstance(e, TracedTile) and _from_data(e) for e in elements):
         return
     for axis in axes:
-        if not any(_uses(element, axis) for element in store.index):
+        if any(item.value.axis is axis for item in repeated):
+            continue
+        if not any(_uses(element, axis) for element in elements) and not _same_in_all_tiles(ir, root, store, axis):
             raise exc.LoopDependencyError(
                 reason=f"every tile of loop {axis.name!r} stores to the same elements of {store.name!r}: "
                 f"the index does not use {axis.name!r}",
                 location=store.node.meta.get("location"),
             )
+
+
+def _same_in_all_tiles(ir: DeviceIR, root: GraphInfo, store: Store, axis: Axis) -> bool:
+    """Whether all tiles of an axis store the same, and none could see that another one has."""
+    used = list(touches(ir, root))
+    (own,) = (touch for touch in used if touch.node is store.node)
+    if any(touch.storage == own.storage and touch.node is not store.node for touch in used):
+        return False
+    same = Sameness(ir, axis, {touch.storage for touch in used if touch.writes})
+    return same.of(store.value)
 
 
 def _from_data(tile: TracedTile) -> bool:

@@ -87,7 +87,7 @@ class EagerAccess:
                 elements.append(None)
             elif item.kind == "tile":
                 begin, end = _bounds(item.value)
-                if begin < 0 or end > size:
+                if begin < 0 or end > size or item.repeats:
                     return None
                 elements.append(slice(begin, end))
             elif item.kind == "slice":
@@ -123,7 +123,8 @@ class EagerAccess:
                 own.append((-1, torch.as_tensor(item.value, device=device).long()))
             elif item.kind == "tile":
                 begin, end = _bounds(item.value)
-                own.append((len(shape), torch.arange(begin, end, device=device)))
+                lanes = torch.arange(begin, end, device=device)
+                own.append((len(shape), torch.zeros_like(lanes) if item.repeats else lanes))
                 shape.append(end - begin)
             elif item.kind == "slice":
                 start, length, step = item.value

@@ -15,6 +15,8 @@ All integer-tensor elements broadcast with each other as in NumPy, and the dimen
 stand at the place of the first of them.  Tiles and slices always keep a dimension of their own in place, so
 `x[tile, idx]` is an outer product of `tile` and `idx`.
 
+A tile over a dimension of size 1 reads its one element in all lanes, as PyTorch broadcasts such a dimension.
+
 Bounds: positions of a tile that lie outside the tensor read as 0 and are not written (so `x[tile - 1]` is
 safe).  Integers and integer tensors are not checked on a GPU; where `extra_mask` is False they may point
 anywhere, elsewhere they must be in range (ref mode raises `exc.IndexOutOfRange`).  Negative integers in
@@ -49,11 +51,13 @@ class IndexItem:
         kind: `tile`, `scalar`, `slice`, `new` (None) or `tensor`.
         value: the element; for `slice` a triple (start, length, step).
         dim: the tensor dimension it consumes, -1 for `new`.
+        repeats: it is a tile over a dimension of size 1: all its lanes name element 0.
     """
 
     kind: str
     value: Any
     dim: int
+    repeats: bool = False
 
 
 def index_list(index: Any) -> list[Any]:
@@ -97,7 +101,7 @@ def _expand_ellipsis(elements: list[Any], ndim: int, what: str) -> list[Any]:
 
 def _classify(element: Any, size: Size, dim: int, what: str) -> IndexItem:
     if isinstance(element, Tile):
-        return IndexItem("tile", element, dim)
+        return IndexItem("tile", element, dim, _repeats(element, size))
     if isinstance(element, slice):
         return IndexItem("slice", slice_extent(element, size, what), dim)
     if isinstance(element, bool):
@@ -118,6 +122,15 @@ def _classify(element: Any, size: Size, dim: int, what: str) -> IndexItem:
         f"{what}: {type(element).__name__} is not an index",
         fix="index with tiles, integers, `:`, None, or integer tensors.",
     )
+
+
+def _repeats(tile: Tile, size: Size) -> bool:
+    """Whether a dimension broadcasts along a tile: it has size 1, and the tile is not one of that dimension's own loop
+    (which gives the same), nor moved (`x[tile - 1]` is outside for every index but one)."""
+    if not isinstance(size, int) or size != 1 or not isinstance(tile.offset, int) or tile.offset != 0:
+        return False
+    bounds = (tile.range_begin, tile.range_end)
+    return not (all(isinstance(b, int) for b in bounds) and bounds == (0, 1))
 
 
 def slice_extent(item: slice, size: Size, what: str) -> tuple[Size, Size, int]:

@@ -13,7 +13,7 @@ import torch.fx
 from ... import _compat_torch
 from ... import exc
 from ... import language as hl
-from ...ir.axes import with_values
+from ...ir.axes import index_items
 from ...ir.device_ir import AxisKind
 from ...ir.nodes import Atomic
 from ...ir.nodes import Load
@@ -21,7 +21,6 @@ from ...ir.nodes import Memory
 from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
 from ...language.indexing import IndexItem
-from ...language.indexing import normalize_index
 from ...language.op import ALL_OPS
 from ..text import Text
 from ..text import as_text
@@ -54,16 +53,6 @@ class Access:
     @property
     def pointer(self) -> Text:
         return total([Text(self.tensor), *self.offset])
-
-
-def index_items(memory: Memory) -> list[IndexItem]:
-    """The normalized index of a memory node; tensor elements are nodes, not FakeTensors."""
-    items = normalize_index(memory.tensor.shape, with_values(memory.index), "index")
-    by_value = {id(e.meta["val"]): e for e in memory.index if isinstance(e, torch.fx.Node)}
-    return [
-        dataclasses.replace(item, value=by_value[id(item.value)]) if isinstance(item.value, torch.Tensor) else item
-        for item in items
-    ]
 
 
 def pointer_access(k: KernelEmitter, memory: Memory, extra_mask: Any) -> Access:
@@ -101,7 +90,9 @@ def pointer_access(k: KernelEmitter, memory: Memory, extra_mask: Any) -> Access:
             continue
         index, mask = _range_of(k, item)
         place = 0 if flat else position
-        if item.kind == "tile" and item.dim in bounded:
+        if item.repeats:
+            stride = as_text(0)
+        elif item.kind == "tile" and item.dim in bounded:
             masks.append(along((index >= 0) & (index < k.number(size)), place, rank))
         masks.append(mask and along(mask, place, rank))
         terms.append(_scaled(along(index, place, rank), stride))
@@ -290,7 +281,7 @@ def block_eligible(k: KernelEmitter, memory: Memory, kind: str) -> bool:
         return False
     tensor, items = memory.tensor, index_items(memory)
     boxes = [item for item in items if item.kind in ("tile", "slice")]
-    if not boxes or any(item.kind in ("tensor", "new") for item in items):
+    if not boxes or any(item.kind in ("tensor", "new") or item.repeats for item in items):
         return False
     for item in boxes:
         size = str(tensor.size(item.dim))
