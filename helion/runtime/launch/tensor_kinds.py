@@ -61,11 +61,6 @@ _KINDS: tuple[tuple[Callable[[torch.Tensor], bool], str, str], ...] = (
         "do not keep tensors of inside a vmap, grad or jvp; return them from it.",
     ),
     (
-        lambda t: t.device.type == "meta",
-        "a meta tensor, which has no memory",
-        "pass tensors of a device; for shapes alone call the kernel under torch._subclasses.FakeTensorMode.",
-    ),
-    (
         lambda t: is_traceable_wrapper_subclass(t) or (type(t) not in (torch.Tensor, Parameter) and has_no_memory(t)),
         "a {type}, which holds other tensors and has no memory of its own",
         f"pass the tensors it holds (`x.to_local()` for a DTensor, `x.get_data()` for a MaskedTensor), {_WRAP}",
@@ -91,7 +86,8 @@ def refuse_unreadable(kernel: str, tensor: torch.Tensor) -> None:
         ValueError: PyTorch's own, for a parameter that is not initialised yet.
     """
     # A parameter that is not initialised yet says so itself, whatever it is asked.
-    if is_lazy(tensor) or _compat_torch.is_readable(tensor) or _stands_in(tensor):
+    # A meta tensor has nothing to read: a kernel gives one back, as PyTorch's own functions do.
+    if is_lazy(tensor) or _compat_torch.is_readable(tensor) or _stands_in(tensor) or _is_meta(tensor):
         return
     with _compat_torch.without_torch_functions():
         for of_this_kind, what, fix in _KINDS:
@@ -99,6 +95,10 @@ def refuse_unreadable(kernel: str, tensor: torch.Tensor) -> None:
                 raise exc.InvalidAPIUsage(
                     f"kernel {kernel!r} was called with {what.format(type=type(tensor).__name__)}", fix=fix
                 )
+
+
+def _is_meta(tensor: torch.Tensor) -> bool:
+    return type(tensor) is torch.Tensor and tensor.layout is torch.strided and tensor.is_meta
 
 
 def _stands_in(tensor: torch.Tensor) -> bool:

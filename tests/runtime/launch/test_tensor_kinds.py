@@ -73,7 +73,6 @@ REFUSED: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
     "bsc": (lambda: torch.eye(16).to_sparse_bsc((4, 4)), "sparse tensor"),
     "quantized": (lambda: torch.quantize_per_tensor(torch.randn(N), 0.1, 0, torch.qint8), "quantized tensor"),
     "mkldnn": (lambda: torch.randn(N).to_mkldnn(), "oneDNN"),
-    "meta": (lambda: torch.randn(N, device="meta"), "meta tensor"),
     "negated": (lambda: torch._neg_view(torch.randn(N)), "lazily negated"),
     "conjugated": (lambda: torch.randn(N, dtype=torch.complex64).conj(), "lazily conjugated"),
     "zero tensor": (lambda: torch._efficientzerotensor(N), "without memory"),
@@ -147,6 +146,18 @@ def test_fake_tensors_without_their_mode_launch_nothing(add: Any, calls: int) ->
         result = None
     assert softgpu.launches() == before
     assert result is None or type(result) is type(x)
+
+
+@pytest.mark.parametrize("calls", [0, 4], ids=["first", "steady"])
+def test_meta_tensors_give_shapes(add: Any, calls: int) -> None:
+    y = warm(add, calls)
+    x = torch.empty(N, device="meta")
+    for _ in range(3):
+        result = add(x, x)
+        assert result.is_meta and result.shape == x.shape
+    with pytest.raises(exc.DeviceMismatch):
+        add(x, y)
+    warm(add, 3)
 
 
 @pytest.mark.parametrize("calls", [0, 4], ids=["first", "steady"])
