@@ -70,6 +70,8 @@ class BoundKernel:
         self._on_gpu = any(device_seam.owns(t) for t in _tensors(args))
         self._arguments = dict(zip(names, args))
         self._lock = threading.RLock()
+        #: Whether the kernel's own calls come here.
+        self.is_kernels_own = False
         self._run: Callable[..., Any] | None = None
         self._config: Config | None = None
         self._compiled: dict[Config, Callable[..., Any]] = {}
@@ -141,8 +143,13 @@ class BoundKernel:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any) -> Any:
-        """Run with arguments of this specialization (not checked again)."""
-        return self.runner(args)(*args)
+        """Run with arguments of this specialization; the same as calling the kernel with them.
+
+        A specialization that `Kernel.reset` has forgotten still runs with its own Config; arguments are not checked
+        again then.
+        """
+        # The kernel's call is the fast one: it has plans.
+        return self.kernel(*args) if self.is_kernels_own else self.runner(args)(*args)
 
     @property
     def unconditional(self) -> bool:

@@ -138,7 +138,7 @@ class Kernel(Dispatcher):
         return bound.runner(tuple(args)) if bound.unconditional else self._call_guarded
 
     def _call_guarded(self, *args: Any) -> Any:
-        return self._lookup(args)(*args)
+        return self._lookup(args).runner(args)(*args)
 
     def _unguarded(self, args: Sequence[Any]) -> Callable[..., Any] | None:
         return self._lookup(tuple(args)).runner(tuple(args))
@@ -161,6 +161,7 @@ class Kernel(Dispatcher):
                 raise error.with_traceback(None) from error.__cause__
             log.info("%s: new specialization %s", self.name, base)
             self._bound[base] = [*self._bound.get(base, ()), bound]
+            bound.is_kernels_own = True
             return bound
 
     def specialization_key(self, args: Sequence[Any]) -> Hashable:
@@ -170,7 +171,10 @@ class Kernel(Dispatcher):
     def reset(self) -> None:
         """Forget every specialization; the next call traces and compiles again.  Calls that are running finish."""
         with self._lock:
-            self._bound = {}
+            forgotten, self._bound = self._bound, {}
+            for bounds in forgotten.values():
+                for bound in bounds:
+                    bound.is_kernels_own = False
         self._invalidate()
 
     # -- tuning and reading ------------------------------------------------------------------------------------------

@@ -84,3 +84,21 @@ def test_operations_of_a_plan_follow_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(kernel(x, y), want)
     assert kernel.plan_hits == hits > 0
+
+
+def test_call_of_a_bound_kernel_takes_the_plan_of_its_kernel() -> None:
+    from .host_functions import empty_like
+
+    kernel = helion.kernel(config=helion.Config(block_sizes=[128]))(empty_like)
+    x, y = torch.randn(256), torch.randn(256)
+    bound = kernel.bind((x, y))
+    for _ in range(5):
+        assert torch.equal(bound(x, y), x + y)
+        assert torch.equal(kernel.bind((x, y))(x, y), x + y)
+    assert kernel.plan_hits == 8
+    bound.set_config(helion.Config(block_sizes=[64]))
+    assert torch.equal(bound(x, y), x + y) and kernel.bind((x, y)) is bound
+    kernel.reset()
+    hits = kernel.plan_hits
+    assert torch.equal(bound(x, y), x + y)
+    assert kernel.plan_hits == hits and kernel.bind((x, y)) is not bound
