@@ -51,6 +51,7 @@ class HostPrinter:
         self._pooled = self._fresh & _returned_names(ir) & set(self.written()) if pool else set()
         self._printer = ExpressionPrinter(self.symbol)
         self._runtime: set[str] = set()
+        self._functions: dict[str, Any] = {}
         self._math = False
 
     # -- expressions ------------------------------------------------------------------------------------------------
@@ -62,6 +63,10 @@ class HostPrinter:
         origin = self.ir.device.space.origins.get(symbol)
         if origin is None or origin.kind is not OriginKind.HOST:
             raise exc.InternalError(reason=f"symbol {symbol} has no value on the host")
+        if origin.function is not None:
+            name = f"_computed_{origin.name}"
+            self._functions[name] = origin.function
+            return f"{name}({', '.join(map(self._printer.doprint, origin.args))})"
         if origin.args:
             return origin.host_text(self._printer.doprint)
         root = origin.text.split(".")[0].split("[")[0]
@@ -174,7 +179,7 @@ class HostPrinter:
     def imports_and_globals(self) -> tuple[list[str], dict[str, Any]]:
         """Import lines for the modules the statements use, and the other objects to put into the module."""
         lines: list[str] = []
-        injected: dict[str, Any] = {}
+        injected: dict[str, Any] = dict(self._functions)
         for name, value in self.ir.host.globals.items():
             if value is torch and name == "torch":
                 continue

@@ -17,7 +17,10 @@ from torch.utils._pytree import tree_leaves
 from .. import exc
 from .. import language as hl
 from ..ir.symbols import is_symbolic
+from .environment import ConfigDecision
 from .environment import Environment
+from .expressions import CONFIG_FIX
+from .expressions import CONFIG_NUMBER
 from .expressions import Expressions
 from .frames import Frame
 from .frames import function_globals
@@ -74,13 +77,33 @@ class Calls(Expressions):
         if self.takes_sizes(fn):
             args = [sizes_of_tiles(a) for a in args]
             kwargs = {k: sizes_of_tiles(v) for k, v in kwargs.items()}
+        if getattr(fn, "__module__", None) == "helion.numbers" and any(map(self.env.is_configured, args)):
+            return self._call_natively(fn, args, kwargs)
         return fn(*args, **kwargs)
+
+    def _call_natively(self, fn: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """A call of a function that is not interpreted, where numbers of the Config's are about."""
+        if (getattr(fn, "__module__", None) or "").startswith("helion.language"):
+            with self.env.deciding():
+                return fn(*args, **kwargs)
+        try:
+            with self.env.undecided():
+                return self.env.sized(fn(*args, **kwargs))
+        except ConfigDecision:
+            return self.config_call(fn, args, kwargs)
+        except (TypeError, AttributeError, ZeroDivisionError, ValueError):
+            # Python's own int has more methods than PyTorch's symbols, and can be hashed; what is computed with the
+            # stand-in of a trace may be 0.
+            if any(map(self.env.is_configured, [*args, *kwargs.values()])):
+                return self.config_call(fn, args, kwargs)
+            raise
 
     def host_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
         """A call in host code; those that the generated host function must not repeat as they are get noted."""
-        value = self.number_call(fn, args)
+        of_config = getattr(fn, "__module__", None) == "math" and any(map(self.env.is_configured, args))
+        value = None if of_config else self.number_call(fn, args)
         if value is None:
-            value = fn(*args, **kwargs)
+            value = self._call_natively(fn, args, kwargs)
         if not self.env.ir.roots and any(map(self.env.is_read_from_tensor, tree_leaves(value))):
             raise exc.HostTensorRead(text=ast.unparse(node))
         kind = _HOST_REWRITES.get(fn) if _hashable(fn) else None
@@ -89,6 +112,23 @@ class Calls(Expressions):
         elif fn is torch.broadcast_tensors:
             self.rewrites[node] = ("broadcast", [a.shape for a in args])
         return value
+
+    def config_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """A call that cannot go on without a number of the Config's: it is made again for every Config.
+
+        Raises:
+            exc.SizeNotConstant: more than numbers is given.
+        """
+        name = getattr(fn, "__name__", type(fn).__name__)
+        given, keys = [*args, *kwargs.values()], tuple(kwargs)
+        if not all(isinstance(value, (int, torch.SymInt, torch.SymBool)) for value in given):
+            raise exc.SizeNotConstant(what=f"what {name}() decides on", value=CONFIG_NUMBER, fix=CONFIG_FIX)
+        text = ", ".join(["{}"] * len(args) + [f"{key}={{}}" for key in keys])
+
+        def positional(*values: Any) -> Any:
+            return fn(*values[: len(args)], **dict(zip(keys, values[len(args) :])))
+
+        return self.env.config_call(positional if keys else fn, given, f"{name}({text})", name)
 
     def number_call(self, fn: Any, args: list[Any]) -> Any:
         """A call of Python's own function on numbers of which some are symbolic: the result stays symbolic.  Else

@@ -129,7 +129,9 @@ class ControlFlow(Calls):
         self._check_for(node)
         if not self.env.ir.roots and self.env.space.index_dtype is not torch.int64:
             arguments = [fake for _, fake in self.env._fakes.values()]
-            self.tracer.set_index_dtype(IndexWidth(self.env.settings).of_host_tensors(self.frame.host, arguments))
+            width = IndexWidth(self.env.settings, self.env.largest)
+            with self.env.deciding():
+                self.tracer.set_index_dtype(width.of_host_tensors(self.frame.host, arguments))
         with self.tracer.graph(GraphKind.ROOT) as builder:
             axes = self.make_axes(loop, node.target)
             builder.info.axes = axes

@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx.experimental.symbolic_shapes import DimDynamic
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.experimental.symbolic_shapes import StatelessSymbolicContext
+from torch.overrides import TorchFunctionMode
 
 from .. import exc
 from ..ir.device_ir import Axis
@@ -41,6 +42,36 @@ from ..ir.symbols import symbols_of
 from ..settings import Settings
 
 
+class ConfigDecision(Exception):
+    """Host code has asked for a number, or the truth of a condition, that follows from the Config."""
+
+
+class _ShapeEnv(ShapeEnv):  # type: ignore[misc]
+    """A ShapeEnv that can be told to answer no questions about some numbers."""
+
+    def __init__(self, is_refused: Callable[[sympy.Symbol], bool], **options: Any) -> None:
+        super().__init__(**options)
+        self.is_refused = is_refused
+        self.refuses = False
+
+    def evaluate_sym_node(self, sym_node: Any, *args: Any, **options: Any) -> Any:
+        if self.refuses and any(map(self.is_refused, sym_node.expr.free_symbols)):
+            raise ConfigDecision
+        return super().evaluate_sym_node(sym_node, *args, **options)
+
+
+class _Deciding(TorchFunctionMode):
+    """Lets functions of torch decide on numbers of the Config's."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__()
+        self.env = env
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with self.env.deciding():
+            return func(*args, **(kwargs or {}))
+
+
 class Environment:
     """State shared by everything that takes part in tracing one specialization.
 
@@ -52,7 +83,7 @@ class Environment:
     def __init__(self, settings: Settings, device: torch.device) -> None:
         self.settings = settings
         self.device = device
-        self.shape_env = ShapeEnv(duck_shape=False)
+        self.shape_env = _ShapeEnv(lambda symbol: symbol in self._samples, duck_shape=False)
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=False)
         self.ir = DeviceIR()
         self.space = self.ir.space
@@ -60,6 +91,9 @@ class Environment:
         self.specialized: set[sympy.Symbol] = set()
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._names = Names()
+        #: A value that each number of the Config's may have: stand-ins in shapes are like no size (`_size_symbol`).
+        self._samples: dict[sympy.Symbol, int] = {}
+        self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
         self._seed_symbol: torch.SymInt | None = None
@@ -228,6 +262,119 @@ class Environment:
         origin = Origin(OriginKind.HOST, self.unique_name(name), text, dtype=float, args=tuple(map(expr_of, args)))
         return self.host_result(result, origin)
 
+    # -- numbers of the Config -----------------------------------------------------------------------------------
+
+    def is_configured(self, value: Any) -> bool:
+        """Whether a number follows from block sizes or tunables."""
+        return not self._samples.keys().isdisjoint(symbols_of(value))
+
+    @contextlib.contextmanager
+    def undecided(self) -> Iterator[None]:
+        """Host code that runs inside may compute with the Config's numbers, but not decide on them.
+
+        A decision would be taken on the stand-in that a trace has for the number, and hold for every Config.  What
+        PyTorch decides inside of its own functions, shapes of tensors that is, holds for all sizes.
+
+        Raises:
+            ConfigDecision: it decides.
+        """
+        outer, self.shape_env.refuses = self.shape_env.refuses, True
+        try:
+            with _Deciding(self):
+                yield
+        finally:
+            self.shape_env.refuses = outer
+
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Inside, decisions are taken again."""
+        outer, self.shape_env.refuses = self.shape_env.refuses, False
+        try:
+            yield
+        finally:
+            self.shape_env.refuses = outer
+
+    def config_call(self, fn: Callable[..., Any], args: Sequence[Any], text: str, name: str) -> Any:
+        """What a function gives for numbers of the Config's: a number of its own, which the Config decides on.
+
+        Args:
+            fn: the function, without side effects.
+            args: plain and symbolic numbers.
+            text: the call in Python, with `{}` for each argument.
+            name: how generated code should call the result.
+
+        Raises:
+            exc.SizeNotConstant: it gives anything but an int or bool.
+        """
+        exprs = tuple(map(expr_of, args))
+        sample = fn(*map(self._sample, exprs))
+        if not isinstance(sample, int):
+            raise exc.SizeNotConstant(
+                what=f"{text.format(*args)}, which gives {type(sample).__name__},",
+                value="numbers that the Config decides on",
+                fix="compute an int in a function of its own: `def levels(n): return math.ceil(math.log2(n))`.",
+            )
+        number = self._computed(exprs, text, name, fn, sample)
+        return number != 0 if isinstance(sample, bool) else number
+
+    def sized(self, value: Any) -> Any:
+        """A number as it may stand in a shape: one that is 0 or 1 for the stand-ins of tunables would broadcast."""
+        if not isinstance(value, torch.SymInt) or not self.is_configured(value) or int(value.node.hint) > 1:
+            return value
+        if all(self.space.origins[s].kind is not OriginKind.TUNABLE for s in symbols_of(value)):
+            return value
+        expr = expr_of(value)
+        return self._computed((expr,), "({})", "computed", None, self._sample(expr))
+
+    def _computed(
+        self, args: tuple[sympy.Expr, ...], text: str, name: str, fn: Callable[..., Any] | None, sample: int
+    ) -> torch.SymInt:
+        """The number that `fn` gives for `args`; the same one for the same."""
+        if (fn, args) in self._computed_numbers:
+            return self._computed_numbers[fn, args]
+        kinds = {self.space.origins[symbol].kind for expr in args for symbol in expr.free_symbols}
+        of_config = frozenset({OriginKind.TUNABLE, OriginKind.BLOCK_SIZE})
+        if not kinds <= of_config | {OriginKind.HOST}:
+            raise exc.NotAllowedOnDevice(
+                name=f"{text.format(*args)} of a number that is known only while the kernel runs",
+                fix="use torch's function on a tensor.",
+            )
+        constant = kinds <= of_config
+        kind = OriginKind.TUNABLE if constant else OriginKind.HOST
+        number = self._size_symbol(self._stand_in(), f"computed_{len(self.space.origins)}", positive=None)
+        origin = Origin(kind, self.unique_name(name), text, args=args, function=fn, configured=not constant)
+        self.space.define(number.node.expr, origin)
+        self._samples[number.node.expr] = int(sample)
+        self._computed_numbers[fn, args] = number
+        return number
+
+    def _sample(self, expr: sympy.Expr) -> int:
+        values = {s: self._samples.get(s, self.shape_env.backed_var_to_val.get(s)) for s in expr.free_symbols}
+        value = sympy.sympify(expr.xreplace(values))
+        return bool(value) if value.is_Boolean else int(value)
+
+    def largest(self, value: Any) -> Any:
+        """A size with the largest value for each tunable; None if it has a part that is computed from such."""
+        symbols = symbols_of(value)
+        origins = {symbol: origin for symbol in symbols if (origin := self.space.origins.get(symbol)) is not None}
+        if any(origin.on_device and origin.args for origin in origins.values()):
+            return None
+        bounds = {
+            symbol: sympy.Integer(
+                max(self.tunables[origin.text].high, getattr(self.tunables[origin.text], "accepted", 0))
+            )
+            for symbol, origin in origins.items()
+            if origin.kind is OriginKind.TUNABLE
+        }
+        if not bounds:
+            return value
+        expr = sympy.sympify(expr_of(value).xreplace(bounds))
+        return int(expr) if expr.is_Integer else self.shape_env.create_symintnode(expr, hint=None)
+
+    def _stand_in(self) -> int:
+        """A size that no tensor has."""
+        return 64 * int(sympy.prime(200 + len(self.space.origins)))
+
     def device_int(self, origin: Origin) -> torch.SymInt:
         """An integer known only while the kernel runs."""
         number = self.shape_env.create_unbacked_symint()
@@ -243,15 +390,15 @@ class Environment:
 
     # -- blocks and axes ---------------------------------------------------------------------------------------------
 
-    def _size_symbol(self, hint: int, name: str) -> torch.SymInt:
-        """A positive integer of the Config's, with a hint that tells it apart from every other size."""
+    def _size_symbol(self, hint: int, name: str, positive: bool | None = True) -> torch.SymInt:
+        """An integer of the Config's, with a hint that tells it apart from every other size."""
         source = ConstantSource(name)
         symbol = self.shape_env.create_symbol(
             hint,
             source,
             dynamic_dim=DimDynamic.DYNAMIC,
             constraint_dim=None,
-            positive=True,
+            positive=positive,
             do_not_specialize_zero_one=True,
         )
         return self.shape_env.create_symintnode(symbol, hint=hint, source=source)  # type: ignore[return-value]
@@ -267,11 +414,13 @@ class Environment:
         block = BlockSize(id_, var.node.expr, var, name, fixed, low, high, extent)
         self.space.add_block(block)
         self.space.define(block.symbol, Origin(OriginKind.BLOCK_SIZE, f"BLOCK_{id_}", index=id_))
+        self._samples[block.symbol] = self._sample(expr_of(fixed)) if fixed is not None else max(low, 16)
         return block
 
-    def new_tunable(self, name: str) -> torch.SymInt:
+    def new_tunable(self, name: str, default: int) -> torch.SymInt:
         """The symbol of an integer that the Config gives under `name`."""
-        var = self._size_symbol(64 * int(sympy.prime(200 + len(self.space.origins))), f"tunable_{name}")
+        var = self._size_symbol(self._stand_in(), f"tunable_{name}")
+        self._samples[var.node.expr] = default
         self.space.define(var.node.expr, Origin(OriginKind.TUNABLE, self.unique_name(name), text=name))
         return var
 

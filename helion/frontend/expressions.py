@@ -23,8 +23,16 @@ from .. import exc
 from ..ir.device_ir import TracedTile
 from ..ir.symbols import is_symbolic
 from ..language import load
+from .environment import ConfigDecision
 from .frames import Frame
 from .frames import Frames
+
+#: What an error calls a number that is not known while host code is traced, and says to do.
+CONFIG_NUMBER = "a number that the Config decides on (a block size or a tunable)"
+CONFIG_FIX = (
+    "compute a number from it, which follows the Config: `a if condition else b`, min(), max(), helion.cdiv(), "
+    "helion.next_power_of_2() or a function of your own; or decide with `if` in device code."
+)
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -124,10 +132,16 @@ class Expressions(Frames):
             return method(node)
         except exc.BaseError as error:
             raise self.error(node, error)
+        except ConfigDecision:
+            raise self.error(node, self.undecidable(node)) from None
         except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError, ZeroDivisionError) as error:
             raise self.error(node, self.translate(error, node)) from error
         finally:
             self.tracer.location = outer
+
+    def undecidable(self, node: ast.AST) -> exc.BaseError:
+        """The error for host code that goes one way or another with the Config."""
+        return exc.SizeNotConstant(what=f"{ast.unparse(node)!r} in host code", value=CONFIG_NUMBER, fix=CONFIG_FIX)
 
     def translate(self, error: Exception, node: ast.AST) -> exc.BaseError:
         """An error of PyTorch or Python met while interpreting, as one of ours."""
@@ -284,7 +298,8 @@ class Expressions(Frames):
             power = self.env.host_call(operator.pow, (left, right), "(({}) ** ({}))", "power")
             if power is not None:
                 return power
-        return _BINARY[type(op)](left, right)
+        result = _BINARY[type(op)](left, right)
+        return result if self.tracer.on_device else self.env.sized(result)
 
     def expr_UnaryOp(self, node: ast.UnaryOp) -> Any:
         value = self.expr(node.operand)
@@ -313,7 +328,10 @@ class Expressions(Frames):
     def expr_BoolOp(self, node: ast.BoolOp) -> Any:
         value = self.expr(node.values[0])
         for other in node.values[1:]:
-            if isinstance(value, torch.Tensor) or (is_symbolic(value) and self.env.space.depends_on_device(value)):
+            if not self.tracer.on_device and isinstance(value, torch.SymInt) and self.env.is_configured(value):
+                pick, word = (_and, "and") if isinstance(node.op, ast.And) else (_or, "or")
+                value = self.env.config_call(pick, (value, self.expr(other)), f"({{}} {word} {{}})", "picked")
+            elif isinstance(value, torch.Tensor) or (is_symbolic(value) and self.env.space.depends_on_device(value)):
                 right = self.expr(other)
                 value = self._and(value, right) if isinstance(node.op, ast.And) else self._or(value, right)
             elif bool(value) is isinstance(node.op, ast.Or):
@@ -337,6 +355,11 @@ class Expressions(Frames):
 
     def expr_IfExp(self, node: ast.IfExp) -> Any:
         test = self.expr(node.test)
+        if self.is_dynamic(test) and not self.tracer.on_device:
+            values = (test, self.expr(node.body), self.expr(node.orelse))
+            if not all(isinstance(value, (int, torch.SymInt, torch.SymBool)) for value in values):
+                raise self.undecidable(node.test)
+            return self.env.config_call(_pick, values, "({1} if {0} else {2})", "picked")
         if self.is_dynamic(test):
             # Both sides are values, so this is a select; each must be free of side effects like any expression.
             return torch.where(
@@ -353,6 +376,8 @@ class Expressions(Frames):
     def truth(self, node: ast.expr) -> bool:
         """A condition that must be known at compile time."""
         value = self.expr(node)
+        if self.is_dynamic(value) and self.env.is_configured(value):
+            raise self.error(node, self.undecidable(node))
         if self.is_dynamic(value):
             raise self.error(node, exc.SizeNotConstant(what="this condition", value=ast.unparse(node)))
         return bool(value)
@@ -375,3 +400,18 @@ class Expressions(Frames):
 def is_data_dependent(error: Exception) -> bool:
     """Whether PyTorch asked for a value that a trace does not have."""
     return "GuardOnDataDependent" in type(error).__name__ or "data-dependent" in str(error).strip().partition("\n")[0]
+
+
+# -- choices among numbers, made for every Config
+
+
+def _pick(test: int, chosen: int, other: int) -> int:
+    return chosen if test else other
+
+
+def _and(a: int, b: int) -> int:
+    return a and b
+
+
+def _or(a: int, b: int) -> int:
+    return a or b

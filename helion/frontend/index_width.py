@@ -7,6 +7,7 @@ the first device loop begins: by then host code has made all that device code ca
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -28,10 +29,12 @@ class IndexWidth:
 
     Args:
         settings: the kernel's; `index_dtype` "auto" takes 64 bits only where they are needed.
+        largest: a span as it is at most, whatever the Config; None where there is no saying.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, largest: Callable[[Any], Any] = lambda span: span) -> None:
         self.setting = settings.index_dtype
+        self.largest = largest
 
     def of_arguments(self, arguments: Mapping[str, Any]) -> torch.dtype:
         """The dtype that the call's tensors need, those in closures of functions included.
@@ -57,8 +60,8 @@ class IndexWidth:
         for path, tensor in _tensors(host, ()):
             if id(tensor) in known or id(tensor._base) in known:
                 continue
-            span = _span(tensor)
-            if sympy.expand(expr_of(span)) not in spans and bool(span > _INT32_ELEMENTS):
+            span = self.largest(_span(tensor))
+            if span is None or (sympy.expand(expr_of(span)) not in spans and bool(span > _INT32_ELEMENTS)):
                 return self._decide(path, span, wide=True)
         return self._decide("", 0, wide=False)
 

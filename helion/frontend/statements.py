@@ -17,6 +17,7 @@ from ..language import store
 from ..language.augmented import keep_type
 from ..language.stack import StackTensor
 from .control_flow import ControlFlow
+from .environment import ConfigDecision
 from .expressions import LambdaValue
 from .expressions import is_data_dependent
 from .source import assigned_names
@@ -55,15 +56,16 @@ class Statements(ControlFlow):
 
     def run_kernel(self, body: list[ast.stmt]) -> None:
         """Interpret the top level of a kernel function: host statements, device loops, host statements."""
-        for stmt in body:
-            self.at(stmt)
-            try:
-                if self._read_a_tensor:
-                    self._unknown(stmt)
-                elif not self._top_level(stmt):
-                    break
-            except exc.BaseError as error:
-                raise self.error(stmt, error)
+        with self.env.undecided():
+            for stmt in body:
+                self.at(stmt)
+                try:
+                    if self._read_a_tensor:
+                        self._unknown(stmt)
+                    elif not self._top_level(stmt):
+                        break
+                except exc.BaseError as error:
+                    raise self.error(stmt, error)
 
     def _top_level(self, stmt: ast.stmt) -> bool:
         """One top-level statement; False once the function returns."""
@@ -163,6 +165,8 @@ class Statements(ControlFlow):
             method(stmt)
         except exc.BaseError as error:
             raise self.error(stmt, error)
+        except ConfigDecision:
+            raise self.error(stmt, self.undecidable(stmt)) from None
         except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError) as error:
             if self.tracer.on_device or is_data_dependent(error):
                 raise self.error(
@@ -256,6 +260,8 @@ class Statements(ControlFlow):
     def stmt_If(self, stmt: ast.If) -> None:
         test = self.expr(stmt.test)
         if self.is_dynamic(test):
+            if not self.tracer.on_device:
+                raise self.undecidable(stmt.test)
             with self._within("branch"):
                 self.device_branch(stmt, test)
         else:

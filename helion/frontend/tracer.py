@@ -130,7 +130,7 @@ class Tracer(Handler):
         self.builder = GraphBuilder(info, outer)
         try:
             if outer is None:
-                with DeviceFunctionMode(self), DeviceDispatchMode(self):
+                with self.env.deciding(), DeviceFunctionMode(self), DeviceDispatchMode(self):
                     yield self.builder
             else:
                 yield self.builder
@@ -513,7 +513,7 @@ class Tracer(Handler):
                 name=f"hl.register_tunable with a {type(fragment).__name__} of anything but ints",
                 fix="use an integer fragment, for example one that counts the choices.",
             )
-        return self.env.new_tunable(name)
+        return self.env.new_tunable(name, int(fragment.default()))
 
     def specialize(self, value: Any) -> Any:
         if self.on_device:

@@ -18,6 +18,7 @@ from .device_ir import AxisKind
 from .device_ir import BlockSize
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
+from .symbols import Origin
 from .symbols import OriginKind
 from .symbols import expr_of
 
@@ -63,23 +64,60 @@ def resolve_constants(
         exc.SizeNotConstant: a block size given by the kernel depends on the arguments.
     """
     constants: dict[sympy.Symbol, int] = {}
-    for symbol, origin in ir.space.origins.items():
-        if origin.kind is OriginKind.TUNABLE:
-            constants[symbol] = int(tunables[origin.text])
-    for block in ir.space.blocks:
-        if block.fixed is not None:
-            fixed = expr_of(block.fixed).subs(constants)
-            if not fixed.is_Integer:
-                raise exc.SizeNotConstant(what=f"the block size of loop {block.name!r}", value=block.fixed)
-            constants[block.symbol] = int(fixed)
     tunable = tunable_blocks(ir)
     sizes = large_tiles(ir, tunable) if block_sizes is None else list(block_sizes)
     if len(sizes) != len(tunable):
         raise exc.InvalidConfig(reason=f"block_sizes has {len(sizes)} entries, this kernel takes {len(tunable)}")
     constants.update((block.symbol, size) for block, size in zip(tunable, sizes, strict=True))
-    for block in ir.space.blocks:  # registered, but no loop uses it
-        constants.setdefault(block.symbol, block.high or block.low)
+    for block in ir.space.blocks:
+        if block.fixed is None:  # registered, but no loop uses it
+            constants.setdefault(block.symbol, block.high or block.low)
+    add_computed(ir, constants, tunables)
     return constants
+
+
+def add_computed(ir: DeviceIR, constants: dict[sympy.Symbol, int], tunables: Mapping[str, Any]) -> None:
+    """Add the values of tunables, and of what host code computes from them and from block sizes.
+
+    Args:
+        ir: the device IR.
+        constants: the block sizes that the Config gives.
+        tunables: value of each `hl.register_tunable` key.
+    """
+    # A number that is computed from others comes after them.
+    for symbol, origin in ir.space.origins.items():
+        if origin.kind is OriginKind.TUNABLE:
+            constants[symbol] = _computed(origin, constants) if origin.args else int(tunables[origin.text])
+        elif origin.kind is OriginKind.BLOCK_SIZE and symbol not in constants:
+            block = ir.space.blocks[origin.index]
+            if block.fixed is not None:
+                constants[symbol] = _fixed_size(block, constants)
+
+
+def _computed(origin: Origin, constants: dict[sympy.Symbol, int]) -> int:
+    """What host code computes from block sizes and tunables."""
+    values = [int(bool(value) if value.is_Boolean else value) for value in (arg.subs(constants) for arg in origin.args)]
+    if origin.function is None:
+        return values[0]
+    try:
+        return int(origin.function(*values))
+    except exc.BaseError:
+        raise
+    except Exception as error:
+        text = origin.text.format(*values)
+        raise exc.InvalidConfig(reason=f"the kernel computes {text}, which fails: {error}") from error
+
+
+def _fixed_size(block: BlockSize, constants: dict[sympy.Symbol, int]) -> int:
+    """A block size that the kernel computes."""
+    fixed = expr_of(block.fixed).subs(constants)
+    if not fixed.is_Integer:
+        raise exc.SizeNotConstant(what=f"the block size of loop {block.name!r}", value=block.fixed)
+    if fixed < 1:
+        raise exc.InvalidConfig(
+            reason=f"the block size of loop {block.name!r} is computed to {fixed}; it must be positive"
+        )
+    return int(fixed)
 
 
 def large_tiles(ir: DeviceIR, blocks: Sequence[BlockSize]) -> list[int]:

@@ -24,7 +24,7 @@ class OriginKind(enum.Enum):
     TILE_BEGIN = "tile begin"  # index: axis id; also the index of an hl.grid loop
     TILE_END = "tile end"  # index: axis id; clipped at the end of the range
     TILE_ID = "tile id"  # index: axis id
-    TUNABLE = "tunable"  # `text` is the config key
+    TUNABLE = "tunable"  # `text` is the config key; with a `function`: computed from block sizes and tunables
     DEVICE_VALUE = "device value"  # a scalar computed on the device; index unused
 
 
@@ -34,6 +34,8 @@ class Origin:
 
     `once`: the host expression `text` gives another value each time, so the host function evaluates it once.
     `args`: numbers that `text` is computed from, which has `{}` in their places.
+    `function`: what `text` calls; the number is what it gives for the values of `args`.
+    `configured`: the Config has a part in a number of the host function's, so a trace does not know it.
     """
 
     kind: OriginKind
@@ -43,6 +45,8 @@ class Origin:
     dtype: type = int
     once: bool = False
     args: tuple[sympy.Expr, ...] = ()
+    function: Callable[..., int] | None = None
+    configured: bool = False
 
     def host_text(self, print_number: Callable[[sympy.Expr], str]) -> str:
         """The host expression that gives the number."""
@@ -50,8 +54,8 @@ class Origin:
 
     @property
     def on_device(self) -> bool:
-        """Whether the value exists only while the kernel runs."""
-        return self.kind is not OriginKind.HOST
+        """Whether the value is not known on the host before a Config is chosen, or before the kernel runs."""
+        return self.kind is not OriginKind.HOST or self.configured
 
 
 def expr_of(value: Any) -> sympy.Expr:

@@ -9,8 +9,8 @@ import sympy
 
 from ...config import Config
 from ...config_spec import ConfigSpec
+from ...ir.block_sizes import add_computed
 from ...ir.device_ir import KernelIR
-from ...ir.symbols import OriginKind
 from ...runtime import output_pool
 from ...runtime.cache_files import cache_dir
 from ...settings import Settings
@@ -86,14 +86,9 @@ class CuteBackend(Backend):
     def _constants(self, config: Config) -> dict[sympy.Symbol, int]:
         """Values of the block sizes and tunables that host statements may use."""
         constants: dict[sympy.Symbol, int] = {}
-        for symbol, origin in self.ir.device.space.origins.items():
-            if origin.kind is OriginKind.TUNABLE:
-                constants[symbol] = config[origin.text]
         for block, size in zip(tunable_blocks(self.ir.device), config["block_sizes"]):
             constants[block.symbol] = size
-        for block in self.ir.device.space.blocks:
-            if isinstance(block.fixed, int):
-                constants[block.symbol] = block.fixed
+        add_computed(self.ir.device, constants, {key: config[key] for key in self.ir.tunables})
         return constants
 
     def _launch(self, host: HostPrinter, schedule: MatmulSchedule, kernel: str) -> str:
