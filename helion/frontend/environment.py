@@ -46,7 +46,7 @@ class ConfigDecision(Exception):
     """Host code has asked for a number, or the truth of a condition, that follows from the Config."""
 
 
-class _ShapeEnv(ShapeEnv):  # type: ignore[misc]
+class _ShapeEnv(ShapeEnv):
     """A ShapeEnv that can be told to answer no questions about some numbers."""
 
     def __init__(self, is_refused: Callable[[sympy.Symbol], bool], **options: Any) -> None:
