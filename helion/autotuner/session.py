@@ -15,6 +15,8 @@ from typing import Any
 
 from .. import exc
 from ..config import Config
+from ..config_spec import ConfigSpec
+from ..config_spec import EnumFragment
 from ..settings import Settings
 from .accuracy import Tolerance
 from .best_available import best_available
@@ -99,7 +101,8 @@ def _run(
     isolate: bool,
 ) -> TuningResult:
     started = time.monotonic()
-    space = SearchSpace(target.config_spec, settings.autotune_config_overrides, settings.autotune_config_filter)
+    spec = with_controls(target.config_spec, settings.autotune_search_acf)
+    space = SearchSpace(spec, settings.autotune_config_overrides, settings.autotune_config_filter)
     study = None
     if settings.autotune_storage is not None:
         study = SharedStudy(settings.autotune_storage, target.cache_key(args).digest()[:32])
@@ -125,6 +128,16 @@ def _run(
             if hasattr(observer, "close"):
                 observer.close()
         executor.close()
+
+
+def with_controls(spec: ConfigSpec, files: Sequence[str]) -> ConfigSpec:
+    """A kernel's space of schedules with files of ptxas controls as one more tunable, where the kernel takes them."""
+    key = "advanced_controls_file"
+    if not files or key not in spec.accepted:
+        return spec
+    accepted = {name: fragment for name, fragment in spec.accepted.items() if name != key}
+    choices = EnumFragment(list(dict.fromkeys(["", *files])))
+    return dataclasses.replace(spec, fields={**spec.fields, key: choices}, accepted=accepted, _default=None)
 
 
 def _budget(settings: Settings, effort: str, evaluations: int | None, finite: int | None) -> Budget:

@@ -566,6 +566,19 @@ def test_files_of_controls_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     assert helion.Settings(autotune_search_acf=[]).autotune_search_acf == []
 
 
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_files_of_controls_are_searched_where_a_kernel_takes_them(softgpu: object) -> None:
+    spec = gpu_kernels.row_sum.bind((torch.empty(64, 100),)).config_spec
+    searched = session.with_controls(spec, ["a.acf", ""])
+    space = at.SearchSpace(searched)
+    default = space.default()
+    assert default is not None and default["advanced_controls_file"] == ""
+    other = next(c for c in space.neighbors(default) if c["advanced_controls_file"] == "a.acf")
+    assert spec.normalize(other)["advanced_controls_file"] == "a.acf"  # the kernel takes what was found
+    assert session.with_controls(spec, []) is spec
+    assert session.with_controls(kernels.BlockedSum.spec, ["a.acf"]) is kernels.BlockedSum.spec
+
+
 def test_the_ratio_of_suspicious_times() -> None:
     assert helion.Settings().get_suspicious_rebenchmark_ratio() == 0.9
     assert helion.Settings(autotune_benchmark_subprocess=False).get_suspicious_rebenchmark_ratio() is None
