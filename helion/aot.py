@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import exc
-from .autotuner.aot_options import AOTOptions
-from .autotuner.aot_options import Batched
+from .autotuner.aot.options import AOTOptions
+from .autotuner.aot.options import Batched
 from .config import Config
 from .kernel import Kernel
 from .kernel import kernel

@@ -34,7 +34,7 @@ else:
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from .autotuner.aot_options import AOTOptions
+    from .autotuner.aot.options import AOTOptions
 
 
 class Kernel(Dispatcher):

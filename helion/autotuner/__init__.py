@@ -20,7 +20,7 @@ from ..config_spec import PermutationFragment
 from ..config_spec import PowerOfTwoFragment
 
 if TYPE_CHECKING:
-    from .aot import AOTAutotuneCache as AOTAutotuneCache
+    from .aot.cache import AOTAutotuneCache as AOTAutotuneCache
     from .api import config_for as config_for
     from .api import lookup as lookup
     from .base_search import BaseSearch as BaseSearch
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .target import TuningTarget as TuningTarget
 
 _LAZY: dict[str, str] = {
-    "AOTAutotuneCache": "aot",
+    "AOTAutotuneCache": "aot.cache",
     "AutotuneCache": "cache",
     "BaseSearch": "base_search",
     "DESurrogateHybrid": "searches",

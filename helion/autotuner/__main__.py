@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import exc
-from . import aot_build
+from .aot import build
 from .progress import format_ms
 from .report import write_report
 
@@ -34,19 +34,19 @@ def _search_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def _collect(options: argparse.Namespace) -> None:
     path = _data_file(options)
-    data = aot_build.collect(options.kernel, path, _say, evaluations=options.evaluations, **_search_options(options))
+    data = build.collect(options.kernel, path, _say, evaluations=options.evaluations, **_search_options(options))
     _say(f"{len(data.configs)} configs in {path}")
 
 
 def _measure(options: argparse.Namespace) -> None:
     path = _data_file(options)
-    data = aot_build.measure(options.kernel, path, _say, **_search_options(options))
+    data = build.measure(options.kernel, path, _say, **_search_options(options))
     _say(f"{len(data.times)} shapes x {len(data.configs)} configs in {path}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    data = aot_build.Measurements.load(_data_file(options))
-    found = aot_build.evaluate(data, options.configs)
+    data = build.Measurements.load(_data_file(options))
+    found = build.evaluate(data, options.configs)
     for call, best, slow in found.shapes:
         _say(f"  {slow:6.3f}x of {format_ms(best)}  {call}")
     if len({tuple(shape.items()) for shape in data.shapes}) < len(data.shapes):
@@ -59,7 +59,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _write(options: argparse.Namespace) -> None:
-    path, table = aot_build.write(options.kernel, _data_file(options), options.configs)
+    path, table = build.write(options.kernel, _data_file(options), options.configs)
     _say(f"wrote {len(table.configs)} configs to {path}")
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 CACHES: dict[str, str] = {
     "LocalAutotuneCache": "helion.autotuner.cache:LocalAutotuneCache",
     "StrictLocalAutotuneCache": "helion.autotuner.cache:StrictLocalAutotuneCache",
-    "AOTAutotuneCache": "helion.autotuner.aot:AOTAutotuneCache",
+    "AOTAutotuneCache": "helion.autotuner.aot.cache:AOTAutotuneCache",
     "RemoteAutotuneCache": "helion.autotuner.remote_cache:RemoteAutotuneCache",
 }
 # What `run_search` takes: its own parameters, and the settings.

@@ -17,13 +17,13 @@ import torch
 
 import helion
 from helion import exc
-from helion.autotuner import aot_build
-from helion.autotuner import decision_tree
 from helion.autotuner.__main__ import main
-from helion.autotuner.aot import Table
-from helion.autotuner.aot import features_of
-from helion.autotuner.aot import shipped_file
-from helion.autotuner.aot import table_for
+from helion.autotuner.aot import build as aot_build
+from helion.autotuner.aot import decision_tree
+from helion.autotuner.aot.cache import Table
+from helion.autotuner.aot.cache import features_of
+from helion.autotuner.aot.cache import shipped_file
+from helion.autotuner.aot.cache import table_for
 from helion.config import Config
 
 # -- the decision tree --------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_a_damaged_file_is_ignored_with_a_warning(
 def test_configs_of_another_version_of_the_source_are_used_with_a_warning(
     module: ModuleType, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("helion.autotuner.aot._warned_sources", set())
+    monkeypatch.setattr("helion.autotuner.aot.cache._warned_sources", set())
     ship(module, "double", [{"block_sizes": [2]}], {"config": 0}, source_hash="old")
     with caplog.at_level(logging.WARNING, "helion.autotuner"):
         assert block_size_used(module, "double", 16) == 2

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from helion import exc
-from helion.autotuner import aot
-from helion.autotuner import aot_build
 from helion.autotuner import schema
+from helion.autotuner.aot import build as aot_build
+from helion.autotuner.aot import cache as aot
 from helion.autotuner.cache import Entry
 from helion.autotuner.cache import LocalAutotuneCache
 from helion.autotuner.cache import fits

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from . import schema
+from .. import schema
 
 Node = dict[str, Any]
 """`{"config": i}`, or `{"feature": name, "at_most": x, "then": Node, "else": Node}`."""

@@ -1,7 +1,7 @@
 """Making the file that AOTAutotuneCache reads: collect, measure, write, evaluate.
 
-Each step is a function of the command line (`__main__.py`) and leaves its result in one JSON file of measurements, so
-steps can be repeated, and collected on several machines, one device model after the other.
+Each step is a function of the command line (`../__main__.py`) and leaves its result in one JSON file of measurements,
+so steps can be repeated, and collected on several machines, one device model after the other.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Any
 
 import torch
 
-from .. import exc
-from ..config import Config
-from ..runtime.cache_files import replace_file
+from ... import exc
+from ...config import Config
+from ...runtime.cache_files import replace_file
+from .. import schema
+from ..api import run_search
+from ..bound import BoundTarget
+from ..progress import format_ms
+from ..target import resolve
 from . import decision_tree
-from . import schema
-from .aot import FORMAT
-from .aot import Table
-from .aot import batch_dimensions
-from .aot import features_of
-from .aot import read_tables
-from .aot import shipped_file
-from .aot import source_hash
-from .aot_options import AOTOptions
-from .aot_options import Batched
-from .api import run_search
-from .bound import BoundTarget
-from .progress import format_ms
-from .target import resolve
+from .cache import FORMAT
+from .cache import Table
+from .cache import batch_dimensions
+from .cache import features_of
+from .cache import read_tables
+from .cache import shipped_file
+from .cache import source_hash
+from .options import AOTOptions
+from .options import Batched
 
 
 @dataclasses.dataclass
@@ -45,7 +45,7 @@ class Measurements:
         kernel: name.
         device: model.
         source_hash: of the kernel's source.
-        batched: see `aot_options.AOTOptions`.
+        batched: see `options.AOTOptions`.
         configs: Configs found by `collect`, each once.
         shapes: features of each call measured.
         times: by shape and Config, milliseconds; inf for a failure.

@@ -19,7 +19,7 @@ class AOTOptions:
     """What `helion.aot_kernel` knows beside the kernel.
 
     Attributes:
-        batched: dimensions that no decision may depend on, see `aot.features_of`.
+        batched: dimensions that no decision may depend on, see `cache.features_of`.
         collect_fn: returns the argument tuples to tune for.
         measure_fn: returns the argument tuples on which all Configs are compared; default: those of `collect_fn`.
     """

@@ -1,7 +1,7 @@
 """AOTAutotuneCache: Configs that ship in a file beside a kernel, chosen for each call by its shapes.
 
 The file `<name>.helion.json` beside `<name>.py` holds, for each kernel and device model, a few Configs and a decision
-tree over shape features.  It is written by `python -m helion.autotuner` (`aot_build.py`); here it is read, which
+tree over shape features.  It is written by `python -m helion.autotuner` (`build.py`); here it is read, which
 imports no search and no library.
 """
 
@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from ..config import Config
-from . import schema
-from .aot_options import Batched
-from .cache import Entry
-from .cache import LocalAutotuneCache
-from .cache_key import CacheKey
+from ...config import Config
+from .. import schema
+from ..cache import Entry
+from ..cache import LocalAutotuneCache
+from ..cache_key import CacheKey
 from .decision_tree import Node
 from .decision_tree import check_tree
 from .decision_tree import choose
+from .options import Batched
 
 log = logging.getLogger("helion.autotuner")
 
