@@ -136,6 +136,10 @@ class InvalidConfig(BaseError):
     what = "invalid config: {reason}"
 
 
+class BarrierRequiresPersistent(InvalidConfig):
+    """A Config asks for a grid of one program per tile, and the kernel has a barrier."""
+
+
 class NoConfigFound(BaseError):
     what = "no working config was found for kernel {kernel!r}: {reason}"
 
@@ -179,6 +183,22 @@ class TorchCompileFusionUnavailable(BaseError):
 
 class InvalidAPIUsage(BaseError, ValueError):
     what = "{reason}"
+
+
+class FailedToUnpackTile(InvalidAPIUsage):
+    """A loop over one dimension has several variables, or a tile is iterated over."""
+
+
+class DeviceTensorSubscriptAssignmentNotAllowed(InvalidAPIUsage):
+    """`tmp[0] = 1`: a device value has no places to write to."""
+
+
+class BarrierOnlyAllowedAtTopLevel(InvalidAPIUsage):
+    """hl.barrier() stands in a loop, or in an expression."""
+
+
+class TypeInferenceError(InvalidAPIUsage):
+    """An index that no tensor takes."""
 
 
 class RefEagerModeCodePrintError(InvalidAPIUsage):
@@ -234,6 +254,11 @@ class NoDeviceLoopsInKernel(BaseError):
     fix = "put the device code in a top-level `for tile in hl.tile(...):` or `for i in hl.grid(...):` loop."
 
 
+class EmptyDeviceLoopAfterDCE(BaseError):
+    what = "the device loops of kernel {kernel!r} write nothing: what they compute is not used"
+    fix = "store a result, `out[tile] = ...`, or leave the loop out."
+
+
 class NestedGridLoop(BaseError):
     what = "a device loop stands inside a host {statement}"
     fix = "move the hl.tile()/hl.grid() loop to the top level of the function (or branch on a compile-time value)."
@@ -271,8 +296,16 @@ class StatementNotSupported(BaseError):
     what = "{statement} is not supported in {where}"
 
 
+class InvalidDeviceForLoop(StatementNotSupported):
+    """A `for` in device code over something that is no loop of hl, and cannot be unrolled."""
+
+
 class NotAllowedOnDevice(BaseError):
     what = "{name} is not allowed in device code (inside an hl.tile()/hl.grid() loop)"
+
+
+class NestedKernelCallsNotSupported(NotAllowedOnDevice):
+    """A kernel is called in device code."""
 
 
 class DeviceAPIOnHost(BaseError):
@@ -398,6 +431,31 @@ class InternalError(BaseError):
 # -- warnings -----------------------------------------------------------------------------------------
 
 
+class TensorOperationInWrapper(BaseWarning):
+    what = "{name} in the host code of kernel {kernel!r} runs as an operation of its own"
+
+
+class TensorOperationsInHostCall(TensorOperationInWrapper):
+    """The same, of a function that host code calls."""
+
+
+class TiledKMatmulAccumulationWarning(BaseWarning):
+    what = "`acc += a @ b` rounds each product to the operands' dtype before it is added"
+    fix = "write `acc = torch.addmm(acc, a, b)` or `acc = hl.dot(a, b, acc)`."
+
+
+class WrongDevice(BaseWarning):
+    what = "{name} makes a tensor on {device}, the arguments are on {expected}"
+
+
+class BlockSizeIgnoredInInterpretMode(BaseWarning):
+    what = "ref mode does not use block size {size}"
+
+
+class NoAOTHeuristicWarning(BaseWarning):
+    what = "kernel {kernel!r} has no config that ships beside it for these arguments"
+
+
 class NoConfigGiven(BaseWarning):
     what = (
         "kernel {kernel!r} has no config and runs with the default one; "
@@ -412,3 +470,48 @@ class MisspelledConfigKey(BaseWarning):
 class RequiresGradWarning(BaseWarning):
     what = "kernel {kernel!r} was called with an argument that requires grad: its result has no gradient"
     fix = "wrap the kernel in a torch.autograd.Function."
+
+
+# -- names that programs of the earlier project catch, for errors that are called otherwise here -----------------------
+
+AssignmentMultipleTargets = NotAllowedOnDevice
+InvalidAssignment = NotAllowedOnDevice
+CantReadOnDevice = NotAllowedOnDevice
+NotAllowedInHelperFunction = NotAllowedOnDevice
+OverpackedTile = FailedToUnpackTile
+IncorrectTileUsage = InvalidAPIUsage
+InvalidIndexingType = InvalidAPIUsage
+InvalidSequenceSubscription = InvalidAPIUsage
+FailedToUnpackTupleAssign = InvalidAPIUsage
+TunableNameConflict = InvalidAPIUsage
+TunableTypeNotSupported = InvalidAPIUsage
+RegisterTunableArgTypes = InvalidAPIUsage
+NonTensorSubscriptAssign = InvalidAPIUsage
+RequiresTensorInAssignment = InvalidAPIUsage
+SpecializeArgType = InvalidAPIUsage
+NamingConflict = InvalidAPIUsage
+UnsupportedPythonType = InvalidAPIUsage
+StackTensorExampleOnDevice = InvalidAPIUsage
+ConfigSpecFragmentWithSymInt = InvalidAPIUsage
+UnsupportedSplitOperation = InvalidAPIUsage
+DuplicateStoreIndicesError = InvalidAPIUsage
+StarredArgsNotSupportedOnDevice = StatementNotSupported
+DeviceLoopElseBlock = StatementNotSupported
+GlobalMutation = StatementNotSupported
+ClosureMutation = StatementNotSupported
+ClosuresNotSupported = StatementNotSupported
+ShapeSpecializingCall = SizeNotConstant
+ShapeSpecializingAllocation = SizeNotConstant
+InvalidReductionDim = TorchOpTracingError
+MultipleReductionDims = TorchOpTracingError
+ReductionOnNonTile = TorchOpTracingError
+ReductionDimInvalidForShape = TorchOpTracingError
+GraphModuleUnsupportedOps = TorchOpTracingError
+NestedDeviceLoopsConflict = NestedGridLoop
+TracedArgNotSupported = UnsupportedKernelSignature
+InductorLoweringError = BackendUnsupported
+CuteBackendUnavailable = BackendUnsupported
+StackTensorcOnHost = DeviceAPIOnHost
+StackTensorDevPtrOnHost = DeviceAPIOnHost
+StackTensorDevPtrDtype = UnsupportedDtype
+TritonUnrecoverableRuntimeError = TritonError

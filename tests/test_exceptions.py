@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -81,3 +82,121 @@ def test_fusion_is_refused_where_pytorch_has_no_hooks_and_eager_calls_work() -> 
     with pytest.raises(RuntimeError, match=r"(?s)torch_compile_fusion=True.*PyTorch.*nightly"):
         compiled(x)
     torch._dynamo.reset()
+
+
+# -- which error a mistake is --------------------------------------------------------------------------------------
+
+
+def unpacked_tile(x: torch.Tensor, out: torch.Tensor) -> None:
+    for a, b in hl.tile(8):  # type: ignore[attr-defined]
+        out[a, b] = x[a, b]
+
+
+def backwards(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(9, 4):
+        out[tile, :] = x[tile, :]
+
+
+def over_a_tensor(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        for row in x[tile, :]:
+            out[tile, :] = row
+
+
+def without_effect(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        _ = x[tile, :] + 1
+
+
+@helion.kernel(config=helion.Config())
+def other_kernel(x: torch.Tensor) -> torch.Tensor:
+    return copy(x)
+
+
+def kernel_in_device_code(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = other_kernel(x[tile, :])
+
+
+def item_of_a_device_value(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        value = x[tile, :]
+        value[0] = 1
+        out[tile, :] = value
+
+
+def barrier_inside(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        hl.barrier()
+        out[tile, :] = x[tile, :]
+
+
+def two_ellipses(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = x[..., ...]
+
+
+def indices_beside_an_ellipsis(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = x[tile, :, ..., 0]
+
+
+def mask_as_index(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        value = x[tile, :]
+        out[tile, :] = value[value > 0]
+
+
+def places_of_nonzero(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = torch.nonzero(x[tile, :]).sum()
+
+
+def host_tensor_in_place(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        out += x[tile, :]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "error", "text"),
+    [
+        (unpacked_tile, exc.FailedToUnpackTile, "unpacked"),
+        (backwards, exc.InvalidTileRange, "begin=9, end=4"),
+        (over_a_tensor, exc.InvalidDeviceForLoop, "iterating over a tensor"),
+        (without_effect, exc.EmptyDeviceLoopAfterDCE, "write nothing"),
+        (kernel_in_device_code, exc.NestedKernelCallsNotSupported, "other_kernel"),
+        (item_of_a_device_value, exc.DeviceTensorSubscriptAssignmentNotAllowed, "device value"),
+        (barrier_inside, exc.BarrierOnlyAllowedAtTopLevel, "between two top-level"),
+        (two_ellipses, exc.TypeInferenceError, "only one"),
+        (indices_beside_an_ellipsis, exc.TypeInferenceError, "3 indices beside"),
+        (mask_as_index, exc.DataDependentOutputShapeNotSupported, "mask"),
+        (places_of_nonzero, exc.DataDependentOutputShapeNotSupported, "nonzero"),
+        (host_tensor_in_place, exc.CannotModifyHostVariableOnDevice, "'out'"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_mistake_has_an_error_of_its_own(kernel: Callable[..., None], error: type[exc.Base], text: str) -> None:
+    with pytest.raises(error, match=text):
+        helion.kernel(kernel, config=helion.Config())(torch.randn(8, 8), torch.zeros(8, 8))
+
+
+@pytest.mark.parametrize("pid_type", ["flat", "xyz"])
+def test_a_barrier_needs_persistent_programs(pid_type: str) -> None:
+    @helion.kernel(config=helion.Config(pid_type=pid_type))
+    def phases(x: torch.Tensor, out: torch.Tensor) -> None:
+        for tile in hl.tile(8):
+            out[tile, :] = x[tile, :]
+        hl.barrier()
+        for tile in hl.tile(8):
+            x[tile, :] = out[tile, :] * 2
+
+    with pytest.raises(exc.BarrierRequiresPersistent, match=f"pid_type='{pid_type}'.*persistent") as caught:
+        phases(torch.randn(8, 8), torch.zeros(8, 8))
+    assert isinstance(caught.value, exc.InvalidConfig)
+
+
+@pytest.mark.parametrize("name", ["TensorOperationInWrapper", "TensorOperationsInHostCall", "WrongDevice"])
+def test_warnings_of_other_projects_can_be_left_out(name: str) -> None:
+    kernel = helion.kernel(copy, config=helion.Config(), ignore_warnings=[getattr(exc, name)])
+    x = torch.randn(5)
+    torch.testing.assert_close(kernel(x), x)

@@ -66,7 +66,7 @@ class Calls(Expressions):
             return number
         module = (getattr(fn, "__module__", None) or type(fn).__module__ or "").split(".")
         if type(fn).__module__ == "helion.kernel":
-            raise exc.NotAllowedOnDevice(
+            raise exc.NestedKernelCallsNotSupported(
                 name=f"a call of the kernel {fn.name!r}",
                 fix="call a plain function: device code takes it in. A kernel launches its own grid.",
             )

@@ -56,7 +56,7 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
     tensor, access = args[0], op.access
     assert access is not None
     if tracer.is_device_value(tensor):
-        raise exc.InvalidAPIUsage(
+        raise exc.DeviceTensorSubscriptAssignmentNotAllowed(
             f"hl.{op.name} into a device value",
             fix="device values are immutable: use torch.where to change part of one.",
         )

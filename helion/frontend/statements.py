@@ -200,6 +200,8 @@ class Statements(ControlFlow):
                 raise exc.StatementNotSupported(
                     statement="an in-place operator on a tensor", where="host code", fix="write `x = x + y`."
                 )
+            if isinstance(value, torch.Tensor) and target.id in self.frame.host and target.id not in self.frame.device:
+                raise exc.CannotModifyHostVariableOnDevice(name=target.id)
             result = self.binary(stmt.op, value, self.expr(stmt.value))
             if isinstance(value, torch.Tensor) and isinstance(result, torch.Tensor):
                 result = keep_type(value, result)
@@ -276,7 +278,7 @@ class Statements(ControlFlow):
                 self.device_loop(stmt, iterable)
             return
         if isinstance(iterable, torch.Tensor) or is_symbolic(iterable):
-            raise exc.StatementNotSupported(
+            raise exc.InvalidDeviceForLoop(
                 statement="iterating over a tensor",
                 where=self.where(),
                 fix="loop over its indices with hl.tile or hl.grid.",

@@ -74,6 +74,8 @@ def trace_kernel(
         raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__, location=source.location(source.node))
     env.check_blocks_are_free()
     eliminate_dead_code(env.ir)
+    if not any(n.op == "call_function" for root in env.ir.roots for n in env.ir.graphs[root.graph_id].graph.nodes):
+        raise exc.EmptyDeviceLoopAfterDCE(kernel=fn.__name__, location=source.location(source.node))
     check_dependencies(env.ir)
     reductions = [
         RollableReduction(info.id, size, env.new_axis(env.new_block("r"), AxisKind.REDUCTION, 0, size, "r"))

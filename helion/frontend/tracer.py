@@ -302,7 +302,8 @@ class Tracer(Handler):
         if op in FACTORIES:
             return FACTORIES[op](self, *args, **kwargs)
         if op in _READS_DATA:
-            raise exc.NotAllowedOnDevice(
+            about_shape = _READS_DATA[op].startswith("nonzero")
+            raise (exc.DataDependentOutputShapeNotSupported if about_shape else exc.NotAllowedOnDevice)(
                 f"{_READS_DATA[op]} reads data back to the host, which device code cannot do",
                 fix="keep the value in a tensor; use torch.where or a data-dependent `if` on a 0-d tensor.",
             )
@@ -526,7 +527,7 @@ class Tracer(Handler):
         return value
 
     def barrier(self) -> None:
-        raise exc.InvalidAPIUsage(
+        raise exc.BarrierOnlyAllowedAtTopLevel(
             "hl.barrier() must be a statement of its own between two top-level device loops",
             fix="write `hl.barrier()` on its own line after the first loop.",
         )

@@ -93,8 +93,12 @@ def _expand_ellipsis(elements: list[Any], ndim: int, what: str) -> list[Any]:
     if not places:
         return elements
     if len(places) > 1:
-        raise exc.InvalidAPIUsage(f"{what}: an index can have only one `...`")
+        raise exc.TypeInferenceError(f"{what}: an index can have only one `...`")
     consumed = sum(e is not None and e is not Ellipsis for e in elements)
+    if consumed > ndim:
+        raise exc.TypeInferenceError(
+            f"{what}: {consumed} indices beside `...` for a tensor of {ndim} dimensions", fix="leave some out."
+        )
     fill = [slice(None)] * max(ndim - consumed, 0)
     return [*elements[: places[0]], *fill, *elements[places[0] + 1 :]]
 

@@ -149,6 +149,8 @@ def check_subscript(tensor: Any, index: Any) -> None:
     for element in index if isinstance(index, (tuple, list)) else (index,):
         if element is None or element is Ellipsis or element == slice(None):
             continue
+        if isinstance(element, torch.Tensor) and element.dtype is torch.bool:
+            raise exc.DataDependentOutputShapeNotSupported(op="indexing with a mask")
         raise exc.InvalidAPIUsage(
             "a device value can only be indexed with `:`, `...` and None",
             fix=(

@@ -103,9 +103,10 @@ class Tile(abc.ABC):
         return self.shifted(-other)
 
     def __iter__(self) -> Any:
-        raise exc.InvalidAPIUsage(
+        raise exc.FailedToUnpackTile(
             "a tile cannot be iterated over or unpacked",
-            fix="index tensors with it, use tile.index, or loop with hl.tile(tile.begin, tile.end).",
+            fix="index tensors with it, use tile.index, or loop with hl.tile(tile.begin, tile.end); a loop over two "
+            "dimensions is `for a, b in hl.tile([m, n])`.",
         )
 
     def __bool__(self) -> bool:

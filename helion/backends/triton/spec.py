@@ -9,6 +9,7 @@ from typing import Any
 import sympy
 import torch
 
+from ... import exc
 from ...config_keys import EVICTION_POLICIES
 from ...config_keys import INDEXING_TYPES
 from ...config_keys import LOAD_CACHE_MODIFIERS
@@ -276,7 +277,11 @@ def _pid_types(device: DeviceIR) -> EnumFragment:
 
 def _only_persistent(value: str) -> str:
     if not value.startswith("persistent"):
-        raise ValueError("the programs of a kernel with hl.barrier() wait for each other: they must be persistent")
+        raise exc.BarrierRequiresPersistent(
+            reason=f"pid_type={value!r}: the programs of a kernel with hl.barrier() wait for each other, so that they "
+            "must be persistent",
+            fix="use pid_type='persistent_interleaved' or 'persistent_blocked', or leave it out.",
+        )
     return value
 
 
