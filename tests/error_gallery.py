@@ -219,7 +219,7 @@ def tile_as_number(x, out):
         out[rows, :] = x[rows, :] * rows
 
 
-@kernel_case("a kernel called by another one", exc.NotAllowedOnDevice, helion.kernel(without_loop))
+@kernel_case("a kernel called by another one", exc.NestedKernelCallsNotSupported, helion.kernel(without_loop))
 def calls_a_kernel(x, out, other):
     for rows in hl.tile(x.size(0)):
         out[rows, :] = other(x[rows, :], 1)
