@@ -104,6 +104,8 @@ class BoundKernel:
             raise
         #: Whose host functions calls run; they read what the other prints.
         self._runs = registry.runner(self._backend)
+        #: Host code returned before the first device loop, so calls run it and launch nothing.
+        self._host_only = not self.ir.device.roots
         guards = [*self.ir.guards, *self._runs.guards()]
         self._guard = _guard_function(self.ir, guards, names)
         self._arguments = {}  # the example call's tensors are not kept alive
@@ -179,6 +181,8 @@ class BoundKernel:
 
     def _choose_config(self, args: tuple[Any, ...]) -> Config:
         """The Config of a kernel's first call: the given one, the best of several, or what the settings say."""
+        if self._host_only:
+            return self._normalize(None)
         found = config_for(BoundTarget(self), args, self.kernel.configs)
         if found is None:
             self._hint_default()
@@ -194,7 +198,9 @@ class BoundKernel:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
         config = self._normalize(config)
         run = self.compile_config(config)
-        if not self._on_gpu:  # launches are counted by their launchers; what launches nothing has no plan either
+        if (
+            not self._on_gpu or self._host_only
+        ):  # launches are counted by their launchers; what launches nothing has no plan either
             run = _counted(run, self.kernel.stats.counter(self._runs.layer))
         with self._lock:
             replaced = self._run is not None
@@ -317,6 +323,8 @@ class BoundKernel:
 
     def autotune(self, args: Sequence[Any], *, force: bool = True, **options: Any) -> Config:
         """Find the fastest Config for these arguments and use it from now on; see `Kernel.autotune`."""
+        if self._host_only:
+            return self._normalize(None)  # no Config changes what its calls do
         config = autotune(BoundTarget(self), self.kernel.normalize_args(*args), force=force, **options)
         self.set_config(config)
         return config

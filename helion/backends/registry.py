@@ -14,6 +14,7 @@ from ..settings import Settings
 from ..target import CPU
 from ..target import Target
 from .base import Backend
+from .host_only import HostOnlyBackend
 
 __all__ = ["backend_class", "make", "register", "runner", "unregister"]
 
@@ -71,12 +72,13 @@ def backend_class(name: str) -> type[Backend]:
 
 
 def make(name: str, ir: KernelIR, settings: Settings, target: Target) -> Backend:
-    """The backend called `name`, for one specialization.
+    """The backend called `name`, for one specialization; `HostOnlyBackend` for one without a device loop.
 
     Raises:
         exc.BackendUnsupported: it cannot map this kernel, or has no code for the target.
     """
-    return backend_class(name)(ir, settings, target)
+    backend = backend_class(name) if ir.device.roots else HostOnlyBackend
+    return backend(ir, settings, target)
 
 
 def runner(backend: Backend) -> Backend:

@@ -24,8 +24,8 @@ from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
 from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
-from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
+from ..language.shapes import same_shape
 from .calls import Calls
 from .frames import Poison
 from .graph_builder import GraphBuilder
@@ -326,7 +326,7 @@ class ControlFlow(Calls):
                 finally:
                     self.tracer.builder = outer
             values.append(value)
-        if values[0].dtype is not values[1].dtype or shape_exprs(values[0].shape) != shape_exprs(values[1].shape):
+        if values[0].dtype is not values[1].dtype or not same_shape(values[0].shape, values[1].shape):
             raise exc.ControlFlowTensorMismatch(
                 name=name,
                 where="between the two paths of an `if`",
@@ -376,7 +376,7 @@ class _Carried:
             new = flow.tracer.scalar_tensor(new, old.dtype)
         if not isinstance(new, torch.Tensor):
             raise exc.CantCombineTypesInControlFlow(name=self.name, left=_describe(old), right=_describe(new))
-        if new.dtype is not old.dtype or shape_exprs(new.shape) != shape_exprs(old.shape):
+        if new.dtype is not old.dtype or not same_shape(new.shape, old.shape):
             raise exc.ControlFlowTensorMismatch(
                 name=self.name,
                 where="from one iteration of the loop to the next",

@@ -17,9 +17,9 @@ from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
 from torch._prims_common import elementwise_dtypes
 
 from .. import exc
-from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
 from ..language.shapes import canonical_dims
+from ..language.shapes import same_shape
 from ..language.shapes import shape_text
 
 _aten = torch.ops.aten
@@ -124,7 +124,7 @@ def _std(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: b
 
 @rule(_aten.native_layer_norm.default)
 def _native_layer_norm(x: torch.Tensor, shape: Any, weight: Any, bias: Any, eps: float) -> Any:
-    if shape_exprs(x.shape[max(x.dim() - len(shape), 0) :]) != shape_exprs(shape):
+    if not same_shape(x.shape[max(x.dim() - len(shape), 0) :], shape):
         raise exc.ShapeMismatch(
             left=f"normalized_shape {shape_text(shape)}", right=f"a value of shape {shape_text(x.shape)}"
         )

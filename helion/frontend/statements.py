@@ -120,6 +120,10 @@ class Statements(ControlFlow):
             return False
         return self._try_callee(stmt.value.func) is barrier
 
+    def has_device_loop(self, body: list[ast.stmt]) -> bool:
+        """Whether there is one, be it behind a `return`."""
+        return any(map(self._has_device_loop, body))
+
     def _has_device_loop(self, stmt: ast.stmt) -> bool:
         loops = (hl.tile, hl.grid, hl.jagged_tile)
         return any(

@@ -70,7 +70,8 @@ def trace_kernel(
         tracer.name_of_host_tensor = names.text_of
         with handler(tracer), interpreter.enter(frame):
             interpreter.run_kernel(source.node.body)
-    if not env.ir.roots:
+            returns_early = not env.ir.roots and interpreter.has_device_loop(source.node.body)
+    if not env.ir.roots and not returns_early:
         raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__, location=source.location(source.node))
     env.check_blocks_are_free()
     eliminate_dead_code(env.ir)

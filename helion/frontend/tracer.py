@@ -38,6 +38,7 @@ from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import shape_exprs
+from ..ir.symbols import symbols_of
 from ..language import full
 from ..language.indexing import index_list
 from ..language.indexing import normalize_index
@@ -540,6 +541,13 @@ class Tracer(Handler):
             if axis.block is block:
                 return TracedTile(axis)
         return None
+
+    def guard_equal(self, left: Any, right: Any) -> bool:
+        origins = self.env.space.origins
+        symbols = symbols_of(left) | symbols_of(right)
+        if any(symbol not in origins or origins[symbol].on_device for symbol in symbols):
+            return False
+        return bool(left == right)
 
     def torch_seed(self) -> Any:
         self._seeds += 1

@@ -315,6 +315,10 @@ class Handler(abc.ABC):
     def tile_of_size(self, size: Any) -> Tile | None:
         """The active tile whose block size is `size` (SymInt or eager block size), None for a plain int."""
 
+    def guard_equal(self, left: Any, right: Any) -> bool:
+        """Whether two sizes that are not known to be equal are so in this call; if both are the host's."""
+        return False
+
     def sizes_of(self, tensor: torch.Tensor) -> list[Any]:
         """The shape of a device value as elements that `tile_of_size` understands."""
         return list(tensor.shape)

@@ -8,20 +8,30 @@ from typing import Any
 import torch
 
 from .. import exc
+from .op import current_handler
 from .tile import Tile
 
 Size = Any  # int or SymInt
 
 
 def same_size(left: Size, right: Size) -> bool:
-    """Whether two sizes are known to be equal; a tile's size equals only itself."""
+    """Whether two sizes are equal; a tile's size equals only itself.
+
+    Sizes of arguments that may differ from call to call are equal where they are in the call that is traced, which
+    becomes a guard.
+    """
     if left is right:
         return True
     if isinstance(left, int) and isinstance(right, int):
         return left == right
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
 
-    return statically_known_true(left == right)
+    return statically_known_true(left == right) or current_handler("a shape").guard_equal(left, right)
+
+
+def same_shape(left: Sequence[Size], right: Sequence[Size]) -> bool:
+    """Whether two shapes have equal sizes (see `same_size`)."""
+    return len(left) == len(right) and all(map(same_size, left, right))
 
 
 def is_one(size: Size) -> bool:

@@ -61,3 +61,42 @@ def loop_after_read(x: torch.Tensor) -> torch.Tensor:
 def test_a_read_between_loops_is_refused():
     with pytest.raises((exc.HostTensorRead, exc.TopLevelStatementBetweenLoops)):
         helion.kernel(loop_after_read)(torch.ones(5))
+
+
+def doubled(x, y=None):
+    out = torch.empty_like(x)
+    if x.numel() == 0:
+        return out
+    if y is not None:
+        if y.size(0) != x.size(0):
+            return None, x
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] * 2
+    return out
+
+
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+def test_early_return_decides_for_each_call(static, seed):
+    kernel = helion.kernel(doubled, config=helion.Config(block_sizes=[16]), static_shapes=static)
+    for args in ((torch.randn(5),), (torch.empty(0),), (torch.randn(5), torch.randn(5)), (torch.randn(7),)):
+        run_everywhere(kernel, args, lambda x, y=None: x * 2, configs=[{"block_sizes": [4]}], capabilities=[80])
+    x, y = torch.randn(5), torch.randn(6)
+    run_everywhere(
+        kernel, (x, y), lambda x, y: (None, x), configs=[{"block_sizes": [4]}], capabilities=[80], error_scale=4
+    )
+    assert kernel(x, y)[1] is x
+
+
+def test_early_return_needs_no_config_and_tunes_nothing():
+    kernel = helion.kernel(doubled)
+    assert kernel(torch.empty(0)).shape == (0,)
+    assert dict(kernel.autotune((torch.empty(0),))) == {}
+
+
+@pytest.mark.softgpu(capability=80)
+def test_early_return_on_the_gpu_is_counted_as_no_launch(softgpu):
+    kernel = helion.kernel(doubled, config=helion.Config(block_sizes=[16]))
+    assert kernel(torch.empty(0, device=softgpu.device)).shape == (0,)
+    assert kernel(torch.empty(0, device=softgpu.device)).device == softgpu.device
+    (stats,) = [row for name, row in helion.runtime.launch_stats().items() if "doubled" in str(name)][-1:]
+    assert stats.layers == {"host_only": 2}

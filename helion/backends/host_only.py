@@ -1,0 +1,58 @@
+"""Specializations that launch nothing: host code returned before the first device loop.
+
+`if x.numel() == 0: return out` is decided while a specialization is traced.  What is left of the function is host
+statements, which run as they are, on any device.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import Config
+from ..config_spec import ConfigSpec
+from ..ir.block_sizes import resolve_constants
+from .base import Backend
+from .base import GeneratedSource
+from .host import HostPrinter
+
+
+class HostOnlySpec(ConfigSpec):
+    """The user's own tunables, which host code may compute with.  A Config is for the specializations that launch, so
+    the other keys of one are passed over.
+    """
+
+    def normalize(self, config: Config | Mapping[str, Any]) -> Config:
+        return super().normalize({key: value for key, value in config.items() if key in self.fields})
+
+
+class HostOnlyBackend(Backend):
+    """Host statements alone, as a module of source.  Takes the place of whichever backend the settings name."""
+
+    name = "host_only"
+    vendors = frozenset({"cpu", "nvidia", "amd"})
+    language = "Python"
+    layer = "host_only"
+
+    @functools.cached_property
+    def spec(self) -> ConfigSpec:
+        fields = dict(self.ir.tunables)
+        return HostOnlySpec(kernel_name=self.ir.name, fields=fields, location=self.ir.location)
+
+    def generate(self, config: Config) -> GeneratedSource:
+        """The module of the host function."""
+        constants = resolve_constants(self.ir.device, None, {key: config[key] for key in self.ir.tunables})
+        printer = HostPrinter(self.ir, constants, self.settings.output_origin_lines)
+        host = printer.function([], "None")
+        imports, injected = printer.imports_and_globals()
+        lines = [
+            f'"""{self.ir.name}, which returns before its first device loop: nothing is launched."""',
+            "",
+            "import torch",
+            *dict.fromkeys([*imports, *printer.runtime_imports()]),
+            "",
+            *host,
+            "",
+        ]
+        return GeneratedSource("\n".join(lines), self.ir.name, injected)
