@@ -1,0 +1,95 @@
+"""Sizes of several arguments under static_shapes=False: equal where they are in the traced call, which is a guard."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
+
+
+@helion.kernel(config=helion.Config(block_sizes=[8]), static_shapes=False)
+def doubled_into(x, out):
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = x[tile, :] * 2
+    return out
+
+
+@helion.kernel(config=helion.Config(block_sizes=[8]), static_shapes=False)
+def rms_norm(out, x, w):
+    for tile in hl.tile(x.size(0)):
+        value = x[tile, :]
+        scale = torch.rsqrt((value * value).mean(-1, keepdim=True) + 1e-6)
+        out[tile, :] = (value * scale * w[:][None, :]).to(out.dtype)
+    return out
+
+
+@helion.kernel(config=helion.Config(block_sizes=[8, 8]), static_shapes=False)
+def product(x, y):
+    out = torch.empty([x.size(0), y.size(1)], dtype=x.dtype, device=x.device)
+    for rows, columns in hl.tile(out.shape):
+        out[rows, columns] = x[rows, :] @ y[:, columns]
+    return out
+
+
+def test_output_argument_of_the_same_sizes(seed: int) -> None:
+    for shape in ((20, 30), (8, 5), (20, 100)):
+        args = (torch.randn(shape), torch.empty(shape))
+        run_everywhere(doubled_into, args, lambda x, out: x * 2, configs=[{"block_sizes": [8]}], capabilities=[80])
+
+
+def test_norm_with_weights(seed: int) -> None:
+    def reference(out, x, w):
+        return torch.nn.functional.rms_norm(x, x.shape[1:], w, 1e-6)
+
+    args = (torch.empty(20, 30), torch.randn(20, 30), torch.randn(30))
+    run_everywhere(rms_norm, args, reference, configs=[{"block_sizes": [8]}], error_scale=8, capabilities=[90])
+
+
+def test_product_over_a_whole_dimension(seed: int) -> None:
+    args = (torch.randn(20, 30), torch.randn(30, 12))
+    run_everywhere(
+        product, args, torch.matmul, configs=[{"block_sizes": [16, 16]}], error_scale=5000, capabilities=[80]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "equal", "unequal"),
+    [
+        (doubled_into, [(20, 30), (20, 30)], [(20, 30), (20, 29)]),
+        (rms_norm, [(20, 30), (20, 30), (30,)], [(20, 30), (20, 30), (31,)]),
+        (product, [(20, 30), (30, 12)], [(20, 30), (31, 12)]),
+    ],
+    ids=["store", "norm", "product"],
+)
+def test_unequal_sizes_after_equal_ones_are_an_error(kernel, equal, unequal) -> None:
+    kernel(*map(torch.zeros, equal))
+    with pytest.raises(exc.ShapeMismatch, match="size"):
+        kernel(*map(torch.zeros, unequal))
+    kernel(*map(torch.zeros, equal))
+
+
+def test_one_that_broadcasts_gets_a_specialization_of_its_own(seed: int) -> None:
+    doubled_into(torch.randn(8, 5), torch.empty(8, 5))
+    x, out = torch.randn(8, 1), torch.empty(8, 5)
+    torch.testing.assert_close(doubled_into(x, out), (x * 2).expand(8, 5))
+
+
+def test_carried_value_takes_the_size_of_another_argument(seed: int) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8]), static_shapes=False)
+    def last(x, y):
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            value = x[tile, :]
+            for _ in hl.grid(3):
+                value = y[tile, :] + 1
+            out[tile, :] = value
+        return out
+
+    args = (torch.randn(9, 12), torch.randn(9, 12))
+    run_everywhere(last, args, lambda x, y: y + 1, configs=[{"block_sizes": [8]}], capabilities=[80])
