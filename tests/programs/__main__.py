@@ -65,8 +65,12 @@ class Run:
     def work(self) -> None:
         """One thread: programs until the time is over."""
         worker = Worker(self.options.timeout)
+        said = time.monotonic()
         try:
             while (seed := self._seed()) is not None:
+                if time.monotonic() > said + 60:
+                    said = time.monotonic()
+                    print(f"{self.coverage.programs} programs, {len(self.found)} failures", flush=True)
                 result = worker.run(Task(seed, self.modes, known=tuple(self.options.known.split(","))))
                 failed = self._count(result)
                 for outcome in failed:

@@ -78,7 +78,8 @@ def build(seed: str | int, known: Collection[str] = ()) -> Program:
             _settle_barriers(g.program)
             prune(g.program)
             if g.dynamic and g.chance(0.7):
-                g.program.specialize = [s for s in g.program.sizes if s not in g.axis_size.values() or g.chance(0.3)]
+                dims = {d.size for e in g.program.expressions() if e.value for d in e.value.dims if d.axis is None}
+                g.program.specialize = [s for s, n in g.program.sizes.items() if n in dims or g.chance(0.2)]
             if "early_return" in known and g.chance(0.3):
                 g.program.early_return = f"{g.program.params[0].name}.numel() == 0"
             if g.program.params and g.program.sizes and len(g.program.outputs) and len(g.program.params) <= 14:
@@ -134,7 +135,11 @@ def prune(program: Program) -> None:
     program.outputs = [o for o in program.outputs if o.name in used]
     names = {e.attrs["name"] for e in program.expressions() if e.op == "number" and "name" in e.attrs}
     names |= {s.origin.split(" ")[0] for s in program.scalars.values()}
-    specs = [spec for s in program.statements() for spec in getattr(s, "axes", ())]
+    specs = [
+        spec
+        for s in program.statements()
+        for spec in (*getattr(s, "axes", ()), *filter(None, [getattr(s, "spec", None)]))
+    ]
     names |= {w for spec in specs for w in re.findall(r"s\d+", str(spec.block))}
     program.scalars = {n: s for n, s in program.scalars.items() if n in names}
     blocks = {spec.block for spec in specs}

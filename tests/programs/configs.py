@@ -8,6 +8,8 @@ from typing import Any
 import helion
 from helion import exc
 from helion.bound_kernel import BoundKernel
+from helion.config_keys import LOAD_CACHE_MODIFIERS
+from helion.config_keys import STORE_CACHE_MODIFIERS
 from helion.config_spec import ListOf
 from helion.target import Target
 
@@ -27,6 +29,7 @@ def draw(
     """
     spec = bound.backend(Target("nvidia", capability)).spec
     default = dict(spec.default_config())
+    products = "epilogue_subtile" in spec.fields
     for attempt in range(40):
         config: dict[str, Any] = {}
         for key, fragment in spec.fields.items():
@@ -40,9 +43,15 @@ def draw(
                         else value
                     )
                     value = [max(v, (least or {}).get(i, 1)) for i, v in enumerate(value)]
+                elif key == "range_warp_specializes" and not products:
+                    # Triton's pass partitions loops around products; on others it fails, or ends the process.
+                    value = [v and None for v in value]
                 elif key == "num_warps":
                     value = rng.choice((1, 2, 4, 8))
                 config[key] = value
+        for key, modifiers in (("load", LOAD_CACHE_MODIFIERS), ("store", STORE_CACHE_MODIFIERS)):
+            if rng.random() < 0.15:
+                config[f"{key}_cache_modifiers"] = [rng.choice(modifiers) for _ in range(rng.randint(1, 3))]
         if "block_sizes" in default:
             config.setdefault("block_sizes", [min(v, 32) for v in default["block_sizes"]])
         if attempt > 25:

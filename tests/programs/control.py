@@ -21,8 +21,10 @@ from .table import Axis
 from .table import Env
 from .table import Expr
 from .table import infer
+from .values import Dim
 from .values import Invalid
 from .values import join
+from .values import settle
 
 if TYPE_CHECKING:
     from .printing import Printer
@@ -252,6 +254,71 @@ class EachTensor(Statement):
     def print(self, p: Printer) -> None:
         p.line(f"for {self.name} in ({', '.join(self.tensors)},):")
         p.block(self.body)
+
+
+@dataclasses.dataclass
+class Lanes(Statement):
+    """An accumulator with one lane for each element of a full tile of a loop, reduced behind it.
+
+    Attributes:
+        name: of the result.
+        dims: of the result.
+        block: the registered block size.
+        spec: the loop.
+        value: over `dims` and the loop.
+    """
+
+    name: str
+    dims: tuple[Any, ...]
+    block: str
+    spec: AxisSpec
+    value: Expr
+    feature = "one lane per element"
+
+    @property
+    def axes(self) -> list[AxisSpec]:
+        return [self.spec]
+
+    def expressions(self) -> list[Expr]:
+        return [self.value]
+
+    def infer(self, env: Env) -> None:
+        inner = env.copy()
+        inner.axes = dict(env.axes)
+        if self.block not in [b.name for b in env.program.blocks]:
+            raise Invalid("no such block size")
+        (begin, _), (_, end) = self.spec.begin.range(env), self.spec.end.range(env)
+        axis = inner.axes[self.spec.name] = Axis(
+            self.spec.name, "tile", begin, max(end - 1, begin), max(end - begin, 0)
+        )
+        value = infer(self.value, inner)
+        dims = tuple(Dim(env.axes[d.axis].size, d.axis) for d in self.dims if d.axis in env.axes)
+        if (
+            len(dims) != len(self.dims)
+            or value.dims != (*dims, Dim(axis.size, axis.name))
+            or value.dtype is not torch.float32
+        ):
+            raise Invalid("lanes")
+        n = axis.size
+        low, high = min(0, n * value.low), max(0, n * value.high)
+        env.values[self.name] = settle(torch.float32, dims, low, high, value.step, n * value.error, n + 2)
+
+    def print(self, p: Printer) -> None:
+        begin, end = self.spec.begin.text(p.oracle), self.spec.end.text(p.oracle)
+        shape = p.shape(self.dims)
+        if p.oracle:
+            p.line(f"{self.name} = torch.zeros({shape}, dtype=torch.float64)")
+            p.line(f"for {self.spec.name} in whole({begin}, {end}):")
+        else:
+            lanes = f"{shape[:-1]}, {self.block}]" if self.dims else f"[{self.block}]"
+            p.line(f"{self.name} = hl.zeros({lanes}, dtype=torch.float32)")
+            given = end if begin == "0" else f"{begin}, {end}"
+            p.line(f"for {self.spec.name} in hl.tile({given}, block_size={self.block}):")
+        with p.indented():
+            text = p.expr(self.value, nested=True)
+            p.line(f"{self.name} = {self.name} + {text}{'.sum(-1)' if p.oracle else ''}")
+        if not p.oracle:
+            p.line(f"{self.name} = {self.name}.sum({len(self.dims)})")
 
 
 def _assigned(block: Sequence[Statement]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from helion.config import KEYS
+from helion.config_keys import KEYS
 
 from .inputs import LAYOUTS
 from .program import Program
@@ -12,8 +12,8 @@ from .table import ROWS
 from .values import FLOATS
 from .values import INTS
 
-#: Config keys of this backend. That warp specialization needs compute capability 10 does not matter here.
-CONFIG_KEYS = tuple(k for k in KEYS if not k.startswith("tcgen05"))
+#: Config keys that say something to the Triton backend.
+CONFIG_KEYS = KEYS[: KEYS.index("advanced_controls_file")]
 CONSTRUCTS = (
     "top-level tile", "top-level grid", "inner tile", "inner data-dependent tile", "inner grid", "inner static_range",
     "inner range", "accumulation", "assignment", "augmented assignment", "store", "masked store", "scatter",
@@ -21,7 +21,7 @@ CONSTRUCTS = (
     "atomic_and", "atomic_or", "atomic_xor", "barrier", "several loops in a phase", "a tensor written and read",
     "meaning depends on block sizes", "dynamic shapes", "specialize", "argument", "constexpr", "tunable",
     "host arithmetic", "register_block_size", "begin", "atomic_xchg", "atomic_cas", "inner jagged",
-    "inner nested in a tile's range tile", "loop over tensors", "view made by host code",
+    "inner nested in a tile's range tile", "loop over tensors", "one lane per element", "view made by host code",
     "the old value of an atomic", "size 0", "size 1",
 )  # fmt: skip
 

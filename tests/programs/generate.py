@@ -74,6 +74,10 @@ class Generator:
         self.dynamic = self.chance(0.2)
         if self.dynamic:
             self.program.settings["static_shapes"] = False
+        if self.chance(0.1):
+            self.program.settings["index_dtype"] = torch.int64
+        if self.chance(0.15):
+            self.program.settings["debug_dtype_asserts"] = True
 
     # -- drawing -------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from .control import AxisSpec
 from .control import Bound
 from .control import EachTensor
 from .control import If
+from .control import Lanes
 from .control import Loop
 from .generate import Generator
 from .program import Block
@@ -22,6 +23,7 @@ from .scope import tile_dims
 from .statements import Accumulate
 from .statements import Assign
 from .statements import Statement
+from .table import Axis
 from .table import Dims
 from .table import Expr
 from .values import Dim
@@ -340,3 +342,23 @@ def each_tensor(g: Generator, depth: int) -> list[Statement]:
     old = Expr("variable", [], {"name": start.name})
     new = Expr("cast", [Expr(g.choice(("add", "sub", "maximum")), [old, load])], {"dtype": dtype})
     return [start, EachTensor(name, names, [Assign(start.name, new)])]
+
+
+@statement(0.8, depth=1)
+def lanes(g: Generator, depth: int) -> list[Statement]:
+    """A sum with one lane for each element of a full tile."""
+    dims = tuple(d for d in tile_dims(g) if g.chance(0.8))[:1]
+    spec = loop_axis(g, "k", 1, 64)
+    block = spec.block = _registered(g, g.axis_size[spec.name])
+    saved = g.env
+    g.env = g.env.copy()
+    (begin, _), (_, end) = spec.begin.range(saved), spec.end.range(saved)
+    mine = Axis(spec.name, "tile", begin, max(end - 1, begin), max(end - begin, 0))
+    g.env.axes = {**saved.axes, spec.name: mine}
+    try:
+        value = g.expr((*dims, Dim(mine.size, mine.name)), "float", False, 2)
+        value = g.cast(value, torch.float32)
+    finally:
+        g.env = saved
+        g.remember()
+    return [Lanes(g.name("acc"), dims, block, spec, value)]

@@ -344,6 +344,33 @@ class Arange(Row):
         return f"torch.arange({begin}, {begin + step * n}, {step}, dtype=torch.int32)"
 
 
+class Random(Row):
+    """`hl.rand` over tiles of loops that begin at 0, and constant dimensions."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if kind != "float" or exact or not dims or ONE in dims:
+            return None
+        return Expr(self.name, [], {"dims": dims, "seed": g.rng.randrange(1000)})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        dims = []
+        for d in e.attrs["dims"]:
+            axis = env.axes.get(d.axis)
+            if d.axis is not None and (axis is None or axis.low or axis.partial or axis.kind != "tile"):
+                raise Invalid("no range from 0")
+            dims.append(d if axis is None else Dim(axis.size, d.axis))
+        e.attrs["dims"] = tuple(dims)
+        return Value(torch.float32, tuple(dims), 0, 1, None, 2.0**-23)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"hl.rand({p.shape(e.attrs['dims'])}, {e.attrs['seed']})"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        dims = e.attrs["dims"]
+        spans = ", ".join(d.axis or f"slice(0, {d.size})" for d in dims)
+        return f"uniform({e.attrs['seed']}, {[d.size for d in dims]}, {spans})"
+
+
 class JaggedLoad(Row):
     """`data[starts[:, None] + columns.index[None, :]]` in a loop over rows of different lengths."""
 
@@ -399,6 +426,7 @@ class OuterGather(Row):
 
 
 for _row in [
+    Random("rand", "random numbers", 0.7),
     JaggedLoad("jagged_load", "jagged loads"),
     OuterGather("outer_gather", "gathers", 1, known="vectors of different tiles pair in ref mode"),
     Load("load", "loads", 8),

@@ -124,10 +124,12 @@ class Runner:
         if mode == "ref":
             kernel = make_kernel(self.module, config, ref_mode=helion.RefMode.EAGER)
             result = kernel(*given)
-        elif mode == "tiles":
-            result = self.bound(*given)
-        elif mode == "tiles config":
-            result = self.bound.compile_config(config)(*given)
+        elif mode in ("tiles", "tiles config"):
+            run = self.bound if mode == "tiles" else self.bound.compile_config(config)
+            try:
+                result = run(*given)
+            except exc.BaseError as error:  # what was traced and took the Config has no right to be refused now
+                raise RuntimeError(f"{type(error).__name__}: {_first_line(error)}") from error
         else:
             kernel = make_kernel(self.module, config)
             run = (

@@ -139,6 +139,8 @@ class Merge(Row):
 
     def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
         place, form = e.attrs["place"], e.attrs["form"]
+        if form == "view" and e.args[0].op != "full":  # as in PyTorch, what is permuted has no such view
+            form = "reshape"
         if form == "flatten":
             return f"{args[0]}.flatten({place}, {place + 1})"
         return f"{args[0]}.{form}({p.shape(e.value.dims)})"  # type: ignore[union-attr]

@@ -92,3 +92,34 @@ def rows(data: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor, span: 
 def inside(value: torch.Tensor, lengths: torch.Tensor, span: slice, neutral: float) -> torch.Tensor:
     """A value over such rows, with the neutral element behind the end of each."""
     return torch.where(index(span, torch.int64) < lengths[:, None], value, neutral)
+
+
+def random_bits(seed: int, offsets: torch.Tensor) -> torch.Tensor:
+    """The first word of Philox 4x32-10 with the key `seed` at the counters (offset, 0, 0, 0), as in
+    https://www.thesalmons.org/john/random123/papers/random123sc11.pdf, as numbers from 0 to 2**32 - 1.
+    """
+    word = 0xFFFFFFFF
+    key = [seed & word, seed >> 32 & word]
+    c = [offsets.long() & word, *(torch.zeros_like(offsets, dtype=torch.int64) for _ in range(3))]
+    for _ in range(10):
+        (high_0, low_0), (high_1, low_1) = _product(0xD2511F53, c[0]), _product(0xCD9E8D57, c[2])
+        c = [high_1 ^ c[1] ^ key[0], low_1, high_0 ^ c[3] ^ key[1], low_0]
+        key = [key[0] + 0x9E3779B9 & word, key[1] + 0xBB67AE85 & word]
+    return c[0]
+
+
+def _product(a: int, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """High and low word of a product of two words, without more than 64 bits."""
+    low, high = (a & 0xFFFF) * b, (a >> 16) * b
+    middle = (low >> 16) + (high & 0xFFFF)
+    return (high >> 16) + (middle >> 16), (low & 0xFFFF) | (middle & 0xFFFF) << 16
+
+
+def uniform(seed: int, shape: list[int], *spans: slice) -> torch.Tensor:
+    """Numbers in [0, 1) for a part of a tensor of this shape: those of its row-major positions."""
+    offsets = torch.zeros([], dtype=torch.int64)
+    for n, span in zip(shape, spans):
+        offsets = offsets[..., None] * n + index(span, torch.int64)
+    bits = random_bits(seed, offsets)
+    signed = torch.where(bits >= 2**31, bits - 2**32, bits)
+    return torch.where(signed < 0, -signed - 1, signed).double() * 4.6566127342e-10

@@ -21,6 +21,8 @@ from .program import Program
 from .run import MODES
 from .run import Outcome
 
+#: What a worker's processes print.
+LOG = "log.txt"
 #: Programs after which a process is replaced: modules and kernels stay in memory.
 _MOST_PROGRAMS = 150
 
@@ -89,7 +91,10 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
 
 
 def _serve(connection: Connection, folder: str) -> None:
-    """The life of a worker process."""
+    """The life of a worker process; what compilers print goes to a file beside the programs."""
+    log = os.open(Path(folder) / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "none")
     while True:
         task = connection.recv()
@@ -167,8 +172,12 @@ class Worker:
                 self._process.join(5)
                 status = "crash"
             if status:
-                code = self._process.exitcode
+                detail = f"exit code {self._process.exitcode}{self._last_words()}" if status == "crash" else ""
                 self.close()
-                return Result(
-                    task, program, [*outcomes, Outcome(at, status, f"exit code {code}" if status == "crash" else "")]
-                )
+                return Result(task, program, [*outcomes, Outcome(at, status, detail)])
+
+    def _last_words(self) -> str:
+        """The assertion or error that a process printed before it died."""
+        lines = (Path(self._folder.name) / LOG).read_text(errors="replace").splitlines()
+        said = [line for line in lines if "Assertion" in line or "rror:" in line]
+        return f": {said[-1][:300]}" if said else ""
