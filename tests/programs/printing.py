@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
-from .control import Bound
+from helion import config_spec
+
+from . import inputs
+from . import whole
 from .control import Loop
 from .inlined import CLOSURES
 from .program import Param
@@ -263,20 +267,26 @@ def script(program: Program, title: str = "") -> str:
     arguments += [repr(s.value) for s in program.scalars.values() if s.origin in ("argument", "constexpr")]
     names = [o.name for o in program.outputs] + [p.name for p in program.params if p.written]
     errors = {n: float(f"{results[n].error:.3g}") for n in names}
-    fragments = any(s.origin == "tunable" for s in program.scalars.values())
-    parts = [
-        f'"""{title or "A generated program."}"""\n\nfrom __future__ import annotations\n',
-        "import torch\n\nimport helion\nimport helion.language as hl",
-        "from helion.config_spec import PowerOfTwoFragment" if fragments else "",
-        "from tests.programs.inputs import *  # noqa: F403\nfrom tests.programs.whole import *  # noqa: F403\n",
-        "".join(f"\n{h}\n\n" for h in sorted(helpers | closures)),
-        f"\n{kernel}\n\n\n{reference}\n\n",
-        "\ndef arguments():\n    return (\n" + "".join(f"        {a},\n" for a in arguments) + "    )\n\n",
-        f"\nSETTINGS = {program.settings!r}\nCONFIG = {dict(program.config)!r}",
-        f"WRITTEN = {[p.name for p in program.params if p.written]!r}",
-        f"ERRORS = {errors!r}  # the largest error of each result; 0: equal",
-    ]
-    return "\n".join(part for part in parts if part) + "\n"
+    text = "\n".join(
+        (
+            "".join(f"\n{h}\n\n" for h in sorted(helpers | closures)),
+            f"\n{kernel}\n\n\n{reference}\n\n",
+            "\ndef arguments():\n    return (\n" + "".join(f"        {a},\n" for a in arguments) + "    )\n\n",
+            f"\nSETTINGS = {program.settings!r}\nCONFIG = {dict(program.config)!r}",
+            f"WRITTEN = {[p.name for p in program.params if p.written]!r}",
+            f"ERRORS = {errors!r}  # the largest error of each result; 0: equal",
+        )
+    )
+    head = f'"""{title or "A generated program."}"""\n\nfrom __future__ import annotations\n\nimport torch\n'
+    return f"{head}\n{_imports(text)}\n{text}\n"
 
 
-assert Bound
+def _imports(text: str) -> str:
+    """Imports of what a text uses."""
+    used = set(re.findall(r"\w+", text))
+    lines = ["import helion"] if "helion" in used else []
+    lines.append("import helion.language as hl")
+    for module in (config_spec, inputs, whole):
+        names = [n for n in sorted(used) if getattr(getattr(module, n, None), "__module__", "") == module.__name__]
+        lines += [f"from {module.__name__} import {n}" for n in names]
+    return "\n".join(lines)

@@ -43,12 +43,14 @@ class Access:
         offset: what is added to its address, in elements.
         mask: text of its mask, None when every element is inside.
         rank: dimensions of the pointer tensor.
+        indexed: whether any of them is made by an index, so that the pointer has them.
     """
 
     tensor: str
     offset: list[Text]
     mask: Text | None
     rank: int
+    indexed: bool
 
     @property
     def pointer(self) -> Text:
@@ -99,7 +101,8 @@ def pointer_access(k: KernelEmitter, memory: Memory, extra_mask: Any) -> Access:
         position += 1
     if extra_mask is not None:
         masks.append(k.text(extra_mask))
-    return Access(memory.name, terms, all_of(masks), rank)
+    indexed = gather_rank > 0 or any(item.kind in ("tile", "slice") for item in items)
+    return Access(memory.name, terms, all_of(masks), rank, indexed)
 
 
 def all_of(masks: Iterable[Text | None]) -> Text | None:
@@ -167,7 +170,10 @@ def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
     cached = _cache_modifier(k, node)
     if policy and not cached:  # PTX has one or the other
         options["eviction_policy"] = repr(policy)
-    k.assign(node, call("tl.load", *arguments, **options, **cached))
+    text = call("tl.load", *arguments, **options, **cached)
+    if access.rank and not access.indexed:  # `x[None, i]`: one number, in dimensions of size 1
+        text = call("tl.broadcast_to", text, k.shape([1] * access.rank))
+    k.assign(node, text)
 
 
 def _cache_modifier(k: KernelEmitter, node: torch.fx.Node) -> dict[str, str]:

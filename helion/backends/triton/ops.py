@@ -126,8 +126,18 @@ def _max_min(name: str, of_bools: Callable[[Text, Text], Text]) -> Function:
     return lambda k, node, a: of_bools(*a) if _dtype(node) is torch.bool else _extremum(name, node, *a)
 
 
+def _narrow_numbers(node: torch.fx.Node, a: list[Text]) -> list[Text]:
+    """Operands in which a number beside integers of 8 or 16 bits has their dtype: Triton takes it for an int32, and
+    the result with it."""
+    dtype = _dtype(node)
+    if dtype.is_floating_point or dtype.itemsize >= 4:
+        return a
+    typed = triton_dtype(dtype)
+    return [call("tl.full", "[]", t, typed) if isinstance(arg, int) else t for t, arg in zip(a, node.args)]
+
+
 def _clamp(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
-    text, *bounds = a
+    text, *bounds = _narrow_numbers(node, a)
     for name, bound, arg in zip(("maximum", "minimum"), bounds, node.args[1:]):
         text = text if arg is None else _extremum(name, node, text, bound)
     return text
@@ -204,7 +214,7 @@ _ROWS: dict[str, Row] = {
     "clamp.default": _clamp,
     "clamp.Tensor": _clamp,
     "clamp_min.default": _clamp,
-    "clamp_max.default": lambda k, node, a: _extremum("minimum", node, *a),
+    "clamp_max.default": lambda k, node, a: _extremum("minimum", node, *_narrow_numbers(node, a)),
     "copysign.Tensor": _libdevice("copysign"),
     "nextafter.default": _libdevice("nextafter"),
     "exp.default": "tl.exp",
