@@ -7,16 +7,14 @@ from typing import Any
 
 import helion
 from helion import exc
+from helion.autotuner.space import SearchSpace
 from helion.bound_kernel import BoundKernel
 from helion.config_keys import LOAD_CACHE_MODIFIERS
 from helion.config_keys import STORE_CACHE_MODIFIERS
-from helion.config_spec import ListOf
 from helion.target import Target
 
 
-def draw(
-    bound: BoundKernel, capability: int, rng: random.Random, least: dict[int, int] | None = None
-) -> dict[str, Any]:
+def draw(bound: BoundKernel, capability: int, rng: random.Random) -> dict[str, Any]:
     """A Config that the kernel accepts at a compute capability; the default one if no other was found.
 
     About a third of the keys are drawn, so that a fault does not hide behind ten others.
@@ -25,30 +23,26 @@ def draw(
         bound: the kernel, bound to its arguments.
         capability: 80, 90 or 100.
         rng: decides.
-        least: for places of `block_sizes` the smallest value (tiles that make loops too long otherwise).
     """
     spec = bound.backend(Target("nvidia", capability)).spec
     default = dict(spec.default_config())
     products = "epilogue_subtile" in spec.fields
+    space = SearchSpace(spec)
     for attempt in range(40):
+        drawn = space.random(rng)
         config: dict[str, Any] = {}
-        for key, fragment in spec.fields.items():
-            if rng.random() < (0.8 if key == "block_sizes" else 0.35):
-                value = fragment.random(rng)
-                if key == "block_sizes":
-                    value = [min(v, rng.choice((4, 16, 32, 64, 128))) for v in value]
-                    value = (
-                        [max(v, item.low) for v, item in zip(value, fragment.items)]
-                        if isinstance(fragment, ListOf)
-                        else value
-                    )
-                    value = [max(v, (least or {}).get(i, 1)) for i, v in enumerate(value)]
-                elif key == "range_warp_specializes" and not products:
-                    # Triton's pass partitions loops around products; on others it fails, or ends the process.
-                    value = [v and None for v in value]
-                elif key == "num_warps":
-                    value = rng.choice((1, 2, 4, 8))
-                config[key] = value
+        for key, value in dict(drawn or {}).items():
+            if rng.random() >= (0.8 if key == "block_sizes" else 0.35):
+                continue
+            if key == "block_sizes":
+                items = spec.fields[key].items  # type: ignore[attr-defined]
+                value = [max(min(v, rng.choice((4, 16, 32, 64, 128))), item.low) for v, item in zip(value, items)]
+            elif key == "range_warp_specializes" and not products:
+                # Triton's pass partitions loops around products; on others it fails, or ends the process.
+                value = [v and None for v in value]
+            elif key == "num_warps":
+                value = rng.choice((1, 2, 4, 8))
+            config[key] = value
         for key, modifiers in (("load", LOAD_CACHE_MODIFIERS), ("store", STORE_CACHE_MODIFIERS)):
             if rng.random() < 0.15:
                 config[f"{key}_cache_modifiers"] = [rng.choice(modifiers) for _ in range(rng.randint(1, 3))]
@@ -60,12 +54,6 @@ def draw(
             normal = spec.normalize(helion.Config(**config))
         except exc.InvalidConfig:
             continue
-        if any(check(dict(normal)) for check in spec.unpromising):
-            continue
-        return config
+        if spec.is_promising(normal):
+            return config
     return {"block_sizes": default["block_sizes"]} if "block_sizes" in default else {}
-
-
-def spoken(config: dict[str, Any], default: dict[str, Any]) -> list[str]:
-    """The keys of a Config that differ from the default."""
-    return [key for key, value in config.items() if value != default.get(key)]
