@@ -33,24 +33,24 @@ public:
         if (bytes % 2) data[bytes - 1] = kPoison & 0xff;
         c10::profiledCPUMemoryReporter().New(data, bytes);
         const std::lock_guard lock(mutex_);
-        live_[reinterpret_cast<uint64_t>(data)] = bytes;
-        ++version_;
+        live_[reinterpret_cast<uint64_t>(data)] = {bytes, ++version_};
         return {data, data, &release, cpu};
     }
     c10::DeleterFnPtr raw_deleter() const override { return &release; }
     void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
 
     uint64_t version() const { return version_; }
-    void each(void (*f)(void*, uint64_t, uint64_t), void* with) {
+    void each(void (*f)(void*, uint64_t, uint64_t, uint64_t), void* with) {
         const std::lock_guard lock(mutex_);
-        for (const auto& [start, bytes] : live_) f(with, start, bytes);
+        for (const auto& [start, storage] : live_) f(with, start, storage.bytes, storage.serial);
     }
 
 private:
     static void release(void* data);
 
     std::mutex mutex_;
-    std::map<uint64_t, size_t> live_;
+    struct Storage { size_t bytes; uint64_t serial; };
+    std::map<uint64_t, Storage> live_;
     std::atomic<uint64_t> version_{1};
 };
 Storages& storages() {
@@ -76,5 +76,5 @@ void Storages::release(void* data) {
 EXPORT void storages_install() { c10::SetCPUAllocator(&storages(), 1); }
 // Changes with every storage that comes or goes.
 EXPORT uint64_t storages_version() { return storages().version(); }
-// f(with, start, bytes) for every live storage, by address.
-EXPORT void storages_each(void (*f)(void*, uint64_t, uint64_t), void* with) { storages().each(f, with); }
+// f(with, start, bytes, serial) for every live storage, by address; no two storages have the same serial.
+EXPORT void storages_each(void (*f)(void*, uint64_t, uint64_t, uint64_t), void* with) { storages().each(f, with); }

@@ -109,6 +109,7 @@ class Event:
 def synchronize(device: int | None = None) -> None:
     """Everything enqueued is done already; a capturing current stream makes this an error, as on a GPU."""
     call("cuStreamSynchronize", current_stream(device))
+    call("cuCtxSynchronize")
 
 
 class Graph:

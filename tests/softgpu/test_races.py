@@ -302,6 +302,74 @@ def test_launches_come_one_after_the_other(softgpu):
     _check(launch, False)
 
 
+def _on_two_streams(first: Callable[[], None], second: Callable[[], None], between: str) -> Callable[[], None]:
+    def launch() -> None:
+        one, two, event = gpu.Stream(), gpu.Stream(), gpu.Event()
+        with one:
+            first()
+        event.record(one)
+        if between == "event":
+            event.wait(two)
+        elif between == "event synchronised":
+            event.synchronize()
+        elif between == "stream synchronised":
+            one.synchronize()
+        elif between == "device synchronised":
+            gpu.streams.synchronize()
+        with two if between != "same stream" else one:
+            second()
+
+    return launch
+
+
+BETWEEN = ["event", "event synchronised", "stream synchronised", "device synchronised", "same stream", "nothing"]
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_launches_on_two_streams(softgpu, between):
+    x, y = torch.zeros(256, dtype=torch.int32), torch.zeros(256, dtype=torch.int32)
+    write, read = (lambda: rk.fill[(1,)](x, 1, N=256)), (lambda: rk.reverse_row[(1,)](y, x, N=256, BARRIER=True))
+    _check(_on_two_streams(write, write, between), between == "nothing")
+    _check(_on_two_streams(write, read, between), between == "nothing")
+
+
+def test_what_launches_on_two_streams_may_do(softgpu):
+    x, y = torch.zeros(256, dtype=torch.int32), torch.zeros(256, dtype=torch.int32)
+    count = PtxKernel(COUNT.format(scope="gpu", then=""))
+    _check(_on_two_streams(lambda: rk.fill[(1,)](x, 1, N=256), lambda: rk.fill[(1,)](y, 1, N=256), "nothing"), False)
+    _check(_on_two_streams(lambda: count(2, 32, x), lambda: count(2, 32, x), "nothing"), False)
+    gpu.install(capability=90)
+    for stream in (gpu.Stream(), gpu.Stream()):  # memory that is freed, and used again by the next
+        with stream:
+            rk.fill[(1,)](torch.empty(4096, dtype=torch.int32), 1, N=4096)
+    assert gpu.last_fault() is None
+
+
+def test_a_race_between_streams_names_both_launches(softgpu):
+    x = torch.zeros(256, dtype=torch.int32)
+    with pytest.raises(RuntimeError, match="by launches on different streams"):
+        _on_two_streams(
+            lambda: rk.fill[(1,)](x, 1, N=256), lambda: rk.shift_in_place[(1,)](x, 1, N=256, BARRIER=True), "nothing"
+        )()
+    fault = gpu.last_fault()
+    assert fault is not None and fault.other is not None and fault.kernel == "shift_in_place"
+    assert "what kernel fill" in fault.message and fault.other.access == "write"
+    assert f"of a tensor's storage of {4 * 256} bytes" in fault.message
+
+
+def test_the_null_stream_is_in_order_with_itself_only(softgpu):
+    x = torch.zeros(256, dtype=torch.int32)
+
+    def launch() -> None:
+        rk.fill[(1,)](x, 1, N=256)
+        with gpu.Stream():
+            rk.fill[(1,)](x, 2, N=256)
+
+    _check(launch, True)  # PyTorch's streams do not wait for it
+    rk.fill[(1,)](x, 1, N=256)
+    rk.fill[(1,)](x, 2, N=256)
+
+
 def test_replicas_that_store_the_same_value_do_not_race(softgpu):
     x, out = torch.ones(160), torch.zeros(1)
     _check(lambda: rk.same_value[(6,)](x, out, N=16), False)

@@ -83,6 +83,10 @@ std::string Bounds::why_not(uint64_t address, uint64_t bytes) const {
     return text;
 }
 
+uint64_t Bounds::serial_of(uint64_t address) const {
+    const Storage* s = storages_ ? storage_ending_after(*storages_, address) : nullptr;
+    return s && s->start <= address ? s->serial : 0;
+}
 std::string Bounds::name_of(uint64_t address) const {
     if (storages_)
         if (const Storage* s = storage_ending_after(*storages_, address); s && s->start <= address)
@@ -140,11 +144,11 @@ std::shared_ptr<const Bounds> BufferRegistry::snapshot() {
         std::shared_ptr<std::vector<Bounds::Storage>> storages;
         if (!strict_) {
             storages = std::make_shared<std::vector<Bounds::Storage>>();
-            const auto add = [](void* to, uint64_t start, uint64_t bytes) {
-                static_cast<std::vector<Bounds::Storage>*>(to)->push_back({start, start + bytes});
+            const auto add = [](void* to, uint64_t start, uint64_t bytes, uint64_t serial) {
+                static_cast<std::vector<Bounds::Storage>*>(to)->push_back({start, start + bytes, serial});
             };
             if (each_) each_(add, storages.get());
-            for (const auto& [start, bytes] : foreign_) storages->push_back({start, start + bytes});
+            for (const auto& [start, bytes] : foreign_) storages->push_back({start, start + bytes, 0});
             if (!foreign_.empty()) std::sort(storages->begin(), storages->end(), [](const auto& a, const auto& b) { return a.start < b.start; });
         }
         current_ = std::make_shared<Bounds>(allowed_, forbidden_, storages);

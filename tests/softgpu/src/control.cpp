@@ -132,6 +132,7 @@ CONTROL void softgpu_reset() {
     g_last_code = CUDA_SUCCESS;
     g_last_text.clear();
     take_printed();
+    forget_streams();
 }
 CONTROL const char* softgpu_faults() {
     const std::lock_guard lock(driver().mutex);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "decoder.h"
+#include "driver_streams.h"
 #include "machine.h"
 
 // The handles are pointers to these.
@@ -54,11 +55,12 @@ struct Stream {
     bool capture_origin = false;               // began the capture (others joined it through events)
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
     unsigned flags = 0;
+    StreamOrder order;
 };
 struct Node { std::string kind; std::function<CUresult()> run; };
 struct Graph { std::vector<Node> nodes; uint64_t id = 0; bool invalid = false; };
 struct GraphExec { std::vector<Node> nodes; };
-struct Event { int device = 0; double time_ms = 0; bool recorded = false; Graph* captured = nullptr; };
+struct Event { int device = 0; double time_ms = 0; bool recorded = false; Graph* captured = nullptr; StreamClock known; };
 
 struct Config {
     std::atomic<int> devices{1};

@@ -202,7 +202,11 @@ API cuCtxGetDevice(CUdevice* d) {
     *d = current_device();
     return CUDA_SUCCESS;
 }
-API cuCtxSynchronize() { return current_device() < 0 ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS; }
+API cuCtxSynchronize() {
+    if (current_device() < 0) return CUDA_ERROR_INVALID_CONTEXT;
+    forget_streams();
+    return CUDA_SUCCESS;
+}
 API cuCtxGetApiVersion(CUcontext, unsigned* v) { *v = 13010; return CUDA_SUCCESS; }
 API cuCtxGetStreamPriorityRange(int* least, int* greatest) { *least = *greatest = 0; return CUDA_SUCCESS; }
 namespace { std::atomic<size_t> g_limits[32]; }

@@ -30,6 +30,13 @@ CUresult enqueue(CUstream handle, const char* kind, std::function<CUresult()> wo
         stream->capturing->nodes.push_back({kind, std::move(work)});
         return CUDA_SUCCESS;
     }
+    // The null stream and blocking streams wait for each other.
+    StreamOrder& order = stream ? stream->order : null_stream_order();
+    if (!stream) {
+        const std::lock_guard lock(driver().mutex);
+        for (const Stream* s : driver().streams) if (!(s->flags & CU_STREAM_NON_BLOCKING)) wait_for(order, work_of(s->order));
+    } else if (!(stream->flags & CU_STREAM_NON_BLOCKING)) wait_for(order, work_of(null_stream_order()));
+    const StreamWork current(order);
     return work();
 }
 
@@ -77,6 +84,7 @@ CUresult run_now(const Launch& launch) {
     Driver& d = driver();
     if (!d.config.execute) return CUDA_SUCCESS;
     Grid grid;
+    bool counted = false;
     try {
         const Program& program = launch.kernel->decoded();
         grid.program = &program;
@@ -110,10 +118,12 @@ CUresult run_now(const Launch& launch) {
         grid.param_bytes = launch.params.size();
         run_grid(grid);
         count(d, grid, *launch.kernel->program);
+        counted = true;
+        if (grid.options.races) check_other_streams(grid, launch.kernel->program);
     } catch (const PtxError& e) {
         return report_ptx_error(e, launch.kernel->name, *launch.kernel->module);
     } catch (const FaultError& e) {
-        if (grid.program) count(d, grid, *launch.kernel->program);
+        if (grid.program && !counted) count(d, grid, *launch.kernel->program);
         return report_fault(e.fault);
     }
     return CUDA_SUCCESS;
@@ -235,6 +245,7 @@ API cuStreamCreate(CUstream* out, unsigned flags) {
     auto* s = new Stream;
     s->device = current_device();
     s->flags = flags;
+    s->order.id = new_stream_id();
     const std::lock_guard lock(driver().mutex);
     driver().streams.push_back(s);
     *out = reinterpret_cast<CUstream>(s);
@@ -252,6 +263,7 @@ API cuStreamDestroy(CUstream handle) {
 API cuStreamSynchronize(CUstream handle) {
     Stream* s = stream_of(handle);
     if (s && s->capturing) { s->capturing->invalid = true; return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED; }
+    host_waits_for(work_of(s ? s->order : null_stream_order()));
     return CUDA_SUCCESS;
 }
 API cuStreamQuery(CUstream handle) { return cuStreamSynchronize(handle); }
@@ -279,6 +291,7 @@ API cuEventRecord(CUevent e, CUstream handle) {
     Stream* s = stream_of(handle);
     event->captured = s ? s->capturing : nullptr;
     event->recorded = true;
+    event->known = work_of(s ? s->order : null_stream_order());
     event->time_ms = now_ms();
     return CUDA_SUCCESS;
 }
@@ -286,11 +299,20 @@ API cuEventRecordWithFlags(CUevent e, CUstream s, unsigned) { return cuEventReco
 API cuStreamWaitEvent(CUstream handle, CUevent e, unsigned) {
     auto* event = reinterpret_cast<Event*>(e);
     Stream* s = stream_of(handle);
+    wait_for(s ? s->order : null_stream_order(), event->known);
     if (event->captured && s && !s->capturing) s->capturing = event->captured;   // joins the capture
     return CUDA_SUCCESS;
 }
-API cuEventQuery(CUevent) { return CUDA_SUCCESS; }
-API cuEventSynchronize(CUevent e) { return reinterpret_cast<Event*>(e)->captured ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS; }
+API cuEventSynchronize(CUevent e) {
+    const auto* event = reinterpret_cast<Event*>(e);
+    if (event->captured) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    host_waits_for(event->known);
+    return CUDA_SUCCESS;
+}
+API cuEventQuery(CUevent e) {
+    host_waits_for(reinterpret_cast<Event*>(e)->known);   // it has happened
+    return CUDA_SUCCESS;
+}
 API cuEventDestroy(CUevent e) { delete reinterpret_cast<Event*>(e); return CUDA_SUCCESS; }
 API cuEventElapsedTime(float* ms, CUevent start, CUevent end) {
     const auto *a = reinterpret_cast<Event*>(start), *b = reinterpret_cast<Event*>(end);

@@ -62,6 +62,15 @@ public:
     ~ShadowPage();
     void clear();                                                       // no access yet
     void touch(const Actor& actor, Space space, uint64_t address, uint32_t bytes, Touch touch, const uint8_t* old, const uint8_t* fresh);
+    // f(record, address, bytes, whether it wrote) for every access that is recorded; `start` is the page's.
+    template <class F> void each(uint64_t start, F f) const {
+        const uint32_t bytes = 1u << shift_;
+        for (uint32_t i = 0; cells_ && i < (kPageBytes >> shift_); ++i)
+            for (const bool write : {true, false}) {
+                const AccessRecord& r = write ? cells_[i].write : cells_[i].read;
+                if (!r.none()) f(r.many() ? sets_[r.clock].front() : r, start + uint64_t(i) * bytes, bytes, write);
+            }
+    }
     // Only checks that what was written there happens before; records nothing.
     void require_written_before(const Actor& actor, Space space, uint64_t address, uint32_t bytes);
     std::atomic_flag lock;
@@ -87,6 +96,10 @@ private:
 class GlobalShadow {
 public:
     ShadowPage* page(uint64_t number);
+    template <class F> void each(F f) const {
+        for (const Shard& shard : shards_)
+            for (const auto& [number, page] : shard.pages) page->each(number << kPageBits, f);
+    }
 
 private:
     struct Shard {
