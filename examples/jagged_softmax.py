@@ -24,9 +24,7 @@ def jagged_softmax(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         largest = hl.full([rows], float("-inf"), dtype=torch.float32)
         total = hl.zeros([rows], dtype=torch.float32)
         for columns in hl.jagged_tile(lengths):
-            loaded = values[starts[:, None] + columns.index[None, :]].to(torch.float32)
-            inside = columns.index[None, :] < lengths[:, None]
-            elements = torch.where(inside, loaded, float("-inf"))
+            elements = values[starts[:, None] + columns.index[None, :]].to(torch.float32)
             grown = torch.maximum(largest, elements.amax(dim=1))
             base = torch.where(grown == float("-inf"), 0.0, grown)
             total = total * torch.exp(largest - base) + torch.exp(elements - base[:, None]).sum(dim=1)

@@ -230,6 +230,10 @@ class NotInsideKernel(BaseError):
     fix = "call it from a function decorated with @helion.kernel, inside a loop over hl.tile()/hl.grid()."
 
 
+class InvalidJaggedTileUsage(InvalidAPIUsage):
+    fix = "iterate over rows with hl.tile, load their lengths with that tile, and index with both tiles."
+
+
 class BackendUnsupported(BaseError):
     what = "the {backend} backend cannot do this: {reason}"
 

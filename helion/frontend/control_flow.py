@@ -30,6 +30,8 @@ from .calls import Calls
 from .frames import Poison
 from .graph_builder import GraphBuilder
 from .index_width import IndexWidth
+from .ragged import only_inside
+from .ragged import ragged_axes
 from .source import assigned_names
 from .source import item_assigned_names
 from .source import target_names
@@ -178,6 +180,8 @@ class ControlFlow(Calls):
             for item in carried:
                 for leaf, (inner, placeholder) in enumerate(zip(item.inner, item.placeholders)):
                     new = item.new_leaf(self, leaf, frame.device[item.name])
+                    if builder.node_of(new) is not placeholder:
+                        new = only_inside(ragged_axes(axes), new, inner)
                     new_node = builder.node_of(new)
                     assert new_node is not None
                     if new_node is placeholder:

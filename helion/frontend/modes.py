@@ -13,11 +13,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import exc
+from ..ir.reduction_ops import REDUCTIONS
 from ..language import load
 from ..language import store
 from ..language.torch_overrides import TORCH_OVERRIDES
 from . import rearranging  # noqa: F401  adds rules to those of decompositions
 from .decompositions import decomposition
+from .ragged import ragged_axes
+from .ragged import with_rows_of_reduction
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -76,6 +79,9 @@ class DeviceDispatchMode(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.tracer._paused or func.namespace == "prim":  # prim: questions about metadata, such as tensor.device
             return func(*args, **kwargs)
+        if func in REDUCTIONS and (jagged := ragged_axes(self.tracer.axes_around())):
+            with self:
+                args = with_rows_of_reduction(self.tracer, func, tuple(args), kwargs, jagged)
         result = self.tracer.aten(func, tuple(args), kwargs)
         if result is not NotImplemented:
             return result

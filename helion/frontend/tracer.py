@@ -59,7 +59,10 @@ from .modes import short_name
 from .op_calls import OP_PREPARATION
 from .op_calls import prepare_store
 from .op_calls import sizes_of_tiles
+from .ragged import check_lengths
+from .ragged import ragged_axes
 from .ragged import with_ragged_mask
+from .ragged import with_rows_of_operands
 
 _aten = torch.ops.aten
 
@@ -416,7 +419,9 @@ class Tracer(Handler):
         if access and access.effect is Effect.WRITE:
             args = prepare_store(self, op, args)
         if access and access.addresses_at is None:
-            args = with_ragged_mask(op, args, self.env.space.axes)
+            args = with_ragged_mask(op, args, ragged_axes(self.axes_around()))
+        elif not access:
+            args = with_rows_of_operands(self, op, args, ragged_axes(self.axes_around()))
         with self.paused():
             result = op.shape_rule(*args)
         if op.combine_at is not None:
@@ -487,6 +492,9 @@ class Tracer(Handler):
         return TracedLoop(ranges, "grid")
 
     def jagged_tile(self, lengths: torch.Tensor, block_size: Any) -> Iterable[Any]:
+        if not self.on_device:
+            raise exc.InvalidJaggedTileUsage("hl.jagged_tile is not inside a loop over the rows")
+        check_lengths(lengths, self.axes_around())
         longest = torch.amax(lengths)
         ranges = LoopRanges("hl.jagged_tile", (0,), (longest,), (block_size,), False)
         return TracedLoop(ranges, "tile", lengths=lengths)
@@ -555,12 +563,16 @@ class Tracer(Handler):
 
     def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
         left_out = {tile.axis for tile in tiles if isinstance(tile, TracedTile)}
+        return [axis.tile_id for axis in self.axes_around() if axis not in left_out]
+
+    def axes_around(self) -> list[Axis]:
+        """The axes of the loops around, outermost first."""
         axes: list[Axis] = []
         builder = self.builder
         while builder is not None:
             axes[:0] = builder.info.axes
             builder = builder.parent
-        return [axis.tile_id for axis in axes if axis not in left_out]
+        return axes
 
 
 class TracedLoop:

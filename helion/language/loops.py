@@ -62,9 +62,9 @@ def grid(begin_or_end: Any, end: Any = _MISSING, step: Any = None) -> Iterable[A
 def jagged_tile(lengths: torch.Tensor, block_size: Any = None) -> Iterable[Tile]:
     """Iterate over the columns of rows of different length.
 
-    The tiles run over `[0, max(lengths))`.  A load, store or atomic whose index has both the dimensions of
-    `lengths` and the dimension of this tile only touches elements inside their row: positions at or beyond
-    `lengths` read as 0 and are not written.
+    The tiles run over `[0, max(lengths))`.  A value that has the dimensions of `lengths` and the dimension of this
+    tile has in each row as many elements as the row is long: loads, stores and atomics touch no others, and
+    reductions, scans and products of matrices take no others.
 
     Args:
         lengths: integer tensor of row lengths, one or more dimensions (usually loaded with a row tile).
@@ -74,12 +74,16 @@ def jagged_tile(lengths: torch.Tensor, block_size: Any = None) -> Iterable[Tile]
         A `Tile` whose `lengths` is the argument.
 
     Raises:
-        exc.InvalidAPIUsage: `lengths` is not an integer tensor of at least one dimension.
+        exc.InvalidAPIUsage: `lengths` is no tensor of integers.
+        exc.InvalidJaggedTileUsage: it has no dimension, or one that is not an enclosing loop's tile; or the loop is not
+            inside another one.
     """
     if not isinstance(lengths, torch.Tensor) or lengths.dtype.is_floating_point or lengths.dtype is torch.bool:
         raise exc.InvalidAPIUsage("hl.jagged_tile needs a tensor of integer row lengths")
     if lengths.dim() == 0:
-        raise exc.InvalidAPIUsage("hl.jagged_tile needs a tensor of row lengths", fix="use hl.tile(n) for one row.")
+        raise exc.InvalidJaggedTileUsage(
+            "hl.jagged_tile needs a tensor of row lengths", fix="use hl.tile(n) for one row."
+        )
     if block_size is not None:
         _check_step("hl.jagged_tile", block_size)
     return current_handler("hl.jagged_tile").jagged_tile(lengths, block_size)

@@ -1,19 +1,38 @@
-"""Masks of `hl.jagged_tile`: positions at or beyond their row's length are not accessed."""
+"""Jagged loops in ref mode: what lies past the end of a row is not accessed, reduced, scanned or multiplied."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ... import exc
+from ...ir.reduction_ops import REDUCTIONS
 from ...language.eager_tile import EagerTile
+from ...language.indexing import index_list
+from ...language.op import Op
+from ...language.ragged import with_rows_only
 from .torch_mode import axes_of
 from .torch_mode import axes_of_index
 
 
-def ragged_mask(tensor: torch.Tensor, index: Any, mask: Any, active: Sequence[EagerTile]) -> Any:
+def check_lengths(lengths: torch.Tensor, active: Sequence[EagerTile]) -> None:
+    """Check that the dimensions of row lengths are tiles of the loops around.
+
+    Raises:
+        exc.InvalidJaggedTileUsage: one is not.
+    """
+    around = [tile.axis for tile in active]
+    for dim, axis in enumerate(axes_of(lengths)):
+        if axis not in around:
+            raise exc.InvalidJaggedTileUsage(
+                f"dimension {dim} of the row lengths is not the tile of a loop around hl.jagged_tile"
+            )
+
+
+def ragged_mask(tensor: torch.Tensor, index: Any, mask: Any, active: Sequence[EagerTile], what: str) -> Any:
     """`mask` narrowed to the elements inside their row, for an access inside ragged loops.
 
     Args:
@@ -21,38 +40,142 @@ def ragged_mask(tensor: torch.Tensor, index: Any, mask: Any, active: Sequence[Ea
         index: the access's index.
         mask: its `extra_mask` (None, bool or tensor).
         active: tiles of the enclosing loops.
+        what: op name for messages.
 
     Returns:
         `mask` itself when no ragged loop is involved, else a bool tensor of the access's rank.
 
     Raises:
-        exc.InvalidAPIUsage: which dimensions the row lengths run over is not known.
+        exc.InvalidJaggedTileUsage: a jagged tile in an index without the rows it belongs to.
     """
     ragged = [tile for tile in active if tile.lengths is not None]
     if not ragged:
         return mask
     axes = axes_of_index(tensor.shape, index)
     for tile in ragged:
-        if tile.axis not in axes:
-            continue
-        assert tile.lengths is not None
-        rows = axes_of(tile.lengths)
-        if None in rows:
-            raise exc.InvalidAPIUsage(
-                "hl.jagged_tile: the dimensions of the row lengths are not those of a tile",
-                fix="compute the lengths elementwise from values loaded with a tile.",
+        inside = _inside(tile, axes)
+        if inside is not None:
+            mask = inside if mask is None or mask is True else inside & mask
+        elif any(isinstance(e, EagerTile) and e.axis is tile.axis for e in index_list(index)):
+            raise exc.InvalidJaggedTileUsage(
+                f"{what}: a jagged tile stands in an index without the rows it belongs to",
+                fix="index with the tile of the rows too, or with `.index` of the tile where all rows share a place.",
             )
-        if not all(axis in axes for axis in rows):
-            continue
-        inside = _inside(tile, rows, axes)
-        mask = inside if mask is None or mask is True else inside & mask
     return mask
 
 
-def _inside(tile: EagerTile, rows: Sequence[Any], axes: list[Any]) -> torch.Tensor:
-    """Whether each element of an access with these axes lies inside its row, size 1 in other dimensions."""
+def with_rows_of_operands(op: Op, args: tuple[Any, ...], active: Sequence[EagerTile]) -> tuple[Any, ...]:
+    """The arguments of a language op, neutral past the ends of rows where it combines elements."""
+    if all(tile.lengths is None for tile in active):
+        return args
+    return with_rows_only(op, args, lambda value, dims, neutral: _filled(value, dims, neutral, active))
+
+
+# -- reductions of torch's -----------------------------------------------------------------------------------
+
+_NEUTRAL: dict[str, Callable[[torch.dtype], Any]] = {kind.name: kind.neutral for kind in REDUCTIONS.values()}
+_NEUTRAL |= {
+    "max": _NEUTRAL["amax"],
+    "min": _NEUTRAL["amin"],
+    **dict.fromkeys(("any", "nansum", "count_nonzero", "norm", "vector_norm"), lambda dtype: 0),
+    "all": lambda dtype: 1,
+    **dict.fromkeys(("logsumexp", "softmax", "log_softmax"), lambda dtype: float("-inf")),
+}
+_MOMENTS = frozenset(["mean", "var", "std", "var_mean", "std_mean"])
+#: What takes a whole dimension in yet another way.
+_NOT_HERE = frozenset(["layer_norm", "rms_norm", "group_norm", "nanmean", "median", "nanmedian", "aminmax", "softmin"])
+
+
+def reduced(name: str, func: Callable[..., Any], args: Any, kwargs: Any, active: Sequence[EagerTile]) -> Any:
+    """A torch function that combines elements along a jagged dimension, of those inside of rows only.
+
+    Returns:
+        The result; NotImplemented if the call is no such one.
+
+    Raises:
+        exc.BackendUnsupported: ref mode does not know how.
+    """
+    if name not in _NEUTRAL and name not in _MOMENTS and name not in _NOT_HERE:
+        return NotImplemented
+    x, rest = (args[0], args[1:]) if args else (kwargs.get("input"), ())
+    if not isinstance(x, torch.Tensor) or any(isinstance(a, torch.Tensor) for a in rest):
+        return NotImplemented  # max(a, b)
+    names = ("p", "dim") if "norm" in name else ("dim", "keepdim")
+    given = {**dict(zip(names, rest)), **kwargs}
+    dim = given.get("dim", kwargs.get("axis"))
+    if name in ("var", "std", "var_mean", "std_mean") and isinstance(dim, bool):
+        dim = None  # x.var(False)
+    dims = [dim] if isinstance(dim, int) else list(dim or range(x.dim()))
+    dims = [d % max(x.dim(), 1) for d in dims]
+    inside = _rows(x, range(x.dim()) if name in _NOT_HERE else dims, active)
+    if inside is None:
+        return NotImplemented
+    if name in _NOT_HERE:
+        raise exc.BackendUnsupported(
+            backend="ref mode", reason=f"torch.{name} along a jagged dimension", fix="write it with sums and maxima."
+        )
+    if name in _MOMENTS:
+        keepdim = bool(given.get("keepdim", False))
+        unbiased = next(
+            (
+                v
+                for v in (dim if isinstance(dim, bool) else None, *rest[1:], kwargs.get("unbiased"))
+                if isinstance(v, bool)
+            ),
+            True,
+        )
+        return _moment(name, x, dims, keepdim, kwargs.get("correction", int(unbiased)), inside)
+    filled = torch.where(inside, x, torch.full((), _NEUTRAL[name](x.dtype), dtype=x.dtype, device=x.device))
+    return func(filled, *rest, **{k: v for k, v in kwargs.items() if k != "input"})
+
+
+def _moment(name: str, x: torch.Tensor, dims: list[int], keepdim: bool, correction: Any, inside: torch.Tensor) -> Any:
+    wide = x.to(torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype)
+    zero = torch.zeros((), dtype=wide.dtype, device=x.device)
+    count = inside.expand(x.shape).sum(dims, keepdim=True)
+    mean = torch.where(inside, wide, zero).sum(dims, keepdim=True) / count
+    centered = torch.where(inside, wide - mean, zero)
+    spread = (centered * centered).sum(dims, keepdim=True) / (count - (1 if correction is None else correction))
+    first = {"mean": mean, "var": spread, "var_mean": spread}.get(name, spread.sqrt())
+    results = [first, mean] if name.endswith("_mean") else [first]
+    kept = [value.to(x.dtype) for value in results]
+    if not keepdim:
+        kept = [value.squeeze(dims) for value in kept]
+    return tuple(kept) if len(kept) > 1 else kept[0]
+
+
+# -- where rows end ------------------------------------------------------------------------------------------
+
+
+def _filled(value: torch.Tensor, dims: Sequence[int], neutral: Any, active: Sequence[EagerTile]) -> torch.Tensor:
+    inside = _rows(value, dims, active)
+    if inside is None:
+        return value
+    return torch.where(inside, value, torch.full((), neutral, dtype=value.dtype, device=value.device))
+
+
+def _rows(value: torch.Tensor, dims: Sequence[int], active: Sequence[EagerTile]) -> torch.Tensor | None:
+    """Where a value has elements, as far as combining it along `dims` has to know; None where that is everywhere."""
+    axes = list(axes_of(value))
+    mask: torch.Tensor | None = None
+    for tile in active:
+        if tile.lengths is None:
+            continue
+        involved = [tile.axis, *axes_of(tile.lengths)]
+        inside = _inside(tile, axes)
+        if inside is not None and any(axes[d] is not None and axes[d] in involved for d in dims):
+            mask = inside if mask is None else mask & inside
+    return mask
+
+
+def _inside(tile: EagerTile, axes: list[Any]) -> torch.Tensor | None:
+    """Whether each element of a value with these axes lies inside its row, size 1 in other dimensions; None when the
+    value is not by rows."""
     lengths = tile.lengths
     assert lengths is not None
+    rows = axes_of(lengths)
+    if tile.axis not in axes or not all(axis in axes for axis in rows):
+        return None
     base = tile.base
     positions = torch.arange(int(base.begin), int(base.end), device=lengths.device)
     shape = [1] * len(axes)

@@ -41,8 +41,12 @@ from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from .handler import EagerHandler
 from .handler import iterate_tiles
+from .ragged import check_lengths
 from .ragged import ragged_mask
+from .ragged import reduced
+from .ragged import with_rows_of_operands
 from .torch_mode import DeviceTorchMode
+from .torch_mode import JaggedAxis
 from .torch_mode import axes_of
 from .torch_mode import axes_of_op
 from .torch_mode import is_device_value
@@ -106,7 +110,10 @@ class RefHandler(EagerHandler):
         for leaf in _tensors(args if op.access is None else args[1:]):
             if not is_device_value(leaf):
                 raise exc.HostTensorDirectUsage(name=name_of(leaf))
+            self.check_rows_are_known(leaf)
         with _compat_torch.without_torch_functions():
+            if op.access is None:
+                args = with_rows_of_operands(op, args, self.active_tiles())
             result = op.eager_rule(*args)
         return mark(result, axes_of_op(op, args))
 
@@ -120,10 +127,32 @@ class RefHandler(EagerHandler):
                 fix="device values are immutable: use torch.where to change part of one.",
             )
         with _compat_torch.without_torch_functions():
-            mask = ragged_mask(target, args[access.index_at], args[mask_at], self.active_tiles())
+            mask = ragged_mask(target, args[access.index_at], args[mask_at], self.active_tiles(), op.name)
         if mask is args[mask_at]:
             return args
         return (*args[:mask_at], mark(mask), *args[mask_at + 1 :])
+
+    def reduced(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """A reduction of torch's along a jagged dimension; NotImplemented for any other call."""
+        active = self.active_tiles()
+        return (
+            reduced(name, func, args, kwargs, active) if any(t.lengths is not None for t in active) else NotImplemented
+        )
+
+    def check_rows_are_known(self, value: torch.Tensor) -> None:
+        """Check that no dimension of a device value is that of a jagged loop which is over.
+
+        Raises:
+            exc.BackendUnsupported: one is. Compiled, a loop changes only lanes that are inside of their rows; here
+                the values it leaves are the user's own.
+        """
+        for axis in axes_of(value):
+            if isinstance(axis, JaggedAxis) and all(tile.axis is not axis for tile in self.active_tiles()):
+                raise exc.BackendUnsupported(
+                    backend="ref mode",
+                    reason="a value with one lane per element of a jagged tile is used after its loop",
+                    fix="reduce it in the loop.",
+                )
 
     def active_tiles(self) -> list[EagerTile]:
         """The current tiles of the enclosing loops, outermost first."""
@@ -189,16 +218,17 @@ class RefHandler(EagerHandler):
 
     def jagged_tile(self, lengths: torch.Tensor, block_size: Any) -> Iterable[Tile]:
         if not self.on_device:
-            raise exc.DeviceAPIOnHost(name="hl.jagged_tile")
+            raise exc.InvalidJaggedTileUsage("hl.jagged_tile is not inside a loop over the rows")
         if not is_device_value(lengths):
             raise exc.HostTensorDirectUsage(name=name_of(lengths))
+        check_lengths(lengths, self.active_tiles())
         with _compat_torch.without_torch_functions():
             longest = int(lengths.max()) if lengths.numel() else 0
         block = self._block_of((_call_site(), 0), block_size, longest)
         return self._iterate(self._jagged_tiles(longest, block, lengths), [block], is_sequence=False)
 
     def _jagged_tiles(self, longest: int, block: _Block, lengths: torch.Tensor) -> Iterator[tuple[EagerTile, ...]]:
-        for (tile,) in iterate_tiles([object()], [0], [longest], [block.size]):
+        for (tile,) in iterate_tiles([JaggedAxis()], [0], [longest], [block.size]):
             tile.lengths = lengths
             yield (tile,)
 

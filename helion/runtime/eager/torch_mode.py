@@ -8,6 +8,7 @@ is known; the marks tell host tensors from device values and give ragged loops t
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import os
 import sys
@@ -143,6 +144,10 @@ _REARRANGING = frozenset(
 )
 
 
+#: Those of them that put dimensions in another order.
+_PERMUTING = frozenset(["T", "mT", "t", "transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis"])
+
+
 # -- marks -------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +169,11 @@ def mark(result: Any, axes: Sequence[Any] | None = None) -> Any:
             fits = axes is not None and len(axes) == leaf.dim()
             setattr(leaf, _MARK, tuple(axes) if fits and axes is not None else None)
     return result
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JaggedAxis:
+    """The axis of a loop of hl.jagged_tile."""
 
 
 def axes_of_index(sizes: Sequence[int], index: Any) -> list[Any]:
@@ -223,11 +233,20 @@ def _axes_of_subscript(value: torch.Tensor, index: Any) -> list[Any] | None:
     return [None if element is None else next(known, None) for element in elements]
 
 
-def _axes_of_call(name: str, args: Any, result: Any) -> list[Any] | None:
+def _permuted(func: Callable[..., Any], args: Any, axes: Axes) -> list[Any]:
+    """The axes of the result of a function that puts dimensions in another order: strides tell where they went."""
+    (tensor, *rest), kwargs = args
+    probe = torch.empty_strided([1] * tensor.dim(), list(range(1, tensor.dim() + 1)), device="meta")
+    return [axes[stride - 1] for stride in func(probe, *rest, **kwargs).stride()]
+
+
+def _axes_of_call(func: Callable[..., Any], name: str, args: Any, result: Any) -> list[Any] | None:
     """The axes of the result of a torch function; known for functions that keep dimensions apart."""
-    if not isinstance(result, torch.Tensor) or name in _REARRANGING:
+    if not isinstance(result, torch.Tensor) or (name in _REARRANGING and name not in _PERMUTING):
         return None
     tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    if name in _PERMUTING and tensors:
+        return _permuted(func, args, axes_of(tensors[0]))
     if name == "unsqueeze":
         axes = list(axes_of(tensors[0]))
         place = args[0][1] if len(args[0]) > 1 else args[1]["dim"]
@@ -364,7 +383,9 @@ class DeviceTorchMode(TorchFunctionMode):
         if name in _CREATION_FUNCTIONS and kwargs.get("device") is None:
             kwargs["device"] = self._ref.device
         try:
-            result = func(*args, **kwargs)
+            result = self._ref.reduced(name, func, args, kwargs)
+            if result is NotImplemented:
+                result = func(*args, **kwargs)
         except exc.Base:
             raise
         except RuntimeError:
@@ -372,7 +393,7 @@ class DeviceTorchMode(TorchFunctionMode):
             if lanes is None:
                 raise
             result = lanes
-        return mark(result, axes or _axes_of_call(name, (args, kwargs), result))
+        return mark(result, axes or _axes_of_call(func, name, (args, kwargs), result))
 
     def _getitem(self, tensor: torch.Tensor, index: Any) -> Any:
         if is_device_value(tensor):
@@ -391,6 +412,8 @@ class DeviceTorchMode(TorchFunctionMode):
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, torch.Tensor) and not is_device_value(leaf):
                 raise exc.HostTensorDirectUsage(name=name_of(leaf))
+            if isinstance(leaf, torch.Tensor):
+                self._ref.check_rows_are_known(leaf)
 
     def _check_host_call(self, name: str, args: Any, kwargs: Any) -> None:
         if name in _METADATA:
