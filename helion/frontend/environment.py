@@ -120,6 +120,10 @@ class Environment:
                 # `k(x, x)` and `k(x, y)` share a specialization, so the parameters stay two: `.data` is another object.
                 with unset_fake_temporarily():
                     value = value.data
+            if value._is_view() and value._base is not None and value._base.layout is not torch.strided:
+                # The values of a sparse tensor, say: a fake tensor of a view has one of its base too, which has none.
+                with unset_fake_temporarily():
+                    value = value.data
             return self.fake_tensor(value, path, name)
         if constant or isinstance(value, bool):
             return value
