@@ -32,6 +32,9 @@
 #include <optional>
 #include <utility>
 #include <vector>
+#include <c10/core/AutogradState.h>
+#include <torch/csrc/autograd/forward_grad.h>
+#include <torch/csrc/autograd/variable.h>
 
 namespace helion {
 
@@ -63,7 +66,15 @@ class TensorView {
   // Whether sizes, strides, data and dtype can be read directly. With plain keys the layout is strided.
   bool plain() const {
     return has_only_plain_keys(impl_->key_set()) && !impl_->has_symbolic_sizes_strides() &&
-        static_cast<bool>(impl_->unsafe_storage());
+        static_cast<bool>(impl_->unsafe_storage()) && !dual();
+  }
+
+  // Whether it carries a tangent of forward-mode AD, which a launch would lose. Not where forward-mode AD is off, as in
+  // the forward of an autograd.Function.
+  bool dual() const {
+    const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(impl_->autograd_meta());
+    return meta != nullptr && meta->fw_grad_ != nullptr && !meta->fw_grad_->empty() &&
+        c10::AutogradState::get_tls_state().get_fw_grad_mode();
   }
 
   // Whether the memory is there: not where the storage was freed (resized to nothing) or never allocated.

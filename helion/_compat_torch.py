@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.functional_tensor import FunctionalTensorMode
+from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
@@ -63,7 +64,21 @@ def is_readable(tensor: torch.Tensor) -> bool:
     negated or conjugated ones, those with a ``__torch_dispatch__`` and what ``torch.func`` wrapped (csrc/tensor_view.h
     has the same rule). Then, whether its memory is there: not that of a meta tensor, or where the storage was freed.
     """
-    return not _C._dispatch_keys(tensor).raw_repr() & ~_PLAIN_KEYS and (tensor.data_ptr() != 0 or tensor.numel() == 0)
+    return (
+        not _C._dispatch_keys(tensor).raw_repr() & ~_PLAIN_KEYS
+        and (tensor.data_ptr() != 0 or tensor.numel() == 0)
+        and (forward_ad._current_level < 0 or not is_dual(tensor))
+    )
+
+
+def in_dual_level() -> bool:
+    """Whether forward-mode AD is on, so that tensors may have tangents."""
+    return forward_ad._current_level >= 0
+
+
+def is_dual(tensor: torch.Tensor) -> bool:
+    """Whether a tensor carries a tangent of forward-mode AD.  No tensor does in the forward of an autograd.Function."""
+    return in_dual_level() and forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def has_no_memory(tensor: torch.Tensor) -> bool:

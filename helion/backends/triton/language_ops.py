@@ -181,6 +181,9 @@ def _skipping_function(k: KernelEmitter, combine: str, n: int) -> str:
 def emit_sort_keys(k: KernelEmitter, node: torch.fx.Node) -> None:
     """hl.sort_keys: padding comes last."""
     last = tensor_of(node).dim() - 1
+    if tensor_of(node).shape[last] == 1:  # tl.sort has no form of one element
+        k.assign(node, k.text(operand(node)))
+        return
     k.assign(node, call("tl.sort", k.masked(operand(node), last, 2**63 - 1), last))
 
 

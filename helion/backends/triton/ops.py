@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from ... import exc
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import BITCAST
@@ -57,9 +58,26 @@ def _of(build: Callable[..., Text]) -> Function:
 
 def _as_tensors(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> list[Text]:
     """Operands of a function that takes tensors of one dtype: numbers are made tensors."""
-    dtype = triton_dtype(_dtype(node))
-    computed = (isinstance(arg, torch.fx.Node) for arg in node.args)
-    return [text if tensor or text.is_name else call("tl.full", "[]", text, dtype) for text, tensor in zip(a, computed)]
+    dtype = _dtype(node)
+    return [
+        text
+        if isinstance(arg, torch.fx.Node) or (text.is_name and not _is_narrow(dtype))
+        else call("tl.full", "[]", _wrapped(arg, dtype) if type(arg) is int else text, triton_dtype(dtype))
+        for text, arg in zip(a, node.args)
+    ]
+
+
+def _is_narrow(dtype: torch.dtype) -> bool:
+    """Whether Triton computes in int32 where an operand of this dtype meets an int."""
+    return not dtype.is_floating_point and dtype is not torch.bool and dtype.itemsize < 4
+
+
+def _wrapped(value: int, dtype: torch.dtype) -> Text:
+    """An int as PyTorch converts it to an integer dtype: the low bits of one that does not fit."""
+    if not _is_narrow(dtype):
+        return as_text(value)
+    limits = torch.iinfo(dtype)
+    return as_text((value - limits.min) % (1 << limits.bits) + limits.min)
 
 
 def _helper(name: str) -> Function:
@@ -126,21 +144,27 @@ def _max_min(name: str, of_bools: Callable[[Text, Text], Text]) -> Function:
     return lambda k, node, a: of_bools(*a) if _dtype(node) is torch.bool else _extremum(name, node, *a)
 
 
-def _narrow_numbers(node: torch.fx.Node, a: list[Text]) -> list[Text]:
-    """Operands in which a number beside integers of 8 or 16 bits has their dtype: Triton takes it for an int32, and
-    the result with it."""
-    dtype = _dtype(node)
-    if dtype.is_floating_point or dtype.itemsize >= 4:
-        return a
-    typed = triton_dtype(dtype)
-    return [call("tl.full", "[]", t, typed) if isinstance(arg, int) else t for t, arg in zip(a, node.args)]
-
-
 def _clamp(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
-    text, *bounds = _narrow_numbers(node, a)
+    text, *bounds = _clamp_operands(k, node, a)
     for name, bound, arg in zip(("maximum", "minimum"), bounds, node.args[1:]):
         text = text if arg is None else _extremum(name, node, text, bound)
     return text
+
+
+def _clamp_operands(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> list[Text]:
+    """The operands of a clamp in one dtype; unlike other ops PyTorch's clamp refuses bounds that do not fit it."""
+    dtype = _dtype(node)
+    if not _is_narrow(dtype):
+        return a
+    limits = torch.iinfo(dtype)
+    for bound in node.args[1:]:
+        if type(bound) is int and not (limits.min or -limits.max) <= bound <= limits.max:
+            raise exc.UnsupportedDtype(
+                f"torch.clamp: the bound {bound} does not fit into {dtype}",
+                fix="use a bound that fits, or convert the value first, `.to(torch.int32)`.",
+                location=node.meta.get("location"),
+            )
+    return [text if arg is None else full for text, full, arg in zip(a, _as_tensors(k, node, a), node.args)]
 
 
 def _pow(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
@@ -214,7 +238,7 @@ _ROWS: dict[str, Row] = {
     "clamp.default": _clamp,
     "clamp.Tensor": _clamp,
     "clamp_min.default": _clamp,
-    "clamp_max.default": lambda k, node, a: _extremum("minimum", node, *_narrow_numbers(node, a)),
+    "clamp_max.default": lambda k, node, a: _extremum("minimum", node, *(_clamp_operands(k, node, a))),
     "copysign.Tensor": _libdevice("copysign"),
     "nextafter.default": _libdevice("nextafter"),
     "exp.default": "tl.exp",

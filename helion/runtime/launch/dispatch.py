@@ -112,7 +112,7 @@ class PythonPath:
             args = self.normalize_args(*args, **kwargs)
         run = None
         try:
-            for check, found in self._front:
+            for check, found in () if _compat_torch.in_dual_level() else self._front:
                 if check(*args):
                     run = found
                     break

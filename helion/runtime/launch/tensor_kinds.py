@@ -66,6 +66,12 @@ _KINDS: tuple[tuple[Callable[[torch.Tensor], bool], str, str], ...] = (
         f"pass the tensors it holds (`x.to_local()` for a DTensor, `x.get_data()` for a MaskedTensor), {_WRAP}",
     ),
     (
+        _compat_torch.is_dual,
+        "a dual tensor of forward-mode AD, whose tangent a kernel would lose",
+        "wrap the kernel in a torch.autograd.Function with a jvp staticmethod, or pass "
+        "torch.autograd.forward_ad.unpack_dual(x).primal.",
+    ),
+    (
         has_no_memory,
         "a tensor without memory: its storage was freed or never allocated",
         "call the kernel while the memory is there (FSDP frees that of parameters outside of forward and backward), "

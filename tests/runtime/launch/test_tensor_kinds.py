@@ -165,3 +165,37 @@ def test_a_parameter_that_is_not_initialised_says_so(add: Any, calls: int) -> No
     y = warm(add, calls)
     with pytest.raises(ValueError, match="uninitialized parameter"):
         add(torch.nn.UninitializedParameter(), y)
+
+
+def test_values_of_a_sparse_tensor_are_taken(add: Any) -> None:
+    y = torch.randn(N)
+    for sparse in (torch.eye(N).to_sparse_csr(), torch.eye(N).to_sparse().coalesce()):
+        for _ in range(3):
+            assert torch.equal(add(sparse.values(), y), 1 + y)
+
+
+@pytest.mark.parametrize("calls", [0, 8])
+def test_dual_tensors_are_refused_but_inside_an_autograd_function(add: Any, calls: int) -> None:
+    from torch.autograd import forward_ad
+
+    class Add(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, y):
+            return add(x, y)
+
+        @staticmethod
+        def jvp(ctx, dx, dy):
+            return dx + dy
+
+    x, y = torch.randn(N), warm(add, calls)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones(N))
+        with pytest.raises(exc.InvalidAPIUsage, match="tangent"):
+            add(dual, y)
+        with pytest.raises(exc.InvalidAPIUsage, match="tangent"), torch.no_grad():
+            add(y, dual)
+        assert torch.equal(add(forward_ad.unpack_dual(dual).primal, y), x + y)
+        primal, tangent = forward_ad.unpack_dual(Add.apply(dual, forward_ad.make_dual(y, torch.ones(N))))
+    assert torch.equal(primal, x + y)
+    assert torch.equal(tangent, torch.full([N], 2.0))
+    assert torch.equal(add(dual, y), x + y)
