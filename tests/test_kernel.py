@@ -365,5 +365,5 @@ def test_from_cache_gives_the_tuned_config(tmp_path: Path, monkeypatch: pytest.M
     assert dict(helion.from_cache(kernel, args)) == dict(tuned)
     with pytest.raises(exc.NoConfigFound):
         helion.from_cache(kernel, (torch.ones(101),))
-    with pytest.raises(exc.InvalidAPIUsage, match="needs a kernel, got function"):
+    with pytest.raises(exc.InvalidAPIUsage, match="needs a kernel and its arguments, got function"):
         helion.from_cache(scale, args)
