@@ -74,6 +74,8 @@ void Storages::release(void* data) {
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 EXPORT void storages_install() { c10::SetCPUAllocator(&storages(), 1); }
+// For storages that are made with an allocator of their own (torch.UntypedStorage).
+EXPORT uint64_t storages_allocator() { return reinterpret_cast<uint64_t>(static_cast<c10::Allocator*>(&storages())); }
 // Changes with every storage that comes or goes.
 EXPORT uint64_t storages_version() { return storages().version(); }
 // f(with, start, bytes, serial) for every live storage, by address; no two storages have the same serial.

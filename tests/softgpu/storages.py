@@ -14,6 +14,7 @@ import ctypes
 import functools
 import gc
 import weakref
+from collections.abc import Callable
 
 import torch
 
@@ -33,8 +34,43 @@ def install() -> None:
     """Make it the allocator of this process's CPU tensors, for good."""
     global _installed
     if not _installed:
-        _library().storages_install()
+        library = _library()
+        library.storages_install()
+        library.storages_allocator.restype = ctypes.c_uint64
+        _make_storages_with(library.storages_allocator())
         _installed = True
+
+
+def _make_storages_with(allocator: int) -> None:
+    """``torch.UntypedStorage(n)``, which copies and unpickled tensors are made of, takes this allocator too; what it
+    maps from another process is known from then on.
+    """
+    kind = torch.UntypedStorage
+    new = kind.__new__
+
+    def allocated(cls: type, *args: object, **options: object) -> object:
+        device = options.get("device")
+        if "allocator" not in options and all(isinstance(arg, int) for arg in args):
+            if device is None or torch.device(device).type == "cpu":  # type: ignore[arg-type]
+                options = {**options, "allocator": allocator}
+                options.pop("device", None)
+        return new(cls, *args, **options)
+
+    kind.__new__ = staticmethod(allocated)  # type: ignore[method-assign, assignment]
+    for name in ("_new_shared_filename_cpu", "_new_shared_fd_cpu"):
+        setattr(kind, name, classmethod(functools.partial(_mapped, getattr(kind, name))))
+
+
+def _mapped(make: Callable[..., torch.UntypedStorage], cls: type, *args: object) -> torch.UntypedStorage:
+    storage = make(*args)
+    _mapped_storages.add(storage)
+    for driver in _told:
+        _share_storage(storage, driver)
+    return storage
+
+
+#: Of other processes, for drivers that are loaded later.
+_mapped_storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
 
 def is_installed() -> bool:
@@ -59,6 +95,8 @@ def known_to(driver: ctypes.CDLL) -> None:
         ctypes.cast(library.storages_version, ctypes.c_void_p), ctypes.cast(library.storages_each, ctypes.c_void_p)
     )
     _told.append(driver)
+    for storage in _mapped_storages:
+        _share_storage(storage, driver)
     # Tensors made before: PyTorch allocated them elsewhere.
     for thing in gc.get_objects():
         if type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.is_cpu and thing.layout == torch.strided:
@@ -67,7 +105,10 @@ def known_to(driver: ctypes.CDLL) -> None:
 
 def share(tensor: torch.Tensor, driver: ctypes.CDLL) -> None:
     """Let kernels touch the storage of a tensor whose memory PyTorch did not allocate, as long as it lives."""
-    storage = tensor.untyped_storage()
+    _share_storage(tensor.untyped_storage(), driver)
+
+
+def _share_storage(storage: torch.UntypedStorage, driver: ctypes.CDLL) -> None:
     start, nbytes = storage.data_ptr(), storage.nbytes()
     if start and nbytes:
         driver.softgpu_foreign(start, nbytes)
