@@ -75,7 +75,9 @@ def trace_kernel(
         raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__, location=source.location(source.node))
     env.check_blocks_are_free()
     eliminate_dead_code(env.ir)
-    if not any(n.op == "call_function" for root in env.ir.roots for n in env.ir.graphs[root.graph_id].graph.nodes):
+    if env.ir.roots and not any(
+        n.op == "call_function" for root in env.ir.roots for n in env.ir.graphs[root.graph_id].graph.nodes
+    ):
         raise exc.EmptyDeviceLoopAfterDCE(kernel=fn.__name__, location=source.location(source.node))
     check_dependencies(env.ir)
     reductions = [

@@ -19,6 +19,7 @@ import torch
 from helion import _compat_torch
 from helion import exc
 from helion.autotuner import api
+from helion.autotuner import searches
 from helion.autotuner.cache_key import CacheKey
 from helion.autotuner.cache_key import device_name
 from helion.autotuner.executor import InProcessExecutor
@@ -211,7 +212,7 @@ def test_a_given_config_is_used_and_several_are_measured() -> None:
 def test_a_tuned_config_is_found_again_without_searching(monkeypatch: pytest.MonkeyPatch) -> None:
     target = blocked(autotune_effort="quick")
     tuned = quick(target)
-    monkeypatch.setattr(api, "run_search", lambda *a, **k: pytest.fail("searched again"))
+    monkeypatch.setattr(searches, "run_search", lambda *a, **k: pytest.fail("searched again"))
     assert api.config_for(target, (X,)) == tuned
     assert quick(target, force=False) == tuned
 
@@ -222,8 +223,8 @@ def test_skip_cache_searches_again_and_still_writes(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HELION_SKIP_CACHE", "1")
     assert api.lookup(target, (X,)) is None
     calls: list[int] = []
-    real = api.run_search
-    monkeypatch.setattr(api, "run_search", lambda *a, **k: (calls.append(1), real(*a, **k))[1])
+    real = searches.run_search
+    monkeypatch.setattr(searches, "run_search", lambda *a, **k: (calls.append(1), real(*a, **k))[1])
     quick(target, force=False)
     assert calls
     monkeypatch.delenv("HELION_SKIP_CACHE")

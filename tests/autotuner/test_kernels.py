@@ -15,6 +15,7 @@ import torch
 import helion
 import helion.language as hl
 from helion.autotuner import api
+from helion.autotuner import searches
 from helion.autotuner.bound import BoundTarget
 from helion.autotuner.bound import KernelRecipe
 from helion.autotuner.travel import unpack_kernel
@@ -43,7 +44,7 @@ def test_a_kernel_is_tuned_on_cpu_tensors_in_worker_processes_and_then_uses_the_
 
 
 def test_a_first_call_on_cpu_tensors_searches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "run_search", lambda *a, **k: pytest.fail("searched"))
+    monkeypatch.setattr(searches, "run_search", lambda *a, **k: pytest.fail("searched"))
     x = torch.ones(64)
     torch.testing.assert_close(gpu_kernels.double(x), x * 2)
 
@@ -58,13 +59,13 @@ def test_a_first_call_searches_where_an_effort_is_set(monkeypatch: pytest.Monkey
         return out
 
     seen: list[dict[str, object]] = []
-    real = api.run_search
+    real = searches.run_search
 
     def few(target: object, args: object, **options: object) -> object:
         seen.append(options)
         return real(target, args, **{**options, "evaluations": 3, "search": "RandomSearch"})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(api, "run_search", few)
+    monkeypatch.setattr(searches, "run_search", few)
     x = torch.ones(64)
     torch.testing.assert_close(local(x), x + 1)
     torch.testing.assert_close(local(x), x + 1)

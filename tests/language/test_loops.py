@@ -31,15 +31,6 @@ def test_a_range_with_a_begin_leaves_the_rest_alone(ref, blocks):
     assert got.tolist() == [-1.0] * 3 + list(range(3, 17)) + [-1.0] * 3
 
 
-def test_a_reversed_range_is_empty(ref):
-    def kernel(x):
-        for t in hl.tile(5, 3):
-            x[t] = 1
-        return x
-
-    assert ref(kernel, torch.zeros(8)).sum() == 0
-
-
 def test_block_size_is_the_users_when_given(ref):
     seen = []
 
