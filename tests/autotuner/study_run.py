@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from helion.autotuner import api
+from helion.autotuner import session
 from helion.autotuner.executor import InProcessExecutor
 from helion.autotuner.trial import Trial
 
@@ -41,7 +42,7 @@ class Recording(InProcessExecutor):
 def main() -> None:
     storage, log, evaluations = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     made: Any = Recording(log)
-    api._make_executor = lambda *a: made  # type: ignore[assignment]
+    session._make_executor = lambda *a: made  # type: ignore[assignment]
     target = FunctionTarget(
         "misbehaving",
         kernels.Misbehaving.spec,
