@@ -330,6 +330,10 @@ def test_a_program_that_was_stopped_for_a_while_goes_on(tmp_path: Path) -> None:
 
 def test_no_file_of_a_search_has_a_name(tmp_path: Path) -> None:
     process = _start_hanging(tmp_path)
+    # While a candidate hangs, whatever else was written for a moment (by a compiler, say) is gone.
+    end = time.monotonic() + 20
+    while list((tmp_path / "tmp").iterdir()) and time.monotonic() < end:
+        time.sleep(0.1)
     assert list((tmp_path / "tmp").iterdir()) == []
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
