@@ -57,7 +57,7 @@ def test_a_seed_gives_one_program() -> None:
 @pytest.mark.slow
 def test_every_feature_is_drawn() -> None:
     coverage = Coverage()
-    for number in range(250):
+    for number in range(500):
         coverage.add(build(f"coverage:{number}"))
     assert [m for m in coverage.missing() if m not in CONFIG_KEYS] == []  # those are drawn once a program is bound
 
@@ -78,7 +78,7 @@ def test_a_failure_shrinks_to_what_causes_it() -> None:
 
 def test_a_wrong_kernel_is_seen(tmp_path: Path) -> None:
     """The reference of another program than the one that runs."""
-    program = build("wrong")
+    program = build("wrong1")
     other = copy.deepcopy(program)
     stores = [s for s in other.statements() if isinstance(s, Store)]
     value = stores[0].args[0]
