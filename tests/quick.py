@@ -4,8 +4,8 @@ Left out are tests marked ``compiles`` (with Triton or the CuTe toolkit), ``spaw
 (takes seconds of its own), and, in those that stay, the runs of generated code: ``run_everywhere`` generates the source
 and runs the kernel on CPU tensors only. What was left out is counted at the end of the run.
 
-Marks cannot be forgotten: a test that compiles or starts a process under ``--quick`` fails, and says which mark it
-wants. Imported by ``tests/conftest.py``, which makes these hooks known to pytest.
+A test that forgot its mark is stopped where it would compile or start a process, counts as left out, and is named at
+the end with the mark that it wants. Imported by ``tests/conftest.py``, which makes these hooks known to pytest.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ class Quick:
     def __init__(self) -> None:
         self.marked: Counter[str] = Counter()
         self.shortened: Counter[str] = Counter()
+        self.unmarked: Counter[str] = Counter()
         self.watching = False
+        self.test = ""
         self.violation: str | None = None
 
     def forbid(self, what: str, mark: str) -> NoReturn:
-        self.violation = f"this test {what}: mark it @pytest.mark.{mark}, so that --quick leaves it out"
-        pytest.fail(self.violation)
+        self.violation = f"this test {what}: mark it @pytest.mark.{mark}"
+        self.unmarked[f"{self.test.partition('[')[0]} {what}: mark it @pytest.mark.{mark}"] += 1
+        pytest.skip(self.violation)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _SPAWNING and self.watching:
@@ -137,7 +140,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if run is None:
         return (yield)
-    run.watching, run.violation = True, None
+    run.watching, run.violation, run.test = True, None, item.nodeid
     try:
         return (yield)
     finally:
@@ -146,26 +149,31 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test that went on after it was told to stop, in another thread, say."""
-    result = yield
+    """Leave out a test that went on after it was told to stop, in another thread, say, or failed for it."""
+    try:
+        result = yield
+    except BaseException:
+        if run is None or run.violation is None:
+            raise
     if run is not None and run.violation is not None:
-        pytest.fail(run.violation, pytrace=False)
+        pytest.skip(run.violation)
     return result
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if run is not None and output is not None:
-        output["quick"] = (dict(run.marked), dict(run.shortened))
+        output["quick"] = (dict(run.marked), dict(run.shortened), dict(run.unmarked))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Take what one of xdist's workers counted: each of them collects every test, and runs some."""
     if run is not None and "quick" in getattr(node, "workeroutput", {}):
-        marked, shortened = node.workeroutput["quick"]
+        marked, shortened, unmarked = node.workeroutput["quick"]
         run.marked = Counter(marked)
         run.shortened.update(shortened)
+        run.unmarked.update(unmarked)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -176,4 +184,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{count:5} tests marked {mark}: {MARKS[mark]}")
     for what, count in run.shortened.most_common():
         terminalreporter.write_line(f"{count:5} times, in tests that ran: {what}")
+    for test, count in sorted(run.unmarked.items()):
+        terminalreporter.write_line(f"{count:5} times stopped on its way: {test}")
     terminalreporter.write_line("`make test` leaves out nothing")

@@ -75,6 +75,7 @@ def doubled(x, y=None):
     return out
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
 def test_early_return_decides_for_each_call(static, seed):
     kernel = helion.kernel(doubled, config=helion.Config(block_sizes=[16]), static_shapes=static)

@@ -136,9 +136,10 @@ def test_lanes_outside_of_a_row_stay_as_they_are(seed: int) -> None:
             with pytest.raises(exc.BackendUnsupported, match="used after its loop"):
                 way.run(*args)
         else:
-            torch.testing.assert_close(way.run(*args).double(), expected)
+            torch.testing.assert_close(way.run(*args), expected.float())  # in any order of additions
 
 
+@pytest.mark.compiles
 def test_compiles_for_every_gpu() -> None:
     compile_for(helion.kernel(reduced), (torch.rand(6, 60), LENGTHS, REDUCTIONS["var"]), CONFIG)
 

@@ -231,6 +231,7 @@ def test_traced_torch_rand_follows_torchs_generator_and_differs_by_place_and_lau
     assert len(first[:2].unique()) > 590
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=80, software_only=True)
 def test_traced_torch_rand_gives_the_same_numbers_in_every_mode(softgpu):
     torch.manual_seed(5)

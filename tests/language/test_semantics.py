@@ -311,6 +311,7 @@ def test_an_output_larger_than_any_input_gets_64_bit_offsets(static_shapes):
         helion.kernel(outer_sum, static_shapes=static_shapes, index_dtype=torch.int32).bind((a, a))
 
 
+@pytest.mark.slow
 def test_a_large_captured_tensor_gets_64_bit_offsets():
     rows = torch.empty(2**31 + 8, dtype=torch.int8)  # not touched, so it takes no memory
     bound = helion.kernel(captured_row).bind((torch.zeros(8, dtype=torch.int8), lambda tile: rows[tile]))

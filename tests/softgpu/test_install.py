@@ -9,7 +9,7 @@ import helion
 import helion.language as hl
 from tests import softgpu as gpu
 
-pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
+pytestmark = [pytest.mark.softgpu(capability=90, software_only=True), pytest.mark.compiles]
 
 
 def _kernel() -> helion.Kernel:

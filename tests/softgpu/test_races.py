@@ -169,6 +169,7 @@ FLAGS = {
 }
 
 
+@pytest.mark.slow  # threads that wait for a flag, in turn
 @pytest.mark.parametrize("blocks", [False, True], ids=["warps", "blocks"])
 @pytest.mark.parametrize("name", FLAGS)
 def test_flags_in_global_memory(softgpu, name, blocks):
@@ -176,6 +177,7 @@ def test_flags_in_global_memory(softgpu, name, blocks):
     _check(_producer(release, acquire, blocks=blocks), races)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [False, True], ids=["warps", "blocks"])
 def test_a_scope_of_the_block_orders_nothing_beyond_it(softgpu, blocks):
     launch = _producer(rk.publish(".release.cta"), rk.await_flag(".acquire.cta"), blocks=blocks)
@@ -286,12 +288,14 @@ def test_warps_that_share_lanes_of_tensor_memory(softgpu, barrier):
 
 
 # ---- blocks ---------------------------------------------------------------------------------------------------------
+@pytest.mark.compiles
 @pytest.mark.parametrize("apart", [True, False])
 def test_programs_of_a_launch_are_in_no_order(softgpu, apart):
     x = torch.zeros(8 * 64, dtype=torch.int32)
     _check(lambda: rk.neighbours[(8,)](x, N=64, APART=apart), not apart)
 
 
+@pytest.mark.compiles
 def test_launches_come_one_after_the_other(softgpu):
     def launch() -> None:
         x = torch.zeros(256, dtype=torch.int32)
@@ -325,6 +329,7 @@ def _on_two_streams(first: Callable[[], None], second: Callable[[], None], betwe
 BETWEEN = ["event", "event synchronised", "stream synchronised", "device synchronised", "same stream", "nothing"]
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("between", BETWEEN)
 def test_launches_on_two_streams(softgpu, between):
     x, y = torch.zeros(256, dtype=torch.int32), torch.zeros(256, dtype=torch.int32)
@@ -333,6 +338,7 @@ def test_launches_on_two_streams(softgpu, between):
     _check(_on_two_streams(write, read, between), between == "nothing")
 
 
+@pytest.mark.compiles
 def test_what_launches_on_two_streams_may_do(softgpu):
     x, y = torch.zeros(256, dtype=torch.int32), torch.zeros(256, dtype=torch.int32)
     count = PtxKernel(COUNT.format(scope="gpu", then=""))
@@ -345,6 +351,7 @@ def test_what_launches_on_two_streams_may_do(softgpu):
     assert gpu.last_fault() is None
 
 
+@pytest.mark.compiles
 def test_a_race_between_streams_names_both_launches(softgpu):
     x = torch.zeros(256, dtype=torch.int32)
     with pytest.raises(RuntimeError, match="by launches on different streams"):
@@ -357,6 +364,7 @@ def test_a_race_between_streams_names_both_launches(softgpu):
     assert f"of a tensor's storage of {4 * 256} bytes" in fault.message
 
 
+@pytest.mark.compiles
 def test_the_null_stream_is_in_order_with_itself_only(softgpu):
     x = torch.zeros(256, dtype=torch.int32)
 
@@ -370,6 +378,7 @@ def test_the_null_stream_is_in_order_with_itself_only(softgpu):
     rk.fill[(1,)](x, 2, N=256)
 
 
+@pytest.mark.compiles
 def test_replicas_that_store_the_same_value_do_not_race(softgpu):
     x, out = torch.ones(160), torch.zeros(1)
     _check(lambda: rk.same_value[(6,)](x, out, N=16), False)
@@ -407,6 +416,7 @@ def _lu(barrier: bool, warps: int) -> None:
     torch.testing.assert_close(a.double(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("barrier", [True, False])
 @pytest.mark.parametrize("warps", [1, 4])
 @pytest.mark.parametrize("kernel", [_reverse, _shift, _floyd_warshall, _lu])
@@ -415,6 +425,7 @@ def test_a_store_and_then_a_load_in_one_program(softgpu, kernel, warps, barrier)
 
 
 # ---- the report -----------------------------------------------------------------------------------------------------
+@pytest.mark.compiles
 def test_both_accesses_are_named(softgpu):
     with pytest.raises(RuntimeError, match="data_race"):
         _reverse(False, 4)
@@ -430,6 +441,7 @@ def test_both_accesses_are_named(softgpu):
     assert fault.location in fault.message and fault.other.location in fault.message
 
 
+@pytest.mark.compiles
 def test_a_race_is_looked_for_unless_told_otherwise(softgpu):
     gpu.install(capability=90, races=False)
     scratch, out = torch.zeros(256, dtype=torch.int32), torch.zeros(256, dtype=torch.int32)

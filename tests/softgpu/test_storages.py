@@ -22,6 +22,7 @@ def _faults(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor, n: int) -> str:
 
 
 # ---- bounds ---------------------------------------------------------------------------------------------------------
+@pytest.mark.compiles
 @software
 @pytest.mark.parametrize("size", [1, 31, 1000])
 def test_a_kernel_that_reads_one_element_past_a_tensor(softgpu, size):
@@ -33,6 +34,7 @@ def test_a_kernel_that_reads_one_element_past_a_tensor(softgpu, size):
     assert f" the end of a tensor's storage of {4 * size} bytes" in message
 
 
+@pytest.mark.compiles
 @software
 def test_a_kernel_that_stores_past_its_output(softgpu):
     x, y, out = torch.randn(1024), torch.randn(1024), torch.zeros(1000)
@@ -42,6 +44,7 @@ def test_a_kernel_that_stores_past_its_output(softgpu):
     assert not any(t.any() for t in beside)
 
 
+@pytest.mark.compiles
 @software
 def test_a_storage_that_has_been_freed(softgpu):
     x, y, out = torch.randn(1024), torch.randn(1024), torch.zeros(1024)
@@ -56,6 +59,7 @@ def test_a_storage_that_has_been_freed(softgpu):
     assert out.view(torch.int32)[0] == 1 and x.numel() == y.numel()
 
 
+@pytest.mark.compiles
 @software
 def test_views_reach_all_of_their_storage(softgpu):
     base = torch.randn(3000)
@@ -66,6 +70,7 @@ def test_views_reach_all_of_their_storage(softgpu):
     assert "after the end of a tensor's storage of 12000 bytes" in _faults(x, y, out, 1024)
 
 
+@pytest.mark.compiles
 @software
 def test_a_storage_that_no_python_object_holds(softgpu):
     """Autograd, containers and closures keep storages alive that nobody names."""
@@ -76,6 +81,7 @@ def test_a_storage_that_no_python_object_holds(softgpu):
     assert torch.equal(out, flat)
 
 
+@pytest.mark.compiles
 @software
 def test_memory_of_others_is_shared_by_name(softgpu):
     x = torch.from_numpy(np.arange(1024, dtype=np.float32))

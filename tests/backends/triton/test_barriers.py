@@ -196,6 +196,7 @@ def test_a_program_sees_what_it_has_stored(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.compiles
 def test_compiles_for_every_gpu(name: str) -> None:
     kernel, args, _, configs = CASES[name]
     given = args()
@@ -203,6 +204,7 @@ def test_compiles_for_every_gpu(name: str) -> None:
         assert any("bar.sync" in stages["ptx"] for stages in launches)
 
 
+@pytest.mark.compiles
 def test_no_stage_of_a_pipeline_loads_ahead_of_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """The product alone is pipelined with these Configs; with the store in the loop it is not."""
 

@@ -51,6 +51,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize(("number", "form"), list(enumerate(FORMS)), ids=lambda v: str(v).replace("'", ""))
 def test_form_is_right_and_compiles(number: int, form: tuple[str, dict[str, Any]], seed: int) -> None:
     name, config = form

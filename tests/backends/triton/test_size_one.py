@@ -96,6 +96,7 @@ def test_an_atomic_updates_the_one_element_from_every_lane() -> None:
     )
 
 
+@pytest.mark.compiles
 def test_compiles_for_every_gpu() -> None:
     args = (torch.randn(37, 45), torch.randn(1, 45), torch.randn(37, 1))
     compile_for(helion.kernel(biased), args, CONFIGS[0])

@@ -17,6 +17,7 @@ from .host_functions import FUNCTIONS
 pytestmark = [
     pytest.mark.softgpu(capability=90, software_only=True),
     pytest.mark.usefixtures("softgpu"),
+    pytest.mark.compiles,
     pytest.mark.skipif(_extension.C is None, reason="needs helion._C"),
 ]
 
