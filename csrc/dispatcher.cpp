@@ -300,6 +300,28 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
   Py_RETURN_TRUE;
 }
 
+// find_plan(args): the plan that a call with them would run, without marking it as used.
+PyObject* find_plan(PyObject* object, PyObject* arguments) {
+  Dispatcher* self = as_dispatcher(object);
+  const size_t given = PyTuple_Check(arguments) ? static_cast<size_t>(PyTuple_GET_SIZE(arguments)) : 0;
+  if (!PyTuple_Check(arguments) || given != self->body.parameters.size()) {
+    PyErr_SetString(PyExc_ValueError, "find_plan: a tuple with one argument for each parameter, defaults filled in");
+    return nullptr;
+  }
+  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state)) return nullptr;
+  PyRef key;
+  Signature signature;
+  const int known = read_signature(self, reinterpret_cast<PyTupleObject*>(arguments)->ob_item, &signature, &key);
+  if (known < 0) return nullptr;
+  if (known == 0) Py_RETURN_NONE;
+  const PlanTable::Entry* entry = self->body.table.find(signature);
+  if (entry == nullptr) {
+    if (PyErr_Occurred()) return nullptr;
+    Py_RETURN_NONE;
+  }
+  return Py_NewRef(entry->plan.get());
+}
+
 PyObject* clear_plans(PyObject* object, PyObject*) {
   as_dispatcher(object)->body.clear_plans();
   Py_RETURN_NONE;
@@ -400,6 +422,9 @@ PyMethodDef dispatcher_methods[] = {
      "install_plan(args, plan, generation, /)\n--\n\n"
      "Serve calls like `args` (by position, defaults filled in) with `plan`.\n\n"
      "Returns:\n    Whether it was installed: not if plan_generation moved on from `generation` since it was recorded."},
+    {"find_plan", find_plan, METH_O,
+     "find_plan(args, /)\n--\n\n"
+     "The LaunchPlan that serves calls like `args` (by position, defaults filled in), or None."},
     {"clear_plans", clear_plans, METH_NOARGS, "clear_plans()\n--\n\nForget all plans. Running calls finish with theirs."},
     {"leaves_of", leaves_of, METH_O,
      "leaves_of(args, /)\n--\n\n"

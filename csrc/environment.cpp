@@ -59,7 +59,7 @@ PyObject* KnobGroup::get(PyObject* name, const PyRef& fallback) const {
   return fallback.get();
 }
 
-bool Environment::load(const ModuleState* state) {
+bool Environment::load(const ModuleState*) {
   if (loaded_) return true;
   PyRef device_module = PyRef::steal(PyImport_ImportModule("helion.runtime.device"));
   if (!device_module) return false;
@@ -69,6 +69,14 @@ bool Environment::load(const ModuleState* state) {
   if (!tensor_type) return false;
   get_device_ = PyRef::steal(PyObject_GetAttrString(tensor_type.get(), "get_device"));
   if (!get_device_) return false;
+  device_dict_ = PyRef::borrow(PyModule_GetDict(device_module.get()));
+  measure_dict_ = PyRef::borrow(PyModule_GetDict(measure_module.get()));
+  loaded_ = true;
+  return true;
+}
+
+bool Environment::load_knobs(const ModuleState* state) {
+  if (enter_.object) return true;
   if (!load_group("runtime", &runtime_) || !load_group("compilation", &compilation_)) return false;
   const Names& names = state->names;
   defaults_.debug = class_attribute(runtime_, names.debug);
@@ -77,15 +85,13 @@ bool Environment::load(const ModuleState* state) {
   if (!defaults_.instrumentation_mode) return false;
   defaults_.stages_hook = class_attribute(runtime_, names.add_stages_inspection_hook);
   if (!defaults_.stages_hook) return false;
-  enter_.object = class_attribute(runtime_, names.launch_enter_hook);
-  if (!enter_.object) return false;
-  enter_.dict = dict_of(enter_.object.get());
   exit_.object = class_attribute(runtime_, names.launch_exit_hook);
   if (!exit_.object) return false;
   exit_.dict = dict_of(exit_.object.get());
-  device_dict_ = PyRef::borrow(PyModule_GetDict(device_module.get()));
-  measure_dict_ = PyRef::borrow(PyModule_GetDict(measure_module.get()));
-  loaded_ = true;
+  PyRef enter = class_attribute(runtime_, names.launch_enter_hook);
+  if (!enter) return false;
+  enter_.dict = dict_of(enter.get());
+  enter_.object = std::move(enter);  // last: it says that all is there
   return true;
 }
 

@@ -36,8 +36,11 @@ struct DefaultHook {
 // Owned by the module state. Its references are made on first use, since helion.runtime imports this extension.
 class Environment {
  public:
-  // Imports helion.runtime.device and triton.knobs once. False with an exception on failure.
+  // Imports helion.runtime.device once. False with an exception on failure.
   bool load(const ModuleState* state);
+  // Imports triton.knobs once, for the first kernel that is Triton's: binaries from a bundle need no Triton. False with an
+  // exception on failure.
+  bool load_knobs(const ModuleState* state);
 
   // Notes which provider answers for the device from here on. False with an exception on failure.
   bool refresh_provider(const ModuleState* state);

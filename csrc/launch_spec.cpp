@@ -180,7 +180,10 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (maps != nullptr && !parse_maps(maps, &body)) return nullptr;
   std::copy(cluster, cluster + 3, body.cluster);
   body.cooperative = cooperative != 0;
-  state->environment.read_knobs(state, &body.knobs);
+  if (jit_function != Py_None) {
+    if (!state->environment.load_knobs(state)) return nullptr;
+    state->environment.read_knobs(state, &body.knobs);
+  }
   if (!state->environment.refresh_provider(state)) return nullptr;
   body.provider = PyRef::borrow(state->environment.provider());
   return self.release();

@@ -16,6 +16,8 @@ from ._version import __version__
 from .aot import aot_kernel
 from .bound_kernel import BoundKernel
 from .config import Config
+from .explain import Explanation
+from .explain import explain
 from .kernel import Kernel
 from .kernel import jit
 from .kernel import kernel
@@ -37,6 +39,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "BoundKernel",
     "Config",
+    "Explanation",
     "Kernel",
     "RefMode",
     "Settings",
@@ -44,6 +47,7 @@ __all__ = [
     "aot_kernel",
     "cdiv",
     "exc",
+    "explain",
     "from_cache",
     "jit",
     "kernel",

@@ -18,7 +18,10 @@ from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from ._version import warn_if_untested
+
 _C = torch._C
+warn_if_untested("torch", torch.__version__)
 
 
 def _missing(name: str) -> Callable[..., int]:

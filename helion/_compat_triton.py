@@ -25,6 +25,9 @@ from triton.runtime.jit import compute_cache_key
 from triton.runtime.jit import create_function_from_signature
 
 from ._compat_triton_abi import CudaLauncher
+from ._version import warn_if_untested
+
+warn_if_untested("triton", triton.__version__)
 
 #: How Triton begins the message of a driver error, e.g. "Triton Error [CUDA]: an illegal memory access was
 #: encountered".

@@ -29,7 +29,7 @@ def aot_kernel(
     """Like `helion.kernel`, with Configs chosen from `<file>.helion.json` beside the source file by the shapes of the
     call.
 
-    The file is made by `python -m helion.autotuner collect|measure|evaluate|write file.py:kernel`, see
+    The file is made by `python -m helion collect|measure|evaluate|write file.py:kernel`, see
     docs/autotuning.md.  Calls it does not cover are treated like those of any kernel.
 
     Args:

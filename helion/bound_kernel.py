@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -21,14 +22,16 @@ from typing import Any
 import torch
 
 from . import exc
+from .autotuner.api import TUNED_NOW
 from .autotuner.api import autotune
-from .autotuner.api import config_for
+from .autotuner.api import choose
 from .autotuner.bound import BoundTarget
 from .backends import registry
 from .config import Config
 from .frontend.source import definition
 from .runtime import compile_guard
 from .runtime import device as device_seam
+from .runtime import events
 from .runtime.code_cache import load_module
 from .runtime.code_cache import path_for
 from .runtime.eager.ref_mode import run_ref
@@ -74,6 +77,10 @@ class BoundKernel:
         self.is_kernels_own = False
         self._run: Callable[..., Any] | None = None
         self._config: Config | None = None
+        #: What must hold of the arguments beyond their key, as expressions of the parameters.
+        self.guards: tuple[str, ...] = ()
+        #: Where the Config in use comes from, in words; "" before there is one.
+        self.config_source = ""
         self._compiled: dict[Config, Callable[..., Any]] = {}
         self._modules_functions: dict[Config, Callable[..., Any]] = {}
         if self.settings.ref_mode is RefMode.EAGER:
@@ -93,7 +100,7 @@ class BoundKernel:
             self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
             self._example_needs = [needed for value in self._arguments.values() for needed in needed_by(value)]
         try:
-            with measure("BoundKernel.trace"):
+            with measure("BoundKernel.trace"), events.timed("trace", kernel.stats.name):
                 from .frontend.trace import trace_kernel  # loads sympy and torch._dynamo
 
                 constants = frozenset(names[i] for i in kernel.specializer.constexpr)
@@ -107,11 +114,26 @@ class BoundKernel:
         #: Host code returned before the first device loop, so calls run it and launch nothing.
         self._host_only = not self.ir.device.roots
         guards = [*self.ir.guards, *self._runs.guards()]
-        self._guard = _guard_function(self.ir, guards, names)
+        self._guard, self.guards = _guard_function(self.ir, guards, names)
         self._arguments = {}  # the example call's tensors are not kept alive
 
     def __repr__(self) -> str:
         return f"<helion.BoundKernel {self.kernel.name} on {self.device}>"
+
+    @property
+    def config(self) -> Config | None:
+        """The Config in use; None before the first call chooses one."""
+        return self._config
+
+    @property
+    def running_backend(self) -> str:
+        """The name of the backend whose host functions calls run; "" in ref mode."""
+        return "" if self.settings.ref_mode is RefMode.EAGER else self._runs.name
+
+    @property
+    def target(self) -> Target:
+        """What the code of calls is for."""
+        return self._target()
 
     def _target(self) -> Target:
         if not self._on_gpu:
@@ -175,15 +197,19 @@ class BoundKernel:
     def _first_run(self, args: tuple[Any, ...]) -> Callable[..., Any]:
         with self._lock:
             if self._run is None:
-                self.set_config(self._choose_config(args))
+                self._use_config(self._choose_config(args))
             assert self._run is not None
             return self._run
 
     def _choose_config(self, args: tuple[Any, ...]) -> Config:
         """The Config of a kernel's first call: the given one, the best of several, or what the settings say."""
         if self._host_only:
+            self.config_source = "none is needed: host code returns before the first device loop"
             return self._normalize(None)
-        found = config_for(BoundTarget(self), args, self.kernel.configs)
+        started = time.time_ns()
+        found, self.config_source = choose(BoundTarget(self), args, self.kernel.configs)
+        if self.config_source == TUNED_NOW:
+            events.emit("tune", self.kernel.stats.name, started, config=found)
         if found is None:
             self._hint_default()
             found = self.config_spec.default_config()
@@ -196,6 +222,10 @@ class BoundKernel:
 
     def set_config(self, config: Config | Mapping[str, Any]) -> None:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
+        self._use_config(config)
+        self.config_source = "set_config()"
+
+    def _use_config(self, config: Config | Mapping[str, Any]) -> None:
         config = self._normalize(config)
         run = self.compile_config(config)
         if (
@@ -263,7 +293,7 @@ class BoundKernel:
     # -- source --------------------------------------------------------------------------------------------------------
 
     def _generate(self, config: Config, backend: Backend | None = None) -> GeneratedSource:
-        with measure("BoundKernel.generate"):
+        with measure("BoundKernel.generate"), events.timed("generate", self.kernel.stats.name, config=config):
             return (backend or self._backend).generate(config)
 
     def _log_repro(self, config: Config) -> None:
@@ -325,8 +355,10 @@ class BoundKernel:
         """Find the fastest Config for these arguments and use it from now on; see `Kernel.autotune`."""
         if self._host_only:
             return self._normalize(None)  # no Config changes what its calls do
-        config = autotune(BoundTarget(self), self.kernel.normalize_args(*args), force=force, **options)
-        self.set_config(config)
+        with events.timed("tune", self.kernel.stats.name):
+            config = autotune(BoundTarget(self), self.kernel.normalize_args(*args), force=force, **options)
+        self._use_config(config)
+        self.config_source = "autotune()"
         return config
 
 
@@ -358,16 +390,18 @@ def _common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
     return tensors[0].device
 
 
-def _guard_function(ir: KernelIR, guards: Sequence[Any], names: list[str]) -> Callable[..., bool] | None:
-    """Guards as a function of the arguments; None when there are none."""
+def _guard_function(
+    ir: KernelIR, guards: Sequence[Any], names: list[str]
+) -> tuple[Callable[..., bool] | None, tuple[str, ...]]:
+    """Guards as a function of the arguments, None when there are none; and each as text."""
     if not guards:
-        return None
+        return None, ()
     from .backends.expressions import ExpressionPrinter  # loads sympy
 
     printer = ExpressionPrinter(lambda symbol: ir.device.space.origins[symbol].host_text(printer.doprint))
-    text = " and ".join(f"({printer.doprint(guard)})" for guard in guards)
+    texts = tuple([printer.doprint(guard) for guard in guards])
     namespace: dict[str, Any] = {"math": math, "torch": torch}
-    return eval(f"lambda {', '.join(names)}: {text}", namespace)
+    return eval(f"lambda {', '.join(names)}: {' and '.join(f'({text})' for text in texts)}", namespace), texts
 
 
 def _counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:

@@ -21,12 +21,13 @@ _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
 MAY_IMPORT = {
     "exc": "",
     "_version": "",
+    "__main__": "_version",
     "_logging": "",
     "_environment": "",
     "_C": "runtime",  # types only
     "_extension": "_C _compat_torch _environment",
-    "_compat_torch": "",
-    "_compat_triton": "_compat_triton_abi",
+    "_compat_torch": "_version",
+    "_compat_triton": "_compat_triton_abi _version",
     "_compat_triton_abi": "",
     "numbers": "",
     "target": "",
@@ -48,7 +49,9 @@ MAY_IMPORT = {
     "aot": f"{_COMPILER} autotuner kernel",
     "tuned": f"{_COMPILER} autotuner kernel",
     "experimental": "aot",
-    "__init__": "exc _version _logging settings config language runtime bound_kernel kernel aot numbers tuned",
+    "explain": "_extension runtime kernel",
+    "doctor": "_extension _environment _version runtime settings",
+    "__init__": "exc _version _logging settings config language runtime bound_kernel kernel aot explain numbers tuned",
 }
 
 #: Imports (module, imported) that break a floor, each with what will end it. Only ever shorter.

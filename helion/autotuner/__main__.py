@@ -1,4 +1,7 @@
-"""The command line: `python -m helion.autotuner collect|measure|evaluate|write|report`."""
+"""The tuner's commands: `python -m helion collect|measure|evaluate|write|report`.
+
+`python -m helion.autotuner` has them too.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def _report(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m helion.autotuner", description="Tune kernels ahead of time, and look at searches."
+        prog="python -m helion", description="Tune kernels ahead of time, and look at searches."
     )
     commands = parser.add_subparsers(dest="command", required=True)
 

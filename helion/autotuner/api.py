@@ -107,6 +107,10 @@ def effort_for(target: TuningTarget, args: Sequence[Any]) -> str:
     return "full" if device_of(args).type == "cuda" else "none"
 
 
+#: What `choose` says of a Config that it searched for.
+TUNED_NOW = "tuned at this first call"
+
+
 def config_for(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] = ()) -> Config | None:
     """The Config a first call of a specialization should use.
 
@@ -126,24 +130,30 @@ def config_for(target: TuningTarget, args: Sequence[Any], configs: Sequence[Conf
         exc.AutotuningDisallowedInEnvironment: tuning is needed and cannot happen here.
         exc.CompilationForbidden: tuning is needed inside `no_compile()`.
     """
+    return choose(target, args, configs)[0]
+
+
+def choose(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] = ()) -> tuple[Config | None, str]:
+    """`config_for`, with where the Config comes from, in words."""
     settings = target.settings
     if len(configs) == 1 and not settings.force_autotune:
-        return target.config_spec.normalize(configs[0])
+        return target.config_spec.normalize(configs[0]), "the kernel's own config="
     effort = effort_for(target, args)
     if effort == "none" and not settings.force_autotune:
         if configs:
-            return target.config_spec.normalize(configs[0])
+            return target.config_spec.normalize(configs[0]), "the first of configs=, as nothing is tuned"
         if settings.autotune_cache == "AOTAutotuneCache":
             # Configs that ship with a kernel are part of it: choosing among them is no tuning.
             shipped = lookup(target, args)
             if shipped is not None:
-                return shipped
-        return None
+                return shipped, "the file of Configs that ships with the kernel"
+        return None, "computed: none was given, and nothing is tuned (autotune_effort is none)"
     if not settings.force_autotune:
         found = lookup(target, args)
         if found is not None and (not configs or found in [target.config_spec.normalize(c) for c in configs]):
-            return found
-    return autotune(target, args, force=settings.force_autotune, configs=configs if len(configs) > 1 else None)
+            return found, f"an earlier tuning, from the cache ({settings.autotune_cache})"
+    tuned = autotune(target, args, force=settings.force_autotune, configs=configs if len(configs) > 1 else None)
+    return tuned, TUNED_NOW
 
 
 def autotune(

@@ -10,8 +10,11 @@ from .allocation import set_triton_allocator as set_triton_allocator
 from .broadcast import broadcast_tensors as broadcast_tensors
 from .compile_guard import no_compile as no_compile
 from .device import get_num_sm as get_num_sm
+from .events import Event as Event
+from .events import add_event_hook as add_event_hook
 from .launch.cute_launcher import cute_launcher as cute_launcher
 from .launch.default_launcher import default_launcher as default_launcher
+from .prometheus import prometheus_text as prometheus_text
 from .stats import launch_stats as launch_stats
 from .stats import reset_launch_stats as reset_launch_stats
 from .versions import increment_version as increment_version

@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
+from . import events
+
 __all__ = ["LAYERS", "Counter", "KernelLaunchStats", "KernelStats", "launch_stats", "reset_launch_stats"]
 
 #: Every layer that can run a call, fastest first.
@@ -111,6 +113,8 @@ class KernelStats:
         counter = self._reasons.get(reason)
         if counter is None:
             counter = self._reasons.setdefault(reason, Counter())
+            if not reason.startswith("first call"):
+                events.emit("fallback", self.name, reason=reason)
         counter.hit()
 
     def snapshot(self) -> KernelLaunchStats:

@@ -21,6 +21,7 @@ import torch
 from ... import _extension
 from ..._environment import is_set
 from .. import device
+from .. import events
 from .. import output_pool
 from ..stats import KernelStats
 from . import plan as _plan
@@ -77,6 +78,9 @@ class CompiledDispatcher(_Base, PythonPath):
     # (Dispatcher.__init_subclass__), and comes to _call_python if need be.
     __call__ = PythonPath._call_python
 
+    def has_plan(self, args: tuple[Any, ...]) -> bool:
+        return self.find_plan(args) is not None
+
     def _invalidate(self) -> None:
         PythonPath._invalidate(self)
         self.clear_plans()
@@ -113,7 +117,8 @@ class CompiledDispatcher(_Base, PythonPath):
             if configured is None:
                 return recording.result
             generation = configured
-        self.install_plan(args, recording.plan, generation)
+        if self.install_plan(args, recording.plan, generation):
+            events.emit("plan", self.stats.name)
         return recording.result
 
 

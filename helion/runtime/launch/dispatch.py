@@ -230,6 +230,10 @@ class PythonPath:
             self._front = ()
             self._table = {}
 
+    def has_plan(self, args: tuple[Any, ...]) -> bool:
+        """Whether a call with these arguments (by position, defaults filled in) runs as a plan in C."""
+        return False
+
     def _on_requires_grad(self) -> None:
         """An argument requires grad, and grad mode is on: the result will have no gradient."""
         if not self._warned_requires_grad:

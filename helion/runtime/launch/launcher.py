@@ -35,6 +35,7 @@ from ... import exc
 from ..._environment import is_set
 from .. import compile_guard
 from .. import device as _device
+from .. import events
 from ..stats import KernelStats
 from . import spec as launch_spec
 from .default_launcher import default_launcher
@@ -261,7 +262,8 @@ class FastLauncher:
         if failure is not None and not failure.due():
             return self._default(failure.reason, call)
         try:
-            compiled = self._default("first call" if function is None else "first call of a variant", call)
+            with events.timed("compile", self.stats.name, binary=getattr(call.kernel, "__name__", "?")):
+                compiled = self._default("first call" if function is None else "first call of a variant", call)
         except Exception as error:
             # Any failing compile, or arguments that Triton refuses. The driver's errors come and go, and no_compile()
             # blocks end; those are not failures of the specialization.
