@@ -132,7 +132,7 @@ def only_inside(axes: Sequence[Axis], new: torch.Tensor, old: torch.Tensor) -> t
 
 def _places(axis: Axis, shape: Sequence[Any]) -> list[int] | None:
     """The dimensions of a shape that are the ragged one (first) and the rows'; None where one is missing."""
-    found = [_place(size, shape) for size in (axis.block.var, *axis.lengths.shape)]
+    found = [_place(size, shape) for size in (axis.size, *axis.lengths.shape)]
     return None if None in found else [place for place in found if place is not None]
 
 
@@ -149,7 +149,8 @@ def inside_rows(axis: Axis, shape: Sequence[Any]) -> torch.Tensor | None:
 
 
 def _place(size: Any, shape: Sequence[Any]) -> int | None:
-    return next((i for i, s in enumerate(shape) if same_size(s, size)), None)
+    own = (i for i, s in enumerate(shape) if isinstance(s, torch.SymInt) and s.node is size.node)  # not another tile's
+    return next(own, next((i for i, s in enumerate(shape) if same_size(s, size)), None))
 
 
 def _spread(value: torch.Tensor, places: list[int], rank: int) -> torch.Tensor:

@@ -542,13 +542,11 @@ class Tracer(Handler):
         )
 
     def tile_of_size(self, size: Any) -> TracedTile | None:
+        named = self.env.space.axis_of(size)
+        if named is not None:
+            return TracedTile(named)
         block = self.env.space.block_of(size)
-        if block is None:
-            return None
-        for axis in reversed(self.env.space.axes):
-            if axis.block is block:
-                return TracedTile(axis)
-        return None
+        return next((TracedTile(a) for a in reversed(self.env.space.axes) if block and a.block is block), None)
 
     def guard_equal(self, left: Any, right: Any) -> bool:
         origins = self.env.space.origins

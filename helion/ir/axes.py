@@ -1,8 +1,9 @@
 """Which loop axis each dimension of each value runs over.
 
 Block sizes tell tiles apart by size; when two loops share a block size only the axis says whose range masks a
-dimension.  The answer flows from tile indices through the graphs; a dimension made from a bare size
-(`hl.zeros([block])`) belongs to the innermost enclosing axis with that block size.
+dimension.  The answer flows from tile indices through the graphs; where a shape is made, a tile's size in it says
+whose it is (`Space.axis_of`).  A dimension made from a bare size (`hl.zeros([block])`) is taken for one of the
+innermost enclosing axis with that block size, unless it meets a dimension that is known to be another's.
 """
 
 from __future__ import annotations
@@ -37,6 +38,23 @@ from .symbols import expr_of
 
 #: For each dimension the loop axis it runs over, or None.
 Axes = tuple[Axis | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Guess:
+    """The axis of a dimension of a bare size: it gives way to one that is known."""
+
+    axis: Axis
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lanes:
+    """A dimension with one lane per element of a tile, after the tile's loop: it runs over no axis."""
+
+
+#: While the answers are looked for; None where nothing is known.
+_Dim = Axis | _Guess | _Lanes | None
+_Found = tuple[_Dim, ...]
 _aten = torch.ops.aten
 
 
@@ -46,34 +64,33 @@ def find_axes(ir: DeviceIR) -> Mapping[torch.fx.Node, Axes]:
     for root in ir.roots:
         info = ir.graphs[root.graph_id]
         found.graph(info, list(info.axes), [])
-    return found.axes
+    return {node: tuple(map(_axis, axes)) for node, axes in found.axes.items()}
+
+
+def _axis(found: _Dim) -> Axis | None:
+    return found.axis if isinstance(found, _Guess) else found if isinstance(found, Axis) else None
 
 
 class _Pass:
     def __init__(self, ir: DeviceIR) -> None:
         self.ir = ir
-        self.axes: dict[torch.fx.Node, Axes] = {}
-        self._results: dict[torch.fx.Node, list[Axes]] = {}  # of loops and branches
+        self.axes: dict[torch.fx.Node, _Found] = {}
+        self._results: dict[torch.fx.Node, list[_Found]] = {}  # of loops and branches
 
-    def of(self, node: Any) -> Axes:
+    def of(self, node: Any) -> _Found:
         """The axes of a node's dimensions; empty for numbers."""
         return self.axes.get(node, ()) if isinstance(node, torch.fx.Node) else ()
 
-    def graph(self, info: GraphInfo, scope: list[Axis], inputs: Sequence[Any]) -> list[Axes]:
+    def graph(self, info: GraphInfo, scope: list[Axis], inputs: Sequence[Any]) -> list[_Found]:
         """Go through a graph; the axes of its outputs."""
         for placeholder, node in zip(info.placeholders, inputs):
-            self.axes[placeholder] = self.of(node)
+            self.axes[placeholder] = node if isinstance(node, tuple) else self.of(node)
         for node in info.graph.nodes:
             if node.op != "call_function":
                 continue
             if loop := ForLoop.match(node):
                 body = self.ir.graphs[loop.graph_id]
-                results = self.graph(body, [*scope, *body.axes], loop.inputs)
-                for taken, output in body.carried.items():
-                    results[output] = _merge(results[output], self.of(loop.inputs[taken]))
-                # Outside the loop a dimension no longer runs over the loop's axis: its lanes are partial results.
-                inside = set(map(id, body.axes))
-                self._results[node] = [tuple(None if id(a) in inside else a for a in axes) for axes in results]
+                self._results[node] = self._loop(body, [*scope, *body.axes], loop.inputs)
             elif branch := IfElse.match(node):
                 left = self.graph(self.ir.graphs[branch.then_id], scope, branch.then_inputs)
                 right = self.graph(self.ir.graphs[branch.else_id], scope, branch.else_inputs)
@@ -82,18 +99,36 @@ class _Pass:
                 self.axes[node] = self._fill(value.shape, self._axes(node, value), scope)
         return [self.of(output) for output in info.outputs]
 
-    def _fill(self, shape: Sequence[Any], axes: Axes, scope: list[Axis]) -> Axes:
-        filled = []
-        for size, axis in zip(shape, axes):
-            if axis is None and isinstance(size, torch.SymInt):
-                axis = next(
-                    (a for a in reversed(scope) if a.kind is not AxisKind.GRID and size.node.expr == a.block.symbol),
-                    None,
-                )
-            filled.append(axis)
-        return tuple(filled)
+    def _loop(self, body: GraphInfo, scope: list[Axis], inputs: Sequence[Any]) -> list[_Found]:
+        """Go through a loop's body; the axes of its results."""
+        starts = [self.of(value) for value in inputs]
+        results = self.graph(body, scope, starts)
+        for taken, output in body.carried.items():
+            results[output] = _merge(results[output], starts[taken])
+        known = [
+            _merge(start, results[body.carried[i]]) if i in body.carried else start for i, start in enumerate(starts)
+        ]
+        if known != starts:  # what is carried has met a tile of the loop, so it has had that one's lanes all along
+            results = self.graph(body, scope, known)
+        # Outside the loop a dimension no longer runs over the loop's axis: its lanes are partial results.
+        inside = set(map(id, body.axes))
+        return [tuple(_Lanes() if id(_axis(a)) in inside else a for a in axes) for axes in results]
 
-    def _axes(self, node: torch.fx.Node, value: torch.Tensor) -> Axes:
+    def _fill(self, shape: Sequence[Any], axes: _Found, scope: list[Axis]) -> _Found:
+        return tuple(self._of_size(s, scope) if a is None else a for s, a in zip(shape, axes))
+
+    def _of_size(self, size: Any, scope: list[Axis]) -> _Dim:
+        """The axis that a size names; for a bare one, the innermost of that block size."""
+        if not isinstance(size, torch.SymInt):
+            return None
+        named = self.ir.space.axis_of(size)
+        if named is not None:
+            return named if any(named is axis for axis in scope) else None
+        around = (a for a in reversed(scope) if a.kind is not AxisKind.GRID and size.node.expr == a.block.symbol)
+        innermost = next(around, None)
+        return None if innermost is None else _Guess(innermost)
+
+    def _axes(self, node: torch.fx.Node, value: torch.Tensor) -> _Found:
         target: Any = node.target
         if item := Item.match(node):
             results = self._results.get(item.source)
@@ -124,16 +159,16 @@ class _Pass:
             return tuple(source_axes[d] for d in numbers(node, 1))
         if op_of(node) is not None or target is _aten.view.default:
             return self._by_size(value.shape, node.all_input_nodes)
-        merged: Axes = (None,) * value.dim()
+        merged: _Found = (None,) * value.dim()
         for arg in node.all_input_nodes:
             if isinstance(arg.meta.get("val"), torch.Tensor):
                 merged = _merge(merged, _align(self.of(arg), value.dim()))
         return merged
 
-    def _accessed(self, memory: Memory, value: torch.Tensor) -> Axes:
+    def _accessed(self, memory: Memory, value: torch.Tensor) -> _Found:
         if memory.addresses is not None:
             return self._by_size(value.shape, memory.node.all_input_nodes)
-        axes: list[Axis | None] = []
+        axes: list[_Dim] = []
         placed = False
         for item in normalize_index(memory.tensor.shape, with_values(memory.index), memory.op.name):
             if item.kind == "tile":
@@ -145,8 +180,8 @@ class _Pass:
                 axes.extend(self._gathered(memory))
         return tuple(axes) if len(axes) == value.dim() else (None,) * value.dim()
 
-    def _gathered(self, memory: Memory) -> Axes:
-        merged: Axes = ()
+    def _gathered(self, memory: Memory) -> _Found:
+        merged: _Found = ()
         for element in memory.index:
             if isinstance(element, torch.fx.Node) and tensor_of(element).dim():
                 axes = self.of(element)
@@ -154,16 +189,27 @@ class _Pass:
                 merged = _merge(_align(merged, width), _align(axes, width))
         return merged
 
-    def _by_size(self, shape: Sequence[Any], sources: Sequence[torch.fx.Node]) -> Axes:
-        """Axes of a reshaped value: a dimension keeps the axis of an input dimension of the same symbolic size."""
-        known: dict[Any, Axis] = {}
+    def _by_size(self, shape: Sequence[Any], sources: Sequence[torch.fx.Node]) -> _Found:
+        """Axes of a reshaped value: its dimensions of one symbolic size have, in their order, the axes of those of an
+        operand, unless the sizes themselves name them."""
+        known: dict[Any, list[_Dim]] = {}
         for source in sources:
             value = source.meta.get("val")
             if isinstance(value, torch.Tensor):
+                mine: dict[Any, list[_Dim]] = {}
                 for size, axis in zip(value.shape, self.of(source)):
                     if axis is not None:
-                        known.setdefault(expr_of(size), axis)
-        return tuple(known.get(expr_of(size)) if isinstance(size, torch.SymInt) else None for size in shape)
+                        mine.setdefault(expr_of(size), []).append(axis)
+                for expr, axes in mine.items():
+                    known.setdefault(expr, axes)
+        found: list[_Dim] = []
+        for size in shape:
+            axes = known.get(expr_of(size), []) if isinstance(size, torch.SymInt) else []
+            named = next((a for a in axes if _axis(a) is self.ir.space.axis_of(size)), None)
+            found.append(named if named is not None else axes[0] if axes else None)
+            if len(axes) > 1:
+                axes.remove(found[-1])
+        return tuple(found)
 
 
 def index_items(memory: Memory) -> list[IndexItem]:
@@ -181,9 +227,13 @@ def with_values(index: Any) -> list[Any]:
     return [e.meta["val"] if isinstance(e, torch.fx.Node) else e for e in index]
 
 
-def _align(axes: Axes, rank: int) -> Axes:
+def _align(axes: _Found, rank: int) -> _Found:
     return (*((None,) * (rank - len(axes))), *axes)
 
 
-def _merge(a: Axes, b: Axes) -> Axes:
-    return tuple(x if x is not None else y for x, y in zip(a, b))
+def _merge(a: _Found, b: _Found) -> _Found:
+    return tuple(y if _certainty(y) > _certainty(x) else x for x, y in zip(a, b))
+
+
+def _certainty(found: _Dim) -> int:
+    return 0 if found is None else 2 if isinstance(found, Axis) else 1

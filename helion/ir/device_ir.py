@@ -71,7 +71,7 @@ class TracedTile(Tile):
 
     @property
     def block_size(self) -> Any:
-        return self.axis.block.var
+        return self.axis.size
 
     @property
     def id(self) -> Any:

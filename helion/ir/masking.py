@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ class _Pass:
             same = len({f if f is UNKNOWN else float(f) for f in known}) == 1 and known[0] is not UNKNOWN
             return [next(f for f in fills if f is not UNKNOWN)] * value.dim() if same else unknown
         if target is _aten.expand.default:
-            return [*([UNKNOWN] * (value.dim() - len(fills))), *fills]
+            return _expanded(fills, tensor_of(source).shape, value.shape)
         return unknown
 
     def _pointwise(self, node: torch.fx.Node, dim: int, value: torch.Tensor) -> Fill:
@@ -123,6 +124,13 @@ class _Pass:
             return UNKNOWN  # an op PyTorch has no CPU kernel for in this dtype
         fill = result.item()
         return UNKNOWN if isinstance(fill, float) and math.isnan(fill) else fill
+
+
+def _expanded(fills: Fills, shape: Sequence[Any], wanted: Sequence[Any]) -> Fills:
+    """What grew repeats its element past the end too: no padding was there to tell of."""
+    new = len(wanted) - len(shape)
+    grown = [_is_one(size) and not _is_one(into) for size, into in zip(shape, wanted[new:], strict=True)]
+    return [*([UNKNOWN] * new), *(UNKNOWN if grew else fill for fill, grew in zip(fills, grown, strict=True))]
 
 
 def _reduced(reduction: Reduction, fill: Fill) -> Fill:

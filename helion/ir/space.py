@@ -18,6 +18,7 @@ from typing import Any
 
 import sympy
 import torch
+from torch.fx.experimental.sym_node import SymNode
 
 from .symbols import Origin
 from .symbols import symbols_of
@@ -66,6 +67,9 @@ class Axis:
         offset, tile_id, clipped_end: symbols for the first index of the current tile, its number, and the end
             of the tile clipped to the range.
         lengths: for `hl.jagged_tile`, the FakeTensor of the per-row lengths (`frontend.ragged` makes masks of it).
+
+    `size` is the size of its tiles in shapes: the same symbol as `block.var`, but a SymNode of its own, which
+    PyTorch hands on from shape to shape. By it `Space.axis_of` tells tiles of one block size apart.
     """
 
     id: int
@@ -78,6 +82,11 @@ class Axis:
     tile_id: torch.SymInt
     clipped_end: torch.SymInt
     lengths: Any = None
+    size: torch.SymInt = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        node = self.block.var.node
+        self.size = torch.SymInt(SymNode(node._expr, node.shape_env, int, node.hint))
 
     @property
     def static_extent(self) -> int | None:
@@ -99,6 +108,7 @@ class Space:
     def __init__(self) -> None:
         self.blocks: tuple[BlockSize, ...] = ()
         self.axes: tuple[Axis, ...] = ()
+        self._axis_of_size: dict[int, Axis] = {}  # by id of the SymNode, which the axis keeps alive
         self._origins: dict[sympy.Symbol, Origin] = {}
         self.origins: Mapping[sympy.Symbol, Origin] = MappingProxyType(self._origins)
         self.index_dtype = torch.int32
@@ -116,6 +126,7 @@ class Space:
     def add_axis(self, axis: Axis) -> None:
         assert not self._closed, "the IR is closed"
         self.axes = (*self.axes, axis)
+        self._axis_of_size[id(axis.size.node)] = axis
 
     def close(self) -> None:
         """From here on nothing is added."""
@@ -128,6 +139,10 @@ class Space:
                 if size.node.expr == block.symbol:
                     return block
         return None
+
+    def axis_of(self, size: Any) -> Axis | None:
+        """The axis whose tiles a size is of, as far as the size itself tells: None for `block.var`, or a number."""
+        return self._axis_of_size.get(id(size.node)) if isinstance(size, torch.SymInt) else None
 
     def is_host_value(self, value: Any) -> bool:
         """Whether a number is known on the host (made of constants and host symbols only)."""

@@ -26,6 +26,8 @@ def same_size(left: Size, right: Size) -> bool:
         return left == right
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads sympy
 
+    if isinstance(left, torch.SymInt) and isinstance(right, torch.SymInt) and left.node.expr == right.node.expr:
+        return True  # tiles of one block size: the same symbol in two SymInts
     return statically_known_true(left == right) or current_handler("a shape").guard_equal(left, right)
 
 

@@ -20,6 +20,8 @@ import torch.fx
 from torch.utils._sympy.printers import PythonPrinter
 
 from ... import exc
+from ...ir.axes import Axes
+from ...ir.axes import find_axes
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import DeviceIR
@@ -111,7 +113,7 @@ class CompiledGraph:
         info: the graph.
         steps, outputs: its nodes and results, ready to run.
         slots: number of values.
-        lanes: per placeholder, the dimensions that have the block size of one of the graph's own axes, with its symbol:
+        lanes: per placeholder, the dimensions that have the block size of one of the graph's own axes, with that axis:
             values made outside of the loop with one lane per element of a tile.  A partial tile sees and changes only
             the first of them.
     """
@@ -120,7 +122,7 @@ class CompiledGraph:
     steps: list[Step]
     outputs: list[Getter]
     slots: int
-    lanes: list[list[tuple[int, str]]]
+    lanes: list[list[tuple[int, Axis]]]
 
 
 class Program:
@@ -137,6 +139,8 @@ class Program:
         #: Addresses may point into any tensor.
         self.writes_anywhere = any(memory.addresses for memory in writes)
         self._graphs: dict[int, CompiledGraph] = {}
+        #: The loop axis of each dimension of each value.
+        self.axes = find_axes(ir)
 
     def graph(self, graph_id: int) -> CompiledGraph:
         """The compiled form of a graph."""
@@ -202,24 +206,28 @@ class Program:
         return results
 
 
-def _lanes(placeholder: torch.fx.Node, info: GraphInfo) -> list[tuple[int, str]]:
+def _lanes(placeholder: torch.fx.Node, info: GraphInfo, known: Axes) -> list[tuple[int, Axis]]:
     value = placeholder.meta.get("val")
     if not isinstance(value, torch.Tensor) or info.kind is not GraphKind.LOOP:
         return []
-    own = {axis.block.symbol: str(axis.block.symbol) for axis in info.axes if axis.kind is not AxisKind.GRID}
-    return [(d, own[expr_of(size)]) for d, size in enumerate(value.shape) if expr_of(size) in own]
+    found = []
+    for dim, (size, axis) in enumerate(zip(value.shape, known)):
+        own = [a for a in info.axes if a.kind is not AxisKind.GRID and a.block.symbol == expr_of(size)]
+        own = own if axis is None else [a for a in own if a is axis]  # of another axis: not this loop's lanes
+        found += [(dim, a) for a in own[-1:]]
+    return found
 
 
-def _narrow(value: Any, lanes: list[tuple[int, str]], frame: State) -> Any:
+def _narrow(value: Any, lanes: list[tuple[int, Axis]], frame: State) -> Any:
     """The lanes of a value that the current tile has."""
-    for dim, symbol in lanes:
-        extent = frame.clipped[symbol]
+    for dim, axis in lanes:
+        extent = frame.tiles[axis.id].extent
         if value.shape[dim] > extent:
             value = value.narrow(dim, 0, extent)
     return value
 
 
-def _with_lanes(value: torch.Tensor, lanes: list[tuple[int, str]], frame: State, new: torch.Tensor) -> torch.Tensor:
+def _with_lanes(value: torch.Tensor, lanes: list[tuple[int, Axis]], frame: State, new: torch.Tensor) -> torch.Tensor:
     """`value` with the current tile's lanes replaced by `new`."""
     result = value.clone()
     _narrow(result, lanes, frame).copy_(new)
@@ -287,7 +295,8 @@ class _GraphCompiler:
             self.slot[node] = len(self.slot)
             steps.append(Step(self.slot[node], run, node))
         outputs = [self.getter(value) for value in self.info.outputs]
-        lanes = [_lanes(node, self.info) for node in self.info.placeholders]
+        axes = self.program.axes
+        lanes = [_lanes(node, self.info, axes.get(node, ())) for node in self.info.placeholders]
         return CompiledGraph(self.info, steps, outputs, len(self.slot), lanes)
 
     # -- arguments ------------------------------------------------------------------------------------------
@@ -316,6 +325,23 @@ class _GraphCompiler:
             parts = [self.getter(v, shape=shape, index=index) for v in value]
             return lambda frame, values: [part(frame, values) for part in parts]
         return lambda frame, values: value
+
+    def _sizes(self, node: torch.fx.Node, sizes: Any) -> Getter:
+        """The sizes of a node's dimensions: that of a tile is the current tile's, clipped at the end of the range."""
+        if not isinstance(sizes, (list, tuple)):
+            return self.getter(sizes, shape=True)
+        axes = self.program.axes.get(node, ())
+        parts = [
+            self._extent(axis)
+            if axis is not None and axis.block.symbol == expr_of(size)
+            else self.getter(size, shape=True)
+            for size, axis in zip(sizes, axes if len(axes) == len(sizes) else [None] * len(sizes), strict=True)
+        ]
+        return lambda frame, values: [part(frame, values) for part in parts]
+
+    def _extent(self, axis: Axis) -> Getter:
+        axis_id = axis.id
+        return lambda frame, values: frame.tiles[axis_id].extent
 
     def _tile(self, tile: TracedTile) -> Getter:
         axis_id = tile.axis.id
@@ -356,7 +382,10 @@ class _GraphCompiler:
         else:
             function = _REPLACED.get(target, target)
             places = _SHAPE_ARGUMENTS.get(target, ())
-        args = [self.getter(arg, shape=i in places, index=i == index_at) for i, arg in enumerate(node.args)]
+        args = [
+            self._sizes(node, arg) if i in places else self.getter(arg, index=i == index_at)
+            for i, arg in enumerate(node.args)
+        ]
         kwargs = {key: self.getter(value) for key, value in node.kwargs.items()}
         return self._call(function, args, kwargs)
 
