@@ -24,14 +24,14 @@ from triton.runtime.jit import JITFunction
 from triton.runtime.jit import compute_cache_key
 from triton.runtime.jit import create_function_from_signature
 
-from ._compat_triton_abi import CudaLauncher
 from ._version import warn_if_untested
 
-warn_if_untested("triton", triton.__version__)
+try:
+    from triton.backends.nvidia.driver import CudaLauncher as CudaLauncher
+except ImportError:  # a Triton that was built without NVIDIA's backend
+    CudaLauncher = None
 
-#: How Triton begins the message of a driver error, e.g. "Triton Error [CUDA]: an illegal memory access was
-#: encountered".
-DRIVER_ERROR = "Triton Error ["
+warn_if_untested("triton", triton.__version__)
 
 
 class NotPrimable(Exception):
@@ -115,11 +115,6 @@ def default_values(kernel: Any, count: int) -> tuple[Any, ...]:
         if not param.has_default:
             raise NotPrimable(f"parameter {param.name!r} is passed by name")
     return tuple(param.default for param in rest)
-
-
-def constexpr_defaults(kernel: Any) -> dict[str, Any]:
-    """The constexprs of a kernel that have a default, by name."""
-    return {param.name: param.default for param in kernel.params if param.is_constexpr and param.has_default}
 
 
 def _direct_launch(launcher: object) -> DirectLaunch | None:

@@ -1,5 +1,7 @@
 """The binary interface of a compiled Triton kernel (Triton 3.6 - 3.7): what ``helion._C`` needs to launch one by
-itself.
+itself, and how to know what Triton has made.
+
+Nothing here loads Triton, which takes as long as the rest of helion: what it made can only be there once it is loaded.
 
 A binary's parameters are those of the ``@triton.jit`` function that were not compiled in, in order, then two scratch
 pointers. Like ``_compat_triton``, this file holds private parts of Triton and nothing else.
@@ -7,15 +9,12 @@ pointers. Like ``_compat_triton``, this file holds private parts of Triton and n
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import triton
-
-try:
-    from triton.backends.nvidia.driver import CudaLauncher as CudaLauncher
-    from triton.backends.nvidia.driver import CudaUtils
-except ImportError:  # a Triton that was built without NVIDIA's backend
-    CudaLauncher = CudaUtils = None
+#: How Triton begins the message of a driver error, e.g. "Triton Error [CUDA]: an illegal memory access was
+#: encountered".
+DRIVER_ERROR = "Triton Error ["
 
 #: Null pointers that follow a binary's own parameters: global scratch and profile scratch.
 SCRATCH_POINTERS = 2
@@ -39,14 +38,31 @@ def has_nvidia_launcher(compiled: Any) -> bool:
     """Whether launching ``compiled`` means a driver call and nothing else: Triton's own driver loaded it, and Triton's
     own
     launcher would launch it. A driver of another kind may give out handles that mean nothing to ``libcuda``."""
-    if CudaLauncher is None:
+    nvidia = sys.modules.get("triton.backends.nvidia.driver")
+    if nvidia is None:
         return False
     launcher = compiled.run
     return (
-        type(triton.runtime.driver.active.utils) is CudaUtils
-        and isinstance(launcher, CudaLauncher)
-        and type(launcher).__call__ is CudaLauncher.__call__
+        type(sys.modules["triton"].runtime.driver.active.utils) is nvidia.CudaUtils
+        and isinstance(launcher, nvidia.CudaLauncher)
+        and type(launcher).__call__ is nvidia.CudaLauncher.__call__
     )
+
+
+def is_triton(module: object) -> bool:
+    """Whether this is the package itself."""
+    return module is not None and module is sys.modules.get("triton")
+
+
+def is_jit_function(kernel: object) -> bool:
+    """Whether this is what ``@triton.jit`` makes, or of a class derived from it."""
+    jit = sys.modules.get("triton.runtime.jit")
+    return jit is not None and isinstance(kernel, jit.JITFunction)
+
+
+def constexpr_defaults(kernel: Any) -> dict[str, Any]:
+    """The constexprs of a kernel that have a default, by name."""
+    return {param.name: param.default for param in kernel.params if param.is_constexpr and param.has_default}
 
 
 def parameters(compiled: Any) -> list[tuple[str, Any]]:

@@ -17,7 +17,6 @@ from typing import Any
 
 from . import _extension
 from . import exc
-from .bound_kernel import BoundKernel
 from .config import Config
 from .frontend.source import definition
 from .frontend.source import source_of
@@ -35,6 +34,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from .autotuner.aot.options import AOTOptions
+    from .bound_kernel import BoundKernel
 
 
 class Kernel(Dispatcher):
@@ -152,6 +152,8 @@ class Kernel(Dispatcher):
                 if bound.accepts(args):
                     return bound
             compile_guard.check(self.name, "compile a specialization", base)
+            from .bound_kernel import BoundKernel  # with the compiler: who only imports kernels need not wait for it
+
             try:
                 bound = BoundKernel(self, args)
             except exc.BaseError as error:

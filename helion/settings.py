@@ -29,8 +29,12 @@ class RefMode(enum.Enum):
     EAGER = "eager"
 
 
-#: Names of backends; `backends.registry` fills it in, so that settings need not know of what is above them.
-BACKENDS: list[str] = []
+#: Backend -> module and class, a text since settings stand below them; `backends.registry` adds to it.
+BACKENDS = {
+    "triton": "helion.backends.triton.backend:TritonBackend",
+    "cute": "helion.backends.cute.backend:CuteBackend",
+    "tiles": "helion.backends.tiles:TileBackend",
+}
 
 
 def _backend(value: object) -> object:

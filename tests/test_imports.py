@@ -210,3 +210,11 @@ def test_late_imports_are_few() -> None:
 def test_a_late_import_that_claims_a_cycle_would_make_one() -> None:
     claims = [i for i in imports() if i.late and "cycle" in i.reason]
     assert not [str(i) for i in claims if i.module not in loaded_by(i.imported)], "it can be imported at the top"
+
+
+def test_importing_the_package_loads_no_compiler() -> None:
+    """Half a second of sympy and Triton, which a process can do without that has not called a kernel yet."""
+    loaded = loaded_by("helion")
+    assert "helion.kernel" in loaded
+    heavy = [i for i in imports() if i.module in loaded and not i.late and not i.typing]
+    assert not [str(i) for i in heavy if i.imported.split(".")[0] in ("sympy", "triton", "cutlass", "sklearn", "numpy")]

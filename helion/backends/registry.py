@@ -1,6 +1,6 @@
 """Which backends there are: name -> class, its module imported when it is first asked for.
 
-A new backend is one row of `_MODULES`, or one call of `register` from a package of its own.
+A new backend is one row of `settings.BACKENDS`, or one call of `register` from a package of its own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from .host_only import HostOnlyBackend
 
 __all__ = ["backend_class", "make", "register", "runner", "unregister"]
 
-#: Name -> module and class.
-_MODULES: dict[str, str] = {}
+_TILES = "tiles"
 
 
 def register(name: str, where: str) -> None:
@@ -41,17 +40,14 @@ def register(name: str, where: str) -> None:
         raise exc.InvalidAPIUsage(f"{where!r} names no class", fix="write it as 'package.module:Class'.")
     if name != name.lower() or not name.isidentifier():
         raise exc.InvalidAPIUsage(f"{name!r} is no name for a backend", fix="use a lower-case identifier.")
-    if _MODULES.get(name, where) != where:
-        raise exc.InvalidAPIUsage(f"there is a backend {name!r} already: {_MODULES[name]}", fix="use another name.")
-    _MODULES[name] = where
-    if name not in BACKENDS:
-        BACKENDS.append(name)
+    if BACKENDS.get(name, where) != where:
+        raise exc.InvalidAPIUsage(f"there is a backend {name!r} already: {BACKENDS[name]}", fix="use another name.")
+    BACKENDS[name] = where
 
 
 def unregister(name: str) -> None:
     """Forget a backend that `register` added; kernels that use it already keep it."""
-    del _MODULES[name]
-    BACKENDS.remove(name)
+    del BACKENDS[name]
 
 
 def backend_class(name: str) -> type[Backend]:
@@ -60,13 +56,13 @@ def backend_class(name: str) -> type[Backend]:
     Raises:
         exc.InvalidAPIUsage: it is not registered, or its module has no such subclass of `Backend`.
     """
-    if name not in _MODULES:
-        raise exc.InvalidAPIUsage(f"there is no backend {name!r}", fix=f"backends are: {', '.join(_MODULES)}.")
-    module, _, attribute = _MODULES[name].partition(":")
+    if name not in BACKENDS:
+        raise exc.InvalidAPIUsage(f"there is no backend {name!r}", fix=f"backends are: {', '.join(BACKENDS)}.")
+    module, _, attribute = BACKENDS[name].partition(":")
     found = getattr(importlib.import_module(module), attribute, None)
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise exc.InvalidAPIUsage(
-            f"{_MODULES[name]} is not a backend", fix="name a subclass of helion.backends.base.Backend."
+            f"{BACKENDS[name]} is not a backend", fix="name a subclass of helion.backends.base.Backend."
         )
     return found
 
@@ -98,10 +94,3 @@ def runner(backend: Backend) -> Backend:
         reason=f"the tensors are on {backend.target}, and it runs on {', '.join(sorted(backend.vendors))} only",
         fix='use backend="triton", or tensors on the CPU.',
     )
-
-
-_TILES = "tiles"
-
-register("triton", "helion.backends.triton.backend:TritonBackend")
-register("cute", "helion.backends.cute.backend:CuteBackend")
-register(_TILES, "helion.backends.tiles:TileBackend")

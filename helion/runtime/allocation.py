@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch.compiler import is_dynamo_compiling
 
-from .. import _compat_triton
 from .. import _extension
 from . import device as _device
 
@@ -83,5 +82,7 @@ def set_triton_allocator() -> None:
 
     Does nothing if the calling context already has one: a user's own allocator wins.
     """
+    from .. import _compat_triton  # loads Triton, which who calls this has loaded
+
     if not _compat_triton.has_allocator():
         _compat_triton.set_allocator(_allocate_scratch)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ... import _compat_triton
+from ... import _compat_triton_abi as _abi
 from ... import exc
 from .default_launcher import default_launcher
 from .dispatch import by_token
@@ -147,10 +147,8 @@ def _launcher_for_dynamo(run: Runner) -> Callable[..., Any]:
     PyTorch finds out which arguments a kernel writes by compiling it, and wants every parameter for that; without, it
     takes all of them as written. With more than one kernel in the host function there is nothing to tell them apart by.
     """
-    kernels = [
-        value for name in run.__code__.co_names if _compat_triton.is_jit_function(value := run.__globals__.get(name))
-    ]
-    constants = _compat_triton.constexpr_defaults(kernels[0]) if len(kernels) == 1 else {}
+    kernels = [value for name in run.__code__.co_names if _abi.is_jit_function(value := run.__globals__.get(name))]
+    constants = _abi.constexpr_defaults(kernels[0]) if len(kernels) == 1 else {}
 
     def launch(
         triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import _compat_triton
+from ... import _compat_triton_abi as _abi
 
 __all__ = ["driver_error", "is_driver_error", "message"]
 
@@ -34,4 +34,4 @@ def driver_error(kernel: Any, error: RuntimeError) -> RuntimeError:
 
 def is_driver_error(error: BaseException) -> bool:
     """Whether ``error`` comes from the driver; a launch hook may have raised something of its own."""
-    return type(error) is RuntimeError and str(error).startswith(_compat_triton.DRIVER_ERROR)
+    return type(error) is RuntimeError and str(error).startswith(_abi.DRIVER_ERROR)

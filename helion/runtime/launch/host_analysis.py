@@ -17,10 +17,10 @@ import weakref
 from typing import Any
 
 import torch
-import triton
 
 import helion.runtime as runtime
 
+from ... import _compat_triton_abi as _abi
 from ... import numbers
 
 __all__ = ["HostAnalysis", "LaunchCall", "analyze"]
@@ -250,7 +250,8 @@ class _Checker:
         if isinstance(root, ast.Name) and root.id not in self.locals:
             value = self.resolve(node)
             if isinstance(value, (*_CONSTANT_TYPES, torch.memory_format, torch.layout, type)):
-                if isinstance(self.resolve(root), types.ModuleType) and self.resolve(root) in (torch, math, triton):
+                module = self.resolve(root)
+                if module is torch or module is math or _abi.is_triton(module):
                     return
             raise _Refused(f"host code reads {ast.unparse(node)}")
         if node.attr not in _ATTRIBUTES:
@@ -290,7 +291,7 @@ class _Checker:
                 and callee.attr in _TORCH_CALLS
             ):
                 return
-            if module is triton and isinstance(callee, ast.Attribute) and callee.attr in _TRITON_CALLS:
+            if _abi.is_triton(module) and isinstance(callee, ast.Attribute) and callee.attr in _TRITON_CALLS:
                 return
             if module is math:
                 return
@@ -343,7 +344,7 @@ def _is_device_kernel(value: Any) -> bool:
     """Whether a global is something to launch: Triton's, or a kernel object of another backend, which says so
     itself.
     """
-    return isinstance(value, triton.JITFunction) or getattr(type(value), "is_device_kernel", False)
+    return _abi.is_jit_function(value) or getattr(type(value), "is_device_kernel", False)
 
 
 #: By function and not by code: the same code with other globals is another function.

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ... import _compat_torch
-from ... import _compat_triton
+from ... import _compat_triton_abi as _abi
 from ... import exc
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def recording_launcher(
                 "a Config without maxnreg."
             ),
         )
-    constants = _compat_triton.constexpr_defaults(triton_kernel)
+    constants = _abi.constexpr_defaults(triton_kernel)
     torch.library.wrap_triton(triton_kernel)[grid](
         *args, num_warps=num_warps, num_stages=num_stages, **constants, **options
     )
