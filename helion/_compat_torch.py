@@ -96,6 +96,9 @@ def has_no_memory(tensor: torch.Tensor) -> bool:
 #: ``torch.autograd.graph.increment_version`` calls.
 increment_version: Callable[[Sequence[torch.Tensor]], None] = _C._increment_version
 
+#: The tag of an operator whose arguments the compiler gives the strides that they have in eager mode.
+exact_strides_tag: torch.Tag = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
+
 #: ``() -> context manager``: runs PyTorch without any ``TorchFunctionMode`` or ``__torch_function__``.
 without_torch_functions: Callable[[], AbstractContextManager[None]] = _C.DisableTorchFunction
 

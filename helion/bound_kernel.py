@@ -5,6 +5,7 @@ Which calls belong to it is decided in `kernel`; what a call does on the way to 
 
 from __future__ import annotations
 
+import ast
 import functools
 import logging
 import math
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from . import _compat_torch
 from . import exc
 from .autotuner.api import TUNED_NOW
 from .autotuner.api import autotune
@@ -36,6 +38,7 @@ from .runtime.code_cache import load_module
 from .runtime.code_cache import path_for
 from .runtime.eager.ref_mode import run_ref
 from .runtime.host_function import clone_host_function
+from .runtime.host_function import note_written
 from .runtime.host_function import set_launcher
 from .runtime.measure import measure
 from .runtime.stats import Counter
@@ -185,10 +188,9 @@ class BoundKernel:
         return self._run or self._first_run(args)
 
     def traced_host_function(self) -> Callable[..., Any] | None:
-        """The generated host function with Triton's own launcher, for torch.compile and the like; None where calls are
-        not
-        launches. Tunes nothing: without a Config so far it is that of the given or the default one."""
-        if not self._on_gpu or self.settings.ref_mode is RefMode.EAGER:
+        """The generated host function as it was imported, for torch.compile and the like; None in ref mode.  Tunes
+        nothing: without a Config so far it is that of the given or the default one."""
+        if self.settings.ref_mode is RefMode.EAGER:
             return None
         config = self._normalize(None)
         self.compile_config(config)
@@ -283,12 +285,24 @@ class BoundKernel:
             raise exc.InternalError(reason=f"generated source does not parse: {error}") from error
         function: types.FunctionType = getattr(module, source.function)
         self._modules_functions[config] = function
+        note_written(function, self._written_texts())
         host = clone_host_function(function)
         index = self.device.index if self.device.type == "cuda" else None
         launcher = self._runs.launcher(host, self.kernel.name, index, self.kernel.stats)
         if launcher is not None:
             set_launcher(host, launcher)
         return host
+
+    def _written_texts(self) -> frozenset[str]:
+        """Host expressions of the tensors that launches write, and of those that share memory with one."""
+        from .ir.effects import written_storages  # loads sympy
+
+        storages = written_storages(self.ir.device)
+        return frozenset(
+            ast.unparse(ast.parse(tensor.text, mode="eval"))
+            for tensor in self.ir.device.host_tensors.values()
+            if _compat_torch.storage_identity(tensor.fake) in storages
+        )
 
     # -- source --------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from .frontend.source import source_of
 from .runtime import compile_guard
 from .runtime.launch.specialization import Specializer
 from .runtime.stats import KernelStats
+from .settings import RefMode
 from .settings import Settings
 
 if TYPE_CHECKING or _extension.C is None:
@@ -144,7 +145,18 @@ class Kernel(Dispatcher):
         return self._lookup(tuple(args)).runner(tuple(args))
 
     def _traced_host_function(self, args: Sequence[Any]) -> Callable[..., Any] | None:
-        return self._lookup(tuple(args)).traced_host_function()
+        return self._traceable._lookup(tuple(args)).traced_host_function()
+
+    def _guard_text(self, args: Sequence[Any]) -> str | None:
+        return " and ".join(f"({text})" for text in self._traceable._lookup(tuple(args)).guards) or None
+
+    @functools.cached_property
+    def _traceable(self) -> Kernel:
+        """This kernel, or one like it that is compiled where this one runs in ref mode: a graph holds launches."""
+        if self.settings.ref_mode is not RefMode.EAGER:
+            return self
+        settings = Settings(**{**dict(self.settings.items()), "ref_mode": RefMode.OFF})
+        return Kernel(self.fn, configs=self.configs, settings=settings, key=self.specializer.key_fn)
 
     def _bind_new(self, base: Hashable, args: tuple[Any, ...]) -> BoundKernel:
         with self._lock:

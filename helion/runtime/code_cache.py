@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.machinery
+import itertools
 import linecache
 import logging
 import os
@@ -43,6 +44,11 @@ def _new_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
+
+
+#: The global by which a module's namespace keeps the module.
+_ITSELF = "_generated_module"
+_numbers = itertools.count()
 
 
 def _digest(source: str) -> str:
@@ -94,7 +100,8 @@ def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, An
             without, one text is imported once a process and every later call returns that module.
 
     Returns:
-        The module. It is in ``sys.modules`` only when it is shared, that is without ``globals``.
+        The module. It is in ``sys.modules`` only when it is shared, that is without ``globals``; `make_importable` puts
+        others there.
 
     Raises:
         Exception: whatever running the module raises; nothing is remembered in that case.
@@ -102,7 +109,7 @@ def load_module(source: str, name_hint: str = "kernel", globals: Mapping[str, An
     path = path_for(source, name_hint)
     if globals is not None:
         keep_source(path, source, cache_dir())
-        return execute_source(source, path, globals=globals)
+        return execute_source(source, path, f"_helion_generated.{path.stem}_{next(_numbers)}", globals)
     module = _modules.get(path)
     if module is None:
         # One lock for all: imports of generated modules are short, and two threads that run the same text would define
@@ -137,8 +144,20 @@ def execute_source(
     module.__file__ = file
     module.__spec__ = importlib.machinery.ModuleSpec(name, None, origin=file)
     module.__dict__.update(globals or {})
+    module.__dict__[_ITSELF] = module
     exec(code, module.__dict__)
     return module
+
+
+def make_importable(namespace: Mapping[str, Any]) -> None:
+    """Put a module that was made here into ``sys.modules``, for those who find modules by their names (Dynamo).
+
+    Args:
+        namespace: its ``__dict__``, which a function of it has as ``__globals__``.
+    """
+    module = namespace.get(_ITSELF)
+    if module is not None:
+        sys.modules[module.__name__] = module
 
 
 def clear_modules() -> None:

@@ -7,10 +7,23 @@ that module's own function.
 from __future__ import annotations
 
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["clone_host_function", "set_launcher"]
+__all__ = ["clone_host_function", "note_written", "set_launcher", "written_by"]
+
+_written: weakref.WeakKeyDictionary[types.FunctionType, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def note_written(function: types.FunctionType, texts: frozenset[str]) -> None:
+    """Remember which arguments of its launches a host function as it was imported lets them write, as source text."""
+    _written[function] = texts
+
+
+def written_by(function: types.FunctionType) -> frozenset[str] | None:
+    """What `note_written` was told; None where nobody said, so that every argument may be written."""
+    return _written.get(function)
 
 
 def clone_host_function(function: types.FunctionType) -> types.FunctionType:

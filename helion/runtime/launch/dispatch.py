@@ -253,10 +253,14 @@ class PythonPath:
         raise NotImplementedError
 
     def _traced_host_function(self, args: Sequence[Any]) -> Runner | None:
-        """The generated host function for these arguments as it was imported, ``default_launcher`` its launcher; None
-        if
-        such calls are not launches (tile executor, ref mode). Must not run or tune anything: tensors may be fake."""
+        """The generated host function for these arguments as it was imported; None if there is none. Must not run or
+        tune anything: tensors may be fake."""
         raise NotImplementedError
+
+    def _guard_text(self, args: Sequence[Any]) -> str | None:
+        """What else than the key of these arguments makes their host function right, as an expression of the
+        parameters."""
+        return None
 
 
 def _level_of_user_code() -> int:

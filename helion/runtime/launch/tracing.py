@@ -1,13 +1,15 @@
 """Calls that something else is watching: export, fake tensors, ``torch.func`` transforms.
 
-Under Dynamo and the tracing modes a call must end up in the graph as ``triton_kernel_wrapper_mutation``: the generated
-host function is run as ordinary PyTorch code with a launcher that PyTorch knows how to record. Transforms cannot see
+Under Dynamo and the tracing modes a call must end up in the graph as ``triton_kernel_wrapper_mutation``, or as
+``helion::launch`` (`graph_launch`): the generated host function is run as ordinary PyTorch code with a launcher that
+PyTorch knows how to record. Transforms cannot see
 into a kernel, so they are refused with a message that names what can be done.
 """
 
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -30,20 +32,8 @@ __all__ = ["holds_fake_tensors", "recording_launcher", "runner_under_modes", "te
 def recording_launcher(
     triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
 ) -> None:
-    """A launcher for tracing modes other than Dynamo: PyTorch records the launch, and nothing runs.
-
-    Raises:
-        exc.InvalidAPIUsage: the launch has options that PyTorch would take for arguments of the kernel.
-    """
-    if options:
-        raise exc.InvalidAPIUsage(
-            f"a launch of {triton_kernel.__name__} with {', '.join(options)} cannot be recorded: PyTorch's "
-            "graphs have no place for that",
-            fix=(
-                "wrap the kernel in a torch.library.custom_op with a fake implementation, or use "
-                "a Config without maxnreg."
-            ),
-        )
+    """A launcher for tracing modes other than Dynamo: PyTorch records the launch of a Triton kernel, and nothing
+    runs."""
     constants = _abi.constexpr_defaults(triton_kernel)
     torch.library.wrap_triton(triton_kernel)[grid](
         *args, num_warps=num_warps, num_stages=num_stages, **constants, **options
@@ -87,13 +77,12 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
     with _compat_torch.without_dispatch_modes():  # binding traces on fake tensors of its own
         run = dispatcher._traced_host_function(args)
     dispatcher.stats.counter("traced").hit()
-    if run is None:
-        raise exc.InvalidAPIUsage(
-            f"kernel {kernel!r} was called with fake tensors where its calls are not kernel launches "
-            "(CPU tensors or ref mode)",
-            fix="call it with real tensors, or wrap it in a torch.library.custom_op with a fake implementation.",
-        )
-    return functools.partial(run, _launcher=recording_launcher)
+    if not isinstance(run, types.FunctionType):
+        raise exc.InternalError(reason=f"kernel {kernel!r} has no host function")
+    from . import graph_launch  # loads the tile executor
+
+    own = graph_launch.needs_graph_launch(run)
+    return functools.partial(run, _launcher=graph_launch.graph_launcher(run) if own else recording_launcher)
 
 
 def _is_traced(tensors: list[torch.Tensor]) -> bool:

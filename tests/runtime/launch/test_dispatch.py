@@ -396,14 +396,6 @@ def test_compiled_call_that_requires_grad_warns(gpu, dynamo):
         compiled(x.requires_grad_(), y)
 
 
-def test_compiled_call_of_a_kernel_that_is_no_launch_breaks_the_graph_and_runs(gpu, dynamo):
-    add = HandWrittenKernel()
-    add._traced_host_function = lambda args: None
-    compiled = torch.compile(lambda a, b: add(a, b) + 1, backend="eager")
-    assert compiled(*pair()).shape == (1024,)
-    assert len(gpu.launches) == 1
-
-
 # -- statistics
 # ---------------------------------------------------------------------------------------------------------
 
