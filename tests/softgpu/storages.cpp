@@ -1,4 +1,5 @@
-// PyTorch's CPU allocator for tests: every storage is known, apart from its neighbours, and full of poison when it is fresh.
+// PyTorch's CPU allocator for tests: every storage is known, apart from its neighbours, and full of poison when it is
+// fresh.
 //
 // A library of its own, beside the software GPU's libcuda.so.1, which asks it for the live storages at every launch
 // (src/bounds.h). storages.py installs it.
@@ -15,11 +16,12 @@
 
 namespace {
 
-// Between two storages there are at least so many bytes that are nobody's: an index that runs past a tensor's end then meets
-// no other tensor.
+// Between two storages there are at least so many bytes that are nobody's: an index that runs past a tensor's end then
+// meets no other tensor.
 constexpr size_t kBefore = 1024, kLeastAfter = 1024, kMostAfter = 256 * 1024;
 
-// Repeated, it is a NaN in every floating-point type and extreme in every integer type (the low byte alone: NaN in fp8, -1).
+// Repeated, it is a NaN in every floating-point type and extreme in every integer type (the low byte alone: NaN in fp8,
+// -1).
 constexpr uint16_t kPoison = 0x7fff;
 
 class Storages final : public c10::Allocator {
@@ -27,7 +29,8 @@ public:
     c10::DataPtr allocate(size_t bytes) override {
         const c10::Device cpu(c10::DeviceType::CPU);
         if (bytes == 0) return {nullptr, nullptr, &release, cpu};
-        auto* whole = static_cast<uint8_t*>(c10::alloc_cpu(kBefore + bytes + std::clamp(bytes, kLeastAfter, kMostAfter)));
+        auto* whole =
+            static_cast<uint8_t*>(c10::alloc_cpu(kBefore + bytes + std::clamp(bytes, kLeastAfter, kMostAfter)));
         uint8_t* data = whole + kBefore;
         for (size_t i = 0; i + 1 < bytes; i += 2) std::memcpy(data + i, &kPoison, 2);
         if (bytes % 2) data[bytes - 1] = kPoison & 0xff;

@@ -15,8 +15,8 @@ constexpr uint64_t kOnes = 0x0101010101010101ull;
 
 void require_inside(const Issuer& by, const Cta& cta, uint32_t offset, uint32_t bytes) {
     if (uint64_t(offset) + bytes > cta.shared.size())
-        by.fault(Fault::Kind::OutOfBounds, "touches " + std::to_string(bytes) + " bytes at " + place(cta, offset) + ", which has " +
-                                               std::to_string(cta.shared.size()));
+        by.fault(Fault::Kind::OutOfBounds, "touches " + std::to_string(bytes) + " bytes at " + place(cta, offset) +
+                                               ", which has " + std::to_string(cta.shared.size()));
 }
 // True if every byte has all of the state bits `wanted` and is not in flight.
 bool all_have(const uint8_t* shadow, uint32_t bytes, uint8_t wanted) {
@@ -41,8 +41,9 @@ void begin_async_write(const Issuer& by, Cta& cta, uint32_t offset, uint32_t byt
     uint8_t* shadow = cta.shadow.data() + offset;
     for (uint32_t i = 0; i < bytes; ++i)
         if (shadow[i] == kInFlight)
-            by.fault(Fault::Kind::InFlight, "writes " + place(cta, offset + i) +
-                                                ", which another asynchronous copy is still writing: a wait between the two is missing");
+            by.fault(Fault::Kind::InFlight,
+                     "writes " + place(cta, offset + i) +
+                         ", which another asynchronous copy is still writing: a wait between the two is missing");
     std::memset(shadow, kInFlight, bytes);
     std::memset(cta.shared.data() + offset, kPoison, bytes);
 }
@@ -51,7 +52,10 @@ void end_async_write(const Issuer& by, Cta& cta, uint32_t offset, uint32_t bytes
     if (!all_have(shadow, bytes, kInFlight))
         for (uint32_t i = 0; i < bytes; ++i)
             if (!(shadow[i] & kInFlight))
-                by.fault(Fault::Kind::InFlight, place(cta, offset + i) + " was written while this copy into it was still in flight: the writer must wait for the copy");
+                by.fault(
+                    Fault::Kind::InFlight,
+                    place(cta, offset + i) +
+                        " was written while this copy into it was still in flight: the writer must wait for the copy");
     std::memset(shadow, kValid | kAsyncVisible, bytes);
 }
 
@@ -62,10 +66,12 @@ void begin_async_read(const Issuer& by, Cta& cta, uint32_t offset, uint32_t byte
         for (uint32_t i = 0; i < bytes; ++i) {
             const std::string at = what + std::string(" reads ") + place(cta, offset + i);
             if (shadow[i] & kInFlight)
-                by.fault(Fault::Kind::InFlight, at + " that an asynchronous copy is still writing: a wait for that copy is missing");
+                by.fault(Fault::Kind::InFlight,
+                         at + " that an asynchronous copy is still writing: a wait for that copy is missing");
             if (!(shadow[i] & kValid)) by.fault(Fault::Kind::Uninitialised, at + " that nothing has written");
             if (!(shadow[i] & kAsyncVisible))
-                by.fault(Fault::Kind::SyncMisuse, at + " that threads wrote, without a fence.proxy.async after the writes");
+                by.fault(Fault::Kind::SyncMisuse,
+                         at + " that threads wrote, without a fence.proxy.async after the writes");
         }
     set_bits(shadow, bytes, kAsyncRead);
 }
@@ -74,8 +80,9 @@ void end_async_read(const Issuer& by, Cta& cta, uint32_t offset, uint32_t bytes,
     if (all_have(shadow, bytes, kAsyncRead) || !cta.grid->options.fault_on_uninitialised) return;
     for (uint32_t i = 0; i < bytes; ++i)
         if (!(shadow[i] & kAsyncRead))
-            by.fault(Fault::Kind::InFlight, std::string(what) + " was still reading " + place(cta, offset + i) +
-                                                " when it was overwritten: whoever reuses that memory must wait for the read to end");
+            by.fault(Fault::Kind::InFlight,
+                     std::string(what) + " was still reading " + place(cta, offset + i) +
+                         " when it was overwritten: whoever reuses that memory must wait for the read to end");
 }
 
 void publish_to_async(Cta& cta) {

@@ -19,22 +19,28 @@ std::vector<Bounds::Range> joined(std::vector<Bounds::Range> ranges) {
     return out;
 }
 // The first range that ends after `address`.
-std::vector<Bounds::Range>::const_iterator first_ending_after(const std::vector<Bounds::Range>& ranges, uint64_t address) {
-    return std::upper_bound(ranges.begin(), ranges.end(), address, [](uint64_t a, const Bounds::Range& r) { return a < r.end; });
+std::vector<Bounds::Range>::const_iterator first_ending_after(const std::vector<Bounds::Range>& ranges,
+                                                              uint64_t address) {
+    return std::upper_bound(ranges.begin(), ranges.end(), address,
+                            [](uint64_t a, const Bounds::Range& r) { return a < r.end; });
 }
 }  // namespace
 
-Bounds::Bounds(std::vector<Range> allowed, std::vector<Range> forbidden, std::shared_ptr<const std::vector<Storage>> storages)
+Bounds::Bounds(std::vector<Range> allowed, std::vector<Range> forbidden,
+               std::shared_ptr<const std::vector<Storage>> storages)
     : allowed_(joined(std::move(allowed))), forbidden_(joined(std::move(forbidden))), storages_(std::move(storages)) {}
 
 namespace {
 constexpr uint64_t kFirstAddress = 4096;   // page 0 is nobody's
 
 const Bounds::Storage* storage_ending_after(const std::vector<Bounds::Storage>& all, uint64_t address) {
-    const auto it = std::upper_bound(all.begin(), all.end(), address, [](uint64_t a, const Bounds::Storage& s) { return a < s.end; });
+    const auto it = std::upper_bound(all.begin(), all.end(), address,
+                                     [](uint64_t a, const Bounds::Storage& s) { return a < s.end; });
     return it == all.end() ? nullptr : &*it;
 }
-std::string words(const Bounds::Storage& s) { return "a tensor's storage of " + std::to_string(s.end - s.start) + " bytes"; }
+std::string words(const Bounds::Storage& s) {
+    return "a tensor's storage of " + std::to_string(s.end - s.start) + " bytes";
+}
 }  // namespace
 
 bool Bounds::allows(uint64_t address, uint64_t bytes, uint64_t& low, uint64_t& high) const {
@@ -71,15 +77,19 @@ std::string Bounds::why_not(uint64_t address, uint64_t bytes) const {
     if (next != allowed_.end()) near.push_back(*next);
     for (const Range& r : near) if (r.start <= address) return "runs past the end of " + r.name;
     if (storages_) {
-        const auto it = std::upper_bound(storages_->begin(), storages_->end(), address, [](uint64_t a, const Storage& s) { return a < s.end; });
+        const auto it = std::upper_bound(storages_->begin(), storages_->end(), address,
+                                         [](uint64_t a, const Storage& s) { return a < s.end; });
         if (it != storages_->begin()) near.push_back({std::prev(it)->start, std::prev(it)->end, words(*std::prev(it))});
     }
     if (next != allowed_.begin()) near.push_back(*std::prev(next));
-    std::string text = storages_ ? "in no live tensor's storage (memory that PyTorch did not allocate: softgpu.share)" : "in no registered buffer";
+    std::string text = storages_ ? "in no live tensor's storage (memory that PyTorch did not allocate: softgpu.share)"
+                                 : "in no registered buffer";
     const auto distance = [&](const Range& r) { return r.start > address ? r.start - address : address - r.end; };
-    const auto closest = std::min_element(near.begin(), near.end(), [&](const Range& a, const Range& b) { return distance(a) < distance(b); });
+    const auto closest = std::min_element(near.begin(), near.end(),
+                                          [&](const Range& a, const Range& b) { return distance(a) < distance(b); });
     if (closest != near.end())
-        text += "; " + std::to_string(distance(*closest)) + " bytes " + (closest->start > address ? "before " : "after the end of ") + closest->name;
+        text += "; " + std::to_string(distance(*closest)) + " bytes " +
+                (closest->start > address ? "before " : "after the end of ") + closest->name;
     return text;
 }
 
@@ -149,7 +159,9 @@ std::shared_ptr<const Bounds> BufferRegistry::snapshot() {
             };
             if (each_) each_(add, storages.get());
             for (const auto& [start, bytes] : foreign_) storages->push_back({start, start + bytes, 0});
-            if (!foreign_.empty()) std::sort(storages->begin(), storages->end(), [](const auto& a, const auto& b) { return a.start < b.start; });
+            if (!foreign_.empty())
+                std::sort(storages->begin(), storages->end(),
+                          [](const auto& a, const auto& b) { return a.start < b.start; });
         }
         current_ = std::make_shared<Bounds>(allowed_, forbidden_, storages);
         seen_version_ = version;

@@ -1,6 +1,6 @@
-// Which global memory kernels may touch: the storages of live tensors (storages.cpp knows them), allocations of the driver and
-// module variables, and what tests name. Strict, the storages do not count. Forbidden ranges (guard zones around test buffers)
-// never may be touched.
+// Which global memory kernels may touch: the storages of live tensors (storages.cpp knows them), allocations of the
+// driver and module variables, and what tests name. Strict, the storages do not count. Forbidden ranges (guard zones
+// around test buffers) never may be touched.
 #pragma once
 #include <atomic>
 #include <map>
@@ -18,9 +18,11 @@ public:
     struct Range { uint64_t start, end; std::string name; };
     struct Storage { uint64_t start, end, serial; };   // serial: a number that no other storage has
     // `storages` by address; null: everything that the host maps.
-    Bounds(std::vector<Range> allowed, std::vector<Range> forbidden, std::shared_ptr<const std::vector<Storage>> storages);
+    Bounds(std::vector<Range> allowed, std::vector<Range> forbidden,
+           std::shared_ptr<const std::vector<Storage>> storages);
 
-    // True if [address, address + bytes) may be touched; then [low, high) is set to a stretch around it that may be, too.
+    // True if [address, address + bytes) may be touched; then [low, high) is set to a stretch around it that may be,
+    // too.
     bool allows(uint64_t address, uint64_t bytes, uint64_t& low, uint64_t& high) const;
     uint64_t serial_of(uint64_t address) const;                    // of the storage it lies in; 0 if none
     std::string name_of(uint64_t address) const;                   // of the range it lies in; "" if none

@@ -57,16 +57,21 @@ std::string format(Warp& w, const Instr& in, int lane, const std::string& fmt, u
         spec.pop_back();
         switch (kind) {
             case 'd': case 'i': case 'u': case 'x': case 'X': case 'o':
-                if (longs) std::snprintf(text, sizeof text, (spec + "ll" + kind).c_str(), static_cast<long long>(next(8)));
+                if (longs)
+                    std::snprintf(text, sizeof text, (spec + "ll" + kind).c_str(), static_cast<long long>(next(8)));
                 else std::snprintf(text, sizeof text, (spec + kind).c_str(), static_cast<int>(next(4)));
                 break;
             case 'c': std::snprintf(text, sizeof text, (spec + kind).c_str(), static_cast<int>(next(4))); break;
             case 'p': std::snprintf(text, sizeof text, "%p", reinterpret_cast<void*>(next(8))); break;
-            case 's': std::snprintf(text, sizeof text, (spec + kind).c_str(), device_string(w, in, lane, next(8)).c_str()); break;
+            case 's':
+                std::snprintf(text, sizeof text, (spec + kind).c_str(), device_string(w, in, lane, next(8)).c_str());
+                break;
             case 'e': case 'E': case 'f': case 'F': case 'g': case 'G': case 'a': case 'A':
                 std::snprintf(text, sizeof text, (spec + kind).c_str(), std::bit_cast<double>(next(8)));
                 break;
-            default: w.fault(in, Fault::Kind::Unsupported, "printf conversion %" + std::string(1, kind) + " in \"" + fmt + "\"", lane);
+            default:
+                w.fault(in, Fault::Kind::Unsupported,
+                        "printf conversion %" + std::string(1, kind) + " in \"" + fmt + "\"", lane);
         }
         out += text;
     }
@@ -97,7 +102,8 @@ Flow exec_assertfail(Warp& w, const Instr& in, Mask m) {
     const int l = std::countr_zero(m);
     const auto text = [&](size_t i) { return device_string(w, in, l, local_word(w, in, l, call.args.at(i), 8)); };
     const uint64_t line = local_word(w, in, l, call.args.at(2), 4);
-    w.fault(in, Fault::Kind::Assert, "assertion failed: " + text(0) + " (" + text(1) + ":" + std::to_string(line) + ", " + text(3) + ")", l);
+    w.fault(in, Fault::Kind::Assert,
+            "assertion failed: " + text(0) + " (" + text(1) + ":" + std::to_string(line) + ", " + text(3) + ")", l);
 }
 
 struct Builtin { const char* name; ExecFn fn; };

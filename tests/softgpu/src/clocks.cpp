@@ -33,7 +33,8 @@ bool Clocks::contains(const Clocks& other) const {
 }
 
 const Clocks* find_cluster(const ClusterClocks& clocks, uint32_t cluster) {
-    const auto it = std::lower_bound(clocks.begin(), clocks.end(), cluster, [](const auto& entry, uint32_t c) { return entry.first < c; });
+    const auto it = std::lower_bound(clocks.begin(), clocks.end(), cluster,
+                                     [](const auto& entry, uint32_t c) { return entry.first < c; });
     return it != clocks.end() && it->first == cluster ? it->second.get() : nullptr;
 }
 

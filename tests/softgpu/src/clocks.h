@@ -1,8 +1,9 @@
 // Vector clocks: what has happened before a point of a warp's execution.
 //
-// An *agent* is what acts on its own: the threads of a warp, or one of the asynchronous units that work for it. Its clock counts
-// its releases, so that "everything agent 3 did up to clock 7" can be said in one number. Agents are numbered within a
-// cluster; what is known of other clusters is kept by cluster, and shared between all who learned it together.
+// An *agent* is what acts on its own: the threads of a warp, or one of the asynchronous units that work for it. Its
+// clock counts its releases, so that "everything agent 3 did up to clock 7" can be said in one number. Agents are
+// numbered within a cluster; what is known of other clusters is kept by cluster, and shared between all who learned it
+// together.
 //
 // Not here: which instructions make such an edge (happens_before.h) and who is checked against whom (races.h).
 #pragma once
@@ -24,8 +25,12 @@ struct Clocks {
 
     Clock of(uint32_t agent) const { return agent < at.size() ? at[agent] : 0; }
     // Whether what all (any) of the agent's lanes did at this clock has happened before.
-    bool covers_all(uint32_t agent, Mask lanes, Clock clock) const { return of(agent) >= clock || !(lanes & ~further_lanes(agent, clock)); }
-    bool covers_any(uint32_t agent, Mask lanes, Clock clock) const { return of(agent) >= clock || (lanes & further_lanes(agent, clock)); }
+    bool covers_all(uint32_t agent, Mask lanes, Clock clock) const {
+        return of(agent) >= clock || !(lanes & ~further_lanes(agent, clock));
+    }
+    bool covers_any(uint32_t agent, Mask lanes, Clock clock) const {
+        return of(agent) >= clock || (lanes & further_lanes(agent, clock));
+    }
     void raise(uint32_t agent, Clock clock);
     void raise_lanes(uint32_t agent, Mask lanes, Clock clock);
     void join(const Clocks& other);

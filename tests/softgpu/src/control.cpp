@@ -14,23 +14,30 @@ std::string quoted(const std::string& text) {
     std::string out = "\"";
     for (const char c : text) {
         char escape[8];
-        if (c == '"' || c == '\\') { out += '\\'; out += c; }
-        else if (static_cast<unsigned char>(c) < 0x20) { std::snprintf(escape, sizeof escape, "\\u%04x", c); out += escape; }
-        else out += c;
+        if (c == '"' || c == '\\') { out += '\\'; out += c;
+        } else if (static_cast<unsigned char>(c) < 0x20) {
+            std::snprintf(escape, sizeof escape, "\\u%04x", c);
+            out += escape;
+        } else
+            out += c;
     }
     return out + "\"";
 }
 std::string json(const Fault::Place& p) {
-    return "{\"access\": " + quoted(p.access) + ", \"opcode\": " + quoted(p.opcode) + ", \"ptx\": " + quoted(p.ptx) + ", \"line\": " + std::to_string(p.line) +
-           ", \"location\": " + quoted(p.location) + ", \"cta\": [" + std::to_string(p.cta.x) + ", " + std::to_string(p.cta.y) + ", " +
-           std::to_string(p.cta.z) + "], \"warp\": " + std::to_string(p.warp) + ", \"lane\": " + std::to_string(p.lane) + "}";
+    return "{\"access\": " + quoted(p.access) + ", \"opcode\": " + quoted(p.opcode) + ", \"ptx\": " + quoted(p.ptx) +
+           ", \"line\": " + std::to_string(p.line) + ", \"location\": " + quoted(p.location) + ", \"cta\": [" +
+           std::to_string(p.cta.x) + ", " + std::to_string(p.cta.y) + ", " + std::to_string(p.cta.z) +
+           "], \"warp\": " + std::to_string(p.warp) + ", \"lane\": " + std::to_string(p.lane) + "}";
 }
 std::string json(const Fault& f, CUresult code) {
     std::string s = "{\"kind\": " + quoted(fault_kind_name(f.kind));
-    s += ", \"message\": " + quoted(f.message) + ", \"kernel\": " + quoted(f.kernel) + ", \"opcode\": " + quoted(f.opcode);
+    s += ", \"message\": " + quoted(f.message) + ", \"kernel\": " + quoted(f.kernel) +
+         ", \"opcode\": " + quoted(f.opcode);
     s += ", \"ptx\": " + quoted(f.ptx) + ", \"line\": " + std::to_string(f.line);
-    s += ", \"cta\": [" + std::to_string(f.cta.x) + ", " + std::to_string(f.cta.y) + ", " + std::to_string(f.cta.z) + "]";
-    s += ", \"warp\": " + std::to_string(f.warp) + ", \"lane\": " + std::to_string(f.lane) + ", \"address\": " + std::to_string(f.address);
+    s += ", \"cta\": [" + std::to_string(f.cta.x) + ", " + std::to_string(f.cta.y) + ", " + std::to_string(f.cta.z) +
+         "]";
+    s += ", \"warp\": " + std::to_string(f.warp) + ", \"lane\": " + std::to_string(f.lane) +
+         ", \"address\": " + std::to_string(f.address);
     s += ", \"location\": " + quoted(f.location) + ", \"other\": " + (f.other ? json(*f.other) : "null");
     s += ", \"report\": " + quoted(f.report) + ", \"code\": " + std::to_string(static_cast<int>(code)) + "}";
     return s;
@@ -42,7 +49,9 @@ CUresult code_of(Fault::Kind kind) {
         case Fault::Kind::Assert: return CUDA_ERROR_ASSERT;
         case Fault::Kind::InstructionLimit: return CUDA_ERROR_LAUNCH_TIMEOUT;
         case Fault::Kind::IllegalInstruction: return CUDA_ERROR_ILLEGAL_INSTRUCTION;
-        case Fault::Kind::UnknownOpcode: case Fault::Kind::BadPtx: case Fault::Kind::Unsupported: return CUDA_ERROR_INVALID_PTX;
+        case Fault::Kind::UnknownOpcode:
+        case Fault::Kind::BadPtx:
+        case Fault::Kind::Unsupported: return CUDA_ERROR_INVALID_PTX;
         default: return CUDA_ERROR_LAUNCH_FAILED;
     }
 }
@@ -63,8 +72,8 @@ CUresult report_fault(const Fault& f) {
     if (f.line) text += ", PTX line " + std::to_string(f.line) + ": " + f.ptx;
     if (!f.location.empty()) text += ", " + f.location;
     if (f.warp >= 0)
-        text += ", CTA (" + std::to_string(f.cta.x) + "," + std::to_string(f.cta.y) + "," + std::to_string(f.cta.z) + ") warp " +
-                std::to_string(f.warp) + (f.lane >= 0 ? " lane " + std::to_string(f.lane) : "");
+        text += ", CTA (" + std::to_string(f.cta.x) + "," + std::to_string(f.cta.y) + "," + std::to_string(f.cta.z) +
+                ") warp " + std::to_string(f.warp) + (f.lane >= 0 ? " lane " + std::to_string(f.lane) : "");
     if (!f.kernel.empty()) text += "]";
     const std::lock_guard lock(g_last_mutex);
     g_last_code = code;
@@ -109,7 +118,8 @@ CONTROL void softgpu_configure(int capability, int devices, int execute) {
     d.config.devices = devices;
     d.config.execute = execute != 0;
 }
-CONTROL void softgpu_options(uint64_t seed, unsigned threads, uint64_t max_instructions, int fault_on_uninitialised, int races) {
+CONTROL void softgpu_options(uint64_t seed, unsigned threads, uint64_t max_instructions, int fault_on_uninitialised,
+                             int races) {
     const std::lock_guard lock(driver().mutex);
     driver().config.options = {seed, threads, max_instructions, fault_on_uninitialised != 0, races != 0};
 }
@@ -150,7 +160,8 @@ CONTROL const char* softgpu_take_opcodes() {
     const std::lock_guard lock(driver().mutex);
     std::string s = "{";
     for (const auto& [name, count] : driver().opcodes)
-        s += (s.size() > 1 ? ", " : "") + quoted(name) + ": [" + std::to_string(count.sites) + ", " + std::to_string(count.ran) + "]";
+        s += (s.size() > 1 ? ", " : "") + quoted(name) + ": [" + std::to_string(count.sites) + ", " +
+             std::to_string(count.ran) + "]";
     driver().opcodes.clear();
     return give(s + "}");
 }
@@ -179,9 +190,15 @@ CONTROL void softgpu_register_binary(const char* image, uint64_t bytes, const ch
     const std::lock_guard lock(driver().mutex);
     driver().binaries[std::string(image, bytes)] = ptx;
 }
-CONTROL void softgpu_allow(uint64_t start, uint64_t bytes, const char* name) { BufferRegistry::instance().allow(start, bytes, name); }
-CONTROL void softgpu_forbid(uint64_t start, uint64_t bytes, const char* name) { BufferRegistry::instance().forbid(start, bytes, name); }
-CONTROL void softgpu_storages(BufferRegistry::Version version, BufferRegistry::Each each) { BufferRegistry::instance().set_storages(version, each); }
+CONTROL void softgpu_allow(uint64_t start, uint64_t bytes, const char* name) {
+    BufferRegistry::instance().allow(start, bytes, name);
+}
+CONTROL void softgpu_forbid(uint64_t start, uint64_t bytes, const char* name) {
+    BufferRegistry::instance().forbid(start, bytes, name);
+}
+CONTROL void softgpu_storages(BufferRegistry::Version version, BufferRegistry::Each each) {
+    BufferRegistry::instance().set_storages(version, each);
+}
 CONTROL void softgpu_foreign(uint64_t start, uint64_t bytes) { BufferRegistry::instance().foreign(start, bytes); }
 CONTROL int softgpu_forget(uint64_t start) { return BufferRegistry::instance().remove(start); }
 CONTROL void softgpu_strict(int strict) { BufferRegistry::instance().set_strict(strict != 0); }

@@ -38,7 +38,8 @@ public:
     std::vector<size_t> patch_code;                             // Program::code whose target is a label id
     std::vector<uint32_t*> patch_words;                         // the same inside extras
     uint32_t pred_block = 0, preds_left = 0;
-    std::map<const Function*, std::optional<std::set<std::pair<std::string, int64_t>>>> swapped;   // addresses of atom.cas
+    std::map<const Function*, std::optional<std::set<std::pair<std::string, int64_t>>>>
+        swapped;  // addresses of atom.cas
 
     Slot allocate(unsigned bits) {
         if (bits == 1) {
@@ -111,54 +112,58 @@ public:
     void patch();
 };
 
-// ---- types ----------------------------------------------------------------------------------------------------
-namespace {
-struct TypeRow { const char* name; Type type; unsigned bits; };
-const TypeRow kTypes[] = {
-    {"pred", Type::Pred, 1}, {"b8", Type::B8, 8}, {"u8", Type::U8, 8}, {"s8", Type::S8, 8},
-    {"b16", Type::B16, 16}, {"u16", Type::U16, 16}, {"s16", Type::S16, 16}, {"f16", Type::F16, 16},
-    {"bf16", Type::BF16, 16}, {"b32", Type::B32, 32}, {"u32", Type::U32, 32}, {"s32", Type::S32, 32},
-    {"f32", Type::F32, 32}, {"tf32", Type::TF32, 32}, {"f16x2", Type::F16x2, 32}, {"bf16x2", Type::BF16x2, 32},
-    {"b64", Type::B64, 64}, {"u64", Type::U64, 64}, {"s64", Type::S64, 64}, {"f64", Type::F64, 64},
-    {"b128", Type::B128, 128}, {"e4m3", Type::E4M3, 8}, {"e5m2", Type::E5M2, 8}, {"e4m3x2", Type::E4M3x2, 16},
-    {"e5m2x2", Type::E5M2x2, 16}, {"u16x2", Type::U16x2, 32}, {"s16x2", Type::S16x2, 32}, {"e2m1", Type::E2M1, 4},
-    {"e2m1x2", Type::E2M1x2, 8}, {"e2m3x2", Type::E2M3x2, 16}, {"e3m2x2", Type::E3M2x2, 16},
-    {"ue8m0x2", Type::UE8M0x2, 16}, {"f32x2", Type::F32x2, 64},
-};
-}  // namespace
-
-Type parse_type(const std::string& text) {
-    for (const auto& row : kTypes) if (text == row.name) return row.type;
-    return Type::None;
-}
-unsigned type_bits(Type type) {
-    for (const auto& row : kTypes) if (row.type == type) return row.bits;
-    return 0;
-}
-const char* type_name(Type type) {
-    for (const auto& row : kTypes) if (row.type == type) return row.name;
-    return "none";
-}
-
 // ---- special registers ----------------------------------------------------------------------------------------
 namespace {
 struct SpecialRow { const char* name; Constant::Kind kind; };
 using K = Constant::Kind;
 const SpecialRow kSpecials[] = {
-    {"%tid.x", K::TidX}, {"%tid.y", K::TidY}, {"%tid.z", K::TidZ}, {"%ntid.x", K::NtidX}, {"%ntid.y", K::NtidY},
-    {"%ntid.z", K::NtidZ}, {"%ctaid.x", K::CtaidX}, {"%ctaid.y", K::CtaidY}, {"%ctaid.z", K::CtaidZ},
-    {"%nctaid.x", K::NctaidX}, {"%nctaid.y", K::NctaidY}, {"%nctaid.z", K::NctaidZ}, {"%laneid", K::LaneId},
-    {"%warpid", K::WarpId}, {"%nwarpid", K::NwarpId}, {"%smid", K::SmId}, {"%nsmid", K::NsmId}, {"%gridid", K::GridId}, {"%envreg1", K::EnvReg1}, {"%envreg2", K::EnvReg2},
-    {"%lanemask_eq", K::LanemaskEq}, {"%lanemask_lt", K::LanemaskLt}, {"%lanemask_le", K::LanemaskLe},
-    {"%lanemask_gt", K::LanemaskGt}, {"%lanemask_ge", K::LanemaskGe}, {"%dynamic_smem_size", K::DynamicSmemSize},
-    {"%total_smem_size", K::TotalSmemSize}, {"%aggr_smem_size", K::AggrSmemSize}, {"%clusterid.x", K::ClusteridX},
-    {"%clusterid.y", K::ClusteridY}, {"%clusterid.z", K::ClusteridZ}, {"%nclusterid.x", K::NclusteridX},
-    {"%nclusterid.y", K::NclusteridY}, {"%nclusterid.z", K::NclusteridZ}, {"%cluster_ctaid.x", K::ClusterCtaidX},
-    {"%cluster_ctaid.y", K::ClusterCtaidY}, {"%cluster_ctaid.z", K::ClusterCtaidZ},
-    {"%cluster_nctaid.x", K::ClusterNctaidX}, {"%cluster_nctaid.y", K::ClusterNctaidY},
-    {"%cluster_nctaid.z", K::ClusterNctaidZ}, {"%cluster_ctarank", K::ClusterCtarank},
-    {"%cluster_nctarank", K::ClusterNctarank}, {"%is_explicit_cluster", K::IsExplicitCluster},
-    {"%tid", K::TidX}, {"%ntid", K::NtidX}, {"%ctaid", K::CtaidX}, {"%nctaid", K::NctaidX},
+    {"%tid.x", K::TidX},
+    {"%tid.y", K::TidY},
+    {"%tid.z", K::TidZ},
+    {"%ntid.x", K::NtidX},
+    {"%ntid.y", K::NtidY},
+    {"%ntid.z", K::NtidZ},
+    {"%ctaid.x", K::CtaidX},
+    {"%ctaid.y", K::CtaidY},
+    {"%ctaid.z", K::CtaidZ},
+    {"%nctaid.x", K::NctaidX},
+    {"%nctaid.y", K::NctaidY},
+    {"%nctaid.z", K::NctaidZ},
+    {"%laneid", K::LaneId},
+    {"%warpid", K::WarpId},
+    {"%nwarpid", K::NwarpId},
+    {"%smid", K::SmId},
+    {"%nsmid", K::NsmId},
+    {"%gridid", K::GridId},
+    {"%envreg1", K::EnvReg1},
+    {"%envreg2", K::EnvReg2},
+    {"%lanemask_eq", K::LanemaskEq},
+    {"%lanemask_lt", K::LanemaskLt},
+    {"%lanemask_le", K::LanemaskLe},
+    {"%lanemask_gt", K::LanemaskGt},
+    {"%lanemask_ge", K::LanemaskGe},
+    {"%dynamic_smem_size", K::DynamicSmemSize},
+    {"%total_smem_size", K::TotalSmemSize},
+    {"%aggr_smem_size", K::AggrSmemSize},
+    {"%clusterid.x", K::ClusteridX},
+    {"%clusterid.y", K::ClusteridY},
+    {"%clusterid.z", K::ClusteridZ},
+    {"%nclusterid.x", K::NclusteridX},
+    {"%nclusterid.y", K::NclusteridY},
+    {"%nclusterid.z", K::NclusteridZ},
+    {"%cluster_ctaid.x", K::ClusterCtaidX},
+    {"%cluster_ctaid.y", K::ClusterCtaidY},
+    {"%cluster_ctaid.z", K::ClusterCtaidZ},
+    {"%cluster_nctaid.x", K::ClusterNctaidX},
+    {"%cluster_nctaid.y", K::ClusterNctaidY},
+    {"%cluster_nctaid.z", K::ClusterNctaidZ},
+    {"%cluster_ctarank", K::ClusterCtarank},
+    {"%cluster_nctarank", K::ClusterNctarank},
+    {"%is_explicit_cluster", K::IsExplicitCluster},
+    {"%tid", K::TidX},
+    {"%ntid", K::NtidX},
+    {"%ctaid", K::CtaidX},
+    {"%nctaid", K::NctaidX},
 };
 const SpecialRow* find_special(const std::string& name) {
     for (const auto& row : kSpecials) if (name == row.name) return &row;
@@ -206,7 +211,9 @@ std::string Decoder::take_prefixed(const char* prefix) {
 void Decoder::require_all_taken() const {
     if (!modifiers_.empty()) error("modifier ." + modifiers_[0] + " is not implemented");
 }
-void Decoder::error(const std::string& message) const { throw PtxError(parsed.line, parsed.opcode_text() + ": " + message); }
+void Decoder::error(const std::string& message) const {
+    throw PtxError(parsed.line, parsed.opcode_text() + ": " + message);
+}
 
 // ---- Decoder: operands ----------------------------------------------------------------------------------------
 const Operand& Decoder::operand(size_t i) const {
@@ -234,8 +241,10 @@ Slot Decoder::src(const Operand& op, Type type) {
             std::string declared;
             if (function.find_register(op.name, parsed.scope, where, declared)) {
                 const unsigned have = type_bits(parse_type(declared));
-                if (bits > 32 && have < bits) error("register " + op.name + " (." + declared + ") is too narrow for ." + type_name(type));
-                if (bits <= 32 && have > 32) error("register " + op.name + " (." + declared + ") is too wide for ." + type_name(type));
+                if (bits > 32 && have < bits)
+                    error("register " + op.name + " (." + declared + ") is too narrow for ." + type_name(type));
+                if (bits <= 32 && have > 32)
+                    error("register " + op.name + " (." + declared + ") is too wide for ." + type_name(type));
                 return function.register_slot(op.name, where, have);
             }
             if (const SpecialRow* special = find_special(op.name))
@@ -272,7 +281,8 @@ Slot Decoder::src(const Operand& op, Type type) {
             if (const auto it = function.current->variables.find(op.name); it != function.current->variables.end())
                 return function.constant(K::LocalAddress, it->second + extra, bits > 32 ? 64 : 32);
             for (const auto& p : function.program.params)
-                if (p.name == op.name && function.depth == 0) return function.constant(K::ParamAddress, p.offset + extra, 64);
+                if (p.name == op.name && function.depth == 0)
+                    return function.constant(K::ParamAddress, p.offset + extra, 64);
             if (const auto it = function.function_shared.find(op.name); it != function.function_shared.end())
                 return function.constant(K::SharedAddress, it->second + extra, bits > 32 ? 64 : 32);
             if (const auto it = function.symbols.addresses.find(op.name); it != function.symbols.addresses.end())
@@ -312,7 +322,8 @@ Slot Decoder::pred_dst(const std::string& name) {
     if (name.empty() || name == "_") return function.allocate(1);
     int where;
     std::string declared;
-    if (!function.find_register(name, parsed.scope, where, declared) || declared != "pred") error(name + " is not a predicate");
+    if (!function.find_register(name, parsed.scope, where, declared) || declared != "pred")
+        error(name + " is not a predicate");
     return function.register_slot(name, where, 1);
 }
 
@@ -358,7 +369,8 @@ bool Decoder::is_compared_and_swapped(const Operand& op) const {
     if (!known) {
         known.emplace();
         for (const ParsedInstr& i : function.current->function->body)
-            if (i.opcode[0] == "atom" && std::find(i.opcode.begin(), i.opcode.end(), "cas") != i.opcode.end() && i.operands.size() > 1)
+            if (i.opcode[0] == "atom" && std::find(i.opcode.begin(), i.opcode.end(), "cas") != i.opcode.end() &&
+                i.operands.size() > 1)
                 known->emplace(i.operands[1].name, i.operands[1].offset);
     }
     return known->count({op.name, op.offset}) != 0;
@@ -401,7 +413,8 @@ void FunctionDecoder::one(const ParsedInstr& parsed) {
     text.erase(0, text.find_first_not_of(" \t"));
     program.sources.push_back({parsed.line, parsed.opcode_text(), text});
     if (const auto file = module.files.find(parsed.file); parsed.file_line && file != module.files.end())
-        program.sources.back().location = file->second + ":" + std::to_string(parsed.file_line) + ":" + std::to_string(parsed.file_column);
+        program.sources.back().location =
+            file->second + ":" + std::to_string(parsed.file_line) + ":" + std::to_string(parsed.file_column);
     if (!parsed.guard.empty()) {
         Operand guard;
         guard.kind = Operand::Kind::Register;
@@ -512,7 +525,8 @@ void decode_branch_table(Decoder& d, Instr& in) {
     for (const auto& label : it->second) {
         const auto& scopes = d.function.current->function->scopes;
         for (int s = d.parsed.scope; s >= 0; s = scopes[static_cast<size_t>(s)].parent)
-            if (const auto l = scopes[static_cast<size_t>(s)].labels.find(label); l != scopes[static_cast<size_t>(s)].labels.end()) {
+            if (const auto l = scopes[static_cast<size_t>(s)].labels.find(label);
+                l != scopes[static_cast<size_t>(s)].labels.end()) {
                 table->push_back(d.function.current->label_of_index[l->second]);
                 break;
             }

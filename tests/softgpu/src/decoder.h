@@ -35,15 +35,15 @@ public:
     Slot pred_src(const Operand& op, bool* negated);
     Slot pred_dst(const std::string& name);              // the q of `p|q`
     Slot pred_dst(size_t i) { return pred_dst(operand(i).name); }
-    unsigned width(const Operand& op) const;             // declared bits of a register; 64 for symbols; 0 for immediates
+    unsigned width(const Operand& op) const;  // declared bits of a register; 64 for symbols; 0 for immediates
     unsigned width(size_t i) const { return width(operand(i)); }
     std::vector<Slot> src_list(size_t i, Type type);     // `{a, b}` or a single register
     std::vector<Slot> dst_list(size_t i, Type type);
     Address address(size_t i) { return address(operand(i)); }
     Address address(const Operand& op);                  // `[...]`; also fills the space of a named variable
     Space symbol_space(const Operand& op) const;         // where an address operand's base symbol lives
-    // Whether the function compares and swaps at the same address, [register + offset]: then a plain load there is the first
-    // guess of a loop, as LLVM makes atomics of others, and no harm comes of what it reads.
+    // Whether the function compares and swaps at the same address, [register + offset]: then a plain load there is the
+    // first guess of a loop, as LLVM makes atomics of others, and no harm comes of what it reads.
     bool is_compared_and_swapped(const Operand& op) const;
     std::optional<uint64_t> immediate(size_t i) const;   // the value if the operand is a constant
     uint32_t label(size_t i);                            // branch target

@@ -60,7 +60,13 @@ struct Stream {
 struct Node { std::string kind; std::function<CUresult()> run; };
 struct Graph { std::vector<Node> nodes; uint64_t id = 0; bool invalid = false; };
 struct GraphExec { std::vector<Node> nodes; };
-struct Event { int device = 0; double time_ms = 0; bool recorded = false; Graph* captured = nullptr; StreamClock known; };
+struct Event {
+    int device = 0;
+    double time_ms = 0;
+    bool recorded = false;
+    Graph* captured = nullptr;
+    StreamClock known;
+};
 
 struct Config {
     std::atomic<int> devices{1};

@@ -27,23 +27,29 @@ const ErrorRow kErrors[] = {
     {CUDA_ERROR_INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {CUDA_ERROR_INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
     {CUDA_ERROR_INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-    {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
+    {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU",
+     "no kernel image is available for execution on the device"},
     {CUDA_ERROR_INVALID_PTX, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
     {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {CUDA_ERROR_INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {CUDA_ERROR_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
-    {CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
+    {CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+     "too many resources requested for launch"},
     {CUDA_ERROR_LAUNCH_TIMEOUT, "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"},
     {CUDA_ERROR_ASSERT, "CUDA_ERROR_ASSERT", "device-side assert triggered"},
     {CUDA_ERROR_ILLEGAL_INSTRUCTION, "CUDA_ERROR_ILLEGAL_INSTRUCTION", "an illegal instruction was encountered"},
     {CUDA_ERROR_MISALIGNED_ADDRESS, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
-    {CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE", "too many blocks in cooperative launch"},
+    {CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE",
+     "too many blocks in cooperative launch"},
     {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
-    {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
-    {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
-    {CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing blocking stream"},
+    {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "operation not permitted when stream is capturing"},
+    {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+     "operation failed due to a previous error during capture"},
+    {CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
     {CUDA_ERROR_UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 const ErrorRow* error_row(CUresult code) {
@@ -123,7 +129,10 @@ API cuDeviceGetName(char* name, int length, CUdevice d) {
     std::snprintf(name, static_cast<size_t>(length), "%s", model().name);
     return CUDA_SUCCESS;
 }
-API cuDeviceTotalMem(size_t* bytes, CUdevice d) { *bytes = 16ull << 30; return valid(d) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE; }
+API cuDeviceTotalMem(size_t* bytes, CUdevice d) {
+    *bytes = 16ull << 30;
+    return valid(d) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
 API cuDeviceGetUuid(CUuuid* uuid, CUdevice d) {
     std::memset(uuid, 0, sizeof *uuid);
     std::memcpy(uuid->bytes, "softgpu", 7);
@@ -146,7 +155,8 @@ API cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice d) {
         case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: *value = model().shared_per_sm; break;
         case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK: *value = 49152; break;
         case CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK: *value = 1024; break;
-        case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK: case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR: *value = 65536; break;
+        case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK:
+        case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR: *value = 65536; break;
         case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *value = 32; break;
         case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = 1024; break;
         case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: *value = 2048; break;
@@ -163,13 +173,16 @@ API cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice d) {
         case CU_DEVICE_ATTRIBUTE_TENSOR_MAP_ACCESS_SUPPORTED: *value = cc >= 90; break;
         case CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH: case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING: *value = 1; break;
         case CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY: case CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS: *value = 1; break;
-        case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID: case CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID: case CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID: *value = d; break;
+        case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
+        case CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID:
+        case CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID: *value = d; break;
         default: *value = 0; break;   // features we do not have
     }
     return CUDA_SUCCESS;
 }
 
-// ---- contexts: the primary context of each device --------------------------------------------------------------------
+// ---- contexts: the primary context of each device
+// --------------------------------------------------------------------
 API cuDevicePrimaryCtxRetain(CUcontext* c, CUdevice d) {
     SOFTGPU_INJECT("context");
     if (!valid(d)) return CUDA_ERROR_INVALID_DEVICE;
@@ -220,9 +233,13 @@ API cuCtxGetLimit(size_t* value, CUlimit limit) {
     *value = g_limits[limit] ? g_limits[limit].load() : size_t{1} << 20;
     return CUDA_SUCCESS;
 }
-API cuCtxGetId(CUcontext c, unsigned long long* id) { *id = reinterpret_cast<unsigned long long>(c); return CUDA_SUCCESS; }
+API cuCtxGetId(CUcontext c, unsigned long long* id) {
+    *id = reinterpret_cast<unsigned long long>(c);
+    return CUDA_SUCCESS;
+}
 
-// ---- symbol lookup -----------------------------------------------------------------------------------------------------
+// ---- symbol lookup
+// -----------------------------------------------------------------------------------------------------
 API cuGetProcAddress(const char* symbol, void** address, int, cuuint64_t, CUdriverProcAddressQueryResult* status) {
     // The newest version there is: clients built against cuda.h ask for plain names.
     *address = nullptr;

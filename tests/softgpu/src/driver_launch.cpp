@@ -21,7 +21,8 @@ CUresult enqueue(CUstream handle, const char* kind, std::function<CUresult()> wo
         Driver& d = driver();
         const std::lock_guard lock(d.mutex);
         for (Stream* s : d.streams)
-            if (s->capturing && s->capture_origin && s->mode == CU_STREAM_CAPTURE_MODE_GLOBAL && !(s->flags & CU_STREAM_NON_BLOCKING)) {
+            if (s->capturing && s->capture_origin && s->mode == CU_STREAM_CAPTURE_MODE_GLOBAL &&
+                !(s->flags & CU_STREAM_NON_BLOCKING)) {
                 s->capturing->invalid = true;
                 return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
             }
@@ -34,7 +35,8 @@ CUresult enqueue(CUstream handle, const char* kind, std::function<CUresult()> wo
     StreamOrder& order = stream ? stream->order : null_stream_order();
     if (!stream) {
         const std::lock_guard lock(driver().mutex);
-        for (const Stream* s : driver().streams) if (!(s->flags & CU_STREAM_NON_BLOCKING)) wait_for(order, work_of(s->order));
+        for (const Stream* s : driver().streams)
+            if (!(s->flags & CU_STREAM_NON_BLOCKING)) wait_for(order, work_of(s->order));
     } else if (!(stream->flags & CU_STREAM_NON_BLOCKING)) wait_for(order, work_of(null_stream_order()));
     const StreamWork current(order);
     return work();
@@ -54,7 +56,9 @@ struct Launch {
 // The driver's workspace of a cooperative launch.
 struct Workspace {
     uint32_t words[2] = {sizeof words, 0};
-    Workspace() { BufferRegistry::instance().allow(reinterpret_cast<uint64_t>(words), sizeof words, "the grid's workspace"); }
+    Workspace() {
+        BufferRegistry::instance().allow(reinterpret_cast<uint64_t>(words), sizeof words, "the grid's workspace");
+    }
     ~Workspace() { BufferRegistry::instance().remove(reinterpret_cast<uint64_t>(words)); }
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
@@ -96,7 +100,8 @@ CUresult run_now(const Launch& launch) {
             grid.cluster = program.required_cluster;
             grid.explicit_cluster = true;
         }
-        if (grid.grid.x % grid.cluster.x || grid.grid.y % grid.cluster.y || grid.grid.z % grid.cluster.z) return CUDA_ERROR_INVALID_VALUE;
+        if (grid.grid.x % grid.cluster.x || grid.grid.y % grid.cluster.y || grid.grid.z % grid.cluster.z)
+            return CUDA_ERROR_INVALID_VALUE;
         grid.dynamic_shared = launch.shared;
         grid.cooperative = launch.cooperative;
         const std::unique_ptr<Workspace> workspace(launch.cooperative ? new Workspace : nullptr);
@@ -168,7 +173,8 @@ CUresult launch_kernel(const CUlaunchConfig& c, CUfunction f, void** params, voi
     if (stream && stream->device != context->device) return CUDA_ERROR_INVALID_HANDLE;
     if (kernel->module->context && kernel->module->context != context) return CUDA_ERROR_INVALID_HANDLE;
     const uint64_t threads = uint64_t(c.blockDimX) * c.blockDimY * c.blockDimZ;
-    if (!threads || threads > 1024 || !c.gridDimX || !c.gridDimY || !c.gridDimZ || c.gridDimX > 2147483647u || c.gridDimY > 65535 || c.gridDimZ > 65535)
+    if (!threads || threads > 1024 || !c.gridDimX || !c.gridDimY || !c.gridDimZ || c.gridDimX > 2147483647u ||
+        c.gridDimY > 65535 || c.gridDimZ > 65535)
         return CUDA_ERROR_INVALID_VALUE;
     if (c.sharedMemBytes > static_cast<unsigned>(kernel->max_dynamic_shared)) return CUDA_ERROR_INVALID_VALUE;
     if (!d.config.execute && !(stream && stream->capturing)) {   // host-cost benchmarks: nothing but the count
@@ -191,7 +197,8 @@ CUresult launch_kernel(const CUlaunchConfig& c, CUfunction f, void** params, voi
         int per_sm = 0, sms = 0;
         cuOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, f, static_cast<int>(threads), c.sharedMemBytes);
         cuDeviceGetAttribute(&sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0);
-        if (launch.grid.count() > static_cast<uint64_t>(per_sm) * static_cast<uint64_t>(sms)) return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+        if (launch.grid.count() > static_cast<uint64_t>(per_sm) * static_cast<uint64_t>(sms))
+            return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
     }
     if (d.config.execute)
         if (const CUresult r = gather_params(*kernel, params, extra, launch.params); r != CUDA_SUCCESS) return r;
@@ -202,7 +209,9 @@ CUresult launch_kernel(const CUlaunchConfig& c, CUfunction f, void** params, voi
     return r;
 }
 
-double now_ms() { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now_ms() {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 }  // namespace softgpu
@@ -210,10 +219,13 @@ double now_ms() { return std::chrono::duration<double, std::milli>(std::chrono::
 using namespace softgpu;
 #define API extern "C" CUresult CUDAAPI
 
-// ---- launches -----------------------------------------------------------------------------------------------------------
-API cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction f, void** params, void** extra) { return launch_kernel(*c, f, params, extra); }
-API cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, CUstream s,
-                   void** params, void** extra) {
+// ---- launches
+// -----------------------------------------------------------------------------------------------------------
+API cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction f, void** params, void** extra) {
+    return launch_kernel(*c, f, params, extra);
+}
+API cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, CUstream s, void** params, void** extra) {
     CUlaunchConfig c{};
     c.gridDimX = gx; c.gridDimY = gy; c.gridDimZ = gz;
     c.blockDimX = bx; c.blockDimY = by; c.blockDimZ = bz;
@@ -221,8 +233,8 @@ API cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned
     c.hStream = s;
     return launch_kernel(c, f, params, extra);
 }
-API cuLaunchCooperativeKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                              CUstream s, void** params) {
+API cuLaunchCooperativeKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                              unsigned bz, unsigned shared, CUstream s, void** params) {
     CUlaunchAttribute a{};
     a.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
     a.value.cooperative = 1;
@@ -239,7 +251,8 @@ API cuLaunchHostFunc(CUstream s, CUhostFn fn, void* data) {
     return enqueue(s, "host", [=] { fn(data); return CUDA_SUCCESS; });
 }
 
-// ---- streams -------------------------------------------------------------------------------------------------------------
+// ---- streams
+// -------------------------------------------------------------------------------------------------------------
 API cuStreamCreate(CUstream* out, unsigned flags) {
     if (current_device() < 0) return CUDA_ERROR_INVALID_CONTEXT;
     auto* s = new Stream;
@@ -267,7 +280,11 @@ API cuStreamSynchronize(CUstream handle) {
     return CUDA_SUCCESS;
 }
 API cuStreamQuery(CUstream handle) { return cuStreamSynchronize(handle); }
-API cuStreamGetFlags(CUstream handle, unsigned* flags) { Stream* s = stream_of(handle); *flags = s ? s->flags : 0; return CUDA_SUCCESS; }
+API cuStreamGetFlags(CUstream handle, unsigned* flags) {
+    Stream* s = stream_of(handle);
+    *flags = s ? s->flags : 0;
+    return CUDA_SUCCESS;
+}
 API cuStreamGetPriority(CUstream, int* p) { *p = 0; return CUDA_SUCCESS; }
 API cuStreamGetCtx(CUstream handle, CUcontext* c) {
     Stream* s = stream_of(handle);
@@ -276,10 +293,18 @@ API cuStreamGetCtx(CUstream handle, CUcontext* c) {
     *c = &driver().contexts[device];
     return CUDA_SUCCESS;
 }
-API cuStreamGetDevice(CUstream handle, CUdevice* d) { Stream* s = stream_of(handle); *d = s ? s->device : std::max(0, current_device()); return CUDA_SUCCESS; }
-API cuStreamGetId(CUstream handle, unsigned long long* id) { *id = reinterpret_cast<unsigned long long>(handle); return CUDA_SUCCESS; }
+API cuStreamGetDevice(CUstream handle, CUdevice* d) {
+    Stream* s = stream_of(handle);
+    *d = s ? s->device : std::max(0, current_device());
+    return CUDA_SUCCESS;
+}
+API cuStreamGetId(CUstream handle, unsigned long long* id) {
+    *id = reinterpret_cast<unsigned long long>(handle);
+    return CUDA_SUCCESS;
+}
 
-// ---- events: everything before them is done ---------------------------------------------------------------------------------
+// ---- events: everything before them is done
+// ---------------------------------------------------------------------------------
 API cuEventCreate(CUevent* e, unsigned) {
     auto* event = new Event;
     event->device = std::max(0, current_device());
@@ -322,10 +347,13 @@ API cuEventElapsedTime(float* ms, CUevent start, CUevent end) {
 }
 #ifdef cuEventElapsedTime   // cuda.h renames it to _v2; the plain name has the same signature and callers
 #undef cuEventElapsedTime
-extern "C" CUresult CUDAAPI cuEventElapsedTime(float* ms, CUevent start, CUevent end) { return cuEventElapsedTime_v2(ms, start, end); }
+extern "C" CUresult CUDAAPI cuEventElapsedTime(float* ms, CUevent start, CUevent end) {
+    return cuEventElapsedTime_v2(ms, start, end);
+}
 #endif
 
-// ---- capture and graphs ------------------------------------------------------------------------------------------------------
+// ---- capture and graphs
+// ------------------------------------------------------------------------------------------------------
 namespace { std::atomic<uint64_t> g_capture_id{0}; }
 API cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {
     Stream* s = stream_of(handle);
@@ -360,7 +388,8 @@ API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
               : s->capturing->invalid ? CU_STREAM_CAPTURE_STATUS_INVALIDATED : CU_STREAM_CAPTURE_STATUS_ACTIVE;
     return CUDA_SUCCESS;
 }
-API cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph* graph, const CUgraphNode**, size_t* n) {
+API cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id, CUgraph* graph,
+                              const CUgraphNode**, size_t* n) {
     cuStreamIsCapturing(handle, status);
     Stream* s = stream_of(handle);
     if (s && s->capturing) {
@@ -375,7 +404,8 @@ API cuGraphCreate(CUgraph* g, unsigned) { *g = reinterpret_cast<CUgraph>(new Gra
 API cuGraphDestroy(CUgraph g) { delete reinterpret_cast<Graph*>(g); return CUDA_SUCCESS; }
 API cuGraphGetNodes(CUgraph g, CUgraphNode* nodes, size_t* n) {
     auto& list = reinterpret_cast<Graph*>(g)->nodes;
-    if (nodes) for (size_t i = 0; i < std::min(*n, list.size()); ++i) nodes[i] = reinterpret_cast<CUgraphNode>(&list[i]);
+    if (nodes)
+        for (size_t i = 0; i < std::min(*n, list.size()); ++i) nodes[i] = reinterpret_cast<CUgraphNode>(&list[i]);
     *n = list.size();
     return CUDA_SUCCESS;
 }
@@ -383,7 +413,9 @@ API cuGraphInstantiateWithFlags(CUgraphExec* e, CUgraph g, unsigned long long) {
     *e = reinterpret_cast<CUgraphExec>(new GraphExec{reinterpret_cast<Graph*>(g)->nodes});
     return CUDA_SUCCESS;
 }
-API cuGraphInstantiateWithParams(CUgraphExec* e, CUgraph g, CUDA_GRAPH_INSTANTIATE_PARAMS*) { return cuGraphInstantiateWithFlags(e, g, 0); }
+API cuGraphInstantiateWithParams(CUgraphExec* e, CUgraph g, CUDA_GRAPH_INSTANTIATE_PARAMS*) {
+    return cuGraphInstantiateWithFlags(e, g, 0);
+}
 API cuGraphExecDestroy(CUgraphExec e) { delete reinterpret_cast<GraphExec*>(e); return CUDA_SUCCESS; }
 API cuGraphUpload(CUgraphExec, CUstream) { return CUDA_SUCCESS; }
 API cuGraphLaunch(CUgraphExec e, CUstream stream) {

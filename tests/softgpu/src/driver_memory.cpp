@@ -42,11 +42,14 @@ std::pair<CUdeviceptr, size_t> allocation_of(CUdeviceptr p) {
     auto it = d.allocations.upper_bound(p);
     if (it == d.allocations.begin()) return {p, 0};
     --it;
-    return p < it->first + it->second ? std::pair<CUdeviceptr, size_t>{it->first, it->second} : std::pair<CUdeviceptr, size_t>{p, 0};
+    return p < it->first + it->second ? std::pair<CUdeviceptr, size_t>{it->first, it->second}
+                                      : std::pair<CUdeviceptr, size_t>{p, 0};
 }
 }  // namespace
 
-API cuMemAlloc(CUdeviceptr* p, size_t bytes) { return current_device() < 0 ? CUDA_ERROR_INVALID_CONTEXT : allocate(p, bytes); }
+API cuMemAlloc(CUdeviceptr* p, size_t bytes) {
+    return current_device() < 0 ? CUDA_ERROR_INVALID_CONTEXT : allocate(p, bytes);
+}
 API cuMemFree(CUdeviceptr p) { return release(p); }
 API cuMemAllocAsync(CUdeviceptr* p, size_t bytes, CUstream) { return allocate(p, bytes); }
 API cuMemFreeAsync(CUdeviceptr p, CUstream) { return release(p); }
@@ -90,11 +93,14 @@ API cuMemsetD16Async(CUdeviceptr p, unsigned short v, size_t n, CUstream s) { re
 API cuMemsetD32(CUdeviceptr p, unsigned v, size_t n) { return fill<uint32_t>(p, v, n, nullptr); }
 API cuMemsetD32Async(CUdeviceptr p, unsigned v, size_t n, CUstream s) { return fill<uint32_t>(p, v, n, s); }
 
-// ---- pointer attributes: every host pointer is a device pointer here ---------------------------------------------------
+// ---- pointer attributes: every host pointer is a device pointer here
+// ---------------------------------------------------
 namespace {
 CUresult pointer_attribute(void* data, CUpointer_attribute attribute, CUdeviceptr p) {
     switch (attribute) {
-        case CU_POINTER_ATTRIBUTE_CONTEXT: *static_cast<CUcontext*>(data) = &driver().contexts[std::max(0, current_device())]; break;
+        case CU_POINTER_ATTRIBUTE_CONTEXT:
+            *static_cast<CUcontext*>(data) = &driver().contexts[std::max(0, current_device())];
+            break;
         case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: *static_cast<unsigned*>(data) = CU_MEMORYTYPE_DEVICE; break;
         case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: *static_cast<CUdeviceptr*>(data) = p; break;
         case CU_POINTER_ATTRIBUTE_HOST_POINTER: *static_cast<void**>(data) = host(p); break;

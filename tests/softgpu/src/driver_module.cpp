@@ -24,7 +24,8 @@ std::string image_bytes(const void* data) {
         std::memcpy(&programs, p + 56, 2);
         std::memcpy(&section_size, p + 58, 2);
         std::memcpy(&sections, p + 60, 2);
-        const uint64_t end = std::max(section_offset + uint64_t(section_size) * sections, program_offset + uint64_t(program_size) * programs);
+        const uint64_t end = std::max(section_offset + uint64_t(section_size) * sections,
+                                      program_offset + uint64_t(program_size) * programs);
         return {reinterpret_cast<const char*>(p), end};
     }
     if (magic == 0x466243b1u) {   // __fatBinC_Wrapper_t: a pointer to the fat binary at offset 8
@@ -41,7 +42,12 @@ std::string image_bytes(const void* data) {
     }
     return reinterpret_cast<const char*>(p);
 }
-bool is_binary(const std::string& image) { return image.compare(0, 4, "\x7f" "ELF") == 0 || image.compare(0, 4, "\x50\xed\x55\xba") == 0; }
+bool is_binary(const std::string& image) {
+    return image.compare(0, 4,
+                         "\x7f"
+                         "ELF") == 0 ||
+           image.compare(0, 4, "\x50\xed\x55\xba") == 0;
+}
 
 CUresult load(const void* data, CUctx_st* context, Module** out) {
     SOFTGPU_INJECT("module_load");
@@ -94,7 +100,8 @@ void Module::ensure_parsed() {
     for (const auto& v : parse.variables)
         for (const auto& reference : v.references) {
             const auto it = symbols.addresses.find(reference.symbol);
-            if (it == symbols.addresses.end()) throw PtxError(v.line, "initialiser refers to unknown " + reference.symbol);
+            if (it == symbols.addresses.end())
+                throw PtxError(v.line, "initialiser refers to unknown " + reference.symbol);
             std::memcpy(reinterpret_cast<uint8_t*>(symbols.addresses[v.name]) + reference.offset, &it->second, 8);
         }
     parsed = true;
@@ -133,7 +140,8 @@ const Program& Kernel::decoded() {
         for (const auto& source : program->sources) ++d.opcodes[source.opcode].sites;
         program->ran.assign(program->sources.size(), false);
         // Test sessions load thousands of modules and unload none: of a module's only kernel, the program is enough.
-        const auto entries = std::count_if(module->parse.functions.begin(), module->parse.functions.end(), [](const Function& f) { return f.is_entry; });
+        const auto entries = std::count_if(module->parse.functions.begin(), module->parse.functions.end(),
+                                           [](const Function& f) { return f.is_entry; });
         if (entries == 1) {
             for (auto& function : module->parse.functions) {
                 std::vector<ParsedInstr>().swap(function.body);
@@ -174,7 +182,10 @@ CUresult global_variable(Module* module, const char* name, CUdeviceptr* p, size_
 }
 CUresult function_attribute(int* value, CUfunction_attribute attribute, Kernel& kernel) {
     *value = 0;
-    if (attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) { *value = kernel.max_dynamic_shared; return CUDA_SUCCESS; }
+    if (attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
+        *value = kernel.max_dynamic_shared;
+        return CUDA_SUCCESS;
+    }
     if (attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK) *value = 1024;
     if (attribute == CU_FUNC_ATTRIBUTE_NUM_REGS) *value = 32;   // register allocation is ptxas's: not modelled
     if (!driver().config.execute) return CUDA_SUCCESS;
@@ -207,34 +218,55 @@ Kernel* kernel_of(CUfunction f) { return reinterpret_cast<Kernel*>(f); }
 Kernel* kernel_of(CUkernel f) { return reinterpret_cast<Kernel*>(f); }
 }  // namespace
 
-// ---- modules -------------------------------------------------------------------------------------------------------------
+// ---- modules
+// -------------------------------------------------------------------------------------------------------------
 API cuModuleLoadData(CUmodule* m, const void* image) {
     CUctx_st* context;
     if (const CUresult r = current_context(&context); r != CUDA_SUCCESS) return r;
     return load(image, context, reinterpret_cast<Module**>(m));
 }
-API cuModuleLoadDataEx(CUmodule* m, const void* image, unsigned, CUjit_option*, void**) { return cuModuleLoadData(m, image); }
+API cuModuleLoadDataEx(CUmodule* m, const void* image, unsigned, CUjit_option*, void**) {
+    return cuModuleLoadData(m, image);
+}
 API cuModuleLoadFatBinary(CUmodule* m, const void* image) { return cuModuleLoadData(m, image); }
 API cuModuleUnload(CUmodule m) { delete module_of(m); return CUDA_SUCCESS; }
-API cuModuleGetFunction(CUfunction* f, CUmodule m, const char* name) { return find_kernel(module_of(m), name, reinterpret_cast<Kernel**>(f)); }
-API cuModuleGetGlobal(CUdeviceptr* p, size_t* bytes, CUmodule m, const char* name) { return global_variable(module_of(m), name, p, bytes); }
+API cuModuleGetFunction(CUfunction* f, CUmodule m, const char* name) {
+    return find_kernel(module_of(m), name, reinterpret_cast<Kernel**>(f));
+}
+API cuModuleGetGlobal(CUdeviceptr* p, size_t* bytes, CUmodule m, const char* name) {
+    return global_variable(module_of(m), name, p, bytes);
+}
 API cuModuleGetLoadingMode(CUmoduleLoadingMode* mode) { *mode = CU_MODULE_EAGER_LOADING; return CUDA_SUCCESS; }
 API cuFuncGetAttribute(int* v, CUfunction_attribute a, CUfunction f) { return function_attribute(v, a, *kernel_of(f)); }
-API cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) { return set_function_attribute(*kernel_of(f), a, v); }
+API cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) {
+    return set_function_attribute(*kernel_of(f), a, v);
+}
 API cuFuncSetCacheConfig(CUfunction, CUfunc_cache) { return CUDA_SUCCESS; }
-API cuFuncGetModule(CUmodule* m, CUfunction f) { *m = reinterpret_cast<CUmodule>(kernel_of(f)->module); return CUDA_SUCCESS; }
+API cuFuncGetModule(CUmodule* m, CUfunction f) {
+    *m = reinterpret_cast<CUmodule>(kernel_of(f)->module);
+    return CUDA_SUCCESS;
+}
 API cuFuncGetName(const char** name, CUfunction f) { *name = kernel_of(f)->name.c_str(); return CUDA_SUCCESS; }
 API cuFuncLoad(CUfunction) { return CUDA_SUCCESS; }
-API cuFuncIsLoaded(CUfunctionLoadingState* state, CUfunction) { *state = CU_FUNCTION_LOADING_STATE_LOADED; return CUDA_SUCCESS; }
+API cuFuncIsLoaded(CUfunctionLoadingState* state, CUfunction) {
+    *state = CU_FUNCTION_LOADING_STATE_LOADED;
+    return CUDA_SUCCESS;
+}
 
-// ---- libraries: modules of no context -----------------------------------------------------------------------------------
-API cuLibraryLoadData(CUlibrary* l, const void* image, CUjit_option*, void**, unsigned, CUlibraryOption*, void**, unsigned) {
+// ---- libraries: modules of no context
+// -----------------------------------------------------------------------------------
+API cuLibraryLoadData(CUlibrary* l, const void* image, CUjit_option*, void**, unsigned, CUlibraryOption*, void**,
+                      unsigned) {
     return load(image, nullptr, reinterpret_cast<Module**>(l));
 }
 API cuLibraryUnload(CUlibrary l) { delete module_of(l); return CUDA_SUCCESS; }
-API cuLibraryGetKernel(CUkernel* k, CUlibrary l, const char* name) { return find_kernel(module_of(l), name, reinterpret_cast<Kernel**>(k)); }
+API cuLibraryGetKernel(CUkernel* k, CUlibrary l, const char* name) {
+    return find_kernel(module_of(l), name, reinterpret_cast<Kernel**>(k));
+}
 API cuLibraryGetModule(CUmodule* m, CUlibrary l) { *m = reinterpret_cast<CUmodule>(l); return CUDA_SUCCESS; }
-API cuLibraryGetGlobal(CUdeviceptr* p, size_t* bytes, CUlibrary l, const char* name) { return global_variable(module_of(l), name, p, bytes); }
+API cuLibraryGetGlobal(CUdeviceptr* p, size_t* bytes, CUlibrary l, const char* name) {
+    return global_variable(module_of(l), name, p, bytes);
+}
 API cuLibraryGetKernelCount(unsigned* count, CUlibrary l) {
     Module* m = module_of(l);
     return with_ptx(*m, "", [&] {
@@ -255,13 +287,21 @@ API cuLibraryEnumerateKernels(CUkernel* kernels, unsigned count, CUlibrary l) {
     });
 }
 API cuKernelGetFunction(CUfunction* f, CUkernel k) { *f = reinterpret_cast<CUfunction>(k); return CUDA_SUCCESS; }
-API cuKernelGetLibrary(CUlibrary* l, CUkernel k) { *l = reinterpret_cast<CUlibrary>(kernel_of(k)->module); return CUDA_SUCCESS; }
+API cuKernelGetLibrary(CUlibrary* l, CUkernel k) {
+    *l = reinterpret_cast<CUlibrary>(kernel_of(k)->module);
+    return CUDA_SUCCESS;
+}
 API cuKernelGetName(const char** name, CUkernel k) { *name = kernel_of(k)->name.c_str(); return CUDA_SUCCESS; }
-API cuKernelGetAttribute(int* v, CUfunction_attribute a, CUkernel k, CUdevice) { return function_attribute(v, a, *kernel_of(k)); }
-API cuKernelSetAttribute(CUfunction_attribute a, int v, CUkernel k, CUdevice) { return set_function_attribute(*kernel_of(k), a, v); }
+API cuKernelGetAttribute(int* v, CUfunction_attribute a, CUkernel k, CUdevice) {
+    return function_attribute(v, a, *kernel_of(k));
+}
+API cuKernelSetAttribute(CUfunction_attribute a, int v, CUkernel k, CUdevice) {
+    return set_function_attribute(*kernel_of(k), a, v);
+}
 API cuKernelSetCacheConfig(CUkernel, CUfunc_cache, CUdevice) { return CUDA_SUCCESS; }
 
-// ---- occupancy: threads and shared memory; registers are not modelled -----------------------------------------------------
+// ---- occupancy: threads and shared memory; registers are not modelled
+// -----------------------------------------------------
 namespace {
 int blocks_per_sm(Kernel& kernel, int block, size_t dynamic_shared) {
     int shared_per_sm = 0, static_shared = 0;
@@ -287,7 +327,8 @@ API cuOccupancyMaxActiveClusters(int* n, CUfunction f, const CUlaunchConfig* c) 
             size = c->attrs[i].value.clusterDim.x * c->attrs[i].value.clusterDim.y * c->attrs[i].value.clusterDim.z;
     int sms = 0;
     cuDeviceGetAttribute(&sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0);
-    *n = sms / static_cast<int>(size) * blocks_per_sm(*kernel_of(f), static_cast<int>(c->blockDimX * c->blockDimY * c->blockDimZ), c->sharedMemBytes);
+    *n = sms / static_cast<int>(size) *
+         blocks_per_sm(*kernel_of(f), static_cast<int>(c->blockDimX * c->blockDimY * c->blockDimZ), c->sharedMemBytes);
     return CUDA_SUCCESS;
 }
 API cuOccupancyMaxPotentialClusterSize(int* n, CUfunction, const CUlaunchConfig*) { *n = 8; return CUDA_SUCCESS; }

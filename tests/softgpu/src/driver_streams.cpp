@@ -47,7 +47,8 @@ void join_neighbours(std::vector<LaunchAccess>& all) {
     for (const LaunchAccess& a : all) {
         if (n) {
             LaunchAccess& last = all[n - 1];
-            if (last.end == a.start && last.write == a.write && last.strong == a.strong && last.pc == a.pc && last.serial == a.serial) {
+            if (last.end == a.start && last.write == a.write && last.strong == a.strong && last.pc == a.pc &&
+                last.serial == a.serial) {
                 last.end = a.end;
                 continue;
             }
@@ -106,7 +107,8 @@ void check_other_streams(const Grid& grid, std::shared_ptr<const Program> progra
             while (from < other.accesses.size() && other.accesses[from].end <= a.start) ++from;
             for (size_t i = from; i < other.accesses.size() && other.accesses[i].start < a.end; ++i) {
                 const LaunchAccess& b = other.accesses[i];
-                if (b.end <= a.start || (!a.write && !b.write) || (a.strong && b.strong) || a.serial != b.serial) continue;
+                if (b.end <= a.start || (!a.write && !b.write) || (a.strong && b.strong) || a.serial != b.serial)
+                    continue;
                 report_stream_race(grid, *mine.program, mine.shape, a, *other.program, other.shape, b);
             }
         }

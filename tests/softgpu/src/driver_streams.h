@@ -1,6 +1,7 @@
 // What orders launches: streams, events and the host's waits; and races between launches that nothing orders.
 //
-// Launches are done one after the other here, so this is the only way in which a missing wait between two streams shows.
+// Launches are done one after the other here, so this is the only way in which a missing wait between two streams
+// shows.
 #pragma once
 #include <cstdint>
 #include <map>

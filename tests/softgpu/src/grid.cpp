@@ -123,7 +123,8 @@ void start_cluster(Cluster& cluster, Grid& grid, uint64_t index) {
     const uint64_t nx = grid.grid.x / cl.x, ny = grid.grid.y / cl.y;
     cluster.grid = &grid;
     cluster.index = index;
-    cluster.id = {static_cast<uint32_t>(index % nx), static_cast<uint32_t>(index / nx % ny), static_cast<uint32_t>(index / (nx * ny))};
+    cluster.id = {static_cast<uint32_t>(index % nx), static_cast<uint32_t>(index / nx % ny),
+                  static_cast<uint32_t>(index / (nx * ny))};
     cluster.async = AsyncQueue{};
     cluster.instructions = 0;
     cluster.states = StateMap{};
@@ -132,7 +133,8 @@ void start_cluster(Cluster& cluster, Grid& grid, uint64_t index) {
     cluster.exit_checks.clear();
     cluster.reporters.clear();
     cluster.rng.seed(mix(mix(grid.options.seed, grid.id), index));
-    static constexpr uint64_t kEarly[] = {8, 32, 2048, 2048};   // half of all clusters: hardly ever before somebody waits
+    static constexpr uint64_t kEarly[] = {8, 32, 2048,
+                                          2048};  // half of all clusters: hardly ever before somebody waits
     cluster.early = kEarly[cluster.rng() % std::size(kEarly)];
     const auto threads = static_cast<uint32_t>(grid.block.count());
     const uint32_t warps = (threads + kWarpSize - 1) / kWarpSize;
@@ -143,7 +145,8 @@ void start_cluster(Cluster& cluster, Grid& grid, uint64_t index) {
         cta.cluster = &cluster;
         cta.grid = &grid;
         cta.rank = rank;
-        cta.id = {cluster.id.x * cl.x + rank % cl.x, cluster.id.y * cl.y + rank / cl.x % cl.y, cluster.id.z * cl.z + rank / (cl.x * cl.y)};
+        cta.id = {cluster.id.x * cl.x + rank % cl.x, cluster.id.y * cl.y + rank / cl.x % cl.y,
+                  cluster.id.z * cl.z + rank / (cl.x * cl.y)};
         const size_t shared = static_cast<size_t>(grid.program->static_shared) + grid.dynamic_shared;
         cta.shared.assign(shared, kPoison);
         cta.shadow.assign(shared, kUnwritten);
@@ -169,7 +172,11 @@ namespace {
 class Worker {
 public:
     Worker(Grid& grid, std::atomic<uint64_t>& next, uint64_t clusters)
-        : grid_(grid), next_(next), clusters_(clusters), reached_(grid.program->code.size()), by_warp_(grid.by_warp.size()) {}
+        : grid_(grid),
+          next_(next),
+          clusters_(clusters),
+          reached_(grid.program->code.size()),
+          by_warp_(grid.by_warp.size()) {}
 
     void run() {
         const size_t most = grid_.cooperative ? SIZE_MAX : std::max<size_t>(1, grid_.sm_count / 2);
@@ -223,7 +230,8 @@ private:
         uint64_t bad = 0;
         // At a barrier of the whole grid a CTA spins for its turn.
         const uint64_t quantum = grid_.cooperative ? 1u << 10 : 1u << 18;
-        run_with_segv_guard([&] { done = run_cluster(cluster, quantum); }, [&](uint64_t address) { bad = address ? address : 1; });
+        run_with_segv_guard([&] { done = run_cluster(cluster, quantum); },
+                            [&](uint64_t address) { bad = address ? address : 1; });
         if (bad) unmapped(cluster, bad);
         return done;
     }

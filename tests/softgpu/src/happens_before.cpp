@@ -50,7 +50,8 @@ void finish_unit(Warp& w, Unit unit, Clock clock) {
     if (races_checked(w) && clock) w.order.known.own.raise(agent_of(w, unit), clock);
 }
 
-// ---- fences and strong accesses --------------------------------------------------------------------------------------------
+// ---- fences and strong accesses
+// --------------------------------------------------------------------------------------------
 namespace {
 ClusterClocks published(const Warp& w, Mask lanes) {
     Knowledge k = w.order.known;
@@ -95,7 +96,8 @@ Strength take_strength(Decoder& d, Order otherwise) {
     return s;
 }
 
-StrongAccess::StrongAccess(Warp& w, Mask lanes, Strength strength, Space space, uint64_t address, bool reads, bool writes)
+StrongAccess::StrongAccess(Warp& w, Mask lanes, Strength strength, Space space, uint64_t address, bool reads,
+                           bool writes)
     : warp_(w), lanes_(lanes), strength_(strength), reads_(reads), writes_(writes) {
     if (!races_checked(w) || strength.order == Order::Weak || space == Space::Local) return;
     if (space == Space::Generic && (address & kWindowMask) == kSharedWindow) space = Space::Shared;
@@ -109,7 +111,8 @@ StrongAccess::~StrongAccess() {
     WarpOrder& o = warp_.order;
     const Order order = strength_.order;
     auto& variables = warp_.cta->grid->sync_variables->shard(key_).at;
-    const bool acquires = order == Order::Acquire || order == Order::AcqRel, releases = order == Order::Release || order == Order::AcqRel;
+    const bool acquires = order == Order::Acquire || order == Order::AcqRel,
+               releases = order == Order::Release || order == Order::AcqRel;
     if (reads_)
         if (const auto it = variables.find(key_); it != variables.end()) {
             const SyncVariable& v = it->second;
@@ -128,7 +131,8 @@ StrongAccess::~StrongAccess() {
         tick(o);
     } else {   // a fence before it makes it a release
         if (!o.fenced_wide.empty()) join_clusters(part(variables[key_], warp_, strength_.scope), o.fenced_wide);
-        if (!o.fenced_narrow.empty()) join_clusters(part(variables[key_], warp_, std::min(strength_.scope, MemoryScope::Cta)), o.fenced_narrow);
+        if (!o.fenced_narrow.empty())
+            join_clusters(part(variables[key_], warp_, std::min(strength_.scope, MemoryScope::Cta)), o.fenced_narrow);
     }
 }
 

@@ -102,8 +102,8 @@ unsigned type_bits(Type type);               // 1 for Pred
 const char* type_name(Type type);
 inline bool is_signed(Type t) { return t == Type::S8 || t == Type::S16 || t == Type::S32 || t == Type::S64; }
 inline bool is_float(Type t) {
-    return t == Type::F16 || t == Type::BF16 || t == Type::F32 || t == Type::TF32 || t == Type::F64 || t == Type::F16x2 ||
-           t == Type::BF16x2;
+    return t == Type::F16 || t == Type::BF16 || t == Type::F32 || t == Type::TF32 || t == Type::F64 ||
+           t == Type::F16x2 || t == Type::BF16x2;
 }
 
 // ---- programs ---------------------------------------------------------------------------------------
@@ -136,11 +136,55 @@ struct Address {
 // Registers that hold the same thing for a whole launch or warp and are filled in when a warp starts.
 struct Constant {
     enum class Kind : uint8_t {
-        Bits32, Bits64, Pred, TidX, TidY, TidZ, NtidX, NtidY, NtidZ, CtaidX, CtaidY, CtaidZ, NctaidX, NctaidY, NctaidZ,
-        LaneId, WarpId, NwarpId, SmId, NsmId, GridId, EnvReg1, EnvReg2, LanemaskEq, LanemaskLt, LanemaskLe, LanemaskGt, LanemaskGe,
-        DynamicSmemSize, TotalSmemSize, AggrSmemSize, SharedAddress, LocalAddress, ParamAddress,
-        ClusteridX, ClusteridY, ClusteridZ, NclusteridX, NclusteridY, NclusteridZ, ClusterCtaidX, ClusterCtaidY,
-        ClusterCtaidZ, ClusterNctaidX, ClusterNctaidY, ClusterNctaidZ, ClusterCtarank, ClusterNctarank, IsExplicitCluster
+        Bits32,
+        Bits64,
+        Pred,
+        TidX,
+        TidY,
+        TidZ,
+        NtidX,
+        NtidY,
+        NtidZ,
+        CtaidX,
+        CtaidY,
+        CtaidZ,
+        NctaidX,
+        NctaidY,
+        NctaidZ,
+        LaneId,
+        WarpId,
+        NwarpId,
+        SmId,
+        NsmId,
+        GridId,
+        EnvReg1,
+        EnvReg2,
+        LanemaskEq,
+        LanemaskLt,
+        LanemaskLe,
+        LanemaskGt,
+        LanemaskGe,
+        DynamicSmemSize,
+        TotalSmemSize,
+        AggrSmemSize,
+        SharedAddress,
+        LocalAddress,
+        ParamAddress,
+        ClusteridX,
+        ClusteridY,
+        ClusteridZ,
+        NclusteridX,
+        NclusteridY,
+        NclusteridZ,
+        ClusterCtaidX,
+        ClusterCtaidY,
+        ClusterCtaidZ,
+        ClusterNctaidX,
+        ClusterNctaidY,
+        ClusterNctaidZ,
+        ClusterCtarank,
+        ClusterNctarank,
+        IsExplicitCluster
     };
     Kind kind;
     Slot slot;
@@ -252,7 +296,8 @@ struct Warp {
     uint8_t* regs = nullptr;
     std::unique_ptr<uint8_t[]> regs_storage;
     struct Window { uint64_t low = 0, high = 0; };
-    std::array<Window, 16> windows{};   // global memory known to be within bounds (bounds.h): what instructions touched last
+    std::array<Window, 16>
+        windows{};  // global memory known to be within bounds (bounds.h): what instructions touched last
     Window& window(const Instr& in) { return windows[in.source % windows.size()]; }
     WarpOrder order;
     StateMap states;
@@ -330,8 +375,8 @@ struct Cluster {
     Warp* laggard = nullptr;         // a warp that runs only when the others cannot, for `lag_turns` more turns
     uint32_t lag_turns = 0;
     bool lag_behind_async = false;   // and only when nothing is in flight either
-    uint64_t early = 32;             // one warp turn in so many completes an asynchronous operation that nobody needs yet
-    std::vector<std::function<void()>> exit_checks;                 // of the opcode tables, once everything has completed
+    uint64_t early = 32;  // one warp turn in so many completes an asynchronous operation that nobody needs yet
+    std::vector<std::function<void()>> exit_checks;  // of the opcode tables, once everything has completed
     std::vector<std::function<void(std::string&)>> reporters;       // what they add to a deadlock's report
     StateMap states;
     template <class T> T& state() { return states.get<T>(); }
@@ -355,7 +400,8 @@ struct Grid {
     Dim3 grid, block, cluster;
     uint32_t dynamic_shared = 0;
     bool cooperative = false, explicit_cluster = false;
-    uint32_t* workspace = nullptr;   // of a cooperative launch: its size and the word of cooperative_groups' grid barrier
+    uint32_t* workspace =
+        nullptr;  // of a cooperative launch: its size and the word of cooperative_groups' grid barrier
     uint8_t* params = nullptr;       // as ld.param sees them; 128-byte aligned
     uint64_t param_bytes = 0;
     LaunchOptions options;

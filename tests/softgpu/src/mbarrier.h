@@ -34,6 +34,8 @@ void mbarrier_arrive_late(const Issuer& by, uint64_t address, const Knowledge& k
 void mbarrier_expect_tx(const Issuer& by, uint64_t address, int64_t bytes);
 void mbarrier_complete_tx(const Issuer& by, uint64_t address, int64_t bytes);
 
-inline uint64_t shared_address_of(const Cta& cta, uint32_t offset) { return uint64_t(cta.rank) << kSharedRankShift | offset; }
+inline uint64_t shared_address_of(const Cta& cta, uint32_t offset) {
+    return uint64_t(cta.rank) << kSharedRankShift | offset;
+}
 
 }  // namespace softgpu

@@ -40,11 +40,13 @@ SharedRange shared_range(Warp& w, const Instr& in, uint64_t address, uint64_t by
     Cta& cta = *cluster.ctas[rank];
     if (!cta.live_threads && &cta != w.cta)
         w.fault(in, Fault::Kind::SyncMisuse,
-                "touches shared memory of CTA " + std::to_string(rank) + " of the cluster, which has already exited", lane, address);
+                "touches shared memory of CTA " + std::to_string(rank) + " of the cluster, which has already exited",
+                lane, address);
     if (offset + bytes > cta.shared.size())
         w.fault(in, Fault::Kind::OutOfBounds,
-                "shared memory has " + std::to_string(cta.shared.size()) + " bytes, access to " + std::to_string(bytes) +
-                    " bytes at offset " + std::to_string(offset), lane, address);
+                "shared memory has " + std::to_string(cta.shared.size()) + " bytes, access to " +
+                    std::to_string(bytes) + " bytes at offset " + std::to_string(offset),
+                lane, address);
     return {&cta, offset, cta.shared.data() + offset, cta.shadow.data() + offset};
 }
 void poison_in_flight(const SharedRange& range, uint64_t bytes) {
@@ -76,9 +78,10 @@ uint8_t* resolve(Warp& w, const Instr& in, int lane, Space space, uint64_t addre
         }
     }
     if (address & (bytes - 1))
-        w.fault(in, Fault::Kind::Misaligned,
-                "address " + hex(address) + " is not a multiple of the access size, " + std::to_string(bytes) + " bytes",
-                lane, address);
+        w.fault(
+            in, Fault::Kind::Misaligned,
+            "address " + hex(address) + " is not a multiple of the access size, " + std::to_string(bytes) + " bytes",
+            lane, address);
     if (space == Space::Shared) {
         const SharedRange range = shared_range(w, in, address, bytes, lane);
         if (access != Access::Write) require_written(w, in, range, bytes, lane);
@@ -90,7 +93,8 @@ uint8_t* resolve(Warp& w, const Instr& in, int lane, Space space, uint64_t addre
         const uint64_t size = w.program->local_bytes;
         if (offset + bytes > size)
             w.fault(in, Fault::Kind::OutOfBounds,
-                    "local memory has " + std::to_string(size) + " bytes a lane, access at offset " + std::to_string(offset),
+                    "local memory has " + std::to_string(size) + " bytes a lane, access at offset " +
+                        std::to_string(offset),
                     lane, address);
         return w.local.data() + static_cast<size_t>(lane) * size + offset;
     }
@@ -104,8 +108,9 @@ uint8_t* resolve(Warp& w, const Instr& in, int lane, Space space, uint64_t addre
         if (!is_param && !within && !grid.bounds->allows(address, bytes, known.low, known.high)) {
             known = {};
             w.fault(in, Fault::Kind::OutOfBounds,
-                    std::string(access == Access::Read ? "reads" : "writes") + " global memory at " + hex(address) + ": " +
-                        grid.bounds->why_not(address, bytes), lane, address);
+                    std::string(access == Access::Read ? "reads" : "writes") + " global memory at " + hex(address) +
+                        ": " + grid.bounds->why_not(address, bytes),
+                    lane, address);
         }
     }
     return reinterpret_cast<uint8_t*>(address);   // Global, Const and Param addresses are host addresses

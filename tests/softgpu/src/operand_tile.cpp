@@ -15,13 +15,16 @@ unsigned tile_type_size(TileType t) {
     }
 }
 
-// ---- descriptors ------------------------------------------------------------------------------------------------------
+// ---- descriptors
+// ------------------------------------------------------------------------------------------------------
 namespace {
 
 uint32_t field(uint64_t bits, int low, int width) { return static_cast<uint32_t>(bits >> low & ((1ull << width) - 1)); }
 
 TileDescriptor common_fields(const Issuer& by, uint64_t bits) {
-    if (field(bits, 49, 3)) by.fault(Fault::Kind::Unsupported, "matrix descriptor with a base offset: only tiles aligned to their swizzle pattern are modelled");
+    if (field(bits, 49, 3))
+        by.fault(Fault::Kind::Unsupported,
+                 "matrix descriptor with a base offset: only tiles aligned to their swizzle pattern are modelled");
     return {field(bits, 0, 14) << 4, field(bits, 16, 14) << 4, field(bits, 32, 14) << 4, 0};
 }
 
@@ -35,24 +38,29 @@ TileDescriptor hopper_descriptor(const Issuer& by, uint64_t bits) {
 }
 TileDescriptor blackwell_descriptor(const Issuer& by, uint64_t bits) {
     TileDescriptor d = common_fields(by, bits);
-    if (field(bits, 46, 3) != 1) by.fault(Fault::Kind::IllegalInstruction, "matrix descriptor without the constant 0b001 in bits 46-48");
-    if (field(bits, 52, 1)) by.fault(Fault::Kind::Unsupported, "matrix descriptor with an absolute leading address: not modelled");
+    if (field(bits, 46, 3) != 1)
+        by.fault(Fault::Kind::IllegalInstruction, "matrix descriptor without the constant 0b001 in bits 46-48");
+    if (field(bits, 52, 1))
+        by.fault(Fault::Kind::Unsupported, "matrix descriptor with an absolute leading address: not modelled");
     switch (field(bits, 61, 3)) {
         case 0: d.span = 0; break;
         case 2: d.span = 128; break;
         case 4: d.span = 64; break;
         case 6: d.span = 32; break;
-        case 1: by.fault(Fault::Kind::Unsupported, "matrix descriptor with the 128-byte swizzle of 32-byte atoms: not modelled");
+        case 1:
+            by.fault(Fault::Kind::Unsupported,
+                     "matrix descriptor with the 128-byte swizzle of 32-byte atoms: not modelled");
         default: by.fault(Fault::Kind::IllegalInstruction, "matrix descriptor with an invalid swizzle mode");
     }
     return d;
 }
 
-// ---- canonical layouts (PTX ISA, "Canonical layouts" of wgmma and of tcgen05) ------------------------------------------------
+// ---- canonical layouts (PTX ISA, "Canonical layouts" of wgmma and of tcgen05)
+// ------------------------------------------------
 namespace {
 
-// The offset of each 16-byte chunk of the tile, in this order: K-major: row by row, two chunks along k each; else k by k,
-// chunks along the rows.
+// The offset of each 16-byte chunk of the tile, in this order: K-major: row by row, two chunks along k each; else k by
+// k, chunks along the rows.
 template <class F> inline void each_chunk(const Tile& t, F f) {
     const TileDescriptor& d = t.where;
     const uint32_t row_stride = d.span ? d.span : kChunk;
@@ -70,7 +78,9 @@ template <class F> inline void each_chunk(const Tile& t, F f) {
     const uint32_t along_rows = d.span ? d.leading : d.stride, along_k = d.span ? d.stride : d.leading;
     for (uint32_t k = 0; k < t.k(); ++k)
         for (uint32_t c = 0; c < chunks; ++c)
-            f(swizzled(d.start + (c % in_span) * kChunk + (c / in_span) * along_rows + (k % 8) * row_stride + (k / 8) * along_k, d.span));
+            f(swizzled(d.start + (c % in_span) * kChunk + (c / in_span) * along_rows + (k % 8) * row_stride +
+                           (k / 8) * along_k,
+                       d.span));
 }
 
 struct ByteTables {
@@ -111,7 +121,10 @@ inline void decode_chunk(TileType type, const uint8_t* bytes, float* out, uint32
         default: break;
     }
     const ByteTables& t = tables();
-    const float* table = type == TileType::E4M3 ? t.e4m3 : type == TileType::E5M2 ? t.e5m2 : type == TileType::S8 ? t.s8 : t.u8;
+    const float* table = type == TileType::E4M3   ? t.e4m3
+                         : type == TileType::E5M2 ? t.e5m2
+                         : type == TileType::S8   ? t.s8
+                                                  : t.u8;
     for (uint32_t i = 0; i < kChunk; ++i) out[i * step] = table[bytes[i]];
 }
 
@@ -152,7 +165,8 @@ void decode_tile(const Cta& cta, const Tile& tile, float* out) {
     if (tile.negate) for (uint32_t e = 0; e < tile.rows * k; ++e) out[e] = -out[e];
 }
 
-// ---- the product ----------------------------------------------------------------------------------------------------------
+// ---- the product
+// ----------------------------------------------------------------------------------------------------------
 namespace {
 constexpr uint32_t kVector = 16, kBlock = 4;   // floats a vector, vectors a block of columns
 typedef float Vector __attribute__((vector_size(kVector * sizeof(float))));

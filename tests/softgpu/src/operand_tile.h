@@ -1,6 +1,7 @@
 // Matrix operands in shared memory as wgmma and tcgen05.mma read them through descriptors, and the product itself.
 //
-// A tile is rows x k: A is M x K, B is N x K (both with k running fastest once decoded). One instruction's k spans 32 bytes.
+// A tile is rows x k: A is M x K, B is N x K (both with k running fastest once decoded). One instruction's k spans 32
+// bytes.
 #pragma once
 #include "async_memory.h"
 #include "happens_before.h"
@@ -36,8 +37,8 @@ void decode_tile(const Cta& cta, const Tile& tile, float* out);
 // One element from its bits.
 float decode_element(TileType type, uint32_t bits);
 
-// product[m * n + j] = sum over k of a[m, k] * b[j, k], for A of m x k and B of n x k. n is a multiple of 8. Sums are formed in
-// float32 in the order of k: products of 8- and 16-bit operands are exact, and so are sums of integers.
+// product[m * n + j] = sum over k of a[m, k] * b[j, k], for A of m x k and B of n x k. n is a multiple of 8. Sums are
+// formed in float32 in the order of k: products of 8- and 16-bit operands are exact, and so are sums of integers.
 void multiply(const float* a, const float* b, uint32_t m, uint32_t n, uint32_t k, float* product);
 
 }  // namespace softgpu

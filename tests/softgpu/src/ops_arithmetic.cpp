@@ -46,7 +46,7 @@ struct MulHi {
 struct Div {
     template <class T> static T apply(T a, T b) {
         if constexpr (std::is_integral_v<T>) {
-            if (b == 0) return static_cast<T>(-1);                                  // unspecified by PTX; what hardware gives
+            if (b == 0) return static_cast<T>(-1);  // unspecified by PTX; what hardware gives
             if constexpr (std::is_signed_v<T>) if (b == -1) return static_cast<T>(Wrap<T>(0) - Wrap<T>(a));
             return static_cast<T>(a / b);
         } else return a / b;
@@ -78,10 +78,16 @@ template <class T> T larger(T a, T b) {
 struct Min { template <class T> static T apply(T a, T b) { return smaller(a, b); } };
 struct Max { template <class T> static T apply(T a, T b) { return larger(a, b); } };
 struct MinNan {
-    template <class T> static T apply(T a, T b) { return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN() : smaller(a, b); }
+    template <class T>
+    static T apply(T a, T b) {
+        return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN() : smaller(a, b);
+    }
 };
 struct MaxNan {
-    template <class T> static T apply(T a, T b) { return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN() : larger(a, b); }
+    template <class T>
+    static T apply(T a, T b) {
+        return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN() : larger(a, b);
+    }
 };
 // .xorsign.abs: the magnitudes are compared, the sign is the xor of both.
 template <class Op> struct XorSignAbs {
@@ -105,14 +111,19 @@ struct AddSat { static int32_t apply(int32_t a, int32_t b) { return clamp32(int6
     static int32_t clamp32(int64_t v) { return static_cast<int32_t>(std::clamp<int64_t>(v, INT32_MIN, INT32_MAX)); } };
 struct SubSat { static int32_t apply(int32_t a, int32_t b) { return AddSat::clamp32(int64_t(a) - b); } };
 struct Sad {
-    template <class T> static T apply(T a, T b, T c) { return Add::apply<T>(c, a < b ? Sub::apply<T>(b, a) : Sub::apply<T>(a, b)); }
+    template <class T>
+    static T apply(T a, T b, T c) {
+        return Add::apply<T>(c, a < b ? Sub::apply<T>(b, a) : Sub::apply<T>(a, b));
+    }
 };
 struct MadLo { template <class T> static T apply(T a, T b, T c) { return Add::apply<T>(Mul::apply<T>(a, b), c); } };
 struct MadHi { template <class T> static T apply(T a, T b, T c) { return Add::apply<T>(MulHi::apply<T>(a, b), c); } };
 struct Mul24Lo {
     template <class T> static T apply(T a, T b) {
-        const auto cut = [](T v) { return std::is_signed_v<T> ? static_cast<int64_t>(static_cast<int32_t>(static_cast<uint32_t>(v) << 8) >> 8)
-                                                               : static_cast<int64_t>(static_cast<uint32_t>(v) & 0xffffffu); };
+        const auto cut = [](T v) {
+            return std::is_signed_v<T> ? static_cast<int64_t>(static_cast<int32_t>(static_cast<uint32_t>(v) << 8) >> 8)
+                                       : static_cast<int64_t>(static_cast<uint32_t>(v) & 0xffffffu);
+        };
         return static_cast<T>(cut(a) * cut(b));
     }
 };
@@ -232,7 +243,8 @@ void decode_addc(Decoder& d, Instr& in) { const bool give = d.take("cc"); decode
 void decode_subc(Decoder& d, Instr& in) { const bool give = d.take("cc"); decode_carry(d, in, true, give, true); }
 
 template <class N, class W> Flow exec_mul_wide(Warp& w, const Instr& in, Mask m) {
-    return map2<Int<W>, Int<N>, Int<N>>(w, in, m, [](N a, N b) { return static_cast<W>(static_cast<W>(a) * static_cast<W>(b)); });
+    return map2<Int<W>, Int<N>, Int<N>>(w, in, m,
+                                        [](N a, N b) { return static_cast<W>(static_cast<W>(a) * static_cast<W>(b)); });
 }
 template <class N, class W> Flow exec_mad_wide(Warp& w, const Instr& in, Mask m) {
     return map3<Int<W>, Int<N>, Int<N>, Int<W>>(w, in, m, [](N a, N b, W c) {
@@ -287,9 +299,10 @@ template <class T, bool kHigh> Flow exec_mad_carry(Warp& w, const Instr& in, Mas
     const bool use = in.u8[0], give = in.u8[1];
     Mask carry = w.carry;
     each_lane(m, [&](int l) {
-        const T product = kHigh ? MulHi::apply<T>(L::get(a[l]), L::get(b[l])) : Mul::apply<T>(L::get(a[l]), L::get(b[l]));
-        const unsigned __int128 r = static_cast<unsigned __int128>(static_cast<U>(product)) + static_cast<U>(L::get(c[l])) +
-                                    (use ? (w.carry >> l) & 1u : 0u);
+        const T product =
+            kHigh ? MulHi::apply<T>(L::get(a[l]), L::get(b[l])) : Mul::apply<T>(L::get(a[l]), L::get(b[l]));
+        const unsigned __int128 r = static_cast<unsigned __int128>(static_cast<U>(product)) +
+                                    static_cast<U>(L::get(c[l])) + (use ? (w.carry >> l) & 1u : 0u);
         dst[l] = static_cast<typename L::Cell>(static_cast<U>(r));
         carry = (carry & ~(1u << l)) | ((r >> (8 * sizeof(T))) & 1u ? 1u << l : 0u);
     });
@@ -395,14 +408,16 @@ template <class Op, class OpNan, bool kMax> void decode_min_max(Decoder& d, Inst
         in.fn = nan ? exec_three<OpNan> : exec_three<Op>;
         return;
     }
-    if (xorsign) return set(d, in, nan ? float_binary<XorSignAbs<OpNan>>(t, ftz) : float_binary<XorSignAbs<Op>>(t, ftz));
+    if (xorsign)
+        return set(d, in, nan ? float_binary<XorSignAbs<OpNan>>(t, ftz) : float_binary<XorSignAbs<Op>>(t, ftz));
     set(d, in, nan ? float_binary<OpNan>(t, ftz) : float_binary<Op>(t, ftz));
 }
 
 // Sign operations on floats are bit operations: NaNs keep their payload.
 template <class C, bool kNegate> Flow exec_sign(Warp& w, const Instr& in, Mask m) {
     const C* a = cells<C>(w, in.a);
-    const C bits = sizeof(C) == 8 ? static_cast<C>(static_cast<uint64_t>(in.imm)) : static_cast<C>(static_cast<uint32_t>(in.imm));
+    const C bits =
+        sizeof(C) == 8 ? static_cast<C>(static_cast<uint64_t>(in.imm)) : static_cast<C>(static_cast<uint32_t>(in.imm));
     alignas(64) C r[kWarpSize];
     for (int l = 0; l < kWarpSize; ++l) r[l] = kNegate ? a[l] ^ bits : a[l] & ~bits;
     blend(cells<C>(w, in.dst), r, m);

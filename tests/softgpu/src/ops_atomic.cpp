@@ -12,8 +12,9 @@ namespace {
 
 enum class AtomOp : uint8_t { Add, Min, Max, Inc, Dec, And, Or, Xor, Exch, Cas };
 struct AtomRow { const char* name; AtomOp op; };
-const AtomRow kAtomOps[] = {{"add", AtomOp::Add}, {"min", AtomOp::Min}, {"max", AtomOp::Max}, {"inc", AtomOp::Inc}, {"dec", AtomOp::Dec},
-                            {"and", AtomOp::And}, {"or", AtomOp::Or}, {"xor", AtomOp::Xor}, {"exch", AtomOp::Exch}, {"cas", AtomOp::Cas}};
+const AtomRow kAtomOps[] = {{"add", AtomOp::Add},   {"min", AtomOp::Min}, {"max", AtomOp::Max}, {"inc", AtomOp::Inc},
+                            {"dec", AtomOp::Dec},   {"and", AtomOp::And}, {"or", AtomOp::Or},   {"xor", AtomOp::Xor},
+                            {"exch", AtomOp::Exch}, {"cas", AtomOp::Cas}};
 
 struct Atomic {
     AtomOp op;
@@ -38,7 +39,11 @@ template <class U> U combine(AtomOp op, Type type, U old, U value, U swap) {
         case AtomOp::Dec: return old == 0 || old > value ? value : static_cast<U>(old - 1);
         default: break;
     }
-    const auto pick = [&](auto a, auto b) { return op == AtomOp::Add ? static_cast<decltype(a)>(a + b) : op == AtomOp::Min ? std::min(a, b) : std::max(a, b); };
+    const auto pick = [&](auto a, auto b) {
+        return op == AtomOp::Add   ? static_cast<decltype(a)>(a + b)
+               : op == AtomOp::Min ? std::min(a, b)
+                                   : std::max(a, b);
+    };
     const auto pick_float = [&](auto a, auto b) {
         if (op == AtomOp::Add) return static_cast<decltype(a)>(a + b);
         if (std::isnan(a)) return b;
@@ -49,16 +54,25 @@ template <class U> U combine(AtomOp op, Type type, U old, U value, U swap) {
         case Type::S32: case Type::S64: case Type::S16:
             if (op == AtomOp::Add) return static_cast<U>(old + value);
             return static_cast<U>(pick(static_cast<S>(old), static_cast<S>(value)));
-        case Type::F32: if constexpr (sizeof(U) == 4) return F32::put(pick_float(F32::get(old), F32::get(value))); break;
-        case Type::F64: if constexpr (sizeof(U) == 8) return F64::put(pick_float(F64::get(old), F64::get(value))); break;
-        case Type::F16: return static_cast<U>(F16::put(pick_float(F16::get(static_cast<uint32_t>(old)), F16::get(static_cast<uint32_t>(value)))));
-        case Type::BF16: return static_cast<U>(BF16::put(pick_float(BF16::get(static_cast<uint32_t>(old)), BF16::get(static_cast<uint32_t>(value)))));
+        case Type::F32:
+            if constexpr (sizeof(U) == 4) return F32::put(pick_float(F32::get(old), F32::get(value)));
+            break;
+        case Type::F64:
+            if constexpr (sizeof(U) == 8) return F64::put(pick_float(F64::get(old), F64::get(value)));
+            break;
+        case Type::F16:
+            return static_cast<U>(
+                F16::put(pick_float(F16::get(static_cast<uint32_t>(old)), F16::get(static_cast<uint32_t>(value)))));
+        case Type::BF16:
+            return static_cast<U>(
+                BF16::put(pick_float(BF16::get(static_cast<uint32_t>(old)), BF16::get(static_cast<uint32_t>(value)))));
         case Type::F16x2: case Type::BF16x2:
             if constexpr (sizeof(U) == 4) {
                 U r = 0;
                 for (int h = 0; h < 32; h += 16) {
                     const U a = (old >> h) & 0xffff, b = (value >> h) & 0xffff;
-                    const U one = type == Type::F16x2 ? F16::put(pick_float(F16::get(a), F16::get(b))) : BF16::put(pick_float(BF16::get(a), BF16::get(b)));
+                    const U one = type == Type::F16x2 ? F16::put(pick_float(F16::get(a), F16::get(b)))
+                                                      : BF16::put(pick_float(BF16::get(a), BF16::get(b)));
                     r |= one << h;
                 }
                 return r;
@@ -93,7 +107,8 @@ template <class U> Flow exec_atom(Warp& w, const Instr& in, Mask m) {
     uint64_t address[kWarpSize];
     lane_addresses(w, a.address.base, a.address.wide, a.address.offset, address);
     each_lane(m, [&](int l) {
-        uint8_t* p = resolve(w, in, l, a.space, address[l], static_cast<unsigned>(sizeof(U) * a.value.size()), Access::ReadWrite);
+        uint8_t* p = resolve(w, in, l, a.space, address[l], static_cast<unsigned>(sizeof(U) * a.value.size()),
+                             Access::ReadWrite);
         const StrongAccess edges(w, 1u << l, a.strength, a.space, address[l], !a.dst.empty(), true);
         watch(w, in, a, l, address[l], static_cast<unsigned>(sizeof(U) * a.value.size()));
         for (size_t i = 0; i < a.value.size(); ++i) {

@@ -102,10 +102,12 @@ void decode_funnel(Decoder& d, Instr& in) {
     in.a = d.src(1, t);
     in.b = d.src(2, t);
     in.c = d.src(3, Type::U32);
-    in.fn = left ? (wrap ? exec_funnel<true, true> : exec_funnel<true, false>) : (wrap ? exec_funnel<false, true> : exec_funnel<false, false>);
+    in.fn = left ? (wrap ? exec_funnel<true, true> : exec_funnel<true, false>)
+                 : (wrap ? exec_funnel<false, true> : exec_funnel<false, false>);
 }
 
-// ---- lop3: any function of three bits, as a truth table ---------------------------------------------------------------
+// ---- lop3: any function of three bits, as a truth table
+// ---------------------------------------------------------------
 Flow exec_lop3(Warp& w, const Instr& in, Mask m) {
     using U = Int<uint32_t>;
     const auto table = static_cast<uint32_t>(in.imm);
@@ -128,7 +130,8 @@ void decode_lop3(Decoder& d, Instr& in) {
     in.fn = exec_lop3;
 }
 
-// ---- bit fields ---------------------------------------------------------------------------------------------------------
+// ---- bit fields
+// ---------------------------------------------------------------------------------------------------------
 template <class T> T extract(T a, uint32_t b, uint32_t c) {
     constexpr uint32_t bits = 8 * sizeof(T);
     using U = std::make_unsigned_t<T>;
@@ -145,7 +148,8 @@ template <class T> T extract(T a, uint32_t b, uint32_t c) {
     return static_cast<T>(r);
 }
 template <class T> Flow exec_bfe(Warp& w, const Instr& in, Mask m) {
-    return map3<Int<T>, Int<T>, Int<uint32_t>, Int<uint32_t>>(w, in, m, [](T a, uint32_t b, uint32_t c) { return extract<T>(a, b, c); });
+    return map3<Int<T>, Int<T>, Int<uint32_t>, Int<uint32_t>>(
+        w, in, m, [](T a, uint32_t b, uint32_t c) { return extract<T>(a, b, c); });
 }
 void decode_bfe(Decoder& d, Instr& in) {
     const Type t = d.take_type();
@@ -220,7 +224,8 @@ void decode_szext(Decoder& d, Instr& in) {
     else in.fn = wrap ? exec_szext<uint32_t, true> : exec_szext<uint32_t, false>;
 }
 
-// ---- counting ---------------------------------------------------------------------------------------------------------
+// ---- counting
+// ---------------------------------------------------------------------------------------------------------
 template <class T> Flow exec_popc(Warp& w, const Instr& in, Mask m) {
     return map1<Int<uint32_t>, Int<T>>(w, in, m, [](T a) { return static_cast<uint32_t>(std::popcount(a)); });
 }
@@ -289,7 +294,8 @@ void decode_fns(Decoder& d, Instr& in) {
     in.fn = exec_fns;
 }
 
-// ---- prmt: four bytes out of eight ---------------------------------------------------------------------------------------
+// ---- prmt: four bytes out of eight
+// ---------------------------------------------------------------------------------------
 uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
     const uint64_t bytes = static_cast<uint64_t>(b) << 32 | a;
     uint32_t r = 0;
@@ -313,7 +319,8 @@ Flow exec_prmt(Warp& w, const Instr& in, Mask m) {
 Flow exec_prmt_mode(Warp& w, const Instr& in, Mask m) {
     using U = Int<uint32_t>;
     const auto& selectors = kPermuteSelectors[in.u8[0]];
-    return map3<U, U, U, U>(w, in, m, [&](uint32_t a, uint32_t b, uint32_t c) { return permute(a, b, selectors[c & 3]); });
+    return map3<U, U, U, U>(w, in, m,
+                            [&](uint32_t a, uint32_t b, uint32_t c) { return permute(a, b, selectors[c & 3]); });
 }
 void decode_prmt(Decoder& d, Instr& in) {
     const Type t = d.take_type();
@@ -329,7 +336,8 @@ void decode_prmt(Decoder& d, Instr& in) {
         }
 }
 
-// ---- dot products of packed bytes -------------------------------------------------------------------------------------------
+// ---- dot products of packed bytes
+// -------------------------------------------------------------------------------------------
 template <bool kSignedA, bool kSignedB> Flow exec_dp4a(Warp& w, const Instr& in, Mask m) {
     using U = Int<uint32_t>;
     return map3<U, U, U, U>(w, in, m, [](uint32_t a, uint32_t b, uint32_t c) {
@@ -348,17 +356,33 @@ void decode_dp4a(Decoder& d, Instr& in) {
     in.b = d.src(2, Type::U32);
     in.c = d.src(3, Type::U32);
     const bool sa = ta == Type::S32, sb = tb == Type::S32;
-    in.fn = sa ? (sb ? exec_dp4a<true, true> : exec_dp4a<true, false>) : (sb ? exec_dp4a<false, true> : exec_dp4a<false, false>);
+    in.fn = sa ? (sb ? exec_dp4a<true, true> : exec_dp4a<true, false>)
+               : (sb ? exec_dp4a<false, true> : exec_dp4a<false, false>);
 }
 
 }  // namespace
 
 const OpRow kBitOps[] = {
-    {"and", decode_logic<And>}, {"or", decode_logic<Or>}, {"xor", decode_logic<Xor>}, {"not", decode_unary<Not>},
-    {"cnot", decode_unary<Cnot>}, {"shl", decode_shift<true>}, {"shr", decode_shift<false>}, {"shf", decode_funnel},
-    {"lop3", decode_lop3}, {"bfe", decode_bfe}, {"bfi", decode_bfi}, {"bmsk", decode_bmsk}, {"szext", decode_szext},
-    {"popc", decode_count<exec_popc<uint32_t>, exec_popc<uint64_t>>}, {"clz", decode_count<exec_clz<uint32_t>, exec_clz<uint64_t>>},
-    {"brev", decode_brev}, {"bfind", decode_bfind}, {"fns", decode_fns}, {"prmt", decode_prmt}, {"dp4a", decode_dp4a},
+    {"and", decode_logic<And>},
+    {"or", decode_logic<Or>},
+    {"xor", decode_logic<Xor>},
+    {"not", decode_unary<Not>},
+    {"cnot", decode_unary<Cnot>},
+    {"shl", decode_shift<true>},
+    {"shr", decode_shift<false>},
+    {"shf", decode_funnel},
+    {"lop3", decode_lop3},
+    {"bfe", decode_bfe},
+    {"bfi", decode_bfi},
+    {"bmsk", decode_bmsk},
+    {"szext", decode_szext},
+    {"popc", decode_count<exec_popc<uint32_t>, exec_popc<uint64_t>>},
+    {"clz", decode_count<exec_clz<uint32_t>, exec_clz<uint64_t>>},
+    {"brev", decode_brev},
+    {"bfind", decode_bfind},
+    {"fns", decode_fns},
+    {"prmt", decode_prmt},
+    {"dp4a", decode_dp4a},
 };
 SOFTGPU_DEFINE_COUNT(Bit)
 

@@ -25,7 +25,8 @@ struct BulkOperands {
     Element element = Element::U8;
 };
 
-// ---- stores of a warp, for its bulk groups -------------------------------------------------------------------------------
+// ---- stores of a warp, for its bulk groups
+// -------------------------------------------------------------------------------
 struct BulkStore {
     int lane;
     uint64_t group;
@@ -51,10 +52,14 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {   // imm: groups that may be 
     const BulkGroups& g = w.state<BulkGroups>();
     for (const auto& s : g.stores) {
         if (!((m >> s->lane) & 1) || s->group + static_cast<uint64_t>(in.imm) >= g.committed[s->lane]) continue;
-        if (!(in.u8[0] ? s->read : s->written)) return w.wait_for("bulk groups, all but the latest", static_cast<uint64_t>(in.imm));
+        if (!(in.u8[0] ? s->read : s->written))
+            return w.wait_for("bulk groups, all but the latest", static_cast<uint64_t>(in.imm));
     }
     uint64_t done = 0;
-    each_lane(m, [&](int l) { if (g.committed[l] > static_cast<uint64_t>(in.imm)) done = std::max(done, g.committed[l] - static_cast<uint64_t>(in.imm)); });
+    each_lane(m, [&](int l) {
+        if (g.committed[l] > static_cast<uint64_t>(in.imm))
+            done = std::max(done, g.committed[l] - static_cast<uint64_t>(in.imm));
+    });
     finish_unit(w, Unit::BulkRead, static_cast<Clock>(done));
     if (!in.u8[0]) finish_unit(w, Unit::BulkWrite, static_cast<Clock>(done));
     return Flow::Next;
@@ -67,22 +72,27 @@ void decode_wait(Decoder& d, Instr& in) {
     in.fn = exec_wait;
 }
 
-// ---- loads ------------------------------------------------------------------------------------------------------------------
+// ---- loads
+// ------------------------------------------------------------------------------------------------------------------
 // Calls f(destination CTA, barrier address) for every CTA that a load goes to.
-template <class F> void each_destination(Warp& w, const Instr& in, const BulkOperands& op, uint64_t to, uint64_t barrier, int l, F f) {
+template <class F>
+void each_destination(Warp& w, const Instr& in, const BulkOperands& op, uint64_t to, uint64_t barrier, int l, F f) {
     Cluster& cluster = *w.cta->cluster;
     const auto rank_of = [](uint64_t a) { return static_cast<uint32_t>(a) >> kSharedRankShift; };
     const uint64_t offset = barrier & kSharedOffsetMask;
     if (op.multicast == kNoSlot) {
         const uint32_t from = rank_of(barrier), at = rank_of(to);
-        if (op.own_cta && at != w.cta->rank) w.fault(in, Fault::Kind::OutOfBounds, "a .shared::cta destination in another CTA", l, to);
+        if (op.own_cta && at != w.cta->rank)
+            w.fault(in, Fault::Kind::OutOfBounds, "a .shared::cta destination in another CTA", l, to);
         if (at >= cluster.ctas.size()) shared_range(w, in, to, 1, l);   // says so
         if (from != at && !(op.pair && from / 2 == at / 2))
-            w.fault(in, Fault::Kind::SyncMisuse, "destination and mbarrier are in different CTAs, which takes .cta_group::2 and a pair", l, barrier);
+            w.fault(in, Fault::Kind::SyncMisuse,
+                    "destination and mbarrier are in different CTAs, which takes .cta_group::2 and a pair", l, barrier);
         return f(*cluster.ctas[at], barrier);
     }
     const uint32_t mask = w.r32(op.multicast)[l] & 0xffffu;
-    if (!mask || mask >> cluster.ctas.size()) w.fault(in, Fault::Kind::OutOfBounds, "CTA mask names CTAs that the cluster does not have", l, mask);
+    if (!mask || mask >> cluster.ctas.size())
+        w.fault(in, Fault::Kind::OutOfBounds, "CTA mask names CTAs that the cluster does not have", l, mask);
     for (uint32_t rank = 0; rank < cluster.ctas.size(); ++rank) {
         if (!((mask >> rank) & 1)) continue;
         // With pairs, all barriers are in CTAs of the parity of the one that is named (PTX ISA, cp.async.bulk.tensor).
@@ -93,7 +103,8 @@ template <class F> void each_destination(Warp& w, const Instr& in, const BulkOpe
 
 // `each_source(f)` calls f(address, bytes) for every stretch of global memory that is read.
 template <class Sources>
-void issue_load(Warp& w, const Instr& in, int l, Cta& cta, uint32_t offset, uint32_t bytes, uint64_t barrier, Sources each_source, std::function<void()> copy) {
+void issue_load(Warp& w, const Instr& in, int l, Cta& cta, uint32_t offset, uint32_t bytes, uint64_t barrier,
+                Sources each_source, std::function<void()> copy) {
     const Issuer by{&w, &in};
     if (!cta.live_threads) w.fault(in, Fault::Kind::SyncMisuse, "copies into shared memory of a CTA that has exited");
     const MBarrier& told = mbarrier_at(by, barrier);
@@ -126,13 +137,17 @@ Box box_of(Warp& w, const Instr& in, const BulkOperands& op, uint64_t map, int l
     box.four_rows = op.four_rows;
     const size_t wanted = op.four_rows ? 5 : static_cast<size_t>(box.tensor.rank);
     if (op.at.size() != wanted || (op.four_rows && box.tensor.rank != 2))
-        w.fault(in, Fault::Kind::IllegalInstruction, std::to_string(op.at.size()) + " coordinates for a tensor map of rank " + std::to_string(box.tensor.rank), l);
+        w.fault(
+            in, Fault::Kind::IllegalInstruction,
+            std::to_string(op.at.size()) + " coordinates for a tensor map of rank " + std::to_string(box.tensor.rank),
+            l);
     for (size_t i = 0; i < op.at.size(); ++i) box.at[i] = static_cast<int32_t>(w.r32(op.at[i])[l]);
     return box;
 }
 void require_aligned(Warp& w, const Instr& in, uint64_t address, uint64_t alignment, const char* what, int l) {
     if (address % alignment)
-        w.fault(in, Fault::Kind::Misaligned, std::string(what) + " must be a multiple of " + std::to_string(alignment) + " bytes", l, address);
+        w.fault(in, Fault::Kind::Misaligned,
+                std::string(what) + " must be a multiple of " + std::to_string(alignment) + " bytes", l, address);
 }
 
 Flow exec_tensor_load(Warp& w, const Instr& in, Mask m) {
@@ -145,12 +160,14 @@ Flow exec_tensor_load(Warp& w, const Instr& in, Mask m) {
         const Box box = box_of(w, in, op, map[l], l);
         require_aligned(w, in, shared_address(to[l]), 128, "the destination in shared memory", l);
         const uint32_t offset = shared_address(to[l]) & kSharedOffsetMask;
-        each_destination(w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
-            Cta* const target = &cta;
-            const Issuer by{&w, &in};
-            issue_load(w, in, l, cta, offset, box.bytes(), signal, [&](auto f) { each_row_inside(by, box, f); },
-                       [by, box, target, offset] { load_box(by, box, *target, offset); });
-        });
+        each_destination(
+            w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
+                Cta* const target = &cta;
+                const Issuer by{&w, &in};
+                issue_load(
+                    w, in, l, cta, offset, box.bytes(), signal, [&](auto f) { each_row_inside(by, box, f); },
+                    [by, box, target, offset] { load_box(by, box, *target, offset); });
+            });
     });
     return Flow::Next;
 }
@@ -173,12 +190,15 @@ Flow exec_load(Warp& w, const Instr& in, Mask m) {
         const Issuer by{&w, &in};
         const uint64_t source = from[l];
         check_global(by, source, bytes, false);
-        each_destination(w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
-            Cta* const target = &cta;
-            issue_load(w, in, l, cta, offset, bytes, signal, [&](auto f) { f(source, bytes); }, [target, offset, source, bytes] {
-                std::memcpy(target->shared.data() + offset, reinterpret_cast<const void*>(source), bytes);
+        each_destination(
+            w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
+                Cta* const target = &cta;
+                issue_load(
+                    w, in, l, cta, offset, bytes, signal, [&](auto f) { f(source, bytes); },
+                    [target, offset, source, bytes] {
+                        std::memcpy(target->shared.data() + offset, reinterpret_cast<const void*>(source), bytes);
+                    });
             });
-        });
     });
     return Flow::Next;
 }
@@ -202,18 +222,22 @@ Flow exec_forward(Warp& w, const Instr& in, Mask m) {
             PageTouch(mbarrier_unit(w, in, 1u << l, *object.cta, object.offset, static_cast<Clock>(told.phase + 1)))
                 .shared(*source.cta, source.offset, bytes, Touch::Read);
         }
-        each_destination(w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
-            Cta* const target = &cta;
-            issue_load(w, in, l, cta, offset, bytes, signal, [](auto) {}, [by, target, offset, source, bytes] {
-                end_async_read(by, *source.cta, source.offset, bytes, "this bulk copy");
-                std::memcpy(target->shared.data() + offset, source.cta->shared.data() + source.offset, bytes);
+        each_destination(
+            w, in, op, shared_address(to[l]), shared_address(barrier[l]), l, [&](Cta& cta, uint64_t signal) {
+                Cta* const target = &cta;
+                issue_load(
+                    w, in, l, cta, offset, bytes, signal, [](auto) {},
+                    [by, target, offset, source, bytes] {
+                        end_async_read(by, *source.cta, source.offset, bytes, "this bulk copy");
+                        std::memcpy(target->shared.data() + offset, source.cta->shared.data() + source.offset, bytes);
+                    });
             });
-        });
     });
     return Flow::Next;
 }
 
-// ---- stores -----------------------------------------------------------------------------------------------------------------
+// ---- stores
+// -----------------------------------------------------------------------------------------------------------------
 // Stores of a CTA that have not read their bytes yet.
 struct StoreReading {
     const BulkStore* store;
@@ -226,14 +250,16 @@ struct StoresReading { std::vector<StoreReading> stores; };
 // `again`: another lane has issued the very same store (CuTe lets a whole warp do it, and the unit is the warp's).
 // `each_target(f)` calls f(address, bytes) for every stretch of global memory that is written.
 template <class Targets>
-void issue_store(Warp& w, const Instr& in, int l, bool again, uint32_t offset, uint32_t bytes, Reduction reduction, Targets each_target, std::function<std::vector<uint8_t>()> fetch,
+void issue_store(Warp& w, const Instr& in, int l, bool again, uint32_t offset, uint32_t bytes, Reduction reduction,
+                 Targets each_target, std::function<std::vector<uint8_t>()> fetch,
                  std::function<void(const std::vector<uint8_t>&)> write) {
     const Issuer by{&w, &in};
     Cta* const cta = w.cta;
     // The shadow remembers one read only: before it starts another, earlier stores of the same bytes must be intact.
     auto& reading = cta->state<StoresReading>().stores;
     for (const auto& s : reading)
-        if (s.offset < offset + bytes && offset < s.offset + s.bytes) end_async_read(s.by, *cta, s.offset, s.bytes, "this bulk store");
+        if (s.offset < offset + bytes && offset < s.offset + s.bytes)
+            end_async_read(s.by, *cta, s.offset, s.bytes, "this bulk store");
     begin_async_read(by, *cta, offset, bytes, "this bulk store");
     auto store = new_store(w, l);
     if (races_checked(w) && !again) {
@@ -243,13 +269,16 @@ void issue_store(Warp& w, const Instr& in, int l, bool again, uint32_t offset, u
         writes.strong = reduction != Reduction::None;   // a reduction's elements are .relaxed.gpu
         writes.scope = MemoryScope::Gpu;
         PageTouch touch(writes);
-        each_target([&](uint64_t address, uint64_t n) { touch.global(address, n, writes.strong ? Touch::Atomic : Touch::Write); });
+        each_target([&](uint64_t address, uint64_t n) {
+            touch.global(address, n, writes.strong ? Touch::Atomic : Touch::Write);
+        });
     }
     reading.push_back({store.get(), by, offset, bytes});
     cta->cluster->async.push({"bulk store of " + std::to_string(bytes) + " bytes from " + place(*cta, offset),
                               [by, cta, offset, bytes, store, fetch = std::move(fetch), write = std::move(write)] {
                                   end_async_read(by, *cta, offset, bytes, "this bulk store");
-                                  std::erase_if(cta->state<StoresReading>().stores, [&](const StoreReading& s) { return s.store == store.get(); });
+                                  std::erase_if(cta->state<StoresReading>().stores,
+                                                [&](const StoreReading& s) { return s.store == store.get(); });
                                   auto data = std::make_shared<std::vector<uint8_t>>(fetch());
                                   store->read = true;
                                   cta->cluster->async.push({"writes of a bulk store", [store, data, write] {
@@ -270,14 +299,18 @@ Flow exec_tensor_store(Warp& w, const Instr& in, Mask m) {
         const Box box = box_of(w, in, op, map[l], l);
         require_aligned(w, in, shared_address(from[l]), 128, "the source in shared memory", l);
         const SharedRange range = shared_range(w, in, shared_address(from[l]), box.bytes(), l);
-        if (range.cta != w.cta) w.fault(in, Fault::Kind::OutOfBounds, "a .shared::cta source in another CTA", l, from[l]);
+        if (range.cta != w.cta)
+            w.fault(in, Fault::Kind::OutOfBounds, "a .shared::cta source in another CTA", l, from[l]);
         Cta* const cta = w.cta;
         const Issuer by{&w, &in};
         const Reduction reduction = op.reduction;
-        const bool again = l != first && from[l] == from[first] && map[l] == map[first] && std::equal(box.at, box.at + 5, first_box.at);
+        const bool again = l != first && from[l] == from[first] && map[l] == map[first] &&
+                           std::equal(box.at, box.at + 5, first_box.at);
         if (l == first) first_box = box;
-        issue_store(w, in, l, again, range.offset, box.bytes(), reduction, [&](auto f) { each_row_inside(by, box, f); }, [box, cta, offset = range.offset] { return fetch_box(box, *cta, offset); },
-                    [by, box, reduction](const std::vector<uint8_t>& rows) { store_box(by, box, rows, reduction); });
+        issue_store(
+            w, in, l, again, range.offset, box.bytes(), reduction, [&](auto f) { each_row_inside(by, box, f); },
+            [box, cta, offset = range.offset] { return fetch_box(box, *cta, offset); },
+            [by, box, reduction](const std::vector<uint8_t>& rows) { store_box(by, box, rows, reduction); });
     });
     return Flow::Next;
 }
@@ -292,7 +325,8 @@ Flow exec_store(Warp& w, const Instr& in, Mask m) {
         require_aligned(w, in, to[l], 16, "the destination", l);
         require_aligned(w, in, from[l], 16, "the source", l);
         const SharedRange range = shared_range(w, in, shared_address(from[l]), bytes, l);
-        if (range.cta != w.cta) w.fault(in, Fault::Kind::OutOfBounds, "a .shared::cta source in another CTA", l, from[l]);
+        if (range.cta != w.cta)
+            w.fault(in, Fault::Kind::OutOfBounds, "a .shared::cta source in another CTA", l, from[l]);
         const Issuer by{&w, &in};
         check_global(by, to[l], bytes, true);
         Cta* const cta = w.cta;
@@ -313,8 +347,9 @@ Flow exec_store(Warp& w, const Instr& in, Mask m) {
     return Flow::Next;
 }
 
-// ---- decoding ---------------------------------------------------------------------------------------------------------------
-// Takes the first of the state spaces that a copy names: its destination. The source is what is left.
+// ---- decoding
+// --------------------------------------------------------------------------------------------------------------- Takes
+// the first of the state spaces that a copy names: its destination. The source is what is left.
 std::string take_first_space(Decoder& d) {
     for (const auto& m : d.modifiers())
         if (m == "global" || m == "shared::cta" || m == "shared::cluster") {
@@ -327,26 +362,30 @@ std::string take_first_space(Decoder& d) {
 void take_map_operand(Decoder& d, BulkOperands& op, size_t i) {
     const Operand& map = d.operand(i);
     op.global = d.address(map);
-    if (map.parts.size() != 1 || map.parts[0].kind != Operand::Kind::Vector) d.error("needs a tensor map and its coordinates");
+    if (map.parts.size() != 1 || map.parts[0].kind != Operand::Kind::Vector)
+        d.error("needs a tensor map and its coordinates");
     for (const auto& part : map.parts[0].parts) op.at.push_back(d.src(part, Type::S32));
 }
 // The operands behind the barrier: CTA mask, cache policy.
 void take_trailing(Decoder& d, BulkOperands& op, size_t next, bool multicast, bool policy) {
     if (multicast) op.multicast = d.src(next++, Type::U16);
     if (policy) ++next;   // caches are not modelled
-    if (d.operand_count() != next) d.error("has " + std::to_string(d.operand_count()) + " operands, not " + std::to_string(next));
+    if (d.operand_count() != next)
+        d.error("has " + std::to_string(d.operand_count()) + " operands, not " + std::to_string(next));
 }
 void take_rank(Decoder& d, const BulkOperands& op) {
     for (const char* rank : {"1d", "2d", "3d", "4d", "5d"})
         if (d.take(rank)) {
-            if (!op.four_rows && op.at.size() != static_cast<size_t>(rank[0] - '0')) d.error("the number of coordinates differs from the rank");
+            if (!op.four_rows && op.at.size() != static_cast<size_t>(rank[0] - '0'))
+                d.error("the number of coordinates differs from the rank");
             return;
         }
     d.error("needs a rank");
 }
 Reduction take_reduction(Decoder& d) {
-    static const std::pair<const char*, Reduction> rows[] = {{"add", Reduction::Add}, {"min", Reduction::Min}, {"max", Reduction::Max},
-                                                             {"and", Reduction::And}, {"or", Reduction::Or}, {"xor", Reduction::Xor}};
+    static const std::pair<const char*, Reduction> rows[] = {{"add", Reduction::Add}, {"min", Reduction::Min},
+                                                             {"max", Reduction::Max}, {"and", Reduction::And},
+                                                             {"or", Reduction::Or},   {"xor", Reduction::Xor}};
     for (const auto& [name, op] : rows) if (d.take(name)) return op;
     d.error("this reduction is not implemented");
 }
@@ -369,7 +408,8 @@ template <bool kReduce> void decode_tensor(Decoder& d, Instr& in) {
         take_trailing(d, *op, 2, false, policy);
         in.fn = exec_tensor_store;
     } else {
-        if (kReduce || from != "global" || !d.take("mbarrier::complete_tx::bytes")) d.error("loads come from .global, with .mbarrier::complete_tx::bytes");
+        if (kReduce || from != "global" || !d.take("mbarrier::complete_tx::bytes"))
+            d.error("loads come from .global, with .mbarrier::complete_tx::bytes");
         op->own_cta = to == "shared::cta";
         op->shared = d.address(0);
         take_map_operand(d, *op, 1);
@@ -381,9 +421,10 @@ template <bool kReduce> void decode_tensor(Decoder& d, Instr& in) {
 }
 
 struct TypeOfElement { Type type; Element element; };
-constexpr TypeOfElement kBulkTypes[] = {{Type::U32, Element::U32}, {Type::B32, Element::U32}, {Type::S32, Element::S32}, {Type::U64, Element::U64},
-                                        {Type::B64, Element::U64}, {Type::S64, Element::S64}, {Type::F16, Element::F16}, {Type::BF16, Element::BF16},
-                                        {Type::F32, Element::F32}, {Type::F64, Element::F64}};
+constexpr TypeOfElement kBulkTypes[] = {
+    {Type::U32, Element::U32}, {Type::B32, Element::U32}, {Type::S32, Element::S32}, {Type::U64, Element::U64},
+    {Type::B64, Element::U64}, {Type::S64, Element::S64}, {Type::F16, Element::F16}, {Type::BF16, Element::BF16},
+    {Type::F32, Element::F32}, {Type::F64, Element::F64}};
 template <bool kReduce> void decode_bulk(Decoder& d, Instr& in) {
     auto* op = d.make_extra<BulkOperands>();
     in.extra = op;
@@ -394,7 +435,8 @@ template <bool kReduce> void decode_bulk(Decoder& d, Instr& in) {
         op->reduction = take_reduction(d);
         d.take("noftz");
         const Type t = d.take_type();
-        const auto* row = std::find_if(std::begin(kBulkTypes), std::end(kBulkTypes), [&](const TypeOfElement& r) { return r.type == t; });
+        const auto* row = std::find_if(std::begin(kBulkTypes), std::end(kBulkTypes),
+                                       [&](const TypeOfElement& r) { return r.type == t; });
         if (row == std::end(kBulkTypes)) d.error("this type is not implemented");
         op->element = row->element;
     }

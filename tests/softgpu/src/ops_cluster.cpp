@@ -10,9 +10,9 @@
 namespace softgpu {
 namespace {
 
-// ---- barrier.cluster ----------------------------------------------------------------------------------------------------
-// A phase ends when all living threads of the cluster have arrived. A thread that has arrived must wait before it
-// arrives again.
+// ---- barrier.cluster
+// ---------------------------------------------------------------------------------------------------- A phase ends
+// when all living threads of the cluster have arrived. A thread that has arrived must wait before it arrives again.
 struct ClusterBarrier { Knowledge arriving, passed; };
 struct ClusterArrivals { Mask arrived = 0, to_wait = 0; };   // of one warp: in this phase; not yet waited for
 
@@ -28,14 +28,16 @@ void end_phase_if_complete(Cluster& cluster) {
 Flow exec_arrive(Warp& w, const Instr& in, Mask m) {
     auto& a = w.state<ClusterArrivals>();
     if (a.to_wait & m)
-        w.fault(in, Fault::Kind::SyncMisuse, "a thread arrives at the cluster barrier twice without a wait in between", std::countr_zero(a.to_wait & m));
+        w.fault(in, Fault::Kind::SyncMisuse, "a thread arrives at the cluster barrier twice without a wait in between",
+                std::countr_zero(a.to_wait & m));
     a.arrived |= m;
     a.to_wait |= m;
     auto& barrier = w.cta->cluster->state<ClusterBarrier>();
     if (!in.u8[0]) release_to(w, m, barrier.arriving);
     else {   // .relaxed: what a fence before it released
         Knowledge fenced;
-        for (const auto* known : {&w.order.fenced_wide, &w.order.fenced_narrow}) fenced.join(*known, w.order.cluster, false);
+        for (const auto* known : {&w.order.fenced_wide, &w.order.fenced_narrow})
+            fenced.join(*known, w.order.cluster, false);
         barrier.arriving.join(fenced);
     }
     end_phase_if_complete(*w.cta->cluster);
@@ -44,7 +46,8 @@ Flow exec_arrive(Warp& w, const Instr& in, Mask m) {
 Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     auto& a = w.state<ClusterArrivals>();
     if (m & ~a.to_wait)
-        w.fault(in, Fault::Kind::SyncMisuse, "a thread waits at the cluster barrier without having arrived", std::countr_zero(m & ~a.to_wait));
+        w.fault(in, Fault::Kind::SyncMisuse, "a thread waits at the cluster barrier without having arrived",
+                std::countr_zero(m & ~a.to_wait));
     if (a.arrived & m) end_phase_if_complete(*w.cta->cluster);   // others may have exited
     if (a.arrived & m) return w.wait_for("cluster barrier; CTA rank", w.cta->rank);
     a.to_wait &= ~m;
@@ -60,14 +63,18 @@ void decode_barrier(Decoder& d, Instr& in) {
     in.fn = op == "arrive" ? exec_arrive : exec_wait;
 }
 
-// ---- mapa, getctarank -------------------------------------------------------------------------------------------------------
+// ---- mapa, getctarank
+// -------------------------------------------------------------------------------------------------------
 template <class C> Flow exec_mapa(Warp& w, const Instr& in, Mask m) {
     alignas(64) C r[kWarpSize] = {};
     const C* a = cells<C>(w, in.a);
     each_lane(m, [&](int l) {
         const uint32_t rank = w.r32(in.b)[l];
         if (rank >= w.cta->cluster->ctas.size())
-            w.fault(in, Fault::Kind::OutOfBounds, "CTA rank " + std::to_string(rank) + " in a cluster of " + std::to_string(w.cta->cluster->ctas.size()), l, rank);
+            w.fault(
+                in, Fault::Kind::OutOfBounds,
+                "CTA rank " + std::to_string(rank) + " in a cluster of " + std::to_string(w.cta->cluster->ctas.size()),
+                l, rank);
         if (in.u8[0]) shared_operand(w, in, true, a[l], l);
         r[l] = static_cast<C>((a[l] & ~(C(0xff) << kSharedRankShift)) | C(rank) << kSharedRankShift);
     });
@@ -99,7 +106,8 @@ void decode_rank(Decoder& d, Instr& in) {
     in.fn = type_bits(t) == 64 ? exec_rank<uint64_t> : exec_rank<uint32_t>;
 }
 
-// ---- st.async, red.async: writes into another CTA's shared memory that tell an mbarrier there ----------------------------------
+// ---- st.async, red.async: writes into another CTA's shared memory that tell an mbarrier there
+// ----------------------------------
 struct RemoteStore {
     Address to, barrier;
     std::vector<Slot> values;
@@ -115,7 +123,8 @@ Flow exec_remote(Warp& w, const Instr& in, Mask m) {
     const auto bytes = static_cast<uint32_t>(op.element_bytes * op.values.size());
     each_lane(m, [&](int l) {
         const Issuer by{&w, &in};
-        if (to[l] % bytes) w.fault(in, Fault::Kind::Misaligned, "the destination is not a multiple of the access size", l, to[l]);
+        if (to[l] % bytes)
+            w.fault(in, Fault::Kind::Misaligned, "the destination is not a multiple of the access size", l, to[l]);
         const SharedRange range = shared_range(w, in, to[l], bytes, l);
         std::array<uint8_t, 16> data{};
         for (size_t i = 0; i < op.values.size(); ++i) {
@@ -139,7 +148,9 @@ Flow exec_remote(Warp& w, const Instr& in, Mask m) {
                                         if (operands->reduction == Reduction::None) {
                                             std::memcpy(range.data, data.data(), bytes);
                                             end_async_write(by, *range.cta, range.offset, bytes);
-                                        } else reduce_elements(by, operands->element, operands->reduction, range.data, data.data(), bytes);
+                                        } else
+                                            reduce_elements(by, operands->element, operands->reduction, range.data,
+                                                            data.data(), bytes);
                                         mbarrier_complete_tx(by, signal, bytes);
                                     },
                                     0, 0, &w, &in});
@@ -150,10 +161,12 @@ template <bool kReduce> void decode_remote(Decoder& d, Instr& in) {
     auto* op = d.make_extra<RemoteStore>();
     in.extra = op;
     for (const char* m : {"weak", "relaxed", "cluster"}) d.take(m);
-    if (!d.take("shared::cluster") || !d.take("mbarrier::complete_tx::bytes")) d.error("needs .shared::cluster and .mbarrier::complete_tx::bytes");
+    if (!d.take("shared::cluster") || !d.take("mbarrier::complete_tx::bytes"))
+        d.error("needs .shared::cluster and .mbarrier::complete_tx::bytes");
     if (kReduce) {
-        static const std::pair<const char*, Reduction> rows[] = {{"add", Reduction::Add}, {"min", Reduction::Min}, {"max", Reduction::Max},
-                                                                 {"and", Reduction::And}, {"or", Reduction::Or}, {"xor", Reduction::Xor}};
+        static const std::pair<const char*, Reduction> rows[] = {{"add", Reduction::Add}, {"min", Reduction::Min},
+                                                                 {"max", Reduction::Max}, {"and", Reduction::And},
+                                                                 {"or", Reduction::Or},   {"xor", Reduction::Xor}};
         for (const auto& [name, r] : rows) if (d.take(name)) op->reduction = r;
         if (op->reduction == Reduction::None) d.error("this reduction is not implemented");
     }
@@ -161,7 +174,10 @@ template <bool kReduce> void decode_remote(Decoder& d, Instr& in) {
     const Type t = d.take_type();
     op->element_bytes = type_bits(t) / 8;
     if (op->element_bytes != 4 && op->element_bytes != 8) d.error("this type is not implemented");
-    op->element = t == Type::S32 ? Element::S32 : t == Type::S64 ? Element::S64 : op->element_bytes == 8 ? Element::U64 : Element::U32;
+    op->element = t == Type::S32           ? Element::S32
+                  : t == Type::S64         ? Element::S64
+                  : op->element_bytes == 8 ? Element::U64
+                                           : Element::U32;
     op->to = d.address(0);
     op->values = d.src_list(1, t);
     if (op->values.size() * op->element_bytes > 16) d.error("at most 16 bytes");
@@ -172,7 +188,8 @@ template <bool kReduce> void decode_remote(Decoder& d, Instr& in) {
 }  // namespace
 
 const OpRow kClusterOps[] = {
-    {"barrier.cluster", decode_barrier}, {"mapa", decode_mapa}, {"getctarank", decode_rank}, {"st.async", decode_remote<false>},
+    {"barrier.cluster", decode_barrier}, {"mapa", decode_mapa},
+    {"getctarank", decode_rank},         {"st.async", decode_remote<false>},
     {"red.async", decode_remote<true>},
 };
 SOFTGPU_DEFINE_COUNT(Cluster)

@@ -156,7 +156,8 @@ template <class L> struct PickSet {
     static ExecFn fn() { return run; }
 };
 template <class L> Flow exec_set_packed(Warp& w, const Instr& in, Mask m) {
-    const Mask low = compare_lanes<L>(w, in, static_cast<Cmp>(in.u8[0])), high = compare_lanes<Upper<L>>(w, in, static_cast<Cmp>(in.u8[0]));
+    const Mask low = compare_lanes<L>(w, in, static_cast<Cmp>(in.u8[0])),
+               high = compare_lanes<Upper<L>>(w, in, static_cast<Cmp>(in.u8[0]));
     const auto yes = static_cast<uint32_t>(in.imm);
     uint32_t* dst = w.r32(in.dst);
     each_lane(m, [&](int l) { dst[l] = ((low >> l) & 1 ? yes : 0) | ((high >> l) & 1 ? yes << 16 : 0); });

@@ -21,7 +21,8 @@ Flow exec_branch_index(Warp& w, const Instr& in, Mask m) {
     std::map<uint32_t, Mask> targets;
     each_lane(m, [&](int l) {
         const uint32_t i = w.r32(in.a)[l];
-        if (i >= table.size()) w.fault(in, Fault::Kind::IllegalInstruction, "branch index " + std::to_string(i) + " outside its list", l);
+        if (i >= table.size())
+            w.fault(in, Fault::Kind::IllegalInstruction, "branch index " + std::to_string(i) + " outside its list", l);
         targets[table[i]] |= 1u << l;
     });
     // All but the last target become fragments of their own; the lowest runs first.
@@ -80,7 +81,8 @@ template <BarOp kOp> Flow exec_bar(Warp& w, const Instr& in, Mask m) {
     if (w.cur.token == 0) {
         const uint32_t expected = in.b == kNoSlot ? 0 : w.r32(in.b)[first];
         if (expected % kWarpSize)
-            w.fault(in, Fault::Kind::SyncMisuse, "barrier thread count " + std::to_string(expected) + " is not a multiple of the warp size");
+            w.fault(in, Fault::Kind::SyncMisuse,
+                    "barrier thread count " + std::to_string(expected) + " is not a multiple of the warp size");
         if (bar.arrived && bar.expected != expected)
             w.fault(in, Fault::Kind::SyncMisuse,
                     "barrier " + std::to_string(number) + " is in use with a count of " + std::to_string(bar.expected) +
@@ -89,7 +91,8 @@ template <BarOp kOp> Flow exec_bar(Warp& w, const Instr& in, Mask m) {
         bar.arrived += static_cast<uint32_t>(std::popcount(m));
         if (expected && bar.arrived > expected)
             w.fault(in, Fault::Kind::SyncMisuse,
-                    "more threads arrive at barrier " + std::to_string(number) + " than its count of " + std::to_string(expected));
+                    "more threads arrive at barrier " + std::to_string(number) + " than its count of " +
+                        std::to_string(expected));
         if (in.c != kNoSlot) {
             const Mask p = (w.pred(in.c) ^ (in.u8[1] ? kAllLanes : 0)) & m;
             bar.count += static_cast<uint32_t>(std::popcount(p));
@@ -125,7 +128,9 @@ void decode_bar(Decoder& d, Instr& in) {
         bool negated;
         in.c = d.pred_src(d.operand_count() - 1, &negated);
         in.u8[1] = negated;
-        in.fn = reduction == "popc" ? exec_bar<BarOp::Popc> : reduction == "and" ? exec_bar<BarOp::And> : exec_bar<BarOp::Or>;
+        in.fn = reduction == "popc"  ? exec_bar<BarOp::Popc>
+                : reduction == "and" ? exec_bar<BarOp::And>
+                                     : exec_bar<BarOp::Or>;
     } else if (op == "sync") in.fn = exec_bar<BarOp::Sync>;
     else if (op == "arrive") in.fn = exec_bar<BarOp::Arrive>;
     else d.error("needs .sync, .arrive or .red");
@@ -134,7 +139,8 @@ void decode_bar(Decoder& d, Instr& in) {
     if (d.operand_count() > counted) in.b = d.src(next + 1, Type::U32);
 }
 
-// ---- instructions without work ------------------------------------------------------------------------------------------
+// ---- instructions without work
+// ------------------------------------------------------------------------------------------
 Flow exec_fence(Warp& w, const Instr& in, Mask m) {   // u8[0]: scope
     std::atomic_thread_fence(std::memory_order_seq_cst);
     fence(w, m, static_cast<MemoryScope>(in.u8[0]));
@@ -145,8 +151,8 @@ void decode_membar(Decoder& d, Instr& in) {
     while (!d.modifiers().empty()) {
         const std::string m = d.modifiers()[0];
         static const std::map<std::string, bool> known = {
-            {"cta", true}, {"gl", true}, {"gpu", true}, {"sys", true}, {"cluster", true}, {"sc", true}, {"acq_rel", true},
-            {"acquire", true}, {"release", true}, {"relaxed", true}};
+            {"cta", true}, {"gl", true},      {"gpu", true},     {"sys", true},     {"cluster", true},
+            {"sc", true},  {"acq_rel", true}, {"acquire", true}, {"release", true}, {"relaxed", true}};
         if (!known.count(m)) d.error("modifier ." + m + " is not implemented");
         if (m == "cta") scope = MemoryScope::Cta;
         if (m == "cluster") scope = MemoryScope::Cluster;

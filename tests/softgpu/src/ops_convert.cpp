@@ -16,11 +16,13 @@ struct CvtMode {
     bool to_integral, ftz, sat, satfinite, relu;
 };
 CvtMode mode_of(const Instr& in) {
-    return {static_cast<Round>(in.u8[0]), (in.u8[1] & 1) != 0, (in.u8[1] & 2) != 0, (in.u8[1] & 4) != 0, (in.u8[1] & 8) != 0, (in.u8[1] & 16) != 0};
+    return {static_cast<Round>(in.u8[0]), (in.u8[1] & 1) != 0, (in.u8[1] & 2) != 0,
+            (in.u8[1] & 4) != 0,          (in.u8[1] & 8) != 0, (in.u8[1] & 16) != 0};
 }
 
-// ---- hot pairs: one vector loop each ---------------------------------------------------------------------------------
-// `Source` is the cell of the source register, which may be wider than S.
+// ---- hot pairs: one vector loop each
+// --------------------------------------------------------------------------------- `Source` is the cell of the source
+// register, which may be wider than S.
 template <class D, class S, class Source = typename Int<S>::Cell> Flow exec_int_int(Warp& w, const Instr& in, Mask m) {
     // A signed narrow result is sign-extended to its register, as PTX asks.
     using DL = Int<D>;
@@ -55,7 +57,8 @@ template <class D, class L> Flow exec_float_int(Warp& w, const Instr& in, Mask m
     });
     return Flow::Next;
 }
-template <class DL, class SL> Flow exec_widen(Warp& w, const Instr& in, Mask m) {   // exact, or rounded to nearest by DL::put
+template <class DL, class SL>
+Flow exec_widen(Warp& w, const Instr& in, Mask m) {  // exact, or rounded to nearest by DL::put
     return map1<DL, SL>(w, in, m, [](auto v) { return static_cast<typename DL::Value>(v); });
 }
 template <class DL, class SL> Flow exec_integral(Warp& w, const Instr& in, Mask m) {   // cvt.rni.f32.f32 and friends
@@ -76,8 +79,9 @@ template <class L> Flow exec_pack2(Warp& w, const Instr& in, Mask m) {
     return map2<Int<uint32_t>, F32, F32>(w, in, m, [](float a, float b) { return L::put(b) | L::put(a) << 16; });
 }
 
-// ---- the general path: one value through double ------------------------------------------------------------------------
-// Every source but 64-bit integers is exact in a double; those take their own route below.
+// ---- the general path: one value through double
+// ------------------------------------------------------------------------ Every source but 64-bit integers is exact in
+// a double; those take their own route below.
 struct Format { Type type; const SmallFloat* small; };
 const SmallFloat* small_format(Type t) {
     switch (t) {
@@ -102,9 +106,14 @@ double read_value(Type t, uint64_t cell, bool ftz) {
         case Type::S16: return static_cast<int16_t>(cell);
         case Type::U32: return static_cast<uint32_t>(cell);
         case Type::S32: return static_cast<int32_t>(cell);
-        case Type::F32: { const float f = std::bit_cast<float>(static_cast<uint32_t>(cell)); return ftz ? flush(f) : f; }
+        case Type::F32: {
+            const float f = std::bit_cast<float>(static_cast<uint32_t>(cell));
+            return ftz ? flush(f) : f;
+        }
         case Type::F64: return std::bit_cast<double>(cell);
-        default: return decode_float(static_cast<uint32_t>(cell) & ((1u << small_bits(*small_format(t))) - 1), *small_format(t));
+        default:
+            return decode_float(static_cast<uint32_t>(cell) & ((1u << small_bits(*small_format(t))) - 1),
+                                *small_format(t));
     }
 }
 uint32_t encode_small(double v, const SmallFloat& format, const CvtMode& mode, uint32_t random) {
@@ -133,7 +142,8 @@ Flow exec_general(Warp& w, const Instr& in, Mask m) {
         double v;
         if (g.from == Type::S64 || g.from == Type::U64) {   // rounds once here; directed modes need the environment's
             const RoundingMode guard(mode.round);
-            const volatile double d = g.from == Type::S64 ? static_cast<double>(static_cast<int64_t>(cell)) : static_cast<double>(cell);
+            const volatile double d =
+                g.from == Type::S64 ? static_cast<double>(static_cast<int64_t>(cell)) : static_cast<double>(cell);
             v = d;
         } else v = read_value(g.from, cell, mode.ftz);
         if (mode.to_integral && is_float(g.to)) {
@@ -180,7 +190,8 @@ Flow exec_packed(Warp& w, const Instr& in, Mask m) {
         const uint32_t random = in.c == kNoSlot ? 0 : w.r32(in.c)[l];
         const unsigned stride = type_bits(p.to) / 2;
         (void)to_bits;
-        w.r32(in.dst)[l] = encode_small(low, to, mode, random << 16) | encode_small(high, to, mode, random & 0xffff0000u) << stride;
+        w.r32(in.dst)[l] =
+            encode_small(low, to, mode, random << 16) | encode_small(high, to, mode, random & 0xffff0000u) << stride;
     });
     return Flow::Next;
 }
@@ -221,7 +232,8 @@ Flow exec_from_ue8m0(Warp& w, const Instr& in, Mask m) {   // cvt.rn.bf16x2.ue8m
     return Flow::Next;
 }
 
-// ---- choosing ----------------------------------------------------------------------------------------------------------
+// ---- choosing
+// ----------------------------------------------------------------------------------------------------------
 template <class F> ExecFn with_int(Type t, F f) {
     switch (t) {
         case Type::U8: case Type::B8: return f(uint8_t{});
@@ -260,7 +272,7 @@ ExecFn hot_float_float(Type to, Type from, bool ftz) {
     }
 }
 
-void decode_cvt(Decoder& d, Instr& in) {
+CvtMode take_mode(Decoder& d) {
     CvtMode mode{};
     mode.round = Round::NearestEven;
     const std::string integral = d.take_any({"rni", "rzi", "rmi", "rpi"});
@@ -277,52 +289,106 @@ void decode_cvt(Decoder& d, Instr& in) {
     mode.satfinite = d.take("satfinite");
     mode.relu = d.take("relu");
     if (d.take("scaled::n2::ue8m0")) d.error("scaled conversions are not implemented");
+    return mode;
+}
+
+bool is_pair(Type t) {
+    return t == Type::F16x2 || t == Type::BF16x2 || t == Type::E4M3x2 || t == Type::E5M2x2 || t == Type::E2M1x2 ||
+           t == Type::E2M3x2 || t == Type::E3M2x2 || t == Type::UE8M0x2;
+}
+
+void decode_to_pair(Decoder& d, Instr& in, const CvtMode& mode, Type to, Type from) {
+    auto* packed = d.make_extra<Packed>();
+    *packed = {to, from, is_pair(from)};
+    in.extra = packed;
+    in.dst = d.dst(0, to);
+    in.a = d.src(1, from);
+    if (!packed->from_pair) {
+        if (from != Type::F32) d.error("packs from .f32 only");
+        in.b = d.src(2, from);
+    }
+    if (mode.round == Round::Stochastic) in.c = d.src(packed->from_pair ? 2 : 3, Type::B32);
+    const bool plain = mode.round == Round::NearestEven && !mode.relu && !mode.satfinite && !mode.ftz;
+    if (to == Type::UE8M0x2) in.fn = exec_ue8m0;
+    else if (from == Type::UE8M0x2) in.fn = exec_from_ue8m0;
+    else if (to == Type::F16x2 && from == Type::F32 && plain) in.fn = exec_pack2<F16>;
+    else if (to == Type::BF16x2 && from == Type::F32 && plain) in.fn = exec_pack2<BF16>;
+    else in.fn = exec_packed;
+}
+
+// A destination register may be wider than the type: then the result is extended.
+void decode_to_wider_register(Decoder& d, Instr& in, Type to, Type from) {
+    const bool sign = is_signed(to);
+    if (is_float(from) || type_bits(to) != 32) d.error("a 64-bit register for this narrow result is not implemented");
+    in.dst = d.dst(0, Type::B64);
+    in.a = d.src(1, from);
+    in.fn = with_int(from, [&](auto s) -> ExecFn {
+        (void)s;
+        if constexpr (sizeof(s) == 4)
+            return sign ? ExecFn(exec_int_int<int64_t, int32_t>) : ExecFn(exec_int_int<uint64_t, uint32_t>);
+        else return nullptr;
+    });
+    if (!in.fn) d.error("a 64-bit register for this narrow result is not implemented");
+}
+
+ExecFn int_from_float(Type to, Type from, bool ftz) {
+    return with_int(to, [&](auto dv) -> ExecFn {
+        using D = decltype(dv);
+        switch (from) {
+            case Type::F32: return ftz ? ExecFn(exec_float_int<D, F32Ftz>) : ExecFn(exec_float_int<D, F32>);
+            case Type::F64: return exec_float_int<D, F64>;
+            case Type::F16: return exec_float_int<D, F16>;
+            case Type::BF16: return exec_float_int<D, BF16>;
+            default: return nullptr;
+        }
+    });
+}
+
+ExecFn int_from_int(Type to, Type from, bool sat) {
+    return with_int(to, [&](auto dv) {
+        using D = decltype(dv);
+        return with_int(from, [&](auto sv) {
+            using S = decltype(sv);
+            return sat ? ExecFn(exec_int_int_sat<D, S>) : ExecFn(exec_int_int<D, S>);
+        });
+    });
+}
+
+// The frequent conversions to floats; nullptr where only the general one is right.
+ExecFn hot_to_float(const CvtMode& mode, Type to, Type from) {
+    if (mode.sat || mode.satfinite || mode.relu) return nullptr;
+    const bool nearest = mode.round == Round::NearestEven;
+    if (!is_float(from)) {
+        if (!nearest || (to != Type::F32 && to != Type::F64)) return nullptr;
+        return with_int(from, [&](auto sv) {
+            using S = decltype(sv);
+            return to == Type::F32 ? ExecFn(exec_int_float<F32, S>) : ExecFn(exec_int_float<F64, S>);
+        });
+    }
+    if (!mode.to_integral) return nearest ? hot_float_float(to, from, mode.ftz) : nullptr;
+    if (to != from) return nullptr;
+    switch (to) {
+        case Type::F32: return mode.ftz ? exec_integral<F32Ftz, F32Ftz> : exec_integral<F32, F32>;
+        case Type::F64: return exec_integral<F64, F64>;
+        case Type::F16: return exec_integral<F16, F16>;
+        default: return nullptr;
+    }
+}
+
+void decode_cvt(Decoder& d, Instr& in) {
+    const CvtMode mode = take_mode(d);
     const Type to = d.take_type(), from = d.take_type();
     in.u8[0] = static_cast<uint8_t>(mode.round);
-    in.u8[1] = static_cast<uint8_t>(mode.to_integral | mode.ftz << 1 | mode.sat << 2 | mode.satfinite << 3 | mode.relu << 4);
-
-    const auto is_pair = [](Type t) {
-        return t == Type::F16x2 || t == Type::BF16x2 || t == Type::E4M3x2 || t == Type::E5M2x2 || t == Type::E2M1x2 ||
-               t == Type::E2M3x2 || t == Type::E3M2x2 || t == Type::UE8M0x2;
-    };
-    if (is_pair(to)) {
-        auto* packed = d.make_extra<Packed>();
-        *packed = {to, from, is_pair(from)};
-        in.extra = packed;
-        in.dst = d.dst(0, to);
-        in.a = d.src(1, from);
-        if (!packed->from_pair) {
-            if (from != Type::F32) d.error("packs from .f32 only");
-            in.b = d.src(2, from);
-        }
-        if (mode.round == Round::Stochastic) in.c = d.src(packed->from_pair ? 2 : 3, Type::B32);
-        const bool plain = mode.round == Round::NearestEven && !mode.relu && !mode.satfinite && !mode.ftz;
-        if (to == Type::UE8M0x2) in.fn = exec_ue8m0;
-        else if (from == Type::UE8M0x2) in.fn = exec_from_ue8m0;
-        else if (to == Type::F16x2 && from == Type::F32 && plain) in.fn = exec_pack2<F16>;
-        else if (to == Type::BF16x2 && from == Type::F32 && plain) in.fn = exec_pack2<BF16>;
-        else in.fn = exec_packed;
-        return;
-    }
+    in.u8[1] =
+        static_cast<uint8_t>(mode.to_integral | mode.ftz << 1 | mode.sat << 2 | mode.satfinite << 3 | mode.relu << 4);
+    if (is_pair(to)) return decode_to_pair(d, in, mode, to, from);
 
     const bool int_to = !is_float(to), int_from = !is_float(from);
-    // A destination register may be wider than the type: then the result is extended.
-    if (int_to && type_bits(to) <= 32 && d.width(0) == 64) {
-        const bool sign = is_signed(to);
-        if (!int_from || type_bits(to) != 32) d.error("a 64-bit register for this narrow result is not implemented");
-        in.dst = d.dst(0, Type::B64);
-        in.a = d.src(1, from);
-        in.fn = with_int(from, [&](auto s) -> ExecFn {
-            (void)s;
-            if constexpr (sizeof(s) == 4) return sign ? ExecFn(exec_int_int<int64_t, int32_t>) : ExecFn(exec_int_int<uint64_t, uint32_t>);
-            else return nullptr;
-        });
-        if (!in.fn) d.error("a 64-bit register for this narrow result is not implemented");
-        return;
-    }
+    if (int_to && type_bits(to) <= 32 && d.width(0) == 64) return decode_to_wider_register(d, in, to, from);
     in.dst = d.dst(0, to);
     if (int_from && type_bits(from) <= 32 && d.operand(1).kind == Operand::Kind::Register && d.width(1) == 64) {
-        if (!int_to || mode.sat) d.error("a 64-bit source register for a narrow type is implemented between integers only");
+        if (!int_to || mode.sat)
+            d.error("a 64-bit source register for a narrow type is implemented between integers only");
         in.a = d.src(1, Type::B64);
         in.fn = with_int(to, [&](auto dv) {
             using D = decltype(dv);
@@ -331,48 +397,12 @@ void decode_cvt(Decoder& d, Instr& in) {
         return;
     }
     in.a = d.src(1, from);
-    if (int_to && int_from) {
-        in.fn = with_int(to, [&](auto dv) {
-            using D = decltype(dv);
-            return with_int(from, [&](auto sv) {
-                using S = decltype(sv);
-                return mode.sat ? ExecFn(exec_int_int_sat<D, S>) : ExecFn(exec_int_int<D, S>);
-            });
-        });
-        return;
-    }
-    if (int_to) {   // from float
-        in.fn = with_int(to, [&](auto dv) -> ExecFn {
-            using D = decltype(dv);
-            switch (from) {
-                case Type::F32: return mode.ftz ? ExecFn(exec_float_int<D, F32Ftz>) : ExecFn(exec_float_int<D, F32>);
-                case Type::F64: return exec_float_int<D, F64>;
-                case Type::F16: return exec_float_int<D, F16>;
-                case Type::BF16: return exec_float_int<D, BF16>;
-                default: return nullptr;
-            }
-        });
+    if (int_to) {
+        in.fn = int_from ? int_from_int(to, from, mode.sat) : int_from_float(to, from, mode.ftz);
         if (!in.fn) d.error("not defined for this type");
         return;
     }
-    const bool plain = !mode.sat && !mode.satfinite && !mode.relu;
-    if (int_from && plain && mode.round == Round::NearestEven && (to == Type::F32 || to == Type::F64)) {
-        in.fn = with_int(from, [&](auto sv) {
-            using S = decltype(sv);
-            return to == Type::F32 ? ExecFn(exec_int_float<F32, S>) : ExecFn(exec_int_float<F64, S>);
-        });
-        return;
-    }
-    if (plain && mode.to_integral && to == from) {
-        switch (to) {
-            case Type::F32: in.fn = mode.ftz ? exec_integral<F32Ftz, F32Ftz> : exec_integral<F32, F32>; return;
-            case Type::F64: in.fn = exec_integral<F64, F64>; return;
-            case Type::F16: in.fn = exec_integral<F16, F16>; return;
-            default: break;
-        }
-    }
-    if (plain && !mode.to_integral && mode.round == Round::NearestEven && !int_from)
-        if ((in.fn = hot_float_float(to, from, mode.ftz))) return;
+    if ((in.fn = hot_to_float(mode, to, from))) return;
     auto* general = d.make_extra<General>();
     *general = {to, from, type_bits(to) == 64, type_bits(from) == 64};
     in.extra = general;
@@ -385,7 +415,10 @@ Flow exec_cvt_pack(Warp& w, const Instr& in, Mask m) {
     const unsigned bits = in.u8[0];
     const bool sign = in.u8[1];
     const int64_t low = sign ? -(1ll << (bits - 1)) : 0, high = sign ? (1ll << (bits - 1)) - 1 : (1ll << bits) - 1;
-    const auto clamp = [&](uint32_t v) { return static_cast<uint32_t>(std::clamp<int64_t>(static_cast<int32_t>(v), low, high)) & static_cast<uint32_t>((1ull << bits) - 1); };
+    const auto clamp = [&](uint32_t v) {
+        return static_cast<uint32_t>(std::clamp<int64_t>(static_cast<int32_t>(v), low, high)) &
+               static_cast<uint32_t>((1ull << bits) - 1);
+    };
     each_lane(m, [&](int l) {
         uint32_t r = clamp(w.r32(in.b)[l]) | clamp(w.r32(in.a)[l]) << bits;
         if (in.c != kNoSlot) r |= w.r32(in.c)[l] << (2 * bits);

@@ -58,7 +58,8 @@ Flow exec_copy(Warp& w, const Instr& in, Mask m) {
     copy.lanes = m;
     copy.bytes = op.bytes;
     each_lane(m, [&](int l) {
-        if (to[l] & (op.bytes - 1)) w.fault(in, Fault::Kind::Misaligned, "the destination is not a multiple of the copy size", l, to[l]);
+        if (to[l] & (op.bytes - 1))
+            w.fault(in, Fault::Kind::Misaligned, "the destination is not a multiple of the copy size", l, to[l]);
         uint32_t n = op.source_bytes == kNoSlot ? op.bytes : std::min(w.r32(op.source_bytes)[l], op.bytes);
         if ((ignore >> l) & 1) n = 0;
         copy.to[l] = shared_range(w, in, to[l], op.bytes, l);
@@ -67,7 +68,8 @@ Flow exec_copy(Warp& w, const Instr& in, Mask m) {
             w.fault(in, Fault::Kind::Misaligned, "the source is not a multiple of the copy size", l, from[l]);
         copy.from[l] = nullptr;
         if (n) {
-            if (n == op.bytes) copy.from[l] = resolve(w, in, l, Space::Global, from[l], n, Access::Read);
+            if (n == op.bytes)
+                copy.from[l] = resolve(w, in, l, Space::Global, from[l], n, Access::Read);
             else
                 for (uint32_t i = 0; i < n; ++i) {
                     const uint8_t* p = resolve(w, in, l, Space::Global, from[l] + i, 1, Access::Read);
@@ -125,7 +127,9 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     std::vector<std::pair<size_t, Mask>> due;
     for (size_t i = 0; i < p.copies.size(); ++i) {
         Mask lanes = 0;
-        each_lane(p.copies[i].lanes & m, [&](int l) { if (p.copies[i].group[l] + keep < p.committed[l]) lanes |= 1u << l; });
+        each_lane(p.copies[i].lanes & m, [&](int l) {
+            if (p.copies[i].group[l] + keep < p.committed[l]) lanes |= 1u << l;
+        });
         if (lanes) due.emplace_back(i, lanes);
     }
     std::shuffle(due.begin(), due.end(), w.cta->cluster->rng);

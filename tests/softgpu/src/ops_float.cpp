@@ -18,7 +18,8 @@ struct Fma {
 // is too fine to show in the narrow result.
 template <class L, uint16_t (*kFromDouble)(double), float (*kToFloat)(uint16_t)> struct NarrowFma {
     static uint32_t one(uint16_t a, uint16_t b, uint16_t c, bool relu) {
-        const double r = std::fma(static_cast<double>(kToFloat(a)), static_cast<double>(kToFloat(b)), static_cast<double>(kToFloat(c)));
+        const double r = std::fma(static_cast<double>(kToFloat(a)), static_cast<double>(kToFloat(b)),
+                                  static_cast<double>(kToFloat(c)));
         return kFromDouble(relu && !(r > 0) && !std::isnan(r) ? 0.0 : r);
     }
 };
@@ -34,11 +35,15 @@ uint16_t f64_to_bf16(double v) {
 }
 template <class N> Flow exec_narrow_fma(Warp& w, const Instr& in, Mask m) {
     const bool packed = in.u8[0], relu = in.u8[1];
-    return map3<Int<uint32_t>, Int<uint32_t>, Int<uint32_t>, Int<uint32_t>>(w, in, m, [=](uint32_t a, uint32_t b, uint32_t c) {
-        uint32_t r = N::one(static_cast<uint16_t>(a), static_cast<uint16_t>(b), static_cast<uint16_t>(c), relu);
-        if (packed) r |= N::one(static_cast<uint16_t>(a >> 16), static_cast<uint16_t>(b >> 16), static_cast<uint16_t>(c >> 16), relu) << 16;
-        return r;
-    });
+    return map3<Int<uint32_t>, Int<uint32_t>, Int<uint32_t>, Int<uint32_t>>(
+        w, in, m, [=](uint32_t a, uint32_t b, uint32_t c) {
+            uint32_t r = N::one(static_cast<uint16_t>(a), static_cast<uint16_t>(b), static_cast<uint16_t>(c), relu);
+            if (packed)
+                r |= N::one(static_cast<uint16_t>(a >> 16), static_cast<uint16_t>(b >> 16),
+                            static_cast<uint16_t>(c >> 16), relu)
+                     << 16;
+            return r;
+        });
 }
 using FmaF16 = NarrowFma<F16, f64_to_f16, f16_to_f32>;
 using FmaBF16 = NarrowFma<BF16, f64_to_bf16, bf16_to_f32>;
@@ -55,7 +60,12 @@ template <class L> Flow exec_fma_general(Warp& w, const Instr& in, Mask m) {
 // Unary functions of float and double. `kFtz` variants flush inputs and results.
 struct Rcp { template <class T> static T apply(T a) { return T(1) / a; } };
 struct Sqrt { template <class T> static T apply(T a) { return std::sqrt(a); } };
-struct Rsqrt { template <class T> static T apply(T a) { return static_cast<T>(1.0 / std::sqrt(static_cast<double>(a))); } };
+struct Rsqrt {
+    template <class T>
+    static T apply(T a) {
+        return static_cast<T>(1.0 / std::sqrt(static_cast<double>(a)));
+    }
+};
 struct Sin { template <class T> static T apply(T a) { return std::sin(a); } };
 struct Cos { template <class T> static T apply(T a) { return std::cos(a); } };
 struct Lg2 { template <class T> static T apply(T a) { return std::log2(a); } };
@@ -104,7 +114,8 @@ template <class Op> void decode_unary(Decoder& d, Instr& in) {
     }
 }
 
-template <class C> Flow exec_copysign(Warp& w, const Instr& in, Mask m) {   // copysign d, a, b: sign of a, magnitude of b
+template <class C>
+Flow exec_copysign(Warp& w, const Instr& in, Mask m) {  // copysign d, a, b: sign of a, magnitude of b
     constexpr C sign = C(1) << (8 * sizeof(C) - 1);
     const C* a = cells<C>(w, in.a);
     const C* b = cells<C>(w, in.b);

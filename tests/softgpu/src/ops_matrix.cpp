@@ -23,7 +23,9 @@ void watch_row(Warp& w, const Instr& in, Space space, uint64_t address, Touch to
 }
 
 void require_whole_warp(Warp& w, const Instr& in, Mask m) {
-    if (m != kAllLanes) w.fault(in, Fault::Kind::SyncMisuse, "a .sync.aligned matrix instruction must be executed by all lanes of the warp");
+    if (m != kAllLanes)
+        w.fault(in, Fault::Kind::SyncMisuse,
+                "a .sync.aligned matrix instruction must be executed by all lanes of the warp");
 }
 
 template <bool kTranspose> Flow exec_load(Warp& w, const Instr& in, Mask m) {
@@ -99,7 +101,8 @@ Flow exec_load_bytes_transposed(Warp& w, const Instr& in, Mask m) {
             for (int l = 0; l < kWarpSize; ++l) {
                 uint32_t word = 0;
                 for (int e = 0; e < 4; ++e)
-                    word |= static_cast<uint32_t>(matrix[4 * (l % 4) + e][static_cast<size_t>(l / 4) + 8 * half]) << (8 * e);
+                    word |= static_cast<uint32_t>(matrix[4 * (l % 4) + e][static_cast<size_t>(l / 4) + 8 * half])
+                            << (8 * e);
                 dst[l] = word;
             }
         }
@@ -183,7 +186,8 @@ void decode_movmatrix(Decoder& d, Instr& in) {
 
 }  // namespace
 
-const OpRow kMatrixOps[] = {{"ldmatrix", decode_matrix<false>}, {"stmatrix", decode_matrix<true>}, {"movmatrix", decode_movmatrix}};
+const OpRow kMatrixOps[] = {
+    {"ldmatrix", decode_matrix<false>}, {"stmatrix", decode_matrix<true>}, {"movmatrix", decode_movmatrix}};
 SOFTGPU_DEFINE_COUNT(Matrix)
 
 }  // namespace softgpu

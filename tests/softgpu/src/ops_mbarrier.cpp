@@ -23,9 +23,9 @@ constexpr int64_t kMaxTx = (1 << kCountBits) - 1, kMaxCount = (1 << kCountBits) 
 uint64_t cookie(uint64_t address) { return kCookie ^ address << 32; }
 
 std::string describe(const Cta& cta, uint32_t offset, const MBarrier& b) {
-    return "mbarrier at " + place(cta, offset) + " (init in PTX line " + std::to_string(b.line) + "): phase " + std::to_string(b.phase) +
-           ", " + std::to_string(b.pending) + " of " + std::to_string(b.expected) + " arrivals pending, " + std::to_string(b.tx) +
-           " bytes outstanding";
+    return "mbarrier at " + place(cta, offset) + " (init in PTX line " + std::to_string(b.line) + "): phase " +
+           std::to_string(b.phase) + ", " + std::to_string(b.pending) + " of " + std::to_string(b.expected) +
+           " arrivals pending, " + std::to_string(b.tx) + " bytes outstanding";
 }
 
 // Ends the phase if nothing is missing.
@@ -57,7 +57,8 @@ MBarriers& mbarriers(Cta& cta) {
                 f.kernel = owner->grid->program->kernel;
                 f.cta = owner->id;
                 f.line = b.line;
-                f.message = "the kernel ended with bytes announced that never came, or the reverse: " + describe(*owner, offset, b);
+                f.message = "the kernel ended with bytes announced that never came, or the reverse: " +
+                            describe(*owner, offset, b);
                 throw FaultError{f};
             }
     });
@@ -69,11 +70,13 @@ MBarrier& mbarrier_at(const Issuer& by, uint64_t address) {
     const SharedRange range = shared_range(*by.warp, *by.instr, address, 8);
     auto& at = mbarriers(*range.cta).at;
     const auto it = at.find(range.offset);
-    if (it == at.end()) by.fault(Fault::Kind::SyncMisuse, "there is no initialised mbarrier at " + place(*range.cta, range.offset));
+    if (it == at.end())
+        by.fault(Fault::Kind::SyncMisuse, "there is no initialised mbarrier at " + place(*range.cta, range.offset));
     uint64_t word;
     std::memcpy(&word, range.data, 8);
     if (word != cookie(shared_address_of(*range.cta, range.offset)))
-        by.fault(Fault::Kind::SyncMisuse, "the bytes of this mbarrier were overwritten: " + describe(*range.cta, range.offset, it->second));
+        by.fault(Fault::Kind::SyncMisuse,
+                 "the bytes of this mbarrier were overwritten: " + describe(*range.cta, range.offset, it->second));
     // Everybody who uses it must come after its init.
     if (races_checked(*by.warp)) {
         Warp& w = *by.warp;
@@ -94,7 +97,8 @@ void mbarrier_arrive(const Issuer& by, uint64_t address, uint32_t count, const K
     MBarrier& b = mbarrier_at(by, address);
     const SharedRange range = shared_range(*by.warp, *by.instr, address, 8);
     if (count > b.pending)
-        by.fault(Fault::Kind::SyncMisuse, "more arrivals in a phase than the barrier expects; " + describe(*range.cta, range.offset, b));
+        by.fault(Fault::Kind::SyncMisuse,
+                 "more arrivals in a phase than the barrier expects; " + describe(*range.cta, range.offset, b));
     b.pending -= count;
     if (knows) b.arriving.join(*knows);
     advance(by, *range.cta, range.offset, b);
@@ -106,7 +110,9 @@ void mbarrier_expect_tx(const Issuer& by, uint64_t address, int64_t bytes) {
     // Announcing bytes does not end a phase by itself, but it may settle bytes that came early.
     advance(by, *range.cta, range.offset, b);
 }
-void mbarrier_complete_tx(const Issuer& by, uint64_t address, int64_t bytes) { mbarrier_expect_tx(by, address, -bytes); }
+void mbarrier_complete_tx(const Issuer& by, uint64_t address, int64_t bytes) {
+    mbarrier_expect_tx(by, address, -bytes);
+}
 
 // ---- instructions ---------------------------------------------------------------------------------------------------
 namespace {
@@ -145,7 +151,9 @@ Flow exec_init(Warp& w, const Instr& in, Mask m) {
     barrier_addresses(w, in, op, m, address);
     each_lane(m, [&](int l) {
         const uint32_t count = w.r32(op.count)[l];
-        if (count == 0 || count > kMaxCount) w.fault(in, Fault::Kind::SyncMisuse, "arrival count " + std::to_string(count) + " is not in 1 .. 2^20 - 1", l);
+        if (count == 0 || count > kMaxCount)
+            w.fault(in, Fault::Kind::SyncMisuse, "arrival count " + std::to_string(count) + " is not in 1 .. 2^20 - 1",
+                    l);
         require_own(w, in, address[l], l);
         uint8_t* p = resolve(w, in, l, Space::Shared, address[l], 8, Access::Write);
         if (races_checked(w)) PageTouch(threads_of(w, in, 1u << l)).at(Space::Shared, address[l], 8, Touch::Write);
@@ -174,7 +182,8 @@ Flow exec_inval(Warp& w, const Instr& in, Mask m) {
         const Issuer by{&w, &in};
         const MBarrier& b = mbarrier_at(by, address[l]);
         const auto offset = static_cast<uint32_t>(address[l]) & kSharedOffsetMask;
-        if (b.tx != 0) w.fault(in, Fault::Kind::SyncMisuse, "invalidates a barrier in use; " + describe(*w.cta, offset, b), l);
+        if (b.tx != 0)
+            w.fault(in, Fault::Kind::SyncMisuse, "invalidates a barrier in use; " + describe(*w.cta, offset, b), l);
         mbarriers(*w.cta).at.erase(offset);
         if (races_checked(w)) PageTouch(threads_of(w, in, 1u << l)).at(Space::Shared, address[l], 8, Touch::Write);
         std::memset(w.cta->shadow.data() + offset, kUnwritten, 8);
@@ -201,7 +210,8 @@ Flow exec_arrive(Warp& w, const Instr& in, Mask m) {
         const uint32_t count = op.expect || op.count == kNoSlot ? 1 : w.r32(op.count)[l];
         if (op.drop) b.expected -= count;
         mbarrier_arrive(by, address[l], count, &known);
-        if (op.no_complete && b.phase != phase) w.fault(in, Fault::Kind::SyncMisuse, ".noComplete, but this arrival completes the phase", l);
+        if (op.no_complete && b.phase != phase)
+            w.fault(in, Fault::Kind::SyncMisuse, ".noComplete, but this arrival completes the phase", l);
         if (op.state != kNoSlot) w.r64(op.state)[l] = phase << kCountBits | pending;   // as before this arrival
     });
     return Flow::Next;
@@ -260,8 +270,9 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
             const uint64_t state = w.r64(op.count)[l] >> kCountBits;
             if (state > b.phase || b.phase > state + 1)
                 w.fault(in, Fault::Kind::SyncMisuse,
-                        "waits with the state of phase " + std::to_string(state) + ", but the barrier is in phase " + std::to_string(b.phase) +
-                            ": only the current phase and the one before can be waited for", l);
+                        "waits with the state of phase " + std::to_string(state) + ", but the barrier is in phase " +
+                            std::to_string(b.phase) + ": only the current phase and the one before can be waited for",
+                        l);
             done = b.phase == state + 1;
         }
         ready |= static_cast<Mask>(done) << l;
@@ -312,7 +323,8 @@ Flow exec_copy_arrive(Warp& w, const Instr& in, Mask m) {
         if (!in.u8[0]) ++b.pending;   // without .noinc the arrival adds itself to those expected
         Knowledge known = w.order.known;
         if (races_checked(w)) known.own.raise(agent_of(w, Unit::CpAsync), cp_async_group(w, l));
-        cp_async_then(w, 1u << l, "arrival of cp.async copies at an mbarrier", [by, barrier, known = std::move(known)] { mbarrier_arrive(by, barrier, 1, &known); });
+        cp_async_then(w, 1u << l, "arrival of cp.async copies at an mbarrier",
+                      [by, barrier, known = std::move(known)] { mbarrier_arrive(by, barrier, 1, &known); });
     });
     return Flow::Next;
 }
@@ -326,9 +338,15 @@ void decode_copy_arrive(Decoder& d, Instr& in) {
 }  // namespace
 
 const OpRow kMbarrierOps[] = {
-    {"mbarrier.init", decode_init}, {"mbarrier.inval", decode_inval}, {"mbarrier.arrive", decode_arrive<false>},
-    {"mbarrier.arrive_drop", decode_arrive<true>}, {"mbarrier.expect_tx", decode_tx<false>}, {"mbarrier.complete_tx", decode_tx<true>},
-    {"mbarrier.test_wait", decode_wait<false>}, {"mbarrier.try_wait", decode_wait<true>}, {"mbarrier.pending_count", decode_pending_count},
+    {"mbarrier.init", decode_init},
+    {"mbarrier.inval", decode_inval},
+    {"mbarrier.arrive", decode_arrive<false>},
+    {"mbarrier.arrive_drop", decode_arrive<true>},
+    {"mbarrier.expect_tx", decode_tx<false>},
+    {"mbarrier.complete_tx", decode_tx<true>},
+    {"mbarrier.test_wait", decode_wait<false>},
+    {"mbarrier.try_wait", decode_wait<true>},
+    {"mbarrier.pending_count", decode_pending_count},
     {"cp.async.mbarrier.arrive", decode_copy_arrive},
 };
 SOFTGPU_DEFINE_COUNT(Mbarrier)

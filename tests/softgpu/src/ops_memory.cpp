@@ -9,13 +9,15 @@ namespace {
 
 struct VectorOperand { std::vector<Slot> slots; };
 
-// Instr::u8 of ld and st: [0] space, [1] wide address, [2] number of elements, [3] and [4] a strong access's order and scope
+// Instr::u8 of ld and st: [0] space, [1] wide address, [2] number of elements, [3] and [4] a strong access's order and
+// scope
 enum { kSpaceByte, kWideByte, kCountByte, kOrderByte, kScopeByte };
 
 // What one ld or st does to the shadow of memory (races.h): nothing where nobody else has access.
 class Watch {
 public:
-    Watch(Warp& w, const Instr& in, Mask m, bool write) : warp_(w), space_(static_cast<Space>(in.u8[kSpaceByte])), write_(write) {
+    Watch(Warp& w, const Instr& in, Mask m, bool write)
+        : warp_(w), space_(static_cast<Space>(in.u8[kSpaceByte])), write_(write) {
         if (!races_checked(w) || space_ == Space::Local || space_ == Space::Param || space_ == Space::Const) return;
         strength_ = {static_cast<Order>(in.u8[kOrderByte]), static_cast<MemoryScope>(in.u8[kScopeByte])};
         Actor actor = threads_of(w, in, m);
@@ -84,7 +86,8 @@ inline uint8_t* lane_pointer(Warp& w, const Instr& in, int lane, uint64_t addres
     }
     if constexpr (kSpace == Space::Global) {
         const Warp::Window& known = w.window(in);
-        if (address >= known.low && address + kBytes <= known.high && (address & (kBytes - 1)) == 0) return reinterpret_cast<uint8_t*>(address);
+        if (address >= known.low && address + kBytes <= known.high && (address & (kBytes - 1)) == 0)
+            return reinterpret_cast<uint8_t*>(address);
     }
     return resolve(w, in, lane, kSpace, address, kBytes, kWrite ? Access::Write : Access::Read);
 }
@@ -149,7 +152,8 @@ template <bool kStore> Flow exec_access128(Warp& w, const Instr& in, Mask m) {
     return Flow::Next;
 }
 
-// ---- choosing the loop ------------------------------------------------------------------------------------------------
+// ---- choosing the loop
+// ------------------------------------------------------------------------------------------------
 template <bool kStore, class E, class Cell, Space kSpace> ExecFn by_count(size_t count) {
     const auto pick = [](auto n) -> ExecFn {
         constexpr unsigned k = decltype(n)::value;
@@ -175,18 +179,30 @@ template <bool kStore, class E, class Cell> ExecFn by_space(Space space, size_t 
 }
 template <bool kStore> ExecFn by_type(Type t, bool wide, Space space, size_t count) {
     if (wide) switch (t) {   // a 64-bit register
-        case Type::B64: case Type::U64: case Type::S64: case Type::F64: return by_space<kStore, uint64_t, uint64_t>(space, count);
-        case Type::B32: case Type::U32: return by_space<kStore, uint32_t, uint64_t>(space, count);
-        case Type::S32: return by_space<kStore, int32_t, uint64_t>(space, count);
-        case Type::B16: case Type::U16: return by_space<kStore, uint16_t, uint64_t>(space, count);
-        case Type::S16: return by_space<kStore, int16_t, uint64_t>(space, count);
-        case Type::B8: case Type::U8: return by_space<kStore, uint8_t, uint64_t>(space, count);
-        case Type::S8: return by_space<kStore, int8_t, uint64_t>(space, count);
-        default: return nullptr;
+            case Type::B64:
+            case Type::U64:
+            case Type::S64:
+            case Type::F64: return by_space<kStore, uint64_t, uint64_t>(space, count);
+            case Type::B32:
+            case Type::U32: return by_space<kStore, uint32_t, uint64_t>(space, count);
+            case Type::S32: return by_space<kStore, int32_t, uint64_t>(space, count);
+            case Type::B16:
+            case Type::U16: return by_space<kStore, uint16_t, uint64_t>(space, count);
+            case Type::S16: return by_space<kStore, int16_t, uint64_t>(space, count);
+            case Type::B8:
+            case Type::U8: return by_space<kStore, uint8_t, uint64_t>(space, count);
+            case Type::S8: return by_space<kStore, int8_t, uint64_t>(space, count);
+            default: return nullptr;
     }
     switch (t) {
-        case Type::B32: case Type::U32: case Type::S32: case Type::F32: return by_space<kStore, uint32_t, uint32_t>(space, count);
-        case Type::B16: case Type::U16: case Type::F16: case Type::BF16: return by_space<kStore, uint16_t, uint32_t>(space, count);
+        case Type::B32:
+        case Type::U32:
+        case Type::S32:
+        case Type::F32: return by_space<kStore, uint32_t, uint32_t>(space, count);
+        case Type::B16:
+        case Type::U16:
+        case Type::F16:
+        case Type::BF16: return by_space<kStore, uint16_t, uint32_t>(space, count);
         case Type::S16: return by_space<kStore, int16_t, uint32_t>(space, count);
         case Type::B8: case Type::U8: return by_space<kStore, uint8_t, uint32_t>(space, count);
         case Type::S8: return by_space<kStore, int8_t, uint32_t>(space, count);
@@ -202,7 +218,8 @@ void take_hints(Decoder& d) {
         while (!d.take_prefixed(prefix).empty()) {}
 }
 Space take_space(Decoder& d) {
-    const std::string s = d.take_any({"global", "shared", "shared::cta", "shared::cluster", "local", "param", "param::entry", "param::func", "const"});
+    const std::string s = d.take_any({"global", "shared", "shared::cta", "shared::cluster", "local", "param",
+                                      "param::entry", "param::func", "const"});
     if (s == "global") return Space::Global;
     if (s.rfind("shared", 0) == 0) return Space::Shared;
     if (s == "local") return Space::Local;
@@ -213,8 +230,10 @@ Space take_space(Decoder& d) {
 
 template <bool kStore> void decode_access(Decoder& d, Instr& in) {
     Space space = take_space(d);
-    Strength strength = take_strength(d, Order::Weak);   // what it orders: happens_before.h; values come in the host's order
-    if (!kStore && strength.order == Order::Weak && d.is_compared_and_swapped(d.operand(1))) strength = {Order::Relaxed, MemoryScope::Gpu};
+    Strength strength =
+        take_strength(d, Order::Weak);  // what it orders: happens_before.h; values come in the host's order
+    if (!kStore && strength.order == Order::Weak && d.is_compared_and_swapped(d.operand(1)))
+        strength = {Order::Relaxed, MemoryScope::Gpu};
     in.u8[kOrderByte] = static_cast<uint8_t>(strength.order);
     in.u8[kScopeByte] = static_cast<uint8_t>(strength.scope);
     take_hints(d);

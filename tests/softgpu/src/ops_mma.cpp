@@ -36,8 +36,10 @@ void unpack(Type t, const uint32_t* words, double* out) {
         case Type::TF32: return spread<1>(words, out, [](uint32_t v) { return tf32_operand(v); });
         case Type::E4M3: return spread<4>(words, out, [](uint32_t v) { return e4m3_to_f32(static_cast<uint8_t>(v)); });
         case Type::E5M2: return spread<4>(words, out, [](uint32_t v) { return e5m2_to_f32(static_cast<uint8_t>(v)); });
-        case Type::S8: return spread<4>(words, out, [](uint32_t v) { return static_cast<double>(static_cast<int8_t>(v)); });
-        case Type::U8: return spread<4>(words, out, [](uint32_t v) { return static_cast<double>(static_cast<uint8_t>(v)); });
+        case Type::S8:
+            return spread<4>(words, out, [](uint32_t v) { return static_cast<double>(static_cast<int8_t>(v)); });
+        case Type::U8:
+            return spread<4>(words, out, [](uint32_t v) { return static_cast<double>(static_cast<uint8_t>(v)); });
         default: break;
     }
 }
@@ -73,7 +75,10 @@ Flow exec_mma(Warp& w, const Instr& in, Mask m) {
             for (int i = 0; i < e; ++i) b[(l % 4) * e + k0 + i][l / 4] = v[l * e + i];
     }
     const int c_elements = op.m * op.n / kWarpSize;
-    const auto position = [](int l, int i, int& row, int& column) { row = l / 4 + 8 * (i / 2); column = 2 * (l % 4) + i % 2; };
+    const auto position = [](int l, int i, int& row, int& column) {
+        row = l / 4 + 8 * (i / 2);
+        column = 2 * (l % 4) + i % 2;
+    };
     for (int i = 0; i < c_elements; ++i)
         for (int l = 0; l < kWarpSize; ++l) {
             int row, column;
@@ -110,7 +115,8 @@ Flow exec_mma(Warp& w, const Instr& in, Mask m) {
                 case Type::F64: w.f64(reg(i))[l] = v; break;
                 case Type::S32: {
                     const auto exact = static_cast<int64_t>(v);
-                    w.r32(reg(i))[l] = static_cast<uint32_t>(op.saturate ? std::clamp<int64_t>(exact, INT32_MIN, INT32_MAX) : exact);
+                    w.r32(reg(i))[l] =
+                        static_cast<uint32_t>(op.saturate ? std::clamp<int64_t>(exact, INT32_MIN, INT32_MAX) : exact);
                     break;
                 }
                 default: {
@@ -131,7 +137,8 @@ void decode_mma(Decoder& d, Instr& in) {
     d.take("kind::f8f6f4");
     const std::string shape = d.take_prefixed("m");
     int consumed = 0;
-    if (std::sscanf(shape.c_str(), "m%dn%dk%d%n", &op->m, &op->n, &op->k, &consumed) != 3 || consumed != static_cast<int>(shape.size()))
+    if (std::sscanf(shape.c_str(), "m%dn%dk%d%n", &op->m, &op->n, &op->k, &consumed) != 3 ||
+        consumed != static_cast<int>(shape.size()))
         d.error("needs a shape");
     if (!d.take("row") || !d.take("col")) d.error("only row-major A and column-major B exist in this layout");
     op->saturate = d.take("satfinite");
@@ -151,7 +158,8 @@ void decode_mma(Decoder& d, Instr& in) {
     op->b_regs = d.src_list(2, ab);
     op->c_regs = d.src_list(3, op->c == Type::F64 ? Type::F64 : Type::B32);
     const int e = op->a == Type::F64 || op->a == Type::TF32 ? 1 : 32 / static_cast<int>(type_bits(op->a));
-    if (static_cast<int>(op->a_regs.size()) * kWarpSize * e != op->m * op->k || static_cast<int>(op->b_regs.size()) * kWarpSize * e != op->k * op->n)
+    if (static_cast<int>(op->a_regs.size()) * kWarpSize * e != op->m * op->k ||
+        static_cast<int>(op->b_regs.size()) * kWarpSize * e != op->k * op->n)
         d.error("register count does not fit the shape");
     in.fn = exec_mma;
 }

@@ -32,8 +32,10 @@ template <class Whole> Flow exec_pack(Warp& w, const Instr& in, Mask m) {
     unsigned shift = 0;
     for (const Slot part : pack.parts) {
         const uint32_t* p = w.r32(part);
-        const Whole mask = pack.part_bits == 32 ? static_cast<Whole>(0xffffffffu) : static_cast<Whole>((1u << pack.part_bits) - 1);
-        for (int l = 0; l < kWarpSize; ++l) r[l] = static_cast<Whole>(r[l] | (static_cast<Whole>(p[l] & mask) << shift));
+        const Whole mask =
+            pack.part_bits == 32 ? static_cast<Whole>(0xffffffffu) : static_cast<Whole>((1u << pack.part_bits) - 1);
+        for (int l = 0; l < kWarpSize; ++l)
+            r[l] = static_cast<Whole>(r[l] | (static_cast<Whole>(p[l] & mask) << shift));
         shift += pack.part_bits;
     }
     blend(cells<Whole>(w, in.dst), r, m);
@@ -144,7 +146,8 @@ template <bool kTo> Flow exec_cvta32(Warp& w, const Instr& in, Mask m) {
 }
 void decode_cvta(Decoder& d, Instr& in) {
     const bool to = d.take("to");
-    const std::string space = d.take_any({"global", "shared", "shared::cta", "shared::cluster", "local", "const", "param", "param::entry"});
+    const std::string space =
+        d.take_any({"global", "shared", "shared::cta", "shared::cluster", "local", "const", "param", "param::entry"});
     if (space.empty()) d.error("needs a state space");
     const Type t = d.take_type();
     in.dst = d.dst(0, t);
@@ -157,7 +160,8 @@ void decode_cvta(Decoder& d, Instr& in) {
 Flow exec_isspacep(Warp& w, const Instr& in, Mask m) {
     const uint64_t* a = w.r64(in.a);
     Mask r = 0;
-    for (int l = 0; l < kWarpSize; ++l) r |= static_cast<Mask>((a[l] & kWindowMask) == static_cast<uint64_t>(in.imm)) << l;
+    for (int l = 0; l < kWarpSize; ++l)
+        r |= static_cast<Mask>((a[l] & kWindowMask) == static_cast<uint64_t>(in.imm)) << l;
     blend(w.pred(in.dst), r, m);
     return Flow::Next;
 }

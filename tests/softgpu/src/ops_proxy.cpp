@@ -29,8 +29,11 @@ void decode_fence_proxy(Decoder& d, Instr& in) {
         if (!global) in.fn = exec_fence_async;
         return;
     }
-    if (!d.take("alias") && !d.take("tensormap::generic") && !d.take("async::generic")) d.error("this proxy is not implemented");
-    for (const char* m : {"acquire", "release", "cta", "cluster", "gpu", "sys", "sync_restrict::shared::cta", "sync_restrict::shared::cluster"}) d.take(m);
+    if (!d.take("alias") && !d.take("tensormap::generic") && !d.take("async::generic"))
+        d.error("this proxy is not implemented");
+    for (const char* m : {"acquire", "release", "cta", "cluster", "gpu", "sys", "sync_restrict::shared::cta",
+                          "sync_restrict::shared::cluster"})
+        d.take(m);
 }
 Flow exec_fence_init(Warp& w, const Instr&, Mask m) {
     fence(w, m, MemoryScope::Cluster);
@@ -42,14 +45,32 @@ void decode_fence_init(Decoder& d, Instr& in) {
     in.fn = exec_fence_init;
 }
 
-// ---- tensormap.replace ------------------------------------------------------------------------------------------------------
-// The map is written in our driver's form. Field values are the ISA's: see the PTX ISA's tables for tensormap.replace.
-enum class Field : uint8_t { Address, Rank, BoxDim, GlobalDim, GlobalStride, ElementStride, ElementType, Interleave, Swizzle, Fill };
+// ---- tensormap.replace
+// ------------------------------------------------------------------------------------------------------ The map is
+// written in our driver's form. Field values are the ISA's: see the PTX ISA's tables for tensormap.replace.
+enum class Field : uint8_t {
+    Address,
+    Rank,
+    BoxDim,
+    GlobalDim,
+    GlobalStride,
+    ElementStride,
+    ElementType,
+    Interleave,
+    Swizzle,
+    Fill
+};
 struct FieldRow { const char* name; Field field; bool has_ordinal; };
 const FieldRow kFields[] = {
-    {"global_address", Field::Address, false}, {"rank", Field::Rank, false}, {"box_dim", Field::BoxDim, true},
-    {"global_dim", Field::GlobalDim, true}, {"global_stride", Field::GlobalStride, true}, {"element_stride", Field::ElementStride, true},
-    {"elemtype", Field::ElementType, false}, {"interleave_layout", Field::Interleave, false}, {"swizzle_mode", Field::Swizzle, false},
+    {"global_address", Field::Address, false},
+    {"rank", Field::Rank, false},
+    {"box_dim", Field::BoxDim, true},
+    {"global_dim", Field::GlobalDim, true},
+    {"global_stride", Field::GlobalStride, true},
+    {"element_stride", Field::ElementStride, true},
+    {"elemtype", Field::ElementType, false},
+    {"interleave_layout", Field::Interleave, false},
+    {"swizzle_mode", Field::Swizzle, false},
     {"fill_mode", Field::Fill, false},
 };
 // The ISA's number of an element type -> CUtensorMapDataType.
@@ -71,7 +92,8 @@ Flow exec_replace(Warp& w, const Instr& in, Mask m) {
     each_lane(m, [&](int l) {
         uint8_t* bytes = nullptr;
         for (uint64_t i = 0; i < sizeof(TensorMap); i += 32) {
-            uint8_t* p = resolve(w, in, l, op.shared ? Space::Shared : Space::Generic, address[l] + i, 32, Access::ReadWrite);
+            uint8_t* p =
+                resolve(w, in, l, op.shared ? Space::Shared : Space::Generic, address[l] + i, 32, Access::ReadWrite);
             if (i == 0) bytes = p;
         }
         TensorMap map;
@@ -85,12 +107,14 @@ Flow exec_replace(Warp& w, const Instr& in, Mask m) {
             case Field::BoxDim: map.box[n] = static_cast<uint16_t>(v); break;
             case Field::GlobalDim: map.dims[n] = static_cast<uint32_t>(v - 1); break;
             case Field::GlobalStride:
-                if (v % 16) w.fault(in, Fault::Kind::Misaligned, "a tensor map's stride must be a multiple of 16 bytes", l, v);
+                if (v % 16)
+                    w.fault(in, Fault::Kind::Misaligned, "a tensor map's stride must be a multiple of 16 bytes", l, v);
                 map.strides[n] = v;
                 break;
             case Field::ElementStride: map.element_strides[n] = static_cast<uint8_t>(v); break;
             case Field::ElementType:
-                if (v >= std::size(kDriverType)) w.fault(in, Fault::Kind::Unsupported, "element type " + std::to_string(v) + " is not modelled", l);
+                if (v >= std::size(kDriverType))
+                    w.fault(in, Fault::Kind::Unsupported, "element type " + std::to_string(v) + " is not modelled", l);
                 map.element_type = kDriverType[v];
                 break;
             case Field::Interleave: map.interleave = static_cast<uint8_t>(v); break;
@@ -118,7 +142,8 @@ void decode_replace(Decoder& d, Instr& in) {
     size_t next = 1;
     if (row->has_ordinal) {
         const auto n = d.immediate(next++);
-        if (!n || *n > (row->field == Field::GlobalStride ? 3u : 4u)) d.error("the ordinal must be a constant from 0 to 4 (strides: 3)");
+        if (!n || *n > (row->field == Field::GlobalStride ? 3u : 4u))
+            d.error("the ordinal must be a constant from 0 to 4 (strides: 3)");
         op->ordinal = *n;
     }
     op->value = d.src(next, t);
@@ -134,13 +159,16 @@ Flow exec_map_copy(Warp& w, const Instr& in, Mask m) {
     lane_addresses(w, op.from.base, op.from.wide, op.from.offset, from);
     const int l = std::countr_zero(m);
     for (uint64_t i = 0; i < sizeof(TensorMap); i += 32)
-        std::memcpy(resolve(w, in, l, Space::Generic, to[l] + i, 32, Access::Write), resolve(w, in, l, Space::Shared, from[l] + i, 32, Access::Read), 32);
+        std::memcpy(resolve(w, in, l, Space::Generic, to[l] + i, 32, Access::Write),
+                    resolve(w, in, l, Space::Shared, from[l] + i, 32, Access::Read), 32);
     return Flow::Next;
 }
 void decode_map_copy(Decoder& d, Instr& in) {
     auto* op = d.make_extra<MapCopy>();
     in.extra = op;
-    for (const char* m : {"global", "shared::cta", "tensormap::generic", "release", "cta", "cluster", "gpu", "sys", "sync", "aligned"}) d.take(m);
+    for (const char* m :
+         {"global", "shared::cta", "tensormap::generic", "release", "cta", "cluster", "gpu", "sys", "sync", "aligned"})
+        d.take(m);
     op->to = d.address(0);
     op->from = d.address(1);
     const auto bytes = d.immediate(2);

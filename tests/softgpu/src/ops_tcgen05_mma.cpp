@@ -1,7 +1,7 @@
 // tcgen05.mma: D (tensor memory) = A (shared or tensor memory) x B (shared memory) [+ D], by one CTA or a pair.
 //
-// An MMA reads its operands when it completes, in the order of its thread's chain (tcgen05.h). From issue to completion its
-// accumulator cells are in flight.
+// An MMA reads its operands when it completes, in the order of its thread's chain (tcgen05.h). From issue to completion
+// its accumulator cells are in flight.
 #include <algorithm>
 #include <bit>
 
@@ -45,12 +45,14 @@ TileType tile_type(const Issuer& by, Kind kind, uint32_t code) {
             break;
         case Kind::I8: if (code < 2) return code ? TileType::S8 : TileType::U8; break;
     }
-    by.fault(Fault::Kind::IllegalInstruction, "operand type " + std::to_string(code) + " in the instruction descriptor does not go with this .kind");
+    by.fault(Fault::Kind::IllegalInstruction,
+             "operand type " + std::to_string(code) + " in the instruction descriptor does not go with this .kind");
 }
 Instruction decode_instruction(const Issuer& by, Kind kind, uint32_t bits) {
     const auto field = [&](int low, int width) { return bits >> low & ((1u << width) - 1); };
     Instruction i{};
-    if (field(2, 1) || field(0, 2)) by.fault(Fault::Kind::Unsupported, "sparse operands of tcgen05.mma are not modelled");
+    if (field(2, 1) || field(0, 2))
+        by.fault(Fault::Kind::Unsupported, "sparse operands of tcgen05.mma are not modelled");
     i.saturate = field(3, 1);
     switch (field(4, 2)) {
         case 0: i.accumulate = Accumulate::F16; break;
@@ -58,8 +60,10 @@ Instruction decode_instruction(const Issuer& by, Kind kind, uint32_t bits) {
         case 2: i.accumulate = Accumulate::S32; break;
         default: by.fault(Fault::Kind::IllegalInstruction, "accumulator type 3 in the instruction descriptor");
     }
-    if ((i.accumulate == Accumulate::S32) != (kind == Kind::I8) || (i.accumulate == Accumulate::F16 && kind == Kind::TF32))
-        by.fault(Fault::Kind::IllegalInstruction, "the accumulator type in the instruction descriptor does not go with this .kind");
+    if ((i.accumulate == Accumulate::S32) != (kind == Kind::I8) ||
+        (i.accumulate == Accumulate::F16 && kind == Kind::TF32))
+        by.fault(Fault::Kind::IllegalInstruction,
+                 "the accumulator type in the instruction descriptor does not go with this .kind");
     i.a = tile_type(by, kind, field(7, 3));
     i.b = tile_type(by, kind, field(10, 3));
     i.a_negated = field(13, 1);
@@ -68,7 +72,8 @@ Instruction decode_instruction(const Issuer& by, Kind kind, uint32_t bits) {
     i.b_k_major = !field(16, 1);
     i.n = field(17, 6) << 3;
     i.m = field(24, 5) << 4;
-    if (field(6, 1) || field(23, 1) || field(29, 1) || field(30, 2)) by.fault(Fault::Kind::IllegalInstruction, "reserved bits are set in the instruction descriptor");
+    if (field(6, 1) || field(23, 1) || field(29, 1) || field(30, 2))
+        by.fault(Fault::Kind::IllegalInstruction, "reserved bits are set in the instruction descriptor");
     return i;
 }
 
@@ -88,8 +93,9 @@ struct Mma {
     Tile a_tile() const { return {a, i.a, rows(), i.a_k_major, i.a_negated}; }
     Tile b_tile() const { return {b, i.b, i.n / static_cast<uint32_t>(ctas.size()), i.b_k_major, i.b_negated}; }
 
-    // Data path layouts of D (PTX ISA, tcgen05: data path layout organization). Folded: M = 64 rows a CTA of a pair, the
-    // upper half of the columns in lanes 64-127 (layout B). Spread: M = 64 in one CTA, 16 rows in each warp's lanes (F).
+    // Data path layouts of D (PTX ISA, tcgen05: data path layout organization). Folded: M = 64 rows a CTA of a pair,
+    // the upper half of the columns in lanes 64-127 (layout B). Spread: M = 64 in one CTA, 16 rows in each warp's lanes
+    // (F).
     bool folded() const { return ctas.size() == 2 && i.m == 128; }
     bool spread() const { return ctas.size() == 1 && i.m == 64; }
     uint32_t columns() const { return folded() ? i.n / 2 : i.n; }
@@ -110,11 +116,13 @@ void check_shape(const Mma& mma) {
     const bool m_ok = one ? i.m == 64 || i.m == 128 : i.m == 128 || i.m == 256;
     const uint32_t step = one ? (i.m == 64 ? 8 : 16) : (i.m == 128 ? 16 : 32);   // PTX ISA, shapes of tcgen05.mma
     if (!m_ok || i.n == 0 || i.n > 256 || i.n % (mma.op->kind == Kind::I8 && i.n > 32 ? std::max(step, 16u) : step))
-        mma.by.fault(Fault::Kind::IllegalInstruction, "there is no shape M = " + std::to_string(i.m) + ", N = " + std::to_string(i.n) + " for a group of " +
+        mma.by.fault(Fault::Kind::IllegalInstruction, "there is no shape M = " + std::to_string(i.m) +
+                                                          ", N = " + std::to_string(i.n) + " for a group of " +
                                                           std::to_string(mma.ctas.size()) + " CTAs");
     if (mma.spread() ? mma.d_lane != 0 && mma.d_lane != 16 : mma.d_lane != 0)
         mma.by.fault(Fault::Kind::IllegalInstruction, "the accumulator starts at lane " + std::to_string(mma.d_lane));
-    if (mma.op->a_in_tmem && mma.folded()) mma.by.fault(Fault::Kind::Unsupported, "operand A in TMEM with M = 128 in a pair is not modelled");
+    if (mma.op->a_in_tmem && mma.folded())
+        mma.by.fault(Fault::Kind::Unsupported, "operand A in TMEM with M = 128 in a pair is not modelled");
     if (mma.spread() ? mma.a_lane != 0 && mma.a_lane != 16 : mma.a_lane != 0)
         mma.by.fault(Fault::Kind::IllegalInstruction, "operand A starts at lane " + std::to_string(mma.a_lane));
 }
@@ -130,7 +138,8 @@ void claim_accumulator(const Mma& mma, uint64_t chain) {
                 Tmem::Cell& cell = t.cell(c, g);
                 if (cell.state == TmemState::Matrix) {
                     if (static_cast<uint32_t>(chain) != cell.writer >> 12)
-                        mma.by.fault(Fault::Kind::SyncMisuse, "accumulates in " + tmem_place(g * kTmemGroupLanes, c) + ", where an MMA of another thread is in flight");
+                        mma.by.fault(Fault::Kind::SyncMisuse, "accumulates in " + tmem_place(g * kTmemGroupLanes, c) +
+                                                                  ", where an MMA of another thread is in flight");
                 } else if (mma.accumulate) require_tmem_readable(mma.by, *cta, g * kTmemGroupLanes, c);
                 cell = {TmemState::Matrix, mma.number};
             }
@@ -184,17 +193,21 @@ void complete(const Mma& mma) {
                 const float v = product[row * n + c];
                 switch (mma.i.accumulate) {
                     case Accumulate::F32: word = F32::put(mma.accumulate ? F32::get(word) + v : v); break;
-                    case Accumulate::F16: word = f32_to_f16(mma.accumulate ? f16_to_f32(static_cast<uint16_t>(word)) + v : v); break;
+                    case Accumulate::F16:
+                        word = f32_to_f16(mma.accumulate ? f16_to_f32(static_cast<uint16_t>(word)) + v : v);
+                        break;
                     case Accumulate::S32: {
                         const int64_t sum = static_cast<int64_t>(v) + (mma.accumulate ? static_cast<int32_t>(word) : 0);
-                        word = static_cast<uint32_t>(mma.i.saturate ? std::clamp<int64_t>(sum, INT32_MIN, INT32_MAX) : sum);
+                        word = static_cast<uint32_t>(mma.i.saturate ? std::clamp<int64_t>(sum, INT32_MIN, INT32_MAX)
+                                                                    : sum);
                     }
                 }
             }
         }
         for (uint32_t c = mma.d_column; c < mma.d_column + mma.columns(); ++c)
             for (uint32_t g = 0; g < kTmemGroups; ++g)
-                if (Tmem::Cell& cell = t.cell(c, g); cell.state == TmemState::Matrix && cell.writer == mma.number) cell.state = TmemState::Valid;
+                if (Tmem::Cell& cell = t.cell(c, g); cell.state == TmemState::Matrix && cell.writer == mma.number)
+                    cell.state = TmemState::Valid;
     }
 }
 
@@ -204,8 +217,10 @@ void watch_tensor_memory(const Mma& mma, const Actor& actor) {
     const uint32_t a_columns = mma.op->a_in_tmem ? mma.k() * tile_type_size(mma.i.a) / 4 : 0;
     for (Cta* cta : mma.ctas)
         for (uint32_t g = 0; g < kTmemGroups; ++g) {
-            for (uint32_t c = 0; c < a_columns; ++c) if (mma.a_group_used(g)) touch.tensor(*cta, mma.a_column + c, g, Touch::Read);
-            for (uint32_t c = 0; c < mma.columns(); ++c) if (mma.group_used(g)) touch.tensor(*cta, mma.d_column + c, g, Touch::Write);
+            for (uint32_t c = 0; c < a_columns; ++c)
+                if (mma.a_group_used(g)) touch.tensor(*cta, mma.a_column + c, g, Touch::Read);
+            for (uint32_t c = 0; c < mma.columns(); ++c)
+                if (mma.group_used(g)) touch.tensor(*cta, mma.d_column + c, g, Touch::Write);
         }
 }
 
@@ -221,7 +236,8 @@ void issue(Warp& w, const Instr& in, int l) {
     if (op.pair) {
         mma.ctas.push_back(&pair_peer(w, in));
         if (w.cta->rank & 1) std::swap(mma.ctas[0], mma.ctas[1]);
-        if (!mma.ctas[0]->live_threads || !mma.ctas[1]->live_threads) w.fault(in, Fault::Kind::SyncMisuse, "a CTA of the pair has already exited", l);
+        if (!mma.ctas[0]->live_threads || !mma.ctas[1]->live_threads)
+            w.fault(in, Fault::Kind::SyncMisuse, "a CTA of the pair has already exited", l);
     }
     const uint32_t d = w.r32(op.d)[l] + static_cast<uint32_t>(op.d_offset);
     mma.d_lane = tmem_lane(d);
@@ -246,7 +262,8 @@ void issue(Warp& w, const Instr& in, int l) {
     if (op.a_in_tmem) require_a_tmem(mma);
     claim_accumulator(mma, chain);
     if (races_checked(w)) watch_tensor_memory(mma, actor);
-    w.cta->cluster->async.push({"tcgen05.mma of PTX line " + std::to_string(w.program->sources[in.source].line), [mma] { complete(mma); }, chain, 0, &w, &in});
+    w.cta->cluster->async.push({"tcgen05.mma of PTX line " + std::to_string(w.program->sources[in.source].line),
+                                [mma] { complete(mma); }, chain, 0, &w, &in});
 }
 Flow exec_mma(Warp& w, const Instr& in, Mask m) {
     each_lane(m, [&](int l) { issue(w, in, l); });
@@ -261,7 +278,10 @@ void decode_mma(Decoder& d, Instr& in) {
     op->pair = group.back() == '2';
     const std::string kind = d.take_any({"kind::f16", "kind::tf32", "kind::f8f6f4", "kind::i8"});
     if (kind.empty()) d.error("this .kind is not implemented");
-    op->kind = kind == "kind::f16" ? Kind::F16 : kind == "kind::tf32" ? Kind::TF32 : kind == "kind::i8" ? Kind::I8 : Kind::F8;
+    op->kind = kind == "kind::f16"    ? Kind::F16
+               : kind == "kind::tf32" ? Kind::TF32
+               : kind == "kind::i8"   ? Kind::I8
+                                      : Kind::F8;
     // Where operand A is kept between MMAs: performance only.
     d.take_any({"collector::a::fill", "collector::a::use", "collector::a::lastuse", "collector::a::discard"});
     const auto tmem_operand = [&](size_t i, Slot& slot, int64_t& offset) {
@@ -279,7 +299,8 @@ void decode_mma(Decoder& d, Instr& in) {
     size_t next = 4;
     if (d.operand(next).kind == Operand::Kind::Vector) {
         op->disabled_lanes = d.src_list(next++, Type::B32);
-        if (op->disabled_lanes.size() != (op->pair ? 8u : 4u)) d.error("the mask of disabled lanes has the wrong number of registers");
+        if (op->disabled_lanes.size() != (op->pair ? 8u : 4u))
+            d.error("the mask of disabled lanes has the wrong number of registers");
     }
     op->enable = d.pred_src(next++, &op->enable_negated);
     if (d.operand_count() > next) d.error("scaling of the accumulator is not implemented");

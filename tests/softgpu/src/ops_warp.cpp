@@ -23,7 +23,8 @@ template <Shuffle kMode> Flow exec_shfl(Warp& w, const Instr& in, Mask m) {
     alignas(64) uint32_t r[kWarpSize];
     Mask valid = 0;
     for (int l = 0; l < kWarpSize; ++l) {
-        const int bval = static_cast<int>(b[l] & 31), cval = static_cast<int>(c[l] & 31), seg = static_cast<int>((c[l] >> 8) & 31);
+        const int bval = static_cast<int>(b[l] & 31), cval = static_cast<int>(c[l] & 31),
+                  seg = static_cast<int>((c[l] >> 8) & 31);
         const int max_lane = (l & seg) | (cval & ~seg), min_lane = l & seg;
         int j = 0;
         bool p = false;
@@ -56,7 +57,8 @@ void decode_shfl(Decoder& d, Instr& in) {
     if (mode.empty()) d.error("needs a mode");
 }
 
-// ---- vote.sync --------------------------------------------------------------------------------------------------------
+// ---- vote.sync
+// --------------------------------------------------------------------------------------------------------
 enum class Vote : uint8_t { All, Any, Uniform, Ballot };
 template <Vote kMode> Flow exec_vote(Warp& w, const Instr& in, Mask m) {
     const Mask members = member_mask(w, in.b, m);
@@ -84,7 +86,8 @@ void decode_vote(Decoder& d, Instr& in) {
           : mode == "uni" ? exec_vote<Vote::Uniform> : exec_vote<Vote::Ballot>;
 }
 
-// ---- match.{any,all}.sync ------------------------------------------------------------------------------------------------
+// ---- match.{any,all}.sync
+// ------------------------------------------------------------------------------------------------
 template <class C, bool kAll> Flow exec_match(Warp& w, const Instr& in, Mask m) {
     const Mask members = member_mask(w, in.b, m);
     if (!members_here(w, in, m, members)) return w.wait_for(kWaitsForLanes, members);
@@ -114,13 +117,24 @@ void decode_match(Decoder& d, Instr& in) {
     else in.fn = all ? exec_match<uint32_t, true> : exec_match<uint32_t, false>;
 }
 
-// ---- redux.sync --------------------------------------------------------------------------------------------------------------
+// ---- redux.sync
+// --------------------------------------------------------------------------------------------------------------
 struct ReduceAdd { static uint32_t f(uint32_t a, uint32_t b) { return a + b; } };
 struct ReduceAnd { static uint32_t f(uint32_t a, uint32_t b) { return a & b; } };
 struct ReduceOr { static uint32_t f(uint32_t a, uint32_t b) { return a | b; } };
 struct ReduceXor { static uint32_t f(uint32_t a, uint32_t b) { return a ^ b; } };
-template <class T> struct ReduceMin { static uint32_t f(uint32_t a, uint32_t b) { return static_cast<uint32_t>(std::min(static_cast<T>(a), static_cast<T>(b))); } };
-template <class T> struct ReduceMax { static uint32_t f(uint32_t a, uint32_t b) { return static_cast<uint32_t>(std::max(static_cast<T>(a), static_cast<T>(b))); } };
+template <class T>
+struct ReduceMin {
+    static uint32_t f(uint32_t a, uint32_t b) {
+        return static_cast<uint32_t>(std::min(static_cast<T>(a), static_cast<T>(b)));
+    }
+};
+template <class T>
+struct ReduceMax {
+    static uint32_t f(uint32_t a, uint32_t b) {
+        return static_cast<uint32_t>(std::max(static_cast<T>(a), static_cast<T>(b)));
+    }
+};
 template <bool kMax, bool kNan, bool kAbs> struct ReduceFloat {
     static uint32_t f(uint32_t x, uint32_t y) {
         float a = std::bit_cast<float>(x), b = std::bit_cast<float>(y);
@@ -164,7 +178,8 @@ void decode_redux(Decoder& d, Instr& in) {
     else d.error("needs an operation");
 }
 
-// ---- activemask, elect, bar.warp.sync --------------------------------------------------------------------------------------------
+// ---- activemask, elect, bar.warp.sync
+// --------------------------------------------------------------------------------------------
 Flow exec_activemask(Warp& w, const Instr& in, Mask m) {
     each_lane(m, [&](int l) { w.r32(in.dst)[l] = m; });
     return Flow::Next;

@@ -1,8 +1,8 @@
 // wgmma.*: the matrix unit of sm_90a. A warpgroup's instruction is carried out warp by warp: each computes its 16 rows.
 //
-// From its issue until a wgmma.wait_group the accumulator registers hold poison; operands are read from shared memory at the
-// end of that wait, which takes its time, so that memory handed on too early is found out. wgmma.fence orders registers that
-// are in order here.
+// From its issue until a wgmma.wait_group the accumulator registers hold poison; operands are read from shared memory
+// at the end of that wait, which takes its time, so that memory handed on too early is found out. wgmma.fence orders
+// registers that are in order here.
 #include <algorithm>
 
 #include "decoder.h"
@@ -63,7 +63,8 @@ Tile a_tile(const Pending& p, const Warp& w) {
 }
 Tile b_tile(const Pending& p) { return {p.b, p.op->b, p.op->n, p.op->b_k_major, p.op->b_negated}; }
 
-// Where accumulator element i of a lane is, in the warp's 16 x n (PTX ISA, "Register fragments and shared memory matrix layout").
+// Where accumulator element i of a lane is, in the warp's 16 x n (PTX ISA, "Register fragments and shared memory matrix
+// layout").
 inline void element_place(int lane, uint32_t i, uint32_t& row, uint32_t& column) {
     row = static_cast<uint32_t>(lane) / 4 + 8 * (i / 2 % 2);
     column = 8 * (i / 4) + 2 * (static_cast<uint32_t>(lane) % 4) + i % 2;
@@ -103,7 +104,8 @@ void run(Warp& w, Pending& p) {
             }
         }
     if (--p.accumulator->users == 0)
-        for (size_t i = 0; i < words.size(); ++i) std::memcpy(w.r32((*p.accumulator->slots)[i]), words[i].data(), sizeof words[i]);
+        for (size_t i = 0; i < words.size(); ++i)
+            std::memcpy(w.r32((*p.accumulator->slots)[i]), words[i].data(), sizeof words[i]);
 }
 
 std::shared_ptr<Accumulator> acquire(Warp& w, const Instr& in, const Wgmma& op, PendingWgmmas& state) {
@@ -112,7 +114,8 @@ std::shared_ptr<Accumulator> acquire(Warp& w, const Instr& in, const Wgmma& op, 
         if (slots == op.accumulator) return p.accumulator;
         for (const Slot s : op.accumulator)
             if (std::find(slots.begin(), slots.end(), s) != slots.end())
-                w.fault(in, Fault::Kind::SyncMisuse, "its accumulator overlaps another wgmma's that is in flight and has a different shape");
+                w.fault(in, Fault::Kind::SyncMisuse,
+                        "its accumulator overlaps another wgmma's that is in flight and has a different shape");
     }
     auto a = std::make_shared<Accumulator>();
     a->slots = &op.accumulator;
@@ -164,8 +167,8 @@ Flow exec_commit(Warp& w, const Instr& in, Mask m) {
     ++w.state<PendingWgmmas>().committed;
     return Flow::Next;
 }
-// Copies of accumulators between commit and wait are the compiler's (Triton's f16 accumulation has them; ptxas gives both
-// the same register): they take effect at the wait. Anything else that touches them in flight sees poison.
+// Copies of accumulators between commit and wait are the compiler's (Triton's f16 accumulation has them; ptxas gives
+// both the same register): they take effect at the wait. Anything else that touches them in flight sees poison.
 void redo_copies(Warp& w, std::vector<Slot> taken, Mask m) {
     const auto& code = w.program->code;
     const auto is_move = [&](const Instr& i) { return w.program->sources[i.source].opcode.rfind("mov.", 0) == 0; };
@@ -174,7 +177,9 @@ void redo_copies(Warp& w, std::vector<Slot> taken, Mask m) {
     while (first > 0 && code[first - 1].fn != exec_commit && !is_jump(code[first - 1])) --first;
     for (uint32_t pc = first; pc < w.cur.pc; ++pc) {
         const Instr& i = code[pc];
-        if (i.guard != kNoSlot || !is_move(i) || i.a == kNoSlot || std::find(taken.begin(), taken.end(), i.a) == taken.end()) continue;
+        if (i.guard != kNoSlot || !is_move(i) || i.a == kNoSlot ||
+            std::find(taken.begin(), taken.end(), i.a) == taken.end())
+            continue;
         i.fn(w, i, m);
         if (i.dst != kNoSlot) taken.push_back(i.dst);
     }
@@ -185,7 +190,8 @@ void complete(Warp& w, PendingWgmmas& state, size_t count, Mask m) {
     for (size_t i = 0; i < count; ++i) {
         Pending& p = state.pending[i];
         run(w, p);
-        if (p.accumulator->users == 0) finished.insert(finished.end(), p.op->accumulator.begin(), p.op->accumulator.end());
+        if (p.accumulator->users == 0)
+            finished.insert(finished.end(), p.op->accumulator.begin(), p.op->accumulator.end());
     }
     state.pending.erase(state.pending.begin(), state.pending.begin() + static_cast<std::ptrdiff_t>(count));
     if (!finished.empty()) redo_copies(w, std::move(finished), m);
@@ -200,7 +206,9 @@ Flow exec_wait(Warp& w, const Instr& in, Mask m) {
     PendingWgmmas& state = w.state<PendingWgmmas>();
     if (w.cur.token == 0) {
         size_t count = 0;
-        while (count < state.pending.size() && state.pending[count].group + static_cast<uint64_t>(in.imm) < state.committed) ++count;
+        while (count < state.pending.size() &&
+               state.pending[count].group + static_cast<uint64_t>(in.imm) < state.committed)
+            ++count;
         if (count == 0) return finished(w, in, state);
         state.waited_for = true;
         w.cur.token = 1;
@@ -219,7 +227,8 @@ Flow exec_fence(Warp& w, const Instr& in, Mask m) {
     return members_here(w, in, m, kAllLanes) ? Flow::Next : w.wait_for("the whole warp", 0);
 }
 
-// ---- decoding -----------------------------------------------------------------------------------------------------------
+// ---- decoding
+// -----------------------------------------------------------------------------------------------------------
 void take_aligned(Decoder& d) {
     if (!d.take("sync") || !d.take("aligned")) d.error("needs .sync.aligned");
 }
@@ -240,8 +249,10 @@ void decode_fence(Decoder& d, Instr& in) {
 }
 
 TileType take_tile_type(Decoder& d) {
-    static const std::pair<Type, TileType> rows[] = {{Type::F16, TileType::F16}, {Type::BF16, TileType::BF16}, {Type::TF32, TileType::TF32},
-                                                     {Type::E4M3, TileType::E4M3}, {Type::E5M2, TileType::E5M2}, {Type::S8, TileType::S8}, {Type::U8, TileType::U8}};
+    static const std::pair<Type, TileType> rows[] = {{Type::F16, TileType::F16},   {Type::BF16, TileType::BF16},
+                                                     {Type::TF32, TileType::TF32}, {Type::E4M3, TileType::E4M3},
+                                                     {Type::E5M2, TileType::E5M2}, {Type::S8, TileType::S8},
+                                                     {Type::U8, TileType::U8}};
     const Type t = d.take_type();
     for (const auto& [type, tile] : rows) if (type == t) return tile;
     d.error("this element type is not implemented");
@@ -254,16 +265,20 @@ void decode_wgmma(Decoder& d, Instr& in) {
     const std::string shape = d.take_prefixed("m64n");
     uint32_t k = 0;
     int consumed = 0;
-    if (std::sscanf(shape.c_str(), "m64n%uk%u%n", &op->n, &k, &consumed) != 2 || consumed != static_cast<int>(shape.size()) || op->n % 8 || op->n > 256)
+    if (std::sscanf(shape.c_str(), "m64n%uk%u%n", &op->n, &k, &consumed) != 2 ||
+        consumed != static_cast<int>(shape.size()) || op->n % 8 || op->n > 256)
         d.error("needs a shape m64nNkK");
     op->saturate = d.take("satfinite");
     op->d = d.take_type();
     op->a = take_tile_type(d);
     op->b = take_tile_type(d);
-    if (op->d != Type::F32 && op->d != Type::F16 && op->d != Type::S32) d.error("this accumulator type is not implemented");
-    if (k != 32 / tile_type_size(op->a) || tile_type_size(op->a) != tile_type_size(op->b)) d.error("k does not fit the element type");
+    if (op->d != Type::F32 && op->d != Type::F16 && op->d != Type::S32)
+        d.error("this accumulator type is not implemented");
+    if (k != 32 / tile_type_size(op->a) || tile_type_size(op->a) != tile_type_size(op->b))
+        d.error("k does not fit the element type");
     op->accumulator = d.dst_list(0, Type::B32);
-    if (op->accumulator.size() != (op->d == Type::F16 ? op->n / 4 : op->n / 2)) d.error("accumulator register count does not fit the shape");
+    if (op->accumulator.size() != (op->d == Type::F16 ? op->n / 4 : op->n / 2))
+        d.error("accumulator register count does not fit the shape");
     const bool a_in_registers = d.operand(1).kind == Operand::Kind::Vector;
     if (a_in_registers) {
         op->a_regs = d.src_list(1, Type::B32);
@@ -271,7 +286,8 @@ void decode_wgmma(Decoder& d, Instr& in) {
     } else op->a_descriptor = d.src(1, Type::B64);
     op->b_descriptor = d.src(2, Type::B64);
     op->scale_d = d.pred_src(3, &op->scale_d_negated);
-    // Then scale-a, scale-b (1 or -1; not for integers) and imm-trans-a (not with registers), imm-trans-b (16-bit types).
+    // Then scale-a, scale-b (1 or -1; not for integers) and imm-trans-a (not with registers), imm-trans-b (16-bit
+    // types).
     std::vector<int64_t> flags;
     for (size_t i = 4; i < d.operand_count(); ++i) {
         const auto v = d.immediate(i);
@@ -296,7 +312,10 @@ void decode_wgmma(Decoder& d, Instr& in) {
 }  // namespace
 
 const OpRow kWgmmaOps[] = {
-    {"wgmma.mma_async", decode_wgmma}, {"wgmma.fence", decode_fence}, {"wgmma.commit_group", decode_commit}, {"wgmma.wait_group", decode_wait},
+    {"wgmma.mma_async", decode_wgmma},
+    {"wgmma.fence", decode_fence},
+    {"wgmma.commit_group", decode_commit},
+    {"wgmma.wait_group", decode_wait},
 };
 SOFTGPU_DEFINE_COUNT(Wgmma)
 

@@ -140,7 +140,8 @@ private:
         const std::string digits(begin, n);
         pos_ += n;
         if (is_float) {
-            const double value = negative ? -std::strtod(digits.c_str(), nullptr) : std::strtod(digits.c_str(), nullptr);
+            const double value =
+                negative ? -std::strtod(digits.c_str(), nullptr) : std::strtod(digits.c_str(), nullptr);
             op.kind = Operand::Kind::Float;
             op.float_bits = 64;
             std::memcpy(&op.bits, &value, 8);
@@ -248,7 +249,8 @@ private:
             if (d == ".align") proto.align = number_list_item();
             else if (d == ".v2") vector = 2;
             else if (d == ".v4") vector = 4;
-            else if (d == ".ptr" || d == ".global" || d == ".shared" || d == ".local" || d == ".const" || d == ".attribute") {
+            else if (d == ".ptr" || d == ".global" || d == ".shared" || d == ".local" || d == ".const" ||
+                     d == ".attribute") {
                 if (d == ".attribute") { expect('('); skip_to(')'); }   // facts about a pointer: nothing to execute
             } else {
                 element = type_bytes(d.substr(1));

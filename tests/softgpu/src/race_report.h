@@ -21,8 +21,10 @@ struct LaunchAccess {
 };
 std::vector<LaunchAccess> accesses_of(const Grid& grid);   // once it has run
 
-[[noreturn]] void report_stream_race(const Grid& grid, const Program& program, const LaunchShape& shape, const LaunchAccess& now,
-                                     const Program& other_program, const LaunchShape& other_shape, const LaunchAccess& before);
-[[noreturn]] void report_race(const Actor& now, Touch touch, const AccessRecord& before, Touch before_touch, Space space, uint64_t address, uint32_t bytes);
+[[noreturn]] void report_stream_race(const Grid& grid, const Program& program, const LaunchShape& shape,
+                                     const LaunchAccess& now, const Program& other_program,
+                                     const LaunchShape& other_shape, const LaunchAccess& before);
+[[noreturn]] void report_race(const Actor& now, Touch touch, const AccessRecord& before, Touch before_touch,
+                              Space space, uint64_t address, uint32_t bytes);
 
 }  // namespace softgpu

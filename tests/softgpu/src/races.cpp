@@ -11,19 +11,25 @@
 
 namespace softgpu {
 
-// ---- agents -----------------------------------------------------------------------------------------------------------
+// ---- agents
+// -----------------------------------------------------------------------------------------------------------
 namespace {
-uint32_t warps_of(const Cluster& cluster) { return static_cast<uint32_t>(cluster.ctas.size() * cluster.ctas[0]->warps.size()); }
+uint32_t warps_of(const Cluster& cluster) {
+    return static_cast<uint32_t>(cluster.ctas.size() * cluster.ctas[0]->warps.size());
+}
 struct MbarrierAgents { std::unordered_map<uint64_t, uint32_t> number; };
 }  // namespace
 
 uint32_t agent_of(const Warp& w, Unit unit) {
-    return static_cast<uint32_t>(unit) * warps_of(*w.cta->cluster) + w.cta->rank * static_cast<uint32_t>(w.cta->warps.size()) + w.index;
+    return static_cast<uint32_t>(unit) * warps_of(*w.cta->cluster) +
+           w.cta->rank * static_cast<uint32_t>(w.cta->warps.size()) + w.index;
 }
 uint32_t mbarrier_agent(Cta& cta, uint32_t offset) {
     auto& known = cta.cluster->state<MbarrierAgents>().number;
     const auto [it, is_new] = known.try_emplace(uint64_t(cta.rank) << kSharedRankShift | offset, 0);
-    if (is_new) it->second = static_cast<uint32_t>(Unit::Count) * warps_of(*cta.cluster) + static_cast<uint32_t>(known.size() - 1);
+    if (is_new)
+        it->second =
+            static_cast<uint32_t>(Unit::Count) * warps_of(*cta.cluster) + static_cast<uint32_t>(known.size() - 1);
     return it->second;
 }
 Actor threads_of(Warp& w, const Instr& in, Mask lanes) {
@@ -37,7 +43,8 @@ Actor mbarrier_unit(Warp& w, const Instr& in, Mask lanes, Cta& cta, uint32_t off
     return {&w, &in, mbarrier_agent(cta, offset), clock, lanes};
 }
 
-// ---- what has happened before --------------------------------------------------------------------------------------------
+// ---- what has happened before
+// --------------------------------------------------------------------------------------------
 namespace {
 
 uint32_t cluster1_of(const Actor& a) { return a.warp->order.cluster + 1; }
@@ -47,7 +54,8 @@ template <bool kAny> bool before(const AccessRecord& r, const Actor& a) {
     const WarpOrder& own = a.warp->order;
     if (r.cluster1 != own.cluster + 1) {
         const Clocks* known = own.known.others ? find_cluster(*own.known.others, r.cluster1 - 1) : nullptr;
-        return known && (kAny ? known->covers_any(r.agent, r.lanes, r.clock) : known->covers_all(r.agent, r.lanes, r.clock));
+        return known &&
+               (kAny ? known->covers_any(r.agent, r.lanes, r.clock) : known->covers_all(r.agent, r.lanes, r.clock));
     }
     if (r.agent == own.agent) {
         if (r.clock < own.synced) return true;
@@ -56,7 +64,8 @@ template <bool kAny> bool before(const AccessRecord& r, const Actor& a) {
             if (!(a.lanes & (a.lanes - 1)) || a.agent != own.agent) return true;
         }
     } else if (r.agent == a.agent && a.in_order) return true;
-    return kAny ? own.known.own.covers_any(r.agent, r.lanes, r.clock) : own.known.own.covers_all(r.agent, r.lanes, r.clock);
+    return kAny ? own.known.own.covers_any(r.agent, r.lanes, r.clock)
+                : own.known.own.covers_all(r.agent, r.lanes, r.clock);
 }
 
 // Strong accesses whose scopes include each other: atomic ones, in effect.
@@ -70,7 +79,9 @@ bool morally_strong(const AccessRecord& r, const Actor& a) {
     return r.agent < warps_of(*a.warp->cta->cluster) && r.agent / warps == a.warp->cta->rank;
 }
 
-uint32_t pc_of(const Actor& a) { return std::min<uint32_t>(static_cast<uint32_t>(a.instr - a.warp->program->code.data()), (1u << 18) - 1); }
+uint32_t pc_of(const Actor& a) {
+    return std::min<uint32_t>(static_cast<uint32_t>(a.instr - a.warp->program->code.data()), (1u << 18) - 1);
+}
 AccessRecord record_of(const Actor& a) {
     AccessRecord r;
     r.cluster1 = cluster1_of(a);
@@ -87,7 +98,8 @@ bool same_agent(const AccessRecord& a, const AccessRecord& b) {
     return a.cluster1 == b.cluster1 && a.agent == b.agent && a.strong == b.strong && a.scope == b.scope;
 }
 
-// ---- memory for cells: pages come and go with every launch ------------------------------------------------------------------
+// ---- memory for cells: pages come and go with every launch
+// ------------------------------------------------------------------
 class CellPool {
 public:
     Cell* take(uint32_t shift) {
@@ -122,7 +134,8 @@ CellPool& pool() {
 
 }  // namespace
 
-// ---- a page -----------------------------------------------------------------------------------------------------------------
+// ---- a page
+// -----------------------------------------------------------------------------------------------------------------
 ShadowPage::~ShadowPage() { clear(); }
 void ShadowPage::clear() {
     if (cells_) pool().give(cells_, shift_);
@@ -200,12 +213,16 @@ void ShadowPage::add(AccessRecord& to, const AccessRecord& one, bool same) {
     set.push_back(one);
 }
 
-// ---- replicas -------------------------------------------------------------------------------------------------------------
-// Triton has every thread of a CTA load a value that only one of them stores back: x[0] = x[0] + 1. That the others may read it
-// after the store is no fault of the program: what they loaded is not used. So a read and a write of two threads of a CTA
-// do not race if the writer itself had read those bytes with the same execution of the same instruction.
-const AccessRecord* ShadowPage::find_read(const AccessRecord& reads, uint32_t cluster1, uint32_t agent, Mask lanes, uint32_t pc, uint32_t run) const {
-    const auto is = [&](const AccessRecord& r) { return r.cluster1 == cluster1 && r.agent == agent && (r.lanes & lanes) && r.pc == pc && r.run == run; };
+// ---- replicas
+// ------------------------------------------------------------------------------------------------------------- Triton
+// has every thread of a CTA load a value that only one of them stores back: x[0] = x[0] + 1. That the others may read
+// it after the store is no fault of the program: what they loaded is not used. So a read and a write of two threads of
+// a CTA do not race if the writer itself had read those bytes with the same execution of the same instruction.
+const AccessRecord* ShadowPage::find_read(const AccessRecord& reads, uint32_t cluster1, uint32_t agent, Mask lanes,
+                                          uint32_t pc, uint32_t run) const {
+    const auto is = [&](const AccessRecord& r) {
+        return r.cluster1 == cluster1 && r.agent == agent && (r.lanes & lanes) && r.pc == pc && r.run == run;
+    };
     if (!reads.many()) return is(reads) ? &reads : nullptr;
     for (const AccessRecord& r : sets_[reads.clock]) if (is(r)) return &r;
     return nullptr;
@@ -220,7 +237,8 @@ bool threads_of_one_cta(const AccessRecord& r, const Actor& a) {
 void ShadowPage::keep_own_read(const Actor& a, AccessRecord& reads) {
     AccessRecord own;
     const auto look = [&](const AccessRecord& r) {
-        if (r.cluster1 == cluster1_of(a) && r.agent == a.agent && (r.lanes & a.lanes) && a.agent == a.warp->order.agent) own = r;
+        if (r.cluster1 == cluster1_of(a) && r.agent == a.agent && (r.lanes & a.lanes) && a.agent == a.warp->order.agent)
+            own = r;
     };
     if (reads.many()) for (const AccessRecord& r : sets_[reads.clock]) look(r);
     else look(reads);
@@ -242,7 +260,8 @@ void ShadowPage::check_read(const Actor& a, Cell& cell, Space space, uint64_t ad
     }
     const auto& set = sets_[w.clock];
     if (w.same) {
-        if (std::none_of(set.begin(), set.end(), fine)) report_race(a, Touch::Read, set.back(), Touch::Write, space, address, bytes);
+        if (std::none_of(set.begin(), set.end(), fine))
+            report_race(a, Touch::Read, set.back(), Touch::Write, space, address, bytes);
     } else
         for (const AccessRecord& r : set)
             if (!fine(r)) report_race(a, Touch::Read, r, Touch::Write, space, address, bytes);
@@ -261,7 +280,10 @@ void ShadowPage::note_read(const Actor& a, AccessRecord& read) {
 namespace {
 // Whether two values agree but for rounding, as floats of 32 or 16 bits.
 bool nearly_same(const uint8_t* old, const uint8_t* fresh, uint32_t bytes) {
-    const auto close = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)) || std::fabs(a - b) <= 0.01f * std::max(std::fabs(a), std::fabs(b)); };
+    const auto close = [](float a, float b) {
+        return a == b || (std::isnan(a) && std::isnan(b)) ||
+               std::fabs(a - b) <= 0.01f * std::max(std::fabs(a), std::fabs(b));
+    };
     bool as32 = bytes % 4 == 0, as16 = bytes % 2 == 0, as_half = as16;
     for (uint32_t i = 0; i + 1 < bytes; i += 2) {
         uint16_t x, y;
@@ -280,14 +302,17 @@ bool nearly_same(const uint8_t* old, const uint8_t* fresh, uint32_t bytes) {
 }
 }  // namespace
 
-// `same`: it writes what is there already. `near`: and this is so but for rounding, in shared memory, through which layouts are
-// converted: replicas there may differ in the last bit, since LLVM fuses one side of a butterfly's first sum into a fma.
-void ShadowPage::check_write(const Actor& a, Cell& cell, Space space, uint64_t address, uint32_t bytes, Touch touch, bool same, bool near) {
+// `same`: it writes what is there already. `near`: and this is so but for rounding, in shared memory, through which
+// layouts are converted: replicas there may differ in the last bit, since LLVM fuses one side of a butterfly's first
+// sum into a fma.
+void ShadowPage::check_write(const Actor& a, Cell& cell, Space space, uint64_t address, uint32_t bytes, Touch touch,
+                             bool same, bool near) {
     bool repeats = false, beside = false;   // a write of the same value; a strong one that has no order with the last
     const auto against_write = [&](const AccessRecord& r) {
         if (before<false>(r, a)) return;
         if (morally_strong(r, a)) beside = true;
-        else if (touch == Touch::Write && (same || (near && r.pc == pc_of(a) && threads_of_one_cta(r, a)))) repeats = true;
+        else if (touch == Touch::Write && (same || (near && r.pc == pc_of(a) && threads_of_one_cta(r, a))))
+            repeats = true;
         else report_race(a, touch, r, Touch::Write, space, address, bytes);
     };
     AccessRecord& w = cell.write;
@@ -316,7 +341,8 @@ void ShadowPage::check_write(const Actor& a, Cell& cell, Space space, uint64_t a
     w = record_of(a);
 }
 
-void ShadowPage::touch(const Actor& actor, Space space, uint64_t address, uint32_t bytes, Touch touch, const uint8_t* old, const uint8_t* fresh) {
+void ShadowPage::touch(const Actor& actor, Space space, uint64_t address, uint32_t bytes, Touch touch,
+                       const uint8_t* old, const uint8_t* fresh) {
     const uint64_t offset = address & (kPageBytes - 1);
     const auto shift = static_cast<uint32_t>(std::countr_zero(offset | bytes | 1u << kCoarsest));
     if (!cells_ || shift < shift_) refine(shift);
@@ -330,7 +356,8 @@ void ShadowPage::touch(const Actor& actor, Space space, uint64_t address, uint32
         } else {
             const uint64_t from = at - address;
             const bool same = fresh && std::memcmp(old + from, fresh + from, size) == 0;
-            const bool near = fresh && !same && space == Space::Shared && !cell.write.none() && nearly_same(old + from, fresh + from, size);
+            const bool near = fresh && !same && space == Space::Shared && !cell.write.none() &&
+                              nearly_same(old + from, fresh + from, size);
             check_write(actor, cell, space, at, size, touch, same, near);
         }
     }
@@ -338,10 +365,12 @@ void ShadowPage::touch(const Actor& actor, Space space, uint64_t address, uint32
 void ShadowPage::require_written_before(const Actor& actor, Space space, uint64_t address, uint32_t bytes) {
     if (!cells_) return;
     const uint64_t offset = address & (kPageBytes - 1);
-    for (uint64_t i = offset >> shift_; i <= (offset + bytes - 1) >> shift_; ++i) check_read(actor, cells_[i], space, address, bytes);
+    for (uint64_t i = offset >> shift_; i <= (offset + bytes - 1) >> shift_; ++i)
+        check_read(actor, cells_[i], space, address, bytes);
 }
 
-// ---- where the pages are --------------------------------------------------------------------------------------------------
+// ---- where the pages are
+// --------------------------------------------------------------------------------------------------
 ShadowPage* GlobalShadow::page(uint64_t number) {
     Shard& shard = shards_[(number ^ number >> 6) % shards_.size()];
     const std::lock_guard lock(shard.mutex);
@@ -360,7 +389,8 @@ ShadowPage& LocalShadow::page(uint64_t number, uint64_t generation) {
     return *page;
 }
 
-// ---- the accesses of an instruction -----------------------------------------------------------------------------------------
+// ---- the accesses of an instruction
+// -----------------------------------------------------------------------------------------
 void PageTouch::leave() {
     if (held_) held_->lock.clear(std::memory_order_release);
     held_ = nullptr;
@@ -379,7 +409,8 @@ void PageTouch::global(uint64_t address, uint64_t bytes, Touch touch, const uint
             held_number_ = number;
         }
         const uint64_t here = std::min<uint64_t>(bytes, kPageBytes - address % kPageBytes);
-        held_->touch(actor_, Space::Global, address, static_cast<uint32_t>(here), touch, reinterpret_cast<const uint8_t*>(address), fresh);
+        held_->touch(actor_, Space::Global, address, static_cast<uint32_t>(here), touch,
+                     reinterpret_cast<const uint8_t*>(address), fresh);
         address += here;
         bytes -= here;
         if (fresh) fresh += here;
@@ -389,7 +420,8 @@ void PageTouch::shared(Cta& cta, uint32_t offset, uint64_t bytes, Touch touch, c
     while (bytes) {
         const uint64_t here = std::min<uint64_t>(bytes, kPageBytes - offset % kPageBytes);
         cta.shared_shadow->page(offset >> kPageBits, cta.cluster->index + 1)
-            .touch(actor_, Space::Shared, offset, static_cast<uint32_t>(here), touch, cta.shared.data() + offset, fresh);
+            .touch(actor_, Space::Shared, offset, static_cast<uint32_t>(here), touch, cta.shared.data() + offset,
+                   fresh);
         offset += static_cast<uint32_t>(here);
         bytes -= here;
         if (fresh) fresh += here;
@@ -397,7 +429,8 @@ void PageTouch::shared(Cta& cta, uint32_t offset, uint64_t bytes, Touch touch, c
 }
 void PageTouch::tensor(Cta& cta, uint32_t column, uint32_t group, Touch touch) {
     const uint64_t at = uint64_t(column) * 8 + group;   // a byte of shadow stands for 16 lanes of a column
-    cta.tensor_shadow->page(at >> kPageBits, cta.cluster->index + 1).touch(actor_, Space::Tensor, at, 1, touch, nullptr, nullptr);
+    cta.tensor_shadow->page(at >> kPageBits, cta.cluster->index + 1)
+        .touch(actor_, Space::Tensor, at, 1, touch, nullptr, nullptr);
 }
 void PageTouch::at(Space space, uint64_t address, unsigned bytes, Touch touch, const uint8_t* fresh) {
     if (space == Space::Generic) {
@@ -410,7 +443,8 @@ void PageTouch::at(Space space, uint64_t address, unsigned bytes, Touch touch, c
     shared(*range.cta, range.offset, bytes, touch, fresh);
 }
 void require_shared_written_before(const Actor& actor, Cta& cta, uint32_t offset, uint32_t bytes) {
-    cta.shared_shadow->page(offset >> kPageBits, cta.cluster->index + 1).require_written_before(actor, Space::Shared, offset, bytes);
+    cta.shared_shadow->page(offset >> kPageBits, cta.cluster->index + 1)
+        .require_written_before(actor, Space::Shared, offset, bytes);
 }
 
 }  // namespace softgpu

@@ -1,13 +1,15 @@
-// Data races: of every byte of global, shared and tensor memory, who wrote it last and who has read it since, by vector clock.
+// Data races: of every byte of global, shared and tensor memory, who wrote it last and who has read it since, by vector
+// clock.
 //
-// Two accesses of which one writes race if neither happens before the other (happens_before.h says what makes such an edge),
-// in whatever order this run did them: that is why a missing barrier is found under every seed. No race are
+// Two accesses of which one writes race if neither happens before the other (happens_before.h says what makes such an
+// edge), in whatever order this run did them: that is why a missing barrier is found under every seed. No race are
 //   - two strong accesses (atomics, .relaxed, .acquire, .release, .volatile) whose scopes include each other's thread;
-//   - two writes of the same value: replicated lanes and warps store one element several times over, as Triton's layouts
+//   - two writes of the same value: replicated lanes and warps store one element several times over, as Triton's
+//   layouts
 //     have it, and memory is the same whichever comes last. A read must then be ordered after one of them.
 //
-// A cell of shadow memory holds the accesses of some bytes. Their number is what the page's accesses have in common: from
-// 128 bytes (rows of a TMA box) down to one, refined when a smaller access comes.
+// A cell of shadow memory holds the accesses of some bytes. Their number is what the page's accesses have in common:
+// from 128 bytes (rows of a TMA box) down to one, refined when a smaller access comes.
 #pragma once
 #include <atomic>
 #include <mutex>
@@ -16,12 +18,13 @@
 
 namespace softgpu {
 
-// ---- who accesses ------------------------------------------------------------------------------------------------------
+// ---- who accesses
+// ------------------------------------------------------------------------------------------------------
 enum class MemoryScope : uint8_t { Cta, Cluster, Gpu, Sys };
 enum class Touch : uint8_t { Read, Write, Atomic };   // Atomic reads and writes, and is strong
 
-// The agents of a warp: its threads, and the asynchronous units that work for it. The clock of a unit is the number of the group
-// (wgmma, cp.async, bulk copies) or of the operation (tcgen05), from 1.
+// The agents of a warp: its threads, and the asynchronous units that work for it. The clock of a unit is the number of
+// the group (wgmma, cp.async, bulk copies) or of the operation (tcgen05), from 1.
 enum class Unit : uint8_t { Threads, CpAsync, BulkRead, BulkWrite, Wgmma, Tcgen05, Count };
 uint32_t agent_of(const Warp& w, Unit unit);
 // The agent of what completes on an mbarrier: its clock is the number of the phase that it completes in, from 1.
@@ -42,9 +45,10 @@ Actor threads_of(Warp& w, const Instr& in, Mask lanes);                    // th
 Actor unit_of(Warp& w, const Instr& in, Mask lanes, Unit unit, Clock clock);
 Actor mbarrier_unit(Warp& w, const Instr& in, Mask lanes, Cta& cta, uint32_t offset, Clock clock);
 
-// ---- shadow memory -------------------------------------------------------------------------------------------------------
+// ---- shadow memory
+// -------------------------------------------------------------------------------------------------------
 struct AccessRecord {
-    uint32_t cluster1 = 0;           // index of the cluster + 1; 0: no access; kMany: several, in the page's set `clock`
+    uint32_t cluster1 = 0;  // index of the cluster + 1; 0: no access; kMany: several, in the page's set `clock`
     uint32_t agent : 14 = 0, pc : 18 = 0;
     uint32_t clock : 28 = 0, strong : 1 = 0, scope : 2 = 0, same : 1 = 0;   // same (of kMany): all wrote the same value
     Mask lanes = 0;
@@ -61,7 +65,8 @@ class ShadowPage {
 public:
     ~ShadowPage();
     void clear();                                                       // no access yet
-    void touch(const Actor& actor, Space space, uint64_t address, uint32_t bytes, Touch touch, const uint8_t* old, const uint8_t* fresh);
+    void touch(const Actor& actor, Space space, uint64_t address, uint32_t bytes, Touch touch, const uint8_t* old,
+               const uint8_t* fresh);
     // f(record, address, bytes, whether it wrote) for every access that is recorded; `start` is the page's.
     template <class F> void each(uint64_t start, F f) const {
         const uint32_t bytes = 1u << shift_;
@@ -74,14 +79,16 @@ public:
     // Only checks that what was written there happens before; records nothing.
     void require_written_before(const Actor& actor, Space space, uint64_t address, uint32_t bytes);
     std::atomic_flag lock;
-    uint64_t generation = 0;                                            // of shared memory: the cluster's index it is of, + 1
+    uint64_t generation = 0;  // of shared memory: the cluster's index it is of, + 1
 
 private:
     friend class PageTouch;
     void refine(uint32_t shift);
-    void check_write(const Actor& a, Cell& cell, Space space, uint64_t address, uint32_t bytes, Touch touch, bool same, bool near);
+    void check_write(const Actor& a, Cell& cell, Space space, uint64_t address, uint32_t bytes, Touch touch, bool same,
+                     bool near);
     void check_read(const Actor& a, Cell& cell, Space space, uint64_t address, uint32_t bytes);
-    const AccessRecord* find_read(const AccessRecord& reads, uint32_t cluster1, uint32_t agent, Mask lanes, uint32_t pc, uint32_t run) const;
+    const AccessRecord* find_read(const AccessRecord& reads, uint32_t cluster1, uint32_t agent, Mask lanes, uint32_t pc,
+                                  uint32_t run) const;
     void keep_own_read(const Actor& a, AccessRecord& reads);
     void note_read(const Actor& a, AccessRecord& read);
     void add(AccessRecord& to, const AccessRecord& one, bool same);
@@ -92,7 +99,8 @@ private:
     std::vector<uint32_t> free_sets_;
 };
 
-// The pages of global memory of one launch. Clusters run on several host threads: a page is locked while it is looked at.
+// The pages of global memory of one launch. Clusters run on several host threads: a page is locked while it is looked
+// at.
 class GlobalShadow {
 public:
     ShadowPage* page(uint64_t number);
@@ -117,7 +125,8 @@ private:
     std::vector<std::unique_ptr<ShadowPage>> pages_;
 };
 
-// Checks and records accesses of one instruction; holds the lock of the page it was at last, so make it where the accesses are.
+// Checks and records accesses of one instruction; holds the lock of the page it was at last, so make it where the
+// accesses are.
 class PageTouch {
 public:
     explicit PageTouch(const Actor& actor) : actor_(actor) {}

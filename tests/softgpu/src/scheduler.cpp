@@ -53,7 +53,8 @@ void reconverge(Warp& w, bool keep) {
     if (!keep) {
         size_t best = w.others.size();
         for (size_t i = 0; i < w.others.size(); ++i)
-            if (!w.others[i].wait_what && w.others[i].pc < w.cur.pc && (best == w.others.size() || w.others[i].pc < w.others[best].pc))
+            if (!w.others[i].wait_what && w.others[i].pc < w.cur.pc &&
+                (best == w.others.size() || w.others[i].pc < w.others[best].pc))
                 best = i;
         if (best < w.others.size()) std::swap(w.cur, w.others[best]);
     }
@@ -125,7 +126,8 @@ uint64_t run_warp(Warp& w, uint64_t budget, bool fair) {
 void finish(Cluster& cluster) {
     for (const auto& op : cluster.async.pending())
         if (op.issuer)
-            op.issuer->fault(*op.instr, Fault::Kind::InFlight, op.what + " is still in flight when the kernel ends: a wait for it is missing");
+            op.issuer->fault(*op.instr, Fault::Kind::InFlight,
+                             op.what + " is still in flight when the kernel ends: a wait for it is missing");
     cluster.async.complete_if([](const AsyncOp&) { return true; });
     for (const auto& check : cluster.exit_checks) check();
 }
@@ -160,9 +162,10 @@ std::string where_everyone_is(const Cluster& cluster) {
                 const auto& source = warp->program->sources[warp->program->code[f.pc].source];
                 char lanes[16];
                 std::snprintf(lanes, sizeof lanes, "%08x", f.mask);
-                text += "CTA " + dim_text(cta->id) + " warp " + std::to_string(warp->index) + " lanes " + lanes + ": " +
-                        (f.wait_what ? std::string("waits for ") + f.wait_what + " " + std::to_string(f.wait_arg) : "at") +
-                        ", PTX line " + std::to_string(source.line) + ": " + source.text + "\n";
+                text +=
+                    "CTA " + dim_text(cta->id) + " warp " + std::to_string(warp->index) + " lanes " + lanes + ": " +
+                    (f.wait_what ? std::string("waits for ") + f.wait_what + " " + std::to_string(f.wait_arg) : "at") +
+                    ", PTX line " + std::to_string(source.line) + ": " + source.text + "\n";
             }
         }
     for (const auto& op : cluster.async.pending()) text += "in flight: " + op.what + "\n";
@@ -201,7 +204,8 @@ bool run_cluster(Cluster& cluster, uint64_t quantum) {
         };
         for (Warp* warp : turn)
             if (warp != cluster.laggard) run(warp);
-        if (moved == 0 && cluster.laggard && !(cluster.lag_behind_async && !cluster.async.empty())) run(cluster.laggard);
+        if (moved == 0 && cluster.laggard && !(cluster.lag_behind_async && !cluster.async.empty()))
+            run(cluster.laggard);
         cluster.instructions += moved;
         if (moved == 0 && !cluster.async.complete_one(cluster.rng)) {
             // A fragment chosen for fairness may have hidden one that can run: only a full turn counts.

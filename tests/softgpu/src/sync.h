@@ -6,11 +6,13 @@
 namespace softgpu {
 
 // A `.sync` instruction with a member mask may run once all living members have arrived at it. False: the caller
-// returns the Retry that `w.wait_for` made. What the members did before is then ordered among them. A member kept out by a predicate can never arrive: a fault.
+// returns the Retry that `w.wait_for` made. What the members did before is then ordered among them. A member kept out
+// by a predicate can never arrive: a fault.
 inline bool members_here(Warp& w, const Instr& in, Mask m, Mask members) {
     if (!w.converged(members)) return false;
     if (members & w.alive & ~m)
-        w.fault(in, Fault::Kind::SyncMisuse, "lanes named in the member mask do not execute this instruction (their predicate is off)");
+        w.fault(in, Fault::Kind::SyncMisuse,
+                "lanes named in the member mask do not execute this instruction (their predicate is off)");
     sync_lanes(w, members & w.alive);
     return true;
 }

@@ -9,7 +9,7 @@ constexpr uint32_t kTensorMapMagic = 0x50414d54;   // "TMAP", where a real map h
 // Dimension 0 is the innermost. Sizes are stored less one, as hardware does.
 struct TensorMap {
     uint32_t magic;
-    uint8_t rank, element_bytes, element_type, swizzle;   // swizzle: CUtensorMapSwizzle (0 none, 1/2/3: 32/64/128 bytes)
+    uint8_t rank, element_bytes, element_type, swizzle;  // swizzle: CUtensorMapSwizzle (0 none, 1/2/3: 32/64/128 bytes)
     uint8_t interleave, fill_nan, reserved[6];
     uint64_t address;             // offset 16
     uint64_t strides[4];          // bytes between neighbours in dimensions 1..4

@@ -21,35 +21,42 @@ unsigned element_size(Element e) {
 namespace {
 
 // By CUtensorMapDataType; the types it has beyond these (sub-byte ones) are not modelled.
-constexpr Element kElements[] = {Element::U8, Element::U16, Element::U32, Element::S32, Element::U64, Element::S64, Element::F16,
-                                 Element::F32, Element::F64, Element::BF16, Element::F32, Element::F32, Element::F32};
+constexpr Element kElements[] = {Element::U8,  Element::U16, Element::U32, Element::S32, Element::U64,
+                                 Element::S64, Element::F16, Element::F32, Element::F64, Element::BF16,
+                                 Element::F32, Element::F32, Element::F32};
 // By the hardware's number, which CuTe's host code and tensormap.replace use (PTX ISA, tensormap.replace).
-constexpr Element kHardwareElements[] = {Element::U8, Element::U16, Element::U32, Element::S32, Element::U64, Element::S64, Element::F16,
-                                         Element::F32, Element::F32, Element::F64, Element::BF16, Element::F32, Element::F32};
+constexpr Element kHardwareElements[] = {Element::U8,   Element::U16, Element::U32, Element::S32, Element::U64,
+                                         Element::S64,  Element::F16, Element::F32, Element::F32, Element::F64,
+                                         Element::BF16, Element::F32, Element::F32};
 constexpr uint32_t kSpans[] = {0, 32, 64, 128};
 
 TensorView from_driver_form(const Issuer& by, const TensorMap& map) {
     TensorView v;
     v.address = map.address;
     v.rank = map.rank;
-    if (map.element_type >= std::size(kElements)) by.fault(Fault::Kind::Unsupported, "tensor map with an element type that is not modelled");
-    if (map.swizzle >= std::size(kSpans)) by.fault(Fault::Kind::Unsupported, "tensor map with a swizzle that is not modelled");
+    if (map.element_type >= std::size(kElements))
+        by.fault(Fault::Kind::Unsupported, "tensor map with an element type that is not modelled");
+    if (map.swizzle >= std::size(kSpans))
+        by.fault(Fault::Kind::Unsupported, "tensor map with a swizzle that is not modelled");
     if (map.interleave) by.fault(Fault::Kind::Unsupported, "tensor map with an interleaved layout: not modelled");
     v.element = kElements[map.element_type];
     v.span = kSpans[map.swizzle];
     v.fill_nan = map.fill_nan;
-    if (v.rank < 1 || v.rank > 5) by.fault(Fault::Kind::IllegalInstruction, "tensor map of rank " + std::to_string(v.rank));
+    if (v.rank < 1 || v.rank > 5)
+        by.fault(Fault::Kind::IllegalInstruction, "tensor map of rank " + std::to_string(v.rank));
     v.strides[0] = element_size(v.element);
     for (int i = 0; i < v.rank; ++i) {
         v.dims[i] = uint64_t(map.dims[i]) + 1;
         v.box[i] = map.box[i];
         if (i) v.strides[i] = map.strides[i - 1];
-        if (map.element_strides[i] != 1) by.fault(Fault::Kind::Unsupported, "tensor map with an element stride other than 1: not modelled");
+        if (map.element_strides[i] != 1)
+            by.fault(Fault::Kind::Unsupported, "tensor map with an element stride other than 1: not modelled");
     }
     return v;
 }
 
-// The form that CuTe's host code writes inline, as far as it is known: see docs/softgpu.md. `word` are its 32-bit words.
+// The form that CuTe's host code writes inline, as far as it is known: see docs/softgpu.md. `word` are its 32-bit
+// words.
 TensorView from_inline_form(const Issuer& by, const uint8_t* bytes) {
     uint32_t word[32];
     std::memcpy(word, bytes, sizeof word);
@@ -57,8 +64,10 @@ TensorView from_inline_form(const Issuer& by, const uint8_t* bytes) {
     std::memcpy(&v.address, word, 8);
     const uint32_t flags = word[2], type = flags >> 7 & 15;
     v.rank = static_cast<int>(flags >> 4 & 7) + 1;
-    if ((flags & 15) != 2 || (flags >> 11 & 3) != 0 || v.rank > 5 || v.address % 16 || type >= std::size(kHardwareElements))
-        by.fault(Fault::Kind::Unsupported, "this is no tensor map that the software GPU knows: neither its driver nor CuTe's host code wrote it");
+    if ((flags & 15) != 2 || (flags >> 11 & 3) != 0 || v.rank > 5 || v.address % 16 ||
+        type >= std::size(kHardwareElements))
+        by.fault(Fault::Kind::Unsupported,
+                 "this is no tensor map that the software GPU knows: neither its driver nor CuTe's host code wrote it");
     v.element = kHardwareElements[type];
     v.span = kSpans[flags >> 13 & 3];
     v.strides[0] = element_size(v.element);
@@ -73,20 +82,26 @@ TensorView from_inline_form(const Issuer& by, const uint8_t* bytes) {
 }  // namespace
 
 TensorView read_tensor_map(const Issuer& by, const uint8_t* bytes) {
-    if (reinterpret_cast<uint64_t>(bytes) % 64) by.fault(Fault::Kind::Misaligned, "a tensor map must be 64-byte aligned");
+    if (reinterpret_cast<uint64_t>(bytes) % 64)
+        by.fault(Fault::Kind::Misaligned, "a tensor map must be 64-byte aligned");
     TensorMap map;
     std::memcpy(&map, bytes, sizeof map);
     TensorView v = map.magic == kTensorMapMagic ? from_driver_form(by, map) : from_inline_form(by, bytes);
     for (int i = 0; i < v.rank; ++i)
-        if (!v.box[i] || v.box[i] > 256) by.fault(Fault::Kind::IllegalInstruction, "tensor map with a box of " + std::to_string(v.box[i]) + " elements");
-    if (v.row_bytes() % kChunk) by.fault(Fault::Kind::IllegalInstruction, "tensor map whose box rows are not a multiple of 16 bytes");
+        if (!v.box[i] || v.box[i] > 256)
+            by.fault(Fault::Kind::IllegalInstruction,
+                     "tensor map with a box of " + std::to_string(v.box[i]) + " elements");
+    if (v.row_bytes() % kChunk)
+        by.fault(Fault::Kind::IllegalInstruction, "tensor map whose box rows are not a multiple of 16 bytes");
     if (v.span && v.row_bytes() != v.span)
-        by.fault(Fault::Kind::Unsupported, "tensor map with box rows of " + std::to_string(v.row_bytes()) + " bytes under a swizzle of " +
-                                               std::to_string(v.span) + ": only rows as long as the swizzle span are modelled");
+        by.fault(Fault::Kind::Unsupported, "tensor map with box rows of " + std::to_string(v.row_bytes()) +
+                                               " bytes under a swizzle of " + std::to_string(v.span) +
+                                               ": only rows as long as the swizzle span are modelled");
     return v;
 }
 
-// ---- boxes ------------------------------------------------------------------------------------------------------------
+// ---- boxes
+// ------------------------------------------------------------------------------------------------------------
 uint32_t Box::rows() const {
     if (four_rows) return 4;
     uint32_t n = 1;
@@ -128,7 +143,8 @@ void fill_outside(const TensorView& t, uint8_t* row) {
     const uint32_t bytes = t.row_bytes();
     std::memset(row, 0, bytes);
     if (!t.fill_nan) return;
-    for (uint32_t i = 0; i < bytes; i += static_cast<uint32_t>(t.strides[0])) {   // the canonical NaN, all ones but the sign
+    for (uint32_t i = 0; i < bytes;
+         i += static_cast<uint32_t>(t.strides[0])) {  // the canonical NaN, all ones but the sign
         std::memset(row + i, 0xff, t.strides[0]);
         row[i + t.strides[0] - 1] = 0x7f;
     }
@@ -138,7 +154,9 @@ void fill_outside(const TensorView& t, uint8_t* row) {
 
 void check_global(const Issuer& by, uint64_t address, uint64_t bytes, bool write) {
     const std::string why = by.warp->cta->grid->bounds->check(address, bytes);
-    if (!why.empty()) by.fault(Fault::Kind::OutOfBounds, std::string("a bulk copy ") + (write ? "writes" : "reads") + " global memory " + why);
+    if (!why.empty())
+        by.fault(Fault::Kind::OutOfBounds,
+                 std::string("a bulk copy ") + (write ? "writes" : "reads") + " global memory " + why);
 }
 
 void each_row_inside(const Issuer& by, const Box& box, const std::function<void(uint64_t, uint64_t)>& f) {
@@ -183,7 +201,8 @@ void store_box(const Issuer& by, const Box& box, const std::vector<uint8_t>& dat
     }
 }
 
-// ---- reductions ----------------------------------------------------------------------------------------------------------
+// ---- reductions
+// ----------------------------------------------------------------------------------------------------------
 namespace {
 
 template <class V> bool combine(Reduction op, typename V::Value a, typename V::Value b, typename V::Value& r) {
@@ -201,22 +220,27 @@ template <class V> bool combine(Reduction op, typename V::Value a, typename V::V
     }
     return false;
 }
-template <class V, class Word> void reduce_as(const Issuer& by, Reduction op, uint8_t* target, const uint8_t* source, uint64_t bytes) {
+template <class V, class Word>
+void reduce_as(const Issuer& by, Reduction op, uint8_t* target, const uint8_t* source, uint64_t bytes) {
     for (uint64_t i = 0; i < bytes; i += sizeof(Word)) {
         auto* word = reinterpret_cast<Word*>(target + i);
         Word other, old = __atomic_load_n(word, __ATOMIC_RELAXED);
         std::memcpy(&other, source + i, sizeof(Word));
         while (true) {
             typename V::Value r;
-            if (!combine<V>(op, V::get(old), V::get(other), r)) by.fault(Fault::Kind::IllegalInstruction, "a bitwise reduction of floating-point elements");
-            if (__atomic_compare_exchange_n(word, &old, static_cast<Word>(V::put(r)), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) break;
+            if (!combine<V>(op, V::get(old), V::get(other), r))
+                by.fault(Fault::Kind::IllegalInstruction, "a bitwise reduction of floating-point elements");
+            if (__atomic_compare_exchange_n(word, &old, static_cast<Word>(V::put(r)), false, __ATOMIC_SEQ_CST,
+                                            __ATOMIC_RELAXED))
+                break;
         }
     }
 }
 
 }  // namespace
 
-void reduce_elements(const Issuer& by, Element element, Reduction op, uint8_t* target, const uint8_t* source, uint64_t bytes) {
+void reduce_elements(const Issuer& by, Element element, Reduction op, uint8_t* target, const uint8_t* source,
+                     uint64_t bytes) {
     switch (element) {
         case Element::U32: return reduce_as<Int<uint32_t>, uint32_t>(by, op, target, source, bytes);
         case Element::S32: return reduce_as<Int<int32_t>, uint32_t>(by, op, target, source, bytes);
@@ -226,7 +250,9 @@ void reduce_elements(const Issuer& by, Element element, Reduction op, uint8_t* t
         case Element::BF16: return reduce_as<BF16, uint16_t>(by, op, target, source, bytes);
         case Element::F32: return reduce_as<F32, uint32_t>(by, op, target, source, bytes);
         case Element::F64: return reduce_as<F64, uint64_t>(by, op, target, source, bytes);
-        default: by.fault(Fault::Kind::IllegalInstruction, "bulk reductions need elements of at least 16 bits that are not .u16");
+        default:
+            by.fault(Fault::Kind::IllegalInstruction,
+                     "bulk reductions need elements of at least 16 bits that are not .u16");
     }
 }
 

@@ -22,10 +22,12 @@ struct TensorView {
     bool fill_nan = false;
     uint32_t row_bytes() const { return box[0] * element_size(element); }
 };
-// Reads the map at a host address: our driver's form (tensor_map.h) or the one CuTe's host code writes. Faults if it is neither.
+// Reads the map at a host address: our driver's form (tensor_map.h) or the one CuTe's host code writes. Faults if it is
+// neither.
 TensorView read_tensor_map(const Issuer& by, const uint8_t* bytes);
 
-// What a copy moves: the box at these coordinates, or with `rows` (gather4, scatter4) four rows of its innermost dimension.
+// What a copy moves: the box at these coordinates, or with `rows` (gather4, scatter4) four rows of its innermost
+// dimension.
 struct Box {
     TensorView tensor;
     int32_t at[5] = {};
@@ -39,10 +41,12 @@ void each_row_inside(const Issuer& by, const Box& box, const std::function<void(
 void load_box(const Issuer& by, const Box& box, Cta& cta, uint32_t offset);          // global -> shared
 std::vector<uint8_t> fetch_box(const Box& box, const Cta& cta, uint32_t offset);     // shared -> a buffer of rows
 enum class Reduction : uint8_t { None, Add, Min, Max, And, Or, Xor };
-void store_box(const Issuer& by, const Box& box, const std::vector<uint8_t>& rows, Reduction reduction);   // buffer -> global
+void store_box(const Issuer& by, const Box& box, const std::vector<uint8_t>& rows,
+               Reduction reduction);  // buffer -> global
 
 // target[i] = target[i] op source[i], atomically each.
-void reduce_elements(const Issuer& by, Element element, Reduction op, uint8_t* target, const uint8_t* source, uint64_t bytes);
+void reduce_elements(const Issuer& by, Element element, Reduction op, uint8_t* target, const uint8_t* source,
+                     uint64_t bytes);
 // Faults unless global memory [address, address + bytes) may be accessed.
 void check_global(const Issuer& by, uint64_t address, uint64_t bytes, bool write);
 

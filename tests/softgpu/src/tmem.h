@@ -6,7 +6,8 @@
 
 namespace softgpu {
 
-constexpr uint32_t kTmemLanes = 128, kTmemColumns = 512, kTmemGroupLanes = 16, kTmemGroups = kTmemLanes / kTmemGroupLanes;
+constexpr uint32_t kTmemLanes = 128, kTmemColumns = 512, kTmemGroupLanes = 16,
+                   kTmemGroups = kTmemLanes / kTmemGroupLanes;
 
 enum class TmemState : uint8_t {
     Unwritten,

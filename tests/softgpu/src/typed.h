@@ -37,13 +37,17 @@ struct Pair { float x, y; };
 struct F16x2 {
     using Cell = uint32_t;
     using Value = Pair;
-    static Value get(Cell c) { return {f16_to_f32(static_cast<uint16_t>(c)), f16_to_f32(static_cast<uint16_t>(c >> 16))}; }
+    static Value get(Cell c) {
+        return {f16_to_f32(static_cast<uint16_t>(c)), f16_to_f32(static_cast<uint16_t>(c >> 16))};
+    }
     static Cell put(Value v) { return f32_to_f16(v.x) | static_cast<uint32_t>(f32_to_f16(v.y)) << 16; }
 };
 struct BF16x2 {
     using Cell = uint32_t;
     using Value = Pair;
-    static Value get(Cell c) { return {bf16_to_f32(static_cast<uint16_t>(c)), bf16_to_f32(static_cast<uint16_t>(c >> 16))}; }
+    static Value get(Cell c) {
+        return {bf16_to_f32(static_cast<uint16_t>(c)), bf16_to_f32(static_cast<uint16_t>(c >> 16))};
+    }
     static Cell put(Value v) { return f32_to_bf16(v.x) | static_cast<uint32_t>(f32_to_bf16(v.y)) << 16; }
 };
 template <class L> struct F32x2Of {
