@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from helion import exc
+from helion.autotuner import api
 from helion.autotuner.cache_key import CacheKey
 from helion.autotuner.target import resolve
 from helion.backends.base import Recipe
@@ -215,3 +216,25 @@ class SlowToCompile:
 
 
 slow_to_compile = SlowToCompile()
+
+
+#: The argument of `blocked`.
+X = torch.ones(512, 8)
+
+#: Options of a search that is over soon, in this process.
+FAST = {"isolate": False, "progress_bar": False, "effort": "quick"}
+
+
+def blocked(**settings: Any) -> FunctionTarget:
+    """A target whose large blocks are fast."""
+    return FunctionTarget("blocked_sum", BlockedSum.spec, **settings)
+
+
+def misbehaving_target(**settings: Any) -> FunctionTarget:
+    """A target that is wrong, slow or fails as its Config says."""
+    return FunctionTarget("misbehaving", Misbehaving.spec, **settings)
+
+
+def quick(target: FunctionTarget, **options: Any) -> Config:
+    """The Config that a short random search finds."""
+    return api.autotune(target, (X,), **{**FAST, "search": "RandomSearch", **options})

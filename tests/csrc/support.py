@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from helion.runtime import code_cache
 from helion.runtime.host_function import clone_host_function
 from helion.runtime.launch.launcher import FastLauncher
@@ -108,3 +110,8 @@ def kernel_class() -> type:
             return [r.removeprefix("no plan: ") for r in self.stats.snapshot().reasons if r.startswith("no plan")]
 
     return HostKernel
+
+
+def pair(n: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two tensors of n random numbers."""
+    return torch.randn(n), torch.randn(n)

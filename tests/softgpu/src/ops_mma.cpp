@@ -47,6 +47,20 @@ void unpack(Type t, const uint32_t* words, double* out) {
 // Integer sums are exact in doubles here: at most 32 products of 16 bits and a 32-bit accumulator.
 constexpr int kMaxM = 16, kMaxN = 8, kMaxK = 32;
 
+// c += a b, the sums in double.
+void add_product(const Mma& op, const double (&a)[kMaxM][kMaxK], const double (&b)[kMaxK][kMaxN],
+                 double (&c)[kMaxM][kMaxN]) {
+    for (int row = 0; row < op.m; ++row) {
+        double sum[kMaxN];
+        std::memcpy(sum, c[row], sizeof sum);
+        for (int k = 0; k < op.k; ++k) {
+            const double x = a[row][k];
+            for (int column = 0; column < kMaxN; ++column) sum[column] += x * b[k][column];
+        }
+        std::memcpy(c[row], sum, sizeof sum);
+    }
+}
+
 Flow exec_mma(Warp& w, const Instr& in, Mask m) {
     if (!members_here(w, in, m, kAllLanes)) return w.wait_for("the whole warp", 0);
     if (m != kAllLanes) w.fault(in, Fault::Kind::SyncMisuse, "mma.sync must be executed by all lanes of the warp");
@@ -94,16 +108,7 @@ Flow exec_mma(Warp& w, const Instr& in, Mask m) {
             c[row][column] = v;
         }
 
-    for (int row = 0; row < op.m; ++row) {
-        double sum[kMaxN];
-        std::memcpy(sum, c[row], sizeof sum);
-        for (int k = 0; k < op.k; ++k) {
-            const double x = a[row][k];
-            for (int column = 0; column < kMaxN; ++column) sum[column] += x * b[k][column];
-        }
-        std::memcpy(c[row], sum, sizeof sum);
-    }
-
+    add_product(op, a, b, c);
     for (int i = 0; i < c_elements; ++i)
         for (int l = 0; l < kWarpSize; ++l) {
             int row, column;
