@@ -32,6 +32,8 @@ struct Dispatcher {
   struct Body {
     std::vector<Parameter> parameters;
     PyRef key_function;  // or null
+    // Arguments that code takes to be apart, as pairs of their positions.
+    std::vector<std::pair<uint16_t, uint16_t>> apart;
     PlanTable table;
     size_t capacity = 0;
     uint64_t generation = 0;  // counts what makes plans stale; see install_plan
@@ -96,7 +98,10 @@ PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* const* args, s
     return result;
   }
   if (seen == 0) seen = 1;
-  return call_python(self, args, nargsf, keyword_names);
+  PyObject* result = call_python(self, args, nargsf, keyword_names);
+  // Compiling may have found that more has to be asked, and forgotten what was seen; this signature was.
+  if (result != nullptr) sightings.emplace(hash, uint8_t{1});
+  return result;
 }
 
 // Puts the arguments in the parameters' order, defaults filled in (borrowed references). 1, 0 if they do not fit (the
@@ -134,12 +139,23 @@ int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t c
 // Appends all arguments. As Signature::append; `key` gets a reference to the key function's result, which the signature
 // refers to.
 int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signature, PyRef* key) {
-  const size_t parameters = self->body.parameters.size();
+  const Dispatcher::Body& body = self->body;
+  const size_t parameters = body.parameters.size();
+  const uint64_t generation = body.generation;
+  const bool asks = !body.apart.empty();
+  uint8_t leaves[kMostParameters + 1];  // where each parameter's begin
   for (size_t i = 0; i < parameters; ++i) {
+    if (asks) leaves[i] = static_cast<uint8_t>(signature->leaf_count());
     const int known = signature->append(self->state, bound[i], self->body.parameters[i].numbers);
     if (known != 1) return known;
     // A device_tag function may have changed the parameters.
-    if (self->body.parameters.size() != parameters) return 0;
+    if (body.parameters.size() != parameters) return 0;
+  }
+  if (asks && body.generation == generation) {
+    leaves[parameters] = static_cast<uint8_t>(signature->leaf_count());
+    for (const auto& [a, b] : body.apart) {
+      signature->append_overlaps({leaves[a], leaves[size_t{a} + 1], leaves[b], leaves[size_t{b} + 1]});
+    }
   }
   if (self->body.key_function) {
     PyRef function = PyRef::borrow(self->body.key_function.get());
@@ -151,7 +167,8 @@ int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signatur
       return 0;
     }
   }
-  return 1;
+  // A device_tag or key= function may have changed what has to be asked.
+  return body.generation == generation ? 1 : 0;
 }
 
 PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
@@ -204,14 +221,32 @@ void Dispatcher::Body::clear_plans() {
   table.swap(old);
 }
 
-// configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None)
+// A sequence of pairs of positions of `count` parameters. False with an exception.
+bool parse_apart(PyObject* pairs, Py_ssize_t count, std::vector<std::pair<uint16_t, uint16_t>>* out) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); ++i) {
+    PyObject* pair = PyTuple_GET_ITEM(pairs, i);
+    unsigned short a = 0, b = 0;
+    if (!PyTuple_Check(pair) || !PyArg_ParseTuple(pair, "HH:configure_dispatch", &a, &b)) {
+      if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "configure_dispatch: apart must hold tuples");
+      return false;
+    }
+    if (a >= count || b >= count) {
+      PyErr_SetString(PyExc_ValueError, "configure_dispatch: there is no such parameter");
+      return false;
+    }
+    out->emplace_back(a, b);
+  }
+  return true;
+}
+
+// configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=())
 PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   Dispatcher* self = as_dispatcher(object);
   PyObject *names = nullptr, *defaults = nullptr, *value_keyed = nullptr, *key_function = nullptr;
-  PyObject* expected = Py_None;
+  PyObject *expected = Py_None, *pairs = nullptr;
   Py_ssize_t capacity = 0;
-  if (!PyArg_ParseTuple(args, "O!O!O!On|O:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
-                        &PyTuple_Type, &value_keyed, &key_function, &capacity, &expected)) {
+  if (!PyArg_ParseTuple(args, "O!O!O!On|OO!:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
+                        &PyTuple_Type, &value_keyed, &key_function, &capacity, &expected, &PyTuple_Type, &pairs)) {
     return nullptr;
   }
   unsigned long long generation = 0;
@@ -225,6 +260,8 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
     PyErr_SetString(PyExc_ValueError, "configure_dispatch: the tuples do not fit together");
     return nullptr;
   }
+  std::vector<std::pair<uint16_t, uint16_t>> apart;
+  if (pairs != nullptr && !parse_apart(pairs, count, &apart)) return nullptr;
   if (!self->state->environment.load(self->state)) return nullptr;
   std::vector<Parameter> parameters(static_cast<size_t>(count));
   for (Py_ssize_t i = 0; i < count; ++i) {
@@ -250,6 +287,7 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   if (expected != Py_None && HELION_GUARD("generation", generation != body.generation)) Py_RETURN_NONE;
   const unsigned long long mine = body.generation + 1;
   body.parameters.swap(parameters);
+  body.apart.swap(apart);
   PyRef old_function = std::move(body.key_function);
   body.key_function = key_function == Py_None ? PyRef() : PyRef::borrow(key_function);
   // More parameters than a call can be read for: every call takes the Python path, whatever dispatch_enabled says.
@@ -408,7 +446,7 @@ int set_enabled(PyObject* object, PyObject* value, void*) {
 
 PyMethodDef dispatcher_methods[] = {
     {"configure_dispatch", configure_dispatch, METH_VARARGS,
-     "configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, /)\n--\n\n"
+     "configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=(), /)\n--\n\n"
      "Say how calls are read. Drops all plans.\n\n"
      "Args:\n"
      "    names: the parameters' names, in order.\n"
@@ -416,7 +454,8 @@ PyMethodDef dispatcher_methods[] = {
      "    value_keyed: per parameter, whether numbers count by value and not only by what Triton tells apart.\n"
      "    key_function: the kernel's key= function, or None.\n"
      "    capacity: most plans to keep; the least recently used goes first.\n"
-     "    generation: do nothing if plan_generation is another by now.\n\n"
+     "    generation: do nothing if plan_generation is another by now.\n"
+     "    apart: pairs of positions of arguments; how those that overlap lie to each other counts.\n\n"
      "Returns:\n    The plan_generation from here on; None if nothing was done."},
     {"install_plan", install_plan, METH_VARARGS,
      "install_plan(args, plan, generation, /)\n--\n\n"

@@ -110,6 +110,22 @@ int Signature::append(const ModuleState* state, PyObject* argument, NumberKey nu
   return 0;
 }
 
+void Signature::append_overlaps(const LeafRanges& pair) {
+  for (size_t i = pair.first; i < pair.first_end; ++i) {
+    if (!TensorView::exact(leaves_[i])) continue;
+    const ByteRange a = TensorView(leaves_[i]).bytes();
+    for (size_t j = pair.first == pair.second ? i + 1 : pair.second; j < pair.second_end; ++j) {
+      if (!TensorView::exact(leaves_[j])) continue;
+      const ByteRange b = TensorView(leaves_[j]).bytes();
+      // Guard: code that takes its arguments to be apart is wrong for those that overlap.
+      if (HELION_GUARD("overlap", a.begin < b.end && b.begin < a.end)) {
+        word(word_of(Kind::kOverlap, static_cast<uint64_t>(i) << 16 | static_cast<uint64_t>(j)));
+        word(b.begin - a.begin);
+      }
+    }
+  }
+}
+
 bool Signature::append_by_equality(PyObject* object_to_compare) {
   const Py_hash_t hash = PyObject_Hash(object_to_compare);
   if (hash == -1) return false;

@@ -21,6 +21,12 @@ class Signature {
   // Appends one argument. 1; 0 if only the Python path knows what to make of it; -1 with an exception. `argument` is
   // borrowed and must outlive the signature.
   int append(const ModuleState* state, PyObject* argument, NumberKey numbers);
+  // Appends how tensors that overlap in memory lie to each other: of each pair, leaves from `first` to `first_end` are compared
+  // with those from `second` to `second_end` (of one range, each with each other one). Nothing where all are apart.
+  struct LeafRanges {
+    size_t first, first_end, second, second_end;
+  };
+  void append_overlaps(const LeafRanges& pair);
   // Appends an object that is compared with == (the result of a `key=` function). Returns false with an exception if it
   // cannot be hashed.
   bool append_by_equality(PyObject* object);

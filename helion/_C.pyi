@@ -95,6 +95,7 @@ class Dispatcher:
         key_function: Callable[..., Any] | None,
         capacity: int,
         generation: int | None = None,
+        apart: tuple[tuple[int, int], ...] = (),
         /,
     ) -> int | None: ...
     def install_plan(self, args: tuple[Any, ...], plan: LaunchPlan, generation: int, /) -> bool: ...

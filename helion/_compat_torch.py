@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
@@ -156,3 +157,8 @@ def storage_identity(tensor: torch.Tensor) -> int:
     """The same number for tensors that share their storage, fake ones included."""
     identity: int = tensor.untyped_storage()._cdata
     return identity
+
+
+def forget_storages(mode: FakeTensorMode) -> None:
+    """Give tensors that are made fake from here on storages of their own, whether or not the real ones share some."""
+    mode.fake_tensor_converter.meta_converter.storage_memo.clear()

@@ -107,7 +107,14 @@ class BoundKernel:
                 from .frontend.trace import trace_kernel  # loads sympy and torch._dynamo
 
                 constants = frozenset(names[i] for i in kernel.specializer.constexpr)
-                self.ir: KernelIR = trace_kernel(kernel.fn, self._arguments, self.settings, self.device, constants)
+                self.ir: KernelIR = trace_kernel(
+                    kernel.fn,
+                    self._arguments,
+                    self.settings,
+                    self.device,
+                    constants,
+                    kernel.specializer.overlapping(args),
+                )
             self._backend = registry.make(self.settings.backend, self.ir, self.settings, self._target())
         except exc.BaseError:
             self._log_repro(kernel.configs[0] if kernel.configs else Config())
@@ -157,6 +164,11 @@ class BoundKernel:
     def on_gpu(self) -> bool:
         """Whether calls are launches (of a real GPU or the software one), and not the tile executor's."""
         return self._on_gpu
+
+    @property
+    def assumed_apart(self) -> frozenset[tuple[int, int]]:
+        """Positions of arguments that must not overlap, in pairs; those that do are another specialization."""
+        return frozenset() if self.settings.ref_mode is RefMode.EAGER else self.ir.assumed_apart
 
     @property
     def config_spec(self) -> ConfigSpec:

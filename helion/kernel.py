@@ -127,11 +127,13 @@ class Kernel(Dispatcher):
         return self._lookup(self.normalize_args(*args))
 
     def _lookup(self, args: tuple[Any, ...]) -> BoundKernel:
+        asked = self.specializer.assumed_apart
         base = self.specializer.key(args)
         for bound in self._bound.get(base, ()):
-            if bound.accepts(args):
+            # Another thread may have bound it after the key was made, and found that the key was to say more.
+            if bound.accepts(args) and self.specializer.assumed_apart is asked:
                 return bound
-        return self._bind_new(base, args)
+        return self._bind_new(args)
 
     def _runner(self, args: Sequence[Any]) -> Callable[..., Any]:
         bound = self._lookup(tuple(args))
@@ -158,8 +160,9 @@ class Kernel(Dispatcher):
         settings = Settings(**{**dict(self.settings.items()), "ref_mode": RefMode.OFF})
         return Kernel(self.fn, configs=self.configs, settings=settings, key=self.specializer.key_fn)
 
-    def _bind_new(self, base: Hashable, args: tuple[Any, ...]) -> BoundKernel:
+    def _bind_new(self, args: tuple[Any, ...]) -> BoundKernel:
         with self._lock:
+            base = self.specializer.key(args)
             for bound in self._bound.get(base, ()):
                 if bound.accepts(args):
                     return bound
@@ -174,9 +177,11 @@ class Kernel(Dispatcher):
                 # The message has the user's line and a caret; the interpreter's own frames would bury it.
                 raise error.with_traceback(None) from error.__cause__
             log.info("%s: new specialization %s", self.name, base)
+            self._assume_apart(bound.assumed_apart)
             self._bound[base] = [*self._bound.get(base, ()), bound]
             bound.is_kernels_own = True
-            return bound
+            # Traced as if all arguments were apart: if these are not, it is for others.
+            return bound if self.specializer.key(args) == base else self._bind_new(args)
 
     def specialization_key(self, args: Sequence[Any]) -> Hashable:
         """What distinguishes the specialization these arguments use."""

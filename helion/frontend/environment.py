@@ -27,6 +27,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.experimental.symbolic_shapes import StatelessSymbolicContext
 from torch.overrides import TorchFunctionMode
 
+from .. import _compat_torch
 from .. import exc
 from ..ir.device_ir import Axis
 from ..ir.device_ir import AxisKind
@@ -40,6 +41,7 @@ from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..settings import Settings
+from .shared_memory import SharedMemory
 
 
 class ConfigDecision(Exception):
@@ -78,9 +80,15 @@ class Environment:
     Args:
         settings: the kernel's settings.
         device: where the arguments live.
+        overlapping: tensors of the arguments that share memory, in groups, each with its address.
     """
 
-    def __init__(self, settings: Settings, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        device: torch.device,
+        overlapping: Sequence[Sequence[tuple[torch.Tensor, int]]] = (),
+    ) -> None:
         self.settings = settings
         self.device = device
         self.shape_env = _ShapeEnv(lambda symbol: symbol in self._samples, duck_shape=False)
@@ -90,6 +98,7 @@ class Environment:
         self.tunables: dict[str, Any] = {}
         self.specialized: set[sympy.Symbol] = set()
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._memories = [SharedMemory(group) for group in overlapping]
         self._names = Names()
         #: A value that each number of the Config's may have: stand-ins in shapes are like no size (`_size_symbol`).
         self._samples: dict[sympy.Symbol, int] = {}
@@ -117,11 +126,8 @@ class Environment:
         """
         if isinstance(value, torch.Tensor):
             if id(value) in self._fakes:
-                # `k(x, x)` and `k(x, y)` share a specialization, so the parameters stay two: `.data` is another object.
-                with unset_fake_temporarily():
-                    value = value.data
-            if value._is_view() and value._base is not None and value._base.layout is not torch.strided:
-                # The values of a sparse tensor, say: a fake tensor of a view has one of its base too, which has none.
+                # `k(x, x)` and `k(x, y)` may share a specialization, so the parameters stay two: `.data` is another
+                # object.
                 with unset_fake_temporarily():
                     value = value.data
             return self.fake_tensor(value, path, name)
@@ -161,12 +167,20 @@ class Environment:
         known = self._fakes.get(id(value))
         if known is not None:
             return known[1]
+        # Arguments are apart unless some of this call were found to overlap (`overlapping`): two views of one tensor
+        # get a storage each, as the next call with the same key may bring others.  For the same reason, and since the
+        # base of a sparse tensor's values has none, a view is traced as the tensor that it is.
+        real = value
+        _compat_torch.forget_storages(self.fake_mode)
+        if value._is_view():
+            with unset_fake_temporarily():
+                real = value.data
         if self.settings.static_shapes:
-            fake = self.fake_mode.from_tensor(value, static_shapes=True)
+            fake: torch.Tensor = self.fake_mode.from_tensor(real, static_shapes=True)
         else:
             context = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim())  # type: ignore[var-annotated]
             fake = self.fake_mode.from_tensor(
-                value, symbolic_context=context, source=ConstantSource(f"{name}_{len(self._fakes)}")
+                real, symbolic_context=context, source=ConstantSource(f"{name}_{len(self._fakes)}")
             )
             for method, numbers in (("size", fake.size()), ("stride", fake.stride())):
                 for dim, number in enumerate(numbers):
@@ -176,7 +190,10 @@ class Environment:
                             self.space.define(
                                 symbol, Origin(OriginKind.HOST, self.unique_name(f"{name}_{method}_{dim}"), text)
                             )
-        # Aliasing parameters must not share storage facts; keep the real tensor alive so its id stays taken.
+        for memory in self._memories:
+            if memory.holds(value):
+                fake = memory.place(fake, value, self.fake_mode)
+        # Keep the real tensor alive, so that its id stays taken.
         self._fakes[id(value)] = (value, fake)
         return fake
 

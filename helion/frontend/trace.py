@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from ..ir.device_ir import HostCode
 from ..ir.device_ir import KernelIR
 from ..ir.device_ir import RollableReduction
 from ..ir.device_ir import eliminate_dead_code
+from ..ir.effects import assumed_apart
+from ..ir.effects import storage_of
 from ..ir.reductions import rollable_sizes
 from ..ir.verify import verify
 from ..language.op import handler
@@ -38,6 +41,7 @@ def trace_kernel(
     settings: Settings,
     device: torch.device,
     constants: frozenset[str] = frozenset(),
+    overlapping: Sequence[Sequence[tuple[torch.Tensor, int]]] = (),
 ) -> KernelIR:
     """Trace one specialization of a kernel function.
 
@@ -47,6 +51,8 @@ def trace_kernel(
         settings: the kernel's settings.
         device: where the tensor arguments live.
         constants: parameters annotated hl.constexpr.
+        overlapping: tensors of the arguments that lie in one memory, in groups, each with its address; all others are
+            apart.
 
     Returns:
         The device IR, the host statements around it, and the guards under which they hold.
@@ -55,7 +61,7 @@ def trace_kernel(
         exc.BaseError: the function is not a kernel we accept; with the place in its source.
     """
     source = source_of(fn)
-    env = Environment(settings, device)
+    env = Environment(settings, device, overlapping)
     tracer = Tracer(env)
     interpreter = Statements(env, tracer)
     with env.active():
@@ -65,6 +71,7 @@ def trace_kernel(
         except exc.IndexOffsetOutOfRangeForInt32 as error:
             error.location = source.location(source.node)
             raise
+        given = list(host.values())
         frame = Frame(source, function_globals(fn), host, {}, is_kernel=True)
         names = HostNames(env, host, fn)
         tracer.name_of_host_tensor = names.text_of
@@ -97,7 +104,24 @@ def trace_kernel(
         specialized=env.specialized,
         location=source.location(source.node),
         reductions=reductions,
+        assumed_apart=assumed_apart(env.ir, _owners(env, dict(zip(arguments, given)))),
     )
+
+
+def _captured_by(argument: str, text: str) -> bool:
+    return text.startswith((f"{argument}.", f"{argument}[")) and ".__closure__[" in text
+
+
+def _owners(env: Environment, arguments: dict[str, Any]) -> dict[int, set[int]]:
+    """Which arguments, by position, hold each memory."""
+    owners: dict[int, set[int]] = {}
+    for position, (name, value) in enumerate(arguments.items()):
+        held = [part for _, part in walk_values(value, name) if isinstance(part, torch.Tensor)]
+        # What a function among the arguments captures is reached through it.
+        held += [host.fake for host in env.ir.host_tensors.values() if _captured_by(name, host.text)]
+        for tensor in held:
+            owners.setdefault(storage_of(tensor), set()).add(position)
+    return owners
 
 
 class HostNames:

@@ -31,11 +31,11 @@ import torch.fx
 
 from ..language.indexing import IndexItem
 from ..language.op import Effect
-from .axes import index_items
 from .device_ir import Axis
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .effects import Touch
+from .effects import matched
 from .effects import touches
 from .effects import touches_of
 from .nodes import ForLoop
@@ -157,11 +157,12 @@ class _Pass:
             return False
         if first.memory is None or later.memory is None or first.memory.addresses or later.memory.addresses:
             return True
-        if not _same_view(first.memory, later.memory):
+        items = matched(first.memory, later.memory)
+        if items is None:
             return spans_meet(first.memory.tensor, later.memory.tensor)
         if overlaps_itself(first.memory.tensor):
             return True
-        pairs = _Pairs(self.ir, earlier, first.memory, later.memory)
+        pairs = _Pairs(self.ir, earlier, items)
         return pairs.may_meet() and not self._is_one_threads(earlier, later, pairs)
 
     def _is_one_threads(self, earlier: _Open, later: Touch, pairs: _Pairs) -> bool:
@@ -190,21 +191,6 @@ def _commute(a: Touch, b: Touch) -> bool:
     return a.memory.op.commutes and not a.node.users and not b.node.users
 
 
-def _same_view(a: Memory, b: Memory) -> bool:
-    """Whether equal indices mean equal elements."""
-    x, y = a.tensor, b.tensor
-    if a.name == b.name:
-        return True
-    return x.dtype is y.dtype and all(
-        list(map(expr_of, of_x)) == list(map(expr_of, of_y))
-        for of_x, of_y in (
-            (x.shape, y.shape),
-            (x.stride(), y.stride()),
-            ([x.storage_offset()], [y.storage_offset()]),
-        )
-    )
-
-
 def _computed_from(store: Memory, load: torch.fx.Node) -> bool:
     """Whether each element that is stored is computed from the element that was loaded at its place."""
     shape = list(map(expr_of, tensor_of(load).shape))
@@ -224,8 +210,8 @@ def _computed_from(store: Memory, load: torch.fx.Node) -> bool:
 class _Pairs:
     """The indices of two accesses of one view, element by element."""
 
-    def __init__(self, ir: DeviceIR, earlier: _Open, first: Memory, second: Memory) -> None:
-        self._pairs = list(zip(_items(first), _items(second)))
+    def __init__(self, ir: DeviceIR, earlier: _Open, pairs: list[tuple[IndexItem, IndexItem]]) -> None:
+        self._pairs = pairs
         self._earlier = earlier
         self._later_axes = {loop: ir.graphs[loop].axes for loop in earlier.later - earlier.left}
         moved = [axis for loop in earlier.later | earlier.left for axis in ir.graphs[loop].axes]
@@ -302,10 +288,6 @@ class _Pairs:
             return expr == expr_of(b.value) and not self._moved & expr.free_symbols
         # A value of the same iteration is the same; which iteration's a node holds is not known otherwise.
         return a.value is b.value and not (self._earlier.later or self._earlier.left)
-
-
-def _items(memory: Memory) -> list[IndexItem]:
-    return [item for item in index_items(memory) if item.kind != "new"]
 
 
 def _symbols(axis: Axis) -> set[Any]:

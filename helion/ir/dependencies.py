@@ -1,8 +1,9 @@
 """Data races between tiles that run at the same time, found at compile time.
 
 Tiles of a top-level loop run at the same time and in any order.  A plain store must therefore go to a place of the
-tile's own, and a load may not read what another tile stores.  Atomics are exempt; so are stores through index
-tensors and under conditions on the loop's own position, which cannot be judged here.
+tile's own, and a load may not read what another tile stores.  Both go by memory and not by names: through two views
+of a tensor, or two arguments that overlap, a program touches the same elements.  Atomics are exempt; so are stores
+through index tensors and under conditions on the loop's own position, which cannot be judged here.
 
 A loop with `hl.wait` in it sees to the order of its loads and stores itself.
 
@@ -12,6 +13,7 @@ touch a tensor that another one of its phase stores, wherever in the tensor that
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,12 +28,15 @@ from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .device_ir import TracedTile
 from .effects import conflict
+from .effects import matched
+from .effects import same_storage
 from .effects import touches
 from .nodes import IfElse
 from .nodes import Load
 from .nodes import Memory
 from .nodes import Store
 from .sameness import Sameness
+from .spans import spans_meet
 from .symbols import symbols_of
 
 
@@ -45,13 +50,18 @@ def check_dependencies(ir: DeviceIR) -> None:
         info = ir.graphs[root.graph_id]
         axes = [axis for axis in info.axes if axis.static_extent != 1]
         accesses = list(_accesses(ir, info, frozenset()))
-        stores = [(store, excused) for memory, excused in accesses if (store := Store.match(memory.node))]
-        for store, excused in stores:
+        excuses = {store: excused for memory, excused in accesses if (store := Store.match(memory.node))}
+        stores = list(excuses)
+        for store, excused in excuses.items():
             _check_store(ir, info, store, [a for a in axes if a.id not in excused])
-        if any(memory.op is wait for memory, _ in accesses):
-            continue  # the kernel sees to the order of its programs
+        if any(memory.op is wait for memory, _ in accesses) or not axes:
+            continue  # the kernel sees to the order of its programs, or there is only one
         for load in filter(None, (Load.match(memory.node) for memory, _ in accesses)):
-            _check_load(load, [store for store, _ in stores], axes)
+            for store in stores:
+                _check_load(load, store, axes)
+        for first, second in itertools.combinations(stores, 2):
+            if matched(first, second) is None:
+                _check_views(second, first, "stored")
     for i, later in enumerate(ir.roots):
         for earlier in ir.roots[:i]:
             if earlier.phase == later.phase:
@@ -146,20 +156,36 @@ def _from_data(tile: TracedTile) -> bool:
     return isinstance(tile.axis.begin, torch.Tensor)
 
 
-def _check_load(load: Load, stores: list[Store], axes: list[Axis]) -> None:
-    for store in stores:
-        if store.name != load.name or len(store.index) != len(load.index):
-            continue
-        for axis in axes:
-            for w, r in zip(store.index, load.index):
-                if not _uses(w, axis) or isinstance(w, torch.fx.Node) or isinstance(r, torch.fx.Node):
-                    continue
-                if not _same(w, r):
-                    raise exc.LoopDependencyError(
-                        reason=f"{load.name!r} is read at {r} and stored at {w} in the same loop: "
-                        f"a tile of {axis.name!r} reads what another tile writes",
-                        location=load.node.meta.get("location"),
-                    )
+def _check_load(load: Load, store: Store, axes: list[Axis]) -> None:
+    """A load and a store of one loop, through whatever views of one memory."""
+    pairs = matched(store, load)
+    if pairs is None:
+        _check_views(load, store, "read")
+        return
+    for axis in axes:
+        for w, r in ((w.value, r.value) for w, r in pairs):
+            if not _uses(w, axis) or isinstance(w, torch.fx.Node) or isinstance(r, torch.fx.Node):
+                continue
+            if not _same(w, r):
+                raise exc.LoopDependencyError(
+                    reason=f"{load.name!r} is read at {r} and {store.name!r} stored at {w} in the same loop: "
+                    f"a tile of {axis.name!r} reads what another tile writes",
+                    location=load.node.meta.get("location"),
+                )
+
+
+def _check_views(access: Load | Store, store: Store, how: str) -> None:
+    """Two accesses of one loop whose indices cannot be compared: other tensors, or other views of one."""
+    if not same_storage(access.tensor, store.tensor) or not spans_meet(access.tensor, store.tensor):
+        return
+    if any(isinstance(element, torch.fx.Node) for element in (*access.index, *store.index)):
+        return  # through index tensors: cannot be judged
+    raise exc.LoopDependencyError(
+        reason=f"{access.name!r} is {how} and {store.name!r}, which overlaps it in memory, is stored in the same loop: "
+        "a tile may touch what another tile writes",
+        location=access.node.meta.get("location"),
+        fix=f"use a copy ({access.name}.clone()), or access both through one tensor.",
+    )
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -316,6 +316,8 @@ class KernelIR:
         specialized: host symbols fixed by hl.specialize.
         location: the `def` line.
         reductions: reductions over whole dimensions that a Config may turn into loops.
+        assumed_apart: positions of arguments, in pairs, that hold no common memory in this trace and of which one is
+            stored to: for a call where they overlap the code may be wrong.
     """
 
     name: str
@@ -326,3 +328,4 @@ class KernelIR:
     specialized: set[sympy.Symbol]
     location: SourceLocation
     reductions: list[RollableReduction]
+    assumed_apart: frozenset[tuple[int, int]]

@@ -1,10 +1,14 @@
-"""Where in its storage a host tensor lies, as far as sizes and strides say."""
+"""Whether two views of one memory have an element in common, as far as sizes and strides say."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from ..numbers import elements_meet
+from .symbols import expr_of
 
 
 def _hint(value: Any) -> int:
@@ -14,8 +18,12 @@ def _hint(value: Any) -> int:
 def overlaps_itself(tensor: torch.Tensor) -> bool:
     """Whether two indices may name one element, as in an expanded tensor; by the traced call's numbers where sizes are
     symbols."""
+    return _folds([(_hint(stride), _hint(size)) for stride, size in zip(tensor.stride(), tensor.shape)])
+
+
+def _folds(dims: Sequence[tuple[int, int]]) -> bool:
+    """Whether pairs of a stride and a size name one place twice, or may."""
     reach = 0
-    dims = [(_hint(stride), _hint(size)) for stride, size in zip(tensor.stride(), tensor.shape)]
     for stride, size in sorted(dim for dim in dims if dim[1] > 1):
         if stride <= reach:
             return True
@@ -24,18 +32,32 @@ def overlaps_itself(tensor: torch.Tensor) -> bool:
 
 
 def spans_meet(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two views of one storage may have an element in common: not if one ends before the other begins."""
-    first, second = _span(a), _span(b)
-    return first is None or second is None or (first.start < second.stop and second.start < first.stop)
+    """Whether two views of one storage may have an element in common."""
+    boxes = [(t.shape, t.stride(), t.storage_offset(), t.element_size()) for t in (a, b)]
+    if all(isinstance(n, int) for sizes, strides, offset, _ in boxes for n in (*sizes, *strides, offset)):
+        (sizes, strides, offset, width), (others, other_strides, other_offset, other_width) = boxes
+        return elements_meet(
+            (sizes, [stride * width for stride in strides], width),
+            (others, [stride * other_width for stride in other_strides], other_width),
+            int(other_offset) * other_width - int(offset) * width,
+        )
+    return not (_side_by_side(a, b) or _side_by_side(b, a))
 
 
-def _span(tensor: torch.Tensor) -> range | None:
-    """The bytes between the first and the last element; None where a number is a symbol."""
-    numbers = [*tensor.shape, *tensor.stride(), tensor.storage_offset()]
-    if not all(isinstance(n, int) for n in numbers):
-        return None
-    begin = int(tensor.storage_offset()) * tensor.element_size()
-    if not tensor.numel():
-        return range(begin, begin)
-    elements = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
-    return range(begin, begin + elements * tensor.element_size())
+def _side_by_side(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether one of two parts of a tensor whose sizes are symbols begins along one dimension where the other one has
+    ended: `x[:, :n]` and `x[:, n:]`; by the traced call's numbers, that the tensor does not overlap itself."""
+    strides = list(map(expr_of, first.stride()))
+    if first.dtype is not second.dtype or strides != list(map(expr_of, second.stride())):
+        return False
+    distance = expr_of(second.storage_offset()) - expr_of(first.storage_offset())
+    for dim, stride in enumerate(strides):
+        shift = (distance / stride).expand() if stride != 0 else distance
+        if not shift.is_integer or not (shift - expr_of(first.shape[dim])).expand().is_nonnegative:
+            continue
+        steps = [_hint(step) for step in first.stride()]
+        extents = [max(_hint(n), _hint(m)) for n, m in zip(first.shape, second.shape)]
+        begin = (_hint(second.storage_offset()) - _hint(first.storage_offset())) // max(steps[dim], 1)
+        extents[dim] = begin + _hint(second.shape[dim])
+        return not _folds(list(zip(steps, extents)))
+    return False

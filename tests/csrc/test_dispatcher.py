@@ -446,6 +446,32 @@ def test_config_set_while_a_plan_by_value_is_recorded_is_not_swallowed(make, mon
     assert kernel.plan_count == 1
 
 
+@pytest.mark.guard("overlap")
+def test_arguments_that_overlap_are_another_signature_where_that_counts(make):
+    kernel = make()
+    kernel._assume_apart(frozenset({(0, 1)}))
+    base = torch.randn(512)
+    x, y = base[:256], base[256:]
+    assert torch.equal(kernel.warm(x, y), x + y)
+    runners = kernel.runners
+    for second in (x, base[4:260]):
+        for _ in range(3):
+            assert torch.equal(kernel(x, second), x + second)
+    assert kernel.runners == runners + 2  # Python was asked for each of them
+    assert kernel.plan_count == 3
+    hits = kernel.plan_hits
+    for second in (y, x, base[4:260], torch.randn(256)):
+        kernel(x, second)
+    assert kernel.plan_hits == hits + 4
+
+
+def test_pairs_of_arguments_that_are_not_there_are_refused(make):
+    kernel = make()
+    for apart in (((0, 2),), ((0, -1),), (0,), ((0, "1"),)):
+        with pytest.raises((ValueError, TypeError, OverflowError)):
+            kernel.configure_dispatch(("x", "y"), (), (False, False), None, 8, None, apart)
+
+
 def test_call_that_raised_while_it_was_recorded_is_recorded_again(make):
     from tests import softgpu
 

@@ -176,3 +176,58 @@ def test_loops_of_one_phase_must_be_independent(kernel, match):
         traced(kernel, X.clone())
     assert caught.value.location is not None
     assert "hl.barrier()" in str(caught.value)
+
+
+def view_of_itself(x):
+    below = x[1:, :]
+    for tile in hl.tile(below.size(0)):
+        below[tile, :] = x[tile, :] + 1
+
+
+def two_views(x):
+    first, second = x[:-1, :], x[1:, :]
+    for tile in hl.tile(first.size(0)):
+        first[tile, :] = 1.0
+        second[tile, :] = 2.0
+
+
+def one_dimension_more(x):
+    for tile in hl.tile(x.size(0) - 1):
+        x[tile, None, :] = x[tile + 1, :][:, None, :] * 2
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("kernel", [view_of_itself, two_views, one_dimension_more], ids=lambda k: k.__name__)
+def test_a_race_through_two_views_of_a_tensor_is_refused(kernel, static):
+    with pytest.raises(exc.LoopDependencyError):
+        traced(kernel, X.clone(), static_shapes=static)
+
+
+def halves(x):
+    half = x.size(1) // 2
+    left, right = x[:, :half], x[:, half:]
+    for tile in hl.tile(x.size(0)):
+        left[tile, :] = right[tile, :] * 2
+        right[tile, :] = 1.0
+
+
+def transposed(x):
+    other = x.T
+    for tile_m, tile_n in hl.tile(x.shape):
+        other[tile_n, tile_m] = x[tile_m, tile_n].T + 1
+
+
+def interleaved(x):
+    even, odd = x[:, ::2], x[:, 1::2]
+    for tile_m, tile_n in hl.tile(even.shape):
+        even[tile_m, tile_n] = odd[tile_m, tile_n]
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("kernel", [halves, transposed], ids=lambda k: k.__name__)
+def test_views_that_keep_apart_or_meet_in_one_tile_are_accepted(kernel, static):
+    traced(kernel, X.clone(), static_shapes=static)
+
+
+def test_views_between_each_others_elements_are_accepted():
+    traced(interleaved, X.clone())

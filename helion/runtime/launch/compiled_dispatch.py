@@ -72,6 +72,7 @@ class CompiledDispatcher(_Base, PythonPath):
             self.specializer.key_fn,
             self._max_entries,
             generation,
+            tuple(sorted(self.specializer.assumed_apart)),
         )
 
     # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C
@@ -80,6 +81,12 @@ class CompiledDispatcher(_Base, PythonPath):
 
     def has_plan(self, args: tuple[Any, ...]) -> bool:
         return self.find_plan(args) is not None
+
+    def _assume_apart(self, pairs: frozenset[tuple[int, int]]) -> None:
+        before = self.specializer.assumed_apart
+        PythonPath._assume_apart(self, pairs)
+        if self.specializer.assumed_apart is not before:
+            self._configure()
 
     def _invalidate(self) -> None:
         PythonPath._invalidate(self)

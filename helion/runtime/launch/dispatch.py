@@ -140,9 +140,10 @@ class PythonPath:
             traced = tracing.runner_under_modes(self, args)
             if traced is not None:
                 return traced
+        asked = self.specializer.assumed_apart
         key = self.specializer.key(args)
         entry = self._table.get(key)
-        if entry is None:
+        if entry is None or self.specializer.assumed_apart is not asked:
             # Compiling is none of the business of a mode that watches the call.
             with _compat_torch.without_dispatch_modes() if watched else contextlib.nullcontext():
                 entry = self._miss(key, args)
@@ -159,6 +160,8 @@ class PythonPath:
             refuse_unreadable(self.specializer.kernel_name, tensor)
         generation = self._generation
         entry = _Entry(self._runner(args), generation)
+        # Compiling may have found that arguments which overlap need code of their own: the key says so from then on.
+        key = self.specializer.key(args)
         with self._dispatch_lock:
             if generation == self._generation:
                 while len(self._table) >= self._max_entries:
@@ -198,11 +201,15 @@ class PythonPath:
         specializer = self.specializer
         # Under static shapes every size is fixed anyway, marked or not.
         marks_count = not specializer.settings.static_shapes
-        if compare is None or (len(tensors) == len(args) and specializer.key_fn is None and not marks_count):
+        apart = specializer.assumed_apart
+        if compare is None:
+            return None
+        if len(tensors) == len(args) and specializer.key_fn is None and not marks_count and not apart:
             return compare
         pick = operator.itemgetter(*positions) if len(positions) > 1 else lambda args: (args[positions[0]],)
         others = tuple([(i, specializer.element(i, arg)) for i, arg in enumerate(args) if i not in positions])
         user_key = specializer.user_key(args)
+        overlapping = specializer.overlaps(args)
         count = len(args)
 
         def check(*args: Any) -> bool:
@@ -216,6 +223,8 @@ class PythonPath:
             for i, element in others:
                 if specializer.element(i, args[i]) != element:
                     return False
+            if apart and specializer.overlaps(args) != overlapping:
+                return False
             return user_key is None or specializer.user_key(args) == user_key
 
         return check
@@ -233,6 +242,12 @@ class PythonPath:
     def has_plan(self, args: tuple[Any, ...]) -> bool:
         """Whether a call with these arguments (by position, defaults filled in) runs as a plan in C."""
         return False
+
+    def _assume_apart(self, pairs: frozenset[tuple[int, int]]) -> None:
+        """Code that is about to be found takes these arguments to be apart: from now on every call is asked."""
+        specializer = self.specializer
+        if not pairs <= specializer.assumed_apart:
+            specializer.assumed_apart = specializer.assumed_apart | pairs
 
     def _on_requires_grad(self) -> None:
         """An argument requires grad, and grad mode is on: the result will have no gradient."""

@@ -122,6 +122,11 @@ GUARDS: tuple[Guard, ...] = (
         elsewhere="the key",
     ),
     Guard(
+        "overlap",
+        "code that takes its arguments to be apart has no barriers between what overlaps",
+        elsewhere="the key",
+    ),
+    Guard(
         "default_dtype",
         "an allocation without a dtype has another after `torch.set_default_dtype`",
         elsewhere="host code runs",

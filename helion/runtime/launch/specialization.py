@@ -17,6 +17,7 @@ What an argument contributes
     tuple, list, dict, NamedTuple, dataclass        type and the keys of what they hold
     function            its code object and what it captured and its defaults, numbers by value
     other callables     which object it is
+    arguments that the code takes to be apart       how they lie to each other, if they overlap
 
 Keys of caches that outlive the process are made from the same elements by ``stable_key.stable_key``.
 
@@ -43,6 +44,8 @@ from torch.nn import Parameter
 from ... import _compat_torch
 from ... import exc
 from ..stable_key import Identity
+from .overlaps import overlapping_tensors
+from .overlaps import overlaps
 from .tensor_kinds import refuse_unreadable
 
 if TYPE_CHECKING:
@@ -324,6 +327,9 @@ class Specializer:
         )
         # The common kernel takes the loop below without a question per argument; the others the general one.
         self._plain = not self.constexpr and key_fn is None and settings.static_shapes
+        #: Pairs of positions: arguments that code which was compiled so far takes to be apart. Replaced, never changed,
+        #: and before anybody can find that code: whoever finds some by a key asks whether it is still the same object.
+        self.assumed_apart: frozenset[tuple[int, int]] = frozenset()
 
     def key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
         """The key of a call.
@@ -340,11 +346,11 @@ class Specializer:
             exc.InvalidAPIUsage: an argument of a type that a kernel cannot take.
         """
         if not self._plain:
-            return self._general_key(args)
+            return self._general_key(args) + self.overlaps(args)
         # The tensor element is written out: it equals `extract.tensor(a)`, which a test holds, without its two calls.
         # A tensor whose memory is not what it shows may not get here.
         extract = self.extract
-        return tuple(
+        elements = tuple(
             [
                 (a.dtype, a.shape, a.stride(), _NO_INDICES, a.device)
                 if type(a) is _Tensor
@@ -355,6 +361,16 @@ class Specializer:
                 for a in args
             ]
         )
+        return elements + self.overlaps(args) if self.assumed_apart else elements
+
+    def overlaps(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
+        """What overlapping arguments contribute; nothing if there are none, or if it does not matter."""
+        found = overlaps(args, self.assumed_apart) if self.assumed_apart else ()
+        return (("overlap", *found),) if found else ()
+
+    def overlapping(self, args: Sequence[Any]) -> list[list[tuple[torch.Tensor, int]]]:
+        """The arguments that overlap where it matters, in groups of tensors that lie together, with their addresses."""
+        return overlapping_tensors(args, self.assumed_apart) if self.assumed_apart else []
 
     def _general_key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
         elements = [self.element(i, a) for i, a in enumerate(args)]
