@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -109,9 +110,10 @@ def add(request: pytest.FixtureRequest) -> Any:
 
 
 def warm(add: Any, calls: int) -> torch.Tensor:
-    y = torch.randn(N)
+    # Two tensors: the front knows no calls with one that is given twice.
+    x, y = torch.randn(N), torch.randn(N)
     for _ in range(calls):
-        assert torch.equal(add(y, y), y + y)
+        assert torch.equal(add(x, y), x + y)
     return y
 
 
@@ -133,6 +135,24 @@ def test_kind_that_is_refused_with_what_it_is(add: Any, kind: str, calls: int) -
         with pytest.raises(exc.InvalidAPIUsage, match=what):
             add(quiet(make), y)
     warm(add, 3)
+
+
+def test_kinds_in_turn(add: Any, seed: int) -> None:
+    """Each kind before, between and after plain tensors and others of its own and another kind."""
+    x, y = torch.randn(N), torch.randn(N)
+    kinds: list[tuple[str, Any, str | None]] = [(kind, make, None) for kind, make in TAKEN.items()]
+    kinds += [(kind, make, what) for kind, (make, what) in REFUSED.items()]
+    random.seed(seed)
+    for kind, make, what in [*kinds, *random.sample(kinds, len(kinds))]:
+        for plain in (False, True, False, False, True, True, False):
+            if plain or what is None:
+                given = x if plain else make()
+                torch.testing.assert_close(add(given, y), given.as_subclass(torch.Tensor) + y, msg=kind)
+                continue
+            for position in (0, 1):
+                with pytest.raises(exc.InvalidAPIUsage, match=what):
+                    odd = quiet(make)
+                    add(odd, y) if position == 0 else add(x, odd)
 
 
 @pytest.mark.parametrize("calls", [0, 4], ids=["first", "steady"])
