@@ -46,14 +46,14 @@ def dot(
     """Matrix product `a @ b (+ acc)`.
 
     Args:
-        a: [M, K] or [B, M, K]; float16, bfloat16, float32, float64, int8, float8_e4m3fn or float8_e5m2.
-        b: [K, N] or [B, K, N]; the dtype of `a` (the two fp8 dtypes may be mixed).
-        acc: accumulator that broadcasts to [M, N] or [B, M, N], added to the product.
+        a: [M, K] or [..., M, K]; float16, bfloat16, float32, float64, int8, float8_e4m3fn or float8_e5m2.
+        b: [K, N] or [..., K, N], of as many dimensions; the dtype of `a` (the two fp8 dtypes may be mixed).
+        acc: accumulator that broadcasts to [..., M, N], added to the product.
         out_dtype: dtype of the result. Default: `acc`'s; without `acc` float32 for float operands, float64
             for float64, int32 for int8.
 
     Returns:
-        [M, N] or [B, M, N] of `out_dtype`.  Products are summed in float32 (float64 for float64, int32 for
+        [M, N] or [..., M, N] of `out_dtype`.  Products are summed in float32 (float64 for float64, int32 for
         int8), `acc` included, and rounded to `out_dtype` once.  float32 operands are multiplied as the
         setting `dot_precision` says on a GPU ("tf32" by default), in full float32 in eager modes.
 
@@ -104,11 +104,11 @@ def _product_shape(a: Any, b: Any, what: str) -> list[Any]:
     for operand in (a, b):
         if not isinstance(operand, torch.Tensor):
             raise exc.InvalidAPIUsage(f"{what} needs tensors, got {type(operand).__name__}")
-    if a.dim() != b.dim() or a.dim() not in (2, 3):
+    if a.dim() != b.dim() or a.dim() < 2:
         raise exc.ShapeMismatch(
             f"{what} needs two matrices or two batches of matrices: {shape_text(a.shape)} and {shape_text(b.shape)}"
         )
-    if a.dim() == 3 and not same_size(a.shape[0], b.shape[0]):
+    if not all(map(same_size, a.shape[:-2], b.shape[:-2])):
         raise exc.DotBatchDimensionMismatch(left=shape_text(a.shape), right=shape_text(b.shape))
     return [*a.shape[:-1], b.shape[-1]]
 

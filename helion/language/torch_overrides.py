@@ -25,7 +25,7 @@ from .random import philox_rand4x
 from .random import randint as hl_randint
 from .scans import cumprod as hl_cumprod
 from .scans import cumsum as hl_cumsum
-from .shapes import is_one
+from .shapes import broadcast_shapes
 from .shapes import same_size
 from .shapes import shape_text
 from .sorting import SORTING
@@ -115,32 +115,27 @@ def addbmm(
 
 
 def matmul(input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """torch.matmul and `@` on tiles of one to three dimensions: summed in float32, rounded to the operands' dtype."""
+    """torch.matmul and `@` on tiles: summed in float32, rounded to the operands' dtype."""
     for operand in (input, other):
-        if not isinstance(operand, torch.Tensor) or not 1 <= operand.dim() <= 3:
-            raise exc.ShapeMismatch(
-                "torch.matmul on tiles takes tensors of one to three dimensions", fix="reshape to three dimensions."
-            )
+        if not isinstance(operand, torch.Tensor) or not operand.dim():
+            raise exc.ShapeMismatch("torch.matmul takes tensors of one dimension or more")
     dtype = _result_dtype(input, other, "torch.matmul")
     if input.dim() == 1 or other.dim() == 1:
         return _vector_product(input, other).to(dtype)
     batch = _broadcast_batch(input, other)
-    if batch is not None:
-        input = input.expand(batch, *input.shape[-2:])
-        other = other.expand(batch, *other.shape[-2:])
+    if batch:
+        input = input.expand(*batch, *input.shape[-2:])
+        other = other.expand(*batch, *other.shape[-2:])
     result: torch.Tensor = dot(input, other, None, dtype)
     return result
 
 
-def _broadcast_batch(a: torch.Tensor, b: torch.Tensor) -> Any:
-    """The batch size both operands are expanded to, or None for two matrices."""
-    sizes = [t.shape[0] for t in (a, b) if t.dim() == 3]
-    if not sizes:
-        return None
-    wide = [s for s in sizes if not is_one(s)]
-    if len(wide) == 2 and not same_size(*wide):
-        raise exc.DotBatchDimensionMismatch(left=shape_text(a.shape), right=shape_text(b.shape))
-    return wide[0] if wide else sizes[0]
+def _broadcast_batch(a: torch.Tensor, b: torch.Tensor) -> list[Any]:
+    """The batch sizes both operands are expanded to; none for two matrices."""
+    try:
+        return broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except exc.ShapeMismatch:
+        raise exc.DotBatchDimensionMismatch(left=shape_text(a.shape), right=shape_text(b.shape)) from None
 
 
 def _vector_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

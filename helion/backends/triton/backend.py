@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -14,11 +15,14 @@ import torch
 from ... import exc
 from ...config import Config
 from ...config_spec import ConfigSpec
+from ...ir.block_sizes import resolve_constants
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import KernelIR
 from ...ir.facts import analyse
 from ...ir.nodes import HostTensorNode
 from ...ir.reductions import roll
+from ...ir.squeezing import drop_unit_dims
+from ...ir.symbols import expr_of
 from ...ir.verify import verify
 from ...numbers import next_power_of_2
 from ...runtime import output_pool
@@ -85,11 +89,14 @@ class TritonBackend(Backend):
         ir, facts = self.ir, self._facts
         if looped:
             ir = dataclasses.replace(ir, device=roll(ir.device, list(looped)))
+        sizes = {reduction.axis.block.symbol: chunk for reduction, chunk in looped.items()}
+        ir = self._without_unit_dims(ir, config, sizes)
+        if ir is not self.ir:
             if self.settings.verify_ir:
                 verify(ir.device)
             facts = analyse(ir.device)
         schedule = resolve(ir, self.ir, config)
-        schedule.constants.update((reduction.axis.block.symbol, chunk) for reduction, chunk in looped.items())
+        schedule.constants.update(sizes)
         _check_block_sizes(ir, schedule)
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)
@@ -110,6 +117,20 @@ class TritonBackend(Backend):
         body = host.function([kernel.launch, *host.after_launch()], "_default_launcher")
         text = module.text([*module.sources.values(), *kernel.functions], body, kernel.constexprs, host)
         return GeneratedSource(text, self.ir.name, {**injected, **module.injected})
+
+    def _without_unit_dims(self, ir: KernelIR, config: Config, sizes: Mapping[sympy.Symbol, int]) -> KernelIR:
+        """An IR whose values have no dimensions that are one under a Config, where it can do without them."""
+        if any(config.get("flatten_loops", ())):
+            return ir  # such a loop's values are told by their shape
+        tunables = {key: config[key] for key in self.ir.tunables}
+        constants = {**resolve_constants(self.ir.device, config.get("block_sizes", []), tunables), **sizes}
+
+        @functools.cache
+        def is_one(expr: sympy.Expr) -> bool:
+            return bool(expr.subs(constants) == 1)
+
+        device = drop_unit_dims(ir.device, lambda size: size == 1 if isinstance(size, int) else is_one(expr_of(size)))
+        return ir if device is ir.device else dataclasses.replace(ir, device=device)
 
     def launcher(
         self, host: types.FunctionType, name: str, device: int | None, stats: KernelStats

@@ -104,6 +104,7 @@ class KernelFacts:
         device: the device IR.
         blocks: the block sizes to choose, in the order of `block_sizes`.
         roles: for each of them, which of m, n, k of products it is; empty for others.
+        batches: which of them are of products' batches.
         products: itemsize of the operands of each product.
         shapes: shapes of all values on tiles.
         elements: (shape, Config) -> elements of a value, padded.
@@ -115,6 +116,7 @@ class KernelFacts:
     device: DeviceIR
     blocks: Sequence[BlockSize]
     roles: Sequence[set[str]]
+    batches: set[int]
     products: Sequence[int]
     shapes: Sequence[tuple[sympy.Expr, ...]]
     elements: Callable[[Sequence[sympy.Expr], dict[str, Any]], int]
@@ -156,6 +158,9 @@ def _fits(spec: ConfigSpec, config: dict[str, Any]) -> bool:
 def _for_products(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -> dict[str, Any]:
     itemsize = max(facts.products)
     places = {role: i for i, own in enumerate(facts.roles) for role in own}
+    # One matrix of a batch at a time: its tile is one of a matrix then.
+    others = [_nearest(spec, i, 1) if i in facts.batches else size for i, size in enumerate(neutral["block_sizes"])]
+    neutral = {**neutral, "block_sizes": others}
     alone = len(facts.products) == 1 and all(len(own) <= 1 for own in facts.roles)
     if alone and len(places) == 3 and sum(map(len, facts.roles)) == 3:
         return _single_product(spec, facts, neutral, places, itemsize)

@@ -5,7 +5,7 @@ Memory ops are in `memory`, ops that need more than a line in `language_ops`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from ...ir.nodes import tensor_of
 from ...settings import DOT_PRECISIONS
 from ..text import Text
 from ..text import call
+from ..text import listed
 from .dtypes import smallest_k
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
@@ -91,18 +92,25 @@ def _product(
     if acc is not None:
         operands = [*operands, (k.text(acc), result)]
     # Triton multiplies batches on slower units than matrices, so a batch of one is written as a matrix: the reshapes
-    # are free.
+    # are free.  Of several dimensions of a batch it takes one.
     batch = result.shape[:-2]
     as_matrices = bool(batch) and all(k.extents.known(size) == 1 for size in batch)
-    texts = [call("tl.reshape", text, k.shape(value.shape[-2:])) if as_matrices else text for text, value in operands]
+    lead = [] if as_matrices or not batch else [math.prod(map(k.extents.known, batch))]
+    texts = [
+        text
+        if len(lead) == len(batch)
+        else call("tl.reshape", text, listed([*lead, *map(k.extents, value.shape[-2:])]))
+        for text, value in operands
+    ]
     a, b = operands[0][1], operands[1][1]
     if k.extents.known(a.shape[-1]) < smallest_k(a.dtype):
-        lead = [] if as_matrices else list(batch)
-        texts[0] = _lengthened(k, texts[0], [*lead, *a.shape[-2:]], a.dtype, len(lead) + 1)
-        texts[1] = _lengthened(k, texts[1], [*lead, *b.shape[-2:]], b.dtype, len(lead))
+        texts[0] = _lengthened(texts[0], [*lead, *map(k.extents.known, a.shape[-2:])], a.dtype, len(lead) + 1)
+        texts[1] = _lengthened(texts[1], [*lead, *map(k.extents.known, b.shape[-2:])], b.dtype, len(lead))
     text = call("tl.dot", *texts, **options)
-    if not as_matrices:
+    if len(lead) == len(batch):
         return text
+    if lead:
+        return call("tl.reshape", text, k.shape(result.shape))
     # A running sum stays where it is under a reshape. In other pipelined loops Triton's layout pass fails on a reshape
     # of a product, and indexing does.
     if acc is not None and acc.op == "placeholder":
@@ -110,7 +118,7 @@ def _product(
     return text.at(f"{'None, ' * len(batch)}:, :")
 
 
-def _lengthened(k: KernelEmitter, text: Text, sizes: Sequence[Any], dtype: torch.dtype, dim: int) -> Text:
+def _lengthened(text: Text, extents: list[int], dtype: torch.dtype, dim: int) -> Text:
     """An operand of a product over few elements, with zeros between them so that they are enough for tl.dot.
 
     A sum of products instead will not do: Triton makes a product of tensor cores of it all the same, in tf32, and over
@@ -118,18 +126,16 @@ def _lengthened(k: KernelEmitter, text: Text, sizes: Sequence[Any], dtype: torch
 
     Args:
         text: the operand.
-        sizes, dtype: its own.
+        extents, dtype: its own.
         dim: the dimension that is summed over.
     """
-    extents = [k.extents.known(size) for size in sizes]
-    places = [":"] * len(sizes)
+    places = [":"] * len(extents)
     after = ", ".join([*places[: dim + 1], "None", *places[dim + 1 :]])
     zeros = smallest_k(dtype) // extents[dim]
-    lanes = ", ".join(["None"] * (dim + 1) + [":"] + ["None"] * (len(sizes) - dim - 1))
+    lanes = ", ".join(["None"] * (dim + 1) + [":"] + ["None"] * (len(extents) - dim - 1))
     first = call("tl.arange", 0, zeros).at(lanes).equals(0)
     spread = call("tl.where", first, text.at(after), call("tl.zeros", [1], triton_dtype(dtype)))
-    extents[dim] *= zeros
-    return call("tl.reshape", spread, extents)
+    return call("tl.reshape", spread, [*extents[:dim], extents[dim] * zeros, *extents[dim + 1 :]])
 
 
 def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:

@@ -157,7 +157,7 @@ def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
     load = Load.of(node)
     block = _block_access(k, load)
     if block is not None:
-        k.assign(node, block.load(_cache_modifier(k, node)))
+        k.assign(node, block.load(k.shape(block.result_shape), _cache_modifier(k, node)))
         return
     access = pointer_access(k, load, load.extra_mask)
     arguments, options = [access.pointer], {}
@@ -254,23 +254,27 @@ class BlockAccess:
         offsets: where a descriptor's box begins; None for a block pointer.
         boundary: dimensions in which the box may leave the tensor.
         result_shape: what it reads or writes.
+        box: the shape of a descriptor's box, where that has dimensions of one besides; None where it has none.
     """
 
     handle: Text
     offsets: Text | None
     boundary: list[int]
     result_shape: list[Any]
+    box: Text | None = None
 
-    def load(self, options: dict[str, str]) -> Text:
-        """The load; descriptors take no options."""
+    def load(self, shape: Text, options: dict[str, str]) -> Text:
+        """The load, of `shape`; descriptors take no options."""
         if self.offsets is not None:
-            return call(f"{self.handle}.load", self.offsets)
+            text = call(f"{self.handle}.load", self.offsets)
+            return text if self.box is None else call("tl.reshape", text, shape)
         padding = {"padding_option": "'zero'"} if self.boundary else {}
         return call("tl.load", self.handle, **self._check(), **padding, **options)
 
     def store(self, value: Text, options: dict[str, str]) -> Text:
         """The store; descriptors take no options."""
         if self.offsets is not None:
+            value = value if self.box is None else call("tl.reshape", value, self.box)
             return call(f"{self.handle}.store", self.offsets, value)
         return call("tl.store", self.handle, value, **self._check(), **options)
 
@@ -309,14 +313,14 @@ def block_eligible(k: KernelEmitter, memory: Memory, kind: str) -> bool:
 
 def _descriptor_eligible(k: KernelEmitter, memory: Memory, items: list[IndexItem]) -> bool:
     """TMA's rules: 2 to 5 dimensions, unit inner stride, other strides multiples of 16 bytes, inner box of 16 bytes or
-    more.
+    more.  A dimension that has one index is part of the next one's coordinate, or else a side of one of the box.
     """
     tensor, itemsize = memory.tensor, memory.tensor.element_size()
-    boxes = [item for item in items if item.kind != "scalar"]
-    if not 2 <= len(boxes) <= 5 or not all(
-        _joins_next(k, memory, items, i) for i, item in enumerate(items) if item.kind == "scalar"
-    ):
+    boxes = [item for i, item in enumerate(items) if item.kind != "scalar" or not _joins_next(k, memory, items, i)]
+    if not 2 <= len(boxes) <= 5 or items[-1].kind == "scalar":
         return False
+    if any(item.kind == "scalar" and not isinstance(item.value, (int, torch.SymInt)) for item in items):
+        return False  # a value of the kernel is no coordinate
     strides = tensor.stride()
     if not all(isinstance(s, int) for s in strides) or strides[-1] != 1:
         return False
@@ -332,6 +336,8 @@ def _descriptor_eligible(k: KernelEmitter, memory: Memory, items: list[IndexItem
 
 
 def _box_size(item: IndexItem) -> Any:
+    if item.kind == "scalar":
+        return 1
     return item.value[1] if item.kind == "slice" else item.value.block_size
 
 
@@ -343,7 +349,7 @@ def _joins_next(k: KernelEmitter, memory: Memory, items: list[IndexItem], positi
     goes on.
     """
     item, tensor = items[position], memory.tensor
-    if position + 1 == len(items) or not isinstance(item.value, (int, torch.SymInt)):
+    if position + 1 == len(items):
         return False
     following = items[position + 1]
     size = tensor.size(following.dim)
@@ -367,21 +373,23 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
     base = Text(memory.name)
     flattened = False
     flat: list[tuple[Text, Any]] = []  # index and size of dimensions that the next box's coordinate takes in
-    for item in index_items(memory):
+    items = index_items(memory)
+    for i, item in enumerate(items):
         stride, extent = k.number(tensor.stride(item.dim)), tensor.size(item.dim)
-        if item.kind == "scalar":
-            index = _scalar_index(k, item, extent)
-            if kind == "tensor_descriptor":
-                flat.append((index, extent))
-            else:
-                base += _scaled(index, stride)
+        index = [_scalar_index(k, item, extent)] if item.kind == "scalar" else []
+        if index and kind == "block_ptr":
+            base += _scaled(index[0], stride)
+            continue
+        if index and _joins_next(k, memory, items, i):
+            flat.append((index[0], extent))
             continue
         size = _box_size(item)
         tiled = item.kind == "tile"
         if k.schedule.needs_mask(item.value.axis) if tiled else not k.extents.is_whole(size):
             boundary.append(len(shape))
-        result.append(size)
-        coordinate = [k.axes.start(item.value.axis)] if tiled else []
+        if not index:
+            result.append(size)
+        coordinate = [k.axes.start(item.value.axis)] if tiled else index
         for index, outer in reversed(flat):
             coordinate.insert(0, index * k.number(extent))
             extent = outer * extent
@@ -394,7 +402,7 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
     if kind == "tensor_descriptor":
         name = f"{memory.name}_{'flat_' if flattened else ''}desc_{'_'.join(map(str, block)).replace(' // ', '_by_')}"
         handle = k.top.share(name, call(k.module.descriptor(), memory.name, *box))
-        return BlockAccess(handle, listed(offsets), boundary, result)
+        return BlockAccess(handle, listed(offsets), boundary, result, None if len(result) == len(block) else box[2])
     order = sorted(range(len(strides)), key=lambda d: (strides[d].number != 1, -d))
     handle = call("tl.make_block_ptr", base, *box[:2], listed(offsets), box[2], order)
     return BlockAccess(handle, None, boundary, result)

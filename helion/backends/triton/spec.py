@@ -169,6 +169,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
         device,
         blocks,
         own_roles,
+        _batches(device, blocks),
         [max(tensor_of(n).dtype.itemsize for n in (product.a, product.b)) for product in _dots(device)],
         list(tiles.shapes),
         tiles.elements,
@@ -178,6 +179,12 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     )
     spec.compute = functools.partial(computed_default, spec, chosen_by)
     return spec
+
+
+def _batches(device: DeviceIR, blocks: Sequence[BlockSize]) -> set[int]:
+    """Places of the block sizes of products' batches."""
+    symbols = {s for product in _dots(device) for size in product.result.shape[:-2] for s in symbols_of(size)}
+    return {i for i, block in enumerate(blocks) if block.symbol in symbols}
 
 
 def _ordered_loops(device: DeviceIR) -> list[GraphInfo]:

@@ -76,7 +76,8 @@ def test_dead_code_is_not_generated() -> None:
 def test_batch_of_one_matrix_is_multiplied_as_a_matrix() -> None:
     # Hopper's wgmma takes matrices only.
     source = source_of("bmm", (4, 64, 64, 64))
-    assert "tl.dot(tl.reshape(load, [BLOCK_ROWS, BLOCK_INNER])" in source
+    assert "acc = tl.full([BLOCK_ROWS, BLOCK_COLUMNS], 0, tl.float32)" in source
+    assert "acc = tl.dot(load, load_1, acc, " in source
 
 
 def test_results_of_accumulating_loops_have_one_use() -> None:
@@ -146,8 +147,8 @@ def test_boxes_at_the_index_of_a_loop_between_loaded_bounds(indexing: str, seed:
 
 @pytest.mark.parametrize(("block", "flat"), [(8, True), (16, False)])
 def test_boxes_of_one_matrix_of_many_are_those_of_a_tall_one(block: int, flat: bool, seed: int) -> None:
-    """A descriptor is made once and has no index: indices of leading dimensions go into the row, unless a box may leave
-    its matrix.
+    """A descriptor is made once and has no index: indices of leading dimensions go into the row.  Where a box may leave
+    its matrix, they are a side of one of it.
     """
 
     def double(x: torch.Tensor) -> torch.Tensor:
@@ -161,7 +162,7 @@ def test_boxes_of_one_matrix_of_many_are_those_of_a_tall_one(block: int, flat: b
     config = {"block_sizes": [block], "indexing": "tensor_descriptor"}
     text = helion.kernel(double).bind((x,)).to_triton_code(config)
     assert ("tl.make_tensor_descriptor(x, [240, 32], [32, 1], [BLOCK_ROWS, 32])" in text) is flat
-    assert ("make_tensor_descriptor" in text) is flat
+    assert ("tl.make_tensor_descriptor(x, [6, 40, 32], [1280, 32, 1], [1, BLOCK_ROWS, 32])" in text) is not flat
     run_everywhere(double, (x,), lambda x: x * 2, configs=[config], error_scale=0, capabilities=[90])
 
 
@@ -176,5 +177,6 @@ def test_a_matrix_of_a_strided_batch_is_not_part_of_a_tall_one(seed: int) -> Non
     x = torch.randn(3, 64, 32)[:, :32]  # rows 32 to 63 of each are not the view's
     config = {"block_sizes": [8], "indexing": "tensor_descriptor"}
     text = helion.kernel(double).bind((x,)).to_triton_code(config)
-    assert "make_tensor_descriptor(out" in text and "make_tensor_descriptor(x" not in text
+    assert "make_tensor_descriptor(out, [96, 32]" in text
+    assert "make_tensor_descriptor(x, [3, 32, 32], [2048, 32, 1], [1, BLOCK_ROWS, 32])" in text
     run_everywhere(double, (x,), lambda x: x * 2, configs=[config], error_scale=0, capabilities=[90])

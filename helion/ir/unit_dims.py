@@ -1,0 +1,299 @@
+"""Dimensions of one: which of them a kernel can do without, under the block sizes of a Config.
+
+A product of [1, m, k] with [1, k, n] is one of matrices, and x[tile, :] with tiles of one row is a vector.  On a GPU
+the form costs: a layout of threads is found for each value by its shape, and a dimension of one makes another of it.
+So the dimension is dropped from every value that has it (`squeezing`), and the kernel is the one that indexing with a
+number would have made.
+
+Dimensions that stand in one column of an operation belong together: one of them cannot go alone.  A class of such
+dimensions can be dropped if all of them are one and every op that has them can do without.  `x[:, None] * y` makes a
+class of the new dimension and of y's columns, which stays.
+
+Not here: how the graphs are rewritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.fx
+
+from ..language.creation import iota
+from ..language.indexing import IndexItem
+from .axes import index_items
+from .device_ir import DeviceIR
+from .nodes import Atomic
+from .nodes import Dot
+from .nodes import ForLoop
+from .nodes import Full
+from .nodes import HostTensorNode
+from .nodes import IfElse
+from .nodes import Item
+from .nodes import Load
+from .nodes import Memory
+from .nodes import Reduction
+from .nodes import Store
+from .nodes import TileIndex
+from .nodes import number
+from .nodes import numbers
+from .nodes import op_of
+from .nodes import operand
+from .nodes import tensor_of
+from .pointwise import POINTWISE
+
+_aten = torch.ops.aten
+
+#: Names of dimensions; all of one class have one representative.
+Dims = Sequence[int]
+
+
+class UnitDims:
+    """The dimensions of an IR's values, and which of them can be dropped.
+
+    Args:
+        ir: the device IR.
+        is_one: whether a size is one.
+    """
+
+    def __init__(self, ir: DeviceIR, is_one: Callable[[Any], bool]) -> None:
+        self.ir, self.is_one = ir, is_one
+        self._parent: list[int] = []
+        self._kept: list[bool] = []
+        self._values: dict[torch.fx.Node, list[Dims]] = {}
+        #: The dimensions of what a load, store or atomic accesses.
+        self.accesses: dict[torch.fx.Node, Dims] = {}
+        for _, node in ir.nodes():
+            if not HostTensorNode.match(node):
+                self._values[node] = [self._new(shape) for shape in _shapes(node)]
+        #: Whether any value has a dimension of one at all.
+        self.found = not all(self._kept)
+        if self.found:
+            for _, node in ir.nodes():
+                if node.op == "call_function":
+                    self._constrain(node)
+            self.found = any(self.is_dropped(dim) for dim in range(len(self._parent)))
+
+    # -- what is asked -------------------------------------------------------------------------------------------
+
+    def is_dropped(self, dim: int) -> bool:
+        """Whether a dimension goes."""
+        return not self._kept[self._root(dim)]
+
+    def of(self, node: torch.fx.Node) -> Dims:
+        """The dimensions of a node's value; none for numbers."""
+        values = self._values.get(node, [])
+        return values[0] if len(values) == 1 else ()
+
+    def places(self, node: torch.fx.Node) -> list[int]:
+        """Which of its dimensions a node's value keeps."""
+        return self._left(self.of(node))
+
+    def results(self, node: torch.fx.Node) -> list[list[int]]:
+        """The same of a node with several results."""
+        return [self._left(dims) for dims in self._values[node]]
+
+    def _left(self, dims: Dims) -> list[int]:
+        return [place for place, dim in enumerate(dims) if not self.is_dropped(dim)]
+
+    # -- classes -------------------------------------------------------------------------------------------------
+
+    def _new(self, shape: Iterable[Any]) -> Dims:
+        first = len(self._parent)
+        self._kept.extend(not self.is_one(size) for size in shape)
+        self._parent.extend(range(first, len(self._kept)))
+        return range(first, len(self._parent))
+
+    def _root(self, dim: int) -> int:
+        while (parent := self._parent[dim]) != dim:
+            self._parent[dim] = self._parent[parent]
+            dim = parent
+        return dim
+
+    def _same(self, one: int, other: int) -> None:
+        a, b = self._root(one), self._root(other)
+        self._parent[a] = b
+        self._kept[b] = self._kept[a] or self._kept[b]
+
+    def _aligned(self, one: Dims, other: Dims) -> None:
+        """Two values that broadcast: their last dimensions stand in one column."""
+        for a, b in zip(reversed(one), reversed(other)):
+            self._same(a, b)
+
+    def _keep(self, dims: Iterable[int]) -> None:
+        for dim in dims:
+            self._kept[self._root(dim)] = True
+
+    # -- what ops say --------------------------------------------------------------------------------------------
+
+    def _constrain(self, node: torch.fx.Node) -> None:
+        if loop := ForLoop.match(node):
+            self._loop(loop)
+        elif branch := IfElse.match(node):
+            self._branch(branch)
+        elif item := Item.match(node):
+            self._aligned(self.of(node), self._values[item.source][item.index])
+        elif reduction := Reduction.match(node):
+            self._reduction(reduction)
+        elif access := Load.match(node) or Store.match(node) or Atomic.match(node):
+            self._memory(access)
+        elif dot := Dot.match(node):
+            self._product(dot)
+        elif node.target in POINTWISE or Full.match(node):
+            self._elementwise(node)
+        elif node.target in _VIEWS:
+            _VIEWS[node.target](self, node)
+        elif TileIndex.match(node) or node.target is iota or HostTensorNode.match(node):
+            pass
+        elif (op := op_of(node)) and op.elementwise and op.access is None:
+            self._elementwise(node)
+        else:
+            for held in (node, *node.all_input_nodes):
+                for dims in self._values.get(held, []):
+                    self._keep(dims)
+
+    def _elementwise(self, node: torch.fx.Node) -> None:
+        for source in node.all_input_nodes:
+            self._aligned(self.of(source), self.of(node))
+
+    def _loop(self, loop: ForLoop) -> None:
+        body = self.ir.graphs[loop.graph_id]
+        placeholders, outputs = body.placeholders, body.outputs
+        for given, taken in zip(loop.inputs, placeholders):
+            self._match(given, self.of(taken))
+        for position, output in body.carried.items():
+            self._match(outputs[output], self.of(placeholders[position]))
+        for result, given in zip(self._values[loop.node], outputs):
+            self._match(given, result)
+
+    def _branch(self, branch: IfElse) -> None:
+        sides = ((branch.then_id, branch.then_inputs), (branch.else_id, branch.else_inputs))
+        for graph_id, inputs in sides:
+            body = self.ir.graphs[graph_id]
+            for given, taken in zip(inputs, body.placeholders):
+                self._match(given, self.of(taken))
+            for result, output in zip(self._values[branch.node], body.outputs):
+                self._match(output, result)
+
+    def _match(self, given: Any, taken: Dims) -> None:
+        if isinstance(given, torch.fx.Node):
+            self._aligned(self.of(given), taken)
+
+    def _reduction(self, reduction: Reduction) -> None:
+        source, result, dim = list(self.of(reduction.source)), list(self.of(reduction.node)), reduction.dim
+        before, after = tensor_of(reduction.source), tensor_of(reduction.node)
+        if before.dtype is not after.dtype and not reduction.kind.returns_index:
+            self._keep([source[dim]])  # dropping it would drop the cast
+        reduced = source.pop(dim)
+        if reduction.keepdim:
+            kept = result.pop(dim)
+            if self.is_one(before.shape[dim]):
+                self._same(reduced, kept)
+        self._aligned(source, result)
+
+    def _product(self, dot: Dot) -> None:
+        result = self.of(dot.node)
+        for source in (dot.a, dot.b):
+            self._aligned(self.of(source)[:-2], result[:-2])
+            self._keep(self.of(source)[-2:])
+        self._keep(result[-2:])
+        if dot.acc is not None:
+            self._aligned(self.of(dot.acc), result)
+
+    def _memory(self, memory: Memory) -> None:
+        items = index_items(memory)
+        shape, gathered = _accessed(memory, items)
+        dims = self._new(shape)
+        self.accesses[memory.node] = dims
+        bounded = memory.node.meta.get("bounded_dims", ())
+        for item, place in gathered:
+            if item.kind == "tile" and item.dim in bounded:
+                self._keep([dims[place]])  # a number has no mask
+        tensors = [self.of(item.value) for item in items if item.kind == "tensor"]
+        for own in tensors:
+            first = next(place for item, place in gathered if item.kind == "tensor")
+            width = max(map(len, tensors))
+            self._aligned(own, dims[first : first + width])
+            if len(own) != width:
+                # The dimensions of several stand where the first of them does: none may become a number alone.
+                self._keep(dims[first : first + width])
+        for taken in (memory.extra_mask, *memory.values):
+            self._match(taken, dims)
+        if isinstance(memory.node.meta.get("val"), torch.Tensor):
+            self._aligned(self.of(memory.node), dims)
+
+    # -- views ---------------------------------------------------------------------------------------------------
+
+    def _unsqueeze(self, node: torch.fx.Node) -> None:
+        result = list(self.of(node))
+        del result[number(node, 1) % len(result)]
+        self._aligned(self.of(operand(node)), result)
+
+    def _squeeze(self, node: torch.fx.Node) -> None:
+        left = [d for d in range(tensor_of(operand(node)).dim()) if d not in squeezed(node)]
+        source = self.of(operand(node))
+        if len(left) != len(self.of(node)):
+            self._keep((*source, *self.of(node)))
+            return
+        self._aligned([source[d] for d in left], self.of(node))
+
+    def _permute(self, node: torch.fx.Node) -> None:
+        source = self.of(operand(node))
+        self._aligned([source[d] for d in numbers(node, 1)], self.of(node))
+
+    def _view(self, node: torch.fx.Node) -> None:
+        """Dimensions of one are free on both sides.  Others that stay one by one belong together."""
+
+    def _expand(self, node: torch.fx.Node) -> None:
+        self._aligned(self.of(operand(node)), self.of(node))
+
+
+def squeezed(node: torch.fx.Node) -> list[int]:
+    """The dimensions that an aten.squeeze takes away: those of its list whose size is the number 1."""
+    shape = tensor_of(operand(node)).shape
+    listed = {d % len(shape) for d in numbers(node, 1)} if len(shape) else set()
+    return [d for d in sorted(listed) if isinstance(shape[d], int) and shape[d] == 1]
+
+
+def _shapes(node: torch.fx.Node) -> list[Sequence[Any]]:
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)):
+        return [part.shape if isinstance(part, torch.Tensor) else () for part in value]
+    return [value.shape] if isinstance(value, torch.Tensor) else []
+
+
+def _accessed(memory: Memory, items: Sequence[IndexItem]) -> tuple[list[Any], list[tuple[IndexItem, int]]]:
+    """The shape that an index describes; and its elements that make dimensions, each with the place of the first."""
+    tensors = [tensor_of(item.value).shape for item in items if item.kind == "tensor"]
+    gathered = list(torch.broadcast_shapes(*tensors)) if len(tensors) > 1 else [size for t in tensors for size in t]
+    shape: list[Any] = []
+    made: list[tuple[IndexItem, int]] = []
+    placed = False
+    for item in items:
+        if item.kind == "scalar" or (item.kind == "tensor" and placed):
+            continue
+        made.append((item, len(shape)))
+        if item.kind == "tensor":
+            shape.extend(gathered)
+            placed = True
+        else:
+            shape.append(_size(item))
+    return shape, made
+
+
+def _size(item: IndexItem) -> Any:
+    if item.kind == "tile":
+        return item.value.block_size
+    return item.value[1] if item.kind == "slice" else 1
+
+
+_VIEWS: dict[Any, Callable[[UnitDims, torch.fx.Node], None]] = {
+    _aten.unsqueeze.default: UnitDims._unsqueeze,
+    _aten.squeeze.dims: UnitDims._squeeze,
+    _aten.permute.default: UnitDims._permute,
+    _aten.view.default: UnitDims._view,
+    _aten.expand.default: UnitDims._expand,
+}
