@@ -142,6 +142,17 @@ def hlt_multiply(a, b):
 
 
 @triton.jit
+def hlt_apart(x):
+    """x, bit for bit: no pass joins what is done with it to what made it. It costs no instruction."""
+    if x.dtype.primitive_bitwidth == 64:
+        return x.to(tl.int64, bitcast=True).to(x.dtype, bitcast=True)
+    elif x.dtype.primitive_bitwidth == 32:
+        return x.to(tl.int32, bitcast=True).to(x.dtype, bitcast=True)
+    else:
+        return x.to(tl.int16, bitcast=True).to(x.dtype, bitcast=True)
+
+
+@triton.jit
 def hlt_argmax_combine(a, i, b, j):
     """The larger value with its index; nan counts as largest, ties take the smaller index, as torch.argmax."""
     better = (a > b) | ((a != a) & (b == b)) | (((a == b) | ((a != a) & (b != b))) & (i < j))
@@ -164,12 +175,7 @@ def hlt_settled(x):
     its result has several uses, or the running sum has others in the loop.  Casting to integers and back gives the
     result one use, and hides the reduction in the loop from the pass; it costs no instruction.
     """
-    if x.dtype.primitive_bitwidth == 64:
-        return x.to(tl.int64, bitcast=True).to(x.dtype, bitcast=True)
-    elif x.dtype.primitive_bitwidth == 32:
-        return x.to(tl.int32, bitcast=True).to(x.dtype, bitcast=True)
-    else:
-        return x.to(tl.int16, bitcast=True).to(x.dtype, bitcast=True)
+    return hlt_apart(x)
 
 
 @triton.jit

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.fx
 
 from ...ir.nodes import Reduction
 from ...ir.nodes import tensor_of
 from ...ir.reduction_ops import REDUCTIONS
+from ...ir.symbols import shape_exprs
 from ..text import Text
 from ..text import call
 from .axes import along
@@ -15,6 +18,9 @@ from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
 from .emitter import pretty_name
+
+#: What CombineOps makes products of.
+_ADDED = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -25,12 +31,31 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
     if operand != k.text(reduction.source):
         k.comment(node)
         operand = k.define(f"{pretty_name(node)}_in", operand)
+    elif reduction.kind.name == "sum":
+        operand = summand(k, reduction.source)
     if reduction.kind.returns_index:
         _emit_place(k, reduction, operand)
     else:
         k.assign(node, _reduced(k, reduction, operand))
     if node in k.settle:
         k.assign(node, k.helper("hlt_settled", k.text(node)))
+
+
+def summand(k: KernelEmitter, source: torch.fx.Node) -> Text:
+    """A value that is added up along a dimension.
+
+    Triton's pass CombineOps (3.6 and 3.7) makes a tl.dot of a sum over `x[:, :, None] * y[None]`: in TF32, of sizes
+    that the dot gets wrong (2 or 4 elements), and along whichever dimension the sum is.
+    """
+    value, text = tensor_of(source), k.text(source)
+    product = source.target is torch.ops.aten.mul.Tensor and value.dtype in _ADDED and value.dim() >= 3
+    return k.helper("hlt_apart", text) if product and all(map(_grows(value), source.all_input_nodes)) else text
+
+
+def _grows(value: torch.Tensor) -> Callable[[torch.fx.Node], bool]:
+    """Whether an operand is, or may be, repeated along a dimension of `value`."""
+    expand = torch.ops.aten.expand.default
+    return lambda node: node.target is expand or shape_exprs(tensor_of(node).shape) != shape_exprs(value.shape)
 
 
 def _reduce(function: str, operand: object, reduction: Reduction, *combine: object) -> Text:
