@@ -4,6 +4,7 @@ loads, ...
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from .. import exc
 from ..ir.device_ir import TracedTile
+from ..language.creation import full
 from ..language.memory import check_subscript
 from ..language.memory import load
 from ..language.memory import subscript
@@ -68,8 +70,23 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
     return tuple(cast)
 
 
+def _prepare_full(tracer: Tracer, shape: Any, value: Any, dtype: Any, device: Any) -> Any:
+    """A constant as one of the dtype: -2 is 254 in uint8, as in PyTorch, where Triton knows no such number."""
+    integer = isinstance(dtype, torch.dtype) and not dtype.is_floating_point and not dtype.is_complex
+    if integer and dtype is not torch.bool and type(value) in (int, float) and math.isfinite(value):
+        info, value = torch.iinfo(dtype), int(value)
+        if not min(info.min, -info.max) <= value <= info.max:
+            raise exc.InvalidAPIUsage(f"{dtype} does not hold {value}", fix="give hl.full a dtype that does.")
+        value = value if info.min <= value else value + info.max + 1
+    return shape, value, dtype, device
+
+
 #: Ops with a preparation of their own.
-OP_PREPARATION: dict[Op, Callable[..., Any]] = {load: _prepare_load, subscript: _prepare_subscript}
+OP_PREPARATION: dict[Op, Callable[..., Any]] = {
+    load: _prepare_load,
+    subscript: _prepare_subscript,
+    full: _prepare_full,
+}
 
 
 def sizes_of_tiles(value: Any) -> Any:

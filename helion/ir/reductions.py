@@ -15,6 +15,7 @@ import torch
 import torch.fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from .. import exc
 from ..language.creation import full
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
@@ -106,14 +107,16 @@ class _Stages:
                 return False
             if node.op == "output" and any(isinstance(a, torch.fx.Node) and self.positions(a) for a in node.args[0]):
                 return False
-        for node in self.nodes:
-            takes_inner = any(a in self.inner for a in node.all_input_nodes)
-            if not (takes_inner or node in self.inner) or node in self.reductions:
-                continue
-            if not self._fits(node):
-                return False
+        if not self.fits:
+            return False
         self._assign_stages()
         return self._memory_is_safe()
+
+    @property
+    def fits(self) -> bool:
+        """Whether everything that has the dimension works chunk by chunk."""
+        takers = (n for n in self.nodes if n in self.inner or any(a in self.inner for a in n.all_input_nodes))
+        return all(self._fits(node) for node in takers if node not in self.reductions)
 
     def _fits(self, node: torch.fx.Node) -> bool:
         """Whether a node works chunk by chunk."""
@@ -186,11 +189,20 @@ class _Stages:
 
 
 def roll(ir: DeviceIR, reductions: list[RollableReduction]) -> DeviceIR:
-    """A copy of the IR in which these reductions are loops; graphs that do not change are shared."""
+    """A copy of the IR in which these reductions are loops; graphs that do not change are shared.
+
+    Raises:
+        exc.InvalidConfig: each could be a loop, but not all of them: a sum of sums.
+    """
     graphs = list(ir.graphs)
     rolled = dataclasses.replace(ir, graphs=graphs)
     for reduction in reductions:
         info = graphs[reduction.graph_id]
+        if info is not ir.graphs[reduction.graph_id] and not _Stages(rolled, info, reduction.size).fits:
+            raise exc.InvalidConfig(
+                reason="reduction_loops asks for loops of two reductions of which one reduces the other's results",
+                fix="give one of them None in reduction_loops.",
+            )
         graphs[reduction.graph_id] = _Roller(rolled, info, reduction).run()
     return rolled
 

@@ -88,3 +88,32 @@ def test_large_tiles_cover_ranges_up_to_a_limit():
     huge = traced(nested, torch.empty(1, 1).expand(1 << 14, 1 << 14)).device
     sizes = large_tiles(huge, tunable_blocks(huge))
     assert sizes[0] * sizes[1] <= 1 << 22
+
+
+def test_a_sum_of_sums_is_one_loop_not_two():
+    def total(x):
+        out = torch.empty([x.size(1)], device=x.device)
+        for tile in hl.tile(x.size(1)):
+            out[tile] = x[:, tile, :].sum(2).sum(0)
+        return out
+
+    ir = traced(total, torch.ones(20, 8, 300))
+    assert len(ir.reductions) == 2
+    for one in ir.reductions:
+        roll(ir.device, [one])
+    with pytest.raises(exc.InvalidConfig, match="reduces the other's results"):
+        roll(ir.device, ir.reductions)
+
+
+def test_sums_that_have_nothing_to_do_with_each_other_are_two_loops():
+    def both(x):
+        out = torch.empty([x.size(0)], device=x.device)
+        part = x[:, :100]
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile, :].sum(1) - part[tile, :].sum(1)
+        return out
+
+    ir = traced(both, X)
+    assert len(ir.reductions) == 2
+    device = roll(ir.device, ir.reductions)
+    assert sum(n.target is device_ir.for_loop for n in device.graphs[device.roots[0].graph_id].graph.nodes) == 2
