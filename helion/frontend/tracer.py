@@ -46,6 +46,7 @@ from ..language.op import Effect
 from ..language.op import Handler
 from ..language.op import LoopRanges
 from ..language.op import Op
+from ..language.outer_index import outer_access
 from ..language.shapes import canonical_dims
 from ..language.tile import Tile
 from .combine import trace_combine
@@ -59,6 +60,8 @@ from .modes import short_name
 from .op_calls import OP_PREPARATION
 from .op_calls import prepare_store
 from .op_calls import sizes_of_tiles
+from .outer_index import TracedLanes
+from .outer_index import arranged
 from .ragged import check_lengths
 from .ragged import ragged_axes
 from .ragged import with_ragged_mask
@@ -410,6 +413,9 @@ class Tracer(Handler):
             # captured by a function that runs natively, such as a lambda
             args = (self.captured(args[0], "captured"), *args[1:])
         args = self._plain_tiles(args) if op.takes_tiles else tuple(sizes_of_tiles(a) for a in args)
+        outer = outer_access(op, args, TracedLanes(self), arranged, lambda new: self.call_op(op, new))
+        if outer is not NotImplemented:
+            return outer
         prepare = OP_PREPARATION.get(op)
         if prepare is not None:
             prepared = prepare(self, *args)

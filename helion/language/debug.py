@@ -9,9 +9,10 @@ import torch
 
 from .. import exc
 from .op import device_op
+from .tile import Tile
 
 
-@device_op(has_side_effect=True, returns_value=False)
+@device_op(has_side_effect=True, returns_value=False, takes_tiles=True)
 def device_print(prefix: str, *values: Any) -> None:
     """Print values from device code: one line per element on a GPU, whole tensors in eager modes.
 
@@ -19,7 +20,7 @@ def device_print(prefix: str, *values: Any) -> None:
 
     Args:
         prefix: constant text printed first.
-        values: tensors or scalars.
+        values: tensors, scalars, or tiles: `tile[0:16]`, on a GPU the two bounds.
     """
     raise NotImplementedError
 
@@ -29,13 +30,13 @@ def _(prefix: str, values: tuple[Any, ...]) -> None:
     if not isinstance(prefix, str):
         raise exc.InvalidAPIUsage("hl.device_print: the first argument must be a constant string")
     for value in values:
-        if not isinstance(value, (torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool)):
+        if not isinstance(value, (Tile, torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool)):
             raise exc.InvalidAPIUsage(f"hl.device_print cannot print a {type(value).__name__}")
 
 
 @device_print.set_eager_rule
 def _(prefix: str, values: tuple[Any, ...]) -> None:
-    print(prefix, *values)
+    print(*([prefix] if prefix else []), *values)
 
 
 @device_op(has_side_effect=True, returns_value=False)

@@ -12,8 +12,8 @@ Each element of an index is one of
 | `...` | all dimensions left over | the same |
 
 All integer-tensor elements broadcast with each other as in NumPy, and the dimensions of that broadcast
-stand at the place of the first of them.  Tiles and slices always keep a dimension of their own in place, so
-`x[tile, idx]` is an outer product of `tile` and `idx`.
+stand at the place of the first of them (vectors of different tiles are made to: see `outer_index`).  Tiles and
+slices always keep a dimension of their own in place, so `x[tile, idx]` is an outer product of `tile` and `idx`.
 
 A tile over a dimension of size 1 reads its one element in all lanes, as PyTorch broadcasts such a dimension.
 
@@ -73,7 +73,7 @@ def normalize_index(sizes: Sequence[Size], index: Any, what: str) -> list[IndexI
         exc.InvalidAPIUsage: an element that is no index.
         exc.DataDependentOutputShapeNotSupported: a boolean tensor.
     """
-    elements = _expand_ellipsis(index_list(index), len(sizes), what)
+    elements = expand_ellipsis(index, len(sizes), what)
     consumed = sum(e is not None for e in elements)
     if consumed != len(sizes):
         raise exc.RankMismatch(what=what, expected=len(sizes), actual=consumed)
@@ -88,7 +88,9 @@ def normalize_index(sizes: Sequence[Size], index: Any, what: str) -> list[IndexI
     return items
 
 
-def _expand_ellipsis(elements: list[Any], ndim: int, what: str) -> list[Any]:
+def expand_ellipsis(index: Any, ndim: int, what: str) -> list[Any]:
+    """The elements of an index into a tensor of `ndim` dimensions, `...` as so many `:`."""
+    elements = index_list(index)
     places = [i for i, e in enumerate(elements) if e is Ellipsis]
     if not places:
         return elements

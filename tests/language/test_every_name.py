@@ -261,6 +261,26 @@ def test_device_print(capfd):
     assert "tl.device_print('value', value)" in kernel.bind((x,)).to_triton_code()
 
 
+def printing_tiles(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        print(tile, tile.begin)
+        print("moved", tile + 1)
+        out[tile] = x[tile]
+    return out
+
+
+def test_a_tile_prints_the_same_in_both_modes(capfd):
+    x = torch.arange(10.0)
+    kernel = helion.kernel(printing_tiles, config=helion.Config(block_sizes=[8]))
+    printed = []
+    for run in (kernel.bind((x,)).compile_config(helion.Config(block_sizes=[8])), kernel.bind((x,)).run_ref):
+        run(x)
+        printed.append(capfd.readouterr().out)
+    assert printed[0] == printed[1] == "tile[0:8] 0\nmoved tile[1:9]\ntile[8:10] 8\nmoved tile[9:11]\n"
+    assert "tl.device_print('moved', offset_tile + 1, end_tile + 1)" in kernel.bind((x,)).to_triton_code()
+
+
 def stopping(x: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(x)
     for tile in hl.tile(x.size(0)):

@@ -14,6 +14,7 @@ import torch.fx
 from ... import exc
 from ... import language as hl
 from ...ir.device_ir import AxisKind
+from ...ir.device_ir import TracedTile
 from ...ir.nodes import Dot
 from ...ir.nodes import Full
 from ...ir.nodes import TileIndex
@@ -141,7 +142,8 @@ def _lengthened(text: Text, extents: list[int], dtype: torch.dtype, dim: int) ->
 def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:
     prefix, values = node.args[0], node.args[1] if len(node.args) > 1 else ()
     operands: Any = values if isinstance(values, (list, tuple)) else [values]
-    k.statement(node, call("tl.device_print", repr(prefix), *map(k.text, operands)))
+    bounds = [[v.begin, v.end] if isinstance(v, TracedTile) else [v] for v in operands]
+    k.statement(node, call("tl.device_print", repr(prefix), *(k.text(v) for values in bounds for v in values)))
 
 
 def _join(k: KernelEmitter, node: torch.fx.Node) -> None:

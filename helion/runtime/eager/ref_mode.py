@@ -37,6 +37,7 @@ from ...language.op import Effect
 from ...language.op import LoopRanges
 from ...language.op import Op
 from ...language.op import handler
+from ...language.outer_index import outer_access
 from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from .handler import EagerHandler
@@ -46,7 +47,9 @@ from .ragged import ragged_mask
 from .ragged import reduced
 from .ragged import with_rows_of_operands
 from .torch_mode import DeviceTorchMode
+from .torch_mode import EagerLanes
 from .torch_mode import JaggedAxis
+from .torch_mode import arranged
 from .torch_mode import axes_of
 from .torch_mode import axes_of_op
 from .torch_mode import is_device_value
@@ -105,6 +108,9 @@ class RefHandler(EagerHandler):
             raise exc.DeviceAPIOnHost(name=name)
         if op is load and isinstance(args[0], torch.Tensor) and is_device_value(args[0]):
             op, args = subscript, args[:2]
+        outer = outer_access(op, args, EagerLanes(), arranged, lambda new: self.call_op(op, new))
+        if outer is not NotImplemented:
+            return outer
         if op.access is not None and op.access.addresses_at is None:
             args = self._check_access(op, args, op.access)
         for leaf in _tensors(args if op.access is None else args[1:]):

@@ -23,10 +23,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils._pytree import tree_map
 
+from ... import _compat_torch
 from ... import exc
 from ...language.augmented import OPERATORS
 from ...language.augmented import keep_type
 from ...language.creation import full
+from ...language.creation import iota
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
@@ -205,6 +207,27 @@ def broadcast_axes(tensors: Sequence[torch.Tensor]) -> list[Any]:
     return axes
 
 
+class EagerLanes:
+    """Whose lanes index vectors have (see `language.outer_index`)."""
+
+    def same(self, left: torch.Tensor, right: torch.Tensor) -> bool:
+        known = [tensor.__dict__.get(_MARK) for tensor in (left, right)]
+        return left.shape == right.shape if None in known else known[0] == known[1]
+
+    def is_single(self, vector: torch.Tensor) -> bool:
+        return vector.shape[0] == 1 and axes_of(vector) == (None,)
+
+
+def arranged(value: torch.Tensor, dims: Sequence[int | None]) -> torch.Tensor:
+    """A view with the dimensions of a device value in this order, and new ones."""
+    axes = axes_of(value)
+    with _compat_torch.without_torch_functions():
+        kept = value.permute([d for d in dims if d is not None])
+        result = kept[tuple(None if d is None else slice(None) for d in dims)]
+    marked: torch.Tensor = mark(result, [None if d is None else axes[d] for d in dims])
+    return marked
+
+
 def axes_of_shape(shape: Any) -> list[Any]:
     """The axes of a new value whose shape is given by tiles and block sizes."""
     items = shape if isinstance(shape, (list, tuple)) else [shape]
@@ -215,9 +238,16 @@ def axes_of_shape(shape: Any) -> list[Any]:
 def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
     """The axes of the result of a language op, where they follow from its arguments."""
     if op.access is not None and op.access.addresses_at is None:
-        return axes_of_index(args[0].shape, args[op.access.index_at])
+        index = args[op.access.index_at]
+        axes = axes_of_index(args[0].shape, index)
+        tensors = [e for e in index_list(index) if isinstance(e, torch.Tensor) and e.dim()]
+        # A vector made by one of which it is not known whose it is: nor is it of that one.
+        return None if len(axes) == 1 and any(e.__dict__.get(_MARK) is None for e in tensors) else axes
     if op is tile_index:
         return [args[0].axis]
+    if op is iota:
+        tile = args[1].source if isinstance(args[1], EagerInt) else None
+        return [tile.axis] if isinstance(tile, EagerTile) else None if isinstance(args[1], EagerInt) else [None]
     if op is full:
         return axes_of_shape(args[0])
     if op is subscript:
