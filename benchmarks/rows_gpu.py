@@ -6,9 +6,10 @@
 
 Each kernel has its computed default Config, and bfloat16 data.  It, a copy and eager PyTorch are timed in turn, three
 rounds, by CUDA events with a cold L2 cache; medians.  The copy moves as many bytes in all as the kernel must: its
-tensor arguments once and its results once.  `of copy` is the copy's time over the kernel's (1 is the speed of light, more is
-possible where a kernel reads much, writes little), `of eager` PyTorch's over the kernel's (of the backward passes of
-rms_norm and cross_entropy: of both passes, which autograd runs).  The last lines have geometric means and the least.
+tensor arguments once and its results once.  `of copy` is the copy's time over the kernel's (1 is the speed of light,
+more is possible where a kernel reads much and writes little), `of eager` PyTorch's over the kernel's (of the backward
+passes of rms_norm and cross_entropy: of both passes, which autograd runs).  The last lines have geometric means and the
+least.
 """
 
 from __future__ import annotations
