@@ -73,7 +73,9 @@ class BoundKernel:
         self.settings = kernel.settings
         names = list(kernel.signature.parameters)
         self.device = _common_device(kernel, args)
-        self._on_gpu = any(device_seam.owns(t) for t in _tensors(args))
+        self._on_gpu = any(device_seam.owns(t) for t in _tensors(args)) or (
+            self.device.type == "cuda" and not _tensors(args)
+        )
         self._arguments = dict(zip(names, args))
         self._lock = threading.RLock()
         #: Whether the kernel's own calls come here.
@@ -392,21 +394,28 @@ _HINTED: set[str] = set()
 _LOG = logging.getLogger("helion")
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
+def _parts(value: Any) -> list[Any]:
     from .frontend.environment import walk_values  # loads sympy
 
-    return [part for _, part in walk_values(value, "args") if isinstance(part, torch.Tensor)]
+    return [part for _, part in walk_values(value, "args")]
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [part for part in _parts(value) if isinstance(part, torch.Tensor)]
 
 
 def _common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
-    """The device of the tensor arguments.
+    """The device of the tensor arguments; without any, the first `torch.device` among the arguments.
 
     Raises:
-        exc.NoTensorArgs: there is none.
+        exc.NoTensorArgs: there is neither.
         exc.DeviceMismatch: they are on several.
     """
     tensors = _tensors(args)
     if not tensors:
+        named = [part for part in _parts(args) if isinstance(part, torch.device)]
+        if named:
+            return named[0]
         raise exc.NoTensorArgs(kernel=kernel.name, location=definition(kernel.fn))
     devices = {t.device for t in tensors}
     if len(devices) > 1:

@@ -217,7 +217,7 @@ class NotSupportedYet(BaseError):
 
 class NoTensorArgs(BaseError):
     what = "kernel {kernel!r} was called without a tensor argument, so there is no device to run it on"
-    fix = "pass at least one tensor."
+    fix = "pass at least one tensor, or a torch.device."
 
 
 class DeviceMismatch(BaseError):
@@ -306,6 +306,11 @@ class InvalidDeviceForLoop(StatementNotSupported):
 
 class NotAllowedOnDevice(BaseError):
     what = "{name} is not allowed in device code (inside an hl.tile()/hl.grid() loop)"
+
+
+class BreakpointInDeviceLoopRequiresInterpret(NotAllowedOnDevice):
+    what = "breakpoint() stands in device code, and a compiled kernel cannot stop in a debugger"
+    fix = "run with the environment variable HELION_INTERPRET=1 or TRITON_INTERPRET=1, or print with hl.device_print."
 
 
 class NestedKernelCallsNotSupported(NotAllowedOnDevice):

@@ -201,7 +201,7 @@ def appended(x, out):
 @kernel_case("a tensor made of numbers in device code", exc.InvalidAPIUsage)
 def tensor_of_numbers(x, out):
     for tile in hl.tile(x.size()):
-        out[tile] = x[tile] + torch.tensor(1.0)
+        out[tile] = x[tile] + torch.tensor([1.0])
 
 
 @case("complex numbers", exc.UnsupportedDtype)
@@ -520,7 +520,7 @@ def stops(x, out):
         out[tile, :] = x[tile, :]
 
 
-@case("a breakpoint in compiled code", exc.BackendUnsupported)
+@case("a breakpoint in compiled code", exc.BreakpointInDeviceLoopRequiresInterpret)
 def breakpoint_in_code(out):
     helion.kernel(stops).bind((torch.ones(8, 8), out)).to_triton_code()
 

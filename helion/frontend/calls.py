@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import os
 import types
 from collections.abc import Callable
 from typing import Any
@@ -59,6 +60,8 @@ class Calls(Expressions):
         if not self.tracer.on_device:
             return self.host_call(fn, args, kwargs, node)
         replacement = _DEVICE_BUILTINS.get(fn) if _hashable(fn) else None
+        if getattr(fn, "__name__", "") == "associative_scan" and (fn.__module__ or "").startswith("torch."):
+            replacement = _device_scan
         if replacement is not None:
             return replacement(self, *args, **kwargs)
         number = self.number_call(fn, args)
@@ -100,6 +103,8 @@ class Calls(Expressions):
 
     def host_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
         """A call in host code; those that the generated host function must not repeat as they are get noted."""
+        if fn is breakpoint:
+            return None  # calls stop there, tracing does not
         of_config = getattr(fn, "__module__", None) == "math" and any(map(self.env.is_configured, args))
         value = None if of_config else self.number_call(fn, args)
         if value is None:
@@ -249,12 +254,29 @@ def _device_range(interpreter: Calls, *args: Any) -> Any:
 
 
 def _device_breakpoint(interpreter: Calls, *args: Any) -> None:
+    if not any(os.environ.get(name) == "1" for name in ("HELION_INTERPRET", "TRITON_INTERPRET")):
+        raise exc.BreakpointInDeviceLoopRequiresInterpret()
     hl.breakpoint()
+
+
+def _device_tensor(interpreter: Calls, data: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Any:
+    """`torch.tensor(5)` in device code is a constant."""
+    if not isinstance(data, (bool, int, float)):
+        return torch.tensor(data, dtype=dtype, device=device)
+    kind = torch.bool if isinstance(data, bool) else torch.int64 if isinstance(data, int) else None
+    return hl.full([], data, dtype=dtype or kind or torch.get_default_dtype())
+
+
+def _device_scan(interpreter: Calls, combine_fn: Any, xs: Any, dim: int, reverse: bool = False, **_: Any) -> Any:
+    """PyTorch's higher-order scan; how it combines is for its own compiler."""
+    return hl.associative_scan(combine_fn, xs, dim, reverse)
 
 
 _DEVICE_BUILTINS: dict[Any, Callable[..., Any]] = {
     print: _device_print,
     breakpoint: _device_breakpoint,
+    hl.breakpoint: _device_breakpoint,
+    torch.tensor: _device_tensor,
     min: _device_min_max(min, torch.minimum),
     max: _device_min_max(max, torch.maximum),
     float: _device_cast(float, torch.float32),

@@ -96,6 +96,8 @@ class ControlFlow(Calls):
         if known is not None:
             known.name = name if known.name == "block" else known.name
             return known
+        if is_symbolic(size) and self.env.space.is_host_value(size) and size.node.has_hint():
+            size = int(size)  # an argument, or a size under dynamic shapes: a guard
         if is_symbolic(size) and not self._is_constant(size):
             raise exc.SizeNotConstant(what="a block size", value=size)
         return self.env.new_block(name, fixed=size)
@@ -115,7 +117,9 @@ class ControlFlow(Calls):
                 if loop.lengths is not None:
                     tile.lengths = axis.lengths = loop.lengths
                 values.append(tile)
-        self.assign_pattern(target, tuple(values) if loop.ranges.is_sequence else values[0])
+        # One variable for a list of one bound is the tile itself, so that it indexes.
+        group = loop.ranges.is_sequence and not (len(values) == 1 and isinstance(target, ast.Name))
+        self.assign_pattern(target, tuple(values) if group else values[0])
 
     # -- top-level loops ---------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
+from ..language.sizes import constexpr
 from ..settings import Settings
 from .shared_memory import SharedMemory
 
@@ -131,7 +132,7 @@ class Environment:
                 with unset_fake_temporarily():
                     value = value.data
             return self.fake_tensor(value, path, name)
-        if constant or isinstance(value, bool):
+        if constant or isinstance(value, (bool, constexpr)):
             return value
         if isinstance(value, int):
             return self.host_int(value, path, name)

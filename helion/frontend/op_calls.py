@@ -65,6 +65,10 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
     cast = list(args)
     for at in access.values_at:
         if isinstance(args[at], torch.Tensor):
+            if not tracer.is_device_value(args[at]) and tracer.name_of_host_tensor(args[at]) is not None:
+                cast[at] = load(args[at], [slice(None)] * args[at].dim())  # `dst[i] = value` of the host's
+                cast[at] = tracer.cast(cast[at], tensor.dtype)
+                continue
             tracer.operand(args[at])
             cast[at] = tracer.cast(args[at], tensor.dtype)
     return tuple(cast)

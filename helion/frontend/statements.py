@@ -160,6 +160,8 @@ class Statements(ControlFlow):
         outer = self.tracer.location
         self.at(stmt)
         try:
+            if method is None and isinstance(stmt, ast.With) and self.tracer.on_device:
+                raise exc.NotAllowedOnDevice(name="`with`", fix="enter the context around the call of the kernel.")
             if method is None:
                 raise exc.StatementNotSupported(
                     statement=f"`{_KEYWORDS.get(type(stmt).__name__, type(stmt).__name__.lower())}`",
@@ -206,7 +208,10 @@ class Statements(ControlFlow):
                 )
             if isinstance(value, torch.Tensor) and target.id in self.frame.host and target.id not in self.frame.device:
                 raise exc.CannotModifyHostVariableOnDevice(name=target.id)
-            result = self.binary(stmt.op, value, self.expr(stmt.value))
+            added = self.expr(stmt.value)
+            if isinstance(stmt.op, ast.Add) and self.tracer.on_device and self._is_product(stmt.value):
+                exc.warn(exc.TiledKMatmulAccumulationWarning(), self.env.settings.ignore_warnings)
+            result = self.binary(stmt.op, value, added)
             if isinstance(value, torch.Tensor) and isinstance(result, torch.Tensor):
                 result = keep_type(value, result)
             self.bind(target.id, result)
@@ -216,6 +221,16 @@ class Statements(ControlFlow):
             self.store_item(base, index, value, target.value)
         else:
             raise exc.StatementNotSupported(statement=f"assignment to {ast.unparse(target)}", where=self.where())
+
+    def _is_product(self, node: ast.expr) -> bool:
+        """Whether an expression is `a @ b`, or a call of a product without an accumulator."""
+        if isinstance(node, ast.BinOp):
+            return isinstance(node.op, ast.MatMult)
+        if not isinstance(node, ast.Call):
+            return False
+        if any(keyword.arg == "acc" for keyword in node.keywords):
+            return False
+        return self.expr(node.func) in (torch.mm, torch.bmm, torch.matmul, hl.dot) and len(node.args) < 3
 
     def assign(self, target: ast.expr, value: Any) -> None:
         """Assign to a name, a tuple of targets, or an item."""
@@ -348,10 +363,8 @@ class Statements(ControlFlow):
 
     def stmt_Return(self, stmt: ast.Return) -> None:
         if self.tracer.on_device and self.frame.is_kernel:
-            raise exc.StatementNotSupported(
-                statement="`return`",
-                where="a device loop",
-                fix="store results into tensors and return those after the loop.",
+            raise exc.NotAllowedOnDevice(
+                name="`return`", fix="store results into tensors and return those after the loop."
             )
         body = (
             self._inside[len(self._inside) - self._inside[::-1].index("function") :]

@@ -17,6 +17,7 @@ import torch
 
 from .. import exc
 from .creation import iota
+from .memory import load
 from .op import current_handler
 from .op import device_op
 from .shapes import resolve_size
@@ -190,61 +191,93 @@ def element_offsets(shape: Any, what: str) -> torch.Tensor:
     return total
 
 
-def rand(shape: Sequence[Any], seed: Any, device: torch.device | None = None) -> torch.Tensor:
+def _seed(seed: Any, what: str) -> Any:
+    """A seed as an integer scalar: one-element tensors count, those of the host are loaded."""
+    if isinstance(seed, torch.Tensor) and seed.numel() == 1:
+        if not current_handler(what).is_device_value(seed):
+            seed = load(seed, [0] * seed.dim())
+        elif seed.dim():
+            seed = seed.reshape([])
+    _check_seed(seed, what)
+    return seed
+
+
+def _offsets(shape: Any, offsets: torch.Tensor | None, what: str) -> torch.Tensor:
+    if offsets is None:
+        return element_offsets(shape, what)
+    _check_offset(offsets, what)
+    return offsets.to(torch.int64)
+
+
+def rand(
+    shape: Sequence[Any], seed: Any, device: torch.device | None = None, offsets: torch.Tensor | None = None
+) -> torch.Tensor:
     """Uniform random numbers in [0, 1).
 
     Args:
         shape: sizes and tiles, at least one.
-        seed: integer scalar (an argument of the kernel, or loaded from a tensor).
-        device: for compatibility with torch.rand; ignored unless it is another device.
+        seed: integer scalar (an argument of the kernel, or loaded from a tensor), or tensor of one element.
+        device: for compatibility with torch.rand; ignored.
+        offsets: int32 or int64 tensor of positions, which then give the shape too.
 
     Returns:
         float32 tensor of `shape`: for the element at position p of the whole loop range (row-major), the
         number `tl.rand(seed, p)`.
     """
-    _check_seed(seed, "hl.rand")
-    result: torch.Tensor = philox_rand(seed, element_offsets(shape, "hl.rand"))
+    seed = _seed(seed, "hl.rand")
+    result: torch.Tensor = philox_rand(seed, _offsets(shape, offsets, "hl.rand"))
     return result
 
 
 def rand4x(
-    shape: Sequence[Any], seed: Any, device: torch.device | None = None
+    shape_or_seed: Any, seed_or_offsets: Any, device: torch.device | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Four independent tensors of uniform random numbers for the price of one call of the generator.
 
-    Args as `hl.rand`.
+    `hl.rand4x(shape, seed)`, with arguments as `hl.rand`, or `hl.rand4x(seed, offsets)`, Triton's `tl.rand4x`.
 
     Returns:
-        Four float32 tensors of `shape`, `tl.rand4x(seed, p)` for position p; the first equals `hl.rand`.
+        Four float32 tensors of the shape of `shape` or `offsets`, `tl.rand4x(seed, p)` for position p; the first
+        equals `hl.rand`.
     """
-    _check_seed(seed, "hl.rand4x")
-    result: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] = philox_rand4x(
-        seed, element_offsets(shape, "hl.rand4x")
-    )
+    of_shape = isinstance(shape_or_seed, (list, tuple, Tile))
+    seed = _seed(seed_or_offsets if of_shape else shape_or_seed, "hl.rand4x")
+    if of_shape:
+        places = element_offsets(shape_or_seed, "hl.rand4x")
+    else:
+        places = seed_or_offsets
+        _check_offset(places, "hl.rand4x")
+    result: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] = philox_rand4x(seed, places)
     return result
 
 
-def randint(shape: Sequence[Any], low: int, high: int, seed: Any, device: torch.device | None = None) -> torch.Tensor:
+def randint(
+    shape: Sequence[Any],
+    low: int,
+    high: int,
+    seed: Any,
+    device: torch.device | None = None,
+    offsets: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Random integers in [low, high).
 
     Args:
         shape: sizes and tiles, at least one.
         low, high: bounds, `high` excluded; `high - low` at most 2**32.
-        seed: integer scalar.
-        device: for compatibility with torch.randint; ignored unless it is another device.
+        seed: integer scalar, or tensor of one element.
+        device: for compatibility with torch.randint; ignored.
+        offsets: int32 or int64 tensor of positions, which then give the shape too.
 
     Returns:
-        int32 tensor: `low + (bits mod (high - low))` with the 32 bits of `tl.randint` taken as unsigned.  As
-        with any modulo of 32 bits, the most frequent value is more frequent than the rarest by at most
-        `(high - low) / 2**32`.
+        int32 tensor: `low + abs(bits) % (high - low)` with the bits of `tl.randint` taken as an int32, whose absolute
+        value is one of 32 bits.
 
     Raises:
         exc.InvalidAPIUsage: an empty range, or bounds outside int32.
     """
-    _check_seed(seed, "hl.randint")
+    seed = _seed(seed, "hl.randint")
     if isinstance(low, int) and isinstance(high, int) and not -(2**31) <= low < high <= 2**31:
         raise exc.InvalidAPIUsage(f"hl.randint: bad range [{low}, {high})", fix="low < high, both within int32.")
-    bits = philox_bits(seed, element_offsets(shape, "hl.randint"))
-    unsigned = bits.to(torch.int64) & 0xFFFFFFFF
-    result: torch.Tensor = (unsigned % (high - low) + low).to(torch.int32)
+    bits = philox_bits(seed, _offsets(shape, offsets, "hl.randint"))
+    result: torch.Tensor = (bits.to(torch.int64).abs() % (high - low) + low).to(torch.int32)
     return result

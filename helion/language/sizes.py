@@ -85,15 +85,53 @@ def specialize(value: T) -> T:
 
 
 class constexpr:
-    """Annotation of a kernel parameter whose value is a compile-time constant: `n: hl.constexpr`.
+    """A compile-time constant: as annotation of a kernel's parameter (`n: hl.constexpr`, `hl.constexpr[int]`), around
+    an argument (`kernel(x, hl.constexpr(3))`), or around a value in the kernel function.
 
-    `hl.constexpr[int]` says the type as well.  A call with another value compiles another specialization.
+    A call with another value compiles another specialization.  `hl.constexpr(block_m < 64)` in device code decides an
+    `if` for each Config.
+
+    Args:
+        value: the constant; a number that the Config decides on stays what it is.
+
+    Attributes:
+        value: the constant.
     """
+
+    value: Any
 
     def __class_getitem__(cls, item: Any) -> type[constexpr]:
         return cls
 
-    def __init__(self) -> None:
-        raise exc.InvalidAPIUsage(
-            "hl.constexpr is an annotation, not a value", fix="write `def kernel(x: torch.Tensor, n: hl.constexpr)`."
-        )
+    def __new__(cls, value: Any) -> Any:
+        if isinstance(value, (constexpr, torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return value
+        if isinstance(value, torch.Tensor):
+            raise exc.InvalidAPIUsage("hl.constexpr takes a Python value, got a tensor", fix="pass the tensor itself.")
+        kind = _CONSTANTS.get(type(value))
+        return object.__new__(cls) if kind is None else kind.__new__(kind, value)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value.value if isinstance(value, constexpr) else value
+
+    def __repr__(self) -> str:
+        return f"constexpr({self.value!r})"
+
+
+class _Int(int, constexpr):
+    def __new__(cls, value: int) -> _Int:
+        return int.__new__(cls, value)
+
+
+class _Float(float, constexpr):
+    def __new__(cls, value: float) -> _Float:
+        return float.__new__(cls, value)
+
+
+class _Str(str, constexpr):
+    def __new__(cls, value: str) -> _Str:
+        return str.__new__(cls, value)
+
+
+#: Constants that are also what they hold, so that code need not ask for `.value`.
+_CONSTANTS: dict[type, Any] = {bool: _Int, int: _Int, float: _Float, str: _Str}

@@ -102,7 +102,12 @@ class Tile(abc.ABC):
             return NotImplemented
         return self.shifted(-other)
 
+    #: It is all there is of a loop over a list of one bound, so that `for (t,) in hl.tile([n])` takes it too.
+    alone = False
+
     def __iter__(self) -> Any:
+        if self.alone:
+            return iter((self,))
         raise exc.FailedToUnpackTile(
             "a tile cannot be iterated over or unpacked",
             fix="index tensors with it, use tile.index, or loop with hl.tile(tile.begin, tile.end); a loop over two "

@@ -49,30 +49,34 @@ def _check_rank(name: str, ndim: int, *operands: torch.Tensor) -> None:
             raise exc.ShapeMismatch(f"{name} needs tensors of {ndim} dimensions")
 
 
-def mm(input: torch.Tensor, mat2: torch.Tensor) -> torch.Tensor:
-    """torch.mm on tiles: summed in float32, rounded to the operands' dtype."""
+def mm(input: torch.Tensor, mat2: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
+    """torch.mm on tiles: summed in float32, rounded to `out_dtype`, by default the operands' dtype."""
     _check_rank("torch.mm", 2, input, mat2)
-    result: torch.Tensor = dot(input, mat2, None, _result_dtype(input, mat2, "torch.mm"))
+    result: torch.Tensor = dot(input, mat2, None, out_dtype or _result_dtype(input, mat2, "torch.mm"))
     return result
 
 
-def bmm(input: torch.Tensor, mat2: torch.Tensor) -> torch.Tensor:
-    """torch.bmm on tiles: summed in float32, rounded to the operands' dtype."""
+def bmm(input: torch.Tensor, mat2: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
+    """torch.bmm on tiles: summed in float32, rounded to `out_dtype`, by default the operands' dtype."""
     _check_rank("torch.bmm", 3, input, mat2)
-    result: torch.Tensor = dot(input, mat2, None, _result_dtype(input, mat2, "torch.bmm"))
+    result: torch.Tensor = dot(input, mat2, None, out_dtype or _result_dtype(input, mat2, "torch.bmm"))
     return result
 
 
-def _add_product(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, beta: Any, alpha: Any) -> torch.Tensor:
+def _add_product(
+    acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, beta: Any, alpha: Any, out_dtype: torch.dtype | None
+) -> torch.Tensor:
     result: torch.Tensor
     if _is_number(beta, 1) and _is_number(alpha, 1):
-        result = dot(a, b, acc, None)
+        result = dot(a, b, acc, out_dtype)
         return result
-    return _scaled_sum(acc, dot(a, b, None, None), beta, alpha)
+    return _scaled_sum(acc, dot(a, b, None, None), beta, alpha, out_dtype)
 
 
-def _scaled_sum(acc: torch.Tensor, product: torch.Tensor, beta: Any, alpha: Any) -> torch.Tensor:
-    """`beta * acc + alpha * product`, computed in the product's dtype and rounded once to `acc`'s."""
+def _scaled_sum(
+    acc: torch.Tensor, product: torch.Tensor, beta: Any, alpha: Any, out_dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """`beta * acc + alpha * product`, computed in the product's dtype and rounded once, by default to `acc`'s dtype."""
     for name, factor in (("beta", beta), ("alpha", alpha)):
         if not product.is_floating_point() and isinstance(factor, (float, torch.SymFloat)):
             raise exc.InvalidAPIUsage(f"{name} of a product of integers must be an integer, got {factor}")
@@ -81,7 +85,7 @@ def _scaled_sum(acc: torch.Tensor, product: torch.Tensor, beta: Any, alpha: Any)
         product = product * alpha
     if not _is_number(beta, 0):
         product = product + acc.to(product.dtype) * beta
-    result = product.to(acc.dtype)
+    result = product.to(out_dtype or acc.dtype)
     return result
 
 
@@ -90,19 +94,32 @@ def _is_number(value: Any, number: int) -> bool:
 
 
 def addmm(
-    input: torch.Tensor, mat1: torch.Tensor, mat2: torch.Tensor, *, beta: Any = 1, alpha: Any = 1
+    input: torch.Tensor,
+    mat1: torch.Tensor,
+    mat2: torch.Tensor,
+    out_dtype: torch.dtype | None = None,
+    *,
+    beta: Any = 1,
+    alpha: Any = 1,
 ) -> torch.Tensor:
-    """torch.addmm on tiles; the accumulator may have another dtype than the operands, and gives the result's."""
+    """torch.addmm on tiles; the accumulator may have another dtype than the operands, and gives the result's unless
+    `out_dtype` does."""
     _check_rank("torch.addmm", 2, mat1, mat2)
-    return _add_product(input, mat1, mat2, beta, alpha)
+    return _add_product(input, mat1, mat2, beta, alpha, out_dtype)
 
 
 def baddbmm(
-    input: torch.Tensor, batch1: torch.Tensor, batch2: torch.Tensor, *, beta: Any = 1, alpha: Any = 1
+    input: torch.Tensor,
+    batch1: torch.Tensor,
+    batch2: torch.Tensor,
+    out_dtype: torch.dtype | None = None,
+    *,
+    beta: Any = 1,
+    alpha: Any = 1,
 ) -> torch.Tensor:
     """torch.baddbmm on tiles; the accumulator may have another dtype than the operands."""
     _check_rank("torch.baddbmm", 3, batch1, batch2)
-    return _add_product(input, batch1, batch2, beta, alpha)
+    return _add_product(input, batch1, batch2, beta, alpha, out_dtype)
 
 
 def addbmm(

@@ -290,7 +290,7 @@ def test_specialize_gives_the_value_back(ref):
         (lambda: hl.register_tunable("a b", IntegerFragment(1, 2)), exc.InvalidAPIUsage, "identifier"),
         (lambda: hl.register_tunable("a", 3), exc.InvalidAPIUsage, "not a fragment"),
         (lambda: hl.specialize("a"), exc.InvalidAPIUsage, "takes integers"),
-        (lambda: hl.constexpr(), exc.InvalidAPIUsage, "annotation"),
+        (lambda: hl.constexpr(torch.ones(3)), exc.InvalidAPIUsage, "got a tensor"),
     ],
 )
 def test_wrong_loops_and_sizes_are_errors(ref, bounds, error, text):

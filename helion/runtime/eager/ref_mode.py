@@ -31,6 +31,7 @@ from ...language.loops import grid
 from ...language.loops import jagged_tile
 from ...language.loops import tile as tile_loop
 from ...language.memory import load
+from ...language.memory import store
 from ...language.memory import subscript
 from ...language.op import Access
 from ...language.op import Effect
@@ -113,6 +114,9 @@ class RefHandler(EagerHandler):
             return outer
         if op.access is not None and op.access.addresses_at is None:
             args = self._check_access(op, args, op.access)
+        if op is store and isinstance(args[2], torch.Tensor) and not is_device_value(args[2]):
+            # `dst[i] = value` of the host's
+            args = (*args[:2], self.call_op(load, (args[2], [slice(None)] * args[2].dim(), None, None)), *args[3:])
         for leaf in _tensors(args if op.access is None else args[1:]):
             if not is_device_value(leaf):
                 raise exc.HostTensorDirectUsage(name=name_of(leaf))
@@ -182,7 +186,11 @@ class RefHandler(EagerHandler):
     ) -> Iterator[Any]:
         for group in tiles:
             with self._iteration(list(zip(group, blocks, strict=True)), [(tile.axis, int(tile.id)) for tile in group]):
-                yield group if is_sequence else group[0]
+                if is_sequence and len(group) == 1:
+                    group[0].alone = True
+                    yield group[0]
+                else:
+                    yield group if is_sequence else group[0]
 
     @contextlib.contextmanager
     def _iteration(
@@ -220,7 +228,10 @@ class RefHandler(EagerHandler):
                 places.append((None, place))
             indices.reverse()
             with self._iteration([None], places[::-1]):
-                yield tuple(indices) if is_sequence else indices[0]
+                if is_sequence and len(indices) == 1:
+                    yield _SoleInt(indices[0])
+                else:
+                    yield tuple(indices) if is_sequence else indices[0]
 
     def jagged_tile(self, lengths: torch.Tensor, block_size: Any) -> Iterable[Tile]:
         if not self.on_device:
@@ -364,10 +375,12 @@ def run_ref(
         exc.NoDeviceLoopsInKernel: the function has no `hl.tile` or `hl.grid` loop (it may return before it).
         exc.BaseError: misuse of the language, with the place in the user's code.
     """
-    tensors = _tensors((tuple(args), dict(kwargs or {})))
-    if not tensors:
+    leaves = tree_leaves((tuple(args), dict(kwargs or {})))
+    tensors = _tensors(leaves)
+    devices = [tensors[0].device] if tensors else [leaf for leaf in leaves if isinstance(leaf, torch.device)]
+    if not devices:
         raise exc.NoTensorArgs(kernel=fn.__name__)
-    ref = RefHandler(tensors[0].device, config, index_dtype)
+    ref = RefHandler(devices[0], config, index_dtype)
     mode = DeviceTorchMode(ref)
     try:
         with torch.no_grad(), handler(ref), mode:
@@ -382,6 +395,13 @@ def run_ref(
             error.location = _location(error)
         raise
     return result
+
+
+class _SoleInt(EagerInt):
+    """The index of a loop over a list of one bound: `for i in hl.grid([n])` and `for (i,) in hl.grid([n])`."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self,))
 
 
 def _names_a_loop(fn: Callable[..., Any]) -> bool:

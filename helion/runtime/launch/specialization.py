@@ -200,6 +200,11 @@ class _Extract:
         # The object itself and not its id(), so that it stays alive as long as the key.
         return ("object", Identity(value))
 
+    def constant(self, value: Any) -> Hashable:
+        # hl.constexpr(...) around an argument.
+        held = value.value
+        return ("constexpr", self.number_by_value(held) if type(held) in (int, float) else self(held))
+
     def sequence(self, value: Sequence[Any]) -> Hashable:
         # NamedTuples come here too: their class is part of the key.
         return (type(value), *[self(item) for item in value])
@@ -280,6 +285,8 @@ _BASES: tuple[tuple[Any, Callable[[_Extract, Any], Hashable]], ...] = (
 
 
 def _extractor_by_base(value: object) -> Callable[[_Extract, Any], Hashable] | None:
+    if is_constant(value):
+        return _Extract.constant
     for base, extractor in _BASES:
         if isinstance(value, base):
             return extractor
@@ -293,6 +300,14 @@ def _is_constexpr(annotation: object) -> bool:
     """Whether a parameter is annotated ``hl.constexpr``, as an object or as the text of a postponed annotation."""
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     return name.strip("'\"").partition("[")[0].rpartition(".")[2] == "constexpr"
+
+
+def is_constant(value: object) -> bool:
+    """Whether an argument is an `hl.constexpr(...)`; asked by name, as calls should not load the language."""
+    return any(base.__name__ == "constexpr" and base.__module__ == _CONSTEXPR for base in type(value).__mro__)
+
+
+_CONSTEXPR = "helion.language.sizes"
 
 
 class Specializer:
