@@ -27,6 +27,8 @@ from tests import support
 
 MODES = ("ref", "tiles", "tiles config", "80", "90", "100")
 GPU_MODES = ("80", "90", "100")
+#: What a GPU says when it can do no more for this process.
+_LOST = ("AcceleratorError", "CUDA error")
 #: Errors that no user should see.
 _NEVER = tuple(
     getattr(exc, name) for name in ("InternalError", "ErrorCompilingKernel", "TritonError") if hasattr(exc, name)
@@ -44,6 +46,11 @@ class Outcome:
     @property
     def failed(self) -> bool:
         return self.status in ("wrong", "error", "crash", "timeout")
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the process has lost its GPU: every later outcome would be this one again."""
+        return self.status == "error" and any(words in self.detail for words in _LOST)
 
 
 def load(path: Path) -> types.ModuleType:
@@ -158,6 +165,8 @@ def outcome_of(mode: str, error: Exception) -> Outcome:
         return Outcome(
             mode, "error" if isinstance(error, _NEVER) else "refused", f"{type(error).__name__}: {_first_line(error)}"
         )
+    if type(error).__name__ == "OutOfResources":  # the launch path of calls makes an InvalidConfig of it
+        return Outcome(mode, "refused", f"OutOfResources: {_first_line(error)}")
     place = traceback.extract_tb(error.__traceback__)
     frame = next((f for f in reversed(place) if "/helion/" in f.filename), place[-1])
     return Outcome(
@@ -172,10 +181,22 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else ""
 
 
-def run_script(path: Path, modes: tuple[str, ...] = MODES) -> list[Outcome]:
-    """All modes of a script."""
+def modes_here() -> tuple[str, ...]:
+    """The modes of this machine: the GPU itself where there is one."""
+    return ("ref", "tiles", "tiles config", "gpu") if torch.cuda.is_available() else MODES
+
+
+def run_script(path: Path, modes: tuple[str, ...] | None = None) -> list[Outcome]:
+    """All modes of a script; after the one in which the process lost its GPU no other."""
     runner = Runner(path)
-    return [runner.run(mode) for mode in modes if mode != "tiles" or not needs_config(path)]
+    outcomes: list[Outcome] = []
+    for mode in modes_here() if modes is None else modes:
+        if mode == "tiles" and needs_config(path):
+            continue
+        outcomes.append(runner.run(mode))
+        if outcomes[-1].is_last:
+            break
+    return outcomes
 
 
 def needs_config(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.programs.run import GPU_MODES
 from tests.programs.shrink import shrink
 from tests.programs.statements import Store
 from tests.programs.table import Expr
+from tests.programs.worker import Result
 from tests.programs.worker import Task
 from tests.programs.worker import Worker
 from tests.programs.worker import perform
@@ -106,3 +108,21 @@ def test_a_process_that_dies_loses_one_program() -> None:
         assert [o.status for o in worker.run(task).outcomes] == ["ok"]
     finally:
         worker.close()
+
+
+LOST = run.Outcome("gpu", "error", "AcceleratorError at support.py:195: CUDA error: an illegal instruction")
+
+
+def test_no_mode_runs_after_the_gpu_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.Runner, "run", lambda self, mode: LOST if mode == "gpu" else run.Outcome(mode, "ok"))
+    assert [o.mode for o in run.run_script(CORPUS[0], ("ref", "gpu", "tiles"))] == ["ref", "gpu"]
+
+
+def test_a_process_that_lost_its_gpu_is_replaced() -> None:
+    worker = Worker()
+    process = worker._process = mock.Mock()
+    task = Task("x", ("gpu",))
+    worker._connection = mock.Mock(recv=lambda: ("done", Result(task, None, [LOST])), poll=lambda seconds: True)
+    assert worker.run(task).outcomes == [LOST]
+    process.kill.assert_called()
+    assert worker._process is None

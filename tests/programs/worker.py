@@ -83,6 +83,8 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
             notify(mode)
             outcomes.append(runner.run(mode))
             notify(("outcome", outcomes[-1]))
+            if outcomes[-1].is_last:
+                break
     finally:
         for module in [m for m in sys.modules if m.startswith(f"generated_{path.stem}")]:
             del sys.modules[module]
@@ -159,6 +161,8 @@ class Worker:
                 if self._connection.poll(self.timeout + 60 * (at == "start")):
                     kind, what = self._connection.recv()
                     if kind == "done":
+                        if any(outcome.is_last for outcome in what.outcomes):
+                            self.close()
                         return what
                     if isinstance(what, tuple) and what[0] == "program":
                         program = what[1]

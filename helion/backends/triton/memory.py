@@ -43,18 +43,19 @@ class Access:
         offset: what is added to its address, in elements.
         mask: text of its mask, None when every element is inside.
         rank: dimensions of the pointer tensor.
-        indexed: whether any of them is made by an index, so that the pointer has them.
+        shape: dimensions that the offset does not have, as all of them are new ones; None if it has them.
     """
 
     tensor: str
     offset: list[Text]
     mask: Text | None
     rank: int
-    indexed: bool
+    shape: Text | None
 
     @property
     def pointer(self) -> Text:
-        return total([Text(self.tensor), *self.offset])
+        text = total([Text(self.tensor), *self.offset])
+        return text if self.shape is None else call("tl.broadcast_to", text, self.shape)
 
 
 def pointer_access(k: KernelEmitter, memory: Memory, extra_mask: Any) -> Access:
@@ -101,8 +102,8 @@ def pointer_access(k: KernelEmitter, memory: Memory, extra_mask: Any) -> Access:
         position += 1
     if extra_mask is not None:
         masks.append(k.text(extra_mask))
-    indexed = gather_rank > 0 or any(item.kind in ("tile", "slice") for item in items)
-    return Access(memory.name, terms, all_of(masks), rank, indexed)
+    only_new = rank > 0 and all(item.kind in ("new", "scalar") for item in items)  # `x[None, i]`
+    return Access(memory.name, terms, all_of(masks), rank, k.shape([1] * rank) if only_new else None)
 
 
 def all_of(masks: Iterable[Text | None]) -> Text | None:
@@ -170,10 +171,7 @@ def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
     cached = _cache_modifier(k, node)
     if policy and not cached:  # PTX has one or the other
         options["eviction_policy"] = repr(policy)
-    text = call("tl.load", *arguments, **options, **cached)
-    if access.rank and not access.indexed:  # `x[None, i]`: one number, in dimensions of size 1
-        text = call("tl.broadcast_to", text, k.shape([1] * access.rank))
-    k.assign(node, text)
+    k.assign(node, call("tl.load", *arguments, **options, **cached))
 
 
 def _cache_modifier(k: KernelEmitter, node: torch.fx.Node) -> dict[str, str]:
@@ -224,6 +222,13 @@ def emit_atomic(k: KernelEmitter, node: torch.fx.Node) -> None:
             reason=f"hl.{atomic.op.name} has no mask in Triton, and this tile may be partial",
             fix="use hl.grid, or a block size that divides the range.",
         )
+    if len(values) > 1 and access.rank:  # Triton broadcasts the operand of every atomic but those of this one
+        ranks = [tensor_of(v).dim() if isinstance(v, torch.fx.Node) else 0 for v in atomic.values]
+        full = k.shape(atomic.result.shape)
+        values = [
+            call("tl.broadcast_to", spread(value, access.rank - rank, rank, access.rank) if rank else value, full)
+            for value, rank in zip(values, ranks)
+        ]
     arguments = [access.pointer, *values, *([access.mask] if access.mask else [])]
     text = call(f"tl.{atomic.op.name}", *arguments, sem=repr(atomic.sem))
     if node.users:

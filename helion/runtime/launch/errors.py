@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ... import _compat_triton_abi as _abi
+from ... import exc
 
-__all__ = ["driver_error", "is_driver_error", "message"]
+__all__ = ["driver_error", "is_driver_error", "message", "too_large"]
 
 #: Words of the driver's -> what to do about it.
 _HINTS = {
@@ -30,6 +31,19 @@ def message(error: str, kernel: str) -> str:
 def driver_error(kernel: Any, error: RuntimeError) -> RuntimeError:
     """A driver's error as Triton raised it, with the kernel's name."""
     return RuntimeError(message(str(error), kernel.__name__))
+
+
+def too_large(kernel: Any, error: Exception) -> exc.InvalidConfig:
+    """A Config whose kernel needs more of the GPU than it has: Triton finds that once it has compiled it."""
+    needed, limit, what = (
+        getattr(error, "required", "?"),
+        getattr(error, "limit", "?"),
+        getattr(error, "name", "memory"),
+    )
+    return exc.InvalidConfig(
+        reason=f"kernel {kernel.__name__} needs {needed} of {what}, the GPU has {limit}",
+        fix="lower block_sizes, num_stages or range_num_stages; more num_warps help where it is tensor memory.",
+    )
 
 
 def is_driver_error(error: BaseException) -> bool:

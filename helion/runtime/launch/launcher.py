@@ -41,6 +41,7 @@ from . import spec as launch_spec
 from .default_launcher import default_launcher
 from .errors import driver_error
 from .errors import is_driver_error
+from .errors import too_large
 from .source import KINDS
 from .source import compile_launch
 from .source import launch_source
@@ -238,6 +239,8 @@ class FastLauncher:
         self.stats.note(reason)
         try:
             return call.through(default_launcher)
+        except _compat_triton.OutOfResources as error:
+            raise too_large(call.kernel, error) from error
         except RuntimeError as error:
             if is_driver_error(error):
                 raise driver_error(call.kernel, error) from error
