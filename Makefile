@@ -5,11 +5,12 @@ VENV := .venv/bin/python
 JOBS ?= 2
 SECONDS ?= 86400
 SEED ?= 1
+MUTATIONS ?= 100000
 
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
-test quick sanitize test-gpu fuzz lint bench docs: export HELION_BUILD_EXTENSION = 1
+test quick sanitize test-gpu fuzz fuzz-bundles lint bench docs: export HELION_BUILD_EXTENSION = 1
 
-.PHONY: help setup demo test quick sanitize test-gpu fuzz lint bench docs clean
+.PHONY: help setup demo test quick sanitize test-gpu fuzz fuzz-bundles lint bench docs clean
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
@@ -18,6 +19,7 @@ help:
 	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"
 	@echo "make test-gpu  the tests that run on a GPU"
 	@echo "make fuzz      random programs in every mode, until stopped or SECONDS=600 are over"
+	@echo "make fuzz-bundles  damaged and hostile bundles; MUTATIONS=100000"
 	@echo "make lint      ruff, mypy, compiler warnings as errors"
 	@echo "make bench     benchmarks"
 	@echo "make docs      check that the examples in docs/ run"
@@ -44,6 +46,9 @@ test-gpu: setup
 
 fuzz: setup
 	$(VENV) -m tests.programs --seconds $(SECONDS) --seed $(SEED) --jobs $(JOBS)
+
+fuzz-bundles: setup
+	$(VENV) -m tests.ship.fuzz_bundle --mutations $(MUTATIONS) --seed $(SEED)
 
 lint: setup
 	$(VENV) -m ruff check helion tests examples benchmarks tools setup.py

@@ -15,6 +15,7 @@ from . import language
 from . import runtime
 from ._version import __version__
 from .aot import aot_kernel
+from .bundles.load import load_bundle
 from .config import Config
 from .explain import Explanation
 from .explain import explain
@@ -28,13 +29,14 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from .bound_kernel import BoundKernel
+    from .bundles.build import bundle
     from .tuned import from_cache
 
 _logging.configure()
 
 
 #: Names whose modules load the compiler (sympy, Triton), which a process that only makes kernels need not wait for.
-_WITH_COMPILER = {"BoundKernel": ".bound_kernel", "from_cache": ".tuned"}
+_WITH_COMPILER = {"BoundKernel": ".bound_kernel", "bundle": ".bundles.build", "from_cache": ".tuned"}
 
 
 def __getattr__(name: str) -> Any:
@@ -54,6 +56,7 @@ __all__ = [
     "Settings",
     "__version__",
     "aot_kernel",
+    "bundle",
     "cdiv",
     "exc",
     "explain",
@@ -61,6 +64,7 @@ __all__ = [
     "jit",
     "kernel",
     "language",
+    "load_bundle",
     "next_power_of_2",
     "runtime",
 ]

@@ -11,6 +11,10 @@ from ._version import __version__
 #: Command -> the module whose `main` runs it, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("helion.doctor", "say what is installed, what is off, and how to mend it"),
+    "bundle": (
+        "helion.bundles.command",
+        "compile a program's calls into a file that needs no compiler",
+    ),
     "collect": ("helion.autotuner.__main__", "tune a kernel for every call of its collect_fn"),
     "measure": ("helion.autotuner.__main__", "time every collected config on every call"),
     "evaluate": ("helion.autotuner.__main__", "how good the shipped choice would be"),

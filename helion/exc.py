@@ -171,6 +171,29 @@ class CompilationForbidden(BaseError):
 # -- calling a kernel ---------------------------------------------------------------------------------
 
 
+class InvalidBundle(BaseError):
+    what = "{path} is no bundle that can be used: {reason}"
+    fix = "make it again with `python -m helion bundle`, and copy it as a whole."
+
+
+class BundleMismatch(BaseError):
+    what = "the bundle {path} does not fit here: {reason}"
+    fix = "make one for this machine: `python -m helion bundle --capability ...`, with the versions that are installed."
+
+
+class BundleMiss(BaseError):
+    what = "kernel {kernel!r} would be compiled: {reason}"
+    fix = (
+        "add this call to the bundle (`python -m helion bundle --record` lists what a run needs), or load it with "
+        "on_miss='compile'."
+    )
+
+
+class CannotBundle(BaseError):
+    what = "{count} of {total} calls cannot be in a bundle:\n{reasons}"
+    fix = "leave them out (strict=False, --keep-going): they are compiled where they run."
+
+
 class TorchCompileFusionUnavailable(BaseError):
     what = (
         "kernel {kernel!r} has the setting torch_compile_fusion=True, and PyTorch {version} has no hooks for fusing "
@@ -463,6 +486,11 @@ class BlockSizeIgnoredInInterpretMode(BaseWarning):
 
 class NoAOTHeuristicWarning(BaseWarning):
     what = "kernel {kernel!r} has no config that ships beside it for these arguments"
+
+
+class BundleMissWarning(BaseWarning):
+    what = "kernel {kernel!r} is compiled, as the bundle does not have this call: {reason}"
+    fix = "add the call to the bundle; `python -m helion bundle --record` lists what a run needs."
 
 
 class NoConfigGiven(BaseWarning):

@@ -89,6 +89,8 @@ class Kernel(Dispatcher):
         stats = KernelStats(f"{fn.__module__}.{fn.__qualname__}")
         super().__init__(specializer, stats, max_entries=self.settings.max_specializations)
         self._bound: dict[Hashable, list[BoundKernel]] = {}
+        #: Somebody wants it traced and compiled again, so that no bundle is asked any more.
+        self._was_reset = False
         self._lock = threading.RLock()
         functools.update_wrapper(self, fn)
 
@@ -134,6 +136,9 @@ class Kernel(Dispatcher):
             if bound.accepts(args) and self.specializer.assumed_apart is asked:
                 return bound
         return self._bind_new(args)
+
+    def _is_bound(self, args: tuple[Any, ...]) -> bool:
+        return self._was_reset or any(bound.accepts(args) for bound in self._bound.get(self.specializer.key(args), ()))
 
     def _runner(self, args: Sequence[Any]) -> Callable[..., Any]:
         bound = self._lookup(tuple(args))
@@ -191,6 +196,7 @@ class Kernel(Dispatcher):
         """Forget every specialization; the next call traces and compiles again.  Calls that are running finish."""
         with self._lock:
             forgotten, self._bound = self._bound, {}
+            self._was_reset = True
             for bounds in forgotten.values():
                 for bound in bounds:
                     bound.is_kernels_own = False

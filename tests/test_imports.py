@@ -49,9 +49,11 @@ MAY_IMPORT = {
     "aot": f"{_COMPILER} autotuner kernel",
     "tuned": f"{_COMPILER} autotuner kernel",
     "experimental": "aot",
+    "bundles": f"{_COMPILER} _version backends runtime kernel",
     "explain": "_extension runtime kernel",
     "doctor": "_extension _environment _version runtime settings",
-    "__init__": "exc _version _logging settings config language runtime bound_kernel kernel aot explain numbers tuned",
+    "__init__": "exc _version _logging settings config language runtime bundles bound_kernel kernel aot explain "
+    "numbers tuned",
 }
 
 #: Imports (module, imported) that break a floor, each with what will end it. Only ever shorter.

@@ -23,6 +23,7 @@ from .. import exc
 from ..config import Config
 from ..config_spec import ConfigSpec
 from ..ir.device_ir import KernelIR
+from ..runtime.native.binary import Binary
 from ..runtime.stats import KernelStats
 from ..settings import Settings
 from ..target import Target
@@ -148,4 +149,14 @@ class Backend(abc.ABC):
             backend=self.name,
             reason="it has no compiled form to make ahead of a call",
             fix='use backend="triton" to compile for a GPU.',
+        )
+
+    def binary(self, launch: Launch) -> Binary:
+        """Compile what a host function would launch into a binary that is launched without this backend.
+
+        Raises:
+            exc.BackendUnsupported: this backend makes none, or a launch of it needs more than a binary.
+        """
+        raise exc.BackendUnsupported(
+            backend=self.name, reason="it makes no binaries", fix='use backend="triton" or "cute" for a bundle.'
         )

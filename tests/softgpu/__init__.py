@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import torch
 
@@ -58,6 +59,7 @@ def install(
     uninitialised: str = "fault",
     races: bool = True,
     ptxas: bool = False,
+    triton: bool = True,
 ) -> None:
     """Put Triton and helion on the software GPU, in this process. May be called again with other arguments.
 
@@ -72,6 +74,7 @@ def install(
             bytes of 0xff.
         races: look for data races: two accesses to the same bytes that nothing orders, whichever came first.
         ptxas: run ptxas as Triton does on a GPU. The result is the same PTX, later.
+        triton: False leaves Triton alone, and out of the process: for binaries that are launched without it.
 
     Raises:
         ValueError: an argument out of range.
@@ -92,7 +95,8 @@ def install(
     reset()
     if devices:
         set_device(0)
-    triton_driver.activate(capability, ptxas=ptxas)
+    if triton:
+        triton_driver.activate(capability, ptxas=ptxas)
     from helion.runtime import device as helion_device
 
     from . import helion_kernels
@@ -112,7 +116,8 @@ def share(tensor: torch.Tensor) -> torch.Tensor:
 
 def uninstall() -> None:
     """Give Triton and helion their own devices back. The library stays loaded."""
-    triton_driver.deactivate()
+    if "triton" in sys.modules:
+        triton_driver.deactivate()
     from helion.runtime import device as helion_device
 
     from . import helion_kernels

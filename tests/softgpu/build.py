@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "src"
@@ -31,10 +32,8 @@ FLAGS = [
 
 
 def cuda_include() -> Path:
-    """Directory of the ``cuda.h`` that Triton ships."""
-    import triton
-
-    return Path(triton.__file__).parent / "backends" / "nvidia" / "include"
+    """Directory of the ``cuda.h`` that Triton ships. It is not imported: a process may be one that must not."""
+    return Path(str(metadata.distribution("triton").locate_file("triton"))) / "backends" / "nvidia" / "include"
 
 
 @functools.cache

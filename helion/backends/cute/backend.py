@@ -13,6 +13,7 @@ from ...ir.block_sizes import add_computed
 from ...ir.device_ir import KernelIR
 from ...runtime import output_pool
 from ...runtime.cache_files import cache_dir
+from ...runtime.native.binary import Binary
 from ...settings import Settings
 from ...target import CPU
 from ...target import Target
@@ -82,6 +83,10 @@ class CuteBackend(Backend):
         """Stages "source" (of the toolkit's language), "ptx" and "cubin"; kept in the disk cache too."""
         kernel: CuteKernel = launch.kernel
         return kernel.stages(launch.args, cache_dir())
+
+    def binary(self, launch: Launch) -> Binary:
+        kernel: CuteKernel = launch.kernel
+        return kernel.binary(launch.args, cache_dir())
 
     def _constants(self, config: Config) -> dict[sympy.Symbol, int]:
         """Values of the block sizes and tunables that host statements may use."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from ... import exc
+from ...runtime.native.binary import Binary
 from ...runtime.native.launcher import NativeLauncher
 from .compile import compile_matmul
 from .printer import print_module
@@ -82,6 +84,20 @@ class CuteKernel:
         variant = self._variant(tuple(_aligned(a) for a in arguments[2:]))
         assembly = compile_matmul(variant, self.schedule, directory).assembly
         return {"source": print_module(variant, self.schedule), "ptx": assembly.ptx, "cubin": assembly.cubin}
+
+    def binary(self, arguments: Sequence[torch.Tensor | int | float], directory: Path) -> Binary:
+        """As `stages`, with all that a launch needs."""
+        variant = self._variant(tuple(_aligned(a) for a in arguments[2:]))
+        compiled = compile_matmul(variant, self.schedule, directory)
+        for parameter in compiled.facts.parameters:
+            argument = arguments[parameter.argument]
+            if isinstance(argument, torch.Tensor) and argument.data_ptr() % parameter.alignment:
+                raise exc.InvalidAPIUsage(
+                    f"argument {parameter.argument} of kernel {self.spec.name!r} is at an address that"
+                    f" {parameter.alignment} bytes do not divide",
+                    fix="give an example whose data starts there.",
+                )
+        return Binary.of_facts(compiled.facts, compiled.assembly.symbol, compiled.assembly.cubin)
 
     def _prepare(self, key: tuple[int, tuple[bool, ...]], directory: Path) -> NativeLauncher:
         with self._lock:

@@ -27,6 +27,7 @@ from ...ir.verify import verify
 from ...numbers import next_power_of_2
 from ...runtime import output_pool
 from ...runtime.launch.launcher import FastLauncher
+from ...runtime.native.binary import Binary
 from ...runtime.stats import KernelStats
 from ...settings import Settings
 from ...target import CPU
@@ -37,6 +38,7 @@ from ..base import Launch
 from ..base import Recipe
 from ..host import HostPrinter
 from .candidate import TritonRecipe
+from .candidate import compiled_binary
 from .candidate import compiled_stages
 from .kernels import print_kernel
 from .kernels import print_loop
@@ -143,6 +145,9 @@ class TritonBackend(Backend):
 
     def stages(self, launch: Launch) -> Mapping[str, Any]:
         return compiled_stages(launch, self.target)
+
+    def binary(self, launch: Launch) -> Binary:
+        return compiled_binary(launch, self.target)
 
 
 def _check_block_sizes(ir: KernelIR, schedule: Schedule) -> None:

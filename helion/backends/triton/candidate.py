@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from ... import _compat_triton
+from ... import _compat_triton_abi as _abi
 from ... import exc
 from ...runtime.code_cache import load_module
 from ...runtime.host_function import clone_host_function
 from ...runtime.host_function import set_launcher
 from ...runtime.launch.launcher import FastLauncher
+from ...runtime.native.binary import Binary
 from ...target import Target
 from ..base import Launch
 from .targets import features_of
@@ -60,12 +62,47 @@ def compiled_stages(launch: Launch, target: Target) -> Mapping[str, Any]:
         exc.BackendUnsupported: Triton compiles nothing for the target.
         Exception: what Triton raises where it, or ptxas, refuses the kernel.
     """
+    stages: Mapping[str, Any] = _compiled(launch, target).asm
+    return stages
+
+
+def _compiled(launch: Launch, target: Target) -> Any:
     platform = features_of(target).platform
     if platform is None:
         raise exc.BackendUnsupported(
             backend="triton", reason=f"it compiles nothing for {target}", fix="name a GPU to compile for."
         )
-    stages: Mapping[str, Any] = _compat_triton.compile_without_device(
-        launch.kernel, launch.args, launch.options, platform
-    ).asm
-    return stages
+    return _compat_triton.compile_without_device(launch.kernel, launch.args, launch.options, platform)
+
+
+def compiled_binary(launch: Launch, target: Target) -> Binary:
+    """A kernel as a binary that is launched without Triton.
+
+    Raises:
+        exc.BackendUnsupported: a launch of it needs what only Triton's launcher does.
+        Exception: what Triton raises where it, or ptxas, refuses the kernel.
+    """
+    compiled = _compiled(launch, target)
+    if extras := _abi.launch_extras(compiled):
+        raise exc.BackendUnsupported(
+            backend="triton",
+            reason=f"a launch of {launch.kernel.__name__} needs {', '.join(extras)}, which only Triton's launcher does",
+            fix="use a Config without it (indexing, num_ctas), or leave this kernel out of the bundle.",
+        )
+    parameters = [(i, kind) for i, (_, kind) in enumerate(_abi.parameters(compiled)) if kind != "constexpr"]
+    if any(not isinstance(kind, str) or i >= len(launch.args) for i, kind in parameters):
+        raise exc.BackendUnsupported(
+            backend="triton",
+            reason=f"{launch.kernel.__name__} has a parameter that is a tuple, or passed by name",
+            fix="leave this kernel out of the bundle.",
+        )
+    return Binary(
+        name=launch.kernel.__name__,
+        symbol=compiled.metadata.name,
+        cubin=bytes(compiled.asm["cubin"]),
+        num_warps=compiled.metadata.num_warps,
+        shared=compiled.metadata.shared,
+        params=tuple(parameters),
+        scratch=_abi.SCRATCH_POINTERS,
+        cooperative=_abi.is_cooperative(compiled),
+    )

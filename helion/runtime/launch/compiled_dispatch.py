@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import types
+from collections.abc import Hashable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -24,10 +26,14 @@ from .. import device
 from .. import events
 from .. import output_pool
 from ..stats import KernelStats
+from . import bundled
 from . import plan as _plan
+from . import tracing
 from .dispatch import PythonPath
 from .dispatch import Runner
+from .dispatch import _Entry
 from .specialization import Specializer
+from .tensor_kinds import refuse_unreadable
 
 __all__ = ["CompiledDispatcher"]
 
@@ -88,6 +94,38 @@ class CompiledDispatcher(_Base, PythonPath):
         if self.specializer.assumed_apart is not before:
             self._configure()
 
+    def _find(self, args: tuple[Any, ...]) -> Runner:
+        for recorder in bundled.recorders:
+            recorder(self, args)
+        return PythonPath._find(self, args)
+
+    def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
+        # With a plan already, C has declined to run it (autocast, another default dtype): that takes a host function.
+        if bundled.sources and self.dispatch_enabled and not self._is_bound(args) and not self.has_plan(args):
+            for tensor in tracing.tensors_in(args):
+                refuse_unreadable(self.specializer.kernel_name, tensor)
+            if bundled.ask(self, args):
+                # The plan is for this signature, and the key is of more: not for the table.
+                return _Entry(self._run_plan, -1)
+        return PythonPath._miss(self, key, args)
+
+    def _run_plan(self, *args: Any) -> Any:
+        return self(*args)
+
+    def count_by_value(self, positions: Iterable[int], generation: int | None = None) -> int | None:
+        """Make numbers at these parameters count by value from now on, which drops all plans if they did not.
+
+        Returns:
+            The plan generation from here on; None if it was no longer ``generation``.
+        """
+        new = [i for i in positions if not self._value_keyed[i]]
+        if not new:
+            return self.plan_generation
+        for i in new:
+            self._value_keyed[i] = True
+        # In one step with the check: a Config that another thread sets in between must not be swallowed.
+        return self._configure(generation)
+
     def _invalidate(self) -> None:
         PythonPath._invalidate(self)
         self.clear_plans()
@@ -104,6 +142,8 @@ class CompiledDispatcher(_Base, PythonPath):
         # The Python path finds the function, or makes it, or raises what there is to raise.
         run: Runner | None = self._find(args)
         reads_values = False
+        if run == self._run_plan:  # from a bundle, installed meanwhile
+            return run(*args)
         if not _is_host_function(run):
             run, reads_values = self._unguarded(args), True
             if not _is_host_function(run):
@@ -117,10 +157,7 @@ class CompiledDispatcher(_Base, PythonPath):
             return recording.result
         by_value = set(range(len(args))) if reads_values else recording.by_value
         if any(not self._value_keyed[i] for i in by_value):
-            for i in by_value:
-                self._value_keyed[i] = True
-            # In one step with the check: a Config that another thread sets in between must not be swallowed.
-            configured = self._configure(generation)
+            configured = self.count_by_value(by_value, generation)
             if configured is None:
                 return recording.result
             generation = configured

@@ -239,6 +239,10 @@ class PythonPath:
             self._front = ()
             self._table = {}
 
+    def _is_bound(self, args: tuple[Any, ...]) -> bool:
+        """Whether a specialization for these arguments exists already in this process."""
+        return False
+
     def has_plan(self, args: tuple[Any, ...]) -> bool:
         """Whether a call with these arguments (by position, defaults filled in) runs as a plan in C."""
         return False

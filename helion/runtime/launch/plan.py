@@ -19,7 +19,6 @@ import sys
 import types
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from typing import Any
 
 import torch
@@ -48,15 +47,12 @@ from .plan_data import Step
 from .plan_data import TensorRef
 from .plan_data import View
 
-if TYPE_CHECKING:
-    from ..._C import LaunchPlan
-
-__all__ = ["Recording", "record"]
+__all__ = ["NotAPlan", "Recorder", "Recording", "record"]
 
 aten = torch.ops.aten
 
 
-class _NotAPlan(Exception):
+class NotAPlan(Exception):
     """The message is the reason."""
 
 
@@ -66,13 +62,13 @@ class Recording:
 
     Attributes:
         result: what the call returned.
-        plan: None if it cannot be one.
+        plan: a LaunchPlan, or what another recorder makes; None if it cannot be one.
         reason: why not; "" if there is a plan.
         by_value: positions of parameters whose value, if they are numbers, has to be part of the signature.
     """
 
     result: Any
-    plan: LaunchPlan | None
+    plan: Any
     reason: str
     by_value: frozenset[int] = frozenset()
 
@@ -157,7 +153,7 @@ _PLAIN_VALUES: frozenset[type] = frozenset(
 )
 
 
-class _Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):
     """Watches one run of a host function; ``problem`` is the first thing that cannot be in a plan."""
 
     def __init__(self, inputs: Sequence[Any], launcher: Callable[..., Any], analysis: HostAnalysis) -> None:
@@ -243,7 +239,7 @@ class _Recorder(TorchDispatchMode):
             return
         try:
             arguments = tuple([self.argument(value) for value in (*args, *kwargs.values())])
-        except _NotAPlan as why:
+        except NotAPlan as why:
             self.refuse(str(why))
             return
         outputs = []
@@ -262,13 +258,13 @@ class _Recorder(TorchDispatchMode):
         if isinstance(value, torch.Tensor):
             found = self.known.get(id(value))
             if found is None:
-                raise _NotAPlan("an operation of host code gets a tensor of unknown origin")
+                raise NotAPlan("an operation of host code gets a tensor of unknown origin")
             return found.ref if found.is_root else self.view(value, found)
         if type(value) in (tuple, list):
             return Container(type(value) is tuple, tuple([self.argument(item) for item in value]))
         if value is None or type(value) in _PLAIN_VALUES:
             return Object(value)
-        raise _NotAPlan(f"an operation of host code gets a {type(value).__name__}")
+        raise NotAPlan(f"an operation of host code gets a {type(value).__name__}")
 
     def allocated(self, tensor: torch.Tensor, value: Any) -> None:
         if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided or tensor.is_pinned():
@@ -321,7 +317,7 @@ class _Recorder(TorchDispatchMode):
             if self.problem is None:
                 try:
                     self.steps.append(self.launch_step(kernel, grid, args, keywords, compiled, line))
-                except _NotAPlan as why:
+                except NotAPlan as why:
                     self.refuse(str(why))
         finally:
             self.__enter__()
@@ -330,37 +326,48 @@ class _Recorder(TorchDispatchMode):
     def launch_step(
         self, kernel: Any, grid: Any, args: tuple[Any, ...], keywords: dict[str, Any], compiled: Any, line: int
     ) -> Launch:
-        if not isinstance(compiled, NativeKernel) and not hasattr(compiled, "metadata"):
-            raise _NotAPlan("the launcher does not tell what it launched")
         if not isinstance(grid, tuple) or not all(type(size) is int for size in grid):
-            raise _NotAPlan("the grid is not a tuple of ints")
-        if reason := launch_spec.unsupported_reason(compiled, len(args), keywords):
-            raise _NotAPlan(f"kernel {compiled.name}: {reason}")
+            raise NotAPlan("the grid is not a tuple of ints")
+        spec, device, positions = self.spec_of(kernel, compiled, len(args), keywords)
         found = self.analysis.launch_at(line)
         if found is None or len(found.names) != len(args):
-            raise _NotAPlan("the launch cannot be found in the host code")
+            raise NotAPlan("the launch cannot be found in the host code")
         current = _device.current_device()
         if any(isinstance(a, torch.Tensor) and _device.device_index_of(a) != current for a in args):
             # The launcher switches to the tensors' device for the launch; a plan is on one device, all of it.
-            raise _NotAPlan("the arguments are on another device than the current one")
-        spec = launch_spec.describe(kernel, compiled)
+            raise NotAPlan("the arguments are on another device than the current one")
         if self.device is None:
-            self.device = spec.device
-        elif self.device != spec.device:
-            raise _NotAPlan("host code launches on two devices")
-        sources = [self.source(args[i], found.names[i]) for i in launch_spec.parameter_positions(compiled)]
+            self.device = device
+        elif self.device != device:
+            raise NotAPlan("host code launches on two devices")
+        sources = [self.source(args[i], found.names[i]) for i in positions]
         return Launch(spec, grid, tuple(sources))
+
+    def spec_of(
+        self, kernel: Any, compiled: Any, argument_count: int, keywords: dict[str, Any]
+    ) -> tuple[Any, int, list[int]]:
+        """What the plan launches, on which device, and the argument that each parameter of the binary comes from."""
+        if not isinstance(compiled, NativeKernel) and not hasattr(compiled, "metadata"):
+            raise NotAPlan("the launcher does not tell what it launched")
+        if reason := launch_spec.unsupported_reason(compiled, argument_count, keywords):
+            raise NotAPlan(f"kernel {compiled.name}: {reason}")
+        spec = launch_spec.describe(kernel, compiled)
+        return spec, spec.device, launch_spec.parameter_positions(compiled)
 
     def source(self, value: Any, name: str | None) -> Address | Number | Constant:
         """Where a launch gets an argument from."""
         if isinstance(value, torch.Tensor):
             found = self.known.get(id(value))
             if found is None:
-                raise _NotAPlan("a launch gets a tensor of unknown origin")
+                raise NotAPlan("a launch gets a tensor of unknown origin")
+            if found.ref.is_input and value.data_ptr() % 16 == 0 and self.roots[found.ref].data_ptr() % 16:
+                # The signature knows that the argument is misaligned, and not by how much: with another one this view
+                # is misaligned, too, where the binary was compiled for an aligned one.
+                raise NotAPlan("a launch gets an aligned view of a misaligned argument")
             self.launched.add(found.ref)
             return Address(found.ref, found.offset)
         if type(value) not in (int, float, bool):
-            raise _NotAPlan(f"a launch gets a {type(value).__name__}")
+            raise NotAPlan(f"a launch gets a {type(value).__name__}")
         if name is not None and name in self.numbers and name not in self.analysis.by_value:
             return Number(self.numbers[name])
         return Constant(value)
@@ -373,43 +380,43 @@ class _Recorder(TorchDispatchMode):
         if isinstance(value, torch.Tensor):
             return self.tensor_result(value)
         if id(value) in self.argument_lists:
-            raise _NotAPlan("host code returns a list that it was given")
+            raise NotAPlan("host code returns a list that it was given")
         if type(value) in (tuple, list):
             self.once(value, type(value).__name__)
             return Container(type(value) is tuple, tuple([self.result(item) for item in value]))
         if value is None or type(value) in _PLAIN_VALUES:
             return Object(value)
-        raise _NotAPlan(f"host code returns a {type(value).__name__}")
+        raise NotAPlan(f"host code returns a {type(value).__name__}")
 
     def tensor_result(self, value: torch.Tensor) -> Result:
         found = self.known.get(id(value))
         if found is None:
-            raise _NotAPlan("host code returns a tensor of unknown origin")
+            raise NotAPlan("host code returns a tensor of unknown origin")
         if found.is_root:
             if value.requires_grad and not found.ref.is_input:
-                raise _NotAPlan("host code returns a new tensor that requires grad")
+                raise NotAPlan("host code returns a new tensor that requires grad")
             return found.ref
         self.once(value, "view")
         view, root = self.view(value, found), self.roots[found.ref]
         # What the plan returns, to be compared in kind with what host code does: x.detach() is a tensor of its own.
         made = root.as_strided(view.sizes, view.strides, root.storage_offset() + view.offset)
         if _kind(made) != _kind(value):
-            raise _NotAPlan("host code returns a view that is not a plain one, such as x.detach()")
+            raise NotAPlan("host code returns a view that is not a plain one, such as x.detach()")
         return view
 
     def view(self, value: torch.Tensor, found: _Known) -> View:
         root = self.roots[found.ref]
         if value.dtype != root.dtype or type(value) is not torch.Tensor:
-            raise _NotAPlan("host code has a tensor reinterpreted as another dtype")
+            raise NotAPlan("host code has a tensor reinterpreted as another dtype")
         if found.offset % value.element_size():
-            raise _NotAPlan("host code has a view at an odd offset")
+            raise NotAPlan("host code has a view at an odd offset")
         offset = found.offset // value.element_size()
         return View(found.ref, tuple(value.shape), value.stride(), offset)
 
     def once(self, value: Any, what: str) -> None:
         """Refuse what host code returns in two places: a plan would make two of it."""
         if any(value is other for other in self.made):
-            raise _NotAPlan(f"host code returns one {what} twice")
+            raise NotAPlan(f"host code returns one {what} twice")
         self.made.append(value)
 
     def returned(self, description: Result) -> set[TensorRef]:
@@ -430,26 +437,36 @@ class _Recorder(TorchDispatchMode):
         advanced |= {ref: _version(root) for ref, root in self.roots.items() if not ref.is_input}
         return tuple([ref for ref, times in advanced.items() for _ in range(times - counted.count(ref))])
 
-    def build(self, leaves: Sequence[Any], result: Any, written: tuple[TensorRef, ...]) -> LaunchPlan:
-        assert _extension.C is not None
+    def build(self, leaves: Sequence[Any], result: Any, written: tuple[TensorRef, ...]) -> Any:
+        """The plan.
+
+        Raises:
+            NotAPlan: why it cannot be one.
+        """
         if self.problem is not None:
-            raise _NotAPlan(self.problem)
+            raise NotAPlan(self.problem)
         if self.device is None:
-            raise _NotAPlan("host code launches nothing")
+            raise NotAPlan("host code launches nothing")
         description = self.result(result)
         returned = self.returned(description)
         buffers: list[Allocation | Made] = []
         for number, buffer in enumerate(self.buffers):
             if buffer.device.type == "cuda" and buffer.device.index != self.device:
-                raise _NotAPlan("host code allocates on another device")
+                raise NotAPlan("host code allocates on another device")
             ref = TensorRef(False, number)
             # An output: a kernel gets it, nothing else has written it, and the caller sees it.
             pooled = ref in returned and ref in self.launched and ref not in self.filled
             buffers.append(buffer._replace(pooled=pooled) if isinstance(buffer, Allocation) else buffer)
-        plan: LaunchPlan = _extension.C.LaunchPlan(
-            len(leaves), self.device, tuple(buffers), tuple(self.steps), description, written, self.analysis.identity
+        return self.plan(len(leaves), tuple(buffers), description, written)
+
+    def plan(
+        self, leaf_count: int, buffers: tuple[Allocation | Made, ...], result: Result, written: tuple[TensorRef, ...]
+    ) -> Any:
+        """What `build` makes of it all."""
+        assert _extension.C is not None and self.device is not None
+        return _extension.C.LaunchPlan(
+            leaf_count, self.device, buffers, tuple(self.steps), result, written, self.analysis.identity
         )
-        return plan
 
 
 # -- recording one call
@@ -530,6 +547,7 @@ def record(
     host_function: types.FunctionType,
     args: tuple[Any, ...],
     leaves_of: Callable[[tuple[Any, ...]], tuple[Any, ...] | None],
+    recorder_class: type[Recorder] = Recorder,
 ) -> Recording:
     """Run ``host_function(*args)`` and try to make a plan of it.
 
@@ -537,6 +555,7 @@ def record(
         host_function: a generated host function with its launcher installed.
         args: all arguments by position.
         leaves_of: ``Dispatcher.leaves_of``: the tensors, numbers and other values among arguments, in the plan's order.
+        recorder_class: what watches, and makes the plan.
 
     Returns:
         The call's result in any case, and a plan or a reason.
@@ -561,7 +580,7 @@ def record(
         i for i, (name, arg) in enumerate(zip(names, args)) if name in analysis.by_value and _holds_number(arg)
     )
     lists = [(one, list(one)) for arg in args for one in _lists_in(arg)]
-    recorder = _Recorder(leaves, (host_function.__kwdefaults__ or {})["_launcher"], analysis)
+    recorder = recorder_class(leaves, (host_function.__kwdefaults__ or {})["_launcher"], analysis)
     first_leaf = 0
     for name, arg in zip(names, distinct):
         if type(arg) in (int, float, bool):
@@ -577,8 +596,8 @@ def record(
             increment_version(original)
     try:
         if any(len(one) != len(before) or any(a is not b for a, b in zip(one, before)) for one, before in lists):
-            raise _NotAPlan("host code changes a list that it was given")
+            raise NotAPlan("host code changes a list that it was given")
         plan = recorder.build(leaves, result, recorder.written(leaves, before))
-    except _NotAPlan as why:
+    except NotAPlan as why:
         return Recording(_with_originals(result, originals), None, str(why))
     return Recording(_with_originals(result, originals), plan, "", by_value)

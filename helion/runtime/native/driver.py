@@ -17,6 +17,10 @@ __all__ = ["SWIZZLES", "Driver", "LaunchAttribute", "LaunchConfig", "default_dri
 SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}  # CUtensorMapSwizzle
 _L2_PROMOTION_128B = 2  # CU_TENSOR_MAP_L2_PROMOTION_L2_128B
 _MAP_BYTES = 128
+_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+_PREFER_SHARED = 1  # CU_FUNC_CACHE_PREFER_SHARED
+_PREFER_SHARED_FROM = 49152  # bytes
 
 
 class LaunchAttribute(ctypes.Structure):
@@ -72,6 +76,23 @@ class Driver:
         self.call("cuModuleLoadData", kernel, ctypes.byref(module), ctypes.c_char_p(cubin))
         self.call("cuModuleGetFunction", kernel, ctypes.byref(function), module, symbol.encode())
         return function
+
+    def ensure_context(self, device: int, kernel: str) -> None:
+        """Make the primary context of ``device`` current where the calling thread has none."""
+        current = ctypes.c_void_p()
+        self.call("cuCtxGetCurrent", kernel, ctypes.byref(current))
+        if not current.value:
+            context = ctypes.c_void_p()
+            self.call("cuDevicePrimaryCtxRetain", kernel, ctypes.byref(context), ctypes.c_int(device))
+            self.call("cuCtxSetCurrent", kernel, context)
+
+    def prepare(self, function: ctypes.c_void_p, shared: int, clusters: bool, kernel: str) -> None:
+        """Allow launches of ``function`` with so many bytes of dynamic shared memory, and with clusters of any size."""
+        wanted = [(_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)] + [(_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1)] * clusters
+        for attribute, value in wanted:
+            self.call("cuFuncSetAttribute", kernel, function, ctypes.c_int(attribute), ctypes.c_int(value))
+        if shared > _PREFER_SHARED_FROM:  # as Triton's own loader does
+            self.call("cuFuncSetCacheConfig", kernel, function, ctypes.c_int(_PREFER_SHARED))
 
     def encode(self, tensor_map: TensorMap, address: int, kernel: str) -> ctypes.Array[ctypes.c_char]:
         """The 128-byte descriptor of ``tensor_map`` at ``address``, at a 64-byte boundary as the driver asks."""

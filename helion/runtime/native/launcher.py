@@ -24,14 +24,22 @@ from .facts import LaunchFacts
 from .facts import Parameter
 from .facts import TensorMap
 
-__all__ = ["NativeLauncher"]
+__all__ = ["NativeLauncher", "parameters_of"]
 
-_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-_NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
 _LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION = 4  # CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
 _TYPE_NAMES = {"": "*i8", "f": "fp32", "i": "i32", "q": "i64"}  # of parameters, as Triton names them
 # Tensor maps kept by one kernel: weights, activations and outputs of a model come back at the same few addresses.
 _MAPS_KEPT = 256
+
+
+def parameters_of(facts: LaunchFacts) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[Any, ...], ...]]:
+    """Parameters and tensor maps in the terms of `helion._C.LaunchSpec`: see `runtime.launch.native_kernel`."""
+    maps = [
+        (i, m.data_type, m.dims, m.strides, m.box, SWIZZLES[m.swizzle])
+        for i, m in enumerate(p.tensor_map for p in facts.parameters)
+        if m is not None
+    ]
+    return tuple((p.argument, _TYPE_NAMES[p.format]) for p in facts.parameters), tuple(maps)
 
 
 class NativeLauncher:
@@ -89,19 +97,15 @@ class NativeLauncher:
         facts, function = self.facts, self._function
         if function is None or function.value is None:
             raise exc.InternalError(reason=f"kernel {facts.name!r} has not been launched yet")
-        maps = [
-            (i, m.data_type, m.dims, m.strides, m.box, SWIZZLES[m.swizzle])
-            for i, m in enumerate(p.tensor_map for p in facts.parameters)
-            if m is not None
-        ]
+        params, maps = parameters_of(facts)
         return {
             "name": facts.name,
             "function": function.value,
             "num_warps": facts.block[0] // 32,
             "cluster": facts.cluster,
             "shared": facts.shared_bytes,
-            "params": tuple((p.argument, _TYPE_NAMES[p.format]) for p in facts.parameters),
-            "maps": tuple(maps),
+            "params": params,
+            "maps": maps,
         }
 
     def _loaded(self, driver: Driver) -> ctypes.c_void_p:
@@ -109,13 +113,7 @@ class NativeLauncher:
             if self._function is None:
                 facts = self.facts
                 function = driver.load(self._cubin, self._symbol, facts.name)
-                for attribute, value in (
-                    (_MAX_DYNAMIC_SHARED_SIZE_BYTES, facts.shared_bytes),
-                    (_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1),
-                ):
-                    driver.call(
-                        "cuFuncSetAttribute", facts.name, function, ctypes.c_int(attribute), ctypes.c_int(value)
-                    )
+                driver.prepare(function, facts.shared_bytes, True, facts.name)
                 self._function = function
             return self._function
 

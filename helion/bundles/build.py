@@ -1,0 +1,369 @@
+"""`bundle`: compile calls of kernels ahead, for GPUs that need not be here, into one file.
+
+Each call is traced for the capability asked for, its host function runs once on the example (nothing is launched) under
+the recorder of plans, and what it would have launched is compiled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import types
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+from typing import cast
+
+import torch
+
+from .. import _extension
+from .. import exc
+from .._version import __version__
+from ..backends.base import Backend
+from ..backends.base import Launch
+from ..kernel import Kernel
+from ..runtime import device
+from ..runtime.code_cache import load_module
+from ..runtime.host_function import clone_host_function
+from ..runtime.host_function import set_launcher
+from ..runtime.launch import plan_data as data
+from ..runtime.launch.plan import NotAPlan
+from ..runtime.launch.plan import Recorder
+from ..runtime.launch.plan import record
+from ..runtime.native.binary import Binary
+from ..target import Target
+from . import manifest
+from . import signature as calls
+from .container import write
+from .fingerprint import fingerprint
+from .fingerprint import python
+
+__all__ = ["BundleReport", "bundle"]
+
+#: Multiprocessors of the GPU of a capability that grids are made for where nobody says: A100, A40, L40S, H100 SXM and
+#: H200, B200, B300.
+SMS = {80: 108, 86: 84, 89: 142, 90: 132, 100: 148, 103: 160}
+
+
+@dataclasses.dataclass(frozen=True)
+class BundleReport:
+    """What went into a bundle.
+
+    Attributes:
+        path: the file.
+        plans: calls times capabilities that are in it.
+        binaries: different kernels that are in it.
+        size: bytes.
+        left_out: (kernel, capability, why) of each call that is not in it.
+    """
+
+    path: Path
+    plans: int
+    binaries: int
+    size: int
+    left_out: tuple[tuple[str, int, str], ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.plans} plans, {self.binaries} binaries, {self.size / 1e6:.1f} MB"]
+        return "\n".join([*lines, *(f"  left out: {name} for sm_{c}: {why}" for name, c, why in self.left_out)])
+
+
+class _TargetProvider:
+    """A device provider for the GPU that code is made for: the examples' memory passes for its memory."""
+
+    name = "target"
+
+    def __init__(self, capability: int, sms: int) -> None:
+        self._capability, self._sms = capability, sms
+        #: Whether anybody asked for the number of multiprocessors: what was made then is for that number.
+        self.sms_asked = False
+        self.current_device = lambda: 0
+        self.current_stream = lambda index: 0
+        self.device_tag = lambda tensor: 0
+
+    def available(self) -> bool:
+        return True
+
+    def device_count(self) -> int:
+        return 1
+
+    def target(self, index: int) -> Target:
+        return Target("nvidia", self._capability)
+
+    def sm_count(self, index: int) -> int:
+        self.sms_asked = True
+        return self._sms
+
+    def guard(self, index: int) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def owns(self, tensor: torch.Tensor) -> bool:
+        return True
+
+    def device_index_of(self, tensor: torch.Tensor) -> int:
+        return 0
+
+    def torch_device(self, index: int) -> torch.device:
+        return torch.device("cpu")
+
+    def is_capturing(self) -> bool:
+        return False
+
+    def synchronize(self, index: int) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _compiling_for(provider: _TargetProvider) -> Iterator[None]:
+    previous = device.set_provider(provider)
+    try:
+        yield
+    finally:
+        device.set_provider(previous)
+
+
+class _BundleRecorder(Recorder):
+    """Makes `manifest.PlanData`, whose launches have the `Binary` in the place of a LaunchSpec."""
+
+    def spec_of(
+        self, kernel: Any, compiled: Any, argument_count: int, keywords: dict[str, Any]
+    ) -> tuple[Any, int, list[int]]:
+        assert isinstance(compiled, Binary)
+        return compiled, 0, [argument for argument, _ in compiled.params]
+
+    def plan(self, leaf_count: int, buffers: Any, result: Any, written: Any) -> manifest.PlanData:
+        return manifest.PlanData(leaf_count, buffers, tuple(self.steps), result, written, self.analysis.identity)
+
+
+#: What host code may not ask of tensors in host memory, which stand for tensors on the GPU.
+_TELLING = frozenset({"is_cuda", "is_cpu", "get_device"})
+
+
+def _refuse_what_tells_devices_apart(host: types.FunctionType) -> None:
+    code = host.__code__
+    if "cpu" in code.co_consts or "cuda" in code.co_consts or _TELLING.intersection(code.co_names):
+        raise NotAPlan("host code asks on which device its tensors are: make the bundle from examples on the GPU")
+
+
+def _source_hash(kernel: Kernel) -> str:
+    try:
+        return fingerprint(kernel, text=True)
+    except (OSError, TypeError):
+        return ""  # of no source: it serves the Python that it was made with
+
+
+class _Builder:
+    def __init__(self, sms: Mapping[int, int]) -> None:
+        self.sms = {**SMS, **sms}
+        self.blobs: list[bytes] = []
+        self.binaries: dict[Binary, int] = {}
+        self.kernels: dict[str, dict[str, Any]] = {}
+        self.plans = 0
+
+    def add(self, kernel: Kernel, args: Sequence[Any], capability: int) -> None:
+        """Compile one call.
+
+        Raises:
+            NotAPlan, calls.Unsupported, manifest.Malformed: why it cannot be in a bundle.
+            exc.BaseError: it cannot be compiled.
+        """
+        if kernel.specializer.key_fn is not None:
+            raise NotAPlan("it has a key= function, whose result a bundle cannot compare")
+        arguments = kernel.normalize_args(*args)
+        chosen = _config_in_use(kernel, arguments, capability)
+        provider = _TargetProvider(capability, self.sms.get(capability, 132))
+        with _compiling_for(provider):
+            fresh = Kernel(kernel.fn, configs=kernel.configs, settings=kernel.settings)
+            bound = fresh.bind(arguments)
+            if bound.guards:
+                by_value = set(range(len(arguments)))
+            else:
+                by_value = set(fresh.specializer.constexpr)
+            own = kernel.configs[0] if kernel.configs else bound.config_spec.default_config()
+            config = own if chosen is None else chosen
+            source = bound.generated_source(config)
+            module = load_module(source.text, source.function, source.injected or None)
+            host = clone_host_function(getattr(module, source.function))
+            if all(tensor.device.type == "cpu" for tensor in calls.tensors(arguments)):
+                _refuse_what_tells_devices_apart(host)
+            set_launcher(host, _compiler(bound.backend()))
+            provider.sms_asked = False
+            recording = record(host, arguments, cast(Any, fresh).leaves_of, _BundleRecorder)
+            if recording.plan is None:
+                raise NotAPlan(recording.reason)
+        by_value |= recording.by_value
+        self.put(kernel, arguments, capability, recording.plan, by_value, repr(config), provider)
+
+    def put(
+        self,
+        kernel: Kernel,
+        arguments: tuple[Any, ...],
+        capability: int,
+        plan: manifest.PlanData,
+        by_value: set[int],
+        config: str,
+        provider: _TargetProvider,
+    ) -> None:
+        steps = [
+            # A number takes the place of the LaunchSpec.
+            step._replace(spec=cast(Any, self.number_of(cast(Any, step.spec))))
+            if isinstance(step, data.Launch)
+            else step
+            for step in plan.steps
+        ]
+        numbered = plan._replace(steps=tuple(steps))
+        row = self.kernels.setdefault(
+            kernel.stats.name,
+            {
+                "code": fingerprint(kernel),
+                "python": python(),
+                "source": _source_hash(kernel),
+                "by_value": [False] * len(arguments),
+                "calls": {},
+            },
+        )
+        if row["code"] != fingerprint(kernel):
+            raise NotAPlan(f"there are two kernels {kernel.stats.name} in this bundle")
+        row["by_value"] = [counts or i in by_value for i, counts in enumerate(row["by_value"])]
+        here = calls.tensors(arguments)[0].device
+        item = {
+            "capability": capability,
+            "config": config,
+            "sms": provider.sm_count(0) if provider.sms_asked else None,
+            "default_dtype": str(torch.get_default_dtype()),
+            "plan": manifest.encode_plan(numbered, here),
+        }
+        row["calls"][capability, repr(calls.describe(arguments))] = (arguments, item)
+        self.plans += 1
+
+    def number_of(self, binary: Binary) -> int:
+        found = self.binaries.get(binary)
+        if found is None:
+            found = self.binaries[binary] = len(self.binaries)
+            self.blobs.append(binary.cubin)
+        return found
+
+    def manifest(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        kernels: dict[str, Any] = {}
+        for name, row in self.kernels.items():
+            # Only now is it known of which parameters the values count.
+            plans = [
+                {**item, "signature": calls.signature(arguments, row["by_value"])}
+                for arguments, item in row["calls"].values()
+            ]
+            kernels[name] = {**{key: value for key, value in row.items() if key != "calls"}, "plans": plans}
+        binaries = [
+            {
+                **{f.name: getattr(binary, f.name) for f in dataclasses.fields(binary) if f.name != "cubin"},
+                "blob": number,
+            }
+            for binary, number in self.binaries.items()
+        ]
+        return {"helion": __version__, "torch": torch.__version__, "kernels": kernels, "binaries": binaries}
+
+
+def _compiler(backend: Backend) -> Any:
+    """A launcher that compiles what it is asked to launch, and launches nothing."""
+
+    def compile_only(
+        kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
+    ) -> Binary:
+        return backend.binary(Launch(kernel, grid, args, {"num_warps": num_warps, "num_stages": num_stages, **options}))
+
+    return compile_only
+
+
+def _config_in_use(kernel: Kernel, arguments: tuple[Any, ...], capability: int) -> Any:
+    """The Config that this process uses for a call, if it runs on a GPU of that capability; None: the kernel's own."""
+    if not kernel._is_bound(arguments):
+        return None
+    bound = kernel.bind(arguments)
+    return bound.config if bound.target == Target("nvidia", capability) else None
+
+
+def bundle(
+    kernels: Kernel | Sequence[Kernel],
+    examples: Sequence[Sequence[Any]] | Mapping[Kernel, Sequence[Sequence[Any]]],
+    path: str | os.PathLike[str] = "kernels.hlb",
+    *,
+    capabilities: Sequence[int] | None = None,
+    sms: Mapping[int, int] | None = None,
+    strict: bool = True,
+) -> BundleReport:
+    """Compile calls of kernels into one file, from which `helion.load_bundle` serves them without a compiler.
+
+    No GPU is needed. The Config of a call is that which it runs with in this process, if it has run on a GPU of the
+    capability; else the kernel's own, or the one computed for that GPU. Nothing is tuned.
+
+    Args:
+        kernels: one kernel, or several.
+        examples: for one kernel the argument tuples of its calls; for several a dict, kernel -> its argument tuples.
+            Only dtypes, sizes, strides, alignment and values of numbers count; tensors may be in host memory.
+        path: where to write.
+        capabilities: as major * 10 + minor: 80 (A100), 89 (L40S), 90 (H100), 100 (B200). Default: that of the GPU here.
+        sms: capability -> multiprocessors of the GPU, where they are others than those of the largest one: a persistent
+            kernel's grid is made for them, and refused elsewhere.
+        strict: raise if a call cannot be in a bundle; else it is left out, and in the report.
+
+    Returns:
+        What is in it, and what was left out.
+
+    Raises:
+        exc.CannotBundle: `strict`, and a call's host code is no plan, or a kernel cannot be compiled: with each reason.
+        exc.InvalidAPIUsage: no capability is given and there is no GPU, or the examples are not of that form.
+        exc.BundleMismatch: the extension is not in use, which records plans.
+    """
+    found = _pairs(kernels, examples)
+    if _extension.C is None:
+        raise exc.BundleMismatch(path=str(path), reason=f"the extension is not in use: {_extension.why_not}")
+    builder = _Builder(sms or {})
+    targets = tuple(capabilities) if capabilities is not None else _capability_here()
+    left_out: list[tuple[str, int, str]] = []
+    for kernel, args in found:
+        for capability in targets:
+            try:
+                builder.add(kernel, args, capability)
+            except (NotAPlan, calls.Unsupported, manifest.Malformed, exc.BaseError) as why:
+                left_out.append((kernel.stats.name, capability, getattr(why, "message", None) or str(why)))
+            except Exception as error:  # Triton's and ptxas' own errors are of many kinds
+                left_out.append((kernel.stats.name, capability, f"{type(error).__name__}: {error}"))
+    if left_out and strict:
+        reasons = "\n".join(f"  {name} for sm_{capability}: {why}" for name, capability, why in left_out)
+        raise exc.CannotBundle(count=len(left_out), total=len(found) * len(targets), reasons=reasons)
+    target = Path(path)
+    write(target, builder.manifest(), builder.blobs)
+    return BundleReport(target, builder.plans, len(builder.binaries), target.stat().st_size, tuple(left_out))
+
+
+def _capability_here() -> tuple[int, ...]:
+    if not device.is_available():
+        raise exc.InvalidAPIUsage("there is no GPU here to compile for", fix="name one: capabilities=[90].")
+    arch = device.target_of().arch
+    assert isinstance(arch, int)
+    return (arch,)
+
+
+def _pairs(
+    kernels: Kernel | Sequence[Kernel], examples: Sequence[Sequence[Any]] | Mapping[Kernel, Sequence[Sequence[Any]]]
+) -> list[tuple[Kernel, tuple[Any, ...]]]:
+    """(kernel, arguments) of each call."""
+    several = [kernels] if isinstance(kernels, Kernel) else list(kernels)
+    if not isinstance(examples, Mapping):
+        if len(several) != 1:
+            raise exc.InvalidAPIUsage(
+                "examples of several kernels are a dict", fix="pass {kernel: [(arguments of a call), ...], ...}."
+            )
+        examples = {several[0]: examples}
+    for kernel in several:
+        given = examples.get(kernel)
+        if not given or not all(isinstance(args, (tuple, list)) for args in given):
+            raise exc.InvalidAPIUsage(
+                f"kernel {kernel.name!r} has no examples, or one that is not a tuple of arguments",
+                fix="pass the argument tuples of the calls to compile: [(x, y), ...].",
+            )
+    return [(kernel, tuple(args)) for kernel in several for args in examples[kernel]]
