@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
+from typing import cast
 
 import torch
 
@@ -96,11 +97,8 @@ class _Encoder:
             return ["launch", value.spec, list(value.grid), [self.source(source) for source in value.sources]]
         if isinstance(value, data.Fill):
             return ["fill", list(value.tensor), self.scalar(value.value), value.fresh]
-        namespace, name, overload = (
-            value.function.namespace,  # type: ignore[attr-defined]  # an OpOverload
-            value.function._opname,  # type: ignore[attr-defined]  # an OpOverload
-            value.function._overloadname,  # type: ignore[attr-defined]  # an OpOverload
-        )
+        function = cast(Any, value.function)  # an OpOverload
+        namespace, name, overload = function.namespace, function._opname, function._overloadname
         if namespace != "aten":
             raise Malformed(f"host code runs {value.function}, which is not an operation of PyTorch's own")
         arguments = self.result(value.arguments)

@@ -31,6 +31,9 @@ from ..versions import increment_version
 from . import spec as launch_spec
 from .host_analysis import HostAnalysis
 from .host_analysis import analyze
+from .leaves import lists_in
+from .leaves import with_originals
+from .leaves import without_duplicates
 from .native_kernel import NativeKernel
 from .plan_data import Address
 from .plan_data import Allocation
@@ -473,50 +476,6 @@ class Recorder(TorchDispatchMode):
 # ---------------------------------------------------------------------------------------------------
 
 
-def _lists_in(value: Any) -> list[list[Any]]:
-    """The lists in an argument, nested ones included."""
-    if type(value) not in (tuple, list):
-        return []
-    found = [value] if type(value) is list else []
-    for item in value:
-        found += _lists_in(item)
-    return found
-
-
-def _without_duplicates(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[int, torch.Tensor]] | None:
-    """``args`` with every second occurrence of a tensor replaced by an alias of its own, and id(alias) -> original.
-
-    The recorder tells tensors apart by identity; without this, a plan recorded for ``f(x, x)`` would give ``x`` for
-    both arguments of ``f(x, y)``. An alias has a version counter of its own, so that it shows which of the two is
-    written. None if a tensor occurs twice inside of tuples or lists, which host code gets as they are.
-    """
-    seen: set[int] = set()
-
-    def new(value: Any) -> bool:
-        if isinstance(value, torch.Tensor):
-            known = id(value) in seen
-            seen.add(id(value))
-            return not known
-        return all(new(item) for item in value) if type(value) in (tuple, list) else True
-
-    if not all(new(arg) for arg in args if not isinstance(arg, torch.Tensor)):
-        return None
-    distinct, originals = list(args), {}
-    for i, arg in enumerate(args):
-        if isinstance(arg, torch.Tensor) and not new(arg):
-            distinct[i] = arg.data
-            originals[id(distinct[i])] = arg
-    return tuple(distinct), originals
-
-
-def _with_originals(value: Any, originals: dict[int, torch.Tensor]) -> Any:
-    if isinstance(value, torch.Tensor):
-        return originals.get(id(value), value)
-    if type(value) in (tuple, list) and originals:
-        return type(value)(_with_originals(item, originals) for item in value)
-    return value
-
-
 def _kind(tensor: torch.Tensor) -> tuple[Any, ...]:
     """What a program can see of a view but its values."""
     return (
@@ -566,7 +525,7 @@ def record(
     analysis = analyze(host_function)
     if analysis.reason is not None:
         return Recording(host_function(*args), None, analysis.reason)
-    separated = _without_duplicates(args)
+    separated = without_duplicates(args)
     if separated is None:
         return Recording(host_function(*args), None, "a tensor occurs twice in a list or tuple")
     distinct, originals = separated
@@ -579,7 +538,7 @@ def record(
     by_value = frozenset(
         i for i, (name, arg) in enumerate(zip(names, args)) if name in analysis.by_value and _holds_number(arg)
     )
-    lists = [(one, list(one)) for arg in args for one in _lists_in(arg)]
+    lists = [(one, list(one)) for arg in args for one in lists_in(arg)]
     recorder = recorder_class(leaves, (host_function.__kwdefaults__ or {})["_launcher"], analysis)
     first_leaf = 0
     for name, arg in zip(names, distinct):
@@ -599,5 +558,5 @@ def record(
             raise NotAPlan("host code changes a list that it was given")
         plan = recorder.build(leaves, result, recorder.written(leaves, before))
     except NotAPlan as why:
-        return Recording(_with_originals(result, originals), None, str(why))
-    return Recording(_with_originals(result, originals), plan, "", by_value)
+        return Recording(with_originals(result, originals), None, str(why))
+    return Recording(with_originals(result, originals), plan, "", by_value)
