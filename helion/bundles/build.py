@@ -183,6 +183,8 @@ class _Builder:
                 by_value = set(range(len(arguments)))
             else:
                 by_value = set(fresh.specializer.constexpr)
+            if fresh.specializer.overlaps(arguments):
+                raise NotAPlan("the arguments of the example overlap")
             own = kernel.configs[0] if kernel.configs else bound.config_spec.default_config()
             config = own if chosen is None else chosen
             source = bound.generated_source(config)
@@ -195,16 +197,35 @@ class _Builder:
             recording = record(host, arguments, cast(Any, fresh).leaves_of, _BundleRecorder)
             if recording.plan is None:
                 raise NotAPlan(recording.reason)
-        by_value |= recording.by_value
-        self.put(kernel, arguments, capability, recording.plan, by_value, repr(config), provider)
+        row = self.row(kernel, len(arguments))
+        for i in by_value | recording.by_value:
+            row["by_value"][i] = True
+        row["apart"] = sorted({*row["apart"], *bound.assumed_apart})
+        self.put(row, arguments, capability, recording.plan, repr(config), provider)
+
+    def row(self, kernel: Kernel, parameters: int) -> dict[str, Any]:
+        """What the manifest says of a kernel."""
+        code = fingerprint(kernel)
+        found = self.kernels.get(kernel.stats.name)
+        if found is None:
+            found = self.kernels[kernel.stats.name] = {
+                "code": code,
+                "python": python(),
+                "source": _source_hash(kernel),
+                "by_value": [False] * parameters,
+                "apart": [],
+                "calls": {},
+            }
+        if found["code"] != code:
+            raise NotAPlan(f"there are two kernels {kernel.stats.name} in this bundle")
+        return found
 
     def put(
         self,
-        kernel: Kernel,
+        row: dict[str, Any],
         arguments: tuple[Any, ...],
         capability: int,
         plan: manifest.PlanData,
-        by_value: set[int],
         config: str,
         provider: _TargetProvider,
     ) -> None:
@@ -216,19 +237,6 @@ class _Builder:
             for step in plan.steps
         ]
         numbered = plan._replace(steps=tuple(steps))
-        row = self.kernels.setdefault(
-            kernel.stats.name,
-            {
-                "code": fingerprint(kernel),
-                "python": python(),
-                "source": _source_hash(kernel),
-                "by_value": [False] * len(arguments),
-                "calls": {},
-            },
-        )
-        if row["code"] != fingerprint(kernel):
-            raise NotAPlan(f"there are two kernels {kernel.stats.name} in this bundle")
-        row["by_value"] = [counts or i in by_value for i, counts in enumerate(row["by_value"])]
         here = calls.tensors(arguments)[0].device
         item = {
             "capability": capability,

@@ -64,13 +64,16 @@ class _Specialization:
 
 @dataclasses.dataclass(frozen=True)
 class _Kernel:
-    """One kernel: its hashes, parameters whose numbers count by value, and (capability, signature) -> plan."""
+    """One kernel: its hashes, parameters whose numbers count by value, (capability, signature) -> plan, and arguments
+    that must not overlap, in pairs.
+    """
 
     code: str
     python: str
     source: str
     by_value: tuple[bool, ...]
     plans: dict[tuple[int, tuple[Any, ...]], _Specialization]
+    apart: frozenset[tuple[int, int]]
 
 
 def _tuples(value: Any) -> Any:
@@ -146,7 +149,10 @@ class _Reader:
             self.capabilities.add(capability)
             plans[capability, found] = self.specialization(item, found, len(by_value))
         hashes = [self.text(row.get(name)) for name in ("code", "python", "source")]
-        return _Kernel(hashes[0], hashes[1], hashes[2], by_value, plans)
+        apart = _tuples(self.field(row, "apart", list))
+        if not all(type(p) is tuple and len(p) == 2 and set(p) <= set(range(len(by_value))) for p in apart):
+            raise manifest.Malformed("the parameters of a kernel are malformed")
+        return _Kernel(hashes[0], hashes[1], hashes[2], by_value, plans, frozenset(apart))
 
     def specialization(self, item: Any, found: tuple[Any, ...], parameters: int) -> _Specialization:
         if len(found) != parameters:
@@ -254,6 +260,10 @@ class LoadedBundle:
         if isinstance(found, str):
             return found
         entry, specialization, index = found
+        # From now on every call is asked whether these lie apart, also in C.
+        dispatcher._assume_apart(entry.apart)
+        if dispatcher.specializer.overlaps(args):
+            return "its arguments overlap, and those that were bundled did not"
         generation = dispatcher.count_by_value(i for i, counts in enumerate(entry.by_value) if counts)
         plan = self._plan(specialization, index)
         if not dispatcher.install_plan(args, plan, generation):

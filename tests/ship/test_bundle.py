@@ -216,6 +216,22 @@ def test_threads_that_call_first_at_the_same_time_are_all_served(made: Path, fre
     assert len(results) == 8 and all(torch.equal(result, results[0]) for result in results)
 
 
+def test_arguments_that_overlap_are_not_served_by_a_plan_for_others(fresh, tmp_path) -> None:
+    @helion.kernel(config=model.SMALL)
+    def shifted(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + 1
+        return out
+
+    helion.bundle(shifted, [(torch.zeros(64), torch.zeros(64))], tmp_path / "k.hlb", capabilities=[90])
+    loaded = helion.load_bundle(tmp_path / "k.hlb", on_miss="error")
+    assert torch.equal(shifted(torch.zeros(64), torch.zeros(64)), torch.ones(64))
+    if next(iter(loaded._kernels.values())).apart:
+        memory = torch.zeros(80)
+        with pytest.raises(exc.BundleMiss, match="its arguments overlap"):
+            shifted(memory[:64], memory[16:])
+
+
 def test_another_gpu_is_refused_with_what_it_is_for(made: Path) -> None:
     gpu.install(80)
     try:
