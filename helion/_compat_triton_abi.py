@@ -9,6 +9,7 @@ pointers. Like ``_compat_triton``, this file holds private parts of Triton and n
 
 from __future__ import annotations
 
+import base64
 import sys
 from typing import Any
 
@@ -63,6 +64,13 @@ def is_jit_function(kernel: object) -> bool:
 def constexpr_defaults(kernel: Any) -> dict[str, Any]:
     """The constexprs of a kernel that have a default, by name."""
     return {param.name: param.default for param in kernel.params if param.is_constexpr and param.has_default}
+
+
+def cache_keys(kernel: Any) -> list[str]:
+    """Names of the folders in Triton's cache that hold the binaries compiled from a ``@triton.jit`` function."""
+    compiled = [binary for caches in kernel.device_caches.values() for binary in caches[0].values()]
+    hashes = [getattr(binary, "hash", None) for binary in compiled]
+    return [base64.b32encode(bytes.fromhex(key)).decode().rstrip("=") for key in hashes if isinstance(key, str)]
 
 
 def parameters(compiled: Any) -> list[tuple[str, Any]]:

@@ -6,6 +6,8 @@ Which calls belong to it is decided in `kernel`; what a call does on the way to 
 from __future__ import annotations
 
 import ast
+import copy
+import dataclasses
 import functools
 import logging
 import math
@@ -23,6 +25,7 @@ from typing import Any
 import torch
 
 from . import _compat_torch
+from . import _compat_triton_abi as _compat_triton
 from . import exc
 from .autotuner.api import TUNED_NOW
 from .autotuner.api import autotune
@@ -30,6 +33,7 @@ from .autotuner.api import choose
 from .autotuner.bound import BoundTarget
 from .backends import registry
 from .config import Config
+from .frontend.source import check_decorators
 from .frontend.source import definition
 from .runtime import compile_guard
 from .runtime import device as device_seam
@@ -40,6 +44,7 @@ from .runtime.eager.ref_mode import run_ref
 from .runtime.host_function import clone_host_function
 from .runtime.host_function import note_written
 from .runtime.host_function import set_launcher
+from .runtime.host_function import triton_kernels
 from .runtime.measure import measure
 from .runtime.stats import Counter
 from .settings import RefMode
@@ -53,6 +58,17 @@ if TYPE_CHECKING:
     from .config_spec import ConfigSpec
     from .ir.device_ir import KernelIR
     from .kernel import Kernel
+    from .settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundEnvironment:
+    """What a specialization was bound with: the schedules it can have, its kernel's settings, the device."""
+
+    config_spec: ConfigSpec
+    settings: Settings
+    device: torch.device
+    kernel: Kernel
 
 
 class BoundKernel:
@@ -65,7 +81,6 @@ class BoundKernel:
     Attributes:
         config_spec: the schedules it can have.
         ir: the traced kernel.
-        env: the environment it was traced in.
     """
 
     def __init__(self, kernel: Kernel, args: tuple[Any, ...]) -> None:
@@ -96,14 +111,12 @@ class BoundKernel:
             self._run = _counted(self.run_ref, kernel.stats.counter("ref_mode"))
             self._guard: Callable[..., bool] | None = None
             return
-        self._example: dict[str, str] = {}
-        self._example_needs: list[Any] = []
-        if self.settings.print_repro:
-            from .repro import describe_argument  # loads the front end
-            from .repro import needed_by  # loads the front end
+        from .repro import describe_argument  # loads the front end
+        from .repro import needed_by  # loads the front end
 
-            self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
-            self._example_needs = [needed for value in self._arguments.values() for needed in needed_by(value)]
+        self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
+        self._example_needs = [needed for value in self._arguments.values() for needed in needed_by(value)]
+        check_decorators(kernel.fn)
         try:
             with measure("BoundKernel.trace"), events.timed("trace", kernel.stats.name):
                 from .frontend.trace import trace_kernel  # loads sympy and torch._dynamo
@@ -351,12 +364,35 @@ class BoundKernel:
         """A candidate that a worker of the tuner builds from the generated source alone; None if that does not do."""
         return self._runs.recipe(self._generate(self._normalize(config), self._runs), self.kernel.name)
 
-    def to_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
-        """The backend's source for a Config (None: the one in use, or the default)."""
-        return self.generated_source(config).text
+    def to_code(
+        self,
+        config: Config | Mapping[str, Any] | None = None,
+        *,
+        emit_repro_caller: bool = False,
+        output_origin_lines: bool | None = None,
+    ) -> str:
+        """The backend's source for a Config.
 
-    def to_triton_code(self, config: Config | Mapping[str, Any] | None = None) -> str:
-        """The Triton source for a Config.
+        Args:
+            config: None for the one in use, or the default.
+            emit_repro_caller: make it a script that calls the host function with arguments like those of the first
+                call.
+            output_origin_lines: whether comments name the kernel function's lines; None for the setting.
+        """
+        backend = self._backend
+        if output_origin_lines is not None and output_origin_lines != self.settings.output_origin_lines:
+            settings = copy.copy(self.settings)
+            settings.output_origin_lines = output_origin_lines
+            backend = registry.make(self.settings.backend, self.ir, settings, self._target())
+        source = self._generate(self._normalize(config), backend)
+        if not emit_repro_caller:
+            return source.text
+        from .repro import caller_script  # loads the front end
+
+        return caller_script(source.text, source.function, self._example, self._example_needs)
+
+    def to_triton_code(self, config: Config | Mapping[str, Any] | None = None, **options: Any) -> str:
+        """The Triton source for a Config; keywords as for `to_code`.
 
         Raises:
             exc.InvalidAPIUsage: the kernel uses another backend.
@@ -365,7 +401,31 @@ class BoundKernel:
             raise exc.InvalidAPIUsage(
                 f"kernel {self.kernel.name!r} uses the {self._backend.name} backend", fix="use to_code()."
             )
-        return self.to_code(config)
+        return self.to_code(config, **options)
+
+    def format_kernel_decorator(self, config: Config, settings: Settings | None = None) -> str:
+        """The decorator that gives a kernel a Config and the settings that are not default ones."""
+        kept = (settings or self.settings).non_default()
+        keywords = "".join(f", {name}={value!r}" for name, value in kept.items())
+        return f"@helion.kernel(config={config!r}{keywords})"
+
+    def backend_cache_key(self, config: Config | Mapping[str, Any] | None = None) -> str | None:
+        """The name under which Triton's cache holds the binary of a Config.
+
+        Returns:
+            The folder's name in TRITON_CACHE_DIR; None before a call has compiled the Config, or where nothing is
+            compiled.
+        """
+        function = self._modules_functions.get(self._normalize(config))
+        if function is None or not self._on_gpu:
+            return None
+        keys = [_compat_triton.cache_keys(kernel) for kernel in triton_kernels(function)]
+        return next((key for found in keys for key in found), None)
+
+    @property
+    def env(self) -> BoundEnvironment:
+        """What the specialization was bound with."""
+        return BoundEnvironment(self.config_spec, self.settings, self.device, self.kernel)
 
     def get_cached_path(self, config: Config | Mapping[str, Any] | None = None) -> str:
         """Path of the file that holds the source of a Config once it has been compiled."""

@@ -261,6 +261,11 @@ class BackendUnsupported(BaseError):
     what = "the {backend} backend cannot do this: {reason}"
 
 
+class DecoratorAfterHelionKernelDecorator(BaseError):
+    what = "kernel {kernel!r}: the decorator @{decorator} stands below @helion.kernel, so that it replaces the function"
+    fix = "put @helion.kernel directly above `def`; other decorators go above it."
+
+
 class UnsupportedKernelSignature(BaseError):
     what = "kernel {kernel!r} has a parameter {parameter!r} of kind {kind}"
     fix = (

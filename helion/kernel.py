@@ -93,6 +93,7 @@ class Kernel(Dispatcher):
         self._was_reset = False
         self._lock = threading.RLock()
         functools.update_wrapper(self, fn)
+        self.__globals__ = fn.__globals__  # annotations of a kernel are resolved there: torch.library.custom_op
 
     def __repr__(self) -> str:
         return f"<helion.Kernel {self.name}>"

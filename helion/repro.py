@@ -151,6 +151,35 @@ def repro_script(
     return "\n".join(lines)
 
 
+def caller_script(source: str, function: str, arguments: dict[str, str], needed: Sequence[Any] = ()) -> str:
+    """Generated source as a script that calls its host function.
+
+    Args:
+        source: the module's text.
+        function: the host function's name.
+        arguments: parameter name -> text that makes the argument (`describe_argument`).
+        needed: functions and classes those texts name (`needed_by`).
+    """
+    imports: dict[str, None] = {"import torch": None}
+    definitions: dict[str, str] = {}
+    seen: set[str] = set()
+    for value in needed:
+        _define(value.__name__, value, imports, definitions, seen)
+    given = ", ".join(f"{name}={text}" for name, text in arguments.items())
+    lines = [
+        source.rstrip(),
+        "",
+        "",
+        'if __name__ == "__main__":',
+        *(f"    {line}" for line in imports),
+        *(f"    {line}" if line else "" for text in definitions.values() for line in text.splitlines()),
+        "    torch.manual_seed(0)",
+        f"    print({function}({given}))",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def _function_text(fn: types.FunctionType) -> str:
     """The function's source without decorators."""
     source = source_of(fn)

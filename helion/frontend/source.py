@@ -13,6 +13,7 @@ import linecache
 import textwrap
 import types
 from collections.abc import Iterable
+from typing import Any
 
 from .. import exc
 from ..exc import SourceLocation
@@ -75,6 +76,40 @@ def source_of(fn: types.FunctionType) -> FunctionSource:
     if found is None:
         found = _SOURCES[fn.__code__] = FunctionSource(fn)
     return found
+
+
+def check_decorators(fn: types.FunctionType) -> None:
+    """Refuse a function that another decorator has replaced or marked before @helion.kernel saw it.
+
+    Raises:
+        exc.DecoratorAfterHelionKernelDecorator: one stands between `@helion.kernel` and the function.
+    """
+    inner: Any = fn
+    while hasattr(inner, "__wrapped__"):
+        inner = inner.__wrapped__
+    try:
+        lines, _ = inspect.getsourcelines(inner)
+        node = ast.parse(textwrap.dedent("".join(lines))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        return  # said where the source is needed
+    if not isinstance(node, ast.FunctionDef):
+        return
+    ours = [i for i, decorator in enumerate(node.decorator_list) if _is_ours(decorator, fn.__globals__, inner)]
+    if ours and ours[-1] + 1 < len(node.decorator_list):
+        other = ast.unparse(node.decorator_list[ours[-1] + 1])
+        raise exc.DecoratorAfterHelionKernelDecorator(kernel=node.name, decorator=other)
+
+
+def _is_ours(decorator: ast.expr, *spaces: Any) -> bool:
+    callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+    parts = ast.unparse(callee).split(".")
+    for space in spaces:
+        value = (space if isinstance(space, dict) else getattr(space, "__globals__", {})).get(parts[0])
+        for part in parts[1:]:
+            value = getattr(value, part, None)
+        if (getattr(value, "__module__", None) or "").split(".")[0] == "helion":
+            return True
+    return False
 
 
 def definition(fn: types.FunctionType) -> SourceLocation | None:

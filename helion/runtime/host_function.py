@@ -11,7 +11,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["clone_host_function", "note_written", "set_launcher", "written_by"]
+from .. import _compat_triton_abi
+
+__all__ = ["clone_host_function", "note_written", "set_launcher", "triton_kernels", "written_by"]
 
 _written: weakref.WeakKeyDictionary[types.FunctionType, frozenset[str]] = weakref.WeakKeyDictionary()
 
@@ -43,3 +45,11 @@ def set_launcher(function: types.FunctionType, launcher: Callable[..., Any]) -> 
     """Make ``launcher`` the default of ``function``, which must be a clone. Takes effect for the next call."""
     assert function.__kwdefaults__ is not None
     function.__kwdefaults__["_launcher"] = launcher
+
+
+def triton_kernels(function: Callable[..., Any]) -> list[Any]:
+    """The ``@triton.jit`` functions that a host function launches."""
+    if not isinstance(function, types.FunctionType):
+        return []
+    named = [function.__globals__.get(name) for name in function.__code__.co_names]
+    return [value for value in named if _compat_triton_abi.is_jit_function(value)]

@@ -23,11 +23,11 @@ from ... import _compat_triton_abi as _abi
 from ... import exc
 from ..code_cache import make_importable
 from ..device import get_num_sm
+from ..host_function import triton_kernels
 from .default_launcher import default_launcher
 from .dispatch import by_token
 from .graph_launch import graph_launcher
 from .graph_launch import needs_graph_launch
-from .graph_launch import triton_kernels
 
 if TYPE_CHECKING:
     from .dispatch import PythonPath

@@ -24,14 +24,14 @@ from typing import Any
 import torch
 
 from ... import _compat_torch
-from ... import _compat_triton_abi as _abi
 from ... import exc
 from ...ir.block_sizes import SizedIR
 from ...ir.effects import written_storages
 from ..eager.tile_executor import launch as launch_tiles
+from ..host_function import triton_kernels
 from ..host_function import written_by
 
-__all__ = ["graph_launcher", "needs_graph_launch", "triton_kernels"]
+__all__ = ["graph_launcher", "needs_graph_launch"]
 
 Launch = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], Sequence[Any], str], None]
 
@@ -65,12 +65,6 @@ torch.library.register_fake("helion::launch", lambda code, layout, written, read
 #: Launch options that PyTorch would take for arguments of the kernel (torch/_higher_order_ops/triton_kernel_wrap.py
 #: knows others).
 _UNKNOWN_TO_PYTORCH = frozenset({"launch_cooperative_grid", "maxnreg"})
-
-
-def triton_kernels(run: types.FunctionType) -> list[Any]:
-    """The ``@triton.jit`` functions that a host function launches."""
-    named = [run.__globals__.get(name) for name in run.__code__.co_names]
-    return [value for value in named if _abi.is_jit_function(value)]
 
 
 def needs_graph_launch(run: types.FunctionType) -> bool:
