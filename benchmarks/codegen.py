@@ -4,8 +4,8 @@
     python benchmarks/codegen.py softmax bmm      some rows of it
     python benchmarks/codegen.py --write          write `codegen.txt` anew; `git diff` shows what became different
 
-Each kernel has its computed default Config at the size of the catalog, for compute capabilities 9.0 and 10.0; the forms
-of one computation (`forms.py`) have a Config of theirs, and should have lines that are alike.
+Each kernel has its computed default Config at the size of the catalog, for compute capabilities 9.0 and 10.0, compiled
+for meta tensors; the forms of one computation (`forms.py`) have a Config of theirs, and should have lines alike.
 `instr` is without the NOPs that pad the code; `regs` of a thread; `stack` bytes of a thread, where spills live;
 `loads` and `stores` say how many instructions of which width there are: `128x4` are four of 16 bytes a thread,
 `a128` goes to shared memory directly (cp.async), `tma` is a box of a tensor.  They are places in the code, not
@@ -80,14 +80,13 @@ def example_rows(task: tuple[str, int]) -> list[str]:
     """The lines of one example, or form of a computation, at one capability."""
     name, capability = task
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     if name in FORMS:
         form = FORMS[name]
         family = FAMILIES[form.family]
-        args = family.make_args(family.size, torch.float16, "cpu")
+        args = family.make_args(family.size, torch.float16, "meta")
         return rows_of(form.kernel, args, name, capability, config_of(form))
     example = EXAMPLES[name]
-    return rows_of(example.kernel, example.args(example.size), name, capability, None)
+    return rows_of(example.kernel, example.args(example.size, device="meta"), name, capability, None)
 
 
 def heading() -> list[str]:

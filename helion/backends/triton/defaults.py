@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from collections.abc import Container
 from collections.abc import Sequence
 from typing import Any
 
@@ -304,7 +305,7 @@ def _grown(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> list
     return sizes
 
 
-def _programs(facts: KernelFacts, config: dict[str, Any], without: set[int] = frozenset()) -> int:  # type: ignore[assignment]
+def _programs(facts: KernelFacts, config: dict[str, Any], without: Container[int] = ()) -> int:
     """Programs of the first top-level loop, blocks left out not counted."""
     sizes = {block.id: size for block, size in zip(facts.blocks, config.get("block_sizes", []))}
     total = 1

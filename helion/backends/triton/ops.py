@@ -7,6 +7,7 @@ variables or literals already in the dtype the op computes in.  Functions of `he
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -112,8 +113,37 @@ def _is_exact(k: KernelEmitter, node: torch.fx.Node) -> bool:
 
 
 def _divide(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    inverse = _inverse(node.args[1], _dtype(node), exact=not k.settings.fast_math)
+    if inverse is not None:
+        return a[0] * as_text(inverse)
     # `/` in float32 is an approximation good to 2 ulp; div_rn is not, and promotes nothing: integers are made floats.
-    return call("tl.div_rn", *map(_as_float, a, node.args)) if _is_exact(k, node) else a[0] / a[1]
+    if _is_exact(k, node):
+        return call("tl.div_rn", *map(_as_float, a, node.args))
+    if k.settings.fast_math and _is_spread(k, node, node.args[1]):
+        return a[0] * (as_text(1.0) / a[1])  # one division for many products
+    return a[0] / a[1]
+
+
+def _inverse(divisor: Any, dtype: torch.dtype, *, exact: bool) -> float | None:
+    """What to multiply by instead of dividing by a constant, if there is such a number.
+
+    A quotient by a power of two and a product with its inverse are the same real number, rounded once: the same bits
+    for every dividend, as long as the inverse is a number of the dtype.
+    """
+    if dtype not in (torch.float32, torch.float64) or type(divisor) not in (int, float):
+        return None
+    limits = torch.finfo(dtype)
+    if not 1 / limits.max < abs(divisor) < 1 / limits.tiny:
+        return None
+    return 1 / divisor if not exact or abs(math.frexp(divisor)[0]) == 0.5 else None
+
+
+def _is_spread(k: KernelEmitter, node: torch.fx.Node, source: Any) -> bool:
+    """Whether an operand is broadcast to more elements than it has."""
+    if not isinstance(source, torch.fx.Node):
+        return False
+    own, wide = (math.prod(map(k.extents.known, tensor_of(n).shape)) for n in (source, node))
+    return own < wide
 
 
 def _as_float(text: Text, arg: Any) -> Text:
