@@ -39,6 +39,7 @@ from ..ir.symbols import Origin
 from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
+from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
 from ..language.sizes import constexpr
 from ..settings import Settings
@@ -107,6 +108,8 @@ class Environment:
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
         self._seed_symbol: torch.SymInt | None = None
+        #: Strides of arguments that follow from their sizes in this trace.
+        self._inferred: list[sympy.Basic] = []
 
     # -- names -------------------------------------------------------------------------------------------------
 
@@ -183,20 +186,30 @@ class Environment:
             fake = self.fake_mode.from_tensor(
                 real, symbolic_context=context, source=ConstantSource(f"{name}_{len(self._fakes)}")
             )
-            for method, numbers in (("size", fake.size()), ("stride", fake.stride())):
-                for dim, number in enumerate(numbers):
-                    for symbol in symbols_of(number):
-                        if number.node.expr == symbol and symbol not in self.space.origins:  # type: ignore[attr-defined]
-                            text = f"{path}.{method}({dim})"
-                            self.space.define(
-                                symbol, Origin(OriginKind.HOST, self.unique_name(f"{name}_{method}_{dim}"), text)
-                            )
+            self._define_numbers(fake, path, name)
         for memory in self._memories:
             if memory.holds(value):
                 fake = memory.place(fake, value, self.fake_mode)
         # Keep the real tensor alive, so that its id stays taken.
         self._fakes[id(value)] = (value, fake)
         return fake
+
+    def _define_numbers(self, fake: torch.Tensor, path: str, name: str) -> None:
+        """Say where host code finds the sizes and strides of an argument.
+
+        PyTorch infers the strides of a contiguous tensor from its sizes. Later ones with the same key need not be
+        contiguous, so that it is so is a guard.
+        """
+        for method, numbers in (("size", fake.size()), ("stride", fake.stride())):
+            for dim, expr in enumerate(shape_exprs(numbers)):
+                inferred = not expr.is_Symbol or expr in self.space.origins
+                if inferred and (method == "size" or not expr.free_symbols):
+                    continue
+                symbol = sympy.Symbol(f"{name}_{len(self._fakes)}_stride_{dim}") if inferred else expr
+                origin = Origin(OriginKind.HOST, self.unique_name(f"{name}_{method}_{dim}"), f"{path}.{method}({dim})")
+                self.space.define(symbol, origin)
+                if inferred:
+                    self._inferred.append(sympy.Eq(symbol, expr))
 
     def captured_tensor(
         self, value: torch.Tensor, name: str, text_of: Callable[[torch.Tensor], str | None]
@@ -495,7 +508,7 @@ class Environment:
 
         Facts about block sizes are left out: they hold for every block size or are checked by the backends.
         """
-        found: list[sympy.Basic] = []
+        found = list(self._inferred)
         for guard in self.shape_env.guards:
             symbols = guard.expr.free_symbols
             if symbols and all(s in self.space.origins and not self.space.origins[s].on_device for s in symbols):

@@ -93,3 +93,30 @@ def test_carried_value_takes_the_size_of_another_argument(seed: int) -> None:
 
     args = (torch.randn(9, 12), torch.randn(9, 12))
     run_everywhere(last, args, lambda x, y: y + 1, configs=[{"block_sizes": [8]}], capabilities=[80])
+
+
+def layouts(rows: int, device: torch.device) -> list[torch.Tensor]:
+    """Tensors of one dtype and rank, each with strides of another kind."""
+    wide = torch.randn(rows, 64, device=device)
+    return [
+        torch.randn(rows, 24, device=device),
+        wide[:, :24],
+        torch.randn(24, rows, device=device).t(),
+        wide[::2, 8:32],
+        torch.randn(rows, device=device)[:, None].expand(rows, 24),
+        wide[:, ::2],
+    ]
+
+
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=80)
+@pytest.mark.parametrize("first", range(6))
+def test_strides_of_a_later_call_are_its_own(first: int, softgpu, seed: int) -> None:
+    """Those of a contiguous tensor follow from its sizes, those of the next one with the same key need not."""
+    doubled_into.reset()
+    tensors = layouts(12, softgpu.device)
+    for x in (tensors[first], *tensors, tensors[first]):
+        out = torch.empty(x.shape, device=x.device)
+        assert torch.equal(doubled_into(x, out), x * 2)
+        other = torch.empty(x.shape[::-1], device=x.device).t()
+        assert torch.equal(doubled_into(x, other), x * 2)
