@@ -3,6 +3,7 @@ without guards.
 
     python tests/csrc/run_sanitized.py                          # address and undefined behaviour, tests/csrc
     python tests/csrc/run_sanitized.py --only guards            # the second run only
+    python tests/csrc/run_sanitized.py --sanitize thread --only tests -- tests/csrc/test_threads.py
     python tests/csrc/run_sanitized.py --keep build/sanitized -- tests/csrc/test_dispatcher.py -x
 
 ``make sanitize`` is the first of these, and part of ``make test``. It is a debug build (assertions on) in which guards
@@ -63,6 +64,12 @@ def runtime(name: str) -> str:
     return path
 
 
+def preloaded(sanitizers: str) -> list[str]:
+    """The runtime libraries of some sanitizers, and what they are to find before torch does."""
+    names = {"address": "asan", "thread": "tsan", "undefined": "ubsan"}
+    return [*[names[sanitizer] for sanitizer in sanitizers.split(",")], "stdc++"]
+
+
 def copy_changed(source: str, to: str) -> None:
     """Copies a file whose content is another than before, with the time of now, so that what depends on it is built
     again.
@@ -106,7 +113,9 @@ def main() -> None:
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
         subprocess.run(build, cwd=folder, env={**environment, **building}, check=True)
         environment |= {
-            "LD_PRELOAD": " ".join([runtime("libasan.so"), runtime("libubsan.so"), runtime("libstdc++.so")]),
+            "LD_PRELOAD": " ".join(runtime(f"lib{name}.so") for name in preloaded(options.sanitize)),
+            # Only what runs in the extension is instrumented: what else takes part in a race, and its locks, is not seen.
+            "TSAN_OPTIONS": "halt_on_error=1:ignore_noninstrumented_modules=1",
             "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_odr_violation=0",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
             "PYTHONMALLOC": "malloc",

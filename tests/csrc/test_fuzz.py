@@ -76,9 +76,12 @@ def same(left: Any, right: Any) -> bool:
     return left == right or (left != left and right != right)
 
 
-def test_random_calls(make, seed):
+@pytest.mark.parametrize("asked", [False, True], ids=["", "overlaps asked"])
+def test_random_calls(make, seed, asked):
     rng = random.Random(seed)
     kernel = make(HOST)
+    if asked:
+        kernel._assume_apart(frozenset({(0, 1), (1, 2), (3, 3)}))
     pool = values(rng)
     plans = 0
     for step in range(1500):
