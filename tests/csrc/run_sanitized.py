@@ -114,7 +114,7 @@ def main() -> None:
         subprocess.run(build, cwd=folder, env={**environment, **building}, check=True)
         environment |= {
             "LD_PRELOAD": " ".join(runtime(f"lib{name}.so") for name in preloaded(options.sanitize)),
-            # Only what runs in the extension is instrumented: what else takes part in a race, and its locks, is not seen.
+            # Only what runs in the extension is instrumented: a race that others take part in is not seen.
             "TSAN_OPTIONS": "halt_on_error=1:ignore_noninstrumented_modules=1",
             "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_odr_violation=0",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
