@@ -62,6 +62,7 @@ class Signature {
   size_t size_ = 0;
   size_t capacity_ = kInlineWords;
   PyObject* leaves_[kMostLeaves];
+  uintptr_t addresses_[kMostLeaves];  // of those that are tensors
   size_t leaf_count_ = 0;
   PyObject* objects_[kMostObjects];
   size_t object_count_ = 0;

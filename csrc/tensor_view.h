@@ -53,11 +53,6 @@ inline bool has_only_plain_keys(c10::DispatchKeySet keys) {
   return (keys.raw_repr() & ~allowed) == 0;
 }
 
-// Addresses of a tensor's first byte and of the one after its last; equal if it has no elements.
-struct ByteRange {
-  uintptr_t begin, end;
-};
-
 class TensorView {
  public:
   // Whether `object` is exactly a torch.Tensor or a torch.nn.Parameter (not a subclass).
@@ -106,14 +101,14 @@ class TensorView {
         static_cast<int64_t>(impl_->dtype().itemsize()) * impl_->storage_offset();
   }
 
-  // The bytes between its first and last element, those between included that are others'. Precondition: plain().
-  ByteRange bytes() const {
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(data());
-    if (impl_->numel() == 0) return {begin, begin};
+  // Bytes from its first element to its last one, others' between them included. Precondition: plain(), and it has elements.
+  size_t span() const {
+    const size_t size = impl_->dtype().itemsize();
+    if (impl_->is_contiguous()) return static_cast<size_t>(impl_->numel()) * size;
     int64_t last = 0;
     const c10::IntArrayRef sizes = impl_->sizes(), strides = impl_->strides();
     for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
-    return {begin, begin + static_cast<uintptr_t>(last + 1) * impl_->dtype().itemsize()};
+    return static_cast<size_t>(last + 1) * size;
   }
 
  private:

@@ -104,7 +104,7 @@ exact_strides_tag: torch.Tag = getattr(torch.Tag, "needs_exact_strides", torch.T
 without_torch_functions: Callable[[], AbstractContextManager[None]] = _C.DisableTorchFunction
 
 #: ``Tensor.is_nested``, which raises TypeError for what is no tensor.
-_is_nested: Callable[[object], bool] = torch.Tensor.is_nested.__get__  # type: ignore[attr-defined]
+_is_nested: Callable[[object], bool] = vars(_C.TensorBase)["is_nested"].__get__
 
 try:
     from torch._C._dynamo.guards import TensorGuards as _TensorGuards

@@ -17,6 +17,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
+from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ from .runtime.host_function import clone_host_function
 from .runtime.host_function import note_written
 from .runtime.host_function import set_launcher
 from .runtime.host_function import triton_kernels
+from .runtime.launch.configured import Configured
 from .runtime.measure import measure
 from .runtime.stats import Counter
 from .settings import RefMode
@@ -77,13 +79,14 @@ class BoundKernel:
     Args:
         kernel: the kernel.
         args: arguments of the first call, by position.
+        key: their specialization key.
 
     Attributes:
         config_spec: the schedules it can have.
         ir: the traced kernel.
     """
 
-    def __init__(self, kernel: Kernel, args: tuple[Any, ...]) -> None:
+    def __init__(self, kernel: Kernel, args: tuple[Any, ...], key: Hashable) -> None:
         self.kernel = kernel
         self.settings = kernel.settings
         names = list(kernel.signature.parameters)
@@ -93,6 +96,8 @@ class BoundKernel:
         )
         self._arguments = dict(zip(names, args))
         self._lock = threading.RLock()
+        #: Specialization key of its calls.
+        self.key = key
         #: Whether the kernel's own calls come here.
         self.is_kernels_own = False
         self._run: Callable[..., Any] | None = None
@@ -102,6 +107,7 @@ class BoundKernel:
         #: Where the Config in use comes from, in words; "" before there is one.
         self.config_source = ""
         self._compiled: dict[Config, Callable[..., Any]] = {}
+        self._configured: dict[Config, Configured] = {}
         self._modules_functions: dict[Config, Callable[..., Any]] = {}
         if self.settings.ref_mode is RefMode.EAGER:
             if self.settings.print_output_code:
@@ -220,7 +226,7 @@ class BoundKernel:
         if self.settings.ref_mode is RefMode.EAGER:
             return None
         config = self._normalize(None)
-        self.compile_config(config)
+        self.host_function(config)
         return self._modules_functions[config]
 
     def _first_run(self, args: tuple[Any, ...]) -> Callable[..., Any]:
@@ -256,7 +262,7 @@ class BoundKernel:
 
     def _use_config(self, config: Config | Mapping[str, Any]) -> None:
         config = self._normalize(config)
-        run = self.compile_config(config)
+        run = self.host_function(config)
         if (
             not self._on_gpu or self._host_only
         ):  # launches are counted by their launchers; what launches nothing has no plan either
@@ -271,12 +277,28 @@ class BoundKernel:
     def compile_config(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
         """A function that runs this specialization under a Config; compiled when it is first called.
 
+        It is called like the kernel and as fast, with arguments of this specialization; others are an error.
+
         Args:
             config: any subset of the keys of `config_spec`; None for the one in use, or the default.
 
         Raises:
             exc.InvalidConfig: it does not fit.
         """
+        config = self._normalize(config)
+        host = self.host_function(config)
+        if not self._on_gpu or self._host_only or not isinstance(host, types.FunctionType):
+            return host
+        with self._lock:
+            if config not in self._configured:
+                kernel = self.kernel
+                self._configured[config] = Configured(
+                    host, self._modules_functions[config], self.key, self._guard, kernel.specializer, kernel.stats
+                )
+            return self._configured[config]
+
+    def host_function(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
+        """The generated host function for a Config, with a launcher of its own; its arguments are not checked."""
         config = self._normalize(config)
         with self._lock:
             found = self._compiled.get(config)

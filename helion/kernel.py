@@ -176,7 +176,7 @@ class Kernel(Dispatcher):
             from .bound_kernel import BoundKernel  # with the compiler: who only imports kernels need not wait for it
 
             try:
-                bound = BoundKernel(self, args)
+                bound = BoundKernel(self, args, base)
             except exc.BaseError as error:
                 if log.isEnabledFor(logging.DEBUG):
                     raise

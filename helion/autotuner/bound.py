@@ -123,7 +123,7 @@ class KernelRecipe:
     config: Config
 
     def build(self, args: Sequence[Any]) -> Callable[..., Any]:
-        return unpack_kernel(self.kernel).bind(args).compile_config(self.config)
+        return unpack_kernel(self.kernel).bind(args).host_function(self.config)
 
     def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
         pass  # `build` compiled everything
@@ -137,7 +137,7 @@ class _HereRecipe:
     config: Config
 
     def build(self, args: Sequence[Any]) -> Callable[..., Any]:
-        compiled: Callable[..., Any] = self.bound.compile_config(self.config)
+        compiled: Callable[..., Any] = self.bound.host_function(self.config)
         return compiled
 
     def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:

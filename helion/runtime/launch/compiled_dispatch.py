@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import types
+import weakref
 from collections.abc import Hashable
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -61,9 +62,14 @@ class CompiledDispatcher(_Base, PythonPath):
         #: Per parameter, whether numbers count by value. Only ever goes from False to True.
         self._value_keyed = [i in specializer.constexpr for i in range(len(parameters))]
         self._configure()
-        stats.add_source("plan", lambda: self.plan_launches)
+        me = weakref.ref(self)
+        self._plan_source = stats.add_source("plan", lambda: 0 if (alive := me()) is None else alive.plan_launches)
         if is_set("HELION_SKIP_FAST_LAUNCHER"):
             self.dispatch_enabled = False  # every launch is to be Triton's
+
+    def __del__(self) -> None:
+        if (source := getattr(self, "_plan_source", None)) is not None:
+            self.stats.retire("plan", source, self.plan_launches)
 
     def _configure(self, generation: int | None = None) -> int | None:
         """Tell C how calls are read, which drops all plans; nothing if they are not of ``generation`` any more.

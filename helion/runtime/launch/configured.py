@@ -1,0 +1,92 @@
+"""``Configured``: one specialization of a kernel under one Config, as a function.
+
+What ``BoundKernel.compile_config`` gives. Its calls take the path of the kernel's own, with plans of their own.
+
+Not here: making the host function.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+from ... import _extension
+from ... import exc
+from ..stats import KernelStats
+from .specialization import Specializer
+
+if TYPE_CHECKING or _extension.C is None:
+    from .dispatch import PythonDispatcher as Dispatcher
+else:
+    from .compiled_dispatch import CompiledDispatcher as Dispatcher
+
+__all__ = ["Configured"]
+
+
+class Configured(Dispatcher):
+    """Runs one host function for the arguments that it was generated for.
+
+    Args:
+        host: the host function, with its launcher.
+        traced: the same as it was imported, for torch.compile and the like.
+        key: specialization key of the calls that it may run.
+        accepts: further guards on the arguments; None for none.
+        specializer: the kernel's.
+        stats: the kernel's.
+    """
+
+    def __init__(
+        self,
+        host: types.FunctionType,
+        traced: Callable[..., Any],
+        key: Hashable,
+        accepts: Callable[..., bool] | None,
+        specializer: Specializer,
+        stats: KernelStats,
+    ) -> None:
+        super().__init__(specializer, stats, max_entries=specializer.settings.max_specializations)
+        self._host = host
+        self._traced = traced
+        self._key = key
+        self._accepts = accepts
+        functools.update_wrapper(self, host)
+
+    def __repr__(self) -> str:
+        return f"<helion kernel {self.specializer.kernel_name} under a Config>"
+
+    def _call_python(self, *args: Any, **kwargs: Any) -> Any:
+        # An explicit launcher, which no plan knows, goes to the host function.
+        if "_launcher" in kwargs:
+            return self._host(*args, **kwargs)
+        return super()._call_python(*args, **kwargs)
+
+    __call__ = _call_python
+
+    def _check(self, args: tuple[Any, ...]) -> None:
+        """Refuse arguments of another specialization, for which the code would be wrong."""
+        if self.specializer.key(args) != self._key or not (self._accepts is None or self._accepts(*args)):
+            raise exc.InvalidAPIUsage(
+                f"kernel {self.specializer.kernel_name!r}, compiled under a Config, was called with arguments of "
+                "another specialization: other dtypes, shapes, strides, or numbers that were compiled in",
+                fix="bind these arguments (`kernel.bind(args).compile_config(config)`), or call the kernel.",
+            )
+
+    def _run_guarded(self, *args: Any) -> Any:
+        self._check(args)
+        return self._host(*args)
+
+    def _runner(self, args: Sequence[Any]) -> Callable[..., Any]:
+        self._check(tuple(args))
+        return self._host if self._accepts is None else self._run_guarded
+
+    def _unguarded(self, args: Sequence[Any]) -> Callable[..., Any] | None:
+        self._check(tuple(args))
+        return self._host
+
+    def _traced_host_function(self, args: Sequence[Any]) -> Callable[..., Any] | None:
+        return self._traced
