@@ -493,6 +493,14 @@ class NoAOTHeuristicWarning(BaseWarning):
     what = "kernel {kernel!r} has no config that ships beside it for these arguments"
 
 
+class ManySizes(BaseWarning):
+    what = (
+        "kernel {kernel!r} was compiled for {count} sizes of dimension {dimension} of {argument!r} ({sizes}), and will "
+        "be for each further one"
+    )
+    fix = "use `@helion.kernel(static_shapes=False)`, which compiles one kernel for many sizes, or pad to a few sizes."
+
+
 class BundleMissWarning(BaseWarning):
     what = "kernel {kernel!r} is compiled, as the bundle does not have this call: {reason}"
     fix = "add the call to the bundle; `python -m helion bundle --record` lists what a run needs."

@@ -21,6 +21,7 @@ from .config import Config
 from .frontend.source import definition
 from .frontend.source import source_of
 from .runtime import compile_guard
+from .runtime.launch.sizes import SizeCounter
 from .runtime.launch.specialization import Specializer
 from .runtime.stats import KernelStats
 from .settings import RefMode
@@ -89,6 +90,7 @@ class Kernel(Dispatcher):
         stats = KernelStats(f"{fn.__module__}.{fn.__qualname__}")
         super().__init__(specializer, stats, max_entries=self.settings.max_specializations)
         self._bound: dict[Hashable, list[BoundKernel]] = {}
+        self._sizes = SizeCounter(tuple(self.signature.parameters))
         #: Somebody wants it traced and compiled again, so that no bundle is asked any more.
         self._was_reset = False
         self._lock = threading.RLock()
@@ -185,6 +187,8 @@ class Kernel(Dispatcher):
             log.info("%s: new specialization %s", self.name, base)
             self._assume_apart(bound.assumed_apart)
             self._bound[base] = [*self._bound.get(base, ()), bound]
+            if self.settings.static_shapes and bound.on_gpu:
+                self._sizes.add(self.name, args, self.settings.ignore_warnings)
             bound.is_kernels_own = True
             # Traced as if all arguments were apart: if these are not, it is for others.
             return bound if self.specializer.key(args) == base else self._bind_new(args)
