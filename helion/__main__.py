@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "measure": ("helion.autotuner.__main__", "time every collected config on every call"),
     "evaluate": ("helion.autotuner.__main__", "how good the shipped choice would be"),
     "write": ("helion.autotuner.__main__", "write the configs and the decision tree beside the kernel"),
+    "coverage": ("helion.autotuner.__main__", "list calls without a measured config, device by device"),
     "report": ("helion.autotuner.__main__", "draw a search log"),
 }
 

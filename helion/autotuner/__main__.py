@@ -1,4 +1,4 @@
-"""The tuner's commands: `python -m helion collect|measure|evaluate|write|report`.
+"""The tuner's commands: `python -m helion collect|measure|evaluate|write|coverage|report`.
 
 `python -m helion.autotuner` has them too.
 """
@@ -13,6 +13,8 @@ from typing import Any
 
 from .. import exc
 from .aot import build
+from .coverage import coverage
+from .coverage import lines_of
 from .progress import format_ms
 from .report import write_report
 
@@ -72,6 +74,11 @@ def _report(options: argparse.Namespace) -> None:
     _say(f"wrote {output}")
 
 
+def _coverage(options: argparse.Namespace) -> None:
+    for line in lines_of(coverage(options.kernels, options.device), options.all):
+        _say(line)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m helion", description="Tune kernels ahead of time, and look at searches."
@@ -100,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         kernel_command("write", _write, "write the configs and the decision tree beside the kernel"),
     ):
         command.add_argument("--configs", type=int, default=8, help="most configs to ship")
+    text = "list the calls of collect_fn without a measured config, device by device"
+    covered = commands.add_parser("coverage", help=text, description=text)
+    covered.set_defaults(run=_coverage)
+    covered.add_argument("kernels", nargs="+", help="file.py:kernel, a @helion.aot_kernel")
+    covered.add_argument("--device", action="append", default=[], help="a model besides those that are known")
+    covered.add_argument("--all", action="store_true", help="those with a measured config too")
     report = commands.add_parser(
         "report", help="draw a search log", description="Draw the log of a search as PNG or HTML."
     )

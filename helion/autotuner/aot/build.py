@@ -107,7 +107,7 @@ _OPTIONAL: dict[str, schema.Check] = {
 }
 
 
-def _describe(args: Sequence[Any]) -> str:
+def describe(args: Sequence[Any]) -> str:
     """The arguments of a call, for people."""
 
     def one(value: Any) -> str:
@@ -142,7 +142,7 @@ def find_kernel(name: str) -> tuple[Any, str, AOTOptions]:
     return kernel, file, options
 
 
-def _calls(kernel: Any, function: Callable[[], Iterable[Sequence[Any]]] | None) -> list[tuple[Any, ...]]:
+def calls_of(kernel: Any, function: Callable[[], Iterable[Sequence[Any]]] | None) -> list[tuple[Any, ...]]:
     if function is None:
         raise exc.InvalidAPIUsage(
             f"{kernel.name} has no collect_fn",
@@ -175,7 +175,7 @@ def collect(
         **options: as for `autotune`.
     """
     kernel, _, aot = find_kernel(name)
-    calls = _calls(kernel, aot.collect_fn)
+    calls = calls_of(kernel, aot.collect_fn)
     found: Measurements | None = None
     for number, args in enumerate(calls, 1):
         target = BoundTarget(kernel.bind(args))
@@ -194,7 +194,7 @@ def collect(
             target, args, evaluations=evaluations, isolate=isolate, **{"seed_configs": fitting, **options}
         )
         say(
-            f"{number}/{len(calls)} {_describe(args)}: {format_ms(result.time_ms)} with "
+            f"{number}/{len(calls)} {describe(args)}: {format_ms(result.time_ms)} with "
             f"{result.config.minimize(target.config_spec)}"
         )
         for config in (result.config, target.config_spec.default_config()):
@@ -210,7 +210,7 @@ def measure(name: str, path: Path, say: Callable[[str], None], isolate: bool = T
     kernel, _, aot = find_kernel(name)
     data = Measurements.load(path)
     data.shapes, data.times, data.calls = [], [], []
-    calls = _calls(kernel, aot.measure_fn or aot.collect_fn)
+    calls = calls_of(kernel, aot.measure_fn or aot.collect_fn)
     for number, args in enumerate(calls, 1):
         target = BoundTarget(kernel.bind(args))
         fitting = [c for c in data.configs if target.config_spec.is_valid(c)]
@@ -221,10 +221,10 @@ def measure(name: str, path: Path, say: Callable[[str], None], isolate: bool = T
         normal = target.config_spec.normalize
         row = [times.get(normal(c), math.inf) if c in fitting else math.inf for c in data.configs]
         if not any(math.isfinite(t) for t in row):
-            raise exc.NoConfigFound(kernel=kernel.name, reason=f"every config failed for {_describe(args)}")
+            raise exc.NoConfigFound(kernel=kernel.name, reason=f"every config failed for {describe(args)}")
         data.shapes.append(features_of(args, aot.batched))
         data.times.append(row)
-        data.calls.append(_describe(args))
+        data.calls.append(describe(args))
         say(f"{number}/{len(calls)} {data.calls[-1]}: best {format_ms(min(row))}")
         data.save(path)
     return data
