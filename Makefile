@@ -22,7 +22,7 @@ help:
 	@echo "make fuzz-bundles  damaged and hostile bundles; MUTATIONS=100000"
 	@echo "make lint      ruff, mypy, compiler warnings as errors"
 	@echo "make bench     benchmarks"
-	@echo "make docs      check that the examples in docs/ run"
+	@echo "make docs      check that the examples in docs/ run, and build the site in build/site"
 
 setup:
 	@$(PYTHON) tools/setup_env.py
@@ -61,6 +61,8 @@ bench: setup
 
 docs: setup
 	$(VENV) -m pytest tests/docs tests/language/test_docs.py
+	$(VENV) -m pip install --quiet -r requirements/docs.txt
+	$(VENV) -m mkdocs build --strict
 
 clean:
 	rm -rf .venv build helion/*.so tests/softgpu/build
