@@ -225,6 +225,13 @@ class DeviceIR:
         holder = ForLoop.match(node) or Combining.match(node)
         return [self.graphs[holder.graph_id]] if holder else []
 
+    def inside(self, info: GraphInfo) -> list[GraphInfo]:
+        """A graph and those inside of it."""
+        found = [info]
+        for graph in found:  # which grows
+            found += [sub for node in graph.graph.nodes for sub in self.subgraphs_of(node)]
+        return found
+
     def format(self) -> str:
         """The IR as text, for reading and for tests."""
         return "\n".join(_format_graph(info) for info in self.graphs)

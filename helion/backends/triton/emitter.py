@@ -39,6 +39,7 @@ from .extents import Extents
 from .module import Module
 from .numbers import Numbers
 from .schedule import Schedule
+from .schedule import multiplies
 from .scope import RESERVED
 from .scope import Scope
 
@@ -109,20 +110,27 @@ class KernelEmitter(abc.ABC):
         elements = math.prod(map(self.extents.known, load.result.shape))
         return elements >= THREADS_PER_WARP * self.schedule.config["num_warps"]
 
+    def _check_warps(self, info: GraphInfo) -> None:
+        """Check that warps of several kinds may share a loop."""
+        reason = None
+        if self.barriers:
+            reason = "that loads what it stores: the warps that load cannot wait for those that store"
+        elif not multiplies(self.ir.device, info):  # Triton's pass fails, or ends the process
+            reason = "without a product of matrices, which one kind of warps would do"
+        if reason is not None:
+            raise exc.InvalidConfig(
+                reason=f"range_warp_specializes=True in a loop {reason}", fix="leave it out.", location=info.location
+            )
+
     def loop_options(self, info: GraphInfo) -> dict[str, Any]:
         """Keyword arguments of `tl.range`.
 
         Raises:
-            exc.InvalidConfig: other warps would load what this one stores.
+            exc.InvalidConfig: `range_warp_specializes` in a loop that cannot have it.
         """
         options = self.schedule.loop_options.get(info.id, {})
-        if self.barriers and options.get("warp_specialize"):
-            raise exc.InvalidConfig(
-                reason="range_warp_specializes=True in a loop that loads what it stores: the warps that load cannot "
-                "wait for those that store",
-                fix="leave it out.",
-                location=info.location,
-            )
+        if options.get("warp_specialize"):
+            self._check_warps(info)
         if info.id not in self.barriers.loops:
             return options
         # A pipeline loads for iterations to come before the stores of this one, and so would one loop made of two.

@@ -18,6 +18,7 @@ from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import KernelIR
 from ...ir.nodes import Load
+from ...ir.nodes import Product
 from ...ir.nodes import Store
 from ...ir.symbols import OriginKind
 from ...ir.symbols import expr_of
@@ -26,6 +27,11 @@ from ...ir.symbols import expr_of
 def multi_axis_roots(ir: DeviceIR) -> list[GraphInfo]:
     """Top-level loops of several dimensions: what loop_orders, l2_groupings and flatten_loops list."""
     return [ir.graphs[r.graph_id] for r in ir.roots if len(ir.graphs[r.graph_id].axes) > 1]
+
+
+def multiplies(device: DeviceIR, info: GraphInfo) -> bool:
+    """Whether there is a product of matrices in a loop, or in one inside of it."""
+    return any(Product.match(node) for graph in device.inside(info) for node in graph.graph.nodes)
 
 
 def device_loops(ir: DeviceIR) -> list[GraphInfo]:

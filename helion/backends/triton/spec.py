@@ -60,6 +60,7 @@ from .schedule import loads
 from .schedule import loop_statements
 from .schedule import memory_accesses
 from .schedule import multi_axis_roots
+from .schedule import multiplies
 from .schedule import stores
 from .starts import product_starts
 from .targets import Features
@@ -187,16 +188,11 @@ def _batches(device: DeviceIR, blocks: Sequence[BlockSize]) -> set[int]:
     return {i for i, block in enumerate(blocks) if block.symbol in symbols}
 
 
-def _ordered_loops(device: DeviceIR) -> list[GraphInfo]:
-    """Inner loops of top-level loops with barriers under every Config: warps of several kinds could not wait there."""
-    found: list[GraphInfo] = []
-    for root in device.roots:
-        waiting = [device.graphs[root.graph_id]]
-        if find_barriers(device, waiting[0], lambda load: True):
-            while waiting:
-                found.append(info := waiting.pop())
-                waiting += [sub for node in info.graph.nodes for sub in device.subgraphs_of(node)]
-    return found
+def _single_warp_kind(device: DeviceIR, info: GraphInfo) -> bool:
+    """Whether warps of several kinds cannot share a loop, whatever the Config."""
+    roots = (device.graphs[root.graph_id] for root in device.roots)
+    ordered = (root for root in roots if info in device.inside(root))
+    return not multiplies(device, info) or any(find_barriers(device, root, lambda load: True) for root in ordered)
 
 
 def _row_uses(device: DeviceIR, reduction: RollableReduction) -> int:
@@ -247,9 +243,11 @@ def _loop_fields(
         "range_flattens": per_statement(tri_state),
     }
     if settings.allow_warp_specialize and features.warp_specialize:
-        ordered = _ordered_loops(device)
         choices = per_statement(tri_state)
-        items = [EnumFragment([None, False]) if info in ordered else f for info, f in zip(statements, choices.items)]
+        items = [
+            EnumFragment([None, False]) if _single_warp_kind(device, info) else choice
+            for info, choice in zip(statements, choices.items)
+        ]
         fields["range_warp_specializes"] = ListOf(items, labels=labels)
     if not loops:
         spec.accepted.update(fields)

@@ -244,3 +244,20 @@ def test_warps_of_several_kinds_are_refused() -> None:
     bound = helion.kernel(kernel, allow_warp_specialize=True).bind((torch.randn(4, 64),))
     with pytest.raises(exc.InvalidConfig, match="range_warp_specializes"):
         bound.generated_source({"range_warp_specializes": [True]}, Target("nvidia", 100))
+
+
+def test_warps_of_several_kinds_need_a_product() -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for i in hl.grid(x.size(0)):
+            for tile in hl.tile(x.size(1)):
+                out[i, tile] = x[i, tile] + 1
+        return out
+
+    from helion.target import Target
+
+    target = Target("nvidia", 100)
+    bound = helion.kernel(kernel, allow_warp_specialize=True).bind((torch.randn(4, 64),))
+    with pytest.raises(exc.InvalidConfig, match="range_warp_specializes"):
+        bound.generated_source({"range_warp_specializes": [None, True]}, target)
+    assert bound.generated_source({"range_warp_specializes": [None, False]}, target)
