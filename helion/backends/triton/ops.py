@@ -20,6 +20,8 @@ from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import BITCAST
 from ...ir.pointwise import CONVERT
+from ...ir.symbols import OriginKind
+from ...ir.symbols import expr_of
 from ..text import Text
 from ..text import as_text
 from ..text import call
@@ -339,7 +341,16 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
     if "neutral" in node.meta:  # a looped reduction's partial result
         which, dim, neutral = node.meta["neutral"]
         operands[which] = k.masked(operand(node, which), dim, neutral)
+    if _dtype(node) is torch.int32:
+        operands = [_fitting(k, text, arg) for text, arg in zip(operands, node.args)]
     k.assign(node, _spelled(POINTWISE_ROWS[node.target], k, node, operands))
+
+
+def _fitting(k: KernelEmitter, text: Text, arg: Any) -> Text:
+    """An int argument of the kernel beside int32: PyTorch takes its low bits, Triton would compute in int64."""
+    origin = k.ir.device.space.origins.get(expr_of(arg)) if isinstance(arg, torch.SymInt) else None
+    wide = origin is not None and origin.kind is OriginKind.HOST and origin.text.isidentifier()
+    return call("tl.full", "[]", text, "tl.int32") if wide else text
 
 
 def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -351,6 +362,8 @@ def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
         return
     if tensor_of(source).dtype is torch.bool and dtype.is_floating_point:
         text = text.to("tl.int32")
+    elif tensor_of(source).dtype.is_floating_point and dtype is torch.uint8:
+        text = text.to("tl.int64")  # as PyTorch: the low bits of the number, where Triton saturates
     k.assign(node, text.to(triton_dtype(dtype)))
 
 
