@@ -377,8 +377,40 @@ class TopK(Row):
         return f"torch.topk({args[0]}, {e.attrs['k']}, dim={e.attrs['place']}).values"
 
 
+class SumOfProducts(Row):
+    """`(a[:, :, None] * b[None]).sum(1)` over a few elements: a product of matrices that is not written as one."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if len(dims) != 2 or kind != "float":
+            return None
+        inner = Dim(g.program.sizes[g.size(1, 6)])
+        shapes = ((dims[0], inner), (inner, dims[1]))
+        args = [g.small(g.cast(g.expr(shape, kind, exact, depth - 1), torch.float32)) for shape in shapes]
+        return Expr(self.name, args, {"form": g.choice(("sum", "reduce"))})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        a, b = args
+        if len(a.dims) != 2 or len(b.dims) != 2 or a.dims[1] != b.dims[0] or a.dims[1].axis is not None:
+            raise Invalid("no such product")
+        if not a.dtype is b.dtype is torch.float32:
+            raise Invalid("another dtype")
+        n = a.dims[1].size
+        high = n * a.magnitude * b.magnitude
+        step = a.step * b.step if a.step is not None and b.step is not None else None
+        error = n * (a.error * b.magnitude + b.error * a.magnitude + a.error * b.error)
+        return settle(torch.float32, (a.dims[0], b.dims[1]), -high, high, step, error, n + 1)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        products = f"({args[0]})[:, :, None] * ({args[1]})[None]"
+        return f"({products}).sum(1)" if e.attrs["form"] == "sum" else f"hl.reduce(lambda a, b: a + b, {products}, 1)"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"(({args[0]})[:, :, None] * ({args[1]})[None]).sum(1)"
+
+
 for _row in [
     *REDUCTIONS,
+    SumOfProducts("sum_of_products", "reductions", 2),
     CombineReduction("hl_reduce", "reductions with a function"),
     *ALONG,
     AssociativeScan("associative_scan", "scans with a function"),

@@ -157,7 +157,7 @@ def atomic(g: Generator, depth: int) -> list[Statement]:
     return [Atomic(op, output(g, shape, dtype, g.choice(("zeros", "full"))), index, [value, *args], result)]
 
 
-@statement(0.8, depth=0, known="no barrier between a store and a load of the same tensor in one program")
+@statement(0.8, depth=0)
 def store_then_load(g: Generator, depth: int) -> list[Statement]:
     """A row of scratch memory that is stored and read back in another order."""
     dims, index, shape = place_of_store(g, extra=False)
@@ -207,9 +207,7 @@ def store_then_load(g: Generator, depth: int) -> list[Statement]:
     return result
 
 
-@statement(
-    0.5, depth=1, known="no barrier between a store and a load of the same tensor around the back edge of a loop"
-)
+@statement(0.5, depth=1)
 def store_in_loop(g: Generator, depth: int) -> list[Statement]:
     """A row of memory that each iteration of a loop reads and changes."""
     dims, index, shape = place_of_store(g, extra=False)
