@@ -115,18 +115,24 @@ class _Pass:
         return [tuple(_Lanes() if id(_axis(a)) in inside else a for a in axes) for axes in results]
 
     def _fill(self, shape: Sequence[Any], axes: _Found, scope: list[Axis]) -> _Found:
-        return tuple(self._of_size(s, scope) if a is None else a for s, a in zip(shape, axes))
+        """The axes of a value, with those that its sizes name or, for bare ones, suggest: the innermost axis of the
+        block size that no other dimension has. Of `[block, block]` the last is the innermost tile's."""
+        filled = [self._named(size, scope) if axis is None else axis for size, axis in zip(shape, axes)]
+        taken = [axis for found in filled if (axis := _axis(found)) is not None]
+        for place in reversed(range(len(filled))):
+            size = shape[place]
+            if filled[place] is None and isinstance(size, torch.SymInt) and self.ir.space.axis_of(size) is None:
+                around = (a for a in reversed(scope) if a.kind is not AxisKind.GRID and a not in taken)
+                innermost = next((a for a in around if size.node.expr == a.block.symbol), None)
+                if innermost is not None:
+                    filled[place] = _Guess(innermost)
+                    taken.append(innermost)
+        return tuple(filled)
 
-    def _of_size(self, size: Any, scope: list[Axis]) -> _Dim:
-        """The axis that a size names; for a bare one, the innermost of that block size."""
-        if not isinstance(size, torch.SymInt):
-            return None
+    def _named(self, size: Any, scope: list[Axis]) -> Axis | None:
+        """The axis that a size names, if it is one around."""
         named = self.ir.space.axis_of(size)
-        if named is not None:
-            return named if any(named is axis for axis in scope) else None
-        around = (a for a in reversed(scope) if a.kind is not AxisKind.GRID and size.node.expr == a.block.symbol)
-        innermost = next(around, None)
-        return None if innermost is None else _Guess(innermost)
+        return named if named is not None and any(named is axis for axis in scope) else None
 
     def _axes(self, node: torch.fx.Node, value: torch.Tensor) -> _Found:
         target: Any = node.target

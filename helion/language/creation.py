@@ -73,7 +73,7 @@ def _check(shape: Any, dtype: Any, device: Any, what: str) -> list[Any]:
 
 @full.set_eager_rule
 def _(shape: Any, value: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
-    sizes = [extent_of(s) for s in resolve_shape(shape, "hl.full")]
+    sizes = current_handler().extents(resolve_shape(shape, "hl.full"))
     on = current_handler().device
     if isinstance(value, torch.Tensor):
         if value.dim() != 0:

@@ -319,6 +319,10 @@ class Handler(abc.ABC):
         """Whether two sizes that are not known to be equal are so in this call; if both are the host's."""
         return False
 
+    def extents(self, sizes: Sequence[Any]) -> list[int]:
+        """How many elements the dimensions of a new value have; eager rules ask it, so eager handlers answer."""
+        raise NotImplementedError
+
     def sizes_of(self, tensor: torch.Tensor) -> list[Any]:
         """The shape of a device value as elements that `tile_of_size` understands."""
         return list(tensor.shape)

@@ -16,6 +16,7 @@ import torch
 from ... import exc
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
+from ...language.eager_tile import extent_of
 from ...language.op import Handler
 from ...language.op import LoopRanges
 from ...language.op import Op
@@ -63,6 +64,9 @@ class EagerHandler(Handler):
 
     def barrier(self) -> None:
         return None
+
+    def extents(self, sizes: Sequence[Any]) -> list[int]:
+        return [extent_of(size) for size in sizes]
 
     def tile_of_size(self, size: Any) -> Tile | None:
         source = size.source if isinstance(size, EagerInt) else None

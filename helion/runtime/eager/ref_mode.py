@@ -27,6 +27,7 @@ from ... import exc
 from ...config import Config
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
+from ...language.eager_tile import extent_of
 from ...language.loops import grid
 from ...language.loops import jagged_tile
 from ...language.loops import tile as tile_loop
@@ -304,6 +305,20 @@ class RefHandler(EagerHandler):
     def tile_of_size(self, size: Any) -> Tile | None:
         source = size.source if isinstance(size, EagerInt) else None
         return self._active_tile(source) if isinstance(source, _Block) else super().tile_of_size(size)
+
+    def extents(self, sizes: Sequence[Any]) -> list[int]:
+        """Of dimensions of one registered size the last is the innermost tile's; one more than there are tiles has one
+        lane per element of a full tile."""
+        sources = [size.source if isinstance(size, EagerInt) else None for size in sizes]
+        taken = [source.axis for source in sources if isinstance(source, EagerTile)]
+        found = [extent_of(size) for size in sizes]
+        for place, block in reversed(list(enumerate(sources))):
+            if isinstance(block, _Block):
+                entries = [entry for entry in reversed(self.active) if entry is not None and entry[1] is block]
+                tile = next((tile for tile, _ in entries if tile.axis not in taken), None)
+                found[place] = block.size if tile is None else tile.extent
+                taken += [] if tile is None else [tile.axis]
+        return found
 
     def sizes_of(self, tensor: torch.Tensor) -> list[Any]:
         by_axis = {tile.axis: tile for tile in self.active_tiles()}

@@ -334,7 +334,7 @@ class _GraphCompiler:
         parts = [
             self._extent(axis)
             if axis is not None and axis.block.symbol == expr_of(size)
-            else self.getter(size, shape=True)
+            else self.getter(size, shape=self.program.ir.space.block_of(size) is None)  # one lane per element
             for size, axis in zip(sizes, axes if len(axes) == len(sizes) else [None] * len(sizes), strict=True)
         ]
         return lambda frame, values: [part(frame, values) for part in parts]

@@ -341,6 +341,9 @@ def per_lane(
         few, many = min(sizes), max(sizes)
         if not any(int(tile.block_size) == many and tile.extent == few for tile in active):
             return None
+        own = {axes_of(t)[-place] for t in tensors if t.dim() >= place and t.shape[-place] == many}
+        if any(tile.axis in own and tile.extent == many for tile in active):
+            return None  # those are a tile's elements, not lanes: what has fewer does not fit
         cuts[place] = (many, few)
     if not cuts:
         return None
