@@ -59,12 +59,21 @@ def _of(build: Callable[..., Text]) -> Function:
     return lambda k, node, a: build(*a)
 
 
+def _is_wide(k: KernelEmitter, arg: Any, dtype: torch.dtype) -> bool:
+    """Whether an operand is an int argument of the kernel beside a narrower integer: PyTorch takes its low bits, where
+    Triton would compute in the argument's dtype."""
+    if not isinstance(arg, torch.SymInt) or dtype is torch.bool or dtype.is_floating_point or dtype.itemsize > 4:
+        return False
+    origin = k.ir.device.space.origins.get(expr_of(arg))
+    return origin is not None and origin.kind is OriginKind.HOST and origin.text.isidentifier()
+
+
 def _as_tensors(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> list[Text]:
     """Operands of a function that takes tensors of one dtype: numbers are made tensors."""
     dtype = _dtype(node)
     return [
         text
-        if isinstance(arg, torch.fx.Node) or (text.is_name and not _is_narrow(dtype))
+        if isinstance(arg, torch.fx.Node) or (text.is_name and not _is_narrow(dtype)) or _is_wide(k, arg, dtype)
         else call("tl.full", "[]", _wrapped(arg, dtype) if type(arg) is int else text, triton_dtype(dtype))
         for text, arg in zip(a, node.args)
     ]
@@ -341,16 +350,12 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
     if "neutral" in node.meta:  # a looped reduction's partial result
         which, dim, neutral = node.meta["neutral"]
         operands[which] = k.masked(operand(node, which), dim, neutral)
-    if _dtype(node) is torch.int32:
-        operands = [_fitting(k, text, arg) for text, arg in zip(operands, node.args)]
+    dtype = _dtype(node)
+    operands = [
+        call("tl.full", "[]", text, triton_dtype(dtype)) if _is_wide(k, arg, dtype) else text
+        for text, arg in zip(operands, node.args)
+    ]
     k.assign(node, _spelled(POINTWISE_ROWS[node.target], k, node, operands))
-
-
-def _fitting(k: KernelEmitter, text: Text, arg: Any) -> Text:
-    """An int argument of the kernel beside int32: PyTorch takes its low bits, Triton would compute in int64."""
-    origin = k.ir.device.space.origins.get(expr_of(arg)) if isinstance(arg, torch.SymInt) else None
-    wide = origin is not None and origin.kind is OriginKind.HOST and origin.text.isidentifier()
-    return call("tl.full", "[]", text, "tl.int32") if wide else text
 
 
 def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:

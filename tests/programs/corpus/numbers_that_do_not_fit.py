@@ -13,16 +13,23 @@ def kernel(x0: torch.Tensor, x1: torch.Tensor, s0: int):
     out0 = torch.empty([n0], dtype=torch.int32, device=x0.device)
     out1 = torch.empty([n0], dtype=torch.bool, device=x0.device)
     out2 = torch.empty([n0], dtype=torch.uint8, device=x0.device)
+    out3 = torch.empty([n0], dtype=torch.uint8, device=x0.device)
     for t1 in hl.tile(n0):
         out0[t1] = x0[t1] // s0 + torch.clamp(x0[t1], max=3)
         out1[t1] = (x0[t1] + s0) > 7
         out2[t1] = x1[t1].to(torch.uint8)
-    return out0, out1, out2
+        out3[t1] = (x0[t1].to(torch.uint8) & s0) // s0
+    return out0, out1, out2, out3
 
 
 def reference(x0, x1, s0):
     low = torch.tensor(s0).to(torch.int32)
-    return (x0 // low + x0.clamp(max=3), x0 + low > 7, x1.to(torch.int64).to(torch.uint8))
+    return (
+        x0 // low + x0.clamp(max=3),
+        x0 + low > 7,
+        x1.to(torch.int64).to(torch.uint8),
+        (x0.to(torch.uint8) & 3) // 3,
+    )
 
 
 def arguments():
@@ -33,7 +40,7 @@ def arguments():
     )
 
 
-SETTINGS = {}
+SETTINGS = {"debug_dtype_asserts": True}
 CONFIG = {"block_sizes": [8]}
 WRITTEN = []
-ERRORS = {"out0": 0, "out1": 0, "out2": 0}
+ERRORS = {"out0": 0, "out1": 0, "out2": 0, "out3": 0}
