@@ -70,6 +70,16 @@ int Run::prepare() {
   if (HELION_GUARD("autocast", body_.operates && autocast_enabled())) return 0;
   // Guard: host code asks whether arguments are the same object, and was recorded with distinct ones.
   if (HELION_GUARD("identity", body_.distinct && !distinct_tensors())) return 0;
+  if (body_.allocators) {
+    PyObject* const known = body_.allocators.get();
+    PyObject* now = nullptr;
+    if (PyContextVar_Get(PyTuple_GET_ITEM(known, 0), nullptr, &now) < 0) return -1;
+    PyRef hold = PyRef::steal(now);
+    bool is_known = false;
+    for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(known); ++i) is_known = is_known || PyTuple_GET_ITEM(known, i) == now;
+    // Guard: a user's own allocator gives the scratch memory of launches.
+    if (HELION_GUARD("allocator", !is_known)) return 0;
+  }
   for (const PlanStep& step : body_.steps) {
     if (!step.spec) continue;
     const int held = reinterpret_cast<const LaunchSpec*>(step.spec.get())->guards_hold();

@@ -70,6 +70,8 @@ struct LaunchPlan {
     PlanResult result;
     std::vector<TensorRef> written;  // whose version counters a call advances, as often as they occur
     bool operates = false;          // has operations of PyTorch's, which autocast changes
+    // For plans with scratch memory of their own: a ContextVar, and its values with which Triton would use no other.
+    PyRef allocators;
     bool distinct = false;          // no two tensors among the leaves may be the same object
     size_t leaf_count = 0;
     size_t launch_count = 0;

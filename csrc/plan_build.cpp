@@ -166,17 +166,17 @@ class Builder {
   Types types_;
 };
 
-// LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False)
+// LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False, allocators=())
 PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   static const char* keywords[] = {"leaf_count", "device", "buffers", "steps", "result", "written", "distinct",
-                                   nullptr};
+                                   "allocators", nullptr};
   Py_ssize_t leaf_count = 0;
   long device = 0;
   int distinct = 0;
-  PyObject *buffers = nullptr, *steps = nullptr, *result = nullptr, *written = nullptr;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nlO!O!O|O!p:LaunchPlan", const_cast<char**>(keywords), &leaf_count,
+  PyObject *buffers = nullptr, *steps = nullptr, *result = nullptr, *written = nullptr, *allocators = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nlO!O!O|O!pO!:LaunchPlan", const_cast<char**>(keywords), &leaf_count,
                                    &device, &PyTuple_Type, &buffers, &PyTuple_Type, &steps, &result, &PyTuple_Type,
-                                   &written, &distinct)) {
+                                   &written, &distinct, &PyTuple_Type, &allocators)) {
     return nullptr;
   }
   PyRef self = HeapType<LaunchPlan>::make(type);
@@ -188,6 +188,13 @@ PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   plan->body.device = device;
   plan->body.default_dtype = default_dtype();
   plan->body.distinct = distinct != 0;
+  if (allocators != nullptr && PyTuple_GET_SIZE(allocators) != 0) {
+    if (!PyContextVar_CheckExact(PyTuple_GET_ITEM(allocators, 0))) {
+      PyErr_SetString(PyExc_TypeError, "LaunchPlan: allocators begin with a ContextVar");
+      return nullptr;
+    }
+    plan->body.allocators = PyRef::borrow(allocators);
+  }
   try {
     Builder builder(state, &plan->body);
     for (const py::handle item : py::handle(buffers)) builder.buffer(item);
@@ -220,8 +227,9 @@ PyGetSetDef plan_attributes[] = {
 };
 
 PyDoc_STRVAR(plan_doc,
-             "LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False)\n--\n\n"
-             "A host function as data: what it allocates, launches and returns. See helion/runtime/launch/plan.py.");
+             "LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False, allocators=())\n--\n\n"
+             "A host function as data: what it allocates, launches and returns. See helion/runtime/launch/plan.py.\n"
+             "allocators: of a plan that has buffers for scratch memory, a ContextVar and the values that it may have.");
 
 PyType_Slot plan_slots[] = {
     {Py_tp_doc, const_cast<char*>(plan_doc)},
@@ -252,6 +260,7 @@ int LaunchPlan::Body::visit(visitproc visit, void* arg) const {
     if (int answer = step.function.visit(visit, arg)) return answer;
     if (int answer = step.arguments.visit(visit, arg)) return answer;
   }
+  if (int answer = allocators.visit(visit, arg)) return answer;
   return result.visit(visit, arg);
 }
 

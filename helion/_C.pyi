@@ -80,6 +80,7 @@ class LaunchPlan:
         result: Result,
         written: tuple[TensorRef, ...] = (),
         distinct: bool = False,
+        allocators: tuple[Any, ...] = (),
     ) -> LaunchPlan: ...
     @property
     def runs(self) -> int: ...

@@ -10,6 +10,7 @@ pointers. Like ``_compat_triton``, this file holds private parts of Triton and n
 from __future__ import annotations
 
 import base64
+import math
 import sys
 from typing import Any
 
@@ -82,6 +83,25 @@ def parameters(compiled: Any) -> list[tuple[str, Any]]:
     return list(compiled.src.signature.items())
 
 
+def allocators(*known: Any) -> tuple[Any, ...]:
+    """The ContextVar with Triton's allocator, what it holds where nobody called ``set_allocator``, and `known`.
+
+    Asked for a kernel that Triton has compiled, so that it is loaded.
+    """
+    allocation: Any = sys.modules["triton.runtime._allocation"]
+    return (allocation._allocator, allocation._NULL_ALLOCATOR, *known)
+
+
+#: One of `launch_extras`.
+GLOBAL_SCRATCH = "global scratch memory"
+
+
+def global_scratch_bytes(compiled: Any, grid: tuple[int, ...]) -> int:
+    """How large that memory is for a launch with this grid; aligned to what PyTorch's allocators align to."""
+    per_program: int = compiled.metadata.global_scratch_size * compiled.metadata.num_ctas
+    return per_program * math.prod(grid)
+
+
 def launch_extras(compiled: Any) -> list[str]:
     """What a launch of this binary needs beyond grid, block, shared memory and parameters; empty for a plain one."""
     metadata = compiled.metadata
@@ -91,7 +111,7 @@ def launch_extras(compiled: Any) -> list[str]:
     if metadata.launch_pdl:
         found.append("programmatic dependent launch")
     if metadata.global_scratch_size > 0:
-        found.append("global scratch memory")
+        found.append(GLOBAL_SCRATCH)
     if metadata.profile_scratch_size > 0:
         found.append("profile scratch memory")
     if any(isinstance(kind, str) and kind.startswith("tensordesc") for _, kind in parameters(compiled)):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.compiler import is_dynamo_compiling
 
+from .. import _compat_triton_abi as _abi
 from .. import _extension
 from . import device as _device
 
@@ -86,3 +87,14 @@ def set_triton_allocator() -> None:
 
     if not _compat_triton.has_allocator():
         _compat_triton.set_allocator(_allocate_scratch)
+
+
+def is_helions_allocator() -> bool:
+    """Whether scratch memory comes from where `set_triton_allocator` says."""
+    in_use: bool = _abi.allocators()[0].get() is _allocate_scratch
+    return in_use
+
+
+def scratch_allocators() -> tuple[Any, ...]:
+    """Triton's allocator as a ContextVar, and the values with which scratch memory comes from there."""
+    return _abi.allocators(_allocate_scratch)

@@ -524,3 +524,73 @@ _CPU, _NOTHING = torch.device("cpu"), plan_data.Object(None)
 def test_malformed_description_is_an_error(C, buffers, steps, result):
     with pytest.raises((ValueError, TypeError, IndexError)):
         C.LaunchPlan(1, 0, buffers, steps, result)
+
+
+# -- scratch memory
+# ----------------------------------------------------------------------------------------------------
+
+DESCRIPTORS = """\
+from helion.runtime import set_triton_allocator as _set_triton_allocator
+
+
+@triton.jit
+def _copy_kernel(x, out):
+    row = tl.program_id(0) * 2
+    block = tl.make_tensor_descriptor(x, [8, 128], [128, 1], [2, 128]).load([row, 0])
+    tl.make_tensor_descriptor(out, [8, 128], [128, 1], [2, 128]).store([row, 0], block * 2)
+
+
+def host(x, *, _launcher=_default_launcher):
+    _set_triton_allocator()
+    out = torch.empty_like(x)
+    _launcher(_copy_kernel, (4,), x, out, num_warps=4, num_stages=1)
+    return out
+"""
+
+
+def with_own_allocator(call):
+    """The result of a call where the user gave Triton an allocator, and what that was asked for."""
+    import contextvars
+
+    import triton
+
+    asked = []
+
+    def allocate(size, alignment, stream):
+        asked.append(size)
+        return torch.empty(size, dtype=torch.int8)
+
+    def run():
+        triton.set_allocator(allocate)
+        return call()
+
+    return contextvars.copy_context().run(run), asked
+
+
+@pytest.mark.guard("allocator")
+def test_kernels_with_descriptors_made_on_the_device_are_plans(make):
+    import threading
+
+    kernel = make(DESCRIPTORS)
+    for _ in range(6):
+        x = torch.randn(8, 128)
+        assert torch.equal(kernel(x), x * 2)
+    assert kernel.plan_count == 1 and kernel.plan_hits == 4
+    # A user's own allocator wins, as it does in Python.
+    result, asked = with_own_allocator(lambda: kernel(x))
+    assert torch.equal(result, x * 2) and len(asked) == 1
+    assert torch.equal(kernel(x), x * 2) and kernel.plan_hits == 5
+    # A thread begins in a context of its own, where nobody has set one.
+    results = []
+    thread = threading.Thread(target=lambda: results.append(kernel(x)))
+    thread.start()
+    thread.join()
+    assert torch.equal(results[0], x * 2) and kernel.plan_hits == 6
+
+
+def test_host_function_is_no_plan_under_a_users_own_allocator(make):
+    kernel = make(DESCRIPTORS)
+    x = torch.randn(8, 128)
+    _, asked = with_own_allocator(lambda: [kernel(x) for _ in range(4)])
+    assert len(asked) == 4 and kernel.plan_count == 0
+    assert any("allocator" in reason for reason in kernel.reasons)

@@ -67,6 +67,9 @@ class Configured(Dispatcher):
 
     __call__ = _call_python
 
+    def _is_bound(self, args: tuple[Any, ...]) -> bool:
+        return True  # no bundle's plan is asked for: it would be one of another Config
+
     def _check(self, args: tuple[Any, ...]) -> None:
         """Refuse arguments of another specialization, for which the code would be wrong."""
         if self.specializer.key(args) != self._key or not (self._accepts is None or self._accepts(*args)):

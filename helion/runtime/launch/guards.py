@@ -143,6 +143,7 @@ GUARDS: tuple[Guard, ...] = (
         elsewhere="`PythonPath._miss`",
     ),
     Guard("identity", "host code that asks `x is y` gets the answer of other arguments", elsewhere="host code runs"),
+    Guard("allocator", "scratch memory is not from the allocator that a user gave Triton", elsewhere="Triton asks it"),
     Guard("autocast", "operations are replayed with the casts of another autocast state", elsewhere="host code runs"),
     # -- of the output pool
     Guard("capture", "a captured graph writes its outputs at every replay, whoever holds them then", elsewhere=_POOL),

@@ -27,6 +27,8 @@ from torch.utils._pytree import tree_leaves
 
 from ... import _extension
 from .. import device as _device
+from ..allocation import is_helions_allocator
+from ..allocation import scratch_allocators
 from ..versions import increment_version
 from . import spec as launch_spec
 from .host_analysis import HostAnalysis
@@ -164,6 +166,7 @@ class Recorder(TorchDispatchMode):
         self.launcher = launcher
         self.analysis = analysis
         self.problem: str | None = None
+        self.has_scratch = False
         self.buffers: list[Allocation | Made] = []
         self.steps: list[Step] = []
         self.launched: set[TensorRef] = set()
@@ -344,6 +347,8 @@ class Recorder(TorchDispatchMode):
         elif self.device != device:
             raise NotAPlan("host code launches on two devices")
         sources = [self.source(args[i], found.names[i]) for i in positions]
+        if launch_spec.needs_scratch(compiled):
+            sources.append(self.scratch(launch_spec.scratch_bytes(compiled, grid)))
         return Launch(spec, grid, tuple(sources))
 
     def spec_of(
@@ -352,10 +357,19 @@ class Recorder(TorchDispatchMode):
         """What the plan launches, on which device, and the argument that each parameter of the binary comes from."""
         if not isinstance(compiled, NativeKernel) and not hasattr(compiled, "metadata"):
             raise NotAPlan("the launcher does not tell what it launched")
-        if reason := launch_spec.unsupported_reason(compiled, argument_count, keywords):
+        if reason := launch_spec.unsupported_reason(compiled, argument_count, keywords, scratch=True):
             raise NotAPlan(f"kernel {compiled.name}: {reason}")
         spec = launch_spec.describe(kernel, compiled)
         return spec, spec.device, launch_spec.parameter_positions(compiled)
+
+    def scratch(self, size: int) -> Address:
+        """A launch's scratch memory: a buffer of the plan, as helion's allocator for Triton would give it."""
+        if not is_helions_allocator():
+            raise NotAPlan("triton.set_allocator was called: a user's own allocator gives scratch memory")
+        self.has_scratch = True
+        ref = TensorRef(False, len(self.buffers))
+        self.buffers.append(Allocation((size,), (1,), torch.int8, _device.torch_device(), False))
+        return Address(ref, 0)
 
     def source(self, value: Any, name: str | None) -> Address | Number | Constant:
         """Where a launch gets an argument from."""
@@ -468,7 +482,14 @@ class Recorder(TorchDispatchMode):
         """What `build` makes of it all."""
         assert _extension.C is not None and self.device is not None
         return _extension.C.LaunchPlan(
-            leaf_count, self.device, buffers, tuple(self.steps), result, written, self.analysis.identity
+            leaf_count,
+            self.device,
+            buffers,
+            tuple(self.steps),
+            result,
+            written,
+            self.analysis.identity,
+            scratch_allocators() if self.has_scratch else (),
         )
 
 

@@ -28,19 +28,22 @@ __all__ = ["describe", "make_launch_spec", "parameter_positions", "slow_launch",
 log = logging.getLogger("helion.runtime")
 
 
-def unsupported_reason(compiled: Any, argument_count: int, keywords: dict[str, Any]) -> str | None:
+def unsupported_reason(
+    compiled: Any, argument_count: int, keywords: dict[str, Any], *, scratch: bool = False
+) -> str | None:
     """Why a launch of ``compiled`` is left to Triton's own launcher; None if the extension can do it.
 
     Args:
         compiled: Triton's compiled kernel, or another backend's ``NativeKernel``.
         argument_count: how many arguments are passed by position.
         keywords: what else is passed by name.
+        scratch: whether global scratch memory can be given to the launch (``describe``).
     """
     if isinstance(compiled, NativeKernel):
         return None
     if not _abi.has_nvidia_launcher(compiled):
         return "a driver or launcher other than Triton's own for NVIDIA runs it"
-    if extras := _abi.launch_extras(compiled):
+    if extras := [extra for extra in _abi.launch_extras(compiled) if not (scratch and extra == _abi.GLOBAL_SCRATCH)]:
         return "it needs " + ", ".join(extras)
     for index, (name, type_name) in enumerate(_abi.parameters(compiled)):
         if type_name == "constexpr":
@@ -59,8 +62,21 @@ def parameter_positions(compiled: Any) -> list[int]:
     return [i for i, (_, type_name) in enumerate(_abi.parameters(compiled)) if type_name != "constexpr"]
 
 
+def needs_scratch(compiled: Any) -> bool:
+    """Whether a launch gets global scratch memory; only Triton's own kernels do."""
+    return hasattr(compiled, "metadata") and _abi.GLOBAL_SCRATCH in _abi.launch_extras(compiled)
+
+
+def scratch_bytes(compiled: Any, grid: tuple[int, ...]) -> int:
+    """How much of it."""
+    return _abi.global_scratch_bytes(compiled, grid)
+
+
 def describe(kernel: Any, compiled: Any) -> LaunchSpec:
-    """The extension's description of a compiled kernel that it can launch (``unsupported_reason`` is None)."""
+    """The extension's description of a compiled kernel that it can launch (``unsupported_reason`` is None).
+
+    Global scratch memory, if it needs some, is one parameter more, after those of ``parameter_positions``.
+    """
     assert _extension.C is not None
     if isinstance(compiled, NativeKernel):
         native: LaunchSpec = _extension.C.LaunchSpec(
@@ -78,6 +94,10 @@ def describe(kernel: Any, compiled: Any) -> LaunchSpec:
             maps=compiled.maps,
         )
         return native
+    params = [
+        (index, type_name) for index, (_, type_name) in enumerate(_abi.parameters(compiled)) if type_name != "constexpr"
+    ]
+    scratch = [(len(params), "*i8")] if needs_scratch(compiled) else []
     spec: LaunchSpec = _extension.C.LaunchSpec(
         compiled=compiled,
         jit_function=kernel,
@@ -86,13 +106,9 @@ def describe(kernel: Any, compiled: Any) -> LaunchSpec:
         num_warps=compiled.metadata.num_warps,
         shared=compiled.metadata.shared,
         device=_device.current_device(),
-        params=[
-            (index, type_name)
-            for index, (_, type_name) in enumerate(_abi.parameters(compiled))
-            if type_name != "constexpr"
-        ],
+        params=params + scratch,
         used_globals=_abi.used_globals(kernel),
-        scratch=_abi.SCRATCH_POINTERS,
+        scratch=_abi.SCRATCH_POINTERS - len(scratch),
         cooperative=_abi.is_cooperative(compiled),
     )
     return spec
