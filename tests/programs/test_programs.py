@@ -71,7 +71,7 @@ def _has(program: Program, op: str) -> bool:
 @pytest.mark.slow
 def test_a_failure_shrinks_to_what_causes_it() -> None:
     """`exp` anywhere in a program plays the fault."""
-    program = next(p for n in range(200) if _has(p := build(f"shrink:{n}"), "exp") and p.weight() > 150)
+    program = next(p for n in range(200) if _has(p := build(f"small:{n}"), "exp") and p.weight() > 150)
     small = shrink(program, lambda p: _has(p, "exp"), seconds=60)
     assert _has(small, "exp")
     assert small.weight() < 60

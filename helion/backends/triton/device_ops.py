@@ -24,6 +24,8 @@ from ...settings import DOT_PRECISIONS
 from ..text import Text
 from ..text import call
 from ..text import listed
+from .axes import along
+from .axes import spread
 from .dtypes import smallest_k
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
@@ -147,11 +149,36 @@ def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:
 
 
 def _join(k: KernelEmitter, node: torch.fx.Node) -> None:
-    k.assign(node, call("tl.join", *map(k.text, node.args)))
+    value = tensor_of(node)
+    left, right = map(k.text, node.args)
+    if k.extents.known(value.shape[-1]) == 2:
+        k.assign(node, call("tl.join", left, right))
+        return
+    place = _places_of_pair(k, node)
+    left, right = (spread(text, 0, value.dim() - 1, value.dim()) for text in (left, right))
+    k.assign(node, call("tl.where", place.equals(0), left, call("tl.where", place.equals(1), right, 0)))
 
 
 def _split(k: KernelEmitter, node: torch.fx.Node) -> None:
-    k.assign_several(node, call("tl.split", k.text(operand(node))), ["even", "odd"])
+    source = operand(node)
+    value = tensor_of(source)
+    if k.extents.known(value.shape[-1]) == 2:
+        k.assign_several(node, call("tl.split", k.text(source)), ["even", "odd"])
+        return
+    place = _places_of_pair(k, source)
+    halves = [
+        call("tl.sum", call("tl.where", place.equals(i), k.text(source), 0), value.dim() - 1).to(
+            triton_dtype(value.dtype)
+        )
+        for i in (0, 1)
+    ]
+    k.assign_several(node, Text(", ".join(map(str, halves))), ["even", "odd"])
+
+
+def _places_of_pair(k: KernelEmitter, node: torch.fx.Node) -> Text:
+    """Places along the last dimension of a value, of two elements, which a product elsewhere has padded."""
+    value = tensor_of(node)
+    return along(call("tl.arange", 0, k.extents(value.shape[-1])), value.dim() - 1, value.dim())
 
 
 RULES: Rules = {
