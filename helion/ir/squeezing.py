@@ -59,6 +59,7 @@ class _Squeezer:
         symbols = [axis.offset for axis in ir.space.axes]
         # A mode of its own: the trace's is of one thread at a time, and several generate code at once.
         self.fake_mode = FakeTensorMode(shape_env=symbols[0].node.shape_env if symbols else None)
+        self._made: dict[Any, torch.Tensor] = {}
         self.table: dict[torch.fx.Node, torch.fx.Node] = {}
         self.graph = torch.fx.Graph()
 
@@ -127,8 +128,16 @@ class _Squeezer:
     def _shrunk(self, value: torch.Tensor, places: list[int]) -> torch.Tensor:
         if len(places) == value.dim():
             return value
+        shape = _picked(value.shape, places)
+        key = (shape_exprs(shape), value.dtype, value.device)
+        if key in self._made:
+            return self._made[key]
         with torch.no_grad(), self.fake_mode:
-            return torch.empty(_picked(value.shape, places), dtype=value.dtype, device=value.device)
+            made = torch.empty(shape, dtype=value.dtype, device=value.device)
+        # Making one takes a millisecond.  Integers may be indices, which are told apart by their values.
+        if value.dtype.is_floating_point:
+            self._made[key] = made
+        return made
 
 
 def _picked(values: Sequence[Any], places: Sequence[int]) -> list[Any]:

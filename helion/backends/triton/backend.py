@@ -18,6 +18,8 @@ from ...config_spec import ConfigSpec
 from ...ir.block_sizes import resolve_constants
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import KernelIR
+from ...ir.device_ir import RollableReduction
+from ...ir.facts import Facts
 from ...ir.facts import analyse
 from ...ir.nodes import HostTensorNode
 from ...ir.reductions import roll
@@ -64,6 +66,7 @@ class TritonBackend(Backend):
         super().__init__(ir, settings, target)
         self._facts = analyse(ir.device)
         self._features = features_of(target)
+        self._made: dict[Any, tuple[KernelIR, Facts]] = {}
         self._spec = build_config_spec(ir, self._facts, settings, self._features)
 
     @property
@@ -88,17 +91,9 @@ class TritonBackend(Backend):
         check_target(self.ir.device, self.target)
         chunks = dict(zip(self.ir.reductions, config.get("reduction_loops", [])))
         looped = {reduction: chunk for reduction, chunk in chunks.items() if chunk is not None}
-        ir, facts = self.ir, self._facts
-        if looped:
-            ir = dataclasses.replace(ir, device=roll(ir.device, list(looped)))
-        sizes = {reduction.axis.block.symbol: chunk for reduction, chunk in looped.items()}
-        ir = self._without_unit_dims(ir, config, sizes)
-        if ir is not self.ir:
-            if self.settings.verify_ir:
-                verify(ir.device)
-            facts = analyse(ir.device)
+        ir, facts = self._prepared(config, list(looped))
         schedule = resolve(ir, self.ir, config)
-        schedule.constants.update(sizes)
+        schedule.constants.update((reduction.axis.block.symbol, chunk) for reduction, chunk in looped.items())
         _check_block_sizes(ir, schedule)
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)
@@ -120,19 +115,36 @@ class TritonBackend(Backend):
         text = module.text([*module.sources.values(), *kernel.functions], body, kernel.constexprs, host)
         return GeneratedSource(text, self.ir.name, {**injected, **module.injected})
 
-    def _without_unit_dims(self, ir: KernelIR, config: Config, sizes: Mapping[sympy.Symbol, int]) -> KernelIR:
-        """An IR whose values have no dimensions that are one under a Config, where it can do without them."""
-        if any(config.get("flatten_loops", ())):
-            return ir  # such a loop's values are told by their shape
-        tunables = {key: config[key] for key in self.ir.tunables}
-        constants = {**resolve_constants(self.ir.device, config.get("block_sizes", []), tunables), **sizes}
+    def _prepared(self, config: Config, looped: list[RollableReduction]) -> tuple[KernelIR, Facts]:
+        """The IR that a Config's kernel is printed from, and what the analyses say about it.
 
-        @functools.cache
-        def is_one(expr: sympy.Expr) -> bool:
-            return bool(expr.subs(constants) == 1)
+        Some reductions are loops, and the dimensions that are one are gone.  Configs that agree in both share it.
+        """
+        ones: frozenset[sympy.Expr] = frozenset()
+        squeezes = not any(config.get("flatten_loops", ()))  # values of a flattened loop are told by their shape
+        if squeezes:
+            tunables = {key: config[key] for key in self.ir.tunables}
+            constants = resolve_constants(self.ir.device, config.get("block_sizes", []), tunables)
+            ones = frozenset(expr for expr in self._sizes if expr.subs(constants) == 1)
+        key = (tuple(looped), squeezes, ones)
+        if key not in self._made:
+            device = roll(self.ir.device, looped) if looped else self.ir.device
+            if squeezes:
+                device = drop_unit_dims(device, lambda n: n == 1 if isinstance(n, int) else expr_of(n) in ones)
+            if device is self.ir.device:
+                self._made[key] = self.ir, self._facts
+            else:
+                if self.settings.verify_ir:
+                    verify(device)
+                self._made[key] = dataclasses.replace(self.ir, device=device), analyse(device)
+        return self._made[key]
 
-        device = drop_unit_dims(ir.device, lambda size: size == 1 if isinstance(size, int) else is_one(expr_of(size)))
-        return ir if device is ir.device else dataclasses.replace(ir, device=device)
+    @functools.cached_property
+    def _sizes(self) -> frozenset[sympy.Expr]:
+        """The symbolic sizes of values."""
+        values = (node.meta.get("val") for _, node in self.ir.device.nodes())
+        shapes = (value.shape for value in values if isinstance(value, torch.Tensor))
+        return frozenset(expr_of(size) for shape in shapes for size in shape if not isinstance(size, int))
 
     def launcher(
         self, host: types.FunctionType, name: str, device: int | None, stats: KernelStats

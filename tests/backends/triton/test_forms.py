@@ -190,3 +190,36 @@ def test_an_ir_without_such_dimensions_is_the_same() -> None:
     bound = FORMS["matmul_of_matrices"].kernel.bind((torch.randn(64, 64), torch.randn(64, 64)))
     device = bound.ir.device
     assert drop_unit_dims(device, lambda size: isinstance(size, int) and size == 1) is device
+
+
+#: Products of [b, m, k] and [b, k, n], in words of PyTorch's.
+PRODUCTS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "bmm": torch.bmm,
+    "@": lambda a, b: a @ b,
+    "matmul": torch.matmul,
+    "einsum": lambda a, b: torch.einsum("bmk,bkn->bmn", a, b),
+    "turned einsum": lambda a, b: torch.einsum("bmk,bkn->mnb", a, b).permute(2, 0, 1),
+    "more dimensions": lambda a, b: torch.matmul(a[:, None], b[:, None]).squeeze(1),
+    "hl.dot": lambda a, b: hl.dot(a, b, out_dtype=a.dtype),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_every_product_of_one_matrix_is_one_of_matrices(name: str, seed: int) -> None:
+    multiply = PRODUCTS[name]
+
+    def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0), x.size(1), y.size(2)], dtype=x.dtype, device=x.device)
+        for batch, rows, columns in hl.tile(out.shape):
+            acc = hl.zeros([batch, rows, columns])
+            for inner in hl.tile(x.size(2)):
+                acc += multiply(x[batch, rows, inner], y[batch, inner, columns])
+            out[batch, rows, columns] = acc
+        return out
+
+    args = ((torch.randn(3, 40, 50) / 8).half(), torch.randn(3, 50, 36).half())
+    config = {"block_sizes": [1, 16, 16, 16]}
+    text = helion.kernel(product).bind(args).to_triton_code(config)
+    (line,) = [line for line in text.splitlines() if "tl.dot(" in line]
+    assert "tl.dot(load, " in line and "BLOCK_BATCH" not in text
+    run_everywhere(product, args, torch.bmm, configs=[config], error_scale=8, capabilities=(90,))
