@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .backends.base import GeneratedSource
     from .backends.base import Recipe
     from .config_spec import ConfigSpec
+    from .families import Family
     from .ir.device_ir import KernelIR
     from .kernel import Kernel
     from .settings import Settings
@@ -98,6 +99,10 @@ class BoundKernel:
         self._lock = threading.RLock()
         #: Specialization key of its calls.
         self.key = key
+        #: The variants that are one BoundKernel with this one, under dynamic shapes.
+        self.family: Family | None = None
+        #: The sizes that `hl.specialize` made constant, as expressions of the parameters.
+        self.specialized: tuple[str, ...] = ()
         #: Whether the kernel's own calls come here.
         self.is_kernels_own = False
         self._run: Callable[..., Any] | None = None
@@ -146,6 +151,7 @@ class BoundKernel:
         self._host_only = not self.ir.device.roots
         guards = [*self.ir.guards, *self._runs.guards()]
         self._guard, self.guards = _guard_function(self.ir, guards, names)
+        self.specialized = _specialized_texts(self.ir)
         self._arguments = {}  # the example call's tensors are not kept alive
 
     def __repr__(self) -> str:
@@ -209,7 +215,35 @@ class BoundKernel:
         again then.
         """
         # The kernel's call is the fast one: it has plans.
-        return self.kernel(*args) if self.is_kernels_own else self.runner(args)(*args)
+        return self.kernel(*args) if self.is_kernels_own else self.variant_for(args).runner(args)(*args)
+
+    @property
+    def head(self) -> BoundKernel:
+        """What users have for this variant: itself, or the first of its family under dynamic shapes."""
+        return self if self.family is None else self.family.members[0]
+
+    def variant_for(self, args: tuple[Any, ...]) -> BoundKernel:
+        """The variant for these arguments."""
+        if self.is_kernels_own:
+            return self.kernel.variant(args)
+        members = [self] if self.family is None else self.family.members
+        key = self.kernel.specializer.key(args)
+        for member in members:
+            if member.key == key and member.accepts(args):
+                return member
+        return self if self.family is None else self._new_member(args)
+
+    def _new_member(self, args: tuple[Any, ...]) -> BoundKernel:
+        assert self.family is not None
+        made = BoundKernel(self.kernel, args, self.kernel.specializer.key(args))
+        made.family = self.family
+        self.family.members.append(made)
+        return made
+
+    def _share_config(self) -> None:
+        """Let the others of the family use the Config that was chosen for this one."""
+        if self.family is not None and self._config is not None:
+            self.family.use(self._config, self)
 
     @property
     def unconditional(self) -> bool:
@@ -232,7 +266,7 @@ class BoundKernel:
     def _first_run(self, args: tuple[Any, ...]) -> Callable[..., Any]:
         with self._lock:
             if self._run is None:
-                self._use_config(self._choose_config(args))
+                self.use_config(self._choose_config(args))
             assert self._run is not None
             return self._run
 
@@ -241,10 +275,19 @@ class BoundKernel:
         if self._host_only:
             self.config_source = "none is needed: host code returns before the first device loop"
             return self._normalize(None)
+        if self.family is not None and self.family.config is not None:
+            try:
+                config = self._normalize(self.family.config)
+                self.config_source = self.head.config_source
+                return config
+            except exc.InvalidConfig:
+                pass  # one for other sizes, which this variant cannot have
         started = time.time_ns()
         found, self.config_source = choose(BoundTarget(self), args, self.kernel.configs)
         if self.config_source == TUNED_NOW:
             events.emit("tune", self.kernel.stats.name, started, config=found)
+            if self.family is not None and found is not None:
+                self.family.config = found
         if found is None:
             self._hint_default()
             found = self.config_spec.default_config()
@@ -257,10 +300,12 @@ class BoundKernel:
 
     def set_config(self, config: Config | Mapping[str, Any]) -> None:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
-        self._use_config(config)
+        self.use_config(config)
         self.config_source = "set_config()"
+        self._share_config()
 
-    def _use_config(self, config: Config | Mapping[str, Any]) -> None:
+    def use_config(self, config: Config | Mapping[str, Any]) -> None:
+        """Use a Config, in this variant alone."""
         config = self._normalize(config)
         run = self.host_function(config)
         if (
@@ -275,9 +320,10 @@ class BoundKernel:
             self.kernel._invalidate()
 
     def compile_config(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
-        """A function that runs this specialization under a Config; compiled when it is first called.
+        """A function that runs this BoundKernel under a Config; compiled when it is first called.
 
-        It is called like the kernel and as fast, with arguments of this specialization; others are an error.
+        It is called like the kernel and as fast, with arguments of this specialization; others are an error. Under
+        dynamic shapes each call finds its variant.
 
         Args:
             config: any subset of the keys of `config_spec`; None for the one in use, or the default.
@@ -285,6 +331,18 @@ class BoundKernel:
         Raises:
             exc.InvalidConfig: it does not fit.
         """
+        own = self._configured_variant(config)
+        if self.family is None:
+            return own
+
+        def run(*args: Any, **keywords: Any) -> Any:
+            member = self.variant_for(args)
+            return (own if member is self else member._configured_variant(config))(*args, **keywords)
+
+        return run
+
+    def _configured_variant(self, config: Config | Mapping[str, Any] | None) -> Callable[..., Any]:
+        """As `compile_config`, for the sizes and strides of this variant alone."""
         config = self._normalize(config)
         host = self.host_function(config)
         if not self._on_gpu or self._host_only or not isinstance(host, types.FunctionType):
@@ -304,7 +362,7 @@ class BoundKernel:
             found = self._compiled.get(config)
             if found is None:
                 compile_guard.check(self.kernel.name, "generate code for a config", config)
-                found = self._compiled[config] = self._host_function(config)
+                found = self._compiled[config] = self._make_host_function(config)
             return found
 
     def _normalize(self, config: Config | Mapping[str, Any] | None) -> Config:
@@ -320,7 +378,7 @@ class BoundKernel:
             config = self.kernel.configs[0]
         return spec.normalize(config if isinstance(config, Config) else Config(**config))
 
-    def _host_function(self, config: Config) -> Callable[..., Any]:
+    def _make_host_function(self, config: Config) -> Callable[..., Any]:
         """The host function that calls run, a copy of this BoundKernel's own with a launcher of its own."""
         self._log_repro(config)
         if self.settings.print_output_code:
@@ -465,10 +523,15 @@ class BoundKernel:
         """Find the fastest Config for these arguments and use it from now on; see `Kernel.autotune`."""
         if self._host_only:
             return self._normalize(None)  # no Config changes what its calls do
+        given = self.kernel.normalize_args(*args)
+        member = self.variant_for(given)
+        if member is not self:
+            return member.autotune(args, force=force, **options)
         with events.timed("tune", self.kernel.stats.name):
-            config = autotune(BoundTarget(self), self.kernel.normalize_args(*args), force=force, **options)
-        self._use_config(config)
+            config = autotune(BoundTarget(self), given, force=force, **options)
+        self.use_config(config)
         self.config_source = "autotune()"
+        self._share_config()
         return config
 
 
@@ -513,12 +576,23 @@ def _guard_function(
     """Guards as a function of the arguments, None when there are none; and each as text."""
     if not guards:
         return None, ()
+    texts = tuple(map(_printer(ir).doprint, guards))
+    namespace: dict[str, Any] = {"math": math, "torch": torch}
+    return eval(f"lambda {', '.join(names)}: {' and '.join(f'({text})' for text in texts)}", namespace), texts
+
+
+def _specialized_texts(ir: KernelIR) -> tuple[str, ...]:
+    if not ir.specialized:
+        return ()
+    return tuple(sorted(map(_printer(ir).doprint, ir.specialized)))
+
+
+def _printer(ir: KernelIR) -> Any:
+    """Prints numbers that the host knows as expressions of the parameters."""
     from .backends.expressions import ExpressionPrinter  # loads sympy
 
     printer = ExpressionPrinter(lambda symbol: ir.device.space.origins[symbol].host_text(printer.doprint))
-    texts = tuple([printer.doprint(guard) for guard in guards])
-    namespace: dict[str, Any] = {"math": math, "torch": torch}
-    return eval(f"lambda {', '.join(names)}: {' and '.join(f'({text})' for text in texts)}", namespace), texts
+    return printer
 
 
 def _counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:

@@ -443,6 +443,10 @@ class IndexOffsetOutOfRangeForInt32(BaseError):
     fix = "set index_dtype=torch.int64 (or HELION_INDEX_DTYPE=int64), or leave it at 'auto'."
 
 
+class InputTensorNumelExceedsIndexType(IndexOffsetOutOfRangeForInt32):
+    """The same, of an argument."""
+
+
 class IndexOutOfRange(BaseError):
     what = "index out of range for tensor {name!r}: dimension {dim} has size {size}, index range [{low}, {high}]"
     fix = "bound the index, or pass extra_mask= so that out-of-range elements are not accessed."

@@ -79,7 +79,7 @@ def explain(kernel: Kernel, *args: Any, **kwargs: Any) -> Explanation:
         >>> print(helion.explain(add, x, y))  # doctest: +SKIP
     """
     arguments = kernel.normalize_args(*args, **kwargs)
-    bound = kernel.bind(arguments)
+    bound = kernel.variant(arguments)
     stats = kernel.stats.snapshot()
     plan = kernel.has_plan(arguments)
     return Explanation(

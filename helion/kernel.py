@@ -18,6 +18,7 @@ from typing import Any
 from . import _extension
 from . import exc
 from .config import Config
+from .families import Families
 from .frontend.source import definition
 from .frontend.source import source_of
 from .runtime import compile_guard
@@ -93,6 +94,7 @@ class Kernel(Dispatcher):
         self._sizes = SizeCounter(tuple(self.signature.parameters))
         #: Somebody wants it traced and compiled again, so that no bundle is asked any more.
         self._was_reset = False
+        self._families = Families(self)
         self._lock = threading.RLock()
         functools.update_wrapper(self, fn)
         self.__globals__ = fn.__globals__  # annotations of a kernel are resolved there: torch.library.custom_op
@@ -129,7 +131,12 @@ class Kernel(Dispatcher):
         Raises:
             exc.BaseError: the kernel function or the arguments are not acceptable.
         """
-        return self._lookup(self.normalize_args(*args))
+        return self.variant(self.normalize_args(*args)).head
+
+    def variant(self, args: tuple[Any, ...]) -> BoundKernel:
+        """What runs calls with these arguments, all of them by position: under dynamic shapes one of several that are
+        one BoundKernel to users."""
+        return self._lookup(args)
 
     def _lookup(self, args: tuple[Any, ...]) -> BoundKernel:
         asked = self.specializer.assumed_apart
@@ -190,17 +197,21 @@ class Kernel(Dispatcher):
             if self.settings.static_shapes and bound.on_gpu:
                 self._sizes.add(self.name, args, self.settings.ignore_warnings)
             bound.is_kernels_own = True
+            if not self.settings.static_shapes:
+                self._families.join(bound, args)
             # Traced as if all arguments were apart: if these are not, it is for others.
             return bound if self.specializer.key(args) == base else self._bind_new(args)
 
     def specialization_key(self, args: Sequence[Any]) -> Hashable:
         """What distinguishes the specialization these arguments use."""
-        return self.specializer.key(self.normalize_args(*args))
+        args = self.normalize_args(*args)
+        return self.specializer.key(args) if self.settings.static_shapes else self._families.key(args)
 
     def reset(self) -> None:
         """Forget every specialization; the next call traces and compiles again.  Calls that are running finish."""
         with self._lock:
             forgotten, self._bound = self._bound, {}
+            self._families.clear()
             self._was_reset = True
             for bounds in forgotten.values():
                 for bound in bounds:
@@ -225,7 +236,7 @@ class Kernel(Dispatcher):
             exc.NoConfigFound: every Config failed.
             exc.AutotuningDisallowedInEnvironment: tuning cannot happen here.
         """
-        return self.bind(args).autotune(args, force=force, **options)
+        return self.variant(self.normalize_args(*args)).autotune(args, force=force, **options)
 
     def kernel_source(self) -> str:
         """The source text of the kernel function, decorators included."""

@@ -66,7 +66,7 @@ def from_cache(
             fix="pass the function decorated with @helion.kernel, and a tuple of arguments.",
         )
     arguments = kernel.normalize_args(*args)
-    config = lookup(BoundTarget(kernel.bind(arguments)), arguments, cache)
+    config = lookup(BoundTarget(kernel.variant(arguments)), arguments, cache)
     if config is None:
         raise exc.NoConfigFound(
             kernel=kernel.name,

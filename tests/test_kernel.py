@@ -76,8 +76,9 @@ def test_a_branch_on_a_size_is_guarded() -> None:
     for n in (50, 150, 100, 101, 70, 3000):
         x = torch.zeros(n)
         assert kernel(x).unique().tolist() == [1.0 if n > 100 else -1.0]
-    assert kernel.bind((torch.zeros(60),)) is kernel.bind((torch.zeros(70),))
-    assert kernel.bind((torch.zeros(60),)) is not kernel.bind((torch.zeros(160),))
+    assert kernel.variant((torch.zeros(60),)) is kernel.variant((torch.zeros(70),))
+    assert kernel.variant((torch.zeros(60),)) is not kernel.variant((torch.zeros(160),))
+    assert kernel.bind((torch.zeros(60),)) is kernel.bind((torch.zeros(160),))
 
 
 def test_specialize_makes_a_size_constant_under_dynamic_shapes() -> None:

@@ -16,9 +16,9 @@ from .bound import BoundTarget
 from .target import TuningTarget
 
 
-def target_of(kernel: Any) -> TuningTarget:
+def target_of(kernel: Any, args: Sequence[Any]) -> TuningTarget:
     """What the tuner knows of a kernel: of a BoundKernel, or of something that is a TuningTarget itself."""
-    return kernel if isinstance(kernel, TuningTarget) else BoundTarget(kernel)
+    return kernel if isinstance(kernel, TuningTarget) else BoundTarget(kernel.variant_for(tuple(args)))
 
 
 class BaseSearch:
@@ -38,7 +38,7 @@ class BaseSearch:
     def __init__(self, kernel: Any, args: Sequence[Any]) -> None:
         self.kernel = kernel
         self.args = tuple(args)
-        self.target = target_of(kernel)
+        self.target = target_of(kernel, args)
         self.settings: Settings = self.target.settings
         self.log = logging.getLogger("helion.autotuner")
 

@@ -123,7 +123,8 @@ class KernelRecipe:
     config: Config
 
     def build(self, args: Sequence[Any]) -> Callable[..., Any]:
-        return unpack_kernel(self.kernel).bind(args).host_function(self.config)
+        kernel = unpack_kernel(self.kernel)
+        return kernel.variant(kernel.normalize_args(*args)).host_function(self.config)
 
     def precompile(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
         pass  # `build` compiled everything

@@ -342,7 +342,7 @@ def among(max_configs: int | None, configs: Sequence[Config]) -> Callable[..., F
     """An `autotuner_fn` over tuned Configs of like kernels and given ones; see `helion.from_cache`."""
 
     def autotuner_fn(kernel: Any, args: Sequence[Any], **kwargs: Any) -> FiniteSearch:
-        target = target_of(kernel)
+        target = target_of(kernel, args)
         settings = target.settings
         most = settings.autotune_best_available_max_configs if max_configs is None else max_configs
         tuned = best_available(target, args, most, settings.autotune_best_available_max_cache_scan)

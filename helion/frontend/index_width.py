@@ -40,11 +40,14 @@ class IndexWidth:
         """The dtype that the call's tensors need, those in closures of functions included.
 
         Raises:
-            exc.IndexOffsetOutOfRangeForInt32: int32 was asked for and a tensor is too large for it.
+            exc.InputTensorNumelExceedsIndexType: int32 was asked for and a tensor is too large for it.
         """
         found = [(path, _span(tensor)) for path, tensor in _tensors(arguments, ())]
         path, span = max(found, key=lambda entry: entry[1], default=("", 0))
-        return self._decide(path, span, wide=span > _INT32_ELEMENTS)
+        try:
+            return self._decide(path, span, wide=span > _INT32_ELEMENTS)
+        except exc.IndexOffsetOutOfRangeForInt32 as error:
+            raise exc.InputTensorNumelExceedsIndexType(error.message) from None
 
     def of_host_tensors(self, host: Mapping[str, Any], arguments: list[torch.Tensor]) -> torch.dtype:
         """The dtype that tensors made by host code need.  Under dynamic shapes that is a condition on their sizes (a

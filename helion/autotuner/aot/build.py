@@ -178,7 +178,7 @@ def collect(
     calls = calls_of(kernel, aot.collect_fn)
     found: Measurements | None = None
     for number, args in enumerate(calls, 1):
-        target = BoundTarget(kernel.bind(args))
+        target = BoundTarget(kernel.variant(kernel.normalize_args(*args)))
         key = target.cache_key(args)
         if found is None:
             found = Measurements(kernel.name, key.device, source_hash(key.source), aot.batched)
@@ -212,7 +212,7 @@ def measure(name: str, path: Path, say: Callable[[str], None], isolate: bool = T
     data.shapes, data.times, data.calls = [], [], []
     calls = calls_of(kernel, aot.measure_fn or aot.collect_fn)
     for number, args in enumerate(calls, 1):
-        target = BoundTarget(kernel.bind(args))
+        target = BoundTarget(kernel.variant(kernel.normalize_args(*args)))
         fitting = [c for c in data.configs if target.config_spec.is_valid(c)]
         result = run_search(
             target, args, configs=fitting, isolate=isolate, **{"effort": "full", "log_level": "warning", **options}

@@ -149,14 +149,31 @@ def _tensor_key(fn_or_settings: Any, tensor: torch.Tensor) -> TensorKey:
     return (tensor.dtype, *_safe_dynamic_shape_key(tensor, static))
 
 
+def _family_key(settings: Settings, tensor: torch.Tensor) -> TensorKey:
+    """What a tensor contributes to the key of a family under dynamic shapes, besides its device: no size or stride but
+    those that were marked static, and whether 64-bit offsets are needed where that is not settled."""
+    sizes, strides = tensor.size(), tensor.stride()
+    marked = tuple([(i, _safe_int(sizes[i])) for i in sorted(_static_indices(tensor))])
+    symbols = [n for n in (*sizes, *strides) if not isinstance(n, int)]
+    wide = not symbols and settings.index_dtype is not torch.int64 and _needs_int64(sizes, strides)
+    return (tensor.dtype, len(sizes), marked, wide, *[Identity(n.node.shape_env) for n in symbols[:1]])
+
+
 # -- the other types ----------------------------------------------------------------------------------------------
 
 
 class _Extract:
     """Keys of the arguments of one kernel: the extractors, with the settings they depend on."""
 
-    def __init__(self, settings: Settings, kernel_name: str, on_requires_grad: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        kernel_name: str,
+        on_requires_grad: Callable[[], None] | None,
+        tensor_key: Callable[[Any, torch.Tensor], TensorKey] = _tensor_key,
+    ) -> None:
         self.settings = settings
+        self.tensor_key = tensor_key
         self.kernel_name = kernel_name
         self.on_requires_grad = on_requires_grad
 
@@ -179,7 +196,7 @@ class _Extract:
             refuse_unreadable(self.kernel_name, value)
         if value.requires_grad and self.on_requires_grad is not None and torch.is_grad_enabled():
             self.on_requires_grad()
-        return (*_tensor_key(self.settings, value), value.device)
+        return (*self.tensor_key(self.settings, value), value.device)
 
     def by_type(self, value: Any) -> Any:
         return type(value)
@@ -386,6 +403,17 @@ class Specializer:
     def overlapping(self, args: Sequence[Any]) -> list[list[tuple[torch.Tensor, int]]]:
         """The arguments that overlap where it matters, in groups of tensors that lie together, with their addresses."""
         return overlapping_tensors(args, self.assumed_apart) if self.assumed_apart else []
+
+    def family_key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
+        """The key of a call without what only variants of one BoundKernel differ in: `key` under static shapes."""
+        if self.settings.static_shapes:
+            return self.key(args)
+        extract = _Extract(self.settings, self.kernel_name, None, _family_key)
+        elements = [
+            extract.number_by_value(a) if i in self.constexpr and type(a) in (int, float) else extract(a)
+            for i, a in enumerate(args)
+        ]
+        return (*elements, *([self.user_key(args)] if self.key_fn is not None else []))
 
     def _general_key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
         elements = [self.element(i, a) for i, a in enumerate(args)]
