@@ -34,6 +34,8 @@ from .autotuner.api import choose
 from .autotuner.bound import BoundTarget
 from .backends import registry
 from .config import Config
+from .families import host_printer
+from .families import specialized_texts
 from .frontend.source import check_decorators
 from .frontend.source import definition
 from .runtime import compile_guard
@@ -151,7 +153,7 @@ class BoundKernel:
         self._host_only = not self.ir.device.roots
         guards = [*self.ir.guards, *self._runs.guards()]
         self._guard, self.guards = _guard_function(self.ir, guards, names)
-        self.specialized = _specialized_texts(self.ir)
+        self.specialized = specialized_texts(self.ir)
         self._arguments = {}  # the example call's tensors are not kept alive
 
     def __repr__(self) -> str:
@@ -576,23 +578,9 @@ def _guard_function(
     """Guards as a function of the arguments, None when there are none; and each as text."""
     if not guards:
         return None, ()
-    texts = tuple(map(_printer(ir).doprint, guards))
+    texts = tuple(map(host_printer(ir).doprint, guards))
     namespace: dict[str, Any] = {"math": math, "torch": torch}
     return eval(f"lambda {', '.join(names)}: {' and '.join(f'({text})' for text in texts)}", namespace), texts
-
-
-def _specialized_texts(ir: KernelIR) -> tuple[str, ...]:
-    if not ir.specialized:
-        return ()
-    return tuple(sorted(map(_printer(ir).doprint, ir.specialized)))
-
-
-def _printer(ir: KernelIR) -> Any:
-    """Prints numbers that the host knows as expressions of the parameters."""
-    from .backends.expressions import ExpressionPrinter  # loads sympy
-
-    printer = ExpressionPrinter(lambda symbol: ir.device.space.origins[symbol].host_text(printer.doprint))
-    return printer
 
 
 def _counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from . import exc
 if TYPE_CHECKING:
     from .bound_kernel import BoundKernel
     from .config import Config
+    from .ir.device_ir import KernelIR
     from .kernel import Kernel
 
 
@@ -85,3 +86,18 @@ class Families:
             return ()
         values: tuple[Any, ...] = eval(f"lambda {self._parameters}: ({', '.join(texts)},)")(*args)
         return values
+
+
+def specialized_texts(ir: KernelIR) -> tuple[str, ...]:
+    """The sizes that ``hl.specialize`` made constant, as expressions of the parameters."""
+    if not ir.specialized:
+        return ()
+    return tuple(sorted(map(host_printer(ir).doprint, ir.specialized)))
+
+
+def host_printer(ir: KernelIR) -> Any:
+    """Prints numbers that the host knows as expressions of the parameters."""
+    from .backends.expressions import ExpressionPrinter  # loads sympy
+
+    printer = ExpressionPrinter(lambda symbol: ir.device.space.origins[symbol].host_text(printer.doprint))
+    return printer

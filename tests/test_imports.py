@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "backends": f"{_COMPILER} runtime",
     "autotuner": f"{_COMPILER} runtime backends",
     "repro": f"{_COMPILER} frontend",
-    "families": "exc config bound_kernel kernel",
+    "families": "exc config ir backends bound_kernel kernel",
     "bound_kernel": f"{_COMPILER} frontend backends runtime autotuner repro families kernel",
     "kernel": f"{_COMPILER} frontend runtime autotuner families bound_kernel",
     "cross_compile": f"{_COMPILER} backends runtime bound_kernel",
