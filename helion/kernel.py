@@ -20,6 +20,7 @@ from . import exc
 from .config import Config
 from .families import Families
 from .frontend.source import definition
+from .frontend.source import remember_file
 from .frontend.source import source_of
 from .runtime import compile_guard
 from .runtime.launch.sizes import SizeCounter
@@ -70,6 +71,7 @@ class Kernel(Dispatcher):
     ) -> None:
         self.name = fn.__name__
         self.fn = fn
+        remember_file(fn)
         self.signature = inspect.signature(fn)
         for parameter in self.signature.parameters.values():
             if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):

@@ -32,7 +32,7 @@ class FunctionSource:
         self.fn = fn
         self.file = inspect.getsourcefile(fn) or fn.__code__.co_filename
         try:
-            lines, first = inspect.getsourcelines(fn)
+            lines, first = _lines_of(fn)
         except (OSError, TypeError):
             raise exc.SourceUnavailable(name=fn.__name__) from None
         text = "".join(lines)
@@ -68,6 +68,26 @@ class FunctionSource:
 
 
 _SOURCES: dict[types.CodeType, FunctionSource] = {}
+#: File -> its lines when a kernel in it was last defined.
+_FILES: dict[str, list[str]] = {}
+
+
+def remember_file(fn: types.FunctionType) -> None:
+    """Keep the text of a function's file as it is now: what is compiled later is what was imported, though the file is
+    edited in between.
+    """
+    file = fn.__code__.co_filename
+    linecache.checkcache(file)
+    if lines := linecache.getlines(file, fn.__globals__):
+        _FILES[file] = lines
+
+
+def _lines_of(fn: types.FunctionType) -> tuple[list[str], int]:
+    """A function's lines, and the number of the first one."""
+    lines, first = _FILES.get(fn.__code__.co_filename), fn.__code__.co_firstlineno
+    if lines is None or hasattr(fn, "__wrapped__") or not 0 < first <= len(lines):
+        return inspect.getsourcelines(fn)
+    return inspect.getblock(lines[first - 1 :]), first
 
 
 def source_of(fn: types.FunctionType) -> FunctionSource:
