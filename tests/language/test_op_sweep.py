@@ -7,12 +7,14 @@ from collections import Counter
 
 import pytest
 import torch
+
+from tests.sweep_summary import SUMMARY
+
+pytest.importorskip("expecttest", reason="PyTorch's own samples (torch.testing._internal) need the package expecttest")
 from op_sweep import RUNNERS
 from op_sweep import candidates
 from op_sweep import report
 from op_sweep import sweep_op
-
-from tests.sweep_summary import SUMMARY
 
 #: Runner, dtype, in how many parts, how many of these run, and how many ops have to pass in them together.  What runs
 #: on the software GPU is compiled first, which takes longer than all else: a quarter of the ops is what CI has time
