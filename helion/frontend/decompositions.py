@@ -164,19 +164,26 @@ def _min(x: torch.Tensor) -> torch.Tensor:
 
 @rule(_aten.any.default, _aten.any.dim, _aten.any.dims)
 def _any(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
-    truth = (x if x.dtype is torch.bool else x != 0).to(torch.int32)
-    return _truth_of(_one_by_one(lambda v, d, k: _aten.amax.default(v, [d], k), truth, dim, keepdim), x)
+    return _as_truth(_number_true(_truth(x), dim, keepdim) != 0, x)
 
 
 @rule(_aten.all.default, _aten.all.dim, _aten.all.dims)
 def _all(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
-    truth = (x if x.dtype is torch.bool else x != 0).to(torch.int32)
-    return _truth_of(_one_by_one(lambda v, d, k: _aten.amin.default(v, [d], k), truth, dim, keepdim), x)
+    return _as_truth(_number_true(~_truth(x), dim, keepdim) == 0, x)
 
 
-def _truth_of(truth: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """0 or 1 as any and all give it: as a bool, but of uint8 as uint8."""
-    return truth.to(torch.uint8) if x.dtype is torch.uint8 else truth != 0
+def _truth(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype is torch.bool else x != 0
+
+
+def _number_true(truth: torch.Tensor, dim: Any, keepdim: bool) -> torch.Tensor:
+    """How many are true. A count, since unlike a maximum it is right where there is nothing to look at."""
+    return _one_by_one(lambda v, d, k: torch.sum(v, d, k, dtype=torch.int32), truth.to(torch.int32), dim, keepdim)
+
+
+def _as_truth(truth: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A truth as any and all give it: as a bool, but of uint8 as uint8."""
+    return truth.to(torch.uint8) if x.dtype is torch.uint8 else truth
 
 
 @rule(_aten.prod.default)
