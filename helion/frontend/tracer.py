@@ -29,6 +29,7 @@ from ..ir.device_ir import Axis
 from ..ir.device_ir import GraphInfo
 from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
+from ..ir.pointwise import COMPARISONS
 from ..ir.pointwise import CONVERT
 from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import WHERE
@@ -50,6 +51,7 @@ from ..language.outer_index import outer_access
 from ..language.shapes import canonical_dims
 from ..language.tile import Tile
 from .combine import trace_combine
+from .decompositions import compared
 from .environment import Environment
 from .factories import FACTORIES
 from .graph_builder import GraphBuilder
@@ -350,6 +352,8 @@ class Tracer(Handler):
             if isinstance(arg, torch.Tensor):
                 self.operand(arg)  # a host tensor is named before PyTorch complains of anything else
         result = op(*args, **kwargs)
+        if op in COMPARISONS:
+            args = compared(*args)
         values = [a for a in args if isinstance(a, (torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat))]
         compute, _ = elementwise_dtypes(*values, type_promotion_kind=PROMOTION[op])
         if op is _aten.nextafter.default and result.dtype is not compute:

@@ -53,6 +53,11 @@ PROMOTION: dict[torch._ops.OpOverload, Kind] = {
     **_rows(_BOOL, Kind.ALWAYS_BOOL),
 }
 
+#: Comparisons of values; PyTorch makes them of one dtype first, numbers too.
+COMPARISONS: frozenset[torch._ops.OpOverload] = frozenset(
+    getattr(getattr(_aten, name), of) for name in ("eq", "ne", "lt", "le", "gt", "ge") for of in ("Tensor", "Scalar")
+)
+
 WHERE = _aten.where.self
 CONVERT = torch.ops.prims.convert_element_type.default
 BITCAST = _aten.view.dtype

@@ -284,3 +284,49 @@ def function_of_a_place(x: torch.Tensor) -> torch.Tensor:
 def test_a_function_of_a_tiles_place_is_refused():
     with pytest.raises(exc.NotAllowedOnDevice, match=r"math\.exp of a number"):
         helion.kernel(function_of_a_place, config=SMALL)(torch.ones(20))
+
+
+def beside_numbers(x):
+    """Numbers that the dtypes do not hold, or hold something else for."""
+    out = torch.empty([x.size(0), 12], dtype=torch.int64, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        v = x[tile]
+        found = [v + 300, v & 0xFFFFFFFF, v * -70000, v - (1 << 40), v > -1, v == 256, v < 300, v >= -(2**33), v != 44]
+        found += [tile.end - v, v + tile.begin + 250, v < 2**40]
+        for i in hl.static_range(12):
+            out[tile, i] = found[i].to(torch.int64)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64], ids=str)
+def test_numbers_that_integers_do_not_hold_are_their_low_bits(dtype, seed):
+    x = torch.randint(-128, 128, (20,)).to(dtype)
+
+    def expected(x):
+        v, end = x, torch.tensor([8] * 8 + [16] * 8 + [20] * 4)
+        begin = torch.tensor([0] * 8 + [8] * 8 + [16] * 4)
+        found = [v + 300, v & 0xFFFFFFFF, v * -70000, v - (1 << 40), v > -1, v == 256, v < 300, v >= -(2**33), v != 44]
+        found += [end.to(dtype) - v, v + begin.to(dtype) + 250, v < 2**40]
+        return torch.stack([f.to(torch.int64) for f in found], 1)
+
+    everywhere(beside_numbers, (x,), expected)
+
+
+def compares(x):
+    out = torch.empty([x.size(0), 6], dtype=torch.bool, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        v = x[tile]
+        out[tile, 0] = v == 0.1
+        out[tile, 1] = v >= 0.1
+        out[tile, 2] = v < 0.3
+        out[tile, 3] = v != 1e10
+        out[tile, 4] = v > 1
+        out[tile, 5] = 0.1 <= v
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32], ids=str)
+def test_comparisons_with_numbers_are_in_the_tensors_dtype(dtype):
+    x = torch.tensor([0.1, 0.3, -0.1, 1, 0.2, 0.0999, 0.1001, 2]).to(dtype)
+    numbers = [lambda v: v == 0.1, lambda v: v >= 0.1, lambda v: v < 0.3, lambda v: v != 1e10, lambda v: v > 1]
+    everywhere(compares, (x,), lambda x: torch.stack([f(x) for f in [*numbers, lambda v: 0.1 <= v]], 1))

@@ -60,10 +60,13 @@ def _of(build: Callable[..., Text]) -> Function:
 
 
 def _is_wide(k: KernelEmitter, arg: Any, dtype: torch.dtype) -> bool:
-    """Whether an operand is an int argument of the kernel beside a narrower integer: PyTorch takes its low bits, where
-    Triton would compute in the argument's dtype."""
+    """Whether an operand is a number of a dtype that is wider in Triton than the integers beside it: PyTorch takes its
+    low bits, where Triton would compute in the number's dtype. Places of tiles are int32, int arguments may be int64.
+    """
     if not isinstance(arg, torch.SymInt) or dtype is torch.bool or dtype.is_floating_point or dtype.itemsize > 4:
         return False
+    if _is_narrow(dtype):
+        return True
     origin = k.ir.device.space.origins.get(expr_of(arg))
     return origin is not None and origin.kind is OriginKind.HOST and origin.text.isidentifier()
 
@@ -84,9 +87,17 @@ def _is_narrow(dtype: torch.dtype) -> bool:
     return not dtype.is_floating_point and dtype is not torch.bool and dtype.itemsize < 4
 
 
+def _fits(value: int, dtype: torch.dtype) -> bool:
+    """Whether a number is one of an integer dtype's."""
+    if dtype is torch.bool or dtype.is_floating_point:
+        return True
+    limits = torch.iinfo(dtype)
+    return limits.min <= value <= limits.max
+
+
 def _wrapped(value: int, dtype: torch.dtype) -> Text:
     """An int as PyTorch converts it to an integer dtype: the low bits of one that does not fit."""
-    if not _is_narrow(dtype):
+    if dtype is torch.bool or dtype.is_floating_point:
         return as_text(value)
     limits = torch.iinfo(dtype)
     return as_text((value - limits.min) % (1 << limits.bits) + limits.min)
@@ -352,7 +363,11 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
         operands[which] = k.masked(operand(node, which), dim, neutral)
     dtype = _dtype(node)
     operands = [
-        call("tl.full", "[]", text, triton_dtype(dtype)) if _is_wide(k, arg, dtype) else text
+        call("tl.full", "[]", text, triton_dtype(dtype))
+        if _is_wide(k, arg, dtype)
+        else _wrapped(arg, dtype)
+        if type(arg) is int and not _fits(arg, dtype)
+        else text
         for text, arg in zip(operands, node.args)
     ]
     k.assign(node, _spelled(POINTWISE_ROWS[node.target], k, node, operands))
