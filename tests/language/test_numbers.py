@@ -321,7 +321,7 @@ def compares(x):
         out[tile, 2] = v < 0.3
         out[tile, 3] = v != 1e10
         out[tile, 4] = v > 1
-        out[tile, 5] = 0.1 <= v
+        out[tile, 5] = v <= 0.1
     return out
 
 
@@ -329,4 +329,4 @@ def compares(x):
 def test_comparisons_with_numbers_are_in_the_tensors_dtype(dtype):
     x = torch.tensor([0.1, 0.3, -0.1, 1, 0.2, 0.0999, 0.1001, 2]).to(dtype)
     numbers = [lambda v: v == 0.1, lambda v: v >= 0.1, lambda v: v < 0.3, lambda v: v != 1e10, lambda v: v > 1]
-    everywhere(compares, (x,), lambda x: torch.stack([f(x) for f in [*numbers, lambda v: 0.1 <= v]], 1))
+    everywhere(compares, (x,), lambda x: torch.stack([f(x) for f in [*numbers, lambda v: v <= 0.1]], 1))

@@ -19,6 +19,7 @@ from ... import exc
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import BITCAST
+from ...ir.pointwise import COMPARISONS
 from ...ir.pointwise import CONVERT
 from ...ir.symbols import OriginKind
 from ...ir.symbols import expr_of
@@ -362,11 +363,16 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
         which, dim, neutral = node.meta["neutral"]
         operands[which] = k.masked(operand(node, which), dim, neutral)
     dtype = _dtype(node)
+    compares_doubles = node.target in COMPARISONS and any(
+        tensor_of(source).dtype is torch.float64 for source in node.all_input_nodes
+    )
     operands = [
         call("tl.full", "[]", text, triton_dtype(dtype))
         if _is_wide(k, arg, dtype)
         else _wrapped(arg, dtype)
         if type(arg) is int and not _fits(arg, dtype)
+        else call("tl.full", "[]", text, "tl.float64")
+        if type(arg) is float and compares_doubles  # Triton compares with a number in float32
         else text
         for text, arg in zip(operands, node.args)
     ]
