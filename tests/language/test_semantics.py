@@ -303,9 +303,9 @@ def captured_row(a: torch.Tensor, row) -> torch.Tensor:
 def test_an_output_larger_than_any_input_gets_64_bit_offsets(static_shapes):
     kernel = helion.kernel(outer_sum, static_shapes=static_shapes)
     a = torch.zeros(70_000, dtype=torch.int8)
-    bound = kernel.bind((a, a))
+    bound = kernel.variant((a, a))
     assert "tl.int64" in bound.to_triton_code()
-    small = kernel.bind((a[:100], a))
+    small = kernel.variant((a[:100], a))
     assert small is not bound and "tl.int64" not in small.to_triton_code()
     with pytest.raises(exc.IndexOffsetOutOfRangeForInt32, match="'out'"):
         helion.kernel(outer_sum, static_shapes=static_shapes, index_dtype=torch.int32).bind((a, a))
