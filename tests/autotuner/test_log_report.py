@@ -32,8 +32,8 @@ from helion.autotuner.tuner import TuningResult
 from helion.config import Config
 
 from . import kernels
-from .test_autotune import FakeExecutor
-from .test_autotune import misbehaving
+from .kernels import misbehaving_target as misbehaving
+from .test_tuner import FakeExecutor
 
 LANDSCAPE = LANDSCAPES[2]
 
