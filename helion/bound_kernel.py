@@ -225,7 +225,8 @@ class BoundKernel:
         return self if self.family is None else self.family.members[0]
 
     def variant_for(self, args: tuple[Any, ...]) -> BoundKernel:
-        """The variant for these arguments."""
+        """The variant for these arguments; trailing ones with defaults may be left out."""
+        args = self.kernel.normalize_args(*args)
         if self.is_kernels_own:
             return self.kernel.variant(args)
         members = [self] if self.family is None else self.family.members
@@ -338,8 +339,9 @@ class BoundKernel:
             return own
 
         def run(*args: Any, **keywords: Any) -> Any:
+            args = self.kernel.normalize_args(*args, **keywords)
             member = self.variant_for(args)
-            return (own if member is self else member._configured_variant(config))(*args, **keywords)
+            return (own if member is self else member._configured_variant(config))(*args)
 
         return run
 

@@ -116,3 +116,21 @@ def test_a_tensor_too_large_for_int32_offsets_is_refused() -> None:
 def test_static_shapes_split_as_before() -> None:
     kernel = helion.kernel(doubled, config=helion.Config(block_sizes=[16, 16]))
     assert kernel.bind((inputs()[0],)) is not kernel.bind((inputs()[1],))
+
+
+def test_a_config_of_a_dynamic_kernel_is_called_with_defaults_and_keywords() -> None:
+    @helion.kernel(static_shapes=False)
+    def scaled(x: torch.Tensor, by: float = 2.0, plus: float = 1.0) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * by + plus
+        return out
+
+    bound = scaled.bind((torch.ones(40),))
+    run = bound.compile_config({"block_sizes": [16]})
+    for x in (torch.randn(40), torch.randn(1), torch.randn(80)[::2]):
+        torch.testing.assert_close(run(x), x * 2 + 1)
+        torch.testing.assert_close(run(x, plus=3.0), x * 2 + 3)
+        torch.testing.assert_close(run(x, 4.0), x * 4 + 1)
+    scaled.reset()  # which has forgotten it: it finds its variants itself
+    torch.testing.assert_close(bound(torch.ones(50)), torch.full((50,), 3.0))
