@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
-import functools
 import logging
 import math
 import os
@@ -50,7 +49,7 @@ from .runtime.host_function import set_launcher
 from .runtime.host_function import triton_kernels
 from .runtime.launch.configured import Configured
 from .runtime.measure import measure
-from .runtime.stats import Counter
+from .runtime.stats import counted
 from .settings import RefMode
 from .target import CPU
 from .target import Target
@@ -114,6 +113,7 @@ class BoundKernel:
         #: Where the Config in use comes from, in words; "" before there is one.
         self.config_source = ""
         self._compiled: dict[Config, Callable[..., Any]] = {}
+        self._given: set[Config] = set()
         self._configured: dict[Config, Configured] = {}
         self._modules_functions: dict[Config, Callable[..., Any]] = {}
         if self.settings.ref_mode is RefMode.EAGER:
@@ -121,7 +121,7 @@ class BoundKernel:
                 raise exc.RefEagerModeCodePrintError(kernel=kernel.name)
             if os.environ.get("TRITON_INTERPRET", "") == "1":
                 raise exc.IncompatibleInterpretModes()
-            self._run = _counted(self.run_ref, kernel.stats.counter("ref_mode"))
+            self._run = counted(self.run_ref, kernel.stats.counter("ref_mode"))
             self._guard: Callable[..., bool] | None = None
             return
         from .repro import describe_argument  # loads the front end
@@ -303,7 +303,7 @@ class BoundKernel:
 
     def set_config(self, config: Config | Mapping[str, Any]) -> None:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
-        self.use_config(config)
+        self.use_config(self._give(config))
         self.config_source = "set_config()"
         self._share_config()
 
@@ -311,10 +311,8 @@ class BoundKernel:
         """Use a Config, in this variant alone."""
         config = self._normalize(config)
         run = self.host_function(config)
-        if (
-            not self._on_gpu or self._host_only
-        ):  # launches are counted by their launchers; what launches nothing has no plan either
-            run = _counted(run, self.kernel.stats.counter(self._runs.layer))
+        if not self._on_gpu or self._host_only:  # others are counted by their launchers
+            run = counted(run, self.kernel.stats.counter(self._runs.layer))
         with self._lock:
             replaced = self._run is not None
             self._config = config
@@ -347,7 +345,7 @@ class BoundKernel:
 
     def _configured_variant(self, config: Config | Mapping[str, Any] | None) -> Callable[..., Any]:
         """As `compile_config`, for the sizes and strides of this variant alone."""
-        config = self._normalize(config)
+        config = self._normalize(config) if config is None else self._give(config)
         host = self.host_function(config)
         if not self._on_gpu or self._host_only or not isinstance(host, types.FunctionType):
             return host
@@ -369,6 +367,15 @@ class BoundKernel:
                 found = self._compiled[config] = self._make_host_function(config)
             return found
 
+    def _give(self, config: Config | Mapping[str, Any]) -> Config:
+        """Note that somebody chose it, though it may be the one that a kernel without any has."""
+        config = self._normalize(config)
+        with self._lock:
+            if config not in self._given and config == self.config_spec.default_config():
+                self._compiled.pop(config, None)
+            self._given.add(config)
+        return config
+
     def _normalize(self, config: Config | Mapping[str, Any] | None) -> Config:
         if config is None and self._config is not None:
             return self._config
@@ -388,7 +395,7 @@ class BoundKernel:
         if self.settings.print_output_code:
             print(self._generate(config).text, file=sys.stderr)
         # A schedule that nobody chose is one for the targets of `_backend`; whoever runs instead has a better default.
-        chosen = bool(self.kernel.configs) or config != self.config_spec.default_config()
+        chosen = self.kernel.configs or config in self._given or config != self.config_spec.default_config()
         source = self._generate(config if chosen or self._runs is self._backend else Config(), self._runs)
         try:
             module = load_module(source.text, source.function, source.injected or None)
@@ -583,15 +590,3 @@ def _guard_function(
     texts = tuple(map(host_printer(ir).doprint, guards))
     namespace: dict[str, Any] = {"math": math, "torch": torch}
     return eval(f"lambda {', '.join(names)}: {' and '.join(f'({text})' for text in texts)}", namespace), texts
-
-
-def _counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:
-    """``run``, counted: for layers where that costs nothing beside the run itself."""
-    hit = counter.hit
-
-    @functools.wraps(run)
-    def counted(*args: Any) -> Any:
-        hit()
-        return run(*args)
-
-    return counted

@@ -368,3 +368,22 @@ def test_from_cache_gives_the_tuned_config(tmp_path: Path, monkeypatch: pytest.M
         helion.from_cache(kernel, (torch.ones(101),))
     with pytest.raises(exc.InvalidAPIUsage, match="needs a kernel and its arguments, got function"):
         helion.from_cache(scale, args)
+
+
+def test_a_given_config_is_used_though_it_is_the_default_one():
+    @helion.kernel
+    def places(x):
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0), block_size=hl.register_block_size(1, 16)):
+            out[tile] = tile.id
+        return out
+
+    x = torch.zeros(12, dtype=torch.int64)
+    bound = places.bind((x,))
+    default = bound.config_spec.default_config()
+    block = default["block_sizes"][0]
+    assert places(x).max() <= 11 // block  # nobody chose: the tile executor may take larger tiles
+    expected = torch.arange(12) // block
+    assert torch.equal(bound.compile_config(default)(x), expected)
+    bound.set_config(default)
+    assert torch.equal(places(x), expected)
