@@ -222,7 +222,8 @@ def _on_software_gpu(
     def run(*args: Any) -> Any:
         softgpu.install(capability, ptxas=False)
         try:
-            run_once = fresh(kernel).bind(args).compile_config(config)
+            new = fresh(kernel)
+            run_once = new.variant(new.normalize_args(*args)).host_function(config)
             # A context of its own keeps the allocator from the tests that follow.
             result = contextvars.copy_context().run(run_once, *args, _launcher=launch)
             assert not softgpu.faults(), softgpu.faults()

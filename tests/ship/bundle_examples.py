@@ -61,6 +61,9 @@ def make(path: str) -> int:
 
 
 def run(path: str) -> int:
+    if torch.cuda.is_available():
+        torch.cuda.init()  # asks whether there is a Triton, without importing it
+    assert not any(name in sys.modules for name in FORBIDDEN)
     sys.meta_path.insert(0, Forbidden())  # type: ignore[arg-type]  # all that is asked of it
     device = _device(triton=False)
     import helion
