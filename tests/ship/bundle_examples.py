@@ -98,7 +98,7 @@ def _close(result: Any, expected: Any) -> bool:
         return True
     a, b = result.double(), expected.double()
     scale = b.abs().amax().clamp_min(1e-3) if b.numel() else torch.ones(())
-    return a.shape == b.shape and bool(((a - b).abs() <= 2e-2 * scale).all())
+    return a.shape == b.shape and bool(((a - b).abs() <= 5e-2 * scale).all())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

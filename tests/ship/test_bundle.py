@@ -23,6 +23,7 @@ from tests.ship import bundled_model as model
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
+    pytest.mark.compiles,
     pytest.mark.skipif(_extension.C is None, reason="plans are the extension's"),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the software GPU is installed by hand"),
 ]

@@ -14,12 +14,14 @@ from ... import _compat_torch
 from ... import exc
 from ... import language as hl
 from ...ir.axes import index_items
+from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.nodes import Atomic
 from ...ir.nodes import Load
 from ...ir.nodes import Memory
 from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
+from ...ir.symbols import expr_of
 from ...language.indexing import IndexItem
 from ...language.op import ALL_OPS
 from ..text import Text
@@ -331,6 +333,8 @@ def _descriptor_eligible(k: KernelEmitter, memory: Memory, items: list[IndexItem
         return False
     if any((s * itemsize) % 16 or s == 0 for s in strides[:-1]):
         return False
+    if items[-1].kind == "tile" and not _starts_aligned(items[-1].value.axis, itemsize):
+        return False
     if any(_is_zero(s) for s in tensor.shape) or tensor.storage_offset() * itemsize % 16:
         return False
     sizes = [k.schedule.size(_box_size(item)) for item in boxes]
@@ -338,6 +342,14 @@ def _descriptor_eligible(k: KernelEmitter, memory: Memory, items: list[IndexItem
         return False
     extents = [k.extents.padded(int(size)) for size in sizes]
     return extents[-1] * itemsize >= 16 and max(extents) <= 256  # a TMA box has at most 256 elements a side
+
+
+def _starts_aligned(axis: Axis, itemsize: int) -> bool:
+    """Whether the tiles of an axis begin at multiples of 16 bytes. An H200 stopped with an illegal instruction where
+    those of a descriptor's last dimension began at element 1; no manual that we know has the rule.
+    """
+    begin = expr_of(axis.begin)
+    return bool(begin.is_Integer) and int(begin) * itemsize % 16 == 0
 
 
 def _box_size(item: IndexItem) -> Any:

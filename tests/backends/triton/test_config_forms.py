@@ -144,3 +144,17 @@ def test_advanced_controls_are_an_option_of_ptxas_and_their_text_is_part_of_the_
     second = code("add", advanced_controls_file=str(path))
     assert first != second and "ptx_options" in first
     assert "ptx_options" not in code("add", advanced_controls_file="")
+
+
+@pytest.mark.parametrize(("begin", "form"), [(0, "descriptor"), (1, "tl.load"), (4, "descriptor")])
+def test_descriptors_begin_at_multiples_of_16_bytes(begin: int, form: str) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8, 16], indexing=["tensor_descriptor", "pointer"]))
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(x)
+        for rows, columns in hl.tile([0, begin], x.shape):
+            out[rows, columns] = x[rows, columns] * 2
+        return out
+
+    x = torch.randn(32, 24)
+    assert form in doubled.bind((x,)).to_triton_code().replace("make_tensor_descriptor", "descriptor")
+    assert torch.equal(doubled(x)[:, begin:], x[:, begin:] * 2)

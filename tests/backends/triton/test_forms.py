@@ -38,6 +38,7 @@ def test_form_is_right(form: Form, seed: int) -> None:
     )
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("family", FAMILIES)
 def test_forms_compile_to_as_many_instructions(family: str) -> None:
     counts = {}

@@ -13,7 +13,11 @@ import helion.language as hl
 from helion import _extension
 from helion import exc
 
-pytestmark = [pytest.mark.softgpu(capability=90, software_only=True), pytest.mark.usefixtures("softgpu")]
+pytestmark = [
+    pytest.mark.softgpu(capability=90, software_only=True),
+    pytest.mark.usefixtures("softgpu"),
+    pytest.mark.compiles,
+]
 
 N = 256
 

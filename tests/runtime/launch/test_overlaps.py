@@ -14,7 +14,11 @@ from helion import _extension
 from helion import exc
 from helion.runtime.launch.overlaps import overlaps
 
-pytestmark = [pytest.mark.softgpu(capability=90, software_only=True), pytest.mark.usefixtures("softgpu")]
+pytestmark = [
+    pytest.mark.softgpu(capability=90, software_only=True),
+    pytest.mark.usefixtures("softgpu"),
+    pytest.mark.compiles,
+]
 
 N = 256
 
