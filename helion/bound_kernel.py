@@ -304,6 +304,7 @@ class BoundKernel:
     def set_config(self, config: Config | Mapping[str, Any]) -> None:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
         self.use_config(self._give(config))
+        self.kernel._invalidate()  # plans that a bundle brought, too
         self.config_source = "set_config()"
         self._share_config()
 
