@@ -269,7 +269,7 @@ class BoundKernel:
     def _first_run(self, args: tuple[Any, ...]) -> Callable[..., Any]:
         with self._lock:
             if self._run is None:
-                self.use_config(self._choose_config(args))
+                self._run_under(self._choose_config(args))
             assert self._run is not None
             return self._run
 
@@ -304,22 +304,22 @@ class BoundKernel:
     def set_config(self, config: Config | Mapping[str, Any]) -> None:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
         self.use_config(self._give(config))
-        self.kernel._invalidate()  # plans that a bundle brought, too
         self.config_source = "set_config()"
         self._share_config()
 
     def use_config(self, config: Config | Mapping[str, Any]) -> None:
         """Use a Config, in this variant alone."""
+        self._run_under(config)
+        self.kernel._invalidate()  # plans of another Config, also those that a bundle brought before any first call
+
+    def _run_under(self, config: Config | Mapping[str, Any]) -> None:
         config = self._normalize(config)
         run = self.host_function(config)
         if not self._on_gpu or self._host_only:  # others are counted by their launchers
             run = counted(run, self.kernel.stats.counter(self._runs.layer))
         with self._lock:
-            replaced = self._run is not None
             self._config = config
             self._run = run
-        if replaced:  # nobody can have found the first one yet
-            self.kernel._invalidate()
 
     def compile_config(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
         """A function that runs this BoundKernel under a Config; compiled when it is first called.

@@ -179,6 +179,17 @@ def test_set_config_and_reset_are_stronger_than_the_bundle(made: Path, fresh) ->
     assert model.softmax._bound
 
 
+def test_a_tuned_config_is_stronger_than_the_bundle(made: Path, fresh) -> None:
+    helion.load_bundle(made)
+    args = (torch.ones(100), torch.ones(100), 2.0)
+    model.add(*args)
+    configs = [helion.Config(block_sizes=[64])]
+    model.add.autotune(args, configs=configs, isolate=False, progress_bar=False, effort="quick")
+    before = model.add.stats.snapshot().layers.get("plan", 0)
+    assert torch.equal(model.add(*args), torch.full((100,), 5.0))
+    assert model.add.stats.snapshot().layers.get("plan", 0) == before
+
+
 def test_a_plan_that_declines_leaves_the_call_to_host_code(made: Path, fresh) -> None:
     helion.load_bundle(made)
     x = torch.randn(8, 6).t()
