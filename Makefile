@@ -8,9 +8,9 @@ SEED ?= 1
 MUTATIONS ?= 100000
 
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
-test quick sanitize test-gpu fuzz fuzz-bundles lint bench docs: export HELION_BUILD_EXTENSION = 1
+test quick sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_EXTENSION = 1
 
-.PHONY: help setup demo test quick sanitize test-gpu fuzz fuzz-bundles lint bench docs clean
+.PHONY: help setup demo test quick sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs clean
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
@@ -20,6 +20,8 @@ help:
 	@echo "make test-gpu  the tests that run on a GPU"
 	@echo "make fuzz      random programs in every mode, until stopped or SECONDS=600 are over"
 	@echo "make fuzz-bundles  damaged and hostile bundles; MUTATIONS=100000"
+	@echo "make bundle-examples  all examples from a bundle, in a process without a compiler"
+	@echo "make check-wheels  build wheels, and run each in an environment of its own; PYTHONS='python3.11 python3.12'"
 	@echo "make lint      ruff, mypy, compiler warnings as errors"
 	@echo "make bench     benchmarks"
 	@echo "make docs      check that the examples in docs/ run, and build the site in build/site"
@@ -49,6 +51,14 @@ fuzz: setup
 
 fuzz-bundles: setup
 	$(VENV) -m tests.ship.fuzz_bundle --mutations $(MUTATIONS) --seed $(SEED)
+
+bundle-examples: setup
+	@mkdir -p build
+	$(VENV) -m tests.ship.bundle_examples make build/examples.hlb
+	$(VENV) -m tests.ship.bundle_examples run build/examples.hlb
+
+check-wheels: setup
+	$(VENV) -m tests.ship.wheels $(PYTHONS)
 
 lint: setup
 	$(VENV) -m ruff check helion tests examples benchmarks tools setup.py

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Wheels of helion in dist/: one of pure Python, and one with the extension for every interpreter at hand that has torch.
 #
-#     tools/build_wheels.sh [directory for wheels]        PYTHONS="python3.11 /opt/py312/bin/python" names interpreters
+#     tools/build_wheels.sh [directory for wheels]        PYTHONS="python3.11 /opt/py312/bin/python" names interpreters,
+#                                                         ONLY_PURE=1 leaves out those with the extension
 #
 # An extension is for one minor version of Python and exactly the torch that it was built with (it reads at::Tensor): the
 # local version of its wheel says which, 0.1.0+torch2.13.0. Another torch makes helion say so, and run without it. Where
@@ -38,6 +39,7 @@ for python in $pythons; do
     HELION_BUILD_EXTENSION=0 wheel "$python"
     built_pure=1
   fi
+  [ -z "${ONLY_PURE:-}" ] || continue
   torch=$("$python" -c 'import torch; print(torch.__version__.replace("-", "."))' 2>/dev/null) || {
     echo "skipped $python: it has no torch"
     continue

@@ -80,12 +80,15 @@ def _kernel_named(name: str) -> Kernel:
 def _read(path: Path) -> _Record:
     """A list that `--record` wrote."""
     record = _Record()
+    before = list(sys.path)
     sys.path.insert(0, "")
     try:
         for call in json.loads(path.read_text())["calls"]:
             record.found[_kernel_named(call["kernel"]), json.dumps(call["args"])] = call["args"]
     except (ValueError, KeyError, TypeError) as error:
         raise exc.InvalidAPIUsage(f"{path} is no list of calls: {error}", fix="make one with --record.") from None
+    finally:
+        sys.path = before
     return record
 
 

@@ -1,6 +1,6 @@
 """Bundles that are damaged, cut off, mixed up or lie: each is refused by an error of ours, or means what it meant.
 
-`python -m tests.ship.fuzz_bundle --mutations 100000 --seed 1` (`make fuzz-bundles`); some thousands are in the suite.
+`python -m tests.ship.fuzz_bundle --mutations 100000 --seed 1` (`make fuzz-bundles`); some hundreds are in the suite.
 
 Two kinds. *Bytes*: flipped, zeroed, cut, moved or taken from another bundle; whatever is still accepted must hold the
 same manifest and binaries. *Structure*: a value of the manifest is replaced by a hostile one and the hashes are made

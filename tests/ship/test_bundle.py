@@ -14,6 +14,7 @@ import torch
 
 import helion
 import helion.language as hl
+from helion import __main__ as command_line
 from helion import _extension
 from helion import exc
 from helion.bundles import load
@@ -364,21 +365,21 @@ def test_the_command_bundles_the_calls_of_a_program(tmp_path) -> None:
     assert len(loaded._kernels["__main__.twice"].plans) == 4
 
 
-@pytest.mark.spawns
-def test_the_command_lists_the_calls_and_bundles_a_list(tmp_path) -> None:
-    (tmp_path / "kernels.py").write_text(_SCRIPT)
-    (tmp_path / "main.py").write_text("import torch, kernels\nkernels.twice(torch.ones(64))\n")
-    result = command(tmp_path, "main.py", "--record", "calls.json")
-    assert result.returncode == 0, result.stderr
-    calls = json.loads((tmp_path / "calls.json").read_text())["calls"]
-    assert calls == [{"kernel": "kernels.twice", "args": [["tensor", "float32", [64], [1], False]]}]
-    result = command(tmp_path, "calls.json", "-o", "k.hlb", "--capability", "90")
-    assert result.returncode == 0, result.stderr
-    assert load.LoadedBundle(tmp_path / "k.hlb", "error").kernels == ("kernels.twice",)
+def test_the_command_lists_the_calls_and_bundles_a_list(tmp_path, monkeypatch) -> None:
+    (tmp_path / "listed_kernels.py").write_text(_SCRIPT)
+    (tmp_path / "main.py").write_text("import torch, listed_kernels\nlisted_kernels.twice(torch.ones(64))\n")
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert command_line.main(["bundle", "main.py", "--record", "calls.json"]) == 0
+        calls = json.loads((tmp_path / "calls.json").read_text())["calls"]
+        assert calls == [{"kernel": "listed_kernels.twice", "args": [["tensor", "float32", [64], [1], False]]}]
+        assert command_line.main(["bundle", "calls.json", "-o", "k.hlb", "--capability", "90"]) == 0
+    finally:
+        sys.modules.pop("listed_kernels", None)
+    assert load.LoadedBundle(tmp_path / "k.hlb", "error").kernels == ("listed_kernels.twice",)
 
 
-@pytest.mark.spawns
-def test_the_command_says_what_is_wrong(tmp_path) -> None:
+def test_the_command_says_what_is_wrong(tmp_path, capsys) -> None:
     (tmp_path / "program.py").write_text("print(1)\n")
-    result = command(tmp_path, "program.py", "--capability", "90")
-    assert result.returncode == 1 and "called no kernel" in result.stderr
+    assert command_line.main(["bundle", str(tmp_path / "program.py"), "--capability", "90"]) == 1
+    assert "called no kernel" in capsys.readouterr().err

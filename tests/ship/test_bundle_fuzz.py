@@ -1,4 +1,4 @@
-"""Some thousands of damaged and hostile bundles, and the cases by name that they are made of."""
+"""Some hundreds of damaged and hostile bundles, and the cases by name that they are made of."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.skipif(_extension.C is None, reason="plans are the exte
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
-def test_thousands_of_mutations_are_refused_or_mean_the_same(softgpu, seed, tmp_path) -> None:
-    outcomes = fuzz_bundle.run(3000, seed, tmp_path)
-    assert outcomes["refused"] > 2000, outcomes
+def test_hundreds_of_mutations_are_refused_or_mean_the_same(softgpu, seed, tmp_path) -> None:
+    outcomes = fuzz_bundle.run(800, seed, tmp_path)
+    assert outcomes["refused"] > 500, outcomes
 
 
 @pytest.fixture
