@@ -438,6 +438,10 @@ class Environment:
         )
         return self.shape_env.create_symintnode(symbol, hint=hint, source=source)  # type: ignore[return-value]
 
+    def size_of(self, expr: sympy.Expr) -> torch.SymInt:
+        """The integer that an expression of sizes gives, as a size."""
+        return self.shape_env.create_symintnode(expr, hint=None)  # type: ignore[return-value]
+
     def new_block(
         self, name: str, *, fixed: Any = None, low: int = 1, high: int | None = None, extent: int | None = None
     ) -> BlockSize:

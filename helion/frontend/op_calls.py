@@ -14,9 +14,12 @@ import torch
 from .. import exc
 from ..ir.device_ir import TracedTile
 from ..language.creation import full
+from ..language.indexing import indexed_shape
+from ..language.indexing import surplus_dims
 from ..language.memory import check_subscript
 from ..language.memory import load
 from ..language.memory import subscript
+from ..language.op import Access
 from ..language.op import Op
 
 if TYPE_CHECKING:
@@ -70,8 +73,16 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
                 cast[at] = tracer.cast(cast[at], tensor.dtype)
                 continue
             tracer.operand(args[at])
-            cast[at] = tracer.cast(args[at], tensor.dtype)
+            cast[at] = _without_surplus(tracer.cast(args[at], tensor.dtype), args, access)
     return tuple(cast)
+
+
+def _without_surplus(value: torch.Tensor, args: tuple[Any, ...], access: Access) -> torch.Tensor:
+    """A stored value without the dimensions of size 1 that the access does not have."""
+    if access.addresses_at is not None or not value.dim():
+        return value
+    surplus = surplus_dims(value.shape, indexed_shape(args[0], args[access.index_at], "store"))
+    return value if not surplus else torch.squeeze(value, tuple(range(surplus)))
 
 
 def _prepare_full(tracer: Tracer, shape: Any, value: Any, dtype: Any, device: Any) -> Any:

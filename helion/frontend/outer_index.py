@@ -1,18 +1,29 @@
-"""Whose lanes index vectors have while tracing, and views of them: what `language.outer_index` asks."""
+"""Whose lanes index vectors have while tracing, views of them, and the lanes of slices: what `language.outer_index`
+asks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from typing import Any
 
+import sympy
 import torch
+import torch.fx
 
 from .. import exc
+from ..ir.nodes import Full
+from ..ir.pointwise import CONVERT
+from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
 from ..ir.symbols import symbols_of
+from ..language.creation import iota
 
 if TYPE_CHECKING:
     from .tracer import Tracer
+
+_aten = torch.ops.aten
 
 
 class TracedLanes:
@@ -23,6 +34,7 @@ class TracedLanes:
     """
 
     def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
         self._space = tracer.env.space
         self._around = tracer.axes_around
 
@@ -46,6 +58,78 @@ class TracedLanes:
                 fix="add dimensions: `x[rows[:, None], cols[None, :]]` is every row with every column.",
             )
         return True
+
+    def lanes(self, start: Any, stop: Any, step: int, size: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Indices `start`, `start + step`, ... below `stop`, and which of them a dimension of `size` has.
+
+        Raises:
+            exc.SizeNotConstant: the bounds are not a compile-time length apart.
+        """
+        length, clipped = self._length(start, stop)
+        count = length if step == 1 else (length + (step - 1)) // step
+        index = iota(start, count, step, self._tracer.index_dtype)
+        known = all(type(number) is int for number in (start, stop, size))
+        if known and start >= 0 and stop <= size:
+            return index, None
+        inside = (index >= 0) & (index < size)
+        return index, inside & (index < stop) if clipped else inside
+
+    def both(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return left & right
+
+    def _length(self, start: Any, stop: Any) -> tuple[Any, bool]:
+        """How far bounds are apart, and whether that is the most of it: `t.begin : t.end` has a tile's lanes."""
+        (start_values, start_rest), (stop_values, stop_rest) = map(self._linear, (start, stop))
+        length = sympy.expand(stop_rest - start_rest)
+        whole = length.xreplace({a.clipped_end.node.expr: a.offset.node.expr + a.block.symbol for a in self._around()})
+        whole = sympy.expand(whole)
+        origins = [self._space.origins.get(symbol) for symbol in whole.free_symbols]
+        kinds = (OriginKind.HOST, OriginKind.BLOCK_SIZE, OriginKind.TUNABLE)
+        if start_values != stop_values or any(origin is None or origin.kind not in kinds for origin in origins):
+            raise exc.SizeNotConstant(
+                what="the length of a slice",
+                value="bounds known only while the kernel runs",
+                fix=(
+                    "slice a constant length and mask what is beyond (extra_mask=), or loop over the range: "
+                    "`for t in hl.tile(begin, end)`."
+                ),
+            )
+        if whole.is_Integer:
+            return max(int(whole), 0), whole != length
+        of_block = [axis for axis in self._around() if axis.block.symbol == whole]
+        # Of several tiles of one block size the slice has the lanes of the one whose place its bounds name.
+        named = [axis for axis in of_block if axis.offset.node.expr in start_rest.free_symbols]
+        if of_block:
+            return (named[0].size if len(named) == 1 else of_block[-1].block.var), whole != length
+        return self._tracer.env.size_of(whole), whole != length
+
+    def _linear(self, value: Any) -> tuple[dict[Any, int], sympy.Expr]:
+        """An integer as a sum of loaded scalars, each so many times, and a number."""
+        if not isinstance(value, torch.Tensor):
+            return {}, expr_of(value)
+        return self._linear_node(self._tracer.operand(value))
+
+    def _linear_node(self, node: Any) -> tuple[dict[Any, int], sympy.Expr]:
+        if not isinstance(node, torch.fx.Node):
+            return {}, expr_of(node)
+        args: tuple[Any, ...] = node.args
+        if node.target is CONVERT and not args[0].meta["val"].dtype.is_floating_point:
+            return self._linear_node(args[0])
+        if (full := Full.match(node)) is not None:
+            return self._linear_node(full.value)
+        if node.target in (_aten.add.Tensor, _aten.sub.Tensor):
+            (values, rest), (other_values, other_rest) = map(self._linear_node, args[:2])
+            alpha: Any = node.kwargs.get("alpha", 1)
+            sign = alpha if node.target is _aten.add.Tensor else -alpha
+            total = {n: values.get(n, 0) + sign * other_values.get(n, 0) for n in {**values, **other_values}}
+            return {n: count for n, count in total.items() if count}, rest + sign * other_rest
+        if node.target is _aten.mul.Tensor:
+            numbers = [arg for arg in args if type(arg) is int]
+            if len(numbers) == 1:
+                (factor,), (other,) = numbers, (arg for arg in args if type(arg) is not int)
+                values, rest = self._linear_node(other)
+                return {n: count * factor for n, count in values.items()}, rest * factor
+        return {node: 1}, sympy.Integer(0)
 
 
 def arranged(value: torch.Tensor, dims: Sequence[int | None]) -> torch.Tensor:

@@ -18,6 +18,7 @@ from .eager_tile import EagerTile
 from .indexing import IndexItem
 from .indexing import check_mask
 from .indexing import normalize_index
+from .indexing import surplus_dims
 
 #: dtype -> dtype of the same width that gather, scatter and where work on.
 _MOVED_AS: dict[torch.dtype, torch.dtype] = {
@@ -205,6 +206,7 @@ class EagerAccess:
         if not isinstance(value, torch.Tensor):
             value = torch.tensor(value, device=self.tensor.device)
         moved = as_moved(value.to(device=self.tensor.device, dtype=self.tensor.dtype))
+        moved = moved.reshape(moved.shape[surplus_dims(moved.shape, self.shape) :])
         try:
             return moved.expand(self.shape)
         except RuntimeError:

@@ -7,6 +7,7 @@ Each element of an index is one of
 | `Tile` (also `tile + k`) | one dimension | one dimension of the tile's size |
 | int, SymInt, 0-d integer tensor | one dimension | nothing |
 | `:` or a slice with constant bounds | one dimension | one dimension |
+| a slice with other bounds a constant length apart (see `windows`) | one dimension | one dimension |
 | `None` | nothing | one dimension of size 1 |
 | integer tensor of one or more dimensions | one dimension | see below |
 | `...` | all dimensions left over | the same |
@@ -37,6 +38,7 @@ from .. import exc
 from .shapes import Size
 from .shapes import broadcast_shapes
 from .shapes import check_broadcasts_to
+from .shapes import is_one
 from .tile import Tile
 
 #: Dtypes that index a dimension.
@@ -149,7 +151,7 @@ def slice_extent(item: slice, size: Size, what: str) -> tuple[Size, Size, int]:
         if not (bound is None or type(bound) is int):
             raise exc.InvalidAPIUsage(
                 f"{what}: slice bounds must be constants, got {type(bound).__name__}",
-                fix="use a tile of hl.tile(begin, end) for a range known only at run time.",
+                fix="index with the tile of a loop, `for t in hl.tile(begin, end)`, or `begin + hl.arange(length)`.",
             )
     step = 1 if item.step is None else item.step
     if step < 1:
@@ -208,9 +210,17 @@ def check_mask(mask: Any, shape: Sequence[Size], what: str) -> None:
     check_broadcasts_to(mask.shape, shape, f"{what}: extra_mask")
 
 
+def surplus_dims(value: Sequence[Size], shape: Sequence[Size]) -> int:
+    """How many dimensions of size 1 a stored value has before those of the access: they are dropped, as in PyTorch
+    (`out[i] = x[i : i + 1]`).
+    """
+    surplus = max(len(value) - len(shape), 0)
+    return surplus if all(map(is_one, value[:surplus])) else 0
+
+
 def check_value(value: Any, shape: Sequence[Size], what: str) -> None:
     """Check a value to be stored: a number, or a tensor that broadcasts to `shape`."""
     if isinstance(value, torch.Tensor):
-        check_broadcasts_to(value.shape, shape, f"{what}: value")
+        check_broadcasts_to(value.shape[surplus_dims(value.shape, shape) :], shape, f"{what}: value")
     elif not isinstance(value, (bool, int, float, torch.SymInt, torch.SymFloat, torch.SymBool)):
         raise exc.InvalidAPIUsage(f"{what}: cannot store a {type(value).__name__}", fix="store a tensor or a number.")

@@ -110,7 +110,7 @@ class RefHandler(EagerHandler):
             raise exc.DeviceAPIOnHost(name=name)
         if op is load and isinstance(args[0], torch.Tensor) and is_device_value(args[0]):
             op, args = subscript, args[:2]
-        outer = outer_access(op, args, EagerLanes(), arranged, lambda new: self.call_op(op, new))
+        outer = outer_access(op, args, EagerLanes(self.device), arranged, lambda new: self.call_op(op, new))
         if outer is not NotImplemented:
             return outer
         if op.access is not None and op.access.addresses_at is None:

@@ -328,9 +328,11 @@ class _GraphCompiler:
 
     def _sizes(self, node: torch.fx.Node, sizes: Any) -> Getter:
         """The sizes of a node's dimensions: that of a tile is the current tile's, clipped at the end of the range."""
-        if not isinstance(sizes, (list, tuple)):
-            return self.getter(sizes, shape=True)
         axes = self.program.axes.get(node, ())
+        if not isinstance(sizes, (list, tuple)):
+            axis = axes[0] if len(axes) == 1 else None
+            whose = axis if axis is not None and axis.block.symbol == expr_of(sizes) else None
+            return self.getter(sizes, shape=True) if whose is None else self._extent(whose)
         parts = [
             self._extent(axis)
             if axis is not None and axis.block.symbol == expr_of(size)

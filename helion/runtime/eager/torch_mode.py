@@ -208,7 +208,14 @@ def broadcast_axes(tensors: Sequence[torch.Tensor]) -> list[Any]:
 
 
 class EagerLanes:
-    """Whose lanes index vectors have (see `language.outer_index`)."""
+    """Whose lanes index vectors have, and the lanes of slices (see `language.outer_index`).
+
+    Args:
+        device: where the kernel's tensors live.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
 
     def same(self, left: torch.Tensor, right: torch.Tensor) -> bool:
         known = [tensor.__dict__.get(_MARK) for tensor in (left, right)]
@@ -216,6 +223,20 @@ class EagerLanes:
 
     def is_single(self, vector: torch.Tensor) -> bool:
         return vector.shape[0] == 1 and axes_of(vector) == (None,)
+
+    def lanes(self, start: Any, stop: Any, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices `start`, `start + step`, ... below `stop`, and which of them a dimension of `size` has."""
+        length = max(extent_of(stop) - extent_of(start), 0)
+        with _compat_torch.without_torch_functions():
+            index = int(start) + step * torch.arange(-(-length // step), device=self._device)
+            inside = (index >= 0) & (index < size)
+        return mark(index), mark(inside)
+
+    def both(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        with _compat_torch.without_torch_functions():
+            both = left & right
+        marked: torch.Tensor = mark(both)
+        return marked
 
 
 def arranged(value: torch.Tensor, dims: Sequence[int | None]) -> torch.Tensor:

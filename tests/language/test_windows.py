@@ -1,0 +1,134 @@
+"""Slices whose bounds are numbers of the kernel: in ref mode, in the tile executor and on the software GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+
+def test_a_slice_of_one_element_is_loaded_and_stored() -> None:
+    def doubled(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        out, flat = torch.empty_like(x), torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
+        for i in hl.grid(x.size(0)):
+            out[i : i + 1, :] = x[i : i + 1, :] * 2
+            flat[i] = x[i : i + 1, 2]
+        return out, flat
+
+    run_everywhere(doubled, (torch.randn(5, 7),), lambda x: (x * 2, x[:, 2]), capabilities=[90])
+
+
+def test_bounds_may_be_of_a_tile_and_lanes_past_the_tensor_read_zero() -> None:
+    def pairs(x: torch.Tensor) -> torch.Tensor:
+        m, n = x.size(0), helion.cdiv(x.size(1), 2)
+        out = torch.empty([m, n], dtype=x.dtype, device=x.device)
+        for tm, t in hl.tile([m, n]):
+            both = x[tm, t.begin * 2 : t.begin * 2 + t.block_size * 2].reshape([tm, t.block_size, 2])
+            out[tm, t] = both.sum(-1)
+        return out
+
+    x = torch.randn(6, 41)
+    padded = torch.nn.functional.pad(x, (0, 1)).double()
+    expected = padded.reshape(6, 21, 2).sum(-1)
+    run_everywhere(pairs, (x,), lambda _: expected, configs=[{"block_sizes": [4, 8]}], capabilities=[90])
+
+
+def test_bounds_may_be_loaded_and_the_product_of_two_slices_is_a_box() -> None:
+    def boxes(x: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros([corners.size(0), 2, 6], dtype=x.dtype, device=x.device)
+        for i in hl.grid(corners.size(0)):
+            row, column = corners[i, 0], corners[i, 1]
+            out[i, :, :] = x[row - 1 : row + 1, column * 2 : 6 + column * 2]
+        return out
+
+    def expected(x: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
+        padded = torch.nn.functional.pad(x, (0, 9, 0, 9))
+        return torch.stack([padded[r - 1 : r + 1, 2 * c : 2 * c + 6] for r, c in corners.tolist()])
+
+    x, corners = torch.randn(9, 20), torch.tensor([[1, 0], [4, 3], [8, 8]])
+    run_everywhere(boxes, (x, corners), expected, capabilities=[90])
+
+
+def test_a_slice_to_the_end_of_a_tile_is_the_tile() -> None:
+    def halves(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tm, tn in hl.tile([x.size(0), x.size(1)]):
+            out[tm, tn.begin : tn.end] = x[tm.begin : tm.end, tn] / 2
+        return out
+
+    run_everywhere(
+        halves, (torch.randn(21, 13),), lambda x: x / 2, configs=[{"block_sizes": [8, 8]}], capabilities=[90]
+    )
+
+
+def test_tiles_of_one_block_size_keep_their_own_lanes() -> None:
+    def transposed(x: torch.Tensor) -> torch.Tensor:
+        block = hl.register_block_size(32)
+        out = torch.empty([x.size(1), x.size(0)], dtype=x.dtype, device=x.device)
+        for tm, tn in hl.tile([x.size(0), x.size(1)], block_size=[block, block]):
+            part = x[tm.begin : tm.begin + tm.block_size, tn.begin : tn.begin + tn.block_size]
+            out[tn, tm] = part.T
+        return out
+
+    run_everywhere(transposed, (torch.randn(21, 13),), lambda x: x.T, configs=[{"block_sizes": [8]}], capabilities=[90])
+
+
+def test_slices_in_atomics_and_with_a_step() -> None:
+    def scattered(x: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros([40], dtype=x.dtype, device=x.device)
+        for i in hl.grid(starts.size(0)):
+            start = starts[i]
+            hl.atomic_add(out, [slice(start, start + 8, 2)], x[i, :])
+        return out
+
+    def expected(x: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros(48, dtype=x.dtype)
+        for row, start in zip(x, starts.tolist(), strict=True):
+            out[start : start + 8 : 2] += row
+        return out[:40]
+
+    run_everywhere(
+        scattered, (torch.randn(4, 4), torch.tensor([0, 3, 5, 37])), expected, capabilities=[90], error_scale=4
+    )
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_bounds_may_be_arguments(static: bool) -> None:
+    @helion.kernel(static_shapes=static)
+    def part(x: torch.Tensor, begin: int) -> torch.Tensor:
+        out = torch.empty([x.size(0), 4], dtype=x.dtype, device=x.device)
+        for t in hl.tile(x.size(0)):
+            out[t, :] = x[t, begin : begin + 4]
+        return out
+
+    x = torch.randn(10, 20)
+    for begin in (0, 7):
+        assert torch.equal(part(x, begin), x[:, begin : begin + 4])
+
+
+def test_a_length_that_only_the_kernel_knows_is_refused() -> None:
+    @helion.kernel
+    def ragged(x: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([ends.size(0)], dtype=x.dtype, device=x.device)
+        for i in hl.grid(ends.size(0)):
+            out[i] = x[: ends[i]].sum()
+        return out
+
+    with pytest.raises(exc.SizeNotConstant, match="the length of a slice"):
+        ragged.bind((torch.randn(8), torch.tensor([2, 5])))
+
+
+def test_a_slice_beside_index_tensors_of_rank_two_is_refused() -> None:
+    @helion.kernel
+    def mixed(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0), 4, 4], dtype=x.dtype, device=x.device)
+        for i in hl.grid(x.size(0)):
+            out[i, :, :] = x[index[:, :], i : i + 4]
+        return out
+
+    with pytest.raises(exc.InvalidAPIUsage, match="beside an index tensor"):
+        mixed.bind((torch.randn(8, 12), torch.zeros(4, 4, dtype=torch.int32)))
