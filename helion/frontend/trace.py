@@ -18,6 +18,7 @@ from ..ir.device_ir import RollableReduction
 from ..ir.device_ir import eliminate_dead_code
 from ..ir.effects import assumed_apart
 from ..ir.effects import storage_of
+from ..ir.nests import merge_nests
 from ..ir.reductions import rollable_sizes
 from ..ir.verify import verify
 from ..language.op import handler
@@ -87,6 +88,7 @@ def trace_kernel(
     ):
         raise exc.EmptyDeviceLoopAfterDCE(kernel=fn.__name__, location=source.location(source.node))
     check_dependencies(env.ir)
+    merge_nests(env.ir)
     reductions = [
         RollableReduction(info.id, size, env.new_axis(env.new_block("r"), AxisKind.REDUCTION, 0, size, "r"))
         for info in env.ir.graphs

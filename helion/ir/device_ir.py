@@ -132,6 +132,8 @@ class GraphInfo:
         axes: loop axes (ROOT and LOOP).
         carried: LOOP: placeholder index -> output index.
         location: the `for` or `if` statement.
+        statements: how many `for` statements made it: more than one where a loop was all of another one's body
+            (`ir.nests`).
     """
 
     id: int
@@ -140,6 +142,7 @@ class GraphInfo:
     axes: list[Axis] = dataclasses.field(default_factory=list)
     carried: dict[int, int] = dataclasses.field(default_factory=dict)
     location: SourceLocation | None = None
+    statements: int = 1
 
     @property
     def placeholders(self) -> list[torch.fx.Node]:

@@ -133,8 +133,16 @@ def persistent_programs(schedule: Schedule, settings: Settings, host: HostPrinte
 def _decompose(k: KernelEmitter, scope: Scope, pid: Text, order: list[int]) -> None:
     """Split a flat program id into one id per axis: the last loop of `order` varies fastest."""
     axes = [k.root.axes[i] for i in order]
-    if len(axes) == 1:
-        _define_offset(k, scope, axes[0], pid)
+    if len(axes) > 1:
+        # A dimension of one has no part in it: no division, and what it indexes begins at a constant.
+        for axis in axes:
+            if axis.static_extent == 1:
+                scope.define(str(k.axes.offset(axis)), k.number(axis.begin))
+                k.axes.open(axis, scope)
+        axes = [axis for axis in axes if axis.static_extent != 1]
+    if len(axes) <= 1:
+        for axis in axes:
+            _define_offset(k, scope, axis, pid)
         return
     rest = pid if pid.is_name else scope.share("pid", pid)
     group = k.schedule.l2_group.get(k.root.id, 1)

@@ -35,13 +35,19 @@ def multiplies(device: DeviceIR, info: GraphInfo) -> bool:
 
 
 def device_loops(ir: DeviceIR) -> list[GraphInfo]:
-    """Inner loops, in the order of `static_ranges`."""
-    return [info for info in loop_statements(ir) if info.kind is GraphKind.LOOP]
+    """Inner loops, in the order of `static_ranges`; a top-level loop stands for one that has become part of it."""
+    first = set()
+    found = []
+    for info in loop_statements(ir):
+        if info.kind is GraphKind.LOOP or info.id in first:
+            found.append(info)
+        first.add(info.id)
+    return found
 
 
 def loop_statements(ir: DeviceIR) -> list[GraphInfo]:
     """The hl.tile and hl.grid statements, in the order of the source and of the range_* keys: each top-level loop
-    before the loops inside it.
+    before the loops inside it.  One that several statements made stands there several times.
     """
 
     def inside(info: GraphInfo) -> Iterator[GraphInfo]:
@@ -52,7 +58,7 @@ def loop_statements(ir: DeviceIR) -> list[GraphInfo]:
                 yield from inside(held)
 
     roots = (ir.graphs[root.graph_id] for root in ir.roots)
-    return [info for root in roots for info in (root, *inside(root))]
+    return [info for root in roots for info in (*[root] * root.statements, *inside(root))]
 
 
 def memory_accesses(ir: DeviceIR) -> list[torch.fx.Node]:
@@ -159,7 +165,9 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
         ("range_flattens", "flatten", None),
         ("range_warp_specializes", "warp_specialize", None),
     ):
-        for info, value in zip(statements, config.get(key, [])):
+        for info, value in reversed(list(zip(statements, config.get(key, [])))):
+            if info.kind is GraphKind.ROOT:
+                options[info.id].pop(option, None)  # what is said of the outermost statement counts
             if value is not None and value != silent:
                 options[info.id][option] = (not value) if key == "range_multi_buffers" else value
     accesses = memory_accesses(device)
@@ -176,7 +184,11 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
             for info, flag in zip(roots, config.get("flatten_loops", []))
         },
         loop_options=options,
-        static_loops={info.id for info, flag in zip(loops, config.get("static_ranges", [])) if flag},
+        static_loops={
+            info.id
+            for info, flag in zip(loops, config.get("static_ranges", []))
+            if flag and info.kind is GraphKind.LOOP
+        },
         indexing=_for_copies(rolled, dict(zip(accesses, per_access))),
         eviction=_for_copies(rolled, dict(zip(loads(device), config.get("load_eviction_policies", [])))),
         cache=_for_copies(

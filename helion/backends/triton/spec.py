@@ -233,7 +233,8 @@ def _loop_fields(
     def per_statement(searched: Fragment) -> ListOf:
         outer = EnumFragment([searched.default()], _as_given)
         ids = [info.axes[0].block.id for info in statements]
-        return ListOf([searched if info in loops else outer for info in statements], labels=labels, blocks=ids)
+        choices = [searched if info.kind is GraphKind.LOOP else outer for info in statements]
+        return ListOf(choices, labels=labels, blocks=ids)
 
     tri_state = EnumFragment([None, True, False])
     fields: dict[str, Fragment] = {
@@ -253,7 +254,7 @@ def _loop_fields(
         spec.accepted.update(fields)
         return
     spec.fields.update(fields)
-    static = [all(a.static_extent is not None for a in info.axes) for info in loops]
+    static = [info.kind is GraphKind.LOOP and all(a.static_extent is not None for a in info.axes) for info in loops]
     spec.fields["static_ranges"] = ListOf(
         [BooleanFragment() if s else EnumFragment([False], _nowhere) for s in static],
         labels=[", ".join(a.name for a in info.axes) for info in loops],
