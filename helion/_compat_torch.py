@@ -161,6 +161,18 @@ def transform_name(tensor: torch.Tensor) -> str:
     return "functionalize"
 
 
+def inductor_seeds(count: int, device: torch.device) -> torch.Tensor:
+    """Seeds from torch's generator, int64 [count], as code that torch.compile makes draws them; numbers of the same
+    distribution where this torch has no such op.
+    """
+    try:
+        from torch._inductor import inductor_prims  # costs a second, and few kernels draw random numbers
+    except ImportError:
+        return torch.randint(2**63 - 1, [count], device=device)
+    seeds: torch.Tensor = inductor_prims.seeds(count, device)
+    return seeds
+
+
 def storage_identity(tensor: torch.Tensor) -> int:
     """The same number for tensors that share their storage, fake ones included."""
     identity: int = tensor.untyped_storage()._cdata

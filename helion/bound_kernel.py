@@ -527,7 +527,8 @@ class BoundKernel:
     def run_ref(self, *args: Any) -> Any:
         """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
         config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
-        return run_ref(self.kernel.fn, args, config=config)
+        seeds = self.ir.host.seeds if hasattr(self, "ir") else None
+        return run_ref(self.kernel.fn, args, config=config, draws=seeds.count if seeds else None)
 
     # -- tuning --------------------------------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ BREAKS = {
 }
 
 #: How many imports there may be within functions.
-LATE = 20
+LATE = 21
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,8 @@ class HostPrinter:
         epilogue = [line for s in self.ir.host.epilogue for line in self.statement(s)]
         body.extend(f"{name} = {text}" for name, text in self._hoisted.items())
         body.extend(prelude)
+        if (seeds := self.ir.host.seeds) is not None:
+            body.append(f"{seeds.name} = {self.runtime('torch_seeds')}({seeds.count}, {seeds.beside}.device)")
         body.extend(launch)
         body.extend(epilogue)
         parameters = [name if default is None else f"{name}={default}" for name, default in self.ir.host.parameters]

@@ -107,7 +107,8 @@ class Environment:
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
-        self._seed_symbol: torch.SymInt | None = None
+        #: Seeds of this launch for torch.rand and the like: one for each place that draws (`seed_statement`).
+        self.seeds: torch.Tensor | None = None
         #: Strides of arguments that follow from their sizes in this trace.
         self._inferred: list[sympy.Basic] = []
 
@@ -415,13 +416,6 @@ class Environment:
         number = self.shape_env.create_unbacked_symint()
         self.space.define(number.node.expr, origin)
         return number
-
-    def torch_seed(self) -> torch.SymInt:
-        """Seed of this launch for torch.rand and the like, drawn from torch's generator by the host function."""
-        if self._seed_symbol is None:
-            text = "int(torch.randint(0, 2**62, ()))"
-            self._seed_symbol = self.device_int(Origin(OriginKind.HOST, self.unique_name("seed"), text, once=True))
-        return self._seed_symbol
 
     # -- blocks and axes ---------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from ..ir.device_ir import AxisKind
 from ..ir.device_ir import HostCode
 from ..ir.device_ir import KernelIR
 from ..ir.device_ir import RollableReduction
+from ..ir.device_ir import Seeds
 from ..ir.device_ir import eliminate_dead_code
 from ..ir.effects import assumed_apart
 from ..ir.effects import storage_of
@@ -100,7 +101,7 @@ def trace_kernel(
     return KernelIR(
         name=fn.__name__,
         device=env.ir,
-        host=host_code(fn, source.node, interpreter),
+        host=host_code(fn, source.node, interpreter, names.seeds()),
         guards=env.guards(),
         tunables=env.tunables,
         specialized=env.specialized,
@@ -133,6 +134,16 @@ class HostNames:
         self.env = env
         self.host = host
         self.fn = fn
+        taken = {*fn.__code__.co_varnames, *fn.__code__.co_names, *fn.__code__.co_freevars}
+        self.seeds_name = next(name for name in ("seeds", *map("seeds_{}".format, range(1000))) if name not in taken)
+
+    def seeds(self) -> Seeds | None:
+        """What draws this launch's seeds, if device code draws random numbers of torch's."""
+        if self.env.seeds is None:
+            return None
+        # Device code stores something, so there is another tensor.
+        beside = next(h.text for h in self.env.ir.host_tensors.values() if h.fake is not self.env.seeds)
+        return Seeds(self.seeds_name, self.env.seeds.numel(), beside)
 
     def text_of(self, fake: torch.Tensor) -> str | None:
         """A host expression for `fake`, or None when no host value holds it.
@@ -140,6 +151,8 @@ class HostNames:
         Raises:
             exc.InvalidAPIUsage: a tensor captured from the enclosing scope, which a call could not check.
         """
+        if fake is self.env.seeds:
+            return self.seeds_name
         for name, value in self.host.items():
             if value is fake:
                 return name
@@ -183,7 +196,9 @@ class HostNames:
         return None
 
 
-def host_code(fn: types.FunctionType, node: ast.FunctionDef, interpreter: Statements) -> HostCode:
+def host_code(
+    fn: types.FunctionType, node: ast.FunctionDef, interpreter: Statements, seeds: Seeds | None = None
+) -> HostCode:
     """What the generated host function is printed from."""
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args]
@@ -197,4 +212,5 @@ def host_code(fn: types.FunctionType, node: ast.FunctionDef, interpreter: Statem
     outside = function_globals(fn)
     local = assigned | {name for name, _ in parameters}
     used = {name: outside[name] for name in sorted(read - local) if name in outside}
-    return HostCode(parameters, interpreter.prelude, interpreter.epilogue, dict(interpreter.rewrites), used, assigned)
+    rewrites = dict(interpreter.rewrites)
+    return HostCode(parameters, interpreter.prelude, interpreter.epilogue, rewrites, used, assigned, seeds)

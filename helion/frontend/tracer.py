@@ -41,6 +41,7 @@ from ..ir.symbols import is_symbolic
 from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
 from ..language import full
+from ..language import load
 from ..language.indexing import index_list
 from ..language.indexing import normalize_index
 from ..language.op import Effect
@@ -566,8 +567,12 @@ class Tracer(Handler):
         return bool(left == right)
 
     def torch_seed(self) -> Any:
-        self._seeds += 1
-        return self.env.torch_seed() + (self._seeds - 1)
+        place, self._seeds = self._seeds, self._seeds + 1
+        with self.paused():
+            if self.env.seeds is None:
+                self.env.seeds = torch.empty(self._seeds, dtype=torch.int64, device=self.device)
+            self.env.seeds.resize_(self._seeds)
+        return load(self.env.seeds, [place])
 
     def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
         left_out = {tile.axis for tile in tiles if isinstance(tile, TracedTile)}

@@ -289,6 +289,21 @@ def eliminate_dead_code(ir: DeviceIR) -> None:
 # -- host code -------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """The tensor of this launch's seeds for random numbers of torch's.
+
+    Attributes:
+        name: what the host function calls it.
+        count: how many places draw.
+        beside: host expression of a tensor on the same device.
+    """
+
+    name: str
+    count: int
+    beside: str
+
+
 @dataclasses.dataclass(eq=False)
 class HostCode:
     """The host part of a kernel function, to be printed around the launch.
@@ -302,6 +317,7 @@ class HostCode:
             its argument), "broadcast" (torch.broadcast_tensors: the shapes of its arguments).
         globals: names of the function's globals and closure that the statements read, with their values.
         assigned: names the host statements assign.
+        seeds: what draws seeds for random numbers of torch's, right before the launch.
     """
 
     parameters: list[tuple[str, str | None]]
@@ -310,6 +326,7 @@ class HostCode:
     rewrites: dict[ast.AST, tuple[str, Any]]
     globals: dict[str, Any]
     assigned: set[str]
+    seeds: Seeds | None = None
 
 
 @dataclasses.dataclass(eq=False)

@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 import torch
+from torch._inductor import inductor_prims
 
 import helion
 import helion.language as hl
@@ -245,6 +246,32 @@ def test_traced_torch_rand_gives_the_same_numbers_in_every_mode(softgpu):
     torch.testing.assert_close(on_gpu, reference)
 
 
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=80, software_only=True)
+def test_places_that_draw_have_the_seeds_of_a_compiled_function_of_torchs(softgpu):
+    def of_seeds(x, seeds):
+        out = torch.empty([3, x.size(0), x.size(1)], device=x.device)
+        for t, u in hl.tile([x.size(0), x.size(1)]):
+            for place in hl.static_range(3):
+                out[place, t, u] = hl.rand([t, u], seeds[place])
+        return out
+
+    def of_torch(x):
+        out = torch.empty([3, x.size(0), x.size(1)], device=x.device)
+        for t, u in hl.tile([x.size(0), x.size(1)]):
+            out[0, t, u] = torch.rand_like(x[t, u]) + hl.rand([t, u], 0) * 0
+            out[1, t, u] = torch.rand([t, u])
+            out[2, t, u] = torch.rand(t, u)
+        return out
+
+    x = torch.empty(5, 30)
+    torch.manual_seed(11)
+    expected = run_ref(of_seeds, (x, inductor_prims.seeds(3, x.device)))
+    for run in (run_ref, lambda fn, args: helion.kernel(fn, config=helion.Config(block_sizes=[4, 8]))(*args)):
+        torch.manual_seed(11)
+        assert torch.equal(run(of_torch, (x,)), expected)
+
+
 @helion.kernel(config=helion.Config(block_sizes=[16]))
 def draws_in_loops(x: torch.Tensor) -> torch.Tensor:
     out = torch.zeros([4, 4, x.size(0)], device=x.device)
@@ -258,6 +285,7 @@ def draws_in_loops(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_torch_rand_draws_anew_in_every_iteration_of_a_loop_outside_its_shape():
+    torch.manual_seed(0)
     got = draws_in_loops(torch.empty(40))
     assert len(got.unique()) == got.numel()
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import dis
+import itertools
 import os
 import traceback
 from collections.abc import Callable
@@ -42,6 +44,7 @@ from ...language.op import handler
 from ...language.outer_index import outer_access
 from ...language.tile import Tile
 from ...numbers import next_power_of_2
+from ..seeds import torch_seeds
 from .handler import EagerHandler
 from .handler import iterate_tiles
 from .ragged import check_lengths
@@ -60,6 +63,7 @@ from .torch_mode import name_of
 from .torch_mode import user_frame
 
 _PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
+_LANGUAGE = load.__module__
 #: Without a config a loop has about this many tiles, so that stepping through it sees more than one ...
 _TILES_PER_LOOP = 4
 #: ... but tiles of at least this many elements.
@@ -80,10 +84,15 @@ class RefHandler(EagerHandler):
         device: where the kernel's tensors live.
         config: schedule; only `block_sizes` and tunables matter here.
         index_dtype: dtype of `tile.index`.
+        draws: places in the function that draw random numbers of torch's.
     """
 
     def __init__(
-        self, device: torch.device, config: Mapping[str, Any] | None, index_dtype: torch.dtype = torch.int32
+        self,
+        device: torch.device,
+        config: Mapping[str, Any] | None,
+        index_dtype: torch.dtype = torch.int32,
+        draws: int = 0,
     ) -> None:
         super().__init__(device, index_dtype)
         self.config: Mapping[str, Any] = config or {}
@@ -96,7 +105,8 @@ class RefHandler(EagerHandler):
         # iteration of the innermost loop has drawn random numbers for: a place in the code -> how often.
         self.numbers: list[tuple[Any, int]] = []
         self._drawn: list[dict[Any, int]] = []
-        self._base_seed: int | None = None
+        self._seeds: list[int] = []
+        self._draws = draws
         self._seed_sites: dict[Any, int] = {}
 
     @property
@@ -331,14 +341,16 @@ class RefHandler(EagerHandler):
         return is_device_value(tensor)
 
     def torch_seed(self) -> int:
-        if self._base_seed is None:
-            with _compat_torch.without_torch_functions():
-                self._base_seed = int(torch.randint(0, 2**62, (), dtype=torch.int64))
         # A Python loop comes by several times; compiled code has unrolled it, and draws anew each time.
         site = _call_site()
         drawn = self._drawn[-1]
         drawn[site] = drawn.get(site, 0) + 1
-        return self._base_seed + self._seed_sites.setdefault((site, drawn[site]), len(self._seed_sites))
+        place = self._seed_sites.setdefault((site, drawn[site]), len(self._seed_sites))
+        if place >= len(self._seeds):
+            # What unrolled loops and helpers draw beyond the places in the function itself gets seeds of its own.
+            with _compat_torch.without_torch_functions():
+                self._seeds += torch_seeds(max(self._draws - place, 1), self.device).tolist()
+        return self._seeds[place]
 
     def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
         left_out = {tile.axis for tile in tiles if isinstance(tile, EagerTile)}
@@ -372,6 +384,7 @@ def run_ref(
     *,
     config: Mapping[str, Any] | None = None,
     index_dtype: torch.dtype = torch.int32,
+    draws: int | None = None,
 ) -> Any:
     """Run a kernel function in ref mode.
 
@@ -381,6 +394,7 @@ def run_ref(
         config: schedule; `block_sizes` (in the order in which loops are first met) and user tunables are
             honoured, the rest has no meaning here.  Without it loops get a few tiles each.
         index_dtype: dtype of `tile.index` and `hl.arange`.
+        draws: how many places draw random numbers of torch's; None: those that stand in the function.
 
     Returns:
         What `fn` returns.
@@ -395,7 +409,7 @@ def run_ref(
     devices = [tensors[0].device] if tensors else [leaf for leaf in leaves if isinstance(leaf, torch.device)]
     if not devices:
         raise exc.NoTensorArgs(kernel=fn.__name__)
-    ref = RefHandler(devices[0], config, index_dtype)
+    ref = RefHandler(devices[0], config, index_dtype, _draws(fn) if draws is None else draws)
     mode = DeviceTorchMode(ref)
     try:
         with torch.no_grad(), handler(ref), mode:
@@ -424,6 +438,18 @@ def _names_a_loop(fn: Callable[..., Any]) -> bool:
     names = fn.__code__.co_names
     loops = (tile_loop, grid, jagged_tile)
     return any(name in ("tile", "grid", "jagged_tile") or fn.__globals__.get(name) in loops for name in names)
+
+
+def _draws(fn: Callable[..., Any]) -> int:
+    """How many places in a function draw random numbers of torch's; those of `hl` have seeds of their own."""
+    names = ("rand", "randn", "rand_like", "randn_like", "randint", "dropout")
+    code = list(dis.get_instructions(fn))
+    return sum(
+        i.opname.startswith("LOAD_")
+        and i.argval in names
+        and getattr(fn.__globals__.get(str(before.argval)), "__name__", None) != _LANGUAGE
+        for before, i in itertools.pairwise(code)
+    )
 
 
 def _location(error: BaseException) -> exc.SourceLocation | None:
