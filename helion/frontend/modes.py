@@ -18,6 +18,7 @@ from ..language import load
 from ..language import store
 from ..language.torch_overrides import TORCH_OVERRIDES
 from . import rearranging  # noqa: F401  adds rules to those of decompositions
+from .alignment import aligned
 from .decompositions import decomposition
 from .ragged import ragged_axes
 from .ragged import with_rows_of_reduction
@@ -79,6 +80,8 @@ class DeviceDispatchMode(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.tracer._paused or func.namespace == "prim":  # prim: questions about metadata, such as tensor.device
             return func(*args, **kwargs)
+        with self:
+            args, kwargs = aligned(self.tracer, func, tuple(args), kwargs)
         if func in REDUCTIONS and (jagged := ragged_axes(self.tracer.axes_around())):
             with self:
                 args = with_rows_of_reduction(self.tracer, func, tuple(args), kwargs, jagged)

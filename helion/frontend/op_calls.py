@@ -21,6 +21,7 @@ from ..language.memory import load
 from ..language.memory import subscript
 from ..language.op import Access
 from ..language.op import Op
+from .alignment import to_shape
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -73,16 +74,17 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
                 cast[at] = tracer.cast(cast[at], tensor.dtype)
                 continue
             tracer.operand(args[at])
-            cast[at] = _without_surplus(tracer.cast(args[at], tensor.dtype), args, access)
+            cast[at] = _placed(tracer, tracer.cast(args[at], tensor.dtype), args, access)
     return tuple(cast)
 
 
-def _without_surplus(value: torch.Tensor, args: tuple[Any, ...], access: Access) -> torch.Tensor:
-    """A stored value without the dimensions of size 1 that the access does not have."""
+def _placed(tracer: Tracer, value: torch.Tensor, args: tuple[Any, ...], access: Access) -> torch.Tensor:
+    """A stored value with its dimensions where the access has them, and without those of size 1 that it has not."""
     if access.addresses_at is not None or not value.dim():
         return value
-    surplus = surplus_dims(value.shape, indexed_shape(args[0], args[access.index_at], "store"))
-    return value if not surplus else torch.squeeze(value, tuple(range(surplus)))
+    shape = indexed_shape(args[0], args[access.index_at], "store")
+    surplus = surplus_dims(value.shape, shape)
+    return torch.squeeze(value, tuple(range(surplus))) if surplus else to_shape(tracer, value, shape)
 
 
 def _prepare_full(tracer: Tracer, shape: Any, value: Any, dtype: Any, device: Any) -> Any:

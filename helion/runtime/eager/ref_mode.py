@@ -30,6 +30,7 @@ from ...config import Config
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
+from ...language.indexing import indexed_shape
 from ...language.loops import grid
 from ...language.loops import jagged_tile
 from ...language.loops import tile as tile_loop
@@ -45,6 +46,7 @@ from ...language.outer_index import outer_access
 from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from ..seeds import torch_seeds
+from .alignment import to_shape
 from .handler import EagerHandler
 from .handler import iterate_tiles
 from .ragged import check_lengths
@@ -56,6 +58,7 @@ from .torch_mode import EagerLanes
 from .torch_mode import JaggedAxis
 from .torch_mode import arranged
 from .torch_mode import axes_of
+from .torch_mode import axes_of_index
 from .torch_mode import axes_of_op
 from .torch_mode import is_device_value
 from .torch_mode import mark
@@ -132,11 +135,28 @@ class RefHandler(EagerHandler):
             if not is_device_value(leaf):
                 raise exc.HostTensorDirectUsage(name=name_of(leaf))
             self.check_rows_are_known(leaf)
+        if op.access is not None and op.access.addresses_at is None:
+            args = self._placed(args, op.access)
         with _compat_torch.without_torch_functions():
             if op.access is None:
                 args = with_rows_of_operands(op, args, self.active_tiles())
             result = op.eager_rule(*args)
         return mark(result, axes_of_op(op, args))
+
+    def _placed(self, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:
+        """The arguments of a memory op with what it stores aligned by tile."""
+        if not isinstance(args[0], torch.Tensor) or not any(
+            isinstance(args[at], torch.Tensor) for at in access.values_at
+        ):
+            return args
+        axes = axes_of_index(args[0].shape, args[access.index_at])
+        shape = indexed_shape(args[0], args[access.index_at])
+        sizes = [extent_of(size) for size in shape]
+        placed = list(args)
+        for at in access.values_at:
+            if isinstance(args[at], torch.Tensor):
+                placed[at] = to_shape(args[at], sizes, axes, axes_of, arranged)
+        return tuple(placed)
 
     def _check_access(self, op: Op, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:
         target, mask_at = args[0], access.mask_at

@@ -40,6 +40,7 @@ from ...language.memory import subscript
 from ...language.op import Op
 from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
+from .alignment import aligned
 
 if TYPE_CHECKING:
     from .ref_mode import RefHandler
@@ -429,6 +430,7 @@ class DeviceTorchMode(TorchFunctionMode):
                 reason="it changes its operand in place",
                 fix="use the out-of-place form and assign its result.",
             )
+        args, kwargs = aligned(name, args, kwargs, axes_of, arranged)
         axes = None
         if name in _SIZE_FUNCTIONS:
             if name in _CREATION_FUNCTIONS:

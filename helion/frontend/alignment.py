@@ -1,0 +1,53 @@
+"""Operands of pointwise ops while tracing, aligned by the tiles that their sizes name (`language.alignment`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_map
+
+from ..ir.symbols import expr_of
+from ..language.alignment import Dim
+from ..language.alignment import places
+from .outer_index import arranged
+
+if TYPE_CHECKING:
+    from .tracer import Tracer
+
+_EXPAND = torch.ops.aten.expand.default
+
+
+def dims_of(tracer: Tracer, shape: Sequence[Any]) -> list[Dim]:
+    """The dimensions of a shape, with the tiles whose sizes they have; of host sizes what they are in this call."""
+    space = tracer.env.space
+    hints = [space.hint(size) for size in shape]
+    return [Dim(expr_of(size) if hint is None else hint, space.axis_of(size)) for size, hint in zip(shape, hints)]
+
+
+def aligned(tracer: Tracer, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, Any]:
+    """The arguments of an ATen op; those of a pointwise one, or of `expand`, with their dimensions aligned by tile."""
+    if func is _EXPAND:
+        return (to_shape(tracer, args[0], args[1]), *args[1:]), kwargs
+    if torch.Tag.pointwise not in func.tags:
+        return args, kwargs
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    if len({t.dim() for t in tensors if t.dim()}) < 2:
+        return args, kwargs
+    largest = max(tensors, key=torch.Tensor.dim)
+
+    def align(leaf: Any) -> Any:
+        return to_shape(tracer, leaf, largest.shape) if isinstance(leaf, torch.Tensor) else leaf
+
+    return tuple(tree_map(align, list(args))), tree_map(align, kwargs)
+
+
+def to_shape(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
+    """A device value as one whose dimensions align from the right with those of `shape`."""
+    if not 0 < value.dim() < len(shape):
+        return value
+    at = places(dims_of(tracer, value.shape), dims_of(tracer, shape))
+    return value if at is None else arranged(value, at)

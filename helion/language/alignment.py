@@ -1,0 +1,74 @@
+"""Operands of different rank go together by tile: `a[t0, t1] + b[t0]` has `b` along the dimension of `t0`.
+
+PyTorch aligns dimensions from the right, which is what is done wherever those fit.  Where they do not, a dimension of a
+tile stands where the other operand has one of the same tile, others where the sizes are equal.  What the tile of a
+dimension is, is the handler's to say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from .. import exc
+
+
+@dataclasses.dataclass(frozen=True)
+class Dim:
+    """A dimension of an operand.
+
+    Attributes:
+        size: its size, by which it is told apart from others.
+        tile: identity of the tile that it has the elements of, None for other dimensions.
+    """
+
+    size: Any
+    tile: Any = None
+
+    @property
+    def is_one(self) -> bool:
+        return self.tile is None and isinstance(self.size, int) and self.size == 1
+
+    def fits(self, other: Dim) -> bool:
+        """Whether the two are one dimension of a result."""
+        if self.is_one or other.is_one:
+            return True
+        if self.tile is not None and other.tile is not None:
+            return self.tile is other.tile
+        return bool(self.size == other.size)
+
+
+def places(value: Sequence[Dim], target: Sequence[Dim]) -> list[int | None] | None:
+    """For each dimension of the operand of higher rank, the dimension of the other one that goes with it.
+
+    Returns:
+        None where dimensions align from the right, or in no way.
+
+    Raises:
+        exc.ShapeMismatch: tiles align in several ways, none of them from the right.
+    """
+    if not value or len(value) >= len(target) or all(a.fits(b) for a, b in zip(reversed(value), reversed(target))):
+        return None
+    found = [
+        at
+        for at in itertools.combinations(range(len(target)), len(value))
+        if all(dim.fits(target[place]) for dim, place in zip(value, at)) and _by_tile(value, target, at)
+    ]
+    if not found:
+        return None
+    # Of several places for a dimension of a plain size the last one is meant, as in PyTorch.
+    tiles = {tuple(place for dim, place in zip(value, at) if dim.tile is not None) for at in found}
+    if len(tiles) > 1:
+        raise exc.ShapeMismatch(
+            "an operand has fewer dimensions than the other, and its tile is several of those",
+            fix="say where it goes with None: `b[:, None]`.",
+        )
+    at = found[-1]
+    return [at.index(place) if place in at else None for place in range(len(target))]
+
+
+def _by_tile(value: Sequence[Dim], target: Sequence[Dim], at: Sequence[int]) -> bool:
+    """Whether at least one dimension has met its own tile or size, and none a dimension of size 1 for want of it."""
+    return all(dim.is_one or not target[place].is_one for dim, place in zip(value, at))

@@ -1,0 +1,97 @@
+"""Operands of different rank go together by tile, and stored values too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+BLOCKS = [{"block_sizes": [8, 8]}]
+
+
+def test_an_operand_of_one_tile_goes_with_the_dimension_of_that_tile() -> None:
+    def rows(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out, kept, chosen, stored = (torch.empty_like(a) for _ in range(4))
+        for t0, t1 in hl.tile([a.size(0), a.size(1)]):
+            out[t0, t1] = a[t0, t1] + b[t0]
+            kept[t0, t1] = b[t1] * a[t0, t1]
+            chosen[t0, t1] = torch.where(b[t0] > 0, a[t0, t1], torch.lerp(a[t0, t1], b[t1], 0.5))
+            stored[t0, t1] = b[t0]
+        return out, kept, chosen, stored
+
+    def expected(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        column = b[:, None]
+        chosen = torch.where(column > 0, a, torch.lerp(a, b.expand_as(a), 0.5))
+        return a + column, b * a, chosen, column.expand_as(a)
+
+    # Equal sizes and equal blocks: sizes alone could not tell the two dimensions apart.
+    run_everywhere(rows, (torch.randn(20, 20), torch.randn(20)), expected, configs=BLOCKS, capabilities=[90])
+
+
+def test_other_dimensions_go_by_size() -> None:
+    def middle(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(a)
+        for t0, t1 in hl.tile([a.size(0), a.size(1)]):
+            out[t0, t1, :] = a[t0, t1, 0:6] * b[t0, 0:6]
+        return out
+
+    run_everywhere(
+        middle,
+        (torch.randn(9, 9, 6), torch.randn(9, 6)),
+        lambda a, b: a * b[:, None, :],
+        configs=[{"block_sizes": [4, 4]}],
+        capabilities=[90],
+    )
+
+
+def test_expand_as_goes_by_tile() -> None:
+    def expanded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(a)
+        for t0, t1 in hl.tile([a.size(0), a.size(1)]):
+            out[t0, t1] = b[t0].expand_as(a[t0, t1]) - b[t1].expand_as(a[t0, t1])
+        return out
+
+    run_everywhere(
+        expanded,
+        (torch.randn(12, 12), torch.randn(12)),
+        lambda a, b: b[:, None] - b,
+        configs=BLOCKS,
+        capabilities=[90],
+    )
+
+
+def test_tiles_that_share_a_block_size_are_told_apart() -> None:
+    def shared(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        block = hl.register_block_size(32)
+        out = torch.empty_like(a)
+        for t0, t1 in hl.tile([a.size(0), a.size(1)], block_size=[block, block]):
+            out[t0, t1] = a[t0, t1] + b[t0]
+        return out
+
+    run_everywhere(
+        shared,
+        (torch.randn(20, 20), torch.randn(20)),
+        lambda a, b: a + b[:, None],
+        configs=[{"block_sizes": [8]}],
+        capabilities=[90],
+    )
+
+
+@pytest.mark.parametrize("interpret", [False, True])
+def test_a_tile_that_could_go_in_two_places_is_refused(interpret: bool) -> None:
+    mode = helion.RefMode.EAGER if interpret else helion.RefMode.OFF
+
+    @helion.kernel(ref_mode=mode)
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0), x.size(0), 3], device=x.device)
+        for t in hl.tile(x.size(0)):
+            square = (x[t][:, None] * x[t][None, :])[:, :, None] * hl.full([3], 1.0)
+            out[t, t.index, :] = square + x[t]
+        return out
+
+    with pytest.raises(exc.ShapeMismatch, match="fewer dimensions"):
+        twice(torch.randn(20))
