@@ -348,8 +348,8 @@ def _starts_aligned(axis: Axis, itemsize: int) -> bool:
     """Whether the tiles of an axis begin at multiples of 16 bytes. An H200 stopped with an illegal instruction where
     those of a descriptor's last dimension began at element 1; no manual that we know has the rule.
     """
-    begin = expr_of(axis.begin)
-    return bool(begin.is_Integer) and int(begin) * itemsize % 16 == 0
+    begin = axis.begin
+    return isinstance(begin, (int, torch.SymInt)) and bool((expr_of(begin) * itemsize % 16).is_zero)
 
 
 def _box_size(item: IndexItem) -> Any:
