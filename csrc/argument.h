@@ -22,18 +22,18 @@ struct Argument {
   uint64_t bits = 0;  // a tensor's address, an int's or a bool's value; of a float the parameter's type decides
 };
 
-// Reads a plain tensor; see read_argument.
-inline int read_tensor(const ModuleState* state, PyObject* object, Argument* out) {
-  const TensorView tensor(object);
+// Reads the plain tensor that `object` is; see read_argument.
+inline int read_tensor(const ModuleState* state, PyObject* object, const TensorView& tensor, Argument* out) {
   // Guard: what is in memory is not what the tensor shows. Subclasses never get here; conjugated, negated, sparse, nested,
   // wrapped and symbolic tensors leave here.
   if (HELION_GUARD("plain", !tensor.plain())) return 0;
+  bool there = false;
+  const uintptr_t data = tensor.address(&there);
   // Guard: a null pointer, where the storage was freed.
-  if (HELION_GUARD("memory", !tensor.has_memory())) return 0;
+  if (HELION_GUARD("memory", !there)) return 0;
   const c10::Device device = tensor.device();
   uint64_t tag = static_cast<uint64_t>(device.type()) << 8 | static_cast<uint8_t>(device.index());
   if (!state->environment.native_tags() && !state->environment.device_tag(state, object, &tag)) return -1;
-  const uintptr_t data = reinterpret_cast<uintptr_t>(tensor.data());
   // Guard: a binary compiled for addresses that are multiples of 16 faults on others.
   const bool misaligned = HELION_GUARD("alignment", data % 16 != 0);
   out->bits = data;
@@ -47,7 +47,7 @@ inline int read_tensor(const ModuleState* state, PyObject* object, Argument* out
 // Classifies an argument the way Triton's JITFunction.run does, or finer. 1; 0 if only Triton can (a tensor subclass, a
 // tuple, a descriptor, ...); -1 with an exception.
 inline int read_argument(const ModuleState* state, PyObject* object, Argument* out) {
-  if (TensorView::exact(object)) return read_tensor(state, object, out);
+  if (TensorView::exact(object)) return read_tensor(state, object, TensorView(object), out);
   if (PyLong_CheckExact(object)) {
     int overflow = 0;
     const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);

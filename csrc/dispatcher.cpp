@@ -199,7 +199,7 @@ PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t 
   body.table.mark_used(entry);
   PyRef plan = PyRef::borrow(entry->plan.get());  // the entry may be evicted while the plan runs
   PyObject* result = nullptr;
-  switch (reinterpret_cast<LaunchPlan*>(plan.get())->run(signature.leaves(), &result)) {
+  switch (reinterpret_cast<LaunchPlan*>(plan.get())->run(signature.leaves(), signature.addresses(), &result)) {
     case LaunchPlan::Outcome::kDone:
       ++body.hits;
       body.launches += reinterpret_cast<LaunchPlan*>(plan.get())->body.launch_count;

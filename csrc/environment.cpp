@@ -38,6 +38,14 @@ bool load_group(const char* name, KnobGroup* group) {
   return false;
 }
 
+// function(argument), or function() without one. Null with an exception, also where `function` is.
+PyRef call(PyRef function, PyObject* argument) {
+  if (!function) return function;
+  PyObject* args[] = {nullptr, argument};
+  return PyRef::steal(PyObject_Vectorcall(function.get(), args + 1,
+                                          (argument != nullptr ? 1 : 0) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+}
+
 // The default of a knob: its class's attribute. Null with an exception if there is none.
 PyRef class_attribute(const KnobGroup& group, PyObject* name) {
   return PyRef::steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(group.object.get())), name));
@@ -69,6 +77,10 @@ bool Environment::load(const ModuleState*) {
   if (!tensor_type) return false;
   get_device_ = PyRef::steal(PyObject_GetAttrString(tensor_type.get(), "get_device"));
   if (!get_device_) return false;
+  torch_current_device_ = import_attribute("helion._compat_torch", "cuda_current_device");
+  if (!torch_current_device_) return false;
+  torch_current_stream_ = import_attribute("helion._compat_torch", "cuda_current_raw_stream");
+  if (!torch_current_stream_) return false;
   device_dict_ = PyRef::borrow(PyModule_GetDict(device_module.get()));
   measure_dict_ = PyRef::borrow(PyModule_GetDict(measure_module.get()));
   loaded_ = true;
@@ -96,7 +108,7 @@ bool Environment::load_knobs(const ModuleState* state) {
 }
 
 bool Environment::refresh_provider(const ModuleState* state) {
-  PyObject* provider = PyDict_GetItemWithError(device_dict_.get(), state->names.provider);  // borrowed
+  PyObject* provider = provider_item_.get(device_dict_.get(), state->names.provider);  // borrowed
   if (provider == provider_.get() && provider != nullptr) return true;
   if (provider == nullptr) {
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, "helion.runtime.device has no provider");
@@ -111,27 +123,20 @@ bool Environment::refresh_provider(const ModuleState* state) {
   return true;
 }
 
-// Calls a function of the provider. It is looked up each time, as torch.cuda's are replaced when CUDA starts.
-PyRef Environment::call_provider(PyObject* name, PyObject* argument) const {
-  PyRef function;
+// It is looked up each time, as torch.cuda's are replaced when CUDA starts.
+PyRef Environment::provider_function(PyObject* name, const DictItem& item) const {
   if (provider_dict_) {
     // Functions are attributes of the instance where speed matters; the general lookup would ask its class first.
-    function = PyRef::borrow(PyDict_GetItemWithError(provider_dict_.get(), name));
-    if (!function && PyErr_Occurred()) return function;
+    PyRef function = PyRef::borrow(item.get(provider_dict_.get(), name));
+    if (function || PyErr_Occurred()) return function;
   }
-  if (!function) {
-    // The provider could be replaced by the very call that is made on it.
-    PyRef hold = PyRef::borrow(provider_.get());
-    function = PyRef::steal(PyObject_GetAttr(hold.get(), name));
-    if (!function) return function;
-  }
-  PyObject* args[] = {nullptr, argument};
-  return PyRef::steal(PyObject_Vectorcall(function.get(), args + 1,
-                                          (argument != nullptr ? 1 : 0) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+  // The provider could be replaced by the very call that is made on it.
+  PyRef hold = PyRef::borrow(provider_.get());
+  return PyRef::steal(PyObject_GetAttr(hold.get(), name));
 }
 
 bool Environment::device_tag(const ModuleState* state, PyObject* tensor, uint64_t* tag) const {
-  PyRef answer = call_provider(state->names.device_tag, tensor);
+  PyRef answer = call(provider_function(state->names.device_tag, {}), tensor);
   if (!answer) return false;
   const long long value = PyLong_AsLongLong(answer.get());
   if (value == -1 && PyErr_Occurred()) return false;
@@ -144,14 +149,20 @@ bool Environment::device_tag(const ModuleState* state, PyObject* tensor, uint64_
 }
 
 long Environment::current_device(const ModuleState* state) const {
-  PyRef index = call_provider(state->names.current_device, nullptr);
+  PyRef function = provider_function(state->names.current_device, current_device_item_);
+  if (function.get() == torch_current_device_.get()) {
+    if (const long index = torch_device_.current(); index >= 0) return index;
+  }
+  PyRef index = call(std::move(function), nullptr);
   return index ? PyLong_AsLong(index.get()) : -1;
 }
 
 bool Environment::current_stream(const ModuleState* state, long device, uintptr_t* stream) const {
+  PyRef function = provider_function(state->names.current_stream, current_stream_item_);
+  if (function.get() == torch_current_stream_.get() && torch_device_.stream(device, stream)) return true;
   PyRef index = PyRef::steal(PyLong_FromLong(device));
   if (!index) return false;
-  PyRef handle = call_provider(state->names.current_stream, index.get());
+  PyRef handle = call(std::move(function), index.get());
   if (!handle) return false;
   *stream = static_cast<uintptr_t>(PyLong_AsUnsignedLongLong(handle.get()));
   return !(*stream == static_cast<uintptr_t>(-1) && PyErr_Occurred());
@@ -160,7 +171,7 @@ bool Environment::current_stream(const ModuleState* state, long device, uintptr_
 PyRef Environment::enter_device(const ModuleState* state, long device) const {
   PyRef index = PyRef::steal(PyLong_FromLong(device));
   if (!index) return index;
-  PyRef guard = call_provider(state->names.guard, index.get());
+  PyRef guard = call(provider_function(state->names.guard, {}), index.get());
   if (!guard) return guard;
   PyRef entered = PyRef::steal(PyObject_CallMethodNoArgs(guard.get(), state->names.enter));
   return entered ? std::move(guard) : std::move(entered);
@@ -184,7 +195,7 @@ DeviceSwitch::~DeviceSwitch() {
 
 int Environment::is_capturing(const ModuleState* state, uintptr_t stream) const {
   if (const int known = state->driver.is_capturing(stream); known >= 0) return known;
-  PyRef answer = call_provider(state->names.is_capturing, nullptr);
+  PyRef answer = call(provider_function(state->names.is_capturing, {}), nullptr);
   return answer ? PyObject_IsTrue(answer.get()) : -1;
 }
 
@@ -209,7 +220,7 @@ int Environment::same_knobs(const ModuleState* state, const KnobValues& values) 
 }
 
 int Environment::measuring(const ModuleState* state) const {
-  PyObject* enabled = PyDict_GetItemWithError(measure_dict_.get(), state->names.enabled);  // borrowed
+  PyObject* enabled = measuring_item_.get(measure_dict_.get(), state->names.enabled);  // borrowed
   if (enabled == nullptr) return PyErr_Occurred() ? -1 : 0;
   return enabled == Py_False ? 0 : 1;
 }
@@ -219,7 +230,7 @@ int Environment::hook_active(const ModuleState* state, PyObject* name, const Def
   if (hook == Py_None) return 0;
   // Triton's default is a chain, an object with a list of `calls`; an empty one does nothing.
   if (hook == known.object.get() && known.dict) {
-    PyObject* calls = PyDict_GetItemWithError(known.dict.get(), state->names.calls);  // borrowed
+    PyObject* calls = known.calls.get(known.dict.get(), state->names.calls);  // borrowed
     if (calls == nullptr && PyErr_Occurred()) return -1;
     return calls != nullptr && PyList_CheckExact(calls) && PyList_GET_SIZE(calls) == 0 ? 0 : 1;
   }
@@ -240,7 +251,7 @@ int Environment::visit_all(visitproc visit, void* arg) const {
   const PyRef* const all[] = {&device_dict_,     &provider_,         &provider_dict_, &get_device_,
                               &measure_dict_,    &runtime_.object,   &runtime_.dict,  &compilation_.object,
                               &compilation_.dict, &enter_.object,    &enter_.dict,    &exit_.object,
-                              &exit_.dict};
+                              &exit_.dict,       &torch_current_device_, &torch_current_stream_};
   for (const PyRef* reference : all) {
     if (int result = reference->visit(visit, arg)) return result;
   }

@@ -2,7 +2,8 @@
 // hooks that may have changed since a kernel was compiled.
 #pragma once
 
-#include "common.h"
+#include "dict_item.h"
+#include "torch_device.h"
 
 namespace helion {
 
@@ -31,6 +32,7 @@ struct KnobGroup {
 struct DefaultHook {
   PyRef object;
   PyRef dict;  // its __dict__, null if the hook is something else
+  DictItem calls;
 };
 
 // Owned by the module state. Its references are made on first use, since helion.runtime imports this extension.
@@ -76,7 +78,8 @@ class Environment {
 
  private:
   int hook_active(const ModuleState* state, PyObject* name, const DefaultHook& known) const;
-  PyRef call_provider(PyObject* name, PyObject* argument) const;
+  // A function of the provider, whose `item` it is where it is an attribute of the instance; null with an exception.
+  PyRef provider_function(PyObject* name, const DictItem& item) const;
 
   bool loaded_ = false;
   bool native_tags_ = true;
@@ -85,6 +88,11 @@ class Environment {
   PyRef device_dict_;       // helion.runtime.device.__dict__, where `provider` is looked up on every launch
   PyRef measure_dict_;      // helion.runtime.measure.__dict__
   PyRef provider_dict_;     // its __dict__, or null
+  // PyTorch's functions for the current CUDA device and stream. Where the provider has these, they need not be called.
+  PyRef torch_current_device_;
+  PyRef torch_current_stream_;
+  TorchDevice torch_device_;
+  DictItem provider_item_, measuring_item_, current_device_item_, current_stream_item_;
   KnobGroup runtime_;       // triton.knobs.runtime
   KnobGroup compilation_;   // triton.knobs.compilation
   KnobValues defaults_;

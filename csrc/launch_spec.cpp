@@ -339,11 +339,11 @@ int LaunchSpec::guards_hold() const {
   if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
   if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0)) return result < 0 ? -1 : 0;
   // Guard: hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.
-  PyObject* hooks = PyDict_GetItemWithError(body.jit_dict.get(), state->names.pre_run_hooks);  // borrowed
+  PyObject* hooks = body.pre_run_hooks.get(body.jit_dict.get(), state->names.pre_run_hooks);  // borrowed
   if (hooks == nullptr && PyErr_Occurred()) return -1;
   if (HELION_GUARD("pre_run_hooks", hooks != nullptr && (!PyList_CheckExact(hooks) || PyList_GET_SIZE(hooks) != 0))) return 0;
   for (const UsedGlobal& global : body.globals) {
-    PyObject* now = PyDict_GetItemWithError(global.dict.get(), global.name.get());  // borrowed
+    PyObject* now = global.item.get(global.dict.get(), global.name.get());  // borrowed
     if (now == nullptr && PyErr_Occurred()) return -1;
     // Guard: not the same object. Triton compares by value and words the error, if it is one.
     if (HELION_GUARD("globals", now != global.value.get())) return 0;

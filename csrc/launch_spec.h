@@ -36,6 +36,7 @@ struct UsedGlobal {
   PyRef name;
   PyRef value;
   PyRef dict;
+  DictItem item{};
 };
 
 struct LaunchSpec {
@@ -61,6 +62,7 @@ struct LaunchSpec {
     PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
     PyRef jit_function;    // the @triton.jit function; None: not Triton's kernel, whose knobs and hooks do not concern it
     PyRef jit_dict;        // its __dict__, where pre_run_hooks is looked up
+    DictItem pre_run_hooks;
 
     int visit(visitproc visit, void* arg) const;
     void clear() {

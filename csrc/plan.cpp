@@ -16,7 +16,8 @@ struct Allocated {
 
 class Run {
  public:
-  Run(LaunchPlan* plan, PyObject* const* leaves) : plan_(plan), body_(plan->body), leaves_(leaves) {
+  Run(LaunchPlan* plan, PyObject* const* leaves, const uintptr_t* addresses)
+      : plan_(plan), body_(plan->body), leaves_(leaves), addresses_(addresses) {
     if (body_.buffers.size() > kInlineBuffers) {
       many_.resize(body_.buffers.size());
       buffers_ = many_.data();
@@ -46,6 +47,7 @@ class Run {
   LaunchPlan* plan_;
   const LaunchPlan::Body& body_;
   PyObject* const* leaves_;
+  const uintptr_t* addresses_;
   uintptr_t stream_ = 0;
   Allocated inline_[kInlineBuffers];
   std::vector<Allocated> many_;
@@ -139,7 +141,10 @@ bool Run::launch(const PlanStep& step) {
   for (const Source& source : step.sources) {
     switch (source.kind) {
       case Source::Kind::kInputAddress:
-        slots[next] = reinterpret_cast<uintptr_t>(TensorView(leaves_[source.index]).data()) + source.value;
+        // An operation may have given the tensor memory of its own, or taken it away (a lazy clone).
+        slots[next] = (body_.operates ? reinterpret_cast<uintptr_t>(TensorView(leaves_[source.index]).data())
+                                      : addresses_[source.index]) +
+            source.value;
         break;
       case Source::Kind::kBufferAddress:
         slots[next] = reinterpret_cast<uintptr_t>(address({false, source.index})) + source.value;
@@ -279,8 +284,8 @@ PyObject* Run::build(const PlanResult& result) {
 
 }  // namespace
 
-LaunchPlan::Outcome LaunchPlan::run(PyObject* const* leaves, PyObject** result) {
-  Run run(this, leaves);
+LaunchPlan::Outcome LaunchPlan::run(PyObject* const* leaves, const uintptr_t* addresses, PyObject** result) {
+  Run run(this, leaves, addresses);
   const int ready = run.prepare();
   if (ready != 1) return ready < 0 ? Outcome::kFailed : Outcome::kDeclined;
   if (const int done = run.execute(); done != 1) return done < 0 ? Outcome::kFailed : Outcome::kDeclined;

@@ -89,7 +89,8 @@ struct LaunchPlan {
   enum class Outcome { kDone, kDeclined, kFailed };
   // Runs the plan on the leaves of a call whose signature is the one it was made for. kDeclined: nothing has happened,
   // take the Python path. kFailed: an exception is set. The caller owns a reference to the plan and to the leaves.
-  Outcome run(PyObject* const* leaves, PyObject** result);
+  // `addresses` are those of the leaves that are tensors.
+  Outcome run(PyObject* const* leaves, const uintptr_t* addresses, PyObject** result);
 };
 
 }  // namespace helion

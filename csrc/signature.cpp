@@ -17,9 +17,9 @@ uint64_t double_bits(double value) {
 
 }  // namespace
 
-void Signature::grow() {
+void Signature::grow(size_t count) {
   const bool was_inline = words_ == inline_words_;
-  many_words_.resize(2 * capacity_);
+  many_words_.resize(2 * capacity_ + count);
   if (was_inline) std::memcpy(many_words_.data(), inline_words_, sizeof(inline_words_));
   words_ = many_words_.data();
   capacity_ = many_words_.size();
@@ -38,9 +38,9 @@ bool Signature::object(PyObject* object) {
 }
 
 int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
-  Argument read;
-  if (int known = read_tensor(state, argument, &read); known != 1) return known;
   const TensorView tensor(argument);
+  Argument read;
+  if (int known = read_tensor(state, argument, tensor, &read); known != 1) return known;
   // Guard: autograd would have to see this call; the Python path says what it makes of that.
   if (HELION_GUARD("requires_grad", tensor.requires_grad() && grad_enabled())) return 0;
   // `_dynamo_static_indices` is part of the specialization key, but not of this: every size counts here, marked or not.
@@ -48,11 +48,15 @@ int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
   addresses_[leaf_count_ - 1] = static_cast<uintptr_t>(read.bits);
   const c10::IntArrayRef sizes = tensor.sizes();
   // Bits that the word of a tensor has left: whether it is a Parameter, and its rank.
-  word(read.word | static_cast<uint64_t>(TensorView::is_parameter(argument)) << 9 |
-       static_cast<uint64_t>(sizes.size()) << 24);
-  word(tensor.keys());
-  for (const int64_t size : sizes) word(static_cast<uint64_t>(size));
-  for (const int64_t stride : tensor.strides()) word(static_cast<uint64_t>(stride));
+  const size_t rank = sizes.size();
+  uint64_t* out = room(2 + 2 * rank);
+  *out++ = read.word | static_cast<uint64_t>(TensorView::is_parameter(argument)) << 9 | static_cast<uint64_t>(rank) << 24;
+  *out++ = tensor.keys();
+  const int64_t* const strides = tensor.strides().data();
+  for (size_t i = 0; i < rank; ++i) {
+    out[i] = static_cast<uint64_t>(sizes[i]);
+    out[rank + i] = static_cast<uint64_t>(strides[i]);
+  }
   return 1;
 }
 

@@ -34,6 +34,8 @@ class Signature {
   const uint64_t* words() const { return words_; }
   size_t size() const { return size_; }
   PyObject* const* leaves() const { return leaves_; }
+  // Of the leaves that are tensors; 0 of those without elements.
+  const uintptr_t* addresses() const { return addresses_; }
   size_t leaf_count() const { return leaf_count_; }
   // Objects whose words are only hashes: they have to be compared as well.
   PyObject* const* objects() const { return objects_; }
@@ -41,13 +43,17 @@ class Signature {
   uint64_t hash() const;
 
  private:
-  void word(uint64_t value) {
-    if (size_ == capacity_) grow();
-    words_[size_++] = value;
+  void word(uint64_t value) { *room(1) = value; }
+  // Where the next `count` words go.
+  uint64_t* room(size_t count) {
+    if (size_ + count > capacity_) grow(count);
+    uint64_t* const next = words_ + size_;
+    size_ += count;
+    return next;
   }
   bool leaf(PyObject* object);
   bool object(PyObject* object);
-  void grow();
+  void grow(size_t count);
   int append_tensor(const ModuleState* state, PyObject* argument);
   int append_sequence(const ModuleState* state, PyObject* argument, NumberKey numbers);
 

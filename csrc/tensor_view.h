@@ -41,17 +41,15 @@ namespace helion {
 // Dispatch keys a plain strided tensor may carry: its backend's Dense key, autograd, autocast and in-place/view
 // tracking. A tensor with any other key (Python, Conj, Negative, Sparse*, FuncTorch*, Functionalize, ...) means that
 // reading it here would not mean what it means to PyTorch.
-inline bool has_only_plain_keys(c10::DispatchKeySet keys) {
-  static const uint64_t allowed = []() {
-    constexpr uint64_t backend_bits = (uint64_t{1} << static_cast<uint8_t>(c10::BackendComponent::EndOfBackendKeys)) - 1;
-    const c10::DispatchKeySet plain =
-        c10::DispatchKeySet(c10::DispatchKey::Dense) | c10::DispatchKeySet(c10::DispatchKey::AutogradFunctionality) |
-        c10::DispatchKeySet(c10::DispatchKey::AutogradOther) | c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView) |
-        c10::autocast_dispatch_keyset;
-    return plain.raw_repr() | backend_bits;
-  }();
-  return (keys.raw_repr() & ~allowed) == 0;
-}
+inline const uint64_t kPlainKeys = []() {
+  constexpr uint64_t backend_bits = (uint64_t{1} << static_cast<uint8_t>(c10::BackendComponent::EndOfBackendKeys)) - 1;
+  const c10::DispatchKeySet plain =
+      c10::DispatchKeySet(c10::DispatchKey::Dense) | c10::DispatchKeySet(c10::DispatchKey::AutogradFunctionality) |
+      c10::DispatchKeySet(c10::DispatchKey::AutogradOther) | c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView) |
+      c10::autocast_dispatch_keyset;
+  return plain.raw_repr() | backend_bits;
+}();
+inline bool has_only_plain_keys(c10::DispatchKeySet keys) { return (keys.raw_repr() & ~kPlainKeys) == 0; }
 
 class TensorView {
  public:
@@ -77,9 +75,6 @@ class TensorView {
         c10::AutogradState::get_tls_state().get_fw_grad_mode();
   }
 
-  // Whether the memory is there: not where the storage was freed (resized to nothing) or never allocated.
-  bool has_memory() const { return impl_->unsafe_storage().data() != nullptr || impl_->numel() == 0; }
-
   c10::IntArrayRef sizes() const { return impl_->sizes(); }
   c10::IntArrayRef strides() const { return impl_->strides(); }
   c10::ScalarType scalar_type() const { return c10::typeMetaToScalarType(impl_->dtype()); }
@@ -96,9 +91,17 @@ class TensorView {
   // What Tensor.data_ptr() returns in Python; like it, this gives a lazily cloned tensor memory of its own.
   // Precondition: plain(). (TensorImpl::mutable_data is the same with a virtual call and checks that plain() has done.)
   void* data() const {
-    if (impl_->numel() == 0) return nullptr;
-    return static_cast<char*>(impl_->unsafe_storage().mutable_data()) +
-        static_cast<int64_t>(impl_->dtype().itemsize()) * impl_->storage_offset();
+    bool there = false;
+    return reinterpret_cast<void*>(address(&there));
+  }
+  // The same, and whether the memory is there: not where the storage was freed (resized to nothing) or never allocated.
+  uintptr_t address(bool* there) const {
+    *there = true;
+    if (impl_->numel() == 0) return 0;
+    void* const base = impl_->unsafe_storage().mutable_data();
+    *there = base != nullptr;
+    return reinterpret_cast<uintptr_t>(base) +
+        static_cast<uintptr_t>(static_cast<int64_t>(impl_->dtype().itemsize()) * impl_->storage_offset());
   }
 
   // Bytes from its first element to its last one, others' between them included. Precondition: plain(), and it has elements.
@@ -117,11 +120,10 @@ class TensorView {
 
 // Whether an operation on plain tensors means in this thread what it means by default: no torch function mode, no dispatch
 // mode, no torch.func transform, no tracing. no_grad, inference_mode and autocast do not matter to a launch.
+inline const uint64_t kPlainThreadKeys =
+    (c10::DispatchKeySet(c10::DispatchKey::BackendSelect) | c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView)).raw_repr();
 inline bool plain_torch_state() {
-  static const uint64_t allowed =
-      (c10::DispatchKeySet(c10::DispatchKey::BackendSelect) | c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView))
-          .raw_repr();
-  return (c10::impl::tls_local_dispatch_key_set().included_.raw_repr() & ~allowed) == 0 &&
+  return (c10::impl::tls_local_dispatch_key_set().included_.raw_repr() & ~kPlainThreadKeys) == 0 &&
       !at::impl::torch_function_mode_enabled();
 }
 

@@ -103,22 +103,24 @@ exact_strides_tag: torch.Tag = getattr(torch.Tag, "needs_exact_strides", torch.T
 #: ``() -> context manager``: runs PyTorch without any ``TorchFunctionMode`` or ``__torch_function__``.
 without_torch_functions: Callable[[], AbstractContextManager[None]] = _C.DisableTorchFunction
 
-#: ``Tensor.is_nested``, which raises TypeError for what is no tensor.
-_is_nested: Callable[[object], bool] = vars(_C.TensorBase)["is_nested"].__get__
-
 try:
     from torch._C._dynamo.guards import TensorGuards as _TensorGuards
 except ImportError:  # a build of torch without Dynamo's C++ guards
     _TensorGuards = None  # type: ignore[assignment, misc]
 
 
-def tensor_check(tensors: Sequence[torch.Tensor]) -> Callable[..., bool] | None:
+def tensor_check(tensors: Sequence[torch.Tensor], also: str = "True") -> Callable[..., bool] | None:
     """A function of as many arguments that is true for tensors like ``tensors``, in one C call for all of them.
 
     "Like" is Dynamo's notion: same Python type, dtype, device, sizes, strides, ``requires_grad`` and dispatch keys, the
     thread's own included. So it is false for subclasses, lazily negated tensors, under a ``TorchDispatchMode``, inside
-    ``torch.func`` transforms, and when inference mode or autocast differ from when it was made. False is always
-    allowed. It raises TypeError for something that is not a tensor, or for another number of arguments.
+    ``torch.func`` transforms, and when inference mode or autocast differ from when it was made; also while forward-mode
+    AD is on, whose tangents nobody compares. False is always allowed. It raises TypeError or AttributeError for
+    something that is not a tensor, TypeError for another number of arguments.
+
+    Args:
+        tensors: what to compare with.
+        also: a further condition on the tensors ``t0``, ``t1`` and so on, once they are known to be alike.
 
     Returns:
         The function; None where this torch does not have what it takes.
@@ -127,12 +129,14 @@ def tensor_check(tensors: Sequence[torch.Tensor]) -> Callable[..., bool] | None:
         return None
     sizes: Any = [list(tensor.shape) for tensor in tensors]
     strides: Any = [list(tensor.stride()) for tensor in tensors]
-    compare: Callable[..., bool] = _TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides).check
-
-    def check(*tensors: torch.Tensor) -> bool:
-        # The comparison asks for strides first of all, and ends the process where a tensor of the same type has none.
-        return True not in map(_is_nested, tensors) and compare(*tensors)
-
+    compare = _TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides).check
+    names = [f"t{i}" for i in range(len(tensors))]
+    # The comparison asks for strides first of all, and ends the process where a tensor of the same type has none.
+    # Written out, as a loop or `*args` would cost more than the comparison.
+    nested = " or ".join(f"{name}.is_nested" for name in names)
+    listed = ", ".join(names)
+    text = f"lambda {listed}: forward_ad._current_level < 0 and not ({nested}) and compare({listed}) and {also}"
+    check: Callable[..., bool] = eval(text, {"forward_ad": forward_ad, "compare": compare})
     return check
 
 

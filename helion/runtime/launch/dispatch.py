@@ -36,6 +36,7 @@ from ... import exc
 from .. import measure
 from ..stats import KernelStats
 from . import tracing
+from .overlaps import apart_text
 from .specialization import Specializer
 from .tensor_kinds import refuse_unreadable
 
@@ -112,11 +113,11 @@ class PythonPath:
             args = self.normalize_args(*args, **kwargs)
         run = None
         try:
-            for check, found in () if _compat_torch.in_dual_level() else self._front:
+            for check, found in self._front:
                 if check(*args):
                     run = found
                     break
-        except TypeError:
+        except (TypeError, AttributeError):
             pass  # None where a tensor was, or the like: the key knows
         if run is None:
             run = self._find(args)
@@ -197,11 +198,13 @@ class PythonPath:
             return None  # it would skip the warning that is due once grad mode is on
         if any(hasattr(tensor, "_dynamo_static_indices") for tensor in tensors):
             return None  # in the key, but nothing that a check compares
-        compare = _compat_torch.tensor_check(tensors)
         specializer = self.specializer
         # Under static shapes every size is fixed anyway, marked or not.
         marks_count = not specializer.settings.static_shapes
-        apart = specializer.assumed_apart
+        # Among tensors that are apart now, two numbers each tell whether others of the same shapes are.
+        addresses = apart_text(args, {i: f"t{n}" for n, i in enumerate(positions)}, specializer.assumed_apart)
+        apart = specializer.assumed_apart if addresses is None else frozenset()
+        compare = _compat_torch.tensor_check(tensors, addresses or "True")
         if compare is None:
             return None
         if len(tensors) == len(args) and specializer.key_fn is None and not marks_count and not apart:

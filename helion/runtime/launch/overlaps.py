@@ -15,6 +15,7 @@ import functools
 import types
 from collections.abc import Collection
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ...numbers import elements_meet
 
-__all__ = ["Overlap", "overlapping_tensors", "overlaps"]
+__all__ = ["Overlap", "apart_text", "overlapping_tensors", "overlaps"]
 
 #: Position of an argument and number of the tensor in it, twice; bytes from the first tensor's first element to the
 #: second one's, None for one and the same.
@@ -48,6 +49,34 @@ def overlaps(args: Sequence[Any], pairs: Collection[tuple[int, int]]) -> tuple[O
                 if not apart:
                     found.append((i, m, j, n, distance))
     return tuple(found)
+
+
+def apart_text(args: Sequence[Any], names: Mapping[int, str], pairs: Collection[tuple[int, int]]) -> str | None:
+    """Whether tensors of the same shapes and strides as these are apart, as an expression.
+
+    Args:
+        args: all arguments by position.
+        names: what the expression calls the arguments that are tensors.
+        pairs: positions of the arguments that are to be compared.
+
+    Returns:
+        True of tensors between whose first and last elements no other one lies, and so true of these; None where two
+        numbers for each pair do not tell.
+    """
+    conditions: list[str] = []
+    for i, j in sorted(pairs):
+        if i == j and i in names:
+            continue  # a tensor by itself
+        if not {i, j} <= names.keys():
+            return None
+        space, begin, end = _place(args[i])
+        other_space, other_begin, other_end = _place(args[j])
+        if space or other_space or not (begin >= other_end or other_begin >= end):
+            return None
+        if begin < end and other_begin < other_end:
+            distance = f"{names[i]}.data_ptr() - {names[j]}.data_ptr()"
+            conditions.append(f"not {begin - end} < {distance} < {other_end - other_begin}")
+    return " and ".join(conditions) or "True"
 
 
 def overlapping_tensors(

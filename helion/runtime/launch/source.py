@@ -137,7 +137,9 @@ def launch_source(kinds: list[type], rank: int, has_options: bool, direct: bool)
     if memory := [
         _text("memory", p=f"p{i}", a=f"a{i}") for i, kind in enumerate(kinds) if "memory" in KINDS[kind].guards
     ]:
-        lines += _turned_away(memory)
+        # One question for all of them first, as hardly any pointer is null.
+        pointers = " and ".join(_together(kinds, "memory", "p{i}"))
+        lines += _turned_away([f"not ({pointers}) and ({' or '.join(memory)})"])
     lines += [f"    {line}" for line in _variant_lines(kinds)]
     hooked = [f"{hook}.calls" if _default_chains() else f"has_hooks({hook})" for hook in ("ENTER", "EXIT")]
     lines += [

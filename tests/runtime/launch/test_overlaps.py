@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from typing import Any
 
@@ -12,6 +13,7 @@ import helion
 import helion.language as hl
 from helion import _extension
 from helion import exc
+from helion.runtime.launch.overlaps import apart_text
 from helion.runtime.launch.overlaps import overlaps
 
 pytestmark = [
@@ -198,3 +200,32 @@ def test_how_two_tensors_lie() -> None:
     assert overlaps((base[1:], base[:-1]), pair) == ((0, 0, 1, 0, -32),)
     for a, b in ((base[:4], base[4:]), (base[:, ::2], base[:, 1::2]), (base[:0], base), (base, torch.zeros(8, 8))):
         assert overlaps((a, b), pair) == ()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tensors_that_two_numbers_tell_apart_do_not_overlap(seed: int) -> None:
+    """The expression is made for one pair of tensors, and asked of others of the same shapes at other places."""
+    draw = random.Random(seed)
+    memory = torch.zeros(256)
+
+    def view(shape: tuple[int, int], stride: tuple[int, int]) -> torch.Tensor:
+        return memory.as_strided(shape, stride, draw.randrange(128))
+
+    layouts = [((draw.randrange(4), draw.randrange(1, 5)), (draw.choice([5, 16]), draw.choice([1, 2]))) for _ in "ab"]
+    told = 0
+    for _ in range(200):
+        text = apart_text([view(*layout) for layout in layouts], {0: "a", 1: "b"}, {(0, 1)})
+        a, b = (view(*layout) for layout in layouts)
+        if text is not None and eval(text, {"a": a, "b": b}):
+            told += 1
+            assert not overlaps([a, b], {(0, 1)}), (text, a.data_ptr() - b.data_ptr(), layouts)
+    assert told
+
+
+def test_what_two_numbers_cannot_tell_has_no_expression() -> None:
+    x, y = torch.zeros(8), torch.zeros(8)
+    names = {0: "a", 1: "b"}
+    assert apart_text([x, x], names, {(0, 1)}) is None
+    assert apart_text([x, x[4:]], names, {(0, 1)}) is None
+    assert apart_text([x, [y]], {0: "a"}, {(0, 1)}) is None
+    assert apart_text([x, y], names, {(0, 0)}) == "True"
