@@ -527,8 +527,11 @@ class BoundKernel:
     def run_ref(self, *args: Any) -> Any:
         """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
         config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
-        seeds = self.ir.host.seeds if hasattr(self, "ir") else None
-        return run_ref(self.kernel.fn, args, config=config, draws=seeds.count if seeds else None)
+        if self.settings.ref_mode is RefMode.EAGER:
+            return run_ref(self.kernel.fn, args, config=config)
+        draws = self.ir.host.seeds.count if self.ir.host.seeds else None
+        smallest = [getattr(block, "floor", 1) for block in self.config_spec.block_sizes]
+        return run_ref(self.kernel.fn, args, config=config, draws=draws, smallest=smallest)
 
     # -- tuning --------------------------------------------------------------------------------------------------------
 

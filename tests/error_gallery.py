@@ -291,7 +291,7 @@ def size_from_data(x, out, sizes):
 
 @kernel_case("two tiles write the same place", exc.LoopDependencyError)
 def same_place(x, out):
-    for rows, columns in hl.tile(x.size()):
+    for rows, columns in hl.tile(x.size(), block_size=[None, 4]):
         out[rows, 0] = x[rows, columns].sum(1)
 
 

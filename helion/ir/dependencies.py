@@ -1,9 +1,10 @@
 """Data races between tiles that run at the same time, found at compile time.
 
 Tiles of a top-level loop run at the same time and in any order.  A plain store must therefore go to a place of the
-tile's own, and a load may not read what another tile stores.  Both go by memory and not by names: through two views
-of a tensor, or two arguments that overlap, a program touches the same elements.  Atomics are exempt; so are stores
-through index tensors and under conditions on the loop's own position, which cannot be judged here.
+tile's own, or else the tile that its place leaves out must cover its range (`BlockSize.low` is raised to that); and a
+load may not read what another tile stores.  Both go by memory and not by names: through two views of a tensor, or two
+arguments that overlap, a program touches the same elements.  Atomics are exempt; so are stores through index tensors
+and under conditions on the loop's own position, which cannot be judged here.
 
 A loop with `hl.wait` in it sees to the order of its loads and stores itself.
 
@@ -22,8 +23,10 @@ import torch.fx
 
 from .. import exc
 from ..language.distributed import wait
+from ..numbers import next_power_of_2
 from .axes import index_items
 from .device_ir import Axis
+from .device_ir import AxisKind
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .device_ir import TracedTile
@@ -36,8 +39,12 @@ from .nodes import Load
 from .nodes import Memory
 from .nodes import Store
 from .sameness import Sameness
+from .space import Space
 from .spans import spans_meet
 from .symbols import symbols_of
+
+#: Longest range of a tile that a store leaves out, and which one tile therefore covers.
+_LARGEST_COVER = 1 << 16
 
 
 def check_dependencies(ir: DeviceIR) -> None:
@@ -131,12 +138,34 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis]) 
     for axis in axes:
         if any(item.value.axis is axis for item in repeated):
             continue
-        if not any(_uses(element, axis) for element in elements) and not _same_in_all_tiles(ir, root, store, axis):
+        if any(_uses(element, axis) for element in elements) or _same_in_all_tiles(ir, root, store, axis):
+            continue
+        if not _covered(ir.space, axis):
             raise exc.LoopDependencyError(
                 reason=f"every tile of loop {axis.name!r} stores to the same elements of {store.name!r}: "
                 f"the index does not use {axis.name!r}",
                 location=store.node.meta.get("location"),
             )
+
+
+def _covered(space: Space, axis: Axis) -> bool:
+    """Whether one tile of an axis covers its range, whatever the Config says: its block size is made to, if it can."""
+    if axis.kind is not AxisKind.TILE or any(
+        isinstance(b, (torch.Tensor, torch.fx.Node)) for b in (axis.begin, axis.end)
+    ):
+        return False
+    block, extent = axis.block, space.hint(axis.end - axis.begin)
+    if extent is None:
+        return False
+    size = block.fixed if isinstance(block.fixed, int) else next_power_of_2(max(extent, 1))
+    if not bool(axis.end - axis.begin <= size):  # a guard under dynamic shapes
+        return False
+    if block.fixed is not None:
+        return isinstance(block.fixed, int)
+    if size > _LARGEST_COVER or (block.high is not None and size > next_power_of_2(block.high)):
+        return False
+    block.low = max(block.low, size)
+    return True
 
 
 def _same_in_all_tiles(ir: DeviceIR, root: GraphInfo, store: Store, axis: Axis) -> bool:

@@ -47,6 +47,7 @@ from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from ..seeds import torch_seeds
 from .alignment import to_shape
+from .dependencies import StoredTwice
 from .handler import EagerHandler
 from .handler import iterate_tiles
 from .ragged import check_lengths
@@ -88,6 +89,7 @@ class RefHandler(EagerHandler):
         config: schedule; only `block_sizes` and tunables matter here.
         index_dtype: dtype of `tile.index`.
         draws: places in the function that draw random numbers of torch's.
+        smallest: for each block size of the Config, what it is at least.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class RefHandler(EagerHandler):
         config: Mapping[str, Any] | None,
         index_dtype: torch.dtype = torch.int32,
         draws: int = 0,
+        smallest: Sequence[int] = (),
     ) -> None:
         super().__init__(device, index_dtype)
         self.config: Mapping[str, Any] = config or {}
@@ -110,6 +113,9 @@ class RefHandler(EagerHandler):
         self._drawn: list[dict[Any, int]] = []
         self._seeds: list[int] = []
         self._draws = draws
+        self._smallest = smallest
+        self._root_tiles: list[EagerTile] = []
+        self._stored = StoredTwice()
         self._seed_sites: dict[Any, int] = {}
 
     @property
@@ -137,6 +143,9 @@ class RefHandler(EagerHandler):
             self.check_rows_are_known(leaf)
         if op.access is not None and op.access.addresses_at is None:
             args = self._placed(args, op.access)
+        if op is store and self._root_tiles and isinstance(args[0], torch.Tensor):
+            with _compat_torch.without_torch_functions():
+                self._stored.check(args[0], args[1], args[2], self._root_tiles, name_of(args[0]))
         with _compat_torch.without_torch_functions():
             if op.access is None:
                 args = with_rows_of_operands(op, args, self.active_tiles())
@@ -215,7 +224,12 @@ class RefHandler(EagerHandler):
     def _iterate(
         self, tiles: Iterable[tuple[EagerTile, ...]], blocks: Sequence[_Block], *, is_sequence: bool
     ) -> Iterator[Any]:
+        at_top = not self.on_device
+        if at_top:
+            self._stored.clear()
         for group in tiles:
+            if at_top:
+                self._root_tiles = list(group)
             with self._iteration(list(zip(group, blocks, strict=True)), [(tile.axis, int(tile.id)) for tile in group]):
                 if is_sequence and len(group) == 1:
                     group[0].alone = True
@@ -248,6 +262,8 @@ class RefHandler(EagerHandler):
         return self._iterate_grid(spans, is_sequence=ranges.is_sequence)
 
     def _iterate_grid(self, spans: list[range], *, is_sequence: bool) -> Iterator[Any]:
+        if not self.on_device:
+            self._root_tiles = []
         total = 1
         for span in spans:
             total *= len(span)
@@ -301,6 +317,7 @@ class RefHandler(EagerHandler):
         """The next block size of the config; without one, a size that gives a few tiles."""
         place = self._tunable_blocks
         self._tunable_blocks += 1
+        low = max([low, *self._smallest[place : place + 1]])
         if place < len(self._configured):
             return max(int(self._configured[place]), next_power_of_2(low))
         wanted = max(-(-extent // _TILES_PER_LOOP), _SMALLEST_BLOCK, low)
@@ -405,6 +422,7 @@ def run_ref(
     config: Mapping[str, Any] | None = None,
     index_dtype: torch.dtype = torch.int32,
     draws: int | None = None,
+    smallest: Sequence[int] = (),
 ) -> Any:
     """Run a kernel function in ref mode.
 
@@ -415,6 +433,7 @@ def run_ref(
             honoured, the rest has no meaning here.  Without it loops get a few tiles each.
         index_dtype: dtype of `tile.index` and `hl.arange`.
         draws: how many places draw random numbers of torch's; None: those that stand in the function.
+        smallest: block sizes that are raised to these.
 
     Returns:
         What `fn` returns.
@@ -429,7 +448,7 @@ def run_ref(
     devices = [tensors[0].device] if tensors else [leaf for leaf in leaves if isinstance(leaf, torch.device)]
     if not devices:
         raise exc.NoTensorArgs(kernel=fn.__name__)
-    ref = RefHandler(devices[0], config, index_dtype, _draws(fn) if draws is None else draws)
+    ref = RefHandler(devices[0], config, index_dtype, _draws(fn) if draws is None else draws, smallest)
     mode = DeviceTorchMode(ref)
     try:
         with torch.no_grad(), handler(ref), mode:

@@ -1,0 +1,62 @@
+"""Stores whose index leaves out a tile of the loop: one tile covers the range there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from helion.runtime.eager.ref_mode import run_ref
+from tests.support import run_everywhere
+
+
+def row_sums(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
+    for tm, tn in hl.tile([x.size(0), x.size(1)]):
+        out[tm] = x[tm, tn].sum(-1)
+    return out
+
+
+def test_a_left_out_tile_covers_its_range_under_every_config() -> None:
+    configs = [{"block_sizes": [4, 8]}, {"block_sizes": [8, 1], "loop_orders": [[1, 0]]}]
+    run_everywhere(
+        row_sums, (torch.randn(10, 30),), lambda x: x.sum(-1), configs=configs, capabilities=[90], error_scale=8
+    )
+
+
+def test_under_dynamic_shapes_a_longer_range_is_covered_too() -> None:
+    kernel = helion.kernel(row_sums, static_shapes=False, config=helion.Config(block_sizes=[4, 8]))
+    for n in (30, 100, 7):
+        x = torch.randn(10, n)
+        torch.testing.assert_close(kernel(x), x.sum(-1))
+
+
+def test_a_block_size_of_the_kernels_own_is_not_changed() -> None:
+    @helion.kernel
+    def fixed(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
+        for tm, tn in hl.tile([x.size(0), x.size(1)], block_size=[None, 8]):
+            out[tm] = x[tm, tn].sum(-1)
+        return out
+
+    with pytest.raises(exc.LoopDependencyError, match="'tn'"):
+        fixed.bind((torch.randn(10, 30),))
+    x = torch.randn(10, 8)
+    torch.testing.assert_close(fixed(x), x.sum(-1))
+
+
+def test_a_range_that_no_tile_covers_is_refused() -> None:
+    with pytest.raises(exc.LoopDependencyError):
+        helion.kernel(row_sums).bind((torch.randn(2, 100_000),))
+
+
+def test_ref_mode_refuses_different_values_at_one_place() -> None:
+    x = torch.randn(10, 64)
+    with pytest.raises(exc.LoopDependencyError, match="'out'"):
+        run_ref(row_sums, (x,), config={"block_sizes": [16, 16]})
+    torch.testing.assert_close(run_ref(row_sums, (x,), config={"block_sizes": [4, 64]}), x.sum(-1))
+    torch.testing.assert_close(
+        run_ref(row_sums, (torch.ones(10, 64),), config={"block_sizes": [4, 64]})[0], torch.tensor(64.0)
+    )
