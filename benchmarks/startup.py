@@ -1,5 +1,8 @@
 """What it takes until 28 kernels have run once in a new process: nothing cached, from the caches, from a bundle.
 
+The caches are those of an earlier process that called each kernel three times: with its plans, and (as where a call is
+no plan) with the compiler's binaries alone, which takes tracing.
+
     python benchmarks/startup.py [--kernels 28] [--json FILE]
 
 Each way is a process of its own, on the GPU, or without one on the software GPU with launches that do nothing
@@ -24,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-WAYS = ("nothing cached", "caches", "bundle")
+WAYS = ("nothing cached", "binaries", "plans", "bundle")
 
 
 def _gpu(with_triton: bool) -> Any:
@@ -83,7 +86,7 @@ def child(way: str, names: list[str], bundle: str) -> dict[str, Any]:
     import torch
 
     warnings.simplefilter("ignore")
-    device = _gpu(way != "bundle")
+    device = _gpu(way in ("nothing cached", "binaries"))
     torch.empty(1, device=device)
     start = time.perf_counter()
     import helion
@@ -99,6 +102,10 @@ def child(way: str, names: list[str], bundle: str) -> dict[str, Any]:
         before = time.perf_counter()
         kernel(*args)
         calls[name] = time.perf_counter() - before
+        for _ in range(2):
+            kernel(*args)
+    if way in ("plans", "bundle") and not torch.cuda.is_available():
+        assert "triton" not in sys.modules, "something was compiled"
     return {"import": imported - start, "load": loaded - imported, "calls": calls}
 
 
@@ -109,6 +116,7 @@ def _run(way: str, names: list[str], bundle: Path, cache: Path) -> dict[str, Any
         "HELION_CACHE_DIR": str(cache / "helion"),
         "TRITON_CACHE_DIR": str(cache / "triton"),
         "HELION_AUTOTUNE_EFFORT": "none",
+        "HELION_PLAN_CACHE": "0" if way == "binaries" else "1",
     }
     run = [sys.executable, __file__, "--child", way, "--bundle", str(bundle), "--names", ",".join(names)]
     result = subprocess.run(run, capture_output=True, text=True, env=environment, check=False)

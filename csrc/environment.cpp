@@ -219,6 +219,20 @@ int Environment::same_knobs(const ModuleState* state, const KnobValues& values) 
   return same(mode.get(), values.instrumentation_mode.get());
 }
 
+int Environment::triton_untouched(const ModuleState* state) {
+  if (!enter_.object) {
+    PyObject* knobs = PyDict_GetItemWithError(PyImport_GetModuleDict(), state->names.triton_knobs);  // borrowed
+    if (knobs == nullptr) return PyErr_Occurred() ? -1 : 1;
+    if (!load_knobs(state)) {
+      PyErr_Clear();  // another thread is importing it: not for a plan to decide
+      return 0;
+    }
+  }
+  if (int result = same_knobs(state, defaults_); result != 1) return result;
+  const int active = hooks_active(state);
+  return active < 0 ? -1 : !active;
+}
+
 int Environment::measuring(const ModuleState* state) const {
   PyObject* enabled = measuring_item_.get(measure_dict_.get(), state->names.enabled);  // borrowed
   if (enabled == nullptr) return PyErr_Occurred() ? -1 : 0;

@@ -68,6 +68,9 @@ class Environment {
   void read_knobs(const ModuleState* state, KnobValues* values) const;
   // Whether they are still what they were: 1, 0, or -1 with an exception.
   int same_knobs(const ModuleState* state, const KnobValues& values) const;
+  // Whether no knob of Triton's was set and no hook watches, for a binary of Triton's in a process that need not have
+  // loaded Triton: 1, 0, or -1 with an exception.
+  int triton_untouched(const ModuleState* state);
   // Whether binds are being counted (HELION_MEASURE_COMPILE_TIME), hits included: 1, 0, or -1 with an exception.
   int measuring(const ModuleState* state) const;
   // Whether a launch hook (a profiler's, say) wants to see launches: 1, 0, or -1 with an exception.

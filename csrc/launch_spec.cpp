@@ -137,20 +137,21 @@ bool parse_maps(PyObject* maps, LaunchSpec::Body* body) {
 PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   static const char* keywords[] = {"compiled", "jit_function", "function", "name",         "num_warps",
                                    "shared",   "device",       "params",   "used_globals", "scratch",
-                                   "cluster",  "maps",         "cooperative", nullptr};
+                                   "cluster",  "maps",         "cooperative", "of_triton", nullptr};
   PyObject *compiled = nullptr, *jit_function = nullptr, *params = nullptr, *globals = nullptr;
   PyObject* maps = nullptr;
   unsigned cluster[3] = {1, 1, 1};
   unsigned long long function = 0;
   const char* name = nullptr;
   unsigned num_warps = 0, shared = 0, scratch = 0;
-  int device = 0, cooperative = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)Op:LaunchSpec", const_cast<char**>(keywords), &compiled,
+  int device = 0, cooperative = 0, of_triton = 0;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)Opp:LaunchSpec", const_cast<char**>(keywords), &compiled,
                                    &jit_function, &function, &name, &num_warps, &shared, &device, &params, &globals,
-                                   &scratch, &cluster[0], &cluster[1], &cluster[2], &maps, &cooperative)) {
+                                   &scratch, &cluster[0], &cluster[1], &cluster[2], &maps, &cooperative,
+                                   &of_triton)) {
     return nullptr;
   }
-  // The last three may be left out, which the format cannot say of some keyword-only arguments.
+  // The last four may be left out, which the format cannot say of some keyword-only arguments.
   if (compiled == nullptr || jit_function == nullptr || name == nullptr || params == nullptr || globals == nullptr) {
     PyErr_SetString(PyExc_TypeError, "LaunchSpec: compiled, jit_function, name, params and used_globals are required");
     return nullptr;
@@ -180,6 +181,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (maps != nullptr && !parse_maps(maps, &body)) return nullptr;
   std::copy(cluster, cluster + 3, body.cluster);
   body.cooperative = cooperative != 0;
+  body.of_triton = of_triton != 0;
   if (jit_function != Py_None) {
     if (!state->environment.load_knobs(state)) return nullptr;
     state->environment.read_knobs(state, &body.knobs);
@@ -223,7 +225,7 @@ PyGetSetDef spec_attributes[] = {
 
 PyDoc_STRVAR(spec_doc,
              "LaunchSpec(*, compiled, jit_function, function, name, num_warps, shared, device, params, used_globals,\n"
-             "           scratch, cluster=(1, 1, 1), maps=(), cooperative=False)\n--\n\n"
+             "           scratch, cluster=(1, 1, 1), maps=(), cooperative=False, of_triton=False)\n--\n\n"
              "One compiled binary and all that a launch of it depends on.\n\n"
              "Args:\n"
              "    compiled: Triton's compiled kernel; kept alive, since it owns the loaded binary.\n"
@@ -239,7 +241,8 @@ PyDoc_STRVAR(spec_doc,
              "    cluster: dimensions of a thread block cluster, (1, 1, 1) for none.\n"
              "    maps: (parameter index, CUtensorMapDataType, dims, strides in bytes, box, CUtensorMapSwizzle) of each pointer\n"
              "        parameter that is passed as the tensor map of the tensor there.\n"
-             "    cooperative: the launch is refused unless all programs fit on the device at the same time.");
+             "    cooperative: the launch is refused unless all programs fit on the device at the same time.\n"
+             "    of_triton: Triton compiled it, though there is no jit_function: it is launched while no hook watches.");
 
 PyType_Slot spec_slots[] = {
     {Py_tp_doc, const_cast<char*>(spec_doc)},
@@ -334,7 +337,12 @@ int LaunchSpec::guards_hold() const {
   if (!body.jit_function) return 0;  // cleared by the garbage collector
   // Guard: the binary is loaded in another driver than the one that is in use now.
   if (HELION_GUARD("provider", body.provider.get() != state->environment.provider())) return 0;
-  if (body.jit_function.get() == Py_None) return 1;
+  if (body.jit_function.get() == Py_None) {
+    if (!body.of_triton) return 1;
+    // Guard: a profiler's hook, or a knob, of a Triton that was imported after the binary came from the cache.
+    const int untouched = state->environment.triton_untouched(state);
+    return HELION_GUARD("late_hooks", untouched != 1) ? (untouched < 0 ? -1 : 0) : 1;
+  }
   // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
   if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
   if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0)) return result < 0 ? -1 : 0;

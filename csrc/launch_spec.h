@@ -60,6 +60,7 @@ struct LaunchSpec {
     KnobValues knobs;
     PyRef provider;        // of helion.runtime.device: `function` is a handle of its driver
     PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
+    bool of_triton = false;  // of Triton's compiler, without a jit_function: its knobs and launch hooks do concern it
     PyRef jit_function;    // the @triton.jit function; None: not Triton's kernel, whose knobs and hooks do not concern it
     PyRef jit_dict;        // its __dict__, where pre_run_hooks is looked up
     DictItem pre_run_hooks;

@@ -30,6 +30,7 @@ namespace helion {
   X(launch_enter_hook, "launch_enter_hook")                 \
   X(launch_exit_hook, "launch_exit_hook")                   \
   X(pre_run_hooks, "pre_run_hooks")                         \
+  X(triton_knobs, "triton.knobs")                           \
   X(provider, "provider")                                   \
   X(record_call, "_record_call")                            \
   X(settings, "settings")                                   \

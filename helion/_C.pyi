@@ -46,6 +46,7 @@ class LaunchSpec:
         cluster: tuple[int, int, int] = (1, 1, 1),
         maps: Sequence[tuple[int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...], int]] = (),
         cooperative: bool = False,
+        of_triton: bool = False,
     ) -> LaunchSpec: ...
     def guards_hold(self) -> bool: ...
     @property

@@ -15,6 +15,7 @@ from . import language
 from . import runtime
 from ._version import __version__
 from .aot import aot_kernel
+from .bundles import plan_cache
 from .bundles.load import load_bundle
 from .config import Config
 from .explain import Explanation
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .tuned import from_cache
 
 _logging.configure()
+plan_cache.install()
 
 
 #: Names whose modules load the compiler (sympy, Triton), which a process that only makes kernels need not wait for.

@@ -51,6 +51,17 @@ def has_nvidia_launcher(compiled: Any) -> bool:
     )
 
 
+def knobs_untouched() -> bool:
+    """Whether no knob was assigned and no hook added in this process: what Triton compiles depends on its files and the
+    environment alone, and nobody watches it."""
+    knobs = sys.modules.get("triton.knobs")
+    if knobs is None:
+        return True
+    groups = [value for value in vars(knobs).values() if isinstance(value, knobs.base_knobs)]
+    chains = [hook for hook in (knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook) if hook is not None]
+    return bool(groups) and not any(vars(group) for group in groups) and not any(chain.calls for chain in chains)
+
+
 def is_triton(module: object) -> bool:
     """Whether this is the package itself."""
     return module is not None and module is sys.modules.get("triton")

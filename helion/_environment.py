@@ -22,6 +22,7 @@ VARIABLES: dict[str, str] = {
     "HELION_CACHE_DIR": "where generated source and tuning results are kept; default `~/.cache/helion`. Where it "
     "cannot be written, neither is, with a warning. It is private unless it was there before; binaries in it that "
     "others can have written are not used",
+    "HELION_PLAN_CACHE": "`0`: plans are neither kept on disk nor taken from there",
     "HELION_SKIP_CACHE": "`1`: the autotuner reads no cached results",
     "HELION_ASSERT_CACHE_HIT": "`1`: where tuning would begin for want of a cached result, raise "
     "`exc.CacheAssertionError`",

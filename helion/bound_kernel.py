@@ -30,6 +30,7 @@ from . import exc
 from .autotuner.api import TUNED_NOW
 from .autotuner.api import autotune
 from .autotuner.api import choose
+from .autotuner.api import depends_on
 from .autotuner.bound import BoundTarget
 from .backends import registry
 from .config import Config
@@ -295,6 +296,11 @@ class BoundKernel:
             self._hint_default()
             found = self.config_spec.default_config()
         return found
+
+    def config_depends_on(self, args: tuple[Any, ...]) -> str | None:
+        """As `autotuner.api.depends_on`; None where another variant may have been asked first."""
+        alone = self.family is None or len(self.family.members) == 1
+        return depends_on(BoundTarget(self), args, self.config_source) if alone else None
 
     def _hint_default(self) -> None:
         if self.kernel.name not in _HINTED:

@@ -38,7 +38,9 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     base = tmp_path_factory.getbasetemp()
     base = base.parent if worker else base
-    saved = {name: os.environ.get(name) for name in ("HELION_CACHE_DIR", "TRITON_CACHE_DIR", "HELION_AUTOTUNE_EFFORT")}
+    names = ("HELION_CACHE_DIR", "TRITON_CACHE_DIR", "HELION_AUTOTUNE_EFFORT", "HELION_PLAN_CACHE")
+    saved = {name: os.environ.get(name) for name in names}
+    os.environ["HELION_PLAN_CACHE"] = "0"  # each test's first call is to be traced, though another has the same kernel
     os.environ["HELION_AUTOTUNE_EFFORT"] = (
         "none"  # on a GPU, kernels without a config would be tuned at their first call
     )

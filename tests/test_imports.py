@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "aot": f"{_COMPILER} autotuner kernel",
     "tuned": f"{_COMPILER} autotuner kernel",
     "experimental": "aot",
-    "bundles": f"{_COMPILER} _version backends runtime kernel",
+    "bundles": f"{_COMPILER} _version frontend backends runtime kernel",
     "explain": "_extension runtime kernel",
     "doctor": "_extension _environment _version runtime settings",
     "__init__": "exc _version _logging settings config language runtime bundles bound_kernel kernel aot explain "

@@ -23,6 +23,7 @@ from ..settings import TABLE
 from ..settings import Settings
 from .cache import AutotuneCache
 from .cache import Entry
+from .cache import LocalAutotuneCache
 from .cache import fits
 from .cache import skip_cache
 from .guard import check_environment
@@ -107,8 +108,13 @@ def effort_for(target: TuningTarget, args: Sequence[Any]) -> str:
     return "full" if device_of(args).type == "cuda" else "none"
 
 
-#: What `choose` says of a Config that it searched for.
+#: What `choose` says of a Config that it searched for, that came from the kernel, or from nobody.
 TUNED_NOW = "tuned at this first call"
+GIVEN = "the kernel's own config="
+FIRST_GIVEN = "the first of configs=, as nothing is tuned"
+COMPUTED = "computed: none was given, and nothing is tuned (autotune_effort is none)"
+#: What it begins with for one that a cache of an earlier tuning has.
+FROM_CACHE = "an earlier tuning"
 
 
 def config_for(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] = ()) -> Config | None:
@@ -137,23 +143,42 @@ def choose(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] 
     """`config_for`, with where the Config comes from, in words."""
     settings = target.settings
     if len(configs) == 1 and not settings.force_autotune:
-        return target.config_spec.normalize(configs[0]), "the kernel's own config="
+        return target.config_spec.normalize(configs[0]), GIVEN
     effort = effort_for(target, args)
     if effort == "none" and not settings.force_autotune:
         if configs:
-            return target.config_spec.normalize(configs[0]), "the first of configs=, as nothing is tuned"
+            return target.config_spec.normalize(configs[0]), FIRST_GIVEN
         if settings.autotune_cache == "AOTAutotuneCache":
             # Configs that ship with a kernel are part of it: choosing among them is no tuning.
             shipped = lookup(target, args)
             if shipped is not None:
                 return shipped, "the file of Configs that ships with the kernel"
-        return None, "computed: none was given, and nothing is tuned (autotune_effort is none)"
+        return None, COMPUTED
     if not settings.force_autotune:
         found = lookup(target, args)
         if found is not None and (not configs or found in [target.config_spec.normalize(c) for c in configs]):
-            return found, f"an earlier tuning, from the cache ({settings.autotune_cache})"
+            return found, f"{FROM_CACHE}, from the cache ({settings.autotune_cache})"
     tuned = autotune(target, args, force=settings.force_autotune, configs=configs if len(configs) > 1 else None)
     return tuned, TUNED_NOW
+
+
+def depends_on(target: TuningTarget, args: Sequence[Any], source: str) -> str | None:
+    """What another process must find as it is here to choose the same Config for a first call.
+
+    Args:
+        target: the kernel.
+        args: of a call.
+        source: what `choose` said.
+
+    Returns:
+        "" if that is nothing but the kernel and its settings, else the path of the tuner's file; None if it is neither.
+    """
+    if source in (GIVEN, FIRST_GIVEN, COMPUTED):
+        return ""
+    store = cache_named(target.settings.autotune_cache)
+    if (source == TUNED_NOW or source.startswith(FROM_CACHE)) and type(store) is LocalAutotuneCache:
+        return str(store.path(_key(target, args)))
+    return None
 
 
 def autotune(

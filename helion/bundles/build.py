@@ -39,6 +39,7 @@ from ..target import Target
 from . import manifest
 from . import signature as calls
 from .container import write
+from .fingerprint import Unreadable
 from .fingerprint import fingerprint
 from .fingerprint import python
 
@@ -127,7 +128,7 @@ def _compiling_for(provider: _TargetProvider) -> Iterator[None]:
 
 
 class _BundleRecorder(Recorder):
-    """Makes `manifest.PlanData`, whose launches have the `Binary` in the place of a LaunchSpec."""
+    """Makes `data.PlanData`, whose launches have the `Binary` in the place of a LaunchSpec."""
 
     def spec_of(
         self, kernel: Any, compiled: Any, argument_count: int, keywords: dict[str, Any]
@@ -135,8 +136,8 @@ class _BundleRecorder(Recorder):
         assert isinstance(compiled, Binary)
         return compiled, 0, [argument for argument, _ in compiled.params]
 
-    def plan(self, leaf_count: int, buffers: Any, result: Any, written: Any) -> manifest.PlanData:
-        return manifest.PlanData(leaf_count, buffers, tuple(self.steps), result, written, self.analysis.identity)
+    def plan(self, leaf_count: int, buffers: Any, result: Any, written: Any) -> data.PlanData:
+        return data.PlanData(leaf_count, buffers, tuple(self.steps), result, written, self.analysis.identity)
 
 
 #: What host code may not ask of tensors in host memory, which stand for tensors on the GPU.
@@ -171,13 +172,12 @@ class _Builder:
             NotAPlan, calls.Unsupported, manifest.Malformed: why it cannot be in a bundle.
             exc.BaseError: it cannot be compiled.
         """
-        if kernel.specializer.key_fn is not None:
-            raise NotAPlan("it has a key= function, whose result a bundle cannot compare")
         arguments = kernel.normalize_args(*args)
+        user_key = calls.user_key(kernel.specializer, arguments)
         chosen = _config_in_use(kernel, arguments, capability)
         provider = _TargetProvider(capability, self.sms.get(capability, 132))
         with _compiling_for(provider):
-            fresh = Kernel(kernel.fn, configs=kernel.configs, settings=kernel.settings)
+            fresh = Kernel(kernel.fn, configs=kernel.configs, settings=kernel.settings, key=kernel.specializer.key_fn)
             bound = fresh.bind(arguments)
             if bound.guards:
                 by_value = set(range(len(arguments)))
@@ -202,6 +202,7 @@ class _Builder:
             row["by_value"][i] = True
         row["apart"] = sorted({*row["apart"], *bound.assumed_apart})
         self.put(row, arguments, capability, recording.plan, repr(config), provider)
+        row["calls"][capability, repr(calls.describe(arguments))][1]["key"] = user_key
 
     def row(self, kernel: Kernel, parameters: int) -> dict[str, Any]:
         """What the manifest says of a kernel."""
@@ -225,7 +226,7 @@ class _Builder:
         row: dict[str, Any],
         arguments: tuple[Any, ...],
         capability: int,
-        plan: manifest.PlanData,
+        plan: data.PlanData,
         config: str,
         provider: _TargetProvider,
     ) -> None:
@@ -336,6 +337,11 @@ def bundle(
         for capability in targets:
             try:
                 builder.add(kernel, args, capability)
+            except Unreadable as why:
+                reason = (
+                    f"it refers to {why}, whose content cannot be compared when it is loaded: pass it as an argument"
+                )
+                left_out.append((kernel.stats.name, capability, reason))
             except (NotAPlan, calls.Unsupported, manifest.Malformed, exc.BaseError) as why:
                 left_out.append((kernel.stats.name, capability, getattr(why, "message", None) or str(why)))
             except Exception as error:  # Triton's and ptxas' own errors are of many kinds

@@ -25,7 +25,7 @@ from typing import Any
 
 from .. import exc
 
-__all__ = ["FORMAT", "MAGIC", "Container", "write"]
+__all__ = ["FORMAT", "MAGIC", "Container", "encode", "write"]
 
 MAGIC = b"\x89HLB\r\n\x1a\n"
 #: What the manifest means. Another number is another meaning, and is refused.
@@ -40,11 +40,10 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def write(path: Path, manifest: dict[str, Any], blobs: Sequence[bytes]) -> None:
-    """Put a bundle at `path`; another process sees all of it, or what was there before.
+def encode(manifest: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
+    """The bytes of a bundle.
 
     Args:
-        path: where.
         manifest: JSON-able; "blobs" is added: offset, size and SHA-256 of each blob.
         blobs: in the order that the manifest counts them by.
     """
@@ -61,6 +60,12 @@ def write(path: Path, manifest: dict[str, Any], blobs: Sequence[bytes]) -> None:
     body[len(header) : len(header) + len(text)] = text
     for row, blob in zip(table, blobs):
         body[start + row["offset"] : start + row["offset"] + len(blob)] = blob
+    return bytes(body)
+
+
+def write(path: Path, manifest: dict[str, Any], blobs: Sequence[bytes]) -> None:
+    """Put a bundle at `path`; another process sees all of it, or what was there before. As `encode`."""
+    body = encode(manifest, blobs)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(body)
@@ -79,6 +84,7 @@ class Container:
 
     Args:
         path: the file; it is mapped read-only, so replace it (rename another over it) rather than write to it.
+        content: its bytes, where somebody has read it.
 
     Raises:
         exc.InvalidBundle: it is no bundle, damaged, cut off, or of another format.
@@ -89,26 +95,18 @@ class Container:
         blob_count: how many blobs there are.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
         self.path = path
-        # Not blocking: opening a pipe would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise self.invalid("it is not a plain file")
-            if status.st_size < _HEADER.size:
-                raise self.invalid("it is too short for a header")
-            self._mapping = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
+        self._mapping = content if content is not None else self._map()
+        if len(self._mapping) < _HEADER.size:
+            raise self.invalid("it is too short for a header")
         magic, version, size, total, digest = _HEADER.unpack_from(self._mapping)
         if magic != MAGIC:
             raise self.invalid("it does not begin as one")
         if version != FORMAT:
             raise self.invalid(f"its format is {version}, and this helion reads {FORMAT}; make it again")
-        if total != status.st_size:
-            raise self.invalid(f"it has {status.st_size} bytes and says {total}: it was cut off, or grew")
+        if total != len(self._mapping):
+            raise self.invalid(f"it has {len(self._mapping)} bytes and says {total}: it was cut off, or grew")
         if size > min(_MOST_MANIFEST, total - _HEADER.size):
             raise self.invalid("its manifest ends outside of it")
         text = self._mapping[_HEADER.size : _HEADER.size + size]
@@ -123,6 +121,18 @@ class Container:
         self._start = _aligned(_HEADER.size + size)
         self._blobs = self._table(manifest.pop("blobs", None), total - self._start)
         self.manifest: dict[str, Any] = manifest
+
+    def _map(self) -> mmap.mmap | bytes:
+        # Not blocking: opening a pipe would wait for a writer for ever.
+        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise self.invalid("it is not a plain file")
+            # An empty file cannot be mapped.
+            return mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ) if status.st_size else b""
+        finally:
+            os.close(descriptor)
 
     def invalid(self, reason: str) -> exc.InvalidBundle:
         """The error that says why this is no bundle."""

@@ -23,6 +23,7 @@ from ..runtime.native.driver import default_driver
 from . import manifest
 from . import signature as calls
 from .container import Container
+from .fingerprint import Unreadable
 from .fingerprint import fingerprint
 from .fingerprint import python
 
@@ -62,17 +63,21 @@ class _Specialization:
     grad_free: bool
 
 
+#: Capability, signature, and what the `key=` function said.
+_Call = tuple[int, tuple[Any, ...], Any]
+
+
 @dataclasses.dataclass(frozen=True)
 class _Kernel:
-    """One kernel: its hashes, parameters whose numbers count by value, (capability, signature) -> plan, and arguments
-    that must not overlap, in pairs.
+    """One kernel: its hashes, parameters whose numbers count by value, (capability, signature, result of the `key=`
+    function) -> plan, and arguments that must not overlap, in pairs.
     """
 
     code: str
     python: str
     source: str
     by_value: tuple[bool, ...]
-    plans: dict[tuple[int, tuple[Any, ...]], _Specialization]
+    plans: dict[_Call, _Specialization]
     apart: frozenset[tuple[int, int]]
 
 
@@ -142,12 +147,15 @@ class _Reader:
         by_value = tuple(self.field(row, "by_value", list))
         if not all(type(counts) is bool for counts in by_value) or len(by_value) > 64:
             raise manifest.Malformed("the parameters of a kernel are malformed")
-        plans: dict[tuple[int, tuple[Any, ...]], _Specialization] = {}
+        plans: dict[_Call, _Specialization] = {}
         for item in self.field(row, "plans", list):
             found = _tuples(self.field(item, "signature", list))
             capability = self.number(item, "capability", 0, 1000)
             self.capabilities.add(capability)
-            plans[capability, found] = self.specialization(item, found, len(by_value))
+            user_key = _tuples(item.get("key"))
+            if user_key is not None:
+                _checked((user_key,))
+            plans[capability, found, user_key] = self.specialization(item, found, len(by_value))
         hashes = [self.text(row.get(name)) for name in ("code", "python", "source")]
         apart = _tuples(self.field(row, "apart", list))
         if not all(type(p) is tuple and len(p) == 2 and set(p) <= set(range(len(by_value))) for p in apart):
@@ -214,11 +222,13 @@ class LoadedBundle:
         served: how many signatures it has served in this process.
     """
 
-    def __init__(self, path: str | os.PathLike[str], on_miss: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], on_miss: str, content: bytes | None = None) -> None:
         self.path = Path(path)
         self.on_miss = on_miss
         self.served = 0
-        self._container = Container(self.path)
+        #: It is a file of the cache: named by its kernel's source, and stands for what Triton would have loaded.
+        self._of_cache = content is not None
+        self._container = Container(self.path, content)
         try:
             reader = _Reader(self._container)
         except (manifest.Malformed, RecursionError) as error:
@@ -229,7 +239,11 @@ class LoadedBundle:
         self._lock = threading.Lock()
         #: (binary, device, provider) -> its LaunchSpec; the provider is kept alive by what is in the plan.
         self._specs: dict[tuple[int, int, Any], Any] = {}
-        self._torch = str(self._container.manifest.get("torch", ""))
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the file says, as JSON."""
+        return self._container.manifest
 
     def __repr__(self) -> str:
         return f"<helion.bundles.LoadedBundle {self.path}: {len(self.kernels)} kernels, {self.capabilities}>"
@@ -270,7 +284,8 @@ class LoadedBundle:
             return "the kernel's plans were dropped meanwhile"
         with self._lock:
             self.served += 1
-        events.emit("bundle_load", dispatcher.stats.name, started, bundle=self.path)
+        if not self._of_cache:
+            events.emit("bundle_load", dispatcher.stats.name, started, bundle=self.path)
         return None
 
     def missed(self, dispatcher: Any, reason: str) -> None:
@@ -293,15 +308,16 @@ class LoadedBundle:
         indices = {device.device_index_of(tensor) for tensor in tensors}
         if len(indices) != 1:
             return "its tensors are on several devices"
-        if not self._same_source(entry, dispatcher):
+        if not self._of_cache and not self._same_source(entry, dispatcher):
             return "its source, settings or configs are others than when the bundle was made"
         try:
             found = calls.signature(args, entry.by_value)
+            user_key = calls.user_key(dispatcher.specializer, args)
         except calls.Unsupported as why:
             return f"it was called with {why}"
         index = indices.pop()
         capability = _fitting({key[0] for key in entry.plans}, device.target_of(index).arch)
-        specialization = entry.plans.get((capability, found)) if capability is not None else None
+        specialization = entry.plans.get((capability, found, user_key)) if capability is not None else None
         if specialization is None:
             which = f"of {len(entry.plans)} that it has" if capability is not None else f"for {device.target_of(index)}"
             return f"{self.path.name} has no plan for these arguments, {which}"
@@ -321,11 +337,11 @@ class LoadedBundle:
 
     @staticmethod
     def _same_source(entry: _Kernel, dispatcher: Any) -> bool:
-        if entry.python == python():
-            return fingerprint(dispatcher) == entry.code
         try:
+            if entry.python == python():
+                return fingerprint(dispatcher) == entry.code
             return fingerprint(dispatcher, text=True) == entry.source
-        except (OSError, TypeError):  # no source to compare with
+        except (OSError, TypeError, Unreadable):  # nothing to compare with
             return False
 
     # -- from a plan's description to a LaunchPlan ------------------------------------------------------------------
@@ -375,6 +391,7 @@ class LoadedBundle:
             cluster=binary.cluster,
             maps=binary.maps,
             cooperative=binary.cooperative,
+            of_triton=self._of_cache,
         )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
-from typing import NamedTuple
 from typing import cast
 
 import torch
 
 from ..runtime.launch import plan_data as data
+from ..runtime.launch.plan_data import PlanData
 
-__all__ = ["Malformed", "PlanData", "decode_plan", "encode_plan"]
+__all__ = ["Malformed", "decode_plan", "encode_plan"]
 
 _DEEPEST = 16
 _MOST_BYTES = 1 << 46
@@ -24,26 +24,6 @@ _MOST_BYTES = 1 << 46
 
 class Malformed(Exception):
     """What is wrong with a description."""
-
-
-class PlanData(NamedTuple):
-    """The arguments of `helion._C.LaunchPlan`, but for the device.
-
-    Attributes:
-        leaf_count: leaves among the arguments.
-        buffers: what is allocated.
-        steps: what is done; the `spec` of a `Launch` is the number of a binary.
-        result: what is returned.
-        written: tensors whose version counters advance.
-        distinct: whether no two tensors among the arguments may be the same object.
-    """
-
-    leaf_count: int
-    buffers: tuple[data.Allocation | data.Made, ...]
-    steps: tuple[data.Step, ...]
-    result: data.Result
-    written: tuple[data.TensorRef, ...]
-    distinct: bool
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -76,6 +76,17 @@ def signature(args: Sequence[Any], by_value: Sequence[bool]) -> tuple[Any, ...]:
     return tuple([_element(value, counts, 0) for value, counts in zip(args, by_value)])
 
 
+def user_key(specializer: Any, args: Sequence[Any]) -> tuple[Any, ...] | None:
+    """The result of the kernel's `key=` function as plain data; None for a kernel without one.
+
+    Raises:
+        Unsupported: it is an object that means nothing in another process.
+    """
+    if specializer.key_fn is None:
+        return None
+    return _element(specializer.key_fn(*args), True, 0)
+
+
 def leaves(found: Sequence[Any]) -> list[tuple[Any, ...]]:
     """The elements of a signature that a plan counts as leaves, in its order."""
     parts: list[tuple[Any, ...]] = []

@@ -90,6 +90,16 @@ def _lines_of(fn: types.FunctionType) -> tuple[list[str], int]:
     return inspect.getblock(lines[first - 1 :]), first
 
 
+def text_of(fn: types.FunctionType) -> str:
+    """The text of a function as `source_of` parses it, without parsing it.
+
+    Raises:
+        OSError: there is none.
+        TypeError: likewise.
+    """
+    return textwrap.dedent("".join(_lines_of(fn)[0]))
+
+
 def source_of(fn: types.FunctionType) -> FunctionSource:
     """The parsed source of a function, from a cache keyed by its code object."""
     found = _SOURCES.get(fn.__code__)

@@ -28,6 +28,7 @@ KINDS: dict[str, str] = {
     "compile": "a binary was compiled, or taken from the compiler's cache, and launched for the first time",
     "tune": "a search for a Config ended",
     "plan": "a call was recorded as a plan",
+    "plan_load": "a plan came from the cache on disk, and nothing was traced",
     "fallback": "a call stays with its host function, or a launch with a slower launcher",
     "bundle_load": "a bundle was opened, or a binary of one loaded",
     "bundle_miss": "a call of a kernel is in no loaded bundle",

@@ -407,3 +407,23 @@ def test_malformed_launch_spec_is_an_error(C, module, change):
     launcher = C.CompiledLauncher()
     with pytest.raises((TypeError, ValueError, AttributeError)):
         launcher.add_variant(module._add_kernel, (x,), {}, C.LaunchSpec(**{**good, **change}))
+
+
+@pytest.mark.guard("late_hooks")
+def test_a_binary_of_tritons_without_its_function_is_launched_while_no_hook_watches(C, module):
+    common = {
+        "compiled": None, "jit_function": None, "function": 1, "name": "k", "num_warps": 4, "shared": 0, "device": 0,
+        "params": [(0, "*fp32")], "used_globals": [], "scratch": 2,
+    }  # fmt: skip
+    ours, tritons = C.LaunchSpec(**common), C.LaunchSpec(**common, of_triton=True)
+    assert ours.guards_hold() and tritons.guards_hold()
+    hook = knobs.runtime.launch_enter_hook
+    hook.add(print)
+    try:
+        assert ours.guards_hold() and not tritons.guards_hold()
+    finally:
+        hook.remove(print)
+    with knobs.runtime.scope():
+        knobs.runtime.debug = not knobs.runtime.debug
+        assert not tritons.guards_hold()
+    assert tritons.guards_hold()

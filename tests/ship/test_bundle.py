@@ -166,6 +166,37 @@ def test_a_number_that_host_code_computes_with_counts_by_value(fresh, tmp_path) 
         first(x, 24)  # like 8 for Triton, but not for torch.empty
 
 
+def test_what_a_key_function_says_counts(fresh, tmp_path) -> None:
+    @helion.kernel(config=model.SMALL, key=lambda x, alpha: alpha > 2)
+    def first(x: torch.Tensor, alpha: float) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + alpha
+        return out
+
+    first.stats.name = first.stats.name.replace("<locals>.", "")
+    x = torch.randn(64)
+    helion.bundle(first, [(x, 1.0)], tmp_path / "k.hlb", capabilities=[90])
+    helion.load_bundle(tmp_path / "k.hlb", on_miss="error")
+    assert torch.equal(first(x, 1.5), x + 1.5)
+    with pytest.raises(exc.BundleMiss, match="no plan for these arguments"):
+        first(x, 3.0)
+
+
+def test_a_kernel_that_refers_to_what_cannot_be_compared_is_refused_with_what_it_is(tmp_path) -> None:
+    lock = threading.Lock()
+
+    @helion.kernel(config=model.SMALL)
+    def refers(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + (lock is None)
+        return out
+
+    with pytest.raises(exc.CannotBundle, match=r"it refers to a _thread\.lock, whose content"):
+        helion.bundle(refers, [(torch.ones(64),)], tmp_path / "k.hlb", capabilities=[90])
+
+
 def test_set_config_and_reset_are_stronger_than_the_bundle(made: Path, fresh) -> None:
     helion.load_bundle(made)
     args = (torch.ones(100), torch.ones(100), 2.0)

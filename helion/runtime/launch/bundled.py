@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 from typing import Protocol
 
-__all__ = ["Source", "add", "ask", "recorders", "remove", "sources"]
+from .plan_data import PlanData
+
+__all__ = ["Cache", "Source", "add", "ask", "cache", "recorders", "remove", "sources"]
 
 
 class Source(Protocol):
@@ -27,6 +29,18 @@ class Source(Protocol):
         """No source had a plan, and the call is about to be compiled; may raise."""
 
 
+class Cache(Protocol):
+    """Plans that earlier processes recorded."""
+
+    def serve(self, dispatcher: Any, args: tuple[Any, ...]) -> str | None:
+        """As that of a `Source`."""
+
+    def keep(self, dispatcher: Any, args: tuple[Any, ...], plan: PlanData) -> None:
+        """A call was recorded as this plan."""
+
+
+#: Asked after all sources, and told of what is recorded.
+cache: Cache | None = None
 #: Asked in this order. Replaced as a whole when it changes, so that a call sees the old one or the new one.
 sources: tuple[Source, ...] = ()
 #: Told of every call that the Python path looks up: ``recorder(dispatcher, args)``.
@@ -60,4 +74,4 @@ def ask(dispatcher: Any, args: tuple[Any, ...]) -> bool:
         reasons.append(reason)
     for source, reason in zip(asked, reasons):
         source.missed(dispatcher, reason)
-    return False
+    return cache is not None and cache.serve(dispatcher, args) is None

@@ -107,7 +107,7 @@ class CompiledDispatcher(_Base, PythonPath):
 
     def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
         # With a plan already, C has declined to run it (autocast, another default dtype): that takes a host function.
-        if bundled.sources and self.dispatch_enabled and not self._is_bound(args) and not self.has_plan(args):
+        if self.dispatch_enabled and not self._is_bound(args) and not self.has_plan(args):
             for tensor in tracing.tensors_in(args):
                 refuse_unreadable(self.specializer.kernel_name, tensor)
             if bundled.ask(self, args):
@@ -169,6 +169,8 @@ class CompiledDispatcher(_Base, PythonPath):
             generation = configured
         if self.install_plan(args, recording.plan, generation):
             events.emit("plan", self.stats.name)
+            if bundled.cache is not None and recording.description is not None:
+                bundled.cache.keep(self, args, recording.description)
         return recording.result
 
 

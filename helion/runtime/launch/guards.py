@@ -112,6 +112,11 @@ GUARDS: tuple[Guard, ...] = (
         "a profiler that attaches after the first call sees nothing",
         "runtime.launch_enter_hook is not ENTER or runtime.launch_exit_hook is not EXIT or {hooked}",
     ),
+    Guard(
+        "late_hooks",
+        "a profiler that attaches sees nothing of binaries that came from the cache before Triton was imported",
+        elsewhere="plans of the cache are the extension's",
+    ),
     # -- of a call
     Guard("modes", "under a mode, a transform or tracing a call would run instead of being recorded", elsewhere=_FRONT),
     Guard("plain", "what is in memory is not what a negated, sparse or wrapped tensor shows", elsewhere=_FRONT),

@@ -47,6 +47,7 @@ from .plan_data import Made
 from .plan_data import Number
 from .plan_data import Object
 from .plan_data import Op
+from .plan_data import PlanData
 from .plan_data import Result
 from .plan_data import Step
 from .plan_data import TensorRef
@@ -70,12 +71,14 @@ class Recording:
         plan: a LaunchPlan, or what another recorder makes; None if it cannot be one.
         reason: why not; "" if there is a plan.
         by_value: positions of parameters whose value, if they are numbers, has to be part of the signature.
+        description: the plan as data; None where it cannot be that of another process.
     """
 
     result: Any
     plan: Any
     reason: str
     by_value: frozenset[int] = frozenset()
+    description: PlanData | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +183,7 @@ class Recorder(TorchDispatchMode):
         self.made: list[Any] = []
         self.roots: dict[TensorRef, torch.Tensor] = {}
         self.known: dict[int, _Known] = {}
+        self.description: PlanData | None = None
         #: Parameters that are passed to launches by identity: name -> leaf.
         self.numbers: dict[str, int] = {}
         for leaf, value in enumerate(inputs):
@@ -481,6 +485,9 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """What `build` makes of it all."""
         assert _extension.C is not None and self.device is not None
+        if not self.has_scratch:  # which is from an allocator of this process
+            steps = tuple(self.steps)
+            self.description = PlanData(leaf_count, buffers, steps, result, written, self.analysis.identity)
         return _extension.C.LaunchPlan(
             leaf_count,
             self.device,
@@ -580,4 +587,4 @@ def record(
         plan = recorder.build(leaves, result, recorder.written(leaves, before))
     except NotAPlan as why:
         return Recording(with_originals(result, originals), None, str(why))
-    return Recording(with_originals(result, originals), plan, "", by_value)
+    return Recording(with_originals(result, originals), plan, "", by_value, recorder.description)

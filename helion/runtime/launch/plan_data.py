@@ -27,6 +27,7 @@ __all__ = [
     "Number",
     "Object",
     "Op",
+    "PlanData",
     "TensorRef",
     "View",
 ]
@@ -149,3 +150,23 @@ class Container(NamedTuple):
 #: A ``TensorRef`` stands for the tensor itself.
 Result: TypeAlias = "TensorRef | View | Object | Container"
 Step: TypeAlias = "Fill | Launch | Op"
+
+
+class PlanData(NamedTuple):
+    """The arguments of `helion._C.LaunchPlan`, but for the device.
+
+    Attributes:
+        leaf_count: leaves among the arguments.
+        buffers: what is allocated.
+        steps: what is done; the `spec` of a `Launch` is the number of a binary.
+        result: what is returned.
+        written: tensors whose version counters advance.
+        distinct: whether no two tensors among the arguments may be the same object.
+    """
+
+    leaf_count: int
+    buffers: tuple[Allocation | Made, ...]
+    steps: tuple[Step, ...]
+    result: Result
+    written: tuple[TensorRef, ...]
+    distinct: bool

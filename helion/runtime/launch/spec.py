@@ -16,6 +16,8 @@ from typing import Any
 from ... import _compat_triton_abi as _abi
 from ... import _extension
 from .. import device as _device
+from ..native.binary import Binary
+from ..native.launcher import NativeLauncher
 from .default_launcher import default_launcher
 from .native_kernel import NativeKernel
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from ..._C import CompiledLauncher
     from ..._C import LaunchSpec
 
-__all__ = ["describe", "make_launch_spec", "parameter_positions", "slow_launch", "unsupported_reason"]
+__all__ = ["binary_of", "describe", "make_launch_spec", "parameter_positions", "slow_launch", "unsupported_reason"]
 
 log = logging.getLogger("helion.runtime")
 
@@ -112,6 +114,29 @@ def describe(kernel: Any, compiled: Any) -> LaunchSpec:
         cooperative=_abi.is_cooperative(compiled),
     )
     return spec
+
+
+def binary_of(spec: LaunchSpec) -> Binary | None:
+    """The binary of a LaunchSpec with all that a launch needs, to be written to a file; None where that does not do."""
+    compiled = spec.compiled
+    if isinstance(compiled, NativeKernel):
+        owner = compiled.owner
+        return Binary.of_facts(owner.facts, owner.symbol, owner.cubin) if isinstance(owner, NativeLauncher) else None
+    if _abi.launch_extras(compiled) or _abi.used_globals(spec.jit_function):
+        return None
+    params = [
+        (index, type_name) for index, (_, type_name) in enumerate(_abi.parameters(compiled)) if type_name != "constexpr"
+    ]
+    return Binary(
+        name=spec.name,
+        symbol=compiled.metadata.name,
+        cubin=bytes(compiled.asm["cubin"]),
+        num_warps=compiled.metadata.num_warps,
+        shared=compiled.metadata.shared,
+        params=tuple(params),
+        scratch=_abi.SCRATCH_POINTERS,
+        cooperative=_abi.is_cooperative(compiled),
+    )
 
 
 def make_launch_spec(

@@ -56,8 +56,8 @@ class NativeLauncher:
 
     def __init__(self, facts: LaunchFacts, cubin: bytes, symbol: str, driver: Driver | None = None) -> None:
         self.facts = facts
-        self._cubin = cubin
-        self._symbol = symbol
+        self.cubin = cubin
+        self.symbol = symbol
         self._driver = driver
         self._function: ctypes.c_void_p | None = None
         self._maps: collections.OrderedDict[tuple[int, int], ctypes.Array[ctypes.c_char]] = collections.OrderedDict()
@@ -112,7 +112,7 @@ class NativeLauncher:
         with self._lock:
             if self._function is None:
                 facts = self.facts
-                function = driver.load(self._cubin, self._symbol, facts.name)
+                function = driver.load(self.cubin, self.symbol, facts.name)
                 driver.prepare(function, facts.shared_bytes, True, facts.name)
                 self._function = function
             return self._function
