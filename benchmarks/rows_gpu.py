@@ -2,21 +2,22 @@
 
     python benchmarks/rows_gpu.py                             all kernels, rows of 256 to 262,144 columns: 140 s
     python benchmarks/rows_gpu.py softmax --columns 4096 65536
-    python benchmarks/rows_gpu.py --json rows.json --seconds 100
+    python benchmarks/rows_gpu.py --join rows.json --seconds 100      some of them, more with each run
 
 Each kernel has its computed default Config, and bfloat16 data.  It, a copy and eager PyTorch are timed in turn, three
 rounds, by CUDA events with a cold L2 cache; medians.  The copy moves as many bytes in all as the kernel must: its
 tensor arguments once and its results once.  `of copy` is the copy's time over the kernel's (1 is the speed of light,
 more is possible where a kernel reads much and writes little), `of eager` PyTorch's over the kernel's (of the backward
 passes of rms_norm and cross_entropy: of both passes, which autograd runs).  The last lines have geometric means and the
-least.
+least.  The backward passes of norms are what one calls, a function that takes another kernel for very long rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
+import dataclasses
+import functools
+import os
 import statistics
 import sys
 import time
@@ -27,9 +28,11 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ["HELION_AUTOTUNE_EFFORT"] = "none"  # calls use the default Config
 
 import helion
 import helion.language as hl
+from benchmarks import table
 from benchmarks.autotune_gpu import environment
 from examples import cross_entropy
 from examples import layer_norm
@@ -76,16 +79,16 @@ def _softmax_backward_args(m: int, n: int, **kwargs: Any) -> tuple[torch.Tensor,
     return torch.randn_like(x), torch.softmax(x, dim=1)
 
 
-#: Name -> (kernel, eager, arguments).
-KERNELS: dict[str, tuple[helion.Kernel, Callable[..., Any], Callable[..., Any]]] = {
+#: Name -> (kernel or function that calls some, eager, arguments).
+KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
     "softmax": (softmax.softmax, softmax.reference, softmax.make_args),
     "softmax_backward": (softmax_backward, _eager_softmax_backward, _softmax_backward_args),
     "log_softmax": (log_softmax, _eager_log_softmax, softmax.make_args),
     "rms_norm": (rms_norm.rms_norm, rms_norm.reference, rms_norm.make_args),
-    "rms_norm_backward": (rms_norm.rms_norm_backward, rms_norm.reference_backward, rms_norm.make_backward_args),
+    "rms_norm_backward": (rms_norm.backward, rms_norm.reference_backward, rms_norm.make_backward_args),
     "layer_norm": (layer_norm.layer_norm, layer_norm.reference, layer_norm.make_args),
     "layer_norm_backward": (
-        layer_norm.layer_norm_backward,
+        layer_norm.backward,
         layer_norm.reference_backward,
         layer_norm.make_backward_args,
     ),
@@ -104,26 +107,35 @@ def _bytes(values: Any) -> int:
     return sum(map(_bytes, values)) if isinstance(values, (tuple, list)) else 0
 
 
-def measure(name: str, columns: int, dtype: torch.dtype) -> dict[str, Any]:
+@dataclasses.dataclass
+class _Copy:
+    """A copy that moves as many bytes as a kernel: reads half of them and writes half."""
+
+    source: torch.Tensor
+    target: torch.Tensor
+
+    def __call__(self) -> None:
+        self.target.copy_(self.source)
+
+
+def measure(name: str, columns: int, dtype: torch.dtype) -> table.Row:
     """One row of the table."""
     kernel, eager, make_args = KERNELS[name]
     device = torch.device("cuda:0")
     torch.manual_seed(0)
     args = make_args(ELEMENTS // columns, columns, dtype=dtype, device="cuda")
-    bound = kernel.bind(args)
-    default = bound.config_spec.default_config()
     began = time.perf_counter()
-    run = bound.compile_config(default)
-    moved = _bytes(args) + _bytes(run(*args))
+    moved = _bytes(args) + _bytes(kernel(*args))
     torch.cuda.synchronize()
     compiled = time.perf_counter() - began
     source = torch.empty(moved // 2, dtype=torch.int8, device="cuda")
-    target = torch.empty_like(source)
     runs: dict[str, Callable[[], Any]] = {
-        "helion": lambda: run(*args),
-        "copy": lambda: target.copy_(source),
+        "helion": lambda: kernel(*args),
+        "copy": _Copy(source, torch.empty_like(source)),
         "eager": lambda: eager(*args),
     }
+    for run in runs.values():
+        run()
     times: dict[str, list[float]] = {contender: [] for contender in runs}
     for _ in range(ROUNDS):
         for contender, call in runs.items():
@@ -136,21 +148,25 @@ def measure(name: str, columns: int, dtype: torch.dtype) -> dict[str, Any]:
         "of copy": us["copy"] / us["helion"],
         "of eager": us["eager"] / us["helion"],
         "copy GB/s": moved / us["copy"] / 1e3,
-        "config": dict(default.minimize(bound.config_spec)),
         "compile seconds": compiled,
     }
 
 
-def _summary(rows: list[dict[str, Any]]) -> str:
-    def of(key: str, some: list[dict[str, Any]]) -> str:
-        values = [row[key] for row in some]
-        mean = math.exp(sum(map(math.log, values)) / len(values))
-        return f"{key} {mean:.3f} (least {min(values):.2f})"
+def _line(row: table.Row) -> str:
+    us = " ".join(f"{kind} {value:8.1f}" for kind, value in row["us"].items())
+    return (
+        f"{row['name']:24} {row['columns']:7} {us}  of copy {row['of copy']:.3f}  of eager {row['of eager']:.2f}  "
+        f"compiled in {row['compile seconds']:.1f} s"
+    )
 
-    long = [row for row in rows if row["columns"] >= 4096]
-    lines = [f"{len(rows)} rows: {of('of copy', rows)}, {of('of eager', rows)}"]
-    if long:
-        lines.append(f"{len(long)} of 4096 columns and more: {of('of copy', long)}, {of('of eager', long)}")
+
+def grid(rows: list[table.Row]) -> str:
+    """The table of docs/configs.md: of a copy's speed, a line for each kernel, a column for each length of rows."""
+    columns = sorted({row["columns"] for row in rows})
+    found = {(row["name"], row["columns"]): f"{row['of copy']:.2f}" for row in rows}
+    lines = [f"| columns | {' | '.join(map(str, columns))} |", "|---" * (len(columns) + 1) + "|"]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        lines.append(f"| {name} | {' | '.join(found.get((name, n), '') for n in columns)} |")
     return "\n".join(lines)
 
 
@@ -159,35 +175,23 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"kernels (default: all of {', '.join(KERNELS)})")
     parser.add_argument("--columns", type=int, nargs="+", default=COLUMNS)
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--seconds", type=float, default=140.0, help="begin no further row after this long")
-    parser.add_argument("--json", type=Path, help="write everything here")
+    table.add_options(parser, seconds=140.0)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no GPU")
     about = environment()
-    print(json.dumps(about))
-    end = time.monotonic() + options.seconds
-    rows: list[dict[str, Any]] = []
+    print(about)
+    dtype = getattr(torch, options.dtype)
     # By columns first, so that a run that is cut short has seen every kernel.
-    for columns in sorted(options.columns, key=lambda n: (n != 4096, n)):
-        for name in options.names or KERNELS:
-            if time.monotonic() > end:
-                print(f"no time for {name} {columns}")
-                continue
-            try:
-                row = measure(name, columns, getattr(torch, options.dtype))
-            except Exception as error:  # a kernel that fails costs its own row
-                print(f"{name} {columns}: {type(error).__name__}: {error}"[:300], flush=True)
-                continue
-            rows.append(row)
-            us = " ".join(f"{kind} {value:8.1f}" for kind, value in row["us"].items())
-            of = f"of copy {row['of copy']:.3f}  of eager {row['of eager']:.2f}"
-            print(f"{name:24} {columns:7} {us}  {of}  {row['config']}", flush=True)
-            torch.cuda.empty_cache()
-            if options.json:
-                options.json.write_text(json.dumps({"environment": about, "rows": rows}, indent=1))
-    if rows:
-        print(_summary(rows))
+    tasks = [
+        table.Task(f"{name} {columns} {options.dtype}", functools.partial(measure, name, columns, dtype))
+        for columns in sorted(options.columns, key=lambda n: (n != 4096, n))
+        for name in options.names or KERNELS
+    ]
+    rows = table.run(tasks, about, options, _line, torch.cuda.empty_cache)
+    print(grid(rows))
+    print(table.summary(rows, ("of copy", "of eager"), "all"))
+    print(table.summary([r for r in rows if r["columns"] >= 4096], ("of copy", "of eager"), "4096 columns and more"))
 
 
 if __name__ == "__main__":

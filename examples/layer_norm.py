@@ -3,7 +3,11 @@
     y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias        (Ba, Kiros and Hinton, arXiv:1607.06450)
 
 The forward pass also returns mean and 1 / standard deviation of each row, which the backward pass reads.  Gradients of
-weight and bias are sums over all rows: each program adds up the rows of its block, and PyTorch adds the blocks.
+weight and bias are sums over all rows: each program adds up the rows of its block in registers, and PyTorch adds the
+blocks.
+
+A row and its sums must fit into the registers of a program for that.  `backward` goes over longer rows twice: first for
+two numbers of each row, then in tiles of columns, whose sums are few.
 
 Run it: python examples/layer_norm.py
 """
@@ -54,19 +58,83 @@ def layer_norm_backward(
     for part in hl.tile(m, block_size=block):
         grad_weight = hl.zeros([n], dtype=torch.float32)
         grad_bias = hl.zeros([n], dtype=torch.float32)
-        scale = weight[:].to(torch.float32)
         for rows in hl.tile(part.begin, part.end):
             dy = grad[rows, :].to(torch.float32)
             normalized = (x[rows, :].to(torch.float32) - mean[rows][:, None]) * rstd[rows][:, None]
             grad_weight = grad_weight + (dy * normalized).sum(dim=0)
             grad_bias = grad_bias + dy.sum(dim=0)
-            weighted = dy * scale
+            # The weight is read again for each row: from a cache, while registers are few.
+            weighted = dy * weight[:].to(torch.float32)
             projection = (weighted * normalized).mean(dim=1, keepdim=True)
             centered = weighted - weighted.mean(dim=1, keepdim=True) - normalized * projection
             grad_x[rows, :] = centered * rstd[rows][:, None]
         partial_weight[part.id, :] = grad_weight
         partial_bias[part.id, :] = grad_bias
     return grad_x, partial_weight.sum(dim=0).to(weight.dtype), partial_bias.sum(dim=0).to(weight.dtype)
+
+
+@helion.kernel
+def layer_norm_row_numbers(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, rstd: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means of grad * weight and of grad * weight * normalized x of each row [m], float32."""
+    m = x.size(0)
+    center = torch.empty([m], dtype=torch.float32, device=x.device)
+    projection = torch.empty([m], dtype=torch.float32, device=x.device)
+    for rows in hl.tile(m):
+        weighted = grad[rows, :].to(torch.float32) * weight[:].to(torch.float32)
+        normalized = (x[rows, :].to(torch.float32) - mean[rows][:, None]) * rstd[rows][:, None]
+        center[rows] = weighted.mean(dim=1)
+        projection[rows] = (weighted * normalized).mean(dim=1)
+    return center, projection
+
+
+@helion.kernel
+def layer_norm_backward_by_columns(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    mean: torch.Tensor,
+    rstd: torch.Tensor,
+    center: torch.Tensor,
+    projection: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of x, weight and bias as `layer_norm_backward`'s, given what `layer_norm_row_numbers` found."""
+    m, n = x.shape
+    block = hl.register_block_size(m)
+    grad_x = torch.empty_like(x)
+    blocks = helion.cdiv(m, block)
+    partial_weight = torch.empty([blocks, n], dtype=torch.float32, device=x.device)
+    partial_bias = torch.empty([blocks, n], dtype=torch.float32, device=x.device)
+    for part, columns in hl.tile([m, n], block_size=[block, None]):
+        grad_weight = hl.zeros([columns], dtype=torch.float32)
+        grad_bias = hl.zeros([columns], dtype=torch.float32)
+        for rows in hl.tile(part.begin, part.end):
+            scale = rstd[rows][:, None]
+            dy = grad[rows, columns].to(torch.float32)
+            normalized = (x[rows, columns].to(torch.float32) - mean[rows][:, None]) * scale
+            grad_weight = grad_weight + (dy * normalized).sum(dim=0)
+            grad_bias = grad_bias + dy.sum(dim=0)
+            weighted = dy * weight[columns].to(torch.float32)
+            centered = weighted - center[rows][:, None] - normalized * projection[rows][:, None]
+            grad_x[rows, columns] = centered * scale
+        partial_weight[part.id, columns] = grad_weight
+        partial_bias[part.id, columns] = grad_bias
+    return grad_x, partial_weight.sum(dim=0).to(weight.dtype), partial_bias.sum(dim=0).to(weight.dtype)
+
+
+#: Rows up to this length fit into registers, with their two sums.
+LONGEST = 8192
+
+
+def backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, rstd: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of x [m, n], weight [n] and bias [n] for rows of any length."""
+    if x.size(1) <= LONGEST:
+        return layer_norm_backward(grad, x, weight, mean, rstd)
+    numbers = layer_norm_row_numbers(grad, x, weight, mean, rstd)
+    return layer_norm_backward_by_columns(grad, x, weight, mean, rstd, *numbers)
 
 
 def reference(
@@ -81,7 +149,9 @@ def reference_backward(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, rstd: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     """`layer_norm_backward` in PyTorch."""
-    columns = mean[:, None].to(x.dtype), rstd[:, None].to(x.dtype)
+    # On a GPU statistics of 16-bit inputs are float32, on the CPU they have the inputs' dtype.
+    dtype = torch.float32 if x.is_cuda and x.dtype.itemsize == 2 else x.dtype
+    columns = mean[:, None].to(dtype), rstd[:, None].to(dtype)
     bias = torch.zeros_like(weight)
     return torch.ops.aten.native_layer_norm_backward(grad, x, [x.size(1)], *columns, weight, bias, [True, True, True])
 

@@ -3,8 +3,11 @@
     y = x * r * weight,    r = 1 / sqrt(mean(x**2) + eps)        (Zhang and Sennrich, arXiv:1910.07467)
 
 Computed in float32 whatever the input's dtype, rounded once at the end.  The backward pass finds r again, from the row
-it reads anyway.  The weight's gradient is a sum over all rows: each program adds up the rows of its block, and PyTorch
-adds the blocks.
+it reads anyway.  The weight's gradient is a sum over all rows: each program adds up the rows of its block in registers,
+and PyTorch adds the blocks.
+
+A row and its sums must fit into the registers of a program for that.  `backward` goes over longer rows twice: first for
+two numbers of each row, then in tiles of columns, whose sums are few.
 
 Run it: python examples/rms_norm.py
 """
@@ -39,16 +42,68 @@ def rms_norm_backward(
     partial = torch.empty([helion.cdiv(m, block), n], dtype=torch.float32, device=x.device)
     for part in hl.tile(m, block_size=block):
         grad_weight = hl.zeros([n], dtype=torch.float32)
-        scale = weight[:].to(torch.float32)
         for rows in hl.tile(part.begin, part.end):
             values, dy = x[rows, :].to(torch.float32), grad[rows, :].to(torch.float32)
             r = torch.rsqrt((values * values).mean(dim=1, keepdim=True) + eps)
-            normalized, weighted = values * r, dy * scale
+            # The weight is read again for each row: from a cache, while registers are few.
+            normalized, weighted = values * r, dy * weight[:].to(torch.float32)
             grad_weight = grad_weight + (dy * normalized).sum(dim=0)
             projection = (weighted * normalized).mean(dim=1, keepdim=True)
             grad_x[rows, :] = (weighted - normalized * projection) * r
         partial[part.id, :] = grad_weight
     return grad_x, partial.sum(dim=0).to(weight.dtype)
+
+
+@helion.kernel
+def rms_norm_row_numbers(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-5
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """r and the mean of grad * weight * x * r of each row [m], float32."""
+    m = x.size(0)
+    scale = torch.empty([m], dtype=torch.float32, device=x.device)
+    projection = torch.empty([m], dtype=torch.float32, device=x.device)
+    for rows in hl.tile(m):
+        values, dy = x[rows, :].to(torch.float32), grad[rows, :].to(torch.float32)
+        squares = (values * values).mean(dim=1)
+        along = (dy * weight[:].to(torch.float32) * values).mean(dim=1)
+        r = torch.rsqrt(squares + eps)
+        scale[rows] = r
+        projection[rows] = along * r
+    return scale, projection
+
+
+@helion.kernel
+def rms_norm_backward_by_columns(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, projection: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of x and weight as `rms_norm_backward`'s, given what `rms_norm_row_numbers` found."""
+    m, n = x.shape
+    block = hl.register_block_size(m)
+    grad_x = torch.empty_like(x)
+    partial = torch.empty([helion.cdiv(m, block), n], dtype=torch.float32, device=x.device)
+    for part, columns in hl.tile([m, n], block_size=[block, None]):
+        grad_weight = hl.zeros([columns], dtype=torch.float32)
+        for rows in hl.tile(part.begin, part.end):
+            r = scale[rows][:, None]
+            dy, normalized = grad[rows, columns].to(torch.float32), x[rows, columns].to(torch.float32) * r
+            grad_weight = grad_weight + (dy * normalized).sum(dim=0)
+            weighted = dy * weight[columns].to(torch.float32)
+            grad_x[rows, columns] = (weighted - normalized * projection[rows][:, None]) * r
+        partial[part.id, columns] = grad_weight
+    return grad_x, partial.sum(dim=0).to(weight.dtype)
+
+
+#: Rows up to this length fit into registers, with their sums.
+LONGEST = 16384
+
+
+def backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-5
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of x [m, n] and weight [n] for rows of any length."""
+    if x.size(1) <= LONGEST:
+        return rms_norm_backward(grad, x, weight, eps)
+    return rms_norm_backward_by_columns(grad, x, weight, *rms_norm_row_numbers(grad, x, weight, eps))
 
 
 def reference(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:

@@ -23,7 +23,13 @@ from ...config_spec import ConfigSpec
 from ...config_spec import ListOf
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
+from ...ir.device_ir import GraphKind
+from ...ir.nodes import Load
+from ...ir.nodes import tensor_of
+from ...ir.symbols import shape_exprs
+from ...ir.symbols import symbols_of
 from ...numbers import next_power_of_2
+from .schedule import loop_statements
 from .starts import nearest
 
 
@@ -93,8 +99,13 @@ _WIDEST_OF_LOOP = 2048
 _WHOLE_ROW = 32768
 _WHOLE_ROW_ONCE = 65536
 _CHUNK = 8192
-#: Programs of a multiprocessor that each go over a share of the rows.
-_SHARES = 2
+#: Warps of a multiprocessor that go over shares of the rows, each its own; the sums of a program are written once.
+_SHARING_WARPS = 32
+#: Elements of the rows that such a program takes at a time, if one row has fewer: one warp's, in loads of 16 bytes.  Of
+#: a single row the sums over rows need no exchange between threads.
+_STEP_ELEMENTS = 256
+#: Programs that go over shares of the rows load the next ones while they compute: `range_num_stages` of that loop.
+_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +123,7 @@ class KernelFacts:
         reductions: sizes of the dimensions that `reduction_loops` is about.
         row_uses: for each of them, how many loads and stores of values with that dimension there are.
         multiprocessors: of the GPU.
+        shared_bytes: of shared memory that a program may use.
     """
 
     device: DeviceIR
@@ -124,6 +136,7 @@ class KernelFacts:
     reductions: Sequence[int]
     row_uses: Sequence[int]
     multiprocessors: int
+    shared_bytes: int
 
 
 def computed_default(spec: ConfigSpec, facts: KernelFacts) -> dict[str, Any]:
@@ -223,7 +236,21 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
         found["block_sizes"] = _grown(spec, facts, found)
         _share_out(spec, facts, found)
     found["num_warps"] = _warps(facts, found)
+    if _shared_out(facts) and "range_num_stages" in found:
+        found["range_num_stages"] = _loaded_ahead(facts, found)
     return found
+
+
+def _loaded_ahead(facts: KernelFacts, config: dict[str, Any]) -> list[int]:
+    """Stages of each loop: those with loads get some, where shared memory has room for what one iteration loads."""
+    stages = list(config["range_num_stages"])
+    resident = max(_SHARING_WARPS // config["num_warps"], 1)
+    for place, info in enumerate(loop_statements(facts.device)):
+        values = [tensor_of(load.node) for load in map(Load.match, info.graph.nodes) if load is not None]
+        held = sum(facts.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
+        if info.kind is GraphKind.LOOP and 0 < held * (_AHEAD - 1) * resident <= facts.shared_bytes:
+            stages[place] = _AHEAD
+    return stages
 
 
 def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
@@ -236,14 +263,21 @@ def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
     if elements > 16384 or looped:
         return 32
     rows = max((facts.elements(shape[-1:], config) for shape in facts.shapes if shape), default=1)
-    # Threads that have all of a short row need no shared memory; shares of rows are gone over many times.
-    each = 1024 if rows <= 512 or _shared_out(facts) else 512
-    return min(max(next_power_of_2(elements // each), 4), 16)
+    if _shared_out(facts):  # sums of the rows are in registers too; few warps need not wait for each other
+        return min(next_power_of_2(max(elements // 512, 1)), 32)
+    # Threads that have all of a short row need no shared memory.
+    return min(max(next_power_of_2(elements // (1024 if rows <= 512 else 512)), 4), 16)
 
 
 def _shared_out(facts: KernelFacts) -> bool:
     """Whether programs go over shares of the rows in a loop: a block size that no value has."""
     return any(not _own_shapes(facts, block) for block in facts.blocks)
+
+
+def _steps_of_shares(facts: KernelFacts) -> set[int]:
+    """Block ids of the loops that go over a share of the rows: they begin where a tile of another loop does."""
+    begins = {axis.offset.node.expr for axis in facts.device.space.axes}
+    return {axis.block.id for axis in facts.device.space.axes if symbols_of(axis.begin) & begins}
 
 
 def _own_shapes(facts: KernelFacts, block: BlockSize) -> list[tuple[sympy.Expr, ...]]:
@@ -288,18 +322,20 @@ def _grown(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> list
     trial = {**config, "block_sizes": sizes}
     rows = any(facts.elements(shape, trial) > 1 for shape in facts.shapes)
     budget = _ROW_ELEMENTS if rows else _ELEMENTS
-    depth = _depths(facts)
+    depth, steps = _depths(facts), _steps_of_shares(facts) if _shared_out(facts) else set()
     for i in sorted(range(len(sizes)), key=lambda i: (depth.get(facts.blocks[i].id, 99), i)):
         block = facts.blocks[i]
+        most = _STEP_ELEMENTS if block.id in steps and depth.get(block.id) else budget
         own = _own_shapes(facts, block)
         if not own:  # shares of rows that an inner loop goes over
-            share = (block.extent or 1) // (_SHARES * facts.multiprocessors)
-            sizes[i] = _nearest(spec, i, min(next_power_of_2(max(share, 1)), 64))
+            programs = max(_SHARING_WARPS // _warps(facts, trial), 1) * facts.multiprocessors
+            share = (block.extent or 1) * _programs(facts, trial, without={block.id}) // programs
+            sizes[i] = _nearest(spec, i, next_power_of_2(max(share, 1)))
             continue
         limit = _nearest(spec, i, _WIDEST if block.id in roots else _WIDEST_OF_LOOP)
         while sizes[i] * 2 <= limit:
             sizes[i] *= 2
-            if any(facts.elements(shape, trial) > budget for shape in own):
+            if any(facts.elements(shape, trial) > most for shape in own):
                 sizes[i] //= 2
                 break
     return sizes

@@ -166,20 +166,29 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     if roles:
         itemsize = max(tensor_of(n).dtype.itemsize for product in _dots(device) for n in (product.a, product.b))
         spec.starts = product_starts(spec, own_roles, itemsize)
-    chosen_by = KernelFacts(
+    chosen_by = _kernel_facts(ir, blocks, own_roles, tiles, features)
+    spec.compute = functools.partial(computed_default, spec, chosen_by)
+    return spec
+
+
+def _kernel_facts(
+    ir: KernelIR, blocks: list[BlockSize], roles: list[set[str]], tiles: _TileSizes, features: Features
+) -> KernelFacts:
+    """What the default Config is computed from."""
+    device = ir.device
+    return KernelFacts(
         device,
         blocks,
-        own_roles,
+        roles,
         _batches(device, blocks),
         [max(tensor_of(n).dtype.itemsize for n in (product.a, product.b)) for product in _dots(device)],
         list(tiles.shapes),
         tiles.elements,
-        [reduction.axis.block.extent or _MAX_BLOCK for reduction in reductions],
-        [_row_uses(device, reduction) for reduction in reductions],
+        [reduction.axis.block.extent or _MAX_BLOCK for reduction in ir.reductions],
+        [_row_uses(device, reduction) for reduction in ir.reductions],
         features.multiprocessors,
+        features.shared_bytes,
     )
-    spec.compute = functools.partial(computed_default, spec, chosen_by)
-    return spec
 
 
 def _batches(device: DeviceIR, blocks: Sequence[BlockSize]) -> set[int]:

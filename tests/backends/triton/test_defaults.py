@@ -14,8 +14,12 @@ import helion
 import helion.language as hl
 from examples.attention import attention
 from examples.bmm import bmm
+from examples.layer_norm import layer_norm_backward
+from examples.layer_norm import make_backward_args as layer_norm_args
 from examples.matmul import matmul
+from examples.rms_norm import make_backward_args as rms_norm_args
 from examples.rms_norm import rms_norm_backward
+from examples.rms_norm import rms_norm_backward_by_columns
 from examples.softmax import softmax
 from examples.vector_add import add
 from helion.backends.triton.backend import TritonBackend
@@ -87,8 +91,26 @@ def test_short_rows_share_a_program_and_long_ones_get_more_warps() -> None:
 def test_programs_that_go_over_shares_of_the_rows_fill_the_gpu() -> None:
     args = (torch.empty(16384, 1024), torch.empty(16384, 1024), torch.empty(1024))
     share, rows = default_of(rms_norm_backward, *args).block_sizes
-    assert 132 <= 16384 // share <= 8 * 132
-    assert rows <= share
+    assert 132 <= 16384 // share <= 32 * 132
+    assert rows == 1
+
+
+def test_programs_that_go_over_shares_of_the_rows_load_ahead_where_there_is_room() -> None:
+    def stages(n: int, dtype: torch.dtype) -> list[int]:
+        row = torch.empty(256, n, dtype=dtype)
+        return default_of(rms_norm_backward, row, row, row[0]).range_num_stages
+
+    assert stages(4096, HALF) == [0, 2]
+    assert stages(16384, HALF) == [0, 2]
+    assert stages(32768, torch.float32) == [0, 0]
+
+
+def test_tiles_of_columns_count_as_shares_of_the_rows() -> None:
+    row = torch.empty(1024, 65536, dtype=HALF)
+    number = torch.empty(1024)
+    share, columns, rows = default_of(rms_norm_backward_by_columns, row, row, row[0], number, number).block_sizes
+    assert 132 <= 1024 // share * 65536 // columns <= 32 * 132
+    assert rows == 1
 
 
 def test_few_elements_are_shared_out_among_the_multiprocessors() -> None:
@@ -104,6 +126,10 @@ KERNELS = {
     "attention_wide": (attention, lambda: tuple(torch.empty(1, 2, 256, 128, dtype=HALF) for _ in range(3))),
     "softmax": (softmax, lambda: (torch.empty(512, 4096, dtype=HALF),)),
     "softmax_long": (softmax, lambda: (torch.empty(64, 32768, dtype=HALF),)),
+    "rms_norm_backward": (rms_norm_backward, lambda: rms_norm_args(64, 4096, dtype=HALF)),
+    "rms_norm_backward_long": (rms_norm_backward, lambda: rms_norm_args(64, 8192, dtype=HALF)),
+    "layer_norm_backward": (layer_norm_backward, lambda: layer_norm_args(64, 4096, dtype=HALF)),
+    "layer_norm_backward_long": (layer_norm_backward, lambda: layer_norm_args(64, 8192, dtype=HALF)),
 }
 
 
