@@ -289,7 +289,12 @@ class ListOf(Fragment):
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"expected a list of {len(self.items)}{whose}")
         if len(value) != len(self.items):
-            raise ValueError(f"expected {len(self.items)} item(s){whose}, got {len(value)}")
+            repeats = any(label.endswith(" again") for label in self.labels)
+            shared = (
+                "; a loop in an unrolled one counts each time: they share a size with `block = "
+                "hl.register_block_size(n)` before the loops and `hl.tile(n, block_size=block)`"
+            )
+            raise ValueError(f"expected {len(self.items)} item(s){whose}, got {len(value)}{shared if repeats else ''}")
         result = []
         for i, (item, v) in enumerate(zip(self.items, value)):
             try:

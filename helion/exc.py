@@ -423,6 +423,11 @@ class UnsupportedDtype(BaseError):
     fix = "convert the operand first with `.to(...)`."
 
 
+class EmptyReduction(BaseError, IndexError):
+    what = "torch.{op} has no value where there are no elements: dimension {dim} has size 0"
+    fix = "decide on the size in host code, before the loops: `if x.size(1) == 0: return ...`."
+
+
 class DotBatchDimensionMismatch(BaseError):
     what = "batch dimensions of a matrix product do not fit: {left} and {right}"
     fix = "load both operands with the same batch tile, or with a batch of 1."

@@ -51,7 +51,7 @@ class TileBackend(Backend):
                 low, high = next_power_of_2(block.low), next_power_of_2(block.high or _MAX_BLOCK)
                 default = min(max(next_power_of_2(size), low), high)
                 fragments.append(BlockSizeFragment(low, default, default, high, low))
-            spec.fields["block_sizes"] = ListOf(fragments, labels=[block.name for block in blocks])
+            spec.fields["block_sizes"] = ListOf(fragments, labels=[block.label for block in blocks])
         spec.fields.update(self.ir.tunables)
         return spec
 

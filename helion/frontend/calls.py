@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from .. import exc
 from .. import language as hl
 from ..ir.symbols import is_symbolic
+from ..language.shapes import constant_fix
 from .environment import ConfigDecision
 from .environment import Environment
 from .expressions import CONFIG_FIX
@@ -108,7 +109,7 @@ class Calls(Expressions):
         of_config = getattr(fn, "__module__", None) == "math" and any(map(self.env.is_configured, args))
         value = None if of_config else self.number_call(fn, args)
         if value is None:
-            value = self._call_natively(fn, args, kwargs)
+            value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
         if not self.env.ir.roots and any(map(self.env.is_read_from_tensor, tree_leaves(value))):
             raise exc.HostTensorRead(text=ast.unparse(node))
         kind = _HOST_REWRITES.get(fn) if _hashable(fn) else None
@@ -248,7 +249,7 @@ def _device_range(interpreter: Calls, *args: Any) -> Any:
             raise exc.SizeNotConstant(
                 what="a bound of range() in device code",
                 value=bound,
-                fix="use hl.tile() or hl.grid() for a loop that runs on the device.",
+                fix=constant_fix(bound, "use hl.tile() or hl.grid() for a loop that runs on the device."),
             )
     return range(*args)
 

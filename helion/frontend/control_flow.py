@@ -27,6 +27,7 @@ from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language.shapes import same_shape
 from .calls import Calls
+from .environment import Environment
 from .frames import Poison
 from .graph_builder import GraphBuilder
 from .index_width import IndexWidth
@@ -36,6 +37,7 @@ from .source import assigned_names
 from .source import item_assigned_names
 from .source import target_names
 from .tracer import TracedLoop
+from .tracer import Tracer
 
 _MISSING = object()
 
@@ -58,6 +60,10 @@ def _describe(value: Any) -> str:
 class ControlFlow(Calls):
     """Loops over tiles and branches on device values."""
 
+    def __init__(self, env: Environment, tracer: Tracer) -> None:
+        super().__init__(env, tracer)
+        self._met: set[ast.expr] = set()  # targets of the device loops so far
+
     def block(self, body: list[ast.stmt]) -> None:
         raise NotImplementedError  # in statements
 
@@ -71,7 +77,9 @@ class ControlFlow(Calls):
         for name, begin, end, size in zip(names, ranges.begins, ranges.ends, ranges.block_sizes):
             kind = AxisKind.GRID if loop.kind == "grid" else AxisKind.TILE
             block = self._block_for(name, size, kind)
+            block.again = size is None and target in self._met
             axes.append(self.env.new_axis(block, kind, begin, end, name))
+        self._met.add(target)
         return axes
 
     def _loop_targets(self, target: ast.expr, ranges: Any) -> list[ast.expr]:

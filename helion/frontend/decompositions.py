@@ -162,20 +162,6 @@ def _min(x: torch.Tensor) -> torch.Tensor:
     return torch.amin(x, _dims(x, None))
 
 
-_WIDEST = {int: torch.int64, float: torch.float64}
-
-
-def compared(*operands: Any) -> tuple[Any, ...]:
-    """Operands of a comparison: PyTorch gives a number the dtype of the tensor before it compares the two, so that 0.1
-    is what float16 has for it, and -1 the 255 of uint8.
-    """
-    dtype = torch.result_type(*operands)
-    return tuple(
-        torch.tensor(operand, dtype=_WIDEST[type(operand)]).to(dtype).item() if type(operand) in _WIDEST else operand
-        for operand in operands
-    )
-
-
 @rule(_aten.any.default, _aten.any.dim, _aten.any.dims)
 def _any(x: torch.Tensor, dim: Any = None, keepdim: bool = False) -> torch.Tensor:
     return _as_truth(_number_true(_truth(x), dim, keepdim) != 0, x)

@@ -43,6 +43,7 @@ from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
 from ..language.sizes import constexpr
 from ..settings import Settings
+from .captures import with_own_captures
 from .shared_memory import SharedMemory
 
 
@@ -164,7 +165,7 @@ class Environment:
                 object.__setattr__(fake, field, v)
             return fake
         if isinstance(value, types.FunctionType):
-            return _with_own_captures(value)
+            return with_own_captures(value)
         return value
 
     def fake_tensor(self, value: torch.Tensor, path: str, name: str) -> torch.Tensor:
@@ -495,6 +496,24 @@ class Environment:
         self.ir.host_tensors[name] = tensor
         return tensor
 
+    def with_decided_sizes(self, value: Any) -> Any:
+        """A host tensor with the number for each of its sizes that a guard says is one; any other value as it is.
+
+        PyTorch's `x.view(-1, 8)` calls its last size `n // (n // 8)`, and has a guard that it is 8.
+        """
+        if not isinstance(value, torch.Tensor) or self.settings.static_shapes:
+            return value
+        known = {guard.expr.lhs: guard.expr.rhs for guard in self.shape_env.guards if isinstance(guard.expr, sympy.Eq)}
+
+        def decided(size: Any) -> Any:
+            number = known.get(expr_of(size))
+            return int(number) if number is not None and number.is_Integer else size
+
+        shape = [decided(size) for size in value.shape]
+        if all(new is old for new, old in zip(shape, value.shape)):
+            return value
+        return value.as_strided(shape, [decided(stride) for stride in value.stride()], value.storage_offset())
+
     def is_read_from_tensor(self, value: Any) -> bool:
         """Whether a number is made of what host code has read out of a tensor: a trace does not know it."""
         return any(s not in self.space.origins for s in symbols_of(value))
@@ -530,51 +549,6 @@ class Environment:
         """Run PyTorch abstractly: fake tensors, no autograd."""
         with self.fake_mode, torch.no_grad():
             yield
-
-
-def _with_own_captures(function: types.FunctionType, inside: tuple[Any, ...] = ()) -> types.FunctionType:
-    """A function argument with other objects for the tensors that it closes over, functions in its closure included.
-
-    A tensor that is captured and also an argument, or captured by two functions, need not be the same one in the next
-    call of the same specialization; so it may not be taken for the same here. ``inside``: the functions whose captures
-    are being copied.
-    """
-    cells: list[types.CellType] = []
-    for cell in function.__closure__ or ():
-        try:
-            content = cell.cell_contents
-        except ValueError:  # not assigned yet
-            cells.append(cell)
-            continue
-        own = _own_tensors(content, (*inside, function))
-        cells.append(cell if own is content else types.CellType(own))
-    if all(new is old for new, old in zip(cells, function.__closure__ or ())):
-        return function
-    closure = tuple(cells)
-    copy = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, closure
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy
-
-
-def _own_tensors(value: Any, inside: tuple[Any, ...]) -> Any:
-    """``value`` with another object for each tensor in it; the same if there is none."""
-    if isinstance(value, torch.Tensor):
-        with unset_fake_temporarily():
-            return value.data
-    if isinstance(value, types.FunctionType):
-        # A function that captures itself, or one of those that capture it, keeps that.
-        return value if any(value is other for other in inside) else _with_own_captures(value, inside)
-    if isinstance(value, dict):
-        values = {name: _own_tensors(item, inside) for name, item in value.items()}
-        return value if all(values[name] is item for name, item in value.items()) else values
-    if isinstance(value, (tuple, list)):
-        items = [_own_tensors(item, inside) for item in value]
-        if all(new is old for new, old in zip(items, value)):
-            return value
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return value
 
 
 def walk_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:

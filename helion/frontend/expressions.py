@@ -129,7 +129,9 @@ class Expressions(Frames):
         outer = self.tracer.location
         self.at(node)
         try:
-            return method(node)
+            value = method(node)
+            # A size that hl.specialize was asked for, under a name that it had before.
+            return int(value) if isinstance(value, torch.SymInt) and value.node.expr.is_Integer else value
         except exc.BaseError as error:
             raise self.error(node, error)
         except ConfigDecision:

@@ -11,6 +11,7 @@ import torch
 
 from ..language import arange
 from ..language import full
+from .constants import dtype_of_number
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -19,15 +20,7 @@ _aten = torch.ops.aten
 
 
 def _full(tracer: Tracer, size: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
-    if dtype is None:
-        dtype = (
-            torch.bool
-            if isinstance(value, bool)
-            else torch.int64
-            if isinstance(value, (int, torch.SymInt))
-            else torch.float32
-        )
-    return full(list(size), value, dtype=dtype)
+    return full(list(size), value, dtype=dtype or dtype_of_number(value))
 
 
 def _constant(value: Any) -> Any:

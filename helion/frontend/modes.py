@@ -14,11 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import exc
 from ..ir.reduction_ops import REDUCTIONS
+from ..ir.reduction_ops import check_has_elements
 from ..language import load
 from ..language import store
 from ..language.torch_overrides import TORCH_OVERRIDES
 from . import rearranging  # noqa: F401  adds rules to those of decompositions
 from .alignment import aligned
+from .constants import check_numbers
 from .decompositions import decomposition
 from .ragged import ragged_axes
 from .ragged import with_rows_of_reduction
@@ -85,6 +87,10 @@ class DeviceDispatchMode(TorchDispatchMode):
         if func in REDUCTIONS and (jagged := ragged_axes(self.tracer.axes_around())):
             with self:
                 args = with_rows_of_reduction(self.tracer, func, tuple(args), kwargs, jagged)
+        if not self._decomposing:
+            check_numbers(func, args, kwargs)
+            if func._overloadname != "other":
+                check_has_elements(func.overloadpacket.__name__, args, kwargs)
         result = self.tracer.aten(func, tuple(args), kwargs)
         if result is not NotImplemented:
             return result

@@ -4,7 +4,6 @@ loads, ...
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from .. import exc
 from ..ir.device_ir import TracedTile
 from ..language.creation import full
+from ..language.held import check_held
 from ..language.indexing import indexed_shape
 from ..language.indexing import surplus_dims
 from ..language.memory import check_subscript
@@ -75,6 +75,10 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
                 continue
             tracer.operand(args[at])
             cast[at] = _placed(tracer, tracer.cast(args[at], tensor.dtype), args, access)
+            continue
+        check_held(args[at], tensor.dtype, f"hl.{op.name}", alone=True)
+        if tensor.dtype is torch.float64 and type(args[at]) is float:  # Triton's numbers are of float32
+            cast[at] = full([], args[at], dtype=torch.float64)
     return tuple(cast)
 
 
@@ -89,12 +93,12 @@ def _placed(tracer: Tracer, value: torch.Tensor, args: tuple[Any, ...], access: 
 
 def _prepare_full(tracer: Tracer, shape: Any, value: Any, dtype: Any, device: Any) -> Any:
     """A constant as one of the dtype: -2 is 254 in uint8, as in PyTorch, where Triton knows no such number."""
-    integer = isinstance(dtype, torch.dtype) and not dtype.is_floating_point and not dtype.is_complex
-    if integer and dtype is not torch.bool and type(value) in (int, float) and math.isfinite(value):
-        info, value = torch.iinfo(dtype), int(value)
-        if not min(info.min, -info.max) <= value <= info.max:
-            raise exc.InvalidAPIUsage(f"{dtype} does not hold {value}", fix="give hl.full a dtype that does.")
-        value = value if info.min <= value else value + info.max + 1
+    if isinstance(dtype, torch.dtype):
+        check_held(value, dtype, "hl.full", alone=not shape)
+        integer = not dtype.is_floating_point and not dtype.is_complex and dtype is not torch.bool
+        if integer and type(value) in (int, float):
+            info, value = torch.iinfo(dtype), int(value)
+            value = value if info.min <= value else value + info.max + 1
     return shape, value, dtype, device
 
 

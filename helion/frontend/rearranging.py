@@ -23,6 +23,7 @@ from ..language import join
 from ..language import split
 from ..language import take_along_dim
 from ..language import torch_overrides
+from ..language.shapes import constant_fix
 from ..language.shapes import same_size
 from .decompositions import rule
 
@@ -36,8 +37,8 @@ def _constant_size(x: torch.Tensor, dim: int, op: str) -> int:
     if symbols_of(size):
         raise exc.TorchOpTracingError(
             op=f"torch.{op}",
-            reason=f"dimension {dim} is a tile's, whose valid size is not constant",
-            fix="use a dimension of constant size (`:`), or index the host tensor instead.",
+            reason=f"dimension {dim} has no constant size",
+            fix=constant_fix(size, "use a dimension of constant size (`:`), or index the host tensor instead."),
         )
     return int(size)
 

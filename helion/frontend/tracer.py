@@ -52,7 +52,9 @@ from ..language.outer_index import outer_access
 from ..language.shapes import canonical_dims
 from ..language.tile import Tile
 from .combine import trace_combine
-from .decompositions import compared
+from .constants import compared
+from .constants import dtype_of_number
+from .constants import rounded
 from .environment import Environment
 from .factories import FACTORIES
 from .graph_builder import GraphBuilder
@@ -271,15 +273,7 @@ class Tracer(Handler):
 
     def scalar_tensor(self, value: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
         """A number as a 0-d device tensor, with the dtype PyTorch gives it."""
-        if dtype is None:
-            dtype = (
-                torch.bool
-                if isinstance(value, (bool, torch.SymBool))
-                else torch.int64
-                if isinstance(value, (int, torch.SymInt))
-                else torch.float32
-            )
-        return full([], value, dtype=dtype)
+        return full([], value, dtype=dtype or dtype_of_number(value))
 
     # -- ATen ops ------------------------------------------------------------------------------------------------------
 
@@ -361,7 +355,7 @@ class Tracer(Handler):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=result.dtype)  # its steps are those of the dtype
         if unsupported_dtype(op, compute):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=compute)
-        cast_args = tuple(self.operand(self.cast(a, compute)) for a in args)
+        cast_args = tuple(self.operand(self.cast(rounded(a, compute), compute)) for a in args)
         produced = result.dtype if result.dtype is torch.bool else compute
         if produced is result.dtype:
             return self.record(op, cast_args, dict(kwargs), result)
@@ -558,6 +552,9 @@ class Tracer(Handler):
             return TracedTile(named)
         block = self.env.space.block_of(size)
         return next((TracedTile(a) for a in reversed(self.env.space.axes) if block and a.block is block), None)
+
+    def constant_text(self, number: Any) -> str | None:
+        return self.env.space.constant_text(number)
 
     def guard_equal(self, left: Any, right: Any) -> bool:
         origins = self.env.space.origins

@@ -126,15 +126,15 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis]) 
     items = index_items(store)
     repeated = [item for item in items if item.repeats]
     for item in repeated:
-        if not _same_in_all_tiles(ir, root, store, item.value.axis):
+        if not _from_data(item.value) and not _same_in_all_tiles(ir, root, store, item.value.axis):
             raise exc.LoopDependencyError(
                 reason=f"every tile of {item.value.axis.name!r} stores to the one element that dimension {item.dim} of "
                 f"{store.name!r} has, and not the same value",
                 location=store.node.meta.get("location"),
             )
-    elements = [item.value for item in items if not item.repeats]
-    if any(isinstance(e, TracedTile) and _from_data(e) for e in elements):
+    if any(isinstance(item.value, TracedTile) and _from_data(item.value) for item in items):
         return
+    elements = [item.value for item in items if not item.repeats]
     for axis in axes:
         if any(item.value.axis is axis for item in repeated):
             continue
@@ -180,7 +180,7 @@ def _same_in_all_tiles(ir: DeviceIR, root: GraphInfo, store: Store, axis: Axis) 
 
 def _from_data(tile: TracedTile) -> bool:
     """A tile of an inner loop whose bounds come from memory: ranges of different outer tiles are the user's to keep
-    apart.
+    apart, in a tensor that happens to have one row as in a longer one.
     """
     return isinstance(tile.axis.begin, torch.Tensor)
 

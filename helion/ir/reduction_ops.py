@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from .. import exc
 
 _aten = torch.ops.aten
 
@@ -59,6 +63,30 @@ REDUCTIONS: dict[torch._ops.OpOverload, Reduction] = {
         Reduction("argmin", _aten.argmin.default, False, None, returns_index=True),
     )
 }
+
+
+#: torch's functions that have no value where there are no elements.
+_NEED_ELEMENTS = frozenset(["amax", "amin", "argmax", "argmin", "aminmax", "max", "min"])
+
+
+def check_has_elements(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Check a call of torch's that takes the largest or smallest element: that there is one.  (What is made of such
+    calls, softmax for one, has a result where there is none.)
+
+    Raises:
+        exc.EmptyReduction: a dimension has size 0.
+    """
+    x = args[0] if args else kwargs.get("input")
+    if name not in _NEED_ELEMENTS or not isinstance(x, torch.Tensor):
+        return
+    dims = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
+    if isinstance(dims, torch.Tensor) or isinstance(kwargs.get("other"), torch.Tensor):
+        return  # the larger of two
+    if isinstance(dims, int):
+        dims = [dims]
+    for dim in dims or range(x.dim()):
+        if -x.dim() <= dim < x.dim() and isinstance(x.shape[dim], int) and x.shape[dim] == 0:
+            raise exc.EmptyReduction(op=name, dim=dim % x.dim())
 
 
 def reduced_dim(node: torch.fx.Node) -> int:

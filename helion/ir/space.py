@@ -36,6 +36,7 @@ class BlockSize:
         low: smallest size allowed.
         high: largest size allowed, None for no limit of the kernel's own.
         extent: how far the longest axis with this block size goes, when known (a hint under dynamic shapes).
+        again: its loop has been met before, in another iteration of an unrolled loop.
     """
 
     id: int
@@ -46,6 +47,12 @@ class BlockSize:
     low: int = 1
     high: int | None = None
     extent: int | None = None
+    again: bool = False
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.name} again" if self.again else self.name
 
 
 class AxisKind(enum.Enum):
@@ -161,6 +168,14 @@ class Space:
         if isinstance(value, torch.SymInt) and self.is_host_value(value):
             return int(value.node.hint)
         return None
+
+    def constant_text(self, number: Any) -> str | None:
+        """What makes a number a constant, as host code; None where that does not follow from arguments alone."""
+        origins = [self.origins.get(symbol) for symbol in sorted(symbols_of(number), key=str)]
+        known = [origin for origin in origins if origin is not None and not origin.on_device and not origin.args]
+        if not known or len(known) != len(origins):
+            return None
+        return "; ".join(f"hl.specialize({origin.text})" for origin in known)
 
     def readable(self, text: str) -> str:
         """A message with symbols replaced by what the user calls them: a loop's name, `x.size(0)`."""

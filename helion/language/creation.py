@@ -9,6 +9,7 @@ import torch
 
 from .. import exc
 from .eager_tile import extent_of
+from .held import check_held
 from .op import current_handler
 from .op import device_op
 from .shapes import resolve_shape
@@ -79,6 +80,7 @@ def _(shape: Any, value: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
         if value.dim() != 0:
             raise exc.ShapeMismatch(f"hl.full needs a number or a 0-d tensor, got one of {value.dim()} dimensions")
         return value.to(device=on, dtype=dtype).expand(sizes).clone()
+    check_held(value, dtype, "hl.full", alone=not sizes)
     return torch.full(sizes, value, dtype=dtype, device=on)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from .. import exc
 from .eager_tile import EagerTile
+from .held import check_held
 from .indexing import IndexItem
 from .indexing import check_mask
 from .indexing import normalize_index
@@ -204,7 +205,9 @@ class EagerAccess:
     def converted(self, value: Any) -> torch.Tensor:
         """`value` in the tensor's dtype (as moved), broadcast to the access's shape."""
         if not isinstance(value, torch.Tensor):
-            value = torch.tensor(value, device=self.tensor.device)
+            check_held(value, self.tensor.dtype, f"hl.{self._what}", alone=True)
+            kinds = {bool: torch.bool, float: torch.float64}
+            value = torch.tensor(value, dtype=kinds.get(type(value), torch.int64), device=self.tensor.device)
         moved = as_moved(value.to(device=self.tensor.device, dtype=self.tensor.dtype))
         moved = moved.reshape(moved.shape[surplus_dims(moved.shape, self.shape) :])
         try:

@@ -10,6 +10,7 @@ import torch
 
 from .eager_access import EagerAccess
 from .eager_access import as_moved
+from .held import check_held
 from .stack import stack_load
 from .stack import stack_store
 
@@ -69,7 +70,8 @@ def _(tensor_like: torch.Tensor, dev_ptrs: torch.Tensor, index: Any, value: Any,
     shape = EagerAccess(tensor_like, index, False, "stack tensor").shape
     masks = _mask_parts(extra_mask, dev_ptrs, shape)
     if not isinstance(value, torch.Tensor):
-        value = torch.tensor(value, device=tensor_like.device)
+        check_held(value, tensor_like.dtype, "hl.store", alone=True)
+        value = torch.full((), value, dtype=tensor_like.dtype, device=tensor_like.device)
     values = value.expand([*dev_ptrs.shape, *shape]).reshape(dev_ptrs.numel(), *shape)
     for member, part, mask in zip(_members(tensor_like, dev_ptrs), values, masks, strict=True):
         EagerAccess(member, index, mask, "stack tensor").write(part)

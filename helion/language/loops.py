@@ -14,6 +14,7 @@ import torch
 from .. import exc
 from .op import LoopRanges
 from .op import current_handler
+from .shapes import constant_fix
 from .tile import Tile
 
 _MISSING: Any = object()
@@ -107,7 +108,8 @@ def static_range(begin_or_end: int, end: int = _MISSING, step: int = 1) -> Itera
     begin, end = (0, begin_or_end) if end is _MISSING else (begin_or_end, end)
     for bound in (begin, end, step):
         if not isinstance(bound, int):
-            raise exc.SizeNotConstant(what="a bound of hl.static_range", value=bound)
+            fix = constant_fix(bound, exc.SizeNotConstant.fix)
+            raise exc.SizeNotConstant(what="a bound of hl.static_range", value=bound, fix=fix)
     if step == 0:
         raise exc.InvalidAPIUsage("hl.static_range: step must not be 0")
     return handler.static_range(begin, end, step)

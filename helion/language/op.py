@@ -315,6 +315,10 @@ class Handler(abc.ABC):
     def tile_of_size(self, size: Any) -> Tile | None:
         """The active tile whose block size is `size` (SymInt or eager block size), None for a plain int."""
 
+    def constant_text(self, number: Any) -> str | None:
+        """Host code that makes a number a constant of the compiled kernel; None if there is none."""
+        return None
+
     def guard_equal(self, left: Any, right: Any) -> bool:
         """Whether two sizes that are not known to be equal are so in this call; if both are the host's."""
         return False

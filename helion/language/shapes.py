@@ -31,6 +31,12 @@ def same_size(left: Size, right: Size) -> bool:
     return statically_known_true(left == right) or current_handler("a shape").guard_equal(left, right)
 
 
+def constant_fix(number: Any, otherwise: str) -> str:
+    """What to do about a number that should be a constant: a line for the host code, or else `otherwise`."""
+    text = current_handler("a constant").constant_text(number)
+    return otherwise if text is None else f"put `{text}` before the loops, so that it is a constant."
+
+
 def same_shape(left: Sequence[Size], right: Sequence[Size]) -> bool:
     """Whether two shapes have equal sizes (see `same_size`)."""
     return len(left) == len(right) and all(map(same_size, left, right))

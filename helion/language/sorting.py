@@ -15,6 +15,7 @@ import torch
 from .. import exc
 from .creation import iota
 from .op import device_op
+from .shapes import constant_fix
 from .shapes import normalize_dim
 from .views import take_along_dim
 
@@ -52,14 +53,13 @@ def _(keys: torch.Tensor) -> torch.Tensor:
 
 def _constant_size(x: torch.Tensor, dim: int, what: str) -> int:
     size = x.shape[dim]
+    if isinstance(size, torch.SymInt) and size.node.expr.is_Integer:
+        return int(size)
     if not isinstance(size, int):
         raise exc.TorchOpTracingError(
             op=what,
             reason=f"dimension {dim} has no constant size",
-            fix=(
-                "sort along a whole dimension (`:`); under static_shapes=False make it constant with "
-                "hl.specialize(x.size(i))."
-            ),
+            fix=constant_fix(size, "sort along a whole dimension (`:`)."),
         )
     return size
 

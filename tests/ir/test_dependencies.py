@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import helion
 import helion.language as hl
 from helion import exc
 from tests.ir.traced import traced
@@ -231,3 +232,20 @@ def test_views_that_keep_apart_or_meet_in_one_tile_are_accepted(kernel, static):
 
 def test_views_between_each_others_elements_are_accepted():
     traced(interleaved, X.clone())
+
+
+def grouped(x, w, offsets):
+    out = torch.zeros([x.size(0), w.size(2)], dtype=x.dtype, device=x.device)
+    for group in hl.grid(w.size(0)):
+        for rows in hl.tile(offsets[group], offsets[group + 1]):
+            out[rows, :] = x[rows, :] @ w[group, :, :]
+    return out
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("lengths", [[1], [0, 1], [1, 0], [1, 1], [3, 0, 2]])
+def test_groups_of_rows_that_are_data_may_have_one_row_in_all(lengths: list[int], static: bool) -> None:
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    x, w = torch.randn(sum(lengths), 4), torch.randn(len(lengths), 4, 8)
+    expected = torch.cat([part @ w[i] for i, part in enumerate(x.split(lengths))])
+    torch.testing.assert_close(helion.kernel(grouped, static_shapes=static)(x, w, offsets), expected)

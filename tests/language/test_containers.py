@@ -60,3 +60,18 @@ def with_two_names(x, flags):
 def test_what_tracing_would_get_wrong_is_refused(kernel):
     with pytest.raises(exc.StatementNotSupported, match="list"):
         helion.kernel(kernel)(torch.ones(3), torch.tensor([1, 0, 2]))
+
+
+def fill_each(xs, value: float):
+    for row in hl.grid(xs[0].size(0)):
+        for x in xs:
+            for tile in hl.tile(x.size(1)):
+                x[row, tile] = value
+    return xs
+
+
+def test_a_loop_in_an_unrolled_one_has_a_block_size_each_time_and_the_error_says_so() -> None:
+    xs = tuple(torch.zeros(4, 20) for _ in range(2))
+    kernel = helion.kernel(fill_each, config=helion.Config(block_sizes=[16]))
+    with pytest.raises(exc.InvalidConfig, match=r"\(tile, tile again\).*hl\.register_block_size"):
+        kernel(xs, 1.0)

@@ -41,6 +41,12 @@ REDUCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "softmax": lambda v: (torch.softmax(v, -1) * v).sum(-1),
     "reverse scan": lambda v: (hl.cumsum(v, v.dim() - 1, reverse=True)).amax(-1),
     "reduce": lambda v: hl.reduce(lambda a, b: a + b, v, v.dim() - 1),
+    "scan": lambda v: v.cumsum(-1).amax(-1),
+    "count": lambda v: torch.linalg.vector_norm(v, ord=0, dim=-1),
+    "smallest": lambda v: torch.linalg.vector_norm(v, ord=float("-inf"), dim=-1),
+    "norm": lambda v: torch.norm(v, dim=-1),
+    "aminmax": lambda v: torch.aminmax(v, dim=-1).max - torch.aminmax(v, dim=-1)[0],
+    "view": lambda v: v.reshape([*v.shape[:-1], 1, v.shape[-1]]).sum(-1).sum(-1),
     "transposed": lambda v: v.T.sum(0) if v.dim() == 2 else v.sum(0),
 }
 PLAIN = {
@@ -189,3 +195,18 @@ def test_other_uses_are_refused(kernel: Any, match: str, mode: str) -> None:
     settings = {"ref_mode": helion.RefMode.EAGER} if mode == "ref" else {}
     with pytest.raises(exc.InvalidJaggedTileUsage, match=match):
         helion.kernel(kernel, **settings)(*bound_args)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda v: torch.einsum("ij,ij->i", v, v),
+        lambda v: torch.nn.functional.cosine_similarity(v, v + 1, dim=1),
+        lambda v: torch.nn.functional.normalize(v, dim=1).sum(1),
+        lambda v: torch.linalg.vecdot(v, v),
+        lambda v: v.sum_to_size(v.size(0), 1).sum(1),
+    ],
+)
+def test_ref_mode_refuses_functions_that_would_count_what_is_outside(f: Any) -> None:
+    with pytest.raises(exc.BackendUnsupported, match="along a jagged dimension"):
+        helion.kernel(reduced, ref_mode=helion.RefMode.EAGER)(torch.rand(6, 60), LENGTHS, f)

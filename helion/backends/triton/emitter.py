@@ -184,12 +184,15 @@ class KernelEmitter(abc.ABC):
         if not isinstance(size, torch.SymInt) or self.ir.device.space.block_of(size) is not None:
             return
         symbols = size.node.expr.free_symbols
-        for axis in self.ir.device.space.axes:
+        space = self.ir.device.space
+        for axis in space.axes:
             if axis.block.symbol in symbols and self.axes.is_open(axis) and self.schedule.needs_mask(axis):
+                text = space.constant_text(axis.end)
+                constant = f", which must be a constant: put `{text}` before the loops" if text else ""
                 raise exc.BackendUnsupported(
                     backend="triton",
                     reason=f"a reduction over a reshaped dimension of tile {axis.name!r}, which may be partial",
-                    fix="reduce before reshaping, or use a block size that divides the range.",
+                    fix=f"reduce before reshaping, or use a block size that divides the range{constant}.",
                 )
 
     # -- statements ----------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
             largest = max(smallest, min(_MAX_BLOCK, accepted, next_power_of_2(extent)))
             default = min(max(defaults[block.id], smallest), largest)
             fragments.append(BlockSizeFragment(smallest, largest, default, accepted, floor, block.extent))
-        spec.fields["block_sizes"] = ListOf(fragments, labels=[b.name for b in blocks])
+        spec.fields["block_sizes"] = ListOf(fragments, labels=[b.label for b in blocks])
     roots = multi_axis_roots(device)
     if roots:
         labels = [", ".join(a.name for a in info.axes) for info in roots]

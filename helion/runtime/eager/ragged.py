@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from ... import exc
 from ...ir.reduction_ops import REDUCTIONS
@@ -77,13 +79,45 @@ _NEUTRAL: dict[str, Callable[[torch.dtype], Any]] = {kind.name: kind.neutral for
 _NEUTRAL |= {
     "max": _NEUTRAL["amax"],
     "min": _NEUTRAL["amin"],
-    **dict.fromkeys(("any", "nansum", "count_nonzero", "norm", "vector_norm"), lambda dtype: 0),
+    **dict.fromkeys(("any", "nansum", "count_nonzero"), lambda dtype: 0),
     "all": lambda dtype: 1,
     **dict.fromkeys(("logsumexp", "softmax", "log_softmax"), lambda dtype: float("-inf")),
+    **dict.fromkeys(("special_logsumexp", "special_softmax", "special_log_softmax"), lambda dtype: float("-inf")),
 }
+_NORMS = frozenset(["norm", "linalg_norm", "linalg_vector_norm"])
 _MOMENTS = frozenset(["mean", "var", "std", "var_mean", "std_mean"])
-#: What takes a whole dimension in yet another way.
-_NOT_HERE = frozenset(["layer_norm", "rms_norm", "group_norm", "nanmean", "median", "nanmedian", "aminmax", "softmin"])
+#: What takes a whole dimension in yet another way, and keeps it.
+_NOT_HERE = frozenset(["layer_norm", "rms_norm", "group_norm", "softmin", "normalize", "renorm"])
+_KNOWN = frozenset(_NEUTRAL) | _NORMS | _MOMENTS | _NOT_HERE | {"aminmax"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """A call of a reduction: its operand, the other arguments by position, those by name, and the dimensions."""
+
+    x: torch.Tensor
+    rest: tuple[Any, ...]
+    given: dict[str, Any]
+    dims: list[int]
+
+    @property
+    def keepdim(self) -> bool:
+        return bool(self.given.get("keepdim", False))
+
+
+def _call(name: str, args: Any, kwargs: Any) -> _Call | None:
+    """How a reduction is called; None if the call is no such one, `max(a, b)` for example."""
+    x, rest = (args[0], args[1:]) if args else (kwargs.get("input"), ())
+    if name not in _KNOWN or not isinstance(x, torch.Tensor) or any(isinstance(a, torch.Tensor) for a in rest):
+        return None
+    names = ("dim", "unbiased", "keepdim") if "var" in name or "std" in name else ("dim", "keepdim")
+    names = ("ord", *names) if name in _NORMS else names
+    given = {**dict(zip(names, rest)), **kwargs}
+    if name in ("var", "std", "var_mean", "std_mean") and isinstance(given.get("dim"), bool):
+        del given["dim"]  # x.var(False)
+    dim = given.get("dim", kwargs.get("axis"))
+    dims = [dim] if isinstance(dim, int) else list(dim or range(x.dim()))
+    return _Call(x, tuple(rest), given, [d % max(x.dim(), 1) for d in dims])
 
 
 def reduced(name: str, func: Callable[..., Any], args: Any, kwargs: Any, active: Sequence[EagerTile]) -> Any:
@@ -95,38 +129,67 @@ def reduced(name: str, func: Callable[..., Any], args: Any, kwargs: Any, active:
     Raises:
         exc.BackendUnsupported: ref mode does not know how.
     """
-    if name not in _NEUTRAL and name not in _MOMENTS and name not in _NOT_HERE:
+    call = _call(name, args, kwargs)
+    if call is None:
         return NotImplemented
-    x, rest = (args[0], args[1:]) if args else (kwargs.get("input"), ())
-    if not isinstance(x, torch.Tensor) or any(isinstance(a, torch.Tensor) for a in rest):
-        return NotImplemented  # max(a, b)
-    names = ("p", "dim") if "norm" in name else ("dim", "keepdim")
-    given = {**dict(zip(names, rest)), **kwargs}
-    dim = given.get("dim", kwargs.get("axis"))
-    if name in ("var", "std", "var_mean", "std_mean") and isinstance(dim, bool):
-        dim = None  # x.var(False)
-    dims = [dim] if isinstance(dim, int) else list(dim or range(x.dim()))
-    dims = [d % max(x.dim(), 1) for d in dims]
-    inside = _rows(x, range(x.dim()) if name in _NOT_HERE else dims, active)
+    x = call.x
+    inside = _rows(x, range(x.dim()) if name in _NOT_HERE else call.dims, active)
     if inside is None:
         return NotImplemented
     if name in _NOT_HERE:
-        raise exc.BackendUnsupported(
-            backend="ref mode", reason=f"torch.{name} along a jagged dimension", fix="write it with sums and maxima."
-        )
+        raise _unknown(name)
     if name in _MOMENTS:
-        keepdim = bool(given.get("keepdim", False))
-        unbiased = next(
-            (
-                v
-                for v in (dim if isinstance(dim, bool) else None, *rest[1:], kwargs.get("unbiased"))
-                if isinstance(v, bool)
-            ),
-            True,
-        )
-        return _moment(name, x, dims, keepdim, kwargs.get("correction", int(unbiased)), inside)
-    filled = torch.where(inside, x, torch.full((), _NEUTRAL[name](x.dtype), dtype=x.dtype, device=x.device))
-    return func(filled, *rest, **{k: v for k, v in kwargs.items() if k != "input"})
+        unbiased = next((v for v in (*call.rest, kwargs.get("unbiased")) if isinstance(v, bool)), True)
+        return _moment(name, x, call.dims, call.keepdim, kwargs.get("correction", int(unbiased)), inside)
+    rest, options = call.rest, {k: v for k, v in kwargs.items() if k != "input"}
+    if name == "aminmax":
+        least = func(_neutral(x, inside, _NEUTRAL["amin"]), *rest, **options).min
+        return torch.return_types.aminmax((least, func(_neutral(x, inside, _NEUTRAL["amax"]), *rest, **options).max))
+    neutral = _norm_neutral(call) if name in _NORMS else _NEUTRAL[name]
+    return func(_neutral(x, inside, neutral), *rest, **options)
+
+
+def check_keeps_rows(name: str, args: Any, kwargs: Any, result: Any, active: Sequence[EagerTile]) -> None:
+    """Check that a torch function has not combined elements along a jagged dimension unseen: of one that ref mode does
+    not know, no result may be without the dimension.
+
+    Raises:
+        exc.BackendUnsupported: one is.
+    """
+    results = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    for x in tree_leaves((args, kwargs)):
+        if not isinstance(x, torch.Tensor) or not results:
+            continue
+        axes = list(axes_of(x))
+        for tile in active:
+            if tile.lengths is None or _inside(tile, axes) is None:
+                continue
+            if any(tile.axis not in axes_of(r) for r in results):
+                raise _unknown(name)
+
+
+def axes_of_reduction(name: str, args: Any, kwargs: Any) -> list[Any] | None:
+    """The axes of what a reduction gives; None for any other call."""
+    call = _call(name, args, kwargs)
+    if call is None or name in _NOT_HERE or name.endswith("softmax"):
+        return None
+    axes = list(axes_of(call.x))
+    return [None if d in call.dims else axis for d, axis in enumerate(axes) if call.keepdim or d not in call.dims]
+
+
+def _unknown(name: str) -> exc.BaseError:
+    return exc.BackendUnsupported(
+        backend="ref mode", reason=f"torch.{name} along a jagged dimension", fix="write it with sums and maxima."
+    )
+
+
+def _neutral(x: torch.Tensor, inside: torch.Tensor, neutral: Callable[[torch.dtype], Any]) -> torch.Tensor:
+    return torch.where(inside, x, torch.full((), neutral(x.dtype), dtype=x.dtype, device=x.device))
+
+
+def _norm_neutral(call: _Call) -> Callable[[torch.dtype], Any]:
+    order = call.given.get("ord", call.given.get("p", 2))
+    return lambda dtype: float("inf") if isinstance(order, (int, float)) and order < 0 else 0
 
 
 def _moment(name: str, x: torch.Tensor, dims: list[int], keepdim: bool, correction: Any, inside: torch.Tensor) -> Any:

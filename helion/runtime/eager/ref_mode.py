@@ -50,6 +50,8 @@ from .alignment import to_shape
 from .dependencies import StoredTwice
 from .handler import EagerHandler
 from .handler import iterate_tiles
+from .ragged import axes_of_reduction
+from .ragged import check_keeps_rows
 from .ragged import check_lengths
 from .ragged import ragged_mask
 from .ragged import reduced
@@ -185,9 +187,17 @@ class RefHandler(EagerHandler):
     def reduced(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A reduction of torch's along a jagged dimension; NotImplemented for any other call."""
         active = self.active_tiles()
-        return (
-            reduced(name, func, args, kwargs, active) if any(t.lengths is not None for t in active) else NotImplemented
-        )
+        return reduced(name, func, args, kwargs, active) if _any_jagged(active) else NotImplemented
+
+    def axes_of_reduction(self, name: str, args: Any, kwargs: Any) -> list[Any] | None:
+        """The axes of what a reduction of torch's gives; None for any other call."""
+        return axes_of_reduction(name, args, kwargs)
+
+    def check_keeps_rows(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+        """Check that a function of torch's has not combined elements along a jagged dimension unseen."""
+        active = self.active_tiles()
+        if _any_jagged(active):
+            check_keeps_rows(name, args, kwargs, result, active)
 
     def check_rows_are_known(self, value: torch.Tensor) -> None:
         """Check that no dimension of a device value is that of a jagged loop which is over.
@@ -508,3 +518,7 @@ def _location(error: BaseException) -> exc.SourceLocation | None:
     end = getattr(entry, "end_colno", None) if getattr(entry, "end_lineno", line) == line else None
     start = len(text) - len(text.lstrip()) if start is None else start
     return exc.SourceLocation(entry.filename, line, start, len(text) if end is None else end, entry.name, text)
+
+
+def _any_jagged(active: Sequence[EagerTile]) -> bool:
+    return any(tile.lengths is not None for tile in active)

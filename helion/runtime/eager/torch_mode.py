@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import dis
+import math
 import os
 import sys
 import types
@@ -25,6 +26,7 @@ from torch.utils._pytree import tree_map
 
 from ... import _compat_torch
 from ... import exc
+from ...ir.reduction_ops import check_has_elements
 from ...language.augmented import OPERATORS
 from ...language.augmented import keep_type
 from ...language.creation import full
@@ -34,10 +36,14 @@ from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
 from ...language.indexing import index_list
 from ...language.indexing import normalize_index
+from ...language.matmul import dot
 from ...language.memory import load
 from ...language.memory import store
 from ...language.memory import subscript
 from ...language.op import Op
+from ...language.scans import associative_scan
+from ...language.scans import cumprod
+from ...language.scans import cumsum
 from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
 from .alignment import aligned
@@ -147,6 +153,8 @@ _REARRANGING = frozenset(
 )
 
 
+_RESHAPING = frozenset(["view", "reshape", "flatten", "unflatten", "squeeze"])
+_PRODUCTS = frozenset(["matmul", "mm", "bmm", "addmm", "baddbmm", "__matmul__"])
 #: Those of them that put dimensions in another order.
 _PERMUTING = frozenset(["T", "mT", "t", "transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis"])
 
@@ -274,6 +282,11 @@ def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
         return axes_of_shape(args[0])
     if op is subscript:
         return _axes_of_subscript(args[0], args[1])
+    if op is dot:
+        return [*axes_of(args[0])[:-1], axes_of(args[1])[-1]]
+    values = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    if op in (associative_scan, cumsum, cumprod) and values:
+        return broadcast_axes(values)
     return None
 
 
@@ -285,6 +298,19 @@ def _axes_of_subscript(value: torch.Tensor, index: Any) -> list[Any] | None:
     return [None if element is None else next(known, None) for element in elements]
 
 
+def axes_of_view(value: torch.Tensor, shape: Sequence[int]) -> list[Any]:
+    """The axes of a value in another shape: of the dimensions that it keeps as they are."""
+    axes: list[Any] = [None] * len(shape)
+    place = 0
+    for d, size in enumerate(value.shape):
+        before = math.prod(value.shape[:d])
+        same = (i for i in range(place, len(shape)) if shape[i] == size and math.prod(shape[:i]) == before)
+        at = next(same, None)
+        if at is not None:
+            axes[at], place = axes_of(value)[d], at + 1
+    return axes
+
+
 def _permuted(func: Callable[..., Any], args: Any, axes: Axes) -> list[Any]:
     """The axes of the result of a function that puts dimensions in another order: strides tell where they went."""
     (tensor, *rest), kwargs = args
@@ -294,9 +320,19 @@ def _permuted(func: Callable[..., Any], args: Any, axes: Axes) -> list[Any]:
 
 def _axes_of_call(func: Callable[..., Any], name: str, args: Any, result: Any) -> list[Any] | None:
     """The axes of the result of a torch function; known for functions that keep dimensions apart."""
-    if not isinstance(result, torch.Tensor) or (name in _REARRANGING and name not in _PERMUTING):
+    if not isinstance(result, torch.Tensor):
         return None
     tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    if name in _RESHAPING and len(tensors) == 1:
+        return axes_of_view(tensors[0], result.shape)
+    if name in ("expand", "broadcast_to", "expand_as"):
+        new = result.dim() - tensors[0].dim()
+        kept = zip(axes_of(tensors[0]), tensors[0].shape, result.shape[new:])
+        return [*[None] * new, *(axis if size == now else None for axis, size, now in kept)]
+    if name in _PRODUCTS and len(tensors) > 1 and result.dim() == tensors[-1].dim() == tensors[-2].dim() > 1:
+        return [*axes_of(tensors[-2])[:-1], axes_of(tensors[-1])[-1]]
+    if name in _REARRANGING and name not in _PERMUTING:
+        return None
     if name in _PERMUTING and tensors:
         return _permuted(func, args, axes_of(tensors[0]))
     if name == "unsqueeze":
@@ -356,13 +392,17 @@ def per_lane(
         return None
     rank = max(t.dim() for t in tensors)
     cuts: dict[int, tuple[int, int]] = {}  # dimension from the end -> (lanes, lanes of the partial tile)
+    jagged: dict[int, JaggedAxis] = {}  # of these, those whose lanes are of a jagged loop
     for place in range(1, rank + 1):
         sizes = {t.shape[-place] for t in tensors if t.dim() >= place} - {1}
         if len(sizes) != 2:
             continue
         few, many = min(sizes), max(sizes)
-        if not any(int(tile.block_size) == many and tile.extent == few for tile in active):
+        partial = [tile for tile in active if int(tile.block_size) == many and tile.extent == few]
+        if not partial:
             return None
+        if isinstance(partial[-1].axis, JaggedAxis):
+            jagged[place] = partial[-1].axis
         own = {axes_of(t)[-place] for t in tensors if t.dim() >= place and t.shape[-place] == many}
         if any(tile.axis in own and tile.extent == many for tile in active):
             return None  # those are a tile's elements, not lanes: what has fewer does not fit
@@ -386,7 +426,11 @@ def per_lane(
     shape = [*result.shape[: result.dim() - accumulator.dim()], *accumulator.shape]
     full: torch.Tensor = accumulator.to(result.dtype).expand(shape).clone()
     cut(full).copy_(result)
-    return full
+    axes = [None] * (full.dim() - accumulator.dim()) + list(axes_of(accumulator))
+    for place, axis in jagged.items():
+        axes[-place] = axis
+    marked: torch.Tensor = mark(full, axes)
+    return marked
 
 
 # -- the mode ------------------------------------------------------------------------------------------------
@@ -438,18 +482,23 @@ class DeviceTorchMode(TorchFunctionMode):
             args, kwargs = tree_map(_extent, args), tree_map(_extent, kwargs)
         if name in _CREATION_FUNCTIONS and kwargs.get("device") is None:
             kwargs["device"] = self._ref.device
+        combined: Any = NotImplemented
         try:
-            result = self._ref.reduced(name, func, args, kwargs)
-            if result is NotImplemented:
-                result = func(*args, **kwargs)
+            check_has_elements(name, args, kwargs)
+            combined = self._ref.reduced(name, func, args, kwargs)
+            result = func(*args, **kwargs) if combined is NotImplemented else combined
         except exc.Base:
             raise
         except RuntimeError:
             lanes = per_lane(func, args, kwargs, self._ref.active_tiles())
             if lanes is None:
                 raise
-            result = lanes
-        return mark(result, axes or _axes_of_call(func, name, (args, kwargs), result))
+            return lanes
+        axes = axes or self._ref.axes_of_reduction(name, args, kwargs)
+        marked = mark(result, axes or _axes_of_call(func, name, (args, kwargs), result))
+        if combined is NotImplemented and name not in _METADATA:
+            self._ref.check_keeps_rows(name, args, kwargs, marked)
+        return marked
 
     def _getitem(self, tensor: torch.Tensor, index: Any) -> Any:
         if is_device_value(tensor):

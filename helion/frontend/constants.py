@@ -1,0 +1,87 @@
+"""Python numbers beside tensors: what PyTorch makes of one that the dtype does not hold exactly, or at all.
+
+In arithmetic it is rounded, to infinity if need be; where it is written (`masked_fill`, `clamp`) that is an error.
+Triton would compute in float64 with a number beyond float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..language.held import check_held
+from ..language.held import is_held
+
+_aten = torch.ops.aten
+_WIDEST = {int: torch.int64, float: torch.float64}
+#: Ops whose numbers meet the tensor's elements as numbers of its dtype, on whatever device.
+_WRITTEN = frozenset(
+    {
+        _aten.masked_fill.Scalar,
+        _aten.clamp.default,
+        _aten.clamp_min.default,
+        _aten.clamp_max.default,
+        _aten.hardtanh.default,
+        _aten.threshold.default,
+        _aten.fill.Scalar,
+        _aten.constant_pad_nd.default,
+    }
+)
+#: Ops that compute with their numbers in float32 where the tensor is narrower.
+_COMPUTED = frozenset(
+    {
+        _aten.addcmul.default,
+        _aten.addcdiv.default,
+        _aten.lerp.Scalar,
+        _aten.leaky_relu.default,
+        _aten.elu.default,
+        _aten.celu.default,
+    }
+)
+
+
+def dtype_of_number(value: Any) -> torch.dtype:
+    """The dtype that PyTorch gives a number alone."""
+    if isinstance(value, (bool, torch.SymBool)):
+        return torch.bool
+    return torch.int64 if isinstance(value, (int, torch.SymInt)) else torch.float32
+
+
+def compared(*operands: Any) -> tuple[Any, ...]:
+    """Operands of a comparison: PyTorch gives a number the dtype of the tensor before it compares the two, so that 0.1
+    is what float16 has for it, and -1 the 255 of uint8.
+    """
+    dtype = torch.result_type(*operands)
+    return tuple(
+        torch.tensor(operand, dtype=_WIDEST[type(operand)]).to(dtype).item() if type(operand) in _WIDEST else operand
+        for operand in operands
+    )
+
+
+def rounded(value: Any, dtype: torch.dtype) -> Any:
+    """A number in arithmetic of a dtype: infinity where it is beyond."""
+    if type(value) not in _WIDEST or not dtype.is_floating_point or is_held(value, dtype):
+        return value
+    return math.copysign(math.inf, value)
+
+
+def check_numbers(op: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Check the numbers that an op of the user's writes or computes with.
+
+    Raises:
+        exc.InvalidAPIUsage: one that its dtype does not hold.
+    """
+    checked = [*args[1:], *kwargs.values()] if op in _WRITTEN or op in _COMPUTED else [kwargs.get("alpha")]
+    if not args or not isinstance(args[0], torch.Tensor):
+        return
+    dtype = args[0].dtype
+    if op in _COMPUTED and dtype in (torch.float16, torch.bfloat16):
+        dtype = torch.float32
+    if not dtype.is_floating_point and op is not _aten.masked_fill.Scalar:
+        return  # a float promotes
+    for value in checked:
+        check_held(value, dtype, f"torch.{op.name().split('::')[1].split('.')[0]}")
