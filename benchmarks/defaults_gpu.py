@@ -1,29 +1,29 @@
-"""How good the computed default Config is: against the best of many others, and against eager PyTorch, on this GPU.
+"""How good the computed default Config is: against a tuned one, eager PyTorch and torch.compile, on this GPU.
 
-For every example at several sizes: the default Config, the catalog's, and `--draw` drawn from the kernel's space are
-compiled side by side and measured; then the default, the best of them and eager PyTorch are timed once more, in turn
-and the same way (CUDA events, cold L2 cache).
+For every example and the forms of `forms.py`: a search of `--tune` seconds that also knows the catalog's Configs; then
+the default Config, the best of them, eager PyTorch and, with `--compile`, torch.compile (mode max-autotune without CUDA
+graphs), once more, in turn and the same way (CUDA events, cold L2 cache).
 
-    python benchmarks/defaults_gpu.py --json defaults.json              the examples at their realistic sizes
-    python benchmarks/defaults_gpu.py matmul softmax --sizes 4          and at sizes a quarter of that and less
-    python benchmarks/defaults_gpu.py --draw 0                          against the catalog's Configs only: quick
-    python benchmarks/defaults_gpu.py forms --draw 4                    the forms of forms.py: about 60 s
-    python benchmarks/defaults_gpu.py forms matmul attention --draw 0 --compile    and torch.compile: 20 s more for each
+    python benchmarks/defaults_gpu.py --join defaults.json --seconds 500 --compile     as often as it takes: it goes on
+    python benchmarks/defaults_gpu.py --join defaults.json --seconds 0 --plot defaults.svg   the tables and the plot
+    python benchmarks/defaults_gpu.py matmul softmax --sizes 4 --tune 20               and at sizes a quarter and less
+    python benchmarks/defaults_gpu.py forms --tune 0                                   only the catalog's Configs
 
 Columns: us of each; `of best`: the best one's time over the default's (1 is the best there can be); `of torch`: the
-time of the fastest of PyTorch's (eager, and with `--compile` also torch.compile in mode max-autotune) over the
-default's.  The forms of one computation should have times alike.  The last line has the geometric means.  The rules of
-`helion/backends/triton/defaults.py` were chosen by such runs.
+time of the fastest of PyTorch's over the best one's; `default of torch`: over the default's.  The forms of one
+computation should have times alike.  The rules of `helion/backends/triton/defaults.py` were chosen by looking at one
+half of the kernels; the other half (`is_held_out`) has a summary of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import functools
+import itertools
 import math
 import random
 import sys
-import time
+import zlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +33,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import table
 from benchmarks.autotune_gpu import compare
 from benchmarks.autotune_gpu import environment
 from benchmarks.forms import FAMILIES
@@ -75,6 +76,19 @@ def sizes_of(example: Example, count: int) -> Iterator[tuple[int, ...]]:
         size = smaller
 
 
+def is_held_out(name: str) -> bool:
+    """Whether nobody looked at a kernel when the rules were chosen: half of them, by a number that is no choice."""
+    return bool(zlib.crc32(name.encode()) % 2)
+
+
+def group_of(example: Example) -> str:
+    """What limits a kernel: how it is grouped in the tables."""
+    if "attention" in example.name:
+        return "attention"
+    is_product = example.uses_dot or "matmul" in example.name
+    return "products" if is_product else "memory"
+
+
 def candidates(target: BoundTarget, example: Example, draw: int) -> list[Config]:
     """The default Config, those of the catalog that fit, and some of the kernel's space."""
     spec = target.config_spec
@@ -87,84 +101,152 @@ def candidates(target: BoundTarget, example: Example, draw: int) -> list[Config]
     return list(dict.fromkeys(found))
 
 
-def measure(example: Example, size: tuple[int, ...], draw: int, compiled: bool) -> dict[str, Any]:
-    """One row of the table.
+def _best(target: BoundTarget, args: tuple[Any, ...], example: Example, options: argparse.Namespace) -> Config:
+    """The fastest Config that a search of so many seconds finds; without any, of those that are known."""
+    quiet: dict[str, Any] = {"progress_bar": False, "log_level": 0, "ignore_errors": True}
+    known = candidates(target, example, options.draw)
+    if options.tune > 0:
+        seeds = {"seed_configs": known[1:], "budget_seconds": options.tune}
+        return run_search(target, args, **quiet, **seeds).config
+    return run_search(target, args, configs=known, **quiet).config
 
-    Args:
-        example: the kernel.
-        size: its arguments'.
-        draw: how many Configs to draw.
-        compiled: whether to time torch.compile too.
-    """
+
+def measure(example: Example, size: tuple[int, ...], options: argparse.Namespace) -> table.Row:
+    """One row of the table."""
     device = torch.device("cuda:0")
     torch.manual_seed(0)
     args = example.args(size, device="cuda")
     bound = example.kernel.bind(args)
     target = BoundTarget(bound)
-    tried = candidates(target, example, draw)
-    result = run_search(target, args, configs=tried, progress_bar=False, log_level=0, ignore_errors=True)
-    default = target.config_spec.default_config()
-    eager = example.eager or example.reference
-    runs = {"default": bound.compile_config(default), "best": bound.compile_config(result.config), "eager": eager}
-    if compiled:
-        runs["compile"] = torch.compile(eager, mode="max-autotune-no-cudagraphs", dynamic=False)
+    default, best = target.config_spec.default_config(), _best(target, args, example, options)
+    runs = {"default": bound.compile_config(default), "best": bound.compile_config(best)}
     for run in runs.values():
         run(*args)
+    eager = example.eager or example.reference
+    others: dict[str, Callable[..., Any]] = {"eager": eager}
+    if options.compile:
+        others["compile"] = torch.compile(eager, mode="max-autotune-no-cudagraphs", dynamic=False)
+    failed = {}
+    for name, run in others.items():
+        try:
+            run(*args)
+            runs[name] = run
+        except Exception as error:  # PyTorch's kernels do not take every dtype; a row without them is one still
+            failed[name] = f"{type(error).__name__}: {error}"[:200]
     times = compare({name: (lambda run=run: run(*args)) for name, run in runs.items()}, device)
-    return {
+    torch_ms = min((times[name] for name in others if name in times), default=math.nan)
+    fastest = min(times["default"], times["best"])
+    found: table.Row = {
         "name": example.name,
+        "group": group_of(example),
+        "held out": is_held_out(example.name),
         "size": size,
         "us": {name: round(ms * 1e3, 2) for name, ms in times.items()},
-        "of best": min(times["default"], times["best"]) / times["default"],
-        "of torch": min(times["eager"], times.get("compile", math.inf)) / times["default"],
+        "of best": fastest / times["default"],
         "default": dict(default.minimize(target.config_spec)),
-        "config": dict(result.config.minimize(target.config_spec)),
-        "measured": len(result.trials),
+        "config": dict(best.minimize(target.config_spec)),
+        "tuned for": options.tune,
+        "failed": failed,
     }
+    if math.isfinite(torch_ms):
+        found.update({"of torch": torch_ms / fastest, "default of torch": torch_ms / times["default"]})
+    return found
 
 
-def geometric_mean(values: list[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / max(len(values), 1))
+RATIOS = ("of best", "of torch", "default of torch")
+
+
+def _line(row: table.Row) -> str:
+    us = " ".join(f"{kind} {value:9.1f}" for kind, value in row["us"].items())
+    of = "  ".join(f"{key} {row[key]:.2f}" for key in RATIOS if key in row)
+    return f"{row['name']:28} {'x'.join(map(str, row['size'])):26} {us}  {of}"
+
+
+def markdown(rows: list[table.Row]) -> str:
+    """The table of the docs: microseconds, and ratios."""
+    kinds = ("default", "best", "eager", "compile")
+    lines = [f"| kernel | size | {' | '.join(kinds)} | {' | '.join(RATIOS)} |", "|---" * (2 + len(kinds) + 3) + "|"]
+    for row in sorted(rows, key=lambda row: (row["group"], row["name"])):
+        us = " | ".join(f"{row['us'][kind]:.1f}" if kind in row["us"] else "" for kind in kinds)
+        of = " | ".join(f"{row[key]:.2f}" if key in row else "" for key in RATIOS)
+        mark = " (held out)" if row["held out"] else ""
+        lines.append(f"| {row['name']}{mark} | {'x'.join(map(str, row['size']))} | {us} | {of} |")
+    return "\n".join(lines)
+
+
+def summaries(rows: list[table.Row]) -> str:
+    """One line for all rows, for each group, and for each half."""
+    parts = {"all": rows}
+    for group in sorted({row["group"] for row in rows}):
+        parts[group] = [row for row in rows if row["group"] == group]
+    parts["looked at"] = [row for row in rows if not row["held out"]]
+    parts["held out"] = [row for row in rows if row["held out"]]
+    return "\n".join(table.summary(some, RATIOS, title) for title, some in parts.items() if some)
+
+
+def plot(rows: list[table.Row], path: Path) -> None:
+    """For each kernel a bar as long as its default is good, and dots where both Configs are against PyTorch."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = sorted(rows, key=lambda row: (row["group"], row["of best"]))
+    figure, axes = pyplot.subplots(figsize=(8, 1.5 + 0.19 * len(rows)), layout="constrained")
+    axes.barh(range(len(rows)), [row["of best"] for row in rows], color="#8ac", label="default, of the best found")
+    for key, face in (("of torch", "none"), ("default of torch", "#c60")):
+        dots = [(row[key], place) for place, row in enumerate(rows) if key in row]
+        label = "best found" if key == "of torch" else "default"
+        axes.scatter(*zip(*dots), s=14, facecolors=face, edgecolors="#c60", label=f"{label}, of the best of PyTorch")
+    axes.axvline(1.0, color="#888", linewidth=0.8)
+    axes.set_xlim(0, 3)
+    axes.set_yticks(range(len(rows)), [f"{row['name']}{' *' if row['held out'] else ''}" for row in rows], fontsize=6)
+    axes.set_xlabel("speed, as a ratio (* held out when the rules were chosen)")
+    axes.legend(fontsize=7, loc="lower right")
+    figure.savefig(path)
+
+
+def tasks(names: list[str], options: argparse.Namespace) -> list[table.Task]:
+    """All rows to measure: of each group one in turn, so that a run that is cut short has seen all groups."""
+    known = {**EXAMPLES, **forms()}
+    groups: dict[str, list[table.Task]] = {}
+    for name in names:
+        for size in sizes_of(known[name], options.sizes):
+            key = f"{name} {'x'.join(map(str, size))}"
+            task = table.Task(key, functools.partial(measure, known[name], size, options))
+            groups.setdefault(group_of(known[name]), []).append(task)
+    turns = itertools.zip_longest(*groups.values())
+    return [task for turn in turns for task in turn if task is not None]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="examples, forms, or `forms` for all of these (default: examples)")
+    parser.add_argument("names", nargs="*", help="examples, forms, or `forms` for all of these (default: everything)")
     parser.add_argument("--sizes", type=int, default=1, help="how many sizes of each")
-    parser.add_argument("--draw", type=int, default=24, help="Configs drawn from each kernel's space")
-    parser.add_argument("--seconds", type=float, default=3600.0, help="begin no further kernel after this long")
+    parser.add_argument("--tune", type=float, default=6.0, help="seconds to search for a better Config")
+    parser.add_argument("--draw", type=int, default=0, help="Configs drawn from each kernel's space, besides")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
-    parser.add_argument("--json", type=Path, help="write everything here")
+    parser.add_argument("--plot", type=Path, help="write an SVG here")
+    table.add_options(parser, seconds=500.0)
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("there is no GPU")
-    about = environment()
-    print(json.dumps(about))
-    end = time.monotonic() + options.seconds
-    rows: list[dict[str, Any]] = []
-    known = {**EXAMPLES, **forms()}
-    for name in [n for given in options.names or EXAMPLES for n in (FORMS if given == "forms" else [given])]:
-        for size in sizes_of(known[name], options.sizes):
-            if time.monotonic() > end:
-                break
-            try:
-                row = measure(known[name], size, options.draw, options.compile)
-            except Exception as error:  # a kernel that fails costs its own row
-                print(f"{name} {size}: {type(error).__name__}: {error}"[:200], flush=True)
-                continue
-            rows.append(row)
-            us = " ".join(f"{kind} {value:9.1f}" for kind, value in row["us"].items())
-            of = f"of best {row['of best']:.2f}  of torch {row['of torch']:.2f}"
-            print(f"{name:28} {'x'.join(map(str, size)):26} {us}  {of}", flush=True)
-            torch.cuda.empty_cache()
-            if options.json:
-                options.json.write_text(json.dumps({"environment": about, "rows": rows}, indent=1))
+    names = [n for given in options.names or [*EXAMPLES, *FORMS] for n in (FORMS if given == "forms" else [given])]
+    rows = table.known_rows(options.join)
+    if options.seconds > 0:
+        if not torch.cuda.is_available():
+            parser.error("there is no GPU")
+        about = environment()
+        print(about)
+        rows = table.run(tasks(names, options), about, options, _line, _free)
     if rows:
-        best, torch_ = ([row[key] for row in rows] for key in ("of best", "of torch"))
-        print(
-            f"{len(rows)} rows: of best {geometric_mean(best):.3f} (least {min(best):.2f}), "
-            f"of torch {geometric_mean(torch_):.3f} (least {min(torch_):.2f})"
-        )
+        print(markdown(rows))
+        print(summaries(rows))
+        if options.plot:
+            plot(rows, options.plot)
+
+
+def _free() -> None:
+    torch.compiler.reset()
+    torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

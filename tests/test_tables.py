@@ -1,0 +1,100 @@
+"""Benchmarks that are tables: they keep their time, go on where an earlier run ended, and print what they know."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+
+from benchmarks import defaults_gpu
+from benchmarks import table
+
+
+class Clock:
+    """Time that passes only in rows."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def task(self, key: str, seconds: float = 1.0, error: Exception | None = None) -> table.Task:
+        def measure() -> table.Row:
+            self.now += seconds
+            if error is not None:
+                raise error
+            return {"ratio": seconds}
+
+        return table.Task(key, measure)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _run(clock: Clock, tasks: list[table.Task], device: str = "one", **options: object) -> list[str]:
+    chosen = argparse.Namespace(**{"seconds": 100.0, "join": None, "json": None, **options})
+    rows = table.run(tasks, {"device": device}, chosen, lambda row: row["key"], clock=clock)
+    return [row["key"] for row in rows]
+
+
+def test_no_row_is_begun_that_would_end_too_late(clock):
+    tasks = [clock.task("slow", 30.0), clock.task("quick", 1.0), clock.task("second", 30.0), clock.task("third", 30.0)]
+    assert _run(clock, tasks, seconds=70.0) == ["slow", "quick", "second"]
+    assert clock.now <= 70.0
+
+
+def test_a_run_goes_on_where_the_one_before_ended(clock, tmp_path):
+    path = tmp_path / "rows.json"
+    first = [clock.task("a", 30.0), clock.task("b", 30.0)]
+    assert _run(clock, first, seconds=40.0, join=path) == ["a"]
+    assert _run(clock, [clock.task("a", error=AssertionError("measured again")), first[1]], join=path) == ["a", "b"]
+    assert [row["key"] for row in json.loads(path.read_text())["rows"]] == ["a", "b"]
+
+
+def test_rows_of_another_device_are_kept_and_measured_again(clock, tmp_path):
+    path = tmp_path / "rows.json"
+    _run(clock, [clock.task("a")], join=path)
+    assert _run(clock, [clock.task("a")], device="two", join=path) == ["a", "a"]
+
+
+def test_a_row_that_fails_costs_only_itself(clock, capsys):
+    assert _run(clock, [clock.task("a", error=RuntimeError("no memory")), clock.task("b")]) == ["b"]
+    assert "a: RuntimeError: no memory" in capsys.readouterr().out
+
+
+def _row(name: str, **ratios: float) -> table.Row:
+    us = {"default": 2.0, "best": 1.0}
+    about = {"group": "memory", "held out": defaults_gpu.is_held_out(name), "size": [8, 16], "us": us}
+    return {"key": name, "name": name, "of best": 0.5, **about, **ratios}
+
+
+def test_both_halves_have_kernels_and_a_line_each():
+    names = [*defaults_gpu.EXAMPLES, *defaults_gpu.FORMS]
+    held = [name for name in names if defaults_gpu.is_held_out(name)]
+    assert len(names) >= 40
+    assert 0.35 < len(held) / len(names) < 0.65
+    text = defaults_gpu.summaries([_row(name, **{"of torch": 2.0}) for name in names])
+    assert f"held out: {len(held)} rows: of best 0.500 (least 0.50), of torch 2.000 (least 2.00)" in text
+
+
+def test_a_kernel_that_pytorch_has_not_is_a_row_too(tmp_path):
+    rows = [_row("softmax", **{"of torch": 1.5, "default of torch": 1.2}), _row("fp8_scaled_mm")]
+    assert "| fp8_scaled_mm | 8x16 | 2.0 | 1.0 |  |  | 0.50 |  |  |" in defaults_gpu.markdown(rows).replace(
+        " (held out)", ""
+    )
+    defaults_gpu.plot(rows, tmp_path / "plot.svg")
+    assert "softmax" in (tmp_path / "plot.svg").read_text()
+
+
+def test_a_short_run_sees_every_group():
+    options = argparse.Namespace(sizes=1)
+    keys = [task.key.split()[0] for task in defaults_gpu.tasks(["add", "exp", "matmul", "attention"], options)]
+    assert {defaults_gpu.group_of(defaults_gpu.EXAMPLES[key]) for key in keys[:3]} == {
+        "memory",
+        "products",
+        "attention",
+    }
