@@ -167,9 +167,11 @@ def read_device_variable(x, out):
     return last
 
 
-@kernel_case("host code that reads a tensor's value before the kernel", exc.HostTensorRead)
+@kernel_case("host code that decides on a number read from a tensor", exc.HostTensorRead)
 def longest(x, out):
     columns = int(x.sum(1).amax())
+    if columns > 4:
+        x = -x
     for rows in hl.tile(x.size(0)):
         for tile in hl.tile(columns):
             out[rows, tile] = x[rows, tile]

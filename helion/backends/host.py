@@ -121,6 +121,9 @@ class HostPrinter:
         epilogue = [line for s in self.ir.host.epilogue for line in self.statement(s)]
         body.extend(f"{name} = {text}" for name, text in self._hoisted.items())
         body.extend(prelude)
+        for check in self.ir.host.checks:
+            condition = self.expression(check)
+            body.append(f"{self.runtime('check_read')}({condition}, {condition!r})")
         if (seeds := self.ir.host.seeds) is not None:
             body.append(f"{seeds.name} = {self.runtime('torch_seeds')}({seeds.count}, {seeds.beside}.device)")
         body.extend(launch)
@@ -156,6 +159,8 @@ class HostPrinter:
     def _replacement(self, node: ast.Call, kind: str, value: Any) -> ast.expr:
         if kind == "number":
             return ast.parse(self.number(value), mode="eval").body
+        if kind == "read":
+            return ast.NamedExpr(ast.Name(value, ast.Store()), node)
         if kind == "specialize":
             return node.args[0]
         if kind == "broadcast" and len({tuple(map(str, shape)) for shape in value}) == 1:

@@ -38,12 +38,14 @@ class Calls(Expressions):
     """Evaluates calls.
 
     Attributes:
+        prelude: host statements before the loops.
         rewrites: host calls whose text is rewritten in the generated host function: call node -> kind and value.
     """
 
     def __init__(self, env: Environment, tracer: Tracer) -> None:
         super().__init__(env, tracer)
         self.rewrites: dict[ast.AST, tuple[str, Any]] = {}
+        self.prelude: list[ast.stmt] = []
 
     def expr_Call(self, node: ast.Call) -> Any:
         fn = self.expr(node.func)
@@ -106,6 +108,11 @@ class Calls(Expressions):
         """A call in host code; those that the generated host function must not repeat as they are get noted."""
         if fn is breakpoint:
             return None  # calls stop there, tracing does not
+        read = self._read(fn, args, node)
+        if read is not None:
+            return read
+        if fn in (hl.tile, hl.grid) and not self.env.ir.roots:
+            args = [self._bound(arg, part) for arg, part in zip(args, node.args)] + args[len(node.args) :]
         of_config = getattr(fn, "__module__", None) == "math" and any(map(self.env.is_configured, args))
         value = None if of_config else self.number_call(fn, args)
         if value is None:
@@ -118,6 +125,40 @@ class Calls(Expressions):
         elif fn is torch.broadcast_tensors:
             self.rewrites[node] = ("broadcast", [a.shape for a in args])
         return value
+
+    def _read(self, fn: Any, args: list[Any], node: ast.Call) -> Any:
+        """The number that `x.item()`, `int(x)` or `float(x)` of a tensor gives, read at each call; else None."""
+        owner = getattr(fn, "__self__", None)
+        if fn in (int, float) and len(args) == 1 and isinstance(args[0], torch.Tensor):
+            kind, tensor = fn, args[0]
+        elif isinstance(owner, torch.Tensor) and getattr(fn, "__name__", "") == "item" and not args:
+            kind, tensor = (float if owner.dtype.is_floating_point else int), owner
+        else:
+            return None
+        # In a loop, a helper or after the launch a statement may read several values, or none that the launch needs.
+        in_place = self.frame.is_kernel and not self.env.ir.roots and not self.is_repeated()
+        if not in_place or tensor.dtype is torch.bool or tensor.dtype.is_complex or tensor.numel() != 1:
+            return None
+        name = f"_read_{len(self.rewrites)}"
+        self.rewrites[node] = ("read", name)
+        return self.env.read_number(kind, name)
+
+    def _bound(self, value: Any, node: ast.expr) -> Any:
+        """A bound of a top-level loop; one that is in a tensor is read by the host function at each call."""
+        if isinstance(value, (list, tuple)) and isinstance(node, (ast.List, ast.Tuple)):
+            return type(value)(map(self._bound, value, node.elts))
+        if not isinstance(value, torch.Tensor) or value.dtype.is_floating_point:
+            return value
+        call = ast.Call(ast.Name("int", ast.Load()), [node], [])
+        read = self._read(int, [value], call)
+        if read is None:
+            return value
+        self.prelude.append(ast.copy_location(ast.Expr(call), node))
+        return read
+
+    def is_repeated(self) -> bool:
+        """Whether the statement being interpreted stands in a loop."""
+        raise NotImplementedError  # in statements
 
     def config_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """A call that cannot go on without a number of the Config's: it is made again for every Config.

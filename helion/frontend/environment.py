@@ -48,7 +48,9 @@ from .shared_memory import SharedMemory
 
 
 class ConfigDecision(Exception):
-    """Host code has asked for a number, or the truth of a condition, that follows from the Config."""
+    """Host code has asked for a number, or the truth of a condition, that follows from the Config, or from a number
+    that is read at each call.  Its argument is the symbols.
+    """
 
 
 class _ShapeEnv(ShapeEnv):
@@ -61,7 +63,7 @@ class _ShapeEnv(ShapeEnv):
 
     def evaluate_sym_node(self, sym_node: Any, *args: Any, **options: Any) -> Any:
         if self.refuses and any(map(self.is_refused, sym_node.expr.free_symbols)):
-            raise ConfigDecision
+            raise ConfigDecision(sym_node.expr.free_symbols)
         return super().evaluate_sym_node(sym_node, *args, **options)
 
 
@@ -105,6 +107,7 @@ class Environment:
         self._names = Names()
         #: A value that each number of the Config's may have: stand-ins in shapes are like no size (`_size_symbol`).
         self._samples: dict[sympy.Symbol, int] = {}
+        self._read: set[sympy.Symbol] = set()
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
@@ -353,6 +356,33 @@ class Environment:
             )
         number = self._computed(exprs, text, name, fn, sample)
         return number != 0 if isinstance(sample, bool) else number
+
+    def read_number(self, kind: type, name: str) -> torch.SymInt | torch.SymFloat:
+        """A number that the host function reads from a tensor at each call, and calls `name`.
+
+        The trace holds for all its values: what it took for granted about the number is checked at each call
+        (`read_guards`), and host code cannot decide on it.
+        """
+        origin = Origin(OriginKind.HOST, name, name, dtype=kind, configured=True)
+        if kind is float:
+            number = self.shape_env.create_unbacked_symfloat()
+            self.space.define(number.node.expr, origin)
+            self._read.add(number.node.expr)
+            return number
+        size = self._size_symbol(self._stand_in(), name, positive=None)
+        self.space.define(size.node.expr, origin)
+        self._samples[size.node.expr] = int(size.node.hint)
+        self._read.add(size.node.expr)
+        return size
+
+    def is_read(self, symbols: Any) -> bool:
+        """Whether one of some symbols is a number that the host function reads from a tensor."""
+        return not self._read.isdisjoint(symbols)
+
+    def read_guards(self) -> list[sympy.Basic]:
+        """What this trace took for granted about numbers that the host function reads from tensors."""
+        guards = [guard.expr for guard in self.shape_env.guards if guard.expr.free_symbols & self._read]
+        return list(dict.fromkeys(guards))
 
     def sized(self, value: Any) -> Any:
         """A number as it may stand in a shape: one that is 0 or 1 for the stand-ins of tunables would broadcast."""

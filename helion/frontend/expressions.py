@@ -14,14 +14,17 @@ import inspect
 import operator
 import types
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
+import sympy
 import torch
 
 from .. import exc
 from ..ir.device_ir import TracedTile
 from ..ir.symbols import is_symbolic
+from ..ir.symbols import symbols_of
 from ..language import load
 from .environment import ConfigDecision
 from .frames import Frame
@@ -134,15 +137,17 @@ class Expressions(Frames):
             return int(value) if isinstance(value, torch.SymInt) and value.node.expr.is_Integer else value
         except exc.BaseError as error:
             raise self.error(node, error)
-        except ConfigDecision:
-            raise self.error(node, self.undecidable(node)) from None
+        except ConfigDecision as decision:
+            raise self.error(node, self.undecidable(node, *decision.args)) from None
         except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError, ZeroDivisionError) as error:
             raise self.error(node, self.translate(error, node)) from error
         finally:
             self.tracer.location = outer
 
-    def undecidable(self, node: ast.AST) -> exc.BaseError:
-        """The error for host code that goes one way or another with the Config."""
+    def undecidable(self, node: ast.AST, symbols: Iterable[sympy.Symbol] = ()) -> exc.BaseError:
+        """The error for host code that goes one way or another with the Config, or with what a tensor holds."""
+        if self.env.is_read(symbols):
+            return exc.HostTensorRead(text=ast.unparse(node))
         return exc.SizeNotConstant(what=f"{ast.unparse(node)!r} in host code", value=CONFIG_NUMBER, fix=CONFIG_FIX)
 
     def translate(self, error: Exception, node: ast.AST) -> exc.BaseError:
@@ -360,7 +365,7 @@ class Expressions(Frames):
         if self.is_dynamic(test) and not self.tracer.on_device:
             values = (test, self.expr(node.body), self.expr(node.orelse))
             if not all(isinstance(value, (int, torch.SymInt, torch.SymBool)) for value in values):
-                raise self.undecidable(node.test)
+                raise self.undecidable(node.test, symbols_of(test))
             return self.env.config_call(_pick, values, "({1} if {0} else {2})", "picked")
         if self.is_dynamic(test):
             # Both sides are values, so this is a select; each must be free of side effects like any expression.
@@ -379,7 +384,7 @@ class Expressions(Frames):
         """A condition that must be known at compile time."""
         value = self.expr(node)
         if self.is_dynamic(value) and self.env.is_configured(value):
-            raise self.error(node, self.undecidable(node))
+            raise self.error(node, self.undecidable(node, symbols_of(value)))
         if self.is_dynamic(value):
             raise self.error(node, exc.SizeNotConstant(what="this condition", value=ast.unparse(node)))
         return bool(value)

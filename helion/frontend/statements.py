@@ -12,6 +12,7 @@ import torch
 from .. import exc
 from .. import language as hl
 from ..ir.symbols import is_symbolic
+from ..ir.symbols import symbols_of
 from ..language import barrier
 from ..language import store
 from ..language.augmented import keep_type
@@ -45,7 +46,6 @@ class Statements(ControlFlow):
 
     def __init__(self, env: Any, tracer: Any) -> None:
         super().__init__(env, tracer)
-        self.prelude: list[ast.stmt] = []
         self.epilogue: list[ast.stmt] = []
         self.device_names: set[str] = set()
         self._read_a_tensor = False  # host code has, after the kernel: what follows is not known while tracing
@@ -171,8 +171,8 @@ class Statements(ControlFlow):
             method(stmt)
         except exc.BaseError as error:
             raise self.error(stmt, error)
-        except ConfigDecision:
-            raise self.error(stmt, self.undecidable(stmt)) from None
+        except ConfigDecision as decision:
+            raise self.error(stmt, self.undecidable(stmt, *decision.args)) from None
         except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError) as error:
             if self.tracer.on_device or is_data_dependent(error):
                 raise self.error(
@@ -282,7 +282,7 @@ class Statements(ControlFlow):
         test = self.expr(stmt.test)
         if self.is_dynamic(test):
             if not self.tracer.on_device:
-                raise self.undecidable(stmt.test)
+                raise self.undecidable(stmt.test, symbols_of(test))
             with self._within("branch"):
                 self.device_branch(stmt, test)
         else:
@@ -352,6 +352,9 @@ class Statements(ControlFlow):
                 where="a device loop or under a device condition",
                 fix="bound the loop, or mask the work with torch.where.",
             )
+
+    def is_repeated(self) -> bool:
+        return bool(self._inside)
 
     @contextlib.contextmanager
     def _within(self, what: str) -> Iterator[None]:

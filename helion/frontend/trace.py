@@ -213,4 +213,5 @@ def host_code(
     local = assigned | {name for name, _ in parameters}
     used = {name: outside[name] for name in sorted(read - local) if name in outside}
     rewrites = dict(interpreter.rewrites)
-    return HostCode(parameters, interpreter.prelude, interpreter.epilogue, rewrites, used, assigned, seeds)
+    checks = interpreter.env.read_guards()
+    return HostCode(parameters, interpreter.prelude, interpreter.epilogue, rewrites, used, assigned, seeds, checks)

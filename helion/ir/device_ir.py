@@ -314,10 +314,13 @@ class HostCode:
         epilogue: the user's statements after the loops.
         rewrites: calls the generated host function must not repeat as they are, with their kind and traced value:
             "number" (hl.register_block_size, hl.register_tunable: the Config's value), "specialize" (hl.specialize:
-            its argument), "broadcast" (torch.broadcast_tensors: the shapes of its arguments).
+            its argument), "broadcast" (torch.broadcast_tensors: the shapes of its arguments), "read" (a number that is
+            read from a tensor: what the host function calls it).
         globals: names of the function's globals and closure that the statements read, with their values.
         assigned: names the host statements assign.
         seeds: what draws seeds for random numbers of torch's, right before the launch.
+        checks: what the trace took for granted about numbers that the host function reads from tensors; checked before
+            the launch.
     """
 
     parameters: list[tuple[str, str | None]]
@@ -327,6 +330,7 @@ class HostCode:
     globals: dict[str, Any]
     assigned: set[str]
     seeds: Seeds | None = None
+    checks: list[sympy.Basic] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(eq=False)
