@@ -1,5 +1,5 @@
-// One argument as a launch sees it: a word of what Triton specializes on, and the bits that a parameter is stored as. The
-// Launcher looks binaries up by these words; the Signature adds to them what host code may depend on.
+// One argument as a launch sees it: a word of what Triton specializes on, and the bits that a parameter is stored as.
+// The Launcher looks binaries up by these words; the Signature adds to them what host code may depend on.
 //
 // Bits of a word: 0-7 the kind; 8 and up, of an int: its bucket; of a tensor: 8 misaligned, 16-23 dtype, 32-63 device.
 #pragma once
@@ -24,8 +24,8 @@ struct Argument {
 
 // Reads the plain tensor that `object` is; see read_argument.
 inline int read_tensor(const ModuleState* state, PyObject* object, const TensorView& tensor, Argument* out) {
-  // Guard: what is in memory is not what the tensor shows. Subclasses never get here; conjugated, negated, sparse, nested,
-  // wrapped and symbolic tensors leave here.
+  // Guard: what is in memory is not what the tensor shows. Subclasses never get here; conjugated, negated, sparse,
+  // nested, wrapped and symbolic tensors leave here.
   if (HELION_GUARD("plain", !tensor.plain())) return 0;
   bool there = false;
   const uintptr_t data = tensor.address(&there);

@@ -5,9 +5,9 @@
 
 namespace helion {
 
-// A lookup is 120 instructions and a call makes seven. Until Python 3.12 each dict has a version, a number that no other dict
-// has and that every change of the dict replaces: while it is the same, so is what was found. (3.13 does not replace it when
-// an attribute is assigned whose value lies in the object; there each call looks the item up.)
+// A lookup is 120 instructions and a call makes seven. Until Python 3.12 each dict has a version, a number that no
+// other dict has and that every change of the dict replaces: while it is the same, so is what was found. (3.13 does not
+// replace it when an attribute is assigned whose value lies in the object; there each call looks the item up.)
 class DictItem {
  public:
   // As PyDict_GetItemWithError(dict, name): borrowed; null where there is none, or with an exception.

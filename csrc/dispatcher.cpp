@@ -1,6 +1,6 @@
-// Dispatcher: the C base type of helion.kernel.Kernel. A call is read into a Signature, looked up, and run as the entry's
-// LaunchPlan; whatever is in doubt goes to the method `_call_python`, which is complete by itself. A signature that comes for
-// the second time without a plan goes to `_record_call`, which may install one.
+// Dispatcher: the C base type of helion.kernel.Kernel. A call is read into a Signature, looked up, and run as the
+// entry's LaunchPlan; whatever is in doubt goes to the method `_call_python`, which is complete by itself. A signature
+// that comes for the second time without a plan goes to `_record_call`, which may install one.
 //
 // The table may change while a call runs (another thread, a `key=` function): a call therefore takes a reference to the
 // plan before it runs it, and clearing swaps the table out before destroying it. A call that is under way finishes with
@@ -53,7 +53,7 @@ struct Dispatcher {
 
 Dispatcher* as_dispatcher(PyObject* self) { return HeapType<Dispatcher>::as(self); }
 
-// -- one call -----------------------------------------------------------------------------------------------------------
+// -- one call -------------------------------------------------------------------------------------
 
 // self.<method>(*args, **keywords)
 PyObject* call_method(Dispatcher* self, PyObject* method, PyObject* const* args, size_t nargsf,
@@ -282,8 +282,8 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
     parameter.numbers = by_value != 0 ? NumberKey::kByValue : NumberKey::kByClass;
   }
   Dispatcher::Body& body = self->body;
-  // Guard: plans have become stale since the caller looked; what it wants to install belongs to them. Nothing runs between
-  // here and the new generation.
+  // Guard: plans have become stale since the caller looked; what it wants to install belongs to them. Nothing runs
+  // between here and the new generation.
   if (expected != Py_None && HELION_GUARD("generation", generation != body.generation)) Py_RETURN_NONE;
   const unsigned long long mine = body.generation + 1;
   body.parameters.swap(parameters);
@@ -346,7 +346,8 @@ PyObject* find_plan(PyObject* object, PyObject* arguments) {
     PyErr_SetString(PyExc_ValueError, "find_plan: a tuple with one argument for each parameter, defaults filled in");
     return nullptr;
   }
-  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state)) return nullptr;
+  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state))
+    return nullptr;
   PyRef key;
   Signature signature;
   const int known = read_signature(self, reinterpret_cast<PyTupleObject*>(arguments)->ob_item, &signature, &key);
@@ -372,7 +373,8 @@ PyObject* leaves_of(PyObject* object, PyObject* arguments) {
     PyErr_SetString(PyExc_TypeError, "leaves_of: a tuple of arguments");
     return nullptr;
   }
-  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state)) return nullptr;
+  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state))
+    return nullptr;
   Signature signature;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(arguments); ++i) {
     const int known = signature.append(self->state, PyTuple_GET_ITEM(arguments, i), NumberKey::kByClass);
@@ -387,7 +389,7 @@ PyObject* leaves_of(PyObject* object, PyObject* arguments) {
   return leaves.release();
 }
 
-// -- the type -------------------------------------------------------------------------------------------------------------
+// -- the type -------------------------------------------------------------------------------------
 
 PyObject* dispatcher_new(PyTypeObject* type, PyObject*, PyObject*) {
   PyRef self = HeapType<Dispatcher>::make(type);
@@ -403,8 +405,8 @@ int dispatcher_init(PyObject*, PyObject*, PyObject*) { return 0; }
 PyObject* init_subclass(PyObject* type, PyObject*, PyObject*) {
   PyTypeObject* subclass = reinterpret_cast<PyTypeObject*>(type);
   subclass->tp_call = PyVectorcall_Call;
-  // Before 3.12 a class defined in Python never inherits this flag, since 3.12 defining __call__ takes it away; without it
-  // calls go through tp_call, which packs a tuple first.
+  // Before 3.12 a class defined in Python never inherits this flag, since 3.12 defining __call__ takes it away; without
+  // it calls go through tp_call, which packs a tuple first.
   subclass->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
   PyType_Modified(subclass);
   Py_RETURN_NONE;
@@ -428,9 +430,15 @@ void Dispatcher::Body::clear() {
 
 PyObject* get_count(PyObject* object, void*) { return PyLong_FromSize_t(as_dispatcher(object)->body.table.size()); }
 PyObject* get_hits(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.hits); }
-PyObject* get_launches(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.launches); }
-PyObject* get_evictions(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.evictions); }
-PyObject* get_generation(PyObject* object, void*) { return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.generation); }
+PyObject* get_launches(PyObject* object, void*) {
+  return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.launches);
+}
+PyObject* get_evictions(PyObject* object, void*) {
+  return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.evictions);
+}
+PyObject* get_generation(PyObject* object, void*) {
+  return PyLong_FromUnsignedLongLong(as_dispatcher(object)->body.generation);
+}
 PyObject* get_enabled(PyObject* object, void*) { return PyBool_FromLong(as_dispatcher(object)->body.enabled); }
 
 int set_enabled(PyObject* object, PyObject* value, void*) {
@@ -460,11 +468,13 @@ PyMethodDef dispatcher_methods[] = {
     {"install_plan", install_plan, METH_VARARGS,
      "install_plan(args, plan, generation, /)\n--\n\n"
      "Serve calls like `args` (by position, defaults filled in) with `plan`.\n\n"
-     "Returns:\n    Whether it was installed: not if plan_generation moved on from `generation` since it was recorded."},
+     "Returns:\n    Whether it was installed: not if plan_generation moved on from `generation` since it was "
+     "recorded."},
     {"find_plan", find_plan, METH_O,
      "find_plan(args, /)\n--\n\n"
      "The LaunchPlan that serves calls like `args` (by position, defaults filled in), or None."},
-    {"clear_plans", clear_plans, METH_NOARGS, "clear_plans()\n--\n\nForget all plans. Running calls finish with theirs."},
+    {"clear_plans", clear_plans, METH_NOARGS,
+     "clear_plans()\n--\n\nForget all plans. Running calls finish with theirs."},
     {"leaves_of", leaves_of, METH_O,
      "leaves_of(args, /)\n--\n\n"
      "The tensors, numbers and other values in `args`, in the order in which a plan refers to them; None if there is\n"
@@ -489,10 +499,11 @@ PyMemberDef dispatcher_members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
-PyDoc_STRVAR(dispatcher_doc,
-             "Dispatcher()\n--\n\n"
-             "Base of helion.Kernel: serves calls that it knows a LaunchPlan for, and calls the method `_call_python` with\n"
-             "the same arguments for all others.");
+PyDoc_STRVAR(
+    dispatcher_doc,
+    "Dispatcher()\n--\n\n"
+    "Base of helion.Kernel: serves calls that it knows a LaunchPlan for, and calls the method `_call_python` with\n"
+    "the same arguments for all others.");
 
 PyType_Slot dispatcher_slots[] = {
     {Py_tp_doc, const_cast<char*>(dispatcher_doc)},

@@ -22,15 +22,15 @@ void* find_symbol(const char* name) {
 }  // namespace
 
 bool Driver::load() {
-#define HELION_FIND_DRIVER_FUNCTION(name, result, parameters, needed)                                                    \
-  if (name##_ == nullptr) {                                                                                      \
-    name##_ = reinterpret_cast<result(*) parameters>(find_symbol(#name));                                        \
-    if (needed && name##_ == nullptr) {                                                                            \
-      PyErr_SetString(PyExc_RuntimeError,                                                                        \
-                      "cannot find " #name " in the CUDA driver (libcuda.so.1): is a driver for CUDA 11.8 or later " \
-                      "installed?");                                                                             \
-      return false;                                                                                              \
-    }                                                                                                            \
+#define HELION_FIND_DRIVER_FUNCTION(name, result, parameters, needed)                                               \
+  if (name##_ == nullptr) {                                                                                         \
+    name##_ = reinterpret_cast<result(*) parameters>(find_symbol(#name));                                           \
+    if (needed && name##_ == nullptr) {                                                                             \
+      PyErr_SetString(PyExc_RuntimeError, "cannot find " #name                                                      \
+                                          " in the CUDA driver (libcuda.so.1): is a driver for CUDA 11.8 or later " \
+                                          "installed?");                                                            \
+      return false;                                                                                                 \
+    }                                                                                                               \
   }
   HELION_DRIVER_FUNCTIONS(HELION_FIND_DRIVER_FUNCTION)
 #undef HELION_FIND_DRIVER_FUNCTION
@@ -61,8 +61,8 @@ CUresult Driver::encode(const TensorMapShape& shape, uint64_t address, void* map
   constexpr uint32_t ones[kTensorMapRank] = {1, 1, 1, 1, 1};
   if (cuTensorMapEncodeTiled_ == nullptr) return not_found;
   void* const tensor = reinterpret_cast<void*>(static_cast<uintptr_t>(address));
-  return cuTensorMapEncodeTiled_(map, shape.data_type, shape.rank, tensor, shape.dims, shape.strides, shape.box, ones, 0,
-                                 shape.swizzle, promote_128_bytes, 0);
+  return cuTensorMapEncodeTiled_(map, shape.data_type, shape.rank, tensor, shape.dims, shape.strides, shape.box, ones,
+                                 0, shape.swizzle, promote_128_bytes, 0);
 }
 
 void Driver::set_error(CUresult result, const char* kernel_name) const {

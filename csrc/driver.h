@@ -42,7 +42,8 @@ struct CUlaunchConfig {
 };
 static_assert(offsetof(CUlaunchConfig, hStream) == 32 && sizeof(CUlaunchConfig) == 56, "layout of cuda.h");
 
-// Driver functions, one row each: X(name, result type, parameters, needed). Without a needed one nothing can be launched.
+// Driver functions, one row each: X(name, result type, parameters, needed). Without a needed one nothing can be
+// launched.
 #define HELION_DRIVER_FUNCTIONS(X)                                                                       \
   X(cuLaunchKernelEx, CUresult, (const CUlaunchConfig*, CUfunction, void** params, void** extra), true)  \
   X(cuGetErrorString, CUresult, (CUresult, const char**), false)                                         \
@@ -74,12 +75,12 @@ class Driver {
   // which only the driver notices: then device's primary context is made current and the launch is tried once more.
   CUresult launch(const CUlaunchConfig& config, CUfunction function, void** params, CUdevice device) const;
 
-  // 1 or 0; -1 if the driver cannot tell. An error of the driver counts as 1: the default stream answers with one while some
-  // other stream is being captured.
+  // 1 or 0; -1 if the driver cannot tell. An error of the driver counts as 1: the default stream answers with one while
+  // some other stream is being captured.
   int is_capturing(uintptr_t stream) const;
 
-  // Writes the descriptor of a tensor at `address`; `map` is kTensorMapBytes at a multiple of kTensorMapAlignment. Does not
-  // touch the device.
+  // Writes the descriptor of a tensor at `address`; `map` is kTensorMapBytes at a multiple of kTensorMapAlignment. Does
+  // not touch the device.
   CUresult encode(const TensorMapShape& shape, uint64_t address, void* map) const;
 
   // Sets RuntimeError: the driver's words for the error, and which kernel (helion/runtime/launch/errors.py).

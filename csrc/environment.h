@@ -1,5 +1,5 @@
-// What a launch has to ask of the rest of the process each time: the current device and stream, and the Triton knobs and
-// hooks that may have changed since a kernel was compiled.
+// What a launch has to ask of the rest of the process each time: the current device and stream, and the Triton knobs
+// and hooks that may have changed since a kernel was compiled.
 #pragma once
 
 #include "dict_item.h"
@@ -40,15 +40,15 @@ class Environment {
  public:
   // Imports helion.runtime.device once. False with an exception on failure.
   bool load(const ModuleState* state);
-  // Imports triton.knobs once, for the first kernel that is Triton's: binaries from a bundle need no Triton. False with an
-  // exception on failure.
+  // Imports triton.knobs once, for the first kernel that is Triton's: binaries from a bundle need no Triton. False with
+  // an exception on failure.
   bool load_knobs(const ModuleState* state);
 
   // Notes which provider answers for the device from here on. False with an exception on failure.
   bool refresh_provider(const ModuleState* state);
   PyObject* provider() const { return provider_.get(); }  // borrowed
-  // Whether an at::Device tells apart what the provider's devices own. A software device, whose tensors all live in host
-  // memory, has a tag function of its own.
+  // Whether an at::Device tells apart what the provider's devices own. A software device, whose tensors all live in
+  // host memory, has a tag function of its own.
   bool native_tags() const { return native_tags_; }
   // The provider's tag of the device that `tensor` lives on. False with an exception on failure.
   bool device_tag(const ModuleState* state, PyObject* tensor, uint64_t* tag) const;

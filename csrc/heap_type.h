@@ -56,7 +56,8 @@ struct HeapType {
   {Py_tp_traverse, reinterpret_cast<void*>(HeapType<Object>::traverse)},      \
   {Py_tp_clear, reinterpret_cast<void*>(HeapType<Object>::clear)}
 
-// Makes the type and adds it to the module; `keep` gets a reference of its own if it is given. 0, or -1 with an exception.
+// Makes the type and adds it to the module; `keep` gets a reference of its own if it is given. 0, or -1 with an
+// exception.
 inline int add_type(PyObject* module, PyType_Spec* spec, PyTypeObject** keep = nullptr) {
   PyRef type = PyRef::steal(PyType_FromModuleAndSpec(module, spec, nullptr));
   if (!type) return -1;

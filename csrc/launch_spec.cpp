@@ -111,8 +111,8 @@ bool parse_maps(PyObject* maps, LaunchSpec::Body* body) {
       PyErr_SetString(PyExc_TypeError, "LaunchSpec: maps must hold tuples");
       return false;
     }
-    if (!PyArg_ParseTuple(item, "niO!O!O!i:LaunchSpec.maps", &param, &shape.data_type, &PyTuple_Type, &dims, &PyTuple_Type,
-                          &strides, &PyTuple_Type, &box, &shape.swizzle)) {
+    if (!PyArg_ParseTuple(item, "niO!O!O!i:LaunchSpec.maps", &param, &shape.data_type, &PyTuple_Type, &dims,
+                          &PyTuple_Type, &strides, &PyTuple_Type, &box, &shape.swizzle)) {
       return false;
     }
     map.param = static_cast<size_t>(param);
@@ -145,9 +145,9 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   const char* name = nullptr;
   unsigned num_warps = 0, shared = 0, scratch = 0;
   int device = 0, cooperative = 0, of_triton = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)Opp:LaunchSpec", const_cast<char**>(keywords), &compiled,
-                                   &jit_function, &function, &name, &num_warps, &shared, &device, &params, &globals,
-                                   &scratch, &cluster[0], &cluster[1], &cluster[2], &maps, &cooperative,
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)Opp:LaunchSpec", const_cast<char**>(keywords),
+                                   &compiled, &jit_function, &function, &name, &num_warps, &shared, &device, &params,
+                                   &globals, &scratch, &cluster[0], &cluster[1], &cluster[2], &maps, &cooperative,
                                    &of_triton)) {
     return nullptr;
   }
@@ -223,26 +223,28 @@ PyGetSetDef spec_attributes[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-PyDoc_STRVAR(spec_doc,
-             "LaunchSpec(*, compiled, jit_function, function, name, num_warps, shared, device, params, used_globals,\n"
-             "           scratch, cluster=(1, 1, 1), maps=(), cooperative=False, of_triton=False)\n--\n\n"
-             "One compiled binary and all that a launch of it depends on.\n\n"
-             "Args:\n"
-             "    compiled: Triton's compiled kernel; kept alive, since it owns the loaded binary.\n"
-             "    jit_function: the @triton.jit function; None for a kernel that is not Triton's.\n"
-             "    function: the CUfunction, as an int.\n"
-             "    name: for error messages.\n"
-             "    num_warps: warps per program; 32 threads each.\n"
-             "    shared: bytes of dynamic shared memory.\n"
-             "    device: index of the device the binary is loaded on.\n"
-             "    params: (argument index, Triton type name) of each parameter, in the binary's order.\n"
-             "    used_globals: (name, value, dict) of each global that was compiled into the binary.\n"
-             "    scratch: how many (unused) scratch pointers follow the parameters.\n"
-             "    cluster: dimensions of a thread block cluster, (1, 1, 1) for none.\n"
-             "    maps: (parameter index, CUtensorMapDataType, dims, strides in bytes, box, CUtensorMapSwizzle) of each pointer\n"
-             "        parameter that is passed as the tensor map of the tensor there.\n"
-             "    cooperative: the launch is refused unless all programs fit on the device at the same time.\n"
-             "    of_triton: Triton compiled it, though there is no jit_function: it is launched while no hook watches.");
+PyDoc_STRVAR(
+    spec_doc,
+    "LaunchSpec(*, compiled, jit_function, function, name, num_warps, shared, device, params, used_globals,\n"
+    "           scratch, cluster=(1, 1, 1), maps=(), cooperative=False, of_triton=False)\n--\n\n"
+    "One compiled binary and all that a launch of it depends on.\n\n"
+    "Args:\n"
+    "    compiled: Triton's compiled kernel; kept alive, since it owns the loaded binary.\n"
+    "    jit_function: the @triton.jit function; None for a kernel that is not Triton's.\n"
+    "    function: the CUfunction, as an int.\n"
+    "    name: for error messages.\n"
+    "    num_warps: warps per program; 32 threads each.\n"
+    "    shared: bytes of dynamic shared memory.\n"
+    "    device: index of the device the binary is loaded on.\n"
+    "    params: (argument index, Triton type name) of each parameter, in the binary's order.\n"
+    "    used_globals: (name, value, dict) of each global that was compiled into the binary.\n"
+    "    scratch: how many (unused) scratch pointers follow the parameters.\n"
+    "    cluster: dimensions of a thread block cluster, (1, 1, 1) for none.\n"
+    "    maps: (parameter index, CUtensorMapDataType, dims, strides in bytes, box, CUtensorMapSwizzle) of "
+    "each pointer\n"
+    "        parameter that is passed as the tensor map of the tensor there.\n"
+    "    cooperative: the launch is refused unless all programs fit on the device at the same time.\n"
+    "    of_triton: Triton compiled it, though there is no jit_function: it is launched while no hook watches.");
 
 PyType_Slot spec_slots[] = {
     {Py_tp_doc, const_cast<char*>(spec_doc)},
@@ -345,11 +347,13 @@ int LaunchSpec::guards_hold() const {
   }
   // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
   if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
-  if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0)) return result < 0 ? -1 : 0;
+  if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0))
+    return result < 0 ? -1 : 0;
   // Guard: hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.
   PyObject* hooks = body.pre_run_hooks.get(body.jit_dict.get(), state->names.pre_run_hooks);  // borrowed
   if (hooks == nullptr && PyErr_Occurred()) return -1;
-  if (HELION_GUARD("pre_run_hooks", hooks != nullptr && (!PyList_CheckExact(hooks) || PyList_GET_SIZE(hooks) != 0))) return 0;
+  if (HELION_GUARD("pre_run_hooks", hooks != nullptr && (!PyList_CheckExact(hooks) || PyList_GET_SIZE(hooks) != 0)))
+    return 0;
   for (const UsedGlobal& global : body.globals) {
     PyObject* now = global.item.get(global.dict.get(), global.name.get());  // borrowed
     if (now == nullptr && PyErr_Occurred()) return -1;
@@ -428,7 +432,8 @@ bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t strea
   }
   for (size_t i = 0; i < body.scratch; ++i) pointers[count + i] = &no_scratch;
   CUresult result = kCudaSuccess;
-  // A launch blocks while the stream's queue is full, and what would drain it may be a host callback that needs the GIL.
+  // A launch blocks while the stream's queue is full, and what would drain it may be a host callback that needs the
+  // GIL.
   Py_BEGIN_ALLOW_THREADS
   result = state->driver.launch(config, body.function, pointers, body.device);
   Py_END_ALLOW_THREADS

@@ -61,7 +61,7 @@ struct LaunchSpec {
     PyRef provider;        // of helion.runtime.device: `function` is a handle of its driver
     PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
     bool of_triton = false;  // of Triton's compiler, without a jit_function: its knobs and launch hooks do concern it
-    PyRef jit_function;    // the @triton.jit function; None: not Triton's kernel, whose knobs and hooks do not concern it
+    PyRef jit_function;  // the @triton.jit function; None: not Triton's kernel, whose knobs and hooks do not concern it
     PyRef jit_dict;        // its __dict__, where pre_run_hooks is looked up
     DictItem pre_run_hooks;
 
@@ -73,11 +73,12 @@ struct LaunchSpec {
   } body;
 
   // Whether launching this binary now means what JITFunction.run would do: knobs and globals are as they were, no hook
-  // wants to be called. Needs a refresh_provider() at the start of the call. 1, 0 (take Triton's path), or -1 with an exception.
+  // wants to be called. Needs a refresh_provider() at the start of the call. 1, 0 (take Triton's path), or -1 with an
+  // exception.
   int guards_hold() const;
 
-  // Enqueues the kernel on `stream`. `slots` holds the parameters in order, one 64-bit word each. Releases the GIL during
-  // the driver call; the caller must own a reference to this spec. False with a RuntimeError on failure.
+  // Enqueues the kernel on `stream`. `slots` holds the parameters in order, one 64-bit word each. Releases the GIL
+  // during the driver call; the caller must own a reference to this spec. False with a RuntimeError on failure.
   bool launch(const unsigned grid[3], uint64_t* slots, uintptr_t stream) const;
 
  private:

@@ -259,7 +259,8 @@ PyObject* launcher_add_variant(PyObject* object, PyObject* const* args, Py_ssize
     PyErr_SetString(PyExc_TypeError, "add_variant(kernel, args: tuple, keywords: dict, spec: LaunchSpec | None)");
     return nullptr;
   }
-  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state)) return nullptr;
+  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state))
+    return nullptr;
   const size_t arguments = static_cast<size_t>(PyTuple_GET_SIZE(args[1]));
   std::shared_ptr<Variant> variant = std::make_shared<Variant>();
   variant->kernel = PyRef::borrow(args[0]);
@@ -324,7 +325,9 @@ PyObject* launcher_clear_variants(PyObject* object, PyObject*) {
   Py_RETURN_NONE;
 }
 
-PyObject* launcher_count(PyObject* object, void*) { return PyLong_FromSize_t(as_launcher(object)->body.variants.size()); }
+PyObject* launcher_count(PyObject* object, void*) {
+  return PyLong_FromSize_t(as_launcher(object)->body.variants.size());
+}
 
 PyObject* launcher_launches(PyObject* object, void*) {
   return PyLong_FromUnsignedLongLong(as_launcher(object)->body.launches);
@@ -359,7 +362,8 @@ PyMethodDef launcher_methods[] = {
 
 PyGetSetDef launcher_attributes[] = {
     {"fallback", launcher_get_fallback, launcher_set_fallback,
-     "Launcher that is called, with the same arguments, where this one does not launch by itself; None for the default.",
+     "Launcher that is called, with the same arguments, where this one does not launch by itself; None for the "
+     "default.",
      nullptr},
     {"launches", launcher_launches, nullptr, "How many kernels this launcher launched by itself.", nullptr},
     {"variant_count", launcher_count, nullptr, "How many variants are primed.", nullptr},

@@ -11,8 +11,8 @@
 namespace {
 
 // helion/_extension.py looks for this text in the file before it imports it: an extension that was compiled for another
-// torch must not even be loaded, since the layout of at::Tensor may have changed under it; one that was compiled from other
-// sources than the Python ones beside it may mean something else by the same call.
+// torch must not even be loaded, since the layout of at::Tensor may have changed under it; one that was compiled from
+// other sources than the Python ones beside it may mean something else by the same call.
 __attribute__((used)) const char build_tag[] =
     "helion-extension-built-for-torch=" HELION_TORCH_VERSION ";interface=" HELION_INTERFACE ";";
 
@@ -28,9 +28,9 @@ int intern_names(ModuleState* state) {
 }
 
 using AddFunction = int (*)(PyObject* module);
-constexpr AddFunction additions[] = {helion::add_tensor_key, helion::add_launch_spec, helion::add_launcher, helion::add_plan,
-                                     helion::add_dispatcher,
-                                     helion::add_output_pool, helion::add_broadcast};
+constexpr AddFunction additions[] = {helion::add_tensor_key, helion::add_launch_spec, helion::add_launcher,
+                                     helion::add_plan,       helion::add_dispatcher,  helion::add_output_pool,
+                                     helion::add_broadcast};
 
 int exec(PyObject* module) {
   ModuleState* state = new (helion::state_of_module(module)) ModuleState();

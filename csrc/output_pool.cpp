@@ -177,19 +177,20 @@ PyObject* pool_clear(PyObject* module, PyObject*) {
 PyObject* pool_statistics(PyObject* module, PyObject*) {
   const OutputPool& pool = *state_of_module(module)->pool;
   const OutputPool::Statistics& counts = pool.statistics();
-  return Py_BuildValue("{s:O,s:n,s:n,s:n,s:n,s:n,s:K,s:K,s:K}", "enabled", pool.enabled() ? Py_True : Py_False, "entries",
-                       static_cast<Py_ssize_t>(pool.entries()), "kinds", static_cast<Py_ssize_t>(pool.kinds()), "bytes", static_cast<Py_ssize_t>(pool.bytes()),
-                       "most_entries", static_cast<Py_ssize_t>(pool.limits().entries), "most_bytes",
-                       static_cast<Py_ssize_t>(pool.limits().bytes), "reused",
-                       static_cast<unsigned long long>(counts.reused), "allocated",
-                       static_cast<unsigned long long>(counts.allocated), "evicted",
-                       static_cast<unsigned long long>(counts.evicted));
+  return Py_BuildValue(
+      "{s:O,s:n,s:n,s:n,s:n,s:n,s:K,s:K,s:K}", "enabled", pool.enabled() ? Py_True : Py_False, "entries",
+      static_cast<Py_ssize_t>(pool.entries()), "kinds", static_cast<Py_ssize_t>(pool.kinds()), "bytes",
+      static_cast<Py_ssize_t>(pool.bytes()), "most_entries", static_cast<Py_ssize_t>(pool.limits().entries),
+      "most_bytes", static_cast<Py_ssize_t>(pool.limits().bytes), "reused",
+      static_cast<unsigned long long>(counts.reused), "allocated", static_cast<unsigned long long>(counts.allocated),
+      "evicted", static_cast<unsigned long long>(counts.evicted));
 }
 
 // A tensor from the pool for the current stream of the current device; None if the pool cannot serve it.
 PyObject* serve(const ModuleState* state, TensorShape shape) {
   const Environment& environment = state->environment;
-  // PyTorch's own devices: only memory of the device that is current. Another provider's tensors are all in host memory.
+  // PyTorch's own devices: only memory of the device that is current. Another provider's tensors are all in host
+  // memory.
   const c10::DeviceType owned = environment.native_tags() ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
   if (shape.device.type() != owned) Py_RETURN_NONE;
   const long device = environment.current_device(state);
@@ -258,7 +259,8 @@ PyObject* pool_empty(PyObject* module, PyObject* args) {
 
 PyMethodDef pool_methods[] = {
     {"output_pool_configure", pool_configure, METH_VARARGS,
-     "output_pool_configure(enabled, entries, bytes, /)\n--\n\nSwitch the pool and set its limits. Forgets all tensors."},
+     "output_pool_configure(enabled, entries, bytes, /)\n--\n\nSwitch the pool and set its limits. Forgets all "
+     "tensors."},
     {"output_pool_clear", pool_clear, METH_NOARGS,
      "output_pool_clear()\n--\n\nForget all tensors. Those in use live on with their users."},
     {"output_pool_empty_like", pool_empty_like, METH_O,
@@ -266,7 +268,8 @@ PyMethodDef pool_methods[] = {
     {"output_pool_empty", pool_empty, METH_VARARGS,
      "output_pool_empty(sizes, dtype, device, /)\n--\n\ntorch.empty from the pool; None if the pool cannot serve it."},
     {"output_pool_statistics", pool_statistics, METH_NOARGS,
-     "output_pool_statistics()\n--\n\nA dict: enabled, entries, kinds, bytes, most_entries, most_bytes, reused, allocated, evicted."},
+     "output_pool_statistics()\n--\n\nA dict: enabled, entries, kinds, bytes, most_entries, most_bytes, reused, "
+     "allocated, evicted."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -1,9 +1,9 @@
 // The output pool (HELION_OUTPUT_POOL=1): hands an output tensor out again once nobody can see it any more.
 //
-// A tensor is free if the pool holds the only reference to the Python object, the only reference to the C++ tensor and the
-// only one to its storage, there is no weak reference, and it looks exactly as it did when it was new. So no program can
-// tell a tensor from the pool from a new one. What the pool cannot know about is use that holds no reference at all: raw
-// pointers, and another stream's use announced only by Tensor.record_stream.
+// A tensor is free if the pool holds the only reference to the Python object, the only reference to the C++ tensor and
+// the only one to its storage, there is no weak reference, and it looks exactly as it did when it was new. So no
+// program can tell a tensor from the pool from a new one. What the pool cannot know about is use that holds no
+// reference at all: raw pointers, and another stream's use announced only by Tensor.record_stream.
 #pragma once
 
 #include "tensor_view.h"
@@ -36,8 +36,8 @@ class OutputPool {
     size_t bytes = 0;
     Bucket* bucket = nullptr;
   };
-  // All tensors of one kind: shape, dtype, device, stream, and whether they are inference tensors. Never empty but while a
-  // tensor for it is being made.
+  // All tensors of one kind: shape, dtype, device, stream, and whether they are inference tensors. Never empty but
+  // while a tensor for it is being made.
   struct Bucket {
     std::vector<std::list<Slot>::iterator> slots;
     size_t next = 0;             // where to look first
@@ -60,8 +60,8 @@ class OutputPool {
   size_t kinds() const { return buckets_.size(); }
   size_t bytes() const { return bytes_; }
 
-  // A tensor like torch.empty_strided's for work on `stream` of `device`: a free one, or a new one that the pool keeps. A
-  // new reference, or null with an exception.
+  // A tensor like torch.empty_strided's for work on `stream` of `device`: a free one, or a new one that the pool keeps.
+  // A new reference, or null with an exception.
   PyObject* take(const TensorShape& shape, long device, uintptr_t stream, Cursor* cursor);
 
   // Forgets all tensors. Those in use live on with their users.

@@ -8,7 +8,8 @@ namespace {
 constexpr size_t kInlineBuffers = 8;
 constexpr size_t kInlineParams = 72;
 
-// The tensors a running plan has allocated. A returned buffer is wrapped at once, so that it can also come from the pool.
+// The tensors a running plan has allocated. A returned buffer is wrapped at once, so that it can also come from the
+// pool.
 struct Allocated {
   OwnedTensor tensor;  // an internal buffer
   PyRef object;        // a returned one

@@ -1,6 +1,6 @@
 // The LaunchPlan type: construction from the description that helion/runtime/launch/plan.py recorded
-// (helion/runtime/launch/plan_data.py), and its attributes. Cold, so it is written with pybind11; nothing here runs once a
-// plan exists.
+// (helion/runtime/launch/plan_data.py), and its attributes. Cold, so it is written with pybind11; nothing here runs
+// once a plan exists.
 
 #include "heap_type.h"
 #include "plan.h"
@@ -19,9 +19,9 @@ LaunchPlan* as_plan(PyObject* self) { return HeapType<LaunchPlan>::as(self); }
 struct Types {
   py::module_ module = py::module_::import("helion.runtime.launch.plan_data");
   py::object allocation = module.attr("Allocation"), fill = module.attr("Fill"), launch = module.attr("Launch"),
-             made = module.attr("Made"), op = module.attr("Op"), address = module.attr("Address"), number = module.attr("Number"), constant = module.attr("Constant"),
-             tensor = module.attr("TensorRef"), view = module.attr("View"), object = module.attr("Object"),
-             container = module.attr("Container");
+             made = module.attr("Made"), op = module.attr("Op"), address = module.attr("Address"),
+             number = module.attr("Number"), constant = module.attr("Constant"), tensor = module.attr("TensorRef"),
+             view = module.attr("View"), object = module.attr("Object"), container = module.attr("Container");
 };
 
 class Builder {
@@ -31,8 +31,9 @@ class Builder {
   void buffer(const py::handle& item) {
     const bool made = py::isinstance(item, types_.made);
     if (!made) check(item, types_.allocation);
-    TensorShape shape{item.attr("sizes").cast<std::vector<int64_t>>(), item.attr("strides").cast<std::vector<int64_t>>(),
-                      c10::ScalarType::Undefined, c10::Device(c10::DeviceType::CPU)};
+    TensorShape shape{item.attr("sizes").cast<std::vector<int64_t>>(),
+                      item.attr("strides").cast<std::vector<int64_t>>(), c10::ScalarType::Undefined,
+                      c10::Device(c10::DeviceType::CPU)};
     if (shape.sizes.size() != shape.strides.size()) throw py::value_error("sizes and strides differ in length");
     if (!read_dtype(item.attr("dtype").ptr(), &shape.dtype)) throw py::type_error("expected a torch.dtype");
     if (!read_device(item.attr("device").ptr(), &shape.device)) throw py::type_error("expected a torch.device");
@@ -78,7 +79,8 @@ class Builder {
  private:
   static void check(const py::handle& item, const py::object& type) {
     if (py::isinstance(item, type)) return;
-    throw py::type_error("expected " + py::repr(type).cast<std::string>() + ", got " + py::repr(item).cast<std::string>());
+    throw py::type_error("expected " + py::repr(type).cast<std::string>() + ", got " +
+                         py::repr(item).cast<std::string>());
   }
 
   PlanStep fill(const py::handle& item) {
@@ -226,10 +228,11 @@ PyGetSetDef plan_attributes[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-PyDoc_STRVAR(plan_doc,
-             "LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False, allocators=())\n--\n\n"
-             "A host function as data: what it allocates, launches and returns. See helion/runtime/launch/plan.py.\n"
-             "allocators: of a plan that has buffers for scratch memory, a ContextVar and the values that it may have.");
+PyDoc_STRVAR(
+    plan_doc,
+    "LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False, allocators=())\n--\n\n"
+    "A host function as data: what it allocates, launches and returns. See helion/runtime/launch/plan.py.\n"
+    "allocators: of a plan that has buffers for scratch memory, a ContextVar and the values that it may have.");
 
 PyType_Slot plan_slots[] = {
     {Py_tp_doc, const_cast<char*>(plan_doc)},

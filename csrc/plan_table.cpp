@@ -7,7 +7,8 @@
 namespace helion {
 namespace {
 
-// 1 if equal, 0, -1. Comparing objects can run Python code, after which `entry` may be gone: nothing reads it after that.
+// 1 if equal, 0, -1. Comparing objects can run Python code, after which `entry` may be gone: nothing reads it after
+// that.
 int equal(const PlanTable::Entry& entry, const Signature& signature) {
   if (entry.words.size() != signature.size() || entry.objects.size() != signature.object_count() ||
       std::memcmp(entry.words.data(), signature.words(), signature.size() * sizeof(uint64_t)) != 0) {

@@ -1,5 +1,5 @@
-// PlanTable: which LaunchPlan serves the calls of which signature. When a plan is made, and when all of them become stale, is
-// the Dispatcher's concern (dispatcher.cpp).
+// PlanTable: which LaunchPlan serves the calls of which signature. When a plan is made, and when all of them become
+// stale, is the Dispatcher's concern (dispatcher.cpp).
 #pragma once
 
 #include "plan.h"

@@ -50,7 +50,8 @@ int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
   // Bits that the word of a tensor has left: whether it is a Parameter, and its rank.
   const size_t rank = sizes.size();
   uint64_t* out = room(2 + 2 * rank);
-  *out++ = read.word | static_cast<uint64_t>(TensorView::is_parameter(argument)) << 9 | static_cast<uint64_t>(rank) << 24;
+  *out++ =
+      read.word | static_cast<uint64_t>(TensorView::is_parameter(argument)) << 9 | static_cast<uint64_t>(rank) << 24;
   *out++ = tensor.keys();
   const int64_t* const strides = tensor.strides().data();
   for (size_t i = 0; i < rank; ++i) {
@@ -87,8 +88,8 @@ int Signature::append(const ModuleState* state, PyObject* argument, NumberKey nu
     if (PyBool_Check(argument)) {
       word(read.bits);
     } else if (argument != Py_None && HELION_GUARD("value", numbers == NumberKey::kByValue)) {
-      // Guard: host code computed with the value, or it was compiled in. Of a float the bits, so that 0.0 and -0.0 differ
-      // and a NaN equals itself.
+      // Guard: host code computed with the value, or it was compiled in. Of a float the bits, so that 0.0 and -0.0
+      // differ and a NaN equals itself.
       word(PyFloat_CheckExact(argument) ? double_bits(PyFloat_AS_DOUBLE(argument)) : read.bits);
     }
     return leaf(argument) ? 1 : 0;

@@ -8,8 +8,8 @@
 
 namespace helion {
 
-// How a number counts. A plan may take a number from the arguments of the call as long as it passes it on untouched; where
-// host code computed with it, or it was compiled in, its value is part of the signature.
+// How a number counts. A plan may take a number from the arguments of the call as long as it passes it on untouched;
+// where host code computed with it, or it was compiled in, its value is part of the signature.
 enum class NumberKey : uint8_t { kByClass, kByValue };
 
 class Signature {
@@ -21,8 +21,9 @@ class Signature {
   // Appends one argument. 1; 0 if only the Python path knows what to make of it; -1 with an exception. `argument` is
   // borrowed and must outlive the signature.
   int append(const ModuleState* state, PyObject* argument, NumberKey numbers);
-  // Appends how tensors that overlap in memory lie to each other: of each pair, leaves from `first` to `first_end` are compared
-  // with those from `second` to `second_end` (of one range, each with each other one). Nothing where all are apart.
+  // Appends how tensors that overlap in memory lie to each other: of each pair, leaves from `first` to `first_end` are
+  // compared with those from `second` to `second_end` (of one range, each with each other one). Nothing where all are
+  // apart.
   struct LeafRanges {
     size_t first, first_end, second, second_end;
   };

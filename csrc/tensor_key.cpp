@@ -18,8 +18,8 @@ PyRef int_tuple(c10::IntArrayRef values) {
   return tuple;
 }
 
-// 1 if `owner` (a Settings, or anything with a `.settings`) asks for static shapes, 0 if not, -1 on error. An object that
-// says nothing about it has the default, static shapes.
+// 1 if `owner` (a Settings, or anything with a `.settings`) asks for static shapes, 0 if not, -1 on error. An object
+// that says nothing about it has the default, static shapes.
 int wants_static_shapes(const ModuleState* state, PyObject* owner) {
   PyObject* value = nullptr;
   int found = get_optional_attr(owner, state->names.static_shapes, &value);

@@ -56,7 +56,9 @@ class TensorView {
   // Whether `object` is exactly a torch.Tensor or a torch.nn.Parameter (not a subclass).
   static bool exact(PyObject* object) { return THPVariable_CheckTypeExact(Py_TYPE(object)); }
 
-  static bool is_parameter(PyObject* object) { return Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(ParameterClass); }
+  static bool is_parameter(PyObject* object) {
+    return Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(ParameterClass);
+  }
 
   // Precondition: exact(object).
   explicit TensorView(PyObject* object) : impl_(THPVariable_Unpack(object).unsafeGetTensorImpl()) {}
@@ -104,7 +106,8 @@ class TensorView {
         static_cast<uintptr_t>(static_cast<int64_t>(impl_->dtype().itemsize()) * impl_->storage_offset());
   }
 
-  // Bytes from its first element to its last one, others' between them included. Precondition: plain(), and it has elements.
+  // Bytes from its first element to its last one, others' between them included. Precondition: plain(), and it has
+  // elements.
   size_t span() const {
     const size_t size = impl_->dtype().itemsize();
     if (impl_->is_contiguous()) return static_cast<size_t>(impl_->numel()) * size;
@@ -118,10 +121,11 @@ class TensorView {
   c10::TensorImpl* impl_;
 };
 
-// Whether an operation on plain tensors means in this thread what it means by default: no torch function mode, no dispatch
-// mode, no torch.func transform, no tracing. no_grad, inference_mode and autocast do not matter to a launch.
+// Whether an operation on plain tensors means in this thread what it means by default: no torch function mode, no
+// dispatch mode, no torch.func transform, no tracing. no_grad, inference_mode and autocast do not matter to a launch.
 inline const uint64_t kPlainThreadKeys =
-    (c10::DispatchKeySet(c10::DispatchKey::BackendSelect) | c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView)).raw_repr();
+    (c10::DispatchKeySet(c10::DispatchKey::BackendSelect) | c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView))
+        .raw_repr();
 inline bool plain_torch_state() {
   return (c10::impl::tls_local_dispatch_key_set().included_.raw_repr() & ~kPlainThreadKeys) == 0 &&
       !at::impl::torch_function_mode_enabled();
@@ -149,7 +153,8 @@ class OwnedTensor {
   at::Tensor tensor_;
 };
 
-// Whether somebody stored attributes on the object, or holds its __dict__ and would see, or make, those of the next user.
+// Whether somebody stored attributes on the object, or holds its __dict__ and would see, or make, those of the next
+// user.
 inline bool has_attributes(PyObject* object) {
   const Py_ssize_t offset = Py_TYPE(object)->tp_dictoffset;
   if (offset > 0) {
@@ -183,8 +188,8 @@ struct TensorShape {
   }
 };
 
-// torch.empty_strided, except that the call does not go through the dispatcher where the result is the same. Throws what
-// ATen throws. Precondition: plain_torch_state(), and the current device is `shape.device`.
+// torch.empty_strided, except that the call does not go through the dispatcher where the result is the same. Throws
+// what ATen throws. Precondition: plain_torch_state(), and the current device is `shape.device`.
 inline OwnedTensor allocate(const TensorShape& shape) {
   const c10::DeviceType type = shape.device.type();
   const bool simple = (type == c10::DeviceType::CPU || type == c10::DeviceType::CUDA) &&
@@ -207,8 +212,9 @@ inline OwnedTensor allocate(const TensorShape& shape) {
 inline bool same_shape(PyObject* object, const TensorShape& shape) {
   if (!TensorView::exact(object)) return false;
   const TensorView view(object);
-  return view.plain() && view.sizes() == c10::IntArrayRef(shape.sizes) && view.strides() == c10::IntArrayRef(shape.strides) &&
-      view.scalar_type() == shape.dtype && view.device() == shape.device && reinterpret_cast<uintptr_t>(view.data()) % 16 == 0;
+  return view.plain() && view.sizes() == c10::IntArrayRef(shape.sizes) &&
+         view.strides() == c10::IntArrayRef(shape.strides) && view.scalar_type() == shape.dtype &&
+         view.device() == shape.device && reinterpret_cast<uintptr_t>(view.data()) % 16 == 0;
 }
 
 // Whether autocast may change the dtypes of operations in this thread.
@@ -250,15 +256,16 @@ inline bool inference_mode() { return c10::InferenceMode::is_enabled(); }
 // Bytes of memory under a tensor.
 inline size_t storage_bytes(PyObject* tensor) { return THPVariable_Unpack(tensor).storage().nbytes(); }
 
-// Whether a tensor, of whose Python object the caller holds the only reference, is as it was when `allocate(shape)` made
-// it at `data`, and whether nothing else in the process can reach it or its memory.
+// Whether a tensor, of whose Python object the caller holds the only reference, is as it was when `allocate(shape)`
+// made it at `data`, and whether nothing else in the process can reach it or its memory.
 inline bool unobserved(PyObject* object, const TensorShape& shape, const void* data, uint64_t keys) {
   // __class__ was assigned
   if (HELION_GUARD("pool_class", Py_TYPE(object) != reinterpret_cast<PyTypeObject*>(THPVariableClass))) return false;
   const at::Tensor& tensor = THPVariable_Unpack(object);
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
   const c10::Storage& storage = impl->unsafe_storage();
-  const bool tensor_shared = tensor.getIntrusivePtr().use_count() != 1 || tensor.getIntrusivePtr().weak_use_count() != 1;
+  const bool tensor_shared =
+      tensor.getIntrusivePtr().use_count() != 1 || tensor.getIntrusivePtr().weak_use_count() != 1;
   // One weak count stands for all owners, one is the temporary here.
   const bool storage_shared = storage.use_count() != 1 || storage.getWeakStorageImpl().weak_use_count() != 2;
   if (HELION_GUARD("pool_tensor", tensor_shared) || HELION_GUARD("pool_storage", storage_shared) ||

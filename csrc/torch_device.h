@@ -31,8 +31,8 @@ class TorchDevice {
     if (guard == nullptr) return false;
     try {
       const c10::Stream now = guard->getStream({c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device)});
-      // What a stream's handle is never changes: PyTorch's own streams live as long as the process, and the number of another
-      // one is its handle. Asking for it makes the stream's device current and back.
+      // What a stream's handle is never changes: PyTorch's own streams live as long as the process, and the number of
+      // another one is its handle. Asking for it makes the stream's device current and back.
       if (!(known_ && now == stream_)) {
         known_ = false;
         handle_ = handle_of(guard, now);

@@ -47,8 +47,9 @@ Result guarded(char* error, Result failed, Body body) {
 
 size_t item_size(const std::string& dtype) {
   static const std::map<std::string, size_t> sizes = {
-      {"float64", 8}, {"float32", 4}, {"float16", 2}, {"bfloat16", 2}, {"int64", 8}, {"int32", 4}, {"int16", 2}, {"int8", 1},
-      {"uint8", 1},   {"bool", 1},    {"uint16", 2},  {"uint32", 4},   {"uint64", 8}, {"float8_e4m3fn", 1}, {"float8_e5m2", 1}};
+      {"float64", 8}, {"float32", 4}, {"float16", 2}, {"bfloat16", 2},      {"int64", 8},
+      {"int32", 4},   {"int16", 2},   {"int8", 1},    {"uint8", 1},         {"bool", 1},
+      {"uint16", 2},  {"uint32", 4},  {"uint64", 8},  {"float8_e4m3fn", 1}, {"float8_e5m2", 1}};
   const auto found = sizes.find(dtype);
   if (found == sizes.end()) refuse("it has a tensor of " + dtype + ", which this library does not know");
   return found->second;
@@ -58,7 +59,8 @@ size_t extent(const Json& sizes, const Json& strides, size_t item) {
   size_t last = 0;
   for (size_t i = 0; i < sizes.items.size(); ++i) {
     const int64_t size = sizes.at(i).number(), stride = strides.at(i).number();
-    if (size < 0 || stride < 0 || size > int64_t{1} << 46 || stride > int64_t{1} << 46) refuse("a size is out of range");
+    if (size < 0 || stride < 0 || size > int64_t{1} << 46 || stride > int64_t{1} << 46)
+      refuse("a size is out of range");
     if (size == 0) return 0;
     if (__builtin_mul_overflow(static_cast<size_t>(size - 1), static_cast<size_t>(stride), &last)) refuse("too large");
   }
@@ -71,7 +73,8 @@ size_t extent(const Json& sizes, const Json& strides, size_t item) {
 }
 
 double real_of(const Json& value) {
-  if (value.kind == Json::Kind::kList && value.at(size_t{0}).is("float")) return std::strtod(value.at(1).text.c_str(), nullptr);
+  if (value.kind == Json::Kind::kList && value.at(size_t{0}).is("float"))
+    return std::strtod(value.at(1).text.c_str(), nullptr);
   return static_cast<double>(value.integer);
 }
 
@@ -194,7 +197,8 @@ void helion_bundle::open(const char* path) {
   const int file = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) refuse(std::string(path) + " cannot be opened");
   struct stat status {};
-  const bool plain = fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size >= static_cast<off_t>(kHeader);
+  const bool plain =
+      fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size >= static_cast<off_t>(kHeader);
   size = plain ? static_cast<size_t>(status.st_size) : 0;
   void* mapped = plain ? mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
   ::close(file);
@@ -241,7 +245,8 @@ Source helion_bundle::source(const Json& row, const helion_plan& plan, const std
   if (row.at(size_t{0}).is("address") != pointer) refuse("a pointer is passed for a number, or a number for a pointer");
   if (pointer) {
     const bool is_input = row.at(1).at(size_t{0}).truth();
-    const size_t index = static_cast<size_t>(row.at(1).at(1).number()), offset = static_cast<size_t>(row.at(2).number());
+    const size_t index = static_cast<size_t>(row.at(1).at(1).number()),
+                 offset = static_cast<size_t>(row.at(2).number());
     if (index >= (is_input ? plan.signature.size() : plan.buffers.size())) refuse("a tensor is not there");
     size_t bytes = 0;
     if (is_input) {
@@ -257,7 +262,8 @@ Source helion_bundle::source(const Json& row, const helion_plan& plan, const std
   if (row.at(size_t{0}).is("number")) {
     const size_t index = static_cast<size_t>(row.at(1).number());
     stored(type, 0, 0);
-    if (index >= plan.signature.size() || plan.signature[index].at(size_t{0}).is("tensor")) refuse("a number is not there");
+    if (index >= plan.signature.size() || plan.signature[index].at(size_t{0}).is("tensor"))
+      refuse("a number is not there");
     return {Source::Kind::kNumber, index, 0, type};
   }
   const Json& value = row.at(1);
@@ -289,7 +295,8 @@ Step helion_bundle::launch(const Json& row, const helion_plan& plan) {
   step.scratch = static_cast<size_t>(scratch);
   const std::vector<Json>& params = binary.at("params").items;
   if (row.at(3).items.size() != params.size()) refuse("a launch has another number of parameters than its kernel");
-  for (size_t i = 0; i < params.size(); ++i) step.sources.push_back(source(row.at(3).at(i), plan, params[i].at(1).text));
+  for (size_t i = 0; i < params.size(); ++i)
+    step.sources.push_back(source(row.at(3).at(i), plan, params[i].at(1).text));
   return step;
 }
 
@@ -317,11 +324,13 @@ std::unique_ptr<helion_plan> helion_bundle::make(const Json& row, const Json& ap
   }
   plan->signature = row.at("signature").items;
   for (const Json& pair : apart.items) {
-    const size_t first = static_cast<size_t>(pair.at(size_t{0}).number()), second = static_cast<size_t>(pair.at(1).number());
+    const size_t first = static_cast<size_t>(pair.at(size_t{0}).number()),
+                 second = static_cast<size_t>(pair.at(1).number());
     for (const size_t index : {first, second}) {
       if (index >= plan->signature.size()) refuse("an argument is not there");
     }
-    const bool tensors = plan->signature[first].at(size_t{0}).is("tensor") && plan->signature[second].at(size_t{0}).is("tensor");
+    const bool tensors =
+        plan->signature[first].at(size_t{0}).is("tensor") && plan->signature[second].at(size_t{0}).is("tensor");
     if (tensors) plan->apart.emplace_back(first, second);
   }
   const Json& described = row.at("plan");
@@ -335,7 +344,8 @@ std::unique_ptr<helion_plan> helion_bundle::make(const Json& row, const Json& ap
     plan->steps.push_back(kind.is("launch") ? launch(step, *plan) : fill(step, *plan));
   }
   const Json& result = described.at("result");
-  if (result.at(size_t{0}).is("tensor") && !result.at(1).truth()) plan->result = static_cast<int>(result.at(2).number());
+  if (result.at(size_t{0}).is("tensor") && !result.at(1).truth())
+    plan->result = static_cast<int>(result.at(2).number());
   return plan;
 }
 
@@ -366,7 +376,9 @@ const helion_plan* helion_bundle_find(helion_bundle* bundle, const char* kernel,
 }
 
 int helion_plan_buffer_count(const helion_plan* plan) { return static_cast<int>(plan->buffers.size()); }
-size_t helion_plan_buffer_bytes(const helion_plan* plan, int buffer) { return plan->buffers.at(static_cast<size_t>(buffer)); }
+size_t helion_plan_buffer_bytes(const helion_plan* plan, int buffer) {
+  return plan->buffers.at(static_cast<size_t>(buffer));
+}
 int helion_plan_result(const helion_plan* plan) { return plan->result; }
 
 int helion_plan_launch(const helion_plan* plan, const helion_argument* arguments, const uint64_t* buffers, void* stream,
@@ -392,8 +404,9 @@ int helion_plan_launch(const helion_plan* plan, const helion_argument* arguments
         slots[i] = from.kind == Source::Kind::kArgument ? arguments[from.index].address + from.value
                    : from.kind == Source::Kind::kBuffer ? buffers[from.index] + from.value
                    : given == nullptr                   ? from.value
-                   : given->kind == HELION_FLOAT        ? stored(from.type, 0, given->real)
-                                                        : stored(from.type, given->integer, static_cast<double>(given->integer));
+                   : given->kind == HELION_FLOAT
+                       ? stored(from.type, 0, given->real)
+                       : stored(from.type, given->integer, static_cast<double>(given->integer));
       }
       CUlaunchConfig config = step.config;
       if (config.gridDimX == 0 || config.gridDimY == 0 || config.gridDimZ == 0) continue;

@@ -1,8 +1,8 @@
 /* Bundles of kernels (docs/shipping.md) without Python: load a file, look a call up, launch it.
  *
- * Needs the CUDA driver and nothing else. Every function works in the context that is current in the calling thread; a plan
- * belongs to the context in which it was found first. Functions that fail return NULL or nonzero and put a text into
- * `error`, which holds HELION_ERROR_SIZE bytes. A bundle may be used by several threads if each call of
+ * Needs the CUDA driver and nothing else. Every function works in the context that is current in the calling thread; a
+ * plan belongs to the context in which it was found first. Functions that fail return NULL or nonzero and put a text
+ * into `error`, which holds HELION_ERROR_SIZE bytes. A bundle may be used by several threads if each call of
  * helion_bundle_find is made by one at a time; helion_plan_launch may be called by any number.
  */
 #ifndef HELION_BUNDLE_H
@@ -39,8 +39,8 @@ helion_bundle* helion_bundle_open(const char* path, char* error);
 /* Unload its binaries; plans of it may not be used any more. */
 void helion_bundle_close(helion_bundle* bundle);
 
-/* The plan for calls like this one. `kernel` is module and name, "model.rms_norm"; `capability` is 90 for sm_90. NULL if
- * the bundle has none, or one that needs more than this library does: operations of PyTorch's, tensor maps. */
+/* The plan for calls like this one. `kernel` is module and name, "model.rms_norm"; `capability` is 90 for sm_90. NULL
+ * if the bundle has none, or one that needs more than this library does: operations of PyTorch's, tensor maps. */
 const helion_plan* helion_bundle_find(helion_bundle* bundle, const char* kernel, int capability,
                                       const helion_argument* arguments, int count, char* error);
 
