@@ -297,13 +297,13 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   return PyLong_FromUnsignedLongLong(mine);
 }
 
-// install_plan(args, plan, generation)
+// install_plan(args, plan, generation, bound=None)
 PyObject* install_plan(PyObject* object, PyObject* args) {
   Dispatcher* self = as_dispatcher(object);
-  PyObject *arguments = nullptr, *plan = nullptr;
+  PyObject *arguments = nullptr, *plan = nullptr, *bound = Py_None;
   unsigned long long generation = 0;
-  if (!PyArg_ParseTuple(args, "O!O!K:install_plan", &PyTuple_Type, &arguments, self->state->plan_type, &plan,
-                        &generation)) {
+  if (!PyArg_ParseTuple(args, "O!O!K|O:install_plan", &PyTuple_Type, &arguments, self->state->plan_type, &plan,
+                        &generation, &bound)) {
     return nullptr;
   }
   Dispatcher::Body& body = self->body;
@@ -326,7 +326,8 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
   // If the plan is evicted one day, its signature starts over.
   body.sightings.erase(signature.hash());
   if (existing != nullptr) {
-    existing->plan = PyRef::borrow(plan);
+    PyRef old_plan = std::exchange(existing->plan, PyRef::borrow(plan));
+    PyRef old_bound = std::exchange(existing->bound, PyRef::borrow(bound));
     Py_RETURN_TRUE;
   }
   if (body.table.size() >= body.capacity) {
@@ -334,7 +335,7 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
     ++body.evictions;
     if (generation != body.generation) Py_RETURN_FALSE;
   }
-  body.table.insert(signature, plan);
+  body.table.insert(signature, plan, bound);
   Py_RETURN_TRUE;
 }
 
@@ -359,6 +360,32 @@ PyObject* find_plan(PyObject* object, PyObject* arguments) {
     Py_RETURN_NONE;
   }
   return Py_NewRef(entry->plan.get());
+}
+
+// find_bound(args): what install_plan was given with the plan of a call with these arguments.
+PyObject* find_bound(PyObject* object, PyObject* arguments) {
+  Dispatcher* self = as_dispatcher(object);
+  if (!PyTuple_CheckExact(arguments) && !PyList_CheckExact(arguments)) Py_RETURN_NONE;
+  if (self->body.capacity == 0 || !plain_torch_state()) Py_RETURN_NONE;
+  const int measuring = self->state->environment.measuring(self->state);
+  if (measuring < 0) return nullptr;
+  if (measuring == 1) Py_RETURN_NONE;
+  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
+  // Another thread may change a list while a key= function runs.
+  PyRef items = PyTuple_CheckExact(arguments) ? PyRef::borrow(arguments) : PyRef::steal(PyList_AsTuple(arguments));
+  if (!items) return nullptr;
+  PyObject* bound[kMostParameters];
+  const size_t count = static_cast<size_t>(PyTuple_GET_SIZE(items.get()));
+  const int fits =
+      bind_arguments(self->body, reinterpret_cast<PyTupleObject*>(items.get())->ob_item, count, nullptr, bound);
+  if (fits < 0) return nullptr;
+  PyRef key;
+  Signature signature;
+  const int known = fits == 1 ? read_signature(self, bound, &signature, &key) : 0;
+  if (known < 0) return nullptr;
+  const PlanTable::Entry* entry = known == 1 ? self->body.table.find(signature) : nullptr;
+  if (entry == nullptr && PyErr_Occurred()) return nullptr;
+  return Py_NewRef(entry != nullptr ? entry->bound.get() : Py_None);
 }
 
 PyObject* clear_plans(PyObject* object, PyObject*) {
@@ -399,18 +426,6 @@ PyObject* dispatcher_new(PyTypeObject* type, PyObject*, PyObject*) {
 
 // Keyword and positional arguments are for a subclass's __init__.
 int dispatcher_init(PyObject*, PyObject*, PyObject*) { return 0; }
-
-// Called for each new subclass. A class may define __call__ in Python: it is what inspection, Dynamo and documentation
-// see, and it must do what the call in C does. The call itself stays in C, which Python's class creation would undo.
-PyObject* init_subclass(PyObject* type, PyObject*, PyObject*) {
-  PyTypeObject* subclass = reinterpret_cast<PyTypeObject*>(type);
-  subclass->tp_call = PyVectorcall_Call;
-  // Before 3.12 a class defined in Python never inherits this flag, since 3.12 defining __call__ takes it away; without
-  // it calls go through tp_call, which packs a tuple first.
-  subclass->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
-  PyType_Modified(subclass);
-  Py_RETURN_NONE;
-}
 
 int Dispatcher::Body::visit(visitproc visit, void* arg) const {
   for (const Parameter& parameter : parameters) {
@@ -466,20 +481,24 @@ PyMethodDef dispatcher_methods[] = {
      "    apart: pairs of positions of arguments; how those that overlap lie to each other counts.\n\n"
      "Returns:\n    The plan_generation from here on; None if nothing was done."},
     {"install_plan", install_plan, METH_VARARGS,
-     "install_plan(args, plan, generation, /)\n--\n\n"
-     "Serve calls like `args` (by position, defaults filled in) with `plan`.\n\n"
+     "install_plan(args, plan, generation, bound=None, /)\n--\n\n"
+     "Serve calls like `args` (by position, defaults filled in) with `plan`, and find_bound(args) with `bound`.\n\n"
      "Returns:\n    Whether it was installed: not if plan_generation moved on from `generation` since it was "
      "recorded."},
     {"find_plan", find_plan, METH_O,
      "find_plan(args, /)\n--\n\n"
      "The LaunchPlan that serves calls like `args` (by position, defaults filled in), or None."},
+    {"find_bound", find_bound, METH_O,
+     "find_bound(args, /)\n--\n\n"
+     "What install_plan was given with the plan that serves calls like `args` (by position, defaults may be left\n"
+     "out); None without a plan, and wherever a call would not ask for one."},
     {"clear_plans", clear_plans, METH_NOARGS,
      "clear_plans()\n--\n\nForget all plans. Running calls finish with theirs."},
     {"leaves_of", leaves_of, METH_O,
      "leaves_of(args, /)\n--\n\n"
      "The tensors, numbers and other values in `args`, in the order in which a plan refers to them; None if there is\n"
      "something among them that only the Python path takes."},
-    {"__init_subclass__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(init_subclass)),
+    {"__init_subclass__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(keep_vectorcall)),
      METH_CLASS | METH_VARARGS | METH_KEYWORDS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -5,6 +5,7 @@
 #include "dispatcher.cpp"
 #include "driver.cpp"
 #include "environment.cpp"
+#include "forwarder.cpp"
 #include "launch_spec.cpp"
 #include "launcher.cpp"
 #include "module.cpp"

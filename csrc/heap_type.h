@@ -56,6 +56,19 @@ struct HeapType {
   {Py_tp_traverse, reinterpret_cast<void*>(HeapType<Object>::traverse)},      \
   {Py_tp_clear, reinterpret_cast<void*>(HeapType<Object>::clear)}
 
+// __init_subclass__ of a type whose instances are called through vectorcall. A class may define __call__ in Python: it
+// is what inspection, Dynamo and documentation
+// see, and it must do what the call in C does. The call itself stays in C, which Python's class creation would undo.
+inline PyObject* keep_vectorcall(PyObject* type, PyObject*, PyObject*) {
+  PyTypeObject* subclass = reinterpret_cast<PyTypeObject*>(type);
+  subclass->tp_call = PyVectorcall_Call;
+  // Before 3.12 a class defined in Python never inherits this flag, since 3.12 defining __call__ takes it away; without
+  // it calls go through tp_call, which packs a tuple first.
+  subclass->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+  PyType_Modified(subclass);
+  Py_RETURN_NONE;
+}
+
 // Makes the type and adds it to the module; `keep` gets a reference of its own if it is given. 0, or -1 with an
 // exception.
 inline int add_type(PyObject* module, PyType_Spec* spec, PyTypeObject** keep = nullptr) {

@@ -28,9 +28,10 @@ int intern_names(ModuleState* state) {
 }
 
 using AddFunction = int (*)(PyObject* module);
-constexpr AddFunction additions[] = {helion::add_tensor_key, helion::add_launch_spec, helion::add_launcher,
-                                     helion::add_plan,       helion::add_dispatcher,  helion::add_output_pool,
-                                     helion::add_broadcast};
+constexpr AddFunction additions[] = {
+    helion::add_tensor_key, helion::add_launch_spec, helion::add_launcher,    helion::add_plan,
+    helion::add_dispatcher, helion::add_forwarder,   helion::add_output_pool, helion::add_broadcast,
+};
 
 int exec(PyObject* module) {
   ModuleState* state = new (helion::state_of_module(module)) ModuleState();

@@ -48,7 +48,7 @@ PlanTable::Entry* PlanTable::find(const Signature& signature) {
   return nullptr;
 }
 
-void PlanTable::insert(const Signature& signature, PyObject* plan) {
+void PlanTable::insert(const Signature& signature, PyObject* plan, PyObject* bound) {
   auto entry = std::make_unique<Entry>();
   entry->hash = signature.hash();
   entry->words.assign(signature.words(), signature.words() + signature.size());
@@ -56,6 +56,7 @@ void PlanTable::insert(const Signature& signature, PyObject* plan) {
     entry->objects.push_back(PyRef::borrow(signature.objects()[i]));
   }
   entry->plan = PyRef::borrow(plan);
+  entry->bound = PyRef::borrow(bound);
   mark_used(entry.get());
   recent_ = entry.get();
   entries_[entry->hash].push_back(std::move(entry));
@@ -101,6 +102,7 @@ int PlanTable::visit(visitproc visit, void* arg) const {
         if (int result = held.visit(visit, arg)) return result;
       }
       if (int result = entry->plan.visit(visit, arg)) return result;
+      if (int result = entry->bound.visit(visit, arg)) return result;
     }
   }
   return 0;

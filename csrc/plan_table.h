@@ -18,7 +18,8 @@ class PlanTable {
     uint64_t hash;
     std::vector<uint64_t> words;
     std::vector<PyRef> objects;
-    PyRef plan;  // LaunchPlan
+    PyRef plan;   // LaunchPlan
+    PyRef bound;  // the BoundKernel that it is of, or None
     uint64_t last_use;
   };
 
@@ -26,7 +27,7 @@ class PlanTable {
   Entry* find(const Signature& signature);
   void mark_used(Entry* entry) { entry->last_use = ++clock_; }
   // Adds an entry for a signature that has none.
-  void insert(const Signature& signature, PyObject* plan);
+  void insert(const Signature& signature, PyObject* plan, PyObject* bound);
   // Removes the least recently used entry, which can run Python code.
   void evict_one();
   size_t size() const { return size_; }

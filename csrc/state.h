@@ -75,6 +75,7 @@ int add_launch_spec(PyObject* module);
 int add_launcher(PyObject* module);
 int add_plan(PyObject* module);
 int add_dispatcher(PyObject* module);
+int add_forwarder(PyObject* module);
 int add_output_pool(PyObject* module);
 int visit_output_pool(const ModuleState* state, visitproc visit, void* arg);
 void destroy_output_pool(ModuleState* state);

@@ -9,7 +9,6 @@ import ast
 import copy
 import dataclasses
 import logging
-import math
 import os
 import sys
 import threading
@@ -26,6 +25,7 @@ import torch
 
 from . import _compat_torch
 from . import _compat_triton_abi as _compat_triton
+from . import _extension
 from . import exc
 from .autotuner.api import TUNED_NOW
 from .autotuner.api import autotune
@@ -34,7 +34,7 @@ from .autotuner.api import depends_on
 from .autotuner.bound import BoundTarget
 from .backends import registry
 from .config import Config
-from .families import host_printer
+from .families import guard_function
 from .families import specialized_texts
 from .frontend.source import check_decorators
 from .frontend.source import definition
@@ -65,6 +65,11 @@ if TYPE_CHECKING:
     from .kernel import Kernel
     from .settings import Settings
 
+if TYPE_CHECKING or _extension.C is None:
+    Forwarder = object
+else:
+    Forwarder = _extension.C.Forwarder
+
 
 @dataclasses.dataclass(frozen=True)
 class BoundEnvironment:
@@ -76,7 +81,7 @@ class BoundEnvironment:
     kernel: Kernel
 
 
-class BoundKernel:
+class BoundKernel(Forwarder):
     """One specialization of a kernel: dtypes, shapes, strides and device fixed.
 
     Args:
@@ -107,6 +112,7 @@ class BoundKernel:
         self.specialized: tuple[str, ...] = ()
         #: Whether the kernel's own calls come here.
         self.is_kernels_own = False
+        self.forward_to: Callable[..., Any] | None = None
         self._run: Callable[..., Any] | None = None
         self._config: Config | None = None
         #: What must hold of the arguments beyond their key, as expressions of the parameters.
@@ -153,7 +159,7 @@ class BoundKernel:
         #: Host code returned before the first device loop, so calls run it and launch nothing.
         self._host_only = not self.ir.device.roots
         guards = [*self.ir.guards, *self._runs.guards()]
-        self._guard, self.guards = _guard_function(self.ir, guards, names)
+        self._guard, self.guards = guard_function(self.ir, guards, names)
         self.specialized = specialized_texts(self.ir)
         self._arguments = {}  # the example call's tensors are not kept alive
 
@@ -211,14 +217,25 @@ class BoundKernel:
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any) -> Any:
+    def _call_python(self, *args: Any, **keywords: Any) -> Any:
         """Run with arguments of this specialization; the same as calling the kernel with them.
 
         A specialization that `Kernel.reset` has forgotten still runs with its own Config; arguments are not checked
         again then.
         """
         # The kernel's call is the fast one: it has plans.
-        return self.kernel(*args) if self.is_kernels_own else self.variant_for(args).runner(args)(*args)
+        if self.is_kernels_own:
+            return self.kernel(*args, **keywords)
+        args = self.kernel.normalize_args(*args, **keywords)
+        return self.variant_for(args).runner(args)(*args)
+
+    # With the extension a call goes to `forward_to` in C; this is what inspection and Dynamo see.
+    __call__ = _call_python
+
+    def belong(self, own: bool) -> None:
+        """Whether the kernel's own calls come here, and so whether calls of this are the kernel's."""
+        self.is_kernels_own = own
+        self.forward_to = self.kernel if own else None
 
     @property
     def head(self) -> BoundKernel:
@@ -590,14 +607,3 @@ def _common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
             kernel=kernel.name, devices=", ".join(sorted(map(str, devices))), location=definition(kernel.fn)
         )
     return tensors[0].device
-
-
-def _guard_function(
-    ir: KernelIR, guards: Sequence[Any], names: list[str]
-) -> tuple[Callable[..., bool] | None, tuple[str, ...]]:
-    """Guards as a function of the arguments, None when there are none; and each as text."""
-    if not guards:
-        return None, ()
-    texts = tuple(map(host_printer(ir).doprint, guards))
-    namespace: dict[str, Any] = {"math": math, "torch": torch}
-    return eval(f"lambda {', '.join(names)}: {' and '.join(f'({text})' for text in texts)}", namespace), texts

@@ -9,9 +9,14 @@ Not here: which variant a call runs (`kernel`), what is in a key (`runtime.launc
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from collections.abc import Hashable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
+
+import torch
 
 from . import exc
 
@@ -101,3 +106,14 @@ def host_printer(ir: KernelIR) -> Any:
 
     printer = ExpressionPrinter(lambda symbol: ir.device.space.origins[symbol].host_text(printer.doprint))
     return printer
+
+
+def guard_function(
+    ir: KernelIR, guards: Sequence[Any], names: list[str]
+) -> tuple[Callable[..., bool] | None, tuple[str, ...]]:
+    """Guards as a function of the arguments, None when there are none; and each as text."""
+    if not guards:
+        return None, ()
+    texts = tuple(map(host_printer(ir).doprint, guards))
+    namespace: dict[str, Any] = {"math": math, "torch": torch}
+    return eval(f"lambda {', '.join(names)}: {' and '.join(f'({text})' for text in texts)}", namespace), texts

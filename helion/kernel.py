@@ -133,7 +133,8 @@ class Kernel(Dispatcher):
         Raises:
             exc.BaseError: the kernel function or the arguments are not acceptable.
         """
-        return self.variant(self.normalize_args(*args)).head
+        found: BoundKernel | None = self.find_bound(args)
+        return found or self.variant(self.normalize_args(*args)).head
 
     def variant(self, args: tuple[Any, ...]) -> BoundKernel:
         """What runs calls with these arguments, all of them by position: under dynamic shapes one of several that are
@@ -159,6 +160,9 @@ class Kernel(Dispatcher):
 
     def _call_guarded(self, *args: Any) -> Any:
         return self._lookup(args).runner(args)(*args)
+
+    def _bound_of(self, args: Sequence[Any]) -> BoundKernel:
+        return self._lookup(tuple(args)).head
 
     def _unguarded(self, args: Sequence[Any]) -> Callable[..., Any] | None:
         return self._lookup(tuple(args)).runner(tuple(args))
@@ -198,7 +202,7 @@ class Kernel(Dispatcher):
             self._bound[base] = [*self._bound.get(base, ()), bound]
             if self.settings.static_shapes and bound.on_gpu:
                 self._sizes.add(self.name, args, self.settings.ignore_warnings)
-            bound.is_kernels_own = True
+            bound.belong(True)
             if not self.settings.static_shapes:
                 self._families.join(bound, args)
             # Traced as if all arguments were apart: if these are not, it is for others.
@@ -217,7 +221,7 @@ class Kernel(Dispatcher):
             self._was_reset = True
             for bounds in forgotten.values():
                 for bound in bounds:
-                    bound.is_kernels_own = False
+                    bound.belong(False)
         self._invalidate()
 
     # -- tuning and reading ------------------------------------------------------------------------------------------

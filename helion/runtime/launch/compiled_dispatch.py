@@ -167,7 +167,7 @@ class CompiledDispatcher(_Base, PythonPath):
             if configured is None:
                 return recording.result
             generation = configured
-        if self.install_plan(args, recording.plan, generation):
+        if self.install_plan(args, recording.plan, generation, self._bound_of(args)):
             events.emit("plan", self.stats.name)
             if bundled.cache is not None and recording.description is not None:
                 bundled.cache.keep(self, args, recording.description)

@@ -250,6 +250,14 @@ class PythonPath:
         """Whether a call with these arguments (by position, defaults filled in) runs as a plan in C."""
         return False
 
+    def find_bound(self, args: Sequence[Any]) -> Any:
+        """The BoundKernel of a call that runs as a plan in C, found as the plan is; None for others."""
+        return None
+
+    def _bound_of(self, args: Sequence[Any]) -> Any:
+        """What `find_bound` is to give for calls like this one."""
+        return None
+
     def _assume_apart(self, pairs: frozenset[tuple[int, int]]) -> None:
         """Code that is about to be found takes these arguments to be apart: from now on every call is asked."""
         specializer = self.specializer
