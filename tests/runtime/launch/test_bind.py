@@ -118,7 +118,7 @@ def test_what_a_call_is_forwarded_to_is_checked() -> None:
         forwarder(1)
     forwarder.forward_to = lambda *args, **keywords: (args, keywords)
     assert forwarder(1, 2, a=3) == ((1, 2), {"a": 3})
-    assert forwarder(*[1], **{"a": 3}) == ((1,), {"a": 3})
+    assert forwarder(*[1], a=3) == ((1,), {"a": 3})
     assert list(map(forwarder, [1])) == [((1,), {})]
     forwarder.forward_to = None
     assert forwarder.forward_to is None
