@@ -30,8 +30,8 @@ from . import exc
 from .autotuner.api import TUNED_NOW
 from .autotuner.api import autotune
 from .autotuner.api import choose
-from .autotuner.api import depends_on
 from .autotuner.bound import BoundTarget
+from .autotuner.bound import config_depends_on
 from .backends import registry
 from .config import Config
 from .families import guard_function
@@ -94,6 +94,8 @@ class BoundKernel(Forwarder):
         ir: the traced kernel.
     """
 
+    config_depends_on = config_depends_on
+
     def __init__(self, kernel: Kernel, args: tuple[Any, ...], key: Hashable) -> None:
         self.kernel = kernel
         self.settings = kernel.settings
@@ -149,6 +151,7 @@ class BoundKernel(Forwarder):
                     self.device,
                     constants,
                     kernel.specializer.overlapping(args),
+                    kernel.specializer.all_varying(args),
                 )
             self._backend = registry.make(self.settings.backend, self.ir, self.settings, self._target())
         except exc.BaseError:
@@ -182,9 +185,7 @@ class BoundKernel(Forwarder):
         return self._target()
 
     def _target(self) -> Target:
-        if not self._on_gpu:
-            return CPU
-        return device_seam.target_of(self.device if self.device.type == "cuda" else None)
+        return device_seam.target_of(self.device if self.device.type == "cuda" else None) if self._on_gpu else CPU
 
     def backend(self, target: Target | None = None) -> Backend:
         """The code generator of this specialization.
@@ -313,11 +314,6 @@ class BoundKernel(Forwarder):
             self._hint_default()
             found = self.config_spec.default_config()
         return found
-
-    def config_depends_on(self, args: tuple[Any, ...]) -> str | None:
-        """As `autotuner.api.depends_on`; None where another variant may have been asked first."""
-        alone = self.family is None or len(self.family.members) == 1
-        return depends_on(BoundTarget(self), args, self.config_source) if alone else None
 
     def _hint_default(self) -> None:
         if self.kernel.name not in _HINTED:

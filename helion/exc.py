@@ -507,7 +507,10 @@ class ManySizes(BaseWarning):
         "kernel {kernel!r} was compiled for {count} sizes of dimension {dimension} of {argument!r} ({sizes}), and will "
         "be for each further one"
     )
-    fix = "use `@helion.kernel(static_shapes=False)`, which compiles one kernel for many sizes, or pad to a few sizes."
+    fix = (
+        'use `@helion.kernel(static_shapes="auto")`, which compiles one kernel for all further sizes of a dimension '
+        "that has many, or `static_shapes=False`, or pad to a few sizes."
+    )
 
 
 class BundleMissWarning(BaseWarning):

@@ -188,6 +188,8 @@ class Kernel(Dispatcher):
                 if bound.accepts(args):
                     return bound
             compile_guard.check(self.name, "compile a specialization", base)
+            if self.settings.static_shapes == "auto" and self._becomes_dynamic(args):
+                return self._bind_new(args)
             from .bound_kernel import BoundKernel  # with the compiler: who only imports kernels need not wait for it
 
             try:
@@ -200,13 +202,36 @@ class Kernel(Dispatcher):
             log.info("%s: new specialization %s", self.name, base)
             self._assume_apart(bound.assumed_apart)
             self._bound[base] = [*self._bound.get(base, ()), bound]
-            if self.settings.static_shapes and bound.on_gpu:
+            if self.settings.static_shapes is True and bound.on_gpu:
                 self._sizes.add(self.name, args, self.settings.ignore_warnings)
             bound.belong(True)
             if not self.settings.static_shapes:
                 self._families.join(bound, args)
             # Traced as if all arguments were apart: if these are not, it is for others.
             return bound if self.specializer.key(args) == base else self._bind_new(args)
+
+    def _becomes_dynamic(self, args: tuple[Any, ...]) -> bool:
+        """Whether a dimension is dynamic from this call on, as it has its eighth size."""
+        chosen = (bound.config_source for bounds in self._bound.values() for bound in bounds)
+        if any(source in ("set_config()", "autotune()") for source in chosen):
+            # One that somebody gave a Config for its sizes is not to be replaced by one that has none.
+            self._sizes.add(self.name, args, self.settings.ignore_warnings)
+            return False
+        reached = self._sizes.reached(args)
+        if not reached:
+            return False
+        log.info("%s: dimensions %s are dynamic from now on", self.name, {i: sorted(d) for i, d in reached.items()})
+        self.specializer.make_dynamic(reached)
+        self._forget()
+        return True
+
+    def _forget(self) -> None:
+        """Leave every specialization to who has it, and find none any more."""
+        forgotten, self._bound = self._bound, {}
+        for bounds in forgotten.values():
+            for bound in bounds:
+                bound.belong(False)
+        self._invalidate()
 
     def specialization_key(self, args: Sequence[Any]) -> Hashable:
         """What distinguishes the specialization these arguments use."""
@@ -216,13 +241,9 @@ class Kernel(Dispatcher):
     def reset(self) -> None:
         """Forget every specialization; the next call traces and compiles again.  Calls that are running finish."""
         with self._lock:
-            forgotten, self._bound = self._bound, {}
             self._families.clear()
             self._was_reset = True
-            for bounds in forgotten.values():
-                for bound in bounds:
-                    bound.belong(False)
-        self._invalidate()
+            self._forget()
 
     # -- tuning and reading ------------------------------------------------------------------------------------------
 

@@ -23,6 +23,18 @@ def a_bool(value: object) -> bool:
     raise ValueError("expected a bool (or 1/0, true/false, on/off)")
 
 
+def bool_or(word: str) -> Callable[[object], object]:
+    def parse_bool_or(value: object) -> object:
+        if isinstance(value, str) and value.lower() == word:
+            return word
+        try:
+            return a_bool(value)
+        except ValueError:
+            raise ValueError(f"expected a bool (or 1/0, true/false, on/off), or {word}") from None
+
+    return parse_bool_or
+
+
 def a_int(value: object) -> int:
     if isinstance(value, bool):
         raise ValueError("expected an int, got a bool")

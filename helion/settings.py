@@ -165,8 +165,9 @@ TABLE: tuple[Row, ...] = (
         "static_shapes",
         "HELION_STATIC_SHAPES",
         True,
-        takes.a_bool,
-        "Sizes and strides are constants of the kernel; off: one kernel serves many shapes.",
+        takes.bool_or("auto"),
+        "Sizes and strides are constants of the kernel; off: one kernel serves many shapes; `auto`: constants, but for "
+        "a dimension from its eighth size on.",
     ),
     Row(
         "persistent_reserved_sms",

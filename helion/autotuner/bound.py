@@ -19,6 +19,7 @@ from ..backends.base import Recipe
 from ..config import Config
 from ..config_spec import ConfigSpec
 from ..settings import Settings
+from .api import depends_on
 from .cache_key import CacheKey
 from .cache_key import device_name
 from .travel import CannotTravel
@@ -146,3 +147,11 @@ class _HereRecipe:
 
     def __reduce__(self) -> Any:
         raise pickle.PicklingError("this candidate belongs to one process")
+
+
+def config_depends_on(bound: BoundKernel, args: Sequence[Any]) -> str | None:
+    """As `api.depends_on`, for the Config that a BoundKernel runs with; None where another variant may have been asked
+    first."""
+    if bound.family is not None and len(bound.family.members) > 1:
+        return None
+    return depends_on(BoundTarget(bound), args, bound.config_source)

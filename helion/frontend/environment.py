@@ -93,8 +93,10 @@ class Environment:
         settings: Settings,
         device: torch.device,
         overlapping: Sequence[Sequence[tuple[torch.Tensor, int]]] = (),
+        varying: dict[str, tuple[frozenset[int], frozenset[int]]] | None = None,
     ) -> None:
         self.settings = settings
+        self._varying = varying or {}
         self.device = device
         self.shape_env = _ShapeEnv(lambda symbol: symbol in self._samples, duck_shape=False)
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=False)
@@ -184,14 +186,17 @@ class Environment:
         if value._is_view():
             with unset_fake_temporarily():
                 real = value.data
-        if self.settings.static_shapes:
+        every, none = frozenset(range(value.dim())), frozenset[int]()
+        sizes, strides = self._varying.get(path, (none, none)) if self.settings.static_shapes else (every, none)
+        if not sizes and self.settings.static_shapes:
             fake: torch.Tensor = self.fake_mode.from_tensor(real, static_shapes=True)
         else:
-            context = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * value.dim())  # type: ignore[var-annotated]
+            kinds = [DimDynamic.DYNAMIC if i in sizes else DimDynamic.STATIC for i in range(value.dim())]
+            context = StatelessSymbolicContext(dynamic_sizes=kinds)  # type: ignore[var-annotated]
             fake = self.fake_mode.from_tensor(
                 real, symbolic_context=context, source=ConstantSource(f"{name}_{len(self._fakes)}")
             )
-            self._define_numbers(fake, path, name)
+            self._define_numbers(fake, path, name, strides)
         for memory in self._memories:
             if memory.holds(value):
                 fake = memory.place(fake, value, self.fake_mode)
@@ -199,16 +204,16 @@ class Environment:
         self._fakes[id(value)] = (value, fake)
         return fake
 
-    def _define_numbers(self, fake: torch.Tensor, path: str, name: str) -> None:
+    def _define_numbers(self, fake: torch.Tensor, path: str, name: str, open_strides: frozenset[int]) -> None:
         """Say where host code finds the sizes and strides of an argument.
 
         PyTorch infers the strides of a contiguous tensor from its sizes. Later ones with the same key need not be
-        contiguous, so that it is so is a guard.
+        contiguous, so that it is so is a guard; also of constant sizes, for strides that the key leaves open.
         """
         for method, numbers in (("size", fake.size()), ("stride", fake.stride())):
             for dim, expr in enumerate(shape_exprs(numbers)):
                 inferred = not expr.is_Symbol or expr in self.space.origins
-                if inferred and (method == "size" or not expr.free_symbols):
+                if inferred and (method == "size" or not (expr.free_symbols or dim in open_strides)):
                     continue
                 symbol = sympy.Symbol(f"{name}_{len(self._fakes)}_stride_{dim}") if inferred else expr
                 origin = Origin(OriginKind.HOST, self.unique_name(f"{name}_{method}_{dim}"), f"{path}.{method}({dim})")

@@ -44,6 +44,7 @@ def trace_kernel(
     device: torch.device,
     constants: frozenset[str] = frozenset(),
     overlapping: Sequence[Sequence[tuple[torch.Tensor, int]]] = (),
+    varying: dict[str, tuple[frozenset[int], frozenset[int]]] | None = None,
 ) -> KernelIR:
     """Trace one specialization of a kernel function.
 
@@ -55,6 +56,8 @@ def trace_kernel(
         constants: parameters annotated hl.constexpr.
         overlapping: tensors of the arguments that lie in one memory, in groups, each with its address; all others are
             apart.
+        varying: parameter -> the dimensions of its tensor whose size, and those whose stride, is no constant though
+            shapes are static.
 
     Returns:
         The device IR, the host statements around it, and the guards under which they hold.
@@ -63,7 +66,7 @@ def trace_kernel(
         exc.BaseError: the function is not a kernel we accept; with the place in its source.
     """
     source = source_of(fn)
-    env = Environment(settings, device, overlapping)
+    env = Environment(settings, device, overlapping, varying)
     tracer = Tracer(env)
     interpreter = Statements(env, tracer)
     with env.active():

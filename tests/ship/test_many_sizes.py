@@ -1,16 +1,20 @@
-"""The warning of a kernel that is compiled again and again for another size."""
+"""A kernel that is compiled again and again for another size: the warning, and `static_shapes="auto"`."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 import helion
 import helion.language as hl
+from helion import _extension
 from helion import exc
 from helion.runtime.launch.sizes import SizeCounter
+from helion.runtime.launch.sizes import varying
+from tests import softgpu as gpu
 
 
 def make(**settings) -> helion.Kernel:
@@ -37,7 +41,7 @@ def test_the_eighth_size_of_a_dimension_is_named_and_no_later_one(softgpu) -> No
     kernel = make()
     assert warned(kernel, 7, softgpu.device) == []
     (message,) = warned(kernel, 12, softgpu.device)
-    assert "8 sizes of dimension 0 of 'x' (40, 41, 42" in message and "static_shapes=False" in message
+    assert "8 sizes of dimension 0 of 'x' (40, 41, 42" in message and "static_shapes=False`" in message
 
 
 @pytest.mark.softgpu(capability=90)
@@ -65,3 +69,143 @@ def test_tensors_in_lists_are_named_by_their_place() -> None:
     with pytest.warns(exc.ManySizes, match=r"dimension 1 of 'ys\[1\]'"):
         for n in range(8):
             counter.add("k", (torch.empty(5), [torch.empty(3), torch.empty(2, n)]), ())
+
+
+# -- static_shapes="auto" ----------------------------------------------------------------------------------------------
+
+
+def make_softmax(**settings) -> helion.Kernel:
+    @helion.kernel(config=helion.Config(block_sizes=[4]), static_shapes="auto", **settings)
+    def softmax(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile, :] = torch.softmax(x[tile, :] + bias[:], dim=-1)
+        return out
+
+    return softmax
+
+
+def traces(kernel: helion.Kernel, sizes: Sequence[tuple[int, int]], times: int = 3) -> int:
+    """How often calls with these sizes trace; results are checked."""
+    heard: list[str] = []
+    remove = helion.runtime.add_event_hook(lambda event: heard.append(event.name))
+    try:
+        for n, m in sizes:
+            for _ in range(times):
+                x, bias = torch.randn(n, m), torch.randn(m)
+                torch.testing.assert_close(kernel(x, bias), torch.softmax(x + bias, -1))
+    finally:
+        remove()
+    return heard.count("trace")
+
+
+@pytest.fixture(params=["GPU", "CPU", "Python path"])
+def mode(request, monkeypatch):
+    """Where calls run."""
+    if request.param != "CPU":
+        gpu.install(90)
+    yield request.param
+    gpu.uninstall()
+
+
+@pytest.mark.compiles
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the software GPU is installed by hand")
+def test_the_eighth_size_and_all_later_ones_share_a_kernel(mode, seed) -> None:
+    kernel = make_softmax()
+    if mode == "Python path" and _extension.C is not None:
+        kernel.dispatch_enabled = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", exc.ManySizes)
+        assert traces(kernel, [(n, 8) for n in range(2, 9)]) == 7
+        assert traces(kernel, [(n, 8) for n in range(9, 30)]) == 1
+    assert traces(kernel, [(2, 8), (100, 8)]) == 0, "sizes of before share it too"
+    assert traces(kernel, [(1, 8), (0, 8), (1, 8)]) == 2, "1 and 0 are kernels of their own"
+    assert traces(kernel, [(50, 16), (51, 16)]) == 1, "the other dimension is a constant"
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.skipif(_extension.C is None, reason="plans are the extension's")
+def test_calls_of_a_dynamic_dimension_are_plans_in_c(softgpu, seed) -> None:
+    kernel = make_softmax()
+    traces(kernel, [(n, 8) for n in range(2, 12)])
+    before = kernel.stats.snapshot().layers.get("plan", 0)
+    assert traces(kernel, [(n, 8) for n in range(20, 24)], times=5) == 0
+    assert kernel.stats.snapshot().layers["plan"] - before == 4 * 3
+    assert gpu.faults() == []
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_layouts_that_later_sizes_come_in_are_right(softgpu, seed) -> None:
+    kernel = make_softmax()
+    traces(kernel, [(9, m) for m in range(2, 12)], times=1)
+    for m in range(20, 26):
+        padded, transposed, expanded = (
+            torch.randn(9, m + 3)[:, :m],
+            torch.randn(m, 9).t(),
+            torch.randn(1, m).expand(9, m),
+        )
+        for x in (torch.randn(9, m), padded, transposed, expanded):
+            bias = torch.randn(2 * m)[::2]
+            torch.testing.assert_close(kernel(x, bias), torch.softmax(x + bias, -1))
+    assert gpu.faults() == []
+
+
+def test_strides_that_a_dynamic_size_decides_are_left_open_and_no_others() -> None:
+    x = torch.empty(4, 5, 6)
+    assert varying(x, frozenset({0})) == (frozenset({0}), frozenset())
+    assert varying(x, frozenset({2})) == (frozenset({2}), frozenset({0, 1}))
+    assert varying(x.transpose(0, 1), frozenset({2})) == (frozenset({2}), frozenset({0, 1}))
+    assert varying(x[:, :, :1], frozenset({2})) == (frozenset(), frozenset()), "a size of 1 is a constant"
+    assert varying(x, frozenset({0, 3}), frozenset({0})) == (frozenset(), frozenset()), "one that was marked static too"
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_a_stride_that_is_constant_in_the_trace_by_chance_is_a_guard(softgpu, seed) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[2, 4]), static_shapes="auto")
+    def copy(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(x.size(), dtype=x.dtype, device=x.device)
+        for a, b in hl.tile([x.size(0), x.size(1)]):
+            out[a, b] = x[a, b]
+        return out
+
+    memory = torch.randn(10_000)
+    for m in range(2, 12):
+        copy(memory.as_strided((4, m), (16, 1)))
+    for m, stride in ((16, 16), (5, 16), (5, 32), (7, 7), (16, 17), (4, 4)):
+        x = memory.as_strided((4, m), (stride, 1))
+        assert torch.equal(copy(x), x), (m, stride)
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
+def test_a_kernel_whose_config_somebody_set_stays_static_and_warns(softgpu) -> None:
+    kernel = make_softmax()
+    for n in range(2, 9):
+        kernel.bind((torch.ones(n, 8), torch.ones(8)))
+    kernel.bind((torch.ones(2, 8), torch.ones(8))).set_config(helion.Config(block_sizes=[2]))
+    with pytest.warns(exc.ManySizes):
+        assert traces(kernel, [(n, 8) for n in range(9, 20)], times=1) == 11
+
+
+def test_under_torch_compile_it_is_right(seed) -> None:
+    kernel = make_softmax()
+    compiled = torch.compile(lambda x, bias: kernel(x, bias) * 2, backend="eager")
+    for n in range(2, 6):
+        x, bias = torch.randn(n, 8), torch.randn(8)
+        torch.testing.assert_close(compiled(x, bias), 2 * torch.softmax(x + bias, -1))
+
+
+def test_in_ref_mode_it_is_right(seed) -> None:
+    kernel = make_softmax(ref_mode=helion.RefMode.EAGER)
+    for n in range(2, 12):
+        x, bias = torch.randn(n, 8), torch.randn(8)
+        torch.testing.assert_close(kernel(x, bias), torch.softmax(x + bias, -1))
+
+
+def test_the_setting_takes_a_bool_or_auto(monkeypatch) -> None:
+    assert helion.Settings(static_shapes="auto").static_shapes == "auto"
+    monkeypatch.setenv("HELION_STATIC_SHAPES", "auto")
+    assert helion.Settings().static_shapes == "auto"
+    monkeypatch.setenv("HELION_STATIC_SHAPES", "0")
+    assert helion.Settings().static_shapes is False
+    with pytest.raises(exc.InvalidAPIUsage, match="or auto"):
+        helion.Settings(static_shapes="sometimes")

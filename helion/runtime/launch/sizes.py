@@ -1,19 +1,46 @@
-"""How many sizes of one dimension a kernel was compiled for, under static shapes: at the eighth there is a warning."""
+"""How many sizes of one dimension a kernel was compiled for: at the eighth there is a warning, and under
+``static_shapes="auto"`` the dimension is dynamic from then on.
+
+A dynamic dimension of 2 or more is a symbol in the kernel, and so are the strides that such a one may decide: the
+larger ones. All other numbers stay constants, also a dimension that is 0 or 1.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from ... import exc
 
-__all__ = ["MOST_SIZES", "SizeCounter"]
+__all__ = ["MOST_SIZES", "SizeCounter", "Varying", "varying"]
 
 #: Sizes of one dimension after which there is a warning.
 MOST_SIZES = 8
+
+
+class Varying(NamedTuple):
+    """The numbers of one tensor that are symbols: its dimensions by their sizes, and by their strides."""
+
+    sizes: frozenset[int]
+    strides: frozenset[int]
+
+
+def varying(tensor: torch.Tensor, dimensions: frozenset[int], fixed: frozenset[int] = frozenset()) -> Varying:
+    """Which numbers of a tensor are symbols.
+
+    Args:
+        tensor: with plain ints for sizes.
+        dimensions: that are dynamic.
+        fixed: of these, that were marked as static.
+    """
+    sizes = frozenset(d for d in dimensions - fixed if d < tensor.dim() and tensor.shape[d] > 1)
+    steps = tensor.stride()
+    strides = frozenset(j for j, step in enumerate(steps) if step > 1 and any(steps[d] < step for d in sizes))
+    return Varying(sizes, strides)
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -51,6 +78,23 @@ class SizeCounter:
             for path, tensor in _tensors(value, name):
                 for dimension, size in enumerate(tensor.shape):
                     self._add(kernel, path, dimension, int(size), ignored)
+
+    def reached(self, args: Sequence[Any]) -> dict[int, frozenset[int]]:
+        """Count a call that is about to be compiled; position of an argument -> dimensions that have their eighth size
+        with it. Tensors within tuples, lists and dicts are not looked at."""
+        found: dict[int, frozenset[int]] = {}
+        for position, (name, value) in enumerate(zip(self._names, args)):
+            if type(value) not in (torch.Tensor, torch.nn.Parameter):
+                continue  # sizes of others may be symbols
+            for dimension, size in enumerate(value.shape):
+                sizes = self._seen.setdefault((name, dimension), set())
+                if sizes is None:
+                    continue
+                sizes.add(int(size))
+                if len(sizes) >= MOST_SIZES:
+                    self._seen[name, dimension] = None
+                    found[position] = found.get(position, frozenset()) | {dimension}
+        return found
 
     def _add(
         self, kernel: str, argument: str, dimension: int, size: int, ignored: Sequence[type[exc.BaseWarning]]

@@ -46,6 +46,8 @@ from ... import exc
 from ..stable_key import Identity
 from .overlaps import overlapping_tensors
 from .overlaps import overlaps
+from .sizes import Varying
+from .sizes import varying
 from .tensor_kinds import refuse_unreadable
 
 if TYPE_CHECKING:
@@ -359,6 +361,8 @@ class Specializer:
         )
         # The common kernel takes the loop below without a question per argument; the others the general one.
         self._plain = not self.constexpr and key_fn is None and settings.static_shapes
+        #: Position of an argument -> its dynamic dimensions, under `static_shapes="auto"`. Replaced, never changed.
+        self.dynamic: dict[int, frozenset[int]] = {}
         #: Pairs of positions: arguments that code which was compiled so far takes to be apart. Replaced, never changed,
         #: and before anybody can find that code: whoever finds some by a key asks whether it is still the same object.
         self.assumed_apart: frozenset[tuple[int, int]] = frozenset()
@@ -425,7 +429,31 @@ class Specializer:
         """What argument ``index`` contributes to the key."""
         if index in self.constexpr and type(value) in (int, float):
             return self.extract.number_by_value(value)
-        return self.extract(value)
+        element = self.extract(value)  # also refuses what cannot be read
+        numbers = self.varying(index, value) if index in self.dynamic else None
+        if numbers is None:
+            return element
+        sizes = tuple([None if i in numbers.sizes else size for i, size in enumerate(value.shape)])
+        strides = tuple([None if i in numbers.strides else step for i, step in enumerate(value.stride())])
+        wide = _needs_int64(value.shape, value.stride())
+        return ("auto", value.dtype, sizes, strides, _static_indices(value), wide, value.device)
+
+    def varying(self, index: int, value: Any) -> Varying | None:
+        """The numbers of an argument that its key leaves open; None where that is no question."""
+        if type(value) not in (torch.Tensor, Parameter) or index not in self.dynamic:
+            return None
+        return varying(value, self.dynamic[index], _static_indices(value))
+
+    def all_varying(self, args: Sequence[Any]) -> dict[str, tuple[frozenset[int], frozenset[int]]]:
+        """`varying` of the arguments by the names of their parameters."""
+        found = {name: self.varying(i, args[i]) for i, name in enumerate(self.signature.parameters)}
+        return {name: numbers for name, numbers in found.items() if numbers is not None}
+
+    def make_dynamic(self, dimensions: Mapping[int, frozenset[int]]) -> None:
+        """Leave these dimensions open from now on."""
+        known = self.dynamic
+        self.dynamic = {i: known.get(i, frozenset()) | dimensions.get(i, frozenset()) for i in {*known, *dimensions}}
+        self._plain = False
 
     def user_key(self, args: Sequence[Any]) -> Hashable:
         """What ``key=`` contributes; None without one."""
