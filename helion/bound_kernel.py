@@ -27,6 +27,8 @@ from . import _compat_torch
 from . import _compat_triton_abi as _compat_triton
 from . import _extension
 from . import exc
+from .arguments import common_device
+from .arguments import tensors_of
 from .autotuner.api import TUNED_NOW
 from .autotuner.api import autotune
 from .autotuner.api import choose
@@ -37,7 +39,6 @@ from .config import Config
 from .families import guard_function
 from .families import specialized_texts
 from .frontend.source import check_decorators
-from .frontend.source import definition
 from .runtime import compile_guard
 from .runtime import device as device_seam
 from .runtime import events
@@ -100,9 +101,9 @@ class BoundKernel(Forwarder):
         self.kernel = kernel
         self.settings = kernel.settings
         names = list(kernel.signature.parameters)
-        self.device = _common_device(kernel, args)
-        self._on_gpu = any(device_seam.owns(t) for t in _tensors(args)) or (
-            self.device.type == "cuda" and not _tensors(args)
+        self.device = common_device(kernel, args)
+        self._on_gpu = any(device_seam.owns(t) for t in tensors_of(args)) or (
+            self.device.type == "cuda" and not tensors_of(args)
         )
         self._arguments = dict(zip(names, args))
         self._lock = threading.RLock()
@@ -572,34 +573,3 @@ class BoundKernel(Forwarder):
 
 _HINTED: set[str] = set()
 _LOG = logging.getLogger("helion")
-
-
-def _parts(value: Any) -> list[Any]:
-    from .frontend.environment import walk_values  # loads sympy
-
-    return [part for _, part in walk_values(value, "args")]
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    return [part for part in _parts(value) if isinstance(part, torch.Tensor)]
-
-
-def _common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
-    """The device of the tensor arguments; without any, the first `torch.device` among the arguments.
-
-    Raises:
-        exc.NoTensorArgs: there is neither.
-        exc.DeviceMismatch: they are on several.
-    """
-    tensors = _tensors(args)
-    if not tensors:
-        named = [part for part in _parts(args) if isinstance(part, torch.device)]
-        if named:
-            return named[0]
-        raise exc.NoTensorArgs(kernel=kernel.name, location=definition(kernel.fn))
-    devices = {t.device for t in tensors}
-    if len(devices) > 1:
-        raise exc.DeviceMismatch(
-            kernel=kernel.name, devices=", ".join(sorted(map(str, devices))), location=definition(kernel.fn)
-        )
-    return tensors[0].device

@@ -222,16 +222,10 @@ class Kernel(Dispatcher):
             return False
         log.info("%s: dimensions %s are dynamic from now on", self.name, {i: sorted(d) for i, d in reached.items()})
         self.specializer.make_dynamic(reached)
-        self._forget()
-        return True
-
-    def _forget(self) -> None:
-        """Leave every specialization to who has it, and find none any more."""
-        forgotten, self._bound = self._bound, {}
-        for bounds in forgotten.values():
-            for bound in bounds:
-                bound.belong(False)
+        # Those of before stay the kernel's own: who has one, and calls it with another size, calls the kernel.
+        self._bound = {}
         self._invalidate()
+        return True
 
     def specialization_key(self, args: Sequence[Any]) -> Hashable:
         """What distinguishes the specialization these arguments use."""
@@ -241,9 +235,13 @@ class Kernel(Dispatcher):
     def reset(self) -> None:
         """Forget every specialization; the next call traces and compiles again.  Calls that are running finish."""
         with self._lock:
+            forgotten, self._bound = self._bound, {}
             self._families.clear()
             self._was_reset = True
-            self._forget()
+            for bounds in forgotten.values():
+                for bound in bounds:
+                    bound.belong(False)
+        self._invalidate()
 
     # -- tuning and reading ------------------------------------------------------------------------------------------
 

@@ -193,9 +193,8 @@ class Environment:
         else:
             kinds = [DimDynamic.DYNAMIC if i in sizes else DimDynamic.STATIC for i in range(value.dim())]
             context = StatelessSymbolicContext(dynamic_sizes=kinds)  # type: ignore[var-annotated]
-            fake = self.fake_mode.from_tensor(
-                real, symbolic_context=context, source=ConstantSource(f"{name}_{len(self._fakes)}")
-            )
+            source = ConstantSource(f"{name}_{len(self._fakes)}")
+            fake = self.fake_mode.from_tensor(real, symbolic_context=context, source=source)
             self._define_numbers(fake, path, name, strides)
         for memory in self._memories:
             if memory.holds(value):
@@ -205,11 +204,8 @@ class Environment:
         return fake
 
     def _define_numbers(self, fake: torch.Tensor, path: str, name: str, open_strides: frozenset[int]) -> None:
-        """Say where host code finds the sizes and strides of an argument.
-
-        PyTorch infers the strides of a contiguous tensor from its sizes. Later ones with the same key need not be
-        contiguous, so that it is so is a guard; also of constant sizes, for strides that the key leaves open.
-        """
+        """Say where host code finds the sizes and strides of an argument. PyTorch infers those of a contiguous tensor
+        from its sizes. Later ones with the same key need not be contiguous: a guard, as for open ones."""
         for method, numbers in (("size", fake.size()), ("stride", fake.stride())):
             for dim, expr in enumerate(shape_exprs(numbers)):
                 inferred = not expr.is_Symbol or expr in self.space.origins

@@ -135,6 +135,16 @@ def test_calls_of_a_dynamic_dimension_are_plans_in_c(softgpu, seed) -> None:
 
 
 @pytest.mark.softgpu(capability=90, software_only=True)
+def test_a_bound_kernel_of_before_serves_the_sizes_that_come_later(softgpu, seed) -> None:
+    kernel = make_softmax()
+    bound = kernel.bind((torch.ones(2, 8), torch.ones(8)))
+    traces(kernel, [(n, 8) for n in range(2, 12)], times=1)
+    for n in (2, 30):
+        x, bias = torch.randn(n, 8), torch.randn(8)
+        torch.testing.assert_close(bound(x, bias), torch.softmax(x + bias, -1))
+
+
+@pytest.mark.softgpu(capability=90, software_only=True)
 def test_layouts_that_later_sizes_come_in_are_right(softgpu, seed) -> None:
     kernel = make_softmax()
     traces(kernel, [(9, m) for m in range(2, 12)], times=1)

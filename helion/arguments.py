@@ -1,0 +1,48 @@
+"""The tensors among a call's arguments, and the device that they are on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+
+from . import exc
+from .frontend.source import definition
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+__all__ = ["common_device", "tensors_of"]
+
+
+def _parts(value: Any) -> list[Any]:
+    from .frontend.environment import walk_values  # loads sympy
+
+    return [part for _, part in walk_values(value, "args")]
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    """Those in tuples, lists, dicts and dataclasses too."""
+    return [part for part in _parts(value) if isinstance(part, torch.Tensor)]
+
+
+def common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
+    """The device of the tensor arguments; without any, the first `torch.device` among the arguments.
+
+    Raises:
+        exc.NoTensorArgs: there is neither.
+        exc.DeviceMismatch: they are on several.
+    """
+    tensors = tensors_of(args)
+    if not tensors:
+        named = [part for part in _parts(args) if isinstance(part, torch.device)]
+        if named:
+            return named[0]
+        raise exc.NoTensorArgs(kernel=kernel.name, location=definition(kernel.fn))
+    devices = {t.device for t in tensors}
+    if len(devices) > 1:
+        raise exc.DeviceMismatch(
+            kernel=kernel.name, devices=", ".join(sorted(map(str, devices))), location=definition(kernel.fn)
+        )
+    return tensors[0].device
