@@ -41,7 +41,8 @@ class Budget:
 
     Attributes:
         evaluations: Configs measured.
-        seconds: for everything but the final choice of the winner.
+        seconds: for everything; the last `FINAL_SHARE` of them for the choice of the winner, of which one round is made
+            in any case.
         rounds: generations of searches that have them.
         patience: end when the last so many Configs made the best less than 1% faster.
     """
@@ -58,6 +59,8 @@ EFFORTS: dict[str, Budget] = {
     "full": Budget(evaluations=400, seconds=1800.0, patience=160),
 }
 
+FINAL_SHARE = 0.15
+"""Part of a budget of seconds in which the leaders are measured again."""
 FAR_SLOWER = 10.0
 """A default so many times slower than the best is not measured again."""
 
@@ -333,7 +336,7 @@ class Tuner:
                 budget.evaluations is not None and count >= budget.evaluations,
                 f"budget of {budget.evaluations} evaluations",
             ),
-            (budget.seconds is not None and self.elapsed() >= budget.seconds, f"budget of {budget.seconds} seconds"),
+            (not self._has_time(1 - FINAL_SHARE), f"budget of {budget.seconds} seconds"),
             (
                 budget.rounds is not None and self.search.rounds > budget.rounds,
                 f"budget of {budget.rounds} generations",
@@ -348,6 +351,10 @@ class Tuner:
                 self.ended = reason
                 return True
         return False
+
+    def _has_time(self, share: float = 1.0) -> bool:
+        """Whether this share of the seconds is not over."""
+        return self.budget.seconds is None or self.elapsed() < share * self.budget.seconds
 
     # -- the end ------------------------------------------------------------------------------------
 
@@ -369,6 +376,9 @@ class Tuner:
         # Measured again with the others: between the beginning and the end the whole machine may have become slower.
         if default in distinct and default not in candidates and default.time_ms <= FAR_SLOWER * self.best.time_ms:
             candidates.append(default)
+        if start in self.search.first and start not in self.search.history:
+            # The time was over before the default's turn came: nothing wins that was not compared with it.
+            candidates.append(dataclasses.replace(self.best, config=start))
         if quickly or len(candidates) < 2:
             return self.best.config, self.best.time_ms, default_ms
         for observer in self.observers:
@@ -383,12 +393,12 @@ class Tuner:
             return None if timing is None else timing.median
 
         try:
-            config, time_ms, times = choose(candidates, measure, self.search.space)
+            config, time_ms, times = choose(candidates, measure, self.search.space, has_time=self._has_time)
         except KeyboardInterrupt:
             self.ended = "interrupted"
             return self.best.config, self.best.time_ms, default_ms
-        if default is not None and times.get(default.config):
-            default_ms = statistics.median(times[default.config])
+        if times.get(start):
+            default_ms = statistics.median(times[start])
         return config, time_ms, default_ms
 
     def _unmeasured(self) -> Config:

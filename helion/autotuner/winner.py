@@ -51,6 +51,7 @@ def choose(
     measure: Callable[[Config], float | None],
     space: SearchSpace,
     rounds: int = ROUNDS,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> tuple[Config, float, dict[Config, list[float]]]:
     """Measure the leaders in interleaved rounds and pick the winner.
 
@@ -59,6 +60,7 @@ def choose(
         measure: Config -> milliseconds now, or None if it failed now (it is then out).
         space: for the distance to the default.
         rounds: how often each is measured.
+        has_time: whether there is time for a round after the first.
 
     Returns:
         The winner, its median time in milliseconds, and every time measured.  If all fail now, the best by its
@@ -67,7 +69,7 @@ def choose(
     times: dict[Config, list[float]] = {t.config: [] for t in candidates}
     alive = list(times)
     for done in range(1, rounds + 1):
-        if len(alive) < 2 and times[alive[0]]:
+        if (len(alive) < 2 and times[alive[0]]) or (done > 1 and not has_time()):
             break
         # Turn the order around every other round: whoever comes first always meets the same neighbour else.
         for config in list(alive if done % 2 else reversed(alive)):

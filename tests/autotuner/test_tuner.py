@@ -124,6 +124,49 @@ def test_time_that_ends_before_the_default_has_an_outcome_is_no_failure_of_it() 
     assert result.config["salt"] == 1
 
 
+def test_nothing_wins_that_was_not_compared_with_the_default() -> None:
+    """Two are compiled at the same time, and the time is over when the other one has its outcome."""
+    clock = Clock()
+
+    class SecondFirst(FakeExecutor):
+        def poll(self, seconds: float) -> list[Trial]:
+            self._queue.reverse()
+            return super().poll(seconds)
+
+    second_first = SecondFirst({1: 1.0, 2: 3.0}, clock)
+    second_first.capacity = 2
+    result = salts(second_first, [1, 2], budget=Budget(seconds=1.0), clock=clock).run()
+    assert [t.config["salt"] for t in result.trials] == [2]
+    assert (result.config["salt"], result.time_ms, result.default_ms) == (1, 1.0, 1.0)
+
+
+def test_the_final_comparison_is_part_of_the_budget() -> None:
+    clock = Clock()
+
+    class Slow(FakeExecutor):
+        def remeasure(self, recipe: Any, effort: Any) -> Any:
+            clock.now += 1
+            return super().remeasure(recipe, effort)
+
+    executor = Slow({1: 1.0, 2: 1.01, 4: 1.02}, clock)
+    salts(executor, [1, 2, 4], budget=Budget(seconds=8.0), clock=clock).run()
+    assert sorted(executor.again) == [1, 1, 2, 2, 4, 4]  # the second round began in time
+    assert clock.now - 100.0 <= 9.0
+
+
+def test_compiling_is_part_of_the_budget() -> None:
+    clock = Clock()
+
+    class SlowToCompile(FakeExecutor):
+        def submit(self, config: Config, recipe: Any) -> None:
+            clock.now += 5
+            super().submit(config, recipe)
+
+    executor = SlowToCompile(dict.fromkeys((1, 2, 4, 8), 1.0), clock)
+    salts(executor, [1, 2, 4, 8], budget=Budget(seconds=12.0), clock=clock).run()
+    assert executor.measured == [1, 2]
+
+
 def test_a_default_that_fails_is_a_failure_however_short_the_time() -> None:
     clock = Clock()
     with pytest.raises(exc.NoConfigFound, match="all 1 configs failed"):
