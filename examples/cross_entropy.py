@@ -31,22 +31,17 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 @helion.kernel
 def cross_entropy_backward(grad: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The gradient of the logits [m, classes], given that of the losses [m]; rows are read in tiles, twice."""
+    """The gradient of the logits [m, classes], given that of the losses [m]."""
     m, classes = logits.shape
     out = torch.empty_like(logits)
     for rows in hl.tile(m):
-        largest = hl.full([rows], float("-inf"), dtype=torch.float32)
-        total = hl.zeros([rows], dtype=torch.float32)
-        for columns in hl.tile(classes):
-            values = logits[rows, columns].to(torch.float32)
-            grown = torch.maximum(largest, values.amax(dim=1))
-            total = total * torch.exp(largest - grown) + torch.exp(values - grown[:, None]).sum(dim=1)
-            largest = grown
-        label, scale = labels[rows], grad[rows].to(torch.float32)
-        for columns in hl.tile(classes):
-            softmax = torch.exp(logits[rows, columns].to(torch.float32) - largest[:, None]) / total[:, None]
-            expected = (columns.index[None, :] == label[:, None]).to(torch.float32)
-            out[rows, columns] = (softmax - expected) * scale[:, None]
+        values = logits[rows, :].to(torch.float32)
+        weights = torch.exp(values - values.amax(dim=1, keepdim=True))
+        scale = grad[rows].to(torch.float32)
+        is_label = hl.arange(classes)[None, :] == labels[rows][:, None]
+        # One division a row.
+        softmax = weights * (scale / weights.sum(dim=1))[:, None]
+        out[rows, :] = softmax - torch.where(is_label, scale[:, None], 0.0)
     return out
 
 

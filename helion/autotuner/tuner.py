@@ -376,7 +376,7 @@ class Tuner:
         # Measured again with the others: between the beginning and the end the whole machine may have become slower.
         if default in distinct and default not in candidates and default.time_ms <= FAR_SLOWER * self.best.time_ms:
             candidates.append(default)
-        if start in self.search.first and start not in self.search.history:
+        if start is not None and start in self.search.first and start not in self.search.history:
             # The time was over before the default's turn came: nothing wins that was not compared with it.
             candidates.append(dataclasses.replace(self.best, config=start))
         if quickly or len(candidates) < 2:
@@ -397,7 +397,7 @@ class Tuner:
         except KeyboardInterrupt:
             self.ended = "interrupted"
             return self.best.config, self.best.time_ms, default_ms
-        if times.get(start):
+        if start is not None and times.get(start):
             default_ms = statistics.median(times[start])
         return config, time_ms, default_ms
 

@@ -3,12 +3,14 @@
 `x[tile, :]` makes values that span a whole dimension.  When that is too much for one tile, the graph is cut into
 stages: stage 0 holds the reductions that need no other reduction's result, stage 1 those that need stage 0's,
 and so on (softmax: maximum, sum, store).  Each stage becomes a loop over chunks that loads what it needs again
-and keeps a partial result per lane; the partial results are reduced once, after the loop.
+and keeps a partial result per lane; the partial results are reduced once, after the loop.  A sum of exponentials
+relative to a maximum is found in the maximum's stage (`online`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import exc
 from ..language.creation import full
+from ..language.creation import iota
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .device_ir import GraphKind
@@ -35,6 +38,9 @@ from .nodes import Store
 from .nodes import for_loop
 from .nodes import op_of
 from .nodes import tensor_of
+from .online import next_total
+from .online import online_sums
+from .online import relative_to_row
 from .pointwise import POINTWISE
 from .symbols import expr_of
 
@@ -70,6 +76,8 @@ class _Stages:
         self.nodes = [n for n in info.graph.nodes if n.op == "call_function" and not HostTensorNode.match(n)]
         self.inner = {n for n in self.nodes if self._spans(n)}
         self.reductions = {n: r for n in self.nodes if (r := Reduction.match(n)) and self._reduces(r)}
+        #: Sums that the loop of their maximum finds, by the node of that.
+        self.online = online_sums(self.reductions)
         self.stage: dict[torch.fx.Node, int] = {}
         self.possible = self._possible()
 
@@ -127,6 +135,8 @@ class _Stages:
             if store:
                 return not isinstance(store.value, torch.fx.Node) or len(self.positions(store.value)) <= 1
             return len(self.positions(node)) == 1
+        if node.target is iota:
+            return not isinstance(node.args[0], torch.fx.Node)
         # Reductions that are left run over another dimension.
         chunked = node.target in POINTWISE or node.target in _VIEWS or Full.match(node) or Reduction.match(node)
         return bool(chunked) and len(self.positions(node)) == 1
@@ -168,7 +178,8 @@ class _Stages:
 
     def members(self, stage: int) -> list[torch.fx.Node]:
         """Inner nodes that the loop of a stage computes: its reductions, its stores, and what they need."""
-        sinks = [n for n in self.nodes if self.stage[n] == stage and (n in self.reductions or self._is_sink(n))]
+        own = self.reductions.keys() - {total.node for total in self.online.values()}
+        sinks = [n for n in self.nodes if self.stage[n] == stage and (n in own or self._is_sink(n))]
         needed: set[torch.fx.Node] = set()
 
         def need(node: torch.fx.Node) -> None:
@@ -246,11 +257,11 @@ class _Roller:
         table[node] = copy
         return copy
 
-    def _chunked(self, value: Any) -> Any:
-        """A FakeTensor's shape with the dimension cut to a chunk."""
+    def _chunked(self, value: Any, dtype: torch.dtype | None = None) -> Any:
+        """A FakeTensor's shape with the dimension cut to a chunk, of its dtype or another."""
         shape = [self.chunk if expr_of(s) == self.stages.size else s for s in value.shape]
         with torch.no_grad(), self.fake_mode:
-            return torch.empty(shape, dtype=value.dtype, device=value.device)
+            return torch.empty(shape, dtype=dtype or value.dtype, device=value.device)
 
     def _call(
         self, graph: torch.fx.Graph, target: Any, args: tuple[Any, ...], value: Any, like: torch.fx.Node, name: str
@@ -263,9 +274,13 @@ class _Roller:
     def _loop(self, stage: int, members: list[torch.fx.Node]) -> None:
         stages = self.stages
         sums = [stages.reductions[n] for n in members if n in stages.reductions and stages.stage[n] == stage]
+        totals = {r.node: stages.online[r.node] for r in sums if r.node in stages.online}
         body = torch.fx.Graph()
-        inputs = [self._accumulator(reduction) for reduction in sums]
-        accumulators = {r.node: self._placeholder(body, init, init.name) for r, init in zip(sums, inputs)}
+        inputs = [self._accumulator(reduction) for reduction in (*sums, *totals.values())]
+        carried = {
+            r.node: self._placeholder(body, init, init.name) for r, init in zip((*sums, *totals.values()), inputs)
+        }
+        accumulators = {r.node: carried[r.node] for r in sums}
         table: dict[torch.fx.Node, torch.fx.Node] = {}
         sources = dict.fromkeys(source for n in members for source in n.all_input_nodes)
         for source in sources:
@@ -275,23 +290,62 @@ class _Roller:
         for source in filter(HostTensorNode.match, sources):
             self._copy(body, source, table)
         results: list[torch.fx.Node] = []
+        grown: dict[torch.fx.Node, torch.fx.Node] = {}
         for node in members:
             if node in accumulators:
-                results.append(self._merge(body, stages.reductions[node], accumulators[node], table))
+                reduction = stages.reductions[node]
+                results.append(self._merge(body, reduction, accumulators[node], table))
+                if total := totals.get(node):
+                    make = functools.partial(self._pointwise, body, total)
+                    values, so_far = table[reduction.source], carried[total.node]
+                    grown[total.node] = next_total(make, values, accumulators[node], so_far)
             else:
                 self._chunk(self._copy(body, node, table))
+        results += [grown[total.node] for total in totals.values()]
         body.output(list(results))
-        info = GraphInfo(
-            len(self.ir.graphs), GraphKind.LOOP, body, [self.axis], {i: i for i in range(len(sums))}, self.info.location
-        )
+        places = {i: i for i in range(len(results))}
+        info = GraphInfo(len(self.ir.graphs), GraphKind.LOOP, body, [self.axis], places, self.info.location)
         self.ir.graphs.append(info)
         value = tuple(r.meta["val"] for r in results)
         arguments = (info.id, [0], [self.axis.end], inputs)
         loop = self._call(self.graph, for_loop, arguments, value, members[0], f"reduction_loop_{stage}")
-        for i, reduction in enumerate(sums):
-            node = reduction.node
-            partial = self._call(self.graph, GETITEM, (loop, i), value[i], node, f"{node.name}_partial")
-            self.copies[node] = self._copy_reduction(node, partial)
+        partials = {
+            node: self._call(self.graph, GETITEM, (loop, i), value[i], node, f"{node.name}_partial")
+            for i, node in enumerate(carried)
+        }
+        for reduction in sums:
+            self.copies[reduction.node] = self._copy_reduction(reduction.node, partials[reduction.node])
+        for largest, total in totals.items():
+            self.copies[total.node] = self._total(stages.reductions[largest], total, partials)
+
+    def _total(
+        self, largest: Reduction, total: Reduction, partials: dict[torch.fx.Node, torch.fx.Node]
+    ) -> torch.fx.Node:
+        """The sum of a row, from those of its lanes."""
+        of_row = self.copies[largest.node]
+        if not largest.keepdim:
+            with torch.no_grad(), self.fake_mode:
+                shape = list(tensor_of(of_row).shape)
+                shape.insert(largest.dim, 1)
+                value = torch.empty(shape, dtype=tensor_of(of_row).dtype, device=tensor_of(of_row).device)
+            name = f"{largest.node.name}_of_row"
+            of_row = self._call(self.graph, _aten.unsqueeze.default, (of_row, largest.dim), value, total.node, name)
+        make = functools.partial(self._pointwise, self.graph, total)
+        lanes = relative_to_row(make, partials[largest.node], partials[total.node], of_row)
+        return self._copy_reduction(total.node, lanes)
+
+    def _pointwise(
+        self,
+        graph: torch.fx.Graph,
+        like: Reduction,
+        target: Any,
+        args: tuple[Any, ...],
+        dtype: torch.dtype | None = None,
+        name: str = "",
+    ) -> torch.fx.Node:
+        """A node of a chunk's shape."""
+        value = self._chunked(tensor_of(like.source), dtype)
+        return self._call(graph, target, args, value, like.node, name or target._schema.name.split("::")[-1])
 
     def _accumulator(self, reduction: Reduction) -> torch.fx.Node:
         """The start of a partial result per lane of a chunk."""
@@ -326,7 +380,10 @@ class _Roller:
             index = list(access.index)
             index[self.stages.sliced(access)[0]] = TracedTile(self.axis)
             access.set_index(index)
-        op = op_of(copy)
+        if copy.target is iota:
+            start, _, step, dtype = list[Any](copy.args)
+            copy.args = (start + step * self.axis.offset, self.chunk, step, dtype)
+        op = None if copy.target is iota else op_of(copy)
         for at in op.shape_args if op else (1,) if copy.target is _aten.expand.default else ():
             sizes: Any = copy.args[at]
             shape = [self.chunk if expr_of(s) == self.stages.size else s for s in sizes]
