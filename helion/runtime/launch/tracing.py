@@ -82,7 +82,24 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
     from . import graph_launch  # loads the tile executor
 
     own = graph_launch.needs_graph_launch(run)
-    return functools.partial(run, _launcher=graph_launch.graph_launcher(run) if own else recording_launcher)
+    launcher = graph_launch.graph_launcher(run) if own else recording_launcher
+    return _in_mode_of(tensors, functools.partial(run, _launcher=launcher))
+
+
+def _in_mode_of(tensors: list[torch.Tensor], run: Runner) -> Runner:
+    """`run` in the mode of the fake tensors among the arguments, where none is active: PyTorch 2.11 records a launch
+    of a Triton kernel in its mode only."""
+    if any(isinstance(mode, FakeTensorMode) for mode in _compat_torch.active_dispatch_modes()):
+        return run
+    fake = next((tensor for tensor in tensors if isinstance(tensor, FakeTensor)), None)
+    if fake is None:
+        return run
+
+    def inside(*args: Any) -> Any:
+        with fake.fake_mode:
+            return run(*args)
+
+    return inside
 
 
 def _is_traced(tensors: list[torch.Tensor]) -> bool:
