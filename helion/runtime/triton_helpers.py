@@ -167,6 +167,16 @@ def hlt_argmin_combine(a, i, b, j):
 
 
 @triton.jit
+def hlt_opaque(x):
+    """x, float64, as something that the compiler knows nothing of: a computed operand of a product.
+
+    Triton 3.6 and 3.7 lay the operands out for the width at which they were loaded, and assert in float64 products
+    ("fp64 don't support largeK MMA") where that was 16 bits or fewer.
+    """
+    return tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], tl.float64, False, 1)
+
+
+@triton.jit
 def hlt_settled(x):
     """x, bit for bit: the result of a loop that accumulates reductions, or such a reduction, where the sum is used
     several times.

@@ -71,7 +71,7 @@ class Run:
                 if time.monotonic() > said + 60:
                     said = time.monotonic()
                     print(f"{self.coverage.programs} programs, {len(self.found)} failures", flush=True)
-                result = worker.run(Task(seed, self.modes, known=tuple(self.options.known.split(","))))
+                result = worker.run(Task(seed, self.modes))
                 failed = self._count(result)
                 for outcome in failed:
                     self._keep(worker, result, outcome)
@@ -140,7 +140,6 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=180, help="seconds of one mode of one program")
     parser.add_argument("--shrink", type=float, default=120, help="seconds to make one failure smaller")
     parser.add_argument("--wrong", type=int, default=6, help="wrong results of one mode to keep")
-    parser.add_argument("--known", default="", help="features with known faults to draw nevertheless")
     options = parser.parse_args()
     run = Run(options)
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:

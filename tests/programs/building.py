@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
 from . import loops
 from . import stores
@@ -52,15 +51,11 @@ def _stores(s: Statement) -> bool:
     return isinstance(s, (Store, Atomic)) or any(_stores(i) for b in s.blocks() for i in b)
 
 
-def build(seed: str | int, known: Collection[str] = ()) -> Program:
+def build(seed: str | int) -> Program:
     """The program of a seed, without a Config."""
     for attempt in range(50):
-        g = Generator(f"{seed}.{attempt}" if attempt else seed, known)
-        g.statement_weights = {
-            n: 0 if c.known and n not in known else g.choice((0, 0.3, 1, 1, 4))
-            for n, c in STATEMENTS.items()
-            if n != "store"
-        }
+        g = Generator(f"{seed}.{attempt}" if attempt else seed)
+        g.statement_weights = {n: g.choice((0, 0.3, 1, 1, 4)) for n in STATEMENTS if n != "store"}
         try:
             phases = g.rng.choices((1, 2, 3), (6, 2, 1))[0]
             for phase in range(phases):
@@ -80,7 +75,7 @@ def build(seed: str | int, known: Collection[str] = ()) -> Program:
             if g.dynamic and g.chance(0.7):
                 dims = {d.size for e in g.program.expressions() if e.value for d in e.value.dims if d.axis is None}
                 g.program.specialize = [s for s, n in g.program.sizes.items() if n in dims or g.chance(0.2)]
-            if "early_return" in known and g.chance(0.3):
+            if g.chance(0.06):
                 g.program.early_return = f"{g.program.params[0].name}.numel() == 0"
             if g.program.params and g.program.sizes and len(g.program.outputs) and len(g.program.params) <= 14:
                 return g.program

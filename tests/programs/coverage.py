@@ -22,7 +22,7 @@ CONSTRUCTS = (
     "meaning depends on block sizes", "dynamic shapes", "specialize", "argument", "constexpr", "tunable",
     "host arithmetic", "register_block_size", "begin", "atomic_xchg", "atomic_cas", "inner jagged",
     "inner nested in a tile's range tile", "loop over tensors", "one lane per element", "view made by host code",
-    "the old value of an atomic", "size 0", "size 1",
+    "the old value of an atomic", "size 0", "size 1", "early return", "block size from a tunable",
 )  # fmt: skip
 
 
@@ -33,6 +33,8 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         if getattr(s, "chunked", False):
             constructs.add("meaning depends on block sizes")
         for spec in getattr(s, "axes", ()):
+            if isinstance(spec.block, str) and "(" in spec.block:
+                constructs.add("block size from a tunable")
             if spec.begin.spec not in (("number", 0),):
                 constructs.add("begin")
     if any(loop.barrier for loop in program.loops):
@@ -46,6 +48,8 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         constructs.add("dynamic shapes")
     if program.specialize:
         constructs.add("specialize")
+    if program.early_return:
+        constructs.add("early return")
     if program.views:
         constructs.add("view made by host code")
     if any(getattr(s, "result", "") for s in program.statements()):
@@ -82,7 +86,7 @@ class Coverage:
 
     def missing(self) -> list[str]:
         """Single features that no program had."""
-        rows = [r.name for r in ROWS.values() if not r.known]
+        rows = [*ROWS]
         wanted = [*CONSTRUCTS, *(f"layout {name}" for name in LAYOUTS), *(str(d) for d in (*FLOATS, *INTS))]
         return (
             [c for c in wanted if not self.constructs[c]]
@@ -92,7 +96,7 @@ class Coverage:
 
     def missing_pairs(self) -> list[tuple[str, str]]:
         """Pairs of a construct or class of ops and a Config key that no program had."""
-        classes = [*CONSTRUCTS, *sorted({r.family for r in ROWS.values() if not r.known})]
+        classes = [*CONSTRUCTS, *sorted({r.family for r in ROWS.values()})]
         return [(c, k) for c in classes for k in CONFIG_KEYS if not self.pairs[c, k]]
 
     def report(self) -> str:

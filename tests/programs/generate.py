@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
@@ -55,10 +54,9 @@ class Generator:
 
     Args:
         seed: decides everything.
-        known: features with known faults that are drawn nevertheless.
     """
 
-    def __init__(self, seed: str | int, known: Collection[str] = ()) -> None:
+    def __init__(self, seed: str | int) -> None:
         self.rng = random.Random(str(seed))
         self.program = Program(seed=str(seed))
         self.env = Env(self.program)
@@ -68,9 +66,7 @@ class Generator:
         self.names = 0
         self.statement_weights: dict[str, float] = {}
         self.initial: dict[str, memory.Memory] = {}
-        rows = [row for row in ROWS.values() if not row.known or row.name in known]
-        self.weights = {row.name: row.weight * self.choice((0, 0.3, 1, 1, 1, 4)) for row in rows}
-        self.known = frozenset(known)
+        self.weights = {row.name: row.weight * self.choice((0, 0.3, 1, 1, 1, 4)) for row in ROWS.values()}
         self.dynamic = self.chance(0.2)
         if self.dynamic:
             self.program.settings["static_shapes"] = False

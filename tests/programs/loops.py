@@ -48,7 +48,7 @@ def loop_axis(g: Generator, prefix: str, smallest: int = 0, largest: int = 64, t
             spec.block = g.choice((4, 8, 16, 32, 16, 3))
         elif g.chance(0.15):
             spec.block = _registered(g, size)
-        elif "tunable_block" in g.known and g.chance(0.3) and n > 0:
+        elif g.chance(0.08) and n > 0:
             tunable = g.tunable()
             spec.block = f"helion.next_power_of_2(helion.cdiv({size}, {tunable}))"
     return spec
@@ -287,8 +287,7 @@ def jagged(g: Generator, depth: int) -> list[Statement]:
     at = {"tensor": bounds.name, "form": "index"}
     first = Expr("load", [], {**at, "index": [("tile", rows.axis, 0)]})
     second = Expr("load", [], {**at, "index": [("tile", rows.axis, 1)]})
-    known = "jagged_derived" in g.known
-    form = g.choice(("sum", "max", "min")) if known else "sum"
+    form = g.choice(("sum", "max", "min"))
     kind = g.choice(("float", "int"))
     data = g.param([size], kind)
     if data.written:
@@ -298,7 +297,7 @@ def jagged(g: Generator, depth: int) -> list[Statement]:
     value = load
     if g.chance(0.5):
         value = Expr("mul", [load, g.number(kind)])
-    if known and g.chance(0.7):
+    if g.chance(0.6):
         value = Expr(g.choice(("add", "sub", "maximum")), [value, _constant((), 2, data.dtype)])
     dtype = torch.float32 if kind == "float" else torch.int64
     if form != "sum":

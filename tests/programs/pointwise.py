@@ -57,12 +57,12 @@ class Pointwise(Row):
         self, name: str, template: str, takes: str, gives: str = "", span: Callable[..., Range] | None = None,
         slope: Callable[..., Sequence[float]] | float = 1.0, domain: Sequence[tuple[float, float] | None] = (),
         jumps: bool = False, roundings: float = 1, f: Callable[[float], float] | None = None, weight: float = 1.0,
-        family: str = "", numbers: bool = True, signed: bool = False, known: str = "",
+        family: str = "", numbers: bool = True, signed: bool = False,
     ) -> None:  # fmt: skip
         self.takes = takes.split()
         self.gives = gives or self.takes[-1]
         family = family or f"pointwise, {self.gives}"
-        super().__init__(name, family, weight, known)
+        super().__init__(name, family, weight)
         self.template, self.span, self.slope, self.domain = template, span, slope, domain
         self.jumps, self.roundings, self.f, self.numbers, self.signed = jumps, roundings, f, numbers, signed
 

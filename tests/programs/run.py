@@ -103,11 +103,12 @@ class Runner:
 
     Args:
         path: the script.
+        traced: a runner of the same kernel, whose trace serves this one too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, traced: Runner | None = None) -> None:
         self.module = load(path)
-        self._bound: helion.BoundKernel | None = None
+        self._bound: helion.BoundKernel | None = None if traced is None else traced._bound
 
     @functools.cached_property
     def expected(self) -> tuple[torch.Tensor, ...]:

@@ -33,23 +33,21 @@ class Construct:
         weight: how often it is drawn.
         depth: of loops inside, which it needs.
         build: draws it, given the depth.
-        known: a fault that is known and not yet mended; drawn only on request.
     """
 
     weight: float
     depth: int
     build: Builder
-    known: str = ""
 
 
 STATEMENTS: dict[str, Construct] = {}
 
 
-def statement(weight: float, depth: int = 0, known: str = "") -> Callable[[Builder], Builder]:
+def statement(weight: float, depth: int = 0) -> Callable[[Builder], Builder]:
     """Add a builder to the table, under its name."""
 
     def add(build: Builder) -> Builder:
-        STATEMENTS[build.__name__] = Construct(weight, depth, build, known)
+        STATEMENTS[build.__name__] = Construct(weight, depth, build)
         return build
 
     return add

@@ -85,9 +85,9 @@ class Reduction(Row):
     def __init__(
         self, name: str, template: str, rule: Callable[..., Any], kinds: str = "float int", gives: str = "",
         jumps: bool = False, smallest: int = 1, most: int = 100000, domain: tuple[float, float] | None = None,
-        oracle: str = "", keeps: bool = True, weight: float = 1.0, family: str = "reductions", known: str = "",
+        oracle: str = "", keeps: bool = True, weight: float = 1.0, family: str = "reductions",
     ) -> None:  # fmt: skip
-        super().__init__(name, family, weight, known)
+        super().__init__(name, family, weight)
         self.template, self.rule, self.kinds, self.gives = template, rule, kinds.split(), gives
         self.jumps, self.smallest, self.most, self.domain, self.oracle_template = jumps, smallest, most, domain, oracle
         self.keeps = keeps
@@ -237,9 +237,9 @@ class AlongDim(Row):
         jumps: bool = False,
         domain: tuple[float, float] | None = None, most: int = 64, oracle: str = "", gives: str = "",
         weight: float = 1.0,
-        known: str = "", bits: int = 64, smallest: int = 1,
+        bits: int = 64, smallest: int = 1,
     ) -> None:  # fmt: skip
-        super().__init__(name, family, weight, known)
+        super().__init__(name, family, weight)
         self.template, self.rule, self.kinds, self.jumps = template, rule, kinds.split(), jumps
         self.domain, self.most, self.oracle_template, self.gives = domain, most, oracle, gives
         self.bits, self.smallest = bits, smallest

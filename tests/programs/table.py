@@ -87,11 +87,10 @@ class Row:
         name: of the op.
         family: the class of ops under which coverage counts it.
         weight: how often it is drawn.
-        known: a fault that is known and not yet mended; drawn only on request.
     """
 
-    def __init__(self, name: str, family: str, weight: float = 1.0, known: str = "") -> None:
-        self.name, self.family, self.weight, self.known = name, family, weight, known
+    def __init__(self, name: str, family: str, weight: float = 1.0) -> None:
+        self.name, self.family, self.weight = name, family, weight
 
     def make(self, g: Generator, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
         """An expression with these dimensions, or None if it does not fit here."""

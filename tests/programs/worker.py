@@ -34,7 +34,6 @@ class Task:
     seed: str
     modes: tuple[str, ...] = MODES
     program: Program | None = None
-    known: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -50,17 +49,18 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
     """Build, print and run one program in this process."""
     notify("build")
     fresh = task.program is None
-    program = build(task.seed, task.known) if task.program is None else task.program
+    program = build(task.seed) if task.program is None else task.program
     path = folder / f"p{os.getpid()}_{random.getrandbits(48):x}.py"
     outcomes: list[Outcome] = []
+    traced: run.Runner | None = None
     notify(("program", program))
     try:
         path.write_text(script(program, f"Seed {task.seed}."))
         if fresh:
             try:
-                bound = run.Runner(path).bound
+                traced = run.Runner(path)
                 program.config = configs.draw(
-                    bound, random.Random(task.seed).choice((80, 90, 100)), random.Random(task.seed)
+                    traced.bound, random.Random(task.seed).choice((80, 90, 100)), random.Random(task.seed)
                 )
                 for s in program.scalars.values():
                     if s.origin == "tunable" and s.name in program.config:
@@ -71,7 +71,7 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
                 program.config = {}  # every mode without a GPU will say so
             path.write_text(script(program, f"Seed {task.seed}."))
             notify(("program", program))
-        runner = run.Runner(path)
+        runner = run.Runner(path, traced)
         notify("reference")
         try:
             assert runner.expected is not None

@@ -17,6 +17,7 @@ from ...ir.device_ir import AxisKind
 from ...ir.device_ir import TracedTile
 from ...ir.nodes import Dot
 from ...ir.nodes import Full
+from ...ir.nodes import Load
 from ...ir.nodes import TileIndex
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
@@ -74,6 +75,11 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
         fused = False
         text = left.to(triton_dtype(summed)) * right.to(triton_dtype(summed))
     else:
+        if a.dtype is torch.float64:
+            left, right = (
+                text if Load.match(operand) else k.helper("hlt_opaque", text)
+                for operand, text in ((dot.a, left), (dot.b, right))
+            )
         text = _product(k, [(left, a), (right, b)], acc if fused else None, result, summed)
     if acc is not None and not fused:
         text = text + (k.text(acc) if tensor_of(acc).dtype is summed else k.text(acc).to(triton_dtype(summed)))
