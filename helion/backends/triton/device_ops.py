@@ -53,7 +53,7 @@ def _full(k: KernelEmitter, node: torch.fx.Node) -> None:
 
 def _iota(k: KernelEmitter, node: torch.fx.Node) -> None:
     start, length, step, dtype = node.args
-    if not isinstance(k.schedule.size(length), int):
+    if not isinstance(k.schedule.size(length), int) and not k.ir.device.space.is_host_value(length):
         raise exc.SizeNotConstant(what="the length of hl.arange", value=length)
     text = call("tl.arange", 0, k.extents(length))
     if dtype is not torch.int32:

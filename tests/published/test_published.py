@@ -1,0 +1,106 @@
+"""Published kernels in every mode, against PyTorch in float64; those of `ON_GPU` on the software GPU too."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+from tests.support import check
+from tests.support import partial_blocks
+from tests.support import to_double
+from tests.support import walk
+
+from . import experts
+from . import linear_attention
+from . import quantization
+from . import serving
+from . import training
+from .table import Published
+
+TABLE: dict[str, Published] = {
+    **serving.ROWS,
+    **quantization.ROWS,
+    **linear_attention.ROWS,
+    **training.ROWS,
+    **experts.ROWS,
+}
+#: Run on the software GPU too: compiling each takes seconds.
+ON_GPU = (
+    "rotary_neox",
+    "paged_attention",
+    "greedy_sample",
+    "per_group_quant_fp8",
+    "int4_weight_only_matmul",
+    "chunk_retention",
+    "causal_conv1d",
+    "rms_norm_backward",
+    "topk_softmax",
+)
+
+
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """8-bit floats as float32, which compares."""
+    return tensor.float() if tensor.dtype is torch.float8_e4m3fn else tensor
+
+
+def arguments(row: Published) -> tuple[Any, ...]:
+    return row.make(torch.Generator().manual_seed(7))
+
+
+def expected(row: Published) -> Any:
+    args = walk(arguments(row), to_double)
+    result = row.reference(*args)
+    return result, [args[i] for i in row.written]
+
+
+def compare(row: Published, run: Any, where: str) -> None:
+    args = copy.deepcopy(arguments(row))
+    result = run(*args)
+    wanted, written = expected(row)
+    result, wanted = walk(result, plain), walk(wanted, plain)
+    check(result, wanted, where, row.error)
+    for position, value in zip(row.written, written, strict=True):
+        check(args[position], value, f"{where}, argument {position}", row.error)
+
+
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("name", TABLE)
+def test_tile_executor(name: str, static: bool) -> None:
+    row = TABLE[name]
+    bound = helion.kernel(row.kernel, static_shapes=static).bind(arguments(row))
+    compare(row, bound, "large tiles")
+    compare(row, bound.compile_config(partial_blocks(bound)), "small tiles")
+    bound.to_triton_code(partial_blocks(bound))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_ref_mode(name: str) -> None:
+    row = TABLE[name]
+    compare(row, helion.kernel(row.kernel, ref_mode=helion.RefMode.EAGER), "ref mode")
+
+
+@pytest.mark.filterwarnings("ignore::helion.exc.NoConfigGiven")
+@pytest.mark.softgpu(capability=90)
+@pytest.mark.compiles
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("name", ON_GPU)
+def test_gpu(name: str, static: bool, softgpu: Any) -> None:
+    row = TABLE[name]
+    kernel = helion.kernel(row.kernel, static_shapes=static, dot_precision="ieee")
+
+    def moved(args: tuple[Any, ...]) -> Any:
+        return walk(args, lambda tensor: tensor.to(softgpu.device))
+
+    bound = kernel.bind(moved(arguments(row)))
+    run = bound.compile_config(partial_blocks(bound))
+
+    def on_device(*args: Any) -> Any:
+        result = run(*moved(args))
+        softgpu.synchronize()
+        return walk(result, torch.Tensor.cpu)
+
+    compare(row, on_device, "GPU")
