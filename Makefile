@@ -19,7 +19,7 @@ help:
 	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"
 	@echo "make test-gpu  the tests that run on a GPU"
 	@echo "make fuzz      random programs in every mode, until stopped or SECONDS=600 are over"
-	@echo "make fuzz-bundles  damaged and hostile bundles; MUTATIONS=100000"
+	@echo "make fuzz-bundles  damaged and hostile bundles, also for the C reader under ASAN and UBSAN; MUTATIONS=100000"
 	@echo "make bundle-examples  all examples from a bundle, in a process without a compiler"
 	@echo "make check-wheels  build wheels, and run each in an environment of its own; PYTHONS='python3.11 python3.12'"
 	@echo "make lint      ruff, mypy, compiler warnings as errors"
@@ -51,6 +51,7 @@ fuzz: setup
 
 fuzz-bundles: setup
 	$(VENV) -m tests.ship.fuzz_bundle --mutations $(MUTATIONS) --seed $(SEED)
+	$(VENV) -m tests.ship.fuzz_bundle --mutations $(MUTATIONS) --seed $(SEED) --c
 
 bundle-examples: setup
 	@mkdir -p build
@@ -67,6 +68,7 @@ lint: setup
 bench: setup
 	$(VENV) benchmarks/compile_latency.py
 	$(VENV) benchmarks/launch_overhead.py
+	$(VENV) benchmarks/serving_loop.py
 	$(VENV) -m examples.bench
 
 docs: setup

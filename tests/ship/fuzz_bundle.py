@@ -14,8 +14,10 @@ import argparse
 import copy
 import hashlib
 import json
+import os
 import random
 import struct
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -169,15 +171,77 @@ def run(mutations: int, seed: int, directory: Path) -> Counter[str]:
     return outcomes
 
 
+def candidates(data: bytes, other: bytes, rng: random.Random) -> Iterator[bytes]:
+    """Files without end: damaged ones, and ones that lie with hashes that fit."""
+    size = struct.unpack_from("<Q", data, 16)[0]
+    manifest = json.loads(data[64 : 64 + size])
+    blobs = data[-(-(64 + size) // 64) * 64 :]
+    while True:
+        yield signed(replaced(manifest, rng), blobs) if rng.random() < 0.5 else damaged(data, other, rng)
+
+
+def sanitized_reader(directory: Path) -> Path:
+    """The C reader with a main of its own, linked with the software GPU's driver under the sanitizers."""
+    from tests.softgpu import native
+    from tests.softgpu.build import cuda_include
+
+    sources, driver = Path(__file__).resolve().parents[2] / "csrc" / "bundle", native.directory()
+    path = directory / "read_many"
+    command = [
+        "g++", "-std=c++17", "-g1", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined", "-isystem", str(cuda_include()), str(sources / "read_many.cpp"),
+        str(sources / "bundle.cpp"), f"{driver}/libcuda.so.1", f"-Wl,-rpath,{driver}", "-o", str(path),
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+def run_in_c(mutations: int, seed: int, directory: Path) -> dict[str, int]:
+    """As `run`, with the C reader under ASAN and UBSAN: each file is opened, looked up in, and launched from.
+
+    Raises:
+        AssertionError: a sanitizer said something, or the reader crashed: with the file that it was given.
+    """
+    rng = random.Random(seed)
+    path, other_path, candidate = directory / "k.hlb", directory / "other.hlb", directory / "candidate.hlb"
+    add = [(torch.zeros(100), torch.zeros(100), 1.0)]
+    helion.bundle(model.add, add, path, capabilities=[90])
+    helion.bundle(model.softmax, [(torch.ones(4, 16),)], other_path, capabilities=[90])
+    files = candidates(path.read_bytes(), other_path.read_bytes(), rng)
+    command = [str(sanitized_reader(directory)), "90"]
+    # The driver is one for the life of a process, and so is what it allocates.
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+    said = ""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as reader:
+        assert reader.stdin is not None and reader.stdout is not None and reader.stderr is not None
+        for number, content in zip(range(mutations), files):
+            candidate.write_bytes(content)
+            try:
+                reader.stdin.write(f"{candidate} tests.ship.bundled_model.add\n")
+                reader.stdin.flush()
+                line = reader.stdout.readline()
+            except BrokenPipeError:
+                line = ""
+            assert line, f"mutation {number} of seed {seed}, {candidate}: {reader.stderr.read()}"
+            said = line
+        reader.stdin.close()
+        assert reader.wait() == 0, reader.stderr.read()
+    return dict(zip(("refused", "no plan", "not launched", "launched"), map(int, said.split())))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutations", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--c", action="store_true", help="the C reader, under sanitizers")
     options = parser.parse_args()
     softgpu.install(90)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
-        outcomes = run(options.mutations, options.seed, Path(directory))
+        outcomes = (run_in_c if options.c else run)(options.mutations, options.seed, Path(directory))
     print(f"{options.mutations} mutations in {time.monotonic() - started:.0f} s: {dict(outcomes)}")
 
 
