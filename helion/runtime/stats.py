@@ -25,6 +25,7 @@ LAYERS: dict[str, str] = {
     "plan": "the whole call in C (helion._C.LaunchPlan)",
     "c_launcher": "host function in Python, launch in C (helion._C.CompiledLauncher)",
     "fast_launcher": "host function and guards in Python, Triton's C launch function",
+    "native_launcher": "host function and launch in Python, through the driver (kernels that are not Triton's)",
     "default_launcher": "host function in Python, Triton's kernel[grid](...)",
     "tile_executor": "device IR run tile by tile with PyTorch's own ops (CPU tensors)",
     "cpu_backend": "host function of another backend for CPU tensors",
@@ -179,8 +180,8 @@ def counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:
     hit = counter.hit
 
     @functools.wraps(run)
-    def count(*args: Any) -> Any:
+    def count(*args: Any, **keywords: Any) -> Any:
         hit()
-        return run(*args)
+        return run(*args, **keywords)
 
     return count

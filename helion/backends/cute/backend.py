@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +15,10 @@ from ...ir.block_sizes import add_computed
 from ...ir.device_ir import KernelIR
 from ...runtime import output_pool
 from ...runtime.cache_files import cache_dir
+from ...runtime.launch.cute_launcher import cute_launcher
 from ...runtime.native.binary import Binary
+from ...runtime.stats import KernelStats
+from ...runtime.stats import counted
 from ...settings import Settings
 from ...target import CPU
 from ...target import Target
@@ -78,6 +83,12 @@ class CuteBackend(Backend):
         imports, injected = host.imports_and_globals()
         text = _module(device_source, body, imports, host.runtime_imports(), kernel)
         return GeneratedSource(text, self.ir.name, {**injected, kernel: CuteKernel(self.match.spec, schedule)})
+
+    def launcher(
+        self, host: types.FunctionType, name: str, device: int | None, stats: KernelStats
+    ) -> Callable[..., Any]:
+        # The launch finds its device by its tensors.
+        return counted(cute_launcher, stats.counter("native_launcher"))
 
     def stages(self, launch: Launch) -> Mapping[str, Any]:
         """Stages "source" (of the toolkit's language), "ptx" and "cubin"; kept in the disk cache too."""

@@ -61,8 +61,18 @@ def test_later_calls_run_in_c_and_give_the_same(softgpu) -> None:
         want = (x.float() @ y.float()) * scale * alpha
         torch.testing.assert_close(scaled(*args).float(), want, rtol=2e-2, atol=5e-2)
     assert not softgpu.software or software.launches() == 5
-    name = next(n for n in helion.runtime.launch_stats() if n.endswith("scaled"))
-    assert helion.runtime.launch_stats()[name].layers.get("plan", 0) >= 2, helion.runtime.launch_stats()[name]
+    assert scaled.stats.snapshot().layers["plan"] >= 2
+
+
+@pytest.mark.softgpu(capability=[90, 100], execute=False)
+def test_launches_are_counted_from_the_first(softgpu) -> None:
+    before = scaled.stats.snapshot().launches
+    args = arguments(0, softgpu.device)
+    for calls in range(1, 5):
+        scaled(*args)
+        assert scaled.stats.snapshot().launches == before + calls
+    layers = scaled.stats.snapshot().layers
+    assert layers["native_launcher"] >= 2 and layers["plan"] >= 2, layers
 
 
 @pytest.mark.softgpu(capability=100, execute=False, software_only=True)
