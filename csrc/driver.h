@@ -26,6 +26,9 @@ struct CUlaunchAttribute {
 static_assert(sizeof(CUlaunchAttribute) == 72, "layout of cuda.h");
 constexpr int kCooperative = 2;       // CU_LAUNCH_ATTRIBUTE_COOPERATIVE
 constexpr int kClusterDimension = 4;  // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+constexpr int kClusterSchedulingPolicy = 5;          // CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE
+constexpr unsigned kClusterSpread = 1;               // CU_CLUSTER_SCHEDULING_POLICY_SPREAD
+constexpr int kProgrammaticStreamSerialization = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 
 // A tensor map is 128 bytes at a multiple of 64 (cuda.h: CUtensorMap) of a tensor of at most 5 dimensions.
 constexpr size_t kTensorMapBytes = 128;

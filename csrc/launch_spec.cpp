@@ -137,21 +137,22 @@ bool parse_maps(PyObject* maps, LaunchSpec::Body* body) {
 PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   static const char* keywords[] = {"compiled", "jit_function", "function", "name",         "num_warps",
                                    "shared",   "device",       "params",   "used_globals", "scratch",
-                                   "cluster",  "maps",         "cooperative", "of_triton", nullptr};
+                                   "cluster",  "maps",         "cooperative", "of_triton", "num_ctas",
+                                   "pdl",      nullptr};
   PyObject *compiled = nullptr, *jit_function = nullptr, *params = nullptr, *globals = nullptr;
   PyObject* maps = nullptr;
   unsigned cluster[3] = {1, 1, 1};
   unsigned long long function = 0;
   const char* name = nullptr;
-  unsigned num_warps = 0, shared = 0, scratch = 0;
-  int device = 0, cooperative = 0, of_triton = 0;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)Opp:LaunchSpec", const_cast<char**>(keywords),
+  unsigned num_warps = 0, shared = 0, scratch = 0, num_ctas = 1;
+  int device = 0, cooperative = 0, of_triton = 0, pdl = 0;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOKsIIiOOI(III)OppIp:LaunchSpec", const_cast<char**>(keywords),
                                    &compiled, &jit_function, &function, &name, &num_warps, &shared, &device, &params,
                                    &globals, &scratch, &cluster[0], &cluster[1], &cluster[2], &maps, &cooperative,
-                                   &of_triton)) {
+                                   &of_triton, &num_ctas, &pdl)) {
     return nullptr;
   }
-  // The last four may be left out, which the format cannot say of some keyword-only arguments.
+  // The last six may be left out, which the format cannot say of some keyword-only arguments.
   if (compiled == nullptr || jit_function == nullptr || name == nullptr || params == nullptr || globals == nullptr) {
     PyErr_SetString(PyExc_TypeError, "LaunchSpec: compiled, jit_function, name, params and used_globals are required");
     return nullptr;
@@ -182,6 +183,9 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   std::copy(cluster, cluster + 3, body.cluster);
   body.cooperative = cooperative != 0;
   body.of_triton = of_triton != 0;
+  body.num_ctas = num_ctas;
+  if (num_ctas != 1) body.cluster[0] = num_ctas;
+  body.pdl = pdl != 0;
   if (jit_function != Py_None) {
     if (!state->environment.load_knobs(state)) return nullptr;
     state->environment.read_knobs(state, &body.knobs);
@@ -226,7 +230,8 @@ PyGetSetDef spec_attributes[] = {
 PyDoc_STRVAR(
     spec_doc,
     "LaunchSpec(*, compiled, jit_function, function, name, num_warps, shared, device, params, used_globals,\n"
-    "           scratch, cluster=(1, 1, 1), maps=(), cooperative=False, of_triton=False)\n--\n\n"
+    "           scratch, cluster=(1, 1, 1), maps=(), cooperative=False, of_triton=False,\n"
+             "           num_ctas=1, pdl=False)\n--\n\n"
     "One compiled binary and all that a launch of it depends on.\n\n"
     "Args:\n"
     "    compiled: Triton's compiled kernel; kept alive, since it owns the loaded binary.\n"
@@ -244,7 +249,9 @@ PyDoc_STRVAR(
     "each pointer\n"
     "        parameter that is passed as the tensor map of the tensor there.\n"
     "    cooperative: the launch is refused unless all programs fit on the device at the same time.\n"
-    "    of_triton: Triton compiled it, though there is no jit_function: it is launched while no hook watches.");
+    "    of_triton: Triton compiled it, though there is no jit_function: it is launched while no hook watches.\n"
+    "    num_ctas: of Triton: thread blocks of a program, which are a cluster; a grid counts programs.\n"
+    "    pdl: programmatic dependent launch: it may start before the kernel before it in the stream has ended.");
 
 PyType_Slot spec_slots[] = {
     {Py_tp_doc, const_cast<char*>(spec_doc)},
@@ -387,7 +394,7 @@ bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t strea
   // An empty grid is not an error: there is nothing to run.
   if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) return true;
   CUlaunchConfig config{};
-  config.gridDimX = grid[0];
+  config.gridDimX = grid[0] * body.num_ctas;
   config.gridDimY = grid[1];
   config.gridDimZ = grid[2];
   config.blockDimX = body.block_x;
@@ -418,18 +425,19 @@ bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t strea
     if (!tensor_map(&mapped, slots[mapped.param], maps[i])) return false;
     pointers[mapped.param] = maps[i];
   }
-  CUlaunchAttribute attributes[2];
+  CUlaunchAttribute attributes[4];
   config.attrs = attributes;
+  const auto attribute = [&config](int id) -> unsigned* {
+    CUlaunchAttribute& next = config.attrs[config.numAttrs++] = {};
+    next.id = id;
+    return next.value;
+  };
+  if (body.pdl) *attribute(kProgrammaticStreamSerialization) = 1;
+  if (body.cooperative) *attribute(kCooperative) = 1;
   if (body.cluster[0] * body.cluster[1] * body.cluster[2] != 1) {
-    CUlaunchAttribute& cluster = attributes[config.numAttrs++] = {};
-    cluster.id = kClusterDimension;
-    std::copy(body.cluster, body.cluster + 3, cluster.value);
+    std::copy(body.cluster, body.cluster + 3, attribute(kClusterDimension));
   }
-  if (body.cooperative) {
-    CUlaunchAttribute& cooperative = attributes[config.numAttrs++] = {};
-    cooperative.id = kCooperative;
-    cooperative.value[0] = 1;
-  }
+  if (body.num_ctas != 1) *attribute(kClusterSchedulingPolicy) = kClusterSpread;  // as Triton's launcher does
   for (size_t i = 0; i < body.scratch; ++i) pointers[count + i] = &no_scratch;
   CUresult result = kCudaSuccess;
   // A launch blocks while the stream's queue is full, and what would drain it may be a host callback that needs the

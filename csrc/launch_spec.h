@@ -54,6 +54,8 @@ struct LaunchSpec {
     bool cooperative = false;  // all programs run at the same time, or the driver refuses the launch
     // Of kernels that are not Triton's: thread block clusters, and parameters that are tensor maps.
     unsigned cluster[3] = {1, 1, 1};
+    unsigned num_ctas = 1;  // of Triton's: thread blocks of a program, a cluster
+    bool pdl = false;       // may start before the kernel before it in the stream has ended
     std::unique_ptr<MappedParam[]> maps;  // their caches are filled in by launches, under the GIL
     size_t map_count = 0;
     std::vector<UsedGlobal> globals;

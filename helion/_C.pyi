@@ -47,6 +47,8 @@ class LaunchSpec:
         maps: Sequence[tuple[int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...], int]] = (),
         cooperative: bool = False,
         of_triton: bool = False,
+        num_ctas: int = 1,
+        pdl: bool = False,
     ) -> LaunchSpec: ...
     def guards_hold(self) -> bool: ...
     @property

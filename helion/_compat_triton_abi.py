@@ -103,8 +103,10 @@ def allocators(*known: Any) -> tuple[Any, ...]:
     return (allocation._allocator, allocation._NULL_ALLOCATOR, *known)
 
 
-#: One of `launch_extras`.
+#: Some of `launch_extras`.
 GLOBAL_SCRATCH = "global scratch memory"
+CLUSTERS = "clusters"
+DEPENDENT_LAUNCH = "programmatic dependent launch"
 
 
 def global_scratch_bytes(compiled: Any, grid: tuple[int, ...]) -> int:
@@ -118,9 +120,9 @@ def launch_extras(compiled: Any) -> list[str]:
     metadata = compiled.metadata
     found = []
     if metadata.num_ctas != 1:
-        found.append("clusters")
+        found.append(CLUSTERS)
     if metadata.launch_pdl:
-        found.append("programmatic dependent launch")
+        found.append(DEPENDENT_LAUNCH)
     if metadata.global_scratch_size > 0:
         found.append(GLOBAL_SCRATCH)
     if metadata.profile_scratch_size > 0:
@@ -128,6 +130,17 @@ def launch_extras(compiled: Any) -> list[str]:
     if any(isinstance(kind, str) and kind.startswith("tensordesc") for _, kind in parameters(compiled)):
         found.append("host tensor descriptors")
     return found
+
+
+def num_ctas(compiled: Any) -> int:
+    """Thread blocks of a program, which are a cluster."""
+    count: int = compiled.metadata.num_ctas
+    return count
+
+
+def launches_early(compiled: Any) -> bool:
+    """Whether it may start before the kernel before it in the stream has ended."""
+    return bool(compiled.metadata.launch_pdl)
 
 
 def is_cooperative(compiled: Any) -> bool:

@@ -333,15 +333,14 @@ def test_thread_without_a_context_gets_one(add):
     assert errors == [] and add.launches == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [({"launch_pdl": True}, "programmatic"), ({"num_ctas": 2}, "clusters")],
-)
-def test_extras_stay_with_triton(module, options, reason):
-    x = torch.ones(128)
-    compiled = module._add_kernel.run(x, x, x, grid=(1,), warmup=True, **OPTIONS, **options)
-    assert reason in launch_spec.unsupported_reason(compiled, 3, {})
-    assert launch_spec.make_launch_spec(module._add_kernel, (1,), (x, x, x), {**OPTIONS, **options}) is None
+@pytest.mark.parametrize("options", [{"launch_pdl": True}, {"num_ctas": 2}, {"launch_cooperative_grid": True}])
+def test_options_of_a_launch_reach_it(C, module, options):
+    x, y, out = torch.randn(512), torch.randn(512), torch.zeros(512)
+    launcher = C.CompiledLauncher()
+    launcher.prime(module._add_kernel, (4,), (x, y, out), **OPTIONS, **options)
+    launcher(module._add_kernel, (4,), x, y, out, **OPTIONS, **options)
+    assert launcher.launches == 1
+    torch.testing.assert_close(out, x + y)
 
 
 def test_without_a_fallback_the_launcher_primes_itself(C, module):

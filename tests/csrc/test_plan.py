@@ -302,19 +302,14 @@ def test_recorded_call_runs_once(make):
         assert (x == n).all()
 
 
-def test_kernel_that_needs_more_than_a_plain_launch_stays_with_its_launcher(make):
-    kernel = make(
-        host(
-            "    out = torch.empty_like(x)\n"
-            "    _launcher(_add_kernel, (2,), x, y, out, num_warps=4, num_stages=1, launch_pdl=True)\n"
-            "    return out\n"
-        )
-    )
-    x, y = pair()
+@pytest.mark.parametrize("option", ["num_ctas=2", "launch_pdl=True", "launch_cooperative_grid=True"])
+def test_clusters_and_other_kinds_of_launches_are_plans(make, option):
+    launch = LAUNCH.replace("num_stages=1", f"num_stages=1, {option}")
+    kernel = make(host("    out = torch.empty_like(x)\n" + launch + "    return out\n"))
     for _ in range(4):
+        x, y = pair()
         torch.testing.assert_close(kernel(x, y), x + y)
-    (said,) = kernel.reasons
-    assert "programmatic dependent launch" in said
+    assert kernel.plan_hits == 2, kernel.reasons
 
 
 LIST = (

@@ -45,7 +45,8 @@ def unsupported_reason(
         return None
     if not _abi.has_nvidia_launcher(compiled):
         return "a driver or launcher other than Triton's own for NVIDIA runs it"
-    if extras := [extra for extra in _abi.launch_extras(compiled) if not (scratch and extra == _abi.GLOBAL_SCRATCH)]:
+    known = {_abi.CLUSTERS, _abi.DEPENDENT_LAUNCH, *([_abi.GLOBAL_SCRATCH] if scratch else [])}
+    if extras := [extra for extra in _abi.launch_extras(compiled) if extra not in known]:
         return "it needs " + ", ".join(extras)
     for index, (name, type_name) in enumerate(_abi.parameters(compiled)):
         if type_name == "constexpr":
@@ -112,6 +113,8 @@ def describe(kernel: Any, compiled: Any) -> LaunchSpec:
         used_globals=_abi.used_globals(kernel),
         scratch=_abi.SCRATCH_POINTERS - len(scratch),
         cooperative=_abi.is_cooperative(compiled),
+        num_ctas=_abi.num_ctas(compiled),
+        pdl=_abi.launches_early(compiled),
     )
     return spec
 
