@@ -12,7 +12,6 @@ from triton import knobs
 
 from helion.runtime import code_cache
 from helion.runtime import default_launcher
-from helion.runtime.launch import spec as launch_spec
 
 from .support import HEADER
 
