@@ -22,9 +22,9 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     loss = torch.empty([logits.size(0)], dtype=torch.float32, device=logits.device)
     for rows in hl.tile(logits.size(0)):
         values = logits[rows, :].to(torch.float32)
+        picked = logits[rows.index, labels[rows]]  # two loads one after the other, while the row is on its way
         largest = values.amax(dim=1)
         log_sum = torch.log(torch.exp(values - largest[:, None]).sum(dim=1)) + largest
-        picked = logits[rows.index, labels[rows]]
         loss[rows] = log_sum - picked
     return loss
 

@@ -59,6 +59,12 @@ def rollable_sizes(ir: DeviceIR, info: GraphInfo) -> list[Any]:
     return [size for size in found.values() if _Stages(ir, info, size).possible]
 
 
+def passes(ir: DeviceIR, reduction: RollableReduction) -> int:
+    """How many loops over its chunks a looped reduction takes: how often a row is read."""
+    stages = _Stages(ir, ir.graphs[reduction.graph_id], reduction.size)
+    return sum(bool(stages.members(stage)) for stage in range(max(stages.stage.values(), default=0) + 2))
+
+
 def _is_whole(size: Any) -> bool:
     """A size of the host's, as opposed to a tile's or 1."""
     if isinstance(size, int):

@@ -95,7 +95,8 @@ _ELEMENTS = 2048
 #: The widest tile of a dimension that a program does not hold whole.
 _WIDEST = 1024
 _WIDEST_OF_LOOP = 2048
-#: Rows up to this length stay whole; longer ones, where a program needs a row twice, are read again in chunks.
+#: Rows up to this length stay whole, longer ones are read in chunks; those of which nothing is stored, and which chunks
+#: would read several times, stay whole longer.
 _WHOLE_ROW = 32768
 _WHOLE_ROW_ONCE = 65536
 _CHUNK = 8192
@@ -122,6 +123,7 @@ class KernelFacts:
         elements: (shape, Config) -> elements of a value, padded.
         reductions: sizes of the dimensions that `reduction_loops` is about.
         row_uses: for each of them, how many loads and stores of values with that dimension there are.
+        row_passes: for each of them, how often a row is read where it is read in chunks.
         multiprocessors: of the GPU.
         shared_bytes: of shared memory that a program may use.
     """
@@ -135,6 +137,7 @@ class KernelFacts:
     elements: Callable[[Sequence[sympy.Expr], dict[str, Any]], int]
     reductions: Sequence[int]
     row_uses: Sequence[int]
+    row_passes: Sequence[int]
     multiprocessors: int
     shared_bytes: int
 
@@ -230,7 +233,8 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
     found = dict(neutral)
     if facts.reductions:
         found["reduction_loops"] = [
-            _chunk(spec, i, size, uses) for i, (size, uses) in enumerate(zip(facts.reductions, facts.row_uses))
+            _chunk(spec, i, size, uses == 1 < passes)
+            for i, (size, uses, passes) in enumerate(zip(facts.reductions, facts.row_uses, facts.row_passes))
         ]
     if facts.blocks:
         found["block_sizes"] = _grown(spec, facts, found)
@@ -285,13 +289,20 @@ def _own_shapes(facts: KernelFacts, block: BlockSize) -> list[tuple[sympy.Expr, 
     return [shape for shape in facts.shapes if any(block.symbol in size.free_symbols for size in shape)]
 
 
-def _chunk(spec: ConfigSpec, place: int, size: int, uses: int) -> int | None:
-    """How a reduction over a whole dimension is done: at once (None), or in chunks."""
+def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool) -> int | None:
+    """How a reduction over a whole dimension is done: at once (None), or in chunks.
+
+    Args:
+        spec: the kernel's.
+        place: which of `reduction_loops`.
+        size: of the dimension.
+        saves: whether a row is read once at once, and several times in chunks, and nothing of it stored.
+    """
     loops = spec.fields["reduction_loops"]
     assert isinstance(loops, ListOf)
     choices = loops.items[place].choices  # type: ignore[attr-defined]
     extent = next_power_of_2(size)
-    if None in choices and (extent <= (_WHOLE_ROW_ONCE if uses <= 1 else _WHOLE_ROW)):
+    if None in choices and (extent <= (_WHOLE_ROW_ONCE if saves else _WHOLE_ROW)):
         return None
     chunks = [c for c in choices if c is not None]
     return min(chunks, key=lambda c: abs(c - _CHUNK)) if chunks else None

@@ -43,6 +43,7 @@ from ...ir.nodes import Product
 from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import POINTWISE
+from ...ir.reductions import passes
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from ...ir.symbols import symbols_of
@@ -186,6 +187,7 @@ def _kernel_facts(
         tiles.elements,
         [reduction.axis.block.extent or _MAX_BLOCK for reduction in ir.reductions],
         [_row_uses(device, reduction) for reduction in ir.reductions],
+        [passes(device, reduction) for reduction in ir.reductions],
         features.multiprocessors,
         features.shared_bytes,
     )

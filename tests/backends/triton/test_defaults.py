@@ -82,6 +82,28 @@ def test_rows_that_do_not_fit_are_read_in_chunks() -> None:
     assert isinstance(chunk, int)
 
 
+def test_rows_of_which_nothing_is_stored_stay_whole_where_chunks_would_be_read_again() -> None:
+    @helion.kernel
+    def variance(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0)], device=x.device)
+        for rows in hl.tile(x.size(0)):
+            values = x[rows, :].to(torch.float32)
+            out[rows] = ((values - values.mean(1, keepdim=True)) ** 2).mean(1)
+        return out
+
+    @helion.kernel
+    def log_sum(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0)], device=x.device)
+        for rows in hl.tile(x.size(0)):
+            values = x[rows, :].to(torch.float32)
+            out[rows] = torch.log(torch.exp(values - values.amax(1, keepdim=True)).sum(1))
+        return out
+
+    x = torch.empty(256, 1 << 16, dtype=HALF)
+    assert default_of(variance, x).reduction_loops == [None]
+    assert default_of(log_sum, x).reduction_loops != [None]
+
+
 def test_short_rows_share_a_program_and_long_ones_get_more_warps() -> None:
     short, long = (default_of(softmax, torch.empty(1 << 25 >> e, 1 << e, dtype=HALF)) for e in (8, 14))
     assert short.block_sizes[0] > long.block_sizes[0]
