@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from ..ir.symbols import expr_of
 from ..language.alignment import Dim
 from ..language.alignment import places
+from ..language.views import lanes_of
 from .outer_index import arranged
 
 if TYPE_CHECKING:
@@ -35,14 +36,41 @@ def aligned(tracer: Tracer, func: torch._ops.OpOverload, args: tuple[Any, ...], 
     if torch.Tag.pointwise not in func.tags:
         return args, kwargs
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    args, kwargs = _with_lanes(tracer, tensors, args, kwargs)
     if len({t.dim() for t in tensors if t.dim()}) < 2:
         return args, kwargs
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     largest = max(tensors, key=torch.Tensor.dim)
 
     def align(leaf: Any) -> Any:
         return to_shape(tracer, leaf, largest.shape) if isinstance(leaf, torch.Tensor) else leaf
 
     return tuple(tree_map(align, list(args))), tree_map(align, kwargs)
+
+
+def _with_lanes(tracer: Tracer, tensors: list[torch.Tensor], args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Operands of which one has a tile and the other the constant that is the tile's block size: both have the tile."""
+    rank = max((t.dim() for t in tensors), default=0)
+    shape: list[Any] = [1] * rank
+    for tensor in tensors:
+        for place, size in enumerate(tensor.shape, rank - tensor.dim()):
+            if not isinstance(size, int):
+                shape[place] = size
+
+    def convert(leaf: Any) -> Any:
+        return with_lanes(tracer, leaf, shape) if isinstance(leaf, torch.Tensor) else leaf
+
+    return tuple(tree_map(convert, list(args))), tree_map(convert, kwargs)
+
+
+def with_lanes(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
+    """A device value with the tile of `shape`, from the right, where it has the constant that is its block size."""
+    sizes, changed = list(value.shape), False
+    for place, wanted in zip(range(value.dim() - 1, -1, -1), reversed(shape)):
+        block = tracer.env.space.block_of(wanted)
+        if block is not None and sizes[place] == block.fixed and isinstance(sizes[place], int) and sizes[place] > 1:
+            sizes[place], changed = wanted, True
+    return lanes_of(value, sizes) if changed and tracer.is_device_value(value) else value
 
 
 def to_shape(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:

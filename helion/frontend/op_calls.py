@@ -22,6 +22,7 @@ from ..language.memory import subscript
 from ..language.op import Access
 from ..language.op import Op
 from .alignment import to_shape
+from .alignment import with_lanes
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -87,6 +88,7 @@ def _placed(tracer: Tracer, value: torch.Tensor, args: tuple[Any, ...], access: 
     if access.addresses_at is not None or not value.dim():
         return value
     shape = indexed_shape(args[0], args[access.index_at], "store")
+    value = with_lanes(tracer, value, shape)
     surplus = surplus_dims(value.shape, shape)
     return torch.squeeze(value, tuple(range(surplus))) if surplus else to_shape(tracer, value, shape)
 

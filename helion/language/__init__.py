@@ -61,6 +61,7 @@ from .tile import tile_end
 from .tile import tile_id
 from .tile import tile_index
 from .views import join
+from .views import lanes_of as lanes_of
 from .views import split
 from .views import take_along_dim
 

@@ -5,15 +5,43 @@ Other views are torch's own (`reshape`, `permute`, `unsqueeze`, ...).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from .. import exc
+from .eager_tile import extent_of
 from .indexing import INDEX_DTYPES
 from .op import device_op
 from .shapes import broadcast_shapes
 from .shapes import normalize_dim
+from .shapes import resolve_shape
 from .shapes import same_size
 from .shapes import shape_text
+
+
+@device_op(shape_args=["shape"])
+def lanes_of(tensor: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
+    """A value whose dimensions of constant size are those of tiles: the first elements of each, as many as a tile has.
+
+    Args:
+        tensor: a device value.
+        shape: the shape it is given: a tile's size in place of the same constant, other sizes as they are.
+    """
+    raise NotImplementedError
+
+
+@lanes_of.set_shape_rule
+def _(tensor: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
+    return torch.empty(resolve_shape(shape, "hl.lanes_of"), dtype=tensor.dtype, device=tensor.device)
+
+
+@lanes_of.set_eager_rule
+def _(tensor: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
+    for dim, size in enumerate(resolve_shape(shape, "hl.lanes_of")):
+        tensor = tensor.narrow(dim, 0, extent_of(size))
+    return tensor
 
 
 @device_op()

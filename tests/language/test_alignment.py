@@ -95,3 +95,34 @@ def test_a_tile_that_could_go_in_two_places_is_refused(interpret: bool) -> None:
 
     with pytest.raises(exc.ShapeMismatch, match="fewer dimensions"):
         twice(torch.randn(20))
+
+
+def test_a_constant_goes_with_the_tile_whose_block_size_it_is() -> None:
+    def ramps(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        out, raw = torch.empty_like(x), torch.empty_like(x)
+        sums = torch.empty([helion.cdiv(x.size(0), 8)], dtype=x.dtype, device=x.device)
+        for t in hl.tile(x.size(0), block_size=8):
+            ramp = hl.arange(8) * 2.0
+            value = ramp + x[t]
+            out[t] = value
+            raw[t] = ramp
+            sums[t.id] = (value + 1).sum()
+        return out, raw, sums
+
+    def expected(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        ramp = (torch.arange(8, dtype=x.dtype) * 2).repeat(4)[:30]
+        return x + ramp, ramp, torch.stack([part.sum() for part in (x + ramp + 1).split(8)])
+
+    run_everywhere(ramps, (torch.randn(30),), expected, capabilities=[90], error_scale=8)
+
+
+def test_a_constant_and_a_tile_of_another_block_size_are_different() -> None:
+    @helion.kernel
+    def wrong(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0), block_size=16):
+            out[t] = x[t] + hl.arange(8)
+        return out
+
+    with pytest.raises(exc.ShapeMismatch):
+        wrong.bind((torch.randn(30),))

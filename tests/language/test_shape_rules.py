@@ -76,6 +76,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "philox_rand": [(3, torch.arange(12).reshape(3, 4))],
     "philox_rand4x": [(torch.tensor(3), torch.arange(5, dtype=torch.int32))],
     "philox_bits": [(3, torch.arange(5))],
+    "lanes_of": [(F, [6, 8]), (F, [tile(0, 6), 8])],
     "split": [(F.reshape(6, 4, 2),)],
     "take_along_dim": [(F, torch.randint(0, 8, (6, 3)), 1), (F, torch.zeros(2, 8, dtype=torch.int32), -2)],
     "sort_keys": [(torch.randint(0, 9, (6, 8)),), (torch.arange(4),)],

@@ -195,4 +195,5 @@ RULES: Rules = {
     hl.join: _join,
     hl.split: _split,
     hl.device_print: _device_print,
+    hl.lanes_of: lambda k, node: k.set_text(node, k.text(node.args[0])),  # a tile's lanes are all of its block
 }

@@ -13,13 +13,22 @@ from torch.utils._pytree import tree_map
 
 from ...language.alignment import Dim
 from ...language.alignment import places
+from ...language.eager_tile import EagerTile
 
+#: The attribute in which a device value has its loop axes.
+MARK = "_helion_axes"
 #: Operators whose ATen op has another name.
 _OPERATORS = {"truediv": "div", "floordiv": "floor_divide", "sub": "sub", "invert": "bitwise_not"}
 #: Gives the loop axis of each dimension of a value.
 AxesOf = Callable[[torch.Tensor], Sequence[Any]]
 #: Makes a view of a value with its dimensions in an order, None for new ones.
 Arranged = Callable[[torch.Tensor, Sequence[int | None]], torch.Tensor]
+
+
+def marked(value: torch.Tensor, axes: Sequence[Any]) -> torch.Tensor:
+    """A device value, with the loop axis of each dimension."""
+    setattr(value, MARK, tuple(axes))
+    return value
 
 
 @functools.cache
@@ -33,6 +42,44 @@ def is_pointwise(name: str) -> bool:
     return packet is not None and any(torch.Tag.pointwise in getattr(packet, o).tags for o in packet.overloads())
 
 
+class Lanes:
+    """In place of the loop axis of a dimension: it has one lane per element of a full tile."""
+
+
+#: That one.
+LANES = Lanes()
+
+
+def with_lanes(value: torch.Tensor, axes: Sequence[Any], wanted: dict[int, tuple[int, int]]) -> torch.Tensor:
+    """A value of constant sizes as one that has a partial tile's elements.
+
+    Args:
+        value: a device value.
+        axes: the loop axes of its dimensions.
+        wanted: for dimensions, counted from the end: the block size of a partial tile, and how many elements it has.
+    """
+    cuts = [
+        (dim, few)
+        for dim in range(value.dim())
+        for many, few in [wanted.get(value.dim() - dim, (-1, -1))]
+        if axes[dim] is None and value.shape[dim] == many
+    ]
+    for dim, few in cuts:
+        value = value.narrow(dim, 0, few)
+    return value
+
+
+def partial_tiles(axes: Sequence[Any], active: Sequence[EagerTile]) -> dict[int, tuple[int, int]]:
+    """For dimensions that are a partial tile's, counted from the end: its block size, and how many elements it has."""
+    partial = {id(tile.axis): tile for tile in active if 1 < int(tile.block_size) > tile.extent}
+    rank = len(axes)
+    return {
+        rank - dim: (int(partial[id(axis)].block_size), partial[id(axis)].extent)
+        for dim, axis in enumerate(axes)
+        if axis is not None and id(axis) in partial
+    }
+
+
 def to_shape(
     value: torch.Tensor, shape: Sequence[int], axes: Sequence[Any], axes_of: AxesOf, arranged: Arranged
 ) -> torch.Tensor:
@@ -40,16 +87,33 @@ def to_shape(
     if not 0 < value.dim() < len(shape):
         return value
     at = places(
-        [Dim(size, axis) for size, axis in zip(value.shape, axes_of(value), strict=True)],
-        [Dim(size, axis) for size, axis in zip(shape, axes, strict=True)],
+        [Dim(size, _tile(axis)) for size, axis in zip(value.shape, axes_of(value), strict=True)],
+        [Dim(size, _tile(axis)) for size, axis in zip(shape, axes, strict=True)],
     )
     return value if at is None else arranged(value, at)
 
 
-def aligned(name: str, args: Any, kwargs: Any, axes_of: AxesOf, arranged: Arranged) -> tuple[Any, Any]:
+def _tile(axis: Any) -> Any:
+    return None if isinstance(axis, Lanes) else axis
+
+
+def aligned(
+    name: str, args: Any, kwargs: Any, active: Sequence[EagerTile], axes_of: AxesOf, arranged: Arranged
+) -> tuple[Any, Any]:
     """The arguments of a torch function; those of a pointwise one, or of `expand_as`, aligned by tile."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    if len({t.dim() for t in tensors if t.dim()}) < 2 or not (name == "expand_as" or is_pointwise(name)):
+    if len(tensors) < 2 or not (name == "expand_as" or is_pointwise(name)):
+        return args, kwargs
+    wanted = {place: cut for t in tensors for place, cut in partial_tiles(axes_of(t), active).items()}
+    if wanted:
+
+        def cut(leaf: Any) -> Any:
+            known = isinstance(leaf, torch.Tensor) and leaf.__dict__.get(MARK) is not None
+            return marked(with_lanes(leaf, axes_of(leaf), wanted), axes_of(leaf)) if known else leaf
+
+        args, kwargs = tree_map(cut, args), tree_map(cut, kwargs)
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    if len({t.dim() for t in tensors if t.dim()}) < 2:
         return args, kwargs
     largest = max(tensors, key=torch.Tensor.dim)
 

@@ -46,7 +46,10 @@ from ...language.outer_index import outer_access
 from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from ..seeds import torch_seeds
+from .alignment import marked
+from .alignment import partial_tiles
 from .alignment import to_shape
+from .alignment import with_lanes
 from .dependencies import StoredTwice
 from .handler import EagerHandler
 from .handler import iterate_tiles
@@ -166,7 +169,10 @@ class RefHandler(EagerHandler):
         placed = list(args)
         for at in access.values_at:
             if isinstance(args[at], torch.Tensor):
-                placed[at] = to_shape(args[at], sizes, axes, axes_of, arranged)
+                value, known = args[at], axes_of(args[at])
+                cut = with_lanes(value, known, partial_tiles(axes, self.active_tiles()))
+                value = value if cut is value else marked(cut, known)
+                placed[at] = to_shape(value, sizes, axes, axes_of, arranged)
         return tuple(placed)
 
     def _check_access(self, op: Op, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:

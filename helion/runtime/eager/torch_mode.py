@@ -46,6 +46,8 @@ from ...language.scans import cumprod
 from ...language.scans import cumsum
 from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
+from .alignment import LANES
+from .alignment import MARK as _MARK
 from .alignment import aligned
 
 if TYPE_CHECKING:
@@ -54,7 +56,6 @@ if TYPE_CHECKING:
 #: For each dimension the loop axis it runs over (`EagerTile.axis`), or None.
 Axes = tuple[Any, ...]
 
-_MARK = "_helion_axes"
 _PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
 
 #: Tensor properties and functions that read no element, so a host tensor may be passed to them.
@@ -262,7 +263,10 @@ def axes_of_shape(shape: Any) -> list[Any]:
     """The axes of a new value whose shape is given by tiles and block sizes."""
     items = shape if isinstance(shape, (list, tuple)) else [shape]
     sources = [item.source if isinstance(item, EagerInt) else item for item in items]
-    return [source.axis if isinstance(source, EagerTile) else None for source in sources]
+    return [
+        source.axis if isinstance(source, EagerTile) else LANES if isinstance(item, EagerInt) else None
+        for item, source in zip(items, sources, strict=True)
+    ]
 
 
 def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
@@ -474,7 +478,7 @@ class DeviceTorchMode(TorchFunctionMode):
                 reason="it changes its operand in place",
                 fix="use the out-of-place form and assign its result.",
             )
-        args, kwargs = aligned(name, args, kwargs, axes_of, arranged)
+        args, kwargs = aligned(name, args, kwargs, self._ref.active_tiles(), axes_of, arranged)
         axes = None
         if name in _SIZE_FUNCTIONS:
             if name in _CREATION_FUNCTIONS:
