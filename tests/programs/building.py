@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from . import calls
 from . import loops
 from . import stores
 from .control import EachTensor
@@ -77,6 +78,8 @@ def build(seed: str | int) -> Program:
                 g.program.specialize = [s for s, n in g.program.sizes.items() if n in dims or g.chance(0.2)]
             if g.chance(0.06):
                 g.program.early_return = f"{g.program.params[0].name}.numel() == 0"
+            if g.chance(0.35):
+                g.program.calls = calls.draw(g.program, g.rng)
             if g.program.params and g.program.sizes and len(g.program.outputs) and len(g.program.params) <= 14:
                 return g.program
         except Invalid:

@@ -22,7 +22,9 @@ CONSTRUCTS = (
     "meaning depends on block sizes", "dynamic shapes", "specialize", "argument", "constexpr", "tunable",
     "host arithmetic", "register_block_size", "begin", "atomic_xchg", "atomic_cas", "inner jagged",
     "inner nested in a tile's range tile", "loop over tensors", "one lane per element", "view made by host code",
-    "the old value of an atomic", "size 0", "size 1", "early return", "block size from a tunable",
+    "the old value of an atomic", "size 0", "size 1", "early return",
+    "call with other sizes", "call with other layouts", "call with other dtypes", "block size from a tunable",
+    "half of a dimension", "reduction of nothing",
 )  # fmt: skip
 
 
@@ -48,6 +50,8 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         constructs.add("dynamic shapes")
     if program.specialize:
         constructs.add("specialize")
+    for call in program.calls:
+        constructs |= {f"call with other {what}" for what in ("sizes", "layouts", "dtypes") if getattr(call, what)}
     if program.early_return:
         constructs.add("early return")
     if program.views:
@@ -60,6 +64,12 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
     stored = {getattr(s, "tensor", "") for s in program.statements()}
     if any(e.attrs.get("tensor") in stored for e in program.expressions()):
         constructs.add("a tensor written and read")
+    for e in program.expressions():
+        if any(element[0] == "half" for element in e.attrs.get("index", ())):
+            constructs.add("half of a dimension")
+        dims = [d for a in e.args if a.value is not None for d in a.value.dims if d.axis is None and d.size == 0]
+        if dims and ROWS[e.op].family == "reductions":
+            constructs.add("reduction of nothing")
     for p in program.params:
         constructs |= {f"layout {p.layout}", str(p.dtype)}
     return constructs, {e.op for e in program.expressions()}, set(program.config)

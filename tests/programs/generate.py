@@ -67,7 +67,7 @@ class Generator:
         self.statement_weights: dict[str, float] = {}
         self.initial: dict[str, memory.Memory] = {}
         self.weights = {row.name: row.weight * self.choice((0, 0.3, 1, 1, 1, 4)) for row in ROWS.values()}
-        self.dynamic = self.chance(0.2)
+        self.dynamic = self.chance(0.3)
         if self.dynamic:
             self.program.settings["static_shapes"] = False
         if self.chance(0.1):
@@ -351,6 +351,14 @@ class Generator:
             if d.axis is None and d.size and self.chance(0.12):
                 index.append(("slice", 1, 1 + d.size))
                 shape.append(d.size + self.choice((1, 2)))
+                continue
+            if d.axis is None and 0 < d.size <= 32 and self.chance(0.1):
+                whole = next((s for s, n in self.program.sizes.items() if n == 2 * d.size), "")
+                if not whole:
+                    whole = f"n{len(self.program.sizes)}"
+                    self.program.sizes[whole] = 2 * d.size
+                index.append(("half", whole, self.choice((0, 1))))
+                shape.append(whole)
                 continue
             index.append(("all",) if d.axis is None else ("tile", d.axis, 0))
             shape.append(self.key(d))

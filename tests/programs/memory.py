@@ -6,6 +6,7 @@ An index is a list of elements, one for each dimension (and `None`s), as tuples:
     ("one", axis)           a tile where the size is 1    ("int", k)      a number
     ("grid", axis)          the index of a grid loop      ("none",)       a new dimension
     ("value", place)        an operand: gather or scatter       ("slice", a, b)   a part of a dimension
+    ("half", size, which)   the first or second half of a dimension of that size
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ def resolve(index: Index, shape: Sequence[int], values: Sequence[Value], env: En
             if not 0 <= element[1] < element[2] <= n:
                 raise Invalid("a slice outside")
             dims.append(Dim(element[2] - element[1]))
+        elif kind == "half":
+            if env.program.extent(element[1]) != n:
+                raise Invalid("half of another size")
+            dims.append(Dim(n - n // 2 if element[2] else n // 2))
         elif kind == "int":
             if not -n <= element[1] < n:
                 raise Invalid("a number outside")
@@ -118,6 +123,8 @@ def index_text(index: Index, args: Sequence[str]) -> list[str]:
             texts.append(rest[0] if rest[1] == 0 else f"{rest[0]} {'+' if rest[1] > 0 else '-'} {abs(rest[1])}")
         elif kind == "slice":
             texts.append(f"{rest[0]}:{rest[1]}")
+        elif kind == "half":
+            texts.append(_half(rest))
         else:
             texts.append({"all": ":", "none": "None"}.get(kind) or (args[rest[0]] if kind == "value" else str(rest[0])))
     return texts
@@ -153,7 +160,7 @@ def gathered(index: Index, e: Expr, args: Sequence[str], shape: Sequence[int], m
     """Each element as an index tensor that stands where its dimensions are in the result."""
     values = [e.args[element[1]].value for element in index if element[0] == "value"]
     block = len(broadcast([v.dims for v in values]))  # type: ignore[union-attr]
-    own = sum(kind in ("tile", "all", "slice", "none", "one") for kind, *_ in index)
+    own = sum(kind in ("tile", "all", "slice", "half", "none", "one") for kind, *_ in index)
     texts, seen, place, block_after = [], 0, 0, None
     for kind, *rest in index:
         if kind == "none":
@@ -177,6 +184,8 @@ def gathered(index: Index, e: Expr, args: Sequence[str], shape: Sequence[int], m
             base = f"torch.arange({n})" if kind == "all" else f"index({_span((kind, *rest))}, torch.int64)"
             if kind == "slice":
                 base = f"torch.arange({rest[0]}, {rest[1]})"
+            if kind == "half":
+                base = f"torch.arange({rest[0]})[{_half(rest)}]"
             if kind == "one":
                 base = f"(index({rest[0]}, torch.int64) * 0)"
             texts.append(base + _trailing(after))
@@ -187,12 +196,19 @@ def _trailing(after: int) -> str:
     return f"[..., {', '.join(['None'] * after)}]" if after else ""
 
 
+def _half(rest: Sequence[Any]) -> str:
+    size, which = rest
+    return f"{size} // 2:{size}" if which else f"0:{size} // 2"
+
+
 def _span(element: Element) -> str:
     kind, *rest = element
     if kind == "tile":
         return rest[0] if rest[1] == 0 else f"shift({rest[0]}, {rest[1]})"
     if kind == "slice":
         return f"{rest[0]}:{rest[1]}"
+    if kind == "half":
+        return _half(rest)
     return {"all": ":", "none": "None"}.get(kind) or str(rest[0])
 
 

@@ -12,6 +12,7 @@ from helion import config_spec
 
 from . import inputs
 from . import whole
+from .calls import other
 from .control import Loop
 from .inlined import CLOSURES
 from .program import Param
@@ -250,31 +251,54 @@ def _argument(program: Program, p: Param) -> str:
     return f"tensor({shape}, {p.dtype}, {p.low}, {p.high}{step}, seed={p.seed}{layout})"
 
 
-def script(program: Program, title: str = "") -> str:
-    """The program as a module: `kernel`, `reference`, `arguments`, and how to run and compare them."""
-    results = program.infer()
-    kernel, helpers = _function(program, False)
-    reference, _ = _function(program, True)
+def _arguments(program: Program) -> list[str]:
+    """The arguments of a call, as texts."""
     arguments = [_argument(program, p) for p in program.params]
+    arguments += [f"make_{c.name}({_argument(program, program.param(c.tensor))})" for c in program.closures]
+    return arguments + [repr(s.value) for s in program.scalars.values() if s.origin in ("argument", "constexpr")]
+
+
+def _errors(program: Program) -> dict[str, float]:
+    results = program.infer()
+    names = [o.name for o in program.outputs] + [p.name for p in program.params if p.written]
+    return {n: float(f"{results[n].error:.3g}") for n in names}
+
+
+def _call(program: Program, suffix: str) -> str:
+    """What belongs to one call: reference, arguments and errors."""
+    reference, _ = _function(program, True)
+    given = "".join(f"        {a},\n" for a in _arguments(program))
+    return (
+        f"\n\n{reference.replace('def reference(', f'def reference{suffix}(')}\n\n"
+        f"\ndef arguments{suffix}():\n    return (\n{given}    )\n\n"
+        f"\nERRORS{suffix} = {_errors(program)!r}  # the largest error of each result; 0: equal"
+    )
+
+
+def script(program: Program, title: str = "") -> str:
+    """The program as a module: `kernel`, `reference`, `arguments`, how to run and compare them, and further calls."""
+    program.infer()
+    kernel, helpers = _function(program, False)
+    _, more = _function(program, True)
     closures = {
         f"def make_{c.name}(captured):\n    def {c.name}(value, tile):\n"
         f"        return {CLOSURES[c.form]}\n\n    return {c.name}"
         for c in program.closures
     }
-    for c in program.closures:
-        captured = program.param(c.tensor)
-        arguments.append(f"make_{c.name}({_argument(program, captured)})")
-    arguments += [repr(s.value) for s in program.scalars.values() if s.origin in ("argument", "constexpr")]
-    names = [o.name for o in program.outputs] + [p.name for p in program.params if p.written]
-    errors = {n: float(f"{results[n].error:.3g}") for n in names}
+    calls = [_call(program, "")]
+    for call in program.calls:
+        changed = other(program, call)
+        if changed is not None and _function(changed, False)[0] == kernel:
+            calls.append(_call(changed, f"_{len(calls)}"))
+    listed = ", ".join(f"(arguments_{i}, reference_{i}, ERRORS_{i})" for i in range(1, len(calls)))
     text = "\n".join(
         (
-            "".join(f"\n{h}\n\n" for h in sorted(helpers | closures)),
-            f"\n{kernel}\n\n\n{reference}\n\n",
-            "\ndef arguments():\n    return (\n" + "".join(f"        {a},\n" for a in arguments) + "    )\n\n",
-            f"\nSETTINGS = {program.settings!r}\nCONFIG = {dict(program.config)!r}",
+            "".join(f"\n{h}\n\n" for h in sorted(helpers | more | closures)),
+            f"\n{kernel}",
+            *calls,
+            f"SETTINGS = {program.settings!r}\nCONFIG = {dict(program.config)!r}",
             f"WRITTEN = {[p.name for p in program.params if p.written]!r}",
-            f"ERRORS = {errors!r}  # the largest error of each result; 0: equal",
+            f"CALLS = [{listed}]",
         )
     )
     head = f'"""{title or "A generated program."}"""\n\nfrom __future__ import annotations\n\nimport torch\n'

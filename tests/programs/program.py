@@ -105,6 +105,21 @@ class Block:
 
 
 @dataclasses.dataclass
+class Call:
+    """Another call of the kernel: what is other than in the first one (see `calls`).
+
+    Attributes:
+        sizes, layouts, dtypes: by the name of a size or an argument.
+        seed: added to those of random arguments.
+    """
+
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    layouts: dict[str, str] = dataclasses.field(default_factory=dict)
+    dtypes: dict[str, torch.dtype] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclasses.dataclass
 class Program:
     """Everything that a script is printed from."""
 
@@ -118,6 +133,7 @@ class Program:
     loops: list[Loop] = dataclasses.field(default_factory=list)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    calls: list[Call] = dataclasses.field(default_factory=list)
     early_return: str = ""
     specialize: list[str] = dataclasses.field(default_factory=list)
     seed: str = ""
@@ -208,6 +224,7 @@ class Program:
         """How much of a program it is: what shrinking makes smaller."""
         total = sum(10 for _ in self.statements()) + sum(3 for _ in self.expressions())
         total += sum(5 + 2 * len(p.shape) for p in self.params) + 4 * len(self.scalars) + 6 * len(self.outputs)
+        total += sum(4 + 2 * (len(c.sizes) + len(c.layouts) + len(c.dtypes)) for c in self.calls)
         total += 4 * len(self.closures) + 3 * len(self.views)
         total += 3 * len(self.config) + 2 * len(self.settings) + 4 * len(self.blocks)
         total += sum(math.ceil(math.log2(1 + n)) for n in self.sizes.values())

@@ -8,6 +8,7 @@ helion's; "error", any other exception.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -16,6 +17,7 @@ import sys
 import traceback
 import types
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ import torch
 
 import helion
 from helion import exc
+from tests import softgpu
 from tests import support
 
-MODES = ("ref", "tiles", "tiles config", "80", "90", "100")
+MODES = ("ref", "tiles", "tiles config", "calls", "80", "90", "100", "90 calls")
 GPU_MODES = ("80", "90", "100")
 #: What a GPU says when it can do no more for this process.
 _LOST = ("AcceleratorError", "CUDA error")
@@ -116,6 +119,11 @@ class Runner:
         return self.module.reference(*copy.deepcopy(self.module.arguments()))
 
     @property
+    def calls(self) -> bool:
+        """Whether there are further calls."""
+        return bool(getattr(self.module, "CALLS", ()))
+
+    @property
     def bound(self) -> helion.BoundKernel:
         """The kernel bound to CPU tensors, without a Config of its own."""
         if self._bound is None:
@@ -148,16 +156,63 @@ class Runner:
             result = run(*given)
         return [*_flat(result), *(given[names.index(n)] for n in self.module.WRITTEN)]
 
+    def _call_in_turn(self, mode: str) -> str:
+        """All calls of one kernel, each before and after others; how the first wrong one differs.
+
+        Raises:
+            exc.BaseError: a call was refused, and no other is wrong.
+        """
+        module, config = self.module, dict(self.module.CONFIG)
+        config.pop("range_warp_specializes", None)
+        kernel = make_kernel(module, config)
+        calls = [(module.arguments, module.reference, module.ERRORS), *module.CALLS]
+        names = list(module.kernel.__code__.co_varnames)
+        refused: exc.BaseError | None = None
+        order = [*range(len(calls)), *range(len(calls)), 0]
+        with _on_software_gpu(mode):
+            for arguments, reference, errors in (calls[i] for i in order):
+                given = arguments()
+                try:
+                    result = kernel(*given)
+                except exc.BaseError as error:
+                    if isinstance(error, _NEVER):
+                        raise
+                    refused = error
+                    continue
+                actual = [*_flat(result), *(given[names.index(n)] for n in module.WRITTEN)]
+                if difference := _compare(actual, reference(*arguments()), errors):
+                    return f"{arguments.__name__}: {difference}"
+        if refused is not None:
+            raise refused
+        return ""
+
     def run(self, mode: str) -> Outcome:
         """One mode of the program."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 torch.manual_seed(0)
+                if mode.endswith("calls"):
+                    difference = self._call_in_turn(mode)
+                    return Outcome(mode, "wrong", difference) if difference else Outcome(mode, "ok")
                 difference = _compare(self._results(mode), self.expected, self.module.ERRORS)
         except Exception as error:
             return outcome_of(mode, error)
         return Outcome(mode, "wrong", difference) if difference else Outcome(mode, "ok")
+
+
+@contextlib.contextmanager
+def _on_software_gpu(mode: str) -> Iterator[None]:
+    """The software GPU that a mode names, if it names one."""
+    if not mode[0].isdigit():
+        yield
+        return
+    softgpu.install(int(mode.split()[0]), ptxas=False)
+    try:
+        yield
+        assert not softgpu.faults(), softgpu.faults()
+    finally:
+        softgpu.uninstall()
 
 
 def outcome_of(mode: str, error: Exception) -> Outcome:
@@ -184,7 +239,7 @@ def _first_line(error: BaseException) -> str:
 
 def modes_here() -> tuple[str, ...]:
     """The modes of this machine: the GPU itself where there is one."""
-    return ("ref", "tiles", "tiles config", "gpu") if torch.cuda.is_available() else MODES
+    return ("ref", "tiles", "tiles config", "calls", "gpu") if torch.cuda.is_available() else MODES
 
 
 def run_script(path: Path, modes: tuple[str, ...] | None = None) -> list[Outcome]:
@@ -192,7 +247,7 @@ def run_script(path: Path, modes: tuple[str, ...] | None = None) -> list[Outcome
     runner = Runner(path)
     outcomes: list[Outcome] = []
     for mode in modes_here() if modes is None else modes:
-        if mode == "tiles" and needs_config(path):
+        if (mode == "tiles" and needs_config(path)) or (mode.endswith("calls") and not runner.calls):
             continue
         outcomes.append(runner.run(mode))
         if outcomes[-1].is_last:

@@ -156,14 +156,14 @@ class Places(Reduction):
 
 _ARG = "first_{what}({{0}}, {{d}}, {{keep}})"
 REDUCTIONS = [
-    Reduction("sum", "torch.sum({0}, dim={d}, keepdim={keep})", _total, weight=4),
-    Reduction("sum_method", "{0}.sum({d}, keepdim={keep})", _total, kinds="float int bool"),
+    Reduction("sum", "torch.sum({0}, dim={d}, keepdim={keep})", _total, weight=4, smallest=0),
+    Reduction("sum_method", "{0}.sum({d}, keepdim={keep})", _total, kinds="float int bool", smallest=0),
     Reduction("amax", "torch.amax({0}, dim={d}, keepdim={keep})", _extremum, weight=2),
     Reduction("amin", "torch.amin({0}, dim={d}, keepdim={keep})", _extremum),
     Reduction("mean", "{0}.mean({d}, keepdim={keep})", _mean, kinds="float"),
-    Reduction("prod", "torch.prod({0}, dim={d}, keepdim={keep})", _product, domain=(-1, 1), most=64),
-    Reduction("any", "torch.any({0}, dim={d}, keepdim={keep})", _extremum, kinds="bool", gives="bool"),
-    Reduction("all", "torch.all({0}, dim={d}, keepdim={keep})", _extremum, kinds="bool", gives="bool"),
+    Reduction("prod", "torch.prod({0}, dim={d}, keepdim={keep})", _product, domain=(-1, 1), most=64, smallest=0),
+    Reduction("any", "torch.any({0}, dim={d}, keepdim={keep})", _extremum, kinds="bool", gives="bool", smallest=0),
+    Reduction("all", "torch.all({0}, dim={d}, keepdim={keep})", _extremum, kinds="bool", gives="bool", smallest=0),
     Reduction("var", "torch.var({0}, dim={d}, keepdim={keep}, correction=0)", _variance, kinds="float", domain=(-8, 8)),
     Reduction("logsumexp", "torch.logsumexp({0}, dim={d}, keepdim={keep})", _logsumexp, kinds="float", domain=(-20,
        20)),

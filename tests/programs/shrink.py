@@ -88,6 +88,11 @@ def _edits(program: Program) -> Iterator[Edit]:
     for key in list(program.config):
         if key != "block_sizes":
             yield lambda p, key=key: p.config.pop(key)
+    for i, call in enumerate(program.calls):
+        yield lambda p, i=i: p.calls.__delitem__(i)
+        for what in ("sizes", "layouts", "dtypes"):
+            for key in getattr(call, what):
+                yield lambda p, i=i, what=what, key=key: getattr(p.calls[i], what).pop(key)
     for key in list(program.settings):
         yield lambda p, key=key: p.settings.pop(key)
     for place, (holder, key) in enumerate(_expression_places(program)):

@@ -39,7 +39,7 @@ def test_a_program_that_failed_once(path: Path) -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_fresh_programs_without_a_gpu(part: int, tmp_path: Path) -> None:
     for number in range(part * PROGRAMS, (part + 1) * PROGRAMS):
-        result = perform(Task(f"{SEED}:{number}", ("ref", "tiles", "tiles config")), tmp_path)
+        result = perform(Task(f"{SEED}:{number}", ("ref", "tiles", "tiles config", "calls")), tmp_path)
         assert not any(o.failed or o.status == "invalid" for o in result.outcomes), result.outcomes
 
 

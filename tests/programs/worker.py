@@ -78,7 +78,7 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
         except Exception as error:
             return Result(task, program, [Outcome("reference", "invalid", f"{type(error).__name__}: {error}"[:300])])
         for mode in task.modes:
-            if mode == "tiles" and run.needs_config(path):
+            if (mode == "tiles" and run.needs_config(path)) or (mode.endswith("calls") and not runner.calls):
                 continue
             notify(mode)
             outcomes.append(runner.run(mode))

@@ -398,7 +398,11 @@ def per_lane(
     cuts: dict[int, tuple[int, int]] = {}  # dimension from the end -> (lanes, lanes of the partial tile)
     jagged: dict[int, JaggedAxis] = {}  # of these, those whose lanes are of a jagged loop
     for place in range(1, rank + 1):
-        sizes = {t.shape[-place] for t in tensors if t.dim() >= place} - {1}
+        here = [t for t in tensors if t.dim() >= place]
+        sizes = {t.shape[-place] for t in here}
+        ones = {axes_of(t)[-place] for t in here if t.shape[-place] == 1}
+        if not any(tile.extent == 1 < int(tile.block_size) and tile.axis in ones for tile in active):
+            sizes -= {1}  # broadcasts
         if len(sizes) != 2:
             continue
         few, many = min(sizes), max(sizes)
@@ -498,11 +502,30 @@ class DeviceTorchMode(TorchFunctionMode):
             if lanes is None:
                 raise
             return lanes
+        if combined is NotImplemented and name not in _PRODUCTS and self._broadcasts(result, args, kwargs):
+            one_lane = per_lane(func, args, kwargs, self._ref.active_tiles())
+            if one_lane is not None and one_lane.shape == result.shape:
+                return one_lane
         axes = axes or self._ref.axes_of_reduction(name, args, kwargs)
         marked = mark(result, axes or _axes_of_call(func, name, (args, kwargs), result))
         if combined is NotImplemented and name not in _METADATA:
             self._ref.check_keeps_rows(name, args, kwargs, marked)
         return marked
+
+    def _broadcasts(self, result: Any, args: Any, kwargs: Any) -> bool:
+        """Whether a result is of operands that broadcast while a partial tile has one element: to PyTorch that one goes
+        with all lanes, to a kernel with the first."""
+        if not isinstance(result, torch.Tensor) or result.dim() == 0:
+            return False
+        if not any(tile.extent == 1 < int(tile.block_size) for tile in self._ref.active_tiles()):
+            return False
+        shapes = [leaf.shape for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if len(shapes) < 2 or all(shape == result.shape for shape in shapes):
+            return False
+        try:
+            return torch.broadcast_shapes(*shapes) == result.shape
+        except RuntimeError:
+            return False
 
     def _getitem(self, tensor: torch.Tensor, index: Any) -> Any:
         if is_device_value(tensor):
