@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import os
 import sys
-import threading
 import time
 import types
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from . import _compat_torch
 from . import _compat_triton_abi as _compat_triton
 from . import _extension
 from . import exc
+from ._locks import new_rlock
 from .arguments import common_device
 from .arguments import tensors_of
 from .autotuner.api import TUNED_NOW
@@ -106,7 +106,7 @@ class BoundKernel(Forwarder):
             self.device.type == "cuda" and not tensors_of(args)
         )
         self._arguments = dict(zip(names, args))
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         #: Specialization key of its calls.
         self.key = key
         #: The variants that are one BoundKernel with this one, under dynamic shapes.

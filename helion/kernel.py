@@ -6,7 +6,6 @@ import functools
 import inspect
 import logging
 import sys
-import threading
 import types
 from collections.abc import Callable
 from collections.abc import Hashable
@@ -17,6 +16,7 @@ from typing import Any
 
 from . import _extension
 from . import exc
+from ._locks import new_rlock
 from .config import Config
 from .families import Families
 from .frontend.source import definition
@@ -97,7 +97,7 @@ class Kernel(Dispatcher):
         #: Somebody wants it traced and compiled again, so that no bundle is asked any more.
         self._was_reset = False
         self._families = Families(self)
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         functools.update_wrapper(self, fn)
         self.__globals__ = fn.__globals__  # annotations of a kernel are resolved there: torch.library.custom_op
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_BASE = "exc numbers _environment _version _logging _extension _C _compat_torch _compat_triton _compat_triton_abi"
+_BASE = (
+    "exc numbers _environment _locks _version _logging _extension _C _compat_torch _compat_triton _compat_triton_abi"
+)
 _SCHEDULES = "settings setting_values config config_keys config_spec"
 _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
 
@@ -24,6 +26,7 @@ MAY_IMPORT = {
     "__main__": "_version",
     "_logging": "",
     "_environment": "",
+    "_locks": "",
     "_C": "runtime",  # types only
     "_extension": "_C _compat_torch _environment",
     "_compat_torch": "_version",

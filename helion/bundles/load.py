@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from .. import _extension
 from .. import exc
+from .._locks import new_lock
 from ..runtime import device
 from ..runtime import events
 from ..runtime.launch import bundled
@@ -236,7 +236,7 @@ class LoadedBundle:
         self._binaries, self._kernels = reader.binaries, reader.kernels
         self.kernels = tuple(self._kernels)
         self.capabilities = tuple(sorted(reader.capabilities))
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         #: (binary, device, provider) -> its LaunchSpec; the provider is kept alive by what is in the plan.
         self._specs: dict[tuple[int, int, Any], Any] = {}
 

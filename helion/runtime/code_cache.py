@@ -17,12 +17,12 @@ import logging
 import os
 import re
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._locks import new_lock
 from .cache_files import cache_dir
 from .cache_files import read_file
 from .cache_files import replace_file
@@ -31,7 +31,7 @@ __all__ = ["clear_modules", "execute_source", "keep_source", "load_module", "pat
 
 log = logging.getLogger("helion.runtime")
 
-_lock = threading.Lock()
+_lock = new_lock()
 _modules: dict[Path, ModuleType] = {}
 _warned: set[Path] = set()
 
@@ -39,7 +39,7 @@ _warned: set[Path] = set()
 def _new_lock() -> None:
     # A process forked while another thread held the lock would wait for that thread, which it does not have.
     global _lock
-    _lock = threading.Lock()
+    _lock = new_lock()
 
 
 if hasattr(os, "register_at_fork"):

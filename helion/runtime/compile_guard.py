@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 from .. import exc
+from .._locks import new_lock
 
 __all__ = ["check", "no_compile"]
 
-_lock = threading.Lock()
+_lock = new_lock()
 #: How many `no_compile()` blocks are open, in the whole process. Only slow paths read it.
 _depth = 0
 

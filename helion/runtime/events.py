@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
+
+from .._locks import new_lock
 
 __all__ = ["KINDS", "Event", "add_event_hook", "emit", "events_of", "timed", "totals"]
 
@@ -59,7 +60,7 @@ class Event(NamedTuple):
         return (self.end_time_ns - self.start_time_ns) / 1e9
 
 
-_lock = threading.Lock()
+_lock = new_lock()
 _hooks: tuple[Callable[[Event], object], ...] = ()
 _kept: dict[str, list[Event]] = {}
 #: (kind, kernel) -> [count, seconds].

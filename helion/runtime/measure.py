@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 
 from .._environment import is_set
+from .._locks import new_lock
 
 __all__ = ["Total", "enabled", "measure", "report", "reset", "results"]
 
@@ -41,7 +42,7 @@ class Total:
 #: Whether measuring is on; read from HELION_MEASURE_COMPILE_TIME when helion is imported.
 enabled: bool = is_set("HELION_MEASURE_COMPILE_TIME")
 
-_lock = threading.Lock()
+_lock = new_lock()
 _totals: dict[str, Total] = {}
 
 

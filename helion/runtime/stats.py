@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
+from .._locks import new_lock
 from . import events
 
 __all__ = ["LAYERS", "Counter", "KernelLaunchStats", "KernelStats", "launch_stats", "reset_launch_stats"]
@@ -129,7 +129,7 @@ class KernelStats:
         )
 
 
-_lock = threading.Lock()
+_lock = new_lock()
 _numbers = itertools.count()
 _all: weakref.WeakSet[KernelStats] = weakref.WeakSet()
 #: What `reset_launch_stats` subtracts: counters themselves are never set back, launchers hold on to them.

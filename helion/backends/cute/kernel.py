@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from ... import exc
+from ..._locks import new_lock
 from ...runtime.native.binary import Binary
 from ...runtime.native.launcher import NativeLauncher
 from .compile import compile_matmul
@@ -38,7 +38,7 @@ class CuteKernel:
         self.spec = spec
         self.schedule = schedule
         self._launchers: dict[tuple[int, tuple[bool, ...]], NativeLauncher] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __repr__(self) -> str:
         return f"<CuteKernel {self.spec.name} for {self.schedule.arch}>"

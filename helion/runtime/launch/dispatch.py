@@ -20,7 +20,6 @@ import inspect
 import itertools
 import operator
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from collections.abc import Hashable
@@ -33,6 +32,7 @@ from torch.nn import Parameter
 
 from ... import _compat_torch
 from ... import exc
+from ..._locks import new_lock
 from .. import measure
 from ..stats import KernelStats
 from . import tracing
@@ -95,7 +95,7 @@ class PythonPath:
         self._max_entries = max_entries
         self._table: dict[Hashable, _Entry] = {}
         self._front: tuple[tuple[Callable[..., bool], Runner], ...] = ()
-        self._dispatch_lock = threading.Lock()
+        self._dispatch_lock = new_lock()
         #: Counts invalidations, so that a function found before one is not put into the table after it.
         self._generation = 0
         self._warned_requires_grad = False

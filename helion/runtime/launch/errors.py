@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ... import _compat_torch
 from ... import _compat_triton_abi as _abi
 from ... import exc
 
@@ -25,6 +26,11 @@ def message(error: str, kernel: str) -> str:
     catches the other.
     """
     hint = "".join(f": {advice}" for words, advice in _HINTS.items() if words in error)
+    if _compat_torch.cuda_in_bad_fork():
+        hint = (
+            ": this process was forked from one that had used CUDA, and cannot use it;"
+            " start it with multiprocessing's start method 'spawn' or 'forkserver'"
+        )
     return f"{error} (launching kernel {kernel}){hint}"
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import collections
 import ctypes
 import struct
-import threading
 from typing import Any
 
 import torch
 
 from ... import exc
+from ..._locks import new_lock
 from .driver import SWIZZLES
 from .driver import Driver
 from .driver import LaunchAttribute
@@ -61,7 +61,7 @@ class NativeLauncher:
         self._driver = driver
         self._function: ctypes.c_void_p | None = None
         self._maps: collections.OrderedDict[tuple[int, int], ctypes.Array[ctypes.c_char]] = collections.OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __call__(self, *arguments: torch.Tensor | int | float, clusters: int, stream: int) -> None:
         """Launch on ``stream`` (a CUstream as an integer); returns once the launch is queued.

@@ -1,0 +1,65 @@
+"""Kernels in forked processes, in many processes at once, and without room on the disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helion import _compat_torch
+from helion._locks import new_lock
+from helion._locks import new_rlock
+from helion.runtime.launch.errors import message
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(tmp_path: Path, function: str, device: str) -> None:
+    caches = {"HELION_CACHE_DIR": str(tmp_path / "helion"), "HELION_IGNORE_WARNINGS": "ManySizes"}
+    if function == "many_on_one_cold_cache":
+        caches["TRITON_CACHE_DIR"] = str(tmp_path / "triton")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runtime.process_script", function, device],
+        cwd=ROOT,
+        env={**os.environ, **caches},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.spawns
+@pytest.mark.compiles
+@pytest.mark.parametrize("device", ["cpu", "softgpu"])
+@pytest.mark.parametrize(
+    "function", ["fork_in_every_state", "fork_while_another_thread_compiles", "many_on_one_cold_cache"]
+)
+def test_forked_processes_work(tmp_path: Path, function: str, device: str) -> None:
+    run(tmp_path, function, device)
+
+
+@pytest.mark.spawns
+def test_calls_work_without_room_on_the_disk(tmp_path: Path) -> None:
+    run(tmp_path, "no_room_on_the_disk", "cpu")
+
+
+@pytest.mark.spawns
+def test_a_forked_child_finds_locks_open() -> None:
+    lock, rlock = new_lock(), new_rlock()
+    with lock, rlock:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if lock.acquire(timeout=5) and rlock.acquire(timeout=5) else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert lock.locked()
+
+
+def test_cuda_in_a_forked_process_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = "Triton Error [CUDA]: initialization error"
+    assert message(error, "k") == f"{error} (launching kernel k)"
+    monkeypatch.setattr(_compat_torch, "cuda_in_bad_fork", lambda: True)
+    assert "start method 'spawn'" in message(error, "k")
