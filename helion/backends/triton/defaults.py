@@ -100,6 +100,8 @@ _WIDEST_OF_LOOP = 2048
 _WHOLE_ROW = 32768
 _WHOLE_ROW_ONCE = 65536
 _CHUNK = 8192
+#: Most stages of a loop over chunks: few programs fit at a time, and each has to have some loads under way.
+_CHUNK_STAGES = 4
 #: Warps of a multiprocessor that go over shares of the rows, each its own; the sums of a program are written once.
 _SHARING_WARPS = 32
 #: Elements of the rows that such a program takes at a time, if one row has fewer: one warp's, in loads of 16 bytes.  Of
@@ -240,9 +242,19 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
         found["block_sizes"] = _grown(spec, facts, found)
         _share_out(spec, facts, found)
     found["num_warps"] = _warps(facts, found)
+    if any(found.get("reduction_loops", ())):
+        found["num_stages"] = _stages_of_chunks(facts, found)
     if _shared_out(facts) and "range_num_stages" in found:
         found["range_num_stages"] = _loaded_ahead(facts, found)
     return found
+
+
+def _stages_of_chunks(facts: KernelFacts, config: dict[str, Any]) -> int:
+    """Stages of the loops over chunks of rows: as many as shared memory has room for with two programs a
+    multiprocessor, if one loop has all loads."""
+    values = [tensor_of(node) for _, node in facts.device.nodes() if Load.match(node)]
+    loaded = sum(facts.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
+    return min(1 + facts.shared_bytes // 2 // max(loaded, 1), _CHUNK_STAGES)
 
 
 def _loaded_ahead(facts: KernelFacts, config: dict[str, Any]) -> list[int]:
@@ -260,11 +272,7 @@ def _loaded_ahead(facts: KernelFacts, config: dict[str, Any]) -> list[int]:
 def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
     """Warps of a program, by the elements of its largest value."""
     elements = max((facts.elements(shape, config) for shape in facts.shapes), default=1)
-    looped = any(
-        chunk is not None and size <= _WHOLE_ROW_ONCE
-        for chunk, size in zip(config.get("reduction_loops", ()), facts.reductions)
-    )
-    if elements > 16384 or looped:
+    if elements > 16384:
         return 32
     rows = max((facts.elements(shape[-1:], config) for shape in facts.shapes if shape), default=1)
     if _shared_out(facts):  # sums of the rows are in registers too; few warps need not wait for each other

@@ -170,6 +170,7 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
                 options[info.id].pop(option, None)  # what is said of the outermost statement counts
             if value is not None and value != silent:
                 options[info.id][option] = (not value) if key == "range_multi_buffers" else value
+    options.update(_looped_reductions(rolled.device, config))
     accesses = memory_accesses(device)
     indexing = config.get("indexing", "pointer")
     per_access = indexing if isinstance(indexing, list) else [indexing] * len(accesses)
@@ -200,6 +201,16 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
         ),
         epilogue_parts=config.get("epilogue_subtile") or 1,
     )
+
+
+def _looped_reductions(device: DeviceIR, config: Config) -> dict[int, dict[str, Any]]:
+    """Options of the loops over chunks of a dimension: `num_stages`, which Triton itself heeds only where a loop has a
+    product."""
+    stages = config.get("num_stages", 1)
+    found = [info for info in device.graphs if any(axis.kind is AxisKind.REDUCTION for axis in info.axes)]
+    if stages == 1 or any(Product.match(node) for _, node in device.nodes()):
+        return {}
+    return {info.id: {"num_stages": stages} for info in found}
 
 
 def _for_copies(ir: KernelIR, values: dict[torch.fx.Node, str]) -> dict[torch.fx.Node, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import helion
 import helion.language as hl
 from examples.attention import attention
 from examples.bmm import bmm
+from examples.layer_norm import layer_norm
 from examples.layer_norm import layer_norm_backward
 from examples.layer_norm import make_backward_args as layer_norm_args
 from examples.matmul import matmul
@@ -80,6 +82,23 @@ def test_rows_that_fit_are_read_once(n: int) -> None:
 def test_rows_that_do_not_fit_are_read_in_chunks() -> None:
     (chunk,) = default_of(softmax, torch.empty(256, 1 << 17, dtype=HALF)).reduction_loops
     assert isinstance(chunk, int)
+
+
+def test_chunks_are_loaded_ahead_as_far_as_two_programs_fit() -> None:
+    def stages(dtype: torch.dtype, kernel: helion.Kernel = softmax, others: int = 0) -> int:
+        x = torch.empty(256, 1 << 17, dtype=dtype)
+        return default_of(kernel, x, *[x[0]] * others).num_stages
+
+    assert stages(HALF) == stages(torch.float32) == 4
+    assert stages(torch.float32, layer_norm, 2) == 2
+
+
+def test_stages_of_a_kernel_are_those_of_its_loops_over_chunks() -> None:
+    bound = softmax.bind((torch.empty(4, 1000),))
+    code = bound.to_triton_code(helion.Config(block_sizes=[1], reduction_loops=[128], num_stages=3))
+    assert code.count("tl.range(0, 1000, BLOCK_R, num_stages=3)") == 2
+    code = bound.to_triton_code(helion.Config(block_sizes=[1], reduction_loops=[128]))
+    assert code.count("tl.range(0, 1000, BLOCK_R)") == 2
 
 
 def test_rows_of_which_nothing_is_stored_stay_whole_where_chunks_would_be_read_again() -> None:
@@ -156,14 +175,22 @@ KERNELS = {
 
 
 @pytest.mark.compiles
+def test_rows_in_chunks_fit_newer_gpus_without_spills(tmp_path: Path) -> None:
+    check_spills(softmax, (torch.empty(64, 1 << 17, dtype=HALF),), (90, 100), tmp_path)
+
+
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", KERNELS)
 def test_default_fits_every_gpu_without_spills(name: str, tmp_path: Path) -> None:
     kernel, make = KERNELS[name]
-    args = make()
-    for capability in CAPABILITIES:
+    check_spills(kernel, make(), CAPABILITIES, tmp_path)
+
+
+def check_spills(kernel: helion.Kernel, args: tuple[Any, ...], capabilities: Sequence[int], tmp_path: Path) -> None:
+    for capability in capabilities:
         config = default_of(kernel, *args, capability=capability)
         for launch in compile_for(kernel, args, config, [capability])[0]:
-            path = tmp_path / f"{name}_{capability}.cubin"
+            path = tmp_path / f"{capability}.cubin"
             path.write_bytes(launch["cubin"])
             assert spilled_bytes(path) == 0, f"sm_{capability}: {config}"
 
