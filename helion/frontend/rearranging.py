@@ -7,6 +7,7 @@ All of this is along dimensions of constant size: where a tile ends is not known
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..ir.symbols import symbols_of
 from ..language import associative_scan
 from ..language import cumprod
 from ..language import cumsum
+from ..language import full
 from ..language import iota
 from ..language import join
 from ..language import split
@@ -192,15 +194,43 @@ def _index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tenso
 @rule(_aten.index.Tensor)
 def _index(x: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> torch.Tensor:
     used = [(dim, index) for dim, index in enumerate(indices) if index is not None]
-    if len(used) != 1 or used[0][1].dim() != 1 or used[0][1].dtype is torch.bool:
+    if any(index.dtype in (torch.bool, torch.uint8) for _, index in used):
+        raise exc.DataDependentOutputShapeNotSupported(op="indexing with a mask")
+    positive = [torch.where(index < 0, index + _constant_size(x, dim, "index"), index) for dim, index in used]
+    if len(used) == 1 and used[0][1].dim() == 1:
+        return _take(x, positive[0], used[0][0])
+    return _index_several(x, [dim for dim, _ in used], positive)
+
+
+def _index_several(x: torch.Tensor, dims: list[int], indices: list[torch.Tensor]) -> torch.Tensor:
+    """Elements at places that index tensors give together: those of one dimension made of all that are indexed."""
+    rest = [d for d in range(x.dim()) if d not in dims]
+    sizes = [_constant_size(x, d, "index") for d in dims]
+    place = indices[0]
+    for n, index in zip(sizes[1:], indices[1:]):
+        place = place * n + index
+    shape = [_constant_size(place, d, "index") for d in range(place.dim())]
+    flat = x.permute([*dims, *rest]).reshape([math.prod(sizes), *(x.size(d) for d in rest)])
+    found = _take(flat, place.reshape([-1]), 0).reshape([*shape, *(x.size(d) for d in rest)])
+    if dims != list(range(dims[0], dims[0] + len(dims))):
+        return found  # apart from each other: in front, as in PyTorch
+    after = list(range(len(shape), len(shape) + dims[0]))
+    order = [*after, *range(len(shape)), *range(len(shape) + dims[0], found.dim())]
+    return found if order == sorted(order) else found.permute(order)
+
+
+@rule(_aten.as_strided.default)
+def _as_strided(x: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Any:
+    if not x.is_contiguous():
         raise exc.TorchOpTracingError(
-            op="indexing",
-            reason="a device value can be indexed by one 1-d integer tensor at most",
-            fix="index the host tensor instead.",
+            op="torch.as_strided", reason="a device value has no memory", fix="use reshape, permute or indexing."
         )
-    dim, index = used[0]
-    n = _constant_size(x, dim, "index")
-    return _take(x, torch.where(index < 0, index + n, index), dim)
+    count = math.prod(_constant_size(x, d, "as_strided") for d in range(x.dim()))
+    place = full([], storage_offset or 0, dtype=torch.int64)
+    for d, (n, step) in enumerate(zip(size, stride)):
+        place = place + (iota(0, n, 1, torch.int64) * step).reshape([n, *[1] * (len(size) - 1 - d)])
+    flat = x.reshape([count])
+    return _take(flat, place.reshape([-1]), 0).reshape(list(size))
 
 
 # -- putting together ------------------------------------------------------------------------------------------------

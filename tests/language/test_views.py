@@ -132,3 +132,26 @@ def test_dimensions_that_are_not_there_are_refused(reduce):
 
     with pytest.raises(exc.ShapeMismatch):
         helion.kernel(kernel)(torch.ones(6, 8), reduce)
+
+
+def test_device_values_are_indexed_by_several_tensors() -> None:
+    def windows(x: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows = x.size(0)
+        picked = torch.empty([rows, 3], dtype=x.dtype, device=x.device)
+        grid = torch.empty([rows, 3, 2], dtype=x.dtype, device=x.device)
+        pooled = torch.empty([rows, 2, 3], dtype=x.dtype, device=x.device)
+        strided = torch.empty([rows, 5, 2], dtype=x.dtype, device=x.device)
+        for i in hl.grid(rows):
+            value, index = x[i, :, :], at[:]
+            picked[i, :] = torch.ops.aten.index(value, [index, index - 6])
+            grid[i, :, :] = torch.ops.aten.index(value, [index[:, None], hl.arange(2)[None, :]])
+            pooled[i, :, :] = torch.nn.functional.max_pool2d(value[None, None], 2).reshape([2, 3])
+            strided[i, :, :] = torch.as_strided(value, [5, 2], [3, 7], 1)
+        return picked, grid, pooled, strided
+
+    def expected(x: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        pooled = torch.nn.functional.max_pool2d(x[:, None], 2)[:, 0]
+        strided = torch.stack([torch.as_strided(v.clone(), [5, 2], [3, 7], 1) for v in x.unbind()])
+        return x[:, at, at - 6], x[:, at[:, None], torch.arange(2)], pooled, strided
+
+    run_everywhere(windows, (torch.randn(2, 4, 6), torch.tensor([3, 0, 1])), expected, capabilities=[90])
