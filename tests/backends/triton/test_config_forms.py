@@ -119,8 +119,10 @@ def test_range_slots_follow_the_loop_statements_of_the_source() -> None:
     def two(x: torch.Tensor) -> torch.Tensor:
         out, sums = torch.empty_like(x), x.new_empty([x.size(0)])
         for first in hl.tile(x.size(0)):
+            seen = hl.zeros([first])
             for inner in hl.tile(x.size(1)):
-                out[first, inner] = x[first, inner] * 2
+                out[first, inner] = x[first, inner] * 2 + seen[:, None]
+                seen = seen + 1
         for second in hl.tile(x.size(0)):
             acc = hl.zeros([second])
             for again in hl.tile(x.size(1)):
