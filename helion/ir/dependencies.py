@@ -126,7 +126,9 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis]) 
     items = index_items(store)
     repeated = [item for item in items if item.repeats]
     for item in repeated:
-        if not _from_data(item.value) and not _same_in_all_tiles(ir, root, store, item.value.axis):
+        if _from_data(item.value) or _is_one_index(ir, item.value.axis):
+            continue
+        if not _same_in_all_tiles(ir, root, store, item.value.axis):
             raise exc.LoopDependencyError(
                 reason=f"every tile of {item.value.axis.name!r} stores to the one element that dimension {item.dim} of "
                 f"{store.name!r} has, and not the same value",
@@ -176,6 +178,12 @@ def _same_in_all_tiles(ir: DeviceIR, root: GraphInfo, store: Store, axis: Axis) 
         return False
     same = Sameness(ir, axis, {touch.storage for touch in used if touch.writes})
     return same.of(store.value)
+
+
+def _is_one_index(ir: DeviceIR, axis: Axis) -> bool:
+    """Whether a loop has the index 0 alone in this call, which is a guard: `hl.tile(n)` where n is 1."""
+    ends_known = isinstance(axis.end, torch.SymInt) and ir.space.is_host_value(axis.end)
+    return isinstance(axis.begin, int) and axis.begin == 0 and ends_known and bool(axis.end == 1)
 
 
 def _from_data(tile: TracedTile) -> bool:

@@ -249,3 +249,20 @@ def test_groups_of_rows_that_are_data_may_have_one_row_in_all(lengths: list[int]
     x, w = torch.randn(sum(lengths), 4), torch.randn(len(lengths), 4, 8)
     expected = torch.cat([part @ w[i] for i, part in enumerate(x.split(lengths))])
     torch.testing.assert_close(helion.kernel(grouped, static_shapes=static)(x, w, offsets), expected)
+
+
+def places_of_rows(x, n):
+    out = torch.zeros_like(x)
+    for rows in hl.tile(n):
+        out[rows, :] = x[rows, :] + rows.index[:, None]
+    return out
+
+
+def test_a_loop_that_an_argument_makes_one_index_long_stores_to_one_row() -> None:
+    kernel = helion.kernel(places_of_rows)
+    one, two = torch.randn(1, 4), torch.randn(2, 4)
+    assert torch.equal(kernel(one, 1), one)
+    assert torch.equal(kernel(two, 2), two + torch.arange(2)[:, None])
+    with pytest.raises(exc.LoopDependencyError, match="every tile of 'rows' stores to the one element"):
+        kernel(one, 2)
+    assert torch.equal(kernel(one, 1), one)
