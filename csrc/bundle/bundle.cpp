@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -149,6 +150,13 @@ bool same_call(const Json& signature, const helion_argument* arguments, int coun
   return true;
 }
 
+// A number of a launch, in the limits that `helion.bundles.load` holds it to.
+unsigned within(const Json& value, int64_t low, int64_t high) {
+  const int64_t number = value.number();
+  if (number < low || number > high) refuse("a launch of it has a number that no launch has");
+  return static_cast<unsigned>(number);
+}
+
 }  // namespace
 
 struct helion_plan {
@@ -233,7 +241,7 @@ CUfunction helion_bundle::function(size_t number) {
   modules.push_back(module);
   CUfunction loaded = nullptr;
   check(cuModuleGetFunction(&loaded, module, binary.at("symbol").text.c_str()), "cuModuleGetFunction");
-  const int shared = static_cast<int>(binary.at("shared").number());
+  const int shared = static_cast<int>(within(binary.at("shared"), 0, 1 << 20));
   check(cuFuncSetAttribute(loaded, static_cast<CUfunction_attribute>(kMaxDynamicShared), shared), "cuFuncSetAttribute");
   check(cuFuncSetAttribute(loaded, static_cast<CUfunction_attribute>(kNonPortableCluster), 1), "cuFuncSetAttribute");
   return functions[number] = loaded;
@@ -268,8 +276,10 @@ Source helion_bundle::source(const Json& row, const helion_plan& plan, const std
   }
   const Json& value = row.at(1);
   const bool is_real = value.kind == Json::Kind::kList;
-  const int64_t integer = is_real ? static_cast<int64_t>(real_of(value)) : value.integer;
-  return {Source::Kind::kConstant, 0, stored(type, integer, real_of(value)), ""};
+  const double real = real_of(value);
+  // A real that no int64_t is, or is near, may not be converted to one; it is stored as a real.
+  const int64_t integer = !is_real ? value.integer : std::abs(real) < 0x1p62 ? static_cast<int64_t>(real) : 0;
+  return {Source::Kind::kConstant, 0, stored(type, integer, real), ""};
 }
 
 // ["launch", binary, grid, sources]
@@ -279,20 +289,18 @@ Step helion_bundle::launch(const Json& row, const helion_plan& plan) {
   if (!binary.at("maps").items.empty()) refuse("a kernel of it takes tensor maps, which this library does not make");
   Step step;
   step.function = function(number);
-  step.config.blockDimX = 32 * static_cast<unsigned>(binary.at("num_warps").number());
+  step.config.blockDimX = 32 * within(binary.at("num_warps"), 1, 32);
   step.config.blockDimY = step.config.blockDimZ = 1;
-  step.config.sharedMemBytes = static_cast<unsigned>(binary.at("shared").number());
+  step.config.sharedMemBytes = within(binary.at("shared"), 0, 1 << 20);
   unsigned grid[3] = {1, 1, 1};
   if (row.at(2).items.size() > 3) refuse("a grid has too many dimensions");
-  for (size_t i = 0; i < row.at(2).items.size(); ++i) grid[i] = static_cast<unsigned>(row.at(2).at(i).number());
+  for (size_t i = 0; i < row.at(2).items.size(); ++i) grid[i] = within(row.at(2).at(i), 0, INT32_MAX);
   step.config.gridDimX = grid[0];
   step.config.gridDimY = grid[1];
   step.config.gridDimZ = grid[2];
-  for (size_t i = 0; i < 3; ++i) step.cluster[i] = static_cast<unsigned>(binary.at("cluster").at(i).number());
+  for (size_t i = 0; i < 3; ++i) step.cluster[i] = within(binary.at("cluster").at(i), 1, 16);
   step.cooperative = binary.at("cooperative").truth();
-  const int64_t scratch = binary.at("scratch").number();
-  if (scratch < 0 || scratch > 4) refuse("a binary is malformed");
-  step.scratch = static_cast<size_t>(scratch);
+  step.scratch = within(binary.at("scratch"), 0, 4);
   const std::vector<Json>& params = binary.at("params").items;
   if (row.at(3).items.size() != params.size()) refuse("a launch has another number of parameters than its kernel");
   for (size_t i = 0; i < params.size(); ++i)

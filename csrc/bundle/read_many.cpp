@@ -42,8 +42,9 @@ void read(const char* path, const char* kernel, int capability, CUdeviceptr memo
   } else {
     std::vector<uint64_t> buffers;
     bool fits = helion_plan_result(plan) < helion_plan_buffer_count(plan);
-    for (int i = 0; i < helion_plan_buffer_count(plan); ++i)
+    for (int i = 0; i < helion_plan_buffer_count(plan); ++i) {
       fits = fits && helion_plan_buffer_bytes(plan, i) <= kMostBytes;
+    }
     for (int i = 0; fits && i < helion_plan_buffer_count(plan); ++i) {
       CUdeviceptr buffer = 0;
       fits = cuMemAlloc(&buffer, helion_plan_buffer_bytes(plan, i) + 16) == CUDA_SUCCESS;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import subprocess
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import helion
 from helion import _extension
 from tests import softgpu as gpu
 from tests.ship import bundled_model as model
+from tests.ship import fuzz_bundle
 from tests.softgpu import native
 from tests.softgpu.build import cuda_include
 
@@ -48,6 +51,24 @@ def bundle(tmp_path_factory) -> Path:
     finally:
         gpu.uninstall()
     return path
+
+
+def with_binaries(data: bytes, **fields: object) -> bytes:
+    """A bundle whose binaries say something else, with hashes that fit."""
+    size = struct.unpack_from("<Q", data, 16)[0]
+    manifest = json.loads(data[64 : 64 + size])
+    for binary in manifest["binaries"]:
+        binary.update(fields)
+    return fuzz_bundle.signed(manifest, data[-(-(64 + size) // 64) * 64 :])
+
+
+@pytest.mark.parametrize(
+    "fields", [{"cluster": [0, 1, 1]}, {"cluster": [1, 17, 1]}, {"num_warps": 33}, {"shared": 1 << 40}, {"scratch": -1}]
+)
+def test_a_launch_that_no_gpu_makes_is_refused(program: Path, bundle: Path, tmp_path, fields) -> None:
+    (tmp_path / "k.hlb").write_bytes(with_binaries(bundle.read_bytes(), **fields))
+    status, said = run(program, tmp_path / "k.hlb")
+    assert status == 1 and "a number that no launch has" in said, said
 
 
 def run(program: Path, bundle: Path, kernel: str = "tests.ship.bundled_model.add") -> tuple[int, str]:
