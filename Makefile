@@ -10,12 +10,13 @@ MUTATIONS ?= 100000
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
 test quick sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_EXTENSION = 1
 
-.PHONY: help setup demo test quick sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs clean
+.PHONY: help setup demo test test-newest quick sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs clean
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
 	@echo "make quick     the tests that neither compile kernels nor start processes: a minute or so"
 	@echo "make test      all tests (no GPU needed), with make sanitize"
+	@echo "make test-newest  all tests with the newest torch and Triton of the registry, in build/newest"
 	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"
 	@echo "make test-gpu  the tests that run on a GPU"
 	@echo "make fuzz      random programs in every mode, until stopped or SECONDS=600 are over"
@@ -57,6 +58,9 @@ bundle-examples: setup
 	@mkdir -p build
 	$(VENV) -m tests.ship.bundle_examples make build/examples.hlb
 	$(VENV) -m tests.ship.bundle_examples run build/examples.hlb
+
+test-newest:
+	JOBS=$(JOBS) PYTHON=$(PYTHON) tools/test_newest.sh
 
 check-wheels: setup
 	$(VENV) -m tests.ship.wheels $(PYTHONS)

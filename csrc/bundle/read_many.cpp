@@ -1,9 +1,11 @@
 // Reads many bundles, one after another, as files that may be damaged or lie: for the sanitizers.
 //
-//   read_many CAPABILITY < lines of "path kernel", of a kernel with the arguments of example.cpp
+//   read_many CAPABILITY < lines of "path kernel launch", of a kernel with the arguments of example.cpp
 //
-// Each file is opened, the kernel looked up with the arguments of its example, and launched if there is a plan. Nothing
-// of it may be a crash. Prints how many were refused when they were opened, had no plan, failed to launch, and ran.
+// Each file is opened, the kernel looked up with the arguments of its example, and launched if there is a plan and
+// `launch` is 1: a file that lies about its binary's parameters makes the driver read what is not there, so that only
+// files whose hashes were not made anew are. Nothing of it may be a crash. Prints how many were refused when they were
+// opened, had no plan, had one that was not launched, and ran.
 #include <cuda.h>
 
 #include <cstdio>
@@ -23,7 +25,7 @@ struct Counts {
   long refused = 0, absent = 0, failed = 0, ran = 0;
 };
 
-void read(const char* path, const char* kernel, int capability, CUdeviceptr memory, Counts* counts) {
+void read(const char* path, const char* kernel, bool launch, int capability, CUdeviceptr memory, Counts* counts) {
   char error[HELION_ERROR_SIZE];
   helion_bundle* bundle = helion_bundle_open(path, error);
   if (bundle == nullptr) {
@@ -41,7 +43,7 @@ void read(const char* path, const char* kernel, int capability, CUdeviceptr memo
     ++counts->absent;
   } else {
     std::vector<uint64_t> buffers;
-    bool fits = helion_plan_result(plan) < helion_plan_buffer_count(plan);
+    bool fits = launch && helion_plan_result(plan) < helion_plan_buffer_count(plan);
     for (int i = 0; i < helion_plan_buffer_count(plan); ++i) {
       fits = fits && helion_plan_buffer_bytes(plan, i) <= kMostBytes;
     }
@@ -70,8 +72,9 @@ int main(int count, char** words) {
   }
   Counts counts;
   char path[4096], kernel[512];
-  while (std::scanf("%4095s %511s", path, kernel) == 2) {
-    read(path, kernel, std::atoi(words[1]), memory, &counts);
+  int launch = 0;
+  while (std::scanf("%4095s %511s %d", path, kernel, &launch) == 3) {
+    read(path, kernel, launch != 0, std::atoi(words[1]), memory, &counts);
     std::printf("%ld %ld %ld %ld\n", counts.refused, counts.absent, counts.failed, counts.ran);
     std::fflush(stdout);
   }

@@ -14,7 +14,8 @@ PAGES = sorted(DOCS.glob("*.md"))
 
 def test_every_page_is_in_the_navigation_once() -> None:
     nav = (DOCS.parent / "mkdocs.yml").read_text().partition("\nnav:")[2]
-    assert sorted(re.findall(r": (\w+\.md)", nav)) == [page.name for page in PAGES]
+    # The tutorial's page is made of its notebook.
+    assert sorted(re.findall(r": (\w+\.md)", nav)) == sorted(["tutorial.md", *(page.name for page in PAGES)])
 
 
 def _anchor(heading: str) -> str:

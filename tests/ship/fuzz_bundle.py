@@ -171,13 +171,14 @@ def run(mutations: int, seed: int, directory: Path) -> Counter[str]:
     return outcomes
 
 
-def candidates(data: bytes, other: bytes, rng: random.Random) -> Iterator[bytes]:
-    """Files without end: damaged ones, and ones that lie with hashes that fit."""
+def candidates(data: bytes, other: bytes, rng: random.Random) -> Iterator[tuple[bytes, bool]]:
+    """Files without end: damaged ones, and ones that lie with hashes that fit; and whether it is one of the latter."""
     size = struct.unpack_from("<Q", data, 16)[0]
     manifest = json.loads(data[64 : 64 + size])
     blobs = data[-(-(64 + size) // 64) * 64 :]
     while True:
-        yield signed(replaced(manifest, rng), blobs) if rng.random() < 0.5 else damaged(data, other, rng)
+        lies = rng.random() < 0.5
+        yield (signed(replaced(manifest, rng), blobs) if lies else damaged(data, other, rng)), lies
 
 
 def sanitized_reader(directory: Path) -> Path:
@@ -198,7 +199,8 @@ def sanitized_reader(directory: Path) -> Path:
 
 
 def run_in_c(mutations: int, seed: int, directory: Path) -> dict[str, int]:
-    """As `run`, with the C reader under ASAN and UBSAN: each file is opened, looked up in, and launched from.
+    """As `run`, with the C reader under ASAN and UBSAN: each file is opened and looked up in, and those that are only
+    damaged are launched from.
 
     Raises:
         AssertionError: a sanitizer said something, or the reader crashed: with the file that it was given.
@@ -217,10 +219,10 @@ def run_in_c(mutations: int, seed: int, directory: Path) -> dict[str, int]:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as reader:
         assert reader.stdin is not None and reader.stdout is not None and reader.stderr is not None
-        for number, content in zip(range(mutations), files):
+        for number, (content, lies) in zip(range(mutations), files):
             candidate.write_bytes(content)
             try:
-                reader.stdin.write(f"{candidate} tests.ship.bundled_model.add\n")
+                reader.stdin.write(f"{candidate} tests.ship.bundled_model.add {int(not lies)}\n")
                 reader.stdin.flush()
                 line = reader.stdout.readline()
             except BrokenPipeError:
