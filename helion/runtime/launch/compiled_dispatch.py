@@ -55,6 +55,9 @@ class CompiledDispatcher(_Base, PythonPath):
     A subclass also implements ``_unguarded``.
     """
 
+    #: Whether other processes may run its plans for the kernel's calls.
+    keeps_plans = True
+
     def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int = 1024) -> None:
         PythonPath.__init__(self, specializer, stats, max_entries=max_entries)
         parameters = specializer.signature.parameters.values()
@@ -169,7 +172,7 @@ class CompiledDispatcher(_Base, PythonPath):
             generation = configured
         if self.install_plan(args, recording.plan, generation, self._bound_of(args)):
             events.emit("plan", self.stats.name)
-            if bundled.cache is not None and recording.description is not None:
+            if bundled.cache is not None and self.keeps_plans and recording.description is not None:
                 bundled.cache.keep(self, args, recording.description)
         return recording.result
 

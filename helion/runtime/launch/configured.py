@@ -40,6 +40,8 @@ class Configured(Dispatcher):
         stats: the kernel's.
     """
 
+    keeps_plans = False  # they are of a Config that the kernel does not use
+
     def __init__(
         self,
         host: types.FunctionType,

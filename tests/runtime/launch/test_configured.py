@@ -12,6 +12,7 @@ import helion
 import helion.language as hl
 from helion import _extension
 from helion import exc
+from helion.runtime.launch import bundled
 
 pytestmark = [
     pytest.mark.softgpu(capability=90, software_only=True),
@@ -74,6 +75,25 @@ def test_calls_are_those_of_the_kernel_and_counted_with_them(configured: Any, se
     gc.collect()
     assert helion.runtime.launch_stats()[name].launches >= total
     assert kernel.stats.snapshot().launches == total
+
+
+def test_no_process_is_left_a_plan_of_another_config(configured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+
+    class Cache:
+        def serve(self, dispatcher: Any, args: Any) -> str:
+            return "empty"
+
+        def keep(self, dispatcher: Any, args: Any, plan: Any) -> None:
+            kept.append(dispatcher)
+
+    monkeypatch.setattr(bundled, "cache", Cache())
+    x, y = torch.randn(N), torch.randn(N)
+    kernel, run = configured(add, x, y)
+    for _ in range(4):
+        run(x, y)
+        kernel(x, y)
+    assert kept == ([kernel] if _extension.C is not None else [])
 
 
 def test_arguments_of_another_specialization_are_refused(configured: Any) -> None:
