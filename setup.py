@@ -59,7 +59,9 @@ def extension() -> Extension | None:
         )
         return None
 
-    compile_args = ["-std=c++17", "-fvisibility=hidden"]
+    # torch's headers ask for C++20 from 2.14 or 2.15 on; ours are C++17.
+    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    compile_args = ["-std=c++20" if release >= (2, 14) else "-std=c++17", "-fvisibility=hidden"]
     # Our own code is held to every warning; torch's and Python's headers are system headers to the compiler.
     compile_args += ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
     for path in cpp_extension.include_paths():
