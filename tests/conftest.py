@@ -18,6 +18,11 @@ pytest_plugins = ["tests.quick", "tests.softgpu.pytest_plugin", "tests.sweep_sum
 # Before any test module makes a tensor: fresh memory is poison, and the software GPU knows every tensor's storage.
 storages.install()
 
+# One thread for PyTorch, here and in the processes that tests start: with workers beside one another on all cores, a
+# product of 64x64 waits 50 ms for its threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
 # PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
 logging.getLogger("torch.__trace").propagate = False
 

@@ -277,7 +277,7 @@ def test_workers_and_files_end_with_a_killed_parent(tmp_path: Path, how: signal.
     process = _start_hanging(tmp_path)
     assert len(_group(process)) >= 2
     os.kill(process.pid, how)  # the parent alone: nobody tells the workers
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     end = time.monotonic() + 20
     while _group(process) and time.monotonic() < end:
         time.sleep(0.1)
@@ -336,4 +336,4 @@ def test_no_file_of_a_search_has_a_name(tmp_path: Path) -> None:
         time.sleep(0.1)
     assert list((tmp_path / "tmp").iterdir()) == []
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)

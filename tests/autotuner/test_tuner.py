@@ -335,7 +335,7 @@ def test_sigint_in_the_terminal_keeps_the_best_and_ends_the_workers(tmp_path: Pa
         time.sleep(0.1)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.strip() == "kept good"
     assert "ended: interrupted" in err
