@@ -293,7 +293,10 @@ class EmptyDeviceLoopAfterDCE(BaseError):
 
 class NestedGridLoop(BaseError):
     what = "a device loop stands inside a host {statement}"
-    fix = "move the hl.tile()/hl.grid() loop to the top level of the function (or branch on a compile-time value)."
+    fix = (
+        "move the hl.tile()/hl.grid() loop to the top level of the function (or branch on a compile-time value); for a "
+        "loop over several tensors, call the kernel for each of them."
+    )
 
 
 class TopLevelStatementBetweenLoops(BaseError):

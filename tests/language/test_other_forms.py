@@ -310,3 +310,19 @@ def test_return_and_with_are_not_allowed_on_the_device(statement: str, tmp_path:
     exec(compile(file.read_text(), str(file), "exec"), namespace)
     with pytest.raises(exc.NotAllowedOnDevice, match=r"`(return|with)` is not allowed in device code"):
         helion.kernel(namespace["kernel"]).bind((torch.randn(20),))
+
+
+# -- new values with the dtype of a tensor of the host
+
+
+def sums_of_blocks(x: torch.Tensor) -> torch.Tensor:
+    out = x.new_empty(x.shape)
+    for tm, tn in hl.tile(x.shape):
+        acc = x.new_zeros([tm, tn], dtype=torch.float32) + x.new_full((tm,), 2)[:, None]
+        out[tm, tn] = acc + x[tm, tn] + x.new_ones(tm, tn)
+    return out
+
+
+def test_a_tensor_of_the_host_gives_new_values_their_dtype(seed: int) -> None:
+    everywhere(sums_of_blocks, (torch.randn(9, 21),), lambda x: x + 3)
+    everywhere(sums_of_blocks, (torch.randn(9, 21, dtype=torch.bfloat16),), lambda x: x + 3)

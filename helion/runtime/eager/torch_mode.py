@@ -124,6 +124,8 @@ _SIZE_FUNCTIONS = frozenset(
 _CREATION_FUNCTIONS = frozenset(
     ["zeros", "ones", "empty", "full", "arange", "tensor", "eye", "linspace", "as_tensor", "scalar_tensor"]
 )
+#: The same as methods of a tensor, of which they take dtype and device: it may be one of the host's.
+_CREATION_METHODS = frozenset(["new_zeros", "new_ones", "new_empty", "new_full"])
 #: Functions that keep the shape but not the meaning of each dimension.
 _REARRANGING = frozenset(
     [
@@ -468,7 +470,7 @@ class DeviceTorchMode(TorchFunctionMode):
         if func is torch.Tensor.__setitem__:
             return self._setitem(*args)
         if name not in _METADATA:
-            self._check_device_call(args, kwargs)
+            self._check_device_call(args[1:] if name in _CREATION_METHODS else args, kwargs)
         override = TORCH_OVERRIDES.get(func)
         if override is not None:
             with self:  # inside __torch_function__ the mode is off, but what the override makes are device values
@@ -487,6 +489,8 @@ class DeviceTorchMode(TorchFunctionMode):
         if name in _SIZE_FUNCTIONS:
             if name in _CREATION_FUNCTIONS:
                 axes = axes_of_shape(args[0] if args else kwargs.get("size"))
+            elif name in _CREATION_METHODS and len(args) > 1:
+                axes = axes_of_shape(args[1] if isinstance(args[1], (list, tuple)) else args[1:])
             args, kwargs = tree_map(_extent, args), tree_map(_extent, kwargs)
         if name in _CREATION_FUNCTIONS and kwargs.get("device") is None:
             kwargs["device"] = self._ref.device
