@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -117,7 +118,20 @@ class Schedule:
         return self.constants[axis.block.symbol]
 
     def needs_mask(self, axis: Axis) -> bool:
-        """Whether the last tile of an axis may be partial."""
+        """Whether the last tile of an axis may be partial.
+
+        In a flattened loop that is of all its dimensions together: it is not where each of them divides. One of them
+        alone says nothing: in 5 rows of 7 by tiles of 1 and 4 every row has its tile, and the last one goes on past
+        the end.
+        """
+        together = next((info.axes for info in self._flattened if axis in info.axes), [axis])
+        return any(map(self._may_be_partial, together))
+
+    @functools.cached_property
+    def _flattened(self) -> list[GraphInfo]:
+        return [info for info in self.device.graphs if self.flatten.get(info.id)]
+
+    def _may_be_partial(self, axis: Axis) -> bool:
         if axis.kind is AxisKind.GRID:
             return False
         size = self.block_size(axis)

@@ -160,3 +160,22 @@ def test_descriptors_begin_at_multiples_of_16_bytes(begin: int, form: str) -> No
     x = torch.randn(32, 24)
     assert form in doubled.bind((x,)).to_triton_code().replace("make_tensor_descriptor", "descriptor")
     assert torch.equal(doubled(x)[:, begin:], x[:, begin:] * 2)
+
+
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.shape):
+        out[t] = x[t] * 2
+    return out
+
+
+@pytest.mark.parametrize(
+    ("shape", "blocks"),
+    [((5, 7), (1, 4)), ((8, 7), (4, 4)), ((7, 8), (4, 4)), ((8, 8), (4, 4)), ((5, 7), (1, 1)), ((3, 4, 5), (1, 4, 2))],
+    ids=str,
+)
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+def test_a_flattened_loop_ends_at_its_last_element(shape: tuple[int, ...], blocks: tuple[int, ...], static: bool):
+    kernel = helion.kernel(doubled, static_shapes=static)
+    config = {"block_sizes": list(blocks), "flatten_loops": [True]}
+    run_everywhere(kernel, (torch.randn(shape),), lambda x: x * 2, configs=[config], capabilities=[90], error_scale=0)
