@@ -8,9 +8,9 @@ SEED ?= 1
 MUTATIONS ?= 100000
 
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
-test quick sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_EXTENSION = 1
+test quick sweep sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_EXTENSION = 1
 
-.PHONY: help setup demo test test-newest quick sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs clean
+.PHONY: help setup demo test test-newest quick sweep sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs clean
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
@@ -18,6 +18,7 @@ help:
 	@echo "make test      all tests (no GPU needed), with make sanitize"
 	@echo "make test-newest  all tests with the newest torch and Triton of the registry, in build/newest"
 	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"
+	@echo "make sweep     all of what make test takes samples of: every op of PyTorch, hundreds of generated programs"
 	@echo "make test-gpu  the tests that run on a GPU"
 	@echo "make fuzz      random programs in every mode, until stopped or SECONDS=600 are over"
 	@echo "make fuzz-bundles  damaged and hostile bundles, also for the C reader under ASAN and UBSAN; MUTATIONS=100000"
@@ -39,6 +40,9 @@ test: setup
 
 quick: setup
 	$(VENV) -m pytest --quick -n $(JOBS) tests
+
+sweep: setup
+	$(VENV) -m pytest --sweep -n $(JOBS) --dist loadgroup tests
 
 # Built again only where sources changed.
 sanitize: setup

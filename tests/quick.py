@@ -5,7 +5,10 @@ Left out are tests marked ``compiles`` (with Triton or the CuTe toolkit), ``spaw
 and runs the kernel on CPU tensors only. What was left out is counted at the end of the run.
 
 A test that forgot its mark is stopped where it would compile or start a process, counts as left out, and is named at
-the end with the mark that it wants. Imported by ``tests/conftest.py``, which makes these hooks known to pytest.
+the end with the mark that it wants.
+
+``--sweep``: the rest of the sweeps, of which the suite takes samples: tests marked ``sweep``, which run only then
+(``make sweep``, most of an hour). Imported by ``tests/conftest.py``, which makes these hooks known to pytest.
 """
 
 from __future__ import annotations
@@ -107,11 +110,13 @@ def leave_out(what: str) -> bool:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="leave out tests that compile, start processes or take long")
+    parser.addoption("--sweep", action="store_true", help="run the tests marked sweep, and no others")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}; left out by --quick")
+    config.addinivalue_line("markers", "sweep: what the suite takes a sample of; run by --sweep only")
     if config.getoption("quick"):
         global run
         run = Quick()
@@ -128,6 +133,9 @@ def _mark_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(trylast=True)  # after those who mark tests by the fixtures that they ask for
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    sweeping = config.getoption("sweep")
+    config.hook.pytest_deselected(items=[i for i in items if bool(i.get_closest_marker("sweep")) is not sweeping])
+    items[:] = [i for i in items if bool(i.get_closest_marker("sweep")) is sweeping]
     if run is None:
         return
     marks = [_mark_of(item) for item in items]

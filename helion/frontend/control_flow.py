@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language.shapes import same_shape
+from ..language.truth import scalar
 from .calls import Calls
 from .environment import Environment
 from .frames import Poison
@@ -40,6 +43,9 @@ from .tracer import TracedLoop
 from .tracer import Tracer
 
 _MISSING = object()
+
+#: Where the value of an expression that is worked out on one side of a branch only stands; no name of a program.
+_GUARDED = "<value>"
 
 
 def _is_number(value: Any) -> bool:
@@ -274,23 +280,42 @@ class ControlFlow(Calls):
     def device_branch(self, node: ast.If, test: Any) -> None:
         """An `if` on a value known only while the kernel runs."""
         if isinstance(test, torch.Tensor):
-            if test.dim() != 0:
-                raise exc.ShapeMismatch(
-                    f"`if` needs a scalar condition, got a tensor of shape {_describe(test)}",
-                    fix="use torch.where to choose element by element, or reduce the condition with .any()/.all().",
-                )
-            if test.dtype is not torch.bool:
-                test = test != 0
+            scalar(test, "`if`", _describe(test))
+        names = assigned_names([*node.body, *node.orelse]) | self._changed_containers([*node.body, *node.orelse])
+        wanted = names & self.frame.source.liveness.after.get(node, set())
+        self._branches(test, (lambda: self.block(node.body), lambda: self.block(node.orelse)), sorted(wanted))
+
+    def only_if(self, test: Any, node: ast.expr, when: bool = True) -> Any:
+        if isinstance(test, torch.Tensor):
+            scalar(test, "`if`, `and` or `or`", _describe(test))
+        frame = self.frame
+        found: list[Any] = []
+
+        def taken() -> None:
+            found.append(self.expr(node))
+            frame.device[_GUARDED] = found[0]
+
+        def left_out() -> None:
+            value = found[0]
+            frame.device[_GUARDED] = torch.zeros_like(value) if isinstance(value, torch.Tensor) else value
+
+        if not when:
+            test = torch.logical_not(self.as_tensor(test))
+        self._branches(test, (taken, left_out), sorted({_GUARDED, *assigned_names([node])}))
+        return frame.device.pop(_GUARDED)
+
+    def _branches(self, test: Any, bodies: Sequence[Callable[[], None]], wanted: list[str]) -> None:
+        """Trace the two sides of a branch, and give names what either of them leaves in them."""
+        if isinstance(test, torch.Tensor) and test.dtype is not torch.bool:
+            test = test != 0
         frame = self.frame
         before = dict(frame.device)
-        names = assigned_names([*node.body, *node.orelse]) | self._changed_containers([*node.body, *node.orelse])
-        wanted = sorted(names & frame.source.liveness.after.get(node, set()))
         sides = []
-        for body in (node.body, node.orelse):
+        for body in bodies:
             frame.device.clear()
             frame.device.update(before)
             with self.tracer.graph(GraphKind.BRANCH) as builder, self._containers_stay():
-                self.block(body)
+                body()
             sides.append((builder, dict(frame.device)))
         frame.device.clear()
         frame.device.update(before)

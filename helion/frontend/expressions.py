@@ -26,6 +26,7 @@ from ..ir.device_ir import TracedTile
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language import load
+from ..language.truth import scalar
 from .environment import ConfigDecision
 from .frames import Frame
 from .frames import Frames
@@ -312,7 +313,7 @@ class Expressions(Frames):
         value = self.expr(node.operand)
         if isinstance(node.op, ast.Not):
             if isinstance(value, torch.Tensor):
-                return torch.logical_not(value)
+                return torch.logical_not(scalar(value, "`not`"))
             if is_symbolic(value) and self.env.space.depends_on_device(value):
                 return torch.sym_not(value)
             return not value
@@ -324,7 +325,7 @@ class Expressions(Frames):
         left = self.expr(node.left)
         result: Any = True
         for op, right_node in zip(node.ops, node.comparators):
-            right = self.expr(right_node)
+            right = self.expr(right_node) if result is True else self._after(result, right_node, when=True)
             step = _COMPARE[type(op)](left, right)
             result = step if result is True else self._and(result, step)
             if result is False:
@@ -339,7 +340,7 @@ class Expressions(Frames):
                 pick, word = (_and, "and") if isinstance(node.op, ast.And) else (_or, "or")
                 value = self.env.config_call(pick, (value, self.expr(other)), f"({{}} {word} {{}})", "picked")
             elif isinstance(value, torch.Tensor) or (is_symbolic(value) and self.env.space.depends_on_device(value)):
-                right = self.expr(other)
+                right = self._after(value, other, when=isinstance(node.op, ast.And))
                 value = self._and(value, right) if isinstance(node.op, ast.And) else self._or(value, right)
             elif bool(value) is isinstance(node.op, ast.Or):
                 return value
@@ -349,13 +350,18 @@ class Expressions(Frames):
 
     def _and(self, a: Any, b: Any) -> Any:
         if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
-            return torch.logical_and(self.as_tensor(a), self.as_tensor(b))
+            return self._picked(a, b, otherwise=a)
         return a & b if is_symbolic(a) or is_symbolic(b) else (a and b)
 
     def _or(self, a: Any, b: Any) -> Any:
         if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
-            return torch.logical_or(self.as_tensor(a), self.as_tensor(b))
+            return self._picked(a, a, otherwise=b)
         return a | b if is_symbolic(a) or is_symbolic(b) else (a or b)
+
+    def _picked(self, test: Any, value: Any, otherwise: Any) -> Any:
+        """What `and` and `or` are: one of their operands, by whether the first is true."""
+        test, value, otherwise = (scalar(self.as_tensor(v), "`and` or `or`") for v in (test, value, otherwise))
+        return torch.where(test != 0, value, otherwise)
 
     def as_tensor(self, value: Any) -> torch.Tensor:
         return value if isinstance(value, torch.Tensor) else self.tracer.scalar_tensor(value)
@@ -368,11 +374,23 @@ class Expressions(Frames):
                 raise self.undecidable(node.test, symbols_of(test))
             return self.env.config_call(_pick, values, "({1} if {0} else {2})", "picked")
         if self.is_dynamic(test):
-            # Both sides are values, so this is a select; each must be free of side effects like any expression.
-            return torch.where(
-                self.as_tensor(test), self.as_tensor(self.expr(node.body)), self.as_tensor(self.expr(node.orelse))
-            )
+            test = scalar(self.as_tensor(test), "`if`")
+            sides = [self._after(test, side, when) for side, when in ((node.body, True), (node.orelse, False))]
+            return torch.where(test != 0, *map(self.as_tensor, sides))
         return self.expr(node.body if test else node.orelse)
+
+    def _after(self, test: Any, node: ast.expr, when: bool) -> Any:
+        """The value of an expression that Python works out only if `test` is `when`.
+
+        Numbers are worked out and not taken; what reads memory is not: `a[i] if i < n else 0` must not read past `a`.
+        """
+        reads = any(isinstance(part, (ast.Subscript, ast.Call)) for part in ast.walk(node))
+        branches = reads and self.tracer.on_device and self.is_dynamic(test)
+        return self.only_if(test, node, when) if branches else self.expr(node)
+
+    def only_if(self, test: Any, node: ast.expr, when: bool = True) -> Any:
+        """The value of an expression, worked out in a branch: 0 where `test` is not `when`."""
+        raise NotImplementedError  # in control_flow
 
     def is_dynamic(self, test: Any) -> bool:
         """Whether a condition is known only while the kernel runs."""

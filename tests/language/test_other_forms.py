@@ -8,6 +8,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -326,3 +327,93 @@ def sums_of_blocks(x: torch.Tensor) -> torch.Tensor:
 def test_a_tensor_of_the_host_gives_new_values_their_dtype(seed: int) -> None:
     everywhere(sums_of_blocks, (torch.randn(9, 21),), lambda x: x + 3)
     everywhere(sums_of_blocks, (torch.randn(9, 21, dtype=torch.bfloat16),), lambda x: x + 3)
+
+
+# -- what is asked to be true
+
+
+def between(x: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        low, high = bounds[0], bounds[1]
+        out[t] = x[t] if low < high < 4 and not low > 2 else x[t] * ((low or 5) + (low and high))
+    return out
+
+
+@pytest.mark.parametrize("bounds", [(1, 2), (2, 1), (0, 4), (3, 2)])
+def test_conditions_of_one_number_are_pythons(bounds: tuple[int, int], seed: int) -> None:
+    low, high = bounds
+    factor = 1 if low < high < 4 and not low > 2 else (low or 5) + (low and high)
+    everywhere(between, (torch.randn(20), torch.tensor(bounds, dtype=torch.float32)), lambda x, _: x * factor)
+
+
+@pytest.mark.parametrize("ask", ["0 < v < 1", "(v > 0) and (v < 1)", "v > 0 or v < 1", "not v", "1 if v > 0 else 0"])
+@pytest.mark.parametrize("interpreted", [False, True])
+def test_tensors_are_neither_true_nor_false(ask: str, interpreted: bool, tmp_path: Path) -> None:
+    path = tmp_path / "asked.py"
+    path.write_text(
+        "import helion.language as hl\n\n"
+        "def asked(x):\n"
+        "    for t in hl.tile(x.size(0)):\n"
+        "        v = x[t]\n"
+        f"        x[t] = v * ({ask})\n"
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    kernel = helion.kernel(namespace["asked"], ref_mode=interpreted)
+    with pytest.raises(exc.ShapeMismatch, match=r"\(low < x\) & \(x < high\)"):
+        kernel(torch.randn(5))
+
+
+def looks_up(a: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    m, n = places.size(0), a.size(0)
+    chosen, past, kept = (torch.empty(m, device=a.device) for _ in range(3))
+    for i in hl.grid(m):
+        j = places[i]
+        chosen[i] = a[j] if 0 <= j < n else 0.5
+        past[i] = 0.5 if i >= n else a[i] * 2
+        kept[i] = 1.0 if j >= 0 and j < n and a[j] > 0 and (j == 0 or 0 < a[j - 1] < 9) else 2.0
+    return chosen, past, kept
+
+
+def test_what_is_not_chosen_is_not_read(seed: int) -> None:
+    """The places left out are far outside: the software GPU stops at the first such access."""
+    far = 900_000_000
+
+    def reference(a: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        inside = [0 <= j < len(a) for j in places.tolist()]
+        chosen = [a[j] if ok else 0.5 for j, ok in zip(places.tolist(), inside)]
+        past = [a[i] * 2 if i < len(a) else 0.5 for i in range(len(places))]
+        kept = [
+            1.0 if ok and a[j] > 0 and (j == 0 or 0 < a[j - 1] < 9) else 2.0 for j, ok in zip(places.tolist(), inside)
+        ]
+        return tuple(torch.tensor(values, dtype=a.dtype) for values in (chosen, past, kept))
+
+    places = torch.tensor([1, -far, 2, far, 0, 4, -1, 3])
+    everywhere(looks_up, (torch.tensor([1.0, 2, -1, 3, 4]), places), reference)
+
+
+# -- kernels that call kernels in host code
+
+
+@helion.kernel(autotune_effort="none")
+def tripled(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] * 3
+    return out
+
+
+def calls_another(x: torch.Tensor) -> torch.Tensor:
+    y = tripled(x)
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = y[t] + 1
+    return tripled(out)
+
+
+@pytest.mark.parametrize("interpret", ["0", "1"])
+def test_host_code_calls_another_kernel(interpret: str, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setenv("HELION_INTERPRET", interpret)
+    x = torch.randn(9)
+    torch.testing.assert_close(helion.kernel(calls_another)(x), (x * 3 + 1) * 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -24,8 +25,12 @@ from tests.programs.worker import Worker
 from tests.programs.worker import perform
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
-#: The seed of the fresh programs, and how many parts of so many programs run.
-SEED, PARTS, PROGRAMS = "suite", 20, 10
+#: The seed of the fresh programs, how many parts of so many programs there are, and how many are in the suite.
+SEED, PARTS, PROGRAMS, SAMPLED = "suite", 40, 10, 10
+
+
+def parts(count: int, sampled: int) -> list[Any]:
+    return [pytest.param(i, marks=[pytest.mark.sweep] if i >= sampled else []) for i in range(count)]
 
 
 @pytest.mark.compiles
@@ -36,7 +41,7 @@ def test_a_program_that_failed_once(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", parts(PARTS, SAMPLED))
 def test_fresh_programs_without_a_gpu(part: int, tmp_path: Path) -> None:
     for number in range(part * PROGRAMS, (part + 1) * PROGRAMS):
         result = perform(Task(f"{SEED}:{number}", ("ref", "tiles", "tiles config", "calls")), tmp_path)
@@ -44,7 +49,7 @@ def test_fresh_programs_without_a_gpu(part: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("number", range(24))
+@pytest.mark.parametrize("number", parts(120, 18))
 def test_fresh_programs_on_the_software_gpu(number: int, tmp_path: Path) -> None:
     result = perform(Task(f"{SEED} gpu:{number}", (GPU_MODES[number % 3],)), tmp_path)
     assert not any(o.failed or o.status == "invalid" for o in result.outcomes), result.outcomes

@@ -41,11 +41,13 @@ from ...language.memory import load
 from ...language.memory import store
 from ...language.memory import subscript
 from ...language.op import Op
+from ...language.op import active_handler
 from ...language.scans import associative_scan
 from ...language.scans import cumprod
 from ...language.scans import cumsum
 from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
+from ...language.truth import scalar
 from .alignment import LANES
 from .alignment import MARK as _MARK
 from .alignment import aligned
@@ -461,6 +463,8 @@ class DeviceTorchMode(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if active_handler() is not self._ref:  # inside another kernel that this one's host code calls
+            return func(*args, **kwargs)
         name = _function_name(func)
         if not self._ref.on_device:
             self._check_host_call(name, args, kwargs)
@@ -469,6 +473,8 @@ class DeviceTorchMode(TorchFunctionMode):
             return self._getitem(*args)
         if func is torch.Tensor.__setitem__:
             return self._setitem(*args)
+        if func is torch.Tensor.__bool__:
+            scalar(args[0], "a condition")
         if name not in _METADATA:
             self._check_device_call(args[1:] if name in _CREATION_METHODS else args, kwargs)
         override = TORCH_OVERRIDES.get(func)
