@@ -25,7 +25,7 @@ def helper(v):
 
 
 @helion.kernel(autotune_effort="quick", autotune_max_generations=1, autotune_search="RandomSearch",
-               autotune_budget_seconds=60)
+               autotune_budget_seconds=300)
 def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(x)
     for tile in hl.tile(x.size(0)):
