@@ -22,6 +22,8 @@ from . import rearranging  # noqa: F401  adds rules to those of decompositions
 from .alignment import aligned
 from .constants import check_numbers
 from .decompositions import decomposition
+from .lengths import given_symbols
+from .lengths import with_lengths
 from .ragged import ragged_axes
 from .ragged import with_rows_of_reduction
 
@@ -63,7 +65,11 @@ class DeviceFunctionMode(TorchFunctionMode):
                 reason="it changes its operand in place",
                 fix="use the out-of-place form and assign its result.",
             )
-        return func(*args, **kwargs)
+        outer, self.tracer.given = self.tracer.given, given_symbols(args, kwargs)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.tracer.given = outer
 
 
 # How often an op may turn up in its own decomposition before that is taken for a circle.
@@ -83,6 +89,8 @@ class DeviceDispatchMode(TorchDispatchMode):
         if self.tracer._paused or func.namespace == "prim":  # prim: questions about metadata, such as tensor.device
             return func(*args, **kwargs)
         with self:
+            if self.tracer.given is not None:
+                func, args = with_lengths(self.tracer, func, tuple(args), self.tracer.given)
             args, kwargs = aligned(self.tracer, func, tuple(args), kwargs)
         if func in REDUCTIONS and (jagged := ragged_axes(self.tracer.axes_around())):
             with self:

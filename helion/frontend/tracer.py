@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
+import sympy
 import torch
 import torch.fx
 from torch._prims_common import elementwise_dtypes
@@ -118,6 +119,7 @@ class Tracer(Handler):
         self.location: exc.SourceLocation | None = None
         self.builder: GraphBuilder | None = None
         self._paused = False
+        self.given: frozenset[sympy.Symbol] | None = None  # in a torch function: symbols of what was passed to it
         self._recorded: dict[int, torch.Tensor] = {}  # every value so far, by id
         self._seeds = 0  # places that draw random numbers so far: each gets a seed of its own
         # Filled by the interpreter: names of host tensors, for messages and for the IR.

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import helion
 import helion.language as hl
@@ -417,3 +418,37 @@ def test_host_code_calls_another_kernel(interpret: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("HELION_INTERPRET", interpret)
     x = torch.randn(9)
     torch.testing.assert_close(helion.kernel(calls_another)(x), (x * 3 + 1) * 3)
+
+
+# -- sizes that PyTorch's functions calculate with
+
+
+def losses_of_tiles(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([helion.cdiv(x.size(0), 16), 4], device=x.device)
+    for t in hl.tile(x.size(0), block_size=16):
+        logs, shares = torch.log_softmax(x[t, :], 1), torch.softmax(y[t, :], 1)
+        out[t.id, 0] = F.kl_div(logs, shares, reduction="batchmean")
+        out[t.id, 1] = F.cross_entropy(x[t, :], shares)
+        out[t.id, 2] = F.cross_entropy(x[t, :], shares, label_smoothing=0.2)
+        out[t.id, 3] = F.smooth_l1_loss(x[t, :], y[t, :]) + F.huber_loss(x[t, :], y[t, :]) + F.mse_loss(logs, shares)
+    return out
+
+
+def _losses_by_pytorch(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    rows = []
+    for a, b in zip(x.split(16), y.split(16)):
+        logs, shares = a.log_softmax(1), b.softmax(1)
+        rows.append(
+            [
+                F.kl_div(logs, shares, reduction="batchmean"),
+                F.cross_entropy(a, shares),
+                F.cross_entropy(a, shares, label_smoothing=0.2),
+                F.smooth_l1_loss(a, b) + F.huber_loss(a, b) + F.mse_loss(logs, shares),
+            ]
+        )
+    return torch.tensor(rows, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("rows", [16, 21, 33])
+def test_losses_of_a_partial_tile_are_means_over_its_elements(rows: int, seed: int) -> None:
+    everywhere(losses_of_tiles, (torch.randn(rows, 5), torch.randn(rows, 5)), _losses_by_pytorch, error_scale=64)
