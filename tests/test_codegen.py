@@ -12,6 +12,7 @@ from benchmarks.codegen import example_rows
 from benchmarks.codegen import heading
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", ["softmax", "rms_norm", "norm_of_views"])
 def test_row_is_what_is_generated(name: str) -> None:
     known = [line for line in TABLE.read_text().splitlines() if line.split()[:2] == [name, "sm_90"]]

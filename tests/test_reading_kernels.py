@@ -39,6 +39,7 @@ def doubling(fn: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     return doubled
 
 
+@pytest.mark.spawns
 def test_source_with_a_caller_is_a_script_that_calls(tmp_path: Path) -> None:
     source = add.bind((torch.randn(20), torch.randn(20))).to_code(emit_repro_caller=True)
     script = tmp_path / "script.py"

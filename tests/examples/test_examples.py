@@ -76,6 +76,7 @@ def test_example_matches_pytorch_on_every_capability(example: Example, seed: int
 
 
 @other_example
+@pytest.mark.slow
 def test_example_under_dynamic_shapes(example: Example, seed: int) -> None:
     dtype = torch.bfloat16 if example.name in FP8 else example.dtype
     kernel = helion.kernel(example.kernel.fn, static_shapes=False)

@@ -67,6 +67,7 @@ def compare(row: Published, run: Any, where: str) -> None:
         check(args[position], value, f"{where}, argument {position}", row.error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
 @pytest.mark.parametrize("name", TABLE)
 def test_tile_executor(name: str, static: bool) -> None:

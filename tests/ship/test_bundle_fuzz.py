@@ -17,6 +17,7 @@ from tests.ship import fuzz_bundle
 pytestmark = pytest.mark.skipif(_extension.C is None, reason="plans are the extension's")
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90, software_only=True)
 def test_hundreds_of_mutations_are_refused_or_mean_the_same(softgpu, seed, tmp_path) -> None:
     outcomes = fuzz_bundle.run(800, seed, tmp_path)

@@ -41,6 +41,7 @@ def test_a_first_call_tells_of_tracing_and_of_the_source_and_later_ones_of_nothi
     assert len(heard) == 2
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90)
 def test_launches_tell_of_the_compile_and_of_the_plan(softgpu, heard) -> None:
     kernel = make()
@@ -58,6 +59,7 @@ def test_set_config_tells_of_new_source(heard) -> None:
     assert [event.name for event in heard] == ["generate"]
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90)
 def test_a_reason_for_a_slower_launch_is_told_once(softgpu, heard, monkeypatch) -> None:
     monkeypatch.setenv("HELION_SKIP_FAST_LAUNCHER", "1")

@@ -41,6 +41,7 @@ def test_it_names_where_the_config_is_from() -> None:
     assert helion.explain(computed, x).config_source == "set_config()"
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90)
 @pytest.mark.skipif(_extension.C is None, reason="plans are the extension's")
 def test_it_sees_the_plan_of_this_call_and_of_no_other(softgpu) -> None:
@@ -55,6 +56,7 @@ def test_it_sees_the_plan_of_this_call_and_of_no_other(softgpu) -> None:
     assert not helion.explain(kernel, torch.ones(200, device=softgpu.device)).plan
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90)
 @pytest.mark.skipif(_extension.C is None, reason="plans are the extension's")
 def test_it_says_what_keeps_host_code_from_being_a_plan(softgpu) -> None:

@@ -123,6 +123,7 @@ def test_the_eighth_size_and_all_later_ones_share_a_kernel(mode, seed) -> None:
     assert traces(kernel, [(50, 16), (51, 16)]) == 1, "the other dimension is a constant"
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90, software_only=True)
 @pytest.mark.skipif(_extension.C is None, reason="plans are the extension's")
 def test_calls_of_a_dynamic_dimension_are_plans_in_c(softgpu, seed) -> None:
@@ -134,6 +135,7 @@ def test_calls_of_a_dynamic_dimension_are_plans_in_c(softgpu, seed) -> None:
     assert gpu.faults() == []
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90, software_only=True)
 def test_a_bound_kernel_of_before_serves_the_sizes_that_come_later(softgpu, seed) -> None:
     kernel = make_softmax()
@@ -144,6 +146,7 @@ def test_a_bound_kernel_of_before_serves_the_sizes_that_come_later(softgpu, seed
         torch.testing.assert_close(bound(x, bias), torch.softmax(x + bias, -1))
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90, software_only=True)
 def test_layouts_that_later_sizes_come_in_are_right(softgpu, seed) -> None:
     kernel = make_softmax()
@@ -169,6 +172,7 @@ def test_strides_that_a_dynamic_size_decides_are_left_open_and_no_others() -> No
     assert varying(x, frozenset({0, 3}), frozenset({0})) == (frozenset(), frozenset()), "one that was marked static too"
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90, software_only=True)
 def test_a_stride_that_is_constant_in_the_trace_by_chance_is_a_guard(softgpu, seed) -> None:
     @helion.kernel(config=helion.Config(block_sizes=[2, 4]), static_shapes="auto")
@@ -186,6 +190,7 @@ def test_a_stride_that_is_constant_in_the_trace_by_chance_is_a_guard(softgpu, se
         assert torch.equal(copy(x), x), (m, stride)
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90, software_only=True)
 def test_a_kernel_whose_config_somebody_set_stays_static_and_warns(softgpu) -> None:
     kernel = make_softmax()

@@ -17,6 +17,8 @@ import helion
 import helion.language as hl
 from helion import exc
 
+pytestmark = pytest.mark.slow  # Dynamo traces its own way to each of them
+
 SEED = int(os.environ.get("HELION_TEST_SEED", random.randrange(10**6)))
 BLOCK = {"config": helion.Config(block_sizes=[16])}
 
