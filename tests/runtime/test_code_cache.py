@@ -150,11 +150,12 @@ def test_threads_get_one_module():
 @pytest.mark.spawns
 def test_processes_at_once_all_load_it(cache):
     program = (
-        "import importlib, sys, types\n"
+        "import importlib, os, sys, types\n"
         # Without importing PyTorch, which would take longer than what is tested here.
-        f"package = types.ModuleType('p'); package.__path__ = [{os.path.dirname(code_cache.__file__)!r}]\n"
-        "sys.modules['p'] = package\n"
-        "cc = importlib.import_module('p.code_cache')\n"
+        f"folder = {os.path.dirname(code_cache.__file__)!r}\n"
+        "for name, path in (('p', os.path.dirname(folder)), ('p.runtime', folder)):\n"
+        "    sys.modules[name] = types.ModuleType(name); sys.modules[name].__path__ = [path]\n"
+        "cc = importlib.import_module('p.runtime.code_cache')\n"
         "for i in range(50):\n"
         "    assert cc.load_module(f'VALUE = {i}\\n' + '#' * 100000 + '\\n').VALUE == i\n"
     )
