@@ -23,8 +23,10 @@ storages.install()
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
-# PyTorch's structured trace log is thousands of empty lines in the report of a failed test.
-logging.getLogger("torch.__trace").propagate = False
+# PyTorch writes its structured trace log, a stack trace for each symbol of a shape, where anybody listens: pytest does.
+_trace_log = logging.getLogger("torch.__trace")
+_trace_log.handlers.clear()
+_trace_log.addHandler = lambda hdlr: None  # type: ignore[method-assign]
 
 # On a GPU a kernel without a config would be tuned at its first call: for minutes, in every test.  Set before test
 # modules make their kernels; tests of the autotuner ask for an effort.
