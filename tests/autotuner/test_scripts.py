@@ -234,7 +234,8 @@ print("kept", config["mode"])
 def _start_hanging(tmp_path: Path) -> subprocess.Popen[str]:
     """A process that tunes candidates that hang, once it has measured the first one."""
     script = tmp_path / "tune.py"
-    script.write_text(_HANGING)
+    # Under nohup, which the tests may run under, a process ignores the hang-up.
+    script.write_text("import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n" + _HANGING)
     (tmp_path / "tmp").mkdir(exist_ok=True)
     log = tmp_path / "log.json"
     process = subprocess.Popen(
