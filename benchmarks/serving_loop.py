@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 import warnings
@@ -28,6 +27,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from benchmarks import child as child_process  # noqa: E402
 
 WAYS: dict[str, dict[str, str]] = {
     "helion": {},
@@ -126,13 +127,7 @@ def child(way: str, count: int, names: list[str], steps: int) -> dict[str, Any]:
 def _run(way: str, count: int, names: list[str], steps: int) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HELION_AUTOTUNE_EFFORT": "none", **WAYS[way]}
     run = [sys.executable, __file__, "--child", way, "--kernels", str(count), "--steps", str(steps)]
-    result = subprocess.run(
-        [*run, "--names", ",".join(names)], capture_output=True, text=True, env=environment, check=False
-    )
-    if result.returncode:
-        raise RuntimeError(result.stderr)
-    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return found
+    return child_process.result([*run, "--names", ",".join(names)], environment)
 
 
 def main() -> None:

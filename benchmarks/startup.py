@@ -27,6 +27,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import child as child_process  # noqa: E402
+
 WAYS = ("nothing cached", "binaries", "plans", "bundle")
 
 
@@ -119,11 +121,7 @@ def _run(way: str, names: list[str], bundle: Path, cache: Path) -> dict[str, Any
         "HELION_PLAN_CACHE": "0" if way == "binaries" else "1",
     }
     run = [sys.executable, __file__, "--child", way, "--bundle", str(bundle), "--names", ",".join(names)]
-    result = subprocess.run(run, capture_output=True, text=True, env=environment, check=False)
-    if result.returncode:
-        raise RuntimeError(result.stderr)
-    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return found
+    return child_process.result(run, environment)
 
 
 def main() -> None:
