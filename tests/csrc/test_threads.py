@@ -13,17 +13,21 @@ from helion.runtime import output_pool
 
 pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
 
-SECONDS = 3.0
+# The least that must have happened, and how long that may take: under the sanitizers, on one busy core, a call may
+# take longer than a fixed time between two resets, and then no plan would ever live to be run.
+HITS = 300
+RESETS = 30
+SECONDS_AT_MOST = 60.0
 
 
-def run_threads(workers):
-    """Run all workers until the time is up; the first exception is raised here."""
-    stop = time.monotonic() + SECONDS
+def run_threads(workers, enough):
+    """Run all workers until `enough()`, or the time is up; the first exception is raised here."""
+    stop = time.monotonic() + SECONDS_AT_MOST
     errors: list[BaseException] = []
 
     def loop(worker):
         try:
-            while time.monotonic() < stop and not errors:
+            while time.monotonic() < stop and not errors and not enough():
                 worker()
         except BaseException as error:  # raised again below, in the main thread
             errors.append(error)
@@ -44,6 +48,7 @@ def test_calls_while_others_reset_and_clear(make, seed, pool):
         kernel = make(max_entries=3)
         sizes = [128, 256, 384, 512]
         held: list[torch.Tensor] = []
+        hits_at_reset: list[int] = []
 
         def caller(n):
             rng = random.Random(seed + n)
@@ -61,13 +66,19 @@ def test_calls_while_others_reset_and_clear(make, seed, pool):
 
         def reset():
             time.sleep(0.01)
-            kernel._invalidate()
+            hits = kernel.plan_hits
+            if not hits_at_reset or hits > hits_at_reset[-1]:
+                kernel._invalidate()
+                hits_at_reset.append(hits)
 
         def clear():
             time.sleep(0.007)
             output_pool.clear()
 
-        run_threads([*(caller(n) for n in range(6)), reset, clear])
-        assert kernel.plan_hits > 0
+        def enough():
+            return kernel.plan_hits >= HITS and len(hits_at_reset) >= RESETS
+
+        run_threads([*(caller(n) for n in range(6)), reset, clear], enough)
+        assert enough(), (kernel.plan_hits, len(hits_at_reset))
     finally:
         output_pool.configure(False)
