@@ -24,8 +24,10 @@ from .environment import Environment
 from .expressions import CONFIG_FIX
 from .expressions import CONFIG_NUMBER
 from .expressions import Expressions
+from .expressions import is_data_dependent
 from .frames import Frame
 from .frames import function_globals
+from .lengths import asks_for_sizes
 from .op_calls import sizes_of_tiles
 from .source import source_of
 from .tracer import Tracer
@@ -67,9 +69,12 @@ class Calls(Expressions):
             replacement = _device_scan
         if replacement is not None:
             return replacement(self, *args, **kwargs)
-        number = self.number_call(fn, args)
+        number = self.number_call(fn, args, node)
         if number is not None:
             return number
+        sizes = asks_for_sizes(fn)
+        if sizes is not None:
+            return sizes(self.tracer, *args, **kwargs)
         module = (getattr(fn, "__module__", None) or type(fn).__module__ or "").split(".")
         if type(fn).__module__ == "helion.kernel":
             raise exc.NestedKernelCallsNotSupported(
@@ -114,7 +119,7 @@ class Calls(Expressions):
         if fn in (hl.tile, hl.grid) and not self.env.ir.roots:
             args = [self._bound(arg, part) for arg, part in zip(args, node.args)] + args[len(node.args) :]
         of_config = getattr(fn, "__module__", None) == "math" and any(map(self.env.is_configured, args))
-        value = None if of_config else self.number_call(fn, args)
+        value = None if of_config else self.number_call(fn, args, node)
         if value is None:
             value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
         if not self.env.ir.roots and any(map(self.env.is_read_from_tensor, tree_leaves(value))):
@@ -177,7 +182,7 @@ class Calls(Expressions):
 
         return self.env.config_call(positional if keys else fn, given, f"{name}({text})", name)
 
-    def number_call(self, fn: Any, args: list[Any]) -> Any:
+    def number_call(self, fn: Any, args: list[Any], node: ast.Call) -> Any:
         """A call of Python's own function on numbers of which some are symbolic: the result stays symbolic.  Else
         None.
         """
@@ -190,7 +195,7 @@ class Calls(Expressions):
         if any(is_symbolic(a) and self.env.space.depends_on_device(a) for a in args) and fn not in _MATH_OF_ANY_NUMBER:
             raise exc.NotAllowedOnDevice(
                 f"math.{fn.__name__} of a number that is known only while the kernel runs",
-                fix=f"use torch's function on a tensor, torch.{fn.__name__}(tile.index) for example.",
+                fix=f"use torch's function on a tensor: torch.{fn.__name__}(hl.full([], {ast.unparse(node.args[0])})).",
             )
         return self.env.host_call(fn, args, f"math.{fn.__name__}({', '.join('{}' for _ in args)})", fn.__name__)
 
@@ -212,7 +217,7 @@ class Calls(Expressions):
         try:
             source = source_of(fn)
         except exc.SourceUnavailable:
-            return fn(*args, **kwargs)  # a lambda passed in, or exec'd code: runs natively under the tracer's modes
+            return self._natively(fn, args, kwargs)
         bound = inspect.signature(fn).bind(*args, **kwargs)
         bound.apply_defaults()
         if len(self.frames) > 64:
@@ -220,6 +225,25 @@ class Calls(Expressions):
         frame = Frame(source, function_globals(fn), {}, dict(bound.arguments), is_kernel=False)
         with self.enter(frame):
             return self.run_function(source.node)
+
+    def _natively(self, fn: types.FunctionType, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """A call of the user's function as it is, under the tracer's modes: a lambda passed in, or code of `exec`."""
+        outer, self.tracer.is_native = self.tracer.is_native, True
+        blocks, decided = {block.symbol for block in self.env.space.blocks}, self.env.shape_env.replacements
+        try:
+            result = fn(*args, **kwargs)
+        except Exception as error:
+            if not is_data_dependent(error):
+                raise
+        else:
+            if blocks.isdisjoint(decided):
+                return result
+        finally:
+            self.tracer.is_native = outer
+        raise exc.NotAllowedOnDevice(
+            f"{fn.__name__}(), which is called as it is, needs to know a tile's size or place, which a trace does not",
+            fix="write it as a function with `def`, whose source is read: `if`, float() and min() work there.",
+        )
 
 
 def _hashable(value: Any) -> bool:
@@ -284,6 +308,15 @@ _NUMBER_BUILTINS: dict[Any, Callable[..., Any]] = {
 _MATH_OF_ANY_NUMBER = frozenset([math.floor, math.ceil, math.trunc])
 
 
+def _device_linspace(interpreter: Calls, start: Any, end: Any, steps: Any, **kwargs: Any) -> Any:
+    if is_symbolic(steps):
+        raise exc.NotAllowedOnDevice(
+            "torch.linspace() of as many steps as a tile is long",
+            fix="write `start + (end - start) * hl.arange(n) / (n - 1)`, with the size of a value for n.",
+        )
+    return torch.linspace(start, end, steps, **kwargs)
+
+
 def _device_range(interpreter: Calls, *args: Any) -> Any:
     for bound in args:
         if not isinstance(bound, int):
@@ -324,6 +357,7 @@ _DEVICE_BUILTINS: dict[Any, Callable[..., Any]] = {
     float: _device_cast(float, torch.float32),
     int: _device_cast(int, torch.int64),
     range: _device_range,
+    torch.linspace: _device_linspace,
 }
 
 

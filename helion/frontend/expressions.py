@@ -30,6 +30,7 @@ from ..language.truth import scalar
 from .environment import ConfigDecision
 from .frames import Frame
 from .frames import Frames
+from .lengths import lengths_of
 
 #: What an error calls a number that is not known while host code is traced, and says to do.
 CONFIG_NUMBER = "a number that the Config decides on (a block size or a tunable)"
@@ -184,6 +185,8 @@ class Expressions(Frames):
 
     def expr_Attribute(self, node: ast.Attribute) -> Any:
         base = self.expr(node.value)
+        if node.attr == "shape" and isinstance(base, torch.Tensor):
+            return lengths_of(self.tracer, base)
         value = getattr(base, node.attr)
         if isinstance(base, types.ModuleType):
             return self.outside(value, ast.unparse(node))

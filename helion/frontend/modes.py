@@ -23,7 +23,9 @@ from .alignment import aligned
 from .constants import check_numbers
 from .decompositions import decomposition
 from .lengths import given_symbols
+from .lengths import told
 from .lengths import with_lengths
+from .lengths import with_sizes
 from .ragged import ragged_axes
 from .ragged import with_rows_of_reduction
 
@@ -53,6 +55,9 @@ class DeviceFunctionMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self.tracer.is_native and (sizes := told(self.tracer, func, args, kwargs)) is not NotImplemented:
+            return sizes
+        args, kwargs = with_sizes(self.tracer, func, args, kwargs)
         rule = TORCH_OVERRIDES.get(func) or _INDEXING.get(func)
         if rule is not None:
             return rule(*args, **kwargs)  # type: ignore[operator]

@@ -60,6 +60,8 @@ from .environment import Environment
 from .factories import FACTORIES
 from .graph_builder import GraphBuilder
 from .graph_builder import new_node
+from .lengths import as_size
+from .lengths import with_shape
 from .modes import DeviceDispatchMode
 from .modes import DeviceFunctionMode
 from .modes import short_name
@@ -120,6 +122,7 @@ class Tracer(Handler):
         self.builder: GraphBuilder | None = None
         self._paused = False
         self.given: frozenset[sympy.Symbol] | None = None  # in a torch function: symbols of what was passed to it
+        self.is_native = False  # a function of the user's runs as it is
         self._recorded: dict[int, torch.Tensor] = {}  # every value so far, by id
         self._seeds = 0  # places that draw random numbers so far: each gets a seed of its own
         # Filled by the interpreter: names of host tensors, for messages and for the IR.
@@ -403,8 +406,7 @@ class Tracer(Handler):
             x = self.record(op, (self.operand(x), [d] if reduction.dim_is_list else d, keepdim), {}, fake)
         return x if reduction.returns_index else self.cast(x, result_dtype)
 
-    # -- language ops
-    # ----------------------------------------------------------------------------------------------------
+    # -- language ops ------------------------------------------------------------------------------------------------
 
     def call_op(self, op: Op, args: tuple[Any, ...]) -> Any:
         if not self.on_device:
@@ -414,6 +416,7 @@ class Tracer(Handler):
             # captured by a function that runs natively, such as a lambda
             args = (self.captured(args[0], "captured"), *args[1:])
         args = self._plain_tiles(args) if op.takes_tiles else tuple(sizes_of_tiles(a) for a in args)
+        args = with_shape(self, op, args)
         outer = outer_access(op, args, TracedLanes(self), arranged, lambda new: self.call_op(op, new))
         if outer is not NotImplemented:
             return outer
@@ -489,8 +492,7 @@ class Tracer(Handler):
 
         return tuple(plain(a) for a in args)
 
-    # -- Handler: loops and sizes (the interpreter takes the result apart)
-    # ------------------------------------------------
+    # -- Handler: loops and sizes (the interpreter takes the result apart) -------------------------------------------
 
     def tile(self, ranges: LoopRanges) -> Iterable[Any]:
         return TracedLoop(ranges, "tile")
@@ -511,9 +513,7 @@ class Tracer(Handler):
 
     def register_block_size(self, low: int, high: Any) -> Any:
         if self.on_device:
-            raise exc.NotAllowedOnDevice(
-                name="hl.register_block_size()", fix="call it in host code, before the device loop."
-            )
+            raise exc.NotAllowedOnDevice(name="hl.register_block_size()", fix="call it in host code, before the loop.")
         hint = self.env.space.hint(high)
         block = self.env.new_block("block", low=low, high=hint if isinstance(high, int) else None, extent=hint)
         return block.var
@@ -549,6 +549,7 @@ class Tracer(Handler):
         )
 
     def tile_of_size(self, size: Any) -> TracedTile | None:
+        size = as_size(self, size)
         named = self.env.space.axis_of(size)
         if named is not None:
             return TracedTile(named)

@@ -104,6 +104,13 @@ def hlt_pow_int(a, b):
 
 
 @triton.jit
+def hlt_pow_number(a, b):
+    """Power of Python's numbers of which one is known only here, a float."""
+    zero = tl.full([], 0.0, tl.float32)
+    return libdevice.pow(zero + a, zero + b)
+
+
+@triton.jit
 def hlt_shift_left(a, b):
     """torch.bitwise_left_shift: 0 for amounts that are negative or not below the width."""
     outside = (b < 0) | (b >= a.dtype.primitive_bitwidth)

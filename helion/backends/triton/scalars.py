@@ -113,6 +113,9 @@ class ScalarPrinter(ExpressionPrinter):
             return " * ".join([self.parenthesize(base, _ATOM)] * int(exponent))
         return f"{self._helper('hlt_pow_int')}({self._print(base)}, {self._print(exponent)})"
 
+    def _print_FloatPow(self, expr: sympy.Expr) -> str:
+        return f"{self._helper('hlt_pow_number')}({', '.join(map(self._print, expr.args))})"
+
     def _refuse(self, expr: sympy.Expr) -> str:
         raise exc.BackendUnsupported(
             backend="triton",
@@ -120,7 +123,7 @@ class ScalarPrinter(ExpressionPrinter):
             fix="compute it with torch's functions from a tensor, torch.round(tile.index / 3) for example.",
         )
 
-    _print_RoundToInt = _print_RoundDecimal = _print_FloatPow = _print_Piecewise = _refuse
+    _print_RoundToInt = _print_RoundDecimal = _print_Piecewise = _refuse
 
 
 _ATOM = 999.5  # binds tighter than any operator: operands that are no single names get parentheses
