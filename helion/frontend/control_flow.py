@@ -47,6 +47,9 @@ _MISSING = object()
 #: Where the value of an expression that is worked out on one side of a branch only stands; no name of a program.
 _GUARDED = "<value>"
 
+#: What a `while` goes on by, as a variable that it carries; no name of a program.
+_TEST = "<test>"
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (bool, int, float)) or is_symbolic(value)
@@ -170,29 +173,79 @@ class ControlFlow(Calls):
     def device_loop(self, node: ast.For, loop: TracedLoop) -> None:
         """A loop inside device code."""
         self._check_for(node)
-        frame = self.frame
-        live = frame.source.liveness
-        assigned = assigned_names(node.body) | self._changed_containers(node.body)
-        needed = live.body_live_in.get(node, set()) | live.after.get(node, set())
         loop_names = target_names(node.target)
-        before = dict(frame.device)
-        carried: list[_Carried] = []
-        for name in sorted(assigned & needed - loop_names):
-            value = before.get(name, _MISSING)
-            if value is _MISSING or isinstance(value, Poison):
-                continue
-            carried.append(self._carry(name, value))
+        carried = self._carried_by(node, loop_names)
         begins = [self.tracer.operand(b) for b in loop.ranges.begins]
         ends = [self.tracer.operand(e) for e in loop.ranges.ends]
-        outer = self.tracer.current()
-        with self.tracer.graph(GraphKind.LOOP) as builder:
-            axes = self.make_axes(loop, node.target)
-            builder.info.axes = axes
+
+        def body(builder: GraphBuilder) -> list[Axis]:
+            axes = builder.info.axes = self.make_axes(loop, node.target)
             for item in carried:
-                item.enter(self, outer, builder)
+                item.enter(self, builder)
             self.bind_loop_variables(node.target, loop, axes)
             with self._containers_stay():
                 self.block(node.body)
+            return axes
+
+        self._loop(GraphKind.LOOP, node, carried, (begins, ends), body, loop_names)
+
+    def device_while(self, node: ast.While, test: Any) -> None:
+        """A `while` on a value known only while the kernel runs; `test`: its first value, already worked out."""
+        if node.orelse:
+            raise exc.StatementNotSupported(
+                statement="`else` on a `while` of a device value", where="device code", fix="put it behind the loop."
+            )
+        first = _Carried(_TEST, pytree.tree_structure(0), [self._truth_of(test)])
+        carried = [first, *self._carried_by(node, set())]
+
+        def body(builder: GraphBuilder) -> list[Axis]:
+            for item in carried:
+                item.enter(self, builder)
+            with self._containers_stay():
+                self.block(node.body)
+                self.frame.device[_TEST] = self._truth_of(self.expr(node.test))
+            return []
+
+        self._loop(GraphKind.WHILE, node, carried, ([], []), body, set())
+        del self.frame.device[_TEST]
+
+    def _truth_of(self, test: Any) -> torch.Tensor:
+        value = scalar(self.as_tensor(test), "`while`", _describe(test))
+        return value if value.dtype is torch.bool else value != 0
+
+    def _carried_by(self, node: ast.For | ast.While, loop_names: set[str]) -> list[_Carried]:
+        """The variables that a loop changes and that are there before it."""
+        live = self.frame.source.liveness
+        assigned = assigned_names([*node.body, *([node.test] if isinstance(node, ast.While) else [])])
+        assigned |= self._changed_containers(node.body)
+        needed = live.body_live_in.get(node, set()) | live.after.get(node, set())
+        before = self.frame.device
+        found = sorted(assigned & needed - loop_names)
+        return [self._carry(n, before[n]) for n in found if n in before and not isinstance(before[n], Poison)]
+
+    def _loop(
+        self,
+        kind: GraphKind,
+        node: ast.For | ast.While,
+        carried: list[_Carried],
+        bounds: tuple[list[Any], list[Any]],
+        body: Callable[[GraphBuilder], list[Axis]],
+        loop_names: set[str],
+    ) -> None:
+        """Record a loop: its body into a graph of its own, and names for what it leaves behind.
+
+        Args:
+            kind: of the graph.
+            node: the statement.
+            carried: what goes from iteration to iteration.
+            bounds: where its axes begin and end.
+            body: traces the body, after it has bound the carried names; returns the axes.
+            loop_names: variables that are the loop's own.
+        """
+        frame = self.frame
+        before = dict(frame.device)
+        with self.tracer.graph(kind) as builder:
+            axes = body(builder)
             outputs: list[torch.fx.Node] = []
             results: list[tuple[_Carried, int, int]] = []  # which leaf became which output
             for item in carried:
@@ -212,7 +265,7 @@ class ControlFlow(Calls):
         builder.info.carried = self._carried_positions(builder, results, carried)
         with self.tracer.paused():
             values = tuple(blank_like(item.inner[leaf]) for item, leaf, _ in results)
-        self.tracer.record(device_ir.for_loop, (builder.info.id, begins, ends, list(builder.inputs)), {}, values)
+        self.tracer.record(device_ir.for_loop, (builder.info.id, *bounds, list(builder.inputs)), {}, values)
         frame.device.clear()
         frame.device.update(before)
         for (item, leaf, _), value in zip(results, values):
@@ -221,7 +274,7 @@ class ControlFlow(Calls):
             frame.device[item.name] = item.rebuilt()
             for value in item.outer:
                 self.tracer.name_value(value, item.name)
-        for name in (assigned | loop_names) - set(before):
+        for name in (assigned_names(node.body) | self._changed_containers(node.body) | loop_names) - set(before):
             frame.device[name] = Poison(name, "it is assigned only inside a loop: assign it before the loop as well.")
 
     @contextlib.contextmanager
@@ -358,6 +411,7 @@ class ControlFlow(Calls):
         dtype = next((v.dtype for v in (left, right) if isinstance(v, torch.Tensor)), None)
         if dtype is None:
             dtype = torch.float32 if any(isinstance(v, (float, torch.SymFloat)) for v in (left, right)) else torch.int64
+            dtype = torch.bool if all(isinstance(v, (bool, torch.SymBool)) for v in (left, right)) else dtype
         values = []
         for (builder, _), value in zip(sides, (left, right)):
             if not isinstance(value, torch.Tensor):
@@ -392,10 +446,11 @@ class _Carried:
     inner: list[torch.Tensor] = dataclasses.field(default_factory=list)
     placeholders: list[torch.fx.Node] = dataclasses.field(default_factory=list)
 
-    def enter(self, flow: ControlFlow, outer: GraphBuilder, builder: GraphBuilder) -> None:
+    def enter(self, flow: ControlFlow, builder: GraphBuilder) -> None:
         """Bind the name to placeholders of the loop's graph."""
+        assert builder.parent is not None
         for value in self.outer:
-            node = outer.node_of(value)
+            node = builder.parent.node_of(value)
             if node is None:
                 raise exc.HostTensorDirectUsage(name=flow.tracer.name_of_host_tensor(value) or self.name)
             with flow.tracer.paused():

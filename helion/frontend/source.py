@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import exc
 from ..exc import SourceLocation
+from .jumps import without_jumps
 
 
 class FunctionSource:
@@ -26,6 +27,8 @@ class FunctionSource:
         fn: the Python function.
         node: its `ast.FunctionDef`; line numbers are those of the file.
         file: path of the file.
+        liveness: which names its statements need.
+        structured: loops with jumps -> the same without (`jumps`), for device code.
     """
 
     def __init__(self, fn: types.FunctionType) -> None:
@@ -46,15 +49,18 @@ class FunctionSource:
         # The lines of a lambda among a function's decorators are that function's.
         if not isinstance(node, ast.FunctionDef) or node.name != fn.__code__.co_name:
             raise exc.SourceUnavailable(name=fn.__name__)
-        self.node = node
         self.text = textwrap.dedent(text)
-        self.liveness = Liveness(node)
+        self._take(node)
+
+    def _take(self, node: ast.FunctionDef) -> None:
+        self.node = node
+        copied, self.structured = without_jumps(node)
+        self.liveness = Liveness(node, copied) if self.structured else Liveness(node)
 
     def nested(self, node: ast.FunctionDef) -> FunctionSource:
         """The source of a function defined in this one."""
         inner = copy.copy(self)
-        inner.node = node
-        inner.liveness = Liveness(node)
+        inner._take(node)
         return inner
 
     def location(self, node: ast.AST) -> SourceLocation:
@@ -213,11 +219,12 @@ class Liveness:
     next iterations too.  Standard backward analysis over structured code.
     """
 
-    def __init__(self, function: ast.FunctionDef) -> None:
+    def __init__(self, *functions: ast.FunctionDef) -> None:
         self.after: dict[ast.stmt, set[str]] = {}
         self.live_in: dict[ast.stmt, set[str]] = {}
         self.body_live_in: dict[ast.stmt, set[str]] = {}
-        self._block(function.body, set())
+        for function in functions:
+            self._block(function.body, set())
 
     def _block(self, body: list[ast.stmt], live: set[str]) -> set[str]:
         for stmt in reversed(body):

@@ -21,6 +21,7 @@ from .control_flow import ControlFlow
 from .environment import ConfigDecision
 from .expressions import LambdaValue
 from .expressions import is_data_dependent
+from .jumps import End
 from .source import assigned_names
 from .source import read_names
 from .tracer import TracedLoop
@@ -77,7 +78,7 @@ class Statements(ControlFlow):
                 self._check_nothing_between()
                 frame = self.frame
                 frame.device.clear()
-                self.root_loop(stmt, loop)
+                self.root_loop(self._structured_root(stmt), loop)
                 self.device_names |= set(frame.device) | assigned_names([stmt])
                 frame.device.clear()
                 return True
@@ -98,6 +99,12 @@ class Statements(ControlFlow):
                 raise
             self._read_a_tensor = True
         return True
+
+    def _structured_root(self, loop: ast.For) -> ast.For:
+        """A top-level loop without jumps.  Its tiles run at the same time, so that a `break` of its own stays one: an
+        error."""
+        made = self.frame.source.structured.get(loop, [loop])
+        return made[0] if len(made) == 1 and isinstance(made[0], ast.For) else loop
 
     def _unknown(self, stmt: ast.stmt) -> None:
         """A statement after one that has read a result of the kernel: it runs as it stands, but device variables are
@@ -156,6 +163,10 @@ class Statements(ControlFlow):
 
     def statement(self, stmt: ast.stmt) -> None:
         """Execute one statement; errors leave with a place."""
+        structured = self.frame.source.structured.get(stmt) if self.tracer.on_device else None
+        if structured is not None:
+            self.block(structured)
+            return
         method = getattr(self, f"stmt_{type(stmt).__name__}", None)
         outer = self.tracer.location
         self.at(stmt)
@@ -317,15 +328,12 @@ class Statements(ControlFlow):
                 self.block(stmt.orelse)
 
     def stmt_While(self, stmt: ast.While) -> None:
-        if self.tracer.on_device and self.is_dynamic(self.expr(stmt.test)):
-            raise exc.StatementNotSupported(
-                statement="`while` on a device value",
-                where="device code",
-                fix="use `for ... in hl.tile(begin, end)` or hl.grid, whose bounds may be tensors' values.",
-            )
         with self._within("python loop"):
             for _ in range(_HOST_LOOP_LIMIT):
-                if not self.truth(stmt.test):
+                test = self.expr(stmt.test)
+                if self.is_dynamic(test):
+                    break
+                if not test:
                     self.block(stmt.orelse)
                     return
                 try:
@@ -334,7 +342,16 @@ class Statements(ControlFlow):
                     continue
                 except _Break:
                     return
-        raise exc.InvalidAPIUsage(f"a loop runs more than {_HOST_LOOP_LIMIT} times while tracing")
+            else:
+                raise exc.InvalidAPIUsage(f"a loop runs more than {_HOST_LOOP_LIMIT} times while tracing")
+        if not self.tracer.on_device or (is_symbolic(test) and self.env.is_configured(test)):
+            raise self.undecidable(stmt.test, symbols_of(test))
+        with self._within("device loop"):
+            self.device_while(stmt, test)
+
+    def stmt_End(self, stmt: End) -> None:
+        if self._inside[-1] != "branch":
+            raise _Break
 
     def stmt_Break(self, stmt: ast.Break) -> None:
         self._no_jump("break")
@@ -349,8 +366,8 @@ class Statements(ControlFlow):
         if not self._inside or self._inside[-1] != "python loop":
             raise exc.StatementNotSupported(
                 statement=f"`{statement}`",
-                where="a device loop or under a device condition",
-                fix="bound the loop, or mask the work with torch.where.",
+                where="a top-level loop, whose tiles run at the same time",
+                fix="put what a tile is not to do under an `if`.",
             )
 
     def is_repeated(self) -> bool:

@@ -38,6 +38,7 @@ from .effects import Touch
 from .effects import matched
 from .effects import touches
 from .effects import touches_of
+from .nodes import Atomic
 from .nodes import ForLoop
 from .nodes import IfElse
 from .nodes import Memory
@@ -118,7 +119,7 @@ class _Pass:
         if node not in self._touches:
             self._touches[node] = touches_of(node) if node.op == "call_function" else []
         own = self._touches[node]
-        open_ = self._ordered(node, open_, own)
+        open_ = self._ordered(node, self._released(node, open_), own)
         open_ |= {_Open(touch) for touch in own}
         if branch := IfElse.match(node):
             then, else_ = (self.graph(self.ir.graphs[i], open_) for i in (branch.then_id, branch.else_id))
@@ -140,6 +141,16 @@ class _Pass:
         self.around.pop()
         return before | {dataclasses.replace(o, later=o.later - {body.id}, left=o.left | {body.id}) for o in end}
 
+    def _released(self, node: torch.fx.Node, open_: frozenset[_Open]) -> frozenset[_Open]:
+        """What is open before an atomic that lets other programs see what this one has done: nothing, as one thread
+        makes it and the others may be behind.  Without the barrier a lock was given back before all had stored."""
+        if not _orders(node, "release") or not open_:
+            return open_
+        self.before.add(node)
+        self.storages.update(o.touch.storage for o in open_)
+        self.loops.update(self.around)
+        return frozenset()
+
     def _ordered(self, node: torch.fx.Node, open_: frozenset[_Open], coming: Iterable[Touch]) -> frozenset[_Open]:
         """What is open before `node`, where a barrier stands if a touch that comes with it needs one."""
         meeting = [(o.touch, touch) for touch in coming for o in open_ if self._matters(o, touch)]
@@ -153,6 +164,8 @@ class _Pass:
     def _matters(self, earlier: _Open, later: Touch) -> bool:
         """Whether a thread may see, or make, the wrong one of two touches first."""
         first = earlier.touch
+        if _orders(first.node, "acquire"):
+            return True  # the one thread that made it may not be behind the others
         if not (first.writes or later.writes) or not _same_memory(first, later) or _commute(first, later):
             return False
         if first.memory is None or later.memory is None or first.memory.addresses or later.memory.addresses:
@@ -175,6 +188,12 @@ class _Pass:
             return first.effect is Effect.WRITE
         updates = first.effect is Effect.READ and later.effect is Effect.WRITE and not (earlier.later or earlier.left)
         return updates and _computed_from(later.memory, first.node) and self._one_thread_each(first.memory)
+
+
+def _orders(node: torch.fx.Node, how: str) -> bool:
+    """Whether a node is an atomic that orders what other programs see, by "acquire" or "release"."""
+    atomic = Atomic.match(node)
+    return atomic is not None and atomic.sem in (how, "acq_rel")
 
 
 def _same_memory(a: Touch, b: Touch) -> bool:
@@ -222,9 +241,10 @@ class _Pairs:
         """Whether they may name a common element."""
         if any(self._apart(a, b) for a, b in self._pairs):
             return False
-        # Another iteration has another tile of at least one of its loop's axes: which one is not known.
+        # Another iteration has another tile of at least one of its loop's axes: which one is not known.  A `while` has
+        # no axes that could tell its iterations apart.
         return not any(
-            all(any(self._follows(a, b, axis) for a, b in self._pairs) for axis in axes)
+            axes and all(any(self._follows(a, b, axis) for a, b in self._pairs) for axis in axes)
             for axes in self._later_axes.values()
         )
 

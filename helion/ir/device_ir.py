@@ -117,6 +117,7 @@ class TracedTile(Tile):
 class GraphKind(enum.Enum):
     ROOT = "root"
     LOOP = "loop"
+    WHILE = "while"  # a loop without axes, which goes on while the first value that it carries is true
     BRANCH = "branch"
     COMBINE = "combine"  # combine function of hl.reduce / hl.associative_scan: scalars in, scalars out
 
@@ -130,7 +131,7 @@ class GraphInfo:
         kind: what the graph is the body of.
         graph: the nodes; the output node holds a list.
         axes: loop axes (ROOT and LOOP).
-        carried: LOOP: placeholder index -> output index.
+        carried: LOOP, WHILE: placeholder index -> output index.
         location: the `for` or `if` statement.
         statements: how many `for` statements made it: more than one where a loop was all of another one's body
             (`ir.nests`).

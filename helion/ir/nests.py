@@ -62,7 +62,7 @@ def _only_loop(ir: DeviceIR, root: GraphInfo) -> ForLoop | None:
         return None
     body = ir.graphs[loops[0].graph_id]
     known = all(_on_host(ir, axis) and axis.lengths is None for axis in body.axes)
-    if not known or body.outputs or not _apart(ir, root, body):
+    if not known or not body.axes or body.outputs or not _apart(ir, root, body):
         return None
     return loops[0]
 

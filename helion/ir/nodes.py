@@ -45,10 +45,10 @@ def host_tensor(name: str) -> torch.Tensor:
 
 
 def for_loop(graph_id: int, begins: list[Any], ends: list[Any], inputs: list[Any]) -> tuple[Any, ...]:
-    """A loop over the axes of graph `graph_id`.
+    """A loop over the axes of graph `graph_id`, or, without axes, one that runs while its first input is true.
 
     Args:
-        graph_id: index into `DeviceIR.graphs`; a graph of kind LOOP.
+        graph_id: index into `DeviceIR.graphs`; a graph of kind LOOP or WHILE.
         begins, ends: one bound per axis: a number or a node holding a 0-d integer tensor.
         inputs: initial values of the graph's placeholders.  Placeholder i with `graph.carried[i] = j` takes the
             graph's output j in the next iteration, the others are the same in every iteration.

@@ -87,7 +87,7 @@ def _loop_fits(ir: DeviceIR, info: GraphInfo, node: torch.fx.Node) -> bool:
     body = ir.graphs[loop.graph_id]
     placeholders, outputs = body.placeholders, body.outputs
     return (
-        body.kind is GraphKind.LOOP
+        body.kind is (GraphKind.LOOP if body.axes else GraphKind.WHILE)
         and len(loop.begins) == len(loop.ends) == len(body.axes)
         and len(loop.inputs) == len(placeholders)
         and all(_alike(given, taken) for given, taken in zip(loop.inputs, placeholders))

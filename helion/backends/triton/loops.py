@@ -13,6 +13,7 @@ import torch.fx
 from ...ir import device_ir
 from ...ir.device_ir import Axis
 from ...ir.device_ir import GraphInfo
+from ...ir.device_ir import GraphKind
 from ...ir.nodes import ForLoop
 from ...ir.nodes import IfElse
 from ...ir.nodes import Item
@@ -33,7 +34,7 @@ _aten = torch.ops.aten
 
 
 def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
-    """A loop over tiles inside the kernel; one `for` per axis."""
+    """A loop over tiles inside the kernel, one `for` per axis; or a `while`."""
     loop = ForLoop.of(node)
     body = k.ir.device.graphs[loop.graph_id]
     olds = {output: body.placeholders[position] for position, output in body.carried.items()}
@@ -48,6 +49,8 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
                     k.axes.bounds[id(bound)] = k.number(given)
             headers.append(_loop_header(k, body, axis, _bound(k, begin), _bound(k, end)))
             k.axes.open(axis, inner)
+        if body.kind is GraphKind.WHILE:
+            headers = [f"while {k.text(body.placeholders[0])}:"]
         _plan_updates(k, body, olds, carried)
         for i, old in olds.items():
             if _accumulates_reduction(body.outputs[i]) and len(old.users) > 1:

@@ -205,6 +205,37 @@ class Program:
         frame.clipped.update(saved)
         return results
 
+    def run_while(self, info: GraphInfo, frame: State, inputs: Sequence[Any]) -> list[Any]:
+        """A `while`: passes as long as its first value is true; the carried values after the last.
+
+        Raises:
+            exc.InvalidAPIUsage: it waits for another tile, which runs only after this one.
+        """
+        graph = self.graph(info.id)
+        state = list(inputs)
+        results: list[Any] = [None] * len(graph.outputs)
+        for placeholder, output in info.carried.items():
+            results[output] = state[placeholder]
+        idle = 0
+        while bool(state[0]):
+            results = self.run_body(graph, frame, state)
+            before = list(state)
+            for placeholder, output in info.carried.items():
+                state[placeholder] = results[output]
+            same = all(torch.equal(state[i], before[i]) for i in info.carried)
+            idle = idle + 1 if same else 0
+            if idle >= _IDLE_ITERATIONS:
+                raise exc.InvalidAPIUsage(
+                    f"a `while` has gone round {idle} times and changed nothing",
+                    fix="without a GPU tiles run in turn: let a tile wait for one before it only.",
+                    location=info.location,
+                )
+        return results
+
+
+#: Iterations of a `while` that change no variable after which it is taken to wait for a tile that has not run.
+_IDLE_ITERATIONS = 200_000
+
 
 def _lanes(placeholder: torch.fx.Node, info: GraphInfo, known: Axes) -> list[tuple[int, Axis]]:
     value = placeholder.meta.get("val")
@@ -449,6 +480,9 @@ class _GraphCompiler:
         info = self.program.ir.graphs[loop.graph_id]
         bounds = [self.getter(loop.begins), self.getter(loop.ends)]
         initial = [self.getter(value) for value in loop.inputs]
+        if info.kind is GraphKind.WHILE:
+            run_while = self.program.run_while
+            return lambda frame, values: run_while(info, frame, [value(frame, values) for value in initial])
         run_tiles = self.program.run_tiles
 
         def run(frame: State, values: list[Any]) -> list[Any]:

@@ -1,0 +1,270 @@
+"""`while`, `break` and `continue` on values of the device, in every mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+ONE = {"capabilities": [90]}
+
+
+def collatz(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for i in hl.grid(x.size(0)):
+        n, steps = x[i], 0
+        while n != 1:
+            if n % 2 == 0:
+                n = n // 2
+            else:
+                n = 3 * n + 1
+            steps = steps + 1
+        out[i] = steps
+    return out
+
+
+def test_while_carries_scalars() -> None:
+    expected = torch.tensor([0, 1, 7, 2, 5, 8, 16, 3, 19])
+    run_everywhere(collatz, (torch.arange(1, 10),), lambda x: expected, **ONE)
+
+
+def halve_until_small(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        value = x[t]
+        while (value > 1.0).sum() > 0:
+            value = torch.where(value > 1.0, value * 0.5, value)
+        out[t] = value
+    return out
+
+
+def test_while_carries_tiles_and_masks_what_is_past_the_end() -> None:
+    x = torch.rand(21) * 50
+    expected = torch.where(x > 1, x * 0.5 ** x.log2().ceil(), x)
+    run_everywhere(halve_until_small, (x,), lambda x: expected.double(), **ONE)
+
+
+def grouped_sum(x: torch.Tensor, locks: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    groups = out.size(0)
+    for i in hl.grid(x.size(0)):
+        while hl.atomic_cas(locks, [i % groups], 0, 1, sem="acquire") == 1:
+            pass
+        out[i % groups, :] = out[i % groups, :] + x[i, :]
+        hl.atomic_xchg(locks, [i % groups], 0, sem="release")
+    return out
+
+
+def test_while_takes_a_lock() -> None:
+    """The software GPU tells of races: without barriers at the lock this has one."""
+    args = (torch.randn(20, 30), torch.zeros(4, dtype=torch.int32), torch.zeros(4, 30))
+    run_everywhere(grouped_sum, args, lambda x, locks, out: x.reshape(5, 4, 30).sum(0), error_scale=4, **ONE)
+
+
+def linked_list(start: torch.Tensor, following: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([start.size(0)], dtype=x.dtype, device=x.device)
+    for i in hl.grid(start.size(0)):
+        place, total = start[i], hl.zeros([])
+        while place >= 0:
+            total = total + x[place]
+            place = following[place]
+        out[i] = total
+    return out
+
+
+def test_while_that_reads_memory() -> None:
+    start, following, x = torch.tensor([3, 0, 5]), torch.tensor([2, -1, 4, 1, -1, -1]), torch.randn(6)
+
+    def reference(start, following, x):
+        return torch.stack([x[3] + x[1], x[0] + x[2] + x[4], x[5]])
+
+    run_everywhere(linked_list, (start, following, x), reference, error_scale=4, **ONE)
+
+
+def bits(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for i in hl.grid(x.size(0)):
+        n, count = x[i], 0
+        while True:
+            if n == 0:
+                break
+            count += n & 1
+            n = n >> 1
+        out[i] = count
+    return out
+
+
+def test_while_true_ends_by_break() -> None:
+    x = torch.randint(0, 1 << 20, (9,))
+    run_everywhere(bits, (x,), lambda x: torch.tensor([int(v).bit_count() for v in x]), **ONE)
+
+
+def until_large(x: torch.Tensor, limit: float) -> torch.Tensor:
+    out = torch.zeros([x.size(0)], dtype=x.dtype, device=x.device)
+    for i in hl.grid(x.size(0)):
+        total = hl.zeros([])
+        for j in hl.grid(x.size(1)):
+            if x[i, j] < 0:
+                continue
+            if x[i, j] > limit:
+                break
+            total = total + x[i, j]
+            out[i] = total
+    return out
+
+
+def until_large_reference(x: torch.Tensor, limit: float) -> torch.Tensor:
+    def row(values: list[float]) -> float:
+        total = 0.0
+        for value in values:
+            if value > limit:
+                break
+            total += max(value, 0.0)
+        return total
+
+    return torch.tensor(list(map(row, x.tolist())), dtype=x.dtype)
+
+
+def test_break_and_continue_of_a_device_loop() -> None:
+    run_everywhere(until_large, (torch.randn(6, 12), 1.2), until_large_reference, error_scale=4, **ONE)
+
+
+def selected_rows(x: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    out = torch.full_like(x, -1.0)
+    for i in hl.grid(x.size(0)):
+        if wanted[i] == 0:
+            continue
+        out[i, :] = x[i, :]
+    return out
+
+
+def test_continue_of_a_top_level_loop() -> None:
+    x, wanted = torch.randn(8, 5), torch.tensor([1, 0, 0, 1, 1, 0, 1, 0])
+    run_everywhere(selected_rows, (x, wanted), lambda x, w: torch.where(w[:, None] > 0, x, -1.0), **ONE)
+
+
+def first_match(values: torch.Tensor, i: int) -> torch.Tensor:
+    found = hl.full([], -1, dtype=torch.int64)
+    for j in hl.grid(values.size(1)):
+        if values[i, j] > 0:
+            found = j + 0 * found
+            break
+    return found
+
+
+def find_positive(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=torch.int64, device=x.device)
+    for i in hl.grid(x.size(0)):
+        out[i] = first_match(x, i)
+    return out
+
+
+def test_break_in_a_helper() -> None:
+    x = torch.tensor([[-1.0, 2.0, 3.0], [-1.0, -1.0, -1.0], [4.0, -1.0, 1.0]])
+    run_everywhere(find_positive, (x,), lambda x: torch.tensor([1, -1, 0]), **ONE)
+
+
+def unrolled(x: torch.Tensor, flags: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        total = x[t]
+        for j in range(10):
+            if j == 4:
+                break  # decided while tracing
+            if flags[j] > 0:
+                continue
+            total = total + j
+        out[t] = total
+    return out
+
+
+def test_jumps_of_an_unrolled_loop() -> None:
+    flags = torch.tensor([0, 1, 0, 0, 0])
+    run_everywhere(unrolled, (torch.randn(20), flags), lambda x, flags: x + 5, error_scale=4, **ONE)
+
+
+def nested(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for i in hl.grid(x.size(0)):
+        n = x[i]
+        count = 0
+        while n > 0:
+            rest = n
+            while rest > 1:
+                if rest == 5:
+                    break
+                rest = rest - 2
+                count = count + 1
+            n = n - 1
+        out[i] = count
+    return out
+
+
+def test_break_leaves_the_inner_loop_only() -> None:
+    def steps(n: int) -> int:
+        count = 0
+        for start in range(n, 0, -1):
+            rest = start
+            while rest > 1 and rest != 5:
+                rest, count = rest - 2, count + 1
+        return count
+
+    x = torch.arange(9)
+    run_everywhere(nested, (x,), lambda x: torch.tensor([steps(int(n)) for n in x]), **ONE)
+
+
+def last_tile_first(x: torch.Tensor) -> torch.Tensor:
+    for t in hl.tile(x.size(0)):
+        x[t] = 0
+        break
+    return x
+
+
+def test_break_of_a_top_level_loop_is_an_error() -> None:
+    with pytest.raises(exc.StatementNotSupported, match="top-level loop"):
+        helion.kernel(last_tile_first)(torch.ones(8))
+
+
+def with_else(x: torch.Tensor) -> torch.Tensor:
+    for i in hl.grid(x.size(0)):
+        n = x[i]
+        while n > 0:
+            n = n - 1
+        else:
+            x[i] = n
+    return x
+
+
+def test_else_of_a_while_on_the_device_is_an_error() -> None:
+    with pytest.raises(exc.StatementNotSupported, match="`else` on a `while`"):
+        helion.kernel(with_else)(torch.ones(8))
+
+
+def waits_for_ever(flags: torch.Tensor) -> torch.Tensor:
+    for i in hl.grid(flags.size(0)):
+        while hl.atomic_add(flags, [i], 0) == 0:
+            pass
+    return flags
+
+
+def test_waiting_for_a_tile_that_has_not_run_is_an_error_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("helion.runtime.eager.tile_program._IDLE_ITERATIONS", 100)
+    with pytest.raises(exc.InvalidAPIUsage, match="changed nothing"):
+        helion.kernel(waits_for_ever)(torch.zeros(2, dtype=torch.int32))
+
+
+def grows(x: torch.Tensor) -> torch.Tensor:
+    for i in hl.grid(x.size(0)):
+        n = x[i].to(torch.int32)
+        while n > 0:
+            n = n - 0.5
+        x[i] = n
+    return x
+
+
+def test_what_a_while_carries_keeps_its_dtype() -> None:
+    with pytest.raises(exc.ControlFlowTensorMismatch, match="'n'"):
+        helion.kernel(grows)(torch.ones(8))
