@@ -15,9 +15,9 @@ pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
 
 # The least that must have happened, and how long that may take: under the sanitizers, on one busy core, a call may
 # take longer than a fixed time between two resets, and then no plan would ever live to be run.
-HITS = 300
-RESETS = 30
-SECONDS_AT_MOST = 60.0
+HITS = 100
+RESETS = 10
+SECONDS_AT_MOST = 900.0
 
 
 def run_threads(workers, enough):
