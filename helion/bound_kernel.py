@@ -24,7 +24,6 @@ import torch
 
 from . import _compat_torch
 from . import _compat_triton_abi as _compat_triton
-from . import _extension
 from . import exc
 from ._locks import new_rlock
 from .arguments import common_device
@@ -49,6 +48,7 @@ from .runtime.host_function import clone_host_function
 from .runtime.host_function import note_written
 from .runtime.host_function import set_launcher
 from .runtime.host_function import triton_kernels
+from .runtime.launch.bases import Forwarder
 from .runtime.launch.configured import Configured
 from .runtime.measure import measure
 from .runtime.stats import counted
@@ -65,11 +65,6 @@ if TYPE_CHECKING:
     from .ir.device_ir import KernelIR
     from .kernel import Kernel
     from .settings import Settings
-
-if TYPE_CHECKING or _extension.C is None:
-    Forwarder = object
-else:
-    Forwarder = _extension.C.Forwarder
 
 
 @dataclasses.dataclass(frozen=True)

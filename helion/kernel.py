@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
-from . import _extension
 from . import exc
 from ._locks import new_rlock
 from .config import Config
@@ -23,16 +22,12 @@ from .frontend.source import definition
 from .frontend.source import remember_file
 from .frontend.source import source_of
 from .runtime import compile_guard
+from .runtime.launch.bases import Dispatcher
 from .runtime.launch.sizes import SizeCounter
 from .runtime.launch.specialization import Specializer
 from .runtime.stats import KernelStats
 from .settings import RefMode
 from .settings import Settings
-
-if TYPE_CHECKING or _extension.C is None:
-    from .runtime.launch.dispatch import PythonDispatcher as Dispatcher
-else:
-    from .runtime.launch.compiled_dispatch import CompiledDispatcher as Dispatcher
 
 log = logging.getLogger(__name__)
 

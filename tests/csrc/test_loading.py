@@ -124,3 +124,19 @@ def test_module_state_survives_reimport(C) -> None:
         "assert first.tensor_key(None, x)[1] == (2,)\n"
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.spawns
+@pytest.mark.usefixtures("C")
+def test_classes_that_are_imported_with_the_first_call_are_the_extensions_too() -> None:
+    done = run_python(
+        "import helion\n"
+        "from helion import _extension\n"
+        "C, _extension.C = _extension.C, None\n"  # as a test may, while it has the first call of the process
+        "from helion.bound_kernel import BoundKernel\n"
+        "from helion.runtime.launch.configured import Configured\n"
+        "print(issubclass(helion.Kernel, C.Dispatcher), issubclass(Configured, C.Dispatcher))\n"
+        "print(issubclass(BoundKernel, C.Forwarder))\n",
+        HELION_NO_EXTENSION="",
+    )
+    assert done.stdout == "True True\nTrue\n", done.stderr

@@ -12,18 +12,12 @@ import types
 from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from typing import Any
 
-from ... import _extension
 from ... import exc
 from ..stats import KernelStats
+from .bases import Dispatcher
 from .specialization import Specializer
-
-if TYPE_CHECKING or _extension.C is None:
-    from .dispatch import PythonDispatcher as Dispatcher
-else:
-    from .compiled_dispatch import CompiledDispatcher as Dispatcher
 
 __all__ = ["Configured"]
 
