@@ -100,7 +100,12 @@ def host_library(spec: MatmulSpec, schedule: MatmulSchedule, directory: Path, st
         The library, and the name of its packed entry, a ``void (void **arguments)``.
     """
     import cutlass.cute as cute
+    from cutlass.cute.runtime import find_runtime_libraries
 
+    # The object file is made by an engine that looks for the toolkit's runtime in this process only. It is there if a
+    # kernel was compiled for the GPU that the toolkit has found: the software GPU of an earlier test may be another.
+    for runtime in find_runtime_libraries(enable_tvm_ffi=False):
+        ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
     source = print_module(spec, schedule)
     module = cache.Entry.of(source, schedule.arch, directory).import_source(source)
     with warnings.catch_warnings():
