@@ -114,6 +114,8 @@ def _crash(x: torch.Tensor) -> torch.Tensor:
 
 
 def _hang(x: torch.Tensor) -> torch.Tensor:
+    if marker := os.environ.get("TEST_HANG_MARKER"):
+        Path(marker).touch()
     time.sleep(3600)
     return x
 
@@ -191,7 +193,7 @@ in_place = InPlace()
 
 
 class SlowToCompile:
-    """Takes a while to compile and a while to run; writes down when it did what."""
+    """Writes down when it was compiled and run. The second one to be compiled is not ready before the first has run."""
 
     spec = ConfigSpec("slow_to_compile", {"salt": PowerOfTwoFragment(1, 64)})
 
@@ -203,13 +205,14 @@ class SlowToCompile:
                 file.write(f"{what} {config['salt']} {os.getpid()} {start} {time.monotonic()}\n")
 
         start = time.monotonic()
-        time.sleep(0.3)
+        if config["salt"] == 2:
+            end = time.monotonic() + 60
+            while "run 1 " not in log.read_text() and time.monotonic() < end:
+                time.sleep(0.01)
         note("compile", start)
 
         def run(x: torch.Tensor) -> torch.Tensor:
-            start = time.monotonic()
-            time.sleep(0.1)
-            note("run", start)
+            note("run", time.monotonic())
             return x * 2
 
         return run

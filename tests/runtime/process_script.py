@@ -41,7 +41,7 @@ def start_child(work: Callable[[], None]) -> int:
     if pid:
         return pid
     try:
-        faulthandler.dump_traceback_later(100, exit=True)  # instead of waiting for ever
+        faulthandler.dump_traceback_later(600, exit=True)  # instead of waiting for ever
         work()
     except BaseException:
         traceback.print_exc()

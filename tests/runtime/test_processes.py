@@ -27,7 +27,7 @@ def run(tmp_path: Path, function: str, device: str) -> None:
         env={**os.environ, **caches},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
 
@@ -53,7 +53,7 @@ def test_a_forked_child_finds_locks_open() -> None:
     with lock, rlock:
         pid = os.fork()
         if pid == 0:
-            os._exit(0 if lock.acquire(timeout=5) and rlock.acquire(timeout=5) else 1)
+            os._exit(0 if lock.acquire(timeout=60) and rlock.acquire(timeout=60) else 1)
         assert os.waitpid(pid, 0)[1] == 0
         assert lock.locked()
 

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import torch
@@ -31,25 +30,35 @@ from helion.runtime.host_function import set_launcher
 
 @pytest.fixture
 def measuring(monkeypatch):
+    """Moves the clock that measures."""
     monkeypatch.setattr(measure, "enabled", True)
+    clock = [0.0]
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
     measure.reset()
-    yield
+
+    def pass_time(seconds):
+        clock[0] += seconds
+
+    yield pass_time
     measure.reset()
 
 
 def test_nested_time_is_in_the_total_and_not_in_the_own_time(measuring):
-    with measure.measure("outer"), measure.measure("inner"):
-        time.sleep(0.02)
+    with measure.measure("outer"):
+        measuring(1.0)
+        with measure.measure("inner"):
+            measuring(2.0)
+        measuring(4.0)
     found = measure.results()
-    assert found["outer"].seconds >= found["inner"].seconds >= 0.02
-    assert found["outer"].self_seconds < 0.01
+    assert (found["outer"].seconds, found["outer"].self_seconds) == (7.0, 5.0)
+    assert (found["inner"].seconds, found["inner"].self_seconds) == (2.0, 2.0)
 
 
 def test_recursion_counts_time_once(measuring):
     with measure.measure("bind"), measure.measure("bind"):
-        time.sleep(0.02)
+        measuring(2.0)
     found = measure.results()["bind"]
-    assert found.count == 2 and 0.02 <= found.seconds < 0.035
+    assert found.count == 2 and found.seconds == 2.0
 
 
 def test_time_of_a_block_that_raises_is_counted(measuring):
