@@ -23,6 +23,7 @@ from ..language.op import Access
 from ..language.op import Op
 from .alignment import to_shape
 from .alignment import with_lanes
+from .modes import short_name
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -119,3 +120,23 @@ def sizes_of_tiles(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(sizes_of_tiles(v) for v in value) if type(value) in (list, tuple) else value
     return value
+
+
+#: Dtypes that hold scales and packed numbers, and have no arithmetic.
+_ONLY_STORAGE = frozenset({torch.float8_e8m0fnu, getattr(torch, "float4_e2m1fn_x2", None)})
+
+
+def check_has_values(target: Any, dtype: torch.dtype) -> None:
+    """Refuse a value of a dtype that device code cannot hold.
+
+    Raises:
+        exc.UnsupportedDtype: it has none; says how to pass what it stands for.
+    """
+    if dtype.is_complex:
+        fix = "load pairs of floats: pass torch.view_as_real(x)."
+    elif dtype in _ONLY_STORAGE:
+        fix = "load its bytes: pass x.view(torch.uint8), which hl.dot_scaled takes."
+    else:
+        return
+    name = f"hl.{target.name}" if isinstance(target, Op) else short_name(target)
+    raise exc.UnsupportedDtype(op=name, dtype=dtype, fix=fix)

@@ -66,6 +66,7 @@ from .modes import DeviceDispatchMode
 from .modes import DeviceFunctionMode
 from .modes import short_name
 from .op_calls import OP_PREPARATION
+from .op_calls import check_has_values
 from .op_calls import prepare_store
 from .op_calls import sizes_of_tiles
 from .outer_index import TracedLanes
@@ -235,11 +236,7 @@ class Tracer(Handler):
         node.meta.update(val=value, location=self.location, **meta)
         tensors = [v for v in tree_leaves(value) if isinstance(v, torch.Tensor)]
         for tensor in tensors:
-            if tensor.dtype.is_complex:
-                name = f"hl.{target.name}" if isinstance(target, Op) else short_name(target)
-                raise exc.UnsupportedDtype(
-                    op=name, dtype=tensor.dtype, fix="load pairs of floats: pass torch.view_as_real(x)."
-                )
+            check_has_values(target, tensor.dtype)
         self._recorded.update((id(v), v) for v in tensors)
         if isinstance(value, torch.Tensor):
             builder.own(value, node)

@@ -6,7 +6,7 @@ import torch
 
 from .. import exc
 from .matmul import ACCUMULATE_DTYPES
-from .matmul import SCALE_GROUP
+from .matmul import SCALE_GROUPS
 from .matmul import dot
 from .matmul import dot_result_dtype
 from .matmul import dot_scaled
@@ -41,11 +41,10 @@ def _(
     acc: torch.Tensor | None,
     out_dtype: torch.dtype | None,
 ) -> torch.Tensor:
-    left = _scaled(_decode(a, fmt_a), a_scale)
-    right = _scaled(_decode(b.mT, fmt_b), b_scale).mT
-    if left.shape[-1] != right.shape[-2]:
-        raise exc.ShapeMismatch(f"hl.dot_scaled: inner sizes differ: {left.shape[-1]} and {right.shape[-2]}")
-    product = left @ right
+    left, right = _scaled(_decode(a, fmt_a), a_scale), _scaled(_decode(b.mT, fmt_b), b_scale)
+    # Of the last tile along K one operand may have been read as far as it goes, and the other one with zeros behind.
+    inner = min(left.shape[-1], right.shape[-1])
+    product = left[:, :inner] @ right[:, :inner].mT
     if acc is not None:
         product = product + acc.to(torch.float32)
     return product.to(out_dtype or (torch.float32 if acc is None else acc.dtype))
@@ -63,13 +62,15 @@ def _decode(rows: torch.Tensor, fmt: str) -> torch.Tensor:
 
 
 def _scaled(rows: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
-    """Rows times their e8m0 scales: [R, K] times 2 ** ([R, K / 32] - 127)."""
+    """Rows times their scales, each of which is of a group of elements."""
     if scale is None:
         return rows
-    if scale.shape != (rows.shape[0], rows.shape[1] // SCALE_GROUP) or rows.shape[1] % SCALE_GROUP:
+    group = SCALE_GROUPS[scale.dtype]
+    if scale.dim() != 2 or scale.shape[0] != rows.shape[0] or scale.shape[1] * group < rows.shape[1]:
         raise exc.ShapeMismatch(
             f"hl.dot_scaled: scales of shape {list(scale.shape)} for an operand of {list(rows.shape)} elements"
         )
-    factor = torch.exp2(scale.to(torch.float32) - 127.0)
-    factor = torch.where(scale == 255, torch.full_like(factor, torch.nan), factor)
-    return rows * factor.repeat_interleave(SCALE_GROUP, dim=-1)
+    factor = scale.to(torch.float32)
+    if scale.dtype is torch.uint8:
+        factor = torch.where(scale == 255, torch.nan, torch.exp2(factor - 127.0))
+    return rows * factor.repeat_interleave(group, dim=-1)[:, : rows.shape[1]]

@@ -37,6 +37,8 @@ SCALED_FORMATS: dict[str, tuple[tuple[torch.dtype, ...], int]] = {
 }
 #: Elements along K that share one scale of dot_scaled (OCP Microscaling Formats v1.0, section 5.2).
 SCALE_GROUP = 32
+#: Dtype of scales -> elements that share one: exponents (e8m0), or the numbers of NVFP4.
+SCALE_GROUPS = {torch.uint8: SCALE_GROUP, torch.float8_e4m3fn: 16}
 
 
 @device_op(product=Product(0, 1))
@@ -128,22 +130,31 @@ def dot_scaled(
     acc: torch.Tensor | None = None,
     out_dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """Matrix product of block-scaled operands (OCP Microscaling formats).
+    """Matrix product of block-scaled operands (OCP Microscaling formats, and NVFP4).
 
-    Element (m, k) of the left matrix is `decode(a)[m, k] * 2 ** (a_scale[m, k // 32] - 127)`.
+    Element (m, k) of the left matrix is `decode(a)[m, k] * 2 ** (a_scale[m, k // 32] - 127)`, and with scales of
+    float8_e4m3fn `decode(a)[m, k] * a_scale[m, k // 16]`.  On GPUs of compute capability 10 the tensor cores multiply
+    such operands in tiles of 128 rows; elsewhere, and where only one operand has scales, their values are multiplied
+    as bfloat16, which holds them exactly, or as tf32 ("fp16").
 
     Args:
         a: [M, K] of `fmt_a`; for "e2m1" [M, K / 2] of uint8, low four bits first.
-        a_scale: [M, K / 32] uint8 exponents (e8m0; 255 is nan), or None for all ones.
+        a_scale: [M, K / 32] uint8 exponents (e8m0; 255 is nan), [M, K / 16] float8_e4m3fn of "e2m1", or None for all
+            ones.
         fmt_a: "e2m1", "e4m3", "e5m2", "bf16" or "fp16".
         b: [K, N] of `fmt_b`; for "e2m1" [K / 2, N] of uint8.
-        b_scale: [N, K / 32] uint8 exponents, or None.
+        b_scale: [N, K / 32] uint8 exponents, [N, K / 16] float8_e4m3fn of "e2m1", or None.
         fmt_b: format of `b`.
         acc: accumulator [M, N], float32.
         out_dtype: result dtype, float32 if left out (or `acc`'s dtype).
 
     Returns:
         [M, N] of `out_dtype`, summed in float32.
+
+    Raises:
+        exc.ShapeMismatch: ranks, inner sizes or numbers of scales do not fit.
+        exc.UnsupportedDtype: an operand or its scales have a dtype outside the list.
+        exc.InvalidAPIUsage: an unknown format.
     """
     raise NotImplementedError
 
@@ -166,8 +177,8 @@ def _(
     inner = (a.shape[1] * packed[0], b.shape[0] * packed[1])
     if not same_size(*inner):
         raise exc.ShapeMismatch(f"hl.dot_scaled: inner sizes differ: {inner[0]} and {inner[1]}")
-    for scale, rows, name in ((a_scale, a.shape[0], "a_scale"), (b_scale, b.shape[1], "b_scale")):
-        _check_scale(scale, rows, inner[0], name)
+    for scale, fmt, rows, name in ((a_scale, fmt_a, a.shape[0], "a_scale"), (b_scale, fmt_b, b.shape[1], "b_scale")):
+        _check_scale(scale, fmt, rows, inner[0], name)
     if acc is not None:
         check_broadcasts_to(acc.shape, shape, "hl.dot_scaled: acc")
     dtype = out_dtype or (torch.float32 if acc is None else acc.dtype)
@@ -188,14 +199,23 @@ def _check_scaled(tensor: torch.Tensor, fmt: str, name: str) -> int:
     return packed
 
 
-def _check_scale(scale: torch.Tensor | None, rows: Any, inner: Any, name: str) -> None:
+def _check_scale(scale: torch.Tensor | None, fmt: str, rows: Any, inner: Any, name: str) -> None:
     if scale is None:
         return
-    if scale.dtype is not torch.uint8:
-        raise exc.UnsupportedDtype(f"hl.dot_scaled: {name} must be uint8 exponents, got {scale.dtype}")
-    if isinstance(inner, int) and inner % SCALE_GROUP:
-        raise exc.ShapeMismatch(f"hl.dot_scaled: K = {inner} is not a multiple of {SCALE_GROUP}")
-    groups = inner // SCALE_GROUP
+    group = SCALE_GROUPS.get(scale.dtype)
+    if group is None:
+        raise exc.UnsupportedDtype(
+            f"hl.dot_scaled: {name} has dtype {scale.dtype}",
+            fix="pass uint8 exponents (`scale.view(torch.uint8)` of float8_e8m0fnu), or float8_e4m3fn for 'e2m1'.",
+        )
+    if scale.dtype is not torch.uint8 and fmt != "e2m1":
+        raise exc.UnsupportedDtype(
+            f"hl.dot_scaled: {name} of {scale.dtype} goes with the format 'e2m1', not {fmt!r}",
+            fix="pass uint8 exponents, one for 32 elements.",
+        )
+    if isinstance(inner, int) and inner % group:
+        raise exc.ShapeMismatch(f"hl.dot_scaled: K = {inner} is not a multiple of {group}")
+    groups = inner // group
     symbolic_groups = not (isinstance(groups, int) and isinstance(scale.shape[1], int)) if scale.dim() == 2 else False
     fits = scale.dim() == 2 and same_size(scale.shape[0], rows) and (symbolic_groups or scale.shape[1] == groups)
     if not fits:

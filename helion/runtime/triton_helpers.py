@@ -196,6 +196,59 @@ def hlt_settled(x):
 
 
 @triton.jit
+def hlt_dot_scaled(a, a_scale, FORMAT_A: tl.constexpr, b, b_scale, FORMAT_B: tl.constexpr):
+    """The product of block-scaled matrices, in float32: of their values, which bfloat16 holds exactly, and tf32 those
+    of "fp16".
+
+    Triton's own emulation loses what float16 does not reach, and has none for scales of float8_e4m3fn.
+    """
+    left = _scaled_values(a, a_scale, FORMAT_A)
+    right = tl.trans(_scaled_values(tl.trans(b), b_scale, FORMAT_B))
+    if FORMAT_A == "fp16" or FORMAT_B == "fp16":
+        return tl.dot(left, right, input_precision="tf32")
+    else:
+        return tl.dot(left.to(tl.bfloat16), right.to(tl.bfloat16))
+
+
+@triton.jit
+def _scaled_values(rows, scale, FORMAT: tl.constexpr):
+    """[R, K stored] with scales [R, K / group] as float32 [R, K]."""
+    if FORMAT == "e2m1":
+        values = hlt_from_e2m1(rows)
+    elif FORMAT == "e4m3" and rows.dtype == tl.uint8:
+        bits = rows.to(tl.int32)
+        magnitude = bits & 0x7F
+        normal = ((magnitude << 20) + (120 << 23)).to(tl.float32, bitcast=True)
+        values = tl.where(magnitude < 8, magnitude.to(tl.float32) * 0.001953125, normal)
+        values = tl.where(magnitude == 0x7F, float("nan"), tl.where(bits > 127, -values, values))
+    elif FORMAT == "e5m2" and rows.dtype == tl.uint8:
+        values = rows.to(tl.float8e5, bitcast=True).to(tl.float32)
+    else:
+        values = rows.to(tl.float32)
+    if scale is not None:
+        if scale.dtype == tl.uint8:
+            power = scale.to(tl.int32)
+            # 2 ** -127 is no normal number.
+            factor = tl.where(power == 0, 1 << 22, power << 23).to(tl.float32, bitcast=True)
+            factor = tl.where(power == 255, float("nan"), factor)
+        else:
+            factor = scale.to(tl.float32)
+        GROUP: tl.constexpr = values.shape[1] // scale.shape[1]
+        wide = tl.broadcast_to(factor[:, :, None], [scale.shape[0], scale.shape[1], GROUP])
+        values = values * tl.reshape(wide, values.shape)
+    return values
+
+
+@triton.jit
+def hlt_from_e2m1(bits):
+    """[R, C] pairs of 4-bit floats, the first in the low bits, as float32 [R, 2 C]."""
+    pairs = tl.join(bits & 0xF, bits >> 4).to(tl.int32)
+    magnitude = (pairs & 7).to(tl.float32)
+    magnitude = tl.where(magnitude < 4, magnitude * 0.5, tl.where(magnitude < 6, magnitude - 2, magnitude * 2 - 8))
+    return tl.reshape(tl.where(pairs > 7, -magnitude, magnitude), [bits.shape[0], 2 * bits.shape[1]])
+
+
+@triton.jit
 def hlt_grid_barrier(DESCRIPTORS: tl.constexpr):
     """Every program of a cooperative launch waits here for all others, and sees what they have written.
 

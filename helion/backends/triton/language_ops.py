@@ -21,6 +21,7 @@ from ...ir.nodes import DotScaled
 from ...ir.nodes import Memory
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
+from ...language.matmul import SCALED_FORMATS
 from ...language.sorting import sort_keys
 from ..text import Precedence
 from ..text import Text
@@ -213,12 +214,30 @@ def emit_dot_scaled(k: KernelEmitter, node: torch.fx.Node) -> None:
     acc, result = dot.acc, dot.result
     left, right = k.masked(dot.a, 1, 0), k.masked(dot.b, 0, 0)
     scales = ["None" if scale is None else k.text(scale) for scale in (dot.a_scale, dot.b_scale)]
-    fused = acc is not None and tensor_of(acc).dtype is torch.float32 and _same_shape(tensor_of(acc), result)
-    options = {"acc": k.text(acc)} if fused else {}
-    text = call("tl.dot_scaled", left, scales[0], repr(dot.fmt_a), right, scales[1], repr(dot.fmt_b), **options)
+    operands = (left, scales[0], repr(dot.fmt_a), right, scales[1], repr(dot.fmt_b))
+    if _has_instruction(k, dot):
+        fused = acc is not None and tensor_of(acc).dtype is torch.float32 and _same_shape(tensor_of(acc), result)
+        text = call("tl.dot_scaled", *operands, **({"acc": k.text(acc)} if fused and acc is not None else {}))
+    else:
+        fused, text = False, k.helper("hlt_dot_scaled", *operands)
     if acc is not None and not fused:
         text = text + k.text(acc).to("tl.float32")
     k.assign(node, text if result.dtype is torch.float32 else text.to(triton_dtype(result.dtype)))
+
+
+def _has_instruction(k: KernelEmitter, dot: DotScaled) -> bool:
+    """Whether the target's tensor cores take the operands as they are: both scaled in one way, in tiles of 128 rows.
+    Triton compiles smaller tiles and 16-bit operands by its own emulation, or not at all.
+    """
+    if not k.module.features.scaled_products or dot.a_scale is None or dot.b_scale is None:
+        return False
+    kinds = {tensor_of(scale).dtype for scale in (dot.a_scale, dot.b_scale)}
+    formats = {dot.fmt_a, dot.fmt_b}
+    fits = formats <= {"e2m1", "e4m3", "e5m2"} if kinds == {torch.uint8} else formats == {"e2m1"}
+    rows, stored = map(k.extents.known, tensor_of(dot.a).shape)
+    columns = k.extents.known(tensor_of(dot.b).shape[1])
+    elements = stored * SCALED_FORMATS[dot.fmt_a][1]
+    return len(kinds) == 1 and fits and rows >= 128 and columns >= 32 and elements >= 128
 
 
 def _same_shape(a: torch.Tensor, b: torch.Tensor) -> bool:

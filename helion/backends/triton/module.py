@@ -15,6 +15,7 @@ from typing import Any
 import sympy
 
 from ..host import HostPrinter
+from .targets import Features
 
 
 @dataclasses.dataclass
@@ -22,6 +23,7 @@ class Module:
     """One module being printed.
 
     Attributes:
+        features: what code for the target may use.
         sources: lines of `@triton.jit` functions that the loops call, by name.
         injected: `@triton.jit` functions of the user's, by name.
         scalars: what host values, and numbers computed from them, are called.
@@ -29,6 +31,7 @@ class Module:
         descriptors: device code makes tensor descriptors.
     """
 
+    features: Features
     sources: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     injected: dict[str, Any] = dataclasses.field(default_factory=dict)
     scalars: dict[sympy.Expr, str] = dataclasses.field(default_factory=dict)

@@ -14,15 +14,10 @@ import torch.fx
 
 from ... import exc
 from ...ir.device_ir import DeviceIR
-from ...ir.nodes import DotScaled
 from ...target import Target
 
 #: First compute capability with conversions of e4m3 (triton.backends.nvidia.compiler: supported_fp8_dtypes).
 _FIRST_WITH_E4M3 = 89
-#: Formats of hl.dot_scaled that meet in float16 rather than bfloat16 need conversions of sm_89 too.
-_FP16_PAIRS = frozenset(
-    {("e2m1", "fp16"), ("fp16", "e2m1"), ("e4m3", "fp16"), ("fp16", "e4m3"), ("e5m2", "fp16"), ("fp16", "e5m2")}
-)
 # From this compute capability on: bytes of shared memory that one block may use (CUDA C++ Programming Guide, table of
 # technical specifications).
 # Multiprocessors of A100, RTX A6000, L40S, H100 and H200, B200: what a default Config fills.
@@ -40,6 +35,7 @@ class Features:
         descriptors: tensor descriptors are hardware's (TMA).
         warp_specialize: loops may be shared out between warps.
         e4m3: there are conversions of float8_e4m3fn.
+        scaled_products: tensor cores multiply block-scaled operands (tcgen05.mma.block_scale).
         platform: what Triton calls the target, (backend, arch, threads of a warp); None where it compiles for none.
     """
 
@@ -48,6 +44,7 @@ class Features:
     descriptors: bool
     warp_specialize: bool
     e4m3: bool
+    scaled_products: bool
     platform: tuple[str, int | str, int] | None
 
 
@@ -59,6 +56,7 @@ def _nvidia(arch: int | str) -> Features:
         descriptors=arch >= 90,
         warp_specialize=arch >= 100,
         e4m3=arch >= _FIRST_WITH_E4M3,
+        scaled_products=100 <= arch < 120,
         platform=("cuda", arch, 32),
     )
 
@@ -66,7 +64,13 @@ def _nvidia(arch: int | str) -> Features:
 def _readable(arch: int | str) -> Features:
     """Source that is for reading: nothing that some GPU has not, and every dtype, as a later GPU may have it."""
     return Features(
-        _SHARED_BYTES[-1][1], _MULTIPROCESSORS[1][1], descriptors=False, warp_specialize=False, e4m3=True, platform=None
+        _SHARED_BYTES[-1][1],
+        _MULTIPROCESSORS[1][1],
+        descriptors=False,
+        warp_specialize=False,
+        e4m3=True,
+        scaled_products=False,
+        platform=None,
     )
 
 
@@ -122,8 +126,4 @@ def _needs_e4m3(node: torch.fx.Node) -> str | None:
     value = node.meta.get("val")
     if isinstance(value, torch.Tensor) and value.dtype is torch.float8_e4m3fn:
         return str(value.dtype)
-    if dot := DotScaled.match(node):
-        formats = (dot.fmt_a, dot.fmt_b)
-        if formats in _FP16_PAIRS:
-            return f"hl.dot_scaled of {formats[0]!r} with {formats[1]!r}"
     return None

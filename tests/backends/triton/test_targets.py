@@ -79,15 +79,12 @@ def test_float8_e4m3fn_needs_sm_89(softgpu):
     check_refused(there_and_back, args, r"torch.float8_e4m3fn needs compute capability 8.9 or later, this GPU has 8.0")
 
 
-@pytest.mark.softgpu(capability=80, software_only=True)
-def test_dot_scaled_with_float16_needs_sm_89(softgpu):
+def test_dot_scaled_with_float16_on_sm_80(seed):
     scale = torch.full((32, 2), 127, dtype=torch.uint8)
-    args = (
-        torch.randint(0, 255, (32, 32), dtype=torch.uint8),
-        scale,
-        "e2m1",
-        torch.randn(64, 32).half(),
-        scale,
-        "fp16",
-    )
-    check_refused(scaled_product, args, r"hl.dot_scaled of 'e2m1' with 'fp16' needs compute capability 8.9")
+    bits = torch.randint(0, 255, (32, 32), dtype=torch.uint8)
+    args = (bits, scale, "e2m1", torch.randn(64, 32).half(), scale, "fp16")
+    table = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    table = torch.cat([table, -table]).double()
+    left = table[torch.stack([bits & 0xF, bits >> 4], -1).flatten(1).long()]
+    expected = left @ args[3].double()
+    run_everywhere(scaled_product, args, lambda *_: expected, reference_args=args, error_scale=100, capabilities=[80])
