@@ -125,13 +125,14 @@ def _len(lengths_of_: Any, value: torch.Tensor) -> Any:
     return lengths_of_(value)[0] if value.dim() else len(value)
 
 
+_SHAPE: Any = torch.Tensor.shape
 #: Functions that tell sizes, and what they tell: from `lengths_of` and their arguments.
 _QUESTIONS: Mapping[Any, Callable[..., Any]] = {
     torch.Tensor.size: _size,
     torch.Tensor.numel: _numel,
     torch.Tensor.nelement: _numel,
     torch.Tensor.__len__: _len,
-    torch.Tensor.shape.__get__: lambda lengths_of_, value, *_: lengths_of_(value),  # type: ignore[attr-defined]
+    _SHAPE.__get__: lambda lengths_of_, value, *_: lengths_of_(value),
     torch.numel: _numel,
 }
 _QUESTIONS_OF_METHODS = {name: _QUESTIONS[getattr(torch.Tensor, name)] for name in ("size", "numel", "nelement")}

@@ -220,7 +220,8 @@ class Statements(ControlFlow):
             if isinstance(value, torch.Tensor) and target.id in self.frame.host and target.id not in self.frame.device:
                 raise exc.CannotModifyHostVariableOnDevice(name=target.id)
             added = self.expr(stmt.value)
-            if isinstance(stmt.op, ast.Add) and self.tracer.on_device and self._is_product(stmt.value):
+            narrow = getattr(added, "dtype", None) in (torch.float16, torch.bfloat16)  # hl.dot gives float32
+            if isinstance(stmt.op, ast.Add) and self.tracer.on_device and narrow and self._is_product(stmt.value):
                 exc.warn(exc.TiledKMatmulAccumulationWarning(), self.env.settings.ignore_warnings)
             result = self.binary(stmt.op, value, added)
             if isinstance(value, torch.Tensor) and isinstance(result, torch.Tensor):

@@ -508,18 +508,18 @@ class Tracer(Handler):
     def static_range(self, begin: int, end: int, step: int) -> Iterable[int]:
         return range(begin, end, step)
 
-    def register_block_size(self, low: int, high: Any) -> Any:
+    def _check_on_host(self, name: str) -> None:
         if self.on_device:
-            raise exc.NotAllowedOnDevice(name="hl.register_block_size()", fix="call it in host code, before the loop.")
+            raise exc.NotAllowedOnDevice(name=name, fix="call it in host code, before the device loop.")
+
+    def register_block_size(self, low: int, high: Any) -> Any:
+        self._check_on_host("hl.register_block_size()")
         hint = self.env.space.hint(high)
         block = self.env.new_block("block", low=low, high=hint if isinstance(high, int) else None, extent=hint)
         return block.var
 
     def register_tunable(self, name: str, fragment: Any) -> Any:
-        if self.on_device:
-            raise exc.NotAllowedOnDevice(
-                name="hl.register_tunable()", fix="call it in host code, before the device loop."
-            )
+        self._check_on_host("hl.register_tunable()")
         self.env.tunables[name] = fragment
         numbers = isinstance(fragment, EnumFragment) and all(type(choice) is int for choice in fragment.choices)
         if not numbers and not isinstance(fragment, (IntegerFragment, PowerOfTwoFragment)):

@@ -55,6 +55,8 @@ def check_dependencies(ir: DeviceIR) -> None:
     """
     for root in ir.roots:
         info = ir.graphs[root.graph_id]
+        if _never_runs(info):
+            continue
         axes = [axis for axis in info.axes if axis.static_extent != 1]
         accesses = list(_accesses(ir, info, frozenset()))
         excuses = {store: excused for memory, excused in accesses if (store := Store.match(memory.node))}
@@ -65,7 +67,7 @@ def check_dependencies(ir: DeviceIR) -> None:
             continue  # the kernel sees to the order of its programs, or there is only one
         for load in filter(None, (Load.match(memory.node) for memory, _ in accesses)):
             for store in stores:
-                _check_load(load, store, axes)
+                _check_load(ir, load, store, axes)
         for first, second in itertools.combinations(stores, 2):
             if matched(first, second) is None:
                 _check_views(second, first, "stored")
@@ -99,7 +101,13 @@ def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterato
             data = isinstance(branch.test, torch.fx.Node)
             inner |= {a.id for a in ir.space.axes} if data else _axes_in(ir, branch.test)
         for sub in ir.subgraphs_of(node):
-            yield from _accesses(ir, sub, inner)
+            if not _never_runs(sub):
+                yield from _accesses(ir, sub, inner)
+
+
+def _never_runs(info: GraphInfo) -> bool:
+    """Whether a loop has no tiles, as one over the interior of a tensor that has none: nobody stores anything."""
+    return any(axis.static_extent == 0 for axis in info.axes)
 
 
 def _axes_in(ir: DeviceIR, number: Any) -> set[int]:
@@ -126,16 +134,14 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis]) 
     items = index_items(store)
     repeated = [item for item in items if item.repeats]
     for item in repeated:
-        if _from_data(item.value) or _is_one_index(ir, item.value.axis):
+        axis = item.value.axis
+        if _from_data(axis) or _ends_at_one(ir, axis) or _is_masked(ir, store, axis):
             continue
-        if not _same_in_all_tiles(ir, root, store, item.value.axis):
-            raise exc.LoopDependencyError(
-                reason=f"every tile of {item.value.axis.name!r} stores to the one element that dimension {item.dim} of "
-                f"{store.name!r} has, and not the same value",
-                location=store.node.meta.get("location"),
-            )
-    if any(isinstance(item.value, TracedTile) and _from_data(item.value) for item in items):
-        return
+        if not _same_in_all_tiles(ir, root, store, axis):
+            raise one_element(store.name, item.dim, axis.name, store.node.meta.get("location"))
+    tiles = [item.value.axis for item in items if isinstance(item.value, TracedTile)]
+    if any(isinstance(axis.begin, torch.Tensor) for axis in tiles):
+        return  # ranges of different outer tiles are the user's to keep apart
     elements = [item.value for item in items if not item.repeats]
     for axis in axes:
         if any(item.value.axis is axis for item in repeated):
@@ -148,6 +154,17 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis]) 
                 f"the index does not use {axis.name!r}",
                 location=store.node.meta.get("location"),
             )
+
+
+def one_element(name: str, dim: int, tile: str, location: exc.SourceLocation | None = None) -> exc.LoopDependencyError:
+    """The error for a store of a whole tile to a dimension of size 1."""
+    return exc.LoopDependencyError(
+        reason=f"every tile of {tile!r} stores to the one element that dimension {dim} of {name!r} has, and not the "
+        "same value",
+        location=location,
+        fix=f"loop over that dimension, hl.tile({name}.size({dim})), or leave out what is past its end: "
+        f"hl.load and hl.store with extra_mask={tile}.index < {name}.size({dim}).",
+    )
 
 
 def _covered(space: Space, axis: Axis) -> bool:
@@ -180,25 +197,40 @@ def _same_in_all_tiles(ir: DeviceIR, root: GraphInfo, store: Store, axis: Axis) 
     return same.of(store.value)
 
 
-def _is_one_index(ir: DeviceIR, axis: Axis) -> bool:
-    """Whether a loop has the index 0 alone in this call, which is a guard: `hl.tile(n)` where n is 1."""
-    ends_known = isinstance(axis.end, torch.SymInt) and ir.space.is_host_value(axis.end)
-    return isinstance(axis.begin, int) and axis.begin == 0 and ends_known and bool(axis.end == 1)
+def _is_masked(ir: DeviceIR, access: Load | Store, axis: Axis) -> bool:
+    """Whether a mask chooses among the tiles of an axis: which of them store is the user's to say."""
+    return access.extra_mask is not None and not Sameness(ir, axis, ()).of(access.extra_mask)
 
 
-def _from_data(tile: TracedTile) -> bool:
-    """A tile of an inner loop whose bounds come from memory: ranges of different outer tiles are the user's to keep
-    apart, in a tensor that happens to have one row as in a longer one.
+def _ends_at_one(ir: DeviceIR, axis: Axis) -> bool:
+    """Whether a loop has no index but 0 in this call, which is a guard: `hl.tile(n)` where n is 1."""
+    known = isinstance(axis.end, torch.SymInt) and ir.space.is_host_value(axis.end)
+    from_zero = not isinstance(axis.begin, int) or axis.begin >= 0
+    return from_zero and known and bool(axis.end == 1)
+
+
+def _from_data(axis: Axis) -> bool:
+    """Whether bounds of an inner loop come from memory: that they stay inside the tensor is the user's to see to, of
+    one that happens to have one row as of a longer one.
     """
-    return isinstance(tile.axis.begin, torch.Tensor)
+    return isinstance(axis.begin, torch.Tensor) or isinstance(axis.end, torch.Tensor)
 
 
-def _check_load(load: Load, store: Store, axes: list[Axis]) -> None:
+def _check_load(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> None:
     """A load and a store of one loop, through whatever views of one memory."""
     pairs = matched(store, load)
     if pairs is None:
         _check_views(load, store, "read")
         return
+    for w, r in pairs:
+        repeated = [r.value.axis] if w.repeats and r.repeats and any(r.value.axis is a for a in axes) else []
+        if any(_is_masked(ir, store, axis) and not _is_masked(ir, load, axis) for axis in repeated):
+            raise exc.LoopDependencyError(
+                reason=f"every tile of {r.value.axis.name!r} reads the one element that dimension {r.dim} of "
+                f"{load.name!r} has, and one of them stores it",
+                location=load.node.meta.get("location"),
+                fix=f"give hl.load the extra_mask that hl.store has: hl.load({load.name}, ..., extra_mask=...).",
+            )
     for axis in axes:
         for w, r in ((w.value, r.value) for w, r in pairs):
             if not _uses(w, axis) or isinstance(w, torch.fx.Node) or isinstance(r, torch.fx.Node):

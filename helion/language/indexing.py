@@ -133,12 +133,13 @@ def _classify(element: Any, size: Size, dim: int, what: str) -> IndexItem:
 
 
 def _repeats(tile: Tile, size: Size) -> bool:
-    """Whether a dimension broadcasts along a tile: it has size 1, and the tile is not one of that dimension's own loop
-    (which gives the same), nor moved (`x[tile - 1]` is outside for every index but one)."""
+    """Whether a dimension broadcasts along a tile: it has size 1, and the tile may be anywhere but on its one element
+    (a loop that ends at 1, which may well be empty, is on that alone), nor is it moved (`x[tile - 1]` is outside for
+    every index but one)."""
     if not isinstance(size, int) or size != 1 or not isinstance(tile.offset, int) or tile.offset != 0:
         return False
-    bounds = (tile.range_begin, tile.range_end)
-    return not (all(isinstance(b, int) for b in bounds) and bounds == (0, 1))
+    end = tile.range_end
+    return not (isinstance(end, int) and end <= 1)
 
 
 def slice_extent(item: slice, size: Size, what: str) -> tuple[Size, Size, int]:

@@ -78,6 +78,8 @@ def build(seed: str | int) -> Program:
                 g.program.specialize = [s for s, n in g.program.sizes.items() if n in dims or g.chance(0.2)]
             if g.chance(0.06):
                 g.program.early_return = f"{g.program.params[0].name}.numel() == 0"
+                for output in g.program.outputs:  # what nothing was stored to is returned too
+                    output.fill = "zeros" if output.fill == "empty" else output.fill
             if g.chance(0.35):
                 g.program.calls = calls.draw(g.program, g.rng)
             if g.program.params and g.program.sizes and len(g.program.outputs) and len(g.program.params) <= 14:

@@ -52,7 +52,8 @@ def _extremum(a: Value, n: int) -> tuple[float, float, float | None, float, floa
 
 def _variance(a: Value, n: int) -> tuple[float, float, float | None, float, float]:
     width = a.high - a.low
-    return 0, width**2, None, 4 * a.error * width + 4 * n * 2.0**-24 * a.magnitude * width, 4 * n
+    mean_off = a.error + 4 * n * 2.0**-24 * a.magnitude  # of equal elements, the mean is not one of them to the bit
+    return 0, width**2, None, 4 * mean_off * width + mean_off**2, 4 * n
 
 
 def _product(a: Value, n: int) -> tuple[float, float, float | None, float, float]:

@@ -329,6 +329,15 @@ def test_minimum_of_nan_and_zeros(softgpu):
     assert all(math.isnan(f32(v)) for v in run("min.NaN.f32 d, a, b;", [(32, a), (32, b)], 32)[:2])
 
 
+def test_extrema_of_integers_that_are_not_negative(softgpu):
+    a, b = [-1 & 0xFFFFFFFF, 5, -7 & 0xFFFFFFFF, 3] * 16, [-2 & 0xFFFFFFFF, -3 & 0xFFFFFFFF, 4, 9] * 16
+    assert run("max.relu.s32 d, a, b;", [(32, a), (32, b)], 32) == [0, 5, 4, 9] * 16
+    assert run("min.relu.s32 d, a, b;", [(32, a), (32, b)], 32) == [0, 0, 0, 3] * 16
+    pairs = [0xFFFF0005] * LANES  # -1 and 5
+    assert run("max.relu.s16x2 d, a, b;", [(32, pairs), (32, [0xFFFEFFFE] * LANES)], 32) == [0x00000005] * LANES
+    assert run("min.relu.s16x2 d, a, b;", [(32, pairs), (32, [0x00070007] * LANES)], 32) == [0x00000005] * LANES
+
+
 COMPARISONS = {
     "eq": lambda x, y: x == y, "ne": lambda x, y: x != y and not (math.isnan(x) or math.isnan(y)),
     "lt": lambda x, y: x < y,

@@ -150,7 +150,7 @@ class RefHandler(EagerHandler):
             args = self._placed(args, op.access)
         if op is store and self._root_tiles and isinstance(args[0], torch.Tensor):
             with _compat_torch.without_torch_functions():
-                self._stored.check(args[0], args[1], args[2], self._root_tiles, name_of(args[0]))
+                self._stored.check(args[0], args[1], args[2], args[3], self._root_tiles, name_of(args[0]))
         with _compat_torch.without_torch_functions():
             if op.access is None:
                 args = with_rows_of_operands(op, args, self.active_tiles())

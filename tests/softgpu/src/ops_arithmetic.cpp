@@ -372,16 +372,23 @@ void decode_rem(Decoder& d, Instr& in) {
     set(d, in, int_binary<Rem>(t));
 }
 
-template <class T, bool kMax> Flow exec_minmax_16x2(Warp& w, const Instr& in, Mask m) {
+template <class T, bool kMax, bool kRelu> Flow exec_minmax_16x2(Warp& w, const Instr& in, Mask m) {
     return map2<Int<uint32_t>, Int<uint32_t>, Int<uint32_t>>(w, in, m, [](uint32_t a, uint32_t b) {
         uint32_t r = 0;
         for (int h = 0; h < 32; h += 16) {
             const T x = static_cast<T>(a >> h), y = static_cast<T>(b >> h);
-            r |= static_cast<uint32_t>(static_cast<uint16_t>(kMax ? std::max(x, y) : std::min(x, y))) << h;
+            T z = kMax ? std::max(x, y) : std::min(x, y);
+            if (kRelu) z = std::max<T>(z, 0);
+            r |= static_cast<uint32_t>(static_cast<uint16_t>(z)) << h;
         }
         return r;
     });
 }
+
+// `.relu`: negative results are 0.
+template <class Op> struct Relu {
+    template <class T> static T apply(T a, T b) { return std::max<T>(Op::apply(a, b), 0); }
+};
 
 // min and max: two operands, or three of f32 (sm_100).
 template <class Op> Flow exec_three(Warp& w, const Instr& in, Mask m) {
@@ -390,13 +397,22 @@ template <class Op> Flow exec_three(Warp& w, const Instr& in, Mask m) {
 template <class Op, class OpNan, bool kMax> void decode_min_max(Decoder& d, Instr& in) {
     const Type t = d.take_type();
     if (t == Type::U16x2 || t == Type::S16x2) {
+        const bool relu = d.take("relu");
+        if (relu && t == Type::U16x2) d.error(".relu of signed integers only");
         operands2(d, in, t);
-        in.fn = t == Type::U16x2 ? exec_minmax_16x2<uint16_t, kMax> : exec_minmax_16x2<int16_t, kMax>;
+        in.fn = t == Type::U16x2 ? exec_minmax_16x2<uint16_t, kMax, false>
+                : relu           ? exec_minmax_16x2<int16_t, kMax, true>
+                                 : exec_minmax_16x2<int16_t, kMax, false>;
         return;
     }
     if (!is_float(t)) {
-        d.take("relu");
+        const bool relu = d.take("relu");
+        if (relu && t != Type::S32) d.error(".relu of signed integers of 32 bits, or pairs of 16");
         operands2(d, in, t);
+        if (relu) {
+            in.fn = int_binary<Relu<Op>>(t);
+            return;
+        }
         return set(d, in, int_binary<Op>(t));
     }
     const bool ftz = d.take("ftz"), nan = d.take("NaN"), xorsign = d.take("xorsign");
