@@ -57,7 +57,9 @@ def _scalar_tensor(tracer: Tracer, value: Any, dtype: Any = None, **_: Any) -> A
 
 
 def _arange(tracer: Tracer, start: Any, end: Any, step: Any = 1, dtype: Any = None, **_: Any) -> Any:
-    return arange(start, end, step, dtype=dtype or torch.int64)
+    dtype = dtype or torch.int64
+    # The cast is the tracer's: here, below PyTorch's dispatch, `.to` would not be recorded.
+    return tracer.cast(arange(start, end, step, dtype=None if dtype.is_floating_point else dtype), dtype)
 
 
 def _arange_end(tracer: Tracer, end: Any, dtype: Any = None, **_: Any) -> Any:

@@ -18,8 +18,14 @@ from ..ir.reduction_ops import check_has_elements
 from ..language import load
 from ..language import store
 from ..language.torch_overrides import TORCH_OVERRIDES
-from . import rearranging  # noqa: F401  adds rules to those of decompositions
+from . import distances  # noqa: F401  adds rules to those of decompositions, as do all that are not used here
+from . import in_place
+from . import ordering  # noqa: F401
+from . import pooling  # noqa: F401
+from . import rearranging  # noqa: F401
+from . import scattering  # noqa: F401
 from .alignment import aligned
+from .composites import COMPOSITES
 from .constants import check_numbers
 from .decompositions import decomposition
 from .lengths import given_symbols
@@ -61,6 +67,11 @@ class DeviceFunctionMode(TorchFunctionMode):
         rule = TORCH_OVERRIDES.get(func) or _INDEXING.get(func)
         if rule is not None:
             return rule(*args, **kwargs)  # type: ignore[operator]
+        composite = COMPOSITES.get(func)
+        if composite is not None:
+            result = composite(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         if "device" not in kwargs and getattr(func, "__name__", "") in _FACTORY_NAMES:
             kwargs = {**kwargs, "device": self.tracer.device}
         name = getattr(func, "__name__", "")
@@ -119,6 +130,11 @@ class DeviceDispatchMode(TorchDispatchMode):
             if _is_view(func) and not any(result is arg for arg in args):
                 # The rule made a value of its own where PyTorch makes a view: neither may be changed in place.
                 self.tracer.share((args, kwargs, result))
+            if result is not NotImplemented:
+                return result
+        if func.overloadpacket in in_place.RESHAPING:
+            with self:
+                result = in_place.reshape(self.tracer, func, *args, **kwargs)
             if result is not NotImplemented:
                 return result
         for arg in torch.utils._pytree.tree_leaves((args, kwargs)):

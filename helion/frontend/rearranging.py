@@ -33,7 +33,7 @@ _aten = torch.ops.aten
 _WHOLE = 2**63 - 1  # PyTorch's "to the end" of a slice
 
 
-def _constant_size(x: torch.Tensor, dim: int, op: str) -> int:
+def constant_size(x: torch.Tensor, dim: int, op: str) -> int:
     """The size of a dimension, which must be constant."""
     size = x.size(dim)
     if symbols_of(size):
@@ -45,13 +45,14 @@ def _constant_size(x: torch.Tensor, dim: int, op: str) -> int:
     return int(size)
 
 
-def _dim(x: torch.Tensor, dim: int) -> int:
+def dim_of(x: torch.Tensor, dim: int) -> int:
+    """A dimension counted from the front."""
     if x.dim() == 0 or not -x.dim() <= dim < x.dim():
         raise exc.ShapeMismatch(f"dimension {dim} of a value of {x.dim()} dimensions")
     return dim % x.dim()
 
 
-def _placed(values: torch.Tensor, dim: int, rank: int) -> torch.Tensor:
+def placed(values: torch.Tensor, dim: int, rank: int) -> torch.Tensor:
     """A 1-d value as dimension `dim` of `rank`."""
     for d in range(rank):
         if d != dim:
@@ -59,20 +60,22 @@ def _placed(values: torch.Tensor, dim: int, rank: int) -> torch.Tensor:
     return values
 
 
-def _positions(n: int) -> torch.Tensor:
+def positions(n: int) -> torch.Tensor:
+    """0, 1, ..., n - 1."""
     result: torch.Tensor = iota(0, n, 1, torch.int32)
     return result
 
 
-def _take(x: torch.Tensor, positions: torch.Tensor, dim: int) -> torch.Tensor:
-    """The slices of `x` at 1-d `positions` along `dim`."""
+def take(x: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
+    """The slices of `x` at a 1-d index along `dim`."""
     shape = [*x.shape]
-    shape[dim] = positions.size(0)
-    result: torch.Tensor = take_along_dim(x, _placed(positions, dim, x.dim()).expand(shape), dim)
+    shape[dim] = index.size(0)
+    result: torch.Tensor = take_along_dim(x, placed(index, dim, x.dim()).expand(shape), dim)
     return result
 
 
-def _nothing_larger(dtype: torch.dtype) -> Any:
+def nothing_larger(dtype: torch.dtype) -> Any:
+    """The number that no element of a dtype is below."""
     return REDUCTIONS[_aten.amax.default].neutral(dtype)
 
 
@@ -81,8 +84,8 @@ def _nothing_larger(dtype: torch.dtype) -> Any:
 
 @rule(_aten.select.int)
 def _select(x: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
-    dim = _dim(x, dim)
-    n = _constant_size(x, dim, "select")
+    dim = dim_of(x, dim)
+    n = constant_size(x, dim, "select")
     if isinstance(index, int):
         if not -n <= index < n:
             raise exc.IndexOutOfRange(name="a device value", dim=dim, size=n, low=index, high=index)
@@ -91,22 +94,22 @@ def _select(x: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
         return x.squeeze(dim)
     if x.dtype is torch.bool:
         return _select(x.to(torch.int32), dim, index) != 0
-    chosen = _placed(_positions(n) == index, dim, x.dim())
+    chosen = placed(positions(n) == index, dim, x.dim())
     # The largest of one element and nothing: the element itself, nan and -0.0 included.
-    return torch.amax(torch.where(chosen, x, torch.full((), _nothing_larger(x.dtype), dtype=x.dtype)), dim)
+    return torch.amax(torch.where(chosen, x, torch.full((), nothing_larger(x.dtype), dtype=x.dtype)), dim)
 
 
 @rule(_aten.slice.Tensor)
 def _slice(x: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> torch.Tensor:
-    dim = _dim(x, dim)
+    dim = dim_of(x, dim)
     if start in (None, 0) and end in (None, _WHOLE) and step == 1:
         return x.clone()  # PyTorch wants another tensor from a view
-    n = _constant_size(x, dim, "slice")
+    n = constant_size(x, dim, "slice")
     first, last, step = slice(start, end, step).indices(n)
     length = len(range(first, last, step))
     if length == n:
         return x.clone()
-    return _take(x, _positions(length) * step + first, dim)
+    return take(x, positions(length) * step + first, dim)
 
 
 @rule(_aten.split_with_sizes.default, _aten.unsafe_split_with_sizes.default)
@@ -120,14 +123,14 @@ def _split_with_sizes(x: torch.Tensor, sizes: Sequence[int], dim: int = 0) -> li
 
 @rule(_aten.split.Tensor, _aten.unsafe_split.Tensor)
 def _split(x: torch.Tensor, size: int, dim: int = 0) -> list[torch.Tensor]:
-    n = _constant_size(x, _dim(x, dim), "split")
+    n = constant_size(x, dim_of(x, dim), "split")
     return _split_with_sizes(x, [min(size, n - start) for start in range(0, n, size)] if size else [0], dim)
 
 
 @rule(_aten.unbind.int)
 def _unbind(x: torch.Tensor, dim: int = 0) -> list[torch.Tensor]:
-    dim = _dim(x, dim)
-    n = _constant_size(x, dim, "unbind")
+    dim = dim_of(x, dim)
+    n = constant_size(x, dim, "unbind")
     if n == 2 and dim == x.dim() - 1 and x.dim() > 1:
         return list(split(x))
     return [_select(x, dim, i) for i in range(n)]
@@ -135,14 +138,14 @@ def _unbind(x: torch.Tensor, dim: int = 0) -> list[torch.Tensor]:
 
 @rule(_aten.diagonal.default)
 def _diagonal(x: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> torch.Tensor:
-    dim1, dim2 = _dim(x, dim1), _dim(x, dim2)
-    rows, columns = (_constant_size(x, d, "diagonal") for d in (dim1, dim2))
+    dim1, dim2 = dim_of(x, dim1), dim_of(x, dim2)
+    rows, columns = (constant_size(x, d, "diagonal") for d in (dim1, dim2))
     if x.dtype is torch.bool:
         return _diagonal(x.to(torch.int32), offset, dim1, dim2) != 0
     start = max(-offset, 0)
     length = max(min(rows - start, columns - max(offset, 0)), 0)
-    on = _placed(_positions(rows) + offset, dim1, x.dim()) == _placed(_positions(columns), dim2, x.dim())
-    picked = torch.amax(torch.where(on, x, torch.full((), _nothing_larger(x.dtype), dtype=x.dtype)), dim2)
+    on = placed(positions(rows) + offset, dim1, x.dim()) == placed(positions(columns), dim2, x.dim())
+    picked = torch.amax(torch.where(on, x, torch.full((), nothing_larger(x.dtype), dtype=x.dtype)), dim2)
     row_dim = dim1 if dim1 < dim2 else dim1 - 1
     order = [*(d for d in range(picked.dim()) if d != row_dim), row_dim]
     return _slice(picked, row_dim, start, start + length).permute(order)
@@ -153,9 +156,9 @@ def _diagonal(x: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) ->
 
 @rule(_aten.flip.default)
 def _flip(x: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
-    for dim in {_dim(x, d) for d in dims} if x.dim() else ():
-        n = _constant_size(x, dim, "flip")
-        x = _take(x, (n - 1) - _positions(n), dim)
+    for dim in {dim_of(x, d) for d in dims} if x.dim() else ():
+        n = constant_size(x, dim, "flip")
+        x = take(x, (n - 1) - positions(n), dim)
     return x
 
 
@@ -164,9 +167,9 @@ def _roll(x: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> t
     if not dims:
         raise exc.TorchOpTracingError(op="torch.roll", reason="it has no dims", fix="name the dimensions to roll.")
     for shift, dim in zip(shifts, dims, strict=True):
-        at = _dim(x, dim)
-        n = _constant_size(x, at, "roll")
-        x = _take(x, torch.remainder(_positions(n) - shift, n), at)
+        at = dim_of(x, dim)
+        n = constant_size(x, at, "roll")
+        x = take(x, torch.remainder(positions(n) - shift, n), at)
     return x
 
 
@@ -176,10 +179,10 @@ def _gather(x: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool
         raise exc.TorchOpTracingError(
             op="torch.gather", reason="an operand has no dimension", fix="use the value itself."
         )
-    dim = _dim(x, dim)
+    dim = dim_of(x, dim)
     for d in range(x.dim()):
         if d != dim and not same_size(x.size(d), index.size(d)):
-            x = _slice(x, d, 0, _constant_size(index, d, "gather"))
+            x = _slice(x, d, 0, constant_size(index, d, "gather"))
     result: torch.Tensor = take_along_dim(x, index, dim)
     return result
 
@@ -188,7 +191,7 @@ def _gather(x: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool
 def _index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
     if x.dim() == 0:
         return x
-    return _take(x, index if index.dim() else index.unsqueeze(0), _dim(x, dim))
+    return take(x, index if index.dim() else index.unsqueeze(0), dim_of(x, dim))
 
 
 @rule(_aten.index.Tensor)
@@ -196,22 +199,22 @@ def _index(x: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> torch.Ten
     used = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if any(index.dtype in (torch.bool, torch.uint8) for _, index in used):
         raise exc.DataDependentOutputShapeNotSupported(op="indexing with a mask")
-    positive = [torch.where(index < 0, index + _constant_size(x, dim, "index"), index) for dim, index in used]
+    positive = [torch.where(index < 0, index + constant_size(x, dim, "index"), index) for dim, index in used]
     if len(used) == 1 and used[0][1].dim() == 1:
-        return _take(x, positive[0], used[0][0])
-    return _index_several(x, [dim for dim, _ in used], positive)
+        return take(x, positive[0], used[0][0])
+    return index_several(x, [dim for dim, _ in used], positive)
 
 
-def _index_several(x: torch.Tensor, dims: list[int], indices: list[torch.Tensor]) -> torch.Tensor:
+def index_several(x: torch.Tensor, dims: list[int], indices: list[torch.Tensor]) -> torch.Tensor:
     """Elements at places that index tensors give together: those of one dimension made of all that are indexed."""
     rest = [d for d in range(x.dim()) if d not in dims]
-    sizes = [_constant_size(x, d, "index") for d in dims]
+    sizes = [constant_size(x, d, "index") for d in dims]
     place = indices[0]
     for n, index in zip(sizes[1:], indices[1:]):
         place = place * n + index
-    shape = [_constant_size(place, d, "index") for d in range(place.dim())]
+    shape = [constant_size(place, d, "index") for d in range(place.dim())]
     flat = x.permute([*dims, *rest]).reshape([math.prod(sizes), *(x.size(d) for d in rest)])
-    found = _take(flat, place.reshape([-1]), 0).reshape([*shape, *(x.size(d) for d in rest)])
+    found = take(flat, place.reshape([-1]), 0).reshape([*shape, *(x.size(d) for d in rest)])
     if dims != list(range(dims[0], dims[0] + len(dims))):
         return found  # apart from each other: in front, as in PyTorch
     after = list(range(len(shape), len(shape) + dims[0]))
@@ -225,12 +228,12 @@ def _as_strided(x: torch.Tensor, size: Sequence[int], stride: Sequence[int], sto
         raise exc.TorchOpTracingError(
             op="torch.as_strided", reason="a device value has no memory", fix="use reshape, permute or indexing."
         )
-    count = math.prod(_constant_size(x, d, "as_strided") for d in range(x.dim()))
+    count = math.prod(constant_size(x, d, "as_strided") for d in range(x.dim()))
     place = full([], storage_offset or 0, dtype=torch.int64)
     for d, (n, step) in enumerate(zip(size, stride)):
         place = place + (iota(0, n, 1, torch.int64) * step).reshape([n, *[1] * (len(size) - 1 - d)])
     flat = x.reshape([count])
-    return _take(flat, place.reshape([-1]), 0).reshape(list(size))
+    return take(flat, place.reshape([-1]), 0).reshape(list(size))
 
 
 # -- putting together ------------------------------------------------------------------------------------------------
@@ -247,11 +250,11 @@ def _promoted(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 def _stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
     parts = _promoted(tensors)
     rank = parts[0].dim() + 1
-    dim = _dim(parts[0].unsqueeze(0), dim)
+    dim = dim_of(parts[0].unsqueeze(0), dim)
     if len(parts) == 2 and dim == rank - 1 and rank > 1:
         pair: torch.Tensor = join(*parts)
         return pair
-    at = _placed(_positions(len(parts)), dim, rank)
+    at = placed(positions(len(parts)), dim, rank)
     shape = [*parts[0].shape]
     shape.insert(dim, len(parts))
     result = parts[0].unsqueeze(dim).expand(shape)
@@ -266,15 +269,15 @@ def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
     parts = _promoted(tensors)
     if len(parts) == 1:
         return parts[0]
-    dim = _dim(parts[0], dim)
-    sizes = [_constant_size(part, dim, "cat") for part in parts]
-    positions = _positions(sum(sizes))
-    place = _placed(positions, dim, parts[0].dim())
+    dim = dim_of(parts[0], dim)
+    sizes = [constant_size(part, dim, "cat") for part in parts]
+    every = positions(sum(sizes))
+    place = placed(every, dim, parts[0].dim())
     result: torch.Tensor | None = None
     start = 0
     for part, size in zip(parts, sizes, strict=True):
         if size:
-            moved = _take(part, torch.clamp(positions - start, 0, size - 1), dim)
+            moved = take(part, torch.clamp(every - start, 0, size - 1), dim)
             result = moved if result is None else torch.where(place >= start, moved, result)
         start += size
     return parts[0] if result is None else result
@@ -287,10 +290,10 @@ def _constant_pad_nd(x: torch.Tensor, pad: Sequence[int], value: Any = 0) -> tor
         before, after = pad[2 * i], pad[2 * i + 1]
         if before == 0 and after == 0:
             continue
-        n = _constant_size(x, dim, "pad")
-        source = _positions(n + before + after) - before
-        inside = _placed((source >= 0) & (source < n), dim, x.dim())
-        moved = _take(x, torch.clamp(source, 0, max(n - 1, 0)), dim)
+        n = constant_size(x, dim, "pad")
+        source = positions(n + before + after) - before
+        inside = placed((source >= 0) & (source < n), dim, x.dim())
+        moved = take(x, torch.clamp(source, 0, max(n - 1, 0)), dim)
         x = torch.where(inside, moved, torch.full((), value, dtype=x.dtype))
     return x
 
@@ -330,8 +333,8 @@ def _running_extreme(x: torch.Tensor, dim: int, largest: bool) -> tuple[torch.Te
     """Values and positions of cummax/cummin: the latest of equal elements, nan passed on."""
     if x.dim() == 0:
         return x, torch.zeros_like(x, dtype=torch.int64)
-    dim = _dim(x, dim)
-    at = _placed(_positions(_constant_size(x, dim, "cummax")), dim, x.dim()).expand(x.shape)
+    dim = dim_of(x, dim)
+    at = placed(positions(constant_size(x, dim, "cummax")), dim, x.dim()).expand(x.shape)
 
     def combine(
         a: torch.Tensor, i: torch.Tensor, b: torch.Tensor, j: torch.Tensor
@@ -339,8 +342,8 @@ def _running_extreme(x: torch.Tensor, dim: int, largest: bool) -> tuple[torch.Te
         later = (b >= a if largest else b <= a) | (b != b)
         return torch.where(later, b, a), torch.where(later, j, i)
 
-    values, positions = associative_scan(combine, (x, at), dim)
-    return values, positions.to(torch.int64)
+    values, places = associative_scan(combine, (x, at), dim)
+    return values, places.to(torch.int64)
 
 
 @rule(_aten.cummax.default)

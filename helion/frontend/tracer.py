@@ -39,7 +39,6 @@ from ..ir.reduction_ops import REDUCTIONS
 from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
-from ..ir.symbols import shape_exprs
 from ..ir.symbols import symbols_of
 from ..language import full
 from ..language import load
@@ -60,6 +59,8 @@ from .environment import Environment
 from .factories import FACTORIES
 from .graph_builder import GraphBuilder
 from .graph_builder import new_node
+from .in_place import COPIES
+from .in_place import copy_into
 from .lengths import as_size
 from .lengths import with_shape
 from .modes import DeviceDispatchMode
@@ -287,8 +288,8 @@ class Tracer(Handler):
             self.share(args)  # the tensor itself or a copy of it, in PyTorch
         if op in _IDENTITY:
             return args[0]
-        if op is _aten.copy_.default:
-            return self._copy_into(args[0], args[1])
+        if op in COPIES:
+            return copy_into(self, args[0], args[1])
         if op is _aten._to_copy.default or op is CONVERT:
             dtype = kwargs.get("dtype") or (args[1] if len(args) > 1 else None)
             return self.cast(args[0], dtype or args[0].dtype)
@@ -328,21 +329,6 @@ class Tracer(Handler):
         for value in tree_leaves(values):
             if isinstance(value, torch.Tensor):
                 self.current().share(value)
-
-    def _copy_into(self, target: torch.Tensor, source: torch.Tensor) -> Any:
-        """`target.copy_(source)`, where composite torch functions end that work in place on a tensor of their own.
-
-        The tensor gets the new value's node.  Not possible when something else may see the change: a view of it, or
-        a loop that does not know that it changes.
-        """
-        builder = self.current()
-        if not builder.is_private(target):
-            return NotImplemented
-        value = self.cast(source, target.dtype)
-        if shape_exprs(value.shape) != shape_exprs(target.shape):
-            value = self.aten(_aten.expand.default, (value, list(target.shape)), {})
-        builder.own(target, self.operand(value))
-        return target
 
     def _pointwise(self, op: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for arg in args:

@@ -2,7 +2,8 @@
 
 A value and its place become one 64-bit key whose integer order is PyTorch's order of the values (nan largest, -0.0
 equal to 0.0) with ties in their original order, so that every backend gives the same places.  Keys are sorted; their
-low halves say where each value came from.
+low halves say where each value came from.  Values of 64 bits are sorted by their low halves first, and then by their
+high halves, which keeps the order of equal ones.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .views import take_along_dim
 _NARROW = frozenset(
     {torch.float32, torch.float16, torch.bfloat16, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
 )
+#: dtypes whose values take two keys.
+_WIDE = frozenset({torch.float64, torch.int64})
 _INDEX_BITS = 32
 
 
@@ -72,28 +75,40 @@ def _places(n: int, rank: int) -> torch.Tensor:
     return places
 
 
-def _keys(x: torch.Tensor, descending: bool, what: str) -> torch.Tensor:
-    """One key for each element of `x`, which is sorted along its last dimension."""
-    if x.dtype not in _NARROW:
+def _order(x: torch.Tensor, what: str) -> torch.Tensor:
+    """Integers, of 32 bits or of 64, that are in the order of the values."""
+    if x.dtype not in _NARROW | _WIDE:
         raise exc.UnsupportedDtype(
-            f"{what} on tiles takes values of 32 bits or fewer, got {x.dtype}",
-            fix="convert them first, or sort in host code.",
+            f"{what} on tiles takes floats of 16 bits or more, ints and bools, got {x.dtype}",
+            fix="convert them first, `.to(torch.float32)`.",
         )
-    if x.dtype.is_floating_point:
-        wide = x.to(torch.float32)
-        wide = torch.where(wide == 0, 0.0, torch.where(wide == wide, wide, float("nan")))
-        bits = wide.view(torch.int32)
-        order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-    else:
-        order = x.to(torch.int32)
-    if descending:
-        order = ~order
-    return order.to(torch.int64) * (1 << _INDEX_BITS) + _places(_constant_size(x, x.dim() - 1, what), x.dim())
+    width = torch.int64 if x.dtype in _WIDE else torch.int32
+    if not x.dtype.is_floating_point:
+        return x.to(width)
+    wide = x if x.dtype is torch.float64 else x.to(torch.float32)
+    wide = torch.where(wide == 0, 0.0, torch.where(wide == wide, wide, float("nan")))
+    bits = wide.view(width)
+    return torch.where(bits < 0, bits ^ torch.iinfo(width).max, bits)
+
+
+def _places_by(order: torch.Tensor, what: str) -> torch.Tensor:
+    """Where the elements of ascending 32-bit integers, held in int64, are along the last dimension."""
+    numbers = _places(_constant_size(order, order.dim() - 1, what), order.dim())
+    result: torch.Tensor = sort_keys(order * (1 << _INDEX_BITS) + numbers) & ((1 << _INDEX_BITS) - 1)
+    return result
 
 
 def _sorted_places(x: torch.Tensor, descending: bool, what: str) -> torch.Tensor:
-    result: torch.Tensor = sort_keys(_keys(x, descending, what)) & ((1 << _INDEX_BITS) - 1)
-    return result
+    order = _order(x, what)
+    if descending:
+        order = ~order
+    if order.dtype is not torch.int64:
+        return _places_by(order.to(torch.int64), what)
+    low = (order & ((1 << _INDEX_BITS) - 1)) - (1 << (_INDEX_BITS - 1))
+    first = _places_by(low, what)
+    high: torch.Tensor = take_along_dim(order >> _INDEX_BITS, first, -1)
+    places: torch.Tensor = take_along_dim(first, _places_by(high, what), -1)
+    return places
 
 
 def _sorted(

@@ -94,7 +94,7 @@ _UNDETERMINED = frozenset(
     ]
 )
 #: Ops whose second result is the place of a value, of which PyTorch may take any where values are equal.
-_ANY_PLACE = frozenset(["topk", "kthvalue"])
+_ANY_PLACE = frozenset(["topk", "kthvalue", "median", "nanmedian", "mode"])
 #: Elements of a tensor that fits in a tile.
 _LARGEST = 4096
 #: Relative and absolute error allowed of each dtype; others are exact.

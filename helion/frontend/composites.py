@@ -1,0 +1,135 @@
+"""torch functions that PyTorch makes of others in a way device code cannot follow: they read a value back to decide
+something (`torch.cov` a warning), or write to parts of a tensor of their own (`pad` of mode "circular").
+
+What each means is written here with functions that device code can follow.  These are functions of torch's, as user's
+code calls them, not ATen ops: PyTorch takes them apart before an op is seen.  In ref mode PyTorch's own run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .. import exc
+from .rearranging import constant_size
+from .rearranging import positions
+from .rearranging import take
+
+
+def _cov(
+    input: torch.Tensor,
+    *,
+    correction: int = 1,
+    fweights: torch.Tensor | None = None,
+    aweights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    if input.dim() > 2:
+        raise exc.ShapeMismatch(f"torch.cov takes values of at most 2 dimensions, got {input.dim()}")
+    x = input.reshape([1, -1]) if input.dim() < 2 else input
+    x = x if x.dtype.is_floating_point else x.to(torch.get_default_dtype())
+    weights = fweights if aweights is None else aweights if fweights is None else fweights * aweights
+    count: Any = constant_size(x, 1, "cov") if weights is None else torch.sum(weights)
+    weighted = x if weights is None else x * weights
+    mean = torch.sum(weighted, 1, True) / count
+    lost: Any = correction
+    if aweights is not None and weights is not None and correction:
+        lost = correction * torch.sum(weights * aweights) / count
+    norm = count - lost
+    centered = x - mean
+    right = centered if weights is None else centered * weights
+    norm = torch.clamp_min(norm, 0) if isinstance(norm, torch.Tensor) else max(norm, 0)
+    return (torch.mm(centered, right.to(centered.dtype).t()) / norm).squeeze()
+
+
+def _corrcoef(input: torch.Tensor) -> torch.Tensor:
+    c = _cov(input)
+    if c.dim() == 0:
+        return c / c
+    deviation = torch.sqrt(torch.diagonal(c))
+    return torch.clamp(c / deviation.unsqueeze(1) / deviation.unsqueeze(0), -1, 1)
+
+
+def _gaussian_nll_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    var: torch.Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """Without PyTorch's check that no variance is negative, which would read values back."""
+    if not isinstance(var, torch.Tensor):
+        if var < 0:
+            raise exc.InvalidAPIUsage("gaussian_nll_loss: the variance is negative")
+        var = var * torch.ones_like(input)
+    if var.dim() == input.dim() - 1:
+        var = var.unsqueeze(-1)
+    var = torch.clamp_min(var, eps)
+    difference = input - target
+    loss = 0.5 * (torch.log(var) + difference * difference / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return torch.mean(loss) if reduction == "mean" else torch.sum(loss) if reduction == "sum" else loss
+
+
+def _pad(input: torch.Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
+    if mode != "circular":
+        return NotImplemented
+    for i in range(len(pad) // 2):
+        dim = input.dim() - 1 - i
+        before, after = pad[2 * i : 2 * i + 2]
+        n = constant_size(input, dim, "pad")
+        if max(before, after) > n:
+            raise exc.ShapeMismatch(f"torch.nn.functional.pad: more than {n} elements around dimension {dim}")
+        # Numbers below 0 take elements away, before what is left is wrapped around.
+        cut, left = max(-before, 0), n + min(before, 0) + min(after, 0)
+        index = torch.remainder(positions(n + before + after) - max(before, 0), max(left, 1)) + cut
+        input = take(input, index, dim)
+    return input
+
+
+def pairs(n: int, replacement: bool) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """First and second place of all pairs of `n` places, in order, and how many there are."""
+    skipped = 0 if replacement else 1
+    count = n * (n - 1) // 2 + (n if replacement else 0)
+    index, row = positions(count), positions(n)
+    # Where the pairs of each row begin among all pairs.
+    starts = row * (n - skipped) - torch.div(row * (row - 1), 2, rounding_mode="floor")
+    first = torch.sum((index.unsqueeze(1) >= starts.unsqueeze(0)).to(torch.int32), 1, dtype=torch.int32) - 1
+    if not replacement:
+        first = torch.clamp_max(first, max(n - 2, 0))  # the last row has no pair
+    second = index - torch.gather(starts, 0, first) + first + skipped
+    return first, second, count
+
+
+def _combinations(input: torch.Tensor, r: int = 2, with_replacement: bool = False) -> Any:
+    if input.dim() != 1:
+        raise exc.ShapeMismatch(f"torch.combinations takes a value of one dimension, got {input.dim()}")
+    n = constant_size(input, 0, "combinations")
+    if r == 1:
+        return input.unsqueeze(1)
+    first, second, count = pairs(n, with_replacement)
+    if r != 2 or not count:
+        raise exc.TorchOpTracingError(
+            op="torch.combinations",
+            reason=f"r = {r} of {n} elements",
+            fix="make pairs (`r=2`) of pairs, or make the combinations in host code.",
+        )
+    return torch.stack([take(input, first, 0), take(input, second, 0)], 1)
+
+
+#: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
+COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.cov: _cov,
+    torch.Tensor.cov: _cov,
+    torch.corrcoef: _corrcoef,
+    torch.Tensor.corrcoef: _corrcoef,
+    torch.combinations: _combinations,
+    F.gaussian_nll_loss: _gaussian_nll_loss,
+    F.pad: _pad,
+}
