@@ -330,3 +330,23 @@ def test_comparisons_with_numbers_are_in_the_tensors_dtype(dtype):
     x = torch.tensor([0.1, 0.3, -0.1, 1, 0.2, 0.0999, 0.1001, 2]).to(dtype)
     numbers = [lambda v: v == 0.1, lambda v: v >= 0.1, lambda v: v < 0.3, lambda v: v != 1e10, lambda v: v > 1]
     everywhere(compares, (x,), lambda x: torch.stack([f(x) for f in [*numbers, lambda v: v <= 0.1]], 1))
+
+
+def with_computed_numbers(x: torch.Tensor, y: torch.Tensor, b: int) -> tuple[torch.Tensor, ...]:
+    sums, places, less = (torch.empty([x.size(0)], dtype=torch.int64, device=x.device) for _ in range(3))
+    for t in hl.tile(x.size(0)):
+        sums[t] = x[t] + b * 2
+        places[t] = t.index + b // 7 + (t.begin - t.begin + b)
+        less[t] = (y[t] + b * 2) < y[t]
+    return sums, places, less
+
+
+@pytest.mark.parametrize("b", [60, 2**40 + 1, -(2**33)])
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_numbers_that_the_host_computes_wrap_as_the_tensors_dtype_does(b: int, static_shapes: bool) -> None:
+    x, y = torch.arange(40, dtype=torch.int32), torch.arange(40, dtype=torch.uint8) * 6
+    index = torch.arange(40, dtype=torch.int32)
+    expected = (x + b * 2, index + b // 7 + b, (y + b * 2) < y)
+    run_everywhere(
+        with_computed_numbers, (x, y, b), lambda *_: tuple(e.long() for e in expected), static_shapes=static_shapes
+    )

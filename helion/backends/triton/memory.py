@@ -337,10 +337,10 @@ def _descriptor_eligible(k: KernelEmitter, memory: Memory, items: list[IndexItem
         return False
     if any(_is_zero(s) for s in tensor.shape) or tensor.storage_offset() * itemsize % 16:
         return False
-    sizes = [k.schedule.size(_box_size(item)) for item in boxes]
-    if not all(isinstance(size, int) for size in sizes):
+    sizes = [_box_size(item) for item in boxes]
+    if not all(isinstance(k.schedule.size(size), int) for size in sizes):
         return False
-    extents = [k.extents.padded(int(size)) for size in sizes]
+    extents = [k.extents.known(size) for size in sizes]
     return extents[-1] * itemsize >= 16 and max(extents) <= 256  # a TMA box has at most 256 elements a side
 
 

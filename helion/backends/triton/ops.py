@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from ...ir.pointwise import BITCAST
 from ...ir.pointwise import COMPARISONS
 from ...ir.pointwise import CONVERT
 from ...ir.symbols import OriginKind
-from ...ir.symbols import expr_of
+from ...ir.symbols import symbols_of
 from ..text import Text
 from ..text import as_text
 from ..text import call
@@ -60,16 +61,21 @@ def _of(build: Callable[..., Text]) -> Function:
     return lambda k, node, a: build(*a)
 
 
+#: What the host calls a tensor's sizes and strides, which are int32 as places of tiles are.
+_SIZE = re.compile(r"\.(size|stride|numel)\(\d*\)$")
+
+
 def _is_wide(k: KernelEmitter, arg: Any, dtype: torch.dtype) -> bool:
     """Whether an operand is a number of a dtype that is wider in Triton than the integers beside it: PyTorch takes its
-    low bits, where Triton would compute in the number's dtype. Places of tiles are int32, int arguments may be int64.
+    low bits, where Triton would compute in the number's dtype. Places of tiles are int32; int arguments, and what the
+    host computes of them, may be int64.
     """
     if not isinstance(arg, torch.SymInt) or dtype is torch.bool or dtype.is_floating_point or dtype.itemsize > 4:
         return False
     if _is_narrow(dtype):
         return True
-    origin = k.ir.device.space.origins.get(expr_of(arg))
-    return origin is not None and origin.kind is OriginKind.HOST and origin.text.isidentifier()
+    origins = [k.ir.device.space.origins.get(symbol) for symbol in symbols_of(arg)]
+    return any(o is not None and o.kind is OriginKind.HOST and not _SIZE.search(o.text) for o in origins)
 
 
 def _as_tensors(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> list[Text]:

@@ -179,3 +179,18 @@ def test_a_flattened_loop_ends_at_its_last_element(shape: tuple[int, ...], block
     kernel = helion.kernel(doubled, static_shapes=static)
     config = {"block_sizes": list(blocks), "flatten_loops": [True]}
     run_everywhere(kernel, (torch.randn(shape),), lambda x: x * 2, configs=[config], capabilities=[90], error_scale=0)
+
+
+def short_columns(x: torch.Tensor, w: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0), w.size(1)], dtype=torch.float16, device=x.device)
+    for t, c in hl.tile([x.size(0), w.size(1)], block_size=[None, 4]):
+        out[t, c] = torch.matmul(x[t, :], w[:, c]) * y[t, :].sum(1)[:, None]
+    return out
+
+
+def test_a_descriptor_is_of_the_tile_and_not_of_a_padded_product(seed: int) -> None:
+    x, w, y = torch.randn(16, 4).half(), torch.randn(4, 8).half(), torch.randn(16, 4).half()
+    everywhere = [{"block_sizes": [16], "indexing": "tensor_descriptor"}]
+    run_everywhere(
+        short_columns, (x, w, y), lambda x, w, y: x @ w * y.sum(1)[:, None], configs=everywhere, error_scale=300
+    )
