@@ -101,11 +101,10 @@ class Config(Mapping[str, Any]):
         **others: Any,
     ) -> None:
         given = locals()
-        known = ((key, given[key]) for key in TABLE)
-        singular = ((key, value) for key, value in others.items() if key in SINGULARS)
-        tunables = ((key, value) for key, value in others.items() if key not in SINGULARS)
-        self._items: dict[str, Any] = {key: _plain(value) for key, value in (*known, *singular) if value is not None}
-        self._items.update((key, _plain(value)) for key, value in tunables)
+        self._items: dict[str, Any] = {key: _plain(given[key]) for key in TABLE if given[key] is not None}
+        singular = [key for key in others if key in SINGULARS]
+        self._items.update((key, _plain(others[key])) for key in singular if others[key] is not None)
+        self._items.update((key, _plain(value)) for key, value in others.items() if key not in SINGULARS)
 
     @property
     def config(self) -> dict[str, Any]:

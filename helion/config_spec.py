@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -383,7 +384,7 @@ class ConfigSpec:
         constraints: functions that get a normalized Config as a dict and return why it does not fit, or None.
         unpromising: functions of the same form that say why a search should leave a Config out, although it is allowed:
             it would compile for minutes, or fail for want of registers or shared memory.
-        starts: what a search tries right after the default Config, best first: any subset of the keys.
+        find_starts: gives `starts`.
         compute: makes the Config of a kernel that was given none; None where that is the neutral one.
         kernel_name: for messages.
         location: the kernel's `def`, for messages.
@@ -394,13 +395,18 @@ class ConfigSpec:
     fields: dict[str, Fragment] = dataclasses.field(default_factory=dict)
     constraints: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     unpromising: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
-    starts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    compute: Callable[[], dict[str, Any]] | None = None
+    find_starts: Callable[[], list[dict[str, Any]]] = list
+    compute: Callable[[], Config] | None = None
     location: exc.SourceLocation | None = None
     accepted: dict[str, Fragment] = dataclasses.field(default_factory=dict)
     ignored_warnings: tuple[type[exc.BaseWarning], ...] = ()
     _default: Config | None = None
     _warned: set[str] = dataclasses.field(default_factory=set, repr=False)
+
+    @functools.cached_property
+    def starts(self) -> list[dict[str, Any]]:
+        """What a search tries right after the default Config, best first: any subset of the keys."""
+        return self.find_starts()
 
     def neutral_config(self) -> Config:
         """The Config every key of which is what a given Config that leaves it out means."""
@@ -485,7 +491,7 @@ class ConfigSpec:
     def default_config(self) -> Config:
         """The Config of a kernel that was given none: computed by the backend, or else the neutral one."""
         if self._default is None:
-            self._default = self.normalize(self.compute()) if self.compute is not None else self.neutral_config()
+            self._default = self.compute() if self.compute is not None else self.neutral_config()
         return self._default
 
     def normalize(self, config: Config | dict[str, Any]) -> Config:
@@ -572,6 +578,14 @@ class ConfigSpec:
         except exc.InvalidConfig:
             return False
         return True
+
+    def may_choose(self, values: dict[str, Any]) -> bool:
+        """Whether a Config that was computed may be chosen, or tried first.
+
+        Args:
+            values: of every key, each one that the kernel can have, in its plain form.
+        """
+        return all(check(values) is None for check in (*self.constraints, *self.unpromising))
 
     def is_promising(self, config: Config) -> bool:
         """Whether a search should consider a (normalized) Config."""

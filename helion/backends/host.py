@@ -152,11 +152,19 @@ class HostPrinter:
 
     def statement(self, node: ast.stmt) -> list[str]:
         """One of the user's statements, with the language's host calls replaced by what they stand for."""
-        rewritten = _Rewriter(self.ir.host.rewrites, self._replacement, self._pooled_allocation).visit(
-            _copy_with_marks(node)
+        if self._is_rewritten(node):
+            rewriter = _Rewriter(self.ir.host.rewrites, self._replacement, self._pooled_allocation)
+            node = ast.fix_missing_locations(rewriter.visit(_copy_with_marks(node)))
+        return ast.unparse(node).splitlines()
+
+    def _is_rewritten(self, statement: ast.stmt) -> bool:
+        """Whether anything of a statement is printed as something else."""
+        return any(
+            node in self.ir.host.rewrites
+            if isinstance(node, ast.Call)
+            else isinstance(node, ast.AnnAssign) or (bool(self._pooled) and isinstance(node, ast.Assign))
+            for node in ast.walk(statement)
         )
-        text = ast.unparse(ast.fix_missing_locations(rewritten))
-        return text.splitlines()
 
     def _replacement(self, node: ast.Call, kind: str, value: Any) -> ast.expr:
         if kind == "number":
@@ -252,9 +260,14 @@ class _Rewriter(ast.NodeTransformer):
 # -----------------------------------------------------------------------------------------------------------------
 
 #: Functions of torch, and methods, that make a tensor nobody else has.
-_ALLOCATING = re.compile(
-    r"torch\.(empty|zeros|ones|full)(_like|_strided)?|.*\.new_(empty|zeros|ones|full)(_strided)?", re.DOTALL
-)
+_ALLOCATING = re.compile(r"(torch\.|new_)(empty|zeros|ones|full)(_like|_strided)?")
+
+
+def _allocates(function: ast.expr) -> bool:
+    if not isinstance(function, ast.Attribute):
+        return False
+    of_torch = isinstance(function.value, ast.Name) and function.value.id == "torch"
+    return _ALLOCATING.fullmatch(f"torch.{function.attr}" if of_torch else function.attr) is not None
 
 
 def _allocated_names(ir: KernelIR) -> set[str]:
@@ -274,7 +287,7 @@ def _allocated_names(ir: KernelIR) -> set[str]:
             )
             value = getattr(node, "value", None)
             if len(targets) == 1 and isinstance(targets[0], ast.Name) and isinstance(value, ast.Call):
-                if _ALLOCATING.fullmatch(ast.unparse(value.func)):
+                if _allocates(value.func):
                     found.add(targets[0].id)
                     continue
             others.update(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))

@@ -36,7 +36,8 @@ def aligned(tracer: Tracer, func: torch._ops.OpOverload, args: tuple[Any, ...], 
     if torch.Tag.pointwise not in func.tags:
         return args, kwargs
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    args, kwargs = _with_lanes(tracer, tensors, args, kwargs)
+    if any(block.fixed is not None for block in tracer.env.space.blocks):
+        args, kwargs = _with_lanes(tracer, tensors, args, kwargs)
     if len({t.dim() for t in tensors if t.dim()}) < 2:
         return args, kwargs
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]

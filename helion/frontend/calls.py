@@ -19,7 +19,7 @@ from .. import exc
 from .. import language as hl
 from ..ir.symbols import is_symbolic
 from ..language.shapes import constant_fix
-from .environment import ConfigDecision
+from .decisions import ConfigDecision
 from .environment import Environment
 from .expressions import CONFIG_FIX
 from .expressions import CONFIG_NUMBER

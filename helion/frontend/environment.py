@@ -23,9 +23,7 @@ from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx.experimental.symbolic_shapes import DimDynamic
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.experimental.symbolic_shapes import StatelessSymbolicContext
-from torch.overrides import TorchFunctionMode
 
 from .. import _compat_torch
 from .. import exc
@@ -44,39 +42,9 @@ from ..ir.symbols import symbols_of
 from ..language.sizes import constexpr
 from ..settings import Settings
 from .captures import with_own_captures
+from .decisions import Deciding
+from .decisions import RefusingShapeEnv
 from .shared_memory import SharedMemory
-
-
-class ConfigDecision(Exception):
-    """Host code has asked for a number, or the truth of a condition, that follows from the Config, or from a number
-    that is read at each call.  Its argument is the symbols.
-    """
-
-
-class _ShapeEnv(ShapeEnv):
-    """A ShapeEnv that can be told to answer no questions about some numbers."""
-
-    def __init__(self, is_refused: Callable[[sympy.Symbol], bool], **options: Any) -> None:
-        super().__init__(**options)
-        self.is_refused = is_refused
-        self.refuses = False
-
-    def evaluate_sym_node(self, sym_node: Any, *args: Any, **options: Any) -> Any:
-        if self.refuses and any(map(self.is_refused, sym_node.expr.free_symbols)):
-            raise ConfigDecision(sym_node.expr.free_symbols)
-        return super().evaluate_sym_node(sym_node, *args, **options)
-
-
-class _Deciding(TorchFunctionMode):
-    """Lets functions of torch decide on numbers of the Config's."""
-
-    def __init__(self, env: Environment) -> None:
-        super().__init__()
-        self.env = env
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with self.env.deciding():
-            return func(*args, **(kwargs or {}))
 
 
 class Environment:
@@ -98,7 +66,7 @@ class Environment:
         self.settings = settings
         self._varying = varying or {}
         self.device = device
-        self.shape_env = _ShapeEnv(lambda symbol: symbol in self._samples, duck_shape=False)
+        self.shape_env = RefusingShapeEnv(lambda symbol: symbol in self._samples, duck_shape=False)
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=False)
         self.ir = DeviceIR()
         self.space = self.ir.space
@@ -317,11 +285,11 @@ class Environment:
         PyTorch decides inside of its own functions, shapes of tensors that is, holds for all sizes.
 
         Raises:
-            ConfigDecision: it decides.
+            decisions.ConfigDecision: it decides.
         """
         outer, self.shape_env.refuses = self.shape_env.refuses, True
         try:
-            with _Deciding(self):
+            with Deciding(self.shape_env):
                 yield
         finally:
             self.shape_env.refuses = outer

@@ -27,7 +27,7 @@ from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language import load
 from ..language.truth import scalar
-from .environment import ConfigDecision
+from .decisions import ConfigDecision
 from .frames import Frame
 from .frames import Frames
 from .lengths import lengths_of

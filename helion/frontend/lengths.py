@@ -22,7 +22,6 @@ from typing import Any
 
 import sympy
 import torch
-from torch.utils import _pytree as pytree
 
 from .. import exc
 from ..ir.device_ir import Axis
@@ -240,7 +239,15 @@ def _kinds(name: str) -> tuple[dict[int, bool], frozenset[str]] | None:
 
 def given_symbols(*arguments: Any) -> frozenset[sympy.Symbol]:
     """The symbols of the numbers that the user's code passed to a function."""
-    return frozenset(symbol for leaf in pytree.tree_leaves(arguments) for symbol in symbols_of(leaf))
+    found: set[sympy.Symbol] = set()
+    for argument in arguments:
+        if isinstance(argument, (tuple, list)):
+            found |= given_symbols(*argument)
+        elif isinstance(argument, dict):
+            found |= given_symbols(*argument.values())
+        else:
+            found |= symbols_of(argument)
+    return frozenset(found)
 
 
 def with_lengths(tracer: Tracer, func: Any, args: tuple[Any, ...], given: frozenset[sympy.Symbol]) -> tuple[Any, Any]:

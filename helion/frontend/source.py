@@ -124,12 +124,9 @@ def check_decorators(fn: types.FunctionType) -> None:
     while hasattr(inner, "__wrapped__"):
         inner = inner.__wrapped__
     try:
-        lines, _ = inspect.getsourcelines(inner)
-        node = ast.parse(textwrap.dedent("".join(lines))).body[0]
-    except (OSError, TypeError, SyntaxError, IndexError):
+        node = source_of(inner).node
+    except exc.SourceUnavailable:
         return  # said where the source is needed
-    if not isinstance(node, ast.FunctionDef):
-        return
     ours = [i for i, decorator in enumerate(node.decorator_list) if _is_ours(decorator, fn.__globals__, inner)]
     if ours and ours[-1] + 1 < len(node.decorator_list):
         other = ast.unparse(node.decorator_list[ours[-1] + 1])

@@ -18,7 +18,7 @@ from ..language import store
 from ..language.augmented import keep_type
 from ..language.stack import StackTensor
 from .control_flow import ControlFlow
-from .environment import ConfigDecision
+from .decisions import ConfigDecision
 from .expressions import LambdaValue
 from .expressions import is_data_dependent
 from .jumps import End

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 from collections.abc import Callable
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import sympy
@@ -36,7 +37,6 @@ from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .effects import Touch
 from .effects import matched
-from .effects import touches
 from .effects import touches_of
 from .nodes import Atomic
 from .nodes import ForLoop
@@ -76,9 +76,9 @@ def find_barriers(ir: DeviceIR, root: GraphInfo, one_thread_each: Callable[[Memo
         root: the loop's.
         one_thread_each: whether no two threads load the same element in this load of distinct elements.
     """
-    found = _Pass(ir, one_thread_each)
-    found.around.append(root.id)
-    found.graph(root, frozenset())
+    found = _Pass(ir, root, one_thread_each)
+    if found.touches:
+        found.graph(root, frozenset())
     return Barriers(frozenset(found.before), frozenset(found.loops), frozenset(found.storages))
 
 
@@ -100,14 +100,14 @@ class _Open:
 class _Pass:
     """Goes through the graphs in the order in which they run, with the touches that no barrier has followed."""
 
-    def __init__(self, ir: DeviceIR, one_thread_each: Callable[[Memory], bool]) -> None:
+    def __init__(self, ir: DeviceIR, root: GraphInfo, one_thread_each: Callable[[Memory], bool]) -> None:
         self.ir = ir
+        self.touches = _relevant(ir, root)
         self.before: set[torch.fx.Node] = set()
         self.loops: set[int] = set()
         self.storages: set[int] = set()
         self._one_thread_each = one_thread_each
-        self.around: list[int] = []
-        self._touches: dict[torch.fx.Node, list[Touch]] = {}
+        self._around = [root.id]
 
     def graph(self, info: GraphInfo, open_: frozenset[_Open]) -> frozenset[_Open]:
         """Go through a graph; what is open behind it."""
@@ -116,11 +116,10 @@ class _Pass:
         return open_
 
     def _node(self, node: torch.fx.Node, open_: frozenset[_Open]) -> frozenset[_Open]:
-        if node not in self._touches:
-            self._touches[node] = touches_of(node) if node.op == "call_function" else []
-        own = self._touches[node]
-        open_ = self._ordered(node, self._released(node, open_), own)
-        open_ |= {_Open(touch) for touch in own}
+        if own := self.touches.get(node):
+            open_ = self._ordered(node, self._released(node, open_), own) | {_Open(touch) for touch in own}
+        if not isinstance(node.target, types.FunctionType):
+            return open_  # holds no graphs
         if branch := IfElse.match(node):
             then, else_ = (self.graph(self.ir.graphs[i], open_) for i in (branch.then_id, branch.else_id))
             return then | else_
@@ -129,8 +128,9 @@ class _Pass:
 
     def _loop(self, node: torch.fx.Node, body: GraphInfo, open_: frozenset[_Open]) -> frozenset[_Open]:
         # One barrier before the loop rather than one in each iteration.
-        before = self._ordered(node, open_, list(touches(self.ir, body)))
-        self.around.append(body.id)
+        nodes = (inner for info in self.ir.inside(body) for inner in info.graph.nodes)
+        before = self._ordered(node, open_, [touch for inner in nodes for touch in self.touches.get(inner, ())])
+        self._around.append(body.id)
         inside = before
         while True:
             end = self.graph(body, inside)
@@ -138,7 +138,7 @@ class _Pass:
             if again == inside:
                 break
             inside = again
-        self.around.pop()
+        self._around.pop()
         return before | {dataclasses.replace(o, later=o.later - {body.id}, left=o.left | {body.id}) for o in end}
 
     def _released(self, node: torch.fx.Node, open_: frozenset[_Open]) -> frozenset[_Open]:
@@ -148,17 +148,17 @@ class _Pass:
             return open_
         self.before.add(node)
         self.storages.update(o.touch.storage for o in open_)
-        self.loops.update(self.around)
+        self.loops.update(self._around)
         return frozenset()
 
-    def _ordered(self, node: torch.fx.Node, open_: frozenset[_Open], coming: Iterable[Touch]) -> frozenset[_Open]:
+    def _ordered(self, node: torch.fx.Node, open_: frozenset[_Open], coming: Sequence[Touch]) -> frozenset[_Open]:
         """What is open before `node`, where a barrier stands if a touch that comes with it needs one."""
         meeting = [(o.touch, touch) for touch in coming for o in open_ if self._matters(o, touch)]
         if meeting:
             self.before.add(node)
             self.storages.update(touch.storage for pair in meeting for touch in pair)
             if any(touch.effect is Effect.READ for pair in meeting for touch in pair):
-                self.loops.update(self.around)
+                self.loops.update(self._around)
         return frozenset() if node in self.before else open_
 
     def _matters(self, earlier: _Open, later: Touch) -> bool:
@@ -194,6 +194,20 @@ def _orders(node: torch.fx.Node, how: str) -> bool:
     """Whether a node is an atomic that orders what other programs see, by "acquire" or "release"."""
     atomic = Atomic.match(node)
     return atomic is not None and atomic.sem in (how, "acq_rel")
+
+
+def _relevant(ir: DeviceIR, root: GraphInfo) -> dict[torch.fx.Node, list[Touch]]:
+    """The touches in a top-level loop that another one may have to wait for, or that may have to wait, by their nodes:
+    those of memory that the loop writes; all of them, if an atomic orders what comes before or after it."""
+    nodes = [node for info in ir.inside(root) for node in info.graph.nodes if node.op == "call_function"]
+    touches = [touch for node in nodes for touch in touches_of(node)]
+    written = [touch for touch in touches if touch.writes]
+    ordering = any(_orders(touch.node, how) for touch in written for how in ("acquire", "release"))
+    found: dict[torch.fx.Node, list[Touch]] = {}
+    for touch in touches:
+        if ordering or any(_same_memory(touch, other) for other in written):
+            found.setdefault(touch.node, []).append(touch)
+    return found
 
 
 def _same_memory(a: Touch, b: Touch) -> bool:

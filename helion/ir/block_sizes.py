@@ -20,6 +20,7 @@ from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .symbols import Origin
 from .symbols import OriginKind
+from .symbols import evaluated
 from .symbols import expr_of
 
 #: Without a Config tiles are large: nested tiles together have at most this many elements.
@@ -96,7 +97,9 @@ def add_computed(ir: DeviceIR, constants: dict[sympy.Symbol, int], tunables: Map
 
 def _computed(origin: Origin, constants: dict[sympy.Symbol, int]) -> int:
     """What host code computes from block sizes and tunables."""
-    values = [int(bool(value) if value.is_Boolean else value) for value in (arg.subs(constants) for arg in origin.args)]
+    values = [
+        int(bool(value) if value.is_Boolean else value) for value in (evaluated(arg, constants) for arg in origin.args)
+    ]
     if origin.function is None:
         return values[0]
     try:
@@ -110,7 +113,7 @@ def _computed(origin: Origin, constants: dict[sympy.Symbol, int]) -> int:
 
 def _fixed_size(block: BlockSize, constants: dict[sympy.Symbol, int]) -> int:
     """A block size that the kernel computes."""
-    fixed = expr_of(block.fixed).subs(constants)
+    fixed = evaluated(expr_of(block.fixed), constants)
     if not fixed.is_Integer:
         raise exc.SizeNotConstant(what=f"the block size of loop {block.name!r}", value=block.fixed)
     if fixed < 1:

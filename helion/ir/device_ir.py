@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ import torch
 import torch.fx
 
 from ..exc import SourceLocation
+from ..language.op import Op
 from ..language.tile import Tile
 from .nodes import GETITEM as GETITEM
 from .nodes import Combining
@@ -63,11 +65,11 @@ class TracedTile(Tile):
 
     @property
     def begin(self) -> Any:
-        return self.axis.offset + self._offset
+        return self._moved(self.axis.offset)
 
     @property
     def end(self) -> Any:
-        return self.axis.clipped_end + self._offset
+        return self._moved(self.axis.clipped_end)
 
     @property
     def block_size(self) -> Any:
@@ -97,12 +99,18 @@ class TracedTile(Tile):
     def base(self) -> TracedTile:
         return TracedTile(self.axis)
 
+    def _moved(self, place: Any) -> Any:
+        return place + self._offset if self._is_shifted else place
+
+    @property
+    def _is_shifted(self) -> bool:
+        return not isinstance(self._offset, int) or self._offset != 0
+
     def shifted(self, offset: Any) -> TracedTile:
         return TracedTile(self.axis, self._offset + offset)
 
     def __repr__(self) -> str:
-        plain = isinstance(self._offset, int) and self._offset == 0
-        return f"tile[{self.axis.name}]" if plain else f"tile[{self.axis.name} + {self._offset}]"
+        return f"tile[{self.axis.name} + {self._offset}]" if self._is_shifted else f"tile[{self.axis.name}]"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TracedTile) and other.axis is self.axis and str(other._offset) == str(self._offset)
@@ -224,6 +232,8 @@ class DeviceIR:
 
     def subgraphs_of(self, node: torch.fx.Node) -> list[GraphInfo]:
         """The graphs a control node or a reduction with a combine function holds."""
+        if not isinstance(node.target, (Op, types.FunctionType)):  # an op of PyTorch, as most are
+            return []
         if branch := IfElse.match(node):
             return [self.graphs[branch.then_id], self.graphs[branch.else_id]]
         holder = ForLoop.match(node) or Combining.match(node)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ..language.creation import full
 from ..language.creation import iota
@@ -56,10 +56,6 @@ def drop_unit_dims(ir: DeviceIR, is_one: Callable[[Any], bool]) -> DeviceIR:
 class _Squeezer:
     def __init__(self, ir: DeviceIR, dims: UnitDims) -> None:
         self.ir, self.dims = ir, dims
-        symbols = [axis.offset for axis in ir.space.axes]
-        # A mode of its own: the trace's is of one thread at a time, and several generate code at once.
-        self.fake_mode = FakeTensorMode(shape_env=symbols[0].node.shape_env if symbols else None)
-        self._made: dict[Any, torch.Tensor] = {}
         self.table: dict[torch.fx.Node, torch.fx.Node] = {}
         self.graph = torch.fx.Graph()
 
@@ -92,7 +88,7 @@ class _Squeezer:
     def copy(self, node: torch.fx.Node, args: Sequence[Any], target: Any = None) -> torch.fx.Node:
         """A node that computes what `node` does, less the dimensions that go."""
         copy = self.graph.create_node(node.op, target or node.target, (), {}, name=node.name)
-        copy.args, copy.kwargs = tuple(args), dict(node.kwargs)
+        copy.args, copy.kwargs = tuple(args), dict(node.kwargs)  # given to create_node, a symbolic number is warned of
         copy.meta = {**node.meta, "origin": node.meta.get("origin", node)}
         if not HostTensorNode.match(node):
             copy.meta["val"] = self._value(node)
@@ -128,16 +124,12 @@ class _Squeezer:
     def _shrunk(self, value: torch.Tensor, places: list[int]) -> torch.Tensor:
         if len(places) == value.dim():
             return value
-        shape = _picked(value.shape, places)
-        key = (shape_exprs(shape), value.dtype, value.device)
-        if key in self._made:
-            return self._made[key]
-        with torch.no_grad(), self.fake_mode:
-            made = torch.empty(shape, dtype=value.dtype, device=value.device)
-        # Making one takes a millisecond.  Integers may be indices, which are told apart by their values.
-        if value.dtype.is_floating_point:
-            self._made[key] = made
-        return made
+        assert isinstance(value, FakeTensor)
+        # `torch.empty` in the mode takes half a millisecond, and a mode is of one thread at a time: several generate
+        # code at once.  A value of the kernel has no strides.
+        element = torch.empty((), dtype=value.dtype, device="meta")
+        element = element.as_strided(_picked(value.shape, places), [0] * len(places))
+        return FakeTensor(value.fake_mode, element, value.device)
 
 
 def _picked(values: Sequence[Any], places: Sequence[int]) -> list[Any]:

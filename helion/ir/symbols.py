@@ -12,6 +12,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import sympy
@@ -60,9 +61,19 @@ class Origin:
 
 def expr_of(value: Any) -> sympy.Expr:
     """The sympy expression of a number, symbolic or not."""
+    if type(value) is int:
+        return sympy.Integer(value)
     if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
         return value.node.expr
     return sympy.sympify(value)
+
+
+def evaluated(expr: sympy.Expr, constants: Mapping[sympy.Symbol, int]) -> sympy.Expr:
+    """An expression with the symbols that have a value replaced by it; in a tenth of the time of `subs`."""
+    if not expr.args:
+        return sympy.Integer(constants[expr]) if expr in constants else expr
+    values = {symbol: sympy.Integer(constants[symbol]) for symbol in expr.free_symbols if symbol in constants}
+    return expr.xreplace(values) if values else expr
 
 
 def symbols_of(value: Any) -> set[sympy.Symbol]:

@@ -130,7 +130,9 @@ class UnitDims:
     # -- what ops say --------------------------------------------------------------------------------------------
 
     def _constrain(self, node: torch.fx.Node) -> None:
-        if loop := ForLoop.match(node):
+        if node.target in POINTWISE:  # as most are
+            self._elementwise(node)
+        elif loop := ForLoop.match(node):
             self._loop(loop)
         elif branch := IfElse.match(node):
             self._branch(branch)
@@ -142,7 +144,7 @@ class UnitDims:
             self._memory(access)
         elif dot := Dot.match(node):
             self._product(dot)
-        elif node.target in POINTWISE or Full.match(node):
+        elif Full.match(node):
             self._elementwise(node)
         elif node.target in _VIEWS:
             _VIEWS[node.target](self, node)

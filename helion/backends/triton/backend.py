@@ -24,6 +24,7 @@ from ...ir.facts import analyse
 from ...ir.nodes import HostTensorNode
 from ...ir.reductions import roll
 from ...ir.squeezing import drop_unit_dims
+from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
 from ...ir.verify import verify
 from ...numbers import next_power_of_2
@@ -125,7 +126,7 @@ class TritonBackend(Backend):
         if squeezes:
             tunables = {key: config[key] for key in self.ir.tunables}
             constants = resolve_constants(self.ir.device, config.get("block_sizes", []), tunables)
-            ones = frozenset(expr for expr in self._sizes if expr.subs(constants) == 1)
+            ones = frozenset(expr for expr in self._sizes if evaluated(expr, constants) == 1)
         key = (tuple(looped), squeezes, ones)
         if key not in self._made:
             device = roll(self.ir.device, looped) if looped else self.ir.device

@@ -19,6 +19,7 @@ from typing import Any
 
 import sympy
 
+from ...config import Config
 from ...config_spec import ConfigSpec
 from ...config_spec import ListOf
 from ...ir.device_ir import BlockSize
@@ -144,7 +145,7 @@ class KernelFacts:
     shared_bytes: int
 
 
-def computed_default(spec: ConfigSpec, facts: KernelFacts) -> dict[str, Any]:
+def computed_default(spec: ConfigSpec, facts: KernelFacts) -> Config:
     """The Config of a kernel that was given none.
 
     Args:
@@ -154,21 +155,17 @@ def computed_default(spec: ConfigSpec, facts: KernelFacts) -> dict[str, Any]:
     Returns:
         Every key; allowed by the spec.
     """
-    neutral = dict(spec.neutral_config())
+    neutral = {key: fragment.default() for key, fragment in spec.fields.items()}
     choice = _for_products(spec, facts, neutral) if any(facts.roles) else _for_memory(spec, facts, neutral)
     config = {**neutral, **choice}
-    while not _fits(spec, config):
+    while not spec.may_choose(config):
         if config["num_stages"] > 1:
             config["num_stages"] -= 1
         elif config["num_warps"] < 16:
             config["num_warps"] *= 2
         else:
-            return neutral
-    return config
-
-
-def _fits(spec: ConfigSpec, config: dict[str, Any]) -> bool:
-    return spec.is_valid(config) and spec.is_promising(spec.normalize(config))
+            return Config(**neutral)
+    return Config(**config)
 
 
 # -- products --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from ...ir.effects import touches_of
 from ...ir.effects import written_storages
 from ...ir.facts import Facts
 from ...ir.nodes import HostTensorNode
-from ...ir.nodes import Product
 from ...ir.nodes import Store
 from ...ir.nodes import op_of
 from ...ir.nodes import tensor_of
@@ -58,11 +57,6 @@ class SplitEpilogue:
     axis: Axis
     steps: list[torch.fx.Node]
     whole: dict[torch.fx.Node, int]
-
-
-def has_products(ir: DeviceIR) -> bool:
-    """Whether a kernel multiplies matrices: only then `epilogue_subtile` is worth a key."""
-    return any(Product.match(node) for _, node in ir.nodes())
 
 
 def epilogues(ir: DeviceIR, facts: Facts, info: GraphInfo) -> list[SplitEpilogue]:

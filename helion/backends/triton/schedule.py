@@ -22,6 +22,7 @@ from ...ir.nodes import Load
 from ...ir.nodes import Product
 from ...ir.nodes import Store
 from ...ir.symbols import OriginKind
+from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
 
 
@@ -110,7 +111,9 @@ class Schedule:
 
     def size(self, value: Any) -> int | sympy.Expr:
         """A size with block sizes and tunables replaced by their values."""
-        expr = expr_of(value).subs(self.constants)
+        if isinstance(value, int):
+            return value
+        expr = evaluated(expr_of(value), self.constants)
         return int(expr) if expr.is_Integer else expr
 
     def block_size(self, axis: Axis) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import POINTWISE
 from ...ir.reductions import passes
+from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from ...ir.symbols import symbols_of
@@ -55,7 +57,6 @@ from .dtypes import smallest_k
 from .epilogue import SMALLEST_PART
 from .epilogue import SplitEpilogue
 from .epilogue import epilogues
-from .epilogue import has_products
 from .schedule import device_loops
 from .schedule import loads
 from .schedule import loop_statements
@@ -106,9 +107,13 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     device, reductions = ir.device, ir.reductions
     spec = ConfigSpec(ir.name, location=ir.location, ignored_warnings=settings.ignore_warnings)
     blocks = tunable_blocks(device)
+    products = _products(device)
+    roles = _roles(device, products)
     if blocks:
-        defaults = default_block_sizes(device)
-        low, scaled = dot_block_minimums(_dots(device), device), dot_block_minimums(_scaled(device), device)
+        defaults = default_block_sizes(device, roles)
+        low = dot_block_minimums(products, device)
+        # Operands with scales cannot be padded.
+        scaled = dot_block_minimums([product for product in products if product.fact.group > 1], device)
         fragments = []
         for block in blocks:
             smallest = next_power_of_2(max(block.low, low.get(block.id, 1)))
@@ -149,7 +154,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     if stores(device):
         spec.accepted["store_cache_modifiers"] = ListOf(EnumFragment(STORE_CACHE_MODIFIERS), len(stores(device)))
     spec.accepted["advanced_controls_file"] = EnumFragment([""], _as_given)
-    subtiled = [e for info in device.graphs for e in epilogues(device, facts, info)] if has_products(device) else []
+    subtiled = [e for info in device.graphs for e in epilogues(device, facts, info)] if products else []
     if subtiled:
         spec.fields["epilogue_subtile"] = EnumFragment([None, 2, 4], _parts)
     spec.fields["pid_type"] = _pid_types(device)
@@ -158,22 +163,30 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     tiles = _TileSizes(ir)
     spec.constraints.append(_constraint(ir, tiles))
     spec.unpromising += [_too_large_for_registers(tiles), _more_registers_than_there_are]
-    if has_products(device):
-        spec.unpromising.append(_too_large_for_shared_memory(ir, tiles, features.shared_bytes))
+    if products:
+        spec.unpromising.append(_too_large_for_shared_memory(ir, products, tiles, features.shared_bytes))
     if subtiled:
         spec.unpromising.append(_too_narrow_parts(blocks, subtiled))
-    roles = dot_roles(device)
     own_roles = [roles.get(block.id, set()) for block in blocks]
     if roles:
-        itemsize = max(tensor_of(n).dtype.itemsize for product in _dots(device) for n in (product.a, product.b))
-        spec.starts = product_starts(spec, own_roles, itemsize)
-    chosen_by = _kernel_facts(ir, blocks, own_roles, tiles, features)
+        spec.find_starts = functools.partial(product_starts, spec, own_roles, max(map(_itemsize, products)))
+    chosen_by = _kernel_facts(ir, blocks, products, own_roles, tiles, features)
     spec.compute = functools.partial(computed_default, spec, chosen_by)
     return spec
 
 
+def _itemsize(product: Product) -> int:
+    """Bytes of an element of the wider operand."""
+    return max(tensor_of(operand).dtype.itemsize for operand in (product.a, product.b))
+
+
 def _kernel_facts(
-    ir: KernelIR, blocks: list[BlockSize], roles: list[set[str]], tiles: _TileSizes, features: Features
+    ir: KernelIR,
+    blocks: list[BlockSize],
+    products: Sequence[Product],
+    roles: list[set[str]],
+    tiles: _TileSizes,
+    features: Features,
 ) -> KernelFacts:
     """What the default Config is computed from."""
     device = ir.device
@@ -181,8 +194,8 @@ def _kernel_facts(
         device,
         blocks,
         roles,
-        _batches(device, blocks),
-        [max(tensor_of(n).dtype.itemsize for n in (product.a, product.b)) for product in _dots(device)],
+        _batches(products, blocks),
+        list(map(_itemsize, products)),
         list(tiles.shapes),
         tiles.elements,
         [reduction.axis.block.extent or _MAX_BLOCK for reduction in ir.reductions],
@@ -193,9 +206,9 @@ def _kernel_facts(
     )
 
 
-def _batches(device: DeviceIR, blocks: Sequence[BlockSize]) -> set[int]:
+def _batches(products: Sequence[Product], blocks: Sequence[BlockSize]) -> set[int]:
     """Places of the block sizes of products' batches."""
-    symbols = {s for product in _dots(device) for size in product.result.shape[:-2] for s in symbols_of(size)}
+    symbols = {s for product in products for size in product.result.shape[:-2] for s in symbols_of(size)}
     return {i for i, block in enumerate(blocks) if block.symbol in symbols}
 
 
@@ -349,7 +362,7 @@ class _TileSizes:
             elif size.is_Integer:
                 total *= next_power_of_2(int(size))
             else:
-                known = size.subs({symbol: blocks[i] for symbol, i in self._blocks.items()})
+                known = evaluated(size, {symbol: blocks[i] for symbol, i in self._blocks.items()})
                 total *= next_power_of_2(int(known)) if known.is_Integer else 1
         return total
 
@@ -396,13 +409,12 @@ def _more_registers_than_there_are(config: dict[str, Any]) -> str | None:
     return None
 
 
-def _too_large_for_shared_memory(ir: KernelIR, tiles: _TileSizes, room: int) -> Any:
+def _too_large_for_shared_memory(ir: KernelIR, products: Sequence[Product], tiles: _TileSizes, room: int) -> Any:
     """Operands of a product, times the stages of the loop they are loaded in less the one in use."""
-    products = [
+    operands = [
         [(shape_exprs(v.shape), v.dtype.itemsize) for v in map(tensor_of, (product.a, product.b))]
-        for product in _dots(ir.device)
+        for product in products
     ]
-
     is_inner = [info.kind is GraphKind.LOOP for info in loop_statements(ir.device)]
 
     def check(config: dict[str, Any]) -> str | None:
@@ -411,7 +423,7 @@ def _too_large_for_shared_memory(ir: KernelIR, tiles: _TileSizes, room: int) -> 
             return None  # which loop it is, is not known here
         stages = next((s for s in own if s), config["num_stages"])
         ahead = max(stages - 1, 1)
-        for pair in products:
+        for pair in operands:
             if ahead * sum(tiles.elements(shape, config) * size for shape, size in pair) > room:
                 return f"{stages} stages of a product's operands do not fit into shared memory"
         return None
@@ -446,12 +458,16 @@ def _is_tile_value(node: torch.fx.Node) -> bool:
 # -- defaults -------------------------------------------------------------------------------------------------------
 
 
-def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
-    """Block sizes that work on every kernel: modest tiles, wide in the innermost dimension."""
+def default_block_sizes(ir: DeviceIR, in_dot: Mapping[int, set[str]]) -> dict[int, int]:
+    """Block sizes that work on every kernel: modest tiles, wide in the innermost dimension.
+
+    Args:
+        ir: the device IR.
+        in_dot: as `_roles` finds them.
+    """
     blocks = tunable_blocks(ir)
     sizes = {block.id: 1 for block in blocks}
     symbols = {block.symbol: block.id for block in blocks}
-    in_dot = dot_roles(ir)
     for block in blocks:
         if block.id in in_dot:
             extent = next_power_of_2(block.extent) if block.extent else 64
@@ -462,7 +478,7 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
     def elements(shape: tuple[Any, ...]) -> int:
         total = 1
         for size in shape:
-            known = size.subs({s: sizes[i] for s, i in symbols.items()}).subs(fixed)
+            known = evaluated(size, {**fixed, **{symbol: sizes[i] for symbol, i in symbols.items()}})
             total *= next_power_of_2(int(known)) if known.is_Integer else 64
         return total
 
@@ -488,10 +504,10 @@ def default_block_sizes(ir: DeviceIR) -> dict[int, int]:
     return sizes
 
 
-def dot_roles(ir: DeviceIR) -> dict[int, set[str]]:
+def _roles(ir: DeviceIR, products: Sequence[Product]) -> dict[int, set[str]]:
     """Block id -> which of m, n, k it is in matrix products."""
     roles: dict[int, set[str]] = {}
-    for product in _dots(ir):
+    for product in products:
         for operand, dims in ((product.a, {-2: "m", -1: "k"}), (product.b, {-2: "k", -1: "n"})):
             for dim, role in dims.items():
                 for block in ir.space.blocks:
@@ -500,7 +516,7 @@ def dot_roles(ir: DeviceIR) -> dict[int, set[str]]:
     return roles
 
 
-def _dots(ir: DeviceIR) -> list[Product]:
+def _products(ir: DeviceIR) -> list[Product]:
     return [product for _, node in ir.nodes() if (product := Product.match(node))]
 
 
@@ -515,11 +531,6 @@ def _smallest(product: Product) -> list[tuple[Any, int]]:
         (a.shape[-2], 16),
         (b.shape[-1], 16),
     ]
-
-
-def _scaled(ir: DeviceIR) -> list[Product]:
-    """Products with scales, whose operands cannot be padded."""
-    return [product for product in _dots(ir) if product.fact.group > 1]
 
 
 def dot_block_minimums(products: Sequence[Product], ir: DeviceIR) -> dict[int, int]:
@@ -538,7 +549,7 @@ def dot_extents(ir: DeviceIR) -> dict[Any, int]:
     found: dict[Any, int] = {}
     # Extents go by size, and scales have one for each group of K: where that is as many as there are rows, padding
     # would make the scales too wide. Triton takes few rows of a product with scales.
-    for product in (product for product in _dots(ir) if product.fact.group == 1):
+    for product in (product for product in _products(ir) if product.fact.group == 1):
         for size, smallest in _smallest(product):
             if isinstance(size, int) and size > 1:
                 found[size] = max(found.get(size, 1), smallest)

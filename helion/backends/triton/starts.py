@@ -46,6 +46,7 @@ def product_starts(spec: ConfigSpec, roles: Sequence[set[str]], itemsize: int) -
     if not isinstance(blocks, ListOf) or not any(roles):
         return []
     found: dict[tuple[int, ...], dict[str, Any]] = {}
+    neutral = {key: fragment.default() for key, fragment in spec.fields.items()}
     for m, n, warps, stages in _SHAPES:
         wanted = {"m": m, "n": n, "k": _LINE_BYTES // itemsize}
         # A dimension of two products, as the keys of attention are, is the smaller of what they want.
@@ -57,7 +58,7 @@ def product_starts(spec: ConfigSpec, roles: Sequence[set[str]], itemsize: int) -
         groups = spec.fields.get("l2_groupings")
         if isinstance(groups, ListOf):
             start["l2_groupings"] = [nearest(fragment, _GROUP) for fragment in groups.items]
-        if spec.is_valid(start) and spec.is_promising(spec.normalize(start)):
+        if spec.may_choose({**neutral, **start}):
             # A small dimension makes several shapes one: of those with as many warps, the first will do.
             found.setdefault((*sizes, warps), start)
     return list(found.values())

@@ -1,0 +1,53 @@
+"""Which questions may be asked about a symbolic number while tracing: none that only the Config can answer.
+
+Not here: which numbers follow from the Config (`environment`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sympy
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.overrides import TorchFunctionMode
+
+
+class ConfigDecision(Exception):
+    """Host code has asked for a number, or the truth of a condition, that follows from the Config, or from a number
+    that is read at each call.  Its argument is the symbols.
+    """
+
+
+class RefusingShapeEnv(ShapeEnv):
+    """A ShapeEnv that can be told to answer no questions about some numbers.
+
+    Attributes:
+        refuses: it has been told.
+    """
+
+    def __init__(self, is_refused: Callable[[sympy.Symbol], bool], **options: Any) -> None:
+        super().__init__(**options)
+        self.is_refused = is_refused
+        self.refuses = False
+
+    def evaluate_sym_node(self, sym_node: Any, *args: Any, **options: Any) -> Any:
+        if self.refuses and any(map(self.is_refused, sym_node.expr.free_symbols)):
+            raise ConfigDecision(sym_node.expr.free_symbols)
+        return super().evaluate_sym_node(sym_node, *args, **options)
+
+
+class Deciding(TorchFunctionMode):
+    """Lets functions of torch ask all the same."""
+
+    def __init__(self, env: RefusingShapeEnv) -> None:
+        super().__init__()
+        self.env = env
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # As `Environment.deciding`, without a context manager: a trace makes thousands of calls.
+        outer, self.env.refuses = self.env.refuses, False
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.env.refuses = outer
