@@ -81,7 +81,7 @@ class DeviceFunctionMode(TorchFunctionMode):
                 reason="it changes its operand in place",
                 fix="use the out-of-place form and assign its result.",
             )
-        outer, self.tracer.given = self.tracer.given, given_symbols(*args, kwargs)
+        outer, self.tracer.given = self.tracer.given, given_symbols(args, kwargs)
         try:
             return func(*args, **kwargs)
         finally:
