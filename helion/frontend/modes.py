@@ -24,6 +24,7 @@ from . import ordering  # noqa: F401
 from . import pooling  # noqa: F401
 from . import rearranging  # noqa: F401
 from . import scattering  # noqa: F401
+from . import special  # noqa: F401
 from .alignment import aligned
 from .composites import COMPOSITES
 from .constants import check_numbers

@@ -33,6 +33,7 @@ from ..ir.device_ir import TracedTile
 from ..ir.pointwise import COMPARISONS
 from ..ir.pointwise import CONVERT
 from ..ir.pointwise import PROMOTION
+from ..ir.pointwise import SPECIAL_OF_TWO
 from ..ir.pointwise import WHERE
 from ..ir.pointwise import unsupported_dtype
 from ..ir.reduction_ops import REDUCTIONS
@@ -334,7 +335,9 @@ class Tracer(Handler):
         for arg in args:
             if isinstance(arg, torch.Tensor):
                 self.operand(arg)  # a host tensor is named before PyTorch complains of anything else
-        result = op(*args, **kwargs)
+        # PyTorch's shape rules of special functions cannot broadcast symbolic sizes.
+        shaped = torch.broadcast_tensors(*args) if op in SPECIAL_OF_TWO else args
+        result = op(*shaped, **kwargs)
         if op in COMPARISONS:
             args = compared(*args)
         values = [a for a in args if isinstance(a, (torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat))]

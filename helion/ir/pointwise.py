@@ -28,7 +28,22 @@ div.Tensor div.Scalar exp.default exp2.default expm1.default log.default log2.de
 sqrt.default rsqrt.default reciprocal.default sin.default cos.default tan.default
 asin.default acos.default atan.default atan2.default sinh.default cosh.default tanh.default
 asinh.default acosh.default atanh.default sigmoid.default erf.default erfc.default
-erfinv.default lgamma.default digamma.default special_i0.default hypot.default copysign.Tensor
+erfinv.default lgamma.default digamma.default hypot.default copysign.Tensor
+i0.default special_i0e.default special_i1.default special_i1e.default
+special_bessel_j0.default special_bessel_j1.default special_bessel_y0.default special_bessel_y1.default
+special_modified_bessel_i0.default special_modified_bessel_i1.default
+special_modified_bessel_k0.default special_modified_bessel_k1.default
+special_scaled_modified_bessel_k0.default special_scaled_modified_bessel_k1.default
+special_airy_ai.default special_erfcx.default special_ndtri.default
+"""
+_OF_TWO = """
+special_zeta.default
+special_chebyshev_polynomial_t.default special_chebyshev_polynomial_u.default
+special_chebyshev_polynomial_v.default special_chebyshev_polynomial_w.default
+special_shifted_chebyshev_polynomial_t.default special_shifted_chebyshev_polynomial_u.default
+special_shifted_chebyshev_polynomial_v.default special_shifted_chebyshev_polynomial_w.default
+special_hermite_polynomial_h.default special_hermite_polynomial_he.default
+special_laguerre_polynomial_l.default special_legendre_polynomial_p.default
 """
 _POW = "pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar"
 _BOOL = """
@@ -48,10 +63,13 @@ def _rows(names: str, kind: Kind) -> dict[torch._ops.OpOverload, Kind]:
 
 PROMOTION: dict[torch._ops.OpOverload, Kind] = {
     **_rows(_DEFAULT, Kind.DEFAULT),
-    **_rows(_INT_TO_FLOAT, Kind.INT_TO_FLOAT),
+    **_rows(f"{_INT_TO_FLOAT} {_OF_TWO}", Kind.INT_TO_FLOAT),
     **_rows(_POW, Kind.BOOL_TO_LONG),
     **_rows(_BOOL, Kind.ALWAYS_BOOL),
 }
+
+#: Special functions of two operands.
+SPECIAL_OF_TWO: frozenset[torch._ops.OpOverload] = frozenset(_rows(_OF_TWO, Kind.INT_TO_FLOAT))
 
 #: Comparisons of values; PyTorch makes them of one dtype first, numbers too.
 COMPARISONS: frozenset[torch._ops.OpOverload] = frozenset(

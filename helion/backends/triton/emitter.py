@@ -161,7 +161,7 @@ class KernelEmitter(abc.ABC):
         return self.extents.shape(sizes)
 
     def helper(self, name: str, *arguments: object, **options: object) -> Text:
-        """A call of a function of `helion.runtime.triton_helpers`."""
+        """A call of a function of our own, as `ModuleText.helper` imports it."""
         return call(self.module.helper(name), *arguments, **options)
 
     def masked(self, node: torch.fx.Node, dim: int, neutral: float) -> Text:

@@ -18,6 +18,7 @@ from . import memory
 from . import ops
 from . import reductions
 from . import reshapes
+from . import special
 from .emitter import KernelEmitter
 from .emitter import Rules
 from .epilogue import SMALLEST_PART
@@ -26,7 +27,7 @@ from .epilogue import emit_epilogue
 from .epilogue import epilogues
 from .numbers import is_double
 
-_TABLES = (ops, reshapes, reductions, loops, memory, device_ops, language_ops)
+_TABLES = (ops, special, reshapes, reductions, loops, memory, device_ops, language_ops)
 RULES: Rules = {target: rule for table in _TABLES for target, rule in table.RULES.items()}
 
 

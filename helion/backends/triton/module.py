@@ -17,6 +17,9 @@ import sympy
 from ..host import HostPrinter
 from .targets import Features
 
+#: Prefix of a function of our own that generated code calls -> the module of `helion.runtime` that has it.
+_HELPERS = {"hlt_": "triton_helpers", "hls_": "triton_special", "hlp_": "triton_polynomials"}
+
 
 @dataclasses.dataclass
 class Module:
@@ -41,7 +44,7 @@ class Module:
     _helpers: set[str] = dataclasses.field(default_factory=set)
 
     def helper(self, name: str) -> str:
-        """A function of `helion.runtime.triton_helpers`; imported by its own name, as Inductor copies what a kernel
+        """A function of our own (`_HELPERS`); imported by its own name, as Inductor copies what a kernel
         calls by name.
         """
         self._helpers.add(name)
@@ -81,7 +84,7 @@ class Module:
             imports.append("from triton.language.extra import libdevice")
         imports.append("from helion.runtime import default_launcher as _default_launcher")
         imports += host.runtime_imports()
-        imports += [f"from helion.runtime.triton_helpers import {name}" for name in sorted(self._helpers)]
+        imports += [f"from helion.runtime.{_HELPERS[name[:4]]} import {name}" for name in sorted(self._helpers)]
         if self.descriptors:
             imports.append("from helion.runtime import set_triton_allocator as _set_triton_allocator")
         head = ["from __future__ import annotations", "", *dict.fromkeys(imports)]

@@ -325,7 +325,6 @@ _ROWS: dict[str, Row] = {
     "where.self": "tl.where",
     "atan2.default": _libdevice("atan2"),
     "hypot.default": _libdevice("hypot"),
-    "special_i0.default": _libdevice("cyl_bessel_i0"),
     **{
         f"{name}.default": _libdevice(name)
         for name in (
