@@ -6,13 +6,15 @@ no plan) with the compiler's binaries alone, which takes tracing.
     python benchmarks/startup.py [--kernels 28] [--json FILE]
 
 Each way is a process of its own, on the GPU, or without one on the software GPU with launches that do nothing
-(compilers run as they do for a GPU). In ms: `import` of helion and the kernels' modules after torch's, `load` of the
-bundle, and of the first calls the sum, the median and the longest. Ratios are to the way with nothing cached.
+(compilers run as they do for a GPU). In ms: `import` of helion after torch's, import of the `modules` of these kernels,
+`load` of the bundle, and of the first calls the sum, the median and the longest. Ratios are to the way with nothing
+cached.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -54,8 +56,8 @@ def _arguments(names: list[str], device: Any) -> list[tuple[Any, Any, tuple[Any,
     return found
 
 
-def choose(count: int, path: Path) -> list[str]:
-    """Put the first examples that can be in a bundle into one; returns their names."""
+def choose(count: int, path: Path) -> tuple[list[str], list[str]]:
+    """Put the first examples that can be in a bundle into one; returns their names, and the kernels' modules."""
     import helion
     from examples.catalog import EXAMPLES
 
@@ -71,7 +73,7 @@ def choose(count: int, path: Path) -> list[str]:
             names.append(name)
             examples[example.kernel] = [args]
     helion.bundle(list(examples), examples, path, capabilities=[_capability()])
-    return names
+    return names, sorted({kernel.fn.__module__ for kernel in examples})
 
 
 def _capability() -> int:
@@ -83,22 +85,24 @@ def _capability() -> int:
     return 10 * major + minor
 
 
-def child(way: str, names: list[str], bundle: str) -> dict[str, Any]:
+def child(way: str, names: list[str], modules: list[str], bundle: str) -> dict[str, Any]:
     """One process' times, in seconds."""
     import torch
 
     warnings.simplefilter("ignore")
-    device = _gpu(way in ("nothing cached", "binaries"))
-    torch.empty(1, device=device)
     start = time.perf_counter()
     import helion
-    from examples import catalog
 
     imported = time.perf_counter()
+    device = _gpu(way in ("nothing cached", "binaries"))
+    torch.empty(1, device=device)
+    begun = time.perf_counter()
+    for module in modules:
+        importlib.import_module(module)
+    defined = time.perf_counter()
     if way == "bundle":
         helion.load_bundle(bundle, on_miss="error")
     loaded = time.perf_counter()
-    del catalog
     calls = {}
     for name, kernel, args in _arguments(names, device):
         before = time.perf_counter()
@@ -108,10 +112,10 @@ def child(way: str, names: list[str], bundle: str) -> dict[str, Any]:
             kernel(*args)
     if way in ("plans", "bundle") and not torch.cuda.is_available():
         assert "triton" not in sys.modules, "something was compiled"
-    return {"import": imported - start, "load": loaded - imported, "calls": calls}
+    return {"import": imported - start, "modules": defined - begun, "load": loaded - defined, "calls": calls}
 
 
-def _run(way: str, names: list[str], bundle: Path, cache: Path) -> dict[str, Any]:
+def _run(way: str, names: list[str], modules: list[str], bundle: Path, cache: Path) -> dict[str, Any]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -120,7 +124,8 @@ def _run(way: str, names: list[str], bundle: Path, cache: Path) -> dict[str, Any
         "HELION_AUTOTUNE_EFFORT": "none",
         "HELION_PLAN_CACHE": "0" if way == "binaries" else "1",
     }
-    run = [sys.executable, __file__, "--child", way, "--bundle", str(bundle), "--names", ",".join(names)]
+    run = [sys.executable, __file__, "--child", way, "--bundle", str(bundle)]
+    run += ["--names", ",".join(names), "--modules", ",".join(modules)]
     return child_process.result(run, environment)
 
 
@@ -130,6 +135,7 @@ def main() -> None:
     parser.add_argument("--json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--names", help=argparse.SUPPRESS)
+    parser.add_argument("--modules", help=argparse.SUPPRESS)
     parser.add_argument("--bundle", help=argparse.SUPPRESS)
     parser.add_argument("--choose", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -138,7 +144,8 @@ def main() -> None:
         print(json.dumps(choose(options.choose, Path(options.bundle))))
         return
     if options.child:
-        print(json.dumps(child(options.child, options.names.split(","), options.bundle)))
+        names, modules = options.names.split(","), options.modules.split(",")
+        print(json.dumps(child(options.child, names, modules, options.bundle)))
         return
     with tempfile.TemporaryDirectory() as directory:
         bundle, cache = Path(directory) / "kernels.hlb", Path(directory) / "cache"
@@ -147,19 +154,22 @@ def main() -> None:
         chosen = subprocess.run(run, capture_output=True, text=True, env=environment, check=False)
         if chosen.returncode:
             raise RuntimeError(chosen.stderr)
-        names = json.loads(chosen.stdout.splitlines()[-1])
-        results = {way: _run(way, names, bundle, cache) for way in WAYS}
+        names, modules = json.loads(chosen.stdout.splitlines()[-1])
+        results = {way: _run(way, names, modules, bundle, cache) for way in WAYS}
         size = bundle.stat().st_size
     print(f"{len(names)} kernels, a bundle of {size / 1e6:.2f} MB; ms")
-    print(f"{'way':16}{'import':>9}{'load':>9}{'calls':>10}{'median':>9}{'longest':>9}{'all':>10}{'ratio':>9}")
+    print(
+        f"{'way':16}{'import':>9}{'modules':>9}{'load':>9}{'calls':>10}{'median':>9}{'longest':>9}{'all':>10}{'ratio':>9}"
+    )
     first = None
     for way, found in results.items():
         calls = [1e3 * seconds for seconds in found["calls"].values()]
-        total = 1e3 * (found["import"] + found["load"]) + sum(calls)
+        total = 1e3 * (found["import"] + found["modules"] + found["load"]) + sum(calls)
         first = first or total
+        begun = "".join(f"{1e3 * found[part]:9.1f}" for part in ("import", "modules", "load"))
         print(
-            f"{way:16}{1e3 * found['import']:9.0f}{1e3 * found['load']:9.1f}{sum(calls):10.1f}"
-            f"{statistics.median(calls):9.2f}{max(calls):9.1f}{total:10.1f}{total / first:9.4f}"
+            f"{way:16}{begun}{sum(calls):10.1f}{statistics.median(calls):9.2f}{max(calls):9.1f}{total:10.1f}"
+            f"{total / first:9.4f}"
         )
     print("An engine's 28 generated kernels took 4000 to 18000 ms before, compiled where they ran.")
     if options.json:

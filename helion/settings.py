@@ -14,6 +14,7 @@ import importlib
 import os
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -463,6 +464,11 @@ TABLE: tuple[Row, ...] = (
     ),
 )
 _ROWS = {row.name: row for row in TABLE}
+_DEFAULTS = {row.name: row.default for row in TABLE}
+#: Defaults that are an object's own.
+_MUTABLE = {name: default for name, default in _DEFAULTS.items() if isinstance(default, (list, dict, set))}
+#: Variable -> its setting, and whether it is the one that beats the other.
+_VARIABLES = {name: (row, name == row.env) for row in TABLE for name in (row.other_env, row.env) if name}
 
 
 def _suggest(name: str) -> str:
@@ -492,19 +498,26 @@ class Settings:
                 raise exc.InvalidAPIUsage(
                     f"unknown setting {name!r}{_suggest(name)}", fix=f"valid settings are: {', '.join(_ROWS)}."
                 )
-        for row in TABLE:
-            if row.name in values:
-                value = values[row.name]
-                if value != row.default:
-                    value = self._parse(row, value, f"setting {row.name!r}")
-            else:
-                # An empty variable is as good as none.
-                found = next((name for name in (row.env, row.other_env) if name and os.environ.get(name)), None)
-                if found is not None:
-                    value = self._parse(row, os.environ[found], f"environment variable {found}")
-                else:
-                    value = copy.copy(row.default)  # a list is the object's own
-            object.__setattr__(self, row.name, value)
+        # Kernels are made while modules are imported, dozens of them: what is not given costs nothing by itself.
+        found = _DEFAULTS | {name: copy.copy(default) for name, default in _MUTABLE.items()}
+        found |= self._from_environment(values)
+        for name, value in values.items():
+            row = _ROWS[name]
+            found[name] = self._parse(row, value, f"setting {name!r}") if value != row.default else value
+        self.__dict__.update(found)
+
+    def _from_environment(self, given: Mapping[str, object]) -> dict[str, object]:
+        """The values of settings that a variable sets; an empty variable is as good as none."""
+        set_ = sorted((_VARIABLES[name][1], name) for name in os.environ if name in _VARIABLES and os.environ[name])
+        found = {}
+        for _, name in set_:
+            row = _VARIABLES[name][0]
+            if row.name not in given:
+                found[row.name] = name
+        return {
+            setting: self._parse(_ROWS[setting], os.environ[name], f"environment variable {name}")
+            for setting, name in found.items()
+        }
 
     @staticmethod
     def _parse(row: Row, value: object, source: str) -> object:

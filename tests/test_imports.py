@@ -67,7 +67,7 @@ BREAKS = {
 }
 
 #: How many imports there may be within functions.
-LATE = 21
+LATE = 22
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ import importlib
 from typing import TYPE_CHECKING
 from typing import Any
 
-from ..config_spec import BooleanFragment
-from ..config_spec import EnumFragment
-from ..config_spec import IntegerFragment
-from ..config_spec import ListOf
-from ..config_spec import PermutationFragment
-from ..config_spec import PowerOfTwoFragment
-
 if TYPE_CHECKING:
+    from ..config_spec import BooleanFragment as BooleanFragment
+    from ..config_spec import EnumFragment as EnumFragment
+    from ..config_spec import IntegerFragment as IntegerFragment
+    from ..config_spec import ListOf as ListOf
+    from ..config_spec import PermutationFragment as PermutationFragment
+    from ..config_spec import PowerOfTwoFragment as PowerOfTwoFragment
     from .aot.cache import AOTAutotuneCache as AOTAutotuneCache
     from .api import config_for as config_for
     from .api import lookup as lookup
@@ -49,15 +48,21 @@ _LAZY: dict[str, str] = {
     "AOTAutotuneCache": "aot.cache",
     "AutotuneCache": "cache",
     "BaseSearch": "base_search",
+    "BooleanFragment": ".config_spec",
     "DESurrogateHybrid": "searches",
     "DifferentialEvolutionSearch": "searches",
+    "EnumFragment": ".config_spec",
     "FiniteSearch": "searches",
     "HTTPStore": "remote_cache",
+    "IntegerFragment": ".config_spec",
     "LFBOPatternSearch": "searches",
     "LFBOTreeSearch": "searches",
+    "ListOf": ".config_spec",
     "LocalAutotuneCache": "cache",
     "ModelSearch": "searches",
     "PatternSearch": "searches",
+    "PermutationFragment": ".config_spec",
+    "PowerOfTwoFragment": ".config_spec",
     "RandomSearch": "searches",
     "RemoteAutotuneCache": "remote_cache",
     "SearchSpace": "space",
@@ -75,15 +80,7 @@ _LAZY: dict[str, str] = {
 # Modules that programs reach as attributes.
 _MODULES = ("base_search", "external", "local_cache")
 
-__all__ = [
-    "BooleanFragment",
-    "EnumFragment",
-    "IntegerFragment",
-    "ListOf",
-    "PermutationFragment",
-    "PowerOfTwoFragment",
-    *_LAZY,
-]
+__all__ = [*_LAZY]
 
 
 def __getattr__(name: str) -> Any:
@@ -92,4 +89,4 @@ def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return getattr(importlib.import_module(f".{module}", __name__), name)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import io
 import linecache
 import textwrap
+import tokenize
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -68,14 +70,15 @@ class FunctionSource:
         line = getattr(node, "lineno", self.node.lineno)
         column = getattr(node, "col_offset", 0) + self._margin
         same_line = getattr(node, "end_lineno", line) == line
-        text = linecache.getline(self.file, line).rstrip("\n")
+        lines = _remembered(self.file) or linecache.getlines(self.file)
+        text = lines[line - 1].rstrip("\n") if 0 < line <= len(lines) else ""
         end = getattr(node, "end_col_offset", 0) + self._margin if same_line else len(text)
         return SourceLocation(self.file, line, column, end, self.fn.__name__, text)
 
 
 _SOURCES: dict[types.CodeType, FunctionSource] = {}
-#: File -> its lines when a kernel in it was last defined.
-_FILES: dict[str, list[str]] = {}
+#: File -> its bytes, or lines, when a kernel in it was last defined.
+_FILES: dict[str, bytes | list[str]] = {}
 
 
 def remember_file(fn: types.FunctionType) -> None:
@@ -84,14 +87,34 @@ def remember_file(fn: types.FunctionType) -> None:
     """
     file = fn.__code__.co_filename
     linecache.checkcache(file)
-    if lines := linecache.getlines(file, fn.__globals__):
-        _FILES[file] = lines
+    try:
+        with open(file, "rb") as content:
+            _FILES[file] = content.read()  # made lines of when somebody asks: a call from a bundle needs none
+    except OSError:  # a cell of a notebook, a module in an archive
+        if lines := linecache.getlines(file, fn.__globals__):
+            _FILES[file] = lines
+
+
+def _remembered(file: str) -> list[str]:
+    """The lines of a file as they were, with their ends; none if it was not remembered, or is no text."""
+    found = _FILES.get(file, [])
+    if isinstance(found, list):
+        return found
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(found).readline)
+        lines = io.TextIOWrapper(io.BytesIO(found), encoding).readlines()
+    except (SyntaxError, UnicodeDecodeError):
+        lines = []
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    _FILES[file] = lines
+    return lines
 
 
 def _lines_of(fn: types.FunctionType) -> tuple[list[str], int]:
     """A function's lines, and the number of the first one."""
-    lines, first = _FILES.get(fn.__code__.co_filename), fn.__code__.co_firstlineno
-    if lines is None or hasattr(fn, "__wrapped__") or not 0 < first <= len(lines):
+    lines, first = _remembered(fn.__code__.co_filename), fn.__code__.co_firstlineno
+    if hasattr(fn, "__wrapped__") or not 0 < first <= len(lines):
         return inspect.getsourcelines(fn)
     return inspect.getblock(lines[first - 1 :]), first
 

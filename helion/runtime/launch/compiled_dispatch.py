@@ -28,7 +28,6 @@ from .. import events
 from .. import output_pool
 from ..stats import KernelStats
 from . import bundled
-from . import plan as _plan
 from . import tracing
 from .dispatch import PythonPath
 from .dispatch import Runner
@@ -158,8 +157,10 @@ class CompiledDispatcher(_Base, PythonPath):
             if not _is_host_function(run):
                 return self._call_python(*args)  # tile executor, ref mode
         assert isinstance(run, types.FunctionType)
+        from . import plan  # loads what analyses host code and binaries, which a process with a bundle never needs
+
         with _on_device_of(self.leaves_of(args)):
-            recording = _plan.record(run, args, self.leaves_of)
+            recording = plan.record(run, args, self.leaves_of)
         if recording.plan is None:
             self.stats.note(f"no plan: {recording.reason}")
             log.debug("%s: calls stay with the host function: %s", self.specializer.kernel_name, recording.reason)
