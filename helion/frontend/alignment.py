@@ -15,6 +15,7 @@ from ..language.alignment import Dim
 from ..language.alignment import places
 from ..language.views import lanes_of
 from .outer_index import arranged
+from .padding import shorter
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -55,7 +56,9 @@ def _with_lanes(tracer: Tracer, tensors: list[torch.Tensor], args: Any, kwargs: 
     shape: list[Any] = [1] * rank
     for tensor in tensors:
         for place, size in enumerate(tensor.shape, rank - tensor.dim()):
-            if not isinstance(size, int):
+            if not isinstance(size, int) or (
+                isinstance(shape[place], int) and (size < shape[place] or shape[place] == 1)
+            ):
                 shape[place] = size
 
     def convert(leaf: Any) -> Any:
@@ -65,8 +68,10 @@ def _with_lanes(tracer: Tracer, tensors: list[torch.Tensor], args: Any, kwargs: 
 
 
 def with_lanes(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
-    """A device value with the tile of `shape`, from the right, where it has the constant that is its block size."""
-    sizes, changed = list(value.shape), False
+    """A device value with the tile of `shape`, from the right, where it has the constant that is its block size, and
+    without what a size of `shape` is padded to (`padding`)."""
+    sizes = shorter(tracer, value, shape) if tracer.is_device_value(value) else list(value.shape)
+    changed = list(map(str, sizes)) != list(map(str, value.shape))
     for place, wanted in zip(range(value.dim() - 1, -1, -1), reversed(shape)):
         block = tracer.env.space.block_of(wanted)
         if block is not None and sizes[place] == block.fixed and isinstance(sizes[place], int) and sizes[place] > 1:

@@ -34,6 +34,7 @@ from .environment import Environment
 from .frames import Poison
 from .graph_builder import GraphBuilder
 from .index_width import IndexWidth
+from .padding import narrow_placeholder
 from .ragged import only_inside
 from .ragged import ragged_axes
 from .source import assigned_names
@@ -249,10 +250,11 @@ class ControlFlow(Calls):
             outputs: list[torch.fx.Node] = []
             results: list[tuple[_Carried, int, int]] = []  # which leaf became which output
             for item in carried:
-                for leaf, (inner, placeholder) in enumerate(zip(item.inner, item.placeholders)):
-                    new = item.new_leaf(self, leaf, frame.device[item.name])
+                for leaf, placeholder in enumerate(item.placeholders):
+                    kept = [builder.node_of(v) for i in carried for v in i.tensors(frame.device[i.name])]
+                    new = item.new_leaf(self, leaf, frame.device[item.name], kept)
                     if builder.node_of(new) is not placeholder:
-                        new = only_inside(ragged_axes(axes), new, inner)
+                        new = only_inside(ragged_axes(axes), new, item.inner[leaf])
                     new_node = builder.node_of(new)
                     assert new_node is not None
                     if new_node is placeholder:
@@ -459,8 +461,14 @@ class _Carried:
             self.placeholders.append(builder.add_placeholder(node, fresh, self.name))
         flow.frame.device[self.name] = pytree.tree_unflatten(self.inner, self.spec)
 
-    def new_leaf(self, flow: ControlFlow, leaf: int, value: Any) -> torch.Tensor:
-        """The value of one leaf at the end of the body, checked against the one at its start."""
+    @staticmethod
+    def tensors(value: Any) -> list[torch.Tensor]:
+        """The tensors that a value of the variable holds."""
+        return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+    def new_leaf(self, flow: ControlFlow, leaf: int, value: Any, kept: Sequence[torch.fx.Node | None]) -> torch.Tensor:
+        """The value of one leaf at the end of the body, checked against the one at its start; `kept`: the nodes of all
+        that the loop carries on."""
         leaves, spec = pytree.tree_flatten(value)
         old = self.inner[leaf]
         if spec != self.spec:
@@ -472,6 +480,10 @@ class _Carried:
             new = flow.tracer.scalar_tensor(new, old.dtype)
         if not isinstance(new, torch.Tensor):
             raise exc.CantCombineTypesInControlFlow(name=self.name, left=_describe(old), right=_describe(new))
+        if new.dtype is old.dtype and not same_shape(new.shape, old.shape):
+            placeholder, outer = self.placeholders[leaf], self.outer[leaf]
+            if narrow_placeholder(flow.tracer, placeholder, outer, new.shape, kept):
+                old = self.inner[leaf] = placeholder.meta["val"]
         if new.dtype is not old.dtype or not same_shape(new.shape, old.shape):
             raise exc.ControlFlowTensorMismatch(
                 name=self.name,

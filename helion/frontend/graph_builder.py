@@ -29,6 +29,10 @@ class GraphBuilder:
         self._nodes[id(value)] = node
         self._kept.append(value)
 
+    def renamed(self, old: torch.fx.Node, new: torch.fx.Node) -> None:
+        """Values of one node are another one's from here on."""
+        self._nodes.update((key, new) for key, node in list(self._nodes.items()) if node is old)
+
     def share(self, value: torch.Tensor) -> None:
         """Remember that `value` shares its memory with another value, so that it is not private."""
         self._shared.add(id(value))

@@ -16,6 +16,7 @@ from ..language.creation import full
 from ..language.held import check_held
 from ..language.indexing import indexed_shape
 from ..language.indexing import surplus_dims
+from ..language.matmul import dot
 from ..language.memory import check_subscript
 from ..language.memory import load
 from ..language.memory import subscript
@@ -105,11 +106,18 @@ def _prepare_full(tracer: Tracer, shape: Any, value: Any, dtype: Any, device: An
     return shape, value, dtype, device
 
 
+def _prepare_dot(tracer: Tracer, a: Any, b: Any, acc: Any, out_dtype: Any) -> Any:
+    if isinstance(acc, torch.Tensor) and all(isinstance(t, torch.Tensor) and t.dim() > 1 for t in (a, b)):
+        acc = with_lanes(tracer, acc, [*a.shape[:-1], b.shape[-1]])
+    return a, b, acc, out_dtype
+
+
 #: Ops with a preparation of their own.
 OP_PREPARATION: dict[Op, Callable[..., Any]] = {
     load: _prepare_load,
     subscript: _prepare_subscript,
     full: _prepare_full,
+    dot: _prepare_dot,
 }
 
 

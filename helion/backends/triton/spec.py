@@ -49,6 +49,7 @@ from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from ...ir.symbols import symbols_of
+from ...language.views import lanes_of
 from ...numbers import next_power_of_2
 from ...settings import Settings
 from .defaults import KernelFacts
@@ -553,6 +554,11 @@ def dot_extents(ir: DeviceIR) -> dict[Any, int]:
         for size, smallest in _smallest(product):
             if isinstance(size, int) and size > 1:
                 found[size] = max(found.get(size, 1), smallest)
+    for _, node in ir.nodes():
+        if node.target is lanes_of:  # the same lanes under another size
+            for old, new in zip(tensor_of(node.args[0]).shape, tensor_of(node).shape):
+                if isinstance(old, int) and isinstance(new, int) and new in found:
+                    found[old] = max(found.get(old, 1), found[new])
     return found
 
 

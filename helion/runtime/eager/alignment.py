@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from ...language.alignment import Dim
 from ...language.alignment import places
 from ...language.eager_tile import EagerTile
+from ...numbers import next_power_of_2
 
 #: The attribute in which a device value has its loop axes.
 MARK = "_helion_axes"
@@ -80,6 +81,21 @@ def partial_tiles(axes: Sequence[Any], active: Sequence[EagerTile]) -> dict[int,
     }
 
 
+def padded(tensors: Sequence[torch.Tensor], axes_of: AxesOf, shape: Sequence[int] = ()) -> dict[int, tuple[int, int]]:
+    """For dimensions, counted from the end, of which an operand (or `shape`) has n elements and another one the power
+    of two that n is padded to: that, and n."""
+    sizes: dict[int, set[int]] = {}
+    for known in (*(t.shape for t in tensors), shape):
+        for place, size in enumerate(reversed(known), 1):
+            sizes.setdefault(place, set()).add(int(size))
+    for tensor in tensors:
+        for place, axis in enumerate(reversed(axes_of(tensor)), 1):
+            if axis is not None:
+                sizes.pop(place, None)
+    found = {place: min(n for n in held if n > 1) for place, held in sizes.items() if max(held) > 1}
+    return {place: (next_power_of_2(n), n) for place, n in found.items() if n < next_power_of_2(n) in sizes[place]}
+
+
 def to_shape(
     value: torch.Tensor, shape: Sequence[int], axes: Sequence[Any], axes_of: AxesOf, arranged: Arranged
 ) -> torch.Tensor:
@@ -104,7 +120,8 @@ def aligned(
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     if len(tensors) < 2 or not (name == "expand_as" or is_pointwise(name)):
         return args, kwargs
-    wanted = {place: cut for t in tensors for place, cut in partial_tiles(axes_of(t), active).items()}
+    wanted = padded(tensors, axes_of)
+    wanted |= {place: cut for t in tensors for place, cut in partial_tiles(axes_of(t), active).items()}
     if wanted:
 
         def cut(leaf: Any) -> Any:

@@ -47,6 +47,7 @@ from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from ..seeds import torch_seeds
 from .alignment import marked
+from .alignment import padded
 from .alignment import partial_tiles
 from .alignment import to_shape
 from .alignment import with_lanes
@@ -170,7 +171,8 @@ class RefHandler(EagerHandler):
         for at in access.values_at:
             if isinstance(args[at], torch.Tensor):
                 value, known = args[at], axes_of(args[at])
-                cut = with_lanes(value, known, partial_tiles(axes, self.active_tiles()))
+                cuts = padded([value], axes_of, sizes) | partial_tiles(axes, self.active_tiles())
+                cut = with_lanes(value, known, cuts)
                 value = value if cut is value else marked(cut, known)
                 placed[at] = to_shape(value, sizes, axes, axes_of, arranged)
         return tuple(placed)
