@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from .. import exc
-from ..numbers import next_power_of_2
 from .matmul import ACCUMULATE_DTYPES
 from .matmul import SCALE_GROUPS
 from .matmul import dot
@@ -21,9 +20,7 @@ _FP8_OF_FORMAT = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
 @dot.set_eager_rule
 def _(a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dtype: torch.dtype | None) -> torch.Tensor:
     dtype = dot_result_dtype(a, b, acc, out_dtype)
-    shape = dot_shape(a, b)
-    if acc is not None and acc.dim() == len(shape) and acc.shape[-1] == next_power_of_2(shape[-1]):
-        acc = acc[..., : shape[-1]]  # an accumulator padded to a power of two
+    dot_shape(a, b)
     if not dtype.is_floating_point:
         # Integer products are exact in float64 up to K = 2**39, and PyTorch's integer matmul is slow or missing.
         exact = torch.matmul(a.to(torch.float64), b.to(torch.float64)).to(torch.int64)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from ...language.alignment import Dim
 from ...language.alignment import places
 from ...language.eager_tile import EagerTile
+from ...language.op import Op
 from ...numbers import next_power_of_2
 
 #: The attribute in which a device value has its loop axes.
@@ -68,6 +69,16 @@ def with_lanes(value: torch.Tensor, axes: Sequence[Any], wanted: dict[int, tuple
     for dim, few in cuts:
         value = value.narrow(dim, 0, few)
     return value
+
+
+def with_lanes_of_product(op: Op, args: tuple[Any, ...], axes_of: AxesOf) -> tuple[Any, ...]:
+    """The arguments of an op; those of a matrix product with as many columns of the accumulator as it has."""
+    if op.product is None or not isinstance(args[op.positions["acc"]], torch.Tensor):
+        return args
+    at = op.positions["acc"]
+    columns = args[op.product.b_at].shape[-1:]
+    acc = with_lanes(args[at], axes_of(args[at]), padded([args[at]], axes_of, columns))
+    return (*args[:at], acc, *args[at + 1 :])
 
 
 def partial_tiles(axes: Sequence[Any], active: Sequence[EagerTile]) -> dict[int, tuple[int, int]]:

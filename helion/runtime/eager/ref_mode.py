@@ -51,6 +51,7 @@ from .alignment import padded
 from .alignment import partial_tiles
 from .alignment import to_shape
 from .alignment import with_lanes
+from .alignment import with_lanes_of_product
 from .dependencies import StoredTwice
 from .handler import EagerHandler
 from .handler import iterate_tiles
@@ -155,6 +156,7 @@ class RefHandler(EagerHandler):
         with _compat_torch.without_torch_functions():
             if op.access is None:
                 args = with_rows_of_operands(op, args, self.active_tiles())
+                args = with_lanes_of_product(op, args, axes_of)
             result = op.eager_rule(*args)
         return mark(result, axes_of_op(op, args))
 
