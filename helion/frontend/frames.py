@@ -52,14 +52,16 @@ class Frame:
 class _FrameScope:
     """A `with` block in which a frame is the current one."""
 
-    def __init__(self, frames: list[Frame], frame: Frame) -> None:
-        self.frames, self.frame = frames, frame
+    def __init__(self, frames: list[Frame], frame: Frame, tracer: Tracer) -> None:
+        self.frames, self.frame, self.tracer = frames, frame, tracer
 
     def __enter__(self) -> None:
         self.frames.append(self.frame)
+        self.tracer.call_sites.append(self.tracer.location)
 
     def __exit__(self, *exc_info: object) -> None:
         self.frames.pop()
+        self.tracer.call_sites.pop()
 
 
 class Frames:
@@ -83,7 +85,7 @@ class Frames:
 
     def enter(self, frame: Frame) -> _FrameScope:
         """Make `frame` the current one for the length of a `with` block."""
-        return _FrameScope(self.frames, frame)
+        return _FrameScope(self.frames, frame, self.tracer)
 
     def at(self, node: ast.AST) -> None:
         """Remember where in the user's code we are, for nodes and errors."""

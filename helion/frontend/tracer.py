@@ -43,6 +43,7 @@ from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language import full
 from ..language import load
+from ..language.broadcasts import Broadcasts
 from ..language.indexing import index_list
 from ..language.indexing import normalize_index
 from ..language.op import Effect
@@ -52,6 +53,7 @@ from ..language.op import Op
 from ..language.outer_index import outer_access
 from ..language.shapes import canonical_dims
 from ..language.tile import Tile
+from .broadcasts import note_broadcasts
 from .combine import trace_combine
 from .constants import compared
 from .constants import dtype_of_number
@@ -126,6 +128,8 @@ class Tracer(Handler):
         self._paused = False
         self.given: frozenset[sympy.Symbol] | None = None  # in a torch function: symbols of what was passed to it
         self.is_native = False  # a function of the user's runs as it is
+        self.call_sites: list[Any] = []  # where the functions are called that are being interpreted
+        self.broadcasts = Broadcasts()
         self._recorded: dict[int, torch.Tensor] = {}  # every value so far, by id
         self._seeds = 0  # places that draw random numbers so far: each gets a seed of its own
         # Filled by the interpreter: names of host tensors, for messages and for the IR.
@@ -150,6 +154,7 @@ class Tracer(Handler):
         self.builder = GraphBuilder(info, outer)
         try:
             if outer is None:
+                self.broadcasts.clear()
                 with self.env.deciding(), DeviceFunctionMode(self), DeviceDispatchMode(self):
                     yield self.builder
             else:
@@ -414,6 +419,7 @@ class Tracer(Handler):
             args = prepared
         if access and access.effect is Effect.WRITE:
             args = prepare_store(self, op, args)
+        masked = access is not None and args[access.mask_at] is not None
         if access and access.addresses_at is None:
             args = with_ragged_mask(op, args, ragged_axes(self.axes_around()))
         elif not access:
@@ -427,6 +433,8 @@ class Tracer(Handler):
             return self.record(op, tuple(self.operand(a) for a in args), {}, result)
         at = access.index_at
         bounds = self._dims_to_bound(args[0], args[at])
+        if not masked:
+            note_broadcasts(self, access, args, bounds)
         index = [self.operand(e) for e in index_list(args[at])]
         before, after = ([self.operand(a) for a in part] for part in (args[1:at], args[at + 1 :]))
         nodes = (self.host_operand(args[0]), *before, index, *after)

@@ -89,8 +89,7 @@ def test_a_loaded_end_keeps_no_tiles_apart(rows: int) -> None:
         helion.kernel(racing)(torch.randn(rows), torch.randn(3), torch.tensor([rows]))
 
 
-def increments(ps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    n = max(p.size(0) for p in ps)
+def increments(ps: tuple[torch.Tensor, ...], n: int) -> tuple[torch.Tensor, ...]:
     for t in hl.tile(n):
         for p in ps:
             p[t] += 1
@@ -106,8 +105,9 @@ def positions(x: torch.Tensor, n: int) -> torch.Tensor:
 @pytest.mark.parametrize("ref_mode", [helion.RefMode.OFF, helion.RefMode.EAGER])
 def test_a_longer_tile_does_not_store_to_one_element(ref_mode: helion.RefMode) -> None:
     options: dict[str, Any] = {"ref_mode": ref_mode, "config": helion.Config(block_sizes=[16])}
-    with pytest.raises(exc.LoopDependencyError):
-        helion.kernel(increments, **options)((torch.zeros(1), torch.zeros(70)))
+    for ps in ((torch.zeros(1), torch.zeros(70)), (torch.zeros(1), torch.zeros(1))):
+        with pytest.raises((exc.LoopDependencyError, exc.ShapeMismatch)):
+            helion.kernel(increments, **options)(ps, 70)
     with pytest.raises(exc.LoopDependencyError):
         helion.kernel(positions, ref_mode=ref_mode)(torch.zeros(1), 3)  # the lanes of one tile differ
 
@@ -121,16 +121,93 @@ def masked_increments(ps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return ps
 
 
-def half_masked_increments(ps: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    n = max(p.size(0) for p in ps)
+def half_masked_increment(p: torch.Tensor, n: int) -> torch.Tensor:
     for t in hl.tile(n):
-        for p in ps:
-            hl.store(p, [t], p[t] + 1, extra_mask=t.index < p.size(0))
-    return ps
+        hl.store(p, [t], p[t] + 1, extra_mask=t.index < p.size(0))
+    return p
 
 
 def test_a_mask_says_which_lane_stores() -> None:
     ps = (torch.zeros(1), torch.zeros(70), torch.zeros(2))
     run_everywhere(masked_increments, (ps,), lambda ps: tuple(p + 1 for p in ps))
     with pytest.raises(exc.LoopDependencyError, match="one of them stores it"):
-        helion.kernel(half_masked_increments)(ps)
+        helion.kernel(half_masked_increment)(torch.zeros(1), 70)
+
+
+def squared_norm(gs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    n = max(g.size(0) for g in gs)
+    total = torch.zeros([1], device=gs[0].device)
+    for t in hl.tile(n):
+        partial = hl.zeros([], dtype=torch.float32)
+        for g in gs:
+            partial += (g[t] * g[t]).sum()
+        hl.atomic_add(total, [0], partial)
+    return total
+
+
+def masked_squared_norm(gs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    n = max(g.size(0) for g in gs)
+    total = torch.zeros([1], device=gs[0].device)
+    for t in hl.tile(n):
+        partial = hl.zeros([], dtype=torch.float32)
+        for g in gs:
+            values = hl.load(g, [t], extra_mask=t.index < g.size(0))
+            partial += (values * values).sum()
+        hl.atomic_add(total, [0], partial)
+    return total
+
+
+def norm_of_loops(gs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    total = torch.zeros([1], device=gs[0].device)
+    for _ in hl.grid(1):
+        partial = hl.zeros([], dtype=torch.float32)
+        for g in gs:
+            for t in hl.tile(g.size(0)):
+                partial += (g[t] * g[t]).sum()
+        total[0] = partial
+    return total
+
+
+def three(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(a)
+    for t in hl.tile(a.size(0)):
+        out[t] = a[t] + b[t] + c[t]
+    return out
+
+
+def picked(p: torch.Tensor, i: Any, j: Any) -> torch.Tensor:
+    return p[i, j]
+
+
+def biased(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for i, j in hl.tile([x.size(0), x.size(1)]):
+        out[i, j] = picked(x, i, j) + picked(bias, i, j) + bias[i, :].sum(1)[:, None]
+    return out
+
+
+@pytest.mark.parametrize("static_shapes", [True, False])
+@pytest.mark.parametrize("sizes", [(3, 70, 2), (3, 70, 0), (1, 70), (3, 70, 1), (1, 1)])
+def test_one_expression_does_not_broadcast_some_and_cut_others(sizes: tuple[int, ...], static_shapes: bool) -> None:
+    gs = tuple(torch.ones(n) for n in sizes)
+
+    def reference(gs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return sum(g.square().sum() for g in gs).reshape(1)  # type: ignore[union-attr]
+
+    for kernel in (masked_squared_norm, norm_of_loops):
+        run_everywhere(kernel, (gs,), reference, static_shapes=static_shapes)
+    if 1 not in sizes or max(sizes) == 1:
+        run_everywhere(squared_norm, (gs,), reference, static_shapes=static_shapes)
+        return
+    for ref_mode in (helion.RefMode.OFF, helion.RefMode.EAGER):
+        with pytest.raises(exc.ShapeMismatch, match="would broadcast along"):
+            helion.kernel(squared_norm, ref_mode=ref_mode, static_shapes=static_shapes)(gs)
+
+
+def test_a_tile_that_is_longer_than_a_tensor_broadcasts_none(seed: int) -> None:
+    a = torch.randn(70)
+    for ref_mode in (helion.RefMode.OFF, helion.RefMode.EAGER):
+        with pytest.raises(exc.ShapeMismatch, match="ends before the tile's range"):
+            helion.kernel(three, ref_mode=ref_mode)(a, torch.randn(2), torch.randn(1))
+    run_everywhere(three, (a, torch.randn(70), torch.randn(1)), lambda a, b, c: a + b + c)
+    run_everywhere(biased, (torch.randn(5, 7), torch.randn(1, 7)), lambda x, b: x + b + b.sum(), error_scale=20)

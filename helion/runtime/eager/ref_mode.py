@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from ... import _compat_torch
 from ... import exc
 from ...config import Config
+from ...language.broadcasts import Broadcasts
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
@@ -52,6 +53,8 @@ from .alignment import partial_tiles
 from .alignment import to_shape
 from .alignment import with_lanes
 from .alignment import with_lanes_of_product
+from .broadcasts import LoopAxis
+from .broadcasts import note_broadcasts
 from .dependencies import StoredTwice
 from .handler import EagerHandler
 from .handler import iterate_tiles
@@ -123,6 +126,7 @@ class RefHandler(EagerHandler):
         self._smallest = smallest
         self._root_tiles: list[EagerTile] = []
         self._stored = StoredTwice()
+        self._broadcasts = Broadcasts()
         self._seed_sites: dict[Any, int] = {}
 
     @property
@@ -140,6 +144,7 @@ class RefHandler(EagerHandler):
         if outer is not NotImplemented:
             return outer
         if op.access is not None and op.access.addresses_at is None:
+            note_broadcasts(self._broadcasts, op.access, args)
             args = self._check_access(op, args, op.access)
         if op is store and isinstance(args[2], torch.Tensor) and not is_device_value(args[2]):
             # `dst[i] = value` of the host's
@@ -238,7 +243,8 @@ class RefHandler(EagerHandler):
             for dim, (size, begin, end) in enumerate(zip(ranges.block_sizes, begins, ends, strict=True))
         ]
         self.loops_run += 1
-        tiles = iterate_tiles([object() for _ in blocks], begins, ends, [b.size for b in blocks])
+        known = not any(isinstance(bound, (torch.Tensor, EagerInt)) for bound in (*ranges.begins, *ranges.ends))
+        tiles = iterate_tiles([LoopAxis(known) for _ in blocks], begins, ends, [b.size for b in blocks])
         return self._iterate(tiles, blocks, is_sequence=ranges.is_sequence)
 
     def _iterate(
@@ -250,6 +256,7 @@ class RefHandler(EagerHandler):
         for group in tiles:
             if at_top:
                 self._root_tiles = list(group)
+                self._broadcasts.clear()
             with self._iteration(list(zip(group, blocks, strict=True)), [(tile.axis, int(tile.id)) for tile in group]):
                 if is_sequence and len(group) == 1:
                     group[0].alone = True

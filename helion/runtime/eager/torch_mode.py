@@ -381,6 +381,17 @@ def user_frame() -> types.FrameType | None:
     return frame
 
 
+def call_sites() -> tuple[Any, ...]:
+    """The place in the user's code that is being run, with the calls that led there."""
+    torch_files = os.path.dirname(torch.__file__) + os.sep
+    frame, found = user_frame(), []
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith((_PACKAGE, torch_files)):
+            found.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)
+
+
 # -- partial tiles -------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,46 @@
+"""What accesses in ref mode show about dimensions of size 1 (`language.broadcasts`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from ...language.broadcasts import Broadcasts
+from ...language.broadcasts import Use
+from ...language.eager_tile import EagerTile
+from ...language.indexing import normalize_index
+from ...language.op import Access
+from .torch_mode import call_sites
+from .torch_mode import name_of
+
+
+@dataclasses.dataclass(eq=False)
+class LoopAxis:
+    """The identity of a dimension of a loop.
+
+    Attributes:
+        known: its bounds are numbers of the host.
+    """
+
+    known: bool
+
+
+def note_broadcasts(known: Broadcasts, access: Access, args: tuple[Any, ...]) -> None:
+    """Take notice of the dimensions that tiles index in an access without a mask.
+
+    Raises:
+        exc.ShapeMismatch: a dimension of size 1 of which it is not clear whether it broadcasts.
+    """
+    tensor = args[0]
+    if not isinstance(tensor, torch.Tensor) or args[access.mask_at] is not None:
+        return
+    for item in normalize_index(tensor.shape, args[access.index_at], "indexing"):
+        tile, size = item.value, tensor.shape[item.dim] if item.kind == "tile" else 0
+        if not isinstance(tile, EagerTile) or int(tile.offset) != 0 or size == 0:
+            continue
+        if not isinstance(tile.axis, LoopAxis) or not tile.axis.known:
+            continue  # a range of what is in memory, or of another tile
+        shorter = 1 < size < int(tile.range_end)
+        known.note(tile.axis, Use(name_of(tensor), item.dim, "tile", item.repeats, shorter, call_sites()))
