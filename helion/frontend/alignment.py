@@ -37,7 +37,7 @@ def aligned(tracer: Tracer, func: torch._ops.OpOverload, args: tuple[Any, ...], 
     if torch.Tag.pointwise not in func.tags:
         return args, kwargs
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    if any(block.fixed is not None for block in tracer.env.space.blocks):
+    if _differ(tensors) or any(block.fixed is not None for block in tracer.env.space.blocks):
         args, kwargs = _with_lanes(tracer, tensors, args, kwargs)
     if len({t.dim() for t in tensors if t.dim()}) < 2:
         return args, kwargs
@@ -50,15 +50,27 @@ def aligned(tracer: Tracer, func: torch._ops.OpOverload, args: tuple[Any, ...], 
     return tuple(tree_map(align, list(args))), tree_map(align, kwargs)
 
 
+def _differ(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether a dimension has a constant size above 1 in one operand, and another size above 1 in another."""
+    first, *others = [tuple(tensor.shape) for tensor in tensors if tensor.dim()] or [()]
+    for other in others:
+        for a, b in zip(reversed(first), reversed(other)):
+            # Symbols are other sizes here without a look at what they are: the comparison would be a guard.
+            constant = type(a) is int, type(b) is int
+            if any(constant) and 1 not in (a if constant[0] else 0, b if constant[1] else 0):
+                if not all(constant) or a != b:
+                    return True
+    return False
+
+
 def _with_lanes(tracer: Tracer, tensors: list[torch.Tensor], args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Operands of which one has a tile and the other the constant that is the tile's block size: both have the tile."""
     rank = max((t.dim() for t in tensors), default=0)
     shape: list[Any] = [1] * rank
     for tensor in tensors:
         for place, size in enumerate(tensor.shape, rank - tensor.dim()):
-            if not isinstance(size, int) or (
-                isinstance(shape[place], int) and (size < shape[place] or shape[place] == 1)
-            ):
+            known = shape[place]
+            if not isinstance(size, int) or (isinstance(known, int) and (known == 1 or 1 < size < known)):
                 shape[place] = size
 
     def convert(leaf: Any) -> Any:
@@ -70,8 +82,7 @@ def _with_lanes(tracer: Tracer, tensors: list[torch.Tensor], args: Any, kwargs: 
 def with_lanes(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
     """A device value with the tile of `shape`, from the right, where it has the constant that is its block size, and
     without what a size of `shape` is padded to (`padding`)."""
-    sizes = shorter(tracer, value, shape) if tracer.is_device_value(value) else list(value.shape)
-    changed = list(map(str, sizes)) != list(map(str, value.shape))
+    sizes, changed = shorter(tracer, value, shape)
     for place, wanted in zip(range(value.dim() - 1, -1, -1), reversed(shape)):
         block = tracer.env.space.block_of(wanted)
         if block is not None and sizes[place] == block.fixed and isinstance(sizes[place], int) and sizes[place] > 1:

@@ -30,18 +30,21 @@ _aten = torch.ops.aten
 _MADE = frozenset({_aten.unsqueeze.default, _aten.expand.default, _aten.permute.default, CONVERT, *POINTWISE})
 
 
-def shorter(tracer: Tracer, value: torch.Tensor, sizes: Sequence[Any]) -> list[Any]:
-    """The sizes of a device value, those of `sizes`, from the right, in place of what they are padded to."""
-    found = list(value.shape)
+def shorter(tracer: Tracer, value: torch.Tensor, sizes: Sequence[Any]) -> tuple[list[Any], bool]:
+    """The sizes of a value, those of `sizes`, from the right, in place of what they are padded to; whether there are
+    any."""
+    found, changed = list(value.shape), False
     for place, wanted in zip(range(value.dim() - 1, -1, -1), reversed(sizes)):
+        if not isinstance(found[place], int) or found[place] < 2 or found[place] is wanted:
+            continue
         n = tracer.env.space.hint(wanted)
-        if n is None or n < 2 or not isinstance(found[place], int) or not n < found[place] == next_power_of_2(n):
+        if n is None or n < 2 or not n < found[place] == next_power_of_2(n):
             continue
         builder = tracer.builder
         node = None if builder is None else builder.node_of(value)
         if builder is not None and node is not None and _is_made(builder, node, found[place]):
-            found[place] = wanted
-    return found
+            found[place], changed = wanted, True
+    return found, changed
 
 
 def _is_made(builder: GraphBuilder, node: torch.fx.Node, size: int) -> bool:
