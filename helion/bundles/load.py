@@ -217,7 +217,7 @@ class LoadedBundle:
     Attributes:
         path: the file.
         on_miss: what happens to a call that it does not have.
-        kernels: names of the kernels in it, as in `launch_stats()`.
+        kernels: names of the kernels in it, as in `launch_stats()`: further ones of a name have "#2", "#3", ... behind.
         capabilities: compute capabilities in it, as major * 10 + minor.
         served: how many signatures it has served in this process.
     """
@@ -235,6 +235,9 @@ class LoadedBundle:
             raise self._container.invalid(str(error)) from None
         self._binaries, self._kernels = reader.binaries, reader.kernels
         self.kernels = tuple(self._kernels)
+        self._by_name: dict[str, list[_Kernel]] = {}
+        for name, kernel in self._kernels.items():
+            self._by_name.setdefault(name.partition("#")[0], []).append(kernel)
         self.capabilities = tuple(sorted(reader.capabilities))
         self._lock = new_lock()
         #: (binary, device, provider) -> its LaunchSpec; the provider is kept alive by what is in the plan.
@@ -299,8 +302,8 @@ class LoadedBundle:
 
     def _look_up(self, dispatcher: Any, args: tuple[Any, ...]) -> str | tuple[_Kernel, _Specialization, int]:
         """The plan for a call and its device, or why there is none."""
-        entry = self._kernels.get(dispatcher.stats.name)
-        if entry is None:
+        entries = self._by_name.get(dispatcher.stats.name)
+        if entries is None:
             return f"{self.path.name} has no kernel {dispatcher.stats.name}"
         tensors = calls.tensors(args)
         if not tensors or not all(device.owns(tensor) for tensor in tensors):
@@ -308,8 +311,9 @@ class LoadedBundle:
         indices = {device.device_index_of(tensor) for tensor in tensors}
         if len(indices) != 1:
             return "its tensors are on several devices"
-        if not self._of_cache and not self._same_source(entry, dispatcher):
-            return "its source, settings or configs are others than when the bundle was made"
+        entry = entries[0] if self._of_cache else self._of_same_source(entries, dispatcher)
+        if entry is None:
+            return "its source, settings, configs or captured values are others than when the bundle was made"
         try:
             found = calls.signature(args, entry.by_value)
             user_key = calls.user_key(dispatcher.specializer, args)
@@ -336,13 +340,19 @@ class LoadedBundle:
         return None
 
     @staticmethod
-    def _same_source(entry: _Kernel, dispatcher: Any) -> bool:
-        try:
-            if entry.python == python():
-                return fingerprint(dispatcher) == entry.code
-            return fingerprint(dispatcher, text=True) == entry.source
-        except (OSError, TypeError, Unreadable):  # nothing to compare with
-            return False
+    def _of_same_source(entries: list[_Kernel], dispatcher: Any) -> _Kernel | None:
+        """That of the kernels of one name which was made of what this one is."""
+        hashes: dict[bool, str | None] = {}
+        for entry in entries:
+            text = entry.python != python()
+            if text not in hashes:
+                try:
+                    hashes[text] = fingerprint(dispatcher, text=text)
+                except (OSError, TypeError, Unreadable):  # nothing to compare with
+                    hashes[text] = None
+            if hashes[text] == (entry.source if text else entry.code):
+                return entry
+        return None
 
     # -- from a plan's description to a LaunchPlan ------------------------------------------------------------------
 

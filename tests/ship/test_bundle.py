@@ -136,7 +136,7 @@ def test_kernels_on_the_cpu_and_of_other_modules_are_none_of_its_business(made: 
 def test_another_value_of_what_the_kernel_refers_to_is_another_kernel(made: Path, fresh, monkeypatch) -> None:
     helion.load_bundle(made, on_miss="error")
     monkeypatch.setattr(model, "FACTOR", 4.0)
-    with pytest.raises(exc.BundleMiss, match="its source, settings or configs are others"):
+    with pytest.raises(exc.BundleMiss, match="its source, settings, configs or captured values are others"):
         model.add(torch.ones(100), torch.ones(100), 2.0)
     monkeypatch.setattr(model, "FACTOR", 3.0)
     assert torch.equal(model.add(torch.ones(100), torch.ones(100), 2.0), torch.full((100,), 5.0))
@@ -147,6 +147,41 @@ def test_another_helper_is_another_kernel(made: Path, fresh, monkeypatch) -> Non
     monkeypatch.setattr(model, "scaled", lambda value: value * model.FACTOR)
     with pytest.raises(exc.BundleMiss, match="its source"):
         model.add(torch.ones(100), torch.ones(100), 2.0)
+
+
+def made_with(factor: float, where: str) -> helion.Kernel:
+    """A kernel that captures a number, which counts in device code or in host code."""
+
+    @helion.kernel(config=model.SMALL)
+    def on_device(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * factor
+        return out
+
+    @helion.kernel(config=model.SMALL)
+    def on_host(x: torch.Tensor) -> torch.Tensor:
+        y = x * factor
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = y[tile]
+        return out
+
+    return on_device if where == "device" else on_host
+
+
+@pytest.mark.parametrize("where", ["device", "host"])
+def test_kernels_that_one_function_makes_are_told_apart_by_what_they_captured(where: str, fresh, tmp_path) -> None:
+    two, three = made_with(2.0, where), made_with(3.0, where)
+    x = torch.randn(64)
+    helion.bundle([two, three], {two: [(x,)], three: [(x,)]}, tmp_path / "k.hlb", capabilities=[90])
+    loaded = helion.load_bundle(tmp_path / "k.hlb", on_miss="error")
+    assert loaded.kernels == (two.stats.name, f"{two.stats.name}#2")
+    for factor in (3.0, 2.0):
+        assert torch.equal(made_with(factor, where)(x), factor * x)
+    assert loaded.served == 2
+    with pytest.raises(exc.BundleMiss, match="captured values are others"):
+        made_with(4.0, where)(x)
 
 
 def test_a_number_that_host_code_computes_with_counts_by_value(fresh, tmp_path) -> None:
