@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+import helion
 import helion.language as hl
 
 from .table import Published
@@ -194,6 +195,81 @@ def token_shift(x: torch.Tensor, mix: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def gated_delta_rule(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, beta: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    batch, tokens, heads, dim_k = q.size()
+    dim_v = v.size(3)
+    out = torch.empty_like(v)
+    final = torch.empty([batch, heads, dim_k, dim_v], dtype=torch.float32, device=q.device)
+    for b, h in hl.grid([batch, heads]):
+        for columns in hl.tile(dim_v):
+            state = hl.zeros([dim_k, columns])
+            for t in hl.grid(tokens):
+                key = k[b, t, h, :]
+                state = state * torch.exp(g[b, t, h])
+                error = v[b, t, h, columns] - (state * key[:, None]).sum(0)
+                state = state + key[:, None] * (error * beta[b, t, h])[None, :]
+                out[b, t, h, columns] = (state * q[b, t, h, :][:, None]).sum(0)
+            final[b, h, :, columns] = state
+    return out, final
+
+
+def gated_delta_rule_reference(q, k, v, g, beta):
+    batch, tokens, heads, dim_k = q.shape
+    state, outs = q.new_zeros(batch, heads, dim_k, v.size(3)), []
+    for t in range(tokens):
+        state = state * g[:, t, :, None, None].exp()
+        error = v[:, t] - torch.einsum("bhkv,bhk->bhv", state, k[:, t])
+        state = state + torch.einsum("bhk,bhv->bhkv", k[:, t], error * beta[:, t, :, None])
+        outs.append(torch.einsum("bhkv,bhk->bhv", state, q[:, t]))
+    return torch.stack(outs, 1), state
+
+
+def ssd_chunk_state(
+    x: torch.Tensor, b: torch.Tensor, dt: torch.Tensor, decay: torch.Tensor, chunk: int
+) -> torch.Tensor:
+    tokens, heads, dim = x.size()
+    chunks = helion.cdiv(tokens, chunk)
+    states = torch.empty([chunks, heads, dim, b.size(1)], dtype=torch.float32, device=x.device)
+    for c, h in hl.grid([chunks, heads]):
+        end = min((c + 1) * chunk, tokens)
+        total = decay[end - 1, h]
+        for d in hl.tile(dim):
+            acc = hl.zeros([d, b.size(1)])
+            for t in hl.tile(c * chunk, end):
+                weight = torch.exp(total - decay[t, h]) * dt[t, h]
+                acc = hl.dot((x[t, h, d] * weight[:, None]).T, b[t, :], acc=acc)
+            states[c, h, d, :] = acc
+    return states
+
+
+def ssd_chunk_state_reference(x, b, dt, decay, chunk):
+    parts = [slice(i, min(i + chunk, len(x))) for i in range(0, len(x), chunk)]
+    weight = [(decay[p][-1:] - decay[p]).exp() * dt[p] for p in parts]
+    return torch.stack([torch.einsum("thd,tn,th->hdn", x[p], b[p], w) for p, w in zip(parts, weight)])
+
+
+def hgrn_scan(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+
+    def step(left_g, left_h, right_g, right_h):
+        return left_g + right_g, left_h * torch.exp(right_g) + right_h
+
+    for b, d in hl.tile([x.size(0), x.size(2)]):
+        _, h = hl.associative_scan(step, (g[b, :, d], x[b, :, d]), dim=1)
+        out[b, :, d] = h
+    return out
+
+
+def hgrn_scan_reference(x, g):
+    h, outs = torch.zeros_like(x[:, 0]), []
+    for t in range(x.size(1)):
+        h = h * g[:, t].exp() + x[:, t]
+        outs.append(h)
+    return torch.stack(outs, 1)
+
+
 ROWS = {
     "chunk_local_cumsum": Published(
         chunk_local_cumsum,
@@ -271,5 +347,38 @@ ROWS = {
         lambda rng: (randn(rng, 2, 9, 7), randn(rng, 7)),
         lambda x, mix: x + (torch.nn.functional.pad(x, (0, 0, 1, -1)) - x) * mix,
         "RWKV",
+    ),
+    "gated_delta_rule": Published(
+        gated_delta_rule,
+        lambda rng: (
+            randn(rng, 2, 7, 2, 16),
+            torch.nn.functional.normalize(randn(rng, 2, 7, 2, 16), dim=-1),
+            randn(rng, 2, 7, 2, 20),
+            -torch.rand(2, 7, 2, generator=rng),
+            torch.rand(2, 7, 2, generator=rng),
+        ),
+        gated_delta_rule_reference,
+        "flash-linear-attention",
+        128,
+    ),
+    "ssd_chunk_state": Published(
+        ssd_chunk_state,
+        lambda rng: (
+            randn(rng, 21, 2, 20),
+            randn(rng, 21, 16),
+            torch.rand(21, 2, generator=rng),
+            -torch.rand(21, 2, generator=rng).cumsum(0),
+            8,
+        ),
+        ssd_chunk_state_reference,
+        "Mamba",
+        128,
+    ),
+    "hgrn_scan": Published(
+        hgrn_scan,
+        lambda rng: (randn(rng, 3, 16, 20), -torch.rand(3, 16, 20, generator=rng)),
+        hgrn_scan_reference,
+        "flash-linear-attention",
+        64,
     ),
 }

@@ -14,6 +14,8 @@ from tests.support import partial_blocks
 from tests.support import to_double
 from tests.support import walk
 
+from . import attention
+from . import control
 from . import experts
 from . import linear_attention
 from . import quantization
@@ -27,6 +29,8 @@ TABLE: dict[str, Published] = {
     **linear_attention.ROWS,
     **training.ROWS,
     **experts.ROWS,
+    **attention.ROWS,
+    **control.ROWS,
 }
 #: Run on the software GPU too: compiling each takes seconds.
 ON_GPU = (
@@ -39,6 +43,14 @@ ON_GPU = (
     "causal_conv1d",
     "rms_norm_backward",
     "topk_softmax",
+    "flash_attention_varlen",
+    "window_attention_with_sinks",
+    "layer_norm_backward_with_locks",
+    "greedy_rejection",
+    "top_p_threshold",
+    "prompt_lookup",
+    "nvfp4_quantize",
+    "mxfp4_expert_matmul",
 )
 
 

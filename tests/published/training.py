@@ -233,6 +233,73 @@ def make_rms_backward(rng):
     return randn(rng, 30, 20), x, randn(rng, 20), torch.rsqrt((x * x).mean(-1) + 1e-6)
 
 
+def geglu_backward(dc: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    da, db = torch.empty_like(a), torch.empty_like(b)
+    for row in hl.tile(dc.size(0)):
+        x = a[row, :].float()
+        inner = 0.7978845608028654 * (x + 0.044715 * x * x * x)
+        th = torch.tanh(inner)
+        half = 0.5 * (1 + th)
+        db[row, :] = dc[row, :] * (x * half)
+        slope = half + 0.5 * x * (1 - th * th) * 0.7978845608028654 * (1 + 3 * 0.044715 * x * x)
+        da[row, :] = dc[row, :] * b[row, :] * slope
+    return da, db
+
+
+def geglu_backward_reference(dc, a, b):
+    a, b = a.detach().requires_grad_(), b.detach().requires_grad_()
+    with torch.enable_grad():
+        y = torch.nn.functional.gelu(a, approximate="tanh") * b
+        return torch.autograd.grad(y, (a, b), dc)
+
+
+def jensen_shannon(
+    log_q: torch.Tensor, log_p: torch.Tensor, labels: torch.Tensor, beta: float, ignore: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, vocabulary = log_q.size()
+    loss = torch.zeros([rows], dtype=torch.float32, device=log_q.device)
+    dx = torch.zeros_like(log_q)
+    for row in hl.grid(rows):
+        if labels[row] == ignore:
+            continue
+        total = hl.zeros([])
+        for v in hl.tile(vocabulary):
+            x, y = log_q[row, v].float(), log_p[row, v].float()
+            q, p = torch.exp(x), torch.exp(y)
+            log_m = torch.log(beta * p + (1 - beta) * q)
+            part = beta * p * y + (1 - beta) * q * x - (beta * p + (1 - beta) * q) * log_m
+            total += part.sum()
+            dx[row, v] = (1 - beta) * q * (x - log_m)
+        loss[row] = total
+    return loss, dx
+
+
+def jensen_shannon_reference(log_q, log_p, labels, beta, ignore):
+    x = log_q.detach().requires_grad_()
+    with torch.enable_grad():
+        q, p = x.exp(), log_p.exp()
+        m = beta * p + (1 - beta) * q
+        loss = (beta * p * (log_p - m.log()) + (1 - beta) * q * (x - m.log())).sum(1) * (labels != ignore)
+        (dx,) = torch.autograd.grad(loss.sum(), x)
+    return loss.detach(), dx
+
+
+def multi_tensor_l2norm(tensors: list[torch.Tensor], per_tensor: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    squares = torch.zeros([len(tensors)], dtype=torch.float32, device=tensors[0].device)
+    longest = max(t.numel() for t in tensors)
+    for tile in hl.tile(longest):
+        for i, t in enumerate(tensors):
+            flat = hl.load(t, [tile.index], extra_mask=tile.index < t.size(0)).float()
+            hl.atomic_add(squares, [i], (flat * flat).sum())
+    norms = squares.sqrt() if per_tensor else squares
+    return squares.sum().sqrt(), norms
+
+
+def multi_tensor_l2norm_reference(tensors, per_tensor):
+    squares = torch.stack([(t * t).sum() for t in tensors])
+    return squares.sum().sqrt(), squares.sqrt() if per_tensor else squares
+
+
 ROWS = {
     "cross_entropy_in_place": Published(
         cross_entropy_in_place,
@@ -308,5 +375,32 @@ ROWS = {
         lambda rng: (randn(rng, 3, 10, 14), 0.5),
         scaled_masked_softmax_reference,
         "Megatron-LM",
+    ),
+    "geglu_backward": Published(
+        geglu_backward,
+        lambda rng: (randn(rng, 7, 30), randn(rng, 7, 30), randn(rng, 7, 30)),
+        geglu_backward_reference,
+        "Liger",
+        64,
+    ),
+    "jensen_shannon": Published(
+        jensen_shannon,
+        lambda rng: (
+            torch.log_softmax(randn(rng, 5, 40), 1),
+            torch.log_softmax(randn(rng, 5, 40), 1),
+            torch.tensor([3, -100, 0, 7, -100]),
+            0.3,
+            -100,
+        ),
+        jensen_shannon_reference,
+        "Liger",
+        64,
+    ),
+    "multi_tensor_l2norm": Published(
+        multi_tensor_l2norm,
+        lambda rng: ([randn(rng, 50), randn(rng, 7), randn(rng, 64)], True),
+        multi_tensor_l2norm_reference,
+        "apex",
+        64,
     ),
 }
