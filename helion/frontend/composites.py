@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import exc
+from ..language.refusals import refused
 from .rearranging import constant_size
 from .rearranging import positions
 from .rearranging import take
@@ -123,6 +124,28 @@ def _combinations(input: torch.Tensor, r: int = 2, with_replacement: bool = Fals
     return torch.stack([take(input, first, 0), take(input, second, 0)], 1)
 
 
+def _tensor_split(input: torch.Tensor, *places: Any, **options: Any) -> Any:
+    if any(isinstance(value, torch.Tensor) for value in (*places, *options.values())):
+        raise refused("tensor_split")
+    return NotImplemented
+
+
+def _instance_norm(input: torch.Tensor, *rest: Any, **options: Any) -> Any:
+    """PyTorch's own, without running statistics or with those taken as they are."""
+    given = dict(zip(("running_mean", "running_var", "weight", "bias", "use_input_stats"), rest), **options)
+    if given.get("use_input_stats", True) and given.get("running_mean") is not None:
+        raise refused("instance_norm")
+    return NotImplemented
+
+
+def _svd_lowrank(*args: Any, **options: Any) -> Any:
+    raise refused("svd_lowrank")
+
+
+def _pca_lowrank(*args: Any, **options: Any) -> Any:
+    raise refused("pca_lowrank")
+
+
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.cov: _cov,
@@ -130,6 +153,11 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.corrcoef: _corrcoef,
     torch.Tensor.corrcoef: _corrcoef,
     torch.combinations: _combinations,
+    torch.tensor_split: _tensor_split,
+    torch.Tensor.tensor_split: _tensor_split,
+    torch.svd_lowrank: _svd_lowrank,
+    torch.pca_lowrank: _pca_lowrank,
     F.gaussian_nll_loss: _gaussian_nll_loss,
+    F.instance_norm: _instance_norm,
     F.pad: _pad,
 }

@@ -12,11 +12,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .. import exc
 from ..ir.reduction_ops import REDUCTIONS
 from ..ir.reduction_ops import check_has_elements
 from ..language import load
 from ..language import store
+from ..language.refusals import refused
+from ..language.refusals import refused_in_place
 from ..language.torch_overrides import TORCH_OVERRIDES
 from . import distances  # noqa: F401  adds rules to those of decompositions, as do all that are not used here
 from . import in_place
@@ -77,11 +78,7 @@ class DeviceFunctionMode(TorchFunctionMode):
             kwargs = {**kwargs, "device": self.tracer.device}
         name = getattr(func, "__name__", "")
         if name.endswith("_") and not name.startswith("_") and args and self.tracer.is_device_value(args[0]):
-            raise exc.TorchOpTracingError(
-                op=f"torch.Tensor.{name}",
-                reason="it changes its operand in place",
-                fix="use the out-of-place form and assign its result.",
-            )
+            raise refused_in_place(f"torch.Tensor.{name}")
         outer, self.tracer.given = self.tracer.given, given_symbols(args, kwargs)
         try:
             return func(*args, **kwargs)
@@ -143,16 +140,8 @@ class DeviceDispatchMode(TorchDispatchMode):
                 self.tracer.operand(arg)
         name = short_name(func)
         if func._schema.is_mutable:
-            raise exc.TorchOpTracingError(
-                op=name,
-                reason="it changes its operand in place",
-                fix="use the out-of-place form and assign its result.",
-            )
-        raise exc.TorchOpTracingError(
-            op=name,
-            reason="there is no rule for it",
-            fix="compute it in host code, or write it with pointwise ops, reductions and matrix products.",
-        )
+            raise refused_in_place(name)
+        raise refused(name.removeprefix("torch."))
 
 
 def _is_view(op: torch._ops.OpOverload) -> bool:

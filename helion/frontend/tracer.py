@@ -103,11 +103,7 @@ _VIEWS = {
     _aten.expand.default: _aten.expand.default,
 }
 # Ops that need values of elements, by what the user wrote.
-_READS_DATA = {
-    _aten._local_scalar_dense.default: ".item() (or float(), int(), bool() of a tensor)",
-    _aten.nonzero.default: "nonzero()",
-    _aten.masked_select.default: "masked_select()",
-}
+_READS_DATA = {_aten._local_scalar_dense.default: ".item() (or float(), int(), bool() of a tensor)"}
 # Ops with a rule of ours although they are in the pointwise table.
 _PREFER_RULE = frozenset({_aten.relu.default, _aten.isnan.default})
 
@@ -315,8 +311,7 @@ class Tracer(Handler):
         if op in FACTORIES:
             return FACTORIES[op](self, *args, **kwargs)
         if op in _READS_DATA:
-            about_shape = _READS_DATA[op].startswith("nonzero")
-            raise (exc.DataDependentOutputShapeNotSupported if about_shape else exc.NotAllowedOnDevice)(
+            raise exc.NotAllowedOnDevice(
                 f"{_READS_DATA[op]} reads data back to the host, which device code cannot do",
                 fix="keep the value in a tensor; use torch.where or a data-dependent `if` on a 0-d tensor.",
             )

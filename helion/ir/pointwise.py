@@ -37,7 +37,7 @@ special_scaled_modified_bessel_k0.default special_scaled_modified_bessel_k1.defa
 special_airy_ai.default special_erfcx.default special_ndtri.default
 """
 _OF_TWO = """
-special_zeta.default
+special_zeta.default igamma.default igammac.default
 special_chebyshev_polynomial_t.default special_chebyshev_polynomial_u.default
 special_chebyshev_polynomial_v.default special_chebyshev_polynomial_w.default
 special_shifted_chebyshev_polynomial_t.default special_shifted_chebyshev_polynomial_u.default

@@ -91,6 +91,27 @@ def test_zeta(seed):
     run_everywhere(zetas, args, expected, error_scale=2000, reference_args=args, capabilities=[80])
 
 
+@pytest.mark.parametrize("name", ["gammainc", "gammaincc"])
+def test_incomplete_gamma_function(name, seed):
+    function = getattr(torch.special, name)
+
+    @helion.kernel(config=CONFIG)
+    def kernel(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = function(1 / a[tile], x[tile])  # of padding infinite
+        return out
+
+    first = torch.tensor([0.0, 0.01, 0.5, 1.0, 3.0, 25.0, 200.0, 1e5, math.inf, math.nan, -1.0])
+    x = torch.tensor([0.0, 0.02, 1.0, 4.0, 20.0, 210.0, 1.002e5, math.inf, math.nan, -1.0])
+    a, x = 1 / first.repeat(10), x.repeat_interleave(11)
+
+    def expected(a, x):
+        return function(1 / a, x)
+
+    run_everywhere(kernel, (a, x), expected, error_scale=2000, reference_args=(a, x), capabilities=[80])
+
+
 @pytest.mark.parametrize("name", POLYNOMIALS)
 def test_polynomial_of_a_computed_degree(name, seed):
     function = getattr(torch.special, name)

@@ -18,7 +18,7 @@ from ..host import HostPrinter
 from .targets import Features
 
 #: Prefix of a function of our own that generated code calls -> the module of `helion.runtime` that has it.
-_HELPERS = {"hlt_": "triton_helpers", "hls_": "triton_special", "hlp_": "triton_polynomials"}
+_HELPERS = {"hlt_": "triton_helpers", "hls_": "triton_special", "hlg_": "triton_gamma", "hlp_": "triton_polynomials"}
 
 
 @dataclasses.dataclass

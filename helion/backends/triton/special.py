@@ -1,5 +1,5 @@
 """How the special functions of the IR are spelled in Triton: libdevice's where CUDA has them, else functions of
-`helion.runtime.triton_special` (`hls_...`) and `helion.runtime.triton_polynomials` (`hlp_...`).
+`helion.runtime`: `triton_special` (`hls_...`), `triton_gamma` (`hlg_...`) and `triton_polynomials` (`hlp_...`).
 
 Some iterate until all elements are done; padding, which may hold anything, must not keep them waiting (`_PATIENT`).
 """
@@ -38,7 +38,7 @@ _LIBDEVICE: dict[Any, str] = {
 _FINITE = frozenset(_LIBDEVICE) - {_aten.special_erfcx.default, _aten.special_ndtri.default}
 #: Op -> our function, and constants that follow the operands.
 _OURS: dict[Any, tuple[Any, ...]] = {
-    _aten.digamma.default: ("hls_digamma",),
+    _aten.digamma.default: ("hlg_digamma",),
     _aten.special_i0e.default: ("hls_i0e",),
     _aten.special_i1e.default: ("hls_i1e",),
     _aten.special_modified_bessel_k0.default: ("hls_modified_bessel_k0",),
@@ -46,7 +46,9 @@ _OURS: dict[Any, tuple[Any, ...]] = {
     _aten.special_scaled_modified_bessel_k0.default: ("hls_scaled_modified_bessel_k0",),
     _aten.special_scaled_modified_bessel_k1.default: ("hls_scaled_modified_bessel_k1",),
     _aten.special_airy_ai.default: ("hls_airy_ai",),
-    _aten.special_zeta.default: ("hls_zeta",),
+    _aten.special_zeta.default: ("hlg_zeta",),
+    _aten.igamma.default: ("hlg_igamma", False),
+    _aten.igammac.default: ("hlg_igamma", True),
     **{
         getattr(_aten, f"special_{prefix}chebyshev_polynomial_{letter}").default: ("hlp_chebyshev", kind, bool(prefix))
         for prefix in ("", "shifted_")
@@ -60,7 +62,7 @@ _OURS: dict[Any, tuple[Any, ...]] = {
     },
 }
 #: Functions that iterate -> what their second operand is in padding: one for which they do not.
-_PATIENT = {"hls_zeta": 1, "hlp_chebyshev": 0, "hlp_orthogonal": 0}
+_PATIENT = {"hlg_zeta": 1, "hlg_igamma": 1, "hlp_chebyshev": 0, "hlp_orthogonal": 0}
 
 
 def _unpadded(k: KernelEmitter, node: Any, value: float) -> Text:

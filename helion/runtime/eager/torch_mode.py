@@ -42,6 +42,7 @@ from ...language.memory import store
 from ...language.memory import subscript
 from ...language.op import Op
 from ...language.op import active_handler
+from ...language.refusals import refused_in_place
 from ...language.scans import associative_scan
 from ...language.scans import cumprod
 from ...language.scans import cumsum
@@ -496,11 +497,7 @@ class DeviceTorchMode(TorchFunctionMode):
             with self:
                 return keep_type(args[0], OPERATORS[name](*args))
         if name.endswith("_") and not name.startswith("__") and args and isinstance(args[0], torch.Tensor):
-            raise exc.TorchOpTracingError(
-                op=f"torch.Tensor.{name}",
-                reason="it changes its operand in place",
-                fix="use the out-of-place form and assign its result.",
-            )
+            raise refused_in_place(f"torch.Tensor.{name}")
         args, kwargs = aligned(name, args, kwargs, self._ref.active_tiles(), axes_of, arranged)
         axes = None
         if name in _SIZE_FUNCTIONS:

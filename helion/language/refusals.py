@@ -1,0 +1,104 @@
+"""What torch ops that device code does not have are refused with: why, and what to write instead.
+
+The names are those of ATen ops, or of torch's functions where PyTorch's own take them apart before an op is seen.
+"""
+
+from __future__ import annotations
+
+from .. import exc
+
+_FACTORIZATION = (
+    "each of its steps decides on the results of those before",
+    "call it in host code, before the loops, and index its result there.",
+)
+_LENGTH = "how many elements it gives depends on their values"
+_FIRST_OF_EACH = "mark the first of equal values: `s = torch.sort(x).values`, `torch.roll(s, 1, 0) != s`."
+_COMPLEX = "complex numbers have no form in Triton", "load pairs of floats: pass torch.view_as_real(x)."
+_HISTOGRAM = (
+    "it has no form on tiles",
+    "use torch.histc, or count: `torch.zeros(n).scatter_add(0, torch.bucketize(x, bounds), weights)`.",
+)
+_CROSS_ENTROPY = (
+    "its chunks are for tensors in memory",
+    "write `torch.nn.functional.cross_entropy(x @ weight.T, target)`.",
+)
+
+#: Name of an op -> why it is refused, and what to write instead.
+_REFUSED = {
+    **dict.fromkeys(
+        ("cholesky", "cholesky_inverse", "cholesky_solve", "geqrf", "lu_unpack", "ormqr", "triangular_solve"),
+        _FACTORIZATION,
+    ),
+    **dict.fromkeys(("svd_lowrank", "pca_lowrank"), _FACTORIZATION),
+    "_unique2": (_LENGTH, _FIRST_OF_EACH),
+    "unique_consecutive": (_LENGTH, "mark the first of equal neighbours: `torch.roll(x, 1, 0) != x`."),
+    "masked_select": (
+        _LENGTH,
+        "keep the others as zeros, `torch.where(mask, x, 0)`, or say how many: `torch.nonzero_static(mask, size=n)`.",
+    ),
+    "nonzero": (_LENGTH, "say how many: `torch.nonzero_static(x, size=n)`."),
+    "tensor_split": ("its places are in a tensor", "give them as a tuple of ints: `torch.tensor_split(x, (2, 5))`."),
+    "view_as_complex": _COMPLEX,
+    "histogram": _HISTOGRAM,
+    "_histogramdd_from_bin_tensors": _HISTOGRAM,
+    "_histogramdd_from_bin_cts": _HISTOGRAM,
+    "_linear_cross_entropy_batch_chunked": _CROSS_ENTROPY,
+    "_linear_cross_entropy_batch_chunked_no_reduction": _CROSS_ENTROPY,
+    "_upsample_bilinear2d_aa": (
+        "it has no form on tiles",
+        "use torch.nn.functional.interpolate without antialias, or multiply by the matrix of its weights.",
+    ),
+    "grid_sampler_3d": (
+        "it has no form on tiles",
+        "gather each corner, `torch.gather(x.flatten(2), 2, places)`, and sum them with their weights.",
+    ),
+    "hash_tensor": (
+        "it has no form on tiles",
+        "reduce the bits: `hl.reduce(torch.bitwise_xor, x.view(torch.int32), 0)`.",
+    ),
+    "instance_norm": (
+        "it changes running statistics in place",
+        "leave them out, and update them by themselves: `mean = x.mean((0, 2))`.",
+    ),
+}
+#: The same for all ops whose names begin so.
+_FAMILIES = {
+    "linalg_": _FACTORIZATION,
+    "_linalg_": _FACTORIZATION,
+    "_fft_": (
+        "Fourier transforms have no form on tiles",
+        "call it in host code, before the loops, or multiply by the matrices of cosines and sines.",
+    ),
+}
+_NO_RULE = "there is no rule for it"
+_WRITE_OUT = "compute it in host code, or write it with pointwise ops, reductions and matrix products."
+#: Name of a method that changes its operand in place -> what to write instead, where it has no other form.
+_IN_PLACE = {
+    "zero_": "assign zeros: `x = torch.zeros_like(x)`.",
+    "resize_": "a value keeps its elements: use `x.reshape(...)`, or torch.nn.functional.pad.",
+    "resize_as_": "a value keeps its elements: use `x.reshape(...)`, or torch.nn.functional.pad.",
+}
+
+
+def refused(name: str) -> exc.BaseError:
+    """The error for an op that no rule is for.
+
+    Args:
+        name: without its namespace, `unique_consecutive`.
+    """
+    found = _REFUSED.get(name)
+    if found is None:
+        found = next((row for prefix, row in _FAMILIES.items() if name.startswith(prefix)), (_NO_RULE, _WRITE_OUT))
+    if found[0] is _LENGTH:
+        return exc.DataDependentOutputShapeNotSupported(op=f"torch.{name}", fix=found[1])
+    return exc.TorchOpTracingError(op=f"torch.{name}", reason=found[0], fix=found[1])
+
+
+def refused_in_place(op: str) -> exc.TorchOpTracingError:
+    """The error for an op that changes its operand.
+
+    Args:
+        op: what it is called in the message, `torch.Tensor.zero_`.
+    """
+    fix = _IN_PLACE.get(op.rpartition(".")[2], "use the out-of-place form and assign its result.")
+    return exc.TorchOpTracingError(op=op, reason="it changes its operand in place", fix=fix)
