@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch._decomp import decomposition_table
 
 from .. import exc
 from ..language.refusals import refused
@@ -94,6 +95,40 @@ def _pad(input: torch.Tensor, pad: Sequence[int], mode: str = "constant", value:
     return input
 
 
+#: Mode of interpolation -> the ATen op of a rank.
+_UPSAMPLING = {
+    "nearest": "upsample_nearest{}d",
+    "nearest-exact": "_upsample_nearest_exact{}d",
+    "linear": "upsample_linear{}d",
+    "bilinear": "upsample_bilinear{}d",
+    "trilinear": "upsample_trilinear{}d",
+}
+
+
+def _interpolate(
+    input: torch.Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:
+    """By PyTorch's decomposition, which takes tiles: the kernel asks for sizes as ints."""
+    rank = input.dim() - 2
+    op = getattr(torch.ops.aten, _UPSAMPLING.get(mode, "").format(rank) or "_", None)
+    fits = all(isinstance(input.size(d), int) for d in range(2))
+    if op is None or recompute_scale_factor or antialias or fits:
+        return NotImplemented
+    given = [constant_size(input, d, "interpolate") for d in range(2, input.dim())]
+    factors = [scale_factor] * rank if isinstance(scale_factor, (int, float)) or scale_factor is None else scale_factor
+    sizes = [size] * rank if isinstance(size, int) else size
+    if sizes is None:
+        sizes = [math.floor(n * factor) for n, factor in zip(given, factors, strict=True)]
+    corners = () if "nearest" in mode else (bool(align_corners),)
+    return decomposition_table[op.default](input, sizes, *corners, *factors)
+
+
 def pairs(n: int, replacement: bool) -> tuple[torch.Tensor, torch.Tensor, int]:
     """First and second place of all pairs of `n` places, in order, and how many there are."""
     skipped = 0 if replacement else 1
@@ -159,5 +194,6 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.pca_lowrank: _pca_lowrank,
     F.gaussian_nll_loss: _gaussian_nll_loss,
     F.instance_norm: _instance_norm,
+    F.interpolate: _interpolate,
     F.pad: _pad,
 }

@@ -302,4 +302,7 @@ def decomposition(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
     found = decomposition_table.get(op)
     if found is not None:
         return found
-    return op.decompose if op._can_decompose() else None
+    try:
+        return op.decompose if op._can_decompose() else None
+    except RuntimeError:  # an op of TorchScript's that the dispatcher does not have, `aten::size` for one
+        return None

@@ -1,0 +1,189 @@
+"""Pooling, distances, statistics and other functions of PyTorch that are made of simpler ones on tiles, in every way to
+run a kernel.  The tile's last block is partial.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+CONFIG = helion.Config(block_sizes=[4])
+ROWS = 6
+
+
+def of_rows(function, columns):
+    """A kernel that stores what a function makes of a tile of rows, in as many columns."""
+
+    @helion.kernel(config=CONFIG)
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0), columns], dtype=x.dtype, device=x.device)
+        for tile in hl.tile(x.size(0)):
+            out[tile, :] = function(x[tile, :])
+        return out
+
+    return kernel
+
+
+def pooled(function, **options):
+    """A pool over the second dimension, to which PyTorch's takes one more."""
+    return lambda x: function(x.unsqueeze(1), **options).squeeze(1)
+
+
+ROW_FUNCTIONS = {
+    "avg_pool1d": pooled(F.avg_pool1d, kernel_size=3, stride=2, padding=1),
+    "avg_pool1d without its padding": pooled(F.avg_pool1d, kernel_size=3, padding=1, count_include_pad=False),
+    "avg_pool1d up to the end": pooled(F.avg_pool1d, kernel_size=4, stride=3, ceil_mode=True),
+    "adaptive_avg_pool1d": pooled(F.adaptive_avg_pool1d, output_size=3),
+    "adaptive_max_pool1d": pooled(F.adaptive_max_pool1d, output_size=3),
+    "pad circular": lambda x: F.pad(x.unsqueeze(1), (2, -1), mode="circular").squeeze(1),
+    "interpolate nearest": lambda x: F.interpolate(x.unsqueeze(1), size=11).squeeze(1),
+    "interpolate linear": lambda x: F.interpolate(x.unsqueeze(1), scale_factor=2, mode="linear").squeeze(1),
+    "local_response_norm": lambda x: F.local_response_norm(x.unsqueeze(2), 3).squeeze(2),
+    "frexp": lambda x: torch.frexp(x)[0] + torch.frexp(x)[1],
+    "angle": torch.angle,
+}
+
+
+@pytest.mark.parametrize("name", ROW_FUNCTIONS)
+def test_function_of_rows(name, seed):
+    function = ROW_FUNCTIONS[name]
+    x = torch.randn(ROWS, 7)
+    if "linear" not in name:  # PyTorch's decomposition subtracts neighbours: two infinities make nan
+        x[1, 2], x[2, 0] = float("inf"), float("nan")
+    kernel = of_rows(function, function(x).shape[1])
+    run_everywhere(kernel, (x,), function, error_scale=8, capabilities=[80])
+
+
+def test_frexp_of_all_kinds_of_floats(seed):
+    @helion.kernel(config=CONFIG)
+    def kernel(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mantissa, exponent = torch.empty_like(x), torch.empty(x.shape, dtype=torch.int32, device=x.device)
+        for tile in hl.tile(x.size(0)):
+            mantissa[tile], exponent[tile] = torch.frexp(x[tile])
+        return mantissa, exponent
+
+    x = torch.tensor([0.0, -0.0, 1.0, -0.75, 1e-45, 1e-40, -1e-38, 3e38, float("inf"), float("nan")])
+    finite = torch.isfinite(x)
+
+    def expected(x):
+        mantissa, exponent = torch.frexp(x)
+        return mantissa, torch.where(finite, exponent, 0)  # unspecified for the others
+
+    run_everywhere(kernel, (x,), expected, reference_args=(x,), error_scale=0, capabilities=[80])
+
+
+@helion.kernel(config=CONFIG)
+def largest_of_windows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    values = torch.empty([x.size(0), 2, 3], dtype=x.dtype, device=x.device)
+    places = torch.empty([x.size(0), 2, 3], dtype=torch.int64, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        values[tile, :, :], places[tile, :, :] = F.adaptive_max_pool2d(x[tile, :, :], (2, 3), return_indices=True)
+    return values, places
+
+
+def test_adaptive_max_pool2d_takes_the_first_of_equal_elements(seed):
+    x = torch.randint(0, 3, (ROWS, 5, 4)).float()
+
+    def expected(x):
+        return F.adaptive_max_pool2d(x, (2, 3), return_indices=True)
+
+    run_everywhere(largest_of_windows, (x,), expected, error_scale=0, capabilities=[80])
+
+
+@helion.kernel(config=CONFIG)
+def distances(a: torch.Tensor, b: torch.Tensor, p: hl.constexpr) -> torch.Tensor:
+    out = torch.empty([a.size(0), b.size(0)], dtype=a.dtype, device=a.device)
+    for tile in hl.tile(a.size(0)):
+        out[tile, :] = torch.cdist(a[tile, :], b[:, :], p=p)
+    return out
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.0, float("inf")])
+def test_cdist(p, seed):
+    args = torch.randint(-3, 4, (ROWS, 5)).float(), torch.randint(-3, 4, (7, 5)).float(), p
+    run_everywhere(distances, args, lambda a, b, p: torch.cdist(a, b, p), error_scale=16, capabilities=[80])
+
+
+@helion.kernel(config=helion.Config(), dot_precision="ieee")
+def statistics(x: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    cov = torch.empty([x.size(0), x.size(0)], dtype=x.dtype, device=x.device)
+    correlation = torch.empty_like(cov)
+    for _ in hl.grid(1):
+        cov[:, :] = torch.cov(x[:, :], aweights=weights[:])
+        correlation[:, :] = torch.corrcoef(x[:, :])
+    return cov, correlation
+
+
+def test_cov_and_corrcoef(seed):
+    args = torch.randn(3, 9), torch.rand(9)
+    wide = tuple(t.double() for t in args)
+
+    def expected(x, weights):
+        return torch.cov(x, aweights=weights), torch.corrcoef(x)
+
+    run_everywhere(statistics, args, expected, reference_args=wide, error_scale=64, capabilities=[80])
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_combinations(replacement, seed):
+    @helion.kernel(config=helion.Config())
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([15 if replacement else 10, 2], dtype=x.dtype, device=x.device)
+        for _ in hl.grid(1):
+            out[:, :] = torch.combinations(x[:], 2, replacement)
+        return out
+
+    run_everywhere(kernel, (torch.randn(5),), lambda x: torch.combinations(x, 2, replacement), error_scale=0)
+
+
+def test_dimensions_of_size_0_and_1(seed):
+    @helion.kernel(config=CONFIG)
+    def kernel(x: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        out, one = torch.empty_like(x), torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            at = index[tile, :]
+            out[tile, :] = torch.scatter_add(x[tile, :], 1, at, at.to(x.dtype) + 1)
+            one[tile, :] = torch.median(x[tile, :], dim=1, keepdim=True).values
+        return out, one
+
+    x = torch.randn(ROWS, 1)
+    for size in (0, 1):
+        index = torch.zeros(ROWS, size, dtype=torch.int64)
+        out, one = kernel(x, index)
+        assert torch.equal(out, x + size)
+        assert torch.equal(one, x)
+
+
+def test_a_dimension_whose_size_may_change_is_refused_with_what_makes_it_constant():
+    @helion.kernel(config=CONFIG, static_shapes=False)
+    def kernel(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile, :] = torch.scatter_add(x[tile, :], 1, index[tile, :], x[tile, :])
+        return out
+
+    x, index = torch.ones(5, 3), torch.zeros(5, 3, dtype=torch.int64)
+    with pytest.raises(exc.TorchOpTracingError) as error:
+        kernel(x, index)
+    assert "hl.specialize(x.size(1))" in str(error.value)
+
+
+@helion.kernel(config=CONFIG, static_shapes=False)
+def add_at(x: torch.Tensor, index: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
+    places, sources = hl.specialize((x.size(1), src.size(1)))
+    out = torch.empty([x.size(0), places], dtype=x.dtype, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = torch.scatter_add(x[tile, :], 1, index[tile, :sources], src[tile, :])
+    return out
+
+
+def test_a_scatter_of_any_number_of_rows(seed):
+    for rows in (3, 9):
+        x, index, src = torch.zeros(rows, 3), torch.randint(0, 3, (rows, 5)), torch.rand(rows, 5)
+        run_everywhere(add_at, (x, index, src), lambda x, i, s: torch.scatter_add(x, 1, i.long(), s), error_scale=4)
