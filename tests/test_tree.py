@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 
 import pytest
 
@@ -94,3 +95,10 @@ def test_late_imports_are_those_in_functions(tmp_path) -> None:
                 from c import d
     """)
     assert Source(tmp_path / "a.py", text).late_imports() == [4, 6]
+
+
+def test_files_of_tests_outside_of_packages_have_names_of_their_own() -> None:
+    """pytest takes two of one name for one module, and then collects nothing at all."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
+    twice = [name for name, count in Counter(path.name for path in files).items() if count > 1]
+    assert not twice

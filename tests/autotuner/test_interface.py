@@ -40,6 +40,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(at.search_algorithms) - {"FiniteSearch"}))
+@pytest.mark.slow
 def test_every_search_takes_a_kernel_and_its_arguments(name: str) -> None:
     search = at.search_algorithms[name](blocked(), (X,), evaluations=14, **FAST)
     assert search.autotune()["block_sizes"][0] >= 16
@@ -279,6 +280,7 @@ def test_from_cache_measures_tuned_configs_of_like_kernels_and_given_ones() -> N
     assert made.autotune()["block_sizes"][0] > 1
 
 
+@pytest.mark.slow
 def test_a_search_may_begin_with_tuned_configs_of_like_kernels() -> None:
     target = blocked(autotune_initial_population_strategy="from_best_available")
     _keep(target, 256, 256)

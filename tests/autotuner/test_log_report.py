@@ -96,6 +96,7 @@ def test_other_endings_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("ending", "start"), [(".png", b"\x89PNG"), (".html", b"<!doctype html>")])
+@pytest.mark.slow
 def test_the_report_is_drawn(log: Path, ending: str, start: bytes) -> None:
     output = log.with_suffix(ending)
     assert main(["report", str(log), "-o", str(output)]) == 0

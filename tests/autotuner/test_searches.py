@@ -47,6 +47,7 @@ def drive(search: Strategy, measure: Callable[[Config], Trial], evaluations: int
 
 
 @pytest.mark.parametrize("cls", ALL)
+@pytest.mark.slow
 def test_every_candidate_is_new_and_valid_and_the_default_comes_first(cls: type[Strategy]) -> None:
     rng = random.Random(1)
     search = cls(SOFTMAX.space(), seed=1)
@@ -57,6 +58,7 @@ def test_every_candidate_is_new_and_valid_and_the_default_comes_first(cls: type[
 
 
 @pytest.mark.parametrize("cls", ALL)
+@pytest.mark.slow
 def test_same_seed_and_outcomes_give_the_same_candidates(cls: type[Strategy]) -> None:
     def once(seed: int) -> list[Config]:
         rng = random.Random(7)
@@ -99,6 +101,7 @@ def test_a_space_where_everything_fails_ends_within_the_budget(cls: type[Strateg
 
 
 @pytest.mark.parametrize("cls", ALL)
+@pytest.mark.slow
 def test_told_an_earlier_run_a_search_repeats_none_of_it(cls: type[Strategy]) -> None:
     rng = random.Random(2)
     first = cls(SOFTMAX.space(), seed=5)
@@ -173,6 +176,7 @@ def test_without_scikit_learn_the_error_says_how_to_get_it(monkeypatch: pytest.M
         LFBOPatternStrategy(SOFTMAX.space())
 
 
+@pytest.mark.slow
 def test_without_scikit_learn_the_default_search_still_learns_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surrogate, "available", lambda: False)
     rng = random.Random(4)

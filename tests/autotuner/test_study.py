@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 A, B, C = (Config(num_warps=w, block_sizes=[w]) for w in (1, 2, 4))
 
 
-@pytest.fixture(params=["journal", "sqlite"])
+@pytest.fixture(params=["journal", pytest.param("sqlite", marks=pytest.mark.slow)])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "tune.journal") if request.param == "journal" else f"sqlite:///{tmp_path}/tune.db"
 

@@ -147,6 +147,7 @@ def test_driver_error(make):
     flat(_raising(call, RuntimeError), [x, kernel], MANY)
 
 
+@pytest.mark.slow
 def test_unprimed_launcher(C):
     launcher = C.CompiledLauncher()
     x = torch.ones(3)

@@ -70,6 +70,7 @@ def run(example: Example, args: tuple[Any, ...], dtype: torch.dtype, **options: 
 
 
 @other_example
+@pytest.mark.slow
 def test_example_matches_pytorch_on_every_capability(example: Example, seed: int) -> None:
     dtype = torch.bfloat16 if example.name in FP8 else example.dtype
     run(example, example.args(), dtype, capabilities=[c for c in CAPABILITIES if c > 80 or example.name not in FP8])

@@ -99,6 +99,7 @@ def accesses(draw):
 
 @settings(max_examples=300, deadline=None)
 @given(accesses())
+@pytest.mark.slow
 def test_reading_any_index_gives_the_elements_it_names(case):
     sizes, index = case
     x = torch.arange(1, 1 + int(np.prod(sizes))).reshape(sizes)
@@ -117,6 +118,7 @@ def test_the_shape_rule_agrees_with_the_elements(case):
 
 @settings(max_examples=200, deadline=None)
 @given(accesses(), st.integers(0, 2**32 - 1))
+@pytest.mark.slow
 def test_writing_any_index_changes_those_elements_and_no_others(case, seed):
     sizes, index = case
     x = torch.arange(1, 1 + int(np.prod(sizes))).reshape(sizes)

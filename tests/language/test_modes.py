@@ -57,7 +57,7 @@ def test_ref_mode(name, rng, blocks):
     check(case, run_ref(case.kernel, copy.deepcopy(args), config=blocks), args)
 
 
-@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("static", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["static", "dynamic"])
 @pytest.mark.parametrize("name", CASES)
 def test_tile_executor(name, rng, blocks, static):
     case = CASES[name]

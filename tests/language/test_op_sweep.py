@@ -10,12 +10,6 @@ import torch
 
 from tests.sweep_summary import SUMMARY
 
-pytest.importorskip("expecttest", reason="PyTorch's own samples (torch.testing._internal) need the package expecttest")
-from op_sweep import RUNNERS
-from op_sweep import candidates
-from op_sweep import report
-from op_sweep import sweep_op
-
 #: Runner, dtype, in how many parts, how many of these are in the suite, and how many ops of all have to pass.
 #: What runs on the software GPU is compiled first, which takes longer than all else.  All parts run with `make sweep`.
 SWEEPS = [
@@ -44,6 +38,13 @@ PARTS = [
 @pytest.mark.softgpu(capability=80, software_only=True)
 @pytest.mark.parametrize(("runner", "dtype", "part", "parts", "least"), PARTS)
 def test_torch_ops(runner, dtype, part, parts, least, softgpu, record_property):
+    pytest.importorskip("expecttest", reason="PyTorch's own samples (torch.testing._internal) need it")
+    # Importing them takes seconds, which a run that leaves these tests out does not need.
+    from op_sweep import RUNNERS
+    from op_sweep import candidates
+    from op_sweep import report
+    from op_sweep import sweep_op
+
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's samples use deprecated functions

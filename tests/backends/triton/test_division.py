@@ -35,6 +35,7 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.slow
 def test_inverse_of_every_power_of_two_gives_the_bits_of_the_quotient(dtype: torch.dtype, seed: int) -> None:
     numbers = every_exponent(dtype)
     limits = torch.finfo(dtype)

@@ -61,6 +61,7 @@ def test_device_code_of_the_user_can_call_libdevice(kernel: Any) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.slow
 def test_a_module_imports_what_it_uses(name: str) -> None:
     example = EXAMPLES[name]
     source = example.kernel.bind(example.args(example.small)).to_triton_code()
