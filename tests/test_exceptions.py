@@ -92,11 +92,6 @@ def unpacked_tile(x: torch.Tensor, out: torch.Tensor) -> None:
         out[a, b] = x[a, b]
 
 
-def backwards(x: torch.Tensor, out: torch.Tensor) -> None:
-    for tile in hl.tile(9, 4):
-        out[tile, :] = x[tile, :]
-
-
 def over_a_tensor(x: torch.Tensor, out: torch.Tensor) -> None:
     for tile in hl.tile(8):
         for row in x[tile, :]:
@@ -161,7 +156,6 @@ def host_tensor_in_place(x: torch.Tensor, out: torch.Tensor) -> None:
     ("kernel", "error", "text"),
     [
         (unpacked_tile, exc.FailedToUnpackTile, "unpacked"),
-        (backwards, exc.InvalidTileRange, "begin=9, end=4"),
         (over_a_tensor, exc.InvalidDeviceForLoop, "iterating over a tensor"),
         (without_effect, exc.EmptyDeviceLoopAfterDCE, "write nothing"),
         (kernel_in_device_code, exc.NestedKernelCallsNotSupported, "other_kernel"),

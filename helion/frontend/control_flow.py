@@ -88,9 +88,21 @@ class ControlFlow(Calls):
             kind = AxisKind.GRID if loop.kind == "grid" else AxisKind.TILE
             block = self._block_for(name, size, kind)
             block.again = size is None and target in self._met
-            axes.append(self.env.new_axis(block, kind, begin, end, name))
+            axes.append(self.env.new_axis(block, kind, begin, self._not_before(begin, end), name))
         self._met.add(target)
         return axes
+
+    def _not_before(self, begin: Any, end: Any) -> Any:
+        """The end of a range, or its begin where the host says that it ends before that: it is empty then.
+
+        Two negative numbers of tiles would make a positive number of programs.
+        """
+        known = not any(isinstance(b, torch.Tensor) or self.env.space.depends_on_device(b) for b in (begin, end))
+        if known and is_symbolic(end - begin):
+            return begin if bool(end < begin) else end
+        if isinstance(end, torch.SymInt) and self.env.is_read(symbols_of(end) | symbols_of(begin)):
+            return torch.sym_max(begin, end)
+        return end
 
     def _loop_targets(self, target: ast.expr, ranges: Any) -> list[ast.expr]:
         if not ranges.is_sequence:

@@ -140,9 +140,10 @@ def _ranges(name: str, first: Any, second: Any, steps: Any, *, default_step: int
     sizes = _spread(name, "block_size" if name == "hl.tile" else "step", steps, len(ends), default=default_step)
     for bound in (*begins, *ends):
         _check_bound(name, bound)
-    for first_index, last in zip(begins, ends):
-        if isinstance(first_index, int) and isinstance(last, int) and first_index > last:
-            raise exc.InvalidTileRange(name=name, reason=f"it ends before it begins: begin={first_index}, end={last}")
+    ends = tuple(
+        first_index if isinstance(first_index, int) and isinstance(last, int) and first_index > last else last
+        for first_index, last in zip(begins, ends)
+    )  # as Python's range: one that ends before it begins is empty
     for size in sizes:
         if size is not None:
             _check_step(name, size)

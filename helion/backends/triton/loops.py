@@ -22,6 +22,7 @@ from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import CONVERT
 from ...ir.pointwise import POINTWISE
+from ...ir.symbols import expr_of
 from ..text import Text
 from ..text import call
 from .axes import along
@@ -142,10 +143,25 @@ def _assign_together(k: KernelEmitter, pairs: list[tuple[Text, Text]]) -> None:
         k.scope.add(f"{name} = {saved.get(value, value)}")
 
 
+def _may_end_first(k: KernelEmitter, axis: Axis) -> bool:
+    """Whether a range may end before it begins: the host's do not (the front end sees to it), nor do tiles."""
+    if any(isinstance(bound, (torch.fx.Node, torch.Tensor)) for bound in (axis.begin, axis.end)):
+        return True
+    if isinstance(axis.begin, int) and axis.begin == 0 and k.numbers.is_nonnegative(axis.end):
+        return False
+    space = k.ir.device.space
+    tile = next((a for a in space.axes if expr_of(a.offset) == expr_of(axis.begin)), None)
+    if tile is not None and expr_of(tile.clipped_end) == expr_of(axis.end):
+        return False
+    return space.depends_on_device(axis.begin) or space.depends_on_device(axis.end)
+
+
 def _loop_header(k: KernelEmitter, body: GraphInfo, axis: Axis, begin: Text, end: Text) -> str:
     static = body.id in k.schedule.static_loops and axis.static_extent is not None
     options = {} if static else k.loop_options(body)
     name = "tl.static_range" if static else "tl.range"
+    if int(str(options.get("loop_unroll_factor", 0))) > 1 and _may_end_first(k, axis):
+        end = call("tl.maximum", begin, end)  # Triton's unrolling goes through such a range, which is empty
     return f"for {k.axes.offset(axis)} in {call(name, begin, end, k.axes.block(axis), **options)}:"
 
 
