@@ -543,10 +543,12 @@ class BoundKernel(Forwarder):
         """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
         config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
         if self.settings.ref_mode is RefMode.EAGER:
-            return run_ref(self.kernel.fn, args, config=config)
+            index_dtype = None if self.settings.index_dtype == "auto" else self.settings.index_dtype
+            return run_ref(self.kernel.fn, args, config=config, index_dtype=index_dtype)
+        index_dtype = self.ir.device.space.index_dtype
         draws = self.ir.host.seeds.count if self.ir.host.seeds else None
         smallest = [getattr(block, "floor", 1) for block in self.config_spec.block_sizes]
-        return run_ref(self.kernel.fn, args, config=config, draws=draws, smallest=smallest)
+        return run_ref(self.kernel.fn, args, config=config, index_dtype=index_dtype, draws=draws, smallest=smallest)
 
     # -- tuning --------------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,11 @@ class Numbers:
         self._place = place
         self._has_doubles = has_doubles(device)
         self._printer = ScalarPrinter(
-            self._name_of, module.helper, device.space.origins.get, lambda axis: device.space.axes[axis].begin
+            self._name_of,
+            module.helper,
+            device.space.origins.get,
+            lambda axis: device.space.axes[axis].begin,
+            wide=device.space.index_dtype is torch.int64,
         )
 
     def __call__(self, value: Any) -> Text:

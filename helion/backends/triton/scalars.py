@@ -29,6 +29,7 @@ class ScalarPrinter(ExpressionPrinter):
         helper: name of a function of `helion.runtime.triton_helpers` -> how it is called, once it is imported.
         origin_of: symbol -> what it stands for, None if unknown.
         begin_of: axis number -> where the loop begins.
+        wide: indices are int64: a sum of arguments, which are int32 where each of them fits, may be none.
     """
 
     def __init__(
@@ -37,15 +38,19 @@ class ScalarPrinter(ExpressionPrinter):
         helper: Callable[[str], str],
         origin_of: Callable[[sympy.Symbol], Origin | None],
         begin_of: Callable[[int], Any],
+        *,
+        wide: bool,
     ) -> None:
         super().__init__(name_of, "tl.minimum", "tl.maximum")
         self._helper = helper
         self._origin_of = origin_of
         self._begin_of = begin_of
+        self._wide = wide
 
     def _print(self, expr: Any, **options: Any) -> str:
-        if isinstance(expr, sympy.Basic) and not expr.is_Symbol and self._is_of_host(expr) and not _is_simple(expr):
-            return self._name_of(expr)
+        if isinstance(expr, sympy.Basic) and not expr.is_Symbol and self._is_of_host(expr):
+            if self._wide or not _is_simple(expr):
+                return self._name_of(expr)
         return str(super()._print(expr, **options))
 
     def _is_of_host(self, expr: sympy.Basic) -> bool:
@@ -132,7 +137,9 @@ _KEEP_SIGN = frozenset(["Add", "Mul", "Pow", "Max", "Min", "FloorDiv", "CleanDiv
 
 
 def _is_simple(expr: sympy.Basic) -> bool:
-    """A sum of integers and integer symbols, at most negated: as good to compute in the kernel as to pass."""
+    """A sum of integers and integer symbols, at most negated: as good to compute in the kernel as to pass, where all
+    indices are int32.
+    """
     if expr.is_Symbol or expr.is_Integer:
         return expr.is_integer is not False
     if expr.is_Mul:

@@ -447,7 +447,7 @@ def run_ref(
     kwargs: Mapping[str, Any] | None = None,
     *,
     config: Mapping[str, Any] | None = None,
-    index_dtype: torch.dtype = torch.int32,
+    index_dtype: torch.dtype | None = None,
     draws: int | None = None,
     smallest: Sequence[int] = (),
 ) -> Any:
@@ -458,7 +458,8 @@ def run_ref(
         args, kwargs: its arguments; real tensors on one device.
         config: schedule; `block_sizes` (in the order in which loops are first met) and user tunables are
             honoured, the rest has no meaning here.  Without it loops get a few tiles each.
-        index_dtype: dtype of `tile.index` and `hl.arange`.
+        index_dtype: dtype of `tile.index` and `hl.arange`; None: int64 where an argument has offsets past 2^31, else
+            int32.
         draws: how many places draw random numbers of torch's; None: those that stand in the function.
         smallest: block sizes that are raised to these.
 
@@ -475,6 +476,8 @@ def run_ref(
     devices = [tensors[0].device] if tensors else [leaf for leaf in leaves if isinstance(leaf, torch.device)]
     if not devices:
         raise exc.NoTensorArgs(kernel=fn.__name__)
+    if index_dtype is None:
+        index_dtype = torch.int64 if any(_span(tensor) > 1 << 31 for tensor in tensors) else torch.int32
     ref = RefHandler(devices[0], config, index_dtype, _draws(fn) if draws is None else draws, smallest)
     mode = DeviceTorchMode(ref)
     try:
@@ -490,6 +493,13 @@ def run_ref(
             error.location = _location(error)
         raise
     return result
+
+
+def _span(tensor: torch.Tensor) -> int:
+    """Elements from a tensor's first to its last in memory, both counted."""
+    if tensor.layout is not torch.strided:
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
 
 
 class _SoleInt(EagerInt):
