@@ -325,6 +325,55 @@ def test_a_program_that_was_stopped_for_a_while_goes_on(tmp_path: Path) -> None:
     assert out.split()[-1] == "0", err
 
 
+_INTERRUPTED = """
+import os, signal, sys, threading, time, torch
+from helion.autotuner import api
+from tests.autotuner import kernels
+from tests.autotuner.kernels import FunctionTarget
+from helion.config import Config
+
+target, x = FunctionTarget("misbehaving", kernels.Misbehaving.spec), torch.ones(8)
+good, hangs = [Config(mode="good", salt=s) for s in (1, 2)], Config(mode="hang")
+count = []
+signal.signal(signal.SIGALRM, lambda *_: count.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+assert api.autotune(target, (x,), effort="quick", configs=good)["mode"] == "good"
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert len(count) > 1
+
+
+def too_long(*_):
+    raise TimeoutError("of the program's own")
+
+
+def send_once_it_hangs():
+    while not os.path.exists(os.environ["TEST_HANG_MARKER"]):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGALRM)
+
+
+signal.signal(signal.SIGALRM, too_long)
+threading.Thread(target=send_once_it_hangs, daemon=True).start()
+try:
+    api.autotune(target, (x,), effort="quick", configs=[*good, hangs], force=True)
+except TimeoutError as error:
+    print(error)
+children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+print(children, os.listdir(os.environ["TMPDIR"]))
+print(api.autotune(target, (x,), effort="quick", configs=good, force=True)["mode"])
+"""
+
+
+def test_signals_of_the_programs_own_while_tuning(tmp_path: Path) -> None:
+    """A handler runs and tuning goes on; one that raises ends the search, with its workers and files."""
+    script = tmp_path / "tune.py"
+    script.write_text(_INTERRUPTED)
+    (tmp_path / "tmp").mkdir()
+    variables = {"TEST_HANG_MARKER": str(tmp_path / "hangs"), "TMPDIR": str(tmp_path / "tmp")}
+    done = _run(script, tmp_path, **variables)
+    assert done.stdout == "of the program's own\n[] []\ngood\n", done.stdout + done.stderr
+
+
 def test_no_file_of_a_search_has_a_name(tmp_path: Path) -> None:
     process = _start_hanging(tmp_path)
     # While a candidate hangs, whatever else was written for a moment (by a compiler, say) is gone.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import sys
 import threading
@@ -53,20 +54,42 @@ def wait_for(*pids: int) -> None:
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * len(pids)
 
 
-def fork_in_every_state() -> None:
-    """A child goes on with what its parent had: nothing, a binding, a compiled kernel, a plan."""
-    _, bound, called, planned = kernels = make(), make(), make(), make()
+def in_every_state() -> list[helion.Kernel]:
+    """Kernels that have nothing, a binding, a compiled kernel, a plan."""
+    _, bound, called, planned = kernels = [make() for _ in range(4)]
     bound.bind((torch.randn(128),))
     called(torch.randn(128))
     check(planned, 128)
+    return kernels
 
-    def work() -> None:
-        for kernel in kernels:
-            check(kernel, 128, 256)
-            kernel.reset()
-            check(kernel, 128)
 
-    wait_for(start_child(work))
+def check_all(kernels: list[helion.Kernel]) -> None:
+    for kernel in kernels:
+        check(kernel, 128, 256)
+        kernel.reset()
+        check(kernel, 128)
+
+
+def fork_in_every_state() -> None:
+    """A child goes on with what its parent had."""
+    kernels = in_every_state()
+    wait_for(start_child(lambda: check_all(kernels)))
+    for kernel in kernels:
+        check(kernel, 128, 256)
+
+
+def in_spawned(kernels: list[helion.Kernel], device: str) -> None:
+    install(device)
+    check_all(kernels)
+
+
+def spawn_in_every_state() -> None:
+    """A child gets its parent's kernels by pickle, and begins with nothing but them."""
+    kernels = in_every_state()
+    child = multiprocessing.get_context("spawn").Process(target=in_spawned, args=(kernels, sys.argv[2]))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
     for kernel in kernels:
         check(kernel, 128, 256)
 
@@ -108,7 +131,11 @@ def no_room_on_the_disk() -> None:
     check(make(), 128, 192)
 
 
-if __name__ == "__main__":
-    if sys.argv[2] == "softgpu":
+def install(device: str) -> None:
+    if device == "softgpu":
         softgpu.install(capability=90)
+
+
+if __name__ == "__main__":
+    install(sys.argv[2])
     globals()[sys.argv[1]]()

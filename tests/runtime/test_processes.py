@@ -36,9 +36,10 @@ def run(tmp_path: Path, function: str, device: str) -> None:
 @pytest.mark.compiles
 @pytest.mark.parametrize("device", ["cpu", "softgpu"])
 @pytest.mark.parametrize(
-    "function", ["fork_in_every_state", "fork_while_another_thread_compiles", "many_on_one_cold_cache"]
+    "function",
+    ["fork_in_every_state", "spawn_in_every_state", "fork_while_another_thread_compiles", "many_on_one_cold_cache"],
 )
-def test_forked_processes_work(tmp_path: Path, function: str, device: str) -> None:
+def test_child_processes_work(tmp_path: Path, function: str, device: str) -> None:
     run(tmp_path, function, device)
 
 
