@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
+from . import autotuner
 from . import exc
 from ._locks import new_rlock
 from .config import Config
@@ -257,6 +258,47 @@ class Kernel(Dispatcher):
             exc.AutotuningDisallowedInEnvironment: tuning cannot happen here.
         """
         return self.variant(self.normalize_args(*args)).autotune(args, force=force, **options)
+
+    def autotune_multi(
+        self,
+        arg_sets: Sequence[Sequence[Any]],
+        *,
+        aggregation: str = "geomean",
+        relative_to: str | None = None,
+        cache_tag: str | None = None,
+        force: bool = True,
+        **options: Any,
+    ) -> Config:
+        """Find one Config for several calls, and use it for each of them from now on.
+
+        Each call is searched for by itself; the winners are then measured on all of them.
+
+        Args:
+            arg_sets: arguments of each call.
+            aggregation: what is smallest: the geometric mean of the calls' times ("geomean") or the longest ("max").
+            relative_to: times are divided by those of each call's default Config ("default") or of
+                `autotune_baseline_fn` ("baseline"); None: they are milliseconds.
+            cache_tag: keeps the result in the cache apart from those of other tags.
+            force: search even when the cache has an answer.
+            options: settings of the search, as for `autotune`.
+
+        Returns:
+            The Config found.
+
+        Raises:
+            exc.InvalidAPIUsage: a bad option, before anything is bound.
+            exc.NoConfigFound: no Config works for all calls.
+            exc.AutotuningDisallowedInEnvironment: tuning cannot happen here.
+        """
+        return autotuner.autotune_multi(
+            self,
+            arg_sets,
+            options,
+            force=force,
+            aggregation=aggregation,
+            relative_to=relative_to,
+            cache_tag=cache_tag,
+        )
 
     def kernel_source(self) -> str:
         """The source text of the kernel function, decorators included."""

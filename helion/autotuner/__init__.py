@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .cache import LocalAutotuneCache as LocalAutotuneCache
     from .cache import StrictLocalAutotuneCache as StrictLocalAutotuneCache
     from .external import autotune as autotune
+    from .multi import autotune_multi as autotune_multi
     from .remote_cache import HTTPStore as HTTPStore
     from .remote_cache import RemoteAutotuneCache as RemoteAutotuneCache
     from .report import write_report as write_report
@@ -70,6 +71,7 @@ _LAZY: dict[str, str] = {
     "StrictLocalAutotuneCache": "cache",
     "TuningTarget": "target",
     "autotune": "external",
+    "autotune_multi": "multi",
     "cache_classes": "searches",
     "config_for": "api",
     "lookup": "api",
