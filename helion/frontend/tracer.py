@@ -17,6 +17,7 @@ from typing import Any
 import sympy
 import torch
 import torch.fx
+from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND
 from torch._prims_common import elementwise_dtypes
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
@@ -346,6 +347,7 @@ class Tracer(Handler):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=result.dtype)  # its steps are those of the dtype
         if unsupported_dtype(op, compute):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=compute)
+        args = self._rounded_integers(args, values)
         cast_args = tuple(self.operand(self.cast(rounded(a, compute), compute)) for a in args)
         produced = result.dtype if result.dtype is torch.bool else compute
         if produced is result.dtype:
@@ -354,6 +356,16 @@ class Tracer(Handler):
             wide = torch.empty(result.shape, dtype=produced, device=result.device)
         self.record(op, cast_args, dict(kwargs), wide)
         return self.cast(wide, result.dtype)
+
+    def _rounded_integers(self, args: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
+        """Operands with tensors of integers beside 16-bit floats as such floats, which PyTorch makes them first."""
+        integers = [a for a in values if isinstance(a, torch.Tensor) and not a.dtype.is_floating_point]
+        if not integers or len(integers) == len(values):
+            return args
+        common = elementwise_dtypes(*values, type_promotion_kind=ELEMENTWISE_TYPE_PROMOTION_KIND.NO_OPMATH)[1]
+        if common not in (torch.float16, torch.bfloat16):
+            return args
+        return tuple(self.cast(a, common) if any(a is i for i in integers) else a for a in args)
 
     def _where(self, condition: Any, a: Any, b: Any) -> Any:
         result = WHERE(condition, a, b)

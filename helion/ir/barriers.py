@@ -191,9 +191,12 @@ class _Pass:
 
 
 def _orders(node: torch.fx.Node, how: str) -> bool:
-    """Whether a node is an atomic that orders what other programs see, by "acquire" or "release"."""
+    """Whether a node is an atomic that orders what other programs see, by "acquire" or "release".
+
+    Not hl.signal and hl.wait, which have no order to choose: what they call waits for the program's threads itself.
+    """
     atomic = Atomic.match(node)
-    return atomic is not None and atomic.sem in (how, "acq_rel")
+    return atomic is not None and "sem" in atomic.op.positions and atomic.sem in (how, "acq_rel")
 
 
 def _relevant(ir: DeviceIR, root: GraphInfo) -> dict[torch.fx.Node, list[Touch]]:

@@ -350,3 +350,26 @@ def test_numbers_that_the_host_computes_wrap_as_the_tensors_dtype_does(b: int, s
     run_everywhere(
         with_computed_numbers, (x, y, b), lambda *_: tuple(e.long() for e in expected), static_shapes=static_shapes
     )
+
+
+def with_integers(i: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([6, h.size(0)], device=h.device)
+    for t in hl.tile(h.size(0)):
+        a, b = i[t], h[t]
+        out[0, t] = a + b
+        out[1, t] = a * b
+        out[2, t] = (a == b).float() + (a.to(h.dtype) == a).float()
+        out[3, t] = torch.maximum(a, b)
+        out[4, t] = b / a
+        out[5, t] = torch.addcmul(b, a, b)
+    return out
+
+
+@pytest.mark.parametrize("integers", [torch.int16, torch.int64])
+@pytest.mark.parametrize("floats", [torch.float16, torch.bfloat16])
+def test_integers_beside_narrow_floats_are_rounded_first(integers: torch.dtype, floats: torch.dtype) -> None:
+    i = torch.tensor([4797, 4798, 2049, -4797, 257], dtype=integers)
+    h = torch.tensor([-1.5, 1.5, -0.75, 1.0, 0.25]).to(floats)
+    rows = [i + h, i * h, (i == h).float() + 1, torch.maximum(i, h), h / i, torch.addcmul(h, i, h)]
+    expected = torch.stack([row.double() for row in rows])
+    run_everywhere(with_integers, (i, h), lambda *_: expected, capabilities=[90])
