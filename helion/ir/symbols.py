@@ -26,7 +26,6 @@ class OriginKind(enum.Enum):
     TILE_END = "tile end"  # index: axis id; clipped at the end of the range
     TILE_ID = "tile id"  # index: axis id
     TUNABLE = "tunable"  # `text` is the config key; with a `function`: computed from block sizes and tunables
-    DEVICE_VALUE = "device value"  # a scalar computed on the device; index unused
 
 
 @dataclasses.dataclass(frozen=True)

@@ -207,7 +207,7 @@ class UnitDims:
 
     def _memory(self, memory: Memory) -> None:
         items = index_items(memory)
-        shape, gathered = _accessed(memory, items)
+        shape, gathered = _accessed(items)
         dims = self._new(shape)
         self.accesses[memory.node] = dims
         bounded = memory.node.meta.get("bounded_dims", ())
@@ -267,7 +267,7 @@ def _shapes(node: torch.fx.Node) -> list[Sequence[Any]]:
     return [value.shape] if isinstance(value, torch.Tensor) else []
 
 
-def _accessed(memory: Memory, items: Sequence[IndexItem]) -> tuple[list[Any], list[tuple[IndexItem, int]]]:
+def _accessed(items: Sequence[IndexItem]) -> tuple[list[Any], list[tuple[IndexItem, int]]]:
     """The shape that an index describes; and its elements that make dimensions, each with the place of the first."""
     tensors = [tensor_of(item.value).shape for item in items if item.kind == "tensor"]
     gathered = list(torch.broadcast_shapes(*tensors)) if len(tensors) > 1 else [size for t in tensors for size in t]
