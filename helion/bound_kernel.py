@@ -529,6 +529,12 @@ class BoundKernel(Forwarder):
         keys = [_compat_triton.cache_keys(kernel) for kernel in triton_kernels(function)]
         return next((key for found in keys for key in found), None)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"a BoundKernel of {self.kernel.name!r} cannot be pickled: pickle the kernel, and bind the arguments there "
+            "(`kernel.bind(args)`)"
+        )
+
     @property
     def env(self) -> BoundEnvironment:
         """What the specialization was bound with."""

@@ -55,6 +55,12 @@ class Configured(Dispatcher):
     def __repr__(self) -> str:
         return f"<helion kernel {self.specializer.kernel_name} under a Config>"
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} cannot be pickled: pickle the kernel and the Config, and compile there "
+            "(`kernel.bind(args).compile_config(config)`)"
+        )
+
     def _call_python(self, *args: Any, **kwargs: Any) -> Any:
         # An explicit launcher, which no plan knows, goes to the host function.
         if "_launcher" in kwargs:

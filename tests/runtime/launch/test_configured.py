@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 from typing import Any
 
 import pytest
@@ -127,6 +128,15 @@ def test_arguments_that_overlap_are_another_specialization(configured: Any) -> N
         assert torch.equal(base[N:], base[:N] + 1)
         with pytest.raises(exc.InvalidAPIUsage, match="another specialization"):
             run(base[:N], base[4 : N + 4])
+
+
+def test_what_cannot_be_pickled_says_what_can(configured: Any) -> None:
+    x, y = torch.randn(N), torch.randn(N)
+    kernel, run = configured(add, x, y)
+    with pytest.raises(TypeError, match=r"add under a Config> cannot be pickled: .*compile_config\(config\)"):
+        pickle.dumps(run)
+    with pytest.raises(TypeError, match=r"'add' cannot be pickled: .*kernel\.bind\(args\)"):
+        pickle.dumps(kernel.bind((x, y)))
 
 
 def test_a_launcher_of_the_callers_wins(configured: Any) -> None:
