@@ -133,7 +133,7 @@ FIXES: dict[str, Fix] = {
         gives=lambda x: x * 8,
     ),
     "registering a block size in device code": fix(
-        "call it in host code, before the loop",
+        "call it in host code, before the",
         edits=[
             ("        block = hl.register_block_size(8)\n", ""),
             ("    for rows", "    block = hl.register_block_size(8)\n    for rows"),
@@ -242,7 +242,7 @@ FIXES: dict[str, Fix] = {
         gives=lambda x: x + x.T,
     ),
     "an unsupported torch op": fix(
-        "compute it in host code",
+        "in host code",
         edits=[
             ("    for rows", "    q = torch.linalg.qr(x)[0]\n    for rows"),
             ("torch.linalg.qr(x[rows, :])[0]", "q[rows, :]"),
