@@ -363,8 +363,7 @@ class Tracer(Handler):
         if not integers or len(integers) == len(values):
             return args
         common = elementwise_dtypes(*values, type_promotion_kind=ELEMENTWISE_TYPE_PROMOTION_KIND.NO_OPMATH)[1]
-        if common not in (torch.float16, torch.bfloat16):
-            return args
+        integers = integers if common in (torch.float16, torch.bfloat16) else []
         return tuple(self.cast(a, common) if any(a is i for i in integers) else a for a in args)
 
     def _where(self, condition: Any, a: Any, b: Any) -> Any:
