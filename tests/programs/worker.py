@@ -45,6 +45,11 @@ class Result:
     outcomes: list[Outcome]
 
 
+def _depends_on_blocks(program: Program) -> bool:
+    """Whether what a program means depends on block sizes."""
+    return any(getattr(s, "chunked", False) for s in program.statements())
+
+
 def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result:
     """Build, print and run one program in this process."""
     notify("build")
@@ -66,9 +71,11 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
                     if s.origin == "tunable" and s.name in program.config:
                         s.value = program.config[s.name]
             except Exception as error:
-                if any(getattr(s, "chunked", False) for s in program.statements()):
+                if _depends_on_blocks(program):
                     return Result(task, program, [run.outcome_of("bind", error)])
                 program.config = {}  # every mode without a GPU will say so
+            if _depends_on_blocks(program) and not program.config.get("block_sizes"):
+                program.calls = []  # the first one returns before its loops, so nobody knows the blocks of others
             path.write_text(script(program, f"Seed {task.seed}."))
             notify(("program", program))
         runner = run.Runner(path, traced)
