@@ -145,7 +145,8 @@ def test_seed_configs_are_tried_right_after_the_default() -> None:
 
 def test_what_the_spec_suggests_is_tried_after_seed_configs_as_far_as_the_overrides_allow() -> None:
     spec = dataclasses.replace(
-        SOFTMAX.spec, starts=[{"num_warps": 16}, {"num_warps": 8, "num_stages": 3}, {"num_warps": 16, "num_stages": 1}]
+        SOFTMAX.spec,
+        find_starts=lambda: [{"num_warps": 16}, {"num_warps": 8, "num_stages": 3}, {"num_warps": 16, "num_stages": 1}],
     )
     space = SearchSpace(spec, {"num_stages": 2}, lambda c: c["num_warps"] != 8)
     asked = ModelStrategy(space, first=[Config(num_warps=2)]).ask(3)
@@ -153,7 +154,7 @@ def test_what_the_spec_suggests_is_tried_after_seed_configs_as_far_as_the_overri
 
 
 def test_a_finite_search_tries_nothing_that_the_spec_suggests() -> None:
-    space = SearchSpace(dataclasses.replace(SOFTMAX.spec, starts=[{"num_warps": 16}]))
+    space = SearchSpace(dataclasses.replace(SOFTMAX.spec, find_starts=lambda: [{"num_warps": 16}]))
     assert [c["num_warps"] for c in FiniteStrategy(space, [Config(num_warps=2)]).ask(4)] == [2]
 
 
