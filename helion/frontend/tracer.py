@@ -1,9 +1,7 @@
 """The tracer: records what device code does into torch.fx graphs.
 
 Three ways lead in, all ending in `Tracer.record`: torch functions and ATen ops (through the modes of `modes`), and the
-language's own ops (`Tracer.call_op`).
-
-Values are FakeTensors; a graph builder knows which node made each.
+language's own ops (`Tracer.call_op`).  Values are FakeTensors; a graph builder knows which node made each.
 """
 
 from __future__ import annotations
