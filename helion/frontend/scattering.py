@@ -17,6 +17,7 @@ from .. import exc
 from ..ir.reduction_ops import REDUCTIONS
 from ..ir.symbols import symbols_of
 from ..language.shapes import same_size
+from ..numbers import next_power_of_2
 from .decompositions import rule
 from .rearranging import constant_size
 from .rearranging import dim_of
@@ -45,6 +46,20 @@ _COMBINE: dict[str, Any] = {
 }
 
 
+#: Elements of the largest tensor that Triton has (triton.language.core.TRITON_MAX_TENSOR_NUMEL).
+_MOST = 1 << 20
+
+
+def _check_comparisons(places: int, indices: int) -> None:
+    """Raise where comparing all indices with all places is more than one value holds."""
+    if next_power_of_2(max(places, 1)) * next_power_of_2(max(indices, 1)) > _MOST:
+        raise exc.TorchOpTracingError(
+            op="writing to computed places",
+            reason=f"{indices} indices are compared with {places} places, at most {_MOST} pairs",
+            fix="write to a host tensor instead: `hl.atomic_add(out, [index], values)`, `out[index] = values`.",
+        )
+
+
 def _number(value: Any, dtype: torch.dtype) -> torch.Tensor:
     return torch.full((), value, dtype=dtype)
 
@@ -68,6 +83,7 @@ def _scattered(
         first, second = numbers
         return _scattered(first, dim, index, second, reduce, include_self) != 0
     rank = x.dim() + 1
+    _check_comparisons(constant_size(x, dim, "scatter"), constant_size(index, dim, "scatter"))
     places = placed(positions(constant_size(x, dim, "scatter")), dim, rank)
     hit = index.unsqueeze(dim) == places  # [.., place, source, ..]
     if reduce is None:

@@ -126,6 +126,27 @@ def test_a_tile_s_dimension_is_refused():
         kernel(torch.ones(8), torch.arange(8))
 
 
+def test_more_comparisons_than_a_value_holds_are_refused_with_what_to_write_instead(seed):
+    @helion.kernel(config=helion.Config())
+    def in_registers(out: torch.Tensor, index: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        for _ in hl.grid(1):
+            out[:] = torch.scatter_add(out[:], 0, index[:], values[:])
+        return out
+
+    @helion.kernel(config=helion.Config(block_sizes=[256]))
+    def in_memory(out: torch.Tensor, index: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        for tile in hl.tile(values.size(0)):
+            hl.atomic_add(out, [index[tile]], values[tile])
+        return out
+
+    out, index, src = torch.zeros(2000), torch.randint(0, 2000, (2000,)), values(2000)
+    with pytest.raises(exc.TorchOpTracingError) as error:
+        in_registers(out.clone(), index, src)
+    assert "hl.atomic_add(out, [index], values)" in str(error.value)
+    expected = out.clone().scatter_add_(0, index, src)
+    torch.testing.assert_close(in_memory(out.clone(), index, src), expected)
+
+
 @helion.kernel(config=CONFIG)
 def histograms(x: torch.Tensor, bins: hl.constexpr) -> torch.Tensor:
     out = torch.empty([x.size(0), bins], dtype=torch.float32, device=x.device)
