@@ -167,9 +167,16 @@ class Environment:
         for memory in self._memories:
             if memory.holds(value):
                 fake = memory.place(fake, value, self.fake_mode)
-        # Keep the real tensor alive, so that its id stays taken.
+        # Keep the real tensor alive while tracing, so that its id stays taken.
         self._fakes[id(value)] = (value, fake)
         return fake
+
+    def forget_tensors(self) -> None:
+        """Let go of the arguments once all is traced: what was made of them outlives the call by far, and a kernel
+        that held them would hold a GPU's memory with each of its specializations.
+        """
+        self._fakes.clear()
+        self._memories.clear()
 
     def _define_numbers(self, fake: torch.Tensor, path: str, name: str, open_strides: frozenset[int]) -> None:
         """Say where host code finds the sizes and strides of an argument. PyTorch infers those of a contiguous tensor

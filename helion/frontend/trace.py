@@ -101,7 +101,7 @@ def trace_kernel(
     env.space.close()
     if settings.verify_ir:
         verify(env.ir)
-    return KernelIR(
+    ir = KernelIR(
         name=fn.__name__,
         device=env.ir,
         host=host_code(fn, source.node, interpreter, names.seeds()),
@@ -112,6 +112,8 @@ def trace_kernel(
         reductions=reductions,
         assumed_apart=assumed_apart(env.ir, _owners(env, dict(zip(arguments, given)))),
     )
+    env.forget_tensors()
+    return ir
 
 
 def _captured_by(argument: str, text: str) -> bool:

@@ -1,0 +1,88 @@
+"""A specialization outlives its first call, and must not hold the tensors of it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+
+CONFIG = helion.Config(block_sizes=[64])
+
+
+def kernel_of_tensors(**settings: Any) -> Any:
+    @helion.kernel(config=CONFIG, **settings)
+    def total(x, y):
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] + y[t]
+        return out
+
+    return total
+
+
+def kernel_of_a_list(**settings: Any) -> Any:
+    @helion.kernel(config=CONFIG, **settings)
+    def total(tensors):
+        out = torch.empty_like(tensors[0])
+        for t in hl.tile(out.size(0)):
+            out[t] = tensors[0][t] + tensors[1][t]
+        return out
+
+    return total
+
+
+def apart() -> tuple[torch.Tensor, ...]:
+    return torch.randn(100), torch.randn(100)
+
+
+def overlapping() -> tuple[torch.Tensor, ...]:
+    memory = torch.randn(150)
+    return memory[:100], memory[50:]
+
+
+def check_let_go(
+    make: Callable[..., Any], make_args: Callable[[], tuple[torch.Tensor, ...]], static: bool, calls: int
+) -> None:
+    kernel = make(static_shapes=static)
+    tensors = make_args()
+    args: Any = tensors if make is kernel_of_tensors else (list(tensors),)
+    bound = kernel.bind(args)
+    for _ in range(calls):
+        kernel(*args)
+    alive = [weakref.ref(tensor) for tensor in tensors]
+    storages = [weakref.ref(tensor.untyped_storage()) for tensor in tensors]
+    del tensors, args
+    gc.collect()
+    assert [ref() for ref in (*alive, *storages)] == [None] * 4
+    assert bound is not None
+
+
+def every_call(test: Callable[..., None]) -> Callable[..., None]:
+    for mark in (
+        pytest.mark.parametrize("calls", [0, 1, 3], ids=["bound", "called", "steady"]),
+        pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"]),
+        pytest.mark.parametrize("make_args", [apart, overlapping]),
+        pytest.mark.parametrize("make", [kernel_of_tensors, kernel_of_a_list]),
+    ):
+        test = mark(test)
+    return test
+
+
+@every_call
+def test_the_tile_executor_lets_go_of_tensors(make: Any, make_args: Any, static: bool, calls: int) -> None:
+    check_let_go(make, make_args, static, calls)
+
+
+@every_call
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=90, software_only=True)
+@pytest.mark.usefixtures("softgpu")
+def test_compiled_kernels_let_go_of_tensors(make: Any, make_args: Any, static: bool, calls: int) -> None:
+    check_let_go(make, make_args, static, calls)
