@@ -345,7 +345,7 @@ class BreakpointInDeviceLoopRequiresInterpret(NotAllowedOnDevice):
 
 
 class NestedKernelCallsNotSupported(NotAllowedOnDevice):
-    """A kernel is called in device code."""
+    """A kernel is called in device code, or in host code where its results are not known."""
 
 
 class DeviceAPIOnHost(BaseError):

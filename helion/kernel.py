@@ -169,6 +169,10 @@ class Kernel(Dispatcher):
     def _guard_text(self, args: Sequence[Any]) -> str | None:
         return " and ".join(f"({text})" for text in self._traceable._lookup(tuple(args)).guards) or None
 
+    def _host_asks_config(self, args: Sequence[Any]) -> bool:
+        rewrites = self._traceable._lookup(tuple(args)).ir.host.rewrites.values()
+        return any(kind == "number" for kind, _ in rewrites)
+
     @functools.cached_property
     def _traceable(self) -> Kernel:
         """This kernel, or one like it that is compiled where this one runs in ref mode: a graph holds launches."""

@@ -292,6 +292,10 @@ class PythonPath:
         parameters."""
         return None
 
+    def _host_asks_config(self, args: Sequence[Any]) -> bool:
+        """Whether the host function for these arguments computes with numbers of a Config that is not chosen yet."""
+        return False
+
 
 def _level_of_user_code() -> int:
     """``stacklevel`` for a warning that is to point at the call of the kernel: the first frame that is not helion's."""

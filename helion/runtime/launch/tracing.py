@@ -21,6 +21,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ... import _compat_torch
 from ... import _compat_triton_abi as _abi
 from ... import exc
+from ...language.op import active_handler
+from .nested import runner_in_trace
 
 if TYPE_CHECKING:
     from .dispatch import PythonPath
@@ -72,6 +74,8 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
             )
     if not _is_traced(tensors):
         return None
+    if active_handler() is not None:
+        return runner_in_trace(dispatcher, args)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         dispatcher._on_requires_grad()
     with _compat_torch.without_dispatch_modes():  # binding traces on fake tensors of its own
