@@ -147,6 +147,26 @@ def test_one_reduction_loop_is_for_every_reduction() -> None:
     assert spec.normalize({"reduction_loop": 128})["reduction_loops"] == [None, 128]
 
 
+def test_loops_over_two_dimensions_of_one_value_are_refused_before_anything_is_compiled() -> None:
+    @helion.kernel
+    def slabs(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        out, means = x.new_empty([x.size(0)]), x.new_empty([x.size(0), x.size(1)])
+        for tile in hl.tile(x.size(0)):
+            value = x[tile, :, :]
+            out[tile] = value.sum(dim=(1, 2))
+            means[tile, :] = value.mean(-1)
+        return out, means
+
+    bound = slabs.bind((torch.ones(7, 5, 9),))
+    assert bound.config_spec.fields["reduction_loops"].labels == ("a dimension of 9", "a dimension of 5")
+    with pytest.raises(
+        exc.InvalidConfig, match=r"'slabs'.*reduction_loops=\[2, 4\].*of 9 and the one of 5.*\n.*test_config.py"
+    ):
+        bound.config_spec.normalize({"reduction_loops": [2, 4]})
+    for one in ([2, None], [None, 4]):
+        bound.to_triton_code(bound.config_spec.normalize({"reduction_loops": one}))
+
+
 def test_keys_with_nothing_to_schedule_are_ignored() -> None:
     spec = spec_of("add")
     assert spec.normalize(

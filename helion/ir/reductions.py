@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -222,6 +223,31 @@ def roll(ir: DeviceIR, reductions: list[RollableReduction]) -> DeviceIR:
             )
         graphs[reduction.graph_id] = _Roller(rolled, info, reduction).run()
     return rolled
+
+
+def rolling_constraint(ir: DeviceIR, reductions: list[RollableReduction]) -> Callable[[dict[str, Any]], str | None]:
+    """What a Config is asked before anything is compiled: why its loops of reductions cannot be at once, or None."""
+
+    @functools.cache  # searches ask for thousands of Configs
+    def fit(looped: tuple[int, ...]) -> bool:
+        try:
+            roll(ir, [reductions[i] for i in looped])
+        except exc.InvalidConfig:
+            return False
+        return True
+
+    def check(config: dict[str, Any]) -> str | None:
+        chunks = config.get("reduction_loops", ())
+        looped = tuple(i for i, chunk in enumerate(chunks) if chunk is not None)
+        if len({reductions[i].graph_id for i in looped}) == len(looped) or fit(looped):
+            return None
+        sizes = " and ".join(f"the one of {reductions[i].size}" for i in looped)
+        return (
+            f"reduction_loops={chunks!r} asks for loops over dimensions of one value ({sizes}): None is allowed for all "
+            "of them, and a number for one"
+        )
+
+    return check
 
 
 class _Roller:

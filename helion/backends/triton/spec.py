@@ -45,6 +45,7 @@ from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import POINTWISE
 from ...ir.reductions import passes
+from ...ir.reductions import rolling_constraint
 from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
@@ -162,7 +163,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8, accepted=128)
     spec.fields.update(ir.tunables)
     tiles = _TileSizes(ir)
-    spec.constraints.append(_constraint(ir, tiles))
+    spec.constraints += [_constraint(ir, tiles), rolling_constraint(device, reductions)]
     spec.unpromising += [_too_large_for_registers(tiles), _more_registers_than_there_are]
     if products:
         spec.unpromising.append(_too_large_for_shared_memory(ir, products, tiles, features.shared_bytes))
