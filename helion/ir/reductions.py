@@ -243,8 +243,8 @@ def rolling_constraint(ir: DeviceIR, reductions: list[RollableReduction]) -> Cal
             return None
         sizes = " and ".join(f"the one of {reductions[i].size}" for i in looped)
         return (
-            f"reduction_loops={chunks!r} asks for loops over dimensions of one value ({sizes}): None is allowed for all "
-            "of them, and a number for one"
+            f"reduction_loops={chunks!r} asks for loops over dimensions of one value ({sizes}): None is allowed for "
+            "all of them, and a number for one"
         )
 
     return check
