@@ -56,8 +56,7 @@ def check_atomic(op: Op, dtype: torch.dtype, sem: str) -> None:
     what = f"hl.{op.name}"
     if dtype not in ATOMIC_DTYPES[op.name]:
         raise exc.UnsupportedDtype(
-            op=what,
-            dtype=dtype,
+            f"GPUs have no {what} of elements of dtype {dtype}",
             fix="use a target of dtype " + ", ".join(sorted(str(d) for d in ATOMIC_DTYPES[op.name])) + ".",
         )
     if sem not in MEMORY_ORDERS:

@@ -20,7 +20,7 @@ from .tile import Tile
 _MISSING: Any = object()
 
 
-def tile(begin_or_end: Any, end: Any = _MISSING, block_size: Any = None) -> Iterable[Any]:
+def tile(begin_or_end: Any = _MISSING, end: Any = _MISSING, block_size: Any = None) -> Iterable[Any]:
     """Iterate over a range in tiles: `for t in hl.tile(n)`, `for tm, tn in hl.tile([m, n])`.
 
     A top-level loop is the kernel's grid: its tiles run in parallel, in no order.  A loop inside another is
@@ -44,7 +44,7 @@ def tile(begin_or_end: Any, end: Any = _MISSING, block_size: Any = None) -> Iter
     return handler.tile(_ranges("hl.tile", begin_or_end, end, block_size, default_step=None))
 
 
-def grid(begin_or_end: Any, end: Any = _MISSING, step: Any = None) -> Iterable[Any]:
+def grid(begin_or_end: Any = _MISSING, end: Any = _MISSING, step: Any = None) -> Iterable[Any]:
     """Iterate over single indices: like `hl.tile` with a scalar index instead of a tile.
 
     Args:
@@ -129,7 +129,10 @@ def barrier() -> None:
 def _ranges(name: str, first: Any, second: Any, steps: Any, *, default_step: int | None) -> LoopRanges:
     if second is None:
         raise exc.InvalidTileRange(name=name, reason="the end is None")
-    begin, end = (None, first) if second is _MISSING else (first, second)
+    given = [bound for bound in (first, second) if bound is not _MISSING]
+    if not given:
+        raise exc.InvalidTileRange(name=name, reason="it has no end")
+    begin, end = given if len(given) == 2 else (None, given[0])
     is_sequence = isinstance(end, (list, tuple))
     if begin is not None and isinstance(begin, (list, tuple)) != is_sequence:
         raise exc.InvalidTileRange(name=name, reason="begin and end must both be lists or both be single values")

@@ -8,6 +8,7 @@ import torch
 import helion.language as hl
 from helion import exc
 from helion.language.atomics import ATOMIC_DTYPES
+from tests.support import run_everywhere
 
 PYTHON = {
     "atomic_add": lambda old, v: old + v,
@@ -62,6 +63,56 @@ def test_compare_and_swap_lets_the_first_one_win(ref, dtype):
     expected, values = torch.tensor([0, 0, 4, 5]).to(dtype), torch.tensor([1, 2, 3, 4]).to(dtype)
     old = ref(kernel, target, index, expected, values, torch.empty(4, dtype=dtype))
     assert target.tolist() == [1, 4] and old.tolist() == [0, 1, 5, 5]
+
+
+def swap_all(target: torch.Tensor, index: torch.Tensor, expected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    old = torch.empty_like(expected)
+    for t in hl.tile(index.size(0)):
+        old[t] = hl.atomic_cas(target, [index[t]], expected[t], 7)
+    return target, old
+
+
+def swap_some(target: torch.Tensor, index: torch.Tensor, expected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    old = torch.empty([index.size(0), 3], dtype=expected.dtype, device=index.device)
+    for t, u in hl.tile([index.size(0), 3]):
+        mask = (expected[t] != 4)[:, None] & (u.index != 1)[None, :]
+        old[t, u] = hl.atomic_cas(target, [index[t][:, None] * 3 + u.index], expected[t][:, None], 7, extra_mask=mask)
+    return target, old
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float32])
+def test_compare_and_swap_takes_partial_tiles(dtype):
+    """Those of any Config; lanes outside change nothing, the first element included."""
+    index = torch.tensor([8, 7, 6, 5, 4, 3, 2, 1, 0])
+    target, expected = torch.tensor([-1, 1, 2, 3, 4, 5, 6, 7, 0]).to(dtype), torch.tensor([0, 3] * 4 + [3]).to(dtype)
+
+    def reference(target, index, expected):
+        target, old = target.clone(), target[index]
+        target[index] = torch.where(old == expected, 7, old)
+        return target, old
+
+    run_everywhere(
+        swap_all,
+        (target, index, expected),
+        reference,
+        configs=[{"block_sizes": [b]} for b in (1, 4, 16)],
+        error_scale=0,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32])
+def test_compare_and_swap_takes_masks(dtype):
+    index = torch.tensor([4, 3, 2, 1, 0])
+    target, expected = (torch.arange(15) // 3).to(dtype), torch.tensor([4, 0, 2, 1, 0]).to(dtype)
+
+    def reference(target, index, expected):
+        target, places = target.clone(), index[:, None] * 3 + torch.arange(3)
+        mask = (expected != 4)[:, None] & (torch.arange(3) != 1)
+        old = torch.where(mask, target[places], 0)
+        target[places] = torch.where(mask & (old == expected[:, None]), 7, target[places])
+        return target, old
+
+    run_everywhere(swap_some, (target, index, expected), reference, configs=[{"block_sizes": [2, 4]}], error_scale=0)
 
 
 def test_compare_and_swap_compares_bits(ref):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+import helion
 import helion.language as hl
 from helion import exc
 from helion.config_spec import IntegerFragment
+from tests.support import run_everywhere
 
 
 def cover(x):
@@ -319,3 +321,25 @@ def test_breaking_out_of_a_loop_leaves_device_code(ref):
         return x.clone()
 
     assert ref(kernel, torch.zeros(6)).tolist() == [1, 1, 0, 0, 0, 0]
+
+
+def ends_by_keyword(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    for t in hl.tile(end=x.size(0)):
+        for j in hl.grid(end=x.size(1)):
+            out[t, j] = x[t, j] + 1
+    return out
+
+
+def test_a_loops_end_may_be_a_keyword():
+    run_everywhere(ends_by_keyword, (torch.randn(20, 3),), lambda x: x + 1, capabilities=[90])
+
+
+def test_a_loop_without_an_end_is_refused(ref):
+    def kernel(x):
+        for t in hl.tile(block_size=4):
+            x[t] = 1.0
+
+    for run in (ref, lambda function, x: helion.kernel(function)(x)):
+        with pytest.raises(exc.InvalidTileRange, match=r"hl\.tile: it has no end\n(.*\n)*.*hl\.tile\(end\)"):
+            run(kernel, torch.ones(3))

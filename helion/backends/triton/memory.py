@@ -207,23 +207,13 @@ def emit_store(k: KernelEmitter, node: torch.fx.Node) -> None:
 
 
 def emit_atomic(k: KernelEmitter, node: torch.fx.Node) -> None:
-    """hl.atomic_*.
-
-    Raises:
-        exc.BackendUnsupported: a compare-and-swap needs a mask.
-    """
+    """hl.atomic_*."""
     atomic = Atomic.of(node)
     dtype = triton_dtype(atomic.tensor.dtype)
     values = [
         k.text(v) if isinstance(v, torch.fx.Node) else call("tl.full", "[]", k.text(v), dtype) for v in atomic.values
     ]
     access = pointer_access(k, atomic, atomic.extra_mask)
-    if access.mask is not None and len(values) > 1:
-        raise exc.BackendUnsupported(
-            backend="triton",
-            reason=f"hl.{atomic.op.name} has no mask in Triton, and this tile may be partial",
-            fix="use hl.grid, or a block size that divides the range.",
-        )
     if len(values) > 1 and access.rank:  # Triton broadcasts the operand of every atomic but those of this one
         ranks = [tensor_of(v).dim() if isinstance(v, torch.fx.Node) else 0 for v in atomic.values]
         full = k.shape(atomic.result.shape)
@@ -231,12 +221,36 @@ def emit_atomic(k: KernelEmitter, node: torch.fx.Node) -> None:
             call("tl.broadcast_to", spread(value, access.rank - rank, rank, access.rank) if rank else value, full)
             for value, rank in zip(values, ranks)
         ]
-    arguments = [access.pointer, *values, *([access.mask] if access.mask else [])]
-    text = call(f"tl.{atomic.op.name}", *arguments, sem=repr(atomic.sem))
+    if access.mask is not None and len(values) > 1:
+        text = _masked_swap(atomic, access, values)
+    else:
+        arguments = [access.pointer, *values, *([access.mask] if access.mask else [])]
+        text = call(f"tl.{atomic.op.name}", *arguments, sem=repr(atomic.sem))
     if node.users:
         k.assign(node, text)
     else:
         k.statement(node, text)
+
+
+def _masked_swap(atomic: Atomic, access: Access, values: list[Text]) -> Text:
+    """A compare-and-swap with a mask, which Triton's has not: lanes outside exchange a value for itself, in the
+    tensor's first element, which leaves it as it is whatever it is.
+
+    Raises:
+        exc.BackendUnsupported: the tensor has no elements.
+    """
+    if isinstance(atomic.tensor.numel(), int) and atomic.tensor.numel() == 0:
+        raise exc.BackendUnsupported(
+            backend="triton",
+            reason=f"hl.{atomic.op.name} of {atomic.name!r}, which has no elements",
+            fix=f"return before the loops: `if {atomic.name}.numel() == 0: return ...`.",
+        )
+    mask, (expected, value) = access.mask, values
+    pointer = call("tl.where", mask, access.pointer, access.tensor)
+    text = call(
+        f"tl.{atomic.op.name}", pointer, expected, call("tl.where", mask, value, expected), sem=repr(atomic.sem)
+    )
+    return call("tl.where", mask, text, 0)
 
 
 def emit_flags(k: KernelEmitter, node: torch.fx.Node) -> None:
