@@ -26,6 +26,7 @@ from . import _compat_torch
 from . import _compat_triton_abi as _compat_triton
 from . import exc
 from ._locks import new_rlock
+from ._parsing import parse_expression
 from .arguments import common_device
 from .arguments import tensors_of
 from .autotuner.api import TUNED_NOW
@@ -433,7 +434,7 @@ class BoundKernel(Forwarder):
 
         storages = written_storages(self.ir.device)
         return frozenset(
-            ast.unparse(ast.parse(tensor.text, mode="eval"))
+            ast.unparse(parse_expression(tensor.text))
             for tensor in self.ir.device.host_tensors.values()
             if _compat_torch.storage_identity(tensor.fake) in storages
         )

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ._parsing import parse
 from .config import Config
 from .frontend.frames import function_globals
 from .frontend.source import read_names
@@ -82,7 +83,7 @@ def _lambda_text(fn: types.FunctionType) -> str:
     """The source of a lambda: the one on its line that compiles to the same code."""
     try:
         lines, _ = inspect.getsourcelines(fn)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
+        tree = parse(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
         return repr(fn)
     wanted = fn.__code__
@@ -217,7 +218,7 @@ def _define(name: str, value: Any, imports: dict[str, None], definitions: dict[s
     elif isinstance(value, type):
         text = textwrap.dedent(inspect.getsource(value))
         outside = vars(sys.modules[module])
-        read = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        read = {n.id for n in ast.walk(parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
         for inner in sorted(read):
             if inner in outside:
                 _define(inner, outside[inner], imports, definitions, seen)

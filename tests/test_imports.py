@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 _BASE = (
-    "exc numbers _environment _locks _version _logging _extension _C _compat_torch _compat_triton _compat_triton_abi"
+    "exc numbers _environment _locks _parsing _version _logging _extension _C _compat_torch _compat_triton "
+    "_compat_triton_abi"
 )
 _SCHEDULES = "settings setting_values config config_keys config_spec"
 _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
@@ -27,6 +28,7 @@ MAY_IMPORT = {
     "_logging": "",
     "_environment": "",
     "_locks": "",
+    "_parsing": "_locks",
     "_C": "runtime",  # types only
     "_extension": "_C _compat_torch _environment",
     "_compat_torch": "_version",

@@ -9,6 +9,7 @@ from typing import Any
 import sympy
 from torch.utils._sympy.printers import PythonPrinter
 
+from .._parsing import parse_expression
 from ..ir.symbols import expr_of
 
 
@@ -69,4 +70,4 @@ def literal(value: float) -> str:
 
 def names_in(text: str) -> set[str]:
     """The names that an expression reads."""
-    return {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
+    return {node.id for node in ast.walk(parse_expression(text)) if isinstance(node, ast.Name)}

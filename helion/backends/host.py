@@ -20,6 +20,7 @@ import sympy
 import torch
 
 from .. import exc
+from .._parsing import parse_expression
 from ..ir.device_ir import KernelIR
 from ..ir.device_ir import has_side_effect
 from ..ir.device_ir import host_tensor
@@ -168,7 +169,7 @@ class HostPrinter:
 
     def _replacement(self, node: ast.Call, kind: str, value: Any) -> ast.expr:
         if kind == "number":
-            return ast.parse(self.number(value), mode="eval").body
+            return parse_expression(self.number(value))
         if kind == "read":
             return ast.NamedExpr(ast.Name(value, ast.Store()), node)
         if kind == "specialize":

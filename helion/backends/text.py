@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable
 from collections.abc import Iterable
 
+from .._parsing import parse_expression
 from .expressions import literal
 
 
@@ -134,7 +135,7 @@ def as_text(value: Text | float) -> Text:
 @functools.lru_cache(4096)
 def parsed(code: str) -> Text:
     """Text that was not made here: how tightly it binds is what Python's parser says."""
-    node = ast.parse(code, mode="eval").body
+    node = parse_expression(code)
     # Where the expression is not the whole text, the rest is parentheses around it.
     return Text(code, _precedence(node)) if ast.get_source_segment(code, node) == code else Text(code)
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import exc
+from .._parsing import parse
 from ..exc import SourceLocation
 from .jumps import without_jumps
 
@@ -43,7 +44,7 @@ class FunctionSource:
         text = "".join(lines)
         self._margin = len(text) - len(text.lstrip(" \t"))
         try:
-            tree = ast.parse(textwrap.dedent(text))
+            tree = parse(textwrap.dedent(text))
         except SyntaxError:
             raise exc.SourceUnavailable(name=fn.__name__) from None
         ast.increment_lineno(tree, first - 1)

@@ -3,8 +3,8 @@
 Tiles of a top-level loop run at the same time and in any order.  A plain store must therefore go to a place of the
 tile's own, or else the tile that its place leaves out must cover its range (`BlockSize.low` is raised to that); and a
 load may not read what another tile stores.  Both go by memory and not by names: through two views of a tensor, or two
-arguments that overlap, a program touches the same elements.  Atomics are exempt; so are stores through index tensors
-and under conditions on the loop's own position, which cannot be judged here.
+arguments that overlap, a program touches the same elements.  Atomics are exempt; so are accesses under conditions on
+the loop's own position, and those through index tensors that are loaded, which cannot be judged here.
 
 A loop with `hl.wait` in it sees to the order of its loads and stores itself.
 
@@ -38,6 +38,7 @@ from .nodes import IfElse
 from .nodes import Load
 from .nodes import Memory
 from .nodes import Store
+from .positions import Positions
 from .sameness import Sameness
 from .space import Space
 from .spans import spans_meet
@@ -65,9 +66,11 @@ def check_dependencies(ir: DeviceIR) -> None:
             _check_store(ir, info, store, [a for a in axes if a.id not in excused])
         if any(memory.op is wait for memory, _ in accesses) or not axes:
             continue  # the kernel sees to the order of its programs, or there is only one
-        for load in filter(None, (Load.match(memory.node) for memory, _ in accesses)):
+        for load, excused in [(load, excused) for memory, excused in accesses if (load := Load.match(memory.node))]:
             for store in stores:
                 _check_load(ir, load, store, axes)
+                apart = excused | excuses[store]
+                _check_positions(ir, load, store, [axis for axis in axes if axis.id not in apart])
         for first, second in itertools.combinations(stores, 2):
             if matched(first, second) is None:
                 _check_views(second, first, "stored")
@@ -241,6 +244,26 @@ def _check_load(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> Non
                     f"a tile of {axis.name!r} reads what another tile writes",
                     location=load.node.meta.get("location"),
                 )
+
+
+def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> None:
+    """A load and a store of one loop of which one goes through an index tensor that the loop's positions make."""
+    pairs = matched(store, load) or []
+    through = [(w, r) for w, r in pairs if isinstance(w.value, torch.fx.Node) or isinstance(r.value, torch.fx.Node)]
+    # Dimensions that differ as well may keep the two apart.
+    if len(through) != 1 or sum(_same(w.value, r.value) for w, r in pairs) < len(pairs) - 1:
+        return
+    ((w, r),) = through
+    for axis in axes:
+        clash = Positions(ir, axis).clash(load, r.value, store, w.value)
+        if clash is not None:
+            reader, writer, element = clash
+            raise exc.LoopDependencyError(
+                reason=f"index {reader} of {axis.name!r} reads element {element} of {load.name!r} (dimension {r.dim}), "
+                f"which index {writer} stores in the same loop: a tile reads what another writes",
+                location=load.node.meta.get("location"),
+                fix=f"read from a copy made before the loop ({load.name}.clone()), or store to another tensor.",
+            )
 
 
 def _check_views(access: Load | Store, store: Store, how: str) -> None:

@@ -16,6 +16,7 @@ import torch.fx
 
 from ... import exc
 from ... import language as hl
+from ..._parsing import parse
 from ...ir.nodes import Combining
 from ...ir.nodes import DotScaled
 from ...ir.nodes import Memory
@@ -330,7 +331,7 @@ def _parsed(k: KernelEmitter, source: str, what: str) -> tuple[list[str], ast.Mo
     """Lines and syntax tree of device code that the user wrote."""
     text = textwrap.dedent(source).strip("\n")
     try:
-        tree = ast.parse(text)
+        tree = parse(text)
     except SyntaxError as error:
         raise exc.InvalidAPIUsage(f"{what}: the source does not parse: {error}") from None
     k.module.written_by_user(tree)

@@ -25,6 +25,7 @@ import torch
 
 from ... import _compat_torch
 from ... import exc
+from ..._parsing import parse
 from ...ir.block_sizes import SizedIR
 from ...ir.effects import written_storages
 from ..eager.tile_executor import launch as launch_tiles
@@ -161,7 +162,7 @@ def _positional_launcher(code: str, function: types.FunctionType) -> Callable[..
 
 def _launch_statement(function: types.FunctionType) -> ast.Call:
     """The one call of ``_launcher`` in a host function."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    tree = parse(textwrap.dedent(inspect.getsource(function)))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "_launcher"]
     if len(calls) != 1:
         raise exc.InternalError(reason=f"host function {function.__name__!r} has {len(calls)} launches")

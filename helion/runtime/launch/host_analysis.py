@@ -22,6 +22,7 @@ import helion.runtime as runtime
 
 from ... import _compat_triton_abi as _abi
 from ... import numbers
+from ..._parsing import parse
 
 __all__ = ["HostAnalysis", "LaunchCall", "analyze"]
 
@@ -366,7 +367,7 @@ def analyze(function: types.FunctionType) -> HostAnalysis:
 def _analyze(function: types.FunctionType) -> HostAnalysis:
     try:
         lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
+        tree = parse(textwrap.dedent("".join(lines)))
     except (OSError, SyntaxError, TypeError):
         return HostAnalysis("the source of the host code is not available")
     definition = tree.body[0]
