@@ -240,9 +240,10 @@ def _check_load(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> Non
                 continue
             if not _same(w, r):
                 raise exc.LoopDependencyError(
-                    reason=f"{load.name!r} is read at {r} and {store.name!r} stored at {w} in the same loop: "
+                    reason=f"{_as_written(ir, load)} is read and {_as_written(ir, store)} stored in the same loop: "
                     f"a tile of {axis.name!r} reads what another tile writes",
                     location=load.node.meta.get("location"),
+                    fix=f"read from a copy made before the loop ({load.name}.clone()), or store to another tensor.",
                 )
 
 
@@ -264,6 +265,22 @@ def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -
                 location=load.node.meta.get("location"),
                 fix=f"read from a copy made before the loop ({load.name}.clone()), or store to another tensor.",
             )
+
+
+def _as_written(ir: DeviceIR, access: Load | Store) -> str:
+    """An access in the words of the source, `x[t, i]`."""
+
+    def text(element: Any) -> str:
+        if isinstance(element, TracedTile):
+            shift = "" if str(element.offset) == "0" else f" + {text(element.offset)}"
+            return element.axis.name + shift
+        if isinstance(element, slice):
+            return ":".join("" if end is None else text(end) for end in (element.start, element.stop))
+        if isinstance(element, torch.fx.Node):
+            return "<tensor>" if element.meta["val"].dim() else "<number>"
+        return "..." if element is Ellipsis else ir.space.readable(str(element))
+
+    return f"{access.name}[{', '.join(map(text, access.index))}]"
 
 
 def _check_views(access: Load | Store, store: Store, how: str) -> None:

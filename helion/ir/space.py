@@ -182,5 +182,6 @@ class Space:
         names = {str(symbol): origin.host_text(str) for symbol, origin in self.origins.items() if origin.text}
         names.update((str(block.symbol), block.name) for block in self.blocks)
         for axis in self.axes:
-            names.update({str(axis.offset): f"{axis.name}.begin", str(axis.clipped_end): f"{axis.name}.end"})
+            begin = axis.name if axis.kind is AxisKind.GRID else f"{axis.name}.begin"
+            names.update({str(axis.offset): begin, str(axis.clipped_end): f"{axis.name}.end"})
         return re.sub(r"\b[a-z]+\d+\b", lambda match: names.get(match[0], match[0]), text)

@@ -50,6 +50,39 @@ def test_a_race_is_refused(kernel, match):
     assert caught.value.location is not None
 
 
+def transposes_itself(x):
+    for i in hl.grid(x.size(0)):
+        for t in hl.tile(i + 1, x.size(0)):
+            below = x[t, i]
+            x[t, i] = x[i, t]
+            x[i, t] = below
+
+
+def reads_a_neighbours_row(x):
+    for i, t in hl.grid([x.size(0) - 2, 20]):
+        x[i, t] = x[i + 2, 2 * t]
+
+
+def reads_a_range(x):
+    for t in hl.tile(x.size(0) - 1):
+        x[t, 2:4] = x[t + 1, 2:4]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "match"),
+    [
+        (transposes_itself, r"x\[t, i\] is read and x\[i, t\] stored|x\[i, t\] is read and x\[t, i\] stored"),
+        (reads_a_neighbours_row, r"x\[i \+ 2, 2\*t\] is read and x\[i, t\] stored"),
+        (reads_a_range, r"x\[t \+ 1, 2:4\] is read and x\[t, 2:4\] stored"),
+    ],
+    ids=lambda v: getattr(v, "__name__", None),
+)
+def test_a_race_is_told_in_the_words_of_the_source(kernel, match):
+    with pytest.raises(exc.LoopDependencyError, match=match) as caught:
+        traced(kernel, torch.ones(42, 42))
+    assert "x.clone()" in str(caught.value)
+
+
 def own_place(x):
     for tile_m, tile_n in hl.tile(x.shape):
         x[tile_m, tile_n] = x[tile_m, tile_n] + 1
