@@ -14,7 +14,7 @@ test quick sweep sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheel
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
-	@echo "make quick     the tests that neither compile kernels nor start processes: two minutes or so"
+	@echo "make quick     the tests that neither compile kernels nor start processes: a minute and a half"
 	@echo "make test      all tests (no GPU needed), with make sanitize"
 	@echo "make test-newest  all tests with the newest torch and Triton of the registry, in build/newest"
 	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"

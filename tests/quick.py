@@ -30,7 +30,7 @@ from tests import softgpu
 MARKS = {
     "compiles": "compiles a kernel with Triton or the CuTe toolkit",
     "spawns": "starts a process",
-    "slow": "takes seconds, though it neither compiles nor starts a process",
+    "slow": "takes seconds, alone or with others of its file, though it neither compiles nor starts a process",
 }
 
 #: Audit events that come before a new process; https://docs.python.org/3/library/audit_events.html

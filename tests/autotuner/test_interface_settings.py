@@ -27,6 +27,8 @@ from .kernels import FAST
 from .kernels import X
 from .kernels import blocked
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from examples import bench
 from examples.catalog import EXAMPLES
 from helion import Config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

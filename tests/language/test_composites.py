@@ -13,6 +13,8 @@ import helion.language as hl
 from helion import exc
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.slow
+
 CONFIG = helion.Config(block_sizes=[4])
 ROWS = 6
 

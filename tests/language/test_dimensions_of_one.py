@@ -14,6 +14,8 @@ import helion.language as hl
 from helion import exc
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.slow
+
 
 def differences(x: torch.Tensor) -> torch.Tensor:
     out = torch.zeros_like(x)

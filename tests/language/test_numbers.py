@@ -14,6 +14,8 @@ import helion.language as hl
 from helion import exc
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.slow
+
 SMALL = helion.Config(block_sizes=[8])
 
 

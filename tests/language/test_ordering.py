@@ -9,6 +9,8 @@ import helion
 import helion.language as hl
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.slow
+
 CONFIG = helion.Config(block_sizes=[4])
 
 

@@ -10,6 +10,8 @@ import helion
 import helion.language as hl
 from helion import exc
 
+pytestmark = pytest.mark.slow
+
 CONFIG = helion.Config(block_sizes=[4])
 
 

@@ -13,6 +13,8 @@ import helion.language as hl
 from helion import exc
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.slow
+
 ROWS, PLACES, SOURCES = 10, 5, 7
 CONFIG = helion.Config(block_sizes=[4])
 

@@ -12,6 +12,8 @@ import helion.language as hl
 from tests.support import run_everywhere
 from tests.support import ways
 
+pytestmark = pytest.mark.slow
+
 CONFIG = helion.Config(block_sizes=[32])
 ONE_OPERAND = [
     *("airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "digamma", "erfcx", "i0", "i0e", "i1", "i1e"),

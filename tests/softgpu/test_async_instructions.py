@@ -13,6 +13,8 @@ from tests.softgpu import async_kernels as ak
 from tests.softgpu import native
 from tests.softgpu.ptx import PtxKernel
 
+pytestmark = pytest.mark.slow
+
 HOPPER = pytest.mark.softgpu(capability=90, software_only=True)
 BLACKWELL = pytest.mark.softgpu(capability=100, software_only=True)
 

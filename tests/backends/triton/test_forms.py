@@ -20,7 +20,7 @@ from helion.target import Target
 from tests.support import compile_for
 from tests.support import run_everywhere
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 #: Sizes at which the machine code of forms is compared.
 COMPARED = {"attention": (2, 512, 64), "matmul": (1024, 4096, 1024), "norm": (64, 4096)}

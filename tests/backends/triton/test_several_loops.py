@@ -14,7 +14,7 @@ from tests.softgpu.provider import SM_COUNT
 from tests.support import compile_for
 from tests.support import run_everywhere
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 PERSISTENT = ("persistent_interleaved", "persistent_blocked")
 
