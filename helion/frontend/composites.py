@@ -182,7 +182,56 @@ def _pca_lowrank(*args: Any, **options: Any) -> Any:
 
 
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
+#: How far from the lower of two elements to the upper one a quantile between them is; None: as far as its rank.
+_SHARES: dict[str, float | None] = {"lower": 0.0, "higher": 1.0, "midpoint": 0.5, "nearest": 0.0, "linear": None}
+
+
+def _quantile_of(
+    input: torch.Tensor, q: float | torch.Tensor, dim: int | None, keepdim: bool, interpolation: str, ignore_nan: bool
+) -> Any:
+    """PyTorch before 2.12 asks for the number of elements, which in device code may be symbolic."""
+    known = input.dtype in (torch.float32, torch.float64) and input.dim() > 0 and interpolation in _SHARES
+    if not known or isinstance(q, torch.Tensor) or not 0 <= q <= 1:
+        return NotImplemented  # PyTorch's, with its errors
+    x = input.reshape([-1]) if dim is None else input
+    along = 0 if dim is None else dim
+    n = constant_size(x, along, "quantile")
+    values = torch.sort(x, along).values  # nan is last
+    nans = torch.sum(torch.isnan(x).to(torch.int64), along, True)
+    if ignore_nan:
+        rank = torch.clamp_min(n - 1 - nans, 0).to(x.dtype) * q
+    else:
+        rank = torch.where(nans > 0, float(n - 1), (n - 1) * torch.full_like(nans, q, dtype=x.dtype))
+    lower = torch.round(rank) if interpolation == "nearest" else torch.floor(rank)
+    below = torch.gather(values, along, lower.to(torch.int64))
+    share = _SHARES[interpolation]
+    if share == 0.0:
+        found = below
+    else:
+        above = torch.gather(values, along, torch.ceil(rank).to(torch.int64))
+        found = above if share == 1.0 else torch.lerp(below, above, rank - lower if share is None else share)
+    if dim is None:
+        return found.reshape([1] * input.dim() if keepdim else [])
+    return found if keepdim else found.squeeze(along)
+
+
+def _quantile(
+    input: torch.Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Any:
+    return _quantile_of(input, q, dim, keepdim, interpolation, False)
+
+
+def _nanquantile(
+    input: torch.Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Any:
+    return _quantile_of(input, q, dim, keepdim, interpolation, True)
+
+
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.quantile: _quantile,
+    torch.Tensor.quantile: _quantile,
+    torch.nanquantile: _nanquantile,
+    torch.Tensor.nanquantile: _nanquantile,
     torch.cov: _cov,
     torch.Tensor.cov: _cov,
     torch.corrcoef: _corrcoef,
