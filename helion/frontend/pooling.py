@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._decomp import decomposition_table
 
 from .decompositions import rule
 from .rearranging import constant_size
@@ -31,6 +32,7 @@ class _Windows:
         ends: one past the last place of each, [count]; not beyond the padding's end.
         width: elements of the longest window.
         count: how many there are.
+        step: from one element of a window to the next.
     """
 
     size: int
@@ -38,10 +40,11 @@ class _Windows:
     ends: torch.Tensor
     width: int
     count: int
+    step: int = 1
 
     def places(self) -> torch.Tensor:
         """[count, width]: what each element of each window is in the dimension."""
-        return self.starts.unsqueeze(1) + positions(self.width).unsqueeze(0)
+        return self.starts.unsqueeze(1) + (positions(self.width) * self.step).unsqueeze(0)
 
     def inside(self) -> torch.Tensor:
         """[count, width]: whether it is an element of the dimension, and of the window."""
@@ -56,12 +59,13 @@ class _Windows:
         return last - first
 
 
-def _sliding(size: int, kernel: int, stride: int, padding: int, ceil: bool) -> _Windows:
-    count = (size + 2 * padding - kernel + (stride - 1 if ceil else 0)) // stride + 1
+def _sliding(size: int, kernel: int, stride: int, padding: int, ceil: bool, dilation: int = 1) -> _Windows:
+    length = dilation * (kernel - 1) + 1
+    count = (size + 2 * padding - length + (stride - 1 if ceil else 0)) // stride + 1
     if ceil and (count - 1) * stride >= size + padding:
         count -= 1  # a window that would begin in the padding behind
     starts = positions(count) * stride - padding
-    return _Windows(size, starts, torch.clamp_max(starts + kernel, size + padding), kernel, count)
+    return _Windows(size, starts, torch.clamp_max(starts + length, size + padding), kernel, count, dilation)
 
 
 def _adaptive(size: int, count: int) -> _Windows:
@@ -141,17 +145,45 @@ def _adaptive_avg_pool(x: torch.Tensor, output_size: Sequence[int]) -> torch.Ten
 
 @rule(_aten.adaptive_max_pool2d.default, _aten.adaptive_max_pool3d.default)
 def _adaptive_max_pool(x: torch.Tensor, output_size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """From the last dimension to the first: the largest element of a window is the first of its rows' largest ones."""
     first = x.dim() - len(output_size)
     sizes = [constant_size(x, first + i, "adaptive_max_pool") for i in range(len(output_size))]
+    return _max_of_windows(x, [_adaptive(size, count) for size, count in zip(sizes, output_size, strict=True)])
+
+
+def _max_of_windows(x: torch.Tensor, windows: Sequence[_Windows]) -> tuple[torch.Tensor, torch.Tensor]:
+    """From the last dimension to the first: the largest element of a window is the first of its rows' largest ones."""
+    first = x.dim() - len(windows)
     values, place, stride = x, torch.zeros_like(x, dtype=torch.int32), 1
-    for i, count in reversed(list(enumerate(output_size))):
-        dim, along = first + i, _adaptive(sizes[i], count)
+    for dim, along in reversed(list(enumerate(windows, first))):
         spread, before = _windowed(values, dim, along, nothing_larger(x.dtype)), _windowed(place, dim, along, 0)
         order = placed(positions(along.width), dim + 1, spread.dim())
         chosen = order == torch.argmax(spread, dim + 1, True)
         here = _spread(torch.clamp(along.places(), 0, along.size - 1), dim, spread.dim())
         values = torch.amax(spread, dim + 1)
         place = torch.amax(torch.where(chosen, before + here * stride, -1), dim + 1)
-        stride *= sizes[i]
+        stride *= along.size
     return values, place.to(torch.int64)
+
+
+def _max_pool(rank: int) -> Any:
+    def rule_of_rank(
+        x: torch.Tensor,
+        kernel_size: Sequence[int],
+        stride: Sequence[int] = (),
+        padding: Sequence[int] = (0,),
+        dilation: Sequence[int] = (1,),
+        ceil_mode: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        kernel = _each(kernel_size, rank)
+        steps, pads = _each(stride, rank) if stride else kernel, _each(padding, rank)
+        sizes = [constant_size(x, x.dim() - rank + i, "max_pool") for i in range(rank)]
+        given = zip(sizes, kernel, steps, pads, [ceil_mode] * rank, _each(dilation, rank), strict=True)
+        return _max_of_windows(x, [_sliding(*along) for along in given])
+
+    return rule_of_rank
+
+
+# PyTorch 2.11 has no decomposition of these.
+for _op, _rank in ((_aten.max_pool2d_with_indices.default, 2), (_aten.max_pool3d_with_indices.default, 3)):
+    if _op not in decomposition_table:
+        rule(_op)(_max_pool(_rank))
