@@ -64,14 +64,16 @@ class Positions:
             read_by, written_by = self._mask(load), self._mask(store)
         except _Unknown:
             return None
-        by_element: dict[int, list[int]] = {}
+        first = int(self._indices[0])
+        # One place of each tile will do: a second tile is one too many.
+        stored: dict[int, dict[int, int]] = {}
         for place in torch.nonzero(written_by).flatten().tolist():
-            by_element.setdefault(int(writes[place]), []).append(place)
+            stored.setdefault(int(writes[place]), {}).setdefault(self._tile(place), place)
         for place in torch.nonzero(read_by).flatten().tolist():
-            for other in by_element.get(int(reads[place]), ()):
-                if self._tile(other) != self._tile(place):
-                    first = int(self._indices[0])
-                    return first + place, first + other, int(reads[place])
+            element = int(reads[place])
+            for tile, other in stored.get(element, {}).items():
+                if tile != self._tile(place):
+                    return first + place, first + other, element
         return None
 
     def _tile(self, place: int) -> int:

@@ -57,7 +57,8 @@ def runner_in_trace(dispatcher: PythonPath, args: tuple[Any, ...]) -> Callable[.
     if guard is not None:
         # What the inner trace assumes of numbers, asked of the outer trace's, is a guard of that.
         given = dict(zip(dispatcher.specializer.signature.parameters, args))
-        assert eval(guard, {**run.__globals__, **given})
+        if not eval(guard, {**run.__globals__, **given}):
+            raise exc.InternalError(reason=f"kernel {kernel!r} is bound for other numbers than those it is called with")
     return functools.partial(run, _launcher=_launch_nothing)
 
 
