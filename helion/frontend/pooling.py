@@ -112,6 +112,25 @@ def _each(values: Sequence[int], rank: int) -> list[int]:
     return list(values) * rank if len(values) == 1 else list(values)
 
 
+def _pooled(
+    x: torch.Tensor,
+    what: str,
+    rank: int,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    dilation: Sequence[int] = (1,),
+) -> list[_Windows]:
+    """The windows along each of the last `rank` dimensions; a stride left out is the kernel's size."""
+    sizes = [constant_size(x, x.dim() - rank + i, what) for i in range(rank)]
+    given = (_each(values, rank) for values in (kernel_size, stride or kernel_size, padding, dilation))
+    return [
+        _sliding(size, kernel, step, pad, ceil_mode, spacing)
+        for size, kernel, step, pad, spacing in zip(sizes, *given, strict=True)
+    ]
+
+
 def _avg_pool(rank: int) -> Any:
     def rule_of_rank(
         x: torch.Tensor,
@@ -122,10 +141,7 @@ def _avg_pool(rank: int) -> Any:
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> torch.Tensor:
-        kernel = _each(kernel_size, rank)
-        steps, pads = _each(stride, rank) if stride else kernel, _each(padding, rank)
-        sizes = [constant_size(x, x.dim() - rank + i, "avg_pool") for i in range(rank)]
-        windows = [_sliding(*sizes_of_one, ceil_mode) for sizes_of_one in zip(sizes, kernel, steps, pads, strict=True)]
+        windows = _pooled(x, "avg_pool", rank, kernel_size, stride, padding, ceil_mode)
         return _mean_of_windows(x, windows, count_include_pad, divisor_override)
 
     return rule_of_rank
@@ -174,11 +190,7 @@ def _max_pool(rank: int) -> Any:
         dilation: Sequence[int] = (1,),
         ceil_mode: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        kernel = _each(kernel_size, rank)
-        steps, pads = _each(stride, rank) if stride else kernel, _each(padding, rank)
-        sizes = [constant_size(x, x.dim() - rank + i, "max_pool") for i in range(rank)]
-        given = zip(sizes, kernel, steps, pads, [ceil_mode] * rank, _each(dilation, rank), strict=True)
-        return _max_of_windows(x, [_sliding(*along) for along in given])
+        return _max_of_windows(x, _pooled(x, "max_pool", rank, kernel_size, stride, padding, ceil_mode, dilation))
 
     return rule_of_rank
 
