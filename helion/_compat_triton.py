@@ -9,6 +9,7 @@ NVIDIA's launcher is the one of Triton 3.7, its C function is called without the
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,8 @@ from triton.runtime.jit import JITFunction
 from triton.runtime.jit import compute_cache_key
 from triton.runtime.jit import create_function_from_signature
 
+from ._parsing import NEEDS_TURNS
+from ._parsing import parse
 from ._version import warn_if_untested
 
 try:
@@ -37,6 +40,26 @@ warn_if_untested("triton", triton.__version__)
 
 class NotPrimable(Exception):
     """This kernel's launches cannot be made without ``JITFunction.run``; the message says why."""
+
+
+# -- parsing
+# --------------------------------------------------------------------------------------------------------------
+
+
+def _parse_in_turn(self: JITFunction[Any]) -> ast.Module:
+    """`JITFunction.parse`, one thread at a time.
+
+    Where it fails in `cache_key`, the kernel keeps a placeholder as its hash, which is the same for all kernels of its
+    name: from then on Triton's disk cache could give it the binary of another one.
+    """
+    tree = parse(self._src)
+    assert len(tree.body) == 1
+    assert isinstance(tree.body[0], ast.FunctionDef)
+    return tree
+
+
+if NEEDS_TURNS:
+    setattr(JITFunction, "parse", _parse_in_turn)  # noqa: B010  (an assignment is one that mypy refuses)
 
 
 # -- scratch memory

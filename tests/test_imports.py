@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "_C": "runtime",  # types only
     "_extension": "_C _compat_torch _environment",
     "_compat_torch": "_version",
-    "_compat_triton": "_compat_triton_abi _version",
+    "_compat_triton": "_compat_triton_abi _parsing _version",
     "_compat_triton_abi": "",
     "numbers": "",
     "target": "",
