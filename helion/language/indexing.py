@@ -41,8 +41,8 @@ from .shapes import check_broadcasts_to
 from .shapes import is_one
 from .tile import Tile
 
-#: Dtypes that index a dimension.
-INDEX_DTYPES = frozenset({torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32})
+#: Dtypes that index a dimension. uint8 does not: in PyTorch an index of that dtype is a mask.
+INDEX_DTYPES = frozenset({torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +121,11 @@ def _classify(element: Any, size: Size, dim: int, what: str) -> IndexItem:
     if isinstance(element, torch.Tensor):
         if element.dtype is torch.bool:
             raise exc.DataDependentOutputShapeNotSupported(op=f"{what} with a boolean index")
+        if element.dtype is torch.uint8:
+            raise exc.InvalidAPIUsage(
+                f"{what}: a uint8 tensor is no index, since PyTorch takes it as a mask",
+                fix="convert positions with `.to(torch.int32)`; hl.load and hl.store take a mask: `extra_mask=m != 0`.",
+            )
         if element.dtype not in INDEX_DTYPES:
             raise exc.InvalidAPIUsage(
                 f"{what}: a tensor of dtype {element.dtype} is not an index", fix="convert it with `.to(torch.int32)`."

@@ -422,11 +422,11 @@ class Generator:
             e = self.expr(dims, "int", True, depth - 2)
             e = self.within(Expr("remainder_const", [e]) if n >= 5 else e, 0, n - 1)
             v = self.value(e)
-            if v.low >= 0 and v.high < n:
+            if v.low >= 0 and v.high < n and v.dtype is not torch.uint8:
                 return e
         shape = [self.key(d) for d in dims]
         index: memory.Index = [("all",) if d.axis is None else ("tile", d.axis, 0) for d in dims]
-        dtype = self.choice((torch.int64, torch.int32, torch.int64))
+        dtype = self.choice((torch.int64, torch.int32, torch.int64, torch.int16, torch.int8))  # all of sizes below 128
         p = Param(f"x{len(self.program.params)}", dtype, shape, 0, n - 1, seed=self.rng.randrange(1000))
         self.add_param(p)
         return Expr("load", [], {"tensor": p.name, "index": index, "form": "index"})

@@ -84,7 +84,7 @@ def resolve(index: Index, shape: Sequence[int], values: Sequence[Value], env: En
                 raise Invalid("a number outside")
         else:
             value = values[element[1]]
-            if value.kind != "int" or value.weak:
+            if value.kind != "int" or value.weak or value.dtype is torch.uint8:
                 raise Invalid("index dtype")
             if not masked and not (value.low >= 0 and value.high < n):
                 raise Invalid("an index outside")

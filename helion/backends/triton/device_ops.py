@@ -27,6 +27,7 @@ from ..text import call
 from ..text import listed
 from .axes import along
 from .axes import spread
+from .dtypes import cast
 from .dtypes import smallest_k
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
@@ -43,7 +44,7 @@ def _full(k: KernelEmitter, node: torch.fx.Node) -> None:
     full = Full.of(node)
     value, dtype = full.value, triton_dtype(full.dtype)
     if isinstance(value, torch.fx.Node):
-        text = k.text(value).to(dtype)
+        text = cast(k.text(value), tensor_of(value).dtype, full.dtype)
         k.assign(node, call("tl.broadcast_to", text, k.shape(full.shape)) if full.shape else text)
         return
     if isinstance(value, (int, float)) and not full.dtype.is_floating_point:

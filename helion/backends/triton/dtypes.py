@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ... import exc
+from ..text import Text
 
 TRITON_DTYPES: dict[torch.dtype, str] = {
     torch.bool: "tl.int1",
@@ -35,6 +36,23 @@ def triton_dtype(dtype: torch.dtype) -> str:
         return TRITON_DTYPES[dtype]
     except KeyError:
         raise exc.UnsupportedDtype(op="the Triton backend", dtype=dtype) from None
+
+
+#: Integers that a float becomes by way of a wider one, of which the low bits stay: what eager PyTorch gives on a GPU
+#: for numbers beyond their range. The hardware's own conversions end at 16 bits and saturate there, so that 1e9 became
+#: 32767 as int16, and as int8 whatever the compiler held it in, -1 or 32767.
+_BY_WAY_OF = {torch.int8: torch.int32, torch.int16: torch.int32, torch.uint8: torch.int64}
+
+
+def cast(text: Text, source: torch.dtype, dtype: torch.dtype) -> Text:
+    """A value of one dtype as another, as PyTorch converts it on a GPU."""
+    if dtype is torch.bool:
+        return text.differs(0)
+    if source is torch.bool and dtype.is_floating_point:
+        text = text.to("tl.int32")
+    elif source.is_floating_point and dtype in _BY_WAY_OF:
+        text = text.to(triton_dtype(_BY_WAY_OF[dtype]))
+    return text.to(triton_dtype(dtype))
 
 
 def smallest_k(dtype: torch.dtype) -> int:

@@ -81,14 +81,15 @@ def pointer_access(k: KernelEmitter, memory: Memory, extra_mask: Any) -> Access:
         if item.kind == "scalar":
             index = _scalar_index(k, item, size)
             if index.number != 0:
-                terms.append(_scaled(index if isinstance(item.value, int) else _widened(k, index), stride))
+                terms.append(_scaled(index if isinstance(item.value, int) else _widened(k, index, item.value), stride))
             continue
         if item.kind == "tensor":
             if gather_at is None:
                 gather_at, position = position, position + gather_rank
             value_rank = tensor_of(item.value).dim()
             first = gather_at + gather_rank - value_rank
-            terms.append(_scaled(_widened(k, spread(k.text(item.value), first, value_rank, rank)), stride))
+            index = spread(k.text(item.value), first, value_rank, rank)
+            terms.append(_scaled(_widened(k, index, item.value), stride))
             for d in range(value_rank):
                 mask = k.axes.dim_mask(item.value, d)
                 masks.append(mask and along(mask, first + d, rank))
@@ -122,9 +123,13 @@ def _scalar_index(k: KernelEmitter, item: IndexItem, size: Any) -> Text:
     return call("tl.where", text < 0, text + k.number(size), text)
 
 
-def _widened(k: KernelEmitter, index: Text) -> Text:
-    """An index that does not overflow when it is scaled."""
-    return index.to("tl.int64") if k.axes.wide else index
+def _widened(k: KernelEmitter, index: Text, value: Any) -> Text:
+    """An index that does not overflow when it is scaled, nor when offsets are added: an int16 times a stride is one of
+    16 bits to Triton."""
+    if k.axes.wide:
+        return index.to("tl.int64")
+    narrow = isinstance(value, torch.fx.Node) and tensor_of(value).dtype.itemsize < torch.int32.itemsize
+    return index.to("tl.int32") if narrow else index
 
 
 def _scaled(index: Text, stride: Text) -> Text:
@@ -409,7 +414,7 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
         stride, extent = k.number(tensor.stride(item.dim)), tensor.size(item.dim)
         index = [_scalar_index(k, item, extent)] if item.kind == "scalar" else []
         if index and kind == "block_ptr":
-            base += _scaled(index[0], stride)
+            base += _scaled(_widened(k, index[0], item.value), stride)
             continue
         if index and _joins_next(k, memory, items, i):
             flat.append((index[0], extent))

@@ -27,6 +27,7 @@ from ...ir.symbols import symbols_of
 from ..text import Text
 from ..text import as_text
 from ..text import call
+from .dtypes import cast
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
@@ -386,16 +387,8 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
 
 def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
     """A cast."""
-    source, dtype = operand(node), node.meta["val"].dtype
-    text = k.text(source)
-    if dtype is torch.bool:
-        k.assign(node, text.differs(0))
-        return
-    if tensor_of(source).dtype is torch.bool and dtype.is_floating_point:
-        text = text.to("tl.int32")
-    elif tensor_of(source).dtype.is_floating_point and dtype is torch.uint8:
-        text = text.to("tl.int64")  # as PyTorch: the low bits of the number, where Triton saturates
-    k.assign(node, text.to(triton_dtype(dtype)))
+    source = operand(node)
+    k.assign(node, cast(k.text(source), tensor_of(source).dtype, node.meta["val"].dtype))
 
 
 def emit_bitcast(k: KernelEmitter, node: torch.fx.Node) -> None:
