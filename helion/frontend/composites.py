@@ -181,7 +181,6 @@ def _pca_lowrank(*args: Any, **options: Any) -> Any:
     raise refused("pca_lowrank")
 
 
-#: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 #: How far from the lower of two elements to the upper one a quantile between them is; None: as far as its rank.
 _SHARES: dict[str, float | None] = {"lower": 0.0, "higher": 1.0, "midpoint": 0.5, "nearest": 0.0, "linear": None}
 
@@ -227,7 +226,35 @@ def _nanquantile(
     return _quantile_of(input, q, dim, keepdim, interpolation, True)
 
 
+def _cross_entropy(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Of probabilities: PyTorch before 2.12 asks for the number of elements, which in device code may be symbolic."""
+    plain = size_average is None and reduce is None and reduction in ("none", "mean", "sum")
+    if not plain or not target.is_floating_point() or target.dim() != input.dim() or not 0.0 <= label_smoothing <= 1.0:
+        return NotImplemented  # PyTorch's, with its errors
+    along = 1 if input.dim() > 1 else 0
+    shares = target
+    if label_smoothing:
+        classes = constant_size(input, along, "cross_entropy with label_smoothing")
+        shares = target * (1 - label_smoothing) + label_smoothing / classes
+    terms = torch.log_softmax(input, along) * shares
+    if weight is not None:
+        terms = terms * (weight if along == input.dim() - 1 else weight[(slice(None), *[None] * (input.dim() - 2))])
+    losses = -torch.sum(terms, along)
+    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+
+
+#: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.nn.functional.cross_entropy: _cross_entropy,
     torch.quantile: _quantile,
     torch.Tensor.quantile: _quantile,
     torch.nanquantile: _nanquantile,

@@ -456,3 +456,31 @@ def _losses_by_pytorch(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("rows", [16, 21, 33])
 def test_losses_of_a_partial_tile_are_means_over_its_elements(rows: int, seed: int) -> None:
     everywhere(losses_of_tiles, (torch.randn(rows, 5), torch.randn(rows, 5)), _losses_by_pytorch, error_scale=64)
+
+
+def cross_entropies_of_shares(x: torch.Tensor, shares: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0), 4], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        logits, target, w = x[t, :], shares[t, :], weight[:]
+        out[t, 0] = F.cross_entropy(logits, target, reduction="none")
+        out[t, 1] = F.cross_entropy(logits, target, weight=w, reduction="none")
+        out[t, 2] = F.cross_entropy(logits, target, label_smoothing=0.25, reduction="none")
+        out[t, 3] = F.cross_entropy(logits, target, weight=w, label_smoothing=0.5, reduction="none")
+    return out
+
+
+@pytest.mark.parametrize("rows", [16, 21])
+def test_cross_entropy_of_probabilities_with_weights_and_smoothing(rows: int, seed: int) -> None:
+    def by_pytorch(x: torch.Tensor, shares: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        options = {"target": shares, "reduction": "none"}
+        return torch.stack(
+            [
+                F.cross_entropy(x, **options),
+                F.cross_entropy(x, **options, weight=weight),
+                F.cross_entropy(x, **options, label_smoothing=0.25),
+                F.cross_entropy(x, **options, weight=weight, label_smoothing=0.5),
+            ],
+            1,
+        )
+
+    everywhere(cross_entropies_of_shares, (torch.randn(rows, 5), torch.rand(rows, 5), torch.rand(5)), by_pytorch)
