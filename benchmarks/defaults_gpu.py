@@ -1,11 +1,14 @@
 """How good the computed default Config is: against a tuned one, eager PyTorch and torch.compile, on this GPU.
 
 For every example and the forms of `forms.py`: a search of `--tune` seconds that also knows the catalog's Configs; then
-the default Config, the best of them, eager PyTorch and, with `--compile`, torch.compile (mode max-autotune without CUDA
-graphs), once more, in turn and the same way (CUDA events, cold L2 cache).
+the default Config, the best of them, eager PyTorch (attention also with each of its kernels by name) and, with
+`--compile`, torch.compile (mode max-autotune without CUDA graphs), once more, in turn and the same way (CUDA events,
+cold L2 cache).  What takes the time is torch.compile: with `--ahead 12`, twelve processes fill its caches first, for as
+many kernels as they come to in a quarter of the time; then one process measures alone.
 
-    python benchmarks/defaults_gpu.py --join defaults.json --seconds 500 --compile     as often as it takes: it goes on
+    python benchmarks/defaults_gpu.py --join defaults.json --seconds 540 --tune 8 --compile --ahead 12     go on with it
     python benchmarks/defaults_gpu.py --join defaults.json --seconds 0 --plot defaults.svg   the tables and the plot
+    python benchmarks/defaults_gpu.py --join defaults.json --seconds 0 --page docs/performance.md    into their place
     python benchmarks/defaults_gpu.py matmul softmax --sizes 4 --tune 20               and at sizes a quarter and less
     python benchmarks/defaults_gpu.py forms --tune 0                                   only the catalog's Configs
 
@@ -21,8 +24,11 @@ import argparse
 import functools
 import itertools
 import math
+import os
 import random
+import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -30,6 +36,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend
+from torch.nn.attention import sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -111,6 +119,28 @@ def _best(target: BoundTarget, args: tuple[Any, ...], example: Example, options:
     return run_search(target, args, configs=known, **quiet).config
 
 
+#: PyTorch's kernels of attention; which of them it takes by itself depends on its version.
+_ATTENTIONS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+#: Part of the time that goes into filling torch.compile's caches.
+_AHEAD_PART = 0.25
+
+
+def of_torch(example: Example, compiles: bool) -> dict[str, Callable[..., Any]]:
+    """What PyTorch has for an example: name -> function."""
+    eager = example.eager or example.reference
+
+    def through(backend: SDPBackend, *args: Any) -> Any:
+        with sdpa_kernel(backend):
+            return eager(*args)
+
+    found: dict[str, Callable[..., Any]] = {"eager": eager}
+    if "scaled_dot_product_attention" in eager.__code__.co_names:
+        found |= {name: functools.partial(through, backend) for name, backend in _ATTENTIONS.items()}
+    if compiles:
+        found["compile"] = torch.compile(eager, mode="max-autotune-no-cudagraphs", dynamic=False)
+    return found
+
+
 def measure(example: Example, size: tuple[int, ...], options: argparse.Namespace) -> table.Row:
     """One row of the table."""
     device = torch.device("cuda:0")
@@ -122,10 +152,7 @@ def measure(example: Example, size: tuple[int, ...], options: argparse.Namespace
     runs = {"default": bound.compile_config(default), "best": bound.compile_config(best)}
     for run in runs.values():
         run(*args)
-    eager = example.eager or example.reference
-    others: dict[str, Callable[..., Any]] = {"eager": eager}
-    if options.compile:
-        others["compile"] = torch.compile(eager, mode="max-autotune-no-cudagraphs", dynamic=False)
+    others = of_torch(example, options.compile)
     failed = {}
     for name, run in others.items():
         try:
@@ -153,6 +180,7 @@ def measure(example: Example, size: tuple[int, ...], options: argparse.Namespace
     return found
 
 
+_ALWAYS = ("default", "best", "eager")
 RATIOS = ("of best", "of torch", "default of torch")
 
 
@@ -164,7 +192,7 @@ def _line(row: table.Row) -> str:
 
 def markdown(rows: list[table.Row]) -> str:
     """The table of the docs: microseconds, and ratios."""
-    kinds = ("default", "best", "eager", "compile")
+    kinds = [kind for kind in (*_ALWAYS, *_ATTENTIONS, "compile") if any(kind in row["us"] for row in rows)]
     lines = [f"| kernel | size | {' | '.join(kinds)} | {' | '.join(RATIOS)} |", "|---" * (2 + len(kinds) + 3) + "|"]
     for row in sorted(rows, key=lambda row: (row["group"], row["name"])):
         us = " | ".join(f"{row['us'][kind]:.1f}" if kind in row["us"] else "" for kind in kinds)
@@ -226,6 +254,8 @@ def main() -> None:
     parser.add_argument("--tune", type=float, default=6.0, help="seconds to search for a better Config")
     parser.add_argument("--draw", type=int, default=0, help="Configs drawn from each kernel's space, besides")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
+    parser.add_argument("--ahead", type=int, default=0, help="processes that fill torch.compile's caches first")
+    parser.add_argument("--share", help=argparse.SUPPRESS)  # I/N: such a process, of so many
     parser.add_argument("--plot", type=Path, help="write an SVG here")
     table.add_options(parser, seconds=500.0)
     options = parser.parse_args()
@@ -235,13 +265,67 @@ def main() -> None:
         if not torch.cuda.is_available():
             parser.error("there is no GPU")
         about = environment()
+        if options.share:
+            return _compile_share(_left(names, options, rows, about), options)
         print(about)
+        if options.ahead and options.compile:
+            _compile_ahead(options)
         rows = table.run(tasks(names, options), about, options, _line, _free)
     if rows:
-        print(markdown(rows))
-        print(summaries(rows))
+        text = f"{markdown(rows)}\n\n```\n{summaries(rows)}\n```"
+        print(text)
         if options.plot:
             plot(rows, options.plot)
+        if options.page:
+            tuned = " and ".join(str(seconds) for seconds in sorted({row["tuned for"] for row in rows}))
+            about_page = (
+                f"Measured on {table.devices(rows)} by `python benchmarks/defaults_gpu.py`; `best` is that of a search "
+                f"of {tuned} s."
+            )
+            table.put_on_page(options.page, "defaults", about_page, text)
+
+
+def _left(
+    names: list[str], options: argparse.Namespace, rows: list[table.Row], about: dict[str, Any]
+) -> list[tuple[Example, tuple[int, ...]]]:
+    """What is not measured yet on this device, in the order in which it will be."""
+    done = {row["key"] for row in rows if row.get("device") == about.get("device")}
+    known = {**EXAMPLES, **forms()}
+    left = [task.key.split(" ") for task in tasks(names, options) if task.key not in done]
+    return [(known[name], tuple(map(int, size.split("x")))) for name, size in left]
+
+
+def _compile_ahead(options: argparse.Namespace) -> None:
+    """Have several processes compile what PyTorch's compiler is asked for, and take that from the time that is left."""
+    began = time.monotonic()
+    environment_ = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    command = [sys.executable, *sys.argv, "--share"]
+    shares = [
+        subprocess.Popen([*command, f"{i}/{options.ahead}"], env=environment_, stdout=subprocess.DEVNULL)
+        for i in range(options.ahead)
+    ]
+    for share in shares:
+        try:
+            share.wait(max(_AHEAD_PART * options.seconds + began - time.monotonic(), 0) + 30)
+        except subprocess.TimeoutExpired:  # in the middle of a slow one: whoever measures compiles it
+            share.kill()
+    options.seconds -= time.monotonic() - began
+    print(f"compiled ahead in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _compile_share(left: list[tuple[Example, tuple[int, ...]]], options: argparse.Namespace) -> None:
+    """Fill the caches of torch.compile with every n-th of these."""
+    began = time.monotonic()
+    index, count = map(int, options.share.split("/"))
+    for example, size in left[index::count]:
+        if time.monotonic() - began > _AHEAD_PART * options.seconds:
+            return
+        try:
+            torch.manual_seed(0)
+            of_torch(example, compiles=True)["compile"](*example.args(size, device="cuda"))
+        except Exception as error:  # whoever measures says so
+            print(f"{example.name}: {type(error).__name__}", file=sys.stderr)
+        _free()
 
 
 def _free() -> None:

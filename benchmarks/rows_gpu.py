@@ -3,6 +3,7 @@
     python benchmarks/rows_gpu.py                             all kernels, rows of 256 to 262,144 columns: 140 s
     python benchmarks/rows_gpu.py softmax --columns 4096 65536
     python benchmarks/rows_gpu.py --join rows.json --seconds 100      some of them, more with each run
+    python benchmarks/rows_gpu.py --join rows.json --seconds 0 --page docs/performance.md      no GPU: into its place
 
 Each kernel has its computed default Config, and bfloat16 data.  It, a copy and eager PyTorch are timed in turn, three
 rounds, by CUDA events with a cold L2 cache; medians.  The copy moves as many bytes in all as the kernel must: its
@@ -161,7 +162,7 @@ def _line(row: table.Row) -> str:
 
 
 def grid(rows: list[table.Row]) -> str:
-    """The table of docs/configs.md: of a copy's speed, a line for each kernel, a column for each length of rows."""
+    """The table of docs/performance.md: of a copy's speed, a line for each kernel, a column for each length of rows."""
     columns = sorted({row["columns"] for row in rows})
     found = {(row["name"], row["columns"]): f"{row['of copy']:.2f}" for row in rows}
     lines = [f"| columns | {' | '.join(map(str, columns))} |", "|---" * (len(columns) + 1) + "|"]
@@ -177,21 +178,36 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     table.add_options(parser, seconds=140.0)
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("there is no GPU")
-    about = environment()
-    print(about)
+    rows = table.known_rows(options.join)
+    if options.seconds > 0:
+        if not torch.cuda.is_available():
+            parser.error("there is no GPU")
+        rows = table.run(tasks(options), environment(), options, _line, torch.cuda.empty_cache)
+    if not rows:
+        return
+    text = f"{grid(rows)}\n\n```\n{summaries(rows)}\n```"
+    print(text)
+    if options.page:
+        about = f"Measured on {table.devices(rows)}, {options.dtype}, by `python benchmarks/rows_gpu.py`."
+        table.put_on_page(options.page, "rows", about, text)
+
+
+def tasks(options: argparse.Namespace) -> list[table.Task]:
+    """All rows to measure."""
     dtype = getattr(torch, options.dtype)
     # By columns first, so that a run that is cut short has seen every kernel.
-    tasks = [
+    return [
         table.Task(f"{name} {columns} {options.dtype}", functools.partial(measure, name, columns, dtype))
         for columns in sorted(options.columns, key=lambda n: (n != 4096, n))
         for name in options.names or KERNELS
     ]
-    rows = table.run(tasks, about, options, _line, torch.cuda.empty_cache)
-    print(grid(rows))
-    print(table.summary(rows, ("of copy", "of eager"), "all"))
-    print(table.summary([r for r in rows if r["columns"] >= 4096], ("of copy", "of eager"), "4096 columns and more"))
+
+
+def summaries(rows: list[table.Row]) -> str:
+    """Geometric means and the least, of all rows and of long ones."""
+    long = [row for row in rows if row["columns"] >= 4096]
+    parts = {"all": rows, "4096 columns and more": long}
+    return "\n".join(table.summary(some, ("of copy", "of eager"), title) for title, some in parts.items())
 
 
 if __name__ == "__main__":

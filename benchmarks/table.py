@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     parser.add_argument("--seconds", type=float, default=seconds, help="be done after this long")
     parser.add_argument("--join", type=Path, help="a file with rows of earlier runs: go on with it")
     parser.add_argument("--json", type=Path, help="write everything here, anew")
+    parser.add_argument("--page", type=Path, help="put the tables into their place on this page")
 
 
 def known_rows(path: Path | None) -> list[Row]:
@@ -98,6 +99,31 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=1))
     part.replace(path)
+
+
+def put_on_page(page: Path, name: str, about: str, text: str) -> None:
+    """Replace what a page has between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+    Args:
+        page: a Markdown file that has both marks.
+        name: of the place.
+        about: what made the text: a line of its own above it.
+        text: Markdown.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{page} has no place for {name}: {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{about}\n\n{text}\n{end}{after}")
+
+
+def devices(rows: list[Row]) -> str:
+    """The devices that rows were measured on, for people."""
+    return " and ".join(sorted({str(row["device"]) for row in rows if row.get("device")})) or "no device"
 
 
 def geometric_mean(values: Iterable[float]) -> float:

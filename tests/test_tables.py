@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import defaults_gpu
 from benchmarks import table
+from examples.catalog import EXAMPLES
 
 
 class Clock:
@@ -66,8 +69,49 @@ def test_a_row_that_fails_costs_only_itself(clock, capsys):
     assert "a: RuntimeError: no memory" in capsys.readouterr().out
 
 
+def test_a_page_keeps_everything_around_a_table(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n<!-- begin rows -->\nold\n<!-- end rows -->\nbelow\n")
+    for text in ("| first |", "| second |"):
+        table.put_on_page(page, "rows", "Measured on one.", text)
+    assert page.read_text() == (
+        "# Title\n<!-- begin rows -->\nMeasured on one.\n\n| second |\n<!-- end rows -->\nbelow\n"
+    )
+    with pytest.raises(ValueError, match="no place for defaults"):
+        table.put_on_page(page, "defaults", "Measured on one.", "| x |")
+
+
+def test_the_page_of_the_docs_has_a_place_for_both_tables(tmp_path):
+    page = tmp_path / "performance.md"
+    page.write_text(Path("docs/performance.md").read_text())
+    for name in ("rows", "defaults"):
+        table.put_on_page(page, name, "Measured on one.", f"| {name} |")
+    assert "| rows |" in page.read_text() and "| defaults |" in page.read_text()
+
+
+def test_attention_in_any_form_is_timed_beside_the_attention_of_pytorch():
+    """Of three dimensions `scaled_dot_product_attention` takes another kernel, which is slower by a factor."""
+    for name in ("attention_of_batches", "attention", "attention_causal"):
+        assert {"eager", "flash", "cudnn"} == set(
+            defaults_gpu.of_torch({**EXAMPLES, **defaults_gpu.forms()}[name], False)
+        )
+    assert set(defaults_gpu.of_torch(EXAMPLES["softmax"], False)) == {"eager"}
+    q, k, v = (torch.randn(2, 5, 8) for _ in range(3))
+    expected = torch.softmax(q @ k.mT / 8**0.5, -1) @ v
+    torch.testing.assert_close(defaults_gpu.forms()["attention_of_batches"].reference(q, k, v), expected)
+
+
+def test_what_is_left_begins_where_the_rows_end():
+    options = argparse.Namespace(sizes=1)
+    names = ["add", "softmax", "exp"]
+    first = defaults_gpu.tasks(names, options)[0].key
+    left = defaults_gpu._left(names, options, [{"key": first, "device": "one"}], {"device": "one"})
+    assert [example.name for example, _ in left] == ["softmax", "exp"]
+    assert len(defaults_gpu._left(names, options, [{"key": first, "device": "two"}], {"device": "one"})) == 3
+
+
 def _row(name: str, **ratios: float) -> table.Row:
-    us = {"default": 2.0, "best": 1.0}
+    us: dict[str, float] = {"default": 2.0, "best": 1.0}
     about = {"group": "memory", "held out": defaults_gpu.is_held_out(name), "size": [8, 16], "us": us}
     return {"key": name, "name": name, "of best": 0.5, **about, **ratios}
 
@@ -83,6 +127,7 @@ def test_both_halves_have_kernels_and_a_line_each():
 
 def test_a_kernel_that_pytorch_has_not_is_a_row_too(tmp_path):
     rows = [_row("softmax", **{"of torch": 1.5, "default of torch": 1.2}), _row("fp8_scaled_mm")]
+    rows[0]["us"] |= {"eager": 4.0, "compile": 3.0}
     assert "| fp8_scaled_mm | 8x16 | 2.0 | 1.0 |  |  | 0.50 |  |  |" in defaults_gpu.markdown(rows).replace(
         " (held out)", ""
     )
