@@ -326,6 +326,12 @@ def boolean_index(x, out):
         out[rows, :] = x[x[rows, 0] > 0, :]
 
 
+@kernel_case("a part of a tile's dimension", exc.InvalidAPIUsage)
+def part_of_a_tile(x, out):
+    for rows in hl.tile(x.size(0), block_size=4):
+        out[rows, :] = x[rows, :] + x[rows, :][1]
+
+
 @kernel_case("a dtype an op has no meaning for", exc.UnsupportedDtype)
 def bitwise_of_floats(x, out):
     for tile in hl.tile(x.size()):

@@ -140,6 +140,11 @@ FIXES: dict[str, Fix] = {
         ],
         gives=same,
     ),
+    "a part of a tile's dimension": fix(
+        "`x[tile.begin + 1]`",
+        edits=[("x[rows, :][1]", "x[rows.begin + 1, :]")],
+        gives=lambda x: x + x[[1, 5]].repeat_interleave(4, 0),
+    ),
     "a host tensor used without an index": fix("`x[tile]`", edits=[("x + 1", "x[tile] + 1")], gives=lambda x: x + 1),
     "a host variable assigned on the device": fix(
         "use another name",

@@ -26,6 +26,7 @@ from ..ir.device_ir import TracedTile
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language import load
+from ..language import subscript
 from ..language.truth import scalar
 from .decisions import ConfigDecision
 from .frames import Frame
@@ -418,6 +419,8 @@ class Expressions(Frames):
 
     def subscript(self, base: Any, index: Any) -> Any:
         if self.tracer.on_device and isinstance(base, torch.Tensor):
+            if self.tracer.is_device_value(base):
+                return subscript(base, index if isinstance(index, tuple) else (index,))
             return load(base, index)
         return base[index]
 

@@ -17,14 +17,16 @@ from ..language.held import check_held
 from ..language.indexing import indexed_shape
 from ..language.indexing import surplus_dims
 from ..language.matmul import dot
-from ..language.memory import check_subscript
 from ..language.memory import load
-from ..language.memory import subscript
 from ..language.op import Access
 from ..language.op import Op
+from ..language.subscripts import check_no_mask
+from ..language.subscripts import part_of
+from ..language.subscripts import subscript
 from .alignment import to_shape
 from .alignment import with_lanes
 from .modes import short_name
+from .subscripts import TracedMoves
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -39,25 +41,15 @@ class Answer:
 
 def _prepare_load(tracer: Tracer, tensor: Any, index: Any, extra_mask: Any, eviction_policy: Any) -> Any:
     if tracer.is_device_value(tensor):
+        check_no_mask(extra_mask)
         return Answer(subscript(tensor, index))
     return tensor, index, extra_mask, eviction_policy
 
 
 def _prepare_subscript(tracer: Tracer, tensor: Any, index: Any) -> Any:
-    check_subscript(tensor, index)
-    tracer.operand(tensor)
-    elements = list(index) if isinstance(index, (tuple, list)) else [index]
-    if Ellipsis in elements:
-        at = elements.index(Ellipsis)
-        fill = tensor.dim() - sum(e is not None and e is not Ellipsis for e in elements)
-        elements[at : at + 1] = [slice(None)] * fill
-    named = sum(e is not None for e in elements)
-    if named > tensor.dim():
-        raise exc.RankMismatch(what="a device value", expected=tensor.dim(), actual=named)
-    for position, element in enumerate(elements):
-        if element is None:
-            tensor = torch.unsqueeze(tensor, position)
-    return Answer(tensor)
+    if isinstance(tensor, torch.Tensor):
+        tracer.operand(tensor)
+    return Answer(part_of(tensor, index, TracedMoves(tracer)))
 
 
 def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -83,7 +83,8 @@ def nothing_larger(dtype: torch.dtype) -> Any:
 
 
 @rule(_aten.select.int)
-def _select(x: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
+def select(x: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
+    """The elements at one place of a dimension; a number of the kernel's may be negative too."""
     dim = dim_of(x, dim)
     n = constant_size(x, dim, "select")
     if isinstance(index, int):
@@ -93,14 +94,18 @@ def _select(x: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
     if n == 1:
         return x.squeeze(dim)
     if x.dtype is torch.bool:
-        return _select(x.to(torch.int32), dim, index) != 0
-    chosen = placed(positions(n) == index, dim, x.dim())
+        return select(x.to(torch.int32), dim, index) != 0
+    chosen = positions(n) == index
+    if not isinstance(index, int):
+        chosen = chosen | (positions(n) - n == index)
+    chosen = placed(chosen, dim, x.dim())
     # The largest of one element and nothing: the element itself, nan and -0.0 included.
     return torch.amax(torch.where(chosen, x, torch.full((), nothing_larger(x.dtype), dtype=x.dtype)), dim)
 
 
 @rule(_aten.slice.Tensor)
-def _slice(x: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> torch.Tensor:
+def stretch(x: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> torch.Tensor:
+    """The elements of a dimension between two places, some apart: torch's slice."""
     dim = dim_of(x, dim)
     if start in (None, 0) and end in (None, _WHOLE) and step == 1:
         return x.clone()  # PyTorch wants another tensor from a view
@@ -116,7 +121,7 @@ def _slice(x: torch.Tensor, dim: int = 0, start: Any = None, end: Any = None, st
 def _split_with_sizes(x: torch.Tensor, sizes: Sequence[int], dim: int = 0) -> list[torch.Tensor]:
     parts, start = [], 0
     for size in sizes:
-        parts.append(_slice(x, dim, start, start + size))
+        parts.append(stretch(x, dim, start, start + size))
         start += size
     return parts
 
@@ -133,7 +138,7 @@ def _unbind(x: torch.Tensor, dim: int = 0) -> list[torch.Tensor]:
     n = constant_size(x, dim, "unbind")
     if n == 2 and dim == x.dim() - 1 and x.dim() > 1:
         return list(split(x))
-    return [_select(x, dim, i) for i in range(n)]
+    return [select(x, dim, i) for i in range(n)]
 
 
 @rule(_aten.diagonal.default)
@@ -148,7 +153,7 @@ def _diagonal(x: torch.Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) ->
     picked = torch.amax(torch.where(on, x, torch.full((), nothing_larger(x.dtype), dtype=x.dtype)), dim2)
     row_dim = dim1 if dim1 < dim2 else dim1 - 1
     order = [*(d for d in range(picked.dim()) if d != row_dim), row_dim]
-    return _slice(picked, row_dim, start, start + length).permute(order)
+    return stretch(picked, row_dim, start, start + length).permute(order)
 
 
 # -- picking with an index ---------------------------------------------------------------------------------------
@@ -182,7 +187,7 @@ def _gather(x: torch.Tensor, dim: int, index: torch.Tensor, *, sparse_grad: bool
     dim = dim_of(x, dim)
     for d in range(x.dim()):
         if d != dim and not same_size(x.size(d), index.size(d)):
-            x = _slice(x, d, 0, constant_size(index, d, "gather"))
+            x = stretch(x, d, 0, constant_size(index, d, "gather"))
     result: torch.Tensor = take_along_dim(x, index, dim)
     return result
 
@@ -195,7 +200,8 @@ def _index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tenso
 
 
 @rule(_aten.index.Tensor)
-def _index(x: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> torch.Tensor:
+def index(x: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """Elements at index tensors, one for each dimension or None, as PyTorch does."""
     used = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if any(index.dtype in (torch.bool, torch.uint8) for _, index in used):
         raise exc.DataDependentOutputShapeNotSupported(op="indexing with a mask")

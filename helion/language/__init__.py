@@ -34,7 +34,6 @@ from .matmul import dot
 from .matmul import dot_scaled
 from .memory import load
 from .memory import store
-from .memory import subscript
 from .random import philox_bits
 from .random import philox_rand
 from .random import philox_rand4x
@@ -53,6 +52,7 @@ from .stack import StackTensor
 from .stack import stack_load
 from .stack import stack_store
 from .stack import stacktensor_like
+from .subscripts import subscript
 from .tile import Tile
 from .tile import tile_begin
 from .tile import tile_block_size

@@ -1,7 +1,7 @@
-"""Reading and writing tensors: `hl.load`, `hl.store`, `hl.subscript`.
+"""Reading and writing host tensors: `hl.load`, `hl.store`.
 
 `x[index]` and `x[index] = value` in device code are `hl.load` and `hl.store`.  What an index means is in
-`indexing`; read-modify-write is in `atomics`.
+`indexing`; read-modify-write is in `atomics`, parts of device values are in `subscripts`.
 """
 
 from __future__ import annotations
@@ -104,57 +104,3 @@ def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
 def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
     _check_target(tensor, "hl.store")
     EagerAccess(tensor, index, extra_mask, "store").write(value)
-
-
-@device_op(takes_tiles=True)
-def subscript(tensor: torch.Tensor, index: Sequence[Any]) -> torch.Tensor:
-    """View of a device value with dimensions added or kept: `value[:, None]`.
-
-    Args:
-        tensor: a device value (not a host tensor).
-        index: `:`, `...` and None elements only; dimensions left out at the end stay as they are.
-
-    Returns:
-        The same elements with a dimension of size 1 for each None.
-
-    Raises:
-        exc.InvalidAPIUsage: other index elements; a device value has no address to read a part from.
-        exc.RankMismatch: there are more `:` than dimensions.
-    """
-    raise NotImplementedError
-
-
-@subscript.set_shape_rule
-def _(tensor: torch.Tensor, index: Any) -> torch.Tensor:
-    check_subscript(tensor, index)
-    elements = list(index) if isinstance(index, (tuple, list)) else [index]
-    if Ellipsis not in elements:
-        elements.append(Ellipsis)
-    return torch.empty(indexed_shape(tensor, elements, "subscript"), dtype=tensor.dtype, device=tensor.device)
-
-
-@subscript.set_eager_rule
-def _(tensor: torch.Tensor, index: Any) -> torch.Tensor:
-    check_subscript(tensor, index)
-    elements = index if isinstance(index, (tuple, list)) else (index,)
-    named = sum(e is not None and e is not Ellipsis for e in elements)
-    if named > tensor.dim():
-        raise exc.RankMismatch(what="subscript", expected=tensor.dim(), actual=named)
-    return tensor[tuple(elements)]
-
-
-def check_subscript(tensor: Any, index: Any) -> None:
-    """Check that a device value is only reshaped by `index`, not read in part."""
-    _check_target(tensor, "hl.subscript")
-    for element in index if isinstance(index, (tuple, list)) else (index,):
-        if element is None or element is Ellipsis or element == slice(None):
-            continue
-        if isinstance(element, torch.Tensor) and element.dtype is torch.bool:
-            raise exc.DataDependentOutputShapeNotSupported(op="indexing with a mask")
-        raise exc.InvalidAPIUsage(
-            "a device value can only be indexed with `:`, `...` and None",
-            fix=(
-                "use torch.where/reductions to pick elements, hl.split for pairs, or load the part you "
-                "need from the host tensor."
-            ),
-        )

@@ -141,4 +141,10 @@ def _(tensor: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
 
 @take_along_dim.set_eager_rule
 def _(tensor: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
-    return torch.gather(tensor, dim, index.to(torch.int64))
+    try:
+        return torch.gather(tensor, dim, index.to(torch.int64))
+    except RuntimeError:
+        size, low, high = tensor.size(dim), int(index.min()), int(index.max())
+        if low >= 0 and high < size:
+            raise
+        raise exc.IndexOutOfRange(name="a device value", dim=dim, size=size, low=low, high=high) from None

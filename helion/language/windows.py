@@ -65,8 +65,8 @@ def without_windows(sizes: Sequence[Any], elements: list[Any], windows: Windows,
     vectors: list[torch.Tensor] = []
     dim = 0
     for element in elements:
-        if _is_window(element) and dim < len(sizes):
-            vector, mask = _lanes(element, sizes[dim], windows, what)
+        if is_window(element) and dim < len(sizes):
+            vector, mask = lanes_of_window(element, sizes[dim], windows, what)
             vectors.append(vector)
             if mask is not None:
                 inside[id(vector)] = mask
@@ -82,7 +82,8 @@ def without_windows(sizes: Sequence[Any], elements: list[Any], windows: Windows,
     return Windowed(changed, inside, frozenset(map(id, vectors)))
 
 
-def _is_window(element: Any) -> bool:
+def is_window(element: Any) -> bool:
+    """Whether an element of an index is a slice whose bounds are not all constants."""
     if not isinstance(element, slice):
         return False
     bounds = (element.start, element.stop, element.step)
@@ -93,7 +94,8 @@ def _is_scalar(bound: Any) -> bool:
     return isinstance(bound, torch.Tensor) and bound.dim() == 0 and not bound.dtype.is_floating_point
 
 
-def _lanes(item: slice, size: Any, windows: Windows, what: str) -> Lanes:
+def lanes_of_window(item: slice, size: Any, windows: Windows, what: str) -> Lanes:
+    """The lanes of a slice of a dimension of `size`; see `without_windows`."""
     step = 1 if item.step is None else item.step
     if type(step) is not int or step < 1:
         raise exc.InvalidAPIUsage(

@@ -37,13 +37,14 @@ from ...language.loops import jagged_tile
 from ...language.loops import tile as tile_loop
 from ...language.memory import load
 from ...language.memory import store
-from ...language.memory import subscript
 from ...language.op import Access
 from ...language.op import Effect
 from ...language.op import LoopRanges
 from ...language.op import Op
 from ...language.op import handler
 from ...language.outer_index import outer_access
+from ...language.subscripts import check_no_mask
+from ...language.subscripts import subscript
 from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from ..seeds import torch_seeds
@@ -64,6 +65,7 @@ from .ragged import check_lengths
 from .ragged import ragged_mask
 from .ragged import reduced
 from .ragged import with_rows_of_operands
+from .subscripts import check_parts
 from .torch_mode import DeviceTorchMode
 from .torch_mode import EagerLanes
 from .torch_mode import JaggedAxis
@@ -139,6 +141,7 @@ class RefHandler(EagerHandler):
         if not self.on_device:
             raise exc.DeviceAPIOnHost(name=name)
         if op is load and isinstance(args[0], torch.Tensor) and is_device_value(args[0]):
+            check_no_mask(args[2])
             op, args = subscript, args[:2]
         outer = outer_access(op, args, EagerLanes(self.device), arranged, lambda new: self.call_op(op, new))
         if outer is not NotImplemented:
@@ -159,6 +162,8 @@ class RefHandler(EagerHandler):
             with _compat_torch.without_torch_functions():
                 self._stored.check(args[0], args[1], args[2], args[3], self._root_tiles, name_of(args[0]))
         with _compat_torch.without_torch_functions():
+            if op is subscript:
+                check_parts(args[0], args[1], axes_of(args[0]))
             if op.access is None:
                 args = with_rows_of_operands(op, args, self.active_tiles())
                 args = with_lanes_of_product(op, args, axes_of)

@@ -39,19 +39,20 @@ from ...language.indexing import normalize_index
 from ...language.matmul import dot
 from ...language.memory import load
 from ...language.memory import store
-from ...language.memory import subscript
 from ...language.op import Op
 from ...language.op import active_handler
 from ...language.refusals import refused_in_place
 from ...language.scans import associative_scan
 from ...language.scans import cumprod
 from ...language.scans import cumsum
+from ...language.subscripts import subscript
 from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
 from ...language.truth import scalar
 from .alignment import LANES
 from .alignment import MARK as _MARK
 from .alignment import aligned
+from .subscripts import axes_of_part
 
 if TYPE_CHECKING:
     from .ref_mode import RefHandler
@@ -290,21 +291,13 @@ def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
     if op is full:
         return axes_of_shape(args[0])
     if op is subscript:
-        return _axes_of_subscript(args[0], args[1])
+        return axes_of_part(args[0], args[1], axes_of(args[0]))
     if op is dot:
         return [*axes_of(args[0])[:-1], axes_of(args[1])[-1]]
     values = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
     if op in (associative_scan, cumsum, cumprod) and values:
         return broadcast_axes(values)
     return None
-
-
-def _axes_of_subscript(value: torch.Tensor, index: Any) -> list[Any] | None:
-    known = iter(axes_of(value))
-    elements = index_list(index)
-    if Ellipsis in elements:
-        return None
-    return [None if element is None else next(known, None) for element in elements]
 
 
 def axes_of_view(value: torch.Tensor, shape: Sequence[int]) -> list[Any]:
@@ -547,7 +540,7 @@ class DeviceTorchMode(TorchFunctionMode):
 
     def _getitem(self, tensor: torch.Tensor, index: Any) -> Any:
         if is_device_value(tensor):
-            return self._ref.call_op(subscript, (tensor, index_list(index)))
+            return self._ref.call_op(subscript, (tensor, index if isinstance(index, tuple) else (index,)))
         return self._ref.call_op(load, (tensor, index_list(index), None, None))
 
     def _setitem(self, tensor: torch.Tensor, index: Any, value: Any) -> None:
