@@ -2,8 +2,8 @@
 
 This is the one seam between helion and the device: every question about devices, streams, contexts and
 capabilities is asked here, and answered by a *provider*. There are two: ``CudaProvider`` (PyTorch's CUDA) and
-``NoCuda`` (a machine without a GPU). ``set_provider`` replaces the provider; nothing else has to change, and code
-that uses this module never asks which provider it talks to.
+``NoCuda`` (a PyTorch without). ``set_provider`` replaces the provider; nothing else has to change, and code that uses
+this module never asks which provider it talks to.
 
 Not here: launching kernels (``launcher.py``), allocating outputs (``allocation.py``).
 """
@@ -103,8 +103,15 @@ class DeviceProvider(Protocol):
         ...
 
 
+def _no_device() -> RuntimeError:
+    return RuntimeError(
+        "no CUDA device is available. Tensors on the CPU run through helion's tile executor, which needs none; "
+        "compiling for a GPU without having one needs an explicit capability"
+    )
+
+
 class CudaProvider:
-    """PyTorch's CUDA."""
+    """PyTorch's CUDA. Whether there is a GPU is asked when one is needed, and not before."""
 
     name = "cuda"
 
@@ -115,6 +122,7 @@ class CudaProvider:
         self.device_tag: Callable[[torch.Tensor], int] = torch.Tensor.get_device
 
     def _use_raw_functions(self) -> None:
+        self._require()
         torch.cuda.init()
         self.current_device = _compat_torch.cuda_current_device
         self.current_stream = _compat_torch.cuda_current_raw_stream
@@ -127,6 +135,10 @@ class CudaProvider:
         self._use_raw_functions()
         return self.current_stream(index)
 
+    def _require(self) -> None:
+        if not self.available():
+            raise _no_device()
+
     def available(self) -> bool:
         return torch.cuda.is_available()
 
@@ -134,10 +146,12 @@ class CudaProvider:
         return torch.cuda.device_count()
 
     def target(self, index: int) -> Target:
+        self._require()
         major, minor = torch.cuda.get_device_capability(index)
         return Target("nvidia", major * 10 + minor)
 
     def sm_count(self, index: int) -> int:
+        self._require()
         return torch.cuda.get_device_properties(index).multi_processor_count
 
     def guard(self, index: int) -> AbstractContextManager[object]:
@@ -153,14 +167,14 @@ class CudaProvider:
         return torch.device("cuda", index)
 
     def is_capturing(self) -> bool:
-        return torch.cuda.is_current_stream_capturing()
+        return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
     def synchronize(self, index: int) -> None:
         torch.cuda.synchronize(index)
 
 
 class NoCuda:
-    """A machine without a device: nothing is owned, and asking for a device is an error that says so."""
+    """A PyTorch without CUDA: nothing is owned, and asking for a device is an error that says so."""
 
     name = "none"
 
@@ -170,14 +184,7 @@ class NoCuda:
         self.device_tag: Callable[[torch.Tensor], int] = torch.Tensor.get_device
 
     def _no_device(self, *_: object) -> int:
-        raise self._error()
-
-    @staticmethod
-    def _error() -> RuntimeError:
-        return RuntimeError(
-            "no CUDA device is available. Tensors on the CPU run through helion's tile executor, which needs none; "
-            "compiling for a GPU without having one needs an explicit capability"
-        )
+        raise _no_device()
 
     def available(self) -> bool:
         return False
@@ -186,10 +193,10 @@ class NoCuda:
         return 0
 
     def target(self, index: int) -> Target:
-        raise self._error()
+        raise _no_device()
 
     def sm_count(self, index: int) -> int:
-        raise self._error()
+        raise _no_device()
 
     def guard(self, index: int) -> AbstractContextManager[object]:
         return contextlib.nullcontext()
@@ -198,22 +205,22 @@ class NoCuda:
         return False
 
     def device_index_of(self, tensor: torch.Tensor) -> int:
-        raise self._error()
+        raise _no_device()
 
     def torch_device(self, index: int) -> torch.device:
-        raise self._error()
+        raise _no_device()
 
     def is_capturing(self) -> bool:
         return False
 
     def synchronize(self, index: int) -> None:
-        raise self._error()
+        raise _no_device()
 
 
 def _default_provider() -> DeviceProvider:
-    # `torch.cuda.is_available()` and not `torch.backends.cuda.is_built()`: a CUDA build of torch on a machine without
-    # a GPU must behave like a CPU build.
-    return CudaProvider() if torch.cuda.is_available() else NoCuda()
+    # How PyTorch was built, and not `torch.cuda.is_available()`: that asks the driver, which takes up to 0.2 s while
+    # helion is imported, and CUDA could not be used any more in a child that is forked later.
+    return CudaProvider() if torch.backends.cuda.is_built() else NoCuda()
 
 
 #: The provider in use. Hot code reads it as ``device.provider`` on every call; everyone else uses the functions below.

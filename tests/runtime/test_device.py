@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -69,8 +72,11 @@ def test_guard_restores_the_device_after_an_error(provider):
     assert device.current_device() == 0
 
 
-def test_without_a_device_asking_for_one_says_so():
-    none = device.NoCuda()
+@pytest.mark.parametrize("make", [device.NoCuda, device.CudaProvider])
+def test_without_a_device_asking_for_one_says_so(make, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    none = make()
     assert not none.available() and none.device_count() == 0 and not none.owns(torch.empty(1))
     for ask in (
         none.current_device,
@@ -80,6 +86,49 @@ def test_without_a_device_asking_for_one_says_so():
     ):
         with pytest.raises(RuntimeError, match="no CUDA device"):
             ask()
+    assert not none.is_capturing()
+
+
+IMPORT = """
+import torch
+torch.backends.cuda.is_built = lambda: True
+for name in ("is_available", "device_count", "init", "_lazy_init"):
+    def asked(*args, name=name, **kwargs):
+        raise AssertionError(f"torch.cuda.{name} was called")
+    setattr(torch.cuda, name, asked)
+
+import helion
+from helion.runtime import device
+
+assert isinstance(device.get_provider(), device.CudaProvider)
+assert not device.owns(torch.ones(1))
+"""
+
+
+def test_importing_does_not_ask_the_driver(tmp_path):
+    """It takes time, and spoils CUDA for children that are forked later."""
+    script = tmp_path / "script.py"
+    script.write_text(IMPORT)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+FORK = """
+import os, sys, torch, helion
+child = os.fork()
+if child == 0:
+    torch.ones(1, device="cuda")
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.real_gpu
+def test_a_child_that_is_forked_after_the_import_can_use_the_gpu(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(FORK)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_default_provider_matches_the_machine():
