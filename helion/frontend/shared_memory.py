@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+
+from .. import _compat_torch
 
 #: Begin of a storage: any element of any dtype that is aligned in memory is aligned in it.
 _ALIGNMENT = 16
@@ -48,13 +51,21 @@ class SharedMemory:
         return placed
 
 
+def _memory(tensor: torch.Tensor) -> tuple[bool, int]:
+    """What tells memories apart: the storage's address; of a tensor without memory, as calls are traced with
+    (``torch.compile``, a FakeTensorMode), the storage itself, since all such addresses are 0.
+    """
+    if tensor.is_meta or isinstance(tensor, FakeTensor):
+        return False, _compat_torch.storage_identity(tensor)
+    return True, tensor.untyped_storage().data_ptr()
+
+
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two real tensors show the same memory in the same way."""
+    """Whether two tensors of the call show the same memory in the same way."""
     if a is b:
         return True
-    same_memory = a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
     return (
-        same_memory
+        _memory(a) == _memory(b)
         and a.dtype is b.dtype
         and a.storage_offset() == b.storage_offset()
         and a.shape == b.shape

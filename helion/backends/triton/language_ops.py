@@ -77,7 +77,8 @@ def _emit_cumulative(name: str, neutral: int) -> Rule:
         narrow = result in (torch.float16, torch.bfloat16)
         if narrow or value.dtype is not result:
             text = text.to("tl.float32" if narrow else triton_dtype(result))
-        text = call(f"tl.{name}", text, at, **_reversed(reverse))
+        if not _is_single(k, value, at):
+            text = call(f"tl.{name}", text, at, **_reversed(reverse))
         k.assign(node, text.to(triton_dtype(result)) if narrow else text)
 
     return emit
@@ -85,6 +86,13 @@ def _emit_cumulative(name: str, neutral: int) -> Rule:
 
 def _reversed(reverse: Any) -> dict[str, object]:
     return {"reverse": True} if reverse else {}
+
+
+def _is_single(k: KernelEmitter, value: torch.Tensor, dim: int) -> bool:
+    """Whether a dimension has one element even with its padding, so that a scan along it is the value itself. Triton
+    3.6 fails on one whose layout gives a thread several ("PassManager::run failed"): `cumsum` beside an `all` of rows.
+    """
+    return k.extents.known(value.shape[dim]) == 1
 
 
 def _dim(dim: Any, rank: int) -> int:
@@ -118,6 +126,11 @@ def emit_associative_scan(k: KernelEmitter, node: torch.fx.Node) -> None:
     value = tensor_of(sources[0])
     at = _dim(dim, value.dim())
     texts = list(map(k.text, sources))
+    if _is_single(k, value, at):
+        k.results[node] = texts
+        if not isinstance(x, (list, tuple)):
+            k.set_text(node, texts[0])
+        return
     function = combine_function(k, node)
     mask = k.axes.dim_mask(sources[0], at) if reverse else None
     if mask is None:

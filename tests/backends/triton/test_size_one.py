@@ -134,3 +134,29 @@ def stores_the_same(x: torch.Tensor, row: torch.Tensor, out: torch.Tensor, flags
 def test_stores_of_one_value_are_taken(seed: int) -> None:
     args = (torch.randn(37, 45), torch.randn(1, 45), torch.zeros(1, 45), torch.zeros(1))
     run_everywhere(stores_the_same, args, lambda x, r, o, f: r * 2 + 1, configs=CONFIGS, capabilities=(80,))
+
+
+def test_a_scan_along_a_dimension_of_one_element_is_the_value(seed: int) -> None:
+    """Triton 3.6 has no scan of a thread's elements where the layout, made for the rows beside it, gives it several."""
+
+    def larger(value_a, place_a, value_b, place_b):
+        return torch.maximum(value_a, value_b), torch.maximum(place_a, place_b)
+
+    @helion.kernel
+    def kernel(x):
+        out = torch.empty([x.size(0), 2], dtype=torch.float32, device=x.device)
+        for tile in hl.tile(x.size(0)):
+            least = x[tile, :].amin(1, keepdim=True)
+            sums = torch.cumsum(least, 1) + torch.cumprod(least.to(torch.bfloat16), 1)
+            value, place = hl.associative_scan(larger, (sums, least), 1, reverse=True)
+            out[tile, :] = value + hl.associative_scan(torch.add, place, 1)
+        return out
+
+    def reference(x):
+        least = x.amin(1, keepdim=True)
+        return (2 * least + least.float().bfloat16()).expand(-1, 2)
+
+    x = torch.randn(20, 16)
+    code = kernel.bind((x,)).to_triton_code({"block_sizes": [16]})
+    assert not any(f"tl.{name}(" in code for name in ("cumsum", "cumprod", "associative_scan"))
+    run_everywhere(kernel, (x,), reference, configs=[{"block_sizes": [16]}], capabilities=[90])

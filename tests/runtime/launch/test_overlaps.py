@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import helion
 import helion.language as hl
@@ -125,6 +126,23 @@ def test_storages_that_show_one_memory_overlap(kernel: Any) -> None:
     k(torch.zeros(N), torch.zeros(N))
     with pytest.raises(exc.LoopDependencyError):
         k(x[:N], y[8 : N + 8])
+
+
+@pytest.mark.filterwarnings("error:Accessing the data pointer of FakeTensor")
+def test_of_tensors_without_memory_those_of_one_storage_overlap(kernel: Any) -> None:
+    """As a FakeTensorMode has them, whose addresses are all 0: `apart` has the offset and the sizes of the others."""
+
+    def step(x, y, apart):
+        """Tiles read rows of `apart` that other tiles would write, were it the memory of x."""
+        for i in hl.grid(x.size(0)):
+            x[i, :] = y[i, :] + apart[x.size(0) - 1 - i, :]
+        return x
+
+    with FakeTensorMode():
+        x, apart = torch.empty(8, 16), torch.empty(8, 16)
+        assert kernel(step)(x, x.view(8, 16), apart) is x
+        with pytest.raises(exc.LoopDependencyError, match="apart.* is read and x.* stored"):
+            kernel(step)(x, apart, x.view(8, 16))
 
 
 def test_tensors_of_a_list_and_of_closures_are_asked_too(kernel: Any) -> None:
