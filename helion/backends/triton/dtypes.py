@@ -41,7 +41,12 @@ def triton_dtype(dtype: torch.dtype) -> str:
 #: Integers that a float becomes by way of a wider one, of which the low bits stay: what eager PyTorch gives on a GPU
 #: for numbers beyond their range. The hardware's own conversions end at 16 bits and saturate there, so that 1e9 became
 #: 32767 as int16, and as int8 whatever the compiler held it in, -1 or 32767.
-_BY_WAY_OF = {torch.int8: torch.int32, torch.int16: torch.int32, torch.uint8: torch.int64}
+_BY_WAY_OF = {
+    torch.int8: torch.int32,
+    torch.int16: torch.int32,
+    torch.uint8: torch.int64,
+    torch.uint16: torch.uint32,
+}
 
 
 def cast(text: Text, source: torch.dtype, dtype: torch.dtype) -> Text:

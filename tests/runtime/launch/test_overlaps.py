@@ -141,7 +141,7 @@ def test_of_tensors_without_memory_those_of_one_storage_overlap(kernel: Any) -> 
     with FakeTensorMode():
         x, apart = torch.empty(8, 16), torch.empty(8, 16)
         assert kernel(step)(x, x.view(8, 16), apart) is x
-        with pytest.raises(exc.LoopDependencyError, match="apart.* is read and x.* stored"):
+        with pytest.raises(exc.LoopDependencyError, match=r"apart.* is read and x.* stored"):
             kernel(step)(x, apart, x.view(8, 16))
 
 
