@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import helion
+import helion.language as hl
 from examples.catalog import EXAMPLES
 from tests.softgpu.provider import SM_COUNT
 from tests.support import CAPABILITIES
@@ -137,3 +138,23 @@ def test_searches_leave_out_programs_of_more_registers_than_a_multiprocessor_has
             {"block_sizes": [256], "num_warps": warps, "maxnreg": registers, "pid_type": "persistent_blocked"}
         )
         assert spec.is_promising(config) is promising, config
+
+
+def test_a_small_dimension_padded_for_a_product_counts_as_wide_everywhere() -> None:
+    """Two columns that a product of int8 makes 32 of: sorted by 2 warps they took a thousand registers of a thread, and
+    90 seconds of the compiler."""
+
+    @helion.kernel
+    def kernel(x, w):
+        out = torch.empty([x.size(1), 2], dtype=torch.int32, device=x.device)
+        for tile in hl.tile(x.size(1), block_size=16):
+            ordered = torch.sort(x[:, tile, :], dim=0).values
+            out[tile, :] = hl.dot(ordered.to(torch.int8), w[:, :, :]).sum(0)
+        return out
+
+    args = torch.zeros(64, 32, 2, dtype=torch.int8), torch.zeros(64, 2, 2, dtype=torch.int8)
+    spec = kernel.bind(args).config_spec
+    narrow, wide = (spec.normalize({"num_warps": warps}) for warps in (2, 32))
+    reasons = [[check(dict(c)) for check in spec.unpromising] for c in (narrow, wide)]
+    assert "a value does not fit into the registers of 2 warps" in reasons[0]
+    assert not any(reason and "registers" in reason for reason in reasons[1])
