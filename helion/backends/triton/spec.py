@@ -343,6 +343,7 @@ class _TileSizes:
 
     def __init__(self, ir: KernelIR) -> None:
         self._blocks = {block.symbol: i for i, block in enumerate(tunable_blocks(ir.device))}
+        self._fixed = {b.symbol: b.fixed for b in ir.device.space.blocks if isinstance(b.fixed, int)}
         self._smallest = dot_extents(ir.device)
         self._reductions = {expr_of(r.size): i for i, r in enumerate(ir.reductions)}
         tiles = [n.meta["val"] for _, n in ir.device.nodes() if _is_tile_value(n)]
@@ -366,7 +367,8 @@ class _TileSizes:
                 # Padded for a product it is as wide in all values of the kernel: a sort of 2 columns was one of 32.
                 total *= max(next_power_of_2(int(size)), self._smallest.get(int(size), 1))
             else:
-                known = evaluated(size, {symbol: blocks[i] for symbol, i in self._blocks.items()})
+                chosen = {symbol: blocks[i] for symbol, i in self._blocks.items()}
+                known = evaluated(size, self._fixed | chosen)
                 total *= next_power_of_2(int(known)) if known.is_Integer else 1
         return total
 
