@@ -8,9 +8,9 @@ SEED ?= 1
 MUTATIONS ?= 100000
 
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
-test quick sweep sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_EXTENSION = 1
+test quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_EXTENSION = 1
 
-.PHONY: help setup demo test test-newest quick sweep sanitize test-gpu fuzz fuzz-bundles bundle-examples check-wheels lint bench docs clean
+.PHONY: help setup demo test test-newest quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples check-wheels lint bench docs clean
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
@@ -21,6 +21,7 @@ help:
 	@echo "make sweep     all of what make test takes samples of: every op of PyTorch, hundreds of generated programs"
 	@echo "make test-gpu  the tests that run on a GPU"
 	@echo "make fuzz      random programs in every mode, until stopped or SECONDS=600 are over"
+	@echo "make fuzz-calls  random calls through the extension and through Python, under ASAN and UBSAN; SECONDS=3600"
 	@echo "make fuzz-bundles  damaged and hostile bundles, also for the C reader under ASAN and UBSAN; MUTATIONS=100000"
 	@echo "make bundle-examples  all examples from a bundle, in a process without a compiler"
 	@echo "make check-wheels  build wheels, and run each in an environment of its own; PYTHONS='python3.11 python3.12'"
@@ -53,6 +54,9 @@ test-gpu: setup
 
 fuzz: setup
 	$(VENV) -m tests.programs --seconds $(SECONDS) --seed $(SEED) --jobs $(JOBS)
+
+fuzz-calls: setup
+	$(VENV) tests/csrc/run_sanitized.py --keep build/sanitized --fuzz $(SECONDS)
 
 fuzz-bundles: setup
 	$(VENV) -m tests.ship.fuzz_bundle --mutations $(MUTATIONS) --seed $(SEED)

@@ -5,6 +5,7 @@ without guards.
     python tests/csrc/run_sanitized.py --only guards            # the second run only
     python tests/csrc/run_sanitized.py --sanitize thread --only tests -- tests/csrc/test_threads.py
     python tests/csrc/run_sanitized.py --keep build/sanitized -- tests/csrc/test_dispatcher.py -x
+    python tests/csrc/run_sanitized.py --fuzz 3600              # random calls through C and through Python, for an hour
 
 ``make sanitize`` is the first of these, and part of ``make test``. It is a debug build (assertions on) in which guards
 can be taken out one at a time (``csrc/guard.h``): the second run takes out the guard that a test is marked with, and
@@ -96,6 +97,9 @@ def main() -> None:
         "--keep", type=Path, help="build here and leave it there; built again only where sources changed"
     )
     parser.add_argument("--only", choices=["tests", "guards"], help="one of the two runs")
+    parser.add_argument(
+        "--fuzz", type=int, metavar="SECONDS", help="tests/csrc/test_fuzz.py alone for so long, and what it counted"
+    )
     parser.add_argument("--jobs", type=int, default=0, help="processes to run tests in; 0 for none but this one")
     parser.add_argument("pytest_arguments", nargs="*", default=[])
     options = parser.parse_args()
@@ -122,6 +126,9 @@ def main() -> None:
         }
         if "address" in options.sanitize:
             subprocess.run([sys.executable, "-c", PROBE], cwd=folder, env=environment, check=True)
+        if options.fuzz:
+            environment["HELION_FUZZ_SECONDS"] = str(options.fuzz)
+            options.only, options.pytest_arguments = "tests", ["-s", "tests/csrc/test_fuzz.py"]
         chosen = options.pytest_arguments or ["tests/csrc", *(f"--ignore=tests/csrc/{name}" for name in LEFT_OUT)]
         pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(options.jobs), *chosen]
         if options.only != "guards":

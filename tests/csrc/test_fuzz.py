@@ -1,16 +1,27 @@
-"""Random calls have the same outcome through C and through Python: same values, types, identities and errors."""
+"""Random calls have the same outcome through C and through Python: same values, types, identities and errors.
+
+Each is a call of one of a few host functions, in a random state of the thread (grad mode, autocast, default dtype), with
+and without the output pool. ``make fuzz-calls`` goes on for as long as it is told (``HELION_FUZZ_SECONDS``), under the
+sanitizers.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from helion.runtime import output_pool
+
 pytestmark = pytest.mark.softgpu(capability=90, software_only=True)
 
-HOST = """\
+LAUNCHES = """\
 def host(x, y, n=2, flag=None, *, _launcher=_default_launcher):
     out = torch.empty_like(x)
     if flag:
@@ -19,6 +30,27 @@ def host(x, y, n=2, flag=None, *, _launcher=_default_launcher):
     _launcher(_add_kernel, (x.numel() // BLOCK_0,), x, y, out, num_warps=4, num_stages=1)
     return [out.view(-1), x]
 """
+
+OPERATIONS = """\
+def host(x, y, n=2, flag=None, *, _launcher=_default_launcher):
+    z = y.to(x.dtype).contiguous()
+    out = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+    rest = torch.empty(x.numel())
+    _launcher(_add_kernel, (x.numel() // BLOCK_0,), x, z, out, num_warps=4, num_stages=1)
+    _launcher(_scale_kernel, (x.numel() // BLOCK_0,), out, rest, n, num_warps=4, num_stages=1)
+    return out, (rest.view(-1), None, flag), x
+"""
+
+IN_PLACE = """\
+def host(x, y, n=2, flag=None, *, _launcher=_default_launcher):
+    if x is y:
+        return n, x
+    _launcher(_scale_kernel, (x.numel() // BLOCK_0,), x, x, n, num_warps=4, num_stages=1)
+    return y, x.shape, x
+"""
+
+#: Each returns its first argument last.
+HOSTS = {"launches": LAUNCHES, "operations": OPERATIONS, "in place": IN_PLACE}
 
 
 class Sub(torch.Tensor):
@@ -61,6 +93,19 @@ def outcome(call, args, kwargs) -> Any:
         return error
 
 
+def shown(value: Any) -> str:
+    """A value as a message has it: of a tensor what tells it from the others."""
+    if isinstance(value, torch.Tensor):
+        return f"<{value.dtype} {list(value.shape)} {list(value.stride())} {value.data_ptr():#x}>"
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(shown, value))}]"
+    return repr(value)
+
+
+def same_values(left: torch.Tensor, right: torch.Tensor) -> bool:
+    return torch.equal(torch.nan_to_num(left.detach()), torch.nan_to_num(right.detach()))
+
+
 def same(left: Any, right: Any) -> bool:
     if isinstance(left, Exception) or isinstance(right, Exception):
         return type(left) is type(right)
@@ -69,29 +114,87 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, torch.Tensor):
         return (
             left.shape == right.shape and left.stride() == right.stride() and left.dtype == right.dtype
-            and torch.equal(torch.nan_to_num(left.detach()), torch.nan_to_num(right.detach()))
+            and same_values(left, right)
         )  # fmt: skip
     if isinstance(left, (tuple, list)):
         return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right))
     return left == right or (left != left and right != right)
 
 
-@pytest.mark.parametrize("asked", [False, True], ids=["", "overlaps asked"])
-def test_random_calls(make, seed, asked):
+@contextlib.contextmanager
+def random_state(rng: random.Random) -> Iterator[None]:
+    """Mostly the usual one; or one that a call has to notice, or not to mind."""
+    with contextlib.ExitStack() as stack:
+        if rng.random() < 0.1:
+            stack.enter_context(rng.choice([torch.no_grad, torch.inference_mode])())
+        if rng.random() < 0.05:
+            stack.enter_context(torch.autocast("cpu"))
+        if rng.random() < 0.05:
+            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(torch.float64)
+        if rng.random() < 0.3:
+            stack.callback(output_pool.configure, False)
+            output_pool.configure(True)
+        yield
+
+
+def disturb(rng: random.Random, kernel: Any, held: list[Any]) -> None:
+    """What else a program does between calls: it keeps and changes outputs, and makes plans stale."""
+    if held and rng.random() < 0.05:
+        out = rng.choice(held)
+        with contextlib.suppress(RuntimeError):  # an inference tensor, one whose memory is fixed
+            rng.choice([lambda: out.resize_(3), lambda: out.add_(1), lambda: out.numpy(), lambda: out.t_()])()
+    if len(held) > 8:
+        del held[: rng.randrange(8)]
+    if rng.random() < 0.002:
+        kernel._invalidate()
+    if rng.random() < 0.002:
+        output_pool.clear()
+
+
+def compare_calls(kernel: Any, seed: int, steps: int) -> int:
+    """Makes random calls both ways, each on contents of its own; returns how many of them ran as plans."""
     rng = random.Random(seed)
-    kernel = make(HOST)
-    if asked:
-        kernel._assume_apart(frozenset({(0, 1), (1, 2), (3, 3)}))
+    torch.manual_seed(seed)
     pool = values(rng)
+    tensors = [value for value in pool if isinstance(value, torch.Tensor)]
+    held: list[Any] = []
     plans = 0
-    for step in range(1500):
+    for step in range(steps):
         args, kwargs = random_call(rng, pool)
+        contents = [tensor.clone() for tensor in tensors]
         hits = kernel.plan_hits
-        fast = outcome(kernel, args, kwargs)
-        plans += kernel.plan_hits - hits
-        slow = outcome(kernel.python, args, kwargs)
-        assert same(fast, slow), f"seed {seed}, step {step}: {args} {kwargs}\n{fast!r}\n{slow!r}"
+        with random_state(rng):
+            fast = outcome(kernel, args, kwargs)
+            plans += kernel.plan_hits - hits
+            written = [tensor.clone() for tensor in tensors]
+            for tensor, content in zip(tensors, contents):
+                tensor.data.copy_(content)
+            slow = outcome(kernel.python, args, kwargs)
+        told = f"seed {seed}, step {step}: {shown(args)} {shown(list(kwargs.items()))}\n{shown(fast)}\n{shown(slow)}"
+        assert same(fast, slow), told
+        assert [i for i, (a, b) in enumerate(zip(tensors, written)) if not same_values(a, b)] == [], told
         if isinstance(fast, (tuple, list)):
             given = args[0] if args else kwargs["x"]
-            assert fast[-1] is given and slow[-1] is given
-    assert plans > 100
+            assert fast[-1] is given and slow[-1] is given, told
+            held += [out for out in fast if isinstance(out, torch.Tensor) and all(out is not t for t in tensors)]
+        for tensor, content in zip(tensors, contents):
+            tensor.data.copy_(content)
+        disturb(rng, kernel, held)
+    return plans
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["", "overlaps asked"])
+@pytest.mark.parametrize("host", HOSTS)
+def test_random_calls(make, seed, host, asked):
+    end = time.monotonic() + float(os.environ.get("HELION_FUZZ_SECONDS", "0")) / (2 * len(HOSTS))
+    calls = plans = 0
+    while not calls or time.monotonic() < end:
+        kernel = make(HOSTS[host])
+        if asked:
+            kernel._assume_apart(frozenset({(0, 1), (1, 2), (3, 3)}))
+        plans += compare_calls(kernel, seed, 1000)
+        calls += 1000
+        seed += 1
+    print(f"{host}: {calls} calls, {plans} of them plans")
+    assert plans > calls / 50
