@@ -219,6 +219,32 @@ int Environment::same_knobs(const ModuleState* state, const KnobValues& values) 
   return same(mode.get(), values.instrumentation_mode.get());
 }
 
+namespace {
+
+// Whether a launch hook that Triton starts with has nothing to call, while its __dict__ is as it was.
+bool idle(const DefaultHook& hook, const DictVersion& version) {
+  if (!hook.dict || !version.holds(hook.dict.get())) return false;
+  PyObject* calls = hook.calls.known(hook.dict.get());
+  return calls != nullptr && PyList_CheckExact(calls) && PyList_GET_SIZE(calls) == 0;
+}
+
+}  // namespace
+
+bool Environment::triton_unchanged(const TritonVersions& versions) const {
+  return runtime_.dict && versions.runtime.holds(runtime_.dict.get()) &&
+      versions.compilation.holds(compilation_.dict.get()) && idle(enter_, versions.enter) && idle(exit_, versions.exit);
+}
+
+TritonVersions Environment::triton_versions(const ModuleState* state) const {
+  // Of a hook that replaced Triton's own it is not known what would make it watch.
+  if (!enter_.dict || !exit_.dict || runtime_.get(state->names.launch_enter_hook, enter_.object) != enter_.object.get() ||
+      runtime_.get(state->names.launch_exit_hook, exit_.object) != exit_.object.get()) {
+    return {};
+  }
+  return {DictVersion(runtime_.dict.get()), DictVersion(compilation_.dict.get()), DictVersion(enter_.dict.get()),
+          DictVersion(exit_.dict.get())};
+}
+
 int Environment::triton_untouched(const ModuleState* state) {
   if (!enter_.object) {
     PyObject* knobs = PyDict_GetItemWithError(PyImport_GetModuleDict(), state->names.triton_knobs);  // borrowed

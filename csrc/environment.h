@@ -18,6 +18,11 @@ struct KnobValues {
   int visit_all(visitproc visit, void* arg) const;
 };
 
+// The dicts with all of Triton's knobs and hooks as they were at some time.
+struct TritonVersions {
+  DictVersion runtime, compilation, enter, exit;
+};
+
 // An object of triton.knobs. What was assigned is in its __dict__; defaults are attributes of its class, which nobody
 // assigns to, so they are read once.
 struct KnobGroup {
@@ -68,6 +73,10 @@ class Environment {
   void read_knobs(const ModuleState* state, KnobValues* values) const;
   // Whether they are still what they were: 1, 0, or -1 with an exception.
   int same_knobs(const ModuleState* state, const KnobValues& values) const;
+  // Whether nothing was assigned since `versions` were noted, when the knobs were right for a binary and no hook
+  // watched, and no hook watches now. The usual answer, in a tenth of the time of the two questions.
+  bool triton_unchanged(const TritonVersions& versions) const;
+  TritonVersions triton_versions(const ModuleState* state) const;
   // Whether no knob of Triton's was set and no hook watches, for a binary of Triton's in a process that need not have
   // loaded Triton: 1, 0, or -1 with an exception.
   int triton_untouched(const ModuleState* state);

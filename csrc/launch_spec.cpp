@@ -352,10 +352,16 @@ int LaunchSpec::guards_hold() const {
     const int untouched = state->environment.triton_untouched(state);
     return HELION_GUARD("late_hooks", untouched != 1) ? (untouched < 0 ? -1 : 0) : 1;
   }
-  // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
-  if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
-  if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0))
-    return result < 0 ? -1 : 0;
+  if (!state->environment.triton_unchanged(body.held)) {
+    // From before the questions, which may run code that assigns a knob.
+    const TritonVersions now = state->environment.triton_versions(state);
+    // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
+    if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1))
+      return result;
+    if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0))
+      return result < 0 ? -1 : 0;
+    body.held = now;
+  }
   // Guard: hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.
   PyObject* hooks = body.pre_run_hooks.get(body.jit_dict.get(), state->names.pre_run_hooks);  // borrowed
   if (hooks == nullptr && PyErr_Occurred()) return -1;

@@ -60,6 +60,7 @@ struct LaunchSpec {
     size_t map_count = 0;
     std::vector<UsedGlobal> globals;
     KnobValues knobs;
+    mutable TritonVersions held;  // when they were found to be so last, and no hook to watch
     PyRef provider;        // of helion.runtime.device: `function` is a handle of its driver
     PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
     bool of_triton = false;  // of Triton's compiler, without a jit_function: its knobs and launch hooks do concern it

@@ -19,11 +19,20 @@ class Run {
  public:
   Run(LaunchPlan* plan, PyObject* const* leaves, const uintptr_t* addresses)
       : plan_(plan), body_(plan->body), leaves_(leaves), addresses_(addresses) {
-    if (body_.buffers.size() > kInlineBuffers) {
-      many_.resize(body_.buffers.size());
-      buffers_ = many_.data();
+    const size_t count = body_.buffers.size();
+    if (count > kInlineBuffers) {
+      many_.reset(new Allocated[count]);
+      buffers_ = many_.get();
+    } else {
+      // Most plans have one or none: eight made and destroyed would be a tenth of a call.
+      for (; inline_count_ < count; ++inline_count_) new (&inline_[inline_count_]) Allocated();
     }
   }
+  ~Run() {
+    for (size_t i = 0; i < inline_count_; ++i) inline_[i].~Allocated();
+  }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
 
   // 1, 0 to decline, -1 with an exception. Nothing observable has happened unless it returns 1.
   int prepare();
@@ -50,8 +59,11 @@ class Run {
   PyObject* const* leaves_;
   const uintptr_t* addresses_;
   uintptr_t stream_ = 0;
-  Allocated inline_[kInlineBuffers];
-  std::vector<Allocated> many_;
+  union {
+    Allocated inline_[kInlineBuffers];  // the first inline_count_ of them are there
+  };
+  size_t inline_count_ = 0;
+  std::unique_ptr<Allocated[]> many_;
   Allocated* buffers_ = inline_;
 };
 

@@ -221,10 +221,10 @@ class _Pass:
 def index_items(memory: Memory) -> list[IndexItem]:
     """The normalized index of a memory node; elements that are values are nodes, not FakeTensors."""
     items = normalize_index(memory.tensor.shape, with_values(memory.index), memory.op.name)
-    by_value = {id(e.meta["val"]): e for e in memory.index if isinstance(e, torch.fx.Node)}
+    # In the same order; two of them may have one FakeTensor.
+    nodes = (e for e in memory.index if isinstance(e, torch.fx.Node) and isinstance(e.meta["val"], torch.Tensor))
     return [
-        dataclasses.replace(item, value=by_value[id(item.value)]) if isinstance(item.value, torch.Tensor) else item
-        for item in items
+        dataclasses.replace(item, value=next(nodes)) if isinstance(item.value, torch.Tensor) else item for item in items
     ]
 
 

@@ -58,6 +58,7 @@ class _Squeezer:
         self.ir, self.dims = ir, dims
         self.table: dict[torch.fx.Node, torch.fx.Node] = {}
         self.graph = torch.fx.Graph()
+        self._smaller: dict[Any, FakeTensor] = {}
 
     def run(self) -> DeviceIR:
         return dataclasses.replace(self.ir, graphs=[self._graph(info) for info in self.ir.graphs])
@@ -125,11 +126,15 @@ class _Squeezer:
         if len(places) == value.dim():
             return value
         assert isinstance(value, FakeTensor)
-        # `torch.empty` in the mode takes half a millisecond, and a mode is of one thread at a time: several generate
-        # code at once.  A value of the kernel has no strides.
-        element = torch.empty((), dtype=value.dtype, device="meta")
-        element = element.as_strided(_picked(value.shape, places), [0] * len(places))
-        return FakeTensor(value.fake_mode, element, value.device)
+        shape = _picked(value.shape, places)
+        # Most values of a kernel have one of a few shapes, and a fake tensor takes 50 us to make.
+        key = (value.dtype, value.device, *shape_exprs(shape))
+        if (made := self._smaller.get(key)) is None:
+            # `torch.empty` in the mode takes half a millisecond, and a mode is of one thread at a time: several
+            # generate code at once.  A value of the kernel has no strides.
+            element = torch.empty((), dtype=value.dtype, device="meta").as_strided(shape, [0] * len(places))
+            made = self._smaller[key] = FakeTensor(value.fake_mode, element, value.device)
+        return made
 
 
 def _picked(values: Sequence[Any], places: Sequence[int]) -> list[Any]:

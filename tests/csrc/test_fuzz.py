@@ -1,8 +1,8 @@
 """Random calls have the same outcome through C and through Python: same values, types, identities and errors.
 
-Each is a call of one of a few host functions, in a random state of the thread (grad mode, autocast, default dtype), with
-and without the output pool. ``make fuzz-calls`` goes on for as long as it is told (``HELION_FUZZ_SECONDS``), under the
-sanitizers.
+Each is a call of one of a few host functions, in a random state of the thread (grad mode, autocast, default dtype),
+with and without the output pool. ``make fuzz-calls`` goes on for as long as it is told (``HELION_FUZZ_SECONDS``), under
+the sanitizers.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ How the numbers were found, and how good the choice is, says docs/configs.md.  N
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from collections.abc import Container
@@ -144,6 +145,17 @@ class KernelFacts:
     multiprocessors: int
     shared_bytes: int
 
+    @functools.cached_property
+    def own_shapes(self) -> dict[int, list[tuple[sympy.Expr, ...]]]:
+        """Block id -> shapes of the values that the block size is part of."""
+        symbols = [(shape, {symbol for size in shape for symbol in size.free_symbols}) for shape in self.shapes]
+        return {block.id: [shape for shape, own in symbols if block.symbol in own] for block in self.blocks}
+
+    @property
+    def shared_out(self) -> bool:
+        """Whether programs go over shares of the rows in a loop: a block size that no value has."""
+        return not all(self.own_shapes.values())
+
 
 def computed_default(spec: ConfigSpec, facts: KernelFacts) -> Config:
     """The Config of a kernel that was given none.
@@ -241,7 +253,7 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
     found["num_warps"] = _warps(facts, found)
     if any(found.get("reduction_loops", ())):
         found["num_stages"] = _stages_of_chunks(facts, found)
-    if _shared_out(facts) and "range_num_stages" in found:
+    if facts.shared_out and "range_num_stages" in found:
         found["range_num_stages"] = _loaded_ahead(facts, found)
     return found
 
@@ -272,26 +284,16 @@ def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
     if elements > 16384:
         return 32
     rows = max((facts.elements(shape[-1:], config) for shape in facts.shapes if shape), default=1)
-    if _shared_out(facts):  # sums of the rows are in registers too; few warps need not wait for each other
+    if facts.shared_out:  # sums of the rows are in registers too; few warps need not wait for each other
         return min(next_power_of_2(max(elements // 512, 1)), 32)
     # Threads that have all of a short row need no shared memory.
     return min(max(next_power_of_2(elements // (1024 if rows <= 512 else 512)), 4), 16)
-
-
-def _shared_out(facts: KernelFacts) -> bool:
-    """Whether programs go over shares of the rows in a loop: a block size that no value has."""
-    return any(not _own_shapes(facts, block) for block in facts.blocks)
 
 
 def _steps_of_shares(facts: KernelFacts) -> set[int]:
     """Block ids of the loops that go over a share of the rows: they begin where a tile of another loop does."""
     begins = {axis.offset.node.expr for axis in facts.device.space.axes}
     return {axis.block.id for axis in facts.device.space.axes if symbols_of(axis.begin) & begins}
-
-
-def _own_shapes(facts: KernelFacts, block: BlockSize) -> list[tuple[sympy.Expr, ...]]:
-    """Shapes of the values that a block size is part of."""
-    return [shape for shape in facts.shapes if any(block.symbol in size.free_symbols for size in shape)]
 
 
 def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool) -> int | None:
@@ -338,11 +340,11 @@ def _grown(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> list
     trial = {**config, "block_sizes": sizes}
     rows = any(facts.elements(shape, trial) > 1 for shape in facts.shapes)
     budget = _ROW_ELEMENTS if rows else _ELEMENTS
-    depth, steps = _depths(facts), _steps_of_shares(facts) if _shared_out(facts) else set()
+    depth, steps = _depths(facts), _steps_of_shares(facts) if facts.shared_out else set()
     for i in sorted(range(len(sizes)), key=lambda i: (depth.get(facts.blocks[i].id, 99), i)):
         block = facts.blocks[i]
         most = _STEP_ELEMENTS if block.id in steps and depth.get(block.id) else budget
-        own = _own_shapes(facts, block)
+        own = facts.own_shapes[block.id]
         if not own:  # shares of rows that an inner loop goes over
             programs = max(_SHARING_WARPS // _warps(facts, trial), 1) * facts.multiprocessors
             share = (block.extent or 1) * _programs(facts, trial, without={block.id}) // programs
