@@ -368,7 +368,10 @@ class UndefinedVariable(BaseError):
 
 class HostTensorDirectUsage(BaseError):
     what = "host tensor {name!r} is used directly in device code"
-    fix = "index it to load the part you need, for example `{name}[tile]`, or `{name}[()]` if it has no dimensions."
+    fix = (
+        "index it to load the part you need, for example `{name}[tile]`, or `{name}[()]` if it has no dimensions; "
+        "a view is made before the loops, `v = {name}.view(-1)`, and indexed by its name."
+    )
 
 
 class HostTensorRead(BaseError):

@@ -13,9 +13,11 @@ from torch.utils._pytree import tree_map
 from ..ir.symbols import expr_of
 from ..language.alignment import Dim
 from ..language.alignment import places
+from ..language.creation import iota
 from ..language.views import lanes_of
 from .outer_index import arranged
 from .padding import shorter
+from .rearranging import take
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -80,14 +82,34 @@ def _with_lanes(tracer: Tracer, tensors: list[torch.Tensor], args: Any, kwargs: 
 
 
 def with_lanes(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
-    """A device value with the tile of `shape`, from the right, where it has the constant that is its block size, and
-    without what a size of `shape` is padded to (`padding`)."""
+    """A device value with the tile of `shape`, from the right, where it has the constant that is its block size or the
+    whole of what one tile covers, and without what a size of `shape` is padded to (`padding`)."""
+    value = _of_covering_tiles(tracer, value, shape)
     sizes, changed = shorter(tracer, value, shape)
     for place, wanted in zip(range(value.dim() - 1, -1, -1), reversed(shape)):
         block = tracer.env.space.block_of(wanted)
         if block is not None and sizes[place] == block.fixed and isinstance(sizes[place], int) and sizes[place] > 1:
             sizes[place], changed = wanted, True
     return lanes_of(value, sizes) if changed and tracer.is_device_value(value) else value
+
+
+def _of_covering_tiles(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
+    """A device value with the sizes of `shape` where one of the two has a tile that covers its range, by the block size
+    that the kernel gives, and the other all elements of that range: `x[t, :]` beside `for u in hl.tile(8,
+    block_size=16)`."""
+    for dim, wanted in zip(range(value.dim() - 1, -1, -1), reversed(shape)):
+        size = value.shape[dim]
+        if type(size) is type(wanted) or not tracer.is_device_value(value):
+            continue
+        tile, n = (size, wanted) if isinstance(wanted, int) else (wanted, size)
+        axis = tracer.env.space.axis_of(tile)
+        if axis is None or axis.static_extent != n or axis.begin != 0 or n < 2:
+            continue
+        fixed = axis.block.fixed
+        if not isinstance(fixed, int) or fixed < n or (fixed == n and tile is wanted):
+            continue  # of as many elements as the block has the first are the tile's
+        value = take(value, torch.clamp(iota(0, wanted, 1, torch.int32), 0, n - 1), dim)
+    return value
 
 
 def to_shape(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:

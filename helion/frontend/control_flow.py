@@ -108,7 +108,12 @@ class ControlFlow(Calls):
         if not ranges.is_sequence:
             return [target]
         if isinstance(target, (ast.Tuple, ast.List)):
-            if len(target.elts) != ranges.ndim:
+            starred = [i for i, element in enumerate(target.elts) if isinstance(element, ast.Starred)]
+            missing = ranges.ndim - len(target.elts)
+            if len(starred) == 1 and missing >= -1:  # `for tile_m, *rest in ...`
+                at = starred[0]
+                return [*target.elts[:at], *[target.elts[at]] * (missing + 1), *target.elts[at + 1 :]]
+            if missing:
                 raise exc.InvalidTileRange(
                     name=ranges.name, reason=f"{ranges.ndim} dimensions for {len(target.elts)} loop variables"
                 )

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from .. import exc
 from .environment import Environment
+from .outer_index import note_on_pairs
 from .source import FunctionSource
 from .tracer import Tracer
 
@@ -97,6 +98,8 @@ class Frames:
         if error.location is None:
             error.location = self.frame.source.location(node)
             error.message = self.env.space.readable(error.message)
+            if isinstance(error, exc.ShapeMismatch) and (note := note_on_pairs(self.tracer)) is not None:
+                error.advice = f"{error.advice} {note}".strip()
         return error
 
     def where(self) -> str:

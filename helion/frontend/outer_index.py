@@ -13,7 +13,9 @@ import torch
 import torch.fx
 
 from .. import exc
+from ..ir.device_ir import TracedTile
 from ..ir.nodes import Full
+from ..ir.nodes import Load
 from ..ir.pointwise import CONVERT
 from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
@@ -130,6 +132,35 @@ class TracedLanes:
                 values, rest = self._linear_node(other)
                 return {n: count * factor for n, count in values.items()}, rest * factor
         return {node: 1}, sympy.Integer(0)
+
+
+def note_on_pairs(tracer: Tracer) -> str | None:
+    """What to mind about the loads so far, where shapes do not fit: vectors of one tile, and one beside its tile."""
+    space, builder = tracer.env.space, tracer.builder
+    while builder is not None:
+        for node in builder.graph.nodes:
+            access = Load.match(node)
+            if access is None:
+                continue
+            vectors = [e.meta["val"].shape[0] for e in access.index if _is_vector(e)]
+            axes = [axis for axis in map(space.axis_of, vectors) if axis is not None]
+            beside = [e.axis for e in access.index if isinstance(e, TracedTile) and e.axis in axes]
+            if beside:
+                t = beside[0].name
+                return f"`x[{t}, y[{t}]]` is every row with every column; `x[{t}.index, y[{t}]]` is one element a row."
+            if len(set(map(id, axes))) < len(axes):
+                t = axes[0].name
+                return (
+                    f"`x[i[{t}], j[{t}]]` pairs; `x[i[{t}][:, None], j[{t}][None, :]]` is every row with every column."
+                )
+        builder = builder.parent
+    return None
+
+
+def _is_vector(element: Any) -> bool:
+    return (
+        isinstance(element, torch.fx.Node) and isinstance(v := element.meta.get("val"), torch.Tensor) and v.dim() == 1
+    )
 
 
 def arranged(value: torch.Tensor, dims: Sequence[int | None]) -> torch.Tensor:

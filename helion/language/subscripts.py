@@ -151,7 +151,7 @@ def _check_element(element: Any) -> None:
     if isinstance(element, torch.Tensor):
         if element.dtype is torch.bool:
             raise exc.DataDependentOutputShapeNotSupported(op="indexing with a mask")
-        if element.dtype in INDEX_DTYPES:
+        if element.dtype in INDEX_DTYPES and element.dtype is not torch.uint8:  # which PyTorch takes as a mask
             return
         raise exc.InvalidAPIUsage(
             f"a tensor of dtype {element.dtype} is not an index", fix="convert it with `.to(torch.int32)`."

@@ -216,6 +216,12 @@ def masked(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mode", MODES, ids=["tiles", "ref"])
+def test_bytes_are_no_index(mode):
+    with pytest.raises(exc.InvalidAPIUsage, match="uint8 is not an index"):
+        helion.kernel(from_the_end, config=SMALL, **mode)(torch.randn(7, 6), torch.tensor([1, 0], dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["tiles", "ref"])
 def test_a_load_of_a_value_has_no_mask(mode):
     with pytest.raises(exc.InvalidAPIUsage, match="no extra_mask"):
         helion.kernel(masked, config=SMALL, **mode)(torch.randn(7, 6))

@@ -72,7 +72,8 @@ class Extents:
         resolved = self._schedule.size(size)
         if not isinstance(resolved, int):
             return self.padded(size.node.hint)
-        return resolved if self._block_of(size) is not None else self.padded(resolved)
+        # What block sizes make is no whole dimension: tl.dot's operands are padded on their way to it.
+        return resolved if self._block_of(size) is not None else next_power_of_2(resolved)
 
     def padded(self, n: int) -> int:
         """The power of two a dimension of constant size is padded to."""
@@ -81,7 +82,7 @@ class Extents:
     def is_whole(self, size: Any) -> bool:
         """Whether a dimension is as long as its extent."""
         resolved = self._schedule.size(size)
-        return isinstance(resolved, int) and resolved == self.padded(resolved)
+        return isinstance(resolved, int) and resolved == self.known(size)
 
     def shape(self, sizes: Sequence[Any]) -> Text:
         """The extents of a value's dimensions; one where its loop is flattened."""
