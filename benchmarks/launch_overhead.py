@@ -12,8 +12,7 @@ median over the rounds of a case's time by that of the ``torch.add`` before it, 
 both.
 
 Kernels: ``out[tile] = t0[tile] + t1[tile] + ...`` of 2, 8 and 16 float32 tensors of 4096 elements, and a broadcasting
-    add of a
-bfloat16 [1024, 1024] and [1024].
+    add of a bfloat16 [1024, 1024] and [1024].
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import ctypes
 import gc
 import itertools
 import json
+import operator
 import os
 import statistics
 import struct
@@ -259,8 +259,9 @@ def make_cases(name: str, folder: str, with_triton: bool) -> dict[str, tuple[Cal
 
 def time_cases(
     cases: dict[str, tuple[Callable[..., object], int]], wait: Callable[[], None], repeats: int, seconds: float
-) -> dict[str, dict[str, float]]:
-    """Median CPU time of each case, in us per call, and the median of its ratios to the baseline's, timed right before.
+) -> dict[str, dict[str, Any]]:
+    """Median CPU time of each case, in us per call, and the median of its ratios to the baseline's, timed right before;
+    `rounds` are all times.
 
     Cases take turns. Every window is warmed up first; time that other processes had the CPU does not count.
     """
@@ -306,7 +307,7 @@ def time_cases(
     found = {}
     for name, values in times.items():
         ratio = 1.0 if name == BASELINE else statistics.median(ratios[name])
-        found[name] = {"us": statistics.median(values), "us_min": min(values), "ratio": ratio}
+        found[name] = {"us": statistics.median(values), "us_min": min(values), "ratio": ratio, "rounds": values}
         if name in instructions:
             found[name]["instructions"] = instructions[name]
     return found
@@ -369,8 +370,8 @@ def table(report: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-#: Rows of the summary: (call, layer, case, what the ratio is to, most it is to be). A ratio to another case is that of
-#: the two cases' ratios to ``torch.add``.
+#: Rows of the summary: (call, layer, case, what the ratio is to, most it is to be). A ratio to another case is the
+#: median over the rounds, in which the cases took turns.
 SUMMARY: tuple[tuple[str, str, str, str, float | None], ...] = (
     ("2 tensors, new output", "extension", "2 tensors", BASELINE, 0.65),
     ("2 tensors, output from the pool", "extension+pool", "2 tensors", BASELINE, 0.30),
@@ -422,6 +423,11 @@ ON_GPU: tuple[tuple[str, str, str, tuple[str, ...], float | None], ...] = (
 )
 
 
+def _median(of: Callable[[float, float], float], row: dict[str, Any], other: dict[str, Any]) -> float:
+    """Of what two cases of one process make in each round."""
+    return statistics.median(map(of, row["rounds"], other["rounds"]))
+
+
 def summary(report: dict[str, dict[str, Any]]) -> str:
     """The table of README.md, with the aims that a ratio is to stay below; on a GPU those of a GPU after it."""
     found = {layer: part["results"] for layer, part in report.items()}
@@ -431,7 +437,8 @@ def summary(report: dict[str, dict[str, Any]]) -> str:
         row = found.get(layer, {}).get(case)
         if row is None:
             continue
-        ratio = row["ratio"] / found[layer][relative]["ratio"]
+        other = found[layer][relative]
+        ratio = row["ratio"] if relative == BASELINE else _median(operator.truediv, row, other)
         to = "`torch.add`" if relative == BASELINE else "one shape" if "turn" in call else "by position"
         # A ratio to an operation of the CPU says nothing where most of the time is the GPU driver's.
         asked = aim is not None and not (on_gpu and relative == BASELINE)
@@ -457,7 +464,8 @@ def gpu_summary(found: dict[str, dict[str, Any]]) -> list[str]:
         results = found.get(layer, {})
         if not {case, *beside} <= results.keys():
             continue
-        over = results[case]["us"] - sum(results[other]["us"] for other in beside)
+        first, *others = beside
+        over = _median(operator.sub, results[case], results[first]) - sum(results[other]["us"] for other in others)
         wanted = "" if aim is None else f"<= {aim:g}{'' if over <= aim else ' (missed)'}"
         lines.append(f"| {call} | {results[case]['us']:.2f} | {' + '.join(beside)} | {over:+.2f} | {wanted} |")
     return lines

@@ -237,10 +237,9 @@ bool Environment::triton_unchanged(const TritonVersions& versions) const {
 
 TritonVersions Environment::triton_versions(const ModuleState* state) const {
   // Of a hook that replaced Triton's own it is not known what would make it watch.
-  if (!enter_.dict || !exit_.dict || runtime_.get(state->names.launch_enter_hook, enter_.object) != enter_.object.get() ||
-      runtime_.get(state->names.launch_exit_hook, exit_.object) != exit_.object.get()) {
-    return {};
-  }
+  const Names& names = state->names;
+  if (!enter_.dict || runtime_.get(names.launch_enter_hook, enter_.object) != enter_.object.get()) return {};
+  if (!exit_.dict || runtime_.get(names.launch_exit_hook, exit_.object) != exit_.object.get()) return {};
   return {DictVersion(runtime_.dict.get()), DictVersion(compilation_.dict.get()), DictVersion(enter_.dict.get()),
           DictVersion(exit_.dict.get())};
 }
