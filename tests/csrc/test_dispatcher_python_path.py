@@ -217,6 +217,39 @@ def test_profiler_attached_late_sees_launches(make, hook):
     assert kernel.plan_hits == hits + 1
 
 
+@pytest.mark.guard("hooks")
+@pytest.mark.parametrize("hook", ["launch_enter_hook", "launch_exit_hook"])
+def test_profiler_that_replaced_the_hook_before_it_had_anything_to_call_sees_launches(make, monkeypatch, hook):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    monkeypatch.setattr(knobs.runtime, hook, chain := type(getattr(knobs.runtime, hook))())
+    hits = kernel.plan_hits
+    for _ in range(2):
+        kernel(x, y)
+    assert kernel.plan_hits == hits + 2  # nothing to call yet: still a plan
+    seen = []
+    chain.add(lambda metadata: seen.append(metadata.get()["name"]))
+    kernel(x, y)
+    assert seen == ["_add_kernel"] and kernel.plan_hits == hits + 2
+
+
+@pytest.mark.guard("hooks")
+@pytest.mark.parametrize("hook", ["launch_enter_hook", "launch_exit_hook"])
+def test_profiler_whose_chain_gets_another_list_sees_launches(make, monkeypatch, hook):
+    kernel = make()
+    x, y = pair()
+    kernel.warm(x, y)
+    kernel(x, y)
+    hits, seen = kernel.plan_hits, []
+    looks = [lambda metadata: seen.append(metadata.get()["name"])]
+    monkeypatch.setattr(getattr(knobs.runtime, hook), "calls", looks)
+    kernel(x, y)
+    looks.clear()
+    kernel(x, y)
+    assert seen == ["_add_kernel"] and kernel.plan_hits == hits + 1
+
+
 @pytest.mark.guard("knobs")
 def test_debug_knob_takes_the_python_path(make, monkeypatch):
     kernel = make()
