@@ -105,6 +105,7 @@ assert not device.owns(torch.ones(1))
 """
 
 
+@pytest.mark.spawns
 def test_importing_does_not_ask_the_driver(tmp_path):
     """It takes time, and spoils CUDA for children that are forked later."""
     script = tmp_path / "script.py"
