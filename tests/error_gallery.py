@@ -261,6 +261,15 @@ def carried_dtype(x, out):
         out[rows, 0] = total
 
 
+@kernel_case("a loop-carried number becomes a tensor", exc.ControlFlowTensorMismatch)
+def carried_number(x, out):
+    for rows in hl.tile(x.size(0)):
+        total = 0
+        for column in hl.grid(x.size(1)):
+            total = total + x[rows, column]
+        out[rows, 0] = total
+
+
 @kernel_case("a loop-carried value changes its shape", exc.ControlFlowTensorMismatch)
 def carried_shape(x, out):
     for rows in hl.tile(x.size(0)):
@@ -514,12 +523,12 @@ def odd_parts(out):
 
 def reshaped(x, out):
     for tile in hl.tile(8):
-        out[0, tile] = x[tile, :6].reshape(-1).reshape([tile, 6]).sum(1)
+        out[0, tile] = x[tile, :].reshape(-1).reshape([tile, x.size(1)]).sum(1)
 
 
 @case("a reshape that a GPU's tiles do not allow", exc.BackendUnsupported)
 def reshape_of_padding(out):
-    helion.kernel(reshaped).bind((torch.ones(8, 8), out)).to_triton_code()
+    helion.kernel(reshaped, static_shapes=False).bind((torch.ones(8, 6), out)).to_triton_code()
 
 
 def stops(x, out):

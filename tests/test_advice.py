@@ -215,6 +215,11 @@ FIXES: dict[str, Fix] = {
         edits=[("dtype=torch.int32", "dtype=torch.float32")],
         gives=lambda x: stored(x.sum(1), slice(None), 0),
     ),
+    "a loop-carried number becomes a tensor": fix(
+        "`total = hl.full([rows], 0, dtype=torch.float32)`",
+        edits=[("total = 0", "total = hl.full([rows], 0, dtype=torch.float32)")],
+        gives=lambda x: stored(x.sum(1), slice(None), 0),
+    ),
     "a loop-carried value changes its shape": fix(
         "keep the dtype and shape",
         edits=[
@@ -313,9 +318,9 @@ FIXES: dict[str, Fix] = {
         function="stops",
     ),
     "a reshape that a GPU's tiles do not allow": fix(
-        "reshape only dimensions of power-of-two size",
-        edits=[(":6]", ":4]"), ("[tile, 6]", "[tile, 4]")],
-        gives=lambda x: stored(x[:, :4].sum(1), 0),
+        "call `hl.specialize(x.size(1))` before the loops",
+        edits=[("    for tile", "    hl.specialize(x.size(1))\n    for tile")],
+        gives=lambda x: stored(x.sum(1), 0),
         function="reshaped",
     ),
 }

@@ -24,6 +24,7 @@ from ..ir.device_ir import AxisKind
 from ..ir.device_ir import BlockSize
 from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
+from ..ir.nodes import Full
 from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
@@ -508,8 +509,19 @@ class _Carried:
                 before=_describe(old),
                 after=_describe(new),
                 dtype=old.dtype,
+                fix=self._begun_as(leaf, new, flow),
             )
         return new
+
+    def _begun_as(self, leaf: int, new: torch.Tensor, flow: ControlFlow) -> str | None:
+        """What to begin with instead of a number (`s = 0`), whose dtype is not what anyone wants to keep."""
+        builder = flow.tracer.builder
+        assert builder is not None and builder.parent is not None
+        full = Full.match(builder.parent.node_of(self.outer[leaf]))
+        if full is None or full.shape or not isinstance(full.value, (int, float)):
+            return None
+        shape = flow.tracer.env.space.readable(", ".join(map(str, new.shape)))
+        return f"begin with a tensor of that type: `{self.name} = hl.full([{shape}], {full.value}, dtype={new.dtype})`."
 
     def rebuilt(self) -> Any:
         return pytree.tree_unflatten(self.outer, self.spec)

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import sympy
 import torch.fx
 
 from .axes import Axes
@@ -20,6 +21,8 @@ from .masking import Fill
 from .masking import Fills
 from .masking import find_padding
 from .masking import is_fill
+from .merged import Merged
+from .merged import find_merged
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,10 +32,12 @@ class Facts:
     Attributes:
         axes: the loop axis of each dimension of each value.
         padding: what each value holds past the end of each dimension.
+        merged: what sizes that reshapes make of a tile's and others are made of.
     """
 
     axes: Mapping[torch.fx.Node, Axes]
     padding: Mapping[torch.fx.Node, Fills]
+    merged: Mapping[sympy.Expr, Merged]
 
     def axes_of(self, node: Any) -> Axes:
         """The axes of a node's dimensions; empty for numbers."""
@@ -50,4 +55,4 @@ class Facts:
 
 def analyse(ir: DeviceIR) -> Facts:
     """All facts about an IR."""
-    return Facts(find_axes(ir), find_padding(ir))
+    return Facts(find_axes(ir), find_padding(ir), find_merged(ir))

@@ -20,7 +20,10 @@ from ...ir.facts import Facts
 from ...ir.names import Names
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
+from ...ir.symbols import expr_of
+from ...ir.symbols import symbols_of
 from ..text import Text
+from ..text import as_text
 from ..text import call
 from .extents import Extents
 from .schedule import Schedule
@@ -170,7 +173,26 @@ class Axes:
             return None if size == 1 else self.whole_mask(size)
         if self._space.block_of(size) is not None:
             return self.mask(self._facts.axes_of(node)[dim])
-        return self.whole_mask(size) if self._space.is_host_value(size) else None
+        return self.whole_mask(size) if self._space.is_host_value(size) else self._derived_mask(size)
+
+    def _derived_mask(self, size: Any) -> Text | None:
+        """Mask of a dimension that is made of a tile's and others: what a full tile has, or of one that ends early the
+        first of those, if they are. Whoever needs a mask asks `KernelEmitter.check_derived` where there is none."""
+        merged = self._facts.merged.get(expr_of(size))
+        axes = [axis for axis in self._space.axes if self.is_open(axis) and axis.block.symbol in symbols_of(size)]
+        partial = [axis for axis in axes if self._schedule.needs_mask(axis)]
+        lanes = self.whole_range(size)
+        if not partial or self._extents.part is not None:
+            full = self._schedule.size(size)
+            whole = not isinstance(full, int) or full == self._extents.known(size)
+            return (
+                None if whole else self._top.share(f"mask_{full}_of_{self._extents.known(size)}", lanes < as_text(full))
+            )
+        (axis,) = axes if len(axes) == 1 else [None]
+        if merged is None or axis is None or not merged.in_order or axis.kind is not AxisKind.TILE:
+            return None
+        count = (self.clipped_end(axis) - self.offset(axis)) * as_text(merged.each)
+        return self._scopes[axis.id].define(self.name(axis, f"mask_{merged.each}_"), lanes < count)
 
 
 def along(text: Text, dim: int, rank: int) -> Text:

@@ -171,12 +171,12 @@ class KernelEmitter(abc.ABC):
             return text
         mask = self.axes.dim_mask(node, dim)
         if mask is None:
-            self._check_derived(value.shape[dim])
+            self.check_derived(value.shape[dim], "a reduction over")
             return text
         return call("tl.where", along(mask, dim, value.dim()), text, as_text(neutral))
 
-    def _check_derived(self, size: Any) -> None:
-        """A dimension made from a tile's (`tile // 2`, a merge of two) has no mask of its own.
+    def check_derived(self, size: Any, what: str) -> None:
+        """A dimension made from a tile's (`tile // 2`, a merge in which others come first) has no mask of its own.
 
         Raises:
             exc.BackendUnsupported: the tile may be partial, so the result would count padding.
@@ -191,7 +191,7 @@ class KernelEmitter(abc.ABC):
                 constant = f", which must be a constant: put `{text}` before the loops" if text else ""
                 raise exc.BackendUnsupported(
                     backend="triton",
-                    reason=f"a reduction over a reshaped dimension of tile {axis.name!r}, which may be partial",
+                    reason=f"{what} a reshaped dimension of tile {axis.name!r}, which may be partial",
                     fix=f"reduce before reshaping, or use a block size that divides the range{constant}.",
                 )
 

@@ -92,6 +92,8 @@ def pointer_access(k: KernelEmitter, memory: Memory, extra_mask: Any) -> Access:
             terms.append(_scaled(_widened(k, index, item.value), stride))
             for d in range(value_rank):
                 mask = k.axes.dim_mask(item.value, d)
+                if mask is None and expr_of(tensor_of(item.value).shape[d]) in k.facts.merged:
+                    k.check_derived(tensor_of(item.value).shape[d], "an index tensor with")
                 masks.append(mask and along(mask, first + d, rank))
             continue
         index, mask = _range_of(k, item)

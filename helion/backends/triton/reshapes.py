@@ -101,12 +101,13 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
     value = tensor_of(node)
     shape = k.shape(value.shape)
     old, new = before[head : len(before) - tail], after[head : len(after) - tail]
-    if not all(isinstance(size, int) for size in (*old, *new)):
-        if _has_padding(k, (*old, *new)):
-            _refuse(k, before, after)
+    if not _has_padding(k, (*old, *new)):
         k.assign(node, call("tl.reshape", text, shape))
         return
-    old_extents, new_extents = ([k.extents.padded(size) for size in sizes] for sizes in (old, new))
+    old_extents, new_extents = ([k.extents.known(size) for size in sizes] for sizes in (old, new))
+    old, new = _of_full_tiles(k, old), _of_full_tiles(k, new)
+    if k.extents.part is not None or not 0 < math.prod(old) == math.prod(new):
+        _refuse(k, before, after)
     if _same_order(old, old_extents, new, new_extents):
         k.assign(node, call("tl.reshape", text, shape))
         return
@@ -126,9 +127,9 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
     where = call("tl.broadcast_to", places, listed([*outer, wanted, *inner]))
     text = call("tl.gather", text, where, head)
     fill = k.facts.padding_of(node, 0)
-    if isinstance(fill, (bool, int, float)):  # what the padding of a value whose padding is known has to hold
-        coordinates = zip(new, new_extents, _strides(new_extents))
-        inside = [lanes // stride % extent < size for size, extent, stride in coordinates if size != extent]
+    coordinates = zip(new, new_extents, _strides(new_extents))
+    inside = [lanes // stride % extent < size for size, extent, stride in coordinates if size != extent]
+    if inside and isinstance(fill, (bool, int, float)):  # what the padding of a value has to hold, where it is known
         inside_all = functools.reduce(Text.__and__, inside)
         fill = int(fill) if isinstance(fill, bool) else fill
         text = call("tl.where", along(inside_all, head, rank), text, as_text(fill))
@@ -143,6 +144,13 @@ def repeated(text: Text, outer: Sequence[object], count: int, inner: Sequence[ob
     wide = listed([*outer, times, count, *inner])
     text = call("tl.broadcast_to", call("tl.expand_dims", text, len(outer)), wide)
     return call("tl.reshape", text, listed([*outer, count * times, *inner]))
+
+
+def _of_full_tiles(k: KernelEmitter, sizes: Sequence[Any]) -> list[int]:
+    """Sizes as they are where tiles are full: in one that is not, rows past its end move as the others do. 0 stands for
+    one that the Config does not decide."""
+    resolved = [k.schedule.size(size) for size in sizes]
+    return [size if isinstance(size, int) else 0 for size in resolved]
 
 
 def _common(a: Sequence[Any], b: Sequence[Any]) -> int:
@@ -178,14 +186,17 @@ def _same_order(old: list[int], old_extents: list[int], new: list[int], new_exte
 
 
 def _refuse(k: KernelEmitter, before: Sequence[Any], after: Sequence[Any]) -> None:
+    """Raise the error for a reshape of sizes that are not known, or of part of a tile."""
     size = next(size for size in (*before, *after) if _has_padding(k, [size]))
     shapes = [f"[{', '.join(map(str, shape))}]" for shape in (before, after)]
-    reason = f"a reshape from {shapes[0]} to {shapes[1]} involves a tile's dimension and one of {size}"
-    raise exc.BackendUnsupported(
-        backend="triton",
-        reason=f"{k.ir.device.space.readable(reason)}, which is padded to a power of two",
-        fix="reshape only dimensions of power-of-two size together with a tile's, or use several loops.",
-    )
+    readable = k.ir.device.space.readable
+    reason = readable(f"a reshape from {shapes[0]} to {shapes[1]} involves a tile's dimension and one of {size}")
+    fix = "reshape only dimensions of power-of-two size together with a tile's, or use several loops."
+    if k.extents.part is not None:
+        fix = "leave epilogue_subtile out of the Config."
+    elif isinstance(size, torch.SymInt) and not isinstance(k.schedule.size(size), int):
+        fix = f"make it a constant: call `hl.specialize({readable(str(size))})` before the loops."
+    raise exc.BackendUnsupported(backend="triton", reason=f"{reason}, which is padded to a power of two", fix=fix)
 
 
 RULES: Rules = {

@@ -1,0 +1,135 @@
+"""Reshapes that merge a tile's dimension with others, of sizes that are padded, and tiles that end early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+pytestmark = pytest.mark.gpu
+
+
+def contracted(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([a.size(0), a.size(2)], dtype=a.dtype, device=a.device)
+    for t in hl.tile(a.size(0), block_size=16):
+        out[t, :] = torch.einsum("mnk,n->mk", a[t, :, :], b[:])
+    return out
+
+
+def linear(a: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([a.size(0), a.size(1), w.size(0)], dtype=a.dtype, device=a.device)
+    for t in hl.tile(a.size(0), block_size=16):
+        out[t, :, :] = F.linear(a[t, :, :], w[:, :])
+    return out
+
+
+def pooled(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([2, *x.shape], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0), block_size=8):
+        rows = x[t, :][:, None, :]
+        out[0, t, :] = F.max_pool1d(rows, 3, 1, 1)[:, 0, :]
+        out[1, t, :] = F.avg_pool1d(rows, 3, 1, 1)[:, 0, :]
+    return out
+
+
+def regrouped(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0), 3], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0), block_size=16):
+        out[t, :] = (x[t, :].reshape(-1) * 2).reshape([t, 3, 2]).sum(2)
+    return out
+
+
+CASES: dict[str, tuple[Callable[..., Any], list[list[int]], Callable[..., Any]]] = {
+    "einsum": (contracted, [[20, 5, 7], [5]], lambda a, b: torch.einsum("mnk,n->mk", a, b)),
+    "linear of sizes below those of a product": (linear, [[20, 8, 8], [12, 8]], F.linear),
+    "linear of three columns": (linear, [[32, 3, 3], [3, 3]], F.linear),
+    "pooling": (pooled, [[9, 20]], lambda x: torch.stack([f(x, 3, 1, 1) for f in (F.max_pool1d, F.avg_pool1d)])),
+    "there and back": (regrouped, [[20, 6]], lambda x: (x * 2).reshape(-1, 3, 2).sum(2)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_tiles_dimension_merges_with_padded_ones(name: str, seed: int) -> None:
+    function, shapes, reference = CASES[name]
+    args = tuple(torch.randn(shape) for shape in shapes)
+    run_everywhere(
+        function, args, reference, configs=[{}], capabilities=[90], error_scale=10, uses_dot=True, dot_precision="ieee"
+    )
+
+
+@pytest.mark.parametrize("columns", [6, 8])
+@pytest.mark.parametrize("rows", [20, 32])
+def test_reductions_of_a_merged_dimension_take_the_rows_that_there_are(rows: int, columns: int, seed: int) -> None:
+    @helion.kernel
+    def kernel(x):
+        out = torch.empty([4, x.size(0)], dtype=x.dtype, device=x.device)
+        for t in hl.tile(x.size(0), block_size=16):
+            flat = torch.flatten(x[t, :] - 9)
+            out[0, t] = flat.sum()
+            out[1, t] = flat.amax()
+            out[2, t] = flat.mean()
+            out[3, t] = (torch.cumsum(flat, 0) / flat.numel()).amin()
+        return out
+
+    def reference(x):
+        results = []
+        for part in x.split(16):
+            flat = part.flatten() - 9
+            values = flat.sum(), flat.amax(), flat.mean(), (flat.cumsum(0) / flat.numel()).amin()
+            results.append(torch.stack(values)[:, None].expand(-1, len(part)))
+        return torch.cat(results, 1)
+
+    run_everywhere(kernel, (torch.randn(rows, columns),), reference, configs=[{}], capabilities=[90], error_scale=50)
+
+
+@pytest.mark.parametrize("columns", [6, 8])
+def test_rows_past_a_tiles_end_are_no_places_of_a_merged_index(columns: int, seed: int) -> None:
+    """Their indices read as 0: each partial tile wrote to the first element."""
+
+    @helion.kernel
+    def kernel(at, x):
+        out = torch.zeros([at.numel()], dtype=x.dtype, device=x.device)
+        for t in hl.tile(at.size(0), block_size=16):
+            places = torch.flatten(at[t, :])
+            hl.store(out, [places], torch.flatten(x[t, :]) + 1)
+        return out
+
+    at = torch.randperm(20 * columns).reshape(20, columns)
+
+    def reference(at, x):
+        return torch.zeros([at.numel()], dtype=x.dtype).index_put((at.flatten(),), x.flatten() + 1)
+
+    run_everywhere(kernel, (at, torch.randn(20, columns)), reference, configs=[{}], capabilities=[90])
+
+
+def test_a_partial_tile_that_is_not_the_first_of_a_merge_is_refused() -> None:
+    @helion.kernel
+    def summed(x):
+        out = torch.empty([x.size(1)], dtype=x.dtype, device=x.device)
+        for t in hl.tile(x.size(1), block_size=16):
+            out[t] = torch.flatten(x[:, t] + 1).sum()
+        return out
+
+    @helion.kernel
+    def scattered(x, at):
+        for t in hl.tile(x.size(1), block_size=16):
+            hl.store(x, [0, torch.flatten(at[:, t])], 1.0)
+        return x
+
+    for kernel, args, what in (
+        (summed, (torch.zeros(4, 20),), "a reduction over"),
+        (scattered, (torch.zeros(4, 20), torch.zeros(4, 20, dtype=torch.int64)), "an index tensor with"),
+    ):
+        with pytest.raises(
+            exc.BackendUnsupported, match=f"{what} a reshaped dimension of tile 't', which may be partial"
+        ):
+            kernel.bind(args).to_triton_code({})
+        kernel.bind(tuple(a[:, :16] for a in args)).to_triton_code({})  # the advice
