@@ -143,6 +143,7 @@ class GraphInfo:
         location: the `for` or `if` statement.
         statements: how many `for` statements made it: more than one where a loop was all of another one's body
             (`ir.nests`).
+        backwards: LOOP over the chunks of one axis: whether it goes from the last one to the first.
     """
 
     id: int
@@ -152,6 +153,7 @@ class GraphInfo:
     carried: dict[int, int] = dataclasses.field(default_factory=dict)
     location: SourceLocation | None = None
     statements: int = 1
+    backwards: bool = False
 
     @property
     def placeholders(self) -> list[torch.fx.Node]:

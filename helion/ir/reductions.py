@@ -5,6 +5,9 @@ stages: stage 0 holds the reductions that need no other reduction's result, stag
 and so on (softmax: maximum, sum, store).  Each stage becomes a loop over chunks that loads what it needs again
 and keeps a partial result per lane; the partial results are reduced once, after the loop.  A sum of exponentials
 relative to a maximum is found in the maximum's stage (`online`).
+
+Every other loop goes backwards: what the one before has read last is still in a cache, and what it has read first may
+not be.
 """
 
 from __future__ import annotations
@@ -261,6 +264,9 @@ class _Roller:
         self.stages = _Stages(ir, info, reduction.size)
         self.graph = torch.fx.Graph()
         self.copies: dict[torch.fx.Node, torch.fx.Node] = {}
+        self.loops = 0
+        #: Of each load its copies in the loops, in their order.
+        self.loads: dict[torch.fx.Node, list[torch.fx.Node]] = {}
 
     def run(self) -> GraphInfo:
         stages = self.stages
@@ -275,6 +281,9 @@ class _Roller:
             members = stages.members(stage)
             if members:
                 self._loop(stage, members)
+        for copies in self.loads.values():
+            for copy in copies if len(copies) > 1 else ():
+                copy.meta["comes_again"] = copy is not copies[-1]
         outputs = [self.copies.get(a, a) for a in self.info.outputs]
         self.graph.output(outputs)
         return dataclasses.replace(self.info, graph=self.graph)
@@ -332,11 +341,19 @@ class _Roller:
                     values, so_far = table[reduction.source], carried[total.node]
                     grown[total.node] = next_total(make, values, accumulators[node], so_far)
             else:
-                self._chunk(self._copy(body, node, table))
+                self._chunk(copy := self._copy(body, node, table))
+                if Load.match(node):
+                    self.loads.setdefault(node, []).append(copy)
+                elif Store.match(node):
+                    copy.meta["of_chunk"] = True
         results += [grown[total.node] for total in totals.values()]
         body.output(list(results))
         places = {i: i for i in range(len(results))}
-        info = GraphInfo(len(self.ir.graphs), GraphKind.LOOP, body, [self.axis], places, self.info.location)
+        backwards = self.loops % 2 == 1
+        self.loops += 1
+        info = GraphInfo(
+            *(len(self.ir.graphs), GraphKind.LOOP, body, [self.axis], places, self.info.location), backwards=backwards
+        )
         self.ir.graphs.append(info)
         value = tuple(r.meta["val"] for r in results)
         arguments = (info.id, [0], [self.axis.end], inputs)

@@ -23,6 +23,66 @@ def hlt_quotient(a, b):
 
 
 @triton.jit
+def hlt_quotient_of_row(a, b):
+    """a / b in float32 with the bits of tl.div_rn, where many a have one b.
+
+    With z = 1 / b rounded correctly and q = a * z, `q + (a - q * b) * z` in two fused operations is the quotient
+    rounded correctly (Markstein 1990; Brisebarre, Muller and Raina 2004), as long as `a - q * b` is exact and nothing
+    underflows or overflows.  So it is where z is a normal number and the result is not too small; elsewhere, and for
+    nan and zeros, whose sign would be lost, four elements are divided one by one.  That is 5 instructions an element
+    instead of 20, which is as much as the rest of a softmax.
+    """
+    z = tl.div_rn(1.0, b)
+    # An inverse that is not normal makes every result nan, which is not `ge` anything.
+    z = tl.where((tl.abs(b) >= 2.0**-126) & (tl.abs(b) <= 2.0**125), z, float("nan"))
+    # |a| is at least 2**-100 then: what a - q * b has to be a multiple of is a float32.
+    least = tl.maximum(tl.abs(z) * 2.0**-100, 2.0**-124)
+    return tl.inline_asm_elementwise(
+        """
+        {
+        .reg .pred fine;
+        .reg .f32 q<4>, r<4>, m<4>;
+        mul.rn.f32 q0, $4, $12;
+        mul.rn.f32 q1, $5, $13;
+        mul.rn.f32 q2, $6, $14;
+        mul.rn.f32 q3, $7, $15;
+        neg.f32 m0, $8;
+        neg.f32 m1, $9;
+        neg.f32 m2, $10;
+        neg.f32 m3, $11;
+        fma.rn.f32 r0, q0, m0, $4;
+        fma.rn.f32 r1, q1, m1, $5;
+        fma.rn.f32 r2, q2, m2, $6;
+        fma.rn.f32 r3, q3, m3, $7;
+        fma.rn.f32 $0, r0, $12, q0;
+        fma.rn.f32 $1, r1, $13, q1;
+        fma.rn.f32 $2, r2, $14, q2;
+        fma.rn.f32 $3, r3, $15, q3;
+        abs.f32 m0, $0;
+        abs.f32 m1, $1;
+        abs.f32 m2, $2;
+        abs.f32 m3, $3;
+        setp.ge.f32 fine, m0, $16;
+        setp.ge.and.f32 fine, m1, $17, fine;
+        setp.ge.and.f32 fine, m2, $18, fine;
+        setp.ge.and.f32 fine, m3, $19, fine;
+        @fine bra done;
+        div.rn.f32 $0, $4, $8;
+        div.rn.f32 $1, $5, $9;
+        div.rn.f32 $2, $6, $10;
+        div.rn.f32 $3, $7, $11;
+        done:
+        }
+        """,
+        "=&f,=&f,=&f,=&f," + "f,f,f,f," * 3 + "f,f,f,f",
+        [a, b, z, least],
+        dtype=tl.float32,
+        is_pure=True,
+        pack=4,
+    )
+
+
+@triton.jit
 def hlt_div_trunc_float(a, b):
     """torch.div(a, b, rounding_mode="trunc") for floats."""
     return libdevice.trunc(hlt_quotient(a, b))

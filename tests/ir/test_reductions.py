@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import helion
 import helion.language as hl
 from helion import exc
 from helion.ir import device_ir
@@ -54,6 +55,62 @@ def test_softmax_becomes_two_loops():
     assert [len(body.carried) for body in bodies] == [2, 0]
     loads = [sum(getattr(n.target, "name", "") == "load" for n in body.graph.nodes) for body in bodies]
     assert loads == [1, 1], "each loop loads the row anew"
+
+
+def centered(x, weight):
+    """Three passes over a row; the weight is read in the last one alone."""
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        row = x[tile, :]
+        shifted = row - row.mean(1, keepdim=True)
+        position = hl.arange(row.size(1)) + 1.0
+        out[tile, :] = shifted * torch.rsqrt((shifted * shifted).mean(1, keepdim=True)) * weight[:] / position
+    return out
+
+
+def test_every_other_pass_over_a_row_goes_backwards():
+    device = rolled(softmax)
+    assert [info.backwards for info in device.graphs if info.kind is GraphKind.LOOP] == [False, True]
+
+
+def test_a_row_stays_in_the_cache_until_it_is_read_for_the_last_time():
+    kernel = helion.kernel(centered, config=helion.Config(block_sizes=[2], reduction_loops=[64]))
+    lines = kernel.bind((torch.empty(5, 300), torch.empty(300))).to_triton_code().splitlines()
+    loads = [line for line in lines if "tl.load(x " in line]
+    assert [next(word for word in ("evict_last", "evict_first") if word in line) for line in loads] == [
+        *("evict_last", "evict_last", "evict_first")
+    ]
+    assert not any("evict" in line for line in lines if "tl.load(weight" in line), "other rows read it too"
+    assert all("cache_modifier='.cs'" in line for line in lines if "tl.store(" in line)
+
+
+def test_a_config_says_what_the_cache_does_with_chunks():
+    said = {"load_eviction_policies": ["first"], "store_cache_modifiers": [".wt"]}
+    config = helion.Config(block_sizes=[2], reduction_loops=[64], **said)
+    code = helion.kernel(centered, config=config).bind((torch.empty(5, 300), torch.empty(300))).to_triton_code()
+    assert "evict_last" not in code and ".cs" not in code and "cache_modifier='.wt'" in code
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("n", [63, 64, 65, 300, 512])
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_passes_in_both_directions_cover_every_element_once(n, static_shapes, seed):
+    def reference(x, weight):
+        shifted = x - x.mean(1, keepdim=True)
+        scale = torch.rsqrt((shifted * shifted).mean(1, keepdim=True))
+        return shifted * scale * weight / torch.arange(1, n + 1)
+
+    x, weight = torch.randn(5, n), torch.randn(n)
+    configs = [{"block_sizes": [2], "reduction_loops": [64]}]
+    run_everywhere(
+        centered,
+        (x, weight),
+        reference,
+        configs=configs,
+        static_shapes=static_shapes,
+        error_scale=32,
+        capabilities=(90,),
+    )
 
 
 def test_rolling_leaves_the_first_ir_as_it_is():

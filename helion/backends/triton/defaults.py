@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sympy
+import torch
 
 from ...config import Config
 from ...config_spec import ConfigSpec
@@ -101,16 +102,25 @@ _WIDEST_OF_LOOP = 2048
 #: would read several times, stay whole longer.
 _WHOLE_ROW = 32768
 _WHOLE_ROW_ONCE = 65536
-_CHUNK = 8192
-#: Most stages of a loop over chunks: few programs fit at a time, and each has to have some loads under way.
-_CHUNK_STAGES = 4
-#: Warps of a multiprocessor that go over shares of the rows, each its own; the sums of a program are written once.
-_SHARING_WARPS = 32
+#: Elements of a chunk.  The next pass over a row should find it in the L2 cache, so few rows are under way: one a
+#: multiprocessor, by 32 warps.  Where exponentials and not memory are the limit, two, so that one computes while the
+#: other one waits.  Loading ahead (`num_stages`) is no faster: such a chunk alone is as many bytes as memory needs.
+_CHUNK = 32768
+_CHUNK_OF_EXPONENTIALS = 8192
+#: What takes several instructions, one of them of a unit that is an eighth as wide as the others.
+_SLOW = frozenset(
+    getattr(torch.ops.aten, name).default
+    for name in ("exp", "exp2", "expm1", "sigmoid", "tanh", "log", "sin", "cos", "erf")
+)
+#: Elements of the rows that the programs of a multiprocessor have in work at a time, where each goes over a share of
+#: the rows: few programs, since what adds up their sums has to read them; and most programs of a multiprocessor.
+_SHARING_ELEMENTS = 8192
+_SHARING_PROGRAMS = 32
 #: Elements of the rows that such a program takes at a time, if one row has fewer: one warp's, in loads of 16 bytes.  Of
 #: a single row the sums over rows need no exchange between threads.
 _STEP_ELEMENTS = 256
 #: Programs that go over shares of the rows load the next ones while they compute: `range_num_stages` of that loop.
-_AHEAD = 2
+_AHEAD = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,37 +254,27 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
     found = dict(neutral)
     if facts.reductions:
         found["reduction_loops"] = [
-            _chunk(spec, i, size, uses == 1 < passes)
+            _chunk(spec, i, size, uses == 1 < passes, _CHUNK_OF_EXPONENTIALS if _exponentials(facts) else _CHUNK)
             for i, (size, uses, passes) in enumerate(zip(facts.reductions, facts.row_uses, facts.row_passes))
         ]
     if facts.blocks:
         found["block_sizes"] = _grown(spec, facts, found)
         _share_out(spec, facts, found)
     found["num_warps"] = _warps(facts, found)
-    if any(found.get("reduction_loops", ())):
-        found["num_stages"] = _stages_of_chunks(facts, found)
     if facts.shared_out and "range_num_stages" in found:
         found["range_num_stages"] = _loaded_ahead(facts, found)
     return found
 
 
-def _stages_of_chunks(facts: KernelFacts, config: dict[str, Any]) -> int:
-    """Stages of the loops over chunks of rows: as many as shared memory has room for with two programs a
-    multiprocessor, if one loop has all loads."""
-    values = [tensor_of(node) for _, node in facts.device.nodes() if Load.match(node)]
-    loaded = sum(facts.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
-    return min(1 + facts.shared_bytes // 2 // max(loaded, 1), _CHUNK_STAGES)
-
-
 def _loaded_ahead(facts: KernelFacts, config: dict[str, Any]) -> list[int]:
-    """Stages of each loop: those with loads get some, where shared memory has room for what one iteration loads."""
+    """Stages of each loop: those with loads get as many as shared memory has room for, one iteration each."""
     stages = list(config["range_num_stages"])
-    resident = max(_SHARING_WARPS // config["num_warps"], 1)
+    resident = _sharing(facts, config)
     for place, info in enumerate(loop_statements(facts.device)):
         values = [tensor_of(load.node) for load in map(Load.match, info.graph.nodes) if load is not None]
         held = sum(facts.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
-        if info.kind is GraphKind.LOOP and 0 < held * (_AHEAD - 1) * resident <= facts.shared_bytes:
-            stages[place] = _AHEAD
+        if info.kind is GraphKind.LOOP and 0 < held * resident <= facts.shared_bytes:
+            stages[place] = min(1 + facts.shared_bytes // (held * resident), _AHEAD)
     return stages
 
 
@@ -284,10 +284,17 @@ def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
     if elements > 16384:
         return 32
     rows = max((facts.elements(shape[-1:], config) for shape in facts.shapes if shape), default=1)
-    if facts.shared_out:  # sums of the rows are in registers too; few warps need not wait for each other
-        return min(next_power_of_2(max(elements // 512, 1)), 32)
+    if facts.shared_out:  # sums of the rows are in registers too; a program that is alone has more warps
+        alone = elements >= _SHARING_ELEMENTS
+        return min(max(next_power_of_2(elements // 256) // (1 if alone or elements <= 1024 else 2), 1), 32)
     # Threads that have all of a short row need no shared memory.
     return min(max(next_power_of_2(elements // (1024 if rows <= 512 else 512)), 4), 16)
+
+
+def _sharing(facts: KernelFacts, config: dict[str, Any]) -> int:
+    """Programs of a multiprocessor that go over shares of the rows."""
+    elements = max((facts.elements(shape, config) for shape in facts.shapes), default=1)
+    return min(max(_SHARING_ELEMENTS // elements, 1), _SHARING_PROGRAMS)
 
 
 def _steps_of_shares(facts: KernelFacts) -> set[int]:
@@ -296,7 +303,12 @@ def _steps_of_shares(facts: KernelFacts) -> set[int]:
     return {axis.block.id for axis in facts.device.space.axes if symbols_of(axis.begin) & begins}
 
 
-def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool) -> int | None:
+def _exponentials(facts: KernelFacts) -> bool:
+    """Whether a kernel has one for every element, or something that takes as long."""
+    return any(node.target in _SLOW for _, node in facts.device.nodes())
+
+
+def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool, wanted: int) -> int | None:
     """How a reduction over a whole dimension is done: at once (None), or in chunks.
 
     Args:
@@ -304,6 +316,7 @@ def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool) -> int | None:
         place: which of `reduction_loops`.
         size: of the dimension.
         saves: whether a row is read once at once, and several times in chunks, and nothing of it stored.
+        wanted: elements of a chunk.
     """
     loops = spec.fields["reduction_loops"]
     assert isinstance(loops, ListOf)
@@ -312,7 +325,7 @@ def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool) -> int | None:
     if None in choices and (extent <= (_WHOLE_ROW_ONCE if saves else _WHOLE_ROW)):
         return None
     chunks = [c for c in choices if c is not None]
-    return min(chunks, key=lambda c: abs(c - _CHUNK)) if chunks else None
+    return min(chunks, key=lambda c: abs(c - wanted)) if chunks else None
 
 
 def _root_axes(facts: KernelFacts) -> list[Any]:
@@ -346,9 +359,9 @@ def _grown(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> list
         most = _STEP_ELEMENTS if block.id in steps and depth.get(block.id) else budget
         own = facts.own_shapes[block.id]
         if not own:  # shares of rows that an inner loop goes over
-            programs = max(_SHARING_WARPS // _warps(facts, trial), 1) * facts.multiprocessors
+            programs = _sharing(facts, trial) * facts.multiprocessors
             share = (block.extent or 1) * _programs(facts, trial, without={block.id}) // programs
-            sizes[i] = _nearest(spec, i, next_power_of_2(max(share, 1)))
+            sizes[i] = max(_nearest(spec, i, 1), next_power_of_2(share))  # no value has it: it may be large
             continue
         limit = _nearest(spec, i, _WIDEST if block.id in roots else _WIDEST_OF_LOOP)
         while sizes[i] * 2 <= limit:
@@ -378,7 +391,9 @@ def _share_out(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> 
     depth = _depths(facts)
     sizes = config["block_sizes"]
     roots = {axis.block.id for axis in _root_axes(facts)}
-    while _programs(facts, config) < facts.multiprocessors:
+    # A share of the rows is as long as it should be: a few multiprocessors have none.
+    needed = facts.multiprocessors * 3 // 4 if facts.shared_out else facts.multiprocessors
+    while _programs(facts, config) < needed:
         able = [
             i
             for i, block in enumerate(facts.blocks)

@@ -24,6 +24,7 @@ from ...ir.pointwise import CONVERT
 from ...ir.pointwise import POINTWISE
 from ...ir.symbols import expr_of
 from ..text import Text
+from ..text import as_text
 from ..text import call
 from .axes import along
 from .emitter import KernelEmitter
@@ -48,7 +49,10 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
             for bound, given in ((axis.begin, begin), (axis.end, end)):
                 if isinstance(bound, torch.Tensor):
                     k.axes.bounds[id(bound)] = k.number(given)
-            headers.append(_loop_header(k, body, axis, _bound(k, begin), _bound(k, end)))
+            if body.backwards:
+                headers.append(_backwards(k, body, axis, _bound(k, end)))
+            else:
+                headers.append(_loop_header(k, body, axis, k.axes.offset(axis), _bound(k, begin), _bound(k, end)))
             k.axes.open(axis, inner)
         if body.kind is GraphKind.WHILE:
             headers = [f"while {k.text(body.placeholders[0])}:"]
@@ -156,13 +160,21 @@ def _may_end_first(k: KernelEmitter, axis: Axis) -> bool:
     return space.depends_on_device(axis.begin) or space.depends_on_device(axis.end)
 
 
-def _loop_header(k: KernelEmitter, body: GraphInfo, axis: Axis, begin: Text, end: Text) -> str:
+def _backwards(k: KernelEmitter, body: GraphInfo, axis: Axis, end: Text) -> str:
+    """The header of a loop from the last chunk of 0 to `end` to the first; the block says where a chunk begins."""
+    step, block = Text(k.axes.name(axis, "step_")), k.axes.block(axis)
+    until = as_text(end.number - 1) if end.number else end - 1
+    k.scope.define(str(k.axes.offset(axis)), until // block * block - step)
+    return _loop_header(k, body, axis, step, as_text(0), end)
+
+
+def _loop_header(k: KernelEmitter, body: GraphInfo, axis: Axis, variable: Text, begin: Text, end: Text) -> str:
     static = body.id in k.schedule.static_loops and axis.static_extent is not None
     options = {} if static else k.loop_options(body)
     name = "tl.static_range" if static else "tl.range"
     if int(str(options.get("loop_unroll_factor", 0))) > 1 and _may_end_first(k, axis):
         end = call("tl.maximum", begin, end)  # Triton's unrolling goes through such a range, which is empty
-    return f"for {k.axes.offset(axis)} in {call(name, begin, end, k.axes.block(axis), **options)}:"
+    return f"for {variable} in {call(name, begin, end, k.axes.block(axis), **options)}:"
 
 
 def emit_if_else(k: KernelEmitter, node: torch.fx.Node) -> None:

@@ -176,7 +176,7 @@ def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
         narrow = load.result.dtype.itemsize == 1 and load.result.dtype.is_floating_point
         arguments.append(access.mask)
         options["other"] = "0.0" if narrow else "0"
-    policy = load.eviction_policy or _POLICIES[k.schedule.eviction.get(node, "")]
+    policy = load.eviction_policy or _POLICIES[k.schedule.eviction.get(node, "")] or _in_chunks(node)
     cached = _cache_modifier(k, node)
     if policy and not cached:  # PTX has one or the other
         options["eviction_policy"] = repr(policy)
@@ -187,6 +187,12 @@ def _cache_modifier(k: KernelEmitter, node: torch.fx.Node) -> dict[str, str]:
     """The option of tl.load and tl.store, where the Config has one for this access."""
     modifier = k.schedule.cache.get(node)
     return {"cache_modifier": repr(modifier)} if modifier else {}
+
+
+def _in_chunks(node: torch.fx.Node) -> str:
+    """What the cache should do with a row that is read in chunks: keep it until it has been read for the last time."""
+    comes_again = node.meta.get("comes_again")
+    return "" if comes_again is None else "evict_last" if comes_again else "evict_first"
 
 
 _POLICIES = {"": "", "first": "evict_first", "last": "evict_last"}
@@ -203,7 +209,9 @@ def emit_store(k: KernelEmitter, node: torch.fx.Node) -> None:
     if block is None:
         access = pointer_access(k, store, store.extra_mask)
         arguments = [access.pointer, text, *([access.mask] if access.mask else [])]
-        k.statement(node, call("tl.store", *arguments, **_cache_modifier(k, node)))
+        # Results of rows that are read in chunks leave the cache first: the next chunks are in it.
+        modifier = _cache_modifier(k, node) or ({"cache_modifier": "'.cs'"} if node.meta.get("of_chunk") else {})
+        k.statement(node, call("tl.store", *arguments, **modifier))
         return
     shape = k.shape(block.result_shape)
     if not isinstance(value, torch.fx.Node):

@@ -148,6 +148,8 @@ def _divide(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
         return a[0] * as_text(inverse)
     # `/` in float32 is an approximation good to 2 ulp; div_rn is not, and promotes nothing: integers are made floats.
     if _is_exact(k, node):
+        if _is_spread(k, node, node.args[1]) and not _is_spread(k, node, node.args[0]):
+            return k.helper("hlt_quotient_of_row", *a)
         return call("tl.div_rn", *map(_as_float, a, node.args))
     if k.settings.fast_math and _is_spread(k, node, node.args[1]):
         return a[0] * (as_text(1.0) / a[1])  # one division for many products

@@ -89,7 +89,7 @@ _MAX_WHOLE_REDUCTION = 1 << 14
 def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
     """None (the whole dimension in one tile) or a chunk; long dimensions are looped by default."""
     extent = next_power_of_2(reduction.axis.block.extent or _MAX_BLOCK)
-    chunks = [1 << e for e in range(4, 15) if 1 << e < extent]
+    chunks = [1 << e for e in range(4, 16) if 1 << e < extent]
 
     def accept(value: int | None) -> int | None:
         """Any power of two: a loop of one chunk is none, and one of single elements is not worth it."""

@@ -4,6 +4,7 @@ under `fast_math`.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -13,6 +14,7 @@ import helion
 import helion.language as hl
 from helion.backends.triton.ops import _inverse
 from tests.support import run_everywhere
+from tests.support import ways
 
 pytestmark = pytest.mark.gpu
 
@@ -81,7 +83,75 @@ def softmax(x: torch.Tensor) -> torch.Tensor:
 
 def test_other_divisions_are_rounded_correctly() -> None:
     source = helion.kernel(softmax).bind((torch.randn(8, 300),)).to_triton_code()
-    assert source.count("tl.div_rn(") == 2
+    assert source.count("tl.div_rn(") == 1 and source.count("hlt_quotient_of_row(") == 1
+
+
+def hard_quotients(divisors: torch.Tensor, count: int) -> torch.Tensor:
+    """For each divisor (odd integers of 24 bits) dividends whose quotient is next to halfway between two numbers.
+
+    With X * 2**k = M * Y + c for a small c, X / Y is M / 2**k plus very little; M is odd and has 25 bits.
+    """
+    rows = []
+    for divisor in divisors.long().tolist():
+        inverse = pow(divisor, -1, 1 << 26)
+        found = []
+        for c in itertools.chain.from_iterable((c, -c) for c in range(1, 1 << 12)):
+            for k in (24, 25, 26):
+                m = -c * inverse % (1 << k)
+                x = (m * divisor + c) >> k
+                if 1 << 22 < x < 1 << 24:
+                    found.append(float(x))
+            if len(found) >= count:
+                break
+        rows.append(found[:count])
+    return torch.tensor(rows)
+
+
+def by_rows(x: torch.Tensor, divisors: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile, :] = x[tile, :] / divisors[tile][:, None]
+    return out
+
+
+def check_rows(x: torch.Tensor, divisors: torch.Tensor) -> None:
+    """In every way there is to run `by_rows`, its results have the bits of PyTorch's."""
+    kernel = helion.kernel(by_rows)
+    assert "hlt_quotient_of_row(" in kernel.bind((x, divisors)).to_triton_code()
+    for way in ways(kernel, (x, divisors), [{"block_sizes": [2]}], (90,)):
+        assert same_bits(way.run(x.clone(), divisors.clone()), x / divisors[:, None]), way.name
+
+
+def test_row_is_divided_bit_by_bit_next_to_halfway(seed: int) -> None:
+    divisors = (torch.randint(1 << 22, 1 << 23, [16]) * 2 + 1).float()
+    x = hard_quotients(divisors, 200)
+    expected = x / divisors[:, None]
+    assert not same_bits(expected, x * (1 / divisors)[:, None]), "too easy: a product would do"
+    check_rows(x, divisors)
+
+
+def test_row_is_divided_bit_by_bit_whatever_the_numbers(seed: int) -> None:
+    """Every exponent by every kind of number: where the short form is not exact, another one takes its place."""
+    least, most = 2.0**-126, 2.0**127
+    kinds = [
+        1.0,
+        3.0,
+        -7.3,
+        1e-3,
+        1e30,
+        1e-30,
+        least,
+        1.5 * least,
+        least / 3,
+        2.0**-149,
+        most / 2,
+        most * 0.9,
+        most * 1.7,
+    ]
+    divisors = torch.tensor([*kinds, 0.0, -0.0, float("inf"), -float("inf"), float("nan"), *torch.randn(6).tolist()])
+    x = every_exponent(torch.float32).expand(len(divisors), -1).contiguous()
+    x[:, ::7] = torch.randn(len(divisors), len(range(0, x.size(1), 7)))  # tiny numbers beside others
+    check_rows(x, divisors)
 
 
 def test_fast_math_divides_once_for_a_row(seed: int) -> None:
