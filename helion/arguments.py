@@ -1,11 +1,13 @@
-"""The tensors among a call's arguments, and the device that they are on."""
+"""The tensors among a call's arguments, and the device that they are on; graphs among them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 
 import torch
+import torch.fx
 
 from . import exc
 from .frontend.source import definition
@@ -13,7 +15,7 @@ from .frontend.source import definition
 if TYPE_CHECKING:
     from .kernel import Kernel
 
-__all__ = ["common_device", "tensors_of"]
+__all__ = ["check_graph_modules", "common_device", "tensors_of"]
 
 
 def _parts(value: Any) -> list[Any]:
@@ -46,3 +48,19 @@ def common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
             kernel=kernel.name, devices=", ".join(sorted(map(str, devices))), location=definition(kernel.fn)
         )
     return tensors[0].device
+
+
+def check_graph_modules(arguments: Mapping[str, Any]) -> None:
+    """Check that graphs among the arguments call functions only, as device code does.
+
+    Args:
+        arguments: of a kernel, by name.
+
+    Raises:
+        exc.GraphModuleUnsupportedOps: one calls modules, or reads attributes, whose tensors are no arguments.
+    """
+    for name, value in arguments.items():
+        if isinstance(value, torch.nn.Module) and isinstance(graph := getattr(value, "graph", None), torch.fx.Graph):
+            nodes = [str(node) for node in graph.nodes if node.op in ("call_module", "get_attr")]
+            if nodes:
+                raise exc.GraphModuleUnsupportedOps(name=repr(name), nodes=", ".join(nodes))

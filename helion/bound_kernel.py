@@ -27,6 +27,7 @@ from . import _compat_triton_abi as _compat_triton
 from . import exc
 from ._locks import new_rlock
 from ._parsing import parse_expression
+from .arguments import check_graph_modules
 from .arguments import common_device
 from .arguments import tensors_of
 from .autotuner.api import TUNED_NOW
@@ -102,6 +103,7 @@ class BoundKernel(Forwarder):
             self.device.type == "cuda" and not tensors_of(args)
         )
         self._arguments = dict(zip(names, args))
+        check_graph_modules(self._arguments)
         self._lock = new_rlock()
         #: Specialization key of its calls.
         self.key = key

@@ -224,6 +224,11 @@ class TypeInferenceError(InvalidAPIUsage):
     """An index that no tensor takes."""
 
 
+class DuplicateStoreIndicesError(InvalidAPIUsage):
+    what = "a store gives several values to one element of {name!r}: its index names the element more than once"
+    fix = "store each element once, or add them up: hl.atomic_add({name}, index, value)."
+
+
 class RefEagerModeCodePrintError(InvalidAPIUsage):
     what = "kernel {kernel!r} has ref_mode=EAGER and print_output_code=True: ref mode generates no code to print"
     fix = "leave out one of them (HELION_INTERPRET, HELION_PRINT_OUTPUT_CODE)."
@@ -424,6 +429,11 @@ class TorchOpTracingError(BaseError):
     what = "{op} is not supported in device code: {reason}"
 
 
+class GraphModuleUnsupportedOps(TorchOpTracingError):
+    what = "{name} is a graph with nodes {nodes}, which device code does not have: it calls functions only"
+    fix = "pass a function of the values, and the tensors it needs as arguments of the kernel."
+
+
 class UnsupportedDtype(BaseError):
     what = "{op} has no meaning for dtype {dtype}"
     fix = "convert the operand first with `.to(...)`."
@@ -562,7 +572,6 @@ UnsupportedPythonType = InvalidAPIUsage
 StackTensorExampleOnDevice = InvalidAPIUsage
 ConfigSpecFragmentWithSymInt = InvalidAPIUsage
 UnsupportedSplitOperation = InvalidAPIUsage
-DuplicateStoreIndicesError = InvalidAPIUsage
 StarredArgsNotSupportedOnDevice = StatementNotSupported
 DeviceLoopElseBlock = StatementNotSupported
 GlobalMutation = StatementNotSupported
@@ -574,7 +583,6 @@ InvalidReductionDim = TorchOpTracingError
 MultipleReductionDims = TorchOpTracingError
 ReductionOnNonTile = TorchOpTracingError
 ReductionDimInvalidForShape = TorchOpTracingError
-GraphModuleUnsupportedOps = TorchOpTracingError
 NestedDeviceLoopsConflict = NestedGridLoop
 TracedArgNotSupported = UnsupportedKernelSignature
 InductorLoweringError = BackendUnsupported

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -136,6 +137,23 @@ def indices_beside_an_ellipsis(x: torch.Tensor, out: torch.Tensor) -> None:
         out[tile, :] = x[tile, :, ..., 0]
 
 
+def number_into_a_tuple(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        values = (x[tile, 0], 1.0)
+        for i in hl.grid(2):
+            out[tile, i] = values[i]
+
+
+def no_property_of_a_tile(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = x[tile, :] + tile.stop
+
+
+def no_property_of_a_value(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = x[tile, :].flipped
+
+
 def mask_as_index(x: torch.Tensor, out: torch.Tensor) -> None:
     for tile in hl.tile(8):
         value = x[tile, :]
@@ -163,6 +181,9 @@ def host_tensor_in_place(x: torch.Tensor, out: torch.Tensor) -> None:
         (barrier_inside, exc.BarrierOnlyAllowedAtTopLevel, "between two top-level"),
         (two_ellipses, exc.TypeInferenceError, "only one"),
         (indices_beside_an_ellipsis, exc.TypeInferenceError, "3 indices beside"),
+        (number_into_a_tuple, exc.TypeInferenceError, "hl.static_range"),
+        (no_property_of_a_tile, exc.TypeInferenceError, "no attribute 'stop'"),
+        (no_property_of_a_value, exc.TypeInferenceError, "no attribute 'flipped'"),
         (mask_as_index, exc.DataDependentOutputShapeNotSupported, "mask"),
         (places_of_nonzero, exc.DataDependentOutputShapeNotSupported, "nonzero"),
         (host_tensor_in_place, exc.CannotModifyHostVariableOnDevice, "'out'"),
@@ -194,3 +215,101 @@ def test_warnings_of_other_projects_can_be_left_out(name: str) -> None:
     kernel = helion.kernel(copy, config=helion.Config(), ignore_warnings=[getattr(exc, name)])
     x = torch.randn(5)
     torch.testing.assert_close(kernel(x), x)
+
+
+# -- stores that name an element twice, in ref mode
+
+
+def store_halves(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8, block_size=8):
+        out[tile.index // 2, :] = x[tile, :]
+
+
+def store_one_number(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8, block_size=8):
+        out[tile.index // 2, :] = 2.0
+
+
+def store_every_other(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8, block_size=8):
+        hl.store(out, [tile.index // 2, 0], x[tile, 0], extra_mask=tile.index % 2 == 0)
+
+
+REF = {"ref_mode": helion.RefMode.EAGER, "config": helion.Config()}
+
+
+def test_a_store_of_several_values_to_one_element_is_an_error_in_ref_mode() -> None:
+    out = torch.zeros(8, 8)
+    with pytest.raises(exc.DuplicateStoreIndicesError, match=r"'out'.*\n(.*\n)*.*hl.atomic_add\(out, index, value\)"):
+        helion.kernel(store_halves, **REF)(torch.randn(8, 8), out)
+    assert not out.any()
+
+
+def test_one_value_and_lanes_that_are_masked_are_none() -> None:
+    x, out = torch.randn(8, 8), torch.zeros(8, 8)
+    helion.kernel(store_one_number, **REF)(x, out)
+    assert torch.equal(out[:4], torch.full((4, 8), 2.0)) and not out[4:].any()
+    helion.kernel(store_every_other, **REF)(x, out)
+    assert torch.equal(out[:4, 0], x[::2, 0])
+
+
+# -- graphs as arguments
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(8))
+        self.act = torch.nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(x) * self.scale
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x) * 2
+
+
+def map_graph(x: torch.Tensor, out: torch.Tensor, f: torch.nn.Module) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = f(x[tile, :])
+
+
+@pytest.mark.parametrize("options", [{"config": helion.Config()}, REF], ids=["tiles", "ref"])
+def test_graphs_call_functions_only(options: dict[str, Any]) -> None:
+    x, out = torch.randn(8, 8), torch.zeros(8, 8)
+    kernel = helion.kernel(map_graph, **options)
+    with pytest.raises(exc.GraphModuleUnsupportedOps, match="'f' is a graph with nodes act, scale"):
+        kernel(x, out, torch.fx.symbolic_trace(Scaled()))
+    assert not out.any()
+    kernel(x, out, torch.fx.symbolic_trace(Doubled()))
+    assert torch.equal(out, x.relu() * 2)
+
+
+# -- PyTorch's own scan in ref mode
+
+
+def add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return a + b
+
+
+def torchs_scan(x: torch.Tensor, out: torch.Tensor, mode: hl.constexpr) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = torch._higher_order_ops.associative_scan(add, x[tile, :], 1, combine_mode=mode)
+
+
+def own_scan(x: torch.Tensor, out: torch.Tensor) -> None:
+    for tile in hl.tile(8):
+        out[tile, :] = hl.associative_scan(add, x[tile, :], 1)
+
+
+@pytest.mark.parametrize("mode", ["pointwise", "generic"])
+def test_torchs_own_scan_in_ref_mode_says_what_to_call(mode: str) -> None:
+    x, out = torch.randn(8, 8), torch.zeros(8, 8)
+    with pytest.raises(
+        exc.BackendUnsupported, match=r"in torchs_scan\n(.*\n)*.*hl.associative_scan\(combine_fn, x, dim\)"
+    ):
+        helion.kernel(torchs_scan, **REF)(x, out, mode)
+    helion.kernel(own_scan, **REF)(x, out)
+    torch.testing.assert_close(out, x.cumsum(1))

@@ -171,6 +171,9 @@ class Expressions(Frames):
             fix = "a tile is no number: use tile.index, tile.begin or tile.block_size."
         elif isinstance(error, AttributeError):
             fix = "check the name."
+        if isinstance(error, AttributeError) and self.tracer.on_device:
+            text = text.replace("FakeTensor", "Tensor").replace("TracedTile", "Tile")
+            return exc.TypeInferenceError(f"{ast.unparse(node)!r} in {what}: {text}", fix=fix)
         text = text.replace("FakeTensor", "Tensor").replace("TracedTile", "Tile")
         return exc.TorchOpTracingError(
             f"evaluating {ast.unparse(node)!r} in {what} failed: {type(error).__name__}: {text}", fix=fix
@@ -422,6 +425,11 @@ class Expressions(Frames):
             if self.tracer.is_device_value(base):
                 return subscript(base, index if isinstance(index, tuple) else (index,))
             return load(base, index)
+        if isinstance(base, (tuple, list)) and self.is_dynamic(index) and not self.env.is_configured(index):
+            raise exc.TypeInferenceError(
+                "a tuple is indexed with a number that is known only while the kernel runs",
+                fix="unroll the loop: `for i in hl.static_range(2)`, or put the values into a tensor of the host's.",
+            )
         return base[index]
 
     def run_function(self, node: ast.FunctionDef) -> Any:

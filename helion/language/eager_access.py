@@ -236,6 +236,29 @@ class EagerAccess:
         else:
             self._moved.index_put_(tuple(i[self.valid] for i in self.index), value[self.valid])
 
+    def check_distinct(self, value: Any, name: str) -> None:
+        """Check that elements which index tensors name several times are given one value.
+
+        Args:
+            value: what `write` is to store.
+            name: what the user calls the tensor.
+
+        Raises:
+            exc.DuplicateStoreIndicesError: an element is given several, of which a GPU keeps any.
+        """
+        if self.index is None or self._nowhere:
+            return
+        ids, wanted = self.element_ids().flatten(), self.converted(value).flatten()
+        if self.valid is not None:
+            inside = self.valid.flatten()
+            ids, wanted = ids[inside], wanted[inside]
+        elements, element_of = ids.unique(return_inverse=True)
+        if len(elements) == len(ids):
+            return
+        kept = wanted.new_empty(len(elements)).index_put_((element_of,), wanted)[element_of]
+        if bool(((kept != wanted) & ~((kept != kept) & (wanted != wanted))).any()):
+            raise exc.DuplicateStoreIndicesError(name=name)
+
     def element_ids(self) -> torch.Tensor:
         """For each element of the access, which element of the tensor it is: int64, equal for equal ones."""
         if self.index is not None:

@@ -28,6 +28,7 @@ from ... import _compat_torch
 from ... import exc
 from ...config import Config
 from ...language.broadcasts import Broadcasts
+from ...language.eager_access import EagerAccess
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
@@ -162,6 +163,8 @@ class RefHandler(EagerHandler):
             with _compat_torch.without_torch_functions():
                 self._stored.check(args[0], args[1], args[2], args[3], self._root_tiles, name_of(args[0]))
         with _compat_torch.without_torch_functions():
+            if op is store:
+                EagerAccess(args[0], args[1], args[3], "store").check_distinct(args[2], name_of(args[0]))
             if op is subscript:
                 check_parts(args[0], args[1], axes_of(args[0]))
             if op.access is None:
@@ -496,8 +499,29 @@ def run_ref(
     except exc.Base as error:
         if error.location is None:
             error.location = _location(error)
+        if (known := _in_torchs_scan(error)) is not None:
+            known.location = error.location
+            raise known from None
+        raise
+    except (ValueError, RuntimeError) as error:
+        if (known := _in_torchs_scan(error)) is not None:
+            known.location = _location(error)
+            raise known from error
         raise
     return result
+
+
+def _in_torchs_scan(error: BaseException) -> exc.BackendUnsupported | None:
+    """What to say of an error that comes from PyTorch's own associative_scan: it compiles, or maps over batches."""
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside = (code.co_name == "associative_scan" and "_higher_order_ops" in code.co_filename for code in frames)
+    if not any(inside):
+        return None
+    return exc.BackendUnsupported(
+        backend="ref mode",
+        reason="PyTorch's own associative_scan does not take its values",
+        fix="call hl.associative_scan(combine_fn, x, dim), which is the same in every mode.",
+    )
 
 
 def _span(tensor: torch.Tensor) -> int:
