@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
+import functools
 import logging
 import os
 import sys
@@ -167,6 +168,15 @@ class BoundKernel(Forwarder):
 
     def __repr__(self) -> str:
         return f"<helion.BoundKernel {self.kernel.name} on {self.device}>"
+
+    def __getattr__(self, name: str) -> Any:
+        """Only asked for what is not there: in ref mode nothing is traced."""
+        if name in ("ir", "_backend", "_runs") and self.settings.ref_mode is RefMode.EAGER:
+            raise exc.InvalidAPIUsage(
+                f"kernel {self.kernel.name!r} is in ref mode, in which no code is generated",
+                fix="unset HELION_INTERPRET, and leave out `ref_mode`.",
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     @property
     def config(self) -> Config | None:
@@ -351,6 +361,8 @@ class BoundKernel(Forwarder):
         Raises:
             exc.InvalidConfig: it does not fit.
         """
+        if self.settings.ref_mode is RefMode.EAGER:
+            return functools.partial(self._run_ref, None if config is None else Config(**config))
         own = self._configured_variant(config)
         if self.family is None:
             return own
@@ -550,7 +562,10 @@ class BoundKernel(Forwarder):
 
     def run_ref(self, *args: Any) -> Any:
         """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
-        config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
+        return self._run_ref(None, *args)
+
+    def _run_ref(self, config: Config | None, *args: Any) -> Any:
+        config = config or self._config or (self.kernel.configs[0] if self.kernel.configs else None)
         if self.settings.ref_mode is RefMode.EAGER:
             index_dtype = None if self.settings.index_dtype == "auto" else self.settings.index_dtype
             return run_ref(self.kernel.fn, args, config=config, index_dtype=index_dtype)

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -387,3 +388,28 @@ def test_a_given_config_is_used_though_it_is_the_default_one():
     assert torch.equal(bound.compile_config(default)(x), expected)
     bound.set_config(default)
     assert torch.equal(places(x), expected)
+
+
+@pytest.mark.parametrize(
+    "value, advice",
+    [
+        (np.float64(0.5), lambda v: v.item()),  # which is a float to Python
+        (np.float32(0.5), lambda v: v.item()),
+        (np.int64(3), lambda v: v.item()),
+        (np.ones(4, np.float32), torch.from_numpy),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_numpy_makes_is_refused_with_what_to_pass(value, advice):
+    @helion.kernel(config=helion.Config(block_sizes=[4]))
+    def times(x: torch.Tensor, a: float | torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] * (a[t] if isinstance(a, torch.Tensor) else a)
+        return out
+
+    x = torch.ones(4)
+    fix = "from_numpy" if isinstance(value, np.ndarray) else r"value\.item\(\)"
+    with pytest.raises(exc.InvalidAPIUsage, match=fix):
+        times(x, value)
+    assert torch.equal(times(x, advice(value)), x * torch.as_tensor(value))

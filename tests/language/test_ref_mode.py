@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
+import helion
 import helion.language as hl
 from helion import exc
 from helion.runtime.eager.ref_mode import run_ref
@@ -296,3 +297,30 @@ def test_torch_is_left_as_it_was_after_an_error():
         run_ref(kernel, (torch.ones(2),))
     x = torch.ones(3)
     assert torch.equal(x[0:2] @ x[1:3], torch.tensor(2.0)) and torch.is_grad_enabled()
+
+
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] * 2 + t.block_size
+    return out
+
+
+def test_code_of_a_kernel_in_ref_mode_is_an_error_that_says_so():
+    x = torch.ones(8)
+    bound = helion.kernel(doubled, ref_mode=helion.RefMode.EAGER).bind((x,))
+    for ask in (
+        bound.to_triton_code, bound.to_code, bound.get_cached_path, bound.backend, lambda: bound.ir,
+        lambda: bound.config_spec,
+    ):  # fmt: skip
+        with pytest.raises(exc.InvalidAPIUsage, match="is in ref mode, in which no code is generated"):
+            ask()
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        bound.nothing  # noqa: B018
+
+
+def test_a_compiled_config_runs_in_ref_mode_too():
+    x = torch.ones(8)
+    bound = helion.kernel(doubled, ref_mode=helion.RefMode.EAGER).bind((x,))
+    assert torch.equal(bound.compile_config(helion.Config(block_sizes=[4]))(x), x * 2 + 4)
+    assert torch.equal(bound.compile_config({"block_sizes": [2]})(x), x * 2 + 2)

@@ -187,9 +187,7 @@ class _Extract:
                 raise exc.InvalidAPIUsage(
                     f"kernel {self.kernel_name!r} was called with an argument of type "
                     f"{type(value).__module__}.{type(value).__qualname__}, which it cannot take",
-                    fix="pass tensors, numbers, bools, strings, dtypes, devices, None, functions, "
-                    "or tuples, lists, dicts, "
-                    "NamedTuples or dataclasses of these.",
+                    fix=_instead_of(value),
                 )
         return extractor(self, value)
 
@@ -301,6 +299,18 @@ _BASES: tuple[tuple[Any, Callable[[_Extract, Any], Hashable]], ...] = (
     (list, _Extract.sequence),
     (dict, _Extract.mapping),
 )
+
+
+def _instead_of(value: object) -> str:
+    """What to pass for an argument of a type that no kernel takes."""
+    if type(value).__module__ == "numpy":  # asked by name, as calls should not import NumPy
+        if type(value).__name__ == "ndarray":
+            return "pass `torch.from_numpy(array)`."
+        return "pass a number of Python's: `value.item()`."
+    return (
+        "pass tensors, numbers, bools, strings, dtypes, devices, None, functions, or tuples, lists, dicts, NamedTuples "
+        "or dataclasses of these."
+    )
 
 
 def _extractor_by_base(value: object) -> Callable[[_Extract, Any], Hashable] | None:
