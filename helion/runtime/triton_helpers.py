@@ -244,6 +244,18 @@ def hlt_opaque(x):
 
 
 @triton.jit
+def hlt_rounded_f16(x):
+    """x, float32, as float16: rounded here, whatever is done with it."""
+    return tl.inline_asm_elementwise("cvt.rn.f16.f32 $0, $1;", "=h,f", [x], tl.float16, True, 1)
+
+
+@triton.jit
+def hlt_rounded_bf16(x):
+    """x, float32, as bfloat16: rounded here, whatever is done with it."""
+    return tl.inline_asm_elementwise("cvt.rn.bf16.f32 $0, $1;", "=h,f", [x], tl.bfloat16, True, 1)
+
+
+@triton.jit
 def hlt_settled(x):
     """x, bit for bit: the result of a loop that accumulates reductions, or such a reduction, where the sum is used
     several times.

@@ -389,8 +389,27 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
 
 def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
     """A cast."""
-    source = operand(node)
-    k.assign(node, cast(k.text(source), tensor_of(source).dtype, node.meta["val"].dtype))
+    source, dtype = operand(node), node.meta["val"].dtype
+    if dtype in _ROUNDED and source.target in _PRODUCTS and not k.settings.fast_math and _is_summand(node):
+        k.assign(node, k.helper(_ROUNDED[dtype], k.text(source)))
+        return
+    k.assign(node, cast(k.text(source), tensor_of(source).dtype, dtype))
+
+
+#: What rounds a product that is added to something. LLVM adds 16-bit numbers in 16 bits, as that is exact, and then
+#: joins the product and the sum to one `fma`, which rounds once: another number than PyTorch's and the other modes'.
+_ROUNDED = {torch.float16: "hlt_rounded_f16", torch.bfloat16: "hlt_rounded_bf16"}
+_PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar}
+_SUMS = {_aten.add.Tensor, _aten.add.Scalar, _aten.sub.Tensor, _aten.sub.Scalar}
+_MOVES = {
+    CONVERT, _aten.neg.default, _aten.where.self, _aten.view.default, _aten.permute.default, _aten.expand.default,
+    _aten.unsqueeze.default, _aten.squeeze.dims,
+}  # fmt: skip
+
+
+def _is_summand(node: torch.fx.Node) -> bool:
+    """Whether a value is added to something, as it is or moved."""
+    return any(user.target in _SUMS or (user.target in _MOVES and _is_summand(user)) for user in node.users)
 
 
 def emit_bitcast(k: KernelEmitter, node: torch.fx.Node) -> None:

@@ -1,0 +1,37 @@
+"""Products of 16-bit floats round before they are added to something, as eager PyTorch's do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from tests.support import ways
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_product_and_a_sum_of_16_bits_are_not_one_operation(dtype: torch.dtype, seed: int) -> None:
+    @helion.kernel
+    def kernel(a, b):
+        out = torch.empty([4, *a.shape], dtype=a.dtype, device=a.device)
+        single = torch.empty_like(a)
+        for t in hl.tile(a.size(0)):
+            x, y = a[t], b[t]
+            out[0, t] = x * y + x
+            out[1, t] = x - x * y
+            out[2, t] = x * y * 3 + 1
+            out[3, t] = torch.where(y > 0, -(x * y), x)[:, None].expand(-1, 2).sum(1) + x
+        for i in hl.grid(a.size(0)):
+            single[i] = a[i] * b[i] + a[i]
+        return out, single
+
+    def reference(x, y):
+        spread = torch.where(y > 0, -(x * y), x)[:, None].expand(-1, 2).sum(1) + x
+        return torch.stack([x * y + x, x - x * y, x * y * 3 + 1, spread]), x * y + x
+
+    a, b = torch.randn(500).to(dtype), torch.randn(500).to(dtype)
+    for way in ways(kernel, (a, b), [{"block_sizes": [128]}], [80, 90]):
+        torch.testing.assert_close(way.run(a, b), reference(a, b), rtol=0, atol=0, msg=lambda m: f"{way.name}: {m}")
