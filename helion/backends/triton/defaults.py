@@ -24,6 +24,7 @@ import torch
 from ...config import Config
 from ...config_spec import ConfigSpec
 from ...config_spec import ListOf
+from ...config_spec import PowerOfTwoFragment
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphKind
@@ -247,6 +248,15 @@ def _nearest(spec: ConfigSpec, place: int, size: int) -> int:
     return nearest(blocks.items[place], size)
 
 
+def _accepted(spec: ConfigSpec, place: int, size: int) -> int:
+    """A block size that a given Config may have, and a search may not, the nearest to the one wanted."""
+    blocks = spec.fields["block_sizes"]
+    assert isinstance(blocks, ListOf)
+    fragment = blocks.items[place]
+    assert isinstance(fragment, PowerOfTwoFragment)
+    return min(max(size, fragment.low), max(fragment.high, fragment.accepted))
+
+
 # -- everything else -------------------------------------------------------------------------------------------------
 
 
@@ -361,7 +371,7 @@ def _grown(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> list
         if not own:  # shares of rows that an inner loop goes over
             programs = _sharing(facts, trial) * facts.multiprocessors
             share = (block.extent or 1) * _programs(facts, trial, without={block.id}) // programs
-            sizes[i] = max(_nearest(spec, i, 1), next_power_of_2(share))  # no value has it: it may be large
+            sizes[i] = _accepted(spec, i, next_power_of_2(share))  # no value has it: it may be large
             continue
         limit = _nearest(spec, i, _WIDEST if block.id in roots else _WIDEST_OF_LOOP)
         while sizes[i] * 2 <= limit:

@@ -15,6 +15,7 @@ import helion
 import helion.language as hl
 from examples.attention import attention
 from examples.bmm import bmm
+from examples.catalog import EXAMPLES
 from examples.layer_norm import layer_norm
 from examples.layer_norm import layer_norm_backward
 from examples.layer_norm import make_backward_args as layer_norm_args
@@ -153,6 +154,32 @@ def test_tiles_of_columns_count_as_shares_of_the_rows() -> None:
     share, columns, rows = default_of(rms_norm_backward_by_columns, row, row, row[0], number, number).block_sizes
     assert 132 <= 1024 // share * 65536 // columns <= 32 * 132
     assert rows == 1
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "moe_matmul"])  # counts on the host
+def test_default_of_an_example_is_a_config_that_may_be_given(name: str) -> None:
+    example = EXAMPLES[name]
+    bound = example.kernel.bind(example.args(example.size, device="meta"))
+    for capability in CAPABILITIES:
+        spec = bound.backend(Target("nvidia", capability)).spec
+        default = spec.default_config()
+        assert spec.normalize(default) == default
+
+
+def test_a_share_of_the_rows_is_within_the_sizes_that_a_kernel_registers() -> None:
+    @helion.kernel
+    def column_sums(x: torch.Tensor) -> torch.Tensor:
+        m, n = x.shape
+        block = hl.register_block_size(4, 16)
+        partial = torch.empty([helion.cdiv(m, block), n], device=x.device)
+        for part in hl.tile(m, block_size=block):
+            total = hl.zeros([n])
+            for rows in hl.tile(part.begin, part.end):
+                total = total + x[rows, :].sum(0)
+            partial[part.id, :] = total
+        return partial.sum(0)
+
+    assert default_of(column_sums, torch.empty(1 << 17, 1024)).block_sizes[0] == 16
 
 
 def test_few_elements_are_shared_out_among_the_multiprocessors() -> None:
