@@ -18,7 +18,6 @@ from torch._decomp import decomposition_table
 
 from .. import exc
 from ..language.refusals import refused
-from . import contractions
 from .rearranging import constant_size
 from .rearranging import positions
 from .rearranging import take
@@ -255,9 +254,6 @@ def _cross_entropy(
 
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.einsum: contractions.einsum,
-    torch.tensordot: contractions.tensordot,
-    torch.nn.functional.linear: contractions.linear,
     torch.nn.functional.cross_entropy: _cross_entropy,
     torch.quantile: _quantile,
     torch.Tensor.quantile: _quantile,

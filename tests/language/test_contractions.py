@@ -1,4 +1,4 @@
-"""`einsum`, `tensordot` and `linear` of values whose dimensions PyTorch would merge, of sizes that a GPU pads."""
+"""`einsum`, `tensordot` and `linear` of values whose dimensions PyTorch merges, of sizes that a GPU pads."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ CASES = [(*row, torch.float32) for row in EINSUMS] + [(*row, torch.float16) for 
 
 
 @pytest.mark.parametrize("equation, first, second, dtype", CASES, ids=lambda value: str(value))
-def test_einsum_of_dimensions_that_cannot_be_merged(equation, first, second, dtype, seed):
+def test_einsum_of_dimensions_that_a_gpu_pads(equation, first, second, dtype, seed):
     n = 21
     tile_at = 0 if equation.startswith("ki") else 1
     both = all("t" in term for term in equation.partition("->")[0].split(","))
-    x = torch.randn(n, *first).to(dtype)
+    x = (torch.randn(n, *first) / 4).to(dtype)  # so that sums in tf32 are as exact as they are to be
     y = torch.randn(*((n,) if both else ()), *second).to(dtype)
     operands = (y, x) if tile_at == 0 else (x, y)
     out = torch.empty_like(torch.einsum(equation, *operands))
@@ -90,7 +90,7 @@ def layers(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_linear_and_tensordot_of_dimensions_that_cannot_be_merged(dtype, seed):
+def test_linear_and_tensordot_of_dimensions_that_a_gpu_pads(dtype, seed):
     def reference(x, weight, bias):
         return F.linear(x, weight), F.linear(x, weight, bias), torch.tensordot(x, weight, dims=([2], [1]))
 
@@ -108,17 +108,3 @@ def three(x: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
 def test_einsum_of_three_operands(seed):
     args = (torch.randn(9, 8, 8), torch.randn(8, 8) / 4)  # small, as two products in tf32 are less exact than one
     everywhere(three, args, lambda x, d: torch.einsum("ki,bij,lj->bkl", d, x, d))
-
-
-def test_dimensions_that_fit_are_merged_into_one_product(seed):
-    """[4, 16, 32] by [32, 64] is one product of 64 rows, and not four of 16."""
-
-    @helion.kernel(config=helion.Config(block_sizes=[4]))
-    def kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        out = torch.empty([x.size(0), 16, 64], dtype=x.dtype, device=x.device)
-        for t in hl.tile(x.size(0)):
-            out[t, :, :] = torch.einsum("tij,jk->tik", x[t, :, :], y[:, :])
-        return out
-
-    args = (torch.randn(8, 16, 32), torch.randn(32, 64))
-    assert "tl.reshape" in kernel.bind(args).to_triton_code(helion.Config(block_sizes=[4]))
