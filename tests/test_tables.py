@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import helion
 from benchmarks import defaults_gpu
 from benchmarks import table
 from examples.catalog import EXAMPLES
+from helion.autotuner.measure import Timing
 
 
 class Clock:
@@ -99,6 +101,21 @@ def test_attention_in_any_form_is_timed_beside_the_attention_of_pytorch():
     q, k, v = (torch.randn(2, 5, 8) for _ in range(3))
     expected = torch.softmax(q @ k.mT / 8**0.5, -1) @ v
     torch.testing.assert_close(defaults_gpu.forms()["attention_of_batches"].reference(q, k, v), expected)
+
+
+def test_best_config_is_the_fastest_that_runs(monkeypatch, capsys):
+    """Also where a search had no time to measure, and where a known Config does not fit this GPU."""
+    example = EXAMPLES["add"]
+    args = example.args(device="cpu")
+    bound = example.kernel.bind(args)
+    slow, fast, broken = (helion.Config(block_sizes=[size]) for size in (16, 32, 64))
+    times = {slow: 2.0, fast: 1.0}
+    compiled = {config: (lambda *args, config=config: times[config]) for config in (slow, fast, broken)}
+    monkeypatch.setattr(defaults_gpu, "candidates", lambda *args: [slow, broken, fast])
+    monkeypatch.setattr(type(bound), "compile_config", lambda self, config: compiled[config])
+    monkeypatch.setattr(defaults_gpu, "time_call", lambda run, *args: Timing((run(),)))
+    assert defaults_gpu._best(bound, args, example, argparse.Namespace(tune=0.0, draw=0)) == fast
+    assert "KeyError" in capsys.readouterr().err
 
 
 def test_what_is_left_begins_where_the_rows_end():
