@@ -374,3 +374,37 @@ def test_integers_beside_narrow_floats_are_rounded_first(integers: torch.dtype, 
     rows = [i + h, i * h, (i == h).float() + 1, torch.maximum(i, h), h / i]
     expected = torch.stack([row.double() for row in rows])
     run_everywhere(with_integers, (i, h), lambda *_: expected, capabilities=[90])
+
+
+#: Functions of float64 values and numbers that float32 does not have.
+WITH_NUMBERS = [
+    lambda x: x.clamp(-0.9, 0.9),
+    lambda x: (x * 1e18).clamp(-1e15, 1e15),
+    lambda x: x.clamp(min=0.1),
+    lambda x: torch.clamp_max(x, 0.1),
+    lambda x: torch.nn.functional.hardtanh(x, -0.9, 0.9),
+    lambda x: torch.where(x > 0.1, x, -0.7),
+    lambda x: torch.nn.functional.threshold(x, 0.1, 0.7),
+    lambda x: torch.nn.functional.softshrink(x, 0.3),
+    lambda x: x.masked_fill(x < 0, 0.1) % 0.3,
+    lambda x: torch.lerp(x, x * 2, 0.3) // 0.3,
+]
+
+
+def functions_with_numbers(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([len(WITH_NUMBERS), x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        for i, function in enumerate(WITH_NUMBERS):
+            out[i, t] = function(x[t])
+    return out
+
+
+def test_numbers_beside_float64_are_not_rounded(seed):
+    run_everywhere(
+        helion.kernel(functions_with_numbers, config=SMALL),
+        (torch.linspace(-3, 3, 33, dtype=torch.float64),),
+        lambda x: torch.stack([function(x) for function in WITH_NUMBERS]),
+        capabilities=[90],
+        configs=[SMALL],
+        error_scale=0.01,  # of float64's rounding, which is what is left
+    )

@@ -214,13 +214,16 @@ def _clamp(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
 
 
 def _clamp_operands(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> list[Text]:
-    """The operands of a clamp in one dtype; unlike other ops PyTorch's clamp refuses bounds that do not fit it."""
+    """The operands of a clamp in one dtype; unlike other ops PyTorch's clamp refuses bounds that do not fit it.
+
+    Beside float64 `tl.minimum` makes a number of Python's a float32 first, which is another number.
+    """
     dtype = _dtype(node)
-    if not _is_narrow(dtype):
+    if not _is_narrow(dtype) and dtype is not torch.float64:
         return a
-    limits = torch.iinfo(dtype)
+    limits = torch.iinfo(dtype) if _is_narrow(dtype) else None
     for bound in node.args[1:]:
-        if type(bound) is int and not (limits.min or -limits.max) <= bound <= limits.max:
+        if limits and type(bound) is int and not (limits.min or -limits.max) <= bound <= limits.max:
             raise exc.UnsupportedDtype(
                 f"torch.clamp: the bound {bound} does not fit into {dtype}",
                 fix="use a bound that fits, or convert the value first, `.to(torch.int32)`.",
