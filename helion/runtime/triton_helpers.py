@@ -32,6 +32,14 @@ def hlt_quotient_of_row(a, b):
     nan and zeros, whose sign would be lost, four elements are divided one by one.  That is 5 instructions an element
     instead of 20, which is as much as the rest of a softmax.
     """
+    if a.numel < 4:
+        return tl.div_rn(a, b)  # the operation below takes four elements at a time, and no fewer
+    else:
+        return _quotient_of_row(a, b)
+
+
+@triton.jit
+def _quotient_of_row(a, b):
     z = tl.div_rn(1.0, b)
     # An inverse that is not normal makes every result nan, which is not `ge` anything.
     z = tl.where((tl.abs(b) >= 2.0**-126) & (tl.abs(b) <= 2.0**125), z, float("nan"))

@@ -160,3 +160,25 @@ def test_fast_math_divides_once_for_a_row(seed: int) -> None:
     source = kernel.bind(args).to_triton_code()
     assert "* (1.0 / " in source and "* 0.3333333333333333" in source
     run_everywhere(kernel, args, lambda x: torch.softmax(x, 1) / 3, error_scale=8, capabilities=(90,))
+
+
+def by_one_number(x: torch.Tensor, divisor: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] / divisor[0]
+    return out
+
+
+@pytest.mark.parametrize("config", [{"block_sizes": [1]}, {"block_sizes": [2]}, {"block_sizes": [64], "num_warps": 8}])
+def test_tile_is_divided_by_a_number_whatever_its_size(config: dict[str, object], seed: int) -> None:
+    """Threads have one element each, and some of them none, where four are divided at a time."""
+    args = torch.randn(65), torch.randn(1)
+    for way in ways(helion.kernel(by_one_number), args, [config], (90,)):
+        assert same_bits(way.run(*(arg.clone() for arg in args)), args[0] / args[1]), way.name
+
+
+def test_narrow_rows_are_divided_bit_by_bit(seed: int) -> None:
+    for n in (1, 2, 3, 8):
+        x, divisors = torch.randn(5, n), torch.randn(5)
+        for way in ways(helion.kernel(by_rows), (x, divisors), [{"block_sizes": [2], "num_warps": 8}], (90,)):
+            assert same_bits(way.run(x.clone(), divisors.clone()), x / divisors[:, None]), (n, way.name)
