@@ -16,6 +16,7 @@ from .eager_access import EagerAccess
 from .indexing import check_mask
 from .indexing import check_value
 from .indexing import indexed_shape
+from .indexing import normalize_index
 from .op import Effect
 from .op import device_op
 
@@ -26,6 +27,24 @@ EVICTION_POLICIES = (None, "", "evict_first", "evict_last")
 def _check_target(tensor: Any, what: str) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise exc.InvalidAPIUsage(f"{what} needs a tensor, got {type(tensor).__name__}")
+
+
+def _check_places(tensor: torch.Tensor, index: Any) -> None:
+    """A store needs a place for each element, as PyTorch's in-place operations do: of a dimension that was expanded all
+    elements are one, and which of the values it would get is anybody's guess.
+    """
+    places = [isinstance(stride, int) and stride == 0 for stride in tensor.stride()]
+    if not any(places):
+        return
+    for item in normalize_index(tensor.shape, index, "store"):
+        if item.kind == "new" or not places[item.dim] or (item.kind == "scalar" and isinstance(item.value, int)):
+            continue
+        size = tensor.shape[item.dim]
+        if not isinstance(size, int) or size > 1:
+            raise exc.InvalidAPIUsage(
+                f"a store to a tensor whose dimension {item.dim} was expanded: its elements are one (stride 0)",
+                fix="store to a tensor with memory for each element: make one with `.contiguous()` or `.clone()`.",
+            )
 
 
 @device_op(effect=Effect.READ, elementwise=True, padding=lambda *args: 0)
@@ -88,6 +107,7 @@ def store(
     Raises:
         exc.RankMismatch: the index does not fit the tensor's rank.
         exc.ShapeMismatch: index tensors, value or mask that do not broadcast.
+        exc.InvalidAPIUsage: the tensor was expanded in a dimension of the index.
     """
     raise NotImplementedError
 
@@ -95,6 +115,7 @@ def store(
 @store.set_shape_rule
 def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
     _check_target(tensor, "hl.store")
+    _check_places(tensor, index)
     shape = indexed_shape(tensor, index, "store")
     check_value(value, shape, "hl.store")
     check_mask(extra_mask, shape, "hl.store")
@@ -103,4 +124,5 @@ def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
 @store.set_eager_rule
 def _(tensor: torch.Tensor, index: Any, value: Any, extra_mask: Any) -> None:
     _check_target(tensor, "hl.store")
+    _check_places(tensor, index)
     EagerAccess(tensor, index, extra_mask, "store").write(value)

@@ -238,3 +238,32 @@ def test_sizes_that_vary_ask_for_specialize():
     kernel = helion.kernel(store_value(None), config=SMALL, static_shapes=False)
     with pytest.raises(exc.InvalidAPIUsage, match=r"hl.specialize\(x.size\(1\)\)"):
         kernel(torch.randn(7, 6), (slice(None), 0))
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["compiled", "ref"])
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_a_store_to_an_expanded_dimension_is_refused_and_the_advice_works(mode, static_shapes, seed):
+    @helion.kernel(config=helion.Config(block_sizes=[4, 4]), static_shapes=static_shapes, **mode)
+    def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        for t, s in hl.tile(b.shape):
+            a[t, s] = b[t, s] * 2
+        return a
+
+    b = torch.randn(6, 5)
+    for shape in ((6, 1), (1, 5)):
+        expanded = torch.zeros(shape).expand(6, 5)
+        with pytest.raises(exc.InvalidAPIUsage, match=r"dimension [01] was expanded.*[\s\S]*\.contiguous\(\)"):
+            kernel(expanded, b)
+        assert torch.equal(expanded, torch.zeros(6, 5))
+        assert torch.equal(kernel(expanded.contiguous(), b), b * 2)
+
+
+def test_one_element_of_an_expanded_dimension_may_be_stored(seed):
+    @helion.kernel(config=helion.Config(block_sizes=[4]))
+    def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        for t in hl.tile(b.size(0)):
+            a[t, 2] = b[t] * 2
+        return a
+
+    b = torch.randn(6)
+    assert torch.equal(kernel(torch.zeros(6, 1).expand(6, 5), b), (b * 2)[:, None].expand(6, 5))
