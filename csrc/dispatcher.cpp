@@ -7,6 +7,7 @@
 // the plan that it found.
 
 #include "heap_type.h"
+#include "outside.h"
 #include "plan_table.h"
 
 #include <structmember.h>
@@ -31,6 +32,9 @@ struct Dispatcher {
   ModuleState* state;
   struct Body {
     std::vector<Parameter> parameters;
+    // What the last parameters are filled with, which callers do not give; and what counts by value besides.
+    std::vector<Outside> filled;
+    std::vector<Outside> watched;
     PyRef key_function;  // or null
     // Arguments that code takes to be apart, as pairs of their positions.
     std::vector<std::pair<uint16_t, uint16_t>> apart;
@@ -104,11 +108,11 @@ PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* const* args, s
   return result;
 }
 
-// Puts the arguments in the parameters' order, defaults filled in (borrowed references). 1, 0 if they do not fit (the
-// Python path words the error), -1 with an exception.
+// Puts the arguments in the parameters' order, defaults filled in (borrowed references; `signature` keeps what is from
+// outside). 1, 0 if they do not fit (the Python path words the error), -1 with an exception.
 int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t count, PyObject* keyword_names,
-                   PyObject** bound) {
-  const size_t parameters = body.parameters.size();
+                   PyObject** bound, Signature* signature) {
+  const size_t parameters = body.parameters.size() - body.filled.size();
   if (count > parameters) return 0;
   for (size_t i = 0; i < count; ++i) bound[i] = args[i];
   for (size_t i = count; i < parameters; ++i) bound[i] = nullptr;
@@ -133,6 +137,14 @@ int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t c
     bound[i] = body.parameters[i].default_value.get();
     if (bound[i] == nullptr) return 0;
   }
+  const uint64_t generation = body.generation;
+  for (size_t i = 0; i < body.filled.size(); ++i) {
+    PyRef value = body.filled[i].read();
+    if (!value) return PyErr_Occurred() ? -1 : 0;
+    bound[parameters + i] = signature->keep(std::move(value));
+    // A function that reads one may have changed the parameters.
+    if (body.generation != generation) return 0;
+  }
   return 1;
 }
 
@@ -141,6 +153,7 @@ int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t c
 int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signature, PyRef* key) {
   const Dispatcher::Body& body = self->body;
   const size_t parameters = body.parameters.size();
+  const size_t given = parameters - body.filled.size();
   const uint64_t generation = body.generation;
   const bool asks = !body.apart.empty();
   uint8_t leaves[kMostParameters + 1];  // where each parameter's begin
@@ -157,9 +170,18 @@ int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signatur
       signature->append_overlaps({leaves[a], leaves[size_t{a} + 1], leaves[b], leaves[size_t{b} + 1]});
     }
   }
+  for (size_t i = 0; body.generation == generation && i < body.watched.size(); ++i) {
+    PyRef value = body.watched[i].read();
+    if (!value) return PyErr_Occurred() ? -1 : 0;
+    // Guard: a number of the module that was compiled in has changed since.
+    if (HELION_GUARD("outside", true)) {
+      const int known = signature->append_watched(self->state, signature->keep(std::move(value)));
+      if (known != 1) return known;
+    }
+  }
   if (self->body.key_function) {
     PyRef function = PyRef::borrow(self->body.key_function.get());
-    *key = PyRef::steal(PyObject_Vectorcall(function.get(), bound, parameters, nullptr));
+    *key = PyRef::steal(PyObject_Vectorcall(function.get(), bound, given, nullptr));
     if (!*key) return -1;
     if (!signature->append_by_equality(key->get())) {
       // Not hashable: the Python path says so, in its own words.
@@ -183,11 +205,12 @@ PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t 
   if (HELION_GUARD("measuring", measuring == 1)) return call_python(self, args, nargsf, keyword_names);
   if (!self->state->environment.refresh_provider(self->state)) return nullptr;
   PyObject* bound[kMostParameters];
-  const int fits = bind_arguments(body, args, static_cast<size_t>(PyVectorcall_NARGS(nargsf)), keyword_names, bound);
-  if (fits < 0) return nullptr;
-  if (fits == 0) return call_python(self, args, nargsf, keyword_names);
   PyRef key;
   Signature signature;
+  const int fits =
+      bind_arguments(body, args, static_cast<size_t>(PyVectorcall_NARGS(nargsf)), keyword_names, bound, &signature);
+  if (fits < 0) return nullptr;
+  if (fits == 0) return call_python(self, args, nargsf, keyword_names);
   const int known = read_signature(self, bound, &signature, &key);
   if (known < 0) return nullptr;
   if (known == 0) return call_python(self, args, nargsf, keyword_names);
@@ -239,14 +262,16 @@ bool parse_apart(PyObject* pairs, Py_ssize_t count, std::vector<std::pair<uint16
   return true;
 }
 
-// configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=())
+// configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=(), filled=(),
+// watched=())
 PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   Dispatcher* self = as_dispatcher(object);
   PyObject *names = nullptr, *defaults = nullptr, *value_keyed = nullptr, *key_function = nullptr;
-  PyObject *expected = Py_None, *pairs = nullptr;
+  PyObject *expected = Py_None, *pairs = nullptr, *fillings = nullptr, *watches = nullptr;
   Py_ssize_t capacity = 0;
-  if (!PyArg_ParseTuple(args, "O!O!O!On|OO!:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
-                        &PyTuple_Type, &value_keyed, &key_function, &capacity, &expected, &PyTuple_Type, &pairs)) {
+  if (!PyArg_ParseTuple(args, "O!O!O!On|OO!O!O!:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
+                        &PyTuple_Type, &value_keyed, &key_function, &capacity, &expected, &PyTuple_Type, &pairs,
+                        &PyTuple_Type, &fillings, &PyTuple_Type, &watches)) {
     return nullptr;
   }
   unsigned long long generation = 0;
@@ -255,8 +280,12 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
     if (generation == static_cast<unsigned long long>(-1) && PyErr_Occurred()) return nullptr;
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(names);
+  std::vector<Outside> filled, watched;
+  if (fillings != nullptr && !parse_outside(fillings, &filled)) return nullptr;
+  if (watches != nullptr && !parse_outside(watches, &watched)) return nullptr;
   const Py_ssize_t default_count = PyTuple_GET_SIZE(defaults);
-  if (PyTuple_GET_SIZE(value_keyed) != count || default_count > count || capacity < 0) {
+  const Py_ssize_t given = count - static_cast<Py_ssize_t>(filled.size());
+  if (PyTuple_GET_SIZE(value_keyed) != count || default_count > given || capacity < 0) {
     PyErr_SetString(PyExc_ValueError, "configure_dispatch: the tuples do not fit together");
     return nullptr;
   }
@@ -274,8 +303,8 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
     Py_INCREF(name);
     PyUnicode_InternInPlace(&name);
     parameter.name = PyRef::steal(name);
-    if (i >= count - default_count) {
-      parameter.default_value = PyRef::borrow(PyTuple_GET_ITEM(defaults, i - (count - default_count)));
+    if (i >= given - default_count && i < given) {
+      parameter.default_value = PyRef::borrow(PyTuple_GET_ITEM(defaults, i - (given - default_count)));
     }
     const int by_value = PyObject_IsTrue(PyTuple_GET_ITEM(value_keyed, i));
     if (by_value < 0) return nullptr;
@@ -288,6 +317,8 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   const unsigned long long mine = body.generation + 1;
   body.parameters.swap(parameters);
   body.apart.swap(apart);
+  body.filled.swap(filled);
+  body.watched.swap(watched);
   PyRef old_function = std::move(body.key_function);
   body.key_function = key_function == Py_None ? PyRef() : PyRef::borrow(key_function);
   // More parameters than a call can be read for: every call takes the Python path, whatever dispatch_enabled says.
@@ -376,11 +407,11 @@ PyObject* find_bound(PyObject* object, PyObject* arguments) {
   if (!items) return nullptr;
   PyObject* bound[kMostParameters];
   const size_t count = static_cast<size_t>(PyTuple_GET_SIZE(items.get()));
-  const int fits =
-      bind_arguments(self->body, reinterpret_cast<PyTupleObject*>(items.get())->ob_item, count, nullptr, bound);
-  if (fits < 0) return nullptr;
   PyRef key;
   Signature signature;
+  const int fits = bind_arguments(self->body, reinterpret_cast<PyTupleObject*>(items.get())->ob_item, count, nullptr,
+                                  bound, &signature);
+  if (fits < 0) return nullptr;
   const int known = fits == 1 ? read_signature(self, bound, &signature, &key) : 0;
   if (known < 0) return nullptr;
   const PlanTable::Entry* entry = known == 1 ? self->body.table.find(signature) : nullptr;
@@ -431,6 +462,11 @@ int Dispatcher::Body::visit(visitproc visit, void* arg) const {
   for (const Parameter& parameter : parameters) {
     if (int result = parameter.default_value.visit(visit, arg)) return result;
   }
+  for (const std::vector<Outside>* places : {&filled, &watched}) {
+    for (const Outside& place : *places) {
+      if (int result = place.holder.visit(visit, arg)) return result;
+    }
+  }
   if (int result = key_function.visit(visit, arg)) return result;
   return table.visit(visit, arg);
 }
@@ -439,6 +475,9 @@ int Dispatcher::Body::visit(visitproc visit, void* arg) const {
 void Dispatcher::Body::clear() {
   std::vector<Parameter> old_parameters;
   old_parameters.swap(parameters);
+  std::vector<Outside> old_filled, old_watched;
+  old_filled.swap(filled);
+  old_watched.swap(watched);
   PyRef old_function = std::move(key_function);
   clear_plans();
 }
@@ -469,16 +508,20 @@ int set_enabled(PyObject* object, PyObject* value, void*) {
 
 PyMethodDef dispatcher_methods[] = {
     {"configure_dispatch", configure_dispatch, METH_VARARGS,
-     "configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=(), /)\n--\n\n"
+     "configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=(), "
+     "filled=(), watched=(), /)\n--\n\n"
      "Say how calls are read. Drops all plans.\n\n"
      "Args:\n"
      "    names: the parameters' names, in order.\n"
-     "    defaults: default values of the last parameters.\n"
+     "    defaults: default values of the last parameters that callers give.\n"
      "    value_keyed: per parameter, whether numbers count by value and not only by what Triton tells apart.\n"
      "    key_function: the kernel's key= function, or None.\n"
      "    capacity: most plans to keep; the least recently used goes first.\n"
      "    generation: do nothing if plan_generation is another by now.\n"
-     "    apart: pairs of positions of arguments; how those that overlap lie to each other counts.\n\n"
+     "    apart: pairs of positions of arguments; how those that overlap lie to each other counts.\n"
+     "    filled: where each call finds the last parameters, which callers do not give: pairs of a dict and a name,\n"
+     "        or of a cell or a function without parameters and anything.\n"
+     "    watched: where each call finds values that count besides.\n\n"
      "Returns:\n    The plan_generation from here on; None if nothing was done."},
     {"install_plan", install_plan, METH_VARARGS,
      "install_plan(args, plan, generation, bound=None, /)\n--\n\n"

@@ -116,6 +116,16 @@ int Signature::append(const ModuleState* state, PyObject* argument, NumberKey nu
   return 0;
 }
 
+int Signature::append_watched(const ModuleState* state, PyObject* value) {
+  const size_t leaves = leaf_count_;
+  const int known = append(state, value, NumberKey::kByValue);
+  for (size_t i = leaves; i < leaf_count_; ++i) {
+    if (TensorView::exact(leaves_[i])) return 0;  // its address would be read by nobody
+  }
+  leaf_count_ = leaves;
+  return known;
+}
+
 void Signature::append_overlaps(const LeafRanges& pair) {
   for (size_t i = pair.first; i < pair.first_end; ++i) {
     if (!TensorView::exact(leaves_[i])) continue;

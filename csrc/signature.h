@@ -21,6 +21,13 @@ class Signature {
   // Appends one argument. 1; 0 if only the Python path knows what to make of it; -1 with an exception. `argument` is
   // borrowed and must outlive the signature.
   int append(const ModuleState* state, PyObject* argument, NumberKey numbers);
+  // As append, for a value that counts and that no plan reads: it becomes no leaf. Tensors are for the Python path.
+  int append_watched(const ModuleState* state, PyObject* value);
+  // Keeps an object as long as the signature; the same object, borrowed.
+  PyObject* keep(PyRef object) {
+    snapshots_.push_back(std::move(object));
+    return snapshots_.back().get();
+  }
   // Appends how tensors that overlap in memory lie to each other: of each pair, leaves from `first` to `first_end` are
   // compared with those from `second` to `second_end` (of one range, each with each other one). Nothing where all are
   // apart.

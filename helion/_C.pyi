@@ -104,6 +104,8 @@ class Dispatcher:
         capacity: int,
         generation: int | None = None,
         apart: tuple[tuple[int, int], ...] = (),
+        filled: tuple[tuple[object, str], ...] = (),
+        watched: tuple[tuple[object, str], ...] = (),
         /,
     ) -> int | None: ...
     def install_plan(

@@ -29,8 +29,13 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
     return [part for part in _parts(value) if isinstance(part, torch.Tensor)]
 
 
-def common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
+def common_device(kernel: Kernel, args: tuple[Any, ...], filled: tuple[Any, ...] = ()) -> torch.device:
     """The device of the tensor arguments; without any, the first `torch.device` among the arguments.
+
+    Args:
+        kernel: the kernel.
+        args: what callers give.
+        filled: tensors from outside the kernel function, which count where callers give none.
 
     Raises:
         exc.NoTensorArgs: there is neither.
@@ -41,6 +46,8 @@ def common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
         named = [part for part in _parts(args) if isinstance(part, torch.device)]
         if named:
             return named[0]
+        tensors = tensors_of(filled)
+    if not tensors:
         raise exc.NoTensorArgs(kernel=kernel.name, location=definition(kernel.fn))
     devices = {t.device for t in tensors}
     if len(devices) > 1:

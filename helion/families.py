@@ -63,7 +63,6 @@ class Families:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._by_key: dict[Hashable, list[Family]] = {}
-        self._parameters = ", ".join(kernel.signature.parameters)
 
     def join(self, bound: BoundKernel, args: tuple[Any, ...]) -> None:
         """Put a new variant into its family."""
@@ -89,7 +88,8 @@ class Families:
     def _values(self, texts: tuple[str, ...], args: tuple[Any, ...]) -> tuple[Any, ...]:
         if not texts:
             return ()
-        values: tuple[Any, ...] = eval(f"lambda {self._parameters}: ({', '.join(texts)},)")(*args)
+        parameters = ", ".join(self._kernel.specializer.signature.parameters)
+        values: tuple[Any, ...] = eval(f"lambda {parameters}: ({', '.join(texts)},)")(*args)
         return values
 
 

@@ -24,6 +24,8 @@ from .frontend.source import remember_file
 from .frontend.source import source_of
 from .runtime import compile_guard
 from .runtime.launch.bases import Dispatcher
+from .runtime.launch.dispatch import OutsideChanged
+from .runtime.launch.outside import are_same
 from .runtime.launch.sizes import SizeCounter
 from .runtime.launch.specialization import Specializer
 from .runtime.stats import KernelStats
@@ -135,7 +137,10 @@ class Kernel(Dispatcher):
     def variant(self, args: tuple[Any, ...]) -> BoundKernel:
         """What runs calls with these arguments, all of them by position: under dynamic shapes one of several that are
         one BoundKernel to users."""
-        return self._lookup(args)
+        try:
+            return self._lookup(args)
+        except OutsideChanged:
+            return self._lookup(self.normalize_args(*args[: self._arity]))
 
     def _lookup(self, args: tuple[Any, ...]) -> BoundKernel:
         asked = self.specializer.assumed_apart
@@ -179,10 +184,26 @@ class Kernel(Dispatcher):
         if self.settings.ref_mode is not RefMode.EAGER:
             return self
         settings = Settings(**{**dict(self.settings.items()), "ref_mode": RefMode.OFF})
-        return Kernel(self.fn, configs=self.configs, settings=settings, key=self.specializer.key_fn)
+        made = Kernel(self.fn, configs=self.configs, settings=settings, key=self.specializer.key_fn)
+        made._look_outside()
+        return made
+
+    def _look_outside(self) -> bool:
+        with self._lock:
+            self._has_looked = True
+            filled = self.specializer.filled
+            if not self.specializer.look_outside(self.fn):
+                return False
+            # What was bound so far does not know what it depends on.
+            self._bound = {}
+            self._families.clear()
+            self._count_outside()
+            return not are_same(filled, self.specializer.filled)
 
     def _bind_new(self, args: tuple[Any, ...]) -> BoundKernel:
         with self._lock:
+            if self._look_outside():
+                raise OutsideChanged
             base = self.specializer.key(args)
             for bound in self._bound.get(base, ()):
                 if bound.accepts(args):

@@ -223,7 +223,8 @@ def _on_software_gpu(
         softgpu.install(capability, ptxas=False)
         try:
             new = fresh(kernel)
-            run_once = new.variant(new.normalize_args(*args)).host_function(config)
+            args = new.normalize_args(*args)  # with what it reads from outside itself
+            run_once = new.variant(args).host_function(config)
             # A context of its own keeps the allocator from the tests that follow.
             result = contextvars.copy_context().run(run_once, *args, _launcher=launch)
             assert not softgpu.faults(), softgpu.faults()

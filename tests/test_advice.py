@@ -294,9 +294,12 @@ FIXES: dict[str, Fix] = {
     "a constant index outside the tensor": fix(
         "bound the index", edits=[("x[tile, 8]", "x[tile, 7]")], gives=lambda x: stored(x[:, 7], slice(None), 0)
     ),
-    "a tensor that is no argument": fix(
+    "a tensor from outside under a computed name": fix(
         "pass it as an argument",
-        edits=[("def global_tensor(x, out)", "def global_tensor(x, out, _GLOBAL)")],
+        edits=[
+            ("def global_tensor(x, out)", "def global_tensor(x, out, weight)"),
+            ("list(_GLOBAL)[0]", "weight"),
+        ],
         gives=lambda x: x + 2,
         extra=(torch.full((8, 8), 2.0),),
     ),

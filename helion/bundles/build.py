@@ -179,6 +179,9 @@ class _Builder:
         with _compiling_for(provider):
             fresh = Kernel(kernel.fn, configs=kernel.configs, settings=kernel.settings, key=kernel.specializer.key_fn)
             bound = fresh.bind(arguments)
+            if fresh.specializer.filled:
+                read = ", ".join(place.name for place in fresh.specializer.filled)
+                raise NotAPlan(f"it reads tensors from outside itself ({read}): pass them as arguments")
             if bound.guards:
                 by_value = set(range(len(arguments)))
             else:

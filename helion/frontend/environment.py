@@ -81,6 +81,8 @@ class Environment:
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
+        #: What the kernel function reads from outside itself, by id: the object, and what it is in this trace.
+        self.filled: dict[int, tuple[Any, Any]] = {}
         #: Seeds of this launch for torch.rand and the like: one for each place that draws (`seed_statement`).
         self.seeds: torch.Tensor | None = None
         #: Strides of arguments that follow from their sizes in this trace.
@@ -176,6 +178,7 @@ class Environment:
         that held them would hold a GPU's memory with each of its specializations.
         """
         self._fakes.clear()
+        self.filled.clear()
         self._memories.clear()
 
     def _define_numbers(self, fake: torch.Tensor, path: str, name: str, open_strides: frozenset[int]) -> None:

@@ -12,7 +12,6 @@ import ast
 import dataclasses
 import inspect
 import operator
-import types
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -192,9 +191,7 @@ class Expressions(Frames):
         if node.attr == "shape" and isinstance(base, torch.Tensor):
             return lengths_of(self.tracer, base)
         value = getattr(base, node.attr)
-        if isinstance(base, types.ModuleType):
-            return self.outside(value, ast.unparse(node))
-        return value
+        return value if isinstance(base, torch.Tensor) else self.outside(value, ast.unparse(node))
 
     def expr_Tuple(self, node: ast.Tuple) -> Any:
         return tuple(self.elements(node.elts))
@@ -418,7 +415,8 @@ class Expressions(Frames):
 
     def expr_Subscript(self, node: ast.Subscript) -> Any:
         base = self.expr(node.value)
-        return self.subscript(base, self.expr(node.slice))
+        value = self.subscript(base, self.expr(node.slice))
+        return value if isinstance(base, torch.Tensor) else self.outside(value, ast.unparse(node))
 
     def subscript(self, base: Any, index: Any) -> Any:
         if self.tracer.on_device and isinstance(base, torch.Tensor):

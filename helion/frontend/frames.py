@@ -122,9 +122,12 @@ class Frames:
 
     def outside(self, value: Any, name: str) -> Any:
         """A global or closure value: real tensors become fake ones."""
+        known = self.env.filled.get(id(value))
+        if known is not None:
+            return known[1]
         if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor):
             if self.frame.is_kernel:
-                return self.env.fake_tensor(value, name, name)
+                raise unread_tensor()
             return self.tracer.captured(value, name)
         return value
 
@@ -141,6 +144,15 @@ class Frames:
             frame.device[name] = value
         if self.tracer.on_device:
             self.tracer.name_value(value, name)
+
+
+def unread_tensor() -> exc.BaseError:
+    """What is wrong with a tensor of which only the trace would know what it is."""
+    return exc.InvalidAPIUsage(
+        "the kernel uses a tensor from outside its function that calls would not read anew",
+        fix="pass it as an argument; or name it in the kernel function as a global, a variable of the "
+        "enclosing function, or an attribute or constant item of one: those are read at every call.",
+    )
 
 
 def function_globals(fn: types.FunctionType) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import types
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +31,9 @@ from .environment import walk_values
 from .expressions import LambdaValue
 from .frames import Frame
 from .frames import function_globals
+from .frames import unread_tensor
 from .index_width import IndexWidth
+from .source import FunctionSource
 from .source import assigned_names
 from .source import read_names
 from .source import source_of
@@ -45,6 +49,7 @@ def trace_kernel(
     constants: frozenset[str] = frozenset(),
     overlapping: Sequence[Sequence[tuple[torch.Tensor, int]]] = (),
     varying: dict[str, tuple[frozenset[int], frozenset[int]]] | None = None,
+    filled: Mapping[str, Any] | None = None,
 ) -> KernelIR:
     """Trace one specialization of a kernel function.
 
@@ -58,6 +63,8 @@ def trace_kernel(
             apart.
         varying: parameter -> the dimensions of its tensor whose size, and those whose stride, is no constant though
             shapes are static.
+        filled: those of the arguments that the function reads from outside itself, and that callers do not give, with
+            the objects that it finds: the arguments may be others, as under torch.compile.
 
     Returns:
         The device IR, the host statements around it, and the guards under which they hold.
@@ -76,6 +83,7 @@ def trace_kernel(
         except exc.IndexOffsetOutOfRangeForInt32 as error:
             error.location = source.location(source.node)
             raise
+        env.filled = {id(value): (value, host[name]) for name, value in (filled or {}).items()}
         given = list(host.values())
         frame = Frame(source, function_globals(fn), host, {}, is_kernel=True)
         names = HostNames(env, host, fn)
@@ -87,10 +95,8 @@ def trace_kernel(
         raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__, location=source.location(source.node))
     env.check_blocks_are_free()
     eliminate_dead_code(env.ir)
-    if env.ir.roots and not any(
-        n.op == "call_function" for root in env.ir.roots for n in env.ir.graphs[root.graph_id].graph.nodes
-    ):
-        raise exc.EmptyDeviceLoopAfterDCE(kernel=fn.__name__, location=source.location(source.node))
+    _check_effects(env, source)
+    _check_devices(env, source, filled or {})
     check_dependencies(env.ir)
     merge_nests(env.ir)
     reductions = [
@@ -104,7 +110,7 @@ def trace_kernel(
     ir = KernelIR(
         name=fn.__name__,
         device=env.ir,
-        host=host_code(fn, source.node, interpreter, names.seeds()),
+        host=host_code(fn, source.node, interpreter, names.seeds(), list(filled or ())),
         guards=env.guards(),
         tunables=env.tunables,
         specialized=env.specialized,
@@ -114,6 +120,20 @@ def trace_kernel(
     )
     env.forget_tensors()
     return ir
+
+
+def _check_effects(env: Environment, source: FunctionSource) -> None:
+    roots = [env.ir.graphs[root.graph_id].graph for root in env.ir.roots]
+    if roots and not any(n.op == "call_function" for graph in roots for n in graph.nodes):
+        raise exc.EmptyDeviceLoopAfterDCE(kernel=source.node.name, location=source.location(source.node))
+
+
+def _check_devices(env: Environment, source: FunctionSource, filled: Mapping[str, Any]) -> None:
+    """Host code may use a tensor of another device from outside the function, device code may not."""
+    for tensor in env.ir.host_tensors.values():
+        if re.split(r"[.\[]", tensor.text)[0] in filled and tensor.fake.device != env.device:
+            devices = ", ".join(sorted({str(tensor.fake.device), str(env.device)}))
+            raise exc.DeviceMismatch(kernel=source.node.name, devices=devices, location=source.location(source.node))
 
 
 def _captured_by(argument: str, text: str) -> bool:
@@ -169,10 +189,7 @@ class HostNames:
                 if found is not None:
                     return found
         if any(known is fake for _, known in self.env._fakes.values()):
-            raise exc.InvalidAPIUsage(
-                "device code uses a tensor from outside the kernel function",
-                fix="pass it as an argument: its shape and dtype are checked at every call, a global's would not be.",
-            )
+            raise unread_tensor()
         return None
 
     def _in_closure(self, value: Any, path: str, fake: torch.Tensor, inside: tuple[Any, ...] = ()) -> str | None:
@@ -202,13 +219,18 @@ class HostNames:
 
 
 def host_code(
-    fn: types.FunctionType, node: ast.FunctionDef, interpreter: Statements, seeds: Seeds | None = None
+    fn: types.FunctionType,
+    node: ast.FunctionDef,
+    interpreter: Statements,
+    seeds: Seeds | None = None,
+    filled: Sequence[str] = (),
 ) -> HostCode:
     """What the generated host function is printed from."""
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     parameters = [(a.arg, None if d is None else ast.unparse(d)) for a, d in zip(positional, defaults)]
+    parameters += [(name, "None" if arguments.defaults else None) for name in filled]
     statements = [*interpreter.prelude, *interpreter.epilogue]
     assigned = assigned_names(statements)
     read = set().union(*(read_names(s) for s in statements)) if statements else set()

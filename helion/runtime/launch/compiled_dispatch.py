@@ -29,6 +29,7 @@ from .. import output_pool
 from ..stats import KernelStats
 from . import bundled
 from . import tracing
+from .dispatch import OutsideChanged
 from .dispatch import PythonPath
 from .dispatch import Runner
 from .dispatch import _Entry
@@ -59,10 +60,11 @@ class CompiledDispatcher(_Base, PythonPath):
 
     def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int = 1024) -> None:
         PythonPath.__init__(self, specializer, stats, max_entries=max_entries)
-        parameters = specializer.signature.parameters.values()
+        parameters = specializer.given.parameters.values()
         self._defaults = tuple(p.default for p in parameters if p.default is not p.empty)
         #: Per parameter, whether numbers count by value. Only ever goes from False to True.
         self._value_keyed = [i in specializer.constexpr for i in range(len(parameters))]
+        self._value_keyed += [True] * len(specializer.filled)
         self._configure()
         me = weakref.ref(self)
         self._plan_source = stats.add_source("plan", lambda: 0 if (alive := me()) is None else alive.plan_launches)
@@ -87,6 +89,8 @@ class CompiledDispatcher(_Base, PythonPath):
             self._max_entries,
             generation,
             tuple(sorted(self.specializer.assumed_apart)),
+            tuple([(place.holder, place.key) for place in self.specializer.filled]),
+            tuple([(place.holder, place.key) for place in self.specializer.watched]),
         )
 
     # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C
@@ -102,6 +106,12 @@ class CompiledDispatcher(_Base, PythonPath):
         if self.specializer.assumed_apart is not before:
             self._configure()
 
+    def _count_outside(self) -> None:
+        PythonPath._invalidate(self)
+        given = self._value_keyed[: self._arity]
+        self._value_keyed = [*given, *[True] * len(self.specializer.filled)]
+        self._configure()
+
     def _find(self, args: tuple[Any, ...]) -> Runner:
         for recorder in bundled.recorders:
             recorder(self, args)
@@ -109,7 +119,8 @@ class CompiledDispatcher(_Base, PythonPath):
 
     def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
         # With a plan already, C has declined to run it (autocast, another default dtype): that takes a host function.
-        if self.dispatch_enabled and not self._is_bound(args) and not self.has_plan(args):
+        on_disk = self.dispatch_enabled and self.specializer.is_as_found()
+        if on_disk and not self._is_bound(args) and not self.has_plan(args):
             for tensor in tracing.tensors_in(args):
                 refuse_unreadable(self.specializer.kernel_name, tensor)
             if bundled.ask(self, args):
@@ -145,17 +156,24 @@ class CompiledDispatcher(_Base, PythonPath):
     def _record_call(self, *args: Any, **kwargs: Any) -> Any:
         """A call whose signature came before, and for which there is no plan yet: run it, and make one if possible."""
         generation = self.plan_generation
-        if kwargs or len(args) != self._arity:
-            args = self.normalize_args(*args, **kwargs)
+        args = self.normalize_args(*args, **kwargs)
         # The Python path finds the function, or makes it, or raises what there is to raise.
-        run: Runner | None = self._find(args)
+        outside = self.specializer.outside()
+        run: Runner | None
+        try:
+            run = self._find(args)
+        except OutsideChanged:
+            return self._call_python(*args[: self._arity])
         reads_values = False
         if run == self._run_plan:  # from a bundle, installed meanwhile
             return run(*args)
         if not _is_host_function(run):
             run, reads_values = self._unguarded(args), True
             if not _is_host_function(run):
-                return self._call_python(*args)  # tile executor, ref mode
+                return self._call_python(*args[: self._arity])  # tile executor, ref mode
+        if self.specializer.outside() != outside:
+            # Another thread has changed a constant: a plan would be installed for the new one.
+            return self._call_python(*args[: self._arity])
         assert isinstance(run, types.FunctionType)
         from . import plan  # loads what analyses host code and binaries, which a process with a bundle never needs
 
@@ -171,8 +189,12 @@ class CompiledDispatcher(_Base, PythonPath):
             if configured is None:
                 return recording.result
             generation = configured
+        if self.specializer.outside() != outside:
+            return recording.result
         if self.install_plan(args, recording.plan, generation, self._bound_of(args)):
             events.emit("plan", self.stats.name)
+            if not self.specializer.is_as_found():
+                return recording.result
             if bundled.cache is not None and self.keeps_plans and recording.description is not None:
                 bundled.cache.keep(self, args, recording.description)
         return recording.result

@@ -22,6 +22,15 @@ from .specialization import Specializer
 __all__ = ["Configured"]
 
 
+def other_specialization(kernel: str) -> exc.BaseError:
+    """What is wrong with a call whose arguments, or whose numbers of the module, the code is not for."""
+    return exc.InvalidAPIUsage(
+        f"kernel {kernel!r}, compiled under a Config, was called with arguments of "
+        "another specialization: other dtypes, shapes, strides, or numbers that were compiled in",
+        fix="bind these arguments (`kernel.bind(args).compile_config(config)`), or call the kernel.",
+    )
+
+
 class Configured(Dispatcher):
     """Runs one host function for the arguments that it was generated for.
 
@@ -46,6 +55,7 @@ class Configured(Dispatcher):
         stats: KernelStats,
     ) -> None:
         super().__init__(specializer, stats, max_entries=specializer.settings.max_specializations)
+        self._has_looked = True  # the kernel has
         self._host = host
         self._traced = traced
         self._key = key
@@ -75,11 +85,7 @@ class Configured(Dispatcher):
     def _check(self, args: tuple[Any, ...]) -> None:
         """Refuse arguments of another specialization, for which the code would be wrong."""
         if self.specializer.key(args) != self._key or not (self._accepts is None or self._accepts(*args)):
-            raise exc.InvalidAPIUsage(
-                f"kernel {self.specializer.kernel_name!r}, compiled under a Config, was called with arguments of "
-                "another specialization: other dtypes, shapes, strides, or numbers that were compiled in",
-                fix="bind these arguments (`kernel.bind(args).compile_config(config)`), or call the kernel.",
-            )
+            raise other_specialization(self.specializer.kernel_name)
 
     def _run_guarded(self, *args: Any) -> Any:
         self._check(args)

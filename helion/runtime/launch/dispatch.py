@@ -36,6 +36,7 @@ from ..._locks import new_lock
 from .. import measure
 from ..stats import KernelStats
 from . import tracing
+from .outside import holds_tensors
 from .overlaps import apart_text
 from .specialization import Specializer
 from .tensor_kinds import refuse_unreadable
@@ -51,6 +52,10 @@ _FRONT_SIZE = 8
 _PROMOTE_EVERY = 16
 #: Checks made for one key: thread state (inference mode, autocast) is part of a check and not of the key.
 _CHECKS_PER_KEY = 4
+
+
+class OutsideChanged(Exception):
+    """The kernel function reads other tensors from outside itself than when the arguments were put together."""
 
 
 class _Entry:
@@ -89,9 +94,9 @@ class PythonPath:
         self.stats = stats
         self.token = f"kernel {next(_numbers)}"
         by_token[self.token] = self
-        self._arity = len(specializer.signature.parameters)
-        #: The arguments of a call by position, defaults filled in; TypeError if they do not fit.
-        self.normalize_args = _argument_binder(specializer.signature, specializer.kernel_name)
+        self._arity = len(specializer.given.parameters)
+        #: The arguments that a caller gives by position, defaults filled in; TypeError if they do not fit.
+        self._given_args = _argument_binder(specializer.given, specializer.kernel_name)
         self._max_entries = max_entries
         self._table: dict[Hashable, _Entry] = {}
         self._front: tuple[tuple[Callable[..., bool], Runner], ...] = ()
@@ -100,6 +105,8 @@ class PythonPath:
         self._generation = 0
         self._warned_requires_grad = False
         self._until_promotion = 0
+        #: Whether it is known what the kernel function reads from outside itself.
+        self._has_looked = False
 
     def _call_python(self, *args: Any, **kwargs: Any) -> Any:
         """Run the kernel; for calls from Python and whatever ``helion._C`` does not do itself."""
@@ -109,8 +116,12 @@ class PythonPath:
             return dynamo.call_in_dynamo(self, args, kwargs)
         if measure.enabled:
             return self._call_measured(args, kwargs)
+        if not self._has_looked:
+            self._look_outside()
         if kwargs or len(args) != self._arity:
-            args = self.normalize_args(*args, **kwargs)
+            args = self._given_args(*args, **kwargs)
+        if self.specializer.filled:
+            args = self._fill(args)
         run = None
         try:
             for check, found in self._front:
@@ -120,8 +131,39 @@ class PythonPath:
         except (TypeError, AttributeError):
             pass  # None where a tensor was, or the like: the key knows
         if run is None:
-            run = self._find(args)
+            try:
+                run = self._find(args)
+            except OutsideChanged:
+                return self._call_python(*args[: self._arity])
         return run(*args)
+
+    def normalize_args(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The arguments of a call by position, defaults and what comes from outside filled in; as they are if they are
+        all there.
+
+        Raises:
+            TypeError: they do not fit.
+        """
+        if not self._has_looked:
+            self._look_outside()
+        filled = self.specializer.filled
+        if filled and not kwargs and len(args) == self._arity + len(filled):
+            return args
+        args = self._given_args(*args, **kwargs)
+        return self._fill(args) if filled else args
+
+    def _fill(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A call's arguments with the tensors that the kernel function reads from outside itself."""
+        values = [place.read() for place in self.specializer.filled]
+        if all(map(holds_tensors, values)):
+            return (*args, *values)
+        self._look_outside()
+        return (*args, *[place.read() for place in self.specializer.filled])
+
+    def _look_outside(self) -> bool:
+        """Find out what the kernel function reads from outside itself; whether calls are others than before."""
+        self._has_looked = True
+        return False
 
     def _call_measured(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call under HELION_MEASURE_COMPILE_TIME, which counts every bind, hits included."""
@@ -207,12 +249,14 @@ class PythonPath:
         compare = _compat_torch.tensor_check(tensors, addresses or "True")
         if compare is None:
             return None
-        if len(tensors) == len(args) and specializer.key_fn is None and not marks_count and not apart:
+        plain = len(tensors) == len(args) and specializer.key_fn is None and not specializer.watched
+        if plain and not marks_count and not apart:
             return compare
         pick = operator.itemgetter(*positions) if len(positions) > 1 else lambda args: (args[positions[0]],)
         others = tuple([(i, specializer.element(i, arg)) for i, arg in enumerate(args) if i not in positions])
         user_key = specializer.user_key(args)
         overlapping = specializer.overlaps(args)
+        outside = specializer.outside()
         count = len(args)
 
         def check(*args: Any) -> bool:
@@ -228,6 +272,8 @@ class PythonPath:
                     return False
             if apart and specializer.overlaps(args) != overlapping:
                 return False
+            if outside and specializer.outside() != outside:
+                return False
             return user_key is None or specializer.user_key(args) == user_key
 
         return check
@@ -241,6 +287,10 @@ class PythonPath:
             self._generation += 1
             self._front = ()
             self._table = {}
+
+    def _count_outside(self) -> None:
+        """Calls are read in another way from now on: what the kernel function reads from outside itself has changed."""
+        self._invalidate()
 
     def _is_bound(self, args: tuple[Any, ...]) -> bool:
         """Whether a specialization for these arguments exists already in this process."""

@@ -44,6 +44,13 @@ def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[s
     _refuse_fusion(token)
     if kwargs or len(args) != dispatcher._arity:
         args = _normalize(token, args, kwargs)
+    if _reads_outside(token):
+        # What is read here is guarded: tensors are inputs of the graph, constants are compiled in.
+        for place in dispatcher.specializer.filled:
+            args = (*args, place.read())
+        for place in dispatcher.specializer.watched:
+            # Described, as a number that has changed before is a symbol.
+            _compile_in(_describe(place.read(), True, None, True))
     if torch.is_grad_enabled():
         for arg in args:
             if isinstance(arg, torch.Tensor) and arg.requires_grad:
@@ -102,6 +109,19 @@ def _normalize(token: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
 
 
 @torch._dynamo.assume_constant_result
+def _reads_outside(token: str) -> bool:
+    dispatcher = by_token[token]
+    if not dispatcher._has_looked:
+        dispatcher._look_outside()
+    return bool(dispatcher.specializer.filled or dispatcher.specializer.watched)
+
+
+@torch._dynamo.assume_constant_result
+def _compile_in(value: Any) -> None:
+    """A function that Dynamo cannot look into gets constants only."""
+
+
+@torch._dynamo.assume_constant_result
 def _kernel_name(token: str) -> str:
     return by_token[token].specializer.kernel_name
 
@@ -120,7 +140,7 @@ def _refuse_fusion(token: str) -> None:
 
 @torch._dynamo.assume_constant_result
 def _parameter_names(token: str) -> tuple[str, ...]:
-    return tuple(by_token[token].specializer.signature.parameters)
+    return tuple(by_token[token].specializer.given.parameters)
 
 
 @torch._dynamo.assume_constant_result
@@ -132,7 +152,7 @@ def _required(token: str) -> tuple[str, ...]:
 def _parameter_defaults(token: str) -> dict[str, Any]:
     return {
         name: parameter.default
-        for name, parameter in by_token[token].specializer.signature.parameters.items()
+        for name, parameter in by_token[token].specializer.given.parameters.items()
         if parameter.default is not parameter.empty
     }
 

@@ -127,6 +127,11 @@ GUARDS: tuple[Guard, ...] = (
         elsewhere="the key",
     ),
     Guard(
+        "outside",
+        "a number of the module, or of a closure, that was compiled in has changed since",
+        elsewhere="the key",
+    ),
+    Guard(
         "overlap",
         "code that takes its arguments to be apart has no barriers between what overlaps",
         elsewhere="the key",

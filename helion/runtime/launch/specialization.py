@@ -29,6 +29,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import inspect
+import re
 import types
 from collections.abc import Callable
 from collections.abc import Hashable
@@ -44,6 +46,10 @@ from torch.nn import Parameter
 from ... import _compat_torch
 from ... import exc
 from ..stable_key import Identity
+from .outside import Place
+from .outside import are_same
+from .outside import frozen
+from .outside import places_of
 from .overlaps import overlapping_tensors
 from .overlaps import overlaps
 from .sizes import Varying
@@ -51,8 +57,6 @@ from .sizes import varying
 from .tensor_kinds import refuse_unreadable
 
 if TYPE_CHECKING:
-    import inspect
-
     from ...settings import Settings
 
 __all__ = ["Specializer"]
@@ -242,6 +246,8 @@ class _Extract:
             content = cell.cell_contents
             # A recursive inner function captures itself.
             captured.append((name, "self" if content is value else self.captured(content)))
+        _, constants = places_of(value)
+        captured += [(place.name, frozen(place.read(), self)) for place in constants]
         defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
         return (types.FunctionType, value.__code__, *captured, *[self.captured(default) for default in defaults])
 
@@ -361,7 +367,16 @@ class Specializer:
         kernel_name: str = "kernel",
         on_requires_grad: Callable[[], None] | None = None,
     ) -> None:
+        #: With a parameter for each of `filled`, after those that callers give.
         self.signature = signature
+        #: Only those that callers give.
+        self.given = signature
+        #: Where a call finds the tensors that the kernel function reads from outside itself, which are arguments, and
+        #: the constants, which are in the key. Replaced, never changed.
+        self.filled: tuple[Place, ...] = ()
+        self.watched: tuple[Place, ...] = ()
+        #: The constants as they were when they were found.
+        self._watched_first: tuple[Hashable, ...] = ()
         self.settings = settings
         self.key_fn = key_fn
         self.kernel_name = kernel_name
@@ -407,7 +422,46 @@ class Specializer:
                 for a in args
             ]
         )
+        if self.watched:
+            elements += self.outside()
         return elements + self.overlaps(args) if self.assumed_apart else elements
+
+    def outside(self) -> tuple[Hashable, ...]:
+        """What the constants that the kernel function reads from outside itself contribute."""
+        return tuple([("outside", place.name, frozen(place.read(), self.extract)) for place in self.watched])
+
+    def look_outside(self, fn: types.FunctionType) -> bool:
+        """Find out what a kernel function reads from outside itself.
+
+        Returns:
+            Whether it is something else than before.
+        """
+        tensors, constants = places_of(fn)
+        if are_same(tensors, self.filled) and are_same(constants, self.watched):
+            return False
+        taken = {*fn.__code__.co_varnames, *fn.__code__.co_names, *fn.__code__.co_freevars, *self.given.parameters}
+        parameters = list(self.given.parameters.values())
+        for place in tensors:
+            name = re.sub(r"\W", "_", place.name)
+            of_kernel = place.name == name and place.key == name and place.holder is fn.__globals__
+            of_kernel = of_kernel or (place.name == name and name in fn.__code__.co_freevars)
+            while not of_kernel and name in taken:
+                name += "_"
+            taken.add(name)
+            parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
+        self.filled, self.watched = tuple(tensors), tuple(constants)
+        self.signature = self.given.replace(parameters=parameters)
+        self._watched_first = self.outside()
+        return True
+
+    def outside_tensors(self) -> dict[str, Any]:
+        """The objects that the last parameters are filled with now."""
+        return dict(zip(list(self.signature.parameters)[len(self.given.parameters) :], [p.read() for p in self.filled]))
+
+    def is_as_found(self) -> bool:
+        """Whether the kernel function depends on nothing outside that is not what it was when it was found: what is
+        kept on disk is told apart by that."""
+        return not self.filled and (not self.watched or self.outside() == self._watched_first)
 
     def overlaps(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
         """What overlapping arguments contribute; nothing if there are none, or if it does not matter."""
@@ -427,10 +481,10 @@ class Specializer:
             extract.number_by_value(a) if i in self.constexpr and type(a) in (int, float) else extract(a)
             for i, a in enumerate(args)
         ]
-        return (*elements, *([self.user_key(args)] if self.key_fn is not None else []))
+        return (*elements, *self.outside(), *([self.user_key(args)] if self.key_fn is not None else []))
 
     def _general_key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
-        elements = [self.element(i, a) for i, a in enumerate(args)]
+        elements = [*[self.element(i, a) for i, a in enumerate(args)], *self.outside()]
         if self.key_fn is not None:
             elements.append(self.user_key(args))
         return tuple(elements)
@@ -469,7 +523,7 @@ class Specializer:
         """What ``key=`` contributes; None without one."""
         if self.key_fn is None:
             return None
-        result = self.key_fn(*args)
+        result = self.key_fn(*args[: len(self.given.parameters)])
         try:
             hash(result)
         except TypeError:

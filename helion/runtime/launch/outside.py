@@ -1,0 +1,246 @@
+"""What a kernel function reads from outside itself: globals of its module, what it closes over, attributes of those.
+
+Numbers, strings and the like are constants of a specialization and count in its key. A tensor is an argument that the
+call fills in itself. Both are read at each call, so that a call never sees a value of before.
+
+Found in the bytecode of the function and of the Python functions it calls, which are inlined. Not found is what code
+reaches in other ways: `getattr`, items with computed keys, `globals()`.
+
+Not here: how the values get into the key (``specialization.py``) and to C (``compiled_dispatch.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import enum
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["MISSING", "Place", "are_same", "frozen", "holds_tensors", "places_of"]
+
+#: What is read where there is nothing: a name that was deleted, a variable that is not assigned yet.
+MISSING = object()
+
+#: Packages whose functions are not inlined, and whose names are no state of a program.
+_FOREIGN = frozenset({"torch", "helion", "triton", "numpy", "cutlass"}) | sys.stdlib_module_names
+
+_CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, enum.Enum)
+_FUNCTIONS = (types.FunctionType, types.MethodType)
+#: Instructions that put a name's value on the stack, and what kind of name.
+_READS = {
+    "LOAD_GLOBAL": "global",
+    "LOAD_NAME": "global",
+    "LOAD_DEREF": "free",
+    "LOAD_CLASSDEREF": "free",
+    "LOAD_FROM_DICT_OR_DEREF": "free",
+    "LOAD_FAST": "self",
+    "LOAD_FAST_BORROW": "self",
+    "LOAD_FAST_CHECK": "self",
+}
+_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_NOTHING = frozenset({"CACHE", "EXTENDED_ARG", "PUSH_NULL"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a value from outside is found.
+
+    Attributes:
+        holder: a dict, a cell, or a function without parameters that gives the value.
+        key: the item of a dict; else "".
+        name: what the kernel function calls it.
+    """
+
+    holder: Any
+    key: str
+    name: str
+
+    def read(self) -> Any:
+        """The value now, or ``MISSING``."""
+        try:
+            if type(self.holder) is dict:
+                return self.holder.get(self.key, MISSING)
+            return self.holder.cell_contents if isinstance(self.holder, types.CellType) else self.holder()
+        except (AttributeError, LookupError, TypeError, ValueError):
+            return MISSING
+
+    def is_same(self, other: Place) -> bool:
+        if not isinstance(self.holder, (dict, types.CellType)):
+            return self.name == other.name  # a function made for it
+        return self.holder is other.holder and self.key == other.key
+
+
+def are_same(places: Sequence[Place], others: Sequence[Place]) -> bool:
+    return len(places) == len(others) and all(map(Place.is_same, places, others))
+
+
+def places_of(fn: types.FunctionType) -> tuple[list[Place], list[Place]]:
+    """The places that a function reads, its helpers' included: of tensors, and of values that are constants.
+
+    A list or dict that holds a tensor is one of the first kind.
+    """
+    tensors: list[Place] = []
+    constants: list[Place] = []
+    for place in _read_by(fn, {id(fn)}):
+        value = place.read()
+        if _is_constant(value):
+            kind = constants
+        elif holds_tensors(value):
+            kind = tensors
+        else:
+            continue
+        if not any(place.is_same(other) for other in kind):
+            kind.append(place)
+    return tensors, constants
+
+
+def frozen(value: Any, extract: Callable[[Any], Any]) -> Any:
+    """A hashable that tells a constant from all others; of what is none, what `extract` gives."""
+    if value is MISSING:
+        return ("missing",)
+    if isinstance(value, (tuple, list)):
+        return (type(value), *[frozen(item, extract) for item in value])
+    if isinstance(value, dict):
+        return (type(value), *[(frozen(k, extract), frozen(item, extract)) for k, item in value.items()])
+    if isinstance(value, (float, complex)):
+        return (type(value), repr(value))  # 0.0 and -0.0 differ, a NaN equals itself
+    if isinstance(value, _CONSTANTS):
+        return (type(value), value)
+    return extract(value)
+
+
+# -- reading bytecode -------------------------------------------------------------------------------------------------
+
+#: What is read of a value: an attribute by name (True), or an item.
+_Step = tuple[bool, Any]
+#: A name, what is read of it, and whether it is a global, a free variable or the parameter "self".
+_Read = tuple[str, tuple[_Step, ...], str]
+
+
+def _read_by(fn: types.FunctionType, seen: set[int], owner: Place | None = None) -> Iterator[Place]:
+    """The places that a function reads; `owner`: where its first argument is found, if it is a method."""
+    cells = dict(zip(fn.__code__.co_freevars, fn.__closure__ or ()))
+    own = fn.__code__.co_varnames[0] if owner is not None and fn.__code__.co_argcount else ""
+    for name, steps, kind in _reads_in(fn.__code__, frozenset(cells), own):
+        if kind == "self":
+            assert owner is not None
+            if steps:
+                yield from _followed(owner, steps, seen)
+            continue
+        place = Place(fn.__globals__, name, name) if kind == "global" else Place(cells[name], "", name)
+        yield from _followed(place, steps, seen)
+
+
+@functools.lru_cache(4096)
+def _reads_in(code: types.CodeType, free: frozenset[str], own: str) -> tuple[_Read, ...]:
+    """What a code object reads from outside, and of the parameter `own`."""
+    found: dict[_Read, None] = {}
+    instructions = [i for i in dis.get_instructions(code) if i.opname not in _NOTHING]
+    for i, instruction in enumerate(instructions):
+        name, kind = instruction.argval, _READS.get(instruction.opname)
+        if kind is None or (kind == "free" and name not in free) or (kind == "self" and name != own):
+            continue
+        found[name, _steps(instructions[i + 1 :]), kind] = None
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found.update(dict.fromkeys(_reads_in(constant, free & frozenset(constant.co_freevars), "")))
+    return tuple(found)
+
+
+def _steps(instructions: Sequence[dis.Instruction]) -> tuple[_Step, ...]:
+    """The attributes and constant items that are read of the value on the stack."""
+    steps: list[_Step] = []
+    i = 0
+    while i < len(instructions):
+        instruction = instructions[i]
+        if instruction.opname in _ATTRIBUTES:
+            steps.append((True, str(instruction.argval)))
+            i += 1
+        elif instruction.opname == "LOAD_CONST" and i + 1 < len(instructions) and _takes_item(instructions[i + 1]):
+            if not isinstance(instruction.argval, (int, str)):
+                break
+            steps.append((False, instruction.argval))
+            i += 2
+        else:
+            break
+    return tuple(steps)
+
+
+def _takes_item(instruction: dis.Instruction) -> bool:
+    return instruction.opname == "BINARY_SUBSCR" or (
+        instruction.opname == "BINARY_OP" and instruction.argrepr == "[]"  # from Python 3.14 on
+    )
+
+
+def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterator[Place]:
+    """The place of a value, or those of what is read of it, or those that a function reads."""
+    value = place.read()
+    if value is MISSING or isinstance(value, torch.Tensor) or _is_constant(value) or holds_tensors(value):
+        yield place
+        return
+    called = _function_of(value)
+    if called is not None and id(called) not in seen and not _is_foreign(called.__module__):
+        seen.add(id(called))
+        of_method = isinstance(value, types.MethodType)
+        owner = Place(functools.partial(_owner, place), "", place.name) if of_method else None
+        yield from _read_by(called, seen, owner if of_method or isinstance(value, _FUNCTIONS) else place)
+    if not steps or isinstance(value, _FUNCTIONS):
+        return
+    if isinstance(value, types.ModuleType):
+        if _is_foreign(value.__name__) or not steps[0][0]:
+            return
+        inner = Place(vars(value), str(steps[0][1]), f"{place.name}.{steps[0][1]}")
+    elif _is_foreign(type(value).__module__) and not isinstance(value, (type, dict, list, tuple)):
+        return
+    else:
+        is_attribute, step = steps[0]
+        name = f"{place.name}.{step}" if is_attribute else f"{place.name}[{step!r}]"
+        inner = Place(functools.partial(_step, place, is_attribute, step), "", name)
+    yield from _followed(inner, steps[1:], seen)
+
+
+def _function_of(value: Any) -> types.FunctionType | None:
+    """The Python function that runs when a value is called."""
+    if isinstance(value, types.MethodType):
+        value = value.__func__
+    elif not isinstance(value, (types.FunctionType, type)):
+        # A kernel that is called; an object of a class with `__call__`.
+        value = getattr(value, "fn", None) or inspect.getattr_static(type(value), "__call__", None)
+    return value if isinstance(value, types.FunctionType) else None
+
+
+def _owner(place: Place) -> Any:
+    return place.read().__self__
+
+
+def _step(place: Place, is_attribute: bool, step: Any) -> Any:
+    return getattr(place.read(), step) if is_attribute else place.read()[step]
+
+
+def _is_foreign(module: str | None) -> bool:
+    return module is None or (module.partition(".")[0] in _FOREIGN and module != "__main__")
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_constant, value))
+    if isinstance(value, dict):
+        return all(map(_is_constant, value)) and all(map(_is_constant, value.values()))
+    return isinstance(value, _CONSTANTS)
+
+
+def holds_tensors(value: Any) -> bool:
+    """Whether it is a tensor, or a container of tensors and constants."""
+    if isinstance(value, torch.Tensor):
+        return True
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
+    return any(map(holds_tensors, items)) and all(_is_constant(item) or holds_tensors(item) for item in items)

@@ -1,0 +1,302 @@
+"""Tensors and numbers that a kernel reads from outside its function: anew at each call, whatever path that takes."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+#: What the kernels below read. Tests replace it with `monkeypatch`.
+SCALE = 1.5
+COUNT = 3
+MODE = "plain"
+SHIFTS = (1.0, 2.0)
+BIAS = torch.linspace(-1, 1, 24)
+PAIR = [torch.ones(24), torch.arange(24.0)]
+OPTIONS: dict[str, Any] = {"gain": 2.0, "act": torch.sigmoid}
+
+
+class Layer:
+    """An object of the module that holds a number and a tensor."""
+
+    def __init__(self) -> None:
+        self.gain = 3.0
+        self.weight = torch.linspace(0, 2, 24)
+
+    def apply(self, value: torch.Tensor) -> torch.Tensor:
+        return value * self.gain
+
+
+LAYER = Layer()
+HERE = types.ModuleType("a_module_of_the_user")
+HERE.offset = 4.0  # type: ignore[attr-defined]
+
+
+def scaled(value: torch.Tensor) -> torch.Tensor:
+    return value * SCALE
+
+
+def reads_all(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        value = scaled(x[tile]) + BIAS[tile] + PAIR[1][tile] * SHIFTS[1]
+        for i in range(COUNT):
+            value = value + i
+        if MODE == "double":
+            value = value * 2
+        value = LAYER.apply(value) + LAYER.weight[tile]
+        out[tile] = value * OPTIONS["gain"] + HERE.offset  # type: ignore[attr-defined]
+    return out
+
+
+def expected(x: torch.Tensor) -> torch.Tensor:
+    value = x.double() * SCALE + BIAS.double() + PAIR[1].double() * SHIFTS[1] + sum(range(COUNT))
+    if MODE == "double":
+        value = value * 2
+    return (value * LAYER.gain + LAYER.weight.double()) * OPTIONS["gain"] + HERE.offset  # type: ignore[attr-defined]
+
+
+def changes(patch: pytest.MonkeyPatch, device: torch.device | str = "cpu") -> list[Callable[[], Any]]:
+    """Each gives one thing outside another value."""
+    here = globals()
+
+    def new(size: int = 24) -> torch.Tensor:
+        return torch.randn(size, device=device)
+
+    return [
+        lambda: patch.setitem(here, "SCALE", -0.5),
+        lambda: patch.setitem(here, "SCALE", 2),
+        lambda: patch.setitem(here, "COUNT", 5),
+        lambda: patch.setitem(here, "MODE", "double"),
+        lambda: patch.setitem(here, "SHIFTS", (1.0, 7.0)),
+        lambda: patch.setitem(here, "BIAS", new()),
+        lambda: patch.setitem(here, "BIAS", new(48)[::2]),
+        lambda: patch.setitem(here, "BIAS", new().double()),
+        lambda: PAIR.__setitem__(1, new()),
+        lambda: patch.setitem(OPTIONS, "gain", 5.0),
+        lambda: patch.setattr(LAYER, "gain", -1.0),
+        lambda: patch.setattr(LAYER, "weight", new()),
+        lambda: patch.setattr(HERE, "offset", 0.25),
+        lambda: BIAS.fill_(2.0),
+    ]
+
+
+@pytest.mark.softgpu(capability=90)
+def test_a_plan_is_for_the_numbers_that_it_was_recorded_with(softgpu: Any, patch: pytest.MonkeyPatch) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8]))
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = scaled(x[tile])
+        return out
+
+    x = torch.randn(24, device=softgpu.device)
+    for scale in (1.5, -2.0, 1.5, 2, 2.0):
+        patch.setitem(globals(), "SCALE", scale)
+        for _ in range(3):
+            assert torch.equal(kernel(x), x * scale)
+    hits = getattr(kernel, "plan_hits", None)
+    with helion.runtime.no_compile():
+        for scale in (-2.0, 1.5, 2):
+            patch.setitem(globals(), "SCALE", scale)
+            assert torch.equal(kernel(x), x * scale)
+    assert hits is None or kernel.plan_hits == hits + 3
+
+
+def check_after_each_change(kernel: helion.Kernel, x: torch.Tensor, patch: pytest.MonkeyPatch) -> None:
+    torch.testing.assert_close(kernel(x).double(), expected(x), rtol=1e-5, atol=1e-4)
+    for number, change in enumerate(changes(patch, x.device)):
+        change()
+        for _ in range(3):  # found, recorded, and served as a plan where there are any
+            torch.testing.assert_close(kernel(x).double(), expected(x), rtol=1e-5, atol=1e-4, msg=f"change {number}")
+
+
+@pytest.fixture
+def patch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Everything outside is as above again after a test."""
+    monkeypatch.setitem(globals(), "BIAS", BIAS.clone())
+    monkeypatch.setitem(globals(), "PAIR", list(PAIR))
+    return monkeypatch
+
+
+def test_what_is_read_from_outside_is_right_in_every_mode() -> None:
+    run_everywhere(reads_all, (torch.randn(24),), expected, configs=[{"block_sizes": [8]}], capabilities=[90])
+
+
+def test_each_call_of_the_tile_executor_reads_it_anew(patch: pytest.MonkeyPatch) -> None:
+    check_after_each_change(helion.kernel(reads_all), torch.randn(24), patch)
+
+
+def test_each_call_in_ref_mode_reads_it_anew(patch: pytest.MonkeyPatch) -> None:
+    check_after_each_change(helion.kernel(reads_all, ref_mode=helion.RefMode.EAGER), torch.randn(24), patch)
+
+
+def test_each_call_under_dynamic_shapes_reads_it_anew(patch: pytest.MonkeyPatch) -> None:
+    check_after_each_change(helion.kernel(reads_all, static_shapes=False), torch.randn(24), patch)
+
+
+@pytest.mark.softgpu(capability=90)
+def test_each_call_on_a_gpu_reads_it_anew(softgpu: Any, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(globals(), "BIAS", BIAS.to(softgpu.device))
+    patch.setitem(globals(), "PAIR", [t.to(softgpu.device) for t in PAIR])
+    patch.setattr(LAYER, "weight", LAYER.weight.to(softgpu.device))
+    kernel = helion.kernel(reads_all, config=helion.Config(block_sizes=[8]))
+    check_after_each_change(kernel, torch.randn(24, device=softgpu.device), patch)
+
+
+def test_a_compiled_function_reads_it_anew(patch: pytest.MonkeyPatch) -> None:
+    kernel = helion.kernel(reads_all)
+    compiled = torch.compile(lambda x: kernel(x) + 1, fullgraph=True, backend="aot_eager")
+    x = torch.randn(24)
+    torch._dynamo.reset()
+    torch.testing.assert_close(compiled(x).double(), expected(x) + 1, rtol=1e-5, atol=1e-4)
+    for number in (0, 2, 3, 4, 5, 10, 11):
+        changes(patch)[number]()
+        torch.testing.assert_close(compiled(x).double(), expected(x) + 1, rtol=1e-5, atol=1e-4, msg=f"change {number}")
+
+
+def test_variables_of_the_enclosing_function_are_read_anew() -> None:
+    factor, bias = 2.0, torch.randn(20)
+
+    @helion.kernel
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * factor + bias[tile]
+        return out
+
+    x = torch.randn(20)
+    first = bias
+    for factor, bias in [(2.0, first), (3.0, torch.randn(20)), (2.0, first)]:
+        for _ in range(3):
+            assert torch.allclose(kernel(x), x * factor + bias)
+
+
+def test_numbers_that_a_function_argument_reads_are_read_anew(patch: pytest.MonkeyPatch) -> None:
+    @helion.kernel
+    def kernel(x: torch.Tensor, epilogue: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = epilogue(x[tile])
+        return out
+
+    x = torch.randn(20)
+    for scale in (1.5, 4.0, 1.5):
+        patch.setitem(globals(), "SCALE", scale)
+        for _ in range(3):
+            assert torch.allclose(kernel(x, scaled), x * scale)
+
+
+def test_a_tensor_may_come_and_go(patch: pytest.MonkeyPatch) -> None:
+    @helion.kernel
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            value = x[tile]
+            if BIAS is not None:
+                value = value + BIAS[tile]
+            out[tile] = value
+        return out
+
+    x = torch.randn(24)
+    for bias in (None, torch.randn(24), None, torch.randn(24)):
+        patch.setitem(globals(), "BIAS", bias)
+        for _ in range(3):
+            assert torch.allclose(kernel(x), x if bias is None else x + bias)
+
+
+def test_host_code_reads_tensors_from_outside(patch: pytest.MonkeyPatch) -> None:
+    @helion.kernel
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([BIAS.size(0)], dtype=x.dtype, device=x.device)
+        doubled = BIAS * 2
+        for tile in hl.tile(out.size(0)):
+            out[tile] = doubled[tile] + x[0]
+        return out
+
+    x = torch.randn(1)
+    for size in (24, 7, 24):
+        patch.setitem(globals(), "BIAS", torch.randn(size))
+        assert torch.allclose(kernel(x), BIAS * 2 + x)
+
+
+def test_a_kernel_may_write_to_a_tensor_from_outside(patch: pytest.MonkeyPatch) -> None:
+    @helion.kernel
+    def kernel(x: torch.Tensor) -> None:
+        for tile in hl.tile(x.size(0)):
+            BIAS[tile] = BIAS[tile] + x[tile]
+
+    patch.setitem(globals(), "BIAS", torch.zeros(24))
+    x, version = torch.randn(24), BIAS._version
+    kernel(x)
+    kernel(x)
+    assert torch.allclose(BIAS, 2 * x) and BIAS._version > version
+
+
+def test_an_argument_that_is_the_tensor_outside(patch: pytest.MonkeyPatch) -> None:
+    @helion.kernel
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        for tile in hl.tile(x.size(0)):
+            x[tile] = x[tile] + BIAS[tile]
+        return x
+
+    patch.setitem(globals(), "BIAS", torch.randn(24))
+    given = BIAS.clone()
+    assert torch.allclose(kernel(BIAS), given * 2)
+    x = torch.randn(24)
+    want = x + BIAS
+    assert torch.allclose(kernel(x), want)
+
+
+def test_callers_cannot_give_what_comes_from_outside() -> None:
+    kernel = helion.kernel(reads_all)
+    x = torch.randn(24)
+    kernel(x)
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        kernel(x, BIAS)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'BIAS'"):
+        kernel(x, BIAS=BIAS)
+
+
+@pytest.mark.softgpu(capability=90)
+def test_code_of_a_config_refuses_another_number(softgpu: Any, patch: pytest.MonkeyPatch) -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * SCALE
+        return out
+
+    for device in {"cpu", str(softgpu.device)}:
+        x = torch.randn(24, device=device)
+        run = helion.kernel(kernel).bind((x,)).compile_config({"block_sizes": [8]})
+        assert torch.allclose(run(x), x * SCALE)
+        patch.setitem(globals(), "SCALE", SCALE + 1)
+        with pytest.raises(exc.InvalidAPIUsage, match="numbers that were compiled in"):
+            run(x)
+
+
+def test_a_tensor_under_a_computed_name_is_refused() -> None:
+    @helion.kernel
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        weight = getattr(LAYER, "weigh" + "t")
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + weight[tile]
+        return out
+
+    with pytest.raises(exc.InvalidAPIUsage, match="from outside its function"):
+        kernel(torch.randn(24))
+
+
+def test_a_bundle_has_no_kernel_that_reads_tensors_from_outside(tmp_path: Any) -> None:
+    kernel = helion.kernel(reads_all, config=helion.Config(block_sizes=[8]))
+    with pytest.raises(exc.BaseError, match="it reads tensors from outside itself"):
+        helion.bundle(kernel, [(torch.randn(24),)], tmp_path / "one.hlb", capabilities=[90])
