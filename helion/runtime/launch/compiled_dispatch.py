@@ -119,7 +119,7 @@ class CompiledDispatcher(_Base, PythonPath):
 
     def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
         # With a plan already, C has declined to run it (autocast, another default dtype): that takes a host function.
-        on_disk = self.dispatch_enabled and self.specializer.is_as_found()
+        on_disk = self.dispatch_enabled and not self.specializer.filled
         if on_disk and not self._is_bound(args) and not self.has_plan(args):
             for tensor in tracing.tensors_in(args):
                 refuse_unreadable(self.specializer.kernel_name, tensor)
@@ -193,7 +193,7 @@ class CompiledDispatcher(_Base, PythonPath):
             return recording.result
         if self.install_plan(args, recording.plan, generation, self._bound_of(args)):
             events.emit("plan", self.stats.name)
-            if not self.specializer.is_as_found():
+            if self.specializer.filled:
                 return recording.result
             if bundled.cache is not None and self.keeps_plans and recording.description is not None:
                 bundled.cache.keep(self, args, recording.description)

@@ -375,8 +375,6 @@ class Specializer:
         #: the constants, which are in the key. Replaced, never changed.
         self.filled: tuple[Place, ...] = ()
         self.watched: tuple[Place, ...] = ()
-        #: The constants as they were when they were found.
-        self._watched_first: tuple[Hashable, ...] = ()
         self.settings = settings
         self.key_fn = key_fn
         self.kernel_name = kernel_name
@@ -451,17 +449,11 @@ class Specializer:
             parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
         self.filled, self.watched = tuple(tensors), tuple(constants)
         self.signature = self.given.replace(parameters=parameters)
-        self._watched_first = self.outside()
         return True
 
     def outside_tensors(self) -> dict[str, Any]:
         """The objects that the last parameters are filled with now."""
         return dict(zip(list(self.signature.parameters)[len(self.given.parameters) :], [p.read() for p in self.filled]))
-
-    def is_as_found(self) -> bool:
-        """Whether the kernel function depends on nothing outside that is not what it was when it was found: what is
-        kept on disk is told apart by that."""
-        return not self.filled and (not self.watched or self.outside() == self._watched_first)
 
     def overlaps(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
         """What overlapping arguments contribute; nothing if there are none, or if it does not matter."""
