@@ -29,18 +29,19 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
     return [part for part in _parts(value) if isinstance(part, torch.Tensor)]
 
 
-def common_device(kernel: Kernel, args: tuple[Any, ...], filled: tuple[Any, ...] = ()) -> torch.device:
+def common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
     """The device of the tensor arguments; without any, the first `torch.device` among the arguments.
 
     Args:
         kernel: the kernel.
-        args: what callers give.
-        filled: tensors from outside the kernel function, which count where callers give none.
+        args: what callers give, then tensors from outside the kernel function, which count where callers give none.
 
     Raises:
         exc.NoTensorArgs: there is neither.
         exc.DeviceMismatch: they are on several.
     """
+    given = len(kernel.specializer.given.parameters)
+    args, filled = args[:given], args[given:]
     tensors = tensors_of(args)
     if not tensors:
         named = [part for part in _parts(args) if isinstance(part, torch.device)]

@@ -53,7 +53,7 @@ from .runtime.host_function import set_launcher
 from .runtime.host_function import triton_kernels
 from .runtime.launch.bases import Forwarder
 from .runtime.launch.configured import Configured
-from .runtime.launch.configured import other_specialization
+from .runtime.launch.configured import checking_outside
 from .runtime.measure import measure
 from .runtime.stats import counted
 from .settings import RefMode
@@ -100,8 +100,7 @@ class BoundKernel(Forwarder):
         self.kernel = kernel
         self.settings = kernel.settings
         names = list(kernel.specializer.signature.parameters)
-        self._given_count = len(kernel.specializer.given.parameters)
-        self.device = common_device(kernel, args[: self._given_count], args[self._given_count :])
+        self.device = common_device(kernel, args)
         self._on_gpu = any(device_seam.owns(t) for t in tensors_of(args)) or (
             self.device.type == "cuda" and not tensors_of(args)
         )
@@ -382,8 +381,7 @@ class BoundKernel(Forwarder):
         config = self._normalize(config) if config is None else self._give(config)
         host = self.host_function(config)
         if not self._on_gpu or self._host_only or not isinstance(host, types.FunctionType):
-            specializer = self.kernel.specializer
-            return self._checking_outside(host) if specializer.filled or specializer.watched else host
+            return checking_outside(self.kernel, host)
         with self._lock:
             if config not in self._configured:
                 kernel = self.kernel
@@ -391,19 +389,6 @@ class BoundKernel(Forwarder):
                     host, self._modules_functions[config], self.key, self._guard, kernel.specializer, kernel.stats
                 )
             return self._configured[config]
-
-    def _checking_outside(self, host: Callable[..., Any]) -> Callable[..., Any]:
-        """A host function that gets what comes from outside the kernel function, whose constants are as they were."""
-        specializer = self.kernel.specializer
-        compiled_for = specializer.outside()
-
-        def run(*args: Any, **keywords: Any) -> Any:
-            given = self.kernel.normalize_args(*args)
-            if specializer.outside() != compiled_for:
-                raise other_specialization(self.kernel.name)
-            return host(*given, **keywords)
-
-        return run
 
     def host_function(self, config: Config | Mapping[str, Any] | None = None) -> Callable[..., Any]:
         """The generated host function for a Config, with a launcher of its own; its arguments are not checked."""
@@ -481,8 +466,7 @@ class BoundKernel(Forwarder):
         if self.settings.print_repro:
             from .repro import repro_script  # loads the front end
 
-            given = {name: self._example[name] for name in self.kernel.specializer.given.parameters}
-            script = repro_script(self.kernel.fn, given, config, self.settings, self._example_needs)
+            script = repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs)
             _LOG.warning("%s", script)
 
     def generated_source(
@@ -580,15 +564,10 @@ class BoundKernel(Forwarder):
 
     def run_ref(self, *args: Any) -> Any:
         """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
-<<<<<<< HEAD
         return self._run_ref(None, *args)
 
     def _run_ref(self, config: Config | None, *args: Any) -> Any:
         config = config or self._config or (self.kernel.configs[0] if self.kernel.configs else None)
-=======
-        config = self._config or (self.kernel.configs[0] if self.kernel.configs else None)
-        args = args[: self._given_count]  # the function reads what is outside by itself
->>>>>>> 7a6c9b0 (Tensors and numbers of the module, of closures and of objects there are read at each call, in C too: a tensor is an argument that the call fills in, a number counts in the key)
         if self.settings.ref_mode is RefMode.EAGER:
             index_dtype = None if self.settings.index_dtype == "auto" else self.settings.index_dtype
             return run_ref(self.kernel.fn, args, config=config, index_dtype=index_dtype)

@@ -130,6 +130,9 @@ def repro_script(
         _define(value.__name__, value, imports, definitions, seen)
     _collect(fn, imports, definitions, seen)
     own = _function_text(fn)
+    # What it reads from outside itself is among the definitions.
+    parameters = inspect.signature(fn).parameters
+    given = [f"{name}={text}" for name, text in arguments.items() if name in parameters]
     kept = settings.non_default()
     keywords = "".join(
         f", {k}={v!r}" for k, v in kept.items() if isinstance(v, (bool, int, float, str)) and not k.startswith("print_")
@@ -146,7 +149,7 @@ def repro_script(
         own,
         "",
         "torch.manual_seed(0)",
-        f"result = {fn.__name__}({', '.join(f'{name}={text}' for name, text in arguments.items())})",
+        f"result = {fn.__name__}({', '.join(given)})",
         "print(result)",
     ]
     return "\n".join(lines)

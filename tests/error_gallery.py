@@ -484,13 +484,13 @@ def constant_index(x, out):
         out[tile, 0] = x[tile, 8]
 
 
-_GLOBAL = [torch.ones(8, 8)]
+_GLOBAL = {"weight": torch.ones(8, 8), "activation": torch.relu}
 
 
 @kernel_case("a tensor from outside under a computed name", exc.InvalidAPIUsage)
 def global_tensor(x, out):
     for tile_m, tile_n in hl.tile([8, 8]):
-        out[tile_m, tile_n] = x[tile_m, tile_n] + list(_GLOBAL)[0][tile_m, tile_n]
+        out[tile_m, tile_n] = x[tile_m, tile_n] + _GLOBAL.get("weight")[tile_m, tile_n]
 
 
 @kernel_case("flags that are no integers", exc.UnsupportedDtype)

@@ -298,7 +298,7 @@ FIXES: dict[str, Fix] = {
         "pass it as an argument",
         edits=[
             ("def global_tensor(x, out)", "def global_tensor(x, out, weight)"),
-            ("list(_GLOBAL)[0]", "weight"),
+            ('_GLOBAL.get("weight")', "weight"),
         ],
         gives=lambda x: x + 2,
         extra=(torch.full((8, 8), 2.0),),

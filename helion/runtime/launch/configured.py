@@ -31,6 +31,23 @@ def other_specialization(kernel: str) -> exc.BaseError:
     )
 
 
+def checking_outside(kernel: Dispatcher, host: Callable[..., Any]) -> Callable[..., Any]:
+    """A host function that is no launch, and gets what its kernel function reads from outside itself; an error if the
+    constants there have changed."""
+    specializer = kernel.specializer
+    if not specializer.filled and not specializer.watched:
+        return host
+    compiled_for = specializer.outside()
+
+    def run(*args: Any, **keywords: Any) -> Any:
+        given = kernel.normalize_args(*args)
+        if specializer.outside() != compiled_for:
+            raise other_specialization(specializer.kernel_name)
+        return host(*given, **keywords)
+
+    return run
+
+
 class Configured(Dispatcher):
     """Runs one host function for the arguments that it was generated for.
 
