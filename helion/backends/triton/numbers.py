@@ -57,13 +57,15 @@ class Numbers:
             self._name_of,
             module.helper,
             device.space.origins.get,
-            lambda axis: device.space.axes[axis].begin,
+            device.space.axes.__getitem__,
+            schedule.constants.get,
             wide=device.space.index_dtype is torch.int64,
         )
 
     def __call__(self, value: Any) -> Text:
         """A plain or symbolic number."""
-        return parsed(print_number(value, self._printer))
+        with self._printer.as_wide_as_needed(value):
+            return parsed(print_number(value, self._printer))
 
     def is_nonnegative(self, value: Any) -> bool:
         """Whether a symbolic number is known not to be negative."""

@@ -2,20 +2,27 @@
 
 What is known on the host is computed there, with Python's own arithmetic, and passed: integers do not overflow, `//`
 and `%` round down, floats are doubles.  What involves a tile's place is computed in the kernel, where `//` and `%`
-truncate and Python's functions of numbers do not exist.
+truncate and Python's functions of numbers do not exist; in int64 where a step may leave int32 (`magnitudes`).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import sympy
 
 from ... import exc
+from ...ir.space import Axis
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
+from ...ir.symbols import expr_of
+from ...ir.symbols import is_symbolic
 from ..expressions import ExpressionPrinter
+from .magnitudes import PLACES
+from .magnitudes import Magnitudes
 
 #: Numbers that may be negative only where the range of their loop is; block sizes are positive.
 _PLACES = (OriginKind.TILE_BEGIN, OriginKind.TILE_END)
@@ -28,7 +35,8 @@ class ScalarPrinter(ExpressionPrinter):
         name_of: symbol, or expression of host symbols alone -> its name in the kernel.
         helper: name of a function of `helion.runtime.triton_helpers` -> how it is called, once it is imported.
         origin_of: symbol -> what it stands for, None if unknown.
-        begin_of: axis number -> where the loop begins.
+        axis_of: axis number -> the axis.
+        constant_of: symbol -> its value under the Config, None if it has none.
         wide: indices are int64: a sum of arguments, which are int32 where each of them fits, may be none.
     """
 
@@ -37,15 +45,36 @@ class ScalarPrinter(ExpressionPrinter):
         name_of: Callable[[sympy.Expr], str],
         helper: Callable[[str], str],
         origin_of: Callable[[sympy.Symbol], Origin | None],
-        begin_of: Callable[[int], Any],
+        axis_of: Callable[[int], Axis],
+        constant_of: Callable[[Any], int | None],
         *,
         wide: bool,
     ) -> None:
         super().__init__(name_of, "tl.minimum", "tl.maximum")
         self._helper = helper
         self._origin_of = origin_of
-        self._begin_of = begin_of
+        self._axis_of = axis_of
+        self._magnitude = Magnitudes(origin_of, axis_of, constant_of)
         self._wide = wide
+        self._places_are_wide = False
+
+    @contextlib.contextmanager
+    def as_wide_as_needed(self, value: Any) -> Iterator[None]:
+        """What is printed within, `value`, computes in int64 if a step of it may leave int32."""
+        expr = expr_of(value) if is_symbolic(value) else None
+        if expr is None or self._wide or is_float(expr) or self._magnitude.fits(expr):
+            yield
+            return
+        self._wide = self._places_are_wide = True
+        try:
+            yield
+        finally:
+            self._wide = self._places_are_wide = False
+
+    def _print_Symbol(self, expr: sympy.Symbol) -> str:
+        origin = self._origin_of(expr) if self._places_are_wide else None
+        is_place = origin is not None and origin.kind in PLACES
+        return f"tl.cast({self._name_of(expr)}, tl.int64)" if is_place else self._name_of(expr)
 
     def _print(self, expr: Any, **options: Any) -> str:
         if isinstance(expr, sympy.Basic) and not expr.is_Symbol and self._is_of_host(expr):
@@ -65,7 +94,7 @@ class ScalarPrinter(ExpressionPrinter):
         if expr.is_Symbol:
             origin = self._origin_of(expr)
             if origin is not None and origin.kind in _PLACES:
-                begin = self._begin_of(origin.index)
+                begin = self._axis_of(origin.index).begin
                 return isinstance(begin, int) and begin >= 0
             return bool(expr.is_nonnegative) or (
                 origin is not None and origin.kind in (OriginKind.BLOCK_SIZE, OriginKind.TILE_ID)

@@ -1,0 +1,69 @@
+"""Integers computed of a tile's place: Python's, that is, without an overflow, in every mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from tests.support import run_everywhere
+
+M = 123456789
+ROWS = 40
+
+
+def _numbers(i, m):
+    return [
+        i * 2654435761, (i * 2654435761) & 0xFFFFFFFF, (i * M) % 1000003, i * 1000003 * 7919, i * m, i * i * i * i * i,
+        (i + 1) << 33, (i - 20) // 7, (i - 20) % 7, i + 2**40, (m * (i + 1)) // 3, -(i * m) % 1000, max(i * m, 5),
+        ~(i * m),
+    ]  # fmt: skip
+
+
+COUNT = len(_numbers(0, 0))
+
+
+def of_a_grid(x: torch.Tensor, m: int) -> torch.Tensor:
+    out = torch.empty([x.size(0), COUNT], dtype=torch.int64, device=x.device)
+    for i in hl.grid(x.size(0)):
+        for place, number in enumerate(_numbers(i, m)):
+            out[i, place] = number
+    return out
+
+
+def of_a_tile(x: torch.Tensor, m: int) -> torch.Tensor:
+    out = torch.empty([x.size(0), COUNT], dtype=torch.int64, device=x.device)
+    for tile in hl.tile(x.size(0), block_size=1):
+        for place, number in enumerate(_numbers(tile.id, m)):
+            out[tile.begin, place] = number
+    return out
+
+
+@pytest.mark.parametrize("kernel", [of_a_grid, of_a_tile])
+@pytest.mark.parametrize("static", [True, False])
+def test_integers_of_places_do_not_overflow(kernel, static, seed):
+    args = (torch.empty(ROWS), M)
+    expected = torch.tensor([_numbers(i, M) for i in range(ROWS)])
+    run_everywhere(kernel, args, lambda *_: expected, reference_args=args, static_shapes=static, capabilities=[90])
+
+
+def rows_apart(x: torch.Tensor, apart: int, length: int) -> torch.Tensor:
+    out = torch.zeros([length, 8], dtype=x.dtype, device=x.device)
+    for i in hl.grid(length):
+        begin = i * apart  # may be anything, so int64: as an index, a bound of a loop, and in a condition
+        for t in hl.tile(begin, begin + 8):
+            if begin + 8 <= apart * length:
+                out[i, t.index - begin] = x[t] + x[begin]
+    return out
+
+
+@pytest.mark.parametrize("indexing", ["pointer", "block_ptr", "tensor_descriptor"])
+def test_wide_integers_are_indices_bounds_and_conditions(indexing, seed):
+    args = (torch.randn(60), 11, 5)
+
+    def expected(x, apart, length):
+        return torch.stack([x[i * apart : i * apart + 8] + x[i * apart] for i in range(length)])
+
+    config = helion.Config(block_sizes=[4], indexing=indexing)
+    run_everywhere(rows_apart, args, expected, configs=[config], capabilities=[90])
