@@ -5,6 +5,8 @@ They run on the Triton backend only; eager modes raise `exc.BackendUnsupported`.
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -93,7 +95,25 @@ def _(source: str, args: Any, output_like: Any) -> Any:
     if not isinstance(source, str) or not source.strip():
         raise exc.InvalidAPIUsage("hl.inline_triton: the source must be a constant, non-empty string")
     _check_args(args, "hl.inline_triton")
+    _check_places(source, args)
     return _like(output_like, "hl.inline_triton")
+
+
+def _check_places(source: str, args: Any) -> None:
+    """Every `{...}` of the source stands for an argument."""
+    known = set(args) if isinstance(args, dict) else set(map(str, range(len(args))))
+    try:
+        places = {re.split(r"[.\[]", name)[0] for _, name, _, _ in string.Formatter().parse(source) if name is not None}
+    except ValueError as error:
+        raise exc.InvalidAPIUsage(
+            f"hl.inline_triton: {error}", fix="write braces that stand for themselves twice, `{{` and `}}`."
+        ) from None
+    unnumbered = {str(i) for i in range(source.count("{}"))}
+    if unknown := sorted((places - {""} | unnumbered) - known):
+        raise exc.InvalidAPIUsage(
+            f"hl.inline_triton: the source has {{{unknown[0]}}}, and there is no such argument",
+            fix=f"give it in args, which has {', '.join(sorted(known)) or 'nothing'}.",
+        )
 
 
 @device_op(has_side_effect=True)

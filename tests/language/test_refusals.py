@@ -99,3 +99,18 @@ def test_instance_norm_without_running_statistics(seed):
     with pytest.raises(exc.TorchOpTracingError, match="it changes running statistics in place"):
         kernel(x, torch.zeros(3), torch.ones(3), True)
     torch.testing.assert_close(kernel(x, torch.zeros(3), torch.ones(3), False), F.instance_norm(x))
+
+
+@pytest.mark.parametrize(("source", "message"), [
+    ("{w} * 2", r"has \{w\}, and there is no such argument"),
+    ("{v} + {", "Single '{'|expected '}'"),
+])  # fmt: skip
+def test_a_place_of_inline_triton_without_an_argument(source: str, message: str) -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = hl.inline_triton(source, {"v": x[tile]}, x[tile])
+        return out
+
+    with pytest.raises(exc.InvalidAPIUsage, match=message):
+        helion.kernel(kernel).bind((torch.randn(8),))
