@@ -408,3 +408,23 @@ def test_numbers_beside_float64_are_not_rounded(seed):
         configs=[SMALL],
         error_scale=0.01,  # of float64's rounding, which is what is left
     )
+
+
+def extremes_of_scalars(x: torch.Tensor, a: float) -> torch.Tensor:
+    out = torch.empty([x.size(0), 4], dtype=x.dtype, device=x.device)
+    for i in hl.grid(x.size(0)):
+        v = x[i]
+        out[i, 0] = max(v, 0.1)
+        out[i, 1] = min(v, a)
+        out[i, 2] = max(a, v, -0.7)
+        out[i, 3] = min(0.3, max(v, a))
+    return out
+
+
+def test_pythons_extremes_of_a_float64_and_numbers_are_not_rounded(seed):
+    def expected(x, a):
+        rows = [(max(v, 0.1), min(v, a), max(a, v, -0.7), min(0.3, max(v, a))) for v in x.tolist()]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    args = (torch.linspace(-1, 1, 21, dtype=torch.float64), 0.123456789)
+    run_everywhere(extremes_of_scalars, args, expected, reference_args=args, error_scale=0, capabilities=[90])

@@ -245,7 +245,7 @@ def test_index_dtype(index_dtype):
             out[tile] = x[at[tile]] + x[tile.index % x.size(0)]
         return out
 
-    for dtype in (torch.int32, torch.int64, torch.uint8):
+    for dtype in (torch.int32, torch.int64, torch.int8):
         args = (torch.randn(30), torch.randint(0, 30, (21,)).to(dtype))
         expected = args[0][args[1].long()] + args[0][:21]
         run_everywhere(gather, args, lambda *_: expected, error_scale=0, reference_args=args, capabilities=[80])
