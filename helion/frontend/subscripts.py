@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from .. import exc
 from ..ir.symbols import symbols_of
 from ..language.shapes import constant_fix
 from ..language.subscripts import of_a_tile
@@ -29,12 +30,19 @@ class TracedMoves:
     """
 
     def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
         self._lanes = TracedLanes(tracer)
 
     def check_constant(self, x: torch.Tensor, dim: int) -> None:
         size = x.size(dim)
-        if symbols_of(size):
-            raise of_a_tile(dim, constant_fix(size, ""))
+        if not symbols_of(size):
+            return
+        if not self._tracer.env.space.is_host_value(size):
+            raise of_a_tile(dim)
+        raise exc.InvalidAPIUsage(
+            f"dimension {dim} of this device value has a size that varies from call to call, so no part can be taken",
+            fix=constant_fix(size, "index the host tensor, or make its size constant with hl.specialize."),
+        )
 
     def select(self, x: torch.Tensor, dim: int, index: Any) -> torch.Tensor:
         return rearranging.select(x, dim, index)

@@ -169,15 +169,12 @@ def _fix_of(element: Any) -> str:
     return "index with integers, slices, integer tensors, `:`, `...` and None; pick by a condition with torch.where."
 
 
-def of_a_tile(dim: int, fix: str | None = None) -> exc.InvalidAPIUsage:
+def of_a_tile(dim: int) -> exc.InvalidAPIUsage:
     """The error for a part of a tile's dimension."""
     return exc.InvalidAPIUsage(
         f"dimension {dim} of this device value is a tile's: where it ends is not known, so no part can be taken",
-        fix=fix
-        or (
-            "index the host tensor, `x[tile.begin + 1]`; of a computed value reduce what a mask leaves, "
-            "`torch.where(tile.index == i, value, 0).sum()`."
-        ),
+        fix="index the host tensor, `x[tile.begin + 1]`; of a computed value reduce what a mask leaves, "
+        "`torch.where(tile.index == i, value, 0).sum()`.",
     )
 
 

@@ -84,7 +84,8 @@ class KernelEmitter(abc.ABC):
         self.top = self.scope = Scope(self.names)
         self.numbers = Numbers(ir.device, schedule, self.names, module, lambda origin: self.axes.place(origin))
         flat = root.axes if schedule.flatten.get(root.id) else ()
-        self.extents = Extents(schedule, self.numbers, ir.device.space.block_of, minimum_extents, flat)
+        space = ir.device.space
+        self.extents = Extents(schedule, self.numbers, space.block_of, space.depends_on_device, minimum_extents, flat)
         self.axes = Axes(
             ir.device, facts, schedule, self.names, self.number, self.numbers.block, self.extents, self.top
         )

@@ -37,6 +37,7 @@ class Extents:
         schedule: gives block sizes their values.
         numbers: gives them their names.
         block_of: the block that a symbolic size is, None for others.
+        is_of_blocks: whether a symbolic size is made of block sizes.
         minimum: sizes of whole dimensions that must be padded further (operands of tl.dot).
         flat: axes that are one dimension; none where no loop is flattened.
 
@@ -49,12 +50,14 @@ class Extents:
         schedule: Schedule,
         numbers: Numbers,
         block_of: Callable[[Any], BlockSize | None],
+        is_of_blocks: Callable[[Any], bool],
         minimum: Mapping[Any, int],
         flat: Sequence[Axis],
     ) -> None:
         self.part: Part | None = None
         self.flat = flat
         self._schedule, self._numbers, self._block_of, self._minimum = schedule, numbers, block_of, minimum
+        self._is_of_blocks = is_of_blocks
 
     def __call__(self, size: Any) -> Text:
         """The extent of a dimension."""
@@ -72,8 +75,10 @@ class Extents:
         resolved = self._schedule.size(size)
         if not isinstance(resolved, int):
             return self.padded(size.node.hint)
-        # What block sizes make is no whole dimension: tl.dot's operands are padded on their way to it.
-        return resolved if self._block_of(size) is not None else next_power_of_2(resolved)
+        if self._block_of(size) is not None:
+            return resolved
+        # What block sizes make is no whole dimension: tl.dot's operands are padded on their way. A host's size is one.
+        return next_power_of_2(resolved) if self._is_of_blocks(size) else self.padded(resolved)
 
     def padded(self, n: int) -> int:
         """The power of two a dimension of constant size is padded to."""
