@@ -27,8 +27,18 @@ from .frontend.source import source_of
 from .settings import Settings
 
 
+@dataclasses.dataclass(frozen=True)
+class _Described:
+    """What a function captured, as the text that makes it, and what that names."""
+
+    text: str
+    needed: list[Any]
+
+
 def describe_argument(value: Any) -> str:
     """Source text that makes an argument like `value`: tensors of the same layout with random data."""
+    if isinstance(value, _Described):
+        return value.text
     if isinstance(value, torch.Tensor):
         return _describe_tensor(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -57,18 +67,42 @@ def describe_argument(value: Any) -> str:
 
 def needed_by(value: Any) -> list[Any]:
     """The functions and classes that `describe_argument(value)` names."""
+    if isinstance(value, _Described):
+        return value.needed
     if isinstance(value, (tuple, list)):
         inner = [found for v in value for found in needed_by(v)]
         return [type(value), *inner] if hasattr(value, "_fields") else inner
     if isinstance(value, dict):
         return [found for v in value.values() for found in needed_by(v)]
     if isinstance(value, types.FunctionType):
-        return [value]
+        return [_without_captures(value, {})]
     if isinstance(value, enum.Enum):
         return [type(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [type(value), *(found for f in dataclasses.fields(value) for found in needed_by(getattr(value, f.name)))]
     return []
+
+
+def _without_captures(fn: types.FunctionType, copies: dict[int, types.FunctionType]) -> types.FunctionType:
+    """A function with the same source that holds nothing of what it closes over but texts: a specialization keeps it,
+    and would keep a model's weights alive with the function of its first call.
+    """
+    if id(fn) in copies or not fn.__closure__:
+        return copies.get(id(fn), fn)
+    cells = tuple(types.CellType() for _ in fn.__closure__)
+    copy = copies[id(fn)] = types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, None, cells)
+    copy.__module__, copy.__qualname__ = fn.__module__, fn.__qualname__
+    for cell, own in zip(fn.__closure__, cells):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        if isinstance(value, types.FunctionType):
+            value = _without_captures(value, copies)
+        elif not isinstance(value, (types.ModuleType, type)):
+            value = _Described(describe_argument(value), needed_by(value))
+        own.cell_contents = value
+    return copy
 
 
 def _closed_lambda(fn: types.FunctionType) -> str:
@@ -226,7 +260,7 @@ def _define(name: str, value: Any, imports: dict[str, None], definitions: dict[s
             if inner in outside:
                 _define(inner, outside[inner], imports, definitions, seen)
         definitions[name] = text
-    elif isinstance(value, (torch.Tensor, torch.dtype, bool, int, float, str, tuple, enum.Enum)):
+    elif isinstance(value, (_Described, torch.Tensor, torch.dtype, bool, int, float, str, tuple, enum.Enum)):
         for needed in needed_by(value):
             _define(needed.__name__, needed, imports, definitions, seen)
         definitions[name] = f"{name} = {describe_argument(value)}"
