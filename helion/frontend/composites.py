@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch._decomp import decomposition_table
 
 from .. import exc
+from ..language import torch_overrides
 from ..language.refusals import refused
 from .rearranging import constant_size
 from .rearranging import positions
@@ -252,9 +253,20 @@ def _cross_entropy(
     return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
 
 
+def _linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+    """PyTorch before 2.12 asks for the number of elements, which in device code may be symbolic."""
+    if input.dim() < 3 or weight.dim() != 2:
+        return NotImplemented
+    rows = input.reshape([math.prod(input.shape[:-1]), input.size(-1)])
+    turned = weight.t()
+    product = torch_overrides.mm(rows, turned) if bias is None else torch_overrides.addmm(bias, rows, turned)
+    return product.reshape([*input.shape[:-1], weight.size(0)])
+
+
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.nn.functional.cross_entropy: _cross_entropy,
+    torch.nn.functional.linear: _linear,
     torch.quantile: _quantile,
     torch.Tensor.quantile: _quantile,
     torch.nanquantile: _nanquantile,

@@ -108,6 +108,10 @@ _WHOLE_ROW_ONCE = 65536
 #: other one waits.  Loading ahead (`num_stages`) is no faster: such a chunk alone is as many bytes as memory needs.
 _CHUNK = 32768
 _CHUNK_OF_EXPONENTIALS = 8192
+#: Of a row that is read once there is nothing to find again: small chunks, and the next ones on their way, by
+#: `num_stages`.
+_CHUNK_ONCE = 8192
+_CHUNK_STAGES = 4
 #: What takes several instructions, one of them of a unit that is an eighth as wide as the others.
 _SLOW = frozenset(
     getattr(torch.ops.aten, name).default
@@ -264,16 +268,33 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
     found = dict(neutral)
     if facts.reductions:
         found["reduction_loops"] = [
-            _chunk(spec, i, size, uses == 1 < passes, _CHUNK_OF_EXPONENTIALS if _exponentials(facts) else _CHUNK)
+            _chunk(spec, i, size, uses == 1 < passes, _wanted_chunk(facts, passes))
             for i, (size, uses, passes) in enumerate(zip(facts.reductions, facts.row_uses, facts.row_passes))
         ]
     if facts.blocks:
         found["block_sizes"] = _grown(spec, facts, found)
         _share_out(spec, facts, found)
     found["num_warps"] = _warps(facts, found)
+    if any(found.get("reduction_loops", ())) and max(facts.row_passes) == 1 and not _exponentials(facts):
+        found["num_stages"] = _stages_of_chunks(facts, found)
     if facts.shared_out and "range_num_stages" in found:
         found["range_num_stages"] = _loaded_ahead(facts, found)
     return found
+
+
+def _wanted_chunk(facts: KernelFacts, passes: int) -> int:
+    """Elements of a chunk of a row that is gone over so many times."""
+    if _exponentials(facts):
+        return _CHUNK_OF_EXPONENTIALS
+    return _CHUNK if passes > 1 else _CHUNK_ONCE
+
+
+def _stages_of_chunks(facts: KernelFacts, config: dict[str, Any]) -> int:
+    """Stages of the loops over chunks of rows: as many as shared memory has room for with two programs a
+    multiprocessor, if one loop has all loads."""
+    values = [tensor_of(node) for _, node in facts.device.nodes() if Load.match(node)]
+    loaded = sum(facts.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
+    return min(1 + facts.shared_bytes // 2 // max(loaded, 1), _CHUNK_STAGES)
 
 
 def _loaded_ahead(facts: KernelFacts, config: dict[str, Any]) -> list[int]:

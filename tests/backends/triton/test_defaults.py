@@ -23,6 +23,7 @@ from examples.matmul import matmul
 from examples.rms_norm import make_backward_args as rms_norm_args
 from examples.rms_norm import rms_norm_backward
 from examples.rms_norm import rms_norm_backward_by_columns
+from examples.rms_norm import rms_norm_row_numbers
 from examples.softmax import softmax
 from examples.vector_add import add
 from helion.backends.triton.backend import TritonBackend
@@ -89,6 +90,12 @@ def test_rows_that_do_not_fit_are_read_in_chunks_by_as_many_warps_as_leave_few_r
 
     assert chunk_and_warps(layer_norm, 2) == (32768, 32)
     assert chunk_and_warps(softmax) == (8192, 16)  # exponentials take time that another program can load in
+
+
+def test_rows_that_are_read_once_are_loaded_ahead_in_small_chunks() -> None:
+    x, grad = torch.empty(256, 1 << 17, dtype=HALF), torch.empty(256, 1 << 17, dtype=HALF)
+    default = default_of(rms_norm_row_numbers, grad, x, x[0])
+    assert (default.reduction_loops[0], default.num_warps, default.num_stages) == (8192, 16, 3)
 
 
 def test_stages_of_a_kernel_are_those_of_its_loops_over_chunks() -> None:
