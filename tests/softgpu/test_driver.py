@@ -61,6 +61,30 @@ def test_triton_compiles_for_the_installed_capability(softgpu, capability):
     assert f".target sm_{capability}" in compiled.asm["ptx"] and out.sum() == 512
 
 
+def test_a_function_is_not_asked_for_the_key_of_its_binaries_when_it_is_defined(softgpu):
+    """What it calls may be defined later, and its key would be without."""
+    import triton
+
+    @triton.jit
+    def first(x):
+        return second(x)
+
+    assert first.hash is None
+
+    @triton.jit
+    def second(x):
+        return x
+
+    before = first.cache_key
+
+    @triton.jit
+    def second(x):  # noqa: F811
+        return x + 1
+
+    first.hash = None
+    assert first.cache_key != before
+
+
 def test_helion_asks_the_software_gpu(softgpu):
     from helion.runtime import device
 

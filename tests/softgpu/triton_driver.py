@@ -72,7 +72,9 @@ def _run_ptxas() -> None:
         CUDABackend.hash = _originals.pop("hash")
 
 
-_jit_functions: weakref.WeakSet[Any] = weakref.WeakSet()
+#: By identity: a JIT function's hash is the key of its binaries, made of the functions that it calls, which may not be
+#: there yet when it is defined.  Asked then, it would never change with them.
+_jit_functions: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 #: What the binaries in every JIT function's cache were compiled for: (capability, whether ptxas ran).
 _compiled_for: tuple[int, bool] | None = None
 
@@ -85,11 +87,11 @@ def _watch_jit_functions() -> None:
         return
     _originals["init"] = JITFunction.__init__
     # type() and not isinstance(), which would ask every proxy object in the process what it stands for.
-    _jit_functions.update(thing for thing in gc.get_objects() if type(thing) is JITFunction)
+    _jit_functions.update({id(thing): thing for thing in gc.get_objects() if type(thing) is JITFunction})
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         _originals["init"](self, *args, **kwargs)
-        _jit_functions.add(self)
+        _jit_functions[id(self)] = self
 
     JITFunction.__init__ = init
 
@@ -98,7 +100,7 @@ def forget_compiled_kernels() -> None:
     """Drop every JIT function's binaries: Triton looks them up by device number alone, whatever that device was
     then.
     """
-    for function in _jit_functions:
+    for function in list(_jit_functions.values()):
         function.device_caches.clear()
 
 
