@@ -23,6 +23,7 @@ from .table import Expr
 from .table import infer
 from .values import Dim
 from .values import Invalid
+from .values import Value
 from .values import join
 from .values import settle
 
@@ -75,6 +76,75 @@ class If(Statement):
         if self.other:
             p.line("else:")
             p.block(self.other)
+
+
+@dataclasses.dataclass
+class Jump(Statement):
+    """`if test: break` or `continue` in a loop over indices."""
+
+    test: Expr
+    word: str
+
+    @property
+    def feature(self) -> str:  # type: ignore[override]
+        return f"{self.word} on a value"
+
+    def expressions(self) -> list[Expr]:
+        return [self.test]
+
+    def infer(self, env: Env) -> None:
+        test = infer(self.test, env)
+        if test.dtype is not torch.bool or test.dims or test.weak or not env.jumps:
+            raise Invalid("a jump")
+
+    def print(self, p: Printer) -> None:
+        p.line(f"if {p.expr(self.test)}:")
+        with p.indented():
+            p.line(self.word)
+
+
+@dataclasses.dataclass
+class While(Statement):
+    """`while counter > 0:`, a loop on a number that memory holds and the body makes smaller."""
+
+    counter: str
+    start: Expr
+    body: list[Statement]
+    feature = "while on a value"
+
+    def expressions(self) -> list[Expr]:
+        return [self.start]
+
+    def blocks(self) -> list[list[Statement]]:
+        return [self.body]
+
+    def infer(self, env: Env) -> None:
+        start = infer(self.start, env)
+        if start.dims or start.weak or start.dtype not in (torch.int32, torch.int64) or start.high > 6:
+            raise Invalid("a counter")
+        if not self.body or self.counter in env.values:
+            raise Invalid("an empty loop")
+        before, certain, jumps = dict(env.values), env.certain, env.jumps
+        env.certain, env.jumps = False, False
+        for _ in range(int(start.high)):
+            env.values[self.counter] = Value(start.dtype, (), 1, max(start.high, 1))
+            infer_block(self.body, env)
+            env.values = {name: _carried(value, env.values.get(name)) for name, value in before.items()}
+        env.certain, env.jumps = certain, jumps
+
+    def print(self, p: Printer) -> None:
+        p.line(f"{self.counter} = {p.expr(self.start)}")
+        p.line(f"while {self.counter} > 0:")
+        p.block(self.body)
+        with p.indented():
+            p.line(f"{self.counter} = {self.counter} - 1")
+
+
+def _carried(before: Value, after: Value | None) -> Value:
+    """What is known of a variable behind a loop that may not have run."""
+    if after is None or after.dtype is not before.dtype or after.dims != before.dims:
+        raise Invalid("a carried variable changes its type")
+    return join(before, after)
 
 
 @dataclasses.dataclass
@@ -202,6 +272,9 @@ class Loop(Statement):
             changed = _assigned(self.body) & set(before)
             if changed:
                 raise Invalid("the order of tiles matters")
+        certain, jumps = env.certain, env.jumps
+        env.jumps = self.kind == "grid" and not self.top
+        env.certain = certain and not any(isinstance(s, Jump) for s in self.body)
         for trip in range(min(trips, _MOST_ITERATIONS) if sequential else 1):
             state = dict(env.values)
             infer_block(self.body, env)
@@ -217,6 +290,7 @@ class Loop(Statement):
         else:
             if sequential and trips > _MOST_ITERATIONS:
                 raise Invalid("too many iterations to follow")
+        env.certain, env.jumps = certain, jumps
         if self.top:
             env.values = before
         env.axes = outer_axes

@@ -9,8 +9,10 @@ from .control import AxisSpec
 from .control import Bound
 from .control import EachTensor
 from .control import If
+from .control import Jump
 from .control import Lanes
 from .control import Loop
+from .control import While
 from .generate import Generator
 from .program import Block
 from .program import Param
@@ -145,11 +147,50 @@ def carry(g: Generator, depth: int) -> list[Statement]:
             block.append(
                 Assign(start.name, g.cast(Expr("clamp", [g.cast(new, dtype)], {"low": low, "high": high}), dtype))
             )
+        if loop_kind == "grid" and g.chance(0.35):
+            block.insert(g.rng.randint(0, len(block)), Jump(_loaded_test(g), g.choice(("break", "continue"))))
+            g.env.certain = False
         if depth > 0 and g.chance(0.3):
             block += body(g, depth - 1, 0, ("store", "assign", "branch"))
         return block
 
     return [start, enter(g, loop, fill)]
+
+
+@statement(0.8)
+def count_down(g: Generator, depth: int) -> list[Statement]:
+    """A `while` loop on a loaded number, which carries a variable."""
+    dims, kind = some_dims(g, 2), g.choice(("float", "int"))
+    dtype = torch.float32 if kind == "float" else torch.int32
+    start = Assign(g.name("c"), g.cast(g.within(g.expr(dims, kind, True, 2), 0, 30), dtype))
+    old = Expr("variable", [], {"name": start.name})
+    counter = g.load((), "int", True, 0, "load")
+    if counter is None:
+        raise Invalid("nothing to load")
+    g.value(counter)
+    count = g.cast(Expr("clamp", [counter], {"low": 0, "high": g.rng.randint(1, 5)}), torch.int32)
+    saved, g.env = g.env, g.env.copy()
+    g.env.certain = False
+    try:
+        g.env.values[start.name] = g.value(start.value)
+        new = Expr(g.choice(("add", "sub", "maximum")), [old, g.expr(g.part_of(dims), kind, True, 2)])
+        block: list[Statement] = [Assign(start.name, Expr("clamp", [g.cast(new, dtype)], {"low": -60, "high": 60}))]
+        if g.chance(0.3):
+            block += body(g, 0, 0, ("store", "assign"))
+    finally:
+        g.env = saved
+        g.remember()
+    return [start, While(g.name("w"), count, block)]
+
+
+def _loaded_test(g: Generator) -> Expr:
+    """A condition that only the kernel knows."""
+    for _ in range(6):
+        value = g.load((), g.choice(("int", "float")), True, 0, "load")
+        if value is not None and not g.value(value).weak:
+            number = Expr("number", [], {"value": g.choice((0, 1, 2))})
+            return Expr(g.choice(("gt", "lt", "eq")), [value, number])
+    raise Invalid("nothing to test")
 
 
 @statement(1.2, depth=1)

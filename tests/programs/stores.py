@@ -134,7 +134,7 @@ def augment(g: Generator, depth: int) -> list[Statement]:
 def atomic(g: Generator, depth: int) -> list[Statement]:
     """An atomic of every element of a value, at gathered places or at the tile's own."""
     tiles = list(tile_dims(g))
-    op = g.choice(("add", "add", "max", "min", "and", "or", "xor", "xchg", "cas"))
+    op = g.choice(("add", "add", "max", "min", "and", "or", "xor", "xchg", "cas", "cas"))
     kind = "int" if op in ("and", "or", "xor", "cas") or g.chance(0.5) else "float"
     dtype = g.choice((torch.int32, torch.int64)) if kind == "int" else torch.float32
     if kind == "float" and op in ("max", "min"):

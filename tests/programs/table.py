@@ -67,17 +67,19 @@ class Memory:
 
 @dataclasses.dataclass
 class Env:
-    """What is known at one place of a program; `certain` unless a branch decides whether it is reached."""
+    """What is known at one place of a program; `certain` unless a branch decides whether it is reached, `jumps` where
+    `break` and `continue` may stand."""
 
     program: Program
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
     memory: dict[str, Memory] = dataclasses.field(default_factory=dict)
     axes: dict[str, Axis] = dataclasses.field(default_factory=dict)
     certain: bool = True
+    jumps: bool = False
 
     def copy(self) -> Env:
         memory = {k: dataclasses.replace(m) for k, m in self.memory.items()}
-        return Env(self.program, dict(self.values), memory, self.axes, self.certain)
+        return Env(self.program, dict(self.values), memory, self.axes, self.certain, self.jumps)
 
 
 class Row:

@@ -265,6 +265,44 @@ class Apart(Row):
         return f"{args[0]}.chunk(2, dim={e.attrs['place']})[{e.attrs['which']}]"
 
 
+class Part(Row):
+    """A part of a constant dimension by an index: `value[:, 2]`, `value[..., 1:7:2]`."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        places = [i for i, d in enumerate(dims) if d.axis is None and 1 <= d.size <= 16]
+        if g.chance(0.5) or not places:
+            place, n = g.rng.randint(0, len(dims)), g.rng.randint(1, 9)
+            shape = (*dims[:place], Dim(n), *dims[place:])
+            index: tuple[int, ...] = (g.rng.randint(-n, n - 1),)
+        else:
+            place = g.choice(places)
+            step, start, more = g.choice((1, 1, 2)), g.rng.randint(0, 3), g.rng.randint(0, 2)
+            n = start + (dims[place].size - 1) * step + 1 + more
+            shape = (*dims[:place], Dim(n), *dims[place + 1 :])
+            index = (start - n if g.chance(0.2) else start, n - more, step)
+        return Expr(self.name, [g.expr(shape, kind, exact, depth - 1)], {"place": place, "part": index})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        (a,), place, index = args, e.attrs["place"], e.attrs["part"]
+        _constant(a.dims, place)
+        n = a.dims[place].size
+        if len(index) == 1:
+            if not -n <= index[0] < n:
+                raise Invalid("outside")
+            return _moved(a, a.dims[:place] + a.dims[place + 1 :])
+        length = len(range(n)[slice(*index)])
+        if not length:
+            raise Invalid("nothing")
+        return _moved(a, a.dims[:place] + (Dim(length),) + a.dims[place + 1 :])
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        place, index = e.attrs["place"], e.attrs["part"]
+        text = str(index[0]) if len(index) == 1 else ":".join(map(str, index[: 3 if index[2] > 1 else 2]))
+        rank = len(e.args[0].value.dims)  # type: ignore[union-attr]
+        front = ["..."] if place == rank - 1 and place else [":"] * place
+        return f"{args[0]}[{', '.join([*front, text])}]"
+
+
 class Pad(Row):
     """`pad` of the last dimension, a constant one."""
 
@@ -419,6 +457,7 @@ for _row in [
     Unmerge("unmerge", "reshapes", 2),
     Together("together", "joins", 2),
     Apart("apart", "joins", 2),
+    Part("part", "parts by index", 2),
     Pad("pad", "joins"),
     Gather("gather", "gathers of values"),
     Product("product", "products", 3),
