@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import dis
+import inspect
 import itertools
 import os
 import traceback
@@ -491,7 +492,8 @@ def run_ref(
     try:
         with torch.no_grad(), handler(ref), mode:
             # What the kernel function reads from outside itself it reads by itself.
-            result = fn(*args[: fn.__code__.co_argcount], **(kwargs or {}))
+            takes_all = fn.__code__.co_flags & inspect.CO_VARARGS
+            result = fn(*(args if takes_all else args[: fn.__code__.co_argcount]), **(kwargs or {}))
         if not ref.loops_run and not _names_a_loop(fn):
             raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__)
         for leaf in _tensors(result):
