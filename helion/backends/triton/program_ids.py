@@ -109,7 +109,8 @@ def emit_program_ids(
     pid = Text(k.names.unique("tile_pid"))
     inner = Scope(top)
     decompose(k, inner, pid, order)
-    tensor = k.ir.device.host_tensors[k.tensors[0]].text
+    # Of a loop that uses none (one phase of several, with nothing in it) that of any other tells the device.
+    tensor = k.ir.device.host_tensors[next(iter(k.tensors or k.ir.device.host_tensors))].text
     grid = [persistent_programs(k.schedule, k.settings, host, tensor, tiles)]
     options = k.loop_options(k.root)
     header = f"for {pid} in {call('tl.range', begin, end, *step, **options)}:"
