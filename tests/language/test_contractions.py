@@ -13,6 +13,8 @@ import helion
 import helion.language as hl
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.slow
+
 #: Equations, with the sizes of the first operand's dimensions after the tile's `t`, and those of the others.
 EINSUMS = [
     ("tij,lj->til", (8, 8), (8, 8)),

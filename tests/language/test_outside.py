@@ -14,6 +14,8 @@ import helion.language as hl
 from helion import exc
 from tests.support import run_everywhere
 
+pytestmark = pytest.mark.slow
+
 #: What the kernels below read. Tests replace it with `monkeypatch`.
 SCALE = 1.5
 COUNT = 3
