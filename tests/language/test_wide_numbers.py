@@ -67,3 +67,17 @@ def test_wide_integers_are_indices_bounds_and_conditions(indexing, seed):
 
     config = helion.Config(block_sizes=[4], indexing=indexing)
     run_everywhere(rows_apart, args, expected, configs=[config], capabilities=[90])
+
+
+def test_a_product_with_a_small_constant_is_wide_where_the_range_is_not_known() -> None:
+    """Of 2**21 elements 2000 times a place is beyond 32 bits, which a few elements cannot show."""
+    for static, wide in ((True, False), (False, True)):
+
+        @helion.kernel(static_shapes=static, config=helion.Config(block_sizes=[]))
+        def kernel(x: torch.Tensor) -> torch.Tensor:
+            out = torch.empty([x.size(0)], dtype=torch.int64, device=x.device)
+            for i in hl.grid(x.size(0)):
+                out[i] = i * 2000
+            return out
+
+        assert ("tl.int64)" in kernel.bind((torch.empty(10),)).to_triton_code()) is wide

@@ -22,8 +22,8 @@ PLACES = (OriginKind.TILE_BEGIN, OriginKind.TILE_END, OriginKind.TILE_ID)
 #: Sizes and strides, as host code writes them.
 _SIZE = re.compile(r"\.(size|stride|numel|shape)\b")
 _LIMIT = 2**31
-#: What a loop over a size that is not known may reach, of what a product with a constant is asked for.
-_USUAL = 2**20
+#: What a place or a size that is not known may be: any that int32 holds.
+_ANY = _LIMIT - 1
 _BOUNDED = frozenset(["Mod", "PythonMod"])  # by their second operand
 _SHRINKING = frozenset(["FloorDiv", "CleanDiv", "IntTrueDiv", "Abs", "Min", "Max"])
 
@@ -58,14 +58,15 @@ class Magnitudes:
         return origin is not None and origin.kind in PLACES
 
     def _bound(self, expr: sympy.Expr) -> int:
-        """No element is larger, as far as that is known or usual; `_LIMIT` for what may be anything."""
+        """No element is larger, as far as that is known; `_LIMIT` for what may be anything."""
         if expr.is_Integer:
             return abs(int(expr))
         if expr.is_Symbol:
             return self._bound_of_symbol(expr)
         name, args = type(expr).__name__, expr.args
-        if expr.is_Add:
-            return sum(map(self._bound, args))
+        if expr.is_Add:  # where a place and what it is moved by are not known, the sum is a place too
+            bounds = list(map(self._bound, args))
+            return max(*bounds, sum(bound for bound in bounds if bound != _ANY))
         if expr.is_Mul:
             return self._product(args)
         if name in ("Pow", "PowByNatural") and args[1].is_Integer and args[1] >= 0:
@@ -83,8 +84,8 @@ class Magnitudes:
                 sizes += 1
             else:
                 product *= self._bound(factor)
-        # A place times sizes is a place in a tensor; what else there is must be small beside it.
-        return product if not sizes or product >= _LIMIT else min(product, _USUAL)
+        # A place times sizes is a place in a tensor.
+        return max(product, _ANY) if sizes else product
 
     def _is_size(self, expr: sympy.Expr) -> bool:
         origin = self._origin_of(expr) if expr.is_Symbol else None
@@ -98,5 +99,5 @@ class Magnitudes:
         if origin is not None and origin.kind in PLACES:
             axis = self._axis_of(origin.index)
             known = isinstance(axis.begin, int) and isinstance(axis.end, int)
-            return max(abs(axis.begin), abs(axis.end)) if known else _USUAL
-        return _USUAL if self._is_size(symbol) else _LIMIT
+            return max(abs(axis.begin), abs(axis.end)) if known else _ANY
+        return _ANY if self._is_size(symbol) else _LIMIT
