@@ -16,15 +16,19 @@ from ..ir.block_sizes import resolve_constants
 from .base import Backend
 from .base import GeneratedSource
 from .host import HostPrinter
+from .tiles import block_size_fields
 
 
 class HostOnlySpec(ConfigSpec):
-    """The user's own tunables, which host code may compute with.  A Config is for the specializations that launch, so
-    the other keys of one are passed over.
+    """The registered block sizes and the user's own tunables, which host code may compute with.  A Config is for the
+    specializations that launch, so what it says of their loops is passed over.
     """
 
     def normalize(self, config: Config | Mapping[str, Any]) -> Config:
-        return super().normalize({key: value for key, value in config.items() if key in self.fields})
+        kept = {key: value for key, value in config.items() if key in self.fields}
+        # Loops come after what is registered.
+        sizes = Config(**config).block_sizes[: len(self.block_sizes)]
+        return super().normalize({**kept, "block_sizes": sizes} if sizes else kept)
 
 
 class HostOnlyBackend(Backend):
@@ -37,12 +41,13 @@ class HostOnlyBackend(Backend):
 
     @functools.cached_property
     def spec(self) -> ConfigSpec:
-        fields = dict(self.ir.tunables)
+        fields = {**block_size_fields(self.ir.device), **self.ir.tunables}
         return HostOnlySpec(kernel_name=self.ir.name, fields=fields, location=self.ir.location)
 
     def generate(self, config: Config) -> GeneratedSource:
         """The module of the host function."""
-        constants = resolve_constants(self.ir.device, None, {key: config[key] for key in self.ir.tunables})
+        tunables = {key: config[key] for key in self.ir.tunables}
+        constants = resolve_constants(self.ir.device, config.get("block_sizes"), tunables)
         printer = HostPrinter(self.ir, constants, self.settings.output_origin_lines)
         host = printer.function([], "None")
         imports, injected = printer.imports_and_globals()

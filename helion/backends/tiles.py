@@ -14,11 +14,13 @@ import sympy
 from ..config import Config
 from ..config_spec import BlockSizeFragment
 from ..config_spec import ConfigSpec
+from ..config_spec import Fragment
 from ..config_spec import ListOf
 from ..ir.block_sizes import SizedIR
 from ..ir.block_sizes import large_tiles
 from ..ir.block_sizes import resolve_constants
 from ..ir.block_sizes import tunable_blocks
+from ..ir.device_ir import DeviceIR
 from ..ir.device_ir import KernelIR
 from ..ir.device_ir import TracedTile
 from ..ir.symbols import OriginKind
@@ -30,6 +32,17 @@ from .host import HostPrinter
 
 _DEVICE_CODE = "_device_code"
 _MAX_BLOCK = 1 << 30
+
+
+def block_size_fields(device: DeviceIR) -> dict[str, Fragment]:
+    """`block_sizes` of a ConfigSpec, where there are any: by default as large as memory and caches like them."""
+    blocks = tunable_blocks(device)
+    fragments = []
+    for block, size in zip(blocks, large_tiles(device, blocks)):
+        low, high = next_power_of_2(block.low), next_power_of_2(block.high or _MAX_BLOCK)
+        default = min(max(next_power_of_2(size), low), high)
+        fragments.append(BlockSizeFragment(low, default, default, high, low))
+    return {"block_sizes": ListOf(fragments, labels=[block.label for block in blocks])} if blocks else {}
 
 
 class TileBackend(Backend):
@@ -44,14 +57,7 @@ class TileBackend(Backend):
     def spec(self) -> ConfigSpec:
         """Block sizes and the user's tunables; the default is tiles as large as memory and caches like them."""
         spec = ConfigSpec(kernel_name=self.ir.name, location=self.ir.location)
-        blocks = tunable_blocks(self.ir.device)
-        if blocks:
-            fragments = []
-            for block, size in zip(blocks, large_tiles(self.ir.device, blocks)):
-                low, high = next_power_of_2(block.low), next_power_of_2(block.high or _MAX_BLOCK)
-                default = min(max(next_power_of_2(size), low), high)
-                fragments.append(BlockSizeFragment(low, default, default, high, low))
-            spec.fields["block_sizes"] = ListOf(fragments, labels=[block.label for block in blocks])
+        spec.fields.update(block_size_fields(self.ir.device))
         spec.fields.update(self.ir.tunables)
         return spec
 

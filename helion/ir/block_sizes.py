@@ -45,9 +45,12 @@ class SizedIR:
 
 
 def tunable_blocks(ir: DeviceIR) -> list[BlockSize]:
-    """The blocks whose size the Config gives, in the order of `block_sizes`."""
-    used = {axis.block.id for axis in ir.space.axes if axis.kind is AxisKind.TILE}
-    return [block for block in ir.space.blocks if block.fixed is None and block.id in used]
+    """The blocks whose size the Config gives, in the order of `block_sizes`: of tiles, and all that are registered.
+
+    A registered size may be a buffer's, or the length of an `hl.arange`, and no tile's.
+    """
+    reduced = {axis.block.id for axis in ir.space.axes if axis.kind is AxisKind.REDUCTION}
+    return [block for block in ir.space.blocks if block.fixed is None and block.id not in reduced]
 
 
 def resolve_constants(
@@ -70,9 +73,6 @@ def resolve_constants(
     if len(sizes) != len(tunable):
         raise exc.InvalidConfig(reason=f"block_sizes has {len(sizes)} entries, this kernel takes {len(tunable)}")
     constants.update((block.symbol, size) for block, size in zip(tunable, sizes, strict=True))
-    for block in ir.space.blocks:
-        if block.fixed is None:  # registered, but no loop uses it
-            constants.setdefault(block.symbol, block.high or block.low)
     add_computed(ir, constants, tunables)
     return constants
 
@@ -126,8 +126,10 @@ def _fixed_size(block: BlockSize, constants: dict[sympy.Symbol, int]) -> int:
 def large_tiles(ir: DeviceIR, blocks: Sequence[BlockSize]) -> list[int]:
     """Block sizes that cover whole ranges, cut down where nested tiles together would be too large."""
     sizes = {b.id: min(next_power_of_2(b.extent or _UNKNOWN_EXTENT), b.high or 1 << 30) for b in blocks}
+    looped = {axis.block.id for axis in ir.space.axes}
+    everywhere = [b.id for b in blocks if b.id not in looped]  # values inside any loop may have them as dimensions
     for nest in _nests(ir):
-        tiled = [axis.block.id for axis in nest if axis.block.id in sizes]
+        tiled = [*everywhere, *(axis.block.id for axis in nest if axis.block.id in sizes)]
         while tiled and math.prod(sizes[i] for i in tiled) > _TILE_ELEMENTS:
             sizes[max(tiled, key=lambda i: sizes[i])] //= 2
     return [max(sizes[b.id], b.low) for b in blocks]

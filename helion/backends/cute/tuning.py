@@ -38,6 +38,9 @@ def build_config_spec(ir: DeviceIR, found: Match, arch: Arch) -> ConfigSpec:
     spec = ConfigSpec(kernel_name=found.spec.name)
     blocks = tunable_blocks(ir)
     ranges = _block_ranges(found, default)
+    for block in blocks:
+        if block.id not in ranges:
+            raise refuse(f"no tile of the product has the registered block size {block.name!r}")
     spec.fields["block_sizes"] = ListOf(
         [_block_fragment(block, ranges[block.id]) for block in blocks], labels=[block.name for block in blocks]
     )

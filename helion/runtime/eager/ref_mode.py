@@ -356,6 +356,11 @@ class RefHandler(EagerHandler):
         low = max([low, *self._smallest[place : place + 1]])
         if place < len(self._configured):
             return max(int(self._configured[place]), next_power_of_2(low))
+        if self._configured:
+            raise exc.InvalidConfig(
+                reason=f"block_sizes={self._configured!r} has no item for this block size, which is number {place + 1}",
+                fix="give each tile and each registered block size an item, or leave the key out.",
+            )
         wanted = max(-(-extent // _TILES_PER_LOOP), _SMALLEST_BLOCK, low)
         return 1 << (wanted - 1).bit_length()
 

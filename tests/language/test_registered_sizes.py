@@ -1,0 +1,90 @@
+"""Registered block sizes that no tile has: of a buffer, of an `hl.arange`, the step of a grid. Each is an item of
+`block_sizes`, with one meaning in every mode.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+pytestmark = pytest.mark.compiles
+
+
+def chunk_sums(x: torch.Tensor) -> torch.Tensor:
+    n = x.size(1)
+    block = hl.register_block_size(4, 32)
+    out = torch.empty([x.size(0), helion.cdiv(n, block)], dtype=x.dtype, device=x.device)
+    for rows in hl.tile(x.size(0)):
+        for k in hl.grid(helion.cdiv(n, block)):
+            columns = k * block + hl.arange(block)
+            out[rows, k] = hl.load(x, [rows, columns], extra_mask=(columns < n)[None, :]).sum(1)
+    return out
+
+
+@pytest.mark.parametrize("blocks", [[8, 4], [4, 8], [16, 2], [32, 8]], ids=str)
+def test_the_config_gives_a_size_that_no_tile_has(blocks: list[int], seed: int) -> None:
+    x = torch.randn(7, 21)
+    expected = torch.stack([part.double().sum(1) for part in x.split(blocks[0], 1)], 1)
+    kernel = helion.kernel(chunk_sums, config=helion.Config(block_sizes=blocks))
+    configs = [{"block_sizes": blocks, "num_warps": 1}]
+    assert kernel(x).shape == expected.shape
+    for capability in (80, 90):
+        # The tile executor's own large tiles make another shape: only what runs by the Config is compared.
+        run_everywhere(kernel, (x,), lambda x: expected, configs=configs, capabilities=[capability])
+
+
+def grid_by_size(x: torch.Tensor) -> torch.Tensor:
+    step = hl.register_block_size(2, 16)
+    out = torch.zeros_like(x)
+    for i in hl.grid(0, x.size(0), step):
+        out[i] = x[i] + step
+    return out
+
+
+def test_the_step_of_a_grid(seed: int) -> None:
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.arange(x.size(0)) % 4 == 0, x + 4, 0.0)
+
+    run_everywhere(
+        helion.kernel(grid_by_size, config=helion.Config(block_sizes=[4])),
+        (torch.randn(21),),
+        plain,
+        configs=[{"block_sizes": [4]}],
+        capabilities=[80],
+    )
+
+
+def test_it_is_an_item_of_the_spec_where_it_is_registered() -> None:
+    spec = helion.kernel(chunk_sums).bind((torch.empty(7, 21),)).config_spec
+    assert len(spec.block_sizes) == 2
+    assert (spec.block_sizes[0].min_size, spec.block_sizes[0].max_size) == (4, 32)
+    with pytest.raises(exc.InvalidConfig, match=r"expected 2 item\(s\) \(block, rows\), got 1"):
+        spec.normalize({"block_sizes": [4]})
+
+
+def test_ref_mode_too_takes_no_config_with_fewer_sizes() -> None:
+    kernel = helion.kernel(chunk_sums, config=helion.Config(block_sizes=[4]), ref_mode=helion.RefMode.EAGER)
+    with pytest.raises(exc.InvalidConfig, match="no item for this block size, which is number 2"):
+        kernel(torch.ones(7, 21))
+
+
+def nothing_or_chunks(x: torch.Tensor) -> torch.Tensor:
+    block = hl.register_block_size(4, 32)
+    out = torch.zeros([helion.cdiv(40, block)], device=x.device)
+    if x.numel() == 0:
+        return out
+    for rows in hl.tile(x.size(0)):
+        out[0] = x[rows].sum()
+    return out
+
+
+@pytest.mark.parametrize("mode", list(helion.RefMode), ids=str)
+def test_the_config_gives_it_where_nothing_is_launched(mode: helion.RefMode) -> None:
+    kernel = helion.kernel(nothing_or_chunks, config=helion.Config(block_sizes=[8, 16]), ref_mode=mode)
+    assert kernel(torch.empty(0)).shape == (5,)
+    assert kernel(torch.ones(3)).shape == (5,)
