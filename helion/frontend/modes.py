@@ -43,12 +43,17 @@ if TYPE_CHECKING:
 _FACTORY_NAMES = frozenset({"full", "zeros", "ones", "empty", "arange", "scalar_tensor", "tensor"})
 
 
+def _positions(index: Any) -> tuple[Any, ...]:
+    """A subscript as one item a dimension: a list is one item, as in PyTorch, and not several as in `hl.load`."""
+    return index if isinstance(index, tuple) else (index,)
+
+
 def _getitem(tensor: torch.Tensor, index: Any) -> Any:
-    return load(tensor, index)
+    return load(tensor, _positions(index))
 
 
 def _setitem(tensor: torch.Tensor, index: Any, value: Any) -> None:
-    store(tensor, index, value)
+    store(tensor, _positions(index), value)
 
 
 _INDEXING = {torch.Tensor.__getitem__: _getitem, torch.Tensor.__setitem__: _setitem}

@@ -193,6 +193,19 @@ def test_what_cannot_be(mode, index, error, says):
         kernel(torch.randn(7, 6), index)
 
 
+def through_the_method(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([2, x.size(1)], dtype=x.dtype, device=x.device)
+    for _ in hl.grid(1):
+        out[:, :] = torch.Tensor.__getitem__(x[:, :], [1, 2])
+    return out
+
+
+def test_a_list_given_to_the_method_is_one_index():
+    """It was taken for one index a dimension, so that this read x[1, 2]."""
+    with pytest.raises(exc.InvalidAPIUsage, match="no index of type list"):
+        helion.kernel(through_the_method, config=SMALL)(torch.randn(7, 6))
+
+
 def indexed_by_a_tile(x: torch.Tensor) -> torch.Tensor:
     out = torch.zeros_like(x)
     for tile in hl.tile(x.size(0)):
