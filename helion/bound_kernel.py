@@ -41,6 +41,8 @@ from .config import Config
 from .families import guard_function
 from .families import specialized_texts
 from .frontend.source import check_decorators
+from .outcomes import outcomes_of
+from .outcomes import trace_call
 from .runtime import compile_guard
 from .runtime import device as device_seam
 from .runtime import events
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from .backends.base import Recipe
     from .config_spec import ConfigSpec
     from .families import Family
+    from .frontend.host_decisions import Outcomes
     from .ir.device_ir import KernelIR
     from .kernel import Kernel
     from .settings import Settings
@@ -120,6 +123,8 @@ class BoundKernel(Forwarder):
         self._config: Config | None = None
         #: What must hold of the arguments beyond their key, as expressions of the parameters.
         self.guards: tuple[str, ...] = ()
+        #: What host code has decided where only a call can tell.
+        self.decisions: tuple[tuple[int, bool], ...] = ()
         #: Where the Config in use comes from, in words; "" before there is one.
         self.config_source = ""
         self._compiled: dict[Config, Callable[..., Any]] = {}
@@ -142,19 +147,7 @@ class BoundKernel(Forwarder):
         check_decorators(kernel.fn)
         try:
             with measure("BoundKernel.trace"), events.timed("trace", kernel.stats.name):
-                from .frontend.trace import trace_kernel  # loads sympy and torch._dynamo
-
-                constants = frozenset(names[i] for i in kernel.specializer.constexpr)
-                self.ir: KernelIR = trace_kernel(
-                    kernel.fn,
-                    self._arguments,
-                    self.settings,
-                    self.device,
-                    constants,
-                    kernel.specializer.overlapping(args),
-                    kernel.specializer.all_varying(args),
-                    kernel.specializer.outside_tensors(),
-                )
+                self.ir: KernelIR = trace_call(kernel, args)
             self._backend = registry.make(self.settings.backend, self.ir, self.settings, self._target())
         except exc.BaseError:
             self._log_repro(kernel.configs[0] if kernel.configs else Config())
@@ -165,6 +158,7 @@ class BoundKernel(Forwarder):
         self._host_only = not self.ir.device.roots
         guards = [*self.ir.guards, *self._runs.guards()]
         self._guard, self.guards = guard_function(self.ir, guards, names)
+        self.decisions = self.ir.host.decisions
         self.specialized = specialized_texts(self.ir)
         self._arguments = {}  # the example call's tensors are not kept alive
 
@@ -210,7 +204,7 @@ class BoundKernel(Forwarder):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether calls are launches (of a real GPU or the software one), and not the tile executor's."""
+        """Whether calls are launches (of a real or the software GPU), and not the tile executor's."""
         return self._on_gpu
 
     @property
@@ -224,8 +218,16 @@ class BoundKernel(Forwarder):
         return self._backend.spec
 
     def accepts(self, args: tuple[Any, ...]) -> bool:
+        """Whether this trace is for a call with the same base key: its guards hold, and host code decides alike."""
+        return self.holds(args) and (not self.decisions or self.outcomes(args).begin_with(self.decisions))
+
+    def holds(self, args: tuple[Any, ...]) -> bool:
         """Whether the guards of this trace hold for a call with the same base key."""
         return self._guard is None or self._guard(*args)
+
+    def outcomes(self, args: tuple[Any, ...]) -> Outcomes:
+        """What host code decides in a call: runs what comes before its device loops."""
+        return outcomes_of(self.kernel, args)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -281,7 +283,7 @@ class BoundKernel(Forwarder):
     @property
     def unconditional(self) -> bool:
         """Whether every call with its key is accepted."""
-        return self._guard is None
+        return self._guard is None and not self.decisions
 
     def runner(self, args: tuple[Any, ...]) -> Callable[..., Any]:
         """The function that a call runs now; chooses a Config if none has been."""
@@ -366,7 +368,7 @@ class BoundKernel(Forwarder):
         if self.settings.ref_mode is RefMode.EAGER:
             return functools.partial(self._run_ref, None if config is None else Config(**config))
         own = self._configured_variant(config)
-        if self.family is None:
+        if self.family is None and not self.decisions:
             return own
 
         def run(*args: Any, **keywords: Any) -> Any:

@@ -381,7 +381,10 @@ class HostTensorDirectUsage(BaseError):
 
 class HostTensorRead(BaseError):
     what = "host code reads a tensor's value, {text!r}, before the kernel runs: it may be another one in the next call"
-    fix = "read it outside of the kernel function and pass it as an argument, or read the tensor in device code."
+    fix = (
+        "read it with `int(...)`, `float(...)`, `bool(...)` or `.item()`, and decide on it, in the kernel function "
+        "itself: not in a helper function, and a number not in a Python loop. Or pass it as an argument."
+    )
 
 
 class CannotModifyHostVariableOnDevice(BaseError):

@@ -28,6 +28,7 @@ from .runtime.launch.dispatch import OutsideChanged
 from .runtime.launch.outside import are_same
 from .runtime.launch.sizes import SizeCounter
 from .runtime.launch.specialization import Specializer
+from .runtime.reads import OtherDecision
 from .runtime.stats import KernelStats
 from .settings import RefMode
 from .settings import Settings
@@ -144,15 +145,26 @@ class Kernel(Dispatcher):
 
     def _lookup(self, args: tuple[Any, ...]) -> BoundKernel:
         asked = self.specializer.assumed_apart
-        base = self.specializer.key(args)
-        for bound in self._bound.get(base, ()):
-            # Another thread may have bound it after the key was made, and found that the key was to say more.
-            if bound.accepts(args) and self.specializer.assumed_apart is asked:
-                return bound
+        bound = self._fitting(self.specializer.key(args), args)
+        # Another thread may have bound it after the key was made, and found that the key was to say more.
+        if bound is not None and self.specializer.assumed_apart is asked:
+            return bound
         return self._bind_new(args)
 
+    def _fitting(self, base: Hashable, args: tuple[Any, ...]) -> BoundKernel | None:
+        outcomes = None
+        for bound in self._bound.get(base, ()):
+            if not bound.holds(args):
+                continue
+            if bound.decisions:
+                outcomes = outcomes or bound.outcomes(args)
+                if not outcomes.begin_with(bound.decisions):
+                    continue
+            return bound
+        return None
+
     def _is_bound(self, args: tuple[Any, ...]) -> bool:
-        return self._was_reset or any(bound.accepts(args) for bound in self._bound.get(self.specializer.key(args), ()))
+        return self._was_reset or any(bound.holds(args) for bound in self._bound.get(self.specializer.key(args), ()))
 
     def _runner(self, args: Sequence[Any]) -> Callable[..., Any]:
         bound = self._lookup(tuple(args))
@@ -160,13 +172,42 @@ class Kernel(Dispatcher):
         return bound.runner(tuple(args)) if bound.unconditional else self._call_guarded
 
     def _call_guarded(self, *args: Any) -> Any:
-        return self._lookup(args).runner(args)(*args)
+        likely = next((b for b in self._bound.get(self.specializer.key(args), ()) if b.holds(args)), None)
+        if likely is not None and likely.decisions:
+            # The one that ran last; it finds out by itself whether host code decides as it was traced.
+            try:
+                return likely.runner(args)(*args)
+            except OtherDecision:
+                pass
+        bound = self._lookup(args)
+        if not bound.decisions:
+            return bound.runner(args)(*args)
+        self._prefer(bound)
+        try:
+            return bound.runner(args)(*args)
+        except OtherDecision:
+            raise exc.HostTensorRead(
+                f"host code of kernel {self.name!r} has decided one way, and then another in the same call: something "
+                "changes a tensor meanwhile, or it follows from a number of the Config's or from Python's own state",
+                fix="decide outside of the kernel function, and pass what was decided as an argument.",
+            ) from None
+
+    def _prefer(self, bound: BoundKernel) -> None:
+        """Let calls try this variant first, among those that differ in what host code decides."""
+        with self._lock:
+            others = self._bound.get(bound.key, [])
+            if bound in others and others[0] is not bound:
+                self._bound[bound.key] = [bound, *(other for other in others if other is not bound)]
 
     def _bound_of(self, args: Sequence[Any]) -> BoundKernel:
         return self._lookup(tuple(args)).head
 
     def _unguarded(self, args: Sequence[Any]) -> Callable[..., Any] | None:
-        return self._lookup(tuple(args)).runner(tuple(args))
+        bound = self._lookup(tuple(args))
+        if bound.decisions:
+            self.stats.note("no plan: host code decides on what a tensor holds")
+            return None
+        return bound.runner(tuple(args))
 
     def _traced_host_function(self, args: Sequence[Any]) -> Callable[..., Any] | None:
         return self._traceable._lookup(tuple(args)).traced_host_function()
@@ -205,9 +246,9 @@ class Kernel(Dispatcher):
             if self._look_outside():
                 raise OutsideChanged
             base = self.specializer.key(args)
-            for bound in self._bound.get(base, ()):
-                if bound.accepts(args):
-                    return bound
+            found = self._fitting(base, args)
+            if found is not None:
+                return found
             compile_guard.check(self.name, "compile a specialization", base)
             if self.settings.static_shapes == "auto" and self._becomes_dynamic(args):
                 return self._bind_new(args)

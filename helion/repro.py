@@ -21,7 +21,7 @@ import torch
 
 from ._parsing import parse
 from .config import Config
-from .frontend.frames import function_globals
+from .frontend.source import function_globals
 from .frontend.source import read_names
 from .frontend.source import source_of
 from .settings import Settings

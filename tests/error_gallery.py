@@ -167,18 +167,21 @@ def read_device_variable(x, out):
     return last
 
 
-@kernel_case("host code that decides on a number read from a tensor", exc.HostTensorRead)
+def columns_of(x):
+    return 4 if x.sum() > 4 else 2
+
+
+@kernel_case("a helper of host code that decides on what a tensor holds", exc.HostTensorRead)
 def longest(x, out):
-    columns = int(x.sum(1).amax())
-    if columns > 4:
-        x = -x
+    columns = columns_of(x)
     for rows in hl.tile(x.size(0)):
         for tile in hl.tile(columns):
             out[rows, tile] = x[rows, tile]
 
 
-@kernel_case("host code that decides on a tensor's value", exc.HostTensorRead)
+@kernel_case("host code that decides on what a tensor holds after it has written to it", exc.HostTensorRead)
 def if_positive(x, out):
+    x.add_(1)
     if x.sum() > 0:
         x = -x
     for tile in hl.tile(x.size()):

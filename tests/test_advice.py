@@ -156,17 +156,15 @@ FIXES: dict[str, Fix] = {
         edits=[("return last", "return out")],
         gives=same,
     ),
-    "host code that decides on a number read from a tensor": fix(
-        "pass it as an argument",
-        edits=[("def longest(x, out)", "def longest(x, out, columns)"), ("    columns = int(x.sum(1).amax())\n", "")],
-        gives=lambda x: -x,
-        extra=(8,),
+    "a helper of host code that decides on what a tensor holds": fix(
+        "decide on it, in the kernel function itself",
+        edits=[("columns_of(x)", "8 if x.sum() > -1e9 else 2")],
+        gives=same,
     ),
-    "host code that decides on a tensor's value": fix(
-        "read it outside of the kernel function and pass it as an argument",
-        edits=[("def if_positive(x, out)", "def if_positive(x, out, total)"), ("x.sum() > 0", "total > 0")],
-        gives=lambda x: -x,
-        extra=(3.0,),
+    "host code that decides on what a tensor holds after it has written to it": fix(
+        "decide before that",
+        edits=[("    x.add_(1)\n", ""), ("        x = -x\n", "        x = -x\n    x.add_(1)\n")],
+        gives=lambda x: (-x if x.sum() > 0 else x) + 1,
     ),
     "a function of math on a tile's place": fix(
         "torch.exp(hl.full([], tile[0].begin))",

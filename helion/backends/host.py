@@ -12,6 +12,7 @@ import math
 import re
 import types
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
@@ -56,6 +57,9 @@ class HostPrinter:
         self._runtime: set[str] = set()
         self._functions: dict[str, Any] = {}
         self._math = False
+        taken = ir.host.assigned | self._parameters | set(ir.host.globals)
+        self._decided = next(name for i in range(99) if (name := "decided" + "_" * i) not in taken)
+        self._checks = dict.fromkeys(ir.host.tests, self._decided)
 
     # -- expressions ------------------------------------------------------------------------------------------------
 
@@ -123,6 +127,9 @@ class HostPrinter:
         prelude = [line for s in self.ir.host.prelude for line in self.statement(s)]
         epilogue = [line for s in self.ir.host.epilogue for line in self.statement(s)]
         body.extend(f"{name} = {text}" for name, text in self._hoisted.items())
+        if self.ir.host.decisions:
+            outcomes = ", ".join(str(outcome) for _, outcome in self.ir.host.decisions)
+            body.append(f"{self._decided} = {self.runtime('decisions')}({outcomes})")
         body.extend(prelude)
         for check in self.ir.host.checks:
             condition = self.expression(check)
@@ -154,15 +161,15 @@ class HostPrinter:
     def statement(self, node: ast.stmt) -> list[str]:
         """One of the user's statements, with the language's host calls replaced by what they stand for."""
         if self._is_rewritten(node):
-            rewriter = _Rewriter(self.ir.host.rewrites, self._replacement, self._pooled_allocation)
+            rewriter = _Rewriter(self.ir.host.rewrites, self._replacement, self._pooled_allocation, self._checks)
             node = ast.fix_missing_locations(rewriter.visit(_copy_with_marks(node)))
         return ast.unparse(node).splitlines()
 
     def _is_rewritten(self, statement: ast.stmt) -> bool:
         """Whether anything of a statement is printed as something else."""
         return any(
-            node in self.ir.host.rewrites
-            if isinstance(node, ast.Call)
+            node in self.ir.host.tests or node in self.ir.host.rewrites
+            if isinstance(node, ast.expr)
             else isinstance(node, ast.AnnAssign) or (bool(self._pooled) and isinstance(node, ast.Assign))
             for node in ast.walk(statement)
         )
@@ -234,10 +241,19 @@ class _Rewriter(ast.NodeTransformer):
         rewrites: dict[ast.AST, tuple[str, Any]],
         replacement: Callable[[ast.Call, str, Any], ast.expr],
         allocation: Callable[[str, ast.expr], ast.expr],
+        checks: Mapping[ast.expr, str],
     ) -> None:
         self.rewrites = rewrites
         self.replacement = replacement
         self.allocation = allocation
+        self.checks = checks
+
+    def visit(self, node: ast.AST) -> Any:
+        original: Any = getattr(node, "_original", node)
+        check = self.checks.get(original)
+        new = super().visit(node)
+        # A condition that only this call can answer: compared with what was taken for granted.
+        return new if check is None else ast.Call(ast.Name(check, ast.Load()), [new], [])
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)

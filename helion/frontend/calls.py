@@ -27,9 +27,9 @@ from .expressions import CONFIG_NUMBER
 from .expressions import Expressions
 from .expressions import is_data_dependent
 from .frames import Frame
-from .frames import function_globals
 from .lengths import asks_for_sizes
 from .op_calls import sizes_of_tiles
+from .source import function_globals
 from .source import source_of
 from .tracer import Tracer
 
@@ -133,21 +133,23 @@ class Calls(Expressions):
         return value
 
     def _read(self, fn: Any, args: list[Any], node: ast.Call) -> Any:
-        """The number that `x.item()`, `int(x)` or `float(x)` of a tensor gives, read at each call; else None."""
+        """The number that `x.item()`, `int(x)`, `float(x)` or `bool(x)` of a tensor gives, read at each call; else
+        None."""
         owner = getattr(fn, "__self__", None)
-        if fn in (int, float) and len(args) == 1 and isinstance(args[0], torch.Tensor):
+        if fn in (int, float, bool) and len(args) == 1 and isinstance(args[0], torch.Tensor):
             kind, tensor = fn, args[0]
         elif isinstance(owner, torch.Tensor) and getattr(fn, "__name__", "") == "item" and not args:
-            kind, tensor = (float if owner.dtype.is_floating_point else int), owner
+            of_bool, of_float = owner.dtype is torch.bool, owner.dtype.is_floating_point
+            kind, tensor = (bool if of_bool else float if of_float else int), owner
         else:
             return None
         # In a loop, a helper or after the launch a statement may read several values, or none that the launch needs.
         in_place = self.frame.is_kernel and not self.env.ir.roots and not self.is_repeated()
-        if not in_place or tensor.dtype is torch.bool or tensor.dtype.is_complex or tensor.numel() != 1:
+        if not in_place or tensor.dtype.is_complex or tensor.numel() != 1:
             return None
         name = f"_read_{len(self.rewrites)}"
         self.rewrites[node] = ("read", name)
-        return self.env.read_number(kind, name)
+        return self.env.read_number(int, name) != 0 if kind is bool else self.env.read_number(kind, name)
 
     def _bound(self, value: Any, node: ast.expr) -> Any:
         """A bound of a top-level loop; one that is in a tensor is read by the host function at each call."""

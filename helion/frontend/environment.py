@@ -13,6 +13,7 @@ import math
 import re
 import types
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -356,7 +357,22 @@ class Environment:
 
     def is_read(self, symbols: Any) -> bool:
         """Whether one of some symbols is a number that the host function reads from a tensor."""
-        return not self._read.isdisjoint(symbols)
+        return not self._read.isdisjoint(self._made_of(symbols))
+
+    def is_of_config(self, symbols: Any) -> bool:
+        """Whether one of some symbols is a block size or a tunable, or computed from one."""
+        kinds = (self.space.origins[symbol].kind for symbol in self._made_of(symbols) if symbol in self.space.origins)
+        return any(kind in (OriginKind.BLOCK_SIZE, OriginKind.TUNABLE) for kind in kinds)
+
+    def _made_of(self, symbols: Iterable[sympy.Symbol]) -> set[sympy.Symbol]:
+        """Some symbols, and those that they are computed from."""
+        found: set[sympy.Symbol] = set()
+        open_ = set(symbols)
+        while open_:
+            found |= open_
+            origins = [self.space.origins[symbol] for symbol in open_ if symbol in self.space.origins]
+            open_ = {part for origin in origins for arg in origin.args for part in arg.free_symbols} - found
+        return found
 
     def read_guards(self) -> list[sympy.Basic]:
         """What this trace took for granted about numbers that the host function reads from tensors."""

@@ -30,6 +30,7 @@ from ..language.truth import scalar
 from .decisions import ConfigDecision
 from .frames import Frame
 from .frames import Frames
+from .host_decisions import Decisions
 from .lengths import lengths_of
 
 #: What an error calls a number that is not known while host code is traced, and says to do.
@@ -124,6 +125,8 @@ class LambdaValue:
 class Expressions(Frames):
     """Evaluates expressions in the current frame; one method `expr_<node>` each."""
 
+    decisions: Decisions
+
     def expr(self, node: ast.expr) -> Any:
         """Value of an expression; errors leave with the place of the innermost expression they concern."""
         method = getattr(self, f"expr_{type(node).__name__}", None)
@@ -148,7 +151,7 @@ class Expressions(Frames):
 
     def undecidable(self, node: ast.AST, symbols: Iterable[sympy.Symbol] = ()) -> exc.BaseError:
         """The error for host code that goes one way or another with the Config, or with what a tensor holds."""
-        if self.env.is_read(symbols):
+        if self.env.is_read(symbols) and not self.env.is_of_config(symbols):
             return exc.HostTensorRead(text=ast.unparse(node))
         return exc.SizeNotConstant(what=f"{ast.unparse(node)!r} in host code", value=CONFIG_NUMBER, fix=CONFIG_FIX)
 
@@ -371,17 +374,55 @@ class Expressions(Frames):
         return value if isinstance(value, torch.Tensor) else self.tracer.scalar_tensor(value)
 
     def expr_IfExp(self, node: ast.IfExp) -> Any:
-        test = self.expr(node.test)
-        if self.is_dynamic(test) and not self.tracer.on_device:
+        test, error = self._host_test(node.test) if self.decides else (self.expr(node.test), None)
+        if error is None and self.is_dynamic(test) and not self.tracer.on_device:
             values = (test, self.expr(node.body), self.expr(node.orelse))
-            if not all(isinstance(value, (int, torch.SymInt, torch.SymBool)) for value in values):
-                raise self.undecidable(node.test, symbols_of(test))
-            return self.env.config_call(_pick, values, "({1} if {0} else {2})", "picked")
+            if all(isinstance(value, (int, torch.SymInt, torch.SymBool)) for value in values):
+                return self.env.config_call(_pick, values, "({1} if {0} else {2})", "picked")
+            error = self.undecidable(node.test, symbols_of(test))
+            if not self.decides:
+                raise error
+        if self.decides:
+            test = self._outcome(node.test, test, error)
         if self.is_dynamic(test):
             test = scalar(self.as_tensor(test), "`if`")
             sides = [self._after(test, side, when) for side, when in ((node.body, True), (node.orelse, False))]
             return torch.where(test != 0, *map(self.as_tensor, sides))
         return self.expr(node.body if test else node.orelse)
+
+    @property
+    def decides(self) -> bool:
+        """Whether this is host code whose conditions a call may answer: the kernel function's own, before its loops."""
+        return self.frame.is_kernel and not self.tracer.on_device and not self.env.ir.roots
+
+    def host_truth(self, node: ast.expr) -> bool:
+        """A condition of host code; one that a tensor decides is as it was in the call that is traced."""
+        if not self.decides:
+            return self.truth(node)
+        test, error = self._host_test(node)
+        if error is None and self.is_dynamic(test):
+            error = self.undecidable(node, symbols_of(test))
+        return self._outcome(node, test, error)
+
+    def _host_test(self, node: ast.expr) -> tuple[Any, exc.BaseError | None]:
+        """The value of a condition, or the error for one that only a call can tell."""
+        try:
+            test = self.expr(node)
+            return (bool(test) if isinstance(test, torch.Tensor) else test), None
+        except exc.HostTensorRead as error:
+            return None, error
+        except (RuntimeError, ValueError) as error:
+            if not is_data_dependent(error):
+                raise
+            return None, self.error(node, self.translate(error, node))
+
+    def _outcome(self, node: ast.expr, test: Any, error: exc.BaseError | None) -> bool:
+        if error is not None and not isinstance(error, exc.HostTensorRead):
+            raise self.error(node, error)
+        try:
+            return self.decisions.meet(node, None if error is not None else bool(test), error)
+        except exc.BaseError as refused:
+            raise self.error(node, refused)
 
     def _after(self, test: Any, node: ast.expr, when: bool) -> Any:
         """The value of an expression that Python works out only if `test` is `when`.

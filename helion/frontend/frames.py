@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import builtins
 import dataclasses
-import types
 from typing import Any
 
 import torch
@@ -153,14 +152,3 @@ def unread_tensor() -> exc.BaseError:
         fix="pass it as an argument; or name it in the kernel function as a global, a variable of the "
         "enclosing function, or an attribute or constant item of one: those are read at every call.",
     )
-
-
-def function_globals(fn: types.FunctionType) -> dict[str, Any]:
-    """The names a function sees outside itself: its module's globals under its closure."""
-    names = dict(fn.__globals__)
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:  # a variable of the enclosing function that is not assigned yet
-            continue
-    return names

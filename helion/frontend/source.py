@@ -138,6 +138,17 @@ def source_of(fn: types.FunctionType) -> FunctionSource:
     return found
 
 
+def function_globals(fn: types.FunctionType) -> dict[str, Any]:
+    """The names a function sees outside itself: its module's globals under its closure."""
+    names = dict(fn.__globals__)
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # a variable of the enclosing function that is not assigned yet
+            continue
+    return names
+
+
 def check_decorators(fn: types.FunctionType) -> None:
     """Refuse a function that another decorator has replaced or marked before @helion.kernel saw it.
 

@@ -21,6 +21,7 @@ from .control_flow import ControlFlow
 from .decisions import ConfigDecision
 from .expressions import LambdaValue
 from .expressions import is_data_dependent
+from .host_decisions import Decisions
 from .jumps import End
 from .source import assigned_names
 from .source import read_names
@@ -45,8 +46,9 @@ class _Return(Exception):
 class Statements(ControlFlow):
     """Executes statements; `run_kernel` is the entry for a kernel function."""
 
-    def __init__(self, env: Any, tracer: Any) -> None:
+    def __init__(self, env: Any, tracer: Any, decisions: Decisions) -> None:
         super().__init__(env, tracer)
+        self.decisions = decisions
         self.epilogue: list[ast.stmt] = []
         self.device_names: set[str] = set()
         self._read_a_tensor = False  # host code has, after the kernel: what follows is not known while tracing
@@ -83,7 +85,9 @@ class Statements(ControlFlow):
                 frame.device.clear()
                 return True
         if isinstance(stmt, ast.If) and self._has_device_loop(stmt):
-            body = stmt.body if self.truth(stmt.test) else stmt.orelse
+            body = stmt.body if self.host_truth(stmt.test) else stmt.orelse
+            if stmt.test in self.decisions.tests:
+                self.prelude.append(ast.copy_location(ast.Expr(stmt.test), stmt))
             return all(self._top_level(inner) for inner in body)
         if self._is_barrier(stmt):
             self._check_nothing_between()
@@ -291,7 +295,7 @@ class Statements(ControlFlow):
         self.bind(node.id, changed)
 
     def stmt_If(self, stmt: ast.If) -> None:
-        test = self.expr(stmt.test)
+        test = self.host_truth(stmt.test) if self.decides else self.expr(stmt.test)
         if self.is_dynamic(test):
             if not self.tracer.on_device:
                 raise self.undecidable(stmt.test, symbols_of(test))
@@ -331,7 +335,7 @@ class Statements(ControlFlow):
     def stmt_While(self, stmt: ast.While) -> None:
         with self._within("python loop"):
             for _ in range(_HOST_LOOP_LIMIT):
-                test = self.expr(stmt.test)
+                test = self.host_truth(stmt.test) if self.decides else self.expr(stmt.test)
                 if self.is_dynamic(test):
                     break
                 if not test:
@@ -412,7 +416,7 @@ class Statements(ControlFlow):
             if not test:
                 raise exc.InvalidAPIUsage(f"assertion failed: {ast.unparse(stmt.test)}")
             return
-        if not self.expr(stmt.test):
+        if not (self.host_truth(stmt.test) if self.decides else self.expr(stmt.test)):
             message = self.expr(stmt.msg) if stmt.msg is not None else ast.unparse(stmt.test)
             raise AssertionError(message)
 

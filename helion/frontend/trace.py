@@ -30,11 +30,13 @@ from .environment import Environment
 from .environment import walk_values
 from .expressions import LambdaValue
 from .frames import Frame
-from .frames import function_globals
 from .frames import unread_tensor
+from .host_decisions import Decisions
+from .host_decisions import Outcomes
 from .index_width import IndexWidth
 from .source import FunctionSource
 from .source import assigned_names
+from .source import function_globals
 from .source import read_names
 from .source import source_of
 from .statements import Statements
@@ -50,6 +52,7 @@ def trace_kernel(
     overlapping: Sequence[Sequence[tuple[torch.Tensor, int]]] = (),
     varying: dict[str, tuple[frozenset[int], frozenset[int]]] | None = None,
     filled: Mapping[str, Any] | None = None,
+    outcomes: Outcomes | None = None,
 ) -> KernelIR:
     """Trace one specialization of a kernel function.
 
@@ -65,17 +68,19 @@ def trace_kernel(
             shapes are static.
         filled: those of the arguments that the function reads from outside itself, and that callers do not give, with
             the objects that it finds: the arguments may be others, as under torch.compile.
+        outcomes: what the conditions of host code are in this call; None if nobody has asked yet.
 
     Returns:
         The device IR, the host statements around it, and the guards under which they hold.
 
     Raises:
         exc.BaseError: the function is not a kernel we accept; with the place in its source.
+        Undecided: the outcomes are needed.
     """
     source = source_of(fn)
     env = Environment(settings, device, overlapping, varying)
     tracer = Tracer(env)
-    interpreter = Statements(env, tracer)
+    interpreter = Statements(env, tracer, Decisions(source.node, outcomes))
     with env.active():
         host = {name: env.fake_argument(value, name, name, name in constants) for name, value in arguments.items()}
         try:
@@ -99,11 +104,7 @@ def trace_kernel(
     _check_devices(env, source, filled or {})
     check_dependencies(env.ir)
     merge_nests(env.ir)
-    reductions = [
-        RollableReduction(info.id, size, env.new_axis(env.new_block("r"), AxisKind.REDUCTION, 0, size, "r"))
-        for info in env.ir.graphs
-        for size in rollable_sizes(env.ir, info)
-    ]
+    reductions = _reductions(env)
     env.space.close()
     if settings.verify_ir:
         verify(env.ir)
@@ -120,6 +121,14 @@ def trace_kernel(
     )
     env.forget_tensors()
     return ir
+
+
+def _reductions(env: Environment) -> list[RollableReduction]:
+    return [
+        RollableReduction(info.id, size, env.new_axis(env.new_block("r"), AxisKind.REDUCTION, 0, size, "r"))
+        for info in env.ir.graphs
+        for size in rollable_sizes(env.ir, info)
+    ]
 
 
 def _check_effects(env: Environment, source: FunctionSource) -> None:
@@ -241,4 +250,15 @@ def host_code(
     used = {name: outside[name] for name in sorted(read - local) if name in outside}
     rewrites = dict(interpreter.rewrites)
     checks = interpreter.env.read_guards()
-    return HostCode(parameters, interpreter.prelude, interpreter.epilogue, rewrites, used, assigned, seeds, checks)
+    return HostCode(
+        parameters,
+        interpreter.prelude,
+        interpreter.epilogue,
+        rewrites,
+        used,
+        assigned,
+        seeds,
+        checks,
+        interpreter.decisions.tests,
+        interpreter.decisions.taken,
+    )

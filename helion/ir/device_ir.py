@@ -334,6 +334,8 @@ class HostCode:
         seeds: what draws seeds for random numbers of torch's, right before the launch.
         checks: what the trace took for granted about numbers that the host function reads from tensors; checked before
             the launch.
+        tests: conditions that only a call can answer; the host function checks that they are as they were taken.
+        decisions: each time one of them was met: its number in the function, and what it was taken for.
     """
 
     parameters: list[tuple[str, str | None]]
@@ -344,6 +346,8 @@ class HostCode:
     assigned: set[str]
     seeds: Seeds | None = None
     checks: list[sympy.Basic] = dataclasses.field(default_factory=list)
+    tests: frozenset[ast.expr] = frozenset()
+    decisions: tuple[tuple[int, bool], ...] = ()
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,6 +1,8 @@
-"""Numbers that host functions read from tensors at each call."""
+"""What host functions read from tensors at each call: numbers, and what conditions decide."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from .. import exc
 
@@ -16,3 +18,28 @@ def check_read(holds: bool, condition: str) -> None:
             f"a number that host code reads from a tensor is not one that this kernel was compiled for: {condition}",
             fix="use it for bounds of loops and sizes of new tensors; pass what else depends on it as an argument.",
         )
+
+
+class OtherDecision(Exception):
+    """Host code has decided otherwise than where it was traced: the call is another variant's.  Nothing has been
+    launched or written."""
+
+
+def decisions(*taken: bool) -> Callable[[object], bool]:
+    """A function that host code asks about each of its conditions.
+
+    Args:
+        taken: what they are taken for, in the order in which they are met.
+
+    Raises (the function):
+        OtherDecision: a condition is something else.
+    """
+    left = iter(taken)
+
+    def decided(condition: object) -> bool:
+        found = bool(condition)
+        if next(left, None) is not found:
+            raise OtherDecision
+        return found
+
+    return decided

@@ -76,6 +76,8 @@ def test_example_as_triton_source(name, tmp_path, monkeypatch):
         return
     assert bound
     for specialization in bound:
+        if not specialization.ir.device.roots:
+            continue  # host code returns before the loops
         assert "@triton.jit" in specialization.to_triton_code()
 
 

@@ -67,19 +67,6 @@ def test_a_bound_of_a_top_level_loop_may_be_a_tensor() -> None:
         run_everywhere(first, (torch.randn(40), torch.tensor(n), torch.tensor([3])), expected, capabilities=[90])
 
 
-def test_what_is_decided_on_it_is_an_error() -> None:
-    def early(x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-        out = torch.zeros_like(x)
-        if m.sum().item() == 0:
-            return out
-        for t in hl.tile(x.size(0)):
-            out[t] = x[t]
-        return out
-
-    with pytest.raises(exc.HostTensorRead, match="== 0"):
-        helion.kernel(early).bind((torch.randn(8), torch.ones(2)))
-
-
 def test_a_slice_of_an_argument_up_to_it_is_never_wrong() -> None:
     @helion.kernel
     def head(x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
