@@ -23,7 +23,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,15 +31,13 @@ import torch
 import torch.fx
 
 from ..exc import SourceLocation
-from ..language.op import Op
 from ..language.tile import Tile
 from .nodes import GETITEM as GETITEM
-from .nodes import Combining
-from .nodes import ForLoop
-from .nodes import IfElse
 from .nodes import for_loop as for_loop
+from .nodes import graph_arguments
 from .nodes import host_tensor as host_tensor
 from .nodes import if_else as if_else
+from .nodes import number
 from .nodes import op_of
 from .space import Axis as Axis
 from .space import AxisKind as AxisKind
@@ -234,12 +231,9 @@ class DeviceIR:
 
     def subgraphs_of(self, node: torch.fx.Node) -> list[GraphInfo]:
         """The graphs a control node or a reduction with a combine function holds."""
-        if not isinstance(node.target, (Op, types.FunctionType)):  # an op of PyTorch, as most are
+        if node.op != "call_function":
             return []
-        if branch := IfElse.match(node):
-            return [self.graphs[branch.then_id], self.graphs[branch.else_id]]
-        holder = ForLoop.match(node) or Combining.match(node)
-        return [self.graphs[holder.graph_id]] if holder else []
+        return [self.graphs[number(node, at)] for at in graph_arguments(node.target)]
 
     def inside(self, info: GraphInfo) -> list[GraphInfo]:
         """A graph and those inside of it."""

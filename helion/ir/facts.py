@@ -6,7 +6,6 @@ generate code at the same time; so nothing that is found out about a node is wri
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,19 +24,41 @@ from .merged import Merged
 from .merged import find_merged
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class Facts:
-    """Made by `analyse`.
+    """What is known of an IR's nodes; each analysis runs when it is first asked for, as many kernels need none of one.
 
-    Attributes:
-        axes: the loop axis of each dimension of each value.
-        padding: what each value holds past the end of each dimension.
-        merged: what sizes that reshapes make of a tile's and others are made of.
+    Two threads that ask at once may both run it: the answers are alike, and no lock is held meanwhile.
+
+    Args:
+        ir: the device IR, closed.
     """
 
-    axes: Mapping[torch.fx.Node, Axes]
-    padding: Mapping[torch.fx.Node, Fills]
-    merged: Mapping[sympy.Expr, Merged]
+    def __init__(self, ir: DeviceIR) -> None:
+        self._ir = ir
+        self._axes: Mapping[torch.fx.Node, Axes] | None = None
+        self._padding: Mapping[torch.fx.Node, Fills] | None = None
+        self._merged: Mapping[sympy.Expr, Merged] | None = None
+
+    @property
+    def axes(self) -> Mapping[torch.fx.Node, Axes]:
+        """The loop axis of each dimension of each value."""
+        if self._axes is None:
+            self._axes = find_axes(self._ir)
+        return self._axes
+
+    @property
+    def padding(self) -> Mapping[torch.fx.Node, Fills]:
+        """What each value holds past the end of each dimension."""
+        if self._padding is None:
+            self._padding = find_padding(self._ir)
+        return self._padding
+
+    @property
+    def merged(self) -> Mapping[sympy.Expr, Merged]:
+        """What sizes that reshapes make of a tile's and others are made of."""
+        if self._merged is None:
+            self._merged = find_merged(self._ir)
+        return self._merged
 
     def axes_of(self, node: Any) -> Axes:
         """The axes of a node's dimensions; empty for numbers."""
@@ -51,8 +72,3 @@ class Facts:
     def padding_is(self, node: torch.fx.Node, dim: int, wanted: Any) -> bool:
         """Whether the padding along `dim` is known to be `wanted`."""
         return is_fill(self.padding_of(node, dim), wanted)
-
-
-def analyse(ir: DeviceIR) -> Facts:
-    """All facts about an IR."""
-    return Facts(find_axes(ir), find_padding(ir), find_merged(ir))

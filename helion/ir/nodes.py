@@ -12,6 +12,7 @@ Not here: what analyses find out about a node.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
 from typing import Any
@@ -130,6 +131,17 @@ _CONTROL = {
 }
 
 
+class _Known(dict[Any, bool]):
+    """What `View.knows` says of each target."""
+
+    def __init__(self, view: type[View]) -> None:
+        self._view = view
+
+    def __missing__(self, target: Any) -> bool:
+        self[target] = known = self._view.knows(target)
+        return known
+
+
 class View:
     """A node of a known kind.
 
@@ -139,6 +151,11 @@ class View:
 
     #: What the nodes call that the class is a view of.
     targets: ClassVar[tuple[Any, ...]] = ()
+    #: Target -> whether nodes that call it are of this kind: asked of every node, many times over.
+    _known: ClassVar[_Known]
+
+    def __init_subclass__(cls) -> None:
+        cls._known = _Known(cls)
 
     def __init__(self, node: torch.fx.Node) -> None:
         self.node = node
@@ -151,7 +168,7 @@ class View:
     @classmethod
     def match(cls, node: object) -> Self | None:
         """The view of a node; None if it is of another kind, or no node."""
-        if isinstance(node, torch.fx.Node) and node.op == "call_function" and cls.knows(node.target):
+        if isinstance(node, torch.fx.Node) and node.op == "call_function" and cls._known[node.target]:
             return cls(node)
         return None
 
@@ -371,6 +388,17 @@ class Full(OpView):
 class TileIndex(OpView):
     targets = (tile_index,)
     tile: Tile = _argument()
+
+
+@functools.cache
+def graph_arguments(target: Any) -> tuple[int, ...]:
+    """The positions of a target's arguments that are ids of graphs."""
+    if target is if_else:
+        return _CONTROL[if_else]["then_id"], _CONTROL[if_else]["else_id"]
+    if target is for_loop:
+        return (_CONTROL[for_loop]["graph_id"],)
+    at = target.combine_at if isinstance(target, Op) else None
+    return () if at is None else (at,)
 
 
 # -- ATen ops ----------------------------------------------------------------------------------------------

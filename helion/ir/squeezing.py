@@ -18,7 +18,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from ..language.creation import full
 from ..language.creation import iota
 from ..language.indexing import IndexItem
-from .axes import index_items
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .device_ir import TracedTile
@@ -73,14 +72,10 @@ class _Squeezer:
         return dataclasses.replace(info, graph=self.graph)
 
     def _node(self, node: torch.fx.Node) -> torch.fx.Node:
-        rewrite = _REWRITES.get(node.target) if node.op == "call_function" else None
-        if rewrite is None and Reduction.match(node):
-            rewrite = _reduction
+        rewrite = _REWRITES.get(node.target)
         if rewrite is None and node in self.dims.accesses:
             rewrite = _access
-        if rewrite is None:
-            return self.copy(node, self._args(node))
-        return rewrite(self, node)
+        return self.copy(node, self._args(node)) if rewrite is None else rewrite(self, node)
 
     def _args(self, node: torch.fx.Node) -> tuple[Any, ...]:
         args: tuple[Any, ...] = torch.fx.node.map_arg(node.args, lambda n: self.table[n])
@@ -217,7 +212,7 @@ def _reduction(s: _Squeezer, node: torch.fx.Node) -> torch.fx.Node:
 
 def _access(s: _Squeezer, node: torch.fx.Node) -> torch.fx.Node:
     memory = Memory.of(node)
-    items, dims = index_items(memory), s.dims.accesses[node]
+    dims, items = s.dims.accesses[node]
     at = memory.access.index_at
     args = list(s._args(node))
     given = _without_ellipsis(args[at], len(items))
@@ -256,6 +251,7 @@ def _first(item: IndexItem) -> Any:
 
 
 _REWRITES: dict[Any, Callable[[_Squeezer, torch.fx.Node], torch.fx.Node]] = {
+    **dict.fromkeys(Reduction.targets, _reduction),
     full: _full,
     iota: _iota,
     TileIndex.targets[0]: _tile_index,

@@ -14,6 +14,7 @@ Not here: how the graphs are rewritten.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ import torch.fx
 
 from ..language.creation import iota
 from ..language.indexing import IndexItem
+from ..language.op import Op
 from .axes import index_items
 from .device_ir import DeviceIR
 from .nodes import Atomic
@@ -38,9 +40,9 @@ from .nodes import Memory
 from .nodes import Reduction
 from .nodes import Store
 from .nodes import TileIndex
+from .nodes import View
 from .nodes import number
 from .nodes import numbers
-from .nodes import op_of
 from .nodes import operand
 from .nodes import tensor_of
 from .pointwise import POINTWISE
@@ -64,8 +66,8 @@ class UnitDims:
         self._parent: list[int] = []
         self._kept: list[bool] = []
         self._values: dict[torch.fx.Node, list[Dims]] = {}
-        #: The dimensions of what a load, store or atomic accesses.
-        self.accesses: dict[torch.fx.Node, Dims] = {}
+        #: The dimensions of what a load, store or atomic accesses, and its index.
+        self.accesses: dict[torch.fx.Node, tuple[Dims, list[IndexItem]]] = {}
         for _, node in ir.nodes():
             if not HostTensorNode.match(node):
                 self._values[node] = [self._new(shape) for shape in _shapes(node)]
@@ -130,63 +132,54 @@ class UnitDims:
     # -- what ops say --------------------------------------------------------------------------------------------
 
     def _constrain(self, node: torch.fx.Node) -> None:
-        if node.target in POINTWISE:  # as most are
-            self._elementwise(node)
-        elif loop := ForLoop.match(node):
-            self._loop(loop)
-        elif branch := IfElse.match(node):
-            self._branch(branch)
-        elif item := Item.match(node):
-            self._aligned(self.of(node), self._values[item.source][item.index])
-        elif reduction := Reduction.match(node):
-            self._reduction(reduction)
-        elif access := Load.match(node) or Store.match(node) or Atomic.match(node):
-            self._memory(access)
-        elif dot := Dot.match(node):
-            self._product(dot)
-        elif Full.match(node):
-            self._elementwise(node)
-        elif node.target in _VIEWS:
-            _VIEWS[node.target](self, node)
-        elif TileIndex.match(node) or node.target is iota or HostTensorNode.match(node):
-            pass
-        elif (op := op_of(node)) and op.elementwise and op.access is None:
-            self._elementwise(node)
-        else:
-            for held in (node, *node.all_input_nodes):
-                for dims in self._values.get(held, []):
-                    self._keep(dims)
+        _rule_of(node.target)(self, node)
 
     def _elementwise(self, node: torch.fx.Node) -> None:
         for source in node.all_input_nodes:
             self._aligned(self.of(source), self.of(node))
 
-    def _loop(self, loop: ForLoop) -> None:
+    def _free(self, node: torch.fx.Node) -> None:
+        """Nothing holds the dimensions of what has no operands."""
+
+    def _stays(self, node: torch.fx.Node) -> None:
+        """An op that nothing is known of has its operands and its result as they are."""
+        for held in (node, *node.all_input_nodes):
+            for dims in self._values.get(held, []):
+                self._keep(dims)
+
+    def _item(self, node: torch.fx.Node) -> None:
+        item = Item.of(node)
+        self._aligned(self.of(node), self._values[item.source][item.index])
+
+    def _loop(self, node: torch.fx.Node) -> None:
+        loop = ForLoop.of(node)
         body = self.ir.graphs[loop.graph_id]
         placeholders, outputs = body.placeholders, body.outputs
         for given, taken in zip(loop.inputs, placeholders):
             self._match(given, self.of(taken))
         for position, output in body.carried.items():
             self._match(outputs[output], self.of(placeholders[position]))
-        for result, given in zip(self._values[loop.node], outputs):
+        for result, given in zip(self._values[node], outputs):
             self._match(given, result)
 
-    def _branch(self, branch: IfElse) -> None:
+    def _branch(self, node: torch.fx.Node) -> None:
+        branch = IfElse.of(node)
         sides = ((branch.then_id, branch.then_inputs), (branch.else_id, branch.else_inputs))
         for graph_id, inputs in sides:
             body = self.ir.graphs[graph_id]
             for given, taken in zip(inputs, body.placeholders):
                 self._match(given, self.of(taken))
-            for result, output in zip(self._values[branch.node], body.outputs):
+            for result, output in zip(self._values[node], body.outputs):
                 self._match(output, result)
 
     def _match(self, given: Any, taken: Dims) -> None:
         if isinstance(given, torch.fx.Node):
             self._aligned(self.of(given), taken)
 
-    def _reduction(self, reduction: Reduction) -> None:
-        source, result, dim = list(self.of(reduction.source)), list(self.of(reduction.node)), reduction.dim
-        before, after = tensor_of(reduction.source), tensor_of(reduction.node)
+    def _reduction(self, node: torch.fx.Node) -> None:
+        reduction = Reduction.of(node)
+        source, result, dim = list(self.of(reduction.source)), list(self.of(node)), reduction.dim
+        before, after = tensor_of(reduction.source), tensor_of(node)
         if before.dtype is not after.dtype and not reduction.kind.returns_index:
             self._keep([source[dim]])  # dropping it would drop the cast
         reduced = source.pop(dim)
@@ -196,8 +189,8 @@ class UnitDims:
                 self._same(reduced, kept)
         self._aligned(source, result)
 
-    def _product(self, dot: Dot) -> None:
-        result = self.of(dot.node)
+    def _product(self, node: torch.fx.Node) -> None:
+        dot, result = Dot.of(node), self.of(node)
         for source in (dot.a, dot.b):
             self._aligned(self.of(source)[:-2], result[:-2])
             self._keep(self.of(source)[-2:])
@@ -205,12 +198,13 @@ class UnitDims:
         if dot.acc is not None:
             self._aligned(self.of(dot.acc), result)
 
-    def _memory(self, memory: Memory) -> None:
+    def _memory(self, node: torch.fx.Node) -> None:
+        memory = Memory.of(node)
         items = index_items(memory)
         shape, gathered = _accessed(items)
         dims = self._new(shape)
-        self.accesses[memory.node] = dims
-        bounded = memory.node.meta.get("bounded_dims", ())
+        self.accesses[node] = dims, items
+        bounded = node.meta.get("bounded_dims", ())
         for item, place in gathered:
             if item.kind == "tile" and item.dim in bounded:
                 self._keep([dims[place]])  # a number has no mask
@@ -224,8 +218,8 @@ class UnitDims:
                 self._keep(dims[first : first + width])
         for taken in (memory.extra_mask, *memory.values):
             self._match(taken, dims)
-        if isinstance(memory.node.meta.get("val"), torch.Tensor):
-            self._aligned(self.of(memory.node), dims)
+        if isinstance(node.meta.get("val"), torch.Tensor):
+            self._aligned(self.of(node), dims)
 
     # -- views ---------------------------------------------------------------------------------------------------
 
@@ -292,10 +286,41 @@ def _size(item: IndexItem) -> Any:
     return item.value[1] if item.kind == "slice" else 1
 
 
-_VIEWS: dict[Any, Callable[[UnitDims, torch.fx.Node], None]] = {
+Rule = Callable[[UnitDims, torch.fx.Node], None]
+
+#: What each kind of node says; the first that fits.
+_KINDS: tuple[tuple[type[View], Rule], ...] = (
+    (ForLoop, UnitDims._loop),
+    (IfElse, UnitDims._branch),
+    (Item, UnitDims._item),
+    (Reduction, UnitDims._reduction),
+    (Load, UnitDims._memory),
+    (Store, UnitDims._memory),
+    (Atomic, UnitDims._memory),
+    (Dot, UnitDims._product),
+    (Full, UnitDims._elementwise),
+    (TileIndex, UnitDims._free),
+    (HostTensorNode, UnitDims._free),
+)
+_TARGETS: dict[Any, Rule] = {
+    iota: UnitDims._free,
     _aten.unsqueeze.default: UnitDims._unsqueeze,
     _aten.squeeze.dims: UnitDims._squeeze,
     _aten.permute.default: UnitDims._permute,
     _aten.view.default: UnitDims._view,
     _aten.expand.default: UnitDims._expand,
 }
+
+
+@functools.cache
+def _rule_of(target: Any) -> Rule:
+    """What nodes that call a target say about their dimensions."""
+    if target in POINTWISE:
+        return UnitDims._elementwise
+    if target in _TARGETS:
+        return _TARGETS[target]
+    rule = next((rule for view, rule in _KINDS if view.knows(target)), None)
+    if rule is not None:
+        return rule
+    elementwise = isinstance(target, Op) and target.elementwise and target.access is None
+    return UnitDims._elementwise if elementwise else UnitDims._stays

@@ -7,7 +7,7 @@ import math
 import torch
 
 import helion.language as hl
-from helion.ir.facts import analyse
+from helion.ir.facts import Facts
 from helion.ir.masking import UNKNOWN
 from tests.ir.traced import node
 from tests.ir.traced import traced
@@ -16,7 +16,7 @@ X = torch.ones(20, 30)
 
 
 def names(ir, name):
-    return [axis.name if axis is not None else None for axis in analyse(ir.device).axes_of(node(ir.device, name))]
+    return [axis.name if axis is not None else None for axis in Facts(ir.device).axes_of(node(ir.device, name))]
 
 
 def shapes_of_values(x):
@@ -99,7 +99,7 @@ def test_padding_is_followed_through_pointwise_ops():
     ir = traced(paddings, X).device
 
     def fill(name, dim):
-        return analyse(ir).padding_of(node(ir, name), dim)
+        return Facts(ir).padding_of(node(ir, name), dim)
 
     assert [fill("loaded", d) for d in (0, 1)] == [0, 0]
     assert [fill("doubled", d) for d in (0, 1)] == [0, 0]
@@ -114,7 +114,7 @@ def test_padding_is_followed_through_pointwise_ops():
 
 def test_padding_tells_zeros_apart_only_where_it_matters():
     ir = traced(paddings, X).device
-    padding_is = analyse(ir).padding_is
+    padding_is = Facts(ir).padding_is
     assert padding_is(node(ir, "loaded"), 0, 0) and padding_is(node(ir, "loaded"), 0, -0.0)
     assert not padding_is(node(ir, "loaded"), 0, -math.inf)
     assert not padding_is(node(ir, "index"), 0, 0)

@@ -23,7 +23,7 @@ from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.device_ir import TracedTile
-from ...ir.facts import analyse
+from ...ir.facts import Facts
 from ...ir.names import Names
 from ...ir.nodes import Dot
 from ...ir.nodes import ForLoop
@@ -117,7 +117,7 @@ class _Matcher:
     def __init__(self, ir: KernelIR, fast_accumulate: bool) -> None:
         self.ir = ir
         self.device: DeviceIR = ir.device
-        self.axes_of = analyse(ir.device).axes_of
+        self.axes_of = Facts(ir.device).axes_of
         self.fast_accumulate = fast_accumulate
         self.statements: list[Statement] = []
         self.aux: list[Aux] = []

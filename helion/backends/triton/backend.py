@@ -20,7 +20,6 @@ from ...ir.device_ir import AxisKind
 from ...ir.device_ir import KernelIR
 from ...ir.device_ir import RollableReduction
 from ...ir.facts import Facts
-from ...ir.facts import analyse
 from ...ir.nodes import HostTensorNode
 from ...ir.reductions import roll
 from ...ir.squeezing import drop_unit_dims
@@ -65,7 +64,7 @@ class TritonBackend(Backend):
 
     def __init__(self, ir: KernelIR, settings: Settings, target: Target) -> None:
         super().__init__(ir, settings, target)
-        self._facts = analyse(ir.device)
+        self._facts = Facts(ir.device)
         self._features = features_of(target)
         self._made: dict[Any, tuple[KernelIR, Facts]] = {}
         self._spec = build_config_spec(ir, self._facts, settings, self._features)
@@ -137,7 +136,7 @@ class TritonBackend(Backend):
             else:
                 if self.settings.verify_ir:
                     verify(device)
-                self._made[key] = dataclasses.replace(self.ir, device=device), analyse(device)
+                self._made[key] = dataclasses.replace(self.ir, device=device), Facts(device)
         return self._made[key]
 
     @functools.cached_property
