@@ -29,6 +29,7 @@ from .cache import skip_cache
 from .guard import check_environment
 from .measure import device_of
 from .named import load_named
+from .space import filtered
 
 if TYPE_CHECKING:
     from .cache_key import CacheKey
@@ -111,7 +112,7 @@ def effort_for(target: TuningTarget, args: Sequence[Any]) -> str:
 #: What `choose` says of a Config that it searched for, that came from the kernel, or from nobody.
 TUNED_NOW = "tuned at this first call"
 GIVEN = "the kernel's own config="
-FIRST_GIVEN = "the first of configs=, as nothing is tuned"
+FIRST_GIVEN = "the first of configs= that autotune_config_filter allows, as nothing is tuned"
 COMPUTED = "computed: none was given, and nothing is tuned (autotune_effort is none)"
 #: What it begins with for one that a cache of an earlier tuning has.
 FROM_CACHE = "an earlier tuning"
@@ -147,7 +148,7 @@ def choose(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] 
     effort = effort_for(target, args)
     if effort == "none" and not settings.force_autotune:
         if configs:
-            return target.config_spec.normalize(configs[0]), FIRST_GIVEN
+            return _first_allowed(target, configs), FIRST_GIVEN
         if settings.autotune_cache == "AOTAutotuneCache":
             # Configs that ship with a kernel are part of it: choosing among them is no tuning.
             shipped = lookup(target, args)
@@ -160,6 +161,25 @@ def choose(target: TuningTarget, args: Sequence[Any], configs: Sequence[Config] 
             return found, f"{FROM_CACHE}, from the cache ({settings.autotune_cache})"
     tuned = autotune(target, args, force=settings.force_autotune, configs=configs if len(configs) > 1 else None)
     return tuned, TUNED_NOW
+
+
+def _first_allowed(target: TuningTarget, configs: Sequence[Config]) -> Config:
+    """The first of several Configs, where no search asks the filter.
+
+    Raises:
+        exc.NoConfigFound: the filter allows none.
+    """
+    for config in configs:
+        allowed = filtered(
+            target.config_spec, target.settings.autotune_config_filter, target.config_spec.normalize(config)
+        )
+        if allowed is not None:
+            return allowed
+    raise exc.NoConfigFound(
+        kernel=target.kernel_name,
+        reason=f"autotune_config_filter allows none of its {len(configs)} configs",
+        fix="let it return the Config to use, or True, for one of them.",
+    )
 
 
 def depends_on(target: TuningTarget, args: Sequence[Any], source: str) -> str | None:

@@ -137,13 +137,29 @@ def _build(fragment: Fragment, leaves: Iterator[Any]) -> Any:
     return next(leaves)
 
 
+#: Config -> the Config to try in its place, or None (or False) to try none; True: the same Config.
+ConfigFilter = Callable[[Config], "Config | bool | None"]
+
+
+def filtered(spec: ConfigSpec, config_filter: ConfigFilter | None, config: Config) -> Config | None:
+    """A Config with every key, as the filter makes it; None if that excludes it.
+
+    Raises:
+        exc.InvalidConfig: what the filter makes of it does not fit the kernel.
+    """
+    chosen = True if config_filter is None else config_filter(config)
+    if isinstance(chosen, Config):
+        return spec.normalize(chosen)
+    return config if chosen else None
+
+
 class SearchSpace:
     """The points a search may visit.
 
     Args:
         spec: the kernel's space of schedules.
         overrides: keys with the value they keep during the search.
-        config_filter: Config -> the Config to try in its place, or None (or False) to try none; True: the same Config.
+        config_filter: see `ConfigFilter`.
 
     Raises:
         exc.InvalidConfig: an override does not fit the kernel.
@@ -153,7 +169,7 @@ class SearchSpace:
         self,
         spec: ConfigSpec,
         overrides: Mapping[str, Any] | None = None,
-        config_filter: Callable[[Config], Config | bool | None] | None = None,
+        config_filter: ConfigFilter | None = None,
     ) -> None:
         self.spec = spec
         self._filter = config_filter
@@ -194,20 +210,9 @@ class SearchSpace:
         leaves = (d.values[i] for d, i in zip(self.dimensions, point))
         values = {key: _build(f, leaves) for key, f in self._free.items()}
         try:
-            return self._filtered(self.spec.normalize({**values, **self._overrides}))
+            return filtered(self.spec, self._filter, self.spec.normalize({**values, **self._overrides}))
         except exc.InvalidConfig:
             return None
-
-    def _filtered(self, config: Config) -> Config | None:
-        """What the filter makes of a Config.
-
-        Raises:
-            exc.InvalidConfig: a Config that does not fit the kernel.
-        """
-        chosen = True if self._filter is None else self._filter(config)
-        if isinstance(chosen, Config):
-            return self.spec.normalize(chosen)
-        return config if chosen else None
 
     def canonical(self, config: Config) -> Config | None:
         """The Config with overrides applied and every key spelled out, or None if it is excluded.
@@ -228,7 +233,7 @@ class SearchSpace:
         """The Config with overrides applied and every key, whether or not it is one the search could propose; None if
         it is excluded."""
         try:
-            return self._filtered(self.spec.normalize({**dict(config), **self._overrides}))
+            return filtered(self.spec, self._filter, self.spec.normalize({**dict(config), **self._overrides}))
         except exc.InvalidConfig:
             return None
 

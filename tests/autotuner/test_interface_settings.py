@@ -301,3 +301,23 @@ def test_tunables_of_the_user_may_be_one_of_a_few_numbers() -> None:
     assert kernel.bind((x,)).config_spec.user_defined_tunables == {"times": at.EnumFragment([3, 1, 7])}
     with pytest.raises(exc.InvalidConfig, match="times=2"):
         helion.kernel(scaled, config=Config(times=2))(x)
+
+
+def test_the_filter_is_asked_where_nothing_is_measured() -> None:
+    def first_of(allowed: Any) -> Any:
+        kernel = helion.kernel(
+            gpu_kernels.double.fn,
+            configs=[Config(block_sizes=[b]) for b in (8, 16, 32)],
+            autotune_config_filter=allowed,
+        )
+        x = torch.randn(64)
+        assert torch.equal(kernel(x), x * 2)
+        config = kernel.bind((x,)).config
+        assert config is not None
+        return config["block_sizes"][0]
+
+    assert first_of(None) == 8
+    assert first_of(lambda c: c["block_sizes"][0] > 8) == 16
+    assert first_of(lambda c: Config(block_sizes=[64]) if c["block_sizes"][0] == 32 else None) == 64
+    with pytest.raises(exc.NoConfigFound, match="allows none of its 3 configs"):
+        first_of(lambda c: None)
