@@ -43,12 +43,12 @@ from .families import specialized_texts
 from .frontend.source import check_decorators
 from .outcomes import outcomes_of
 from .outcomes import trace_call
+from .ref_calls import run_bound
 from .runtime import compile_guard
 from .runtime import device as device_seam
 from .runtime import events
 from .runtime.code_cache import load_module
 from .runtime.code_cache import path_for
-from .runtime.eager.ref_mode import run_ref
 from .runtime.host_function import clone_host_function
 from .runtime.host_function import note_written
 from .runtime.host_function import set_launcher
@@ -569,14 +569,7 @@ class BoundKernel(Forwarder):
         return self._run_ref(None, *args)
 
     def _run_ref(self, config: Config | None, *args: Any) -> Any:
-        config = config or self._config or (self.kernel.configs[0] if self.kernel.configs else None)
-        if self.settings.ref_mode is RefMode.EAGER:
-            index_dtype = None if self.settings.index_dtype == "auto" else self.settings.index_dtype
-            return run_ref(self.kernel.fn, args, config=config, index_dtype=index_dtype)
-        index_dtype = self.ir.device.space.index_dtype
-        draws = self.ir.host.seeds.count if self.ir.host.seeds else None
-        smallest = [getattr(block, "floor", 1) for block in self.config_spec.block_sizes]
-        return run_ref(self.kernel.fn, args, config=config, index_dtype=index_dtype, draws=draws, smallest=smallest)
+        return run_bound(self, config, args)
 
     # -- tuning --------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import exc
 from .config import Config
+from .config_advice import advice
 from .config_keys import EVICTION_POLICIES as EVICTION_POLICIES
 from .config_keys import INDEXING_TYPES as INDEXING_TYPES
 from .config_keys import KEYS
@@ -520,12 +521,9 @@ class ConfigSpec:
                 elif key not in TABLE:
                     self._unknown(spelled, value)
             except ValueError as error:
-                default = "leave the key out: this kernel has nothing to schedule with it."
-                if fragment is not None:
-                    default = f"the default is {key}={fragment.default()!r}."
                 raise exc.InvalidConfig(
                     reason=f"{spelled}={value!r} does not fit kernel {self.kernel_name!r}: {error}",
-                    fix=default,
+                    fix=advice(fragment, key, spelled, value),
                     location=self.location,
                 ) from None
         full = {key: values.get(key, fragment.default()) for key, fragment in self.fields.items()}

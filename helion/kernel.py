@@ -210,17 +210,17 @@ class Kernel(Dispatcher):
         return bound.runner(tuple(args))
 
     def _traced_host_function(self, args: Sequence[Any]) -> Callable[..., Any] | None:
-        return self._traceable._lookup(tuple(args)).traced_host_function()
+        return self.traceable._lookup(tuple(args)).traced_host_function()
 
     def _guard_text(self, args: Sequence[Any]) -> str | None:
-        return " and ".join(f"({text})" for text in self._traceable._lookup(tuple(args)).guards) or None
+        return " and ".join(f"({text})" for text in self.traceable._lookup(tuple(args)).guards) or None
 
     def _host_asks_config(self, args: Sequence[Any]) -> bool:
-        rewrites = self._traceable._lookup(tuple(args)).ir.host.rewrites.values()
+        rewrites = self.traceable._lookup(tuple(args)).ir.host.rewrites.values()
         return any(kind == "number" for kind, _ in rewrites)
 
     @functools.cached_property
-    def _traceable(self) -> Kernel:
+    def traceable(self) -> Kernel:
         """This kernel, or one like it that is compiled where this one runs in ref mode: a graph holds launches."""
         if self.settings.ref_mode is not RefMode.EAGER:
             return self

@@ -545,6 +545,13 @@ def breakpoint_in_code(out):
     helion.kernel(stops).bind((torch.ones(8, 8), out)).to_triton_code()
 
 
+@kernel_case("a convolution", exc.TorchOpTracingError, torch.ones(3))
+def convolved(x, out, w):
+    for tile in hl.tile(x.size(0)):
+        v = x[tile, :]
+        out[tile, :] = torch.nn.functional.conv1d(v[:, None, :], w[None, None, :], padding=1).squeeze(1)
+
+
 # -- the golden file
 # ---------------------------------------------------------------------------------------------------------
 

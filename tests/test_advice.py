@@ -312,6 +312,17 @@ FIXES: dict[str, Fix] = {
         edits=[('hl.inline_asm_elementwise("neg.f32 $0, $1;", "=f,f", [value], torch.float32, True, 1)', "-value")],
         gives=lambda x: -x,
     ),
+    "a convolution": fix(
+        "(torch.nn.functional.pad(v, (1, 1)).unfold(-1, 3, 1) * w[:]).sum(-1)",
+        edits=[
+            (
+                "torch.nn.functional.conv1d(v[:, None, :], w[None, None, :], padding=1).squeeze(1)",
+                "(torch.nn.functional.pad(v, (1, 1)).unfold(-1, 3, 1) * w[:]).sum(-1)",
+            )
+        ],
+        gives=lambda x: torch.nn.functional.conv1d(x[:, None], torch.ones(1, 1, 3), padding=1)[:, 0],
+        extra=(torch.ones(3),),
+    ),
     "a breakpoint in compiled code": fix(
         "print with hl.device_print",
         edits=[("hl.breakpoint()", 'hl.device_print("row", tile.begin)')],

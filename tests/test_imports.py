@@ -17,7 +17,7 @@ _BASE = (
     "exc numbers _environment _locks _parsing _version _logging _extension _C _compat_torch _compat_triton "
     "_compat_triton_abi"
 )
-_SCHEDULES = "settings setting_values config config_keys config_spec"
+_SCHEDULES = "settings setting_values config config_advice config_keys config_spec"
 _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
 
 #: What each room of the package may import: a file beside `kernel.py`, or a folder. docs/design.md draws it.
@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "settings": "exc setting_values",
     "config_keys": "",
     "config": "exc config_keys config_spec",
-    "config_spec": "exc config config_keys",
+    "config_advice": "config_spec",  # types only
+    "config_spec": "exc config config_advice config_keys",
     "language": "exc",
     "ir": "exc numbers _compat_torch language",
     "frontend": _COMPILER,
@@ -51,7 +52,9 @@ MAY_IMPORT = {
     "families": "exc config ir backends bound_kernel kernel",
     "arguments": "exc frontend kernel",
     "outcomes": "exc arguments frontend runtime ir kernel",
-    "bound_kernel": f"{_COMPILER} arguments frontend backends runtime autotuner repro families outcomes kernel",
+    "ref_calls": f"{_COMPILER} frontend runtime bound_kernel kernel",
+    "bound_kernel": f"{_COMPILER} arguments frontend backends runtime autotuner ref_calls repro families "
+    "outcomes kernel",
     "kernel": f"{_COMPILER} frontend runtime autotuner families bound_kernel",
     "cross_compile": f"{_COMPILER} backends runtime bound_kernel",
     "aot": f"{_COMPILER} autotuner kernel",

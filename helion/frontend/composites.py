@@ -20,6 +20,8 @@ from .. import exc
 from ..language import torch_overrides
 from ..language.refusals import refused
 from .rearranging import constant_size
+from .rearranging import dim_of
+from .rearranging import placed
 from .rearranging import positions
 from .rearranging import take
 
@@ -263,6 +265,57 @@ def _linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     return product.reshape([*input.shape[:-1], weight.size(0)])
 
 
+def _gradient(input: torch.Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> Any:
+    """PyTorch asks each dimension for its size as a number."""
+    dims = [dim] if isinstance(dim, int) else list(range(input.dim()) if dim is None else dim)
+    apart = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
+    if len(apart) != len(dims) or edge_order not in (1, 2):
+        return NotImplemented  # PyTorch's, with its errors
+    return tuple(_slope(input, dim_of(input, d), step, edge_order) for d, step in zip(dims, apart, strict=True))
+
+
+def _slope(x: torch.Tensor, dim: int, step: Any, order: int) -> torch.Tensor:
+    """The slope along one dimension: of the neighbours' difference, at the ends one-sided."""
+    n = constant_size(x, dim, "gradient")
+    if n <= order:
+        raise exc.ShapeMismatch(f"torch.gradient with edge_order={order} of {n} elements: it takes {order + 1}")
+    if not x.dtype.is_floating_point:
+        x = x.to(torch.get_default_dtype())
+    at = positions(n)
+
+    def near(offset: int) -> torch.Tensor:
+        return take(x, torch.clamp(at + offset, 0, n - 1), dim)
+
+    first, last = (placed(at == place, dim, x.dim()) for place in (0, n - 1))
+    if isinstance(step, torch.Tensor):
+        if order == 2:
+            raise exc.TorchOpTracingError(
+                op="torch.gradient",
+                reason="edge_order=2 beside coordinates has no rule",
+                fix="leave edge_order out.",
+            )
+        return _slope_along(x, placed(step, dim, x.dim()), near(-1), near(1), dim)
+    slope = (near(1) - near(-1)) / step
+    slope = torch.where(first | last, slope, slope / 2)
+    if order == 2:
+        slope = torch.where(first, (4 * near(1) - 3 * x - near(2)) / (2 * step), slope)
+        slope = torch.where(last, (3 * x - 4 * near(-1) + near(-2)) / (2 * step), slope)
+    return slope
+
+
+def _slope_along(
+    x: torch.Tensor, place: torch.Tensor, before: torch.Tensor, after: torch.Tensor, dim: int
+) -> torch.Tensor:
+    """The slope between neighbours that stand at `place`, of different distances."""
+    n = constant_size(place, dim, "gradient")
+    at = positions(n)
+    left = place - take(place, torch.clamp_min(at - 1, 0), dim)
+    right = take(place, torch.clamp_max(at + 1, n - 1), dim) - place
+    first, last = (placed(at == end, dim, x.dim()) for end in (0, n - 1))
+    inner = ((x - before) * (right / left) + (after - x) * (left / right)) / (left + right)
+    return torch.where(first, (after - x) / right, torch.where(last, (x - before) / left, inner))
+
+
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.nn.functional.cross_entropy: _cross_entropy,
@@ -271,6 +324,7 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.Tensor.quantile: _quantile,
     torch.nanquantile: _nanquantile,
     torch.Tensor.nanquantile: _nanquantile,
+    torch.gradient: _gradient,
     torch.cov: _cov,
     torch.Tensor.cov: _cov,
     torch.corrcoef: _corrcoef,

@@ -80,15 +80,18 @@ class ControlFlow(Calls):
 
     # -- axes ------------------------------------------------------------------------------------------------------
 
-    def make_axes(self, loop: TracedLoop, target: ast.expr) -> list[Axis]:
+    def make_axes(self, loop: TracedLoop, node: ast.For) -> list[Axis]:
         """The axes of a loop, named after its variables."""
-        ranges = loop.ranges
+        ranges, target = loop.ranges, node.target
         names = [t.id if isinstance(t, ast.Name) else "tile" for t in self._loop_targets(target, ranges)]
         axes = []
-        for name, begin, end, size in zip(names, ranges.begins, ranges.ends, ranges.block_sizes):
+        bounds = zip(names, ranges.begins, ranges.ends, ranges.block_sizes)
+        for dim, (name, begin, end, size) in enumerate(bounds):
             kind = AxisKind.GRID if loop.kind == "grid" else AxisKind.TILE
             block = self._block_for(name, size, kind)
-            block.again = size is None and target in self._met
+            if size is None:
+                block.again = target in self._met
+                block.site = (self.frame.source.file, node.iter.lineno, dim)
             axes.append(self.env.new_axis(block, kind, begin, self._not_before(begin, end), name))
         self._met.add(target)
         return axes
@@ -175,7 +178,7 @@ class ControlFlow(Calls):
             with self.env.deciding():
                 self.tracer.set_index_dtype(width.of_host_tensors(self.frame.host, arguments))
         with self.tracer.graph(GraphKind.ROOT) as builder:
-            axes = self.make_axes(loop, node.target)
+            axes = self.make_axes(loop, node)
             builder.info.axes = axes
             self.bind_loop_variables(node.target, loop, axes)
             with self._containers_stay():
@@ -198,7 +201,7 @@ class ControlFlow(Calls):
         ends = [self.tracer.operand(e) for e in loop.ranges.ends]
 
         def body(builder: GraphBuilder) -> list[Axis]:
-            axes = builder.info.axes = self.make_axes(loop, node.target)
+            axes = builder.info.axes = self.make_axes(loop, node)
             for item in carried:
                 item.enter(self, builder)
             self.bind_loop_variables(node.target, loop, axes)

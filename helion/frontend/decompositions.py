@@ -8,8 +8,10 @@ tracer: what it calls is recorded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import TypeVar
+from typing import cast
 
 import torch
 from torch._decomp import decomposition_table
@@ -18,9 +20,13 @@ from torch._prims_common import elementwise_dtypes
 
 from .. import exc
 from ..ir.symbols import symbols_of
+from ..language.op import active_handler
 from ..language.shapes import canonical_dims
 from ..language.shapes import same_shape
 from ..language.shapes import shape_text
+
+if TYPE_CHECKING:
+    from .tracer import Tracer
 
 _aten = torch.ops.aten
 _prims = torch.ops.prims
@@ -53,10 +59,15 @@ def _one_by_one(op: Callable[..., torch.Tensor], x: torch.Tensor, dim: Any, keep
     return x
 
 
+def _is_hosts(size: Any) -> bool:
+    """Whether a size is one of the host's, under dynamic shapes: it has no partial tiles."""
+    return cast("Tracer", active_handler()).env.space.is_host_value(size)
+
+
 def _count(x: torch.Tensor, dim: Any) -> Any:
     """How many elements a reduction over `dim` covers.  The size of a tile's dimension may be more than the
     number of its valid elements, so those are counted on the device."""
-    tiles = [d for d in _dims(x, dim) if symbols_of(x.size(d))]
+    tiles = [d for d in _dims(x, dim) if symbols_of(x.size(d)) and not _is_hosts(x.size(d))]
     count: Any = 1
     for d in _dims(x, dim):
         if d not in tiles:
@@ -96,8 +107,8 @@ def _var_parts(x: torch.Tensor, dim: Any, correction: Any, keepdim: bool) -> tup
     mean = _aten.sum.dim_IntList(xw, dims, True) / count
     centered = xw - mean
     divisor = count - (1 if correction is None else correction)
-    if isinstance(divisor, (int, float)):
-        divisor = max(divisor, 0)
+    if not isinstance(divisor, torch.Tensor):
+        divisor = torch.sym_max(divisor, 0)
     total = _aten.sum.dim_IntList(centered * centered, dims, True)
     var = total / divisor
     if not keepdim:

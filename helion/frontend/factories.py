@@ -59,7 +59,8 @@ def _scalar_tensor(tracer: Tracer, value: Any, dtype: Any = None, **_: Any) -> A
 def _arange(tracer: Tracer, start: Any, end: Any, step: Any = 1, dtype: Any = None, **_: Any) -> Any:
     dtype = dtype or torch.int64
     # The cast is the tracer's: here, below PyTorch's dispatch, `.to` would not be recorded.
-    return tracer.cast(arange(start, end, step, dtype=None if dtype.is_floating_point else dtype), dtype)
+    made = None if dtype.is_floating_point else dtype if dtype.is_signed else torch.int64
+    return tracer.cast(arange(start, end, step, dtype=made), dtype)
 
 
 def _arange_end(tracer: Tracer, end: Any, dtype: Any = None, **_: Any) -> Any:

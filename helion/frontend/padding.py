@@ -106,6 +106,7 @@ def narrow_placeholder(
         with tracer.paused():
             old = node.meta["val"]
             node.meta["val"] = torch.empty(narrowed.shape, dtype=old.dtype, device=old.device)
+        builder.own(node.meta["val"], node)  # what a jagged loop keeps of it is read once more
         for user in [user for user in node.users if user.target is lanes_of]:
             user.replace_all_uses_with(node)
             builder.renamed(user, node)

@@ -1,4 +1,4 @@
-"""Rules for torch ops on windows of dimensions of constant size: pooling.
+"""Rules for torch ops on windows of dimensions of constant size: pooling, and the windows themselves (`unfold`).
 
 A dimension becomes two, window and place in it, by picking (`_windowed`); places that a window has beyond the tensor's
 end are told by a mask, and the second dimension is reduced.  Several dimensions are pooled one after the other.
@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch._decomp import decomposition_table
 
+from .. import exc
 from .decompositions import rule
 from .rearranging import constant_size
+from .rearranging import dim_of
 from .rearranging import nothing_larger
 from .rearranging import placed
 from .rearranging import positions
@@ -92,6 +94,22 @@ def _windowed(x: torch.Tensor, dim: int, windows: _Windows, outside: Any) -> tor
     taken = take(x, at, dim).reshape(shape)
     inside = _spread(windows.inside(), dim, taken.dim())
     return torch.where(inside, taken, torch.full((), outside, dtype=x.dtype))
+
+
+@rule(_aten.unfold.default)
+def _unfold(x: torch.Tensor, dim: int, size: int, step: int) -> torch.Tensor:
+    """`x.unfold(dim, size, step)`: windows in place of the dimension, their elements in a new last one."""
+    dim = dim_of(x, dim)
+    n = constant_size(x, dim, "Tensor.unfold")
+    if not 0 <= size <= n or step < 1:
+        raise exc.ShapeMismatch(
+            f"unfold: windows of {size} elements {step} apart, in a dimension of {n}",
+            fix="the step is positive, and a window not longer than the dimension.",
+        )
+    count = (n - size) // step + 1
+    at = (positions(count) * step).unsqueeze(1) + positions(size).unsqueeze(0)
+    taken = take(x, at.reshape([-1]), dim).reshape([*x.shape[:dim], count, size, *x.shape[dim + 1 :]])
+    return taken.movedim(dim + 1, -1)
 
 
 def _mean_of_windows(x: torch.Tensor, windows: Sequence[_Windows], padding: bool, divisor: Any) -> torch.Tensor:

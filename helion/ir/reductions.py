@@ -244,7 +244,7 @@ def rolling_constraint(ir: DeviceIR, reductions: list[RollableReduction]) -> Cal
         looped = tuple(i for i, chunk in enumerate(chunks) if chunk is not None)
         if len({reductions[i].graph_id for i in looped}) == len(looped) or fit(looped):
             return None
-        sizes = " and ".join(f"the one of {reductions[i].size}" for i in looped)
+        sizes = " and ".join(f"the one of {ir.space.readable(str(reductions[i].size))}" for i in looped)
         return (
             f"reduction_loops={chunks!r} asks for loops over dimensions of one value ({sizes}): None is allowed for "
             "all of them, and a number for one"

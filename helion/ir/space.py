@@ -37,6 +37,7 @@ class BlockSize:
         high: largest size allowed, None for no limit of the kernel's own.
         extent: how far the longest axis with this block size goes, when known (a hint under dynamic shapes).
         again: its loop has been met before, in another iteration of an unrolled loop.
+        site: file and line of the loop that it was made for, and which of its dimensions; None: of no loop's own.
     """
 
     id: int
@@ -48,6 +49,7 @@ class BlockSize:
     high: int | None = None
     extent: int | None = None
     again: bool = False
+    site: tuple[str, int, int] | None = None
 
     @property
     def label(self) -> str:

@@ -118,12 +118,15 @@ def arange(
         bounds: ints, SymInts, or a tile for its size.  `start` may be any scalar as long as `end - start`
             is a size (for example `hl.arange(tile.begin, tile.begin + tile.block_size)`); on a GPU other
             bounds must be constants.
-        step: distance of neighbours, a positive constant.
+        step: from one to the next, a constant; below 0 they count down.
         dtype: integer or float dtype; the kernel's index dtype (int32, or int64 for large tensors) if left out.
         device: for compatibility with torch.arange; must be the kernel's device or None.
 
     Returns:
         1-d tensor of `(end - start) / step` elements, rounded up.
+
+    Raises:
+        exc.InvalidAPIUsage: a step that is 0 or no constant, bounds that are not integers, or `end` on the wrong side.
     """
     h = current_handler("hl.arange")
     check_device(device, "hl.arange")
@@ -131,17 +134,28 @@ def arange(
         raise exc.InvalidAPIUsage(f"hl.arange takes 1 to 3 bounds, got {len(bounds)}")
     if len(bounds) == 3:
         step = bounds[2]
-    if not isinstance(step, int) or isinstance(step, bool) or step < 1:
-        raise exc.InvalidAPIUsage(f"hl.arange: step must be a positive constant, got {step!r}")
+    if not isinstance(step, int) or isinstance(step, bool) or step == 0:
+        raise exc.InvalidAPIUsage(
+            f"arange: the step must be a constant other than 0, got {step!r}",
+            fix="count by ones and multiply: `start + step * hl.arange(n)`.",
+        )
     start, end = (0, bounds[0]) if len(bounds) == 1 else bounds[:2]
     if isinstance(start, (float, torch.SymFloat)) or isinstance(end, (float, torch.SymFloat)):
         raise exc.InvalidAPIUsage("hl.arange takes integer bounds", fix="scale the result: `hl.arange(n) * 0.5`.")
     end = resolve_shape(end, "hl.arange")[0]
     dtype = h.index_dtype if dtype is None else dtype
     length = end if isinstance(start, int) and start == 0 else end - start
-    if step != 1:
+    if step < 0:
+        length = (-length - step - 1) // -step
+    elif step != 1:
         length = (length + (step - 1)) // step
+    if isinstance(length, int) and length < 0:
+        raise exc.InvalidAPIUsage(
+            f"arange: {end} cannot be reached from {start} in steps of {step}", fix="swap the bounds, or turn the step."
+        )
     integer = dtype if not dtype.is_floating_point else h.index_dtype
+    if step < 0 and not dtype.is_signed:
+        integer = torch.int64
     result: torch.Tensor = iota(start, length, step, integer)
     return result if integer is dtype else result.to(dtype)
 

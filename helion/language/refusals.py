@@ -52,6 +52,12 @@ _REFUSED = {
         "it has no form on tiles",
         "gather each corner, `torch.gather(x.flatten(2), 2, places)`, and sum them with their weights.",
     ),
+    "convolution": (
+        "it has no form on tiles",
+        "multiply windows by the weights, and pad by yourself: along one dimension "
+        "`(torch.nn.functional.pad(v, (1, 1)).unfold(-1, 3, 1) * w[:]).sum(-1)`, with the 3 weights of `w`. Channels: "
+        "one such sum for each, or torch.einsum.",
+    ),
     "hash_tensor": (
         "it has no form on tiles",
         "reduce the bits: `hl.reduce(torch.bitwise_xor, x.view(torch.int32), 0)`.",

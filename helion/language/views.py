@@ -15,6 +15,7 @@ from .eager_tile import extent_of
 from .indexing import INDEX_DTYPES
 from .op import device_op
 from .shapes import broadcast_shapes
+from .shapes import constant_fix
 from .shapes import normalize_dim
 from .shapes import resolve_shape
 from .shapes import same_size
@@ -67,7 +68,7 @@ def _(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if tensor.dim() == 0 or not (isinstance(tensor.shape[-1], int) and tensor.shape[-1] == 2):
         raise exc.ShapeMismatch(
             f"hl.split needs a last dimension of size 2, got {shape_text(tensor.shape)}",
-            fix="reshape to [..., n, 2] first.",
+            fix=constant_fix(tensor.shape[-1] if tensor.dim() else 0, "reshape to [..., n, 2] first."),
         )
     left, right = (torch.empty(tensor.shape[:-1], dtype=tensor.dtype, device=tensor.device) for _ in range(2))
     return left, right

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from helion.frontend.carried import carried_names
 from helion.runtime.eager.ref_mode import run_ref
 
 
@@ -31,6 +32,6 @@ def ref() -> Callable[..., Any]:
     """Run a kernel function in ref mode: `ref(fn, *args, config=...)`."""
 
     def call(fn: Callable[..., Any], *args: Any, config: dict[str, Any] | None = None) -> Any:
-        return run_ref(fn, args, config=config)
+        return run_ref(fn, args, config=config, carried_by=carried_names)
 
     return call

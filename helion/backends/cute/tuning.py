@@ -17,6 +17,7 @@ from ...config_spec import PowerOfTwoFragment
 from ...ir.block_sizes import tunable_blocks
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
+from ...numbers import next_power_of_2
 from .match import Match
 from .schedule import MAX_AB_STAGES
 from .schedule import Arch
@@ -42,7 +43,7 @@ def build_config_spec(ir: DeviceIR, found: Match, arch: Arch) -> ConfigSpec:
         if block.id not in ranges:
             raise refuse(f"no tile of the product has the registered block size {block.name!r}")
     spec.fields["block_sizes"] = ListOf(
-        [_block_fragment(block, ranges[block.id]) for block in blocks], labels=[block.name for block in blocks]
+        [_block_fragment(block, ranges.get(block.id)) for block in blocks], labels=[block.name for block in blocks]
     )
     spec.fields["tcgen05_ab_stages"] = IntegerFragment(2, MAX_AB_STAGES, default.ab_stages)
     spec.fields["tcgen05_acc_stages"] = IntegerFragment(1, 4 if default.blackwell else 1, default.acc_stages)
@@ -81,7 +82,10 @@ def _block_ranges(found: Match, default: MatmulSchedule) -> dict[int, tuple[int,
     return ranges
 
 
-def _block_fragment(block: BlockSize, bounds: tuple[int, int, int]) -> Fragment:
+def _block_fragment(block: BlockSize, bounds: tuple[int, int, int] | None) -> Fragment:
+    if bounds is None:  # registered, and no tile's
+        low = next_power_of_2(block.low)
+        return PowerOfTwoFragment(low, max(low, next_power_of_2(block.high or block.low)))
     low, high, default = bounds
     if (block.high is not None and block.high < low) or block.low > high:
         raise refuse(

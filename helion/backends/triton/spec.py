@@ -139,7 +139,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     if reductions:
         spec.fields["reduction_loops"] = ListOf(
             [_reduction_fragment(r) for r in reductions],
-            labels=[f"a dimension of {r.size}" for r in reductions],
+            labels=[f"a dimension of {device.space.readable(str(r.size))}" for r in reductions],
             blocks=[r.axis.block.id for r in reductions],
         )
     _loop_fields(spec, device, settings, features, blocks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -44,12 +45,15 @@ def is_pointwise(name: str) -> bool:
     return packet is not None and any(torch.Tag.pointwise in getattr(packet, o).tags for o in packet.overloads())
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Lanes:
-    """In place of the loop axis of a dimension: it has one lane per element of a full tile."""
+    """In place of the loop axis of a dimension: it has one lane per element of a full tile.
 
+    Attributes:
+        block: the registered block size that the dimension was made with, if one was.
+    """
 
-#: That one.
-LANES = Lanes()
+    block: Any = None
 
 
 def with_lanes(value: torch.Tensor, axes: Sequence[Any], wanted: dict[int, tuple[int, int]]) -> torch.Tensor:

@@ -16,6 +16,8 @@ from ...language.eager_tile import EagerTile
 from ...language.indexing import index_list
 from ...language.op import Op
 from ...language.ragged import with_rows_only
+from .alignment import Lanes
+from .alignment import marked
 from .torch_mode import axes_of
 from .torch_mode import axes_of_index
 
@@ -208,6 +210,26 @@ def _moment(name: str, x: torch.Tensor, dims: list[int], keepdim: bool, correcti
 
 
 # -- where rows end ------------------------------------------------------------------------------------------
+
+
+def only_inside(tile: EagerTile, block: Any, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+    """What a jagged loop carries: of a new value the lanes inside of their row, of the one before the others.
+
+    Either has a lane per element of a full tile, or of this one; made with the loop's `block` size before the loop, it
+    has one for each element of the tiles to come.
+    """
+    axes = [tile.axis if isinstance(axis, Lanes) and axis.block is block else axis for axis in axes_of(new)]
+    inside = _inside(tile, axes)
+    if inside is None or new is old or new.dim() != old.dim():
+        return new
+    at = axes.index(tile.axis)
+    result = old.clone()
+    count = min(new.shape[at], tile.extent)
+    part = result.narrow(at, 0, min(count, old.shape[at]))
+    if part.shape[at] != count or any(d != at and n != o for d, (n, o) in enumerate(zip(new.shape, old.shape))):
+        return new  # another shape, which no loop carries
+    part.copy_(torch.where(inside.narrow(at, 0, count), new.narrow(at, 0, count), part))
+    return marked(result, axes_of(old))
 
 
 def _filled(value: torch.Tensor, dims: Sequence[int], neutral: Any, active: Sequence[EagerTile]) -> torch.Tensor:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import dis
+import functools
 import inspect
-import itertools
+import math
 import os
-import traceback
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -34,9 +34,6 @@ from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
 from ...language.indexing import indexed_shape
-from ...language.loops import grid
-from ...language.loops import jagged_tile
-from ...language.loops import tile as tile_loop
 from ...language.memory import load
 from ...language.memory import store
 from ...language.op import Access
@@ -58,12 +55,20 @@ from .alignment import with_lanes
 from .alignment import with_lanes_of_product
 from .broadcasts import LoopAxis
 from .broadcasts import note_broadcasts
+from .carried import CarriedBy
+from .carried import CarriedVariables
+from .carried import nothing
+from .code import draws_of
+from .code import names_a_loop
 from .dependencies import StoredTwice
+from .errors import in_torchs_scan
+from .errors import location_of
 from .handler import EagerHandler
 from .handler import iterate_tiles
 from .ragged import axes_of_reduction
 from .ragged import check_keeps_rows
 from .ragged import check_lengths
+from .ragged import only_inside
 from .ragged import ragged_mask
 from .ragged import reduced
 from .ragged import with_rows_of_operands
@@ -81,11 +86,14 @@ from .torch_mode import name_of
 from .torch_mode import user_frame
 
 _PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
-_LANGUAGE = load.__module__
 #: Without a config a loop has about this many tiles, so that stepping through it sees more than one ...
 _TILES_PER_LOOP = 4
 #: ... but tiles of at least this many elements.
 _SMALLEST_BLOCK = 16
+
+
+#: A dimension of a loop: file, line, which dimension.
+Site = tuple[str, int, int]
 
 
 class _Block:
@@ -104,6 +112,9 @@ class RefHandler(EagerHandler):
         index_dtype: dtype of `tile.index`.
         draws: places in the function that draw random numbers of torch's.
         smallest: for each block size of the Config, what it is at least.
+        carried_by: which variables a loop carries.
+        sites: for each block size of the Config the loop that it is for, None for registered ones; without, they are
+            for the loops in the order in which they are met.
     """
 
     def __init__(
@@ -113,6 +124,8 @@ class RefHandler(EagerHandler):
         index_dtype: torch.dtype = torch.int32,
         draws: int = 0,
         smallest: Sequence[int] = (),
+        carried_by: CarriedBy = nothing,
+        sites: Sequence[Site | None] = (),
     ) -> None:
         super().__init__(device, index_dtype)
         self.config: Mapping[str, Any] = config or {}
@@ -128,6 +141,12 @@ class RefHandler(EagerHandler):
         self._seeds: list[int] = []
         self._draws = draws
         self._smallest = smallest
+        self._carried_by = carried_by
+        # A loop that stands in an unrolled one has several: they take turns.
+        self._places: dict[Site | None, list[int]] = {}
+        for place, site in enumerate(sites):
+            self._places.setdefault(site, []).append(place)
+        self._visits: Counter[Site | None] = Counter()
         self._root_tiles: list[EagerTile] = []
         self._stored = StoredTwice()
         self._broadcasts = Broadcasts()
@@ -246,9 +265,8 @@ class RefHandler(EagerHandler):
 
     def tile(self, ranges: LoopRanges) -> Iterable[Any]:
         begins, ends = [int(b) for b in ranges.begins], [int(e) for e in ranges.ends]
-        site = _call_site()
         blocks = [
-            self._block_of((site, dim), size, end - begin)
+            self._block_of(dim, size, end - begin)
             for dim, (size, begin, end) in enumerate(zip(ranges.block_sizes, begins, ends, strict=True))
         ]
         self.loops_run += 1
@@ -262,16 +280,29 @@ class RefHandler(EagerHandler):
         at_top = not self.on_device
         if at_top:
             self._stored.clear()
+        carried = self._carried()
         for group in tiles:
+            carried.begin()
             if at_top:
                 self._root_tiles = list(group)
                 self._broadcasts.clear()
             with self._iteration(list(zip(group, blocks, strict=True)), [(tile.axis, int(tile.id)) for tile in group]):
-                if is_sequence and len(group) == 1:
-                    group[0].alone = True
-                    yield group[0]
-                else:
-                    yield group if is_sequence else group[0]
+                group[0].alone = is_sequence and len(group) == 1
+                try:
+                    yield group if is_sequence and not group[0].alone else group[0]
+                finally:  # a `break` ends an iteration too
+                    if group[0].lengths is not None:
+                        with _compat_torch.without_torch_functions():
+                            carried.end(functools.partial(only_inside, group[0], blocks[0]))
+        carried.begin()
+
+    def _carried(self) -> CarriedVariables:
+        """The variables of the loop that begins here."""
+        return CarriedVariables(user_frame() if self.on_device else None, "for", self.device, self._carried_by)
+
+    def asked_for_truth(self) -> None:
+        """A device value is a condition, of a `while` perhaps."""
+        CarriedVariables(user_frame(), "while", self.device, self._carried_by).begin()
 
     @contextlib.contextmanager
     def _iteration(
@@ -300,10 +331,9 @@ class RefHandler(EagerHandler):
     def _iterate_grid(self, spans: list[range], *, is_sequence: bool) -> Iterator[Any]:
         if not self.on_device:
             self._root_tiles = []
-        total = 1
-        for span in spans:
-            total *= len(span)
-        for flat in range(total):
+        carried = self._carried()
+        for flat in range(math.prod(map(len, spans))):
+            carried.begin()
             indices, places = [], []
             for span in reversed(spans):
                 flat, place = divmod(flat, len(span))
@@ -315,6 +345,7 @@ class RefHandler(EagerHandler):
                     yield _SoleInt(indices[0])
                 else:
                     yield tuple(indices) if is_sequence else indices[0]
+        carried.begin()
 
     def jagged_tile(self, lengths: torch.Tensor, block_size: Any) -> Iterable[Tile]:
         if not self.on_device:
@@ -324,7 +355,7 @@ class RefHandler(EagerHandler):
         check_lengths(lengths, self.active_tiles())
         with _compat_torch.without_torch_functions():
             longest = int(lengths.max()) if lengths.numel() else 0
-        block = self._block_of((_call_site(), 0), block_size, longest)
+        block = self._block_of(0, block_size, longest)
         return self._iterate(self._jagged_tiles(longest, block, lengths), [block], is_sequence=False)
 
     def _jagged_tiles(self, longest: int, block: _Block, lengths: torch.Tensor) -> Iterator[tuple[EagerTile, ...]]:
@@ -340,19 +371,32 @@ class RefHandler(EagerHandler):
 
     # -- sizes -------------------------------------------------------------------------------------------
 
-    def _block_of(self, key: Any, given: Any, extent: int) -> _Block:
-        """The block size of a loop dimension: given in the loop, or the config's for this place in the code."""
+    def _block_of(self, dim: int, given: Any, extent: int) -> _Block:
+        """The block size of a loop's dimension: given in the loop, or the config's for this place in the code."""
         if given is not None:
             source = given.source if isinstance(given, EagerInt) else None
             return source if isinstance(source, _Block) else _Block(int(given))
+        frame = user_frame()
+        assert frame is not None
+        place = self._next_place((frame.f_code.co_filename, frame.f_lineno, dim))
+        key = (frame.f_code, frame.f_lasti, dim) if place is None else place
         if key not in self._blocks:
-            self._blocks[key] = _Block(self._next_size(1, extent))
+            self._blocks[key] = _Block(self._next_size(1, extent, place))
         return self._blocks[key]
 
-    def _next_size(self, low: int, extent: int) -> int:
-        """The next block size of the config; without one, a size that gives a few tiles."""
-        place = self._tunable_blocks
-        self._tunable_blocks += 1
+    def _next_place(self, site: Site | None) -> int | None:
+        """Where the Config has the size for a loop, or the next registered one; None where the code is not known."""
+        places = self._places.get(site)
+        if not places:
+            return None
+        self._visits[site] += 1
+        return places[(self._visits[site] - 1) % len(places)]
+
+    def _next_size(self, low: int, extent: int, place: int | None) -> int:
+        """The block size of the config at a place, or the next one; without one, a size that gives a few tiles."""
+        if place is None:
+            place = self._tunable_blocks
+            self._tunable_blocks += 1
         low = max([low, *self._smallest[place : place + 1]])
         if place < len(self._configured):
             return max(int(self._configured[place]), next_power_of_2(low))
@@ -367,7 +411,7 @@ class RefHandler(EagerHandler):
     def register_block_size(self, low: int, high: Any) -> Any:
         if self.on_device:
             raise exc.NotAllowedOnDevice(name="hl.register_block_size()", fix="call it in host code, before the loop.")
-        block = _Block(self._next_size(low, int(high)))
+        block = _Block(self._next_size(low, int(high), self._next_place(None)))
         return EagerInt(block.size, lambda: self._extent_of(block), source=block)
 
     def _extent_of(self, block: _Block) -> int:
@@ -464,6 +508,8 @@ def run_ref(
     index_dtype: torch.dtype | None = None,
     draws: int | None = None,
     smallest: Sequence[int] = (),
+    carried_by: CarriedBy = nothing,
+    sites: Sequence[Site | None] = (),
 ) -> Any:
     """Run a kernel function in ref mode.
 
@@ -476,6 +522,8 @@ def run_ref(
             int32.
         draws: how many places draw random numbers of torch's; None: those that stand in the function.
         smallest: block sizes that are raised to these.
+        carried_by: which variables a loop carries, where the source of the function is known.
+        sites: for each block size of the Config the loop that it is for, None for registered ones.
 
     Returns:
         What `fn` returns.
@@ -492,44 +540,32 @@ def run_ref(
         raise exc.NoTensorArgs(kernel=fn.__name__)
     if index_dtype is None:
         index_dtype = torch.int64 if any(_span(tensor) > 1 << 31 for tensor in tensors) else torch.int32
-    ref = RefHandler(devices[0], config, index_dtype, _draws(fn) if draws is None else draws, smallest)
+    draws = draws_of(fn) if draws is None else draws
+    ref = RefHandler(devices[0], config, index_dtype, draws, smallest, carried_by, sites)
     mode = DeviceTorchMode(ref)
     try:
         with torch.no_grad(), handler(ref), mode:
             # What the kernel function reads from outside itself it reads by itself.
             takes_all = fn.__code__.co_flags & inspect.CO_VARARGS
             result = fn(*(args if takes_all else args[: fn.__code__.co_argcount]), **(kwargs or {}))
-        if not ref.loops_run and not _names_a_loop(fn):
+        if not ref.loops_run and not names_a_loop(fn):
             raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__)
         for leaf in _tensors(result):
             if is_device_value(leaf):
                 raise exc.CannotReadDeviceVariableOnHost(name="the returned value")
     except exc.Base as error:
         if error.location is None:
-            error.location = _location(error)
-        if (known := _in_torchs_scan(error)) is not None:
+            error.location = location_of(error)
+        if (known := in_torchs_scan(error)) is not None:
             known.location = error.location
             raise known from None
         raise
     except (ValueError, RuntimeError) as error:
-        if (known := _in_torchs_scan(error)) is not None:
-            known.location = _location(error)
+        if (known := in_torchs_scan(error)) is not None:
+            known.location = location_of(error)
             raise known from error
         raise
     return result
-
-
-def _in_torchs_scan(error: BaseException) -> exc.BackendUnsupported | None:
-    """What to say of an error that comes from PyTorch's own associative_scan: it compiles, or maps over batches."""
-    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    inside = (code.co_name == "associative_scan" and "_higher_order_ops" in code.co_filename for code in frames)
-    if not any(inside):
-        return None
-    return exc.BackendUnsupported(
-        backend="ref mode",
-        reason="PyTorch's own associative_scan does not take its values",
-        fix="call hl.associative_scan(combine_fn, x, dim), which is the same in every mode.",
-    )
 
 
 def _span(tensor: torch.Tensor) -> int:
@@ -544,44 +580,6 @@ class _SoleInt(EagerInt):
 
     def __iter__(self) -> Iterator[int]:
         return iter((self,))
-
-
-def _names_a_loop(fn: Callable[..., Any]) -> bool:
-    """Whether a function that ran no device loop has one all the same, behind a `return`."""
-    names = fn.__code__.co_names
-    loops = (tile_loop, grid, jagged_tile)
-    return any(name in ("tile", "grid", "jagged_tile") or fn.__globals__.get(name) in loops for name in names)
-
-
-def _draws(fn: Callable[..., Any]) -> int:
-    """How many places in a function draw random numbers of torch's; those of `hl` have seeds of their own."""
-    names = ("rand", "randn", "rand_like", "randn_like", "randint", "dropout")
-    code = list(dis.get_instructions(fn))
-    return sum(
-        i.opname.startswith("LOAD_")
-        and i.argval in names
-        and getattr(fn.__globals__.get(str(before.argval)), "__name__", None) != _LANGUAGE
-        for before, i in itertools.pairwise(code)
-    )
-
-
-def _location(error: BaseException) -> exc.SourceLocation | None:
-    """The user's line that an error came from: the innermost frame outside of helion and torch."""
-    torch_files = os.path.dirname(torch.__file__) + os.sep
-    frames = [
-        entry
-        for entry in traceback.extract_tb(error.__traceback__)
-        if not entry.filename.startswith((_PACKAGE, torch_files))
-    ]
-    if not frames:
-        return None
-    entry = frames[-1]
-    line = entry.lineno or 1
-    text = entry._original_line.rstrip("\n") if hasattr(entry, "_original_line") else (entry.line or "")
-    start = getattr(entry, "colno", None)
-    end = getattr(entry, "end_colno", None) if getattr(entry, "end_lineno", line) == line else None
-    start = len(text) - len(text.lstrip()) if start is None else start
-    return exc.SourceLocation(entry.filename, line, start, len(text) if end is None else end, entry.name, text)
 
 
 def _any_jagged(active: Sequence[EagerTile]) -> bool:

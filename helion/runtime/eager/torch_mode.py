@@ -49,8 +49,8 @@ from ...language.subscripts import subscript
 from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
 from ...language.truth import scalar
-from .alignment import LANES
 from .alignment import MARK as _MARK
+from .alignment import Lanes
 from .alignment import aligned
 from .subscripts import axes_of_part
 
@@ -218,7 +218,9 @@ def broadcast_axes(tensors: Sequence[torch.Tensor]) -> list[Any]:
     for tensor in tensors:
         for i, axis in enumerate(axes_of(tensor)):
             at = ndim - tensor.dim() + i
-            if axes[at] is None and axis is not None:
+            if (axes[at] is None and axis is not None) or (
+                isinstance(axes[at], Lanes) and isinstance(axis, JaggedAxis)
+            ):
                 axes[at] = axis
     return axes
 
@@ -270,7 +272,7 @@ def axes_of_shape(shape: Any) -> list[Any]:
     items = shape if isinstance(shape, (list, tuple)) else [shape]
     sources = [item.source if isinstance(item, EagerInt) else item for item in items]
     return [
-        source.axis if isinstance(source, EagerTile) else LANES if isinstance(item, EagerInt) else None
+        source.axis if isinstance(source, EagerTile) else Lanes(source) if isinstance(item, EagerInt) else None
         for item, source in zip(items, sources, strict=True)
     ]
 
@@ -480,6 +482,7 @@ class DeviceTorchMode(TorchFunctionMode):
             return self._setitem(*args)
         if func is torch.Tensor.__bool__:
             scalar(args[0], "a condition")
+            self._ref.asked_for_truth()
         if name not in _METADATA:
             self._check_device_call(args[1:] if name in _CREATION_METHODS else args, kwargs)
         override = TORCH_OVERRIDES.get(func)

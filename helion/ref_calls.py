@@ -1,0 +1,86 @@
+"""Calls of kernels in ref mode: what a Config means for them, and what is known of the kernel.
+
+A Config is taken, or refused, as the compiled kernel would.  Not here: how a function is run (`runtime.eager`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+from . import exc
+from .config import Config
+from .config_keys import TABLE
+from .config_keys import plural_items
+from .config_spec import ConfigSpec
+from .frontend.carried import carried_names
+from .ir.block_sizes import tunable_blocks
+from .runtime.eager.ref_mode import Site
+from .runtime.eager.ref_mode import run_ref
+from .settings import RefMode
+
+if TYPE_CHECKING:
+    from .bound_kernel import BoundKernel
+    from .kernel import Kernel
+
+
+def run_bound(bound: BoundKernel, config: Config | None, args: tuple[Any, ...]) -> Any:
+    """Run the function of a kernel on eager tiles.
+
+    Args:
+        bound: a specialization; traced, or of a kernel that is in ref mode.
+        config: None for the one in use, or the kernel's own.
+        args: of the call.
+
+    Raises:
+        exc.InvalidConfig: the Config does not fit.
+    """
+    kernel, settings = bound.kernel, bound.settings
+    config = config or bound.config or (kernel.configs[0] if kernel.configs else None)
+    if settings.ref_mode is RefMode.EAGER:
+        sites: Sequence[Site | None] = ()
+        if config is not None:
+            config, sites = checked(config, kernel, args)
+        index_dtype = None if settings.index_dtype == "auto" else settings.index_dtype
+        return run_ref(kernel.fn, args, config=config, index_dtype=index_dtype, carried_by=carried_names, sites=sites)
+    return run_ref(
+        kernel.fn,
+        args,
+        config=config,
+        index_dtype=bound.ir.device.space.index_dtype,
+        draws=bound.ir.host.seeds.count if bound.ir.host.seeds else None,
+        smallest=[getattr(block, "floor", 1) for block in bound.config_spec.block_sizes],
+        carried_by=carried_names,
+        sites=[block.site for block in tunable_blocks(bound.ir.device)],
+    )
+
+
+def checked(config: Config, kernel: Kernel, args: tuple[Any, ...]) -> tuple[Config, Sequence[Site | None]]:
+    """A Config with the block sizes that calls of the compiled kernel would have, and the loops that they are for.
+
+    A kernel is debugged under the Config with which it went wrong; ref mode used to take one that does not fit without
+    a word.
+
+    Args:
+        config: the given one.
+        kernel: in ref mode.
+        args: of the call.
+
+    Raises:
+        exc.InvalidConfig: it does not fit.
+    """
+    items = list(plural_items(dict(config)))
+    sizes: dict[str, Any] = {}
+    sites: Sequence[Site | None] = ()
+    try:
+        compiled = kernel.traceable.bind(args)
+        full = compiled.config_spec.normalize(config)
+        sites = [block.site for block in tunable_blocks(compiled.ir.device)]
+        sizes = {"block_sizes": full["block_sizes"]} if config.block_sizes else {}
+    except exc.InvalidConfig:
+        raise
+    except Exception:  # it does not compile, which may be why it is in ref mode: values are checked by themselves
+        ConfigSpec(kernel.name).normalize({name: value for name, key, value in items if key in TABLE})
+    kept = {name: value for name, key, value in items if not sizes or key != "block_sizes"}
+    return Config(**kept, **sizes), sites

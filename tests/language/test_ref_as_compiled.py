@@ -1,0 +1,258 @@
+"""What ref mode must not do in its own way: variables of loops, jagged lanes, and what a Config says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+
+X = torch.arange(30.0).reshape(5, 6)
+LENGTHS = torch.tensor([2, 0, 6, 3, 1])
+
+
+def both(fn: Any, *args: Any, config: dict[str, Any] | None = None, **settings: Any) -> tuple[Any, Any]:
+    """The result in ref mode, and in the tile executor under the same Config."""
+    configs = {"config": helion.Config(**config)} if config is not None else {}
+    in_ref = helion.kernel(fn, ref_mode=helion.RefMode.EAGER, **configs, **settings)
+    return in_ref(*args), helion.kernel(fn, **configs, **settings)(*args)
+
+
+# -- variables that loops carry
+
+
+def by_turns(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        side, acc = 0, x[t]
+        for _ in hl.grid(3):
+            acc = torch.where(side == 0, acc + 1, acc * 2)
+            side = 1 - side
+        out[t] = acc + side.to(torch.float32)
+    return out
+
+
+def wraps(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=torch.int64, device=x.device)
+    for i in hl.grid(x.size(0)):
+        s = 3
+        for _ in hl.grid(70):
+            s = s * 7
+        out[i] = s
+    return out
+
+
+def in_single_precision(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=torch.float64, device=x.device)
+    for i in hl.grid(x.size(0)):
+        s = 0.0
+        for _ in hl.grid(10):
+            s = s + 0.1
+        out[i] = s
+    return out
+
+
+def in_a_while(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=torch.int64, device=x.device)
+    for i in hl.grid(x.size(0)):
+        left, parity, steps = x[i].to(torch.int64), 0, 0
+        while left > 0 and steps < 3:
+            steps = torch.where(parity == 0, steps + 1, steps)
+            parity = 1 - parity
+            left = left - 1
+        out[i] = steps * 10 + parity
+    return out
+
+
+def of_a_tuple(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=torch.int64, device=x.device)
+    for i in hl.grid(x.size(0)):
+        pair = (0, 1)
+        for _ in hl.grid(5):
+            pair = (pair[1], pair[0] + pair[1])
+        out[i] = torch.where(pair[0] > 3, pair[1], pair[0])
+    return out
+
+
+def set_anew(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=torch.int64, device=x.device)
+    for i in hl.grid(x.size(0)):
+        seen = 0
+        for j in hl.grid(4):
+            seen = torch.where(x[i] > j, seen + 1, seen)
+            if x[i] > 3:
+                seen = 7
+        out[i] = torch.where(seen == 7, seen, -seen)
+    return out
+
+
+@pytest.mark.parametrize("fn", [by_turns, wraps, in_single_precision, in_a_while, of_a_tuple, set_anew])
+def test_numbers_that_loops_change_are_tensors(fn: Any) -> None:
+    in_ref, compiled = both(fn, torch.arange(6.0))
+    assert torch.equal(in_ref, compiled)
+
+
+# -- jagged loops
+
+
+def accumulated(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    block = hl.register_block_size(4)
+    out = torch.zeros([x.size(0), 2], device=x.device)
+    for t in hl.tile(x.size(0)):
+        acc, most = hl.zeros([t, block]), hl.full([t, block], float("-inf"))
+        for j in hl.jagged_tile(lengths[t], block_size=block):
+            acc = acc * 2 + x[t, j] + 1
+            most = torch.maximum(most, x[t, j])
+        out[t, 0] = acc.sum(1)
+        out[t, 1] = most.amax(1)
+    return out
+
+
+def counted(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    block = hl.register_block_size(4)
+    out = torch.zeros([x.size(0)], device=x.device)
+    for t in hl.tile(x.size(0)):
+        acc, times = hl.zeros([t, block]), 0
+        for j in hl.jagged_tile(lengths[t], block_size=block):
+            acc = acc + j.id + 1
+            times += 1  # noqa: SIM113
+            if times > 1:
+                break
+        out[t] = acc.sum(1)
+    return out
+
+
+def of_fixed_size(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([x.size(0)], device=x.device)
+    for t in hl.tile(x.size(0)):
+        acc = hl.zeros([t, 4])
+        for j in hl.jagged_tile(lengths[t], block_size=4):
+            acc = acc + x[t, j]
+        out[t] = acc.sum(1)
+    return out
+
+
+@pytest.mark.parametrize("fn", [accumulated, counted])
+@pytest.mark.parametrize("sizes", [[2, 2], [4, 2], [4, 4], [2, 1]])
+def test_lanes_that_a_jagged_loop_carries(fn: Any, sizes: list[int]) -> None:
+    in_ref, compiled = both(fn, X, LENGTHS, config={"block_sizes": sizes})
+    assert torch.equal(in_ref, compiled)
+
+
+def test_an_accumulator_of_a_jagged_tiles_constant_size() -> None:
+    in_ref, compiled = both(of_fixed_size, X, LENGTHS, config={"block_sizes": [2]})
+    inside = torch.arange(6) < LENGTHS[:, None]
+    assert torch.equal(in_ref, torch.where(inside, X, 0).sum(1)) and torch.equal(in_ref, compiled)
+
+
+# -- Configs
+
+
+def sums(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], device=x.device)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t, :].sum(1)
+    return out
+
+
+MISFITS = {
+    "too many items": {"block_sizes": [2], "reduction_loops": [2, None]},
+    "too many sizes": {"block_sizes": [2, 4]},
+    "no power of two": {"block_sizes": [3]},
+    "an unknown key": {"block_sizes": [2], "whatever": 3},
+    "a value out of range": {"block_sizes": [2], "num_warps": 3},
+}
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("config", MISFITS.values(), ids=MISFITS)
+def test_a_config_that_does_not_fit_is_refused_in_the_same_words(config: dict[str, Any], static: bool) -> None:
+    said = []
+    for mode in (helion.RefMode.EAGER, helion.RefMode.OFF):
+        kernel = helion.kernel(sums, config=helion.Config(**config), ref_mode=mode, static_shapes=static)
+        with pytest.raises(exc.InvalidConfig) as error:
+            kernel(X)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def test_a_kernel_that_does_not_compile_runs_under_a_config_of_sensible_values() -> None:
+    def unknown(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = torch.linalg.qr(x[t, None].T).R.abs().sum() * 0 + x[t]
+        return out
+
+    args = (torch.arange(4.0),)
+    with pytest.raises(exc.BaseError):
+        helion.kernel(unknown)(*args)
+    options = {"ref_mode": helion.RefMode.EAGER}
+    assert torch.equal(helion.kernel(unknown, config=helion.Config(block_sizes=[2]), **options)(*args), args[0])
+    with pytest.raises(exc.InvalidConfig, match="num_warps"):
+        helion.kernel(unknown, config=helion.Config(num_warps="many"), **options)(*args)
+
+
+def ends(x: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([x.size(0)], dtype=torch.int64, device=x.device)
+    for i in hl.grid(bounds.size(0) - 1):
+        for k in hl.tile(bounds[i], bounds[i + 1]):
+            x[k] = x[k] + 1
+    hl.barrier()
+    for t in hl.tile(x.size(0)):
+        out[t] = hl.zeros([t], dtype=torch.int64) + t.end
+    return out
+
+
+def test_a_loop_that_never_runs_keeps_its_block_size() -> None:
+    """Sizes were given to loops in the order in which they ran: the second loop's was the first one's."""
+    in_ref, compiled = both(ends, torch.zeros(9), torch.zeros(1, dtype=torch.int64), config={"block_sizes": [8, 2]})
+    assert torch.equal(in_ref, compiled) and in_ref.tolist() == [2, 2, 4, 4, 6, 6, 8, 8, 9]
+
+
+def parts(x: torch.Tensor) -> torch.Tensor:
+    block = hl.register_block_size(2, 32)
+    out = torch.zeros([x.size(0), helion.cdiv(x.size(1), block)], device=x.device)
+    for t in hl.tile(x.size(0)):
+        for b in hl.grid(helion.cdiv(x.size(1), block)):
+            lanes = b * block + hl.arange(block)
+            out[t, b] = hl.load(x, [t, lanes], extra_mask=(lanes < x.size(1))[None, :]).sum(1)
+    return out
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_a_registered_size_of_a_buffer_is_the_configs(size: int) -> None:
+    in_ref, compiled = both(parts, X, config={"block_sizes": [size, 2]})
+    expected = torch.stack([part.sum(1) for part in X.split(size, 1)], 1)
+    assert torch.equal(in_ref, expected) and torch.equal(compiled, expected)
+
+
+def test_static_and_dynamic_shapes_have_the_same_items() -> None:
+    def kernel(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        total, means = x.new_empty([x.size(0)]), x.new_empty([x.size(0), x.size(1)])
+        for t in hl.tile(x.size(0)):
+            total[t] = x[t, :, :].sum(dim=(1, 2))
+            means[t, :] = x[t, :, :].mean(-1)
+        return total, means
+
+    x = torch.randn(7, 5, 9)
+    for static in (True, False):
+        bound = helion.kernel(kernel, static_shapes=static).bind((x,))
+        assert len(bound.config_spec.reduction_loops) == 2
+        total, means = bound(x)
+        torch.testing.assert_close(total, x.sum((1, 2)))
+        torch.testing.assert_close(means, x.mean(-1))
+
+
+def test_variances_under_dynamic_shapes() -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([x.size(0)])
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t, :].var(1)
+        return out
+
+    for x in (torch.randn(4, 6), torch.randn(2, 5)):
+        torch.testing.assert_close(helion.kernel(kernel, static_shapes=False)(x), x.var(1))
