@@ -339,7 +339,7 @@ class ProcessExecutor(Executor):
 
     def processes(self) -> list[tuple[str, int]]:
         """(name, process id) of the live workers."""
-        return [(worker.name, worker.pid) for worker in self._workers()]
+        return [(worker.name, pid) for worker in self._workers() if (pid := worker.pid) is not None]
 
     # -- workers ------------------------------------------------------------------------------------
 

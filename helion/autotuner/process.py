@@ -1,4 +1,7 @@
-"""WorkerProcess: the parent's end of one worker, with start, deadlines, death and its cause."""
+"""WorkerProcess: the parent's end of one worker, with start, deadlines, death and its cause.
+
+A worker is forked from the program's fork server (`fork_server.py`); where there can be none, it is a new interpreter.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,26 @@ import tempfile
 import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
+from typing import IO
 
+from . import fork_server
+from .fork_main import Surroundings
+from .fork_server import ForkedProcess
+from .fork_server import python_path
+from .phases import Phases
 from .travel import CannotTravel
 from .worker import Job
+from .worker import Ready
 from .worker import Running
 from .worker import Setup
 
-# The first thing a worker does.  It ends with its parent, even one that is killed while a candidate hangs here: the
+# The first thing a worker that is a new interpreter does.  It ends with its parent, even one that is killed while a candidate hangs here: the
 # system sends the signal, and where the parent died before it was asked to, this process has another parent by now.
 # Ctrl-C reaches the whole process group; what it means is the parent's decision.
 _START = """
 import ctypes, os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-parent, descriptor = int(sys.argv[1]), int(sys.argv[2])
+parent, connection, *files = map(int, sys.argv[1:])
 try:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 except (AttributeError, OSError):
@@ -35,8 +44,45 @@ if os.getppid() != parent:
 if sys.path[:1] == [""]:
     del sys.path[0]  # PYTHONPATH has every place that the parent looks in
 from helion.autotuner.worker import main
-main(descriptor)
+main(connection, files)
 """
+
+
+
+def _surroundings(threads: int | None) -> Surroundings:
+    """This process's, as it is now."""
+    environment = dict(os.environ)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        folder = None
+    return Surroundings(environment, python_path(), folder, threads)
+
+
+def _spawn(
+    connection: int, output: IO[bytes], files: tuple[int, ...], surroundings: Surroundings
+) -> subprocess.Popen[bytes]:
+    """A worker that is a new interpreter.
+
+    Args:
+        connection: its end of the socket.
+        output: where it prints: not into the progress display.
+        files: of its `Setup`.
+        surroundings: what it has in common with this process.
+    """
+    descriptors = (connection, *files)
+    return subprocess.Popen(
+        [sys.executable, "-c", _START, str(os.getpid()), *map(str, descriptors)],
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        # It must find the same modules as this process, however this one found them.
+        env={**surroundings.environment, "PYTHONPATH": os.pathsep.join(surroundings.path)},
+    )
+
 
 START_SECONDS = 120.0
 """How long a worker may take to import torch and load the arguments."""
@@ -49,9 +95,10 @@ class WorkerProcess:
         setup: what its jobs share.
         name: for messages, for example `compile 3` or `cuda:0`.
         threads: CPU threads it may use in torch; None for as many as the parent.
+        times: is told how long it took to start.
     """
 
-    def __init__(self, setup: Setup, name: str, threads: int | None = None) -> None:
+    def __init__(self, setup: Setup, name: str, threads: int | None = None, times: Phases | None = None) -> None:
         self.name = name
         self.ready = False
         self.job: Job | None = None
@@ -60,31 +107,26 @@ class WorkerProcess:
         self.killed_for: str | None = None
         self.started_running = False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._times = times
+        self._asked = time.monotonic()
         parent, child = Pipe()
-        environment = dict(os.environ)
-        # The worker must find the same modules as this process, however this one found them.
-        package_root = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(
-            dict.fromkeys([package_root, *(p or os.getcwd() for p in sys.path)])
-        )
-        if threads is not None:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(os.getpid()), str(child.fileno())],
-            pass_fds=[child.fileno(), setup.args_fd, setup.expected_fd],
-            stdin=subprocess.DEVNULL,
-            stdout=self._stderr,  # what a kernel prints must not mix with the progress display
-            stderr=self._stderr,
-            env=environment,
-        )
+        surroundings = _surroundings(threads)
+        files = (setup.args_fd, setup.expected_fd)
+        server = fork_server.shared()
+        self._process: ForkedProcess | subprocess.Popen[bytes]
+        if server is not None:
+            self._process = server.start(child.fileno(), self._stderr.fileno(), files)
+        else:
+            self._process = _spawn(child.fileno(), self._stderr, files, surroundings)
         child.close()
         self.connection: Connection = parent
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # dead already: noticed when it is read from
+            self.connection.send(surroundings)
             self.connection.send(setup)
 
     @property
-    def pid(self) -> int:
-        """Process id."""
+    def pid(self) -> int | None:
+        """Process id; None if it could not be started."""
         return self._process.pid
 
     def submit(self, job: Job, seconds: float) -> bool:
@@ -113,8 +155,11 @@ class WorkerProcess:
             message: object = self.connection.recv()
         except (EOFError, ConnectionResetError, pickle.UnpicklingError):
             return None
-        if message == "ready":
+        if isinstance(message, Ready):
             self.ready = True
+            if self._times is not None:
+                self._times.add("worker start", message.began - self._asked)
+                self._times.add("arguments, context", message.load_s)
             if self.job is None:
                 self.deadline = float("inf")
         elif isinstance(message, Running):

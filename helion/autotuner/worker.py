@@ -1,8 +1,9 @@
 """The worker process: builds, checks and times candidates, one job at a time, and is expendable.
 
 Started by `process.py`, with a socket to the parent.  A candidate may corrupt memory, hang or exhaust the device; then
-the parent kills this process and starts another.  It is a fresh interpreter, not a fork and not a multiprocessing
-child: CUDA does not survive a fork, and multiprocessing would import the user's main script again.
+the parent kills this process and starts another.  It is forked from a process that has done nothing but imports, or a
+fresh interpreter, and neither a fork of the program nor a multiprocessing child: CUDA does not survive a fork, and
+multiprocessing would import the user's main script again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import IO
 from typing import Any
@@ -97,8 +99,21 @@ class Running:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ready:
+    """Message to the parent: jobs can come.
+
+    Attributes:
+        began: when this process began to be a worker, by the system's monotonic clock.
+        load_s: seconds until the arguments were where they belong, a context on the device included.
+    """
+
+    began: float
+    load_s: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Unusable:
-    """Message to the parent instead of "ready": this process cannot work.
+    """Message to the parent instead of `Ready`: this process cannot work.
 
     Attributes:
         message: why.
@@ -293,19 +308,27 @@ class Session:
         return False
 
 
-def serve(connection: Connection) -> None:
-    """Answer jobs until the parent closes the connection."""
+def serve(connection: Connection, files: Sequence[int]) -> None:
+    """Answer jobs until the parent closes the connection.
+
+    Args:
+        connection: to the parent.
+        files: what the files of the Setup are called here.
+    """
+    began = time.monotonic()
     try:
+        connection.recv().apply()  # Surroundings
         setup = connection.recv()
     except EOFError:
         return
+    os.environ[MARK] = "1"
     try:
-        session = Session.from_setup(setup)
+        session = Session.from_setup(dataclasses.replace(setup, args_fd=files[0], expected_fd=files[1]))
     except Exception as error:  # rebuilding the user's objects runs the user's code
         no_room = classify(error, running=False) is Status.OUT_OF_MEMORY
         connection.send(Unusable(describe(error), foreign=not no_room))
         return
-    connection.send("ready")
+    connection.send(Ready(began, time.monotonic() - began))
     while True:
         try:
             job = connection.recv()
@@ -317,8 +340,7 @@ def serve(connection: Connection) -> None:
             return
 
 
-def main(descriptor: int) -> None:
+def main(connection: int, files: Sequence[int]) -> None:
     """Be a worker, with the parent at the other end of a socket."""
-    os.environ[MARK] = "1"
     faulthandler.enable()  # a crash leaves the Python stack on stderr, which the parent keeps
-    serve(Connection(descriptor))
+    serve(Connection(connection), files)
