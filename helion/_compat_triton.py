@@ -212,3 +212,28 @@ def compile_without_device(
     parsed, signature, constexprs, attrs = kernel._pack_args(backend, options, bound, specialization, options)
     source = ASTSource(kernel, signature, constexprs, attrs)
     return triton.compile(source, target=target, options=parsed.__dict__)
+
+
+class _AbsentDevice:
+    """A Triton driver with a target and no device: enough for ``JITFunction.warmup``."""
+
+    def __init__(self, platform: tuple[str, int | str, int]) -> None:
+        self._target = GPUTarget(*platform)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+
+def compile_for_absent_device(platform: tuple[str, int | str, int]) -> None:
+    """Let ``warmup`` of every kernel of this process compile for a GPU that it does not touch; nothing can be launched.
+
+    Args:
+        platform: what Triton calls the GPU: backend, architecture and threads of a warp.
+    """
+    triton.runtime.driver.set_active(_AbsentDevice(platform))

@@ -323,6 +323,8 @@ class Kernel(Dispatcher):
             exc.NoConfigFound: every Config failed.
             exc.AutotuningDisallowedInEnvironment: tuning cannot happen here.
         """
+        if force:
+            autotuner.announce(self.settings, options)
         return self.variant(self.normalize_args(*args)).autotune(args, force=force, **options)
 
     def autotune_multi(

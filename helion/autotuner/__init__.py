@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..config_spec import PermutationFragment as PermutationFragment
     from ..config_spec import PowerOfTwoFragment as PowerOfTwoFragment
     from .aot.cache import AOTAutotuneCache as AOTAutotuneCache
+    from .api import announce as announce
     from .api import config_for as config_for
     from .api import lookup as lookup
     from .base_search import BaseSearch as BaseSearch
@@ -70,6 +71,7 @@ _LAZY: dict[str, str] = {
     "Strategy": "strategy",
     "StrictLocalAutotuneCache": "cache",
     "TuningTarget": "target",
+    "announce": "api",
     "autotune": "external",
     "autotune_multi": "multi",
     "cache_classes": "searches",

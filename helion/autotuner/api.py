@@ -7,6 +7,7 @@ is imported when something is to be measured.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from ..runtime import compile_guard
 from ..settings import DEFAULT_AUTOTUNER
 from ..settings import TABLE
 from ..settings import Settings
+from . import fork_server
 from .cache import AutotuneCache
 from .cache import Entry
 from .cache import LocalAutotuneCache
@@ -30,6 +32,7 @@ from .guard import check_environment
 from .measure import device_of
 from .named import load_named
 from .space import filtered
+from .worker import MARK
 
 if TYPE_CHECKING:
     from .cache_key import CacheKey
@@ -246,6 +249,15 @@ def autotune(
 
     store = cache_named(settings.autotune_cache)
     return cached(target, args, store, force, lambda: _search(target, args, settings, given))
+
+
+def announce(settings: Settings, options: Mapping[str, Any]) -> None:
+    """A search with these settings and options is certain to come: begin with what takes long and needs neither the
+    kernel nor its arguments, beside whatever else is done until then."""
+    in_workers = options.get("isolate") is not False and settings.autotune_benchmark_subprocess
+    effort = options.get("effort", settings.autotune_effort)
+    if in_workers and effort != "none" and settings.autotuner_fn is DEFAULT_AUTOTUNER and MARK not in os.environ:
+        fork_server.shared()
 
 
 def _search(target: TuningTarget, args: Sequence[Any], settings: Settings, options: Mapping[str, Any]) -> Found:

@@ -21,6 +21,10 @@ import sys
 import traceback
 from typing import NoReturn
 
+import torch
+
+from .worker import main as work
+
 #: A request: what (`FORK`, `KILL`), and the worker's number.  A `FORK` comes with the worker's descriptors: its socket,
 #: where it prints, and the files of its `Setup`.
 REQUEST = struct.Struct("<cq")
@@ -58,8 +62,6 @@ class Surroundings:
 
     def apply(self) -> None:
         """Make them this process's."""
-        import torch
-
         os.environ.clear()
         os.environ.update(self.environment)
         sys.path[:] = self.path
@@ -177,9 +179,7 @@ class _Server:
             os.dup2(printed, 1)
             os.dup2(printed, 2)
             os.close(printed)
-            from .worker import main
-
-            main(connection, files)
+            work(connection, files)
             status = 0
         except BaseException:  # goes where the parent looks for a worker's last words
             traceback.print_exc()
@@ -192,7 +192,6 @@ class _Server:
 
 def main(descriptor: int, parent: int) -> None:
     """Be the server of a process, with it at the other end of a socket."""
-    importlib.import_module("helion.autotuner.worker")
     for name in _MODULES:
         try:
             importlib.import_module(name)

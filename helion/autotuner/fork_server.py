@@ -1,9 +1,9 @@
 """ForkServer: the parent's end of the process that workers are forked from.
 
-Importing PyTorch, Triton and helion costs a worker seconds, which is most of a short search.  So one process per program
-imports them once and is forked for every worker, in milliseconds.  It is a fresh interpreter and not a fork of the
-program itself, which has threads, and CUDA, that a fork breaks.  It ends with the program, however that ends, and after
-a quarter of an hour without work; one that is gone is replaced by the next search.
+Importing PyTorch, Triton and helion costs a worker seconds, which is most of a short search.  So one process per
+program imports them once and is forked for every worker, in milliseconds.  It is a fresh interpreter and not a fork of
+the program itself, which has threads, and CUDA, that a fork breaks.  It ends with the program, however that ends, and
+after a quarter of an hour without work; one that is gone is replaced by the next search.
 
 Where it cannot be (`shared` says when), each worker is a new interpreter (`process.py`).
 """
@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -51,6 +52,7 @@ MOST_DEATHS = 3
 # What is read while a process or a library starts.  A worker that is forked has everything else from its parent as it
 # is now; where one of these has changed since the server started, it needs another server.
 _READ_AT_START = ("LD_", "PYTHON", "OMP_", "KMP_", "GOMP_", "MKL_", "TORCH", "PYTORCH", "TRITON_INTERPRET")
+_RUN_AT_START = ("sitecustomize", "usercustomize")
 _READ_AT_IMPORT = frozenset({"HELION_LOGS", "HELION_MEASURE_COMPILE_TIME", "HELION_NO_EXTENSION"})
 
 
@@ -227,13 +229,16 @@ class ForkServer:
         self._output.close()
 
 
-def _key(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+def _key(environment: Mapping[str, str]) -> frozenset[tuple[str, str | None]]:
     """What a server must have been started with to be forked for a worker with this environment."""
-    return frozenset(
+    variables = {
         (name, value)
         for name, value in environment.items()
         if name.startswith(_READ_AT_START) or name in _READ_AT_IMPORT
-    )
+    }
+    path = python_path()
+    found = ((name, PathFinder.find_spec(name, path)) for name in _RUN_AT_START)
+    return frozenset({*variables, *((name, spec.origin) for name, spec in found if spec is not None)})
 
 
 class _Servers:
@@ -317,8 +322,3 @@ def shared() -> ForkServer | None:
         or opens the GPU's driver; after `MOST_DEATHS` servers that were killed.
     """
     return _servers.shared()
-
-
-def announce() -> None:
-    """A search is about to begin: start the server, so that its imports run beside what comes before the search."""
-    shared()

@@ -46,13 +46,19 @@ class Effort:
         total_ms: time to spend on samples.
         least: fewest samples.
         most: most samples.
-        give_up_ms: a candidate slower than this gets the fewest samples: it will not win.
+        give_up_ms: a candidate that is slower than this in its first few calls gets no more: it will not win.
+        doubt_ms: one that is slower than this after a quarter of its samples gets no more.
     """
 
     total_ms: float = 60.0
     least: int = 5
     most: int = 400
     give_up_ms: float = float("inf")
+    doubt_ms: float = float("inf")
+
+    def against(self, best_ms: float) -> Effort:
+        """This effort for candidates that are to be faster than `best_ms`."""
+        return dataclasses.replace(self, give_up_ms=1.5 * best_ms, doubt_ms=1.1 * best_ms)
 
     def count(self, one_ms: float) -> int:
         """Samples to take of a call that takes about `one_ms`."""
@@ -117,5 +123,12 @@ def _time_cuda(fn: Callable[[], Any], device: torch.device, effort: Effort) -> T
             torch.cuda.synchronize(device)
             return [begin.elapsed_time(end) for begin, end in events]
 
-        one_ms = statistics.median(sample(3))
-        return Timing(tuple(sample(effort.count(one_ms))))
+        first = sample(3)
+        one_ms = statistics.median(first)
+        if one_ms > effort.give_up_ms:
+            return Timing(tuple(first))
+        count = effort.count(one_ms)
+        samples = sample(max(effort.least, count // 4))
+        if len(samples) < count and statistics.median(samples) <= effort.doubt_ms:
+            samples += sample(count - len(samples))
+        return Timing(tuple(samples))

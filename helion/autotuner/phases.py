@@ -9,6 +9,7 @@ from collections.abc import Iterator
 #: What a search spends time on, in the order of the table, and where: phases of "here" and "measuring" are one after
 #: the other, those of the compile workers add up over workers that run at once.
 PHASES: dict[str, str] = {
+    "saving arguments": "here: the copy that workers load",
     "worker start": "from asking for a worker until it runs (with the imports, where it had to wait for them)",
     "arguments, context": "workers: loading the arguments, creating the device's context",
     "proposing": "here: which Configs to try next",
@@ -19,7 +20,7 @@ PHASES: dict[str, str] = {
     "checking": "measuring process: first call, and the comparison of its results",
     "measuring": "measuring process",
     "way and wait": "measuring process: messages, and this process being busy with something else",
-    "no candidate": "measuring process: nothing was ready to be measured",
+    "nothing to do": "measuring process: nothing was ready to be measured",
     "final comparison": "here: the leaders again, with the default",
 }
 
@@ -28,10 +29,11 @@ class Phases:
     """Seconds by phase, of one search."""
 
     def __init__(self) -> None:
+        self.began = time.monotonic()
         self.count: dict[str, int] = dict.fromkeys(PHASES, 0)
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self.reached: dict[str, float] = {}
-        """Milestone -> seconds since the budget began."""
+        """Milestone -> seconds since the search began."""
 
     def add(self, phase: str, seconds: float) -> None:
         """It took so long, once more."""
@@ -47,9 +49,9 @@ class Phases:
         finally:
             self.add(phase, time.perf_counter() - began)
 
-    def reach(self, milestone: str, seconds: float) -> None:
+    def reach(self, milestone: str) -> None:
         """Note when something happened for the first time."""
-        self.reached.setdefault(milestone, seconds)
+        self.reached.setdefault(milestone, time.monotonic() - self.began)
 
     def table(self) -> str:
         """For the log."""

@@ -28,9 +28,9 @@ from .worker import Ready
 from .worker import Running
 from .worker import Setup
 
-# The first thing a worker that is a new interpreter does.  It ends with its parent, even one that is killed while a candidate hangs here: the
-# system sends the signal, and where the parent died before it was asked to, this process has another parent by now.
-# Ctrl-C reaches the whole process group; what it means is the parent's decision.
+# The first thing a worker that is a new interpreter does.  It ends with its parent, even one that is killed while a
+# candidate hangs here: the system sends the signal, and where the parent died before it was asked to, this process has
+# another parent by now.  Ctrl-C reaches the whole process group; what it means is the parent's decision.
 _START = """
 import ctypes, os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -46,7 +46,6 @@ if sys.path[:1] == [""]:
 from helion.autotuner.worker import main
 main(connection, files)
 """
-
 
 
 def _surroundings(threads: int | None) -> Surroundings:
@@ -106,6 +105,8 @@ class WorkerProcess:
         self.deadline = time.monotonic() + START_SECONDS
         self.killed_for: str | None = None
         self.started_running = False
+        self.idle_since = 0.0
+        """When a measuring worker last had nothing to do, by the monotonic clock."""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._times = times
         self._asked = time.monotonic()
@@ -157,6 +158,7 @@ class WorkerProcess:
             return None
         if isinstance(message, Ready):
             self.ready = True
+            self.idle_since = time.monotonic()
             if self._times is not None:
                 self._times.add("worker start", message.began - self._asked)
                 self._times.add("arguments, context", message.load_s)

@@ -18,15 +18,18 @@ from ..config import Config
 from ..config_spec import ConfigSpec
 from ..config_spec import EnumFragment
 from ..settings import Settings
+from . import fork_server
 from .accuracy import Tolerance
 from .best_available import best_available
 from .executor import Executor
 from .executor import InProcessExecutor
-from .executor import ProcessExecutor
-from .executor import default_compile_jobs
 from .log_file import TrialLog
+from .measure import Effort
 from .measure import device_of
 from .named import load_named
+from .phases import Phases
+from .process_executor import ProcessExecutor
+from .process_executor import default_compile_jobs
 from .progress import progress_for
 from .space import SearchSpace
 from .strategy import FiniteStrategy
@@ -54,6 +57,11 @@ SEARCHES: dict[str, str] = {
     "FiniteSearch": "helion.autotuner.strategy:FiniteStrategy",
 }
 DEFAULT_SEARCH = "ModelSearch"
+
+SHARE_OF_ONE = 0.003
+"""Part of a budget of seconds in which one candidate is timed, where that is less than usual."""
+LEAST_MS = 20.0
+"""A candidate is timed for so long however small the budget."""
 
 _said: set[str] = set()
 
@@ -100,7 +108,9 @@ def _run(
     evaluations: int | None,
     isolate: bool,
 ) -> TuningResult:
-    started = time.monotonic()
+    if isolate:
+        fork_server.shared()  # imports from now on
+    started, phases = time.monotonic(), Phases()
     spec = with_controls(target.config_spec, settings.autotune_search_acf)
     space = SearchSpace(spec, settings.autotune_config_overrides, settings.autotune_config_filter)
     study = None
@@ -108,7 +118,12 @@ def _run(
         study = SharedStudy(settings.autotune_storage, target.cache_key(args).digest()[:32])
     searcher = _make_search(target, args, settings, space, configs)
     budget = _budget(settings, effort, evaluations, None if configs is None else len(configs))
-    executor = _make_executor(settings, args, isolate, budget.evaluations)
+    with phases.timed("saving arguments"):
+        executor = _make_executor(settings, args, isolate, budget.evaluations)
+    executor.phases = phases
+    if budget.seconds is not None:
+        most = executor.effort.total_ms
+        executor.effort = Effort(total_ms=min(most, max(LEAST_MS, SHARE_OF_ONE * budget.seconds * 1e3)))
     observers: list[Observer] = []
     try:
         if settings.autotune_accuracy_check:

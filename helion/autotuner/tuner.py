@@ -22,6 +22,7 @@ from ..backends.base import Recipe
 from ..config import Config
 from .executor import Executor
 from .measure import Effort
+from .phases import Phases
 from .strategy import Strategy
 from .study import SharedStudy
 from .target import TuningTarget
@@ -94,6 +95,7 @@ class TuningResult:
         trials: every trial, in order.
         seconds: how long it took.
         ended: why it ended, for example `budget of 80 evaluations`.
+        phases: where the time went.
     """
 
     kernel_name: str
@@ -103,6 +105,7 @@ class TuningResult:
     trials: tuple[Trial, ...]
     seconds: float
     ended: str
+    phases: Phases = dataclasses.field(default_factory=Phases, compare=False, repr=False)
 
     def failures(self) -> collections.Counter[Status]:
         """Status -> how many trials ended with it."""
@@ -139,6 +142,7 @@ class Tuner:
         self.target = target
         self.search = search
         self.executor = executor
+        self.phases = executor.phases
         self.budget = budget
         self.observers = list(observers)
         self.ignore_errors = ignore_errors
@@ -197,7 +201,10 @@ class Tuner:
             tuple(self.trials),
             self.elapsed(),
             self.ended,
+            self.phases,
         )
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: where %.1f s went\n%s", result.kernel_name, result.seconds, self.phases.table())
         for observer in self.observers:
             observer.finished(result)
         return result
@@ -213,7 +220,8 @@ class Tuner:
             room = self.executor.capacity - len(in_flight)
             if self.budget.evaluations is not None:
                 room = min(room, self.budget.evaluations - len(self.trials) - len(in_flight))
-            asked = self.search.ask(room) if room > 0 else []
+            with self.phases.timed("proposing"):
+                asked = self.search.ask(room) if room > 0 else []
             for config in asked:
                 if self._submit(config):
                     in_flight.add(config)
@@ -280,7 +288,8 @@ class Tuner:
     def _submit(self, config: Config) -> bool:
         """Generate the candidate and hand it to the executor; False if its outcome is already known."""
         try:
-            recipe = self.target.recipe(config)
+            with self.phases.timed("generating"):
+                recipe = self.target.recipe(config)
         except exc.InternalError:
             if not self.ignore_errors:
                 raise
@@ -316,12 +325,14 @@ class Tuner:
 
     def _record(self, trial: Trial) -> None:
         self.trials.append(trial)
+        if trial.ok:
+            self.phases.reach("first time")
         recipe = self._recipes.get(trial.config)
         if recipe is not None:
             self._by_recipe[recipe] = trial
         if trial.ok and (self.best is None or trial.time_ms < self.best.time_ms):
             self.best = trial
-            self.executor.effort = dataclasses.replace(self.executor.effort, give_up_ms=1.5 * trial.time_ms)
+            self.executor.effort = self.executor.effort.against(trial.time_ms)
             if trial.time_ms < 0.99 * self._gain_from:
                 self._gain_from = trial.time_ms
                 self._last_gain = len(self.trials)
@@ -336,7 +347,7 @@ class Tuner:
                 budget.evaluations is not None and count >= budget.evaluations,
                 f"budget of {budget.evaluations} evaluations",
             ),
-            (not self._has_time(1 - FINAL_SHARE), f"budget of {budget.seconds} seconds"),
+            (not self._has_time(1 - FINAL_SHARE if self.best else 1.0), f"budget of {budget.seconds} seconds"),
             (
                 budget.rounds is not None and self.search.rounds > budget.rounds,
                 f"budget of {budget.rounds} generations",
@@ -393,7 +404,8 @@ class Tuner:
             return None if timing is None else timing.median
 
         try:
-            config, time_ms, times = choose(candidates, measure, self.search.space, has_time=self._has_time)
+            with self.phases.timed("final comparison"):
+                config, time_ms, times = choose(candidates, measure, self.search.space, has_time=self._has_time)
         except KeyboardInterrupt:
             self.ended = "interrupted"
             return self.best.config, self.best.time_ms, default_ms

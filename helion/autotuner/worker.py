@@ -8,6 +8,7 @@ multiprocessing would import the user's main script again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import faulthandler
 import os
@@ -15,6 +16,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import IO
@@ -25,6 +27,7 @@ import torch
 
 from .. import exc
 from ..backends.base import Recipe
+from .absent import AbsentGpu
 from .accuracy import Outcome
 from .accuracy import Tolerance
 from .accuracy import clone_args
@@ -56,6 +59,8 @@ class Setup:
             leaves them where they were.
         tolerance: of the accuracy check.
         timer: `autotune_benchmark_fn`, packed: called with a callable, returns milliseconds; None: the built-in one.
+        absent: with the device `meta`: the GPU that is compiled for.  The worker does not use it: sixteen contexts take
+            seconds to create, one after the other, and memory.
     """
 
     args_fd: int
@@ -63,6 +68,7 @@ class Setup:
     device: str | None = None
     tolerance: Tolerance = dataclasses.field(default_factory=Tolerance)
     timer: bytes | None = None
+    absent: AbsentGpu | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +139,7 @@ class Done:
         message: the error.
         timing: samples of a `Measure`.
         compile_s: seconds spent compiling.
+        spent: phase (`phases.PHASES`) -> seconds.
         poisoned: the process is no longer usable (an error that sticks to the CUDA context).
         foreign: the candidate cannot be rebuilt in this process, so that no other will be either.
     """
@@ -141,6 +148,7 @@ class Done:
     message: str = ""
     timing: Timing | None = None
     compile_s: float = 0.0
+    spent: dict[str, float] = dataclasses.field(default_factory=dict)
     poisoned: bool = False
     foreign: bool = False
 
@@ -215,6 +223,8 @@ class Session:
     @classmethod
     def from_setup(cls, setup: Setup) -> Session:
         """Load the arguments."""
+        if setup.absent is not None:
+            setup.absent.pretend()
         with reopened(setup.args_fd) as file:
             args = torch.load(file, map_location=setup.device, weights_only=False)
         timer = None if setup.timer is None else unpack(setup.timer, "autotune_benchmark_fn")
@@ -232,21 +242,25 @@ class Session:
         """
         started = time.perf_counter()
         compile_s, running = 0.0, False
+        self._spent: dict[str, float] = {}
         try:
             fn = self._build(job.recipe)
             compile_s, running = time.perf_counter() - started, True
             if isinstance(job, Precompile):
                 return Done(Status.OK, compile_s=compile_s)
+            self._spent["building"] = compile_s
             on_running(compile_s)
             if isinstance(job, Baseline):
-                self.expect(run_for_result(fn, self.args))
-                return Done(Status.OK, compile_s=compile_s)
-            return Done(Status.OK, timing=self._measure(fn, job), compile_s=compile_s)
+                with self._timed("baseline"):
+                    self.expect(run_for_result(fn, self.args))
+                return Done(Status.OK, compile_s=compile_s, spent=self._spent)
+            return Done(Status.OK, timing=self._measure(fn, job), compile_s=compile_s, spent=self._spent)
         except Exception as error:  # whatever a candidate raises is data here
             return Done(
                 classify(error, running),
                 describe(error),
                 compile_s=compile_s,
+                spent=self._spent,
                 poisoned=self._is_poisoned(),
                 foreign=isinstance(error, CannotTravel),
             )
@@ -270,14 +284,27 @@ class Session:
 
     def _measure(self, fn: Callable[..., Any], job: Measure) -> Timing:
         # Copies: a kernel that writes into its arguments would change them more with every call measured.
-        own = clone_args(self.args)
-        if job.recipe not in self._checked:
-            if job.check:
-                actual = outcome_of(fn(*own), own, self.args)
-                difference = mismatch(self._load_expected(), actual, self.args, self.tolerance)
-                if difference is not None:
-                    raise WrongAnswer(difference)
-            self._checked.add(job.recipe)
+        with self._timed("checking"):
+            own = clone_args(self.args)
+            if job.recipe not in self._checked:
+                if job.check:
+                    actual = outcome_of(fn(*own), own, self.args)
+                    difference = mismatch(self._load_expected(), actual, self.args, self.tolerance)
+                    if difference is not None:
+                        raise WrongAnswer(difference)
+                self._checked.add(job.recipe)
+        with self._timed("measuring"):
+            return self._time(fn, own, job)
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[phase] = time.perf_counter() - began
+
+    def _time(self, fn: Callable[..., Any], own: tuple[Any, ...], job: Measure) -> Timing:
         started = time.perf_counter()
         fn(*own)
         if self.device.type == "cuda":

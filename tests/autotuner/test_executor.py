@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from helion import exc
-from helion.autotuner import executor as executor_module
+from helion.autotuner import process_executor as executor_module
 from helion.autotuner.executor import Executor
 from helion.autotuner.executor import InProcessExecutor
-from helion.autotuner.executor import ProcessExecutor
 from helion.autotuner.measure import Effort
+from helion.autotuner.process_executor import ProcessExecutor
 from helion.autotuner.travel import CannotTravel
 from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
@@ -160,7 +160,7 @@ def test_arguments_that_cannot_be_pickled_are_told_apart_from_a_full_disk(monkey
     code = """
 import resource, signal, torch
 from helion import exc
-from helion.autotuner.executor import ProcessExecutor
+from helion.autotuner.process_executor import ProcessExecutor
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 try:
