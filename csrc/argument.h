@@ -22,11 +22,12 @@ struct Argument {
   uint64_t bits = 0;  // a tensor's address, an int's or a bool's value; of a float the parameter's type decides
 };
 
-// Reads the plain tensor that `object` is; see read_argument.
-inline int read_tensor(const ModuleState* state, PyObject* object, const TensorView& tensor, Argument* out) {
+// Reads the plain tensor that `object` is, of which autograd knows `meta`; see read_argument.
+HELION_HOT int read_tensor(const ModuleState* state, PyObject* object, const TensorView& tensor,
+                           const torch::autograd::AutogradMeta* meta, Argument* out) {
   // Guard: what is in memory is not what the tensor shows. Subclasses never get here; conjugated, negated, sparse,
   // nested, wrapped and symbolic tensors leave here.
-  if (HELION_GUARD("plain", !tensor.plain())) return 0;
+  if (HELION_GUARD("plain", !tensor.plain(meta))) return 0;
   bool there = false;
   const uintptr_t data = tensor.address(&there);
   // Guard: a null pointer, where the storage was freed.
@@ -47,7 +48,10 @@ inline int read_tensor(const ModuleState* state, PyObject* object, const TensorV
 // Classifies an argument the way Triton's JITFunction.run does, or finer. 1; 0 if only Triton can (a tensor subclass, a
 // tuple, a descriptor, ...); -1 with an exception.
 inline int read_argument(const ModuleState* state, PyObject* object, Argument* out) {
-  if (TensorView::exact(object)) return read_tensor(state, object, TensorView(object), out);
+  if (TensorView::exact(object)) {
+    const TensorView tensor(object);
+    return read_tensor(state, object, tensor, tensor.autograd(), out);
+  }
   if (PyLong_CheckExact(object)) {
     int overflow = 0;
     const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);

@@ -23,7 +23,7 @@ class DictVersion {
 #endif
   }
   // Whether the dict was not changed since this was its version.
-  bool holds(PyObject* dict) const { return version_ != 0 && version_ == DictVersion(dict).version_; }
+  HELION_HOT bool holds(PyObject* dict) const { return version_ != 0 && version_ == DictVersion(dict).version_; }
 
  private:
   uint64_t version_ = 0;
@@ -33,8 +33,14 @@ class DictVersion {
 class DictItem {
  public:
   // As PyDict_GetItemWithError(dict, name): borrowed; null where there is none, or with an exception.
-  PyObject* get(PyObject* dict, PyObject* name) const {
-    if (version_.holds(dict)) return value_;
+  HELION_HOT PyObject* get(PyObject* dict, PyObject* name) const {
+    return version_.holds(dict) ? value_ : find(dict, name);
+  }
+  // What get() found last, if the dict is as it was then; else null.
+  HELION_HOT PyObject* known(PyObject* dict) const { return version_.holds(dict) ? value_ : nullptr; }
+
+ private:
+  [[gnu::noinline]] PyObject* find(PyObject* dict, PyObject* name) const {
     // The version from before: the lookup may run an __eq__ that changes the dict.
     const DictVersion version(dict);
     PyObject* value = PyDict_GetItemWithError(dict, name);
@@ -43,10 +49,6 @@ class DictItem {
     value_ = value;
     return value;
   }
-  // What get() found last, if the dict is as it was then; else null.
-  PyObject* known(PyObject* dict) const { return version_.holds(dict) ? value_ : nullptr; }
-
- private:
   mutable DictVersion version_;
   mutable PyObject* value_ = nullptr;  // the dict's reference
 };

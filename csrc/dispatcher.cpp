@@ -60,7 +60,7 @@ Dispatcher* as_dispatcher(PyObject* self) { return HeapType<Dispatcher>::as(self
 // -- one call -------------------------------------------------------------------------------------
 
 // self.<method>(*args, **keywords)
-PyObject* call_method(Dispatcher* self, PyObject* method, PyObject* const* args, size_t nargsf,
+HELION_COLD PyObject* call_method(Dispatcher* self, PyObject* method, PyObject* const* args, size_t nargsf,
                       PyObject* keyword_names) {
   const size_t count = static_cast<size_t>(PyVectorcall_NARGS(nargsf));
   const size_t keywords = keyword_names != nullptr ? static_cast<size_t>(PyTuple_GET_SIZE(keyword_names)) : 0;
@@ -81,12 +81,12 @@ PyObject* call_method(Dispatcher* self, PyObject* method, PyObject* const* args,
   return PyObject_VectorcallMethod(method, all.data(), count + 1, keyword_names);
 }
 
-PyObject* call_python(Dispatcher* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
+HELION_COLD PyObject* call_python(Dispatcher* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   return call_method(self, self->state->names.call_python, args, nargsf, keyword_names);
 }
 
 // A signature without a plan. The second time it comes it is worth recording; a third time recording did not help.
-PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* const* args, size_t nargsf,
+HELION_COLD PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* const* args, size_t nargsf,
                        PyObject* keyword_names) {
   std::unordered_map<uint64_t, uint8_t>& sightings = self->body.sightings;
   // Shapes that never come again must not pile up; forgetting one costs a recording later.
@@ -110,8 +110,8 @@ PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* const* args, s
 
 // Puts the arguments in the parameters' order, defaults filled in (borrowed references; `signature` keeps what is from
 // outside). 1, 0 if they do not fit (the Python path words the error), -1 with an exception.
-int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t count, PyObject* keyword_names,
-                   PyObject** bound, Signature* signature) {
+[[gnu::noinline]] int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t count, PyObject* keyword_names,
+                                     PyObject** bound, Signature* signature) {
   const size_t parameters = body.parameters.size() - body.filled.size();
   if (count > parameters) return 0;
   for (size_t i = 0; i < count; ++i) bound[i] = args[i];
@@ -148,28 +148,10 @@ int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t c
   return 1;
 }
 
-// Appends all arguments. As Signature::append; `key` gets a reference to the key function's result, which the signature
-// refers to.
-int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signature, PyRef* key) {
+// Appends what counts besides the arguments, as read_signature. `generation` is the dispatcher's from when it began.
+[[gnu::noinline]] int read_further(Dispatcher* self, PyObject* const* bound, uint64_t generation, Signature* signature,
+                                   PyRef* key) {
   const Dispatcher::Body& body = self->body;
-  const size_t parameters = body.parameters.size();
-  const size_t given = parameters - body.filled.size();
-  const uint64_t generation = body.generation;
-  const bool asks = !body.apart.empty();
-  uint8_t leaves[kMostParameters + 1];  // where each parameter's begin
-  for (size_t i = 0; i < parameters; ++i) {
-    if (asks) leaves[i] = static_cast<uint8_t>(signature->leaf_count());
-    const int known = signature->append(self->state, bound[i], self->body.parameters[i].numbers);
-    if (known != 1) return known;
-    // A device_tag function may have changed the parameters.
-    if (body.parameters.size() != parameters) return 0;
-  }
-  if (asks && body.generation == generation) {
-    leaves[parameters] = static_cast<uint8_t>(signature->leaf_count());
-    for (const auto& [a, b] : body.apart) {
-      signature->append_overlaps({leaves[a], leaves[size_t{a} + 1], leaves[b], leaves[size_t{b} + 1]});
-    }
-  }
   for (size_t i = 0; body.generation == generation && i < body.watched.size(); ++i) {
     PyRef value = body.watched[i].read();
     if (!value) return PyErr_Occurred() ? -1 : 0;
@@ -179,8 +161,9 @@ int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signatur
       if (known != 1) return known;
     }
   }
-  if (self->body.key_function) {
-    PyRef function = PyRef::borrow(self->body.key_function.get());
+  if (body.generation == generation && body.key_function) {
+    const size_t given = body.parameters.size() - body.filled.size();
+    PyRef function = PyRef::borrow(body.key_function.get());
     *key = PyRef::steal(PyObject_Vectorcall(function.get(), bound, given, nullptr));
     if (!*key) return -1;
     if (!signature->append_by_equality(key->get())) {
@@ -193,6 +176,29 @@ int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signatur
   return body.generation == generation ? 1 : 0;
 }
 
+// Appends all arguments. As Signature::append; `key` gets a reference to the key function's result, which the signature
+// refers to.
+HELION_HOT int read_signature(Dispatcher* self, PyObject* const* bound, Signature* signature, PyRef* key) {
+  const Dispatcher::Body& body = self->body;
+  const uint64_t generation = body.generation;
+  const size_t parameters = body.parameters.size();
+  uint8_t leaves[kMostParameters + 1];  // where each parameter's begin
+  for (size_t i = 0; i < parameters; ++i) {
+    leaves[i] = static_cast<uint8_t>(signature->leaf_count());
+    const int known = signature->append(self->state, bound[i], body.parameters[i].numbers);
+    if (known != 1) return known;
+    // A device_tag function may have changed what has to be asked.
+    if (body.generation != generation) return 0;
+  }
+  if (!body.apart.empty()) {
+    leaves[parameters] = static_cast<uint8_t>(signature->leaf_count());
+    for (const auto& [a, b] : body.apart) {
+      signature->append_overlaps({leaves[a], leaves[size_t{a} + 1], leaves[b], leaves[size_t{b} + 1]});
+    }
+  }
+  return body.watched.empty() && !body.key_function ? 1 : read_further(self, bound, generation, signature, key);
+}
+
 PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   Dispatcher* self = as_dispatcher(object);
   Dispatcher::Body& body = self->body;
@@ -200,17 +206,24 @@ PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t 
   if (!body.enabled || body.capacity == 0 || HELION_GUARD("modes", !plain_torch_state())) {
     return call_python(self, args, nargsf, keyword_names);
   }
-  const int measuring = self->state->environment.measuring(self->state);
-  if (measuring < 0) return nullptr;
-  if (HELION_GUARD("measuring", measuring == 1)) return call_python(self, args, nargsf, keyword_names);
-  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
-  PyObject* bound[kMostParameters];
+  if (!self->state->environment.steady()) {
+    const int measuring = self->state->environment.measuring(self->state);
+    if (measuring < 0) return nullptr;
+    if (HELION_GUARD("measuring", measuring == 1)) return call_python(self, args, nargsf, keyword_names);
+    if (!self->state->environment.refresh_provider(self->state)) return nullptr;
+  }
   PyRef key;
   Signature signature;
-  const int fits =
-      bind_arguments(body, args, static_cast<size_t>(PyVectorcall_NARGS(nargsf)), keyword_names, bound, &signature);
-  if (fits < 0) return nullptr;
-  if (fits == 0) return call_python(self, args, nargsf, keyword_names);
+  PyObject* places[kMostParameters];
+  PyObject* const* bound = args;
+  const size_t count = static_cast<size_t>(PyVectorcall_NARGS(nargsf));
+  // Arguments that were all given, by position, are in their places.
+  if (keyword_names != nullptr || count != body.parameters.size() || !body.filled.empty()) {
+    const int fits = bind_arguments(body, args, count, keyword_names, places, &signature);
+    if (fits < 0) return nullptr;
+    if (fits == 0) return call_python(self, args, nargsf, keyword_names);
+    bound = places;
+  }
   const int known = read_signature(self, bound, &signature, &key);
   if (known < 0) return nullptr;
   if (known == 0) return call_python(self, args, nargsf, keyword_names);

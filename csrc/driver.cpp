@@ -2,8 +2,6 @@
 
 #include "driver.h"
 
-#include "common.h"
-
 #include <dlfcn.h>
 
 namespace helion {
@@ -37,15 +35,13 @@ bool Driver::load() {
   return true;
 }
 
-CUresult Driver::launch(const CUlaunchConfig& config, CUfunction function, void** params, CUdevice device) const {
-  CUresult result = cuLaunchKernelEx_(&config, function, params, nullptr);
-  if (result == kCudaInvalidContext) {
-    CUcontext context = nullptr;
-    if (cuDevicePrimaryCtxRetain_(&context, device) == kCudaSuccess && cuCtxSetCurrent_(context) == kCudaSuccess) {
-      result = cuLaunchKernelEx_(&config, function, params, nullptr);
-    }
+CUresult Driver::launch_in_context(const CUlaunchConfig& config, CUfunction function, void** params,
+                                   CUdevice device) const {
+  CUcontext context = nullptr;
+  if (cuDevicePrimaryCtxRetain_(&context, device) != kCudaSuccess || cuCtxSetCurrent_(context) != kCudaSuccess) {
+    return kCudaInvalidContext;
   }
-  return result;
+  return cuLaunchKernelEx_(&config, function, params, nullptr);
 }
 
 int Driver::is_capturing(uintptr_t stream) const {

@@ -4,6 +4,8 @@
 // the part of the driver's binary interface (cuda.h, stable since CUDA 11.8) that is used.
 #pragma once
 
+#include "common.h"
+
 #include <cstddef>
 #include <cstdint>
 
@@ -76,7 +78,10 @@ class Driver {
 
   // Launches and returns the driver's answer. Called without the GIL. A thread that never touched CUDA has no context,
   // which only the driver notices: then device's primary context is made current and the launch is tried once more.
-  CUresult launch(const CUlaunchConfig& config, CUfunction function, void** params, CUdevice device) const;
+  HELION_HOT CUresult launch(const CUlaunchConfig& config, CUfunction function, void** params, CUdevice device) const {
+    const CUresult result = cuLaunchKernelEx_(&config, function, params, nullptr);
+    return result == kCudaInvalidContext ? launch_in_context(config, function, params, device) : result;
+  }
 
   // 1 or 0; -1 if the driver cannot tell. An error of the driver counts as 1: the default stream answers with one while
   // some other stream is being captured.
@@ -90,6 +95,9 @@ class Driver {
   void set_error(CUresult result, const char* kernel_name) const;
 
  private:
+  HELION_COLD CUresult launch_in_context(const CUlaunchConfig& config, CUfunction function, void** params,
+                                         CUdevice device) const;
+
 #define HELION_DECLARE_DRIVER_FUNCTION(name, result, parameters, needed) result(*name##_) parameters = nullptr;
   HELION_DRIVER_FUNCTIONS(HELION_DECLARE_DRIVER_FUNCTION)
 #undef HELION_DECLARE_DRIVER_FUNCTION

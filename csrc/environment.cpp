@@ -119,6 +119,7 @@ bool Environment::refresh_provider(const ModuleState* state) {
   if (!tag) return false;
   native_tags_ = tag.get() == get_device_.get();
   provider_dict_ = dict_of(provider);
+  torch_functions_ = {};
   provider_ = std::move(hold);
   return true;
 }
@@ -148,16 +149,20 @@ bool Environment::device_tag(const ModuleState* state, PyObject* tensor, uint64_
   return true;
 }
 
-long Environment::current_device(const ModuleState* state) const {
+long Environment::ask_current_device(const ModuleState* state) const {
+  const DictVersion version = provider_dict_ ? DictVersion(provider_dict_.get()) : DictVersion();
   PyRef function = provider_function(state->names.current_device, current_device_item_);
   if (function.get() == torch_current_device_.get()) {
+    PyRef stream = provider_function(state->names.current_stream, current_stream_item_);
+    if (!stream) return -1;
+    if (stream.get() == torch_current_stream_.get()) torch_functions_ = version;
     if (const long index = torch_device_.current(); index >= 0) return index;
   }
   PyRef index = call(std::move(function), nullptr);
   return index ? PyLong_AsLong(index.get()) : -1;
 }
 
-bool Environment::current_stream(const ModuleState* state, long device, uintptr_t* stream) const {
+bool Environment::ask_current_stream(const ModuleState* state, long device, uintptr_t* stream) const {
   PyRef function = provider_function(state->names.current_stream, current_stream_item_);
   if (function.get() == torch_current_stream_.get() && torch_device_.stream(device, stream)) return true;
   PyRef index = PyRef::steal(PyLong_FromLong(device));
@@ -221,33 +226,36 @@ int Environment::same_knobs(const ModuleState* state, const KnobValues& values) 
 
 namespace {
 
-// Whether a launch hook that Triton starts with has nothing to call, while its __dict__ is as it was.
-bool idle(const DefaultHook& hook, const DictVersion& version) {
-  if (!hook.dict || !version.holds(hook.dict.get())) return false;
+// The list of what a launch hook that Triton starts with calls, borrowed from its __dict__; null if that is not known.
+PyObject* calls_of(const DefaultHook& hook) {
   PyObject* calls = hook.calls.known(hook.dict.get());
-  return calls != nullptr && PyList_CheckExact(calls) && PyList_GET_SIZE(calls) == 0;
+  return calls != nullptr && PyList_CheckExact(calls) ? calls : nullptr;
 }
 
 }  // namespace
-
-bool Environment::triton_unchanged(const TritonVersions& versions) const {
-  return runtime_.dict && versions.runtime.holds(runtime_.dict.get()) &&
-      versions.compilation.holds(compilation_.dict.get()) && idle(enter_, versions.enter) && idle(exit_, versions.exit);
-}
 
 TritonVersions Environment::triton_versions(const ModuleState* state) const {
   // Of a hook that replaced Triton's own it is not known what would make it watch.
   const Names& names = state->names;
   if (!enter_.dict || runtime_.get(names.launch_enter_hook, enter_.object) != enter_.object.get()) return {};
   if (!exit_.dict || runtime_.get(names.launch_exit_hook, exit_.object) != exit_.object.get()) return {};
+  PyObject* const enter = calls_of(enter_);
+  PyObject* const exit = calls_of(exit_);
+  if (enter == nullptr || exit == nullptr) return {};
   return {DictVersion(runtime_.dict.get()), DictVersion(compilation_.dict.get()), DictVersion(enter_.dict.get()),
-          DictVersion(exit_.dict.get())};
+          DictVersion(exit_.dict.get()), enter, exit};
 }
 
 int Environment::triton_untouched(const ModuleState* state) {
   if (!enter_.object) {
-    PyObject* knobs = PyDict_GetItemWithError(PyImport_GetModuleDict(), state->names.triton_knobs);  // borrowed
-    if (knobs == nullptr) return PyErr_Occurred() ? -1 : 1;
+    if (!modules_) modules_ = PyRef::borrow(PyImport_GetModuleDict());
+    const DictVersion version(modules_.get());
+    PyObject* knobs = PyDict_GetItemWithError(modules_.get(), state->names.triton_knobs);  // borrowed
+    if (knobs == nullptr) {
+      if (PyErr_Occurred()) return -1;
+      triton_missing_ = version;
+      return 1;
+    }
     if (!load_knobs(state)) {
       PyErr_Clear();  // another thread is importing it: not for a plan to decide
       return 0;
@@ -290,7 +298,7 @@ int Environment::visit_all(visitproc visit, void* arg) const {
   const PyRef* const all[] = {&device_dict_,     &provider_,         &provider_dict_, &get_device_,
                               &measure_dict_,    &runtime_.object,   &runtime_.dict,  &compilation_.object,
                               &compilation_.dict, &enter_.object,    &enter_.dict,    &exit_.object,
-                              &exit_.dict,       &torch_current_device_, &torch_current_stream_};
+                              &exit_.dict,       &torch_current_device_, &torch_current_stream_, &modules_};
   for (const PyRef* reference : all) {
     if (int result = reference->visit(visit, arg)) return result;
   }

@@ -18,9 +18,12 @@ struct KnobValues {
   int visit_all(visitproc visit, void* arg) const;
 };
 
-// The dicts with all of Triton's knobs and hooks as they were at some time.
+// The dicts with all of Triton's knobs and hooks as they were at some time, and the hooks' lists of `calls`, which are
+// those of the dicts as long as these are the same.
 struct TritonVersions {
   DictVersion runtime, compilation, enter, exit;
+  PyObject* enter_calls = nullptr;
+  PyObject* exit_calls = nullptr;
 };
 
 // An object of triton.knobs. What was assigned is in its __dict__; defaults are attributes of its class, which nobody
@@ -49,6 +52,12 @@ class Environment {
   // an exception on failure.
   bool load_knobs(const ModuleState* state);
 
+  // Whether the two questions below have the answers of the last call that asked them, and the first of them is no: the
+  // usual answer, without asking.
+  HELION_HOT bool steady() const {
+    return measuring_item_.known(measure_dict_.get()) == Py_False && provider_ &&
+        provider_item_.known(device_dict_.get()) == provider_.get();
+  }
   // Notes which provider answers for the device from here on. False with an exception on failure.
   bool refresh_provider(const ModuleState* state);
   PyObject* provider() const { return provider_.get(); }  // borrowed
@@ -59,9 +68,15 @@ class Environment {
   bool device_tag(const ModuleState* state, PyObject* tensor, uint64_t* tag) const;
 
   // Index of the calling thread's current device, or -1 with an exception.
-  long current_device(const ModuleState* state) const;
+  HELION_HOT long current_device(const ModuleState* state) const {
+    if (const long index = torch_answers() ? torch_device_.current() : -1; index >= 0) return index;
+    return ask_current_device(state);
+  }
   // Raw stream that is current on `device` now. False with an exception on failure.
-  bool current_stream(const ModuleState* state, long device, uintptr_t* stream) const;
+  HELION_HOT bool current_stream(const ModuleState* state, long device, uintptr_t* stream) const {
+    if (torch_answers() && torch_device_.stream(device, stream)) return true;
+    return ask_current_stream(state, device, stream);
+  }
 
   // Makes a device current, as the provider's guard does. Null with an exception on failure, else what to leave again.
   PyRef enter_device(const ModuleState* state, long device) const;
@@ -75,8 +90,17 @@ class Environment {
   int same_knobs(const ModuleState* state, const KnobValues& values) const;
   // Whether nothing was assigned since `versions` were noted, when the knobs were right for a binary and no hook
   // watched, and no hook watches now. The usual answer, in a tenth of the time of the two questions.
-  bool triton_unchanged(const TritonVersions& versions) const;
+  HELION_HOT bool triton_unchanged(const TritonVersions& versions) const {
+    return versions.enter_calls != nullptr && versions.runtime.holds(runtime_.dict.get()) &&
+        versions.compilation.holds(compilation_.dict.get()) && versions.enter.holds(enter_.dict.get()) &&
+        versions.exit.holds(exit_.dict.get()) && PyList_GET_SIZE(versions.enter_calls) == 0 &&
+        PyList_GET_SIZE(versions.exit_calls) == 0;
+  }
   TritonVersions triton_versions(const ModuleState* state) const;
+  // Whether Triton was not imported when that was asked last, and nothing was imported since.
+  HELION_HOT bool triton_absent() const {
+    return modules_ && triton_missing_.holds(modules_.get());
+  }
   // Whether no knob of Triton's was set and no hook watches, for a binary of Triton's in a process that need not have
   // loaded Triton: 1, 0, or -1 with an exception.
   int triton_untouched(const ModuleState* state);
@@ -90,6 +114,10 @@ class Environment {
 
  private:
   int hook_active(const ModuleState* state, PyObject* name, const DefaultHook& known) const;
+  // Whether device and stream are those of PyTorch's functions, as the provider's __dict__ said when it was what it is.
+  HELION_HOT bool torch_answers() const { return provider_dict_ && torch_functions_.holds(provider_dict_.get()); }
+  long ask_current_device(const ModuleState* state) const;
+  bool ask_current_stream(const ModuleState* state, long device, uintptr_t* stream) const;
   // A function of the provider, whose `item` it is where it is an attribute of the instance; null with an exception.
   PyRef provider_function(PyObject* name, const DictItem& item) const;
 
@@ -104,6 +132,9 @@ class Environment {
   PyRef torch_current_device_;
   PyRef torch_current_stream_;
   TorchDevice torch_device_;
+  mutable DictVersion torch_functions_;  // of the provider's __dict__ when both of its functions were PyTorch's
+  PyRef modules_;              // sys.modules
+  DictVersion triton_missing_;  // of sys.modules, when triton.knobs was not in it
   DictItem provider_item_, measuring_item_, current_device_item_, current_stream_item_;
   KnobGroup runtime_;       // triton.knobs.runtime
   KnobGroup compilation_;   // triton.knobs.compilation

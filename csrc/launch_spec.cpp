@@ -134,6 +134,25 @@ bool parse_maps(PyObject* maps, LaunchSpec::Body* body) {
   return true;
 }
 
+// What is the same at every launch.
+void describe_launch(LaunchSpec::Body* body, unsigned shared) {
+  body->config.blockDimX = body->block_x;
+  body->config.blockDimY = 1;
+  body->config.blockDimZ = 1;
+  body->config.sharedMemBytes = shared;
+  const auto attribute = [body](int id) -> unsigned* {
+    CUlaunchAttribute& next = body->attributes[body->config.numAttrs++];
+    next.id = id;
+    return next.value;
+  };
+  if (body->pdl) *attribute(kProgrammaticStreamSerialization) = 1;
+  if (body->cooperative) *attribute(kCooperative) = 1;
+  if (body->cluster[0] * body->cluster[1] * body->cluster[2] != 1) {
+    std::copy(body->cluster, body->cluster + 3, attribute(kClusterDimension));
+  }
+  if (body->num_ctas != 1) *attribute(kClusterSchedulingPolicy) = kClusterSpread;  // as Triton's launcher does
+}
+
 PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   static const char* keywords[] = {"compiled", "jit_function", "function", "name",         "num_warps",
                                    "shared",   "device",       "params",   "used_globals", "scratch",
@@ -165,7 +184,6 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   body.function = reinterpret_cast<CUfunction>(static_cast<uintptr_t>(function));
   body.name = name;
   body.block_x = 32 * num_warps;
-  body.shared = shared;
   body.scratch = scratch;
   body.device = device;
   body.compiled = PyRef::borrow(compiled);
@@ -186,6 +204,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   body.num_ctas = num_ctas;
   if (num_ctas != 1) body.cluster[0] = num_ctas;
   body.pdl = pdl != 0;
+  describe_launch(&body, shared);
   if (jit_function != Py_None) {
     if (!state->environment.load_knobs(state)) return nullptr;
     state->environment.read_knobs(state, &body.knobs);
@@ -342,37 +361,24 @@ int LaunchSpec::Body::visit(visitproc visit, void* arg) const {
   return 0;
 }
 
-int LaunchSpec::guards_hold() const {
-  if (!body.jit_function) return 0;  // cleared by the garbage collector
-  // Guard: the binary is loaded in another driver than the one that is in use now.
-  if (HELION_GUARD("provider", body.provider.get() != state->environment.provider())) return 0;
-  if (body.jit_function.get() == Py_None) {
-    if (!body.of_triton) return 1;
-    // Guard: a profiler's hook, or a knob, of a Triton that was imported after the binary came from the cache.
-    const int untouched = state->environment.triton_untouched(state);
-    return HELION_GUARD("late_hooks", untouched != 1) ? (untouched < 0 ? -1 : 0) : 1;
-  }
-  if (!state->environment.triton_unchanged(body.held)) {
-    // From before the questions, which may run code that assigns a knob.
-    const TritonVersions now = state->environment.triton_versions(state);
-    // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
-    if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1))
-      return result;
-    if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0))
-      return result < 0 ? -1 : 0;
-    body.held = now;
-  }
-  // Guard: hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.
-  PyObject* hooks = body.pre_run_hooks.get(body.jit_dict.get(), state->names.pre_run_hooks);  // borrowed
-  if (hooks == nullptr && PyErr_Occurred()) return -1;
-  if (HELION_GUARD("pre_run_hooks", hooks != nullptr && (!PyList_CheckExact(hooks) || PyList_GET_SIZE(hooks) != 0)))
-    return 0;
-  for (const UsedGlobal& global : body.globals) {
-    PyObject* now = global.item.get(global.dict.get(), global.name.get());  // borrowed
-    if (now == nullptr && PyErr_Occurred()) return -1;
-    // Guard: not the same object. Triton compares by value and words the error, if it is one.
-    if (HELION_GUARD("globals", now != global.value.get())) return 0;
-  }
+int LaunchSpec::untouched() const {
+  // From before the question, which may run code that assigns a knob.
+  const TritonVersions now = state->environment.triton_versions(state);
+  // Guard: a profiler's hook, or a knob, of a Triton that was imported after the binary came from the cache.
+  const int untouched = state->environment.triton_untouched(state);
+  if (HELION_GUARD("late_hooks", untouched != 1)) return untouched < 0 ? -1 : 0;
+  body.held = now;
+  return 1;
+}
+
+int LaunchSpec::ask_triton() const {
+  // From before the questions, which may run code that assigns a knob.
+  const TritonVersions now = state->environment.triton_versions(state);
+  // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
+  if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
+  if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0))
+    return result < 0 ? -1 : 0;
+  body.held = now;
   return 1;
 }
 
@@ -396,29 +402,12 @@ bool LaunchSpec::tensor_map(MappedParam* mapped, uint64_t address, unsigned char
   return true;
 }
 
-bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t stream) const {
-  // An empty grid is not an error: there is nothing to run.
-  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) return true;
-  CUlaunchConfig config{};
-  config.gridDimX = grid[0] * body.num_ctas;
-  config.gridDimY = grid[1];
-  config.gridDimZ = grid[2];
-  config.blockDimX = body.block_x;
-  config.blockDimY = 1;
-  config.blockDimZ = 1;
-  config.sharedMemBytes = body.shared;
-  config.hStream = reinterpret_cast<CUstream>(stream);
-  constexpr size_t kInline = 72;
-  void* inline_pointers[kInline];
-  std::vector<void*> many_pointers;
+bool LaunchSpec::launch_any(const unsigned grid[3], uint64_t* slots, uintptr_t stream) const {
   const size_t count = body.params.size();
-  void** pointers = inline_pointers;
-  if (count + body.scratch > kInline) {
-    many_pointers.resize(count + body.scratch);
-    pointers = many_pointers.data();
-  }
-  uint64_t no_scratch = 0;
+  std::vector<void*> pointers(count + body.scratch);
   for (size_t i = 0; i < count; ++i) pointers[i] = slots + i;
+  uint64_t no_scratch = 0;
+  for (size_t i = 0; i < body.scratch; ++i) pointers[count + i] = &no_scratch;
   // Copies, as another thread may launch the same kernel on other tensors while the GIL is released.
   constexpr size_t kMaps = 4;
   alignas(kTensorMapAlignment) unsigned char maps[kMaps][kTensorMapBytes];
@@ -431,29 +420,7 @@ bool LaunchSpec::launch(const unsigned grid[3], uint64_t* slots, uintptr_t strea
     if (!tensor_map(&mapped, slots[mapped.param], maps[i])) return false;
     pointers[mapped.param] = maps[i];
   }
-  CUlaunchAttribute attributes[4];
-  config.attrs = attributes;
-  const auto attribute = [&config](int id) -> unsigned* {
-    CUlaunchAttribute& next = config.attrs[config.numAttrs++] = {};
-    next.id = id;
-    return next.value;
-  };
-  if (body.pdl) *attribute(kProgrammaticStreamSerialization) = 1;
-  if (body.cooperative) *attribute(kCooperative) = 1;
-  if (body.cluster[0] * body.cluster[1] * body.cluster[2] != 1) {
-    std::copy(body.cluster, body.cluster + 3, attribute(kClusterDimension));
-  }
-  if (body.num_ctas != 1) *attribute(kClusterSchedulingPolicy) = kClusterSpread;  // as Triton's launcher does
-  for (size_t i = 0; i < body.scratch; ++i) pointers[count + i] = &no_scratch;
-  CUresult result = kCudaSuccess;
-  // A launch blocks while the stream's queue is full, and what would drain it may be a host callback that needs the
-  // GIL.
-  Py_BEGIN_ALLOW_THREADS
-  result = state->driver.launch(config, body.function, pointers, body.device);
-  Py_END_ALLOW_THREADS
-  if (result == kCudaSuccess) return true;
-  state->driver.set_error(result, body.name.c_str());
-  return false;
+  return enqueue(grid, pointers.data(), stream);
 }
 
 int add_launch_spec(PyObject* module) {

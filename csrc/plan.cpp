@@ -35,11 +35,15 @@ class Run {
   Run& operator=(const Run&) = delete;
 
   // 1, 0 to decline, -1 with an exception. Nothing observable has happened unless it returns 1.
-  int prepare();
+  HELION_HOT int prepare();
   // As prepare(); 0 only if nothing that anybody can see has happened.
-  int execute();
-  void advance_versions() const;
-  PyObject* result() { return build(body_.result); }
+  HELION_HOT int execute();
+  HELION_HOT void advance_versions() const;
+  HELION_HOT PyObject* result() {
+    // Most plans return one tensor.
+    if (body_.result.kind == PlanResult::Kind::kTensor) return Py_NewRef(object(body_.result.tensor));
+    return build(body_.result);
+  }
 
  private:
   void* address(const TensorRef& ref) const {
@@ -47,11 +51,16 @@ class Run {
     const Allocated& buffer = buffers_[ref.index];
     return buffer.object ? TensorView(buffer.object.get()).data() : buffer.tensor.data();
   }
+  HELION_HOT PyObject* object(const TensorRef& tensor) const {
+    return tensor.is_input ? leaves_[tensor.index] : buffers_[tensor.index].object.get();
+  }
   bool distinct_tensors() const;
-  bool launch(const PlanStep& step);
-  bool fill_step(const PlanStep& step);
-  int operate(const PlanStep& step);
-  PyObject* build(const PlanResult& result);
+  HELION_COLD int same_allocator() const;
+  HELION_HOT int allocate_buffers(long device);
+  HELION_HOT bool launch(const PlanStep& step);
+  HELION_COLD bool fill_step(const PlanStep& step);
+  [[gnu::noinline]] int operate(const PlanStep& step);
+  [[gnu::noinline]] PyObject* build(const PlanResult& result);
 
   DeviceSwitch switch_;  // the first member: left last
   LaunchPlan* plan_;
@@ -77,7 +86,18 @@ bool Run::distinct_tensors() const {
   return true;
 }
 
-int Run::prepare() {
+int Run::same_allocator() const {
+  PyObject* const known = body_.allocators.get();
+  PyObject* now = nullptr;
+  if (PyContextVar_Get(PyTuple_GET_ITEM(known, 0), nullptr, &now) < 0) return -1;
+  PyRef hold = PyRef::steal(now);
+  bool is_known = false;
+  for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(known); ++i) is_known = is_known || PyTuple_GET_ITEM(known, i) == now;
+  // Guard: a user's own allocator gives the scratch memory of launches.
+  return HELION_GUARD("allocator", !is_known) ? 0 : 1;
+}
+
+HELION_HOT int Run::prepare() {
   const ModuleState* state = plan_->state;
   // Guard: a factory function without a dtype gives another dtype after torch.set_default_dtype.
   if (HELION_GUARD("default_dtype", default_dtype() != body_.default_dtype)) return 0;
@@ -86,14 +106,7 @@ int Run::prepare() {
   // Guard: host code asks whether arguments are the same object, and was recorded with distinct ones.
   if (HELION_GUARD("identity", body_.distinct && !distinct_tensors())) return 0;
   if (body_.allocators) {
-    PyObject* const known = body_.allocators.get();
-    PyObject* now = nullptr;
-    if (PyContextVar_Get(PyTuple_GET_ITEM(known, 0), nullptr, &now) < 0) return -1;
-    PyRef hold = PyRef::steal(now);
-    bool is_known = false;
-    for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(known); ++i) is_known = is_known || PyTuple_GET_ITEM(known, i) == now;
-    // Guard: a user's own allocator gives the scratch memory of launches.
-    if (HELION_GUARD("allocator", !is_known)) return 0;
+    if (const int same = same_allocator(); same != 1) return same;
   }
   for (const PlanStep& step : body_.steps) {
     if (!step.spec) continue;
@@ -107,6 +120,11 @@ int Run::prepare() {
   if (HELION_GUARD("device", device != current) && !switch_.to(state, device)) return -1;
   // Guard: asked at every call, as it changes under torch.cuda.stream and graph capture.
   if (HELION_GUARD("stream", true) && !state->environment.current_stream(state, device, &stream_)) return -1;
+  return body_.buffers.empty() ? 1 : allocate_buffers(device);
+}
+
+HELION_HOT int Run::allocate_buffers(long device) {
+  const ModuleState* state = plan_->state;
   // Guard: a graph that is being captured writes its outputs again at every replay, whoever holds them then.
   bool pooling = state->pool != nullptr && state->pool->enabled() && !deterministic();
   if (pooling) {
@@ -141,7 +159,7 @@ int Run::prepare() {
   return 1;
 }
 
-bool Run::launch(const PlanStep& step) {
+HELION_HOT bool Run::launch(const PlanStep& step) {
   const LaunchSpec& spec = *reinterpret_cast<const LaunchSpec*>(step.spec.get());
   uint64_t inline_slots[kInlineParams];
   std::vector<uint64_t> many_slots;
@@ -231,7 +249,7 @@ int Run::operate(const PlanStep& step) {
   return 1;
 }
 
-int Run::execute() {
+HELION_HOT int Run::execute() {
   bool changed = false;
   for (const PlanStep& step : body_.steps) {
     if (step.function) {
@@ -250,10 +268,10 @@ int Run::execute() {
   return 1;
 }
 
-void Run::advance_versions() const {
+HELION_HOT void Run::advance_versions() const {
   for (const TensorRef& tensor : body_.written) {
-    PyObject* object = tensor.is_input ? leaves_[tensor.index] : buffers_[tensor.index].object.get();
-    if (object != nullptr) TensorView(object).bump_version();  // nobody sees that of others
+    PyObject* const written = object(tensor);
+    if (written != nullptr) TensorView(written).bump_version();  // nobody sees that of others
   }
 }
 
@@ -262,13 +280,10 @@ PyObject* Run::build(const PlanResult& result) {
     case PlanResult::Kind::kObject:
       return Py_NewRef(result.object.get());
     case PlanResult::Kind::kTensor:
-      return Py_NewRef(result.tensor.is_input ? leaves_[result.tensor.index]
-                                              : buffers_[result.tensor.index].object.get());
+      return Py_NewRef(object(result.tensor));
     case PlanResult::Kind::kView:
       try {
-        PyObject* base = result.tensor.is_input ? leaves_[result.tensor.index]
-                                                : buffers_[result.tensor.index].object.get();
-        return view_of(base, result.shape, result.offset).wrap();
+        return view_of(object(result.tensor), result.shape, result.offset).wrap();
       } catch (...) {
         set_error_from_exception();
         return nullptr;

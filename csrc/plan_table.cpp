@@ -2,18 +2,12 @@
 
 #include "plan_table.h"
 
-#include <cstring>
-
 namespace helion {
-namespace {
 
 // 1 if equal, 0, -1. Comparing objects can run Python code, after which `entry` may be gone: nothing reads it after
 // that.
-int equal(const PlanTable::Entry& entry, const Signature& signature) {
-  if (entry.words.size() != signature.size() || entry.objects.size() != signature.object_count() ||
-      std::memcmp(entry.words.data(), signature.words(), signature.size() * sizeof(uint64_t)) != 0) {
-    return 0;
-  }
+int PlanTable::equal(const Entry& entry, const Signature& signature) {
+  if (entry.objects.size() != signature.object_count() || !same(entry, signature)) return 0;
   const size_t count = signature.object_count();
   if (count == 0) return 1;
   std::vector<PyRef> objects;
@@ -25,9 +19,7 @@ int equal(const PlanTable::Entry& entry, const Signature& signature) {
   return 1;
 }
 
-}  // namespace
-
-PlanTable::Entry* PlanTable::find(const Signature& signature) {
+PlanTable::Entry* PlanTable::find_any(const Signature& signature) {
   const uint64_t changes = changes_;
   if (Entry* recent = recent_) {
     const int result = equal(*recent, signature);

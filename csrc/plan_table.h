@@ -5,6 +5,7 @@
 #include "plan.h"
 #include "signature.h"
 
+#include <cstring>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -24,7 +25,13 @@ class PlanTable {
   };
 
   // The entry for a signature, or null; null with an exception on error. It is valid until Python code runs.
-  Entry* find(const Signature& signature);
+  HELION_HOT Entry* find(const Signature& signature) {
+    Entry* const recent = recent_;
+    if (recent != nullptr && recent->objects.empty() && signature.object_count() == 0 && same(*recent, signature)) {
+      return recent;
+    }
+    return find_any(signature);
+  }
   void mark_used(Entry* entry) { entry->last_use = ++clock_; }
   // Adds an entry for a signature that has none.
   void insert(const Signature& signature, PyObject* plan, PyObject* bound);
@@ -35,6 +42,14 @@ class PlanTable {
   int visit(visitproc visit, void* arg) const;  // for tp_traverse
 
  private:
+  // Whether the words are equal.
+  static bool same(const Entry& entry, const Signature& signature) {
+    return entry.words.size() == signature.size() &&
+        std::memcmp(entry.words.data(), signature.words(), signature.size() * sizeof(uint64_t)) == 0;
+  }
+  static int equal(const Entry& entry, const Signature& signature);
+  Entry* find_any(const Signature& signature);
+
   // Entries by hash; a vector, as different signatures may have one hash.
   std::unordered_map<uint64_t, std::vector<std::unique_ptr<Entry>>> entries_;
   size_t size_ = 0;

@@ -2,8 +2,6 @@
 
 #include "signature.h"
 
-#include "argument.h"
-
 #include <cstring>
 
 namespace helion {
@@ -19,46 +17,17 @@ uint64_t double_bits(double value) {
 
 void Signature::grow(size_t count) {
   const bool was_inline = words_ == inline_words_;
-  many_words_.resize(2 * capacity_ + count);
-  if (was_inline) std::memcpy(many_words_.data(), inline_words_, sizeof(inline_words_));
-  words_ = many_words_.data();
-  capacity_ = many_words_.size();
-}
-
-bool Signature::leaf(PyObject* object) {
-  if (leaf_count_ == kMostLeaves) return false;
-  leaves_[leaf_count_++] = object;
-  return true;
+  std::vector<uint64_t>& words = more().words;
+  words.resize(2 * capacity_ + count);
+  if (was_inline) std::memcpy(words.data(), inline_words_, sizeof(inline_words_));
+  words_ = words.data();
+  capacity_ = words.size();
 }
 
 bool Signature::object(PyObject* object) {
   if (object_count_ == kMostObjects) return false;
   objects_[object_count_++] = object;
   return true;
-}
-
-int Signature::append_tensor(const ModuleState* state, PyObject* argument) {
-  const TensorView tensor(argument);
-  Argument read;
-  if (int known = read_tensor(state, argument, tensor, &read); known != 1) return known;
-  // Guard: autograd would have to see this call; the Python path says what it makes of that.
-  if (HELION_GUARD("requires_grad", tensor.requires_grad() && grad_enabled())) return 0;
-  // `_dynamo_static_indices` is part of the specialization key, but not of this: every size counts here, marked or not.
-  if (!leaf(argument)) return 0;
-  addresses_[leaf_count_ - 1] = static_cast<uintptr_t>(read.bits);
-  const c10::IntArrayRef sizes = tensor.sizes();
-  // Bits that the word of a tensor has left: whether it is a Parameter, and its rank.
-  const size_t rank = sizes.size();
-  uint64_t* out = room(2 + 2 * rank);
-  *out++ =
-      read.word | static_cast<uint64_t>(TensorView::is_parameter(argument)) << 9 | static_cast<uint64_t>(rank) << 24;
-  *out++ = tensor.keys();
-  const int64_t* const strides = tensor.strides().data();
-  for (size_t i = 0; i < rank; ++i) {
-    out[i] = static_cast<uint64_t>(sizes[i]);
-    out[rank + i] = static_cast<uint64_t>(strides[i]);
-  }
-  return 1;
 }
 
 int Signature::append_sequence(const ModuleState* state, PyObject* argument, NumberKey numbers) {
@@ -68,7 +37,7 @@ int Signature::append_sequence(const ModuleState* state, PyObject* argument, Num
     // Another thread may change a list while this call waits for the driver; what it held now has to stay alive.
     items = PyList_AsTuple(argument);
     if (items == nullptr) return -1;
-    snapshots_.push_back(PyRef::steal(items));
+    keep(PyRef::steal(items));
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(items);
   if (++depth_ > kDeepest) return 0;  // a list that holds itself, say
@@ -80,8 +49,7 @@ int Signature::append_sequence(const ModuleState* state, PyObject* argument, Num
   return 1;
 }
 
-int Signature::append(const ModuleState* state, PyObject* argument, NumberKey numbers) {
-  if (TensorView::exact(argument)) return append_tensor(state, argument);
+int Signature::append_other(const ModuleState* state, PyObject* argument, NumberKey numbers) {
   Argument read;
   if (read_argument(state, argument, &read) == 1) {
     word(read.word);
@@ -126,21 +94,9 @@ int Signature::append_watched(const ModuleState* state, PyObject* value) {
   return known;
 }
 
-void Signature::append_overlaps(const LeafRanges& pair) {
-  for (size_t i = pair.first; i < pair.first_end; ++i) {
-    if (!TensorView::exact(leaves_[i])) continue;
-    for (size_t j = pair.first == pair.second ? i + 1 : pair.second; j < pair.second_end; ++j) {
-      if (!TensorView::exact(leaves_[j])) continue;
-      const uintptr_t a = addresses_[i], b = addresses_[j];
-      if (a == 0 || b == 0) continue;  // without elements
-      const bool overlap = a <= b ? b - a < TensorView(leaves_[i]).span() : a - b < TensorView(leaves_[j]).span();
-      // Guard: code that takes its arguments to be apart is wrong for those that overlap.
-      if (HELION_GUARD("overlap", overlap)) {
-        word(word_of(Kind::kOverlap, static_cast<uint64_t>(i) << 16 | static_cast<uint64_t>(j)));
-        word(b - a);
-      }
-    }
-  }
+void Signature::append_overlap(size_t i, size_t j) {
+  word(word_of(Kind::kOverlap, static_cast<uint64_t>(i) << 16 | static_cast<uint64_t>(j)));
+  word(addresses_[j] - addresses_[i]);
 }
 
 bool Signature::append_by_equality(PyObject* object_to_compare) {

@@ -64,16 +64,22 @@ class TensorView {
   explicit TensorView(PyObject* object) : impl_(THPVariable_Unpack(object).unsafeGetTensorImpl()) {}
 
   // Whether sizes, strides, data and dtype can be read directly. With plain keys the layout is strided.
-  bool plain() const {
+  bool plain() const { return plain(autograd()); }
+  // The same where `autograd()` is known.
+  HELION_HOT bool plain(const torch::autograd::AutogradMeta* meta) const {
     return has_only_plain_keys(impl_->key_set()) && !impl_->has_symbolic_sizes_strides() &&
-        static_cast<bool>(impl_->unsafe_storage()) && !dual();
+        static_cast<bool>(impl_->unsafe_storage()) && !(meta != nullptr && dual(*meta));
+  }
+
+  // What autograd knows of it; null for most tensors, which then neither require grad nor carry a tangent.
+  const torch::autograd::AutogradMeta* autograd() const {
+    return static_cast<const torch::autograd::AutogradMeta*>(impl_->autograd_meta());
   }
 
   // Whether it carries a tangent of forward-mode AD, which a launch would lose. Not where forward-mode AD is off, as in
   // the forward of an autograd.Function.
-  bool dual() const {
-    const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(impl_->autograd_meta());
-    return meta != nullptr && meta->fw_grad_ != nullptr && !meta->fw_grad_->empty() &&
+  static bool dual(const torch::autograd::AutogradMeta& meta) {
+    return meta.fw_grad_ != nullptr && !meta.fw_grad_->empty() &&
         c10::AutogradState::get_tls_state().get_fw_grad_mode();
   }
 
@@ -97,27 +103,33 @@ class TensorView {
     return reinterpret_cast<void*>(address(&there));
   }
   // The same, and whether the memory is there: not where the storage was freed (resized to nothing) or never allocated.
-  uintptr_t address(bool* there) const {
+  HELION_HOT uintptr_t address(bool* there) const {
     *there = true;
     if (impl_->numel() == 0) return 0;
     void* const base = impl_->unsafe_storage().mutable_data();
     *there = base != nullptr;
+    const int64_t offset = impl_->storage_offset();
     return reinterpret_cast<uintptr_t>(base) +
-        static_cast<uintptr_t>(static_cast<int64_t>(impl_->dtype().itemsize()) * impl_->storage_offset());
+        (offset == 0 ? 0 : static_cast<uintptr_t>(static_cast<int64_t>(impl_->dtype().itemsize()) * offset));
   }
 
   // Bytes from its first element to its last one, others' between them included. Precondition: plain(), and it has
   // elements.
-  size_t span() const {
+  HELION_HOT size_t span() const {
     const size_t size = impl_->dtype().itemsize();
     if (impl_->is_contiguous()) return static_cast<size_t>(impl_->numel()) * size;
-    int64_t last = 0;
-    const c10::IntArrayRef sizes = impl_->sizes(), strides = impl_->strides();
-    for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
-    return static_cast<size_t>(last + 1) * size;
+    return strided_span() * size;
   }
 
  private:
+  // Elements from the first one to the last one.
+  HELION_COLD size_t strided_span() const {
+    int64_t last = 0;
+    const c10::IntArrayRef sizes = impl_->sizes(), strides = impl_->strides();
+    for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
+    return static_cast<size_t>(last + 1);
+  }
+
   c10::TensorImpl* impl_;
 };
 
@@ -177,20 +189,25 @@ struct TensorShape {
   c10::ScalarType dtype;
   c10::Device device;
 
-  // Whether the strides are those of torch.empty(sizes).
-  bool contiguous() const {
+  // Whether the strides are those of torch.empty(sizes); then also how many elements there are, unless that is more
+  // than can be counted.
+  HELION_HOT bool contiguous(int64_t* count) const {
     int64_t expected = 1;
+    bool some = true;
     for (size_t i = sizes.size(); i-- > 0;) {
-      if (strides[i] != expected) return false;
-      expected *= sizes[i] > 1 ? sizes[i] : 1;
+      if (sizes[i] < 0 || strides[i] != expected) return false;
+      some = some && sizes[i] != 0;
+      if (sizes[i] > 1 && __builtin_mul_overflow(expected, sizes[i], &expected)) return false;
     }
+    *count = some ? expected : 0;
     return true;
   }
 };
 
 // torch.empty_strided, except that the call does not go through the dispatcher where the result is the same. Throws
-// what ATen throws. Precondition: plain_torch_state(), and the current device is `shape.device`.
-inline OwnedTensor allocate(const TensorShape& shape) {
+// what ATen throws. Precondition: plain_torch_state(), and the current device is `shape.device`. It says why a shape
+// cannot be, and warns of dtypes that PyTorch warns of.
+inline OwnedTensor allocate_any(const TensorShape& shape) {
   const c10::DeviceType type = shape.device.type();
   const bool simple = (type == c10::DeviceType::CPU || type == c10::DeviceType::CUDA) &&
       // torch.use_deterministic_algorithms() may ask for new memory to be filled.
@@ -202,10 +219,28 @@ inline OwnedTensor allocate(const TensorShape& shape) {
   const c10::DispatchKeySet key(type == c10::DeviceType::CPU ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
   // The device's caching allocator, as registered: what at::empty_strided's kernel for the device calls.
   c10::Allocator* allocator = c10::GetAllocator(type);
-  return OwnedTensor(at::Tensor(
-      shape.contiguous()
-          ? at::detail::empty_generic(shape.sizes, allocator, key, shape.dtype, std::nullopt)
-          : at::detail::empty_strided_generic(shape.sizes, shape.strides, allocator, key, shape.dtype)));
+  return OwnedTensor(
+      at::Tensor(at::detail::empty_strided_generic(shape.sizes, shape.strides, allocator, key, shape.dtype)));
+}
+
+// The same in fewer steps for the usual output: contiguous, on a device with memory of its own. What at::empty's kernel
+// for the device makes, less the checks of what a plan's shape is known to be.
+inline OwnedTensor allocate(const TensorShape& shape) {
+  const c10::DeviceType type = shape.device.type();
+  const caffe2::TypeMeta dtype = c10::scalarTypeToTypeMeta(shape.dtype);
+  int64_t count = 0, bytes = 0;
+  if ((type != c10::DeviceType::CPU && type != c10::DeviceType::CUDA) || shape.dtype == c10::ScalarType::ComplexHalf ||
+      at::globalContext().deterministicAlgorithms() || !shape.contiguous(&count) ||
+      __builtin_mul_overflow(count, static_cast<int64_t>(dtype.itemsize()), &bytes)) {
+    return allocate_any(shape);
+  }
+  c10::Allocator* const allocator = c10::GetAllocator(type);
+  const c10::DispatchKeySet key(type == c10::DeviceType::CPU ? c10::DispatchKey::CPU : c10::DispatchKey::CUDA);
+  c10::Storage storage(c10::make_intrusive<c10::StorageImpl>(
+      c10::StorageImpl::use_byte_size_t(), bytes, allocator->allocate(static_cast<size_t>(bytes)), allocator, true));
+  at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(std::move(storage), key, dtype);
+  tensor.unsafeGetTensorImpl()->set_sizes_contiguous(shape.sizes);
+  return OwnedTensor(std::move(tensor));
 }
 
 // Whether a tensor is a plain one of this shape, at an address that kernels compiled for aligned memory can take.
