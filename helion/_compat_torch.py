@@ -186,3 +186,10 @@ def storage_identity(tensor: torch.Tensor) -> int:
 def forget_storages(mode: FakeTensorMode) -> None:
     """Give tensors that are made fake from here on storages of their own, whether or not the real ones share some."""
     mode.fake_tensor_converter.meta_converter.storage_memo.clear()
+
+
+def keep_from_dynamo(function: Callable[..., Any]) -> None:
+    """Let a function, and all that it calls, run as they are where Dynamo meets a call of it outside of a graph."""
+    frames: Any = _C._dynamo.eval_frame
+    skip = frames._FrameAction.SKIP
+    frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))

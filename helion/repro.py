@@ -133,7 +133,11 @@ def _lambda_text(fn: types.FunctionType) -> str:
 
 def _describe_tensor(value: torch.Tensor) -> str:
     shape, stride = tuple(value.shape), tuple(value.stride())
-    needed = 1 + sum((size - 1) * step for size, step in zip(shape, stride)) if value.numel() else 0
+    if any(isinstance(number, torch.SymInt) for number in (*shape, *stride)):
+        # A fake tensor, as PyTorch's tracers have: of a size like it, since some are not known at all.
+        shape = tuple(_likely(size) for size in shape)
+        stride = tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
+    needed = 1 + sum((size - 1) * step for size, step in zip(shape, stride)) if math.prod(shape) else 0
     offset = value.storage_offset()
     where = f"dtype={value.dtype}, device={str(value.device)!r}"
     if value.dtype.is_floating_point:
@@ -143,6 +147,12 @@ def _describe_tensor(value: torch.Tensor) -> str:
     else:
         flat = f"torch.zeros({needed + offset}, {where})"
     return f"torch.as_strided({flat}, {shape}, {stride}, {offset})"
+
+
+def _likely(size: int | torch.SymInt) -> int:
+    if isinstance(size, torch.SymInt):
+        return size.node.hint if size.node.has_hint() else 8
+    return size
 
 
 def repro_script(

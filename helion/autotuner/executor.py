@@ -108,7 +108,7 @@ class InProcessExecutor(Executor):
 
     def set_baseline(self, recipe: Recipe | None, function: Callable[..., Any] | None) -> None:
         if function is not None:
-            self._session.expect(run_for_result(function, self._session.args))
+            self._session.expect(given_baseline(function, self._session.args))
         elif recipe is not None:
             done = self._run(Baseline(recipe))
             if done.status is not Status.OK:
@@ -143,6 +143,22 @@ class InProcessExecutor(Executor):
 def count_spent(done: Done, phases: Phases) -> None:
     for phase, seconds in done.spent.items():
         phases.add(phase, seconds)
+
+
+def given_baseline(function: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """What `autotune_baseline_fn` gives, in this process.
+
+    Raises:
+        exc.AutotuneError: it raises something.
+    """
+    try:
+        return run_for_result(function, args)
+    except Exception as error:
+        name = getattr(function, "__name__", repr(function))
+        raise exc.AutotuneError(
+            f"autotune_baseline_fn, what candidates are compared with, {name}(), raises: {error}",
+            fix="let it take the kernel's arguments and return what the kernel does, or leave it out.",
+        ) from error
 
 
 def baseline_failed(status: Status, message: str) -> exc.AutotuneError:

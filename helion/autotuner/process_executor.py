@@ -24,10 +24,10 @@ from ..backends.base import Recipe
 from ..config import Config
 from .absent import AbsentGpu
 from .accuracy import Tolerance
-from .accuracy import run_for_result
 from .executor import Executor
 from .executor import baseline_failed
 from .executor import count_spent
+from .executor import given_baseline
 from .executor import nameless_file
 from .executor import trial_of
 from .measure import Effort
@@ -177,7 +177,7 @@ class ProcessExecutor(Executor):
             self._measurer(slot)
         if function is not None:
             with self.phases.timed("baseline"):
-                self._save(run_for_result(function, self._args), self._expected_file)
+                self._save(given_baseline(function, self._args), self._expected_file)
         elif recipe is not None:
             # Candidates are compiled meanwhile.
             self._baseline = _Candidate(Config(), recipe, is_baseline=True)

@@ -46,6 +46,8 @@ from .captures import with_own_captures
 from .decisions import Deciding
 from .decisions import RefusingShapeEnv
 from .shared_memory import SharedMemory
+from .unknown_sizes import has_unknown_size
+from .unknown_sizes import of_likely_size
 
 
 class Environment:
@@ -154,7 +156,9 @@ class Environment:
         # base of a sparse tensor's values has none, a view is traced as the tensor that it is.
         real = value
         _compat_torch.forget_storages(self.fake_mode)
-        if value._is_view():
+        if has_unknown_size(value):
+            real = of_likely_size(value)
+        elif value._is_view():
             with unset_fake_temporarily():
                 real = value.data
         every, none = frozenset(range(value.dim())), frozenset[int]()

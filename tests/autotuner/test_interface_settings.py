@@ -321,3 +321,18 @@ def test_the_filter_is_asked_where_nothing_is_measured() -> None:
     assert first_of(lambda c: Config(block_sizes=[64]) if c["block_sizes"][0] == 32 else None) == 64
     with pytest.raises(exc.NoConfigFound, match="allows none of its 3 configs"):
         first_of(lambda c: None)
+
+
+def test_a_baseline_that_raises_is_an_error_of_the_tuning() -> None:
+    def broken(*args: Any) -> Any:
+        raise ValueError("boom")
+
+    kernel = helion.kernel(
+        gpu_kernels.double.fn,
+        configs=[Config(block_sizes=[b]) for b in (8, 16)],
+        autotune_baseline_fn=broken,
+        autotune_effort="quick",
+        autotune_log_level=0,
+    )
+    with pytest.raises(exc.AutotuneError, match=r"autotune_baseline_fn.*broken.*boom"):
+        kernel(torch.randn(64))

@@ -333,3 +333,13 @@ def test_another_kernel_that_writes_before_is_an_error() -> None:
 
     with pytest.raises(exc.HostTensorRead, match=r"after writing to a tensor of the caller's|writes to an argument"):
         grown(-torch.ones(8) * 5)
+
+
+def test_a_graph_ends_before_the_call_where_it_may() -> None:
+    kernel = helion.kernel(unless_empty, config=helion.Config(block_sizes=[16]))
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, m: kernel(x, m) + 1, backend="eager")
+    x = torch.randn(40)
+    for count in (1, 0, 1, 1, 0):  # a later call makes plans: Dynamo must not look into that
+        m = torch.full((2,), count)
+        assert torch.equal(compiled(x, m), expected_unless_empty(x, m) + 1)

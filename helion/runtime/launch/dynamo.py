@@ -7,6 +7,7 @@ already.  Other tracing modes are in `tracing`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import sys
 import types
@@ -19,11 +20,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from ... import _compat_torch
 from ... import _compat_triton_abi as _abi
 from ... import exc
 from ..code_cache import make_importable
 from ..device import get_num_sm
 from ..host_function import triton_kernels
+from .bases import Dispatcher
 from .default_launcher import default_launcher
 from .dispatch import by_token
 from .graph_launch import graph_launcher
@@ -33,6 +36,13 @@ if TYPE_CHECKING:
     from .dispatch import PythonPath
 
 __all__ = ["call_in_dynamo"]
+
+log = logging.getLogger(__name__)
+
+# Where a graph ends before a call, Dynamo looks at the functions that the call runs. This one makes plans: what it does
+# is no part of any graph.
+if hasattr(Dispatcher, "_record_call"):
+    _compat_torch.keep_from_dynamo(Dispatcher._record_call)
 
 # The number of multiprocessors is a constant of a graph. It is kept in an `lru_cache`, which Dynamo would trace past.
 torch._dynamo.assume_constant_result(get_num_sm)
@@ -56,6 +66,8 @@ def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[s
             if isinstance(arg, torch.Tensor) and arg.requires_grad:
                 _note_requires_grad(token)
     name = _host_function(token, args)
+    if not name:
+        return _outside_of_graph(dispatcher, args[: dispatcher._arity])
     launcher = getattr(_host_functions, name + "_launcher")
     return getattr(_host_functions, name)(*args, _launcher=launcher)
 
@@ -290,9 +302,26 @@ def _made(token: str, described: tuple[Any, ...]) -> str:
 
     Returns:
         Name of the host function in ``_host_functions``. There are also its launcher, and a function of the arguments
-        that says whether it is right for them.
+        that says whether it is right for them. "" if there is none, as host code decides on what a tensor holds: the
+        call is left out of the graph.
     """
-    return _bind(by_token[token], described)
+    try:
+        return _bind(by_token[token], described)
+    except exc.HostTensorRead as error:
+        log.debug("%s", error)
+        return ""
+
+
+def _call(dispatcher: PythonPath, args: tuple[Any, ...]) -> Any:
+    return dispatcher._call_python(*args)
+
+
+#: A call that cannot be in a graph; Dynamo breaks it there, or says why if it may not.
+_outside_of_graph = torch._dynamo.disable(
+    _call,
+    reason="the kernel's host code decides on what a tensor holds: decide outside of the kernel function, or leave the "
+    "call out of the graph with torch.compiler.disable(kernel)(...)",
+)
 
 
 def _bind(dispatcher: PythonPath, described: tuple[Any, ...]) -> str:

@@ -340,6 +340,20 @@ def test_fake_cpu_tensors_give_fake_results() -> None:
         assert add(x, x).shape == (64,) and add_to(x, x) is x
 
 
+def test_fake_tensors_of_unknown_size_give_fake_results() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    kernel = helion.kernel(add.fn, config=helion.Config(block_sizes=[16]), static_shapes=False)
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        size = torch.empty(5).nonzero().size(0)
+        x = torch.empty(size)
+        assert kernel(x, x).size(0) == size
+        assert kernel.bind((x, x)) is kernel.bind((x, x))
+    y = torch.randn(9)
+    assert torch.equal(kernel(y, y), 2 * y)
+
+
 def test_make_fx_of_a_call_with_cpu_tensors_runs_the_kernel() -> None:
     from torch.fx.experimental.proxy_tensor import make_fx
 
