@@ -110,7 +110,7 @@ class HostPrinter:
         return [*(["import math"] if self._math else []), *imports]
 
     def _noted(self, number: str) -> str:
-        self._math = self._math or "math" in names_in(number)
+        self._math = self._math or ("math" in number and "math" in names_in(number))
         return number
 
     # -- the function

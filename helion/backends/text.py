@@ -55,12 +55,12 @@ _OPERATORS: dict[type[ast.AST], Precedence] = {
 
 
 def _binary(sign: str, precedence: Precedence) -> Callable[[Text, Text | float], Text]:
+    # Operators group from the left, but `a < b < c` is one test of three.
+    least = precedence + (precedence is Precedence.COMPARE)
+    tighter = (Precedence.PRODUCT if precedence is Precedence.QUOTIENT else precedence) + 1
+
     def build(left: Text, right: Text | float) -> Text:
-        # Operators group from the left, but `a < b < c` is one test of three.
-        least = precedence + (precedence is Precedence.COMPARE)
-        tighter = Precedence.PRODUCT if precedence is Precedence.QUOTIENT else precedence
-        code = f"{left.within(least)} {sign} {as_text(right).within(tighter + 1)}"
-        return Text(code, precedence)
+        return Text(f"{left.within(least)} {sign} {as_text(right).within(tighter)}", precedence)
 
     return build
 

@@ -11,7 +11,7 @@ A node's `target` is one of
 A node's `args` hold nodes, plain numbers and symbolic numbers; tiles appear as `TracedTile` inside index
 lists.  `node.meta` has
 
-* `val`: FakeTensor, SymInt/SymFloat, tuple of these, or None,
+* `val`: FakeTensor (where a dimension was dropped, a meta tensor), SymInt/SymFloat, tuple of these, or None,
 * `location`: `exc.SourceLocation` of the user's code, `user_name`: the name it was assigned to,
 * `bounded_dims` of a memory access: dimensions of the host tensor that a tile's range may leave.
 

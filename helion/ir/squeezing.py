@@ -7,13 +7,13 @@ become those of matrices; views and reductions that only changed such a dimensio
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.fx
-from torch._subclasses.fake_tensor import FakeTensor
 
 from ..language.creation import full
 from ..language.creation import iota
@@ -57,7 +57,7 @@ class _Squeezer:
         self.ir, self.dims = ir, dims
         self.table: dict[torch.fx.Node, torch.fx.Node] = {}
         self.graph = torch.fx.Graph()
-        self._smaller: dict[Any, FakeTensor] = {}
+        self._smaller: dict[Any, torch.Tensor] = {}
 
     def run(self) -> DeviceIR:
         return dataclasses.replace(self.ir, graphs=[self._graph(info) for info in self.ir.graphs])
@@ -120,16 +120,20 @@ class _Squeezer:
     def _shrunk(self, value: torch.Tensor, places: list[int]) -> torch.Tensor:
         if len(places) == value.dim():
             return value
-        assert isinstance(value, FakeTensor)
         shape = _picked(value.shape, places)
-        # Most values of a kernel have one of a few shapes, and a fake tensor takes 50 us to make.
-        key = (value.dtype, value.device, *shape_exprs(shape))
+        # Most values of a kernel have one of a few shapes.
+        key = (value.dtype, *shape_exprs(shape))
         if (made := self._smaller.get(key)) is None:
-            # `torch.empty` in the mode takes half a millisecond, and a mode is of one thread at a time: several
-            # generate code at once.  A value of the kernel has no strides.
-            element = torch.empty((), dtype=value.dtype, device="meta").as_strided(shape, [0] * len(places))
-            made = self._smaller[key] = FakeTensor(value.fake_mode, element, value.device)
+            # Not a fake tensor: `torch.empty` in the mode takes half a millisecond, and a mode is of one thread at a
+            # time, while several generate code at once.  A value of the kernel has a shape and a dtype, no strides, and
+            # where it would be is not asked any more.
+            made = self._smaller[key] = _element(value.dtype).as_strided(shape, [0] * len(places))
         return made
+
+
+@functools.cache
+def _element(dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty((), dtype=dtype, device="meta")
 
 
 def _picked(values: Sequence[Any], places: Sequence[int]) -> list[Any]:

@@ -19,8 +19,10 @@ from ...ir.names import Names
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
 from ...ir.symbols import expr_of
+from ...ir.symbols import is_symbolic
 from ..expressions import print_number
 from ..text import Text
+from ..text import as_text
 from ..text import parsed
 from .module import Module
 from .scalars import ScalarPrinter
@@ -64,6 +66,8 @@ class Numbers:
 
     def __call__(self, value: Any) -> Text:
         """A plain or symbolic number."""
+        if not is_symbolic(value) and not isinstance(value, sympy.Basic):
+            return as_text(value)
         with self._printer.as_wide_as_needed(value):
             return parsed(print_number(value, self._printer))
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import sympy
 import torch
 
 from ... import exc
@@ -56,9 +55,16 @@ from ...settings import Settings
 from .defaults import KernelFacts
 from .defaults import computed_default
 from .dtypes import smallest_k
-from .epilogue import SMALLEST_PART
-from .epilogue import SplitEpilogue
 from .epilogue import epilogues
+from .limits import MAX_TENSOR_ELEMENTS
+from .limits import TileSizes
+from .limits import constraint
+from .limits import is_tile_value
+from .limits import more_registers_than_there_are
+from .limits import too_large_for_registers
+from .limits import too_large_for_shared_memory
+from .limits import too_long_to_unroll
+from .limits import too_narrow_parts
 from .schedule import device_loops
 from .schedule import loads
 from .schedule import loop_statements
@@ -69,14 +75,6 @@ from .schedule import stores
 from .starts import product_starts
 from .targets import Features
 
-# Triton's limit on the elements of one tensor (triton.language.core.TRITON_MAX_TENSOR_NUMEL).
-MAX_TENSOR_ELEMENTS = 1 << 20
-# Of one thread.
-_REGISTER_BYTES = 256 * 4
-#: Registers of a multiprocessor, the same from compute capability 8.0 to 10.0.
-_REGISTERS = 65536
-# Iterations of a static range that compile in seconds.
-_MOST_UNROLLED = 16
 # Elements a tile of the default Config may have: a few registers per thread with 4 warps.
 _DEFAULT_ELEMENTS = 2048
 _MAX_BLOCK = 1 << 14
@@ -162,13 +160,13 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     spec.fields["pid_type"] = _pid_types(device)
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8, accepted=128)
     spec.fields.update(ir.tunables)
-    tiles = _TileSizes(ir)
-    spec.constraints += [_constraint(ir, tiles), rolling_constraint(device, reductions)]
-    spec.unpromising += [_too_large_for_registers(tiles), _more_registers_than_there_are]
+    tiles = TileSizes(ir, dot_extents(device))
+    spec.constraints += [constraint(ir, tiles), rolling_constraint(device, reductions)]
+    spec.unpromising += [too_large_for_registers(tiles), more_registers_than_there_are]
     if products:
-        spec.unpromising.append(_too_large_for_shared_memory(ir, products, tiles, features.shared_bytes))
+        spec.unpromising.append(too_large_for_shared_memory(ir, products, tiles, features.shared_bytes))
     if subtiled:
-        spec.unpromising.append(_too_narrow_parts(blocks, subtiled))
+        spec.unpromising.append(too_narrow_parts(blocks, subtiled))
     own_roles = [roles.get(block.id, set()) for block in blocks]
     if roles:
         spec.find_starts = functools.partial(product_starts, spec, own_roles, max(map(_itemsize, products)))
@@ -187,7 +185,7 @@ def _kernel_facts(
     blocks: list[BlockSize],
     products: Sequence[Product],
     roles: list[set[str]],
-    tiles: _TileSizes,
+    tiles: TileSizes,
     features: Features,
 ) -> KernelFacts:
     """What the default Config is computed from."""
@@ -285,7 +283,7 @@ def _loop_fields(
         [BooleanFragment() if s else EnumFragment([False], _nowhere) for s in static],
         labels=[", ".join(a.name for a in info.axes) for info in loops],
     )
-    spec.unpromising.append(_too_long_to_unroll(blocks, loops))
+    spec.unpromising.append(too_long_to_unroll(blocks, loops))
 
 
 def _pid_types(device: DeviceIR) -> EnumFragment:
@@ -317,150 +315,6 @@ def _only_persistent(value: str) -> str:
     return value
 
 
-def _too_narrow_parts(blocks: Sequence[BlockSize], subtiled: Sequence[SplitEpilogue]) -> Any:
-    """Parts of an accumulator that are too narrow: there will be fewer."""
-    tiles = {e.axis.block.id: e.axis for e in subtiled}
-
-    def check(config: dict[str, Any]) -> str | None:
-        parts = config.get("epilogue_subtile")
-        if parts is None:
-            return None
-        sizes = {block.id: size for block, size in zip(blocks, config.get("block_sizes", []))}
-        for id_, axis in tiles.items():
-            size = sizes.get(id_, axis.block.fixed)
-            if isinstance(size, int) and size < parts * SMALLEST_PART:
-                return f"a tile {axis.name!r} of {size} elements is too narrow for {parts} parts"
-        return None
-
-    return check
-
-
-class _TileSizes:
-    """How large the values of a kernel are under a Config.
-
-    Every size is made ready once: searches ask for thousands of Configs.
-    """
-
-    def __init__(self, ir: KernelIR) -> None:
-        self._blocks = {block.symbol: i for i, block in enumerate(tunable_blocks(ir.device))}
-        self._fixed = {b.symbol: b.fixed for b in ir.device.space.blocks if isinstance(b.fixed, int)}
-        self._smallest = dot_extents(ir.device)
-        self._reductions = {expr_of(r.size): i for i, r in enumerate(ir.reductions)}
-        tiles = [n.meta["val"] for _, n in ir.device.nodes() if _is_tile_value(n)]
-        # Shape -> the widest element of a value of that shape, in bytes.
-        self.shapes: dict[tuple[sympy.Expr, ...], int] = {}
-        for value in tiles:
-            shape = shape_exprs(value.shape)
-            self.shapes[shape] = max(self.shapes.get(shape, 0), value.dtype.itemsize)
-
-    def elements(self, shape: Sequence[sympy.Expr], config: dict[str, Any]) -> int:
-        """Elements of a value of that shape, padded to powers of two; unknown sizes count as 1."""
-        blocks, loops = config.get("block_sizes", []), config.get("reduction_loops", [])
-        total = 1
-        for size in shape:
-            loop = self._reductions.get(size)
-            if loop is not None and loops[loop] is not None:
-                total *= next_power_of_2(loops[loop])
-            elif size in self._blocks:
-                total *= next_power_of_2(blocks[self._blocks[size]])
-            elif size.is_Integer:
-                # Padded for a product it is as wide in all values of the kernel: a sort of 2 columns was one of 32.
-                total *= max(next_power_of_2(int(size)), self._smallest.get(int(size), 1))
-            else:
-                chosen = {symbol: blocks[i] for symbol, i in self._blocks.items()}
-                known = evaluated(size, self._fixed | chosen)
-                total *= next_power_of_2(int(known)) if known.is_Integer else 1
-        return total
-
-
-def _constraint(ir: KernelIR, tiles: _TileSizes) -> Any:
-    """Keys that do not go together, and tensors too large for Triton."""
-    device = ir.device
-
-    def check(config: dict[str, Any]) -> str | None:
-        if config["pid_type"] in ("flat", "xyz"):
-            for key, neutral in (("num_sm_multiplier", 1), ("maxnreg", None)):
-                if config[key] != neutral:
-                    return (
-                        f"{key}={config[key]!r} needs a persistent pid_type (persistent_blocked or "
-                        f"persistent_interleaved), not {config['pid_type']!r}"
-                    )
-        for shape in tiles.shapes:
-            elements = tiles.elements(shape, config)
-            if elements > MAX_TENSOR_ELEMENTS:
-                sizes = device.space.readable(", ".join(map(str, shape)))
-                return f"a value of shape [{sizes}] would have {elements} elements, Triton allows {MAX_TENSOR_ELEMENTS}"
-        return None
-
-    return check
-
-
-def _too_large_for_registers(tiles: _TileSizes) -> Any:
-    """A value that takes more than all 255 registers of its threads: it is spilled, and compiles for minutes."""
-
-    def check(config: dict[str, Any]) -> str | None:
-        room = _REGISTER_BYTES * 32 * config["num_warps"]
-        if any(tiles.elements(shape, config) * size > room for shape, size in tiles.shapes.items()):
-            return f"a value does not fit into the registers of {config['num_warps']} warps"
-        return None
-
-    return check
-
-
-def _more_registers_than_there_are(config: dict[str, Any]) -> str | None:
-    """A program that may use more registers than a multiprocessor has: where it does, the driver refuses the launch."""
-    most = config.get("maxnreg")
-    if most is not None and 32 * config["num_warps"] * most > _REGISTERS:
-        return f"{config['num_warps']} warps with {most} registers a thread are more than {_REGISTERS} registers"
-    return None
-
-
-def _too_large_for_shared_memory(ir: KernelIR, products: Sequence[Product], tiles: _TileSizes, room: int) -> Any:
-    """Operands of a product, times the stages of the loop they are loaded in less the one in use."""
-    operands = [
-        [(shape_exprs(v.shape), v.dtype.itemsize) for v in map(tensor_of, (product.a, product.b))]
-        for product in products
-    ]
-    is_inner = [info.kind is GraphKind.LOOP for info in loop_statements(ir.device)]
-
-    def check(config: dict[str, Any]) -> str | None:
-        own = [s for s, inner in zip(config.get("range_num_stages", []), is_inner) if inner]
-        if any(own) and len(own) > 1:
-            return None  # which loop it is, is not known here
-        stages = next((s for s in own if s), config["num_stages"])
-        ahead = max(stages - 1, 1)
-        for pair in operands:
-            if ahead * sum(tiles.elements(shape, config) * size for shape, size in pair) > room:
-                return f"{stages} stages of a product's operands do not fit into shared memory"
-        return None
-
-    return check
-
-
-def _too_long_to_unroll(blocks: Sequence[BlockSize], loops: Sequence[GraphInfo]) -> Any:
-    """A static range is unrolled completely."""
-    places = {block.id: i for i, block in enumerate(blocks)}
-
-    def check(config: dict[str, Any]) -> str | None:
-        for info, static in zip(loops, config["static_ranges"]):
-            trips = 1
-            for axis in info.axes if static else ():
-                place = places.get(axis.block.id)
-                size = config["block_sizes"][place] if place is not None else axis.block.fixed
-                if axis.static_extent is not None and isinstance(size, int):
-                    trips *= -(-axis.static_extent // size)
-            if trips > _MOST_UNROLLED:
-                return f"a static range of {trips} iterations"
-        return None
-
-    return check
-
-
-def _is_tile_value(node: torch.fx.Node) -> bool:
-    held = isinstance(node.meta.get("val"), torch.Tensor)
-    return held and node.op == "call_function" and not HostTensorNode.match(node)
-
-
 # -- defaults -------------------------------------------------------------------------------------------------------
 
 
@@ -478,7 +332,7 @@ def default_block_sizes(ir: DeviceIR, in_dot: Mapping[int, set[str]]) -> dict[in
         if block.id in in_dot:
             extent = next_power_of_2(block.extent) if block.extent else 64
             sizes[block.id] = min(32 if in_dot[block.id] == {"k"} else 64, extent)
-    shapes = [shape_exprs(n.meta["val"].shape) for _, n in ir.nodes() if _is_tile_value(n) and n.meta["val"].dim()]
+    shapes = [shape_exprs(n.meta["val"].shape) for _, n in ir.nodes() if is_tile_value(n) and n.meta["val"].dim()]
     fixed = {b.symbol: b.fixed for b in ir.space.blocks if isinstance(b.fixed, int)}
 
     def elements(shape: tuple[Any, ...]) -> int:
