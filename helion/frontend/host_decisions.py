@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import collections
 import copy
+import functools
 import types
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -24,14 +25,23 @@ from .source import source_of
 _NOTE = "_helion_note"
 
 
+#: What has no conditions of the function's own: functions inside of it, and what most nodes are.
+_OTHERS = (
+    *(ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+    *(ast.Name, ast.Constant, ast.expr_context),
+)
+
+
 def _conditions(node: ast.AST) -> Iterator[ast.expr]:
     """The conditions of a function's statements, in the order of its text; not those of functions inside of it."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+    waiting = list(ast.iter_child_nodes(node))[::-1]
+    while waiting:
+        child = waiting.pop()
+        if isinstance(child, _OTHERS):
             continue
         if isinstance(child, (ast.If, ast.While, ast.IfExp, ast.Assert)):
             yield child.test
-        yield from _conditions(child)
+        waiting += list(ast.iter_child_nodes(child))[::-1]
 
 
 class Undecided(Exception):
@@ -74,11 +84,15 @@ class Decisions:
     """
 
     def __init__(self, node: ast.FunctionDef, outcomes: Outcomes | None) -> None:
-        self._numbers = {test: number for number, test in enumerate(_conditions(node))}
+        self._node = node
         self._outcomes = outcomes
         self._visits: collections.Counter[ast.expr] = collections.Counter()
         self._met: list[tuple[int, bool]] = []
         self._asked: dict[ast.expr, int] = {}
+
+    @functools.cached_property
+    def _numbers(self) -> dict[ast.expr, int]:
+        return {test: number for number, test in enumerate(_conditions(self._node))}
 
     @property
     def tests(self) -> frozenset[ast.expr]:

@@ -31,6 +31,7 @@ from .composites import COMPOSITES
 from .constants import check_numbers
 from .decompositions import decomposition
 from .lengths import given_symbols
+from .lengths import symbolic_numbers
 from .lengths import told
 from .lengths import with_lengths
 from .lengths import with_sizes
@@ -70,7 +71,9 @@ class DeviceFunctionMode(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.tracer.is_native and (sizes := told(self.tracer, func, args, kwargs)) is not NotImplemented:
             return sizes
-        args, kwargs = with_sizes(self.tracer, func, args, kwargs)
+        numbers = symbolic_numbers(args, kwargs)  # of most calls there are none
+        if any(isinstance(number, torch.SymInt) for number in numbers):
+            args, kwargs = with_sizes(self.tracer, func, args, kwargs)
         rule = TORCH_OVERRIDES.get(func) or _INDEXING.get(func)
         if rule is not None:
             return rule(*args, **kwargs)  # type: ignore[operator]
@@ -84,7 +87,7 @@ class DeviceFunctionMode(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name.endswith("_") and not name.startswith("_") and args and self.tracer.is_device_value(args[0]):
             raise refused_in_place(f"torch.Tensor.{name}")
-        outer, self.tracer.given = self.tracer.given, given_symbols(args, kwargs)
+        outer, self.tracer.given = self.tracer.given, given_symbols(args, kwargs) if numbers else frozenset()
         try:
             return func(*args, **kwargs)
         finally:

@@ -206,7 +206,11 @@ def target_names(target: ast.AST) -> set[str]:
 def assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
     """Names that statements bind, in nested statements too; function and lambda bodies have their own scope."""
     names: set[str] = set()
-    for node in nodes:
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Name, ast.Constant)):  # as most nodes are
+            continue
         if isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)):
             if isinstance(node, ast.FunctionDef):
                 names.add(node.name)
@@ -218,7 +222,7 @@ def assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
             names |= target_names(node.target)
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
             names |= target_names(node.optional_vars)
-        names |= assigned_names(ast.iter_child_nodes(node))
+        waiting.extend(ast.iter_child_nodes(node))
     return names
 
 
