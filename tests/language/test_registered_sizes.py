@@ -11,6 +11,7 @@ import helion
 import helion.language as hl
 from helion import exc
 from tests.support import run_everywhere
+from tests.support import ways
 
 pytestmark = pytest.mark.compiles
 
@@ -88,3 +89,42 @@ def test_the_config_gives_it_where_nothing_is_launched(mode: helion.RefMode) -> 
     kernel = helion.kernel(nothing_or_chunks, config=helion.Config(block_sizes=[8, 16]), ref_mode=mode)
     assert kernel(torch.empty(0)).shape == (5,)
     assert kernel(torch.ones(3)).shape == (5,)
+
+
+def lanes_in_a_tile(x: torch.Tensor, sums: torch.Tensor, lanes: torch.Tensor) -> torch.Tensor:
+    n = x.size(0)
+    out = torch.zeros([4], device=x.device)
+    block = hl.register_block_size(64)
+    for t in hl.tile(n // 2, block_size=block):
+        acc = hl.zeros([block])
+        lanes[t.id] = (acc + 1).sum(0)
+        for k in hl.tile(n, block_size=block):
+            acc = acc + x[k] + 1
+        sums[t.id] = acc.sum(0)
+        out[t.id] = (acc + 1).sum(0)
+    return out
+
+
+@pytest.mark.parametrize("block", [4, 16, 64])
+def test_a_fill_that_goes_into_a_loop_has_one_lane_per_element_of_a_full_tile(block: int, seed: int) -> None:
+    """It had the elements of the tile around it, and did not fit those of the loop's tiles."""
+    x, tiles = torch.randn(22), -(-11 // block)
+    total = x.double().sum() + 22
+
+    def all_of(kernel: torch.Tensor, *args: torch.Tensor) -> torch.Tensor:
+        out = kernel(*args)
+        return torch.stack([out, *args[1:]])
+
+    expected = torch.zeros(3, 4, dtype=torch.float64)
+    expected[0, :tiles] = total + block
+    expected[1, :tiles] = total
+    expected[2, :tiles] = torch.tensor([min(block, 11 - i) for i in range(0, 11, block)])
+    for way in ways(helion.kernel(lanes_in_a_tile), (x,) + (torch.zeros(4),) * 2, [{"block_sizes": [block]}], [90]):
+        if way.name != "tile executor":  # by its own block size
+            args = (x.clone(), torch.zeros(4), torch.zeros(4))
+            run = (
+                way.run
+                if way.name != "ref mode"
+                else helion.kernel(lanes_in_a_tile, config={"block_sizes": [block]}, ref_mode=helion.RefMode.EAGER)
+            )
+            torch.testing.assert_close(all_of(run, *args).double(), expected, rtol=1e-5, atol=1e-5)

@@ -46,6 +46,11 @@ def is_pointwise(name: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class JaggedAxis:
+    """The axis of a loop of hl.jagged_tile."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Lanes:
     """In place of the loop axis of a dimension: it has one lane per element of a full tile.
 

@@ -29,6 +29,7 @@ from ... import _compat_torch
 from ... import exc
 from ...config import Config
 from ...language.broadcasts import Broadcasts
+from ...language.creation import full
 from ...language.eager_access import EagerAccess
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
@@ -42,6 +43,7 @@ from ...language.op import LoopRanges
 from ...language.op import Op
 from ...language.op import handler
 from ...language.outer_index import outer_access
+from ...language.shapes import resolve_shape
 from ...language.subscripts import check_no_mask
 from ...language.subscripts import subscript
 from ...language.tile import Tile
@@ -65,6 +67,8 @@ from .errors import in_torchs_scan
 from .errors import location_of
 from .handler import EagerHandler
 from .handler import iterate_tiles
+from .lanes import tiles_of
+from .lanes import undecided
 from .ragged import axes_of_reduction
 from .ragged import check_keeps_rows
 from .ragged import check_lengths
@@ -80,6 +84,7 @@ from .torch_mode import arranged
 from .torch_mode import axes_of
 from .torch_mode import axes_of_index
 from .torch_mode import axes_of_op
+from .torch_mode import axes_of_shape
 from .torch_mode import is_device_value
 from .torch_mode import mark
 from .torch_mode import name_of
@@ -191,6 +196,9 @@ class RefHandler(EagerHandler):
                 args = with_rows_of_operands(op, args, self.active_tiles())
                 args = with_lanes_of_product(op, args, axes_of)
             result = op.eager_rule(*args)
+            if op is full:
+                sizes = resolve_shape(args[0], "hl.full")
+                return undecided(result, axes_of_shape(sizes), sizes, self.active)
         return mark(result, axes_of_op(op, args))
 
     def _placed(self, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:
@@ -441,16 +449,8 @@ class RefHandler(EagerHandler):
     def extents(self, sizes: Sequence[Any]) -> list[int]:
         """Of dimensions of one registered size the last is the innermost tile's; one more than there are tiles has one
         lane per element of a full tile."""
-        sources = [size.source if isinstance(size, EagerInt) else None for size in sizes]
-        taken = [source.axis for source in sources if isinstance(source, EagerTile)]
-        found = [extent_of(size) for size in sizes]
-        for place, block in reversed(list(enumerate(sources))):
-            if isinstance(block, _Block):
-                entries = [entry for entry in reversed(self.active) if entry is not None and entry[1] is block]
-                tile = next((tile for tile, _ in entries if tile.axis not in taken), None)
-                found[place] = block.size if tile is None else tile.extent
-                taken += [] if tile is None else [tile.axis]
-        return found
+        tiles = zip(sizes, tiles_of(sizes, self.active), strict=True)
+        return [_without_tile(size) if tile is None else tile.extent for size, tile in tiles]
 
     def sizes_of(self, tensor: torch.Tensor) -> list[Any]:
         by_axis = {tile.axis: tile for tile in self.active_tiles()}
@@ -477,6 +477,11 @@ class RefHandler(EagerHandler):
     def iterations(self, tiles: Sequence[Tile]) -> list[Any]:
         left_out = {tile.axis for tile in tiles if isinstance(tile, EagerTile)}
         return [number for axis, number in self.numbers if axis is None or axis not in left_out]
+
+
+def _without_tile(size: Any) -> int:
+    """The extent of a dimension of a size that is no tile's around: of a registered size, that of a full tile."""
+    return int(size) if isinstance(size, EagerInt) and isinstance(size.source, _Block) else extent_of(size)
 
 
 def _tensors(args: Any) -> list[torch.Tensor]:

@@ -42,6 +42,7 @@ from ...ir.pointwise import CONVERT
 from ...ir.symbols import expr_of
 from ...ir.symbols import is_symbolic
 from ...language.atomics import ATOMIC_OPS
+from ...language.creation import full
 from ...language.eager_access import EagerAccess
 from ...language.eager_atomics import update
 from ...language.eager_tile import EagerInt
@@ -50,6 +51,8 @@ from ...language.memory import load
 from ...language.op import Effect
 from ...language.op import Op
 from .handler import iterate_tiles
+from .lanes import repeated
+from .lanes import widened
 
 _aten = torch.ops.aten
 
@@ -182,7 +185,7 @@ class Program:
             begins, ends: bounds of each axis, evaluated; None: those of the axes themselves.
         """
         graph = self.graph(info.id)
-        state = list(inputs)
+        state = [_all_lanes(value, dims, frame) for value, dims in zip(inputs, graph.lanes, strict=True)]
         results: list[Any] = [None] * len(graph.outputs)
         for placeholder, output in info.carried.items():
             results[output] = state[placeholder]
@@ -247,6 +250,14 @@ def _lanes(placeholder: torch.fx.Node, info: GraphInfo, known: Axes) -> list[tup
         own = own if axis is None else [a for a in own if a is axis]  # of another axis: not this loop's lanes
         found += [(dim, a) for a in own[-1:]]
     return found
+
+
+def _all_lanes(value: Any, lanes: list[tuple[int, Axis]], frame: State) -> Any:
+    """A value with one lane per element of the loop's tiles, where it is a fill that was taken for another tile."""
+    for dim, axis in lanes:
+        if value.stride(dim) == 0:
+            value = widened(value, dim, int(frame.nominal[str(axis.block.symbol)]))
+    return value
 
 
 def _narrow(value: Any, lanes: list[tuple[int, Axis]], frame: State) -> Any:
@@ -420,7 +431,15 @@ class _GraphCompiler:
             for i, arg in enumerate(node.args)
         ]
         kwargs = {key: self.getter(value) for key, value in node.kwargs.items()}
+        if target is full:
+            return self._fill(node, self._call(function, args, kwargs))
         return self._call(function, args, kwargs)
+
+    def _fill(self, node: torch.fx.Node, run: Getter) -> Getter:
+        """`hl.full`; a dimension of a bare size may turn out to be longer (`lanes`)."""
+        space, shape = self.program.ir.space, node.meta["val"].shape
+        dims = [d for d, size in enumerate(shape) if space.block_of(size) is not None and space.axis_of(size) is None]
+        return (lambda frame, values: repeated(run(frame, values), dims)) if dims else run
 
     def _host_tensor(self, node: torch.fx.Node) -> Getter:
         name = HostTensorNode.of(node).name

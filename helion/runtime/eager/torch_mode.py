@@ -8,7 +8,6 @@ is known; the marks tell host tensors from device values and give ragged loops t
 
 from __future__ import annotations
 
-import dataclasses
 import dis
 import math
 import os
@@ -50,8 +49,13 @@ from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
 from ...language.truth import scalar
 from .alignment import MARK as _MARK
+from .alignment import JaggedAxis as JaggedAxis
 from .alignment import Lanes
 from .alignment import aligned
+from .alignment import is_pointwise
+from .lanes import decided
+from .lanes import has_other_lanes
+from .lanes import per_lane
 from .subscripts import axes_of_part
 
 if TYPE_CHECKING:
@@ -187,11 +191,6 @@ def mark(result: Any, axes: Sequence[Any] | None = None) -> Any:
             fits = axes is not None and len(axes) == leaf.dim()
             setattr(leaf, _MARK, tuple(axes) if fits and axes is not None else None)
     return result
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class JaggedAxis:
-    """The axis of a loop of hl.jagged_tile."""
 
 
 def axes_of_index(sizes: Sequence[int], index: Any) -> list[Any]:
@@ -391,67 +390,6 @@ def call_sites() -> tuple[Any, ...]:
 # -- partial tiles -------------------------------------------------------------------------------------------
 
 
-def per_lane(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], active: Sequence[EagerTile]
-) -> torch.Tensor | None:
-    """A pointwise call between an accumulator with one lane per element of a full tile and a partial tile.
-
-    `acc = hl.zeros([block])` before the loop has `block` lanes; the last tile `x[t]` may have fewer.  It changes only
-    the lanes it has.
-
-    Returns:
-        The result with all lanes; None when this is not such a call.
-    """
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    if not tensors:
-        return None
-    rank = max(t.dim() for t in tensors)
-    cuts: dict[int, tuple[int, int]] = {}  # dimension from the end -> (lanes, lanes of the partial tile)
-    jagged: dict[int, JaggedAxis] = {}  # of these, those whose lanes are of a jagged loop
-    for place in range(1, rank + 1):
-        here = [t for t in tensors if t.dim() >= place]
-        sizes = {t.shape[-place] for t in here}
-        ones = {axes_of(t)[-place] for t in here if t.shape[-place] == 1}
-        if not any(tile.extent == 1 < int(tile.block_size) and tile.axis in ones for tile in active):
-            sizes -= {1}  # broadcasts
-        if len(sizes) != 2:
-            continue
-        few, many = min(sizes), max(sizes)
-        partial = [tile for tile in active if int(tile.block_size) == many and tile.extent == few]
-        if not partial:
-            return None
-        if isinstance(partial[-1].axis, JaggedAxis):
-            jagged[place] = partial[-1].axis
-        own = {axes_of(t)[-place] for t in tensors if t.dim() >= place and t.shape[-place] == many}
-        if any(tile.axis in own and tile.extent == many for tile in active):
-            return None  # those are a tile's elements, not lanes: what has fewer does not fit
-        cuts[place] = (many, few)
-    if not cuts:
-        return None
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            for place, (many, few) in cuts.items():
-                if value.dim() >= place and value.shape[-place] == many:
-                    value = value.narrow(-place, 0, few)
-        return value
-
-    accumulator: torch.Tensor | None = next(
-        (t for t in tensors if all(t.dim() >= p and t.shape[-p] == many for p, (many, _) in cuts.items())), None
-    )
-    if accumulator is None:
-        return None
-    result = func(*tree_map(cut, args), **tree_map(cut, kwargs))
-    shape = [*result.shape[: result.dim() - accumulator.dim()], *accumulator.shape]
-    full: torch.Tensor = accumulator.to(result.dtype).expand(shape).clone()
-    cut(full).copy_(result)
-    axes = [None] * (full.dim() - accumulator.dim()) + list(axes_of(accumulator))
-    for place, axis in jagged.items():
-        axes[-place] = axis
-    marked: torch.Tensor = mark(full, axes)
-    return marked
-
-
 # -- the mode ------------------------------------------------------------------------------------------------
 
 
@@ -494,7 +432,10 @@ class DeviceTorchMode(TorchFunctionMode):
                 return keep_type(args[0], OPERATORS[name](*args))
         if name.endswith("_") and not name.startswith("__") and args and isinstance(args[0], torch.Tensor):
             raise refused_in_place(f"torch.Tensor.{name}")
-        args, kwargs = aligned(name, args, kwargs, self._ref.active_tiles(), axes_of, arranged)
+        active = self._ref.active_tiles()
+        if is_pointwise(name):
+            args, kwargs = decided(args, kwargs, active, axes_of)
+        args, kwargs = aligned(name, args, kwargs, active, axes_of, arranged)
         axes = None
         if name in _SIZE_FUNCTIONS:
             if name in _CREATION_FUNCTIONS:
@@ -507,17 +448,19 @@ class DeviceTorchMode(TorchFunctionMode):
         combined: Any = NotImplemented
         try:
             check_has_elements(name, args, kwargs)
+            if is_pointwise(name) and has_other_lanes(args, kwargs, active, axes_of):
+                return per_lane(func, args, kwargs, active, axes_of)
             combined = self._ref.reduced(name, func, args, kwargs)
             result = func(*args, **kwargs) if combined is NotImplemented else combined
         except exc.Base:
             raise
         except RuntimeError:
-            lanes = per_lane(func, args, kwargs, self._ref.active_tiles())
+            lanes = per_lane(func, args, kwargs, active, axes_of)
             if lanes is None:
                 raise
             return lanes
         if combined is NotImplemented and name not in _PRODUCTS and self._broadcasts(result, args, kwargs):
-            one_lane = per_lane(func, args, kwargs, self._ref.active_tiles())
+            one_lane = per_lane(func, args, kwargs, active, axes_of)
             if one_lane is not None and one_lane.shape == result.shape:
                 return one_lane
         axes = axes or self._ref.axes_of_reduction(name, args, kwargs)
