@@ -12,6 +12,89 @@ from triton.language.extra import libdevice
 
 
 @triton.jit
+def hlt_floor(x):
+    """The largest integer that is not above x; Triton's of float32 takes subnormal numbers for 0."""
+    if x.dtype.primitive_bitwidth == 64:
+        return tl.floor(x)
+    else:
+        return tl.inline_asm_elementwise("cvt.rmi.f32.f32 $0, $1;", "=f,f", [x], tl.float32, True, 1)
+
+
+@triton.jit
+def hlt_ceil(x):
+    """The smallest integer that is not below x, as `hlt_floor`."""
+    if x.dtype.primitive_bitwidth == 64:
+        return tl.ceil(x)
+    else:
+        return tl.inline_asm_elementwise("cvt.rpi.f32.f32 $0, $1;", "=f,f", [x], tl.float32, True, 1)
+
+
+@triton.jit
+def hlt_rsqrt(x):
+    """1 / sqrt(x) by the instruction that eager PyTorch has; Triton's of float32 takes subnormal numbers for 0."""
+    if x.dtype.primitive_bitwidth == 64:
+        return tl.rsqrt(x)
+    else:
+        return tl.inline_asm_elementwise("rsqrt.approx.f32 $0, $1;", "=f,f", [x], tl.float32, True, 1)
+
+
+@triton.jit
+def hlt_linear_near_zero(x, y, SLOPE: tl.constexpr):
+    """y, a function of x by libdevice, or x * SLOPE where x is subnormal in float32, which libdevice takes for 0."""
+    if x.dtype.primitive_bitwidth == 64:
+        return y
+    else:
+        return tl.where(tl.abs(x) < 2.0**-126, x * SLOPE, y)
+
+
+@triton.jit
+def hlt_lgamma(x):
+    """torch.lgamma: near 0 it is -log|x|, also where float32 is subnormal, which libdevice takes for 0."""
+    found = libdevice.lgamma(x)
+    if x.dtype.primitive_bitwidth == 64:
+        return found
+    else:
+        return tl.where((tl.abs(x) < 2.0**-126) & (x != 0), -tl.log(tl.abs(x)), found)
+
+
+@triton.jit
+def hlt_atan2(a, b):
+    """torch.atan2: of two small numbers, which libdevice takes for 0 where float32 is subnormal, that of larger ones;
+    of small angles the quotient.
+    """
+    if (a + b).dtype.primitive_bitwidth == 64:
+        return libdevice.atan2(a, b)
+    else:
+        scale = tl.where((tl.abs(a) < 2.0**-60) & (tl.abs(b) < 2.0**-60), 2.0**64, 1.0)
+        found = libdevice.atan2(a * scale, b * scale)
+        return tl.where(tl.abs(a) * 2.0**30 < b, tl.div_rn(a + b * 0.0, b), found)
+
+
+@triton.jit
+def hlt_hypot(a, b):
+    """torch.hypot: of two small numbers that of larger ones, as `hlt_atan2`."""
+    if (a + b).dtype.primitive_bitwidth == 64:
+        return libdevice.hypot(a, b)
+    else:
+        small = (tl.abs(a) < 2.0**-60) & (tl.abs(b) < 2.0**-60)
+        scale = tl.where(small, 2.0**64, 1.0)
+        return libdevice.hypot(a * scale, b * scale) * tl.where(small, 2.0**-64, 1.0)
+
+
+@triton.jit
+def hlt_nextafter(a, b):
+    """torch.nextafter: in float32 by the bits, as libdevice takes subnormal numbers for 0."""
+    if (a + b).dtype.primitive_bitwidth == 64:
+        return libdevice.nextafter(a, b)
+    else:
+        bits = a.to(tl.int32, bitcast=True)
+        bits = tl.where((a < b) == (a > 0), bits + 1, bits - 1)
+        first = tl.where(b > 0, 1, -(2**31) + 1).to(tl.int32)  # the smallest number of either sign
+        found = tl.where(a == 0, first, bits).to(tl.float32, bitcast=True)
+        return tl.where(a == b, b, tl.where((a != a) | (b != b), a + b, found))
+
+
+@triton.jit
 def hlt_quotient(a, b):
     """a / b rounded to nearest, as IEEE 754 has it: Triton's `/` of float32 is not, and its div_rn takes float32
     alone.
@@ -99,10 +182,10 @@ def hlt_div_trunc_float(a, b):
 @triton.jit
 def hlt_div_floor_float(a, b):
     """torch.floor_divide for floats: computed from fmod, as PyTorch does (c10/util/generic_math.h)."""
-    remainder = libdevice.fmod(a, b)
+    remainder = hlt_fmod_float(a, b)
     quotient = hlt_quotient(a - remainder, b)
     quotient = tl.where((remainder != 0) & ((b < 0) != (remainder < 0)), quotient - 1.0, quotient)
-    floored = tl.floor(quotient)
+    floored = hlt_floor(quotient)
     floored = tl.where(quotient - floored > 0.5, floored + 1.0, floored)
     exact = hlt_quotient(a, b)
     return tl.where(quotient == 0, libdevice.copysign(exact * 0.0, exact), tl.where(b == 0, exact, floored))
@@ -132,14 +215,25 @@ def hlt_remainder_int(a, b):
 @triton.jit
 def hlt_remainder_float(a, b):
     """torch.remainder for floats: the sign of the divisor."""
-    remainder = libdevice.fmod(a, b)
+    remainder = hlt_fmod_float(a, b)
     return tl.where((remainder != 0) & ((remainder < 0) != (b < 0)), remainder + b, remainder)
 
 
 @triton.jit
 def hlt_fmod_float(a, b):
-    """torch.fmod for floats: the sign of the dividend."""
-    return libdevice.fmod(a, b)
+    """torch.fmod for floats: the sign of the dividend.
+
+    libdevice's of float32 takes subnormal numbers for 0.  A smaller dividend is the remainder; where the divisor is
+    small, both are made larger by a power of two, which changes no digit.
+    """
+    if (a + b).dtype.primitive_bitwidth == 64:
+        return libdevice.fmod(a, b)
+    else:
+        small = (tl.abs(b) < 2.0**-100) & (tl.abs(a) < 2.0**100)
+        scale = tl.where(small, 2.0**24, 1.0)
+        inverse = tl.where(small, 2.0**-24, 1.0)
+        found = libdevice.fmod(a * scale, b * scale) * inverse
+        return tl.where(tl.abs(a) < tl.abs(b), a, found)
 
 
 @triton.jit

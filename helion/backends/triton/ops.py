@@ -125,6 +125,28 @@ def _libdevice(name: str) -> Function:
     return lambda k, node, a: call(k.module.libdevice(name), *_as_tensors(k, node, a))
 
 
+def _exactly(name: str, fast: Row) -> Function:
+    """A function of triton_helpers that knows subnormal numbers, as eager PyTorch's does; Triton's own, and libdevice's
+    as it is linked, take those of float32 for 0.
+    """
+
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+        return _spelled(fast, k, node, a) if k.settings.fast_math else k.helper(name, *_as_tensors(k, node, a))
+
+    return row
+
+
+def _linear(fast: Row, slope: float = 1.0) -> Function:
+    """A function that is `slope` times its operand near 0, where libdevice takes subnormal numbers for 0."""
+
+    def row(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+        (x,) = _as_tensors(k, node, a)
+        y = _spelled(fast, k, node, [x])
+        return y if k.settings.fast_math else k.helper("hlt_linear_near_zero", x, y, slope)
+
+    return row
+
+
 def _alpha(build: Callable[[Text, Text], Text]) -> Function:
     """A sum or difference; the second operand may have a factor."""
 
@@ -277,8 +299,8 @@ _ROWS: dict[str, Row] = {
     "neg.default": _of(operator.neg),
     "sign.default": _helpers("hlt_sign"),
     "signbit.default": lambda k, node, a: _libdevice("signbit")(k, node, a).differs(0) if _float(node) else a[0] < 0,
-    "floor.default": _by_kind("tl.floor", _same),
-    "ceil.default": _by_kind("tl.ceil", _same),
+    "floor.default": _by_kind(_exactly("hlt_floor", "tl.floor"), _same),
+    "ceil.default": _by_kind(_exactly("hlt_ceil", "tl.ceil"), _same),
     "round.default": _by_kind(_libdevice("rint"), _same),
     "trunc.default": _by_kind(_libdevice("trunc"), _same),
     "add.Tensor": _add,
@@ -305,18 +327,18 @@ _ROWS: dict[str, Row] = {
     "clamp_min.default": _clamp,
     "clamp_max.default": lambda k, node, a: _extremum("minimum", node, *(_clamp_operands(k, node, a))),
     "copysign.Tensor": _libdevice("copysign"),
-    "nextafter.default": _libdevice("nextafter"),
+    "nextafter.default": _helper("hlt_nextafter"),
     "exp.default": "tl.exp",
     "exp2.default": "tl.exp2",
     "log.default": "tl.log",
     "log2.default": "tl.log2",
     "sqrt.default": _sqrt,
-    "rsqrt.default": "tl.rsqrt",
+    "rsqrt.default": _exactly("hlt_rsqrt", "tl.rsqrt"),
     "reciprocal.default": _reciprocal,
-    "sin.default": "tl.sin",
+    "sin.default": _linear("tl.sin"),
     "cos.default": "tl.cos",
     "sigmoid.default": "tl.sigmoid",
-    "erf.default": "tl.erf",
+    "erf.default": _linear("tl.erf", 2 / math.sqrt(math.pi)),
     "pow.Tensor_Tensor": _pow,
     "pow.Tensor_Scalar": _pow,
     "pow.Scalar": _pow,
@@ -329,14 +351,13 @@ _ROWS: dict[str, Row] = {
     ),
     "bitwise_not.default": _of(operator.invert),
     "where.self": "tl.where",
-    "atan2.default": _libdevice("atan2"),
-    "hypot.default": _libdevice("hypot"),
+    "atan2.default": _exactly("hlt_atan2", _libdevice("atan2")),
+    "hypot.default": _exactly("hlt_hypot", _libdevice("hypot")),
+    "lgamma.default": _exactly("hlt_lgamma", _libdevice("lgamma")),
+    **{f"{name}.default": _libdevice(name) for name in ("log10", "acos", "cosh", "acosh", "erfc", "erfinv")},
     **{
-        f"{name}.default": _libdevice(name)
-        for name in (
-            *("expm1", "log10", "log1p", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh"),
-            *("atanh", "erfc", "erfinv", "lgamma"),
-        )
+        f"{name}.default": _linear(_libdevice(name))
+        for name in ("expm1", "log1p", "tan", "asin", "atan", "sinh", "tanh", "asinh", "atanh")
     },
     **{
         f"bitwise_{name}.{overload}": _of(build)

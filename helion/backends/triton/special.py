@@ -36,6 +36,14 @@ _LIBDEVICE: dict[Any, str] = {
 }
 #: Those of them that have a limit where PyTorch gives nan.
 _FINITE = frozenset(_LIBDEVICE) - {_aten.special_erfcx.default, _aten.special_ndtri.default}
+#: Those of order 1 that begin as x / 2.
+_HALVES = frozenset(
+    [
+        _aten.special_i1.default,
+        _aten.special_modified_bessel_i1.default,
+        _aten.special_bessel_j1.default,
+    ]
+)
 #: Op -> our function, and constants that follow the operands.
 _OURS: dict[Any, tuple[Any, ...]] = {
     _aten.digamma.default: ("hlg_digamma",),
@@ -76,7 +84,10 @@ def _unpadded(k: KernelEmitter, node: Any, value: float) -> Text:
 def _emit_libdevice(k: KernelEmitter, node: torch.fx.Node) -> None:
     x = k.text(node.args[0])
     text = call(k.module.libdevice(_LIBDEVICE[node.target]), x)
-    k.assign(node, k.helper("hls_finite", x, text) if node.target in _FINITE else text)
+    text = k.helper("hls_finite", x, text) if node.target in _FINITE else text
+    # Bessel functions of order 1 are x / 2 near 0, where libdevice takes subnormal numbers for 0.
+    halves = node.target in _HALVES and not k.settings.fast_math
+    k.assign(node, k.helper("hlt_linear_near_zero", x, text, 0.5) if halves else text)
 
 
 def _emit_ours(k: KernelEmitter, node: torch.fx.Node) -> None:
