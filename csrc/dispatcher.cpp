@@ -182,7 +182,8 @@ HELION_HOT int read_signature(Dispatcher* self, PyObject* const* bound, Signatur
   const Dispatcher::Body& body = self->body;
   const uint64_t generation = body.generation;
   const size_t parameters = body.parameters.size();
-  uint8_t leaves[kMostParameters + 1];  // where each parameter's begin
+  if (parameters > kMostParameters) return 0;  // there is no plan, and no room for them
+  uint8_t leaves[kMostParameters + 1];         // where each parameter's begin
   for (size_t i = 0; i < parameters; ++i) {
     leaves[i] = static_cast<uint8_t>(signature->leaf_count());
     const int known = signature->append(self->state, bound[i], body.parameters[i].numbers);

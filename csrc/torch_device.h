@@ -4,6 +4,8 @@
 #include <c10/core/Stream.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include <pthread.h>
+
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -18,8 +20,12 @@ class TorchDevice {
   long current() const {
     const c10::impl::DeviceGuardImplInterface* guard = c10::impl::device_guard_impl_registry[kIndex].load();
     if (guard == nullptr) return -1;
+    // Where there is only one, no other can be current. In a forked child, where CUDA does not work, it is asked, to fail.
+    if (only_one_ && !forked()) return 0;
     try {
-      return guard->getDevice().index();
+      const long index = guard->getDevice().index();
+      only_one_ = index == 0 && guard->deviceCount() == 1 && !forked();
+      return index;
     } catch (...) {
       return -1;
     }
@@ -47,6 +53,13 @@ class TorchDevice {
   }
 
  private:
+  // Whether this process was forked from one that had asked this.
+  static bool forked() {
+    static bool is_child = false;
+    static const int watching = pthread_atfork(nullptr, nullptr, [] { is_child = true; });
+    return is_child || watching != 0;
+  }
+
   static constexpr size_t kIndex = static_cast<size_t>(c10::DeviceType::CUDA);
 
   template <class Guard, class = void>
@@ -65,6 +78,7 @@ class TorchDevice {
     }
   }
 
+  mutable bool only_one_ = false;  // how many devices a process sees never changes
   mutable c10::Stream stream_{c10::Stream::DEFAULT, c10::Device(c10::DeviceType::CUDA, 0)};
   mutable uintptr_t handle_ = 0;
   mutable bool known_ = false;  // whether handle_ is stream_'s

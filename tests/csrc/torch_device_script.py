@@ -8,6 +8,7 @@ streams.
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ GUARD = """\
 #include <stdexcept>
 
 namespace {
-int device = 0, handles = 0;
+int device = 0, handles = 0, asked = 0, count = 2;
 int64_t stream = 0;
 bool failing = false;
 
@@ -33,6 +34,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return c10::DeviceType::CUDA; }
   c10::Device exchangeDevice(c10::Device d) const override { return d; }
   c10::Device getDevice() const override {
+    ++asked;
     if (failing) throw std::runtime_error("no answer");
     return {c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device)};
   }
@@ -47,13 +49,15 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     ++handles;
     return reinterpret_cast<void*>(s.id() * 16);
   }
-  c10::DeviceIndex deviceCount() const noexcept override { return 2; }
+  c10::DeviceIndex deviceCount() const noexcept override { return count; }
 };
 C10_REGISTER_GUARD_IMPL(CUDA, Guard);
 }  // namespace
 
 extern "C" void answer(int d, int64_t s, int fails) { device = d; stream = s; failing = fails != 0; }
 extern "C" int asked_for_handles() { return handles; }
+extern "C" int asked_for_device() { return asked; }
+extern "C" void set_count(int devices) { count = devices; }
 """
 
 
@@ -66,8 +70,21 @@ def build_guard(folder: str) -> Any:
     return ctypes.CDLL(str(Path(folder) / "guard.so"))
 
 
-def main(folder: str) -> None:
+def check_one_device(guard: Any, twice: Any, x: torch.Tensor) -> None:
+    """Where there is one device it is not asked which is current, but in a forked child."""
+    asked = guard.asked_for_device()
+    assert torch.equal(twice(x), x * 2)
+    assert guard.asked_for_device() == asked
+    child = os.fork()
+    if child == 0:
+        twice(x)
+        os._exit(guard.asked_for_device() - asked)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def main(folder: str, devices: int) -> None:
     guard = build_guard(folder)
+    guard.set_count(devices)
     answer = lambda device, stream, fails=0: guard.answer(device, ctypes.c_int64(stream), fails)  # noqa: E731
     softgpu.install(capability=90)
     provider: Any = helion_device.get_provider()
@@ -96,6 +113,10 @@ def main(folder: str) -> None:
     assert torch.equal(twice(x), x * 2)
     assert calls == [], "PyTorch is asked in C"
     assert guard.asked_for_handles() == 1, "of one stream once"
+    if devices == 1:
+        check_one_device(guard, twice, x)
+        softgpu.uninstall()
+        return
 
     graph = Graph()
     with graph.capture() as capturing:
@@ -131,4 +152,4 @@ def main(folder: str) -> None:
     softgpu.uninstall()
 
 
-main(sys.argv[1])
+main(sys.argv[1], int(sys.argv[2]))
