@@ -166,7 +166,7 @@ def ways(kernel: helion.Kernel, args: tuple[Any, ...], configs: Configs, capabil
     yield Way("ref mode", bound.run_ref)
     if quick.leave_out("a run of generated code, of which there is only the source"):
         for config in given:
-            bound.to_triton_code(config)
+            bound.to_code(config)
         return
     if torch.cuda.is_available():
         for config in given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,8 @@ def traced(kernel: Callable[..., Any], *args: Any, **settings: Any) -> KernelIR:
     """A kernel function traced for some arguments."""
     bound = inspect.signature(kernel).bind(*args)
     bound.apply_defaults()
-    return trace_kernel(kernel, dict(bound.arguments), Settings(**settings), torch.device("cpu"))  # type: ignore[arg-type]
+    assert isinstance(kernel, types.FunctionType)
+    return trace_kernel(kernel, dict(bound.arguments), Settings(**settings), torch.device("cpu"))
 
 
 def node(ir: DeviceIR, name: str) -> torch.fx.Node:

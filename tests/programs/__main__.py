@@ -104,7 +104,7 @@ class Run:
         program = result.program
         if program is None:
             return
-        wanted = signature(outcome)
+        wanted, weight = signature(outcome), program.weight()
 
         def fails(smaller: Program) -> bool:
             found = worker.run(Task(result.task.seed, (outcome.mode,), smaller)).outcomes
@@ -117,7 +117,7 @@ class Run:
         path = FAILURES / f"{words}.py"
         title = f"Seed {result.task.seed}, mode {outcome.mode}: {outcome.status}.\n\n{outcome.detail[:110]}\n"
         path.write_text(script(program, title))
-        print(f"  written: {path} ({program.weight()} from {result.program.weight()})", flush=True)  # type: ignore[union-attr]
+        print(f"  written: {path} ({program.weight()} from {weight})", flush=True)
 
     def report(self) -> str:
         """What happened, in text."""

@@ -107,11 +107,10 @@ _BINARY = ["add", "sub", "mul", "div", "maximum", "minimum", "pow"]
 
 
 @pytest.mark.parametrize("name", _BINARY)
-@pytest.mark.parametrize("other", ["row", "column", "number"])
-def test_binary_operation_with_a_vector_a_scalar_and_a_number(name: str, other: str) -> None:
+@pytest.mark.parametrize("aux", [(Aux("y", F32, "row", n=1),), (Aux("y", F32, "column", m=1),), ()])
+def test_binary_operation_with_a_vector_a_scalar_and_a_number(name: str, aux: tuple[Aux, ...]) -> None:
     acc = vector(5).abs() + 0.1
-    y: Any = {"row": vector(6).abs() + 0.1, "column": torch.tensor(1.25), "number": 1.75}[other]
-    aux = () if other == "number" else (Aux("y", F32, other, m=other == "column", n=other == "row"),)  # type: ignore[arg-type]
+    y: Any = {"row": vector(6).abs() + 0.1, "column": torch.tensor(1.25)}[aux[0].kind] if aux else 1.75
     statement = Statement("x", name, ("acc", "y" if aux else y), F32)
     got = run(Epilogue(aux, (statement,), "x"), F32, acc=acc, **({"y": y} if aux else {}))
     torch.testing.assert_close(got, getattr(torch, name)(acc, torch.as_tensor(y).expand(32)))
