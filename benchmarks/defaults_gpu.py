@@ -14,7 +14,7 @@ many kernels as they come to in a quarter of the time; then one process measures
 
 Columns: us of each; `of best`: the best one's time over the default's (1 is the best there can be); `of torch`: the
 time of the fastest of PyTorch's over the best one's; `default of torch`: over the default's.  The forms of one
-computation should have times alike.  The rules of `helion/backends/triton/defaults.py` were chosen by looking at one
+computation should have times alike.  The rules of `helion/backends/triton/default*.py` were chosen by looking at one
 half of the kernels; the other half (`is_held_out`) has a summary of its own.
 """
 

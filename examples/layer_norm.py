@@ -3,11 +3,11 @@
     y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias        (Ba, Kiros and Hinton, arXiv:1607.06450)
 
 The forward pass also returns mean and 1 / standard deviation of each row, which the backward pass reads.  Gradients of
-weight and bias are sums over all rows: each program adds up the rows of its block in registers, and PyTorch adds the
-blocks.
+weight and bias are sums over all rows: each program adds up the rows of its block in registers, and when all have done
+so (`hl.barrier`), programs add the blocks, column by column.
 
-A row and its sums must fit into the registers of a program for that.  `backward` goes over longer rows twice: first for
-two numbers of each row, then in tiles of columns, whose sums are few.
+A row and its sums must fit into the registers of a program for that; or, if it is loaded twice, the sums alone.
+`backward` goes over longer rows twice: first for two numbers of each row, then in tiles of columns, whose sums are few.
 
 Run it: python examples/layer_norm.py
 """
@@ -51,26 +51,77 @@ def layer_norm_backward(
     """Gradients of x [m, n], weight [n] and bias [n], given that of the result and what the forward pass returned."""
     m, n = x.shape
     block = hl.register_block_size(m)
-    grad_x = torch.empty_like(x)
-    blocks = helion.cdiv(m, block)
-    partial_weight = torch.empty([blocks, n], dtype=torch.float32, device=x.device)
-    partial_bias = torch.empty([blocks, n], dtype=torch.float32, device=x.device)
+    parts = helion.cdiv(m, block)
+    grad_x, grad_weight, grad_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+    partial_weight = torch.empty([parts, n], dtype=torch.float32, device=x.device)
+    partial_bias = torch.empty([parts, n], dtype=torch.float32, device=x.device)
     for part in hl.tile(m, block_size=block):
-        grad_weight = hl.zeros([n], dtype=torch.float32)
-        grad_bias = hl.zeros([n], dtype=torch.float32)
+        total_weight = hl.zeros([n], dtype=torch.float32)
+        total_bias = hl.zeros([n], dtype=torch.float32)
         for rows in hl.tile(part.begin, part.end):
             dy = grad[rows, :].to(torch.float32)
             normalized = (x[rows, :].to(torch.float32) - mean[rows][:, None]) * rstd[rows][:, None]
-            grad_weight = grad_weight + (dy * normalized).sum(dim=0)
-            grad_bias = grad_bias + dy.sum(dim=0)
+            total_weight = total_weight + (dy * normalized).sum(dim=0)
+            total_bias = total_bias + dy.sum(dim=0)
             # The weight is read again for each row: from a cache, while registers are few.
             weighted = dy * weight[:].to(torch.float32)
             projection = (weighted * normalized).mean(dim=1, keepdim=True)
             centered = weighted - weighted.mean(dim=1, keepdim=True) - normalized * projection
             grad_x[rows, :] = centered * rstd[rows][:, None]
-        partial_weight[part.id, :] = grad_weight
-        partial_bias[part.id, :] = grad_bias
-    return grad_x, partial_weight.sum(dim=0).to(weight.dtype), partial_bias.sum(dim=0).to(weight.dtype)
+        partial_weight[part.id, :] = total_weight
+        partial_bias[part.id, :] = total_bias
+    hl.barrier()
+    for columns in hl.tile(n):
+        total_weight = hl.zeros([columns], dtype=torch.float32)
+        total_bias = hl.zeros([columns], dtype=torch.float32)
+        for rows in hl.tile(parts):
+            total_weight = total_weight + partial_weight[rows, columns].sum(dim=0)
+            total_bias = total_bias + partial_bias[rows, columns].sum(dim=0)
+        grad_weight[columns] = total_weight
+        grad_bias[columns] = total_bias
+    return grad_x, grad_weight, grad_bias
+
+
+@helion.kernel
+def layer_norm_backward_of_long_rows(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, rstd: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `layer_norm_backward`, for rows that with both sums are too much for registers: each is loaded twice."""
+    m, n = x.shape
+    block = hl.register_block_size(m)
+    parts = helion.cdiv(m, block)
+    grad_x, grad_weight, grad_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+    partial_weight = torch.empty([parts, n], dtype=torch.float32, device=x.device)
+    partial_bias = torch.empty([parts, n], dtype=torch.float32, device=x.device)
+    for part in hl.tile(m, block_size=block):
+        total_weight = hl.zeros([n], dtype=torch.float32)
+        total_bias = hl.zeros([n], dtype=torch.float32)
+        for rows in hl.tile(part.begin, part.end):
+            center, scale = mean[rows][:, None], rstd[rows][:, None]
+            dy = hl.load(grad, [rows, slice(None)], eviction_policy="evict_last").to(torch.float32)
+            values = hl.load(x, [rows, slice(None)], eviction_policy="evict_last").to(torch.float32)
+            weighted, normalized = dy * weight[:].to(torch.float32), (values - center) * scale
+            middle = weighted.mean(dim=1, keepdim=True)
+            projection = (weighted * normalized).mean(dim=1, keepdim=True)
+            # The row again, from a cache, which need not keep it any longer.
+            dy = hl.load(grad, [rows, slice(None)], eviction_policy="evict_first").to(torch.float32)
+            values = hl.load(x, [rows, slice(None)], eviction_policy="evict_first").to(torch.float32)
+            normalized = (values - center) * scale
+            total_weight = total_weight + (dy * normalized).sum(dim=0)
+            total_bias = total_bias + dy.sum(dim=0)
+            grad_x[rows, :] = (dy * weight[:].to(torch.float32) - middle - normalized * projection) * scale
+        partial_weight[part.id, :] = total_weight
+        partial_bias[part.id, :] = total_bias
+    hl.barrier()
+    for columns in hl.tile(n):
+        total_weight = hl.zeros([columns], dtype=torch.float32)
+        total_bias = hl.zeros([columns], dtype=torch.float32)
+        for rows in hl.tile(parts):
+            total_weight = total_weight + partial_weight[rows, columns].sum(dim=0)
+            total_bias = total_bias + partial_bias[rows, columns].sum(dim=0)
+        grad_weight[columns] = total_weight
+        grad_bias[columns] = total_bias
+    return grad_x, grad_weight, grad_bias
 
 
 @helion.kernel
@@ -123,7 +174,8 @@ def layer_norm_backward_by_columns(
     return grad_x, partial_weight.sum(dim=0).to(weight.dtype), partial_bias.sum(dim=0).to(weight.dtype)
 
 
-#: Rows up to this length fit into registers, with their two sums.
+#: Rows up to this length fit into registers, with their two sums; and the two sums of rows twice as long, if no part of
+#: them is padding.
 LONGEST = 8192
 
 
@@ -133,6 +185,8 @@ def backward(
     """Gradients of x [m, n], weight [n] and bias [n] for rows of any length."""
     if x.size(1) <= LONGEST:
         return layer_norm_backward(grad, x, weight, mean, rstd)
+    if x.size(1) == 2 * LONGEST:
+        return layer_norm_backward_of_long_rows(grad, x, weight, mean, rstd)
     numbers = layer_norm_row_numbers(grad, x, weight, mean, rstd)
     return layer_norm_backward_by_columns(grad, x, weight, mean, rstd, *numbers)
 

@@ -4,7 +4,7 @@
 
 Computed in float32 whatever the input's dtype, rounded once at the end.  The backward pass finds r again, from the row
 it reads anyway.  The weight's gradient is a sum over all rows: each program adds up the rows of its block in registers,
-and PyTorch adds the blocks.
+and when all have done so (`hl.barrier`), programs add the blocks, column by column.
 
 A row and its sums must fit into the registers of a program for that.  `backward` goes over longer rows twice: first for
 two numbers of each row, then in tiles of columns, whose sums are few.
@@ -38,20 +38,27 @@ def rms_norm_backward(
     """Gradients of x [m, n] and weight [n], given that of the result [m, n]."""
     m, n = x.shape
     block = hl.register_block_size(m)
-    grad_x = torch.empty_like(x)
-    partial = torch.empty([helion.cdiv(m, block), n], dtype=torch.float32, device=x.device)
+    parts = helion.cdiv(m, block)
+    grad_x, grad_weight = torch.empty_like(x), torch.empty_like(weight)
+    partial = torch.empty([parts, n], dtype=torch.float32, device=x.device)
     for part in hl.tile(m, block_size=block):
-        grad_weight = hl.zeros([n], dtype=torch.float32)
+        total = hl.zeros([n], dtype=torch.float32)
         for rows in hl.tile(part.begin, part.end):
             values, dy = x[rows, :].to(torch.float32), grad[rows, :].to(torch.float32)
             r = torch.rsqrt((values * values).mean(dim=1, keepdim=True) + eps)
             # The weight is read again for each row: from a cache, while registers are few.
             normalized, weighted = values * r, dy * weight[:].to(torch.float32)
-            grad_weight = grad_weight + (dy * normalized).sum(dim=0)
+            total = total + (dy * normalized).sum(dim=0)
             projection = (weighted * normalized).mean(dim=1, keepdim=True)
             grad_x[rows, :] = (weighted - normalized * projection) * r
-        partial[part.id, :] = grad_weight
-    return grad_x, partial.sum(dim=0).to(weight.dtype)
+        partial[part.id, :] = total
+    hl.barrier()
+    for columns in hl.tile(n):
+        total = hl.zeros([columns], dtype=torch.float32)
+        for rows in hl.tile(parts):
+            total = total + partial[rows, columns].sum(dim=0)
+        grad_weight[columns] = total
+    return grad_x, grad_weight
 
 
 @helion.kernel

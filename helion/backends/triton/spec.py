@@ -46,13 +46,14 @@ from ...ir.pointwise import POINTWISE
 from ...ir.reductions import passes
 from ...ir.reductions import rolling_constraint
 from ...ir.symbols import evaluated
-from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from ...ir.symbols import symbols_of
 from ...language.views import lanes_of
 from ...numbers import next_power_of_2
 from ...settings import Settings
-from .defaults import KernelFacts
+from .default_facts import KernelFacts
+from .default_facts import row_bytes
+from .default_facts import row_uses
 from .defaults import computed_default
 from .dtypes import smallest_k
 from .epilogue import epilogues
@@ -199,9 +200,11 @@ def _kernel_facts(
         list(tiles.shapes),
         tiles.elements,
         [reduction.axis.block.extent or _MAX_BLOCK for reduction in ir.reductions],
-        [_row_uses(device, reduction) for reduction in ir.reductions],
+        [row_uses(device, reduction) for reduction in ir.reductions],
         [passes(device, reduction) for reduction in ir.reductions],
+        [row_bytes(device, reduction) for reduction in ir.reductions],
         features.multiprocessors,
+        features.l2_bytes,
         features.shared_bytes,
     )
 
@@ -217,18 +220,6 @@ def _single_warp_kind(device: DeviceIR, info: GraphInfo) -> bool:
     roots = (device.graphs[root.graph_id] for root in device.roots)
     ordered = (root for root in roots if info in device.inside(root))
     return not multiplies(device, info) or any(find_barriers(device, root, lambda load: True) for root in ordered)
-
-
-def _row_uses(device: DeviceIR, reduction: RollableReduction) -> int:
-    """How often a program loads or stores values that span a whole dimension."""
-    size = expr_of(reduction.size)
-    found = 0
-    for node in device.graphs[reduction.graph_id].graph.nodes:
-        store = Store.match(node)
-        moved = store.value if store is not None else node if Load.match(node) is not None else None
-        value = moved.meta["val"] if isinstance(moved, torch.fx.Node) else None
-        found += isinstance(value, torch.Tensor) and value.dim() > 1 and size in shape_exprs(value.shape)
-    return found
 
 
 def _as_given(value: Any) -> Any:

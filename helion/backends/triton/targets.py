@@ -22,6 +22,8 @@ _FIRST_WITH_E4M3 = 89
 # technical specifications).
 # Multiprocessors of A100, RTX A6000, L40S, H100 and H200, B200: what a default Config fills.
 _MULTIPROCESSORS = ((100, 148), (90, 132), (89, 142), (86, 84), (80, 108), (0, 64))
+# Bytes of their L2 caches.
+_L2_BYTES = ((100, 126 << 20), (90, 50 << 20), (89, 96 << 20), (86, 6 << 20), (80, 40 << 20), (0, 4 << 20))
 _SHARED_BYTES = ((90, 227 << 10), (86, 99 << 10), (80, 163 << 10), (0, 64 << 10))
 
 
@@ -32,6 +34,7 @@ class Features:
     Attributes:
         shared_bytes: of shared memory that one block may use.
         multiprocessors: of the largest GPU of the architecture.
+        l2_bytes: of its L2 cache.
         descriptors: tensor descriptors are hardware's (TMA).
         warp_specialize: loops may be shared out between warps.
         e4m3: there are conversions of float8_e4m3fn.
@@ -41,6 +44,7 @@ class Features:
 
     shared_bytes: int
     multiprocessors: int
+    l2_bytes: int
     descriptors: bool
     warp_specialize: bool
     e4m3: bool
@@ -53,6 +57,7 @@ def _nvidia(arch: int | str) -> Features:
     return Features(
         shared_bytes=next(size for first, size in _SHARED_BYTES if arch >= first),
         multiprocessors=next(count for first, count in _MULTIPROCESSORS if arch >= first),
+        l2_bytes=next(size for first, size in _L2_BYTES if arch >= first),
         descriptors=arch >= 90,
         warp_specialize=arch >= 100,
         e4m3=arch >= _FIRST_WITH_E4M3,
@@ -66,6 +71,7 @@ def _readable(arch: int | str) -> Features:
     return Features(
         _SHARED_BYTES[-1][1],
         _MULTIPROCESSORS[1][1],
+        _L2_BYTES[1][1],
         descriptors=False,
         warp_specialize=False,
         e4m3=True,

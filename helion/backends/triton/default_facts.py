@@ -1,0 +1,151 @@
+"""What the Config of a kernel that was given none is computed from, and questions about it that all rules ask.
+
+Not here: the rules (`default_products`, `defaults`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from collections.abc import Container
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+import torch
+import torch.fx
+
+from ...config_spec import ConfigSpec
+from ...config_spec import ListOf
+from ...config_spec import PowerOfTwoFragment
+from ...ir.device_ir import BlockSize
+from ...ir.device_ir import DeviceIR
+from ...ir.device_ir import RollableReduction
+from ...ir.device_ir import RootLoop
+from ...ir.nodes import Load
+from ...ir.nodes import Store
+from ...ir.nodes import tensor_of
+from ...ir.symbols import expr_of
+from ...ir.symbols import shape_exprs
+from .starts import nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelFacts:
+    """What the choice goes by.
+
+    Attributes:
+        device: the device IR.
+        blocks: the block sizes to choose, in the order of `block_sizes`.
+        roles: for each of them, which of m, n, k of products it is; empty for others.
+        batches: which of them are of products' batches.
+        products: itemsize of the operands of each product.
+        shapes: shapes of all values on tiles.
+        elements: (shape, Config) -> elements of a value, padded.
+        reductions: sizes of the dimensions that `reduction_loops` is about.
+        row_uses: for each of them, how many loads and stores of values with that dimension there are.
+        row_passes: for each of them, how often a row is read where it is read in chunks.
+        row_bytes: for each of them, bytes that are loaded for one of its elements, in all.
+        multiprocessors: of the GPU.
+        l2_bytes: of its L2 cache.
+        shared_bytes: of shared memory that a program may use.
+    """
+
+    device: DeviceIR
+    blocks: Sequence[BlockSize]
+    roles: Sequence[set[str]]
+    batches: set[int]
+    products: Sequence[int]
+    shapes: Sequence[tuple[sympy.Expr, ...]]
+    elements: Callable[[Sequence[sympy.Expr], dict[str, Any]], int]
+    reductions: Sequence[int]
+    row_uses: Sequence[int]
+    row_passes: Sequence[int]
+    row_bytes: Sequence[int]
+    multiprocessors: int
+    l2_bytes: int
+    shared_bytes: int
+
+    @functools.cached_property
+    def own_shapes(self) -> dict[int, list[tuple[sympy.Expr, ...]]]:
+        """Block id -> shapes of the values that the block size is part of."""
+        symbols = [(shape, {symbol for size in shape for symbol in size.free_symbols}) for shape in self.shapes]
+        return {block.id: [shape for shape, own in symbols if block.symbol in own] for block in self.blocks}
+
+    @property
+    def waits_between_loops(self) -> bool:
+        """Whether a kernel has phases: all of its programs are on the GPU at the same time."""
+        return self.device.roots[-1].phase > 0
+
+    @functools.cached_property
+    def first_shapes(self) -> list[tuple[sympy.Expr, ...]]:
+        """Shapes of the values that the phases behind the first one have no block size of their own in."""
+        device = self.device
+        phases: list[set[Any]] = [set(), set()]
+        for root in device.roots:
+            graphs = device.inside(device.graphs[root.graph_id])
+            phases[root.phase > 0] |= {axis.block.symbol for info in graphs for axis in info.axes}
+        later = phases[1] - phases[0]
+        return [shape for shape in self.shapes if not any(size.free_symbols & later for size in shape)]
+
+    @property
+    def shared_out(self) -> bool:
+        """Whether programs go over shares of the rows in a loop: a block size that no value has."""
+        return not all(self.own_shapes.values())
+
+
+def nearest_size(spec: ConfigSpec, place: int, size: int) -> int:
+    """A block size that the spec allows and the loop needs, the nearest to the one wanted."""
+    blocks = spec.fields["block_sizes"]
+    assert isinstance(blocks, ListOf)
+    return nearest(blocks.items[place], size)
+
+
+def accepted_size(spec: ConfigSpec, place: int, size: int) -> int:
+    """A block size that a given Config may have, and a search may not, the nearest to the one wanted."""
+    blocks = spec.fields["block_sizes"]
+    assert isinstance(blocks, ListOf)
+    fragment = blocks.items[place]
+    assert isinstance(fragment, PowerOfTwoFragment)
+    return min(max(size, fragment.low), max(fragment.high, fragment.accepted))
+
+
+def root_axes(facts: KernelFacts) -> list[Any]:
+    return [axis for root in facts.device.roots for axis in facts.device.graphs[root.graph_id].axes]
+
+
+def tiles_of(
+    facts: KernelFacts, config: dict[str, Any], without: Container[int] = (), root: RootLoop | None = None
+) -> int:
+    """Tiles of a top-level loop, the first if none is given; blocks left out not counted."""
+    sizes = {block.id: size for block, size in zip(facts.blocks, config.get("block_sizes", []))}
+    total = 1
+    for axis in facts.device.graphs[(root or facts.device.roots[0]).graph_id].axes:
+        if axis.block.id in without:
+            continue
+        size = sizes.get(axis.block.id, axis.block.fixed)
+        extent = axis.static_extent if axis.static_extent is not None else axis.block.extent
+        if isinstance(size, int) and isinstance(extent, int):
+            total *= math.ceil(extent / size)
+    return total
+
+
+def row_uses(device: DeviceIR, reduction: RollableReduction) -> int:
+    """How often a program loads or stores values that span a whole dimension."""
+    size = expr_of(reduction.size)
+    found = 0
+    for node in device.graphs[reduction.graph_id].graph.nodes:
+        store = Store.match(node)
+        moved = store.value if store is not None else node if Load.match(node) is not None else None
+        value = moved.meta["val"] if isinstance(moved, torch.fx.Node) else None
+        found += isinstance(value, torch.Tensor) and value.dim() > 1 and size in shape_exprs(value.shape)
+    return found
+
+
+def row_bytes(device: DeviceIR, reduction: RollableReduction) -> int:
+    """Bytes that are loaded for an element of a whole dimension, of all tensors that have it."""
+    size = expr_of(reduction.size)
+    values = [tensor_of(node) for node in device.graphs[reduction.graph_id].graph.nodes if Load.match(node) is not None]
+    return sum(value.dtype.itemsize for value in values if size in shape_exprs(value.shape))

@@ -1,0 +1,137 @@
+"""The Config of a kernel that multiplies matrices and was given none.
+
+Of a table of tiles it has the one whose *rate*, times how well the tiles fill the multiprocessors, is best; where a
+product is part of something larger, as in attention, tiles of one size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+
+from ...config_spec import ConfigSpec
+from ...ir.device_ir import BlockSize
+from .default_facts import KernelFacts
+from .default_facts import nearest_size
+from .default_facts import root_axes
+from .default_facts import tiles_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A schedule of a product.
+
+    Attributes:
+        m, n: rows and columns of the accumulator.
+        k_bytes: bytes of a row of an operand's tile.
+        warps, stages: as in a Config.
+        rate: products of elements a second that a multiprocessor does, in units of 1e9, with many tiles at a time
+            (measured on an H100; of one itemsize, only ratios matter).
+    """
+
+    m: int
+    n: int
+    k_bytes: int
+    warps: int
+    stages: int
+    rate: float
+
+
+#: Operands of one or two bytes: wgmma from 64 rows on, mma below.
+_NARROW = (
+    Tile(128, 256, 128, 8, 4, 3.00),
+    Tile(256, 128, 128, 8, 4, 2.70),
+    Tile(128, 128, 128, 4, 3, 2.60),
+    Tile(64, 256, 128, 4, 4, 2.30),
+    Tile(64, 128, 128, 4, 4, 1.65),
+    Tile(128, 64, 128, 4, 4, 1.75),
+    Tile(64, 64, 128, 4, 5, 1.25),
+    Tile(32, 128, 128, 4, 5, 0.90),
+    Tile(128, 32, 128, 4, 5, 0.87),
+    Tile(64, 32, 256, 4, 5, 0.73),
+    Tile(32, 64, 256, 4, 5, 0.72),
+    Tile(16, 128, 256, 4, 4, 0.52),
+    Tile(32, 32, 256, 4, 5, 0.50),
+    Tile(16, 64, 256, 4, 5, 0.47),
+    Tile(16, 32, 512, 4, 4, 0.36),
+)
+#: float32 on tensor cores (tf32).  Its operands must lie along k for wgmma, so mma with fewer warps is faster.
+_WIDE = (
+    Tile(64, 128, 256, 2, 2, 0.69),
+    Tile(128, 64, 128, 2, 2, 0.61),
+    Tile(32, 128, 128, 4, 5, 0.50),
+    Tile(32, 64, 256, 4, 5, 0.37),
+    Tile(32, 32, 256, 4, 5, 0.28),
+    Tile(16, 64, 256, 4, 5, 0.22),
+    Tile(16, 32, 256, 4, 5, 0.19),
+)
+#: Rows of tiles done together, so that their columns are read from the L2 cache.
+_GROUP = 8
+#: Tiles of kernels with several products, as attention is: of m, n and k alike.
+_CHAIN = 64
+_CHAIN_STAGES = 3
+#: Accumulator elements that a thread of a chain may hold.
+_CHAIN_REGISTERS = 128
+
+
+def for_products(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -> dict[str, Any]:
+    itemsize = max(facts.products)
+    places = {role: i for i, own in enumerate(facts.roles) for role in own}
+    # One matrix of a batch at a time: its tile is one of a matrix then.
+    others = [nearest_size(spec, i, 1) if i in facts.batches else size for i, size in enumerate(neutral["block_sizes"])]
+    neutral = {**neutral, "block_sizes": others}
+    alone = len(facts.products) == 1 and all(len(own) <= 1 for own in facts.roles)
+    if alone and len(places) == 3 and sum(map(len, facts.roles)) == 3:
+        return _single_product(spec, facts, neutral, places, itemsize)
+    k = max(128 // itemsize, 16)
+    sizes = [
+        nearest_size(spec, i, min(k if role == "k" else _CHAIN for role in own)) if own else neutral["block_sizes"][i]
+        for i, own in enumerate(facts.roles)
+    ]
+    found = {**neutral, "block_sizes": sizes, "num_warps": 4, "num_stages": _CHAIN_STAGES}
+    largest = max(facts.elements(shape, found) for shape in facts.shapes)
+    while largest > _CHAIN_REGISTERS * 32 * found["num_warps"] and found["num_warps"] < 16:
+        found["num_warps"] *= 2
+    return found
+
+
+def _single_product(
+    spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any], places: dict[str, int], itemsize: int
+) -> dict[str, Any]:
+    """One product of matrices whose three dimensions are tiled."""
+    extents = {role: facts.blocks[i].extent or 4096 for role, i in places.items()}
+    others = tiles_of(facts, neutral, without={facts.blocks[i].id for i in places.values()})
+
+    def sizes_of(tile: Tile) -> list[int]:
+        wanted = {"m": tile.m, "n": tile.n, "k": tile.k_bytes // itemsize}
+        sizes = list(neutral["block_sizes"])
+        for role, i in places.items():
+            sizes[i] = nearest_size(spec, i, wanted[role])
+        return sizes
+
+    roots = {axis.block.id for axis in root_axes(facts)}
+    in_loop = facts.blocks[places["m"]].id not in roots  # a program goes over all of its rows, one tile after the other
+    uneven = in_loop and _bounds_are_loaded(facts, facts.blocks[places["m"]])
+
+    def seconds(tile: Tile) -> float:
+        m, n = (sizes_of(tile)[places[role]] for role in ("m", "n"))
+        row_tiles, column_tiles = math.ceil(extents["m"] / m), math.ceil(extents["n"] / n)
+        programs = (column_tiles if in_loop else row_tiles * column_tiles) * others
+        # Programs that are not alike: the last one of those with the most to do begins when all are busy.
+        rounds = programs / facts.multiprocessors + 1 if uneven else math.ceil(programs / facts.multiprocessors)
+        return rounds * (row_tiles if in_loop else 1) * tile.m * tile.n / tile.rate
+
+    tile = min(_NARROW if itemsize < 4 else _WIDE, key=seconds)
+    found = {"block_sizes": sizes_of(tile), "num_warps": tile.warps, "num_stages": tile.stages}
+    if "l2_groupings" in spec.fields and not in_loop and extents["m"] > _GROUP * tile.m // 2:
+        found["l2_groupings"] = [_GROUP if group == 1 else group for group in neutral["l2_groupings"]]
+    return found
+
+
+def _bounds_are_loaded(facts: KernelFacts, block: BlockSize) -> bool:
+    """Whether how far a loop goes is read from memory."""
+    axes = [axis for axis in facts.device.space.axes if axis.block is block]
+    return any(isinstance(bound, (torch.Tensor, torch.fx.Node)) for axis in axes for bound in (axis.begin, axis.end))
