@@ -138,7 +138,8 @@ class Landscape:
         """The search space of the spec; with what the Triton backend suggests to begin with, if that is asked for."""
         if not starts:
             return SearchSpace(self.spec)
-        return SearchSpace(dataclasses.replace(self.spec, starts=product_starts(self.spec, self.roles, itemsize=2)))
+        suggested = product_starts(self.spec, self.roles, itemsize=2)
+        return SearchSpace(dataclasses.replace(self.spec, find_starts=lambda: suggested))
 
     def pairs(self) -> list[tuple[int, int]]:
         """The pairs of dimensions that the ruggedness couples: each dimension with two others."""

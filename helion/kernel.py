@@ -167,6 +167,8 @@ class Kernel(Dispatcher):
         return self._was_reset or any(bound.holds(args) for bound in self._bound.get(self.specializer.key(args), ()))
 
     def _runner(self, args: Sequence[Any]) -> Callable[..., Any]:
+        if not self._bound:
+            autotuner.announce_first_call(self.name, self.settings, self.configs, args)
         bound = self._lookup(tuple(args))
         # With guards, another call with the same key may belong to another BoundKernel.
         return bound.runner(tuple(args)) if bound.unconditional else self._call_guarded

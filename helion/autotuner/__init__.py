@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..config_spec import PowerOfTwoFragment as PowerOfTwoFragment
     from .aot.cache import AOTAutotuneCache as AOTAutotuneCache
     from .api import announce as announce
+    from .api import announce_first_call as announce_first_call
     from .api import config_for as config_for
     from .api import lookup as lookup
     from .base_search import BaseSearch as BaseSearch
@@ -72,6 +73,7 @@ _LAZY: dict[str, str] = {
     "StrictLocalAutotuneCache": "cache",
     "TuningTarget": "target",
     "announce": "api",
+    "announce_first_call": "api",
     "autotune": "external",
     "autotune_multi": "multi",
     "cache_classes": "searches",

@@ -28,6 +28,7 @@ from .cache import Entry
 from .cache import LocalAutotuneCache
 from .cache import fits
 from .cache import skip_cache
+from .guard import DISALLOW_VARIABLE
 from .guard import check_environment
 from .measure import device_of
 from .named import load_named
@@ -106,10 +107,11 @@ def lookup(target: TuningTarget, args: Sequence[Any], cache: Any = None) -> Conf
 
 def effort_for(target: TuningTarget, args: Sequence[Any]) -> str:
     """`none`, `quick` or `full`: the setting, else full on a GPU and none on CPU tensors."""
-    effort: str | None = target.settings.autotune_effort
-    if effort is not None:
-        return effort
-    return "full" if device_of(args).type == "cuda" else "none"
+    return _effort_of_call(target.settings, args)
+
+
+def _effort_of_call(settings: Settings, args: Sequence[Any]) -> str:
+    return settings.autotune_effort or ("full" if device_of(args).type == "cuda" else "none")
 
 
 #: What `choose` says of a Config that it searched for, that came from the kernel, or from nobody.
@@ -256,8 +258,19 @@ def announce(settings: Settings, options: Mapping[str, Any]) -> None:
     kernel nor its arguments, beside whatever else is done until then."""
     in_workers = options.get("isolate") is not False and settings.autotune_benchmark_subprocess
     effort = options.get("effort", settings.autotune_effort)
-    if in_workers and effort != "none" and settings.autotuner_fn is DEFAULT_AUTOTUNER and MARK not in os.environ:
+    allowed = MARK not in os.environ and not is_set(DISALLOW_VARIABLE)
+    if in_workers and effort != "none" and settings.autotuner_fn is DEFAULT_AUTOTUNER and allowed:
         fork_server.shared()
+
+
+def announce_first_call(kernel: str, settings: Settings, configs: Sequence[Config], args: Sequence[Any]) -> None:
+    """`announce`, where a kernel that has not been traced yet is going to be searched for as far as can be known."""
+    if settings.force_autotune:
+        announce(settings, {})
+    elif len(configs) != 1 and _effort_of_call(settings, args) != "none":
+        store = cache_named(settings.autotune_cache)
+        if isinstance(store, LocalAutotuneCache) and (skip_cache() or not store.knows(kernel)):
+            announce(settings, {})
 
 
 def _search(target: TuningTarget, args: Sequence[Any], settings: Settings, options: Mapping[str, Any]) -> Found:

@@ -154,8 +154,15 @@ class LocalAutotuneCache(AutotuneCache):
     def path(self, key: CacheKey) -> Path:
         """The file of a key."""
         own = self._own(key)
-        name = re.sub(r"\W+", "_", own.kernel_name)[:60]
-        return self.directory / f"{name}_{own.digest()[:32]}.json"
+        return self.directory / f"{self._prefix(own.kernel_name)}_{own.digest()[:32]}.json"
+
+    @staticmethod
+    def _prefix(kernel_name: str) -> str:
+        return re.sub(r"\W+", "_", kernel_name)[:60]
+
+    def knows(self, kernel_name: str) -> bool:
+        """Whether there is a file of a kernel of this name."""
+        return next(self.directory.glob(f"{self._prefix(kernel_name)}_*.json"), None) is not None
 
     def get(self, key: CacheKey, args: Sequence[Any] = ()) -> Entry | None:
         if key.unstable_part() is not None:

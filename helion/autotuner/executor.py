@@ -68,8 +68,12 @@ class Executor(abc.ABC):
         """Measure once more, with nothing else going on; None if it failed now."""
 
     @abc.abstractmethod
-    def cancel(self) -> None:
-        """Forget all candidates in flight."""
+    def cancel(self) -> list[Trial]:
+        """Forget all candidates in flight.
+
+        Returns:
+            Outcomes since the last `poll`, of candidates that were finished all the same.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -133,8 +137,9 @@ class InProcessExecutor(Executor):
     def remeasure(self, recipe: Recipe, effort: Effort) -> Timing | None:
         return self._run(Measure(recipe, effort, self._check)).timing
 
-    def cancel(self) -> None:
+    def cancel(self) -> list[Trial]:
         self._queue.clear()
+        return []
 
     def close(self) -> None:
         self._expected_file.close()

@@ -36,6 +36,8 @@ BORN, ENDED = b"b", b"e"
 DESCRIPTORS = 4
 IDLE_SECONDS = 900.0
 """Without workers for so long it ends: a program that has tuned its kernels needs its memory for something else."""
+UNUSED_SECONDS = 120.0
+"""The same for one that never had a worker: the search that it was started for found its answer in a cache."""
 
 CANNOT_FORK = 3
 """Exit status of a server that must not be forked; it prints why."""
@@ -103,6 +105,7 @@ class _Server:
         self.control = control
         self.parent = parent
         self.own_pid = os.getpid()
+        self.used = False
         self.poll = select.poll()
         self.pidfds: dict[int, tuple[int, int]] = {}
         """Descriptor that becomes readable when a worker ends -> its number and process id."""
@@ -117,7 +120,8 @@ class _Server:
         gc.collect()
         gc.freeze()  # a collection in a worker would copy every page that holds an object
         while True:
-            ready = [descriptor for descriptor, _ in self.poll.poll(IDLE_SECONDS * 1e3)]
+            seconds = IDLE_SECONDS if self.used else UNUSED_SECONDS
+            ready = [descriptor for descriptor, _ in self.poll.poll(seconds * 1e3)]
             if parent in ready or not (ready or self.pidfds):
                 return
             for descriptor in ready:
@@ -151,6 +155,7 @@ class _Server:
                 self.become_worker(descriptors)
             pidfd = os.pidfd_open(pid)
             self.pidfds[pidfd] = (number, pid)
+            self.used = True
             self.poll.register(pidfd, select.POLLIN)
             self.tell(BORN, number, pid)
         for descriptor in descriptors:

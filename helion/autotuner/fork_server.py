@@ -56,6 +56,10 @@ _RUN_AT_START = ("sitecustomize", "usercustomize")
 _READ_AT_IMPORT = frozenset({"HELION_LOGS", "HELION_MEASURE_COMPILE_TIME", "HELION_NO_EXTENSION"})
 
 
+# NumPy's OpenBLAS starts a thread for every core when it is imported, and a process with threads is not to be forked.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+
+
 def python_path() -> list[str]:
     """Where this process finds modules, however it came to: helion's own place, then `sys.path`."""
     package_root = str(Path(__file__).resolve().parents[2])
@@ -131,7 +135,7 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
-                env={**environment, "PYTHONPATH": os.pathsep.join(python_path())},
+                env={**environment, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(python_path())},
             )
         except OSError:
             ours.close()

@@ -100,7 +100,6 @@ class WorkerProcess:
     def __init__(self, setup: Setup, name: str, threads: int | None = None, times: Phases | None = None) -> None:
         self.name = name
         self.ready = False
-        self.job: Job | None = None
         self.limit = START_SECONDS
         self.deadline = time.monotonic() + START_SECONDS
         self.killed_for: str | None = None
@@ -130,8 +129,8 @@ class WorkerProcess:
         """Process id; None if it could not be started."""
         return self._process.pid
 
-    def submit(self, job: Job, seconds: float) -> bool:
-        """Give it a job that must answer in `seconds`; False if the process is gone.
+    def submit(self, job: Job) -> bool:
+        """Give it a job, which it does after those that it has; False if the process is gone.
 
         Raises:
             CannotTravel: the job cannot be sent to another process.
@@ -144,11 +143,13 @@ class WorkerProcess:
             return False
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise CannotTravel(f"a candidate cannot be sent to a worker process: {error}") from error
-        self.job = job
+        return True
+
+    def begin(self, seconds: float) -> None:
+        """From now on it does a job that was submitted, and must answer in `seconds`."""
         self.started_running = False
         self.limit = seconds
         self.deadline = time.monotonic() + seconds
-        return True
 
     def receive(self) -> object | None:
         """The next message, or None if the process is gone.  Call when the connection is readable."""
@@ -162,12 +163,10 @@ class WorkerProcess:
             if self._times is not None:
                 self._times.add("worker start", message.began - self._asked)
                 self._times.add("arguments, context", message.load_s)
-            if self.job is None:
-                self.deadline = float("inf")
+            self.deadline = float("inf")
         elif isinstance(message, Running):
             self.started_running = True
         else:
-            self.job = None
             self.deadline = float("inf")
         return message
 

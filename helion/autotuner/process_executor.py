@@ -54,6 +54,9 @@ RETRIES = 2
 STOPPED_SECONDS = 2.0
 """A wait that takes so much longer than it should means that the whole program was stopped."""
 
+AHEAD = 2
+"""How many candidates a measuring worker is given beyond the one that it is at."""
+
 CANCEL_SECONDS = 1.5
 """How long `cancel` waits for a candidate that is being measured."""
 
@@ -162,12 +165,15 @@ class ProcessExecutor(Executor):
         self._to_compile: deque[_Candidate] = deque()
         self._to_measure: deque[_Candidate] = deque()
         self._working: dict[WorkerProcess, _Candidate] = {}
+        self._next: dict[WorkerProcess, deque[_Candidate]] = {}
+        """What a measuring worker has been given beyond what it is at: it does not wait for this process, which may
+        be busy with proposals."""
         self._compile_jobs = compile_jobs
         self._compilers: list[WorkerProcess] = []
         self._measurers: list[WorkerProcess | None] = [None] * len(self._devices)
         self._spares: dict[str | None, WorkerProcess] = {}
         self._outbox: list[Trial] = []
-        self.capacity = 2 * len(self._devices) + compile_jobs
+        self.capacity = (2 + AHEAD if compile_jobs > 1 else 2) * len(self._devices) + compile_jobs
 
     # -- jobs ---------------------------------------------------------------------------------------
 
@@ -213,9 +219,9 @@ class ProcessExecutor(Executor):
             raise baseline_failed(done.status, done.message)
         self._baseline = None
 
-    def cancel(self) -> None:
+    def cancel(self) -> list[Trial]:
         if os.getpid() != self._owner:
-            return  # a fork of this process, on its way out: the workers are its parent's
+            return []  # a fork of this process, on its way out: the workers are its parent's
         self._to_compile.clear()
         self._to_measure.clear()
         for worker in [w for w in self._working if w in self._compilers]:
@@ -229,7 +235,9 @@ class ProcessExecutor(Executor):
         for worker in list(self._working):
             worker.kill("cancelled")
             self._bury(worker)
-        self._outbox.clear()
+        self._to_measure.clear()
+        finished, self._outbox = self._outbox, []
+        return finished
 
     def close(self) -> None:
         if os.getpid() == self._owner:
@@ -285,13 +293,14 @@ class ProcessExecutor(Executor):
         self._start_compilers(min(self._compile_jobs, len(self._to_compile) + self._compiling()))
         for worker in list(self._compilers):
             if self._to_compile and worker.ready and worker not in self._working:
-                self._give(worker, self._to_compile, self._compile_timeout.limit)
-        for slot in range(len(self._devices)):
-            worker = self._measurer(slot)  # started before there is something to measure: starting takes seconds
-            if self._to_measure and worker.ready and worker not in self._working:
-                if self._baseline is None or self._to_measure[0].is_baseline:
-                    self.phases.add("nothing to do", time.monotonic() - worker.idle_since)
-                    self._give(worker, self._to_measure, self._compile_timeout.most)
+                self._give(worker, self._to_compile)
+        for ahead in range(1 + AHEAD):
+            for slot in range(len(self._devices)):
+                worker = self._measurer(slot)  # started before there is something to measure: starting takes seconds
+                given = (worker in self._working) + len(self._next.get(worker, ()))
+                if self._to_measure and worker.ready and given <= ahead:
+                    if self._baseline is None or self._to_measure[0].is_baseline:
+                        self._give(worker, self._to_measure)
 
     def _compiling(self) -> int:
         return sum(worker in self._working for worker in self._compilers)
@@ -303,18 +312,30 @@ class ProcessExecutor(Executor):
             return Baseline(candidate.recipe)
         return Measure(candidate.recipe, self.effort, self._check)
 
-    def _give(self, worker: WorkerProcess, queue: deque[_Candidate], seconds: float) -> None:
+    def _give(self, worker: WorkerProcess, queue: deque[_Candidate]) -> None:
         candidate = queue.popleft()
-        candidate.given = time.monotonic()
-        if worker.submit(self._job(candidate, queue is self._to_compile), seconds):
-            self._working[worker] = candidate
-        else:
+        if not worker.submit(self._job(candidate, queue is self._to_compile)):
             queue.appendleft(candidate)
             self._bury(worker)
+        elif worker in self._working:
+            self._next.setdefault(worker, deque()).append(candidate)
+        else:
+            self._begin(worker, candidate)
+
+    def _begin(self, worker: WorkerProcess, candidate: _Candidate) -> None:
+        """From now on the worker is at this one, which it has been given."""
+        candidate.given = time.monotonic()
+        self._working[worker] = candidate
+        if worker in self._compilers:
+            worker.begin(self._compile_timeout.limit)
+        else:
+            self.phases.add("nothing to do", candidate.given - worker.idle_since)
+            worker.begin(self._compile_timeout.most)
 
     def _bury(self, worker: WorkerProcess) -> None:
         """Take a dead worker out; a measuring one is replaced, with a spare kept ready from the first death on."""
         self._working.pop(worker, None)
+        self._to_measure.extendleft(reversed(self._next.pop(worker, ())))
         if worker in self._compilers:
             self._compilers.remove(worker)
         if worker in self._measurers:
@@ -398,6 +419,8 @@ class ProcessExecutor(Executor):
         count_spent(done, self.phases)
         self.phases.add("way and wait", now - candidate.given - sum(done.spent.values()))
         self._finish(candidate, done, worker)
+        if self._next.get(worker) and not done.poisoned:
+            self._begin(worker, self._next[worker].popleft())
 
     def _finish(self, candidate: _Candidate, done: Done, worker: WorkerProcess) -> None:
         """Nothing more is done with this candidate."""
@@ -475,9 +498,10 @@ class ProcessExecutor(Executor):
             while not worker.ready:
                 self._wait(1.0)
                 worker = self._measurer(0)
-            if not worker.submit(job, self._compile_timeout.most):
+            if not worker.submit(job):
                 self._bury(worker)
                 continue
+            worker.begin(self._compile_timeout.most)
             while True:
                 if self._readable([worker.connection], max(0.0, min(1.0, worker.deadline - time.monotonic()))):
                     message = worker.receive()

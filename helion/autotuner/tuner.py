@@ -62,6 +62,8 @@ EFFORTS: dict[str, Budget] = {
 
 FINAL_SHARE = 0.15
 """Part of a budget of seconds in which the leaders are measured again."""
+ASKED_AT_ONCE = 4
+"""A search is asked for so many Configs at once, where most workers are busy meanwhile: it fits a model every time."""
 FAR_SLOWER = 10.0
 """A default so many times slower than the best is not measured again."""
 
@@ -143,6 +145,7 @@ class Tuner:
         self.search = search
         self.executor = executor
         self.phases = executor.phases
+        self._batch = max(1, min(ASKED_AT_ONCE, executor.capacity // ASKED_AT_ONCE))
         self.budget = budget
         self.observers = list(observers)
         self.ignore_errors = ignore_errors
@@ -185,7 +188,8 @@ class Tuner:
                 raise
             self.ended = f"stopped by an error: {error.message}"
         finally:
-            self.executor.cancel()
+            for trial in self.executor.cancel():
+                self._take_in(trial)
             self._shared(SharedStudy.give_up, None)
         if self.best is not None:
             config, time_ms, default_ms = self._choose_winner(quickly=interrupted)
@@ -217,11 +221,13 @@ class Tuner:
             self._listen(in_flight)
             if self._is_over():
                 return
-            room = self.executor.capacity - len(in_flight)
+            free = room = self.executor.capacity - len(in_flight)
             if self.budget.evaluations is not None:
                 room = min(room, self.budget.evaluations - len(self.trials) - len(in_flight))
-            with self.phases.timed("proposing"):
-                asked = self.search.ask(room) if room > 0 else []
+            asked: list[Config] = []
+            if room > 0 and (free >= self._batch or not in_flight):
+                with self.phases.timed("proposing"):
+                    asked = self.search.ask(room)
             for config in asked:
                 if self._submit(config):
                     in_flight.add(config)
@@ -235,14 +241,16 @@ class Tuner:
                     return
                 continue
             for trial in self.executor.poll(0.5):
-                self._share(trial)
-                in_flight.discard(trial.config)
-                self._record(trial)
-                for twin in self._twins.pop(self._recipes[trial.config], []):
-                    in_flight.discard(twin)
-                    same = dataclasses.replace(trial, config=twin)
-                    self._share(same)
-                    self._record(same)
+                in_flight.difference_update(self._take_in(trial))
+
+    def _take_in(self, trial: Trial) -> list[Config]:
+        """Record an outcome of the executor's; for these Configs, whose code is the same."""
+        configs = [trial.config, *self._twins.pop(self._recipes[trial.config], [])]
+        for config in configs:
+            same = dataclasses.replace(trial, config=config)
+            self._share(same)
+            self._record(same)
+        return configs
 
     def _listen(self, in_flight: set[Config]) -> None:
         """Take in what other participants of the study did since last time."""

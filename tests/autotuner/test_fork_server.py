@@ -148,7 +148,7 @@ def test_a_server_outlives_the_thread_that_started_it() -> None:
 def test_an_idle_server_ends_and_the_next_search_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
     fork_server._servers.close()
     start = fork_server._START.replace(
-        "main(int", "import helion.autotuner.fork_main as m; m.IDLE_SECONDS = 0.2; main(int"
+        "main(int", "import helion.autotuner.fork_main as m; m.UNUSED_SECONDS = 0.2; main(int"
     )
     monkeypatch.setattr(fork_server, "_START", start)
     idle = server()
