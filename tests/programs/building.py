@@ -7,6 +7,7 @@ import re
 from . import calls
 from . import loops
 from . import stores
+from . import synchronised
 from .control import EachTensor
 from .control import Loop
 from .generate import Generator
@@ -15,14 +16,13 @@ from .program import Program
 from .scope import STATEMENTS
 from .scope import body
 from .scope import enter
-from .statements import Atomic
 from .statements import Statement
-from .statements import Store
+from .synchronised import Parts
 from .table import walk
 from .values import Invalid
 
 #: Modules whose import fills the table of statements.
-TABLES = (loops, stores)
+TABLES = (loops, stores, synchronised)
 
 
 def _top_loop(g: Generator) -> Loop:
@@ -49,7 +49,7 @@ def _top_loop(g: Generator) -> Loop:
 
 
 def _stores(s: Statement) -> bool:
-    return isinstance(s, (Store, Atomic)) or any(_stores(i) for b in s.blocks() for i in b)
+    return bool(s.written) or any(_stores(i) for b in s.blocks() for i in b)
 
 
 def build(seed: str | int) -> Program:
@@ -72,6 +72,7 @@ def build(seed: str | int) -> Program:
                 g.hidden = {p.name for p in g.program.params if p.written}
             g.program.infer()
             _settle_barriers(g.program)
+            _decide(g)
             prune(g.program)
             if g.dynamic and g.chance(0.7):
                 dims = {d.size for e in g.program.expressions() if e.value for d in e.value.dims if d.axis is None}
@@ -94,8 +95,9 @@ def touched(loop: Loop) -> tuple[set[str], set[str]]:
     reads, writes = set(), set()
 
     def visit(s: Statement) -> None:
-        if isinstance(s, (Store, Atomic)):
-            writes.add(s.tensor)
+        writes.update(s.written)
+        if isinstance(s, Parts):
+            reads.add(s.source)
         for e in s.expressions():
             reads.update(x.attrs["tensor"] for x in walk(e) if "tensor" in x.attrs)
         for block in s.blocks():
@@ -122,6 +124,23 @@ def _settle_barriers(program: Program) -> None:
         phase = [loop] if loop.barrier else [*phase, loop]
 
 
+def _decide(g: Generator) -> None:
+    """Let host code decide on sizes whether it comes by a loop; outputs that it may leave out have a value before."""
+    loops = g.program.loops
+    for loop, after in zip(loops, [*loops[1:], None]):
+        if (
+            len(loops) > 1
+            and g.program.sizes
+            and not loop.barrier
+            and (after is None or not after.barrier)
+            and g.chance(0.4)
+        ):
+            loop.when = f"{g.choice(list(g.program.sizes))} > {g.choice((0, 1, 4, 16))}"
+            for o in g.program.outputs:
+                o.fill = "zeros" if o.fill == "empty" and o.name in touched(loop)[1] else o.fill
+    g.program.infer()
+
+
 def prune(program: Program) -> None:
     """Take away arguments and sizes that nothing uses."""
     used: set[str] = set()
@@ -142,10 +161,11 @@ def prune(program: Program) -> None:
     ]
     names |= {w for spec in specs for w in re.findall(r"s\d+", str(spec.block))}
     program.scalars = {n: s for n, s in program.scalars.items() if n in names}
-    blocks = {spec.block for spec in specs}
+    blocks = {spec.block for spec in specs} | {s.block for s in program.statements() if isinstance(s, Parts)}
     program.blocks = [b for b in program.blocks if b.name in blocks]
     names = {s for t in (*program.params, *program.outputs, *program.views) for s in t.shape}
-    names |= {b.extent for b in program.blocks}
+    names |= {loop.when.split(" ")[0] for loop in program.loops if loop.when}
+    names |= {b.extent for b in program.blocks} | {s.size for s in program.statements() if isinstance(s, Parts)}
     names |= {b.spec[1] for spec in specs for b in (spec.begin, spec.end) if len(b.spec) > 1}
     texts = [s.origin for s in program.scalars.values()] + [b for b in blocks if isinstance(b, str)]
     texts += [v.text for v in program.views]

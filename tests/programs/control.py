@@ -224,6 +224,7 @@ class Loop(Statement):
         chunked: the meaning depends on block sizes.
         barrier: `hl.barrier()` stands before it (top-level loops).
         top: whether it is a top-level loop.
+        when: a test of sizes that host code makes before it, `n0 > 1`; "" for none.
     """
 
     kind: str
@@ -232,6 +233,7 @@ class Loop(Statement):
     chunked: bool = False
     barrier: bool = False
     top: bool = False
+    when: str = ""
 
     @property
     def feature(self) -> str:  # type: ignore[override]

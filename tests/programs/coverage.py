@@ -11,6 +11,7 @@ from .program import Program
 from .table import ROWS
 from .values import FLOATS
 from .values import INTS
+from .values import UNSIGNED
 
 #: Config keys that say something to the Triton backend.
 CONFIG_KEYS = KEYS[: KEYS.index("advanced_controls_file")]
@@ -24,7 +25,8 @@ CONSTRUCTS = (
     "inner nested in a tile's range tile", "loop over tensors", "one lane per element", "view made by host code",
     "the old value of an atomic", "size 0", "size 1", "early return",
     "call with other sizes", "call with other layouts", "call with other dtypes", "block size from a tunable",
-    "half of a dimension", "reduction of nothing",
+    "half of a dimension", "reduction of nothing", "host if on a size", "host if around a loop",
+    "signal and wait", "lock", "registered size of a buffer",
 )  # fmt: skip
 
 
@@ -45,9 +47,13 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         constructs.add("several loops in a phase")
     for scalar in program.scalars.values():
         known = ("argument", "constexpr", "tunable")
+        if " if " in scalar.origin:
+            constructs.add("host if on a size")
         constructs.add(scalar.origin if scalar.origin in known else "host arithmetic")
     if program.settings.get("static_shapes") is False:
         constructs.add("dynamic shapes")
+    if any(loop.when for loop in program.loops):
+        constructs.add("host if around a loop")
     if program.specialize:
         constructs.add("specialize")
     for call in program.calls:
@@ -97,7 +103,7 @@ class Coverage:
     def missing(self) -> list[str]:
         """Single features that no program had."""
         rows = [*ROWS]
-        wanted = [*CONSTRUCTS, *(f"layout {name}" for name in LAYOUTS), *(str(d) for d in (*FLOATS, *INTS))]
+        wanted = [*CONSTRUCTS, *(f"layout {name}" for name in LAYOUTS), *(str(d) for d in (*FLOATS, *INTS, *UNSIGNED))]
         return (
             [c for c in wanted if not self.constructs[c]]
             + [r for r in rows if not self.rows[r]]

@@ -15,8 +15,10 @@ from typing import TypeVar
 
 import torch
 
+from . import formats
 from . import inlined
 from . import memory
+from . import merged
 from . import pointwise
 from . import shaped
 from . import views
@@ -31,6 +33,8 @@ from .table import Dims
 from .table import Env
 from .table import Expr
 from .table import infer
+from .values import FLOATS
+from .values import INTS
 from .values import ONE
 from .values import Dim
 from .values import Invalid
@@ -177,7 +181,11 @@ class Generator:
         ints = [s.name for s in scalars.values() if isinstance(s.value, int) and s.origin != "tunable"]
         if kind == "int" and self.chance(0.25):
             return self.tunable()
-        if kind == "int" and self.chance(0.4) and self.program.sizes:
+        if kind == "int" and self.chance(0.15) and self.program.sizes:
+            size, limit = self.choice(list(self.program.sizes)), self.choice((1, 4, 16))
+            value = 3 if self.program.sizes[size] > limit else -2
+            scalars[name] = Scalar(name, value, f"3 if {size} > {limit} else -2")
+        elif kind == "int" and self.chance(0.4) and self.program.sizes:
             size = self.choice(list(self.program.sizes))
             n = self.program.sizes[size]
             text, value = self.choice(((f"{size} // 2", n // 2), (f"{size} * 2 + 1", n * 2 + 1), (f"-(-{size} // 4)",
@@ -261,7 +269,7 @@ class Generator:
         fitting = [
             p for p in self.program.params
             if p.shape == shape and kind_of(p.dtype) == kind and p.fill == "random" and not p.written
-            and exactly in (None, p.dtype) and p.name not in self.hidden
+            and exactly in (None, p.dtype) and p.name not in self.hidden and p.dtype in (*FLOATS, *INTS, torch.bool)
         ]  # fmt: skip
         if fitting and self.chance(0.6):
             return self.choice(fitting)
@@ -433,4 +441,4 @@ class Generator:
 
 
 #: Modules whose import fills the table.
-TABLES = (inlined, memory, pointwise, shaped, views)
+TABLES = (formats, inlined, memory, merged, pointwise, shaped, views)

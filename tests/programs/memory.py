@@ -360,6 +360,34 @@ class Arange(Row):
         return f"torch.arange({begin}, {begin + step * n}, {step}, dtype=torch.int32)"
 
 
+class ArangeDown(Row):
+    """`hl.arange` and `torch.arange` with a step below 0."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if kind != "int" or len(dims) != 1 or dims[0].axis is not None or dims[0].size < 2:
+            return None
+        attrs = {"dim": dims[0], "begin": g.rng.randint(-3, 70), "step": -g.choice((1, 1, 2, 3))}
+        return Expr(self.name, [], {**attrs, "form": g.choice(("hl", "torch", "flat"))})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        begin, step, n = e.attrs["begin"], e.attrs["step"], e.attrs["dim"].size
+        dtype = torch.int64 if e.attrs["form"] == "torch" else torch.int32
+        return Value(dtype, (e.attrs["dim"],), begin + step * (n - 1), begin)
+
+    def _bounds(self, e: Expr) -> str:
+        begin, step = e.attrs["begin"], e.attrs["step"]
+        last = begin + step * (e.attrs["dim"].size - 1)
+        return f"{begin}, {last - 1}, {step}"
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        if e.attrs["form"] == "flat":
+            return f"torch.arange({self._bounds(e)}, dtype=torch.int32)"
+        return f"{e.attrs['form']}.arange({self._bounds(e)})"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"torch.arange({self._bounds(e)}, dtype={e.value.dtype})"  # type: ignore[union-attr]
+
+
 class Random(Row):
     """`hl.rand` over tiles of loops that begin at 0, and constant dimensions."""
 
@@ -454,6 +482,7 @@ for _row in [
     Full("full", "constants", 1),
     Position("position", "positions", 2),
     Arange("arange", "positions", 1),
+    ArangeDown("arange_down", "positions", 1),
 ]:
     add_row(_row)
 assert Memory

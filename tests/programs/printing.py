@@ -204,9 +204,18 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
     for block in program.blocks:
         if not oracle:
             p.line(f"{block.name} = hl.register_block_size({block.extent})")
+        elif any(block.name in str(size) for o in program.outputs for size in o.shape):
+            p.line(f"{block.name} = {program.registered_size(block.name)}")
     for s in program.scalars.values():
         if s.origin == "tunable":
             p.line(f"{s.name} = {s.value}" if oracle else f'{s.name} = hl.register_tunable("{s.name}", {s.reference})')
+        elif " if " in s.origin:
+            then, rest = s.origin.split(" if ")
+            test, other = rest.split(" else ")
+            for word, value in ((f"if {test}:", then), ("else:", other)):
+                p.line(word)
+                with p.indented():
+                    p.line(f"{s.name} = {value}")
         elif s.origin not in ("argument", "constexpr"):
             p.line(f"{s.name} = {s.origin}")
     if oracle:
@@ -232,7 +241,11 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
         with p.indented():
             p.line(f"return {result}".rstrip())
     for loop in program.loops:
+        if loop.when:
+            p.line(f"if {loop.when}:")
+            p.depth += 1
         loop.print(p)
+        p.depth -= bool(loop.when)
     if returned:
         p.line(f"return {result}")
     name = "reference" if oracle else "kernel"

@@ -139,13 +139,16 @@ class Program:
     seed: str = ""
 
     def extent(self, size: str | int) -> int:
-        return self.sizes[size] if isinstance(size, str) else size
+        """The number of elements; of a number of blocks, what it is at most."""
+        if isinstance(size, int):
+            return size
+        return self.sizes[size] if size in self.sizes else self.sizes[size.split("(")[1].split(",")[0]]
 
     def param(self, name: str) -> Param:
         return next(p for p in self.params if p.name == name)
 
-    def statements(self) -> Iterator[Statement]:
-        """All statements, in order of the text."""
+    def statements(self, loops: list[Loop] | None = None) -> Iterator[Statement]:
+        """All statements, of some top-level loops or of all, in order of the text."""
 
         def below(block: list[Any]) -> Iterator[Statement]:
             for s in block:
@@ -153,7 +156,7 @@ class Program:
                 for inner in s.blocks():
                     yield from below(inner)
 
-        yield from below(self.loops)
+        yield from below(self.loops if loops is None else loops)
 
     def expressions(self) -> Iterator[Expr]:
         for s in self.statements():
@@ -163,11 +166,16 @@ class Program:
     def slots(self) -> list[str]:
         """What the entries of `block_sizes` stand for: registered sizes, then loop variables without a size."""
         names = [b.name for b in self.blocks]
-        for s in self.statements():
+        for s in self.statements([loop for loop in self.loops if self.runs(loop)]):
             for spec in getattr(s, "axes", ()):
                 if spec.block is None and getattr(s, "kind", "") in ("tile", "jagged"):
                     names.append(spec.name)
         return names
+
+    def registered_size(self, name: str) -> int | None:
+        """What a registered block size is, once there is a Config."""
+        sizes, names = self.config.get("block_sizes"), self.slots()
+        return None if sizes is None or names.index(name) >= len(sizes) else int(sizes[names.index(name)])
 
     def block_of(self, spec: Any) -> int | None:
         """The block size of a loop variable, once there is a Config."""
@@ -215,15 +223,23 @@ class Program:
         for i, loop in enumerate(self.loops):
             if i == 0 and loop.barrier:
                 raise Invalid("a barrier before the first loop")
-            loop.infer(env)
+            loop.infer(env if self.runs(loop) else env.copy())
         if not all(m.defined for m in env.memory.values()):
             raise Invalid("a result that nothing wrote")
         return {name: m for name, m in env.memory.items() if m.written}
+
+    def runs(self, loop: Loop) -> bool:
+        """Whether host code comes by a top-level loop."""
+        if not loop.when:
+            return True
+        name, limit = loop.when.split(" > ")
+        return self.sizes[name] > int(limit)
 
     def weight(self) -> int:
         """How much of a program it is: what shrinking makes smaller."""
         total = sum(10 for _ in self.statements()) + sum(3 for _ in self.expressions())
         total += sum(5 + 2 * len(p.shape) for p in self.params) + 4 * len(self.scalars) + 6 * len(self.outputs)
+        total += sum(5 for loop in self.loops if loop.when)
         total += sum(4 + 2 * (len(c.sizes) + len(c.layouts) + len(c.dtypes)) for c in self.calls)
         total += 4 * len(self.closures) + 3 * len(self.views)
         total += 3 * len(self.config) + 2 * len(self.settings) + 4 * len(self.blocks)

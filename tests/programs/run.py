@@ -258,4 +258,5 @@ def run_script(path: Path, modes: tuple[str, ...] | None = None) -> list[Outcome
 def needs_config(path: Path) -> bool:
     """Whether what a script means depends on its Config, so that the default one would give something else."""
     text = path.read_text()
-    return "chunks(" in text or "register_tunable(" in text
+    buffers = "register_block_size(" in text and "helion.cdiv(" in text
+    return buffers or "chunks(" in text or "register_tunable(" in text

@@ -30,6 +30,11 @@ class Statement:
 
     feature = ""
 
+    @property
+    def written(self) -> list[str]:
+        """Tensors that it stores to, blocks in it aside."""
+        return []
+
     def expressions(self) -> list[Expr]:
         return []
 
@@ -197,6 +202,10 @@ class Store(Statement):
             return "scatter"
         return "masked store" if self.masked else "store"
 
+    @property
+    def written(self) -> list[str]:
+        return [self.tensor]
+
     def expressions(self) -> list[Expr]:
         return self.args
 
@@ -279,6 +288,10 @@ class Atomic(Statement):
     @property
     def feature(self) -> str:  # type: ignore[override]
         return f"atomic_{self.op}"
+
+    @property
+    def written(self) -> list[str]:
+        return [self.tensor]
 
     def expressions(self) -> list[Expr]:
         return self.args

@@ -17,6 +17,9 @@ import torch
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 INTS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
+#: Of these PyTorch itself has loads, stores and conversions, and little else.
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+
 #: Bits of the mantissa with the implied one.
 _BITS = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
 #: Largest magnitude that the generator lets a float have.

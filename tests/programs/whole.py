@@ -123,3 +123,35 @@ def uniform(seed: int, shape: list[int], *spans: slice) -> torch.Tensor:
     bits = random_bits(seed, offsets)
     signed = torch.where(bits >= 2**31, bits - 2**32, bits)
     return torch.where(signed < 0, -signed - 1, signed).double() * 4.6566127342e-10
+
+
+#: The numbers of fp4: a sign, two bits of exponent, one of mantissa.
+_E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6]
+
+
+def scaled(stored: torch.Tensor, scales: torch.Tensor | None, form: str) -> torch.Tensor:
+    """The numbers of an operand [rows, K] of a block-scaled product; fp4 lie two in a byte, the first in the low bits.
+
+    Scales are of K / n neighbours each: bytes are exponents of two, 127 for 2**0, others the numbers themselves.
+    """
+    values = stored.double()
+    if form == "e2m1":
+        bits = stored.long()
+        pairs = torch.stack([bits & 15, bits >> 4], -1).flatten(1)
+        values = torch.tensor(_E2M1, dtype=torch.float64)[pairs]
+    if scales is None:
+        return values
+    wide = torch.exp2(scales.double() - 127) if scales.dtype is torch.uint8 else scales.double()
+    return values * wide.repeat_interleave(values.size(1) // max(wide.size(1), 1), 1)
+
+
+def scaled_product(
+    a: torch.Tensor,
+    scales_a: torch.Tensor | None,
+    form_a: str,
+    b: torch.Tensor,
+    scales_b: torch.Tensor | None,
+    form_b: str,
+) -> torch.Tensor:
+    """The product of two operands with scales, [M, K] and [K, N]."""
+    return scaled(a, scales_a, form_a) @ scaled(b.t(), scales_b, form_b).t()

@@ -20,6 +20,7 @@ from .printing import script
 from .program import Program
 from .run import MODES
 from .run import Outcome
+from .synchronised import Parts
 
 #: What a worker's processes print.
 LOG = "log.txt"
@@ -47,7 +48,7 @@ class Result:
 
 def _depends_on_blocks(program: Program) -> bool:
     """Whether what a program means depends on block sizes."""
-    return any(getattr(s, "chunked", False) for s in program.statements())
+    return any(getattr(s, "chunked", False) or isinstance(s, Parts) for s in program.statements())
 
 
 def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result:

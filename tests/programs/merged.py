@@ -1,0 +1,105 @@
+"""Rows in which a tile's dimension is merged with others: `flatten`, `reshape`, and products of more than two
+dimensions with a matrix.
+
+A merged dimension is no dimension of a loop, so each row takes it apart again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .table import Dims
+from .table import Env
+from .table import Expr
+from .table import Row
+from .table import add_row
+from .values import Invalid
+from .values import Value
+from .values import settle
+from .views import product
+
+#: An operation element by element, of what is merged; {0} the operand.
+_OPS = {"abs": "{0}.abs()", "neg": "-{0}", "relu": "torch.relu({0})", "same": "{0}"}
+
+
+class Merged(Row):
+    """`op(v.flatten(i, i + 1)).reshape(v's shape)`, of two dimensions of which one is a tile's."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        places = [i for i in range(len(dims) - 1) if any(d.axis is not None for d in dims[i : i + 2])]
+        if not places or kind == "bool":
+            return None
+        attrs = {
+            "place": g.choice(places),
+            "op": g.choice(tuple(_OPS)),
+            "form": g.choice(("flatten", "reshape", "view")),
+        }
+        return Expr(self.name, [g.expr(dims, kind, exact, depth - 1)], attrs)
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        (a,), place = args, e.attrs["place"]
+        if a.weak or a.kind == "bool" or place + 1 >= len(a.dims):
+            raise Invalid("nothing to merge")
+        low, high = {
+            "abs": (0 if a.low <= 0 <= a.high else min(abs(a.low), abs(a.high)), a.magnitude),
+            "neg": (-a.high, -a.low),
+            "relu": (max(a.low, 0), max(a.high, 0)),
+            "same": (a.low, a.high),
+        }[e.attrs["op"]]
+        if a.kind == "int":
+            return settle(a.dtype, a.dims, low, high, a.step)
+        return Value(a.dtype, a.dims, low, high, a.step, a.error)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        place, form = e.attrs["place"], e.attrs["form"]
+        dims = e.value.dims  # type: ignore[union-attr]
+        merged = f"{args[0]}.flatten({place}, {place + 1})"
+        if form != "flatten":
+            rest = [p.shape([d])[1:-1] for d in (*dims[:place], *dims[place + 2 :])]
+            merged = f"{args[0]}.reshape([{', '.join([*rest[:place], '-1', *rest[place:]])}])"
+        return f"({_OPS[e.attrs['op']].format(merged)}).reshape({p.shape(dims)})"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return _OPS[e.attrs["op"]].format(args[0])
+
+
+_LINEAR: dict[str, str] = {
+    "linear": "torch.nn.functional.linear({0}, {1})",
+    "einsum": 'torch.einsum("abk,ck->abc", {0}, {1})',
+    "tensordot": "torch.tensordot({0}, {1}.t(), dims=1)",
+}
+
+
+class Linear(Row):
+    """A value of three dimensions times a matrix: `F.linear`, `einsum`, `tensordot`."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if len(dims) != 3 or kind != "float" or any(d.size > 64 for d in dims):
+            return None
+        inner = g.constant_dim(dims, smallest=1)
+        if inner is None or inner.axis is not None or inner.size > 64:
+            return None
+        shapes = ((*dims[:2], inner), (dims[2], inner))
+        args = [g.cast(g.small(g.expr(shape, kind, True, depth - 1)), torch.float32) for shape in shapes]
+        return Expr(self.name, args, {"form": g.choice(tuple(_LINEAR))})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        a, b = args
+        if len(a.dims) != 3 or len(b.dims) != 2 or a.dims[2] != b.dims[1] or a.dims[2].axis is not None:
+            raise Invalid("shapes of a product")
+        if not a.dtype is b.dtype is torch.float32:
+            raise Invalid("dtypes of a product")
+        return product(a, b, a.dims[2].size, (*a.dims[:2], b.dims[0]), torch.float32)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return _LINEAR[e.attrs["form"]].format(*args)
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"({args[0]} @ {args[1]}.transpose(0, 1))"
+
+
+for _row in [Merged("merged", "reshapes", 1.5), Linear("linear", "products", 1)]:
+    add_row(_row)
