@@ -153,7 +153,10 @@ def oracle_load(
             text = f"window({name}, {', '.join(inner)})"
             return f"{text}[{', '.join(kept)}]" if "None" in kept else text
         return f"{name}[{', '.join(spans)}]"
-    return f"{name}[{', '.join(gathered(index, e, args, env_shape, masked))}]"
+    makes = [kind for kind, *_ in index if kind not in ("int", "grid")]
+    first = next(i for i, kind in enumerate(makes) if kind != "none")
+    new = f"[{', '.join(['None'] * first)}, ...]" if first else ""  # the tensors of the index say nothing of them
+    return f"{name}[{', '.join(gathered(index, e, args, env_shape, masked))}]{new}"
 
 
 def gathered(index: Index, e: Expr, args: Sequence[str], shape: Sequence[int], masked: bool) -> list[str]:
