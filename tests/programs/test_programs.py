@@ -113,7 +113,7 @@ def test_a_wrong_kernel_is_seen(tmp_path: Path) -> None:
 @pytest.mark.spawns
 def test_a_process_that_dies_loses_one_program() -> None:
     worker = Worker(timeout=120)
-    task = Task("x", ("ref",))
+    task = Task("one", ("ref",))
     try:
         assert [o.status for o in worker.run(task).outcomes] == ["ok"]
         worker.kill()
