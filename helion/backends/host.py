@@ -31,6 +31,8 @@ from .expressions import names_in
 from .expressions import print_number
 
 _Node = TypeVar("_Node", bound=ast.AST)
+#: Functions of Python's that printed expressions call, which the user's function may call something else.
+_BUILTINS = frozenset({"min", "max", "int", "float", "round", "abs"})
 
 
 class HostPrinter:
@@ -57,8 +59,11 @@ class HostPrinter:
         self._runtime: set[str] = set()
         self._functions: dict[str, Any] = {}
         self._math = False
-        taken = ir.host.assigned | self._parameters | set(ir.host.globals)
-        self._decided = next(name for i in range(99) if (name := "decided" + "_" * i) not in taken)
+        own = ir.host.assigned | self._parameters
+        self.taken = own | set(ir.host.globals)
+        shadowed = [*(_BUILTINS & self.taken), *({"math"} & own)]
+        self._spelled = {name: "_math" if name == "math" else f"_builtins.{name}" for name in shadowed}
+        self._decided = next(name for i in range(99) if (name := "decided" + "_" * i) not in self.taken)
         self._checks = dict.fromkeys(ir.host.tests, self._decided)
 
     # -- expressions ------------------------------------------------------------------------------------------------
@@ -107,10 +112,17 @@ class HostPrinter:
     def runtime_imports(self) -> list[str]:
         """Import lines for what the printed text uses of ``helion.runtime``, and of ``math`` in numbers."""
         imports = [f"from helion.runtime import {name} as _{name}" for name in sorted(self._runtime)]
-        return [*(["import math"] if self._math else []), *imports]
+        builtins = ["import builtins as _builtins"] if self._spelled.keys() - {"math"} else []
+        return [*builtins, *([f"import math{' as _math' * ('math' in self._spelled)}"] if self._math else []), *imports]
+
+    def builtin(self, name: str) -> str:
+        """What printed text calls a function of Python's."""
+        return self._spelled.get(name, name)
 
     def _noted(self, number: str) -> str:
         self._math = self._math or ("math" in number and "math" in names_in(number))
+        if self._spelled:
+            return ast.unparse(_Respelled(self._spelled).visit(parse_expression(number)))
         return number
 
     # -- the function
@@ -138,9 +150,25 @@ class HostPrinter:
             body.append(f"{seeds.name} = {self.runtime('torch_seeds')}({seeds.count}, {seeds.beside}.device)")
         body.extend(launch)
         body.extend(epilogue)
+        self._check_names(launcher)
         parameters = [name if default is None else f"{name}={default}" for name, default in self.ir.host.parameters]
         head = f"def {self.ir.name}({', '.join([*parameters, '*', f'_launcher={launcher}'])}):"
         return [head, *(f"    {line}" for line in body)]
+
+    def _check_names(self, launcher: str) -> None:
+        """Refuse names of the user's that the printed function needs for itself."""
+        ours = {
+            "_launcher",
+            launcher,
+            f"_{self.ir.name}_kernel",
+            "_math",
+            "_builtins",
+            *(f"_{n}" for n in self._runtime),
+        }
+        for name in sorted(ours & (self.ir.host.assigned | self._parameters)):
+            raise exc.InvalidAPIUsage(
+                f"generated code has a name of its own {name!r}", fix="give the variable or parameter another name."
+            )
 
     def written(self) -> list[str]:
         """Host expressions of the tensors that device code writes, in order of first use."""
@@ -233,6 +261,26 @@ def _copy_with_marks(node: _Node) -> _Node:
         setattr(duplicate, name, value)
     duplicate._original = node  # type: ignore[attr-defined]
     return duplicate
+
+
+class _Respelled(ast.NodeTransformer):
+    """Calls of functions by other names, where a variable has theirs.
+
+    Args:
+        spelled: what the functions, or the modules that they are of, are called.
+    """
+
+    def __init__(self, spelled: Mapping[str, str]) -> None:
+        self.spelled = spelled
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id != "math" and node.func.id in self.spelled:
+            node.func = parse_expression(self.spelled[node.func.id])
+        elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            if node.func.value.id == "math":
+                node.func.value.id = self.spelled.get("math", "math")
+        return node
 
 
 class _Rewriter(ast.NodeTransformer):

@@ -33,6 +33,8 @@ from ..ir.device_ir import AxisKind
 from ..ir.device_ir import BlockSize
 from ..ir.device_ir import DeviceIR
 from ..ir.device_ir import HostTensor
+from ..ir.names import PART
+from ..ir.names import RESERVED
 from ..ir.names import Names
 from ..ir.symbols import Origin
 from ..ir.symbols import OriginKind
@@ -77,7 +79,7 @@ class Environment:
         self.specialized: set[sympy.Symbol] = set()
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._memories = [SharedMemory(group) for group in overlapping]
-        self._names = Names()
+        self._names = Names((*RESERVED, PART))
         #: A value that each number of the Config's may have: stand-ins in shapes are like no size (`_size_symbol`).
         self._samples: dict[sympy.Symbol, int] = {}
         self._read: set[sympy.Symbol] = set()

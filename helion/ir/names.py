@@ -6,6 +6,14 @@ import keyword
 import re
 from collections.abc import Iterable
 
+#: Argument of a function on the device that does one of several loops: which part of it.
+PART = "pid"
+#: Names that generated device code reads, and those of a launch's options, which it has for arguments.
+RESERVED = frozenset({
+    *("tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int", "None"),
+    *("num_warps", "num_stages", "num_ctas", "maxnreg", "grid", "warmup", "ptx_options", "launch_cooperative_grid"),
+})  # fmt: skip
+
 
 class Names:
     """Identifiers of one function: each is given out once.

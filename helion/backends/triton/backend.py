@@ -97,7 +97,7 @@ class TritonBackend(Backend):
         _check_block_sizes(ir, schedule)
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)
-        module = Module(self._features)
+        module = Module(self._features, host.taken)
         loops = [
             print_loop(
                 Lowering(ir, facts, ir.device.graphs[root.graph_id], schedule, self.settings, minimum, module),

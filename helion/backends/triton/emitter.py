@@ -24,6 +24,7 @@ from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import KernelIR
 from ...ir.facts import Facts
+from ...ir.names import RESERVED
 from ...ir.names import Names
 from ...ir.nodes import HostTensorNode
 from ...ir.nodes import Memory
@@ -40,7 +41,6 @@ from .module import Module
 from .numbers import Numbers
 from .schedule import Schedule
 from .schedule import multiplies
-from .scope import RESERVED
 from .scope import Scope
 
 THREADS_PER_WARP = 32

@@ -204,5 +204,5 @@ def _calls(
         program = call("tl.num_programs", 0) - 1 - PROGRAM if from_the_end else PROGRAM
         lines.append(str(loop(number, program)))
         from_the_end = not from_the_end
-    most = sums[0] if len(sums) == 1 else call("max", *sums)
+    most = sums[0] if len(sums) == 1 else call(host.builtin("max"), *sums)
     return lines, str(persistent_programs(schedule, settings, host, host.ir.device.host_tensors[tensor].text, most))

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import re
 from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 
 import sympy
@@ -27,6 +28,7 @@ class Module:
 
     Attributes:
         features: what code for the target may use.
+        host_names: names of the host function, which sizes of blocks are not to have.
         sources: lines of `@triton.jit` functions that the loops call, by name.
         injected: `@triton.jit` functions of the user's, by name.
         scalars: what host values, and numbers computed from them, are called.
@@ -35,6 +37,7 @@ class Module:
     """
 
     features: Features
+    host_names: Set[str] = frozenset()
     sources: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     injected: dict[str, Any] = dataclasses.field(default_factory=dict)
     scalars: dict[sympy.Expr, str] = dataclasses.field(default_factory=dict)

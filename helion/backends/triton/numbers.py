@@ -15,6 +15,7 @@ import torch
 from ... import exc
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
+from ...ir.names import PART
 from ...ir.names import Names
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
@@ -80,7 +81,10 @@ class Numbers:
         suffix = block.name.removeprefix("tile_").upper()
         known = self._module.blocks
         if block.id not in known:
-            known[block.id] = self._names.unique(f"BLOCK_{block.id if suffix in ('TILE', '') else suffix}")
+            name = self._names.unique(f"BLOCK_{block.id if suffix in ('TILE', '') else suffix}")
+            while name in self._module.host_names:  # the size is a constant that the host function reads
+                name = self._names.unique(f"{name}_SIZE")
+            known[block.id] = name
         self.constexprs[known[block.id]] = self._schedule.constants[block.symbol]
         return Text(known[block.id])
 
@@ -105,7 +109,7 @@ class Numbers:
                 if origin is None
                 else origin.name
             )
-            known[expr] = self._names.unique(wanted)
+            known[expr] = self._names.unique(f"{wanted}_given" if wanted == PART else wanted)
         name = self.scalars.setdefault(expr, known[expr])
         # A float is passed as float32 unless some device code computes in float64.
         narrow = self._has_doubles and not self.in_double and is_float(expr)

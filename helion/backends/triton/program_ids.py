@@ -128,7 +128,8 @@ def persistent_programs(schedule: Schedule, settings: Settings, host: HostPrinte
     """Host text: how many programs run through `tiles` tiles on the device of a tensor, when each runs through many."""
     sms = parsed(host.multiprocessors(tensor, settings.persistent_reserved_sms))
     multiplier = schedule.config.get("num_sm_multiplier", 1)
-    return call("max", 1, call("min", sms if multiplier == 1 else sms * multiplier, tiles))
+    programs = call(host.builtin("min"), sms if multiplier == 1 else sms * multiplier, tiles)
+    return call(host.builtin("max"), 1, programs)
 
 
 def _decompose(k: KernelEmitter, scope: Scope, pid: Text, order: list[int]) -> None:

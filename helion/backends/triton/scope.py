@@ -5,9 +5,6 @@ from __future__ import annotations
 from ...ir.names import Names
 from ..text import Text
 
-#: Names that generated device code reads.
-RESERVED = frozenset({"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int", "None"})
-
 
 class Scope:
     """A block of statements.

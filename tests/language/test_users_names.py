@@ -1,0 +1,102 @@
+"""Variables and parameters may have the names that generated code uses itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+
+def tensors(tl: torch.Tensor, num_warps: torch.Tensor, libdevice: torch.Tensor, float: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(tl)
+    for t in hl.tile(tl.size(0)):
+        out[t] = tl[t].exp() + num_warps[t] * libdevice[t] / float[t]
+    return out
+
+
+def functions(min: torch.Tensor, math: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    max = torch.empty_like(min)
+    int = torch.zeros_like(math)
+    for t in hl.tile(min.size(0)):
+        max[t] = min[t] + math[t]
+    for t in hl.tile(min.size(0)):
+        int[t] = min[t] - math[t]
+    return max, int
+
+
+def numbers(x: torch.Tensor, BLOCK_T: float, num_stages: float, grid: int) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] * BLOCK_T + num_stages * grid
+    return out
+
+
+def parts(pid: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    first = torch.empty_like(x)
+    second = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        first[t] = x[t] + pid[t]
+    for t in hl.tile(x.size(0)):
+        second[t] = x[t] - pid[t]
+    return first, second
+
+
+def factor(x: torch.Tensor, pid: float) -> tuple[torch.Tensor, torch.Tensor]:
+    first = torch.empty_like(x)
+    second = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        first[t] = x[t] + pid
+    for t in hl.tile(x.size(0)):
+        second[t] = x[t] * pid
+    return first, second
+
+
+def everywhere(kernel, args, expected, config, **settings):
+    kernel = helion.kernel(kernel, config=config, **settings)
+    run_everywhere(kernel, args, expected, capabilities=[80], configs=[config])
+
+
+FLAT = helion.Config(block_sizes=[8])
+TWO = helion.Config(block_sizes=[8, 8])
+PERSISTENT = helion.Config(block_sizes=[8, 16], pid_type="persistent_blocked")
+
+
+def draw(count: int) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.rand(20, generator=torch.Generator().manual_seed(i)) + 0.5 for i in range(count))
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_tensors(static):
+    everywhere(tensors, draw(4), lambda a, b, c, d: a.exp() + b * c / d, config=FLAT, static_shapes=static)
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("config", [TWO, PERSISTENT], ids=["flat", "persistent"])
+def test_functions_of_python(config, static):
+    everywhere(functions, draw(2), lambda a, b: (a + b, a - b), config=config, static_shapes=static)
+
+
+def test_numbers():
+    everywhere(numbers, (*draw(1), 0.5, 2.0, 3), lambda x, a, b, c: x * a + b * c, config=FLAT)
+
+
+@pytest.mark.parametrize("config", [TWO, PERSISTENT], ids=["flat", "persistent"])
+def test_which_part_of_several_loops(config):
+    everywhere(parts, draw(2), lambda a, b: (b + a, b - a), config=config)
+    everywhere(factor, (*draw(1), 1.5), lambda x, a: (x + a, x * a), config=config)
+
+
+def launched_by(x: torch.Tensor, _launcher: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] + _launcher[t]
+    return out
+
+
+def test_a_name_that_generated_code_cannot_do_without_is_refused():
+    with pytest.raises(exc.InvalidAPIUsage, match="'_launcher'"):
+        helion.kernel(launched_by, config=FLAT)(*draw(2))
