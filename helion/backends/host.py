@@ -195,6 +195,8 @@ class HostPrinter:
 
     def _is_rewritten(self, statement: ast.stmt) -> bool:
         """Whether anything of a statement is printed as something else."""
+        if not (self.ir.host.tests or self.ir.host.rewrites or hasattr(statement, "body")):
+            return isinstance(statement, (ast.AnnAssign, *([ast.Assign] if self._pooled else [])))
         return any(
             node in self.ir.host.tests or node in self.ir.host.rewrites
             if isinstance(node, ast.expr)
@@ -343,21 +345,15 @@ def _allocated_names(ir: KernelIR) -> set[str]:
     others = {name for name, _ in ir.host.parameters}
     for statement in ir.host.prelude:
         for node in ast.walk(statement):
-            targets = (
-                node.targets
-                if isinstance(node, ast.Assign)
-                else [node.target]
-                if isinstance(node, ast.AnnAssign)
-                else []
-            )
+            if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.For, ast.AugAssign, ast.NamedExpr)):
+                continue
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            target = targets[0] if len(targets) == 1 and isinstance(node, (ast.Assign, ast.AnnAssign)) else None
             value = getattr(node, "value", None)
-            if len(targets) == 1 and isinstance(targets[0], ast.Name) and isinstance(value, ast.Call):
-                if _allocates(value.func):
-                    found.add(targets[0].id)
-                    continue
-            others.update(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
-            if isinstance(node, (ast.For, ast.AugAssign, ast.NamedExpr)):
-                others.update(name.id for name in ast.walk(node.target) if isinstance(name, ast.Name))
+            if isinstance(target, ast.Name) and isinstance(value, ast.Call) and _allocates(value.func):
+                found.add(target.id)
+            else:
+                others.update(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
     return found - others
 
 

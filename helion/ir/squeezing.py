@@ -84,8 +84,10 @@ class _Squeezer:
     def copy(self, node: torch.fx.Node, args: Sequence[Any], target: Any = None) -> torch.fx.Node:
         """A node that computes what `node` does, less the dimensions that go."""
         copy = self.graph.create_node(node.op, target or node.target, (), {}, name=node.name)
-        copy.args, copy.kwargs = tuple(args), dict(node.kwargs)  # given to create_node, a symbolic number is warned of
-        copy.meta = {**node.meta, "origin": node.meta.get("origin", node)}
+        copy.args = tuple(args)  # given to create_node, a symbolic number is warned of
+        if node.kwargs:
+            copy.kwargs = dict(node.kwargs)
+        copy.meta.update(node.meta, origin=node.meta.get("origin", node))
         if not HostTensorNode.match(node):
             copy.meta["val"] = self._value(node)
         if "neutral" in node.meta:  # an operand's dimension, which a reduction in chunks goes over

@@ -189,6 +189,8 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
                 options[info.id][option] = (not value) if key == "range_multi_buffers" else value
     options.update(_looped_reductions(rolled.device, config))
     accesses = memory_accesses(device)
+    loaded = [node for node in accesses if Load.match(node)]
+    stored = [node for node in accesses if Store.match(node)]
     indexing = config.get("indexing", "pointer")
     per_access = indexing if isinstance(indexing, list) else [indexing] * len(accesses)
     return Schedule(
@@ -208,12 +210,12 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
             if flag and info.kind is GraphKind.LOOP
         },
         indexing=_for_copies(rolled, dict(zip(accesses, per_access))),
-        eviction=_for_copies(rolled, dict(zip(loads(device), config.get("load_eviction_policies", [])))),
+        eviction=_for_copies(rolled, dict(zip(loaded, config.get("load_eviction_policies", [])))),
         cache=_for_copies(
             rolled,
             {
-                **dict(zip(loads(device), config.get("load_cache_modifiers", []))),
-                **dict(zip(stores(device), config.get("store_cache_modifiers", []))),
+                **dict(zip(loaded, config.get("load_cache_modifiers", []))),
+                **dict(zip(stored, config.get("store_cache_modifiers", []))),
             },
         ),
         epilogue_parts=config.get("epilogue_subtile") or 1,
@@ -232,5 +234,7 @@ def _looped_reductions(device: DeviceIR, config: Config) -> dict[int, dict[str, 
 
 def _for_copies(ir: KernelIR, values: dict[torch.fx.Node, str]) -> dict[torch.fx.Node, str]:
     """Values by node, also for the copies that looped reductions make of a node."""
+    if not values:
+        return values
     copies = {n: values[n.meta["origin"]] for _, n in ir.device.nodes() if n.meta.get("origin") in values}
     return {**values, **copies}
