@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from . import gpu_kernels
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 
@@ -28,3 +30,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(api, "_caches", {})
     monkeypatch.setattr(session, "_said", set())
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the caller's that says whether and how to tune, and kernels of which nothing is known."""
+    for name in ("HELION_AUTOTUNER", "HELION_DISALLOW_AUTOTUNING", "HELION_ASSERT_CACHE_HIT"):
+        monkeypatch.delenv(name, raising=False)
+    gpu_kernels.double.reset()
+    gpu_kernels.row_sum.reset()

@@ -27,15 +27,7 @@ from .kernels import FAST
 from .kernels import X
 from .kernels import blocked
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HELION_AUTOTUNER", "HELION_DISALLOW_AUTOTUNING", "HELION_ASSERT_CACHE_HIT"):
-        monkeypatch.delenv(name, raising=False)
-    gpu_kernels.double.reset()
-    gpu_kernels.row_sum.reset()
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_variables")]
 
 
 # -- fragments and the spec ----------------------------------------------------------------------------------

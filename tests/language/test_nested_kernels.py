@@ -82,7 +82,10 @@ def of_config(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
-@pytest.fixture(params=["ref", "tiles", "software GPU"])
+SOFTWARE_GPU = pytest.param("software GPU", marks=pytest.mark.compiles)
+
+
+@pytest.fixture(params=["ref", "tiles", SOFTWARE_GPU])
 def mode(request: pytest.FixtureRequest) -> Iterator[helion.RefMode]:
     """Where kernels run; those of this module are bound anew."""
     for inner in (scaled, repeated, sums_of_blocks):
@@ -122,7 +125,7 @@ def test_one_whose_sizes_are_its_configs_is_refused_when_traced():
         helion.kernel(of_config)(torch.randn(20))
 
 
-@pytest.mark.parametrize("mode", ["software GPU"], indirect=True)
+@pytest.mark.parametrize("mode", [SOFTWARE_GPU], indirect=True)
 def test_the_inner_kernel_is_launched_at_each_call_and_not_by_the_trace(mode):
     kernel, x = helion.kernel(before, config=helion.Config(block_sizes=[16])), torch.randn(20)
     start = softgpu.launches()

@@ -11,9 +11,8 @@ import torch
 import helion
 import helion.language as hl
 from examples.catalog import EXAMPLES
-from tests.softgpu.provider import SM_COUNT
-from tests.support import compile_for
 from tests.support import run_everywhere
+from tests.variants import check_config
 
 pytestmark = pytest.mark.gpu
 
@@ -54,23 +53,7 @@ FORMS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.compiles
 @pytest.mark.parametrize(("number", "form"), list(enumerate(FORMS)), ids=lambda v: str(v).replace("'", ""))
 def test_form_is_right_and_compiles(number: int, form: tuple[str, dict[str, Any]], seed: int) -> None:
-    name, config = form
-    example = EXAMPLES[name]
-    dtype = torch.float16 if example.uses_dot else torch.float32
-    args = example.args(dtype=dtype)
-    runs_on, compiles_for_ = ((80, 90, 100)[(number + i) % 3] for i in (0, 1))
-    kernel = helion.kernel(example.kernel.fn, persistent_reserved_sms=SM_COUNT[runs_on] - 3)
-    run_everywhere(
-        kernel,
-        args,
-        example.reference,
-        configs=[config],
-        error_scale=example.error_scale,
-        input_dtype=dtype,
-        uses_dot=example.uses_dot,
-        capabilities=[runs_on],
-    )
-    compile_for(kernel, args, config, capabilities=[compiles_for_])
+    check_config(*form, number)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8, torch.float8_e5m2], ids=str)

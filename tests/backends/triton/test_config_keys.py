@@ -10,10 +10,7 @@ import torch
 import helion
 import helion.language as hl
 from examples.catalog import EXAMPLES
-from tests.softgpu.provider import SM_COUNT
-from tests.support import CAPABILITIES
-from tests.support import compile_for
-from tests.support import run_everywhere
+from tests.variants import check_config
 
 pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
 
@@ -77,25 +74,7 @@ def _label(variant: tuple[str, dict[str, Any]]) -> str:
 @pytest.mark.parametrize(("number", "variant"), list(enumerate(VARIANTS)), ids=[_label(v) for v in VARIANTS])
 @pytest.mark.compiles
 def test_variant_is_right_and_compiles(number: int, variant: tuple[str, dict[str, Any]], seed: int) -> None:
-    name, config = variant
-    example = EXAMPLES[name]
-    dtype = torch.float16 if example.uses_dot else torch.float32
-    args = example.args(dtype=dtype)
-    # Each variant runs for one capability and is compiled down to machine code for the next one.
-    runs_on, compiles_for = (CAPABILITIES[(number + i) % 3] for i in (0, 1))
-    # Persistent programs: three multiprocessors are left, so that each of three programs has several tiles.
-    kernel = helion.kernel(example.kernel.fn, persistent_reserved_sms=SM_COUNT[runs_on] - 3)
-    run_everywhere(
-        kernel,
-        args,
-        example.reference,
-        configs=[config],
-        error_scale=example.error_scale,
-        input_dtype=dtype,
-        uses_dot=example.uses_dot,
-        capabilities=[runs_on],
-    )
-    compile_for(kernel, args, config, capabilities=[compiles_for])
+    check_config(*variant, number)
 
 
 @pytest.mark.slow
