@@ -209,6 +209,9 @@ class HostPrinter:
             return parse_expression(self.number(value))
         if kind == "read":
             return ast.NamedExpr(ast.Name(value, ast.Store()), node)
+        if kind == "made":
+            contiguous = ast.Call(ast.Name(self.runtime("contiguous"), ast.Load()), [node], [])
+            return ast.NamedExpr(ast.Name(value, ast.Store()), contiguous)
         if kind == "specialize":
             return node.args[0]
         if kind == "broadcast" and len({tuple(map(str, shape)) for shape in value}) == 1:

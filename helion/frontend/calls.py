@@ -18,7 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from .. import exc
 from .. import language as hl
+from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
+from ..ir.symbols import symbols_of
 from ..language.shapes import constant_fix
 from .decisions import ConfigDecision
 from .environment import Environment
@@ -119,10 +121,12 @@ class Calls(Expressions):
             return read
         if fn in (hl.tile, hl.grid) and not self.env.ir.roots:
             args = [self._bound(arg, part) for arg, part in zip(args, node.args)] + args[len(node.args) :]
-        of_config = getattr(fn, "__module__", None) == "math" and any(map(self.env.is_configured, args))
+        symbols = {symbol for arg in args for symbol in symbols_of(arg)}
+        of_config = getattr(fn, "__module__", None) == "math" and self.env.is_of_config(symbols)
         value = None if of_config else self.number_call(fn, args, node)
         if value is None:
             value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
+        value = self._measured(value, node)
         if not self.env.ir.roots and any(map(self.env.is_read_from_tensor, tree_leaves(value))):
             raise exc.HostTensorRead(text=ast.unparse(node))
         kind = _HOST_REWRITES.get(fn) if _hashable(fn) else None
@@ -150,6 +154,25 @@ class Calls(Expressions):
         name = f"_read_{len(self.rewrites)}"
         self.rewrites[node] = ("read", name)
         return self.env.read_number(int, name) != 0 if kind is bool else self.env.read_number(kind, name)
+
+    def _measured(self, value: Any, node: ast.Call) -> Any:
+        """What a host call gives, with a number that is read at each call for each size that only the call can tell, as
+        of `mask.nonzero()`.
+
+        Raises:
+            exc.HostTensorRead: it is in a loop or a helper function, or there is no saying how large it is.
+        """
+        several = isinstance(value, (tuple, list))
+        parts = list(value) if several else [value]
+        if self.env.ir.roots or not any(map(self.env.is_of_unknown_size, parts)):
+            return value
+        name = f"_made_{len(self.rewrites)}"
+        texts = [f"{name}[{i}]" if several else name for i in range(len(parts))]
+        measured = self.env.measured(parts, texts) if self.frame.is_kernel and not self.is_repeated() else None
+        if measured is None:
+            raise exc.HostTensorRead(text=ast.unparse(node))
+        self.rewrites[node] = ("made", name)
+        return type(value)(measured) if several else measured[0]
 
     def _bound(self, value: Any, node: ast.expr) -> Any:
         """A bound of a top-level loop; one that is in a tensor is read by the host function at each call."""
@@ -195,12 +218,20 @@ class Calls(Expressions):
             return _NUMBER_BUILTINS[fn](*args)
         if getattr(fn, "__module__", None) != "math":
             return None
-        if any(is_symbolic(a) and self.env.space.depends_on_device(a) for a in args) and fn not in _MATH_OF_ANY_NUMBER:
+        if self._needs_device(args) and fn not in _MATH_OF_ANY_NUMBER:
             raise exc.NotAllowedOnDevice(
                 f"math.{fn.__name__} of a number that is known only while the kernel runs",
                 fix=f"use torch's function on a tensor: torch.{fn.__name__}(hl.full([], {ast.unparse(node.args[0])})).",
             )
         return self.env.host_call(fn, args, f"math.{fn.__name__}({', '.join('{}' for _ in args)})", fn.__name__)
+
+    def _needs_device(self, args: list[Any]) -> bool:
+        """Whether some number is known in the kernel only, or with the Config."""
+        symbols = {symbol for arg in args for symbol in symbols_of(arg)}
+        if self.env.is_of_config(symbols) or not self.env.is_read(symbols):
+            return any(is_symbolic(a) and self.env.space.depends_on_device(a) for a in args)
+        origins = (self.env.space.origins.get(symbol) for symbol in symbols)
+        return any(origin is not None and origin.kind is not OriginKind.HOST for origin in origins)
 
     def is_native(self, fn: types.FunctionType) -> bool:
         """Functions of libraries: called, not interpreted."""

@@ -13,7 +13,6 @@ import math
 import re
 import types
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -47,12 +46,13 @@ from ..settings import Settings
 from .captures import with_own_captures
 from .decisions import Deciding
 from .decisions import RefusingShapeEnv
+from .host_reads import HostReads
 from .shared_memory import SharedMemory
 from .unknown_sizes import has_unknown_size
 from .unknown_sizes import of_likely_size
 
 
-class Environment:
+class Environment(HostReads):
     """State shared by everything that takes part in tracing one specialization.
 
     Args:
@@ -81,8 +81,8 @@ class Environment:
         self._memories = [SharedMemory(group) for group in overlapping]
         self._names = Names((*RESERVED, PART))
         #: A value that each number of the Config's may have: stand-ins in shapes are like no size (`_size_symbol`).
-        self._samples: dict[sympy.Symbol, int] = {}
-        self._read: set[sympy.Symbol] = set()
+        self._samples = {}
+        self._read = set()
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
@@ -280,8 +280,10 @@ class Environment:
             isinstance(a, (int, float)) or (is_symbolic(a) and self.space.is_host_value(a) and a.node.has_hint())
             for a in args
         )
-        if not known or not any(map(is_symbolic, args)):
+        if not any(map(is_symbolic, args)):
             return None
+        if not known:
+            return self.call_at_each_call(fn, args, text, name)
         result = fn(*(a.node.hint if is_symbolic(a) else a for a in args))
         if type(result) is not float:
             return None
@@ -342,48 +344,6 @@ class Environment:
             )
         number = self._computed(exprs, text, name, fn, sample)
         return number != 0 if isinstance(sample, bool) else number
-
-    def read_number(self, kind: type, name: str) -> torch.SymInt | torch.SymFloat:
-        """A number that the host function reads from a tensor at each call, and calls `name`.
-
-        The trace holds for all its values: what it took for granted about the number is checked at each call
-        (`read_guards`), and host code cannot decide on it.
-        """
-        origin = Origin(OriginKind.HOST, name, name, dtype=kind, configured=True)
-        if kind is float:
-            number = self.shape_env.create_unbacked_symfloat()
-            self.space.define(number.node.expr, origin)
-            self._read.add(number.node.expr)
-            return number
-        size = self._size_symbol(self._stand_in(), name, positive=None)
-        self.space.define(size.node.expr, origin)
-        self._samples[size.node.expr] = int(size.node.hint)
-        self._read.add(size.node.expr)
-        return size
-
-    def is_read(self, symbols: Any) -> bool:
-        """Whether one of some symbols is a number that the host function reads from a tensor."""
-        return not self._read.isdisjoint(self._made_of(symbols))
-
-    def is_of_config(self, symbols: Any) -> bool:
-        """Whether one of some symbols is a block size or a tunable, or computed from one."""
-        kinds = (self.space.origins[symbol].kind for symbol in self._made_of(symbols) if symbol in self.space.origins)
-        return any(kind in (OriginKind.BLOCK_SIZE, OriginKind.TUNABLE) for kind in kinds)
-
-    def _made_of(self, symbols: Iterable[sympy.Symbol]) -> set[sympy.Symbol]:
-        """Some symbols, and those that they are computed from."""
-        found: set[sympy.Symbol] = set()
-        open_ = set(symbols)
-        while open_:
-            found |= open_
-            origins = [self.space.origins[symbol] for symbol in open_ if symbol in self.space.origins]
-            open_ = {part for origin in origins for arg in origin.args for part in arg.free_symbols} - found
-        return found
-
-    def read_guards(self) -> list[sympy.Basic]:
-        """What this trace took for granted about numbers that the host function reads from tensors."""
-        guards = [guard.expr for guard in self.shape_env.guards if guard.expr.free_symbols & self._read]
-        return list(dict.fromkeys(guards))
 
     def sized(self, value: Any) -> Any:
         """A number as it may stand in a shape: one that is 0 or 1 for the stand-ins of tunables would broadcast."""
@@ -544,10 +504,6 @@ class Environment:
         if all(new is old for new, old in zip(shape, value.shape)):
             return value
         return value.as_strided(shape, [decided(stride) for stride in value.stride()], value.storage_offset())
-
-    def is_read_from_tensor(self, value: Any) -> bool:
-        """Whether a number is made of what host code has read out of a tensor: a trace does not know it."""
-        return any(s not in self.space.origins for s in symbols_of(value))
 
     # -- guards ------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import torch
 
 from .. import exc
 
@@ -18,6 +21,17 @@ def check_read(holds: bool, condition: str) -> None:
             f"a number that host code reads from a tensor is not one that this kernel was compiled for: {condition}",
             fix="use it for bounds of loops and sizes of new tensors; pass what else depends on it as an argument.",
         )
+
+
+def contiguous(made: Any) -> Any:
+    """What an operation gives whose sizes follow from what tensors hold, laid out as it was traced.
+
+    Args:
+        made: a tensor, or several.
+    """
+    if isinstance(made, torch.Tensor):
+        return made.contiguous()
+    return type(made)(tensor.contiguous() for tensor in made)
 
 
 class OtherDecision(Exception):

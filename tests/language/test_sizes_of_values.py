@@ -1,0 +1,174 @@
+"""Host code whose tensors are as large as what others hold says: nonzero, unique, bincount and their like."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+
+def double_used(x: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+    rows = used.nonzero().squeeze(1)
+    out = torch.zeros_like(x)
+    for t in hl.tile(rows.size(0)):
+        out[rows[t], :] = x[rows[t], :] * 2
+    return out
+
+
+@pytest.mark.parametrize("count", [5, 1, 0, 16])
+def test_rows_that_a_mask_names(count: int) -> None:
+    args = (torch.randn(16, 8), torch.arange(16) < count)
+    run_everywhere(double_used, args, lambda x, u: torch.where(u[:, None], x * 2, 0.0), capabilities=[90])
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_one_kernel_serves_all_sizes(static: bool) -> None:
+    kernel = helion.kernel(double_used, static_shapes=static)
+    x = torch.randn(16, 8)
+    first = kernel.bind((x, torch.arange(16) < 5))
+    for count in (7, 0, 1, 16):
+        used = torch.arange(16) < count
+        assert kernel.bind((x, used)) is first
+        assert torch.equal(kernel(x, used), torch.where(used[:, None], x * 2, 0.0))
+
+
+@pytest.mark.parametrize("values", [[1, 2, 2, 3], [7, 7, 7, 7], [4, 3, 2, 1]])
+def test_several_tensors_of_one_call(values: list[int]) -> None:
+    def weighted(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        value, _, count = torch.unique(x, return_inverse=True, return_counts=True)
+        out = torch.zeros(value.size(0), device=x.device)
+        for t in hl.tile(value.size(0)):
+            out[t] = value[t] * count[t].float()
+        return out, value
+
+    def expected(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        value, count = torch.unique(x, return_counts=True)
+        return value.double() * count, value
+
+    run_everywhere(weighted, (torch.tensor(values),), expected, capabilities=[90])
+
+
+def test_places_of_a_matrix() -> None:
+    def positives(x: torch.Tensor) -> torch.Tensor:
+        at = (x > 0).nonzero()
+        out = x.new_empty(at.size(0))
+        for t in hl.tile(at.size(0)):
+            out[t] = x[at[t, 0], at[t, 1]]
+        return out
+
+    def by_where(x: torch.Tensor) -> torch.Tensor:
+        row, column = torch.where(x > 0)
+        out = x.new_empty(row.size(0))
+        for t in hl.tile(row.size(0)):
+            out[t] = x[row[t], column[t]]
+        return out
+
+    for kernel in (positives, by_where):
+        run_everywhere(kernel, (torch.randn(6, 7),), lambda x: x[x > 0], error_scale=0, capabilities=[90])
+
+
+@pytest.mark.parametrize("counts", [[1, 2, 3], [0, 0, 1], [0, 0, 0]])
+def test_segments_of_counts(counts: list[int]) -> None:
+    def repeated(x: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        segment = torch.repeat_interleave(torch.arange(counts.size(0), device=x.device), counts)
+        out = torch.empty(segment.size(0), device=x.device)
+        for t in hl.tile(segment.size(0)):
+            out[t] = x[segment[t]]
+        return out
+
+    args = (torch.randn(3), torch.tensor(counts))
+    run_everywhere(repeated, args, lambda x, c: x.repeat_interleave(c), error_scale=0, capabilities=[90])
+
+
+@pytest.mark.parametrize("x", [torch.randn(20), -torch.rand(4)], ids=["some", "none"])
+def test_such_a_size_may_decide(x: torch.Tensor) -> None:
+    def grown(x: torch.Tensor) -> torch.Tensor:
+        chosen = torch.masked_select(x, x > 0)
+        if chosen.numel() == 0:
+            return chosen
+        out = torch.empty_like(chosen)
+        for t in hl.tile(chosen.size(0)):
+            out[t] = chosen[t] + 1
+        return out
+
+    run_everywhere(grown, (x,), lambda x: x[x > 0] + 1, capabilities=[90])
+
+
+def test_experts_with_the_tokens_that_chose_them() -> None:
+    def grouped(x: torch.Tensor, w: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        order = torch.argsort(expert, stable=True)
+        counts = torch.bincount(expert, minlength=w.size(0))
+        starts = torch.cumsum(counts, 0) - counts
+        most = int(counts.max())
+        out = x.new_zeros(x.size(0), w.size(2))
+        for e, tm, tn in hl.tile([w.size(0), most, w.size(2)], block_size=[1, None, None]):
+            n = counts[e.begin]
+            if tm.begin < n:
+                rows = order[torch.where(tm.index < n, starts[e.begin] + tm.index, 0)]
+                acc = hl.zeros([tm, tn])
+                for tk in hl.tile(x.size(1)):
+                    acc = torch.addmm(acc, x[rows, tk], w[e.begin, tk, tn])
+                hl.store(out, [rows, tn], acc, extra_mask=(tm.index < n)[:, None])
+        return out
+
+    expert = torch.tensor([0, 2, 2, 3, 0, 2, 2, 2, 2, 2, 3, 3, 0])
+    args = (torch.randn(13, 24), torch.randn(4, 24, 20), expert)
+    run_everywhere(
+        grouped,
+        args,
+        lambda x, w, e: torch.einsum("td,tdo->to", x, w[e]),
+        uses_dot=True,
+        error_scale=16,
+        capabilities=[90],
+    )
+
+
+@pytest.mark.parametrize(("step", "count"), [(1.0, 0), (3.0, 1), (10.0, 7)])
+def test_functions_of_math_take_what_is_read(step: float, count: int) -> None:
+    def scaled(x: torch.Tensor, step: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        st, k = step.item(), int(n)
+        c = math.sqrt(1 - 0.9**st) + math.log2(k + 1) + math.exp(-float(k)) + 2.0**k
+        out = torch.zeros_like(x)
+        for t in hl.tile(math.ceil(k / 2) + math.floor(k / 3)):
+            out[t] = x[t] * c
+        return out
+
+    def expected(x: torch.Tensor, step: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        st, k = float(step), int(n)
+        c = math.sqrt(1 - 0.9**st) + math.log2(k + 1) + math.exp(-float(k)) + 2.0**k
+        return torch.where(torch.arange(x.size(0)) < math.ceil(k / 2) + math.floor(k / 3), x * c, 0.0)
+
+    args = (torch.randn(20), torch.tensor(step), torch.tensor(count))
+    run_everywhere(scaled, args, expected, error_scale=4, capabilities=[90])
+
+
+def test_what_is_of_unknown_size_in_a_loop_is_an_error() -> None:
+    @helion.kernel
+    def last(x: torch.Tensor) -> torch.Tensor:
+        for i in range(2):
+            rows = (x > i).nonzero().squeeze(1)
+        out = x.new_empty(rows.size(0))
+        for t in hl.tile(rows.size(0)):
+            out[t] = x[rows[t]]
+        return out
+
+    with pytest.raises(exc.HostTensorRead, match="nonzero"):
+        last(torch.randn(8))
+
+
+def test_a_mask_as_index_names_the_function() -> None:
+    def chosen(x: torch.Tensor) -> torch.Tensor:
+        part = x[x > 0]
+        out = torch.empty_like(part)
+        for t in hl.tile(part.size(0)):
+            out[t] = part[t] + 1
+        return out
+
+    with pytest.raises(exc.HostTensorRead, match=r"write torch\.masked_select\(x, mask\)"):
+        helion.kernel(chosen)(torch.randn(8))
