@@ -84,6 +84,25 @@ def test_while_that_reads_memory() -> None:
     run_everywhere(linked_list, (start, following, x), reference, error_scale=4, **ONE)
 
 
+def probe(keys: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(wanted)
+    for t in hl.tile(wanted.size(0)):
+        slot = wanted[t] % 64
+        active = keys[slot] != wanted[t]
+        while active.any():
+            slot = torch.where(active, (slot + 1) % 64, slot)
+            active = keys[slot] != wanted[t]
+        out[t] = slot
+    return out
+
+
+def test_while_that_gathers_by_what_it_carries() -> None:
+    """A pass of Triton's asserted where the condition was carried before the tiles."""
+    keys, wanted = torch.arange(64, dtype=torch.int32).flip(0), torch.randint(0, 64, (100,), dtype=torch.int32)
+    configs = [{"block_sizes": [32], "num_warps": 1}, {"block_sizes": [128], "num_warps": 4}]
+    run_everywhere(probe, (keys, wanted), lambda keys, wanted: 63 - wanted, configs=configs, **ONE)
+
+
 def bits(x: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(x)
     for i in hl.grid(x.size(0)):

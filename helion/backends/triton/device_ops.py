@@ -28,6 +28,8 @@ from ..text import listed
 from .axes import along
 from .axes import spread
 from .dtypes import cast
+from .dtypes import is_negative_zero
+from .dtypes import negative_zero
 from .dtypes import smallest_k
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
@@ -49,6 +51,9 @@ def _full(k: KernelEmitter, node: torch.fx.Node) -> None:
         return
     if isinstance(value, (int, float)) and not full.dtype.is_floating_point:
         value = bool(value) if full.dtype is torch.bool else int(value)
+    if is_negative_zero(value) and full.dtype.is_floating_point and full.dtype.itemsize > 1:
+        k.assign(node, negative_zero(full.dtype, k.shape(full.shape)))
+        return
     k.assign(node, call("tl.full", k.shape(full.shape), k.number(value), dtype))
 
 

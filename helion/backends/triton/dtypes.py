@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ... import exc
 from ..text import Text
+from ..text import call
 
 TRITON_DTYPES: dict[torch.dtype, str] = {
     torch.bool: "tl.int1",
@@ -58,6 +61,16 @@ def cast(text: Text, source: torch.dtype, dtype: torch.dtype) -> Text:
     elif source.is_floating_point and dtype in _BY_WAY_OF:
         text = text.to(triton_dtype(_BY_WAY_OF[dtype]))
     return text.to(triton_dtype(dtype))
+
+
+def is_negative_zero(value: object) -> bool:
+    """Whether a number is -0.0, of which Triton makes 0.0 where it stands in its code."""
+    return isinstance(value, float) and value == 0 and math.copysign(1, value) < 0
+
+
+def negative_zero(dtype: torch.dtype, shape: object = "[]") -> Text:
+    """-0.0, as a product that the compiler folds."""
+    return call("tl.full", shape, -1.0, triton_dtype(dtype)) * 0.0
 
 
 def smallest_k(dtype: torch.dtype) -> int:

@@ -12,6 +12,7 @@ import torch.fx
 
 from ...ir import device_ir
 from ...ir.device_ir import Axis
+from ...ir.device_ir import AxisKind
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import GraphKind
 from ...ir.nodes import ForLoop
@@ -49,7 +50,12 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
             for bound, given in ((axis.begin, begin), (axis.end, end)):
                 if isinstance(bound, torch.Tensor):
                     k.axes.bounds[id(bound)] = k.number(given)
-            if body.backwards:
+            if _is_static(k, body, axis) and axis.kind is AxisKind.GRID:
+                # To Triton a number of the compiler, which has no dtype to cast from, as of a tensor its index has.
+                step = Text(k.axes.name(axis, "step_"))
+                headers.append(_loop_header(k, body, axis, step, _bound(k, begin), _bound(k, end)))
+                k.scope.define(str(k.axes.offset(axis)), call("tl.full", "[]", step, "tl.int32"))
+            elif body.backwards:
                 headers.append(_backwards(k, body, axis, _bound(k, end)))
             else:
                 headers.append(_loop_header(k, body, axis, k.axes.offset(axis), _bound(k, begin), _bound(k, end)))
@@ -77,11 +83,20 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
 
 
 def _enter(k: KernelEmitter, loop: ForLoop, body: GraphInfo) -> dict[int, Text]:
-    """Say what the placeholders of a loop are called; the variables that it carries, by output."""
+    """Say what the placeholders of a loop are called; the variables that it carries, by output.
+
+    The condition of a `while` is the last variable to be made. Triton carries them in that order, and leaves out of a
+    loop's results what nothing reads after it, such as the condition; a pass of 3.6 and 3.7 (RemoveLayoutConversions)
+    takes the places of the results for those of the variables, and asserts where there are fewer.
+    """
     carried: dict[int, Text] = {}
-    for position, (placeholder, source) in enumerate(zip(body.placeholders, loop.inputs)):
+    entering = list(enumerate(zip(body.placeholders, loop.inputs)))
+    is_while = body.kind is GraphKind.WHILE
+    for position, (placeholder, source) in [*entering[1:], entering[0]] if is_while else entering:
         name = k.text(source)
-        if position in body.carried:
+        if is_while and position == 0 and position in body.carried:
+            name = carried[body.carried[0]] = k.define("goes_on", name)
+        elif position in body.carried:
             name = carried[body.carried[position]] = _carried_variable(k, source, loop.node, placeholder)
         k.set_text(placeholder, name)
     return carried
@@ -168,8 +183,12 @@ def _backwards(k: KernelEmitter, body: GraphInfo, axis: Axis, end: Text) -> str:
     return _loop_header(k, body, axis, step, as_text(0), end)
 
 
+def _is_static(k: KernelEmitter, body: GraphInfo, axis: Axis) -> bool:
+    return body.id in k.schedule.static_loops and axis.static_extent is not None
+
+
 def _loop_header(k: KernelEmitter, body: GraphInfo, axis: Axis, variable: Text, begin: Text, end: Text) -> str:
-    static = body.id in k.schedule.static_loops and axis.static_extent is not None
+    static = _is_static(k, body, axis)
     options = {} if static else k.loop_options(body)
     name = "tl.static_range" if static else "tl.range"
     if int(str(options.get("loop_unroll_factor", 0))) > 1 and _may_end_first(k, axis):

@@ -31,6 +31,8 @@ from ..text import listed
 from ..text import total
 from .axes import along
 from .axes import spread
+from .dtypes import is_negative_zero
+from .dtypes import negative_zero
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
@@ -205,6 +207,8 @@ def emit_store(k: KernelEmitter, node: torch.fx.Node) -> None:
     text = k.text(value)
     if dtype is torch.bool and not isinstance(value, (torch.fx.Node, bool)):
         text = text.differs(0)
+    elif is_negative_zero(value) and dtype.is_floating_point and dtype.itemsize > 1:
+        text = negative_zero(dtype)
     block = _block_access(k, store)
     if block is None:
         access = pointer_access(k, store, store.extra_mask)

@@ -28,6 +28,8 @@ from ..text import Text
 from ..text import as_text
 from ..text import call
 from .dtypes import cast
+from .dtypes import is_negative_zero
+from .dtypes import negative_zero
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
@@ -296,7 +298,8 @@ _remainder = _helpers("hlt_remainder")
 _fmod = _by_kind(_helper("hlt_fmod_float"), _of(operator.mod))
 _ROWS: dict[str, Row] = {
     "abs.default": lambda k, node, a: a[0] if _unsigned(node) else call("tl.abs", a[0]),
-    "neg.default": _of(operator.neg),
+    # Triton's `-x` is 0 - x: 0.0, and not -0.0, of 0.0.
+    "neg.default": _by_kind(_of(lambda x: x * -1.0), _of(operator.neg)),
     "sign.default": _helpers("hlt_sign"),
     "signbit.default": lambda k, node, a: _libdevice("signbit")(k, node, a).differs(0) if _float(node) else a[0] < 0,
     "floor.default": _by_kind(_exactly("hlt_floor", "tl.floor"), _same),
@@ -405,6 +408,8 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
         if type(arg) is int and not _fits(arg, dtype)
         else call("tl.full", "[]", text, "tl.float64")
         if type(arg) is float and compares_doubles  # Triton compares with a number in float32
+        else negative_zero(node.meta["val"].dtype if node.target is _aten.where.self else dtype)
+        if is_negative_zero(arg)
         else text
         for text, arg in zip(operands, node.args)
     ]
