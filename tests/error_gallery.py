@@ -273,6 +273,16 @@ def carried_number(x, out):
         out[rows, 0] = total
 
 
+@kernel_case("an if gives a loop-carried number another type", exc.ControlFlowTensorMismatch)
+def chosen_number(x, out):
+    for row in hl.grid(x.size(0)):
+        largest = 0
+        for column in hl.grid(x.size(1)):
+            if x[row, column] > largest:
+                largest = x[row, column]
+        out[row, 0] = largest
+
+
 @kernel_case("a loop-carried value changes its shape", exc.ControlFlowTensorMismatch)
 def carried_shape(x, out):
     for rows in hl.tile(x.size(0)):

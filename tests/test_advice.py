@@ -218,6 +218,11 @@ FIXES: dict[str, Fix] = {
         edits=[("total = 0", "total = hl.full([rows], 0, dtype=torch.float32)")],
         gives=lambda x: stored(x.sum(1), slice(None), 0),
     ),
+    "an if gives a loop-carried number another type": fix(
+        "`largest = hl.full([], 0, dtype=torch.float32)`",
+        edits=[("largest = 0", "largest = hl.full([], 0, dtype=torch.float32)")],
+        gives=lambda x: stored(x.amax(1).clamp(min=0), slice(None), 0),
+    ),
     "a loop-carried value changes its shape": fix(
         "keep the dtype and shape",
         edits=[

@@ -24,7 +24,6 @@ from ..ir.device_ir import AxisKind
 from ..ir.device_ir import BlockSize
 from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
-from ..ir.nodes import Full
 from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
@@ -74,6 +73,7 @@ class ControlFlow(Calls):
     def __init__(self, env: Environment, tracer: Tracer) -> None:
         super().__init__(env, tracer)
         self._met: set[ast.expr] = set()  # targets of the device loops so far
+        self.begun: dict[int, tuple[torch.Tensor, Any]] = {}  # tensors of carried variables that began as a number
 
     def block(self, body: list[ast.stmt]) -> None:
         raise NotImplementedError  # in statements
@@ -340,7 +340,8 @@ class ControlFlow(Calls):
         outer: list[torch.Tensor] = []
         for leaf in leaves:
             if _is_number(leaf):
-                leaf = self.tracer.scalar_tensor(leaf)
+                number, leaf = leaf, self.tracer.scalar_tensor(leaf)
+                self.begun[id(leaf)] = leaf, number
             if not isinstance(leaf, torch.Tensor):
                 raise exc.CantCombineTypesInControlFlow(
                     f"variable {name!r} is assigned in a device loop but holds a {type(leaf).__name__}, "
@@ -445,14 +446,27 @@ class ControlFlow(Calls):
                     self.tracer.builder = outer
             values.append(value)
         if values[0].dtype is not values[1].dtype or not same_shape(values[0].shape, values[1].shape):
+            before, after = values if id(values[0]) in self.begun else reversed(values)
             raise exc.ControlFlowTensorMismatch(
                 name=name,
                 where="between the two paths of an `if`",
-                before=_describe(left),
-                after=_describe(right),
-                dtype=values[0].dtype,
+                before=_describe(before),
+                after=_describe(after),
+                dtype=before.dtype,
+                fix=self.begin_with(name, before, after),
             )
         return values[0], values[1]
+
+    def begin_with(self, name: str, old: torch.Tensor, new: torch.Tensor) -> str | None:
+        """What a variable is to begin with instead of a number (`s = 0`), whose dtype is not what anyone wants."""
+        if id(old) not in self.begun:
+            return None
+        number = self.begun[id(old)][1]
+        shape = self.tracer.env.space.readable(", ".join(map(str, new.shape)))
+        return (
+            f"begin with a tensor of that type, in place of a number, before the loop: `{name} = hl.full([{shape}], "
+            f"{number}, dtype={new.dtype})`."
+        )
 
 
 def _items(container: list[Any] | dict[Any, Any] | set[Any]) -> list[Any]:
@@ -478,6 +492,8 @@ class _Carried:
                 raise exc.HostTensorDirectUsage(name=flow.tracer.name_of_host_tensor(value) or self.name)
             with flow.tracer.paused():
                 fresh = blank_like(value)
+            if id(value) in flow.begun:
+                flow.begun[id(fresh)] = fresh, flow.begun[id(value)][1]
             self.inner.append(fresh)
             self.placeholders.append(builder.add_placeholder(node, fresh, self.name))
         flow.frame.device[self.name] = pytree.tree_unflatten(self.inner, self.spec)
@@ -512,19 +528,9 @@ class _Carried:
                 before=_describe(old),
                 after=_describe(new),
                 dtype=old.dtype,
-                fix=self._begun_as(leaf, new, flow),
+                fix=flow.begin_with(self.name, old, new),
             )
         return new
-
-    def _begun_as(self, leaf: int, new: torch.Tensor, flow: ControlFlow) -> str | None:
-        """What to begin with instead of a number (`s = 0`), whose dtype is not what anyone wants to keep."""
-        builder = flow.tracer.builder
-        assert builder is not None and builder.parent is not None
-        full = Full.match(builder.parent.node_of(self.outer[leaf]))
-        if full is None or full.shape or not isinstance(full.value, (int, float)):
-            return None
-        shape = flow.tracer.env.space.readable(", ".join(map(str, new.shape)))
-        return f"begin with a tensor of that type: `{self.name} = hl.full([{shape}], {full.value}, dtype={new.dtype})`."
 
     def rebuilt(self) -> Any:
         return pytree.tree_unflatten(self.outer, self.spec)
