@@ -75,6 +75,7 @@ from .schedule import multiplies
 from .schedule import stores
 from .starts import product_starts
 from .targets import Features
+from .waiting import keep_order
 
 # Elements a tile of the default Config may have: a few registers per thread with 4 warps.
 _DEFAULT_ELEMENTS = 2048
@@ -160,6 +161,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
         spec.fields["epilogue_subtile"] = EnumFragment([None, 2, 4], _parts)
     spec.fields["pid_type"] = _pid_types(device)
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8, accepted=128)
+    keep_order(spec, device)
     spec.fields.update(ir.tunables)
     tiles = TileSizes(ir, dot_extents(device))
     spec.constraints += [constraint(ir, tiles), rolling_constraint(device, reductions)]
