@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from helion.autotuner import fork_server
 from helion.autotuner.api import run_search
 from helion.autotuner.bound import BoundTarget
 from helion.autotuner.measure import Effort
@@ -105,7 +106,8 @@ def run(problem: Problem, options: argparse.Namespace, best: dict[str, float]) -
     best[name] = min(best.get(name, times["tuned"]), times["tuned"], times["default"])
     failed = ", ".join(f"{count} {status.value}" for status, count in result.failures().most_common())
     print(
-        f"== {name}: {took:.1f} of {seconds:.0f} s, {len(result.trials)} configs ({failed or 'none'} failed); "
+        f"== {name}: {result.seconds:.1f} of {seconds:.0f} s ({took:.1f} with binding), "
+        f"{len(result.trials)} configs ({failed or 'none'} failed); "
         f"default {times['default'] * 1e3:.1f} us, tuned {times['tuned'] * 1e3:.1f} us, "
         f"ratio {times['default'] / times['tuned']:.3f}, of best known {best[name] / times['tuned']:.3f}"
     )
@@ -126,6 +128,7 @@ def main() -> None:
     for problem in PROBLEMS:
         if not options.only or problem.kernel in options.only:
             run(problem, options, best)
+    print(f"fork servers started: {fork_server._servers.started}; problem: {fork_server._servers.problem}")
     if options.best:
         options.best.write_text(json.dumps(best, indent=1))
 

@@ -51,7 +51,8 @@ MOST_DEATHS = 3
 
 # What is read while a process or a library starts.  A worker that is forked has everything else from its parent as it
 # is now; where one of these has changed since the server started, it needs another server.
-_READ_AT_START = ("LD_", "PYTHON", "OMP_", "KMP_", "GOMP_", "MKL_", "TORCH", "PYTORCH", "TRITON_INTERPRET")
+# Not among them: what libraries set themselves (scikit-learn KMP_..., PyTorch's compiler TORCHINDUCTOR_...).
+_READ_AT_START = ("LD_", "PYTHON", "OMP_", "GOMP_", "MKL_", "TORCH_", "PYTORCH_", "TRITON_INTERPRET")
 _RUN_AT_START = ("sitecustomize", "usercustomize")
 _READ_AT_IMPORT = frozenset({"HELION_LOGS", "HELION_MEASURE_COMPILE_TIME", "HELION_NO_EXTENSION"})
 

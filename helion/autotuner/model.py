@@ -33,7 +33,7 @@ class ModelStrategy(Strategy):
         space: where to search.
         seed: of all random decisions.
         first: Configs to try first.
-        initial: Configs tried before the model takes over, without a model: half random, half near the default.
+        initial: Configs tried before the model takes over, without a model: half near the default, half random.
         pool: candidates scored per proposal.
         batch: most Configs proposed from one fit of the model.
         leaders: how many of the best Configs candidates are derived from.
@@ -84,14 +84,18 @@ class ModelStrategy(Strategy):
     # -- before the model ---------------------------------------------------------------------------
 
     def _warm_up(self, count: int) -> list[Config]:
-        """Random Configs and Configs a few steps from the default (or from the best), in turn."""
+        """Configs a few steps from the default, and random ones: first the former, which a short search gains most
+        from; beyond `initial`, in turn."""
         default = self.space.default()
+        known = len(self.history) + len(self.pending)
         found: dict[Config, None] = {}
         for _ in range(count * 50):
             if len(found) >= count:
                 break
             config: Config | None
-            if (len(found) + len(self.history)) % 2 and default is not None:
+            place = known + len(found)
+            near = place < self.initial // 2 if place < self.initial else bool(place % 2)
+            if near and default is not None:
                 config = self.space.config(self.space.mutate(self._point(default), self.rng, self.rng.randint(2, 6)))
             else:
                 config = self.space.random(self.rng)

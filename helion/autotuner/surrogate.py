@@ -9,8 +9,10 @@ and `lfbo.py` imports scikit-learn, and that late.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +36,16 @@ def available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def load_ahead() -> None:
+    """Import what `Surrogate.fit` imports, in a thread: it takes a second or two, in which workers start."""
+    threading.Thread(target=_load, name="helion-import-sklearn", daemon=True).start()
+
+
+def _load() -> None:
+    with contextlib.suppress(Exception):  # whoever needs it gets the error
+        importlib.import_module("sklearn.ensemble")
 
 
 def require(search: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,13 @@ def search(salt=1):
 """
 
 
-def run(tmp_path: Path, code: str, customize: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    tmp_path: Path, code: str, customize: str = "", environment: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess[str]:
     """A program that searches, with a `sitecustomize` of its own."""
     (tmp_path / "sitecustomize.py").write_text(customize)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": path, "HELION_CACHE_DIR": str(tmp_path / "cache")}
+    environment = {**environment, "PYTHONPATH": path, "HELION_CACHE_DIR": str(tmp_path / "cache")}
     return subprocess.run(
         [sys.executable, "-c", _SCRIPT + code], capture_output=True, text=True, env=environment, timeout=900
     )
@@ -68,6 +71,12 @@ def server() -> fork_server.ForkServer:
     found = fork_server.shared()
     assert found is not None
     return found
+
+
+def test_a_server_has_one_thread_though_numpy_starts_one_for_each_core(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    code = "search()\nprint(fork_server._servers.started, fork_server._servers.problem)\n"
+    assert run(tmp_path, code, environment=environment).stdout == "1 None\n"
 
 
 def test_ten_searches_import_once(tmp_path: Path) -> None:
@@ -125,6 +134,8 @@ def test_a_worker_has_the_programs_environment_of_now(
 def test_what_is_read_when_a_library_starts_takes_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
     first = server()
     monkeypatch.setenv("TEST_ANYTHING", "1")
+    monkeypatch.setenv("KMP_INIT_AT_FORK", "FALSE")  # as scikit-learn does when a search imports it
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp")  # as torch.compile does
     assert server() is first
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     second = server()
