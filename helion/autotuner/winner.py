@@ -20,6 +20,8 @@ LEADERS = 8
 """Configs measured again."""
 ROUNDS = 7
 """Times each leader is measured again at most."""
+ENOUGH_ROUNDS = 3
+"""Rounds after which the scatter of the ratios is known."""
 MARGIN = 0.10
 """Leaders are within this ratio of the best, at least; more with noisier times."""
 
@@ -43,7 +45,9 @@ def _standard_error(log_ratios: Sequence[float]) -> float:
 def clearly_slower(mine: Sequence[float], best: Sequence[float]) -> bool:
     """Whether paired times are slower than the best's by more than two standard errors of the log ratio."""
     ratios = [math.log(a / b) for a, b in zip(mine, best)]
-    return statistics.median(ratios) > 2 * max(_standard_error(ratios), 0.002)
+    # One or two rounds, where there was no time for more, say nothing of how much they scatter.
+    least = 0.002 if len(ratios) >= ENOUGH_ROUNDS else 0.01
+    return statistics.median(ratios) > 2 * max(_standard_error(ratios), least)
 
 
 def choose(
@@ -81,7 +85,7 @@ def choose(
         if not alive:
             first = candidates[0]
             return first.config, first.time_ms, times
-        if done >= 3:
+        if done >= ENOUGH_ROUNDS:
             best = min(alive, key=lambda c: statistics.median(times[c]))
             alive = [c for c in alive if c == best or not clearly_slower(times[c], times[best])]
     best = min(alive, key=lambda c: statistics.median(times[c]))
