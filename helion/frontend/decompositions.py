@@ -250,7 +250,7 @@ def _remainder_of_number(number: Any, x: torch.Tensor) -> torch.Tensor:
 
 @rule(_aten.t.default)
 def _t(x: torch.Tensor) -> torch.Tensor:
-    return x.permute(1, 0) if x.dim() == 2 else x
+    return x.permute(tuple(reversed(range(x.dim()))))  # of a vector too: a view is another tensor
 
 
 @rule(_aten.transpose.int)

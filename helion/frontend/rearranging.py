@@ -170,7 +170,8 @@ def _flip(x: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
 @rule(_aten.roll.default)
 def _roll(x: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> torch.Tensor:
     if not dims:
-        raise exc.TorchOpTracingError(op="torch.roll", reason="it has no dims", fix="name the dimensions to roll.")
+        rolled: torch.Tensor = x if x.dim() == 0 else _roll(x.reshape(-1), shifts, (0,)).reshape(x.shape)
+        return rolled
     for shift, dim in zip(shifts, dims, strict=True):
         at = dim_of(x, dim)
         n = constant_size(x, at, "roll")

@@ -281,6 +281,7 @@ def test_a_graph_is_told_to_leave_the_call_out() -> None:
 
 
 @pytest.mark.compiles
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90)
 def test_on_the_gpu_no_plan_takes_one_way_for_the_other(softgpu) -> None:
     kernel = helion.kernel(unless_empty, config=helion.Config(block_sizes=[16]))

@@ -155,3 +155,33 @@ def test_device_values_are_indexed_by_several_tensors() -> None:
         return x[:, at, at - 6], x[:, at[:, None], torch.arange(2)], pooled, strided
 
     run_everywhere(windows, (torch.randn(2, 4, 6), torch.tensor([3, 0, 1])), expected, capabilities=[90])
+
+
+def test_a_vector_is_its_own_transpose(seed):
+    def products(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x[:, 0])
+        for t in hl.tile(x.size(0)):
+            out[t] = torch.nn.functional.linear(x[t, :], w[:]) + w[:].t().sum() + w[0].t()
+        return out
+
+    run_everywhere(
+        products,
+        (torch.randn(5, 16), torch.randn(16)),
+        lambda x, w: x @ w + w.sum() + w[0],
+        error_scale=8,
+        capabilities=[90],
+    )
+
+
+def test_a_roll_without_dimensions_is_one_of_all_elements(seed):
+    def rolled(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        out, whole = torch.empty_like(x), torch.empty_like(y)
+        for i in hl.grid(x.size(0)):
+            out[i, :] = torch.roll(x[i, :], 1)
+            whole[i, :, :] = torch.roll(y[i, :, :], -3)
+        return out, whole
+
+    def expected(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.roll(x, 1, 1), torch.stack([torch.roll(part, -3) for part in y])
+
+    run_everywhere(rolled, (torch.randn(3, 16), torch.randn(3, 4, 8)), expected, error_scale=0, capabilities=[90])

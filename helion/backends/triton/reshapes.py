@@ -49,7 +49,10 @@ def emit_permute(k: KernelEmitter, node: torch.fx.Node) -> None:
     """aten.permute."""
     text, rank = k.text(operand(node)), tensor_of(node).dim()
     order = [d % rank for d in node.args[1]]  # type: ignore[operator, union-attr]
-    k.assign(node, call("tl.trans", text) if order == [1, 0] else call("tl.permute", text, order))
+    if order == list(range(rank)):
+        k.assign(node, text)  # Triton permutes no scalar
+    else:
+        k.assign(node, call("tl.trans", text) if order == [1, 0] else call("tl.permute", text, order))
 
 
 def emit_expand(k: KernelEmitter, node: torch.fx.Node) -> None:
