@@ -135,7 +135,7 @@ class InProcessExecutor(Executor):
         return [trial_of(config, done, "in process", done.compile_s)]
 
     def remeasure(self, recipe: Recipe, effort: Effort) -> Timing | None:
-        return self._run(Measure(recipe, effort, self._check)).timing
+        return self._session.run(Measure(recipe, effort, self._check)).timing
 
     def cancel(self) -> list[Trial]:
         self._queue.clear()
