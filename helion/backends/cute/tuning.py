@@ -117,7 +117,7 @@ def schedule_of(config: Any, ir: DeviceIR, found: Match, arch: Arch) -> MatmulSc
         ab_stages=config["tcgen05_ab_stages"],
         acc_stages=config["tcgen05_acc_stages"],
         c_stages=config["tcgen05_c_stages"],
-        epilogue_n=config["epilogue_subtile"],
+        epilogue_n=min(config["epilogue_subtile"], size(found.n.block)),  # a narrow tile is done in one step
         l2_swizzle=config["tcgen05_l2_swizzle_size"],
         arch=arch,
     )

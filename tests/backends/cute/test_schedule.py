@@ -7,6 +7,8 @@ import dataclasses
 import pytest
 import torch
 
+import helion
+import helion.language as hl
 from helion import exc
 from helion.backends.cute.schedule import MAX_AB_STAGES
 from helion.backends.cute.schedule import SHARED_MEMORY_BYTES
@@ -15,6 +17,7 @@ from helion.backends.cute.schedule import default_schedule
 from helion.backends.cute.schedule import max_ab_stages_that_fit
 from helion.backends.cute.schedule import search_values
 from helion.backends.cute.spec import Operand
+from helion.target import Target
 
 from .problems import BF16
 from .problems import F32
@@ -151,3 +154,22 @@ def test_dtypes_it_does_not_multiply_are_refused(a, b, out, reason) -> None:
     spec = dataclasses.replace(spec, a=Operand(a, 64, 1), b=Operand(b, 64, 1), out=Operand(out, 64, 1))
     with pytest.raises(exc.BackendUnsupported, match=reason):
         spec.check()
+
+
+@pytest.mark.parametrize("capability", [90, 100])
+def test_a_tile_narrower_than_the_usual_epilogue_step_needs_no_other_key(capability: int) -> None:
+    def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([x.size(0), y.size(1)])
+        for tm, tn in hl.tile([x.size(0), y.size(1)]):
+            acc = hl.zeros([tm, tn])
+            for tk in hl.tile(x.size(1)):
+                acc = torch.addmm(acc, x[tm, tk], y[tk, tn])
+            out[tm, tn] = acc.to(x.dtype)
+        return out
+
+    x = torch.empty(256, 128, dtype=torch.bfloat16)
+    bound = helion.kernel(product, backend="cute").bind((x, x.T))
+    target = Target("nvidia", capability)
+    assert bound.generated_source({"block_sizes": [128, 16, 64]}, target).text
+    with pytest.raises(exc.InvalidConfig, match=r"item 0 \(tm\): expected a power of two from"):
+        bound.generated_source({"block_sizes": [16, 32, 64]}, target)

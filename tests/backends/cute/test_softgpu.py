@@ -59,6 +59,17 @@ def test_single_ctas_multiply_bf16(softgpu, seed: int) -> None:
     run(matmul(256, 256, 256), small(), seed)
 
 
+@blackwell
+def test_the_narrowest_tiles_on_blackwell(softgpu) -> None:
+    run(matmul(200, 72, 72), dataclasses.replace(small(), tile_n=16, epilogue_n=16))
+
+
+@hopper_gpu
+@pytest.mark.parametrize("columns", [16, 24])
+def test_the_narrowest_tiles_on_hopper(softgpu, columns: int) -> None:
+    run(matmul(100, columns, 72), dataclasses.replace(hopper(), tile_m=64, tile_n=16, tile_k=32, epilogue_n=16))
+
+
 TAILS = [(1, 16, 16), (17, 264, 72), (255, 128, 64), (257, 136, 200), (128, 8, 8), (130, 1000, 24)]
 
 
