@@ -35,7 +35,7 @@ def test_a_search_says_where_its_seconds_went(caplog: pytest.LogCaptureFixture, 
     assert phases.count["checking"] == len(configs) and phases.count["measuring"] == 4  # the final comparison: apart
     assert phases.count["final comparison"] == 1
     assert (phases.count["compiling ahead"] > 0) == (phases.count["worker start"] > 0) == isolate
-    assert phases.seconds["measuring"] >= 2 * 3 * 0.02  # two slow ones, three calls of 20 ms each at least
+    assert phases.seconds["measuring"] >= 2 * 0.02  # two slow ones: one call is enough to know
     assert 0 < phases.reached["first time"] < result.seconds
     assert phases.table() in caplog.text
 
