@@ -10,8 +10,8 @@ import torch
 import helion
 import helion.language as hl
 from helion.backends.text import Text
-from helion.backends.triton.scope import RESERVED
 from helion.backends.triton.scope import Scope
+from helion.ir.names import RESERVED
 from helion.ir.names import Names
 from tests.support import run_everywhere
 
