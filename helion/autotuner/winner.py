@@ -20,6 +20,9 @@ LEADERS = 8
 """Configs measured again."""
 ROUNDS = 7
 """Times each leader is measured again at most."""
+DEFAULT_MARGIN = 0.02
+"""The default wins unless another is faster by more: the same kernel differs by as much, and more, from process to
+process (where its tensors are in memory), and nothing that wins shall be slower than the default in the next one."""
 ENOUGH_ROUNDS = 3
 """Rounds after which the scatter of the ratios is known."""
 MARGIN = 0.10
@@ -89,6 +92,11 @@ def choose(
             best = min(alive, key=lambda c: statistics.median(times[c]))
             alive = [c for c in alive if c == best or not clearly_slower(times[c], times[best])]
     best = min(alive, key=lambda c: statistics.median(times[c]))
+    default = space.default()
+    known = times.get(default, []) if default is not None else []
+    if default is not None and known:
+        if statistics.median(known) <= (1 + DEFAULT_MARGIN) * statistics.median(times[best]):
+            return default, statistics.median(known), times
     ties = [c for c in alive if c == best or not clearly_slower(times[c], times[best])]
     winner = min(ties, key=lambda c: (_distance(space, c), statistics.median(times[c])))
     return winner, statistics.median(times[winner]), times

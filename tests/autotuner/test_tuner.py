@@ -14,6 +14,7 @@ import pytest
 
 from helion import exc
 from helion.autotuner import api
+from helion.autotuner import winner
 from helion.autotuner.executor import InProcessExecutor
 from helion.autotuner.space import SearchSpace
 from helion.autotuner.strategy import FiniteStrategy
@@ -367,3 +368,14 @@ def test_random_search_is_reproducible_through_the_setting() -> None:
         return [t.config for t in result.trials]
 
     assert tried(1) == tried(1) != tried(2)
+
+
+@pytest.mark.parametrize(("gain", "default_wins"), [(1.01, True), (1.05, False)])
+def test_the_default_wins_unless_another_is_clearly_faster(gain: float, default_wins: bool) -> None:
+    space = SearchSpace(kernels.BlockedSum.spec)
+    default = space.default()
+    other = space.config((0,))
+    assert default is not None and other is not None and other != default
+    trials = [Trial(other, Status.OK, 1.0), Trial(default, Status.OK, gain)]
+    config, _, _ = winner.choose(trials, lambda c: 1.0 if c == other else gain, space)
+    assert (config == default) == default_wins
