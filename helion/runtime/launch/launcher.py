@@ -37,6 +37,7 @@ from .. import compile_guard
 from .. import device as _device
 from .. import events
 from ..stats import KernelStats
+from . import slow_compile
 from . import spec as launch_spec
 from .default_launcher import default_launcher
 from .errors import driver_error
@@ -265,7 +266,10 @@ class FastLauncher:
         if failure is not None and not failure.due():
             return self._default(failure.reason, call)
         try:
-            with events.timed("compile", self.stats.name, binary=getattr(call.kernel, "__name__", "?")):
+            with (
+                events.timed("compile", self.stats.name, binary=getattr(call.kernel, "__name__", "?")),
+                slow_compile.reported(self.name, call.kernel, call.keywords),
+            ):
                 compiled = self._default("first call" if function is None else "first call of a variant", call)
         except Exception as error:
             # Any failing compile, or arguments that Triton refuses. The driver's errors come and go, and no_compile()
