@@ -72,6 +72,8 @@ class Calls(Expressions):
             replacement = _device_scan
         if replacement is not None:
             return replacement(self, *args, **kwargs)
+        if fn is hl.triton_kernel and args and isinstance(args[0], str) and args[0].isidentifier():
+            args = [self.lookup(args[0]), *args[1:]]  # the name of a function of the kernel's module
         number = self.number_call(fn, args, node)
         if number is not None:
             return number

@@ -123,7 +123,7 @@ def triton_kernel(
     """Call a Triton device function from the kernel.
 
     Args:
-        fn_or_source: a `@triton.jit` function, or the source of one.
+        fn_or_source: a `@triton.jit` function, its name in the kernel's module, or the source of one.
         args: its arguments, positional (list) or by name (dict).
         output_like: tensor (or tuple of them) with the result's shape and dtype; None for no result.
 
