@@ -373,8 +373,8 @@ class ControlFlow(Calls):
             frame.device[_GUARDED] = found[0]
 
         def left_out() -> None:
-            value = found[0]
-            frame.device[_GUARDED] = torch.zeros_like(value) if isinstance(value, torch.Tensor) else value
+            # A value of the other side's graph is none of this one's.
+            frame.device[_GUARDED] = pytree.tree_map_only(torch.Tensor, torch.zeros_like, found[0])
 
         if not when:
             test = torch.logical_not(self.as_tensor(test))
@@ -397,16 +397,25 @@ class ControlFlow(Calls):
         frame.device.clear()
         frame.device.update(before)
         merged: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        chosen: dict[str, tuple[Any, list[Any]]] = {}  # of each name its leaves: values, and places in `merged`
         for name in wanted:
             left, right = (env.get(name, _MISSING) for _, env in sides)
             if any(v is _MISSING or isinstance(v, Poison) for v in (left, right)):
                 frame.device[name] = Poison(
                     name, "it is assigned on only one path of an `if`: assign it before the `if` as well."
                 )
-            elif left is right or (not isinstance(left, torch.Tensor) and _same_constant(left, right)):
-                frame.device[name] = left
-            else:
-                merged.append((name, *self._merge(name, left, right, sides)))
+                continue
+            (leaves, spec), (others, other_spec) = pytree.tree_flatten(left), pytree.tree_flatten(right)
+            if spec != other_spec:
+                raise exc.CantCombineTypesInControlFlow(name=name, left=_describe(left), right=_describe(right))
+            kept: list[Any] = []
+            for one, other in zip(leaves, others, strict=True):
+                if one is other or (not isinstance(one, torch.Tensor) and _same_constant(one, other)):
+                    kept.append(one)
+                else:
+                    kept.append(_Merged(len(merged)))
+                    merged.append((name, *self._merge(name, one, other, sides)))
+            chosen[name] = spec, kept
         outputs: list[list[Any]] = [[], []]
         for _, left, right in merged:
             for side, value in enumerate((left, right)):
@@ -425,8 +434,10 @@ class ControlFlow(Calls):
         )
         self.tracer.record(device_ir.if_else, arguments, {}, values)
         for (name, _, _), value in zip(merged, values):
-            frame.device[name] = value
             self.tracer.name_value(value, name)
+        for name, (spec, kept) in chosen.items():
+            found = [values[leaf.place] if isinstance(leaf, _Merged) else leaf for leaf in kept]
+            frame.device[name] = pytree.tree_unflatten(found, spec)
 
     def _merge(self, name: str, left: Any, right: Any, sides: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         for value in (left, right):
@@ -467,6 +478,13 @@ class ControlFlow(Calls):
             f"begin with a tensor of that type, in place of a number, before the loop: `{name} = hl.full([{shape}], "
             f"{number}, dtype={new.dtype})`."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Merged:
+    """In place of a value that differs on the two paths of a branch: which of those it is."""
+
+    place: int
 
 
 def _items(container: list[Any] | dict[Any, Any] | set[Any]) -> list[Any]:

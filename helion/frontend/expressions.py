@@ -19,6 +19,7 @@ from typing import Any
 
 import sympy
 import torch
+from torch.utils import _pytree as pytree
 
 from .. import exc
 from ..ir.device_ir import TracedTile
@@ -387,7 +388,14 @@ class Expressions(Frames):
         if self.is_dynamic(test):
             test = scalar(self.as_tensor(test), "`if`")
             sides = [self._after(test, side, when) for side, when in ((node.body, True), (node.orelse, False))]
-            return torch.where(test != 0, *map(self.as_tensor, sides))
+            (left, spec), (right, other) = map(pytree.tree_flatten, sides)
+            if spec != other:
+                raise exc.CantCombineTypesInControlFlow(
+                    name="the value of `a if test else b`", left=type(sides[0]).__name__, right=type(sides[1]).__name__
+                )
+            # Of tuples each element is chosen.
+            chosen = [torch.where(test != 0, *map(self.as_tensor, pair)) for pair in zip(left, right, strict=True)]
+            return pytree.tree_unflatten(chosen, spec)
         return self.expr(node.body if test else node.orelse)
 
     @property

@@ -96,6 +96,69 @@ def test_numbers_that_loops_change_are_tensors(fn: Any) -> None:
     assert torch.equal(in_ref, compiled)
 
 
+# -- branches
+
+
+def flagged(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for i in hl.grid(x.size(0)):
+        flag = False
+        if x[i] > 2:
+            flag = True
+        out[i] = torch.where(flag, x[i], -x[i])
+    return out
+
+
+def flagged_pasted(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for i in hl.grid(x.size(0)):
+        flag = False
+        if x[i] > 2:
+            flag = True
+        chosen = torch.where(hl.full([], flag, dtype=torch.bool), x[i], -x[i])
+        out[i] = chosen + (x[i] if flag else -x[i])
+    return out
+
+
+def test_a_number_where_a_tensor_is_taken_has_its_line_and_advice_that_works() -> None:
+    x = torch.arange(5.0)
+    with pytest.raises(exc.InvalidAPIUsage, match=r"(?s)got \(bool, Tensor, Tensor\).*torch.where\(flag") as error:
+        helion.kernel(flagged, ref_mode=helion.RefMode.EAGER)(x)
+    assert "`hl.full([], flag, dtype=torch.bool)`" in str(error.value) and "`a if flag else b`" in str(error.value)
+    in_ref, compiled = both(flagged_pasted, x)
+    assert torch.equal(in_ref, compiled) and torch.equal(in_ref, torch.where(x > 2, 2 * x, -2 * x))
+
+
+def sorted_pairs(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0), 2], dtype=x.dtype, device=x.device)
+    for i in hl.grid(x.size(0)):
+        low, high = (y[i], x[i]) if y[i] < x[i] else (x[i], y[i])
+        pair = (x[i], y[i])
+        if pair[1] < pair[0]:
+            pair = (pair[1], pair[0])
+        out[i, 0] = low + 10 * pair[0]
+        out[i, 1] = high + 10 * pair[1]
+    return out
+
+
+def test_tuples_are_chosen_by_device_values() -> None:
+    x, y = torch.tensor([1.0, 5, 3]), torch.tensor([4.0, 2, 3])
+    in_ref, compiled = both(sorted_pairs, x, y)
+    assert torch.equal(in_ref, 11 * torch.stack([x, y], 1).sort(1).values) and torch.equal(in_ref, compiled)
+
+
+def uneven(x: torch.Tensor) -> torch.Tensor:
+    for i in hl.grid(x.size(0)):
+        pair = (x[i], x[i]) if x[i] > 0 else (x[i],)
+        x[i] = pair[0]
+    return x
+
+
+def test_tuples_of_two_lengths_are_no_choice() -> None:
+    with pytest.raises(exc.CantCombineTypesInControlFlow):
+        helion.kernel(uneven)(torch.ones(3))
+
+
 # -- jagged loops
 
 

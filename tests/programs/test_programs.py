@@ -48,18 +48,11 @@ def test_fresh_programs_without_a_gpu(part: int, tmp_path: Path) -> None:
         assert not any(o.failed or o.status == "invalid" for o in result.outcomes), result.outcomes
 
 
-#: Programs that Triton's own compiler cannot compile, and says so. 12: on sm_80, an int8 operand of a product that is
-#: chosen by a condition which a reduction of three dimensions gave (an assertion of its conversion of layouts).
-TRITON_FAILS = {12}
-
-
 @pytest.mark.compiles
 @pytest.mark.parametrize("number", parts(120, 18))
 def test_fresh_programs_on_the_software_gpu(number: int, tmp_path: Path) -> None:
     result = perform(Task(f"{SEED} gpu:{number}", (GPU_MODES[number % 3],)), tmp_path)
     failed = [o for o in result.outcomes if o.failed or o.status == "invalid"]
-    if number in TRITON_FAILS:
-        failed = [o for o in failed if not o.detail.endswith("PassManager::run failed")]
     assert failed == [], result.outcomes
 
 

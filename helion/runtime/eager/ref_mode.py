@@ -65,6 +65,7 @@ from .code import names_a_loop
 from .dependencies import StoredTwice
 from .errors import in_torchs_scan
 from .errors import location_of
+from .errors import of_number
 from .handler import EagerHandler
 from .handler import iterate_tiles
 from .lanes import tiles_of
@@ -564,6 +565,11 @@ def run_ref(
         if (known := in_torchs_scan(error)) is not None:
             known.location = error.location
             raise known from None
+        raise
+    except TypeError as error:
+        if (number := of_number(error)) is not None:
+            number.location = location_of(error)
+            raise number from error
         raise
     except (ValueError, RuntimeError) as error:
         if (known := in_torchs_scan(error)) is not None:
