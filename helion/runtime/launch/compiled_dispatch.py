@@ -49,6 +49,10 @@ else:
     _Base = _extension.C.Dispatcher if _extension.C is not None else object
 
 
+#: As `kMostParameters` in csrc/dispatcher.cpp.
+_MOST_PARAMETERS = 64
+
+
 class CompiledDispatcher(_Base, PythonPath):
     """Base of ``Kernel`` where the extension is used. Same constructor and methods as ``PythonPath``.
 
@@ -126,7 +130,21 @@ class CompiledDispatcher(_Base, PythonPath):
             if bundled.ask(self, args):
                 # The plan is for this signature, and the key is of more: not for the table.
                 return _Entry(self._run_plan, -1)
-        return PythonPath._miss(self, key, args)
+        entry = PythonPath._miss(self, key, args)
+        if self.dispatch_enabled and (reason := self._unreadable(args)) is not None:
+            self.stats.note(f"no plan: {reason}")
+        return entry
+
+    def _unreadable(self, args: tuple[Any, ...]) -> str | None:
+        """Why C never asks for a plan for a call; None if it does."""
+        if len(args) > _MOST_PARAMETERS:
+            return f"it has more than {_MOST_PARAMETERS} parameters"
+        if self.leaves_of(args) is not None:
+            return None
+        for name, arg in zip(self.specializer.signature.parameters, args):
+            if not isinstance(arg, torch.Tensor) and self.leaves_of((arg,)) is None:
+                return f"argument {name} is a {type(arg).__name__}, or holds what only the Python path takes"
+        return None  # a kind of tensor
 
     def _run_plan(self, *args: Any) -> Any:
         return self(*args)

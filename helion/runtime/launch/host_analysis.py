@@ -10,10 +10,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import linecache
 import math
 import textwrap
 import types
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ import helion.runtime as runtime
 from ... import _compat_triton_abi as _abi
 from ... import numbers
 from ..._parsing import parse
+from .outside import is_foreign
 
 __all__ = ["HostAnalysis", "LaunchCall", "analyze"]
 
@@ -67,6 +70,8 @@ class HostAnalysis:
 _ATTRIBUTES = frozenset({
     "shape", "dtype", "device", "ndim", "T", "mT", "H", "mH", "layout", "itemsize", "is_cuda", "is_cpu", "is_meta",
     "type", "index", "real", "imag", "is_sparse",
+    # of a dtype
+    "is_floating_point", "is_complex", "is_signed",
     # of torch.finfo and torch.iinfo
     "min", "max", "eps", "tiny", "bits", "resolution", "smallest_normal",
 })  # fmt: skip
@@ -88,7 +93,7 @@ _METHODS = frozenset({
     "detach", "contiguous", "unfold", "diagonal", "swapaxes", "swapdims", "adjoint", "append", "extend", "count",
     "index", "copy", "insert", "to", "type_as", "float", "half", "bfloat16", "double", "int", "long", "cpu", "cuda",
     "copy_", "add_", "sub_", "mul_", "div_", "clamp_", "clamp_min", "clamp_max", "masked_fill", "masked_fill_",
-    "repeat",
+    "repeat", "type", "get", "keys", "values", "items",
 }) | _OPERATIONS  # fmt: skip
 
 #: Modules whose attributes may be read and called: the ones that generated code imports.
@@ -98,12 +103,15 @@ _TORCH_CALLS = frozenset({
     "finfo", "iinfo", "numel", "is_tensor", "is_floating_point", "is_complex", "reshape", "flatten", "transpose",
     "permute", "movedim", "t", "squeeze", "unsqueeze", "select", "narrow", "split", "chunk", "unbind",
     "cat", "stack", "arange", "eye", "linspace", "rand", "randn", "rand_like", "randn_like",
+    "get_default_dtype",
 }) | _OPERATIONS  # fmt: skip
 _BUILTINS = frozenset({
     "len", "min", "max", "int", "float", "bool", "abs", "sum", "range", "tuple", "list", "isinstance", "round",
-    "divmod", "zip", "enumerate", "sorted", "reversed", "all", "any", "str", "repr",
+    "divmod", "zip", "enumerate", "sorted", "reversed", "all", "any", "str", "repr", "dict",
 })  # fmt: skip
 _TRITON_CALLS = frozenset({"cdiv", "next_power_of_2"})
+#: Like an assertion; what it raises is not recorded, so that nothing matters but the condition.
+_TORCH_CHECKS = frozenset({"_check", "_check_type", "_check_value", "_check_index", "_check_not_implemented"})
 
 
 def _runtime_calls() -> frozenset[Any]:
@@ -126,7 +134,7 @@ _STATEMENTS = (
 _EXPRESSIONS = (
     ast.Constant, ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Tuple,
     ast.List, ast.Dict, ast.Subscript, ast.Slice, ast.Starred, ast.Call, ast.JoinedStr, ast.FormattedValue,
-    ast.ListComp, ast.GeneratorExp,
+    ast.ListComp, ast.GeneratorExp, ast.NamedExpr,
 )  # fmt: skip
 _OTHERS = (
     ast.comprehension, ast.keyword, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.alias,
@@ -159,11 +167,22 @@ def _asks_identity(node: ast.AST) -> bool:
         return asking and sum(_has_identity(side) for side in sides) > 1
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("count", "index"):
         return any(_has_identity(argument) for argument in node.args)
+    if isinstance(node, ast.Dict):
+        return any(key is not None and _has_identity(key) for key in node.keys)
     return False
 
 
 class _Checker:
-    def __init__(self, function: types.FunctionType, tree: ast.FunctionDef, line_offset: int) -> None:
+    """
+    Args:
+        helpers: the functions that host code calls which were checked, or are being checked.
+    """
+
+    def __init__(
+        self, function: types.FunctionType, tree: ast.FunctionDef, line_offset: int, helpers: set[types.FunctionType]
+    ) -> None:
+        self.helpers = helpers
+        self.asks_identity = False
         self.globals = function.__globals__
         self.closure = set(function.__code__.co_freevars)
         self.tree = tree
@@ -192,7 +211,7 @@ class _Checker:
             node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         }
         by_value |= rebound & set(self.parameters)
-        identity = any(_asks_identity(node) for node in ast.walk(self.tree))
+        identity = self.asks_identity or any(_asks_identity(node) for node in ast.walk(self.tree))
         return HostAnalysis(None, tuple(self.launches), frozenset(by_value), identity)
 
     def check(self, node: ast.AST) -> None:
@@ -264,11 +283,35 @@ class _Checker:
         if isinstance(callee, ast.Name) and callee.id == "_launcher":
             self.check_launch(node)
             return
+        if self.is_torch_check(callee) and node.args:
+            self.check(node.args[0])
+            return
         self.check_callee(callee)
         for argument in node.args:
             self.check(argument)
         for keyword in node.keywords:
             self.check(keyword.value)
+
+    def is_torch_check(self, callee: ast.expr) -> bool:
+        if not isinstance(callee, ast.Attribute) or not isinstance(callee.value, ast.Name):
+            return False
+        is_local = callee.value.id in self.locals
+        return not is_local and callee.attr in _TORCH_CHECKS and self.resolve(callee.value) is torch
+
+    def check_helper(self, function: types.FunctionType) -> None:
+        """A function of the program's own, which is as good as its code.
+
+        The constants that it reads from its module are asked at every call (``outside.py``).
+        """
+        if function in self.helpers:
+            return
+        self.helpers.add(function)
+        defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        if not all(isinstance(default, _CONSTANT_TYPES) for default in defaults):
+            raise _Refused("a default of it can change")
+        definition, offset = _own_definition(function)
+        analysis = _Checker(function, definition, offset, self.helpers).run()
+        self.asks_identity = self.asks_identity or analysis.identity
 
     def check_callee(self, callee: ast.expr) -> None:
         name = ast.unparse(callee)
@@ -297,6 +340,12 @@ class _Checker:
             if module is math:
                 return
             if isinstance(value, types.FunctionType) and value in _runtime_calls():
+                return
+            if isinstance(value, types.FunctionType) and not is_foreign(value.__module__):
+                try:
+                    self.check_helper(value)
+                except _Refused as why:
+                    raise _Refused(f"host code calls {name}(): {why}") from None
                 return
             raise _Refused(f"host code calls {name}()")
         if isinstance(callee, ast.Attribute):
@@ -348,6 +397,56 @@ def _is_device_kernel(value: Any) -> bool:
     return _abi.is_jit_function(value) or getattr(type(value), "is_device_kernel", False)
 
 
+def _own_definition(function: types.FunctionType) -> tuple[ast.FunctionDef, int]:
+    """The definition of a function of the program's own, and the line before it.
+
+    Raises:
+        _Refused: its file has no such function any more. (What runs is what was imported; a file may be edited since.)
+    """
+    code = function.__code__
+    try:
+        lines, first = inspect.getsourcelines(function)
+        tree = parse(textwrap.dedent("".join(lines)))
+        # All of the file: how a call of `torch.empty` is compiled depends on whether the file imports torch.
+        module = compile("".join(linecache.getlines(code.co_filename)), code.co_filename, "exec", dont_inherit=True)
+    except (OSError, SyntaxError, TypeError, ValueError):
+        raise _Refused("its source is not available") from None
+    definition = tree.body[0]
+    if not isinstance(definition, ast.FunctionDef) or not any(_same_code(one, code) for one in _codes_in(module)):
+        raise _Refused("its source is not what runs")
+    return definition, first - 1
+
+
+def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _codes_in(constant)
+
+
+def _same_code(one: types.CodeType, other: types.CodeType) -> bool:
+    """Whether two code objects do the same, at the same line."""
+    names = (
+        "co_name",
+        "co_firstlineno",
+        "co_argcount",
+        "co_posonlyargcount",
+        "co_kwonlyargcount",
+        "co_flags",
+        "co_names",
+        "co_varnames",
+    )
+    if any(getattr(one, name) != getattr(other, name) for name in (*names, "co_freevars", "co_cellvars", "co_code")):
+        return False
+    if len(one.co_consts) != len(other.co_consts):
+        return False
+    return all(
+        _same_code(a, b) if isinstance(a, types.CodeType) and isinstance(b, types.CodeType)
+        else type(a) is type(b) and repr(a) == repr(b)
+        for a, b in zip(one.co_consts, other.co_consts)
+    )  # fmt: skip
+
+
 #: By function and not by code: the same code with other globals is another function.
 _known: weakref.WeakKeyDictionary[types.FunctionType, HostAnalysis] = weakref.WeakKeyDictionary()
 
@@ -374,6 +473,6 @@ def _analyze(function: types.FunctionType) -> HostAnalysis:
     if not isinstance(definition, ast.FunctionDef):
         return HostAnalysis("the host code is not a plain function")
     try:
-        return _Checker(function, definition, first - 1).run()
+        return _Checker(function, definition, first - 1, {function}).run()
     except _Refused as refused:
         return HostAnalysis(str(refused))

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["MISSING", "Place", "are_same", "frozen", "holds_tensors", "places_of"]
+__all__ = ["MISSING", "Place", "are_same", "frozen", "holds_tensors", "is_foreign", "places_of"]
 
 #: What is read where there is nothing: a name that was deleted, a variable that is not assigned yet.
 MISSING = object()
@@ -188,7 +188,7 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
         yield place
         return
     called = _function_of(value)
-    if called is not None and id(called) not in seen and not _is_foreign(called.__module__):
+    if called is not None and id(called) not in seen and not is_foreign(called.__module__):
         seen.add(id(called))
         of_method = isinstance(value, types.MethodType)
         owner = Place(functools.partial(_owner, place), "", place.name) if of_method else None
@@ -196,10 +196,10 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
     if not steps or isinstance(value, _FUNCTIONS):
         return
     if isinstance(value, types.ModuleType):
-        if _is_foreign(value.__name__) or not steps[0][0]:
+        if is_foreign(value.__name__) or not steps[0][0]:
             return
         inner = Place(vars(value), str(steps[0][1]), f"{place.name}.{steps[0][1]}")
-    elif _is_foreign(type(value).__module__) and not isinstance(value, (type, dict, list, tuple)):
+    elif is_foreign(type(value).__module__) and not isinstance(value, (type, dict, list, tuple)):
         return
     else:
         is_attribute, step = steps[0]
@@ -226,7 +226,8 @@ def _step(place: Place, is_attribute: bool, step: Any) -> Any:
     return getattr(place.read(), step) if is_attribute else place.read()[step]
 
 
-def _is_foreign(module: str | None) -> bool:
+def is_foreign(module: str | None) -> bool:
+    """Whether a module is of a package whose functions are known by name, and not of the program."""
     return module is None or (module.partition(".")[0] in _FOREIGN and module != "__main__")
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import helion
+import helion.language as hl
 from helion import _extension
 from helion.runtime import launch_stats
 
-from .host_functions import FUNCTIONS
+from . import host_functions_more as more
+from .host_functions import FUNCTIONS as FIRST
 
 pytestmark = [
     pytest.mark.softgpu(capability=90, software_only=True),
@@ -20,6 +25,8 @@ pytestmark = [
     pytest.mark.compiles,
     pytest.mark.skipif(_extension.C is None, reason="needs helion._C"),
 ]
+
+FUNCTIONS = {**FIRST, **more.FUNCTIONS}
 
 #: Those that stay with the host function, and why.
 NO_PLAN: dict[str, str] = {}
@@ -103,3 +110,98 @@ def test_call_of_a_bound_kernel_takes_the_plan_of_its_kernel() -> None:
     hits = kernel.plan_hits
     assert torch.equal(bound(x, y), x + y)
     assert kernel.plan_hits == hits and kernel.bind((x, y)) is not bound
+
+
+def test_constant_that_a_helper_of_host_code_reads_is_read_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = helion.kernel(config=helion.Config(block_sizes=[128]))(more.helper_reads_a_constant)
+    x, y = torch.randn(256), torch.randn(256)
+    for eps in (0.5, 3.0):
+        monkeypatch.setattr(more, "EPS", eps)
+        for _ in range(4):
+            torch.testing.assert_close(kernel(x, y), x + y + eps)
+    assert kernel.plan_hits >= 3, reasons(kernel)
+
+
+HELPER = """\
+import itertools
+
+import torch
+
+import helion
+import helion.language as hl
+
+COUNT = itertools.count()
+
+
+def make(x{parameters}):
+    {body}
+    return torch.empty_like(x)
+
+
+def host(x, y):
+    out = make(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] + y[t]
+    return out
+"""
+
+
+def helped(tmp_path: Path, parameters: str, body: str) -> Any:
+    """A module with a helper of host code."""
+    path = tmp_path / "with_helper.py"
+    path.write_text(HELPER.format(parameters=parameters, body=body))
+    spec = importlib.util.spec_from_file_location("with_helper", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body", "reason"),
+    [
+        ("", "next(COUNT)", "calls next()"),
+        (", seen=[]", "seen.append(1)", "a default of it can change"),
+        ("", "print(x.size(0))", "calls print()"),
+        ("", "x.item() if x.numel() == 1 else None", "calls .item()"),
+        ("", "make.calls = 1", "assigns to something other"),
+    ],
+)
+def test_helper_that_does_more_than_its_arguments_say_is_named(
+    tmp_path: Path, parameters: str, body: str, reason: str
+) -> None:
+    kernel = helion.kernel(config=helion.Config(block_sizes=[128]))(helped(tmp_path, parameters, body).host)
+    x, y = torch.randn(256), torch.randn(256)
+    for _ in range(4):
+        torch.testing.assert_close(kernel(x, y), x + y)
+    assert kernel.plan_hits == 0
+    assert any("calls make()" in why and reason in why for why in reasons(kernel)), reasons(kernel)
+
+
+def test_helper_whose_file_was_edited_since_is_not_judged_by_the_file(tmp_path: Path) -> None:
+    module = helped(tmp_path, "", "next(COUNT)")
+    (tmp_path / "with_helper.py").write_text(HELPER.format(parameters="", body="len('')"))
+    kernel = helion.kernel(config=helion.Config(block_sizes=[128]))(module.host)
+    x, y = torch.randn(256), torch.randn(256)
+    for _ in range(4):
+        kernel(x, y)
+    assert kernel.plan_hits == 0 and next(module.COUNT) >= 4
+    assert any("not what runs" in why for why in reasons(kernel)), reasons(kernel)
+
+
+def test_argument_that_only_python_reads_is_the_reason() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        scale: float = 2.0
+
+    @helion.kernel(config=helion.Config(block_sizes=[128]))
+    def scaled(x: torch.Tensor, options: Options) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] * options.scale
+        return out
+
+    x = torch.randn(256)
+    for _ in range(3):
+        torch.testing.assert_close(scaled(x, Options()), x * 2)
+    assert any("argument options is a Options" in why for why in reasons(scaled)), reasons(scaled)
