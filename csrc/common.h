@@ -14,8 +14,8 @@
 
 #include "guard.h"
 
-// What every call goes through is one stretch of code: between two calls the driver's own code has taken the caches, and
-// each function that is called, and each path of it that is not taken, is memory to be fetched again.
+// What every call goes through is one stretch of code: between two calls the driver's own code has taken the caches,
+// and each function that is called, and each path of it that is not taken, is memory to be fetched again.
 #define HELION_HOT [[gnu::always_inline]] inline
 #define HELION_COLD [[gnu::noinline, gnu::cold]]
 

@@ -6,6 +6,7 @@
 // plan before it runs it, and clearing swaps the table out before destroying it. A call that is under way finishes with
 // the plan that it found.
 
+#include "apart.h"
 #include "heap_type.h"
 #include "outside.h"
 #include "plan_table.h"
@@ -110,8 +111,8 @@ HELION_COLD PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* co
 
 // Puts the arguments in the parameters' order, defaults filled in (borrowed references; `signature` keeps what is from
 // outside). 1, 0 if they do not fit (the Python path words the error), -1 with an exception.
-[[gnu::noinline]] int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t count, PyObject* keyword_names,
-                                     PyObject** bound, Signature* signature) {
+[[gnu::noinline]] int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t count,
+                                     PyObject* keyword_names, PyObject** bound, Signature* signature) {
   const size_t parameters = body.parameters.size() - body.filled.size();
   if (count > parameters) return 0;
   for (size_t i = 0; i < count; ++i) bound[i] = args[i];
@@ -256,24 +257,6 @@ void Dispatcher::Body::clear_plans() {
   ++generation;
   sightings.clear();
   table.swap(old);
-}
-
-// A sequence of pairs of positions of `count` parameters. False with an exception.
-bool parse_apart(PyObject* pairs, Py_ssize_t count, std::vector<std::pair<uint16_t, uint16_t>>* out) {
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); ++i) {
-    PyObject* pair = PyTuple_GET_ITEM(pairs, i);
-    unsigned short a = 0, b = 0;
-    if (!PyTuple_Check(pair) || !PyArg_ParseTuple(pair, "HH:configure_dispatch", &a, &b)) {
-      if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "configure_dispatch: apart must hold tuples");
-      return false;
-    }
-    if (a >= count || b >= count) {
-      PyErr_SetString(PyExc_ValueError, "configure_dispatch: there is no such parameter");
-      return false;
-    }
-    out->emplace_back(a, b);
-  }
-  return true;
 }
 
 // configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=(), filled=(),

@@ -20,7 +20,7 @@ class TorchDevice {
   long current() const {
     const c10::impl::DeviceGuardImplInterface* guard = c10::impl::device_guard_impl_registry[kIndex].load();
     if (guard == nullptr) return -1;
-    // Where there is only one, no other can be current. In a forked child, where CUDA does not work, it is asked, to fail.
+    // Where there is only one, no other can be current. A forked child, where CUDA does not work, asks, and fails.
     if (only_one_ && !forked()) return 0;
     try {
       const long index = guard->getDevice().index();
