@@ -346,6 +346,13 @@ def hlt_opaque(x):
 
 
 @triton.jit
+def hlt_either_column(x):
+    """[..., 2] as [..., 1], where both are the same."""
+    column, _ = tl.split(x)
+    return tl.expand_dims(column, -1)
+
+
+@triton.jit
 def hlt_rounded_f16(x):
     """x, float32, as float16: rounded here, whatever is done with it."""
     return tl.inline_asm_elementwise("cvt.rn.f16.f32 $0, $1;", "=h,f", [x], tl.float16, True, 1)

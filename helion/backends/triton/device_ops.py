@@ -77,6 +77,7 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
     integer = not a.dtype.is_floating_point
     summed = torch.int32 if integer else torch.float64 if a.dtype is torch.float64 else torch.float32
     fused = acc is not None and tensor_of(acc).dtype is summed and tensor_of(acc).shape == result.shape
+    fused = fused and not _is_batch_of_columns(k, result)
     if k.extents.known(a.shape[-1]) == 1:  # an outer product
         fused = False
         text = left.to(triton_dtype(summed)) * right.to(triton_dtype(summed))
@@ -121,7 +122,12 @@ def _product(
     if k.extents.known(a.shape[-1]) < smallest_k(a.dtype):
         texts[0] = _lengthened(texts[0], [*lead, *map(k.extents.known, a.shape[-2:])], a.dtype, len(lead) + 1)
         texts[1] = _lengthened(texts[1], [*lead, *map(k.extents.known, b.shape[-2:])], b.dtype, len(lead))
-    text = call("tl.dot", *texts, **options)
+    if _is_batch_of_columns(k, result):
+        twice = [*lead, max(k.extents.known(b.shape[-2]), smallest_k(b.dtype)), 2]
+        texts[1] = call("tl.broadcast_to", texts[1], listed(twice))
+        text = k.helper("hlt_either_column", call("tl.dot", *texts, **options))
+    else:
+        text = call("tl.dot", *texts, **options)
     if len(lead) == len(batch):
         return text
     if lead:
@@ -131,6 +137,14 @@ def _product(
     if acc is not None and acc.op == "placeholder":
         return call("tl.reshape", text, k.shape(result.shape))
     return text.at(f"{'None, ' * len(batch)}:, :")
+
+
+def _is_batch_of_columns(k: KernelEmitter, result: torch.Tensor) -> bool:
+    """Whether a product gives several matrices of one column: Triton 3.6 and 3.7 lose those of a program but the first
+    of each warp.  With the column twice they are right.
+    """
+    several = any(k.extents.known(size) != 1 for size in result.shape[:-2])
+    return several and k.extents.known(result.shape[-1]) == 1
 
 
 def _lengthened(text: Text, extents: list[int], dtype: torch.dtype, dim: int) -> Text:
