@@ -27,7 +27,7 @@ class FunctionSource:
     """A parsed function.
 
     Attributes:
-        fn: the Python function.
+        name: of the Python function, which is not kept: its closure may hold tensors.
         node: its `ast.FunctionDef`; line numbers are those of the file.
         file: path of the file.
         liveness: which names its statements need.
@@ -35,7 +35,7 @@ class FunctionSource:
     """
 
     def __init__(self, fn: types.FunctionType) -> None:
-        self.fn = fn
+        self.name = fn.__name__
         self.file = inspect.getsourcefile(fn) or fn.__code__.co_filename
         try:
             lines, first = _lines_of(fn)
@@ -74,7 +74,7 @@ class FunctionSource:
         lines = _remembered(self.file) or linecache.getlines(self.file)
         text = lines[line - 1].rstrip("\n") if 0 < line <= len(lines) else ""
         end = getattr(node, "end_col_offset", 0) + self._margin if same_line else len(text)
-        return SourceLocation(self.file, line, column, end, self.fn.__name__, text)
+        return SourceLocation(self.file, line, column, end, self.name, text)
 
 
 _SOURCES: dict[types.CodeType, FunctionSource] = {}
