@@ -110,9 +110,16 @@ def _bound(k: KernelEmitter, bound: Any) -> Text:
 
 
 def _carried_variable(k: KernelEmitter, source: torch.fx.Node, loop: torch.fx.Node, placeholder: torch.fx.Node) -> Text:
-    """The variable a loop updates: the initial value's own when nothing else reads it, else a copy."""
+    """The variable a loop updates: the initial value's own when nothing else reads it, else a copy.
+
+    The loop itself may read it elsewhere: in its body as a value that stays, as the first value of another variable or
+    as a bound of an inner axis, which is asked for in each iteration of the outer one.
+    """
     text = k.text(source)
-    own = list(source.users) == [loop] and source.op == "call_function" and text.is_name and not Item.match(source)
+    read: list[torch.fx.Node] = []
+    torch.fx.map_arg(loop.args, read.append)
+    own = list(source.users) == [loop] and read.count(source) == 1
+    own = own and source.op == "call_function" and text.is_name and not Item.match(source)
     return text if own else k.define(pretty_name(placeholder), text)
 
 
