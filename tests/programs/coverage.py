@@ -26,7 +26,7 @@ CONSTRUCTS = (
     "the old value of an atomic", "size 0", "size 1", "early return",
     "call with other sizes", "call with other layouts", "call with other dtypes", "block size from a tunable",
     "half of a dimension", "reduction of nothing", "host if on a size", "host if around a loop",
-    "signal and wait", "lock", "registered size of a buffer",
+    "signal and wait", "lock", "registered size of a buffer", "a second name of a value",
 )  # fmt: skip
 
 

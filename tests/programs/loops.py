@@ -24,6 +24,7 @@ from .scope import statement
 from .scope import tile_dims
 from .statements import Accumulate
 from .statements import Assign
+from .statements import Rename
 from .statements import Statement
 from .table import Axis
 from .table import Dims
@@ -128,6 +129,11 @@ def carry(g: Generator, depth: int) -> list[Statement]:
     dims = some_dims(g, 2)
     dtype = torch.float32 if kind == "float" and g.chance(0.6) else g.dtype(kind)
     start = Assign(g.name("c"), g.cast(g.within(g.expr(dims, kind, True, 2), 0, 30), dtype))
+    starts, carried = [start], [start.name]
+    if g.chance(0.3):  # a second name, which the loop changes too or only reads
+        other_name = Expr("variable", [], {"name": start.name})
+        starts.append(Rename(g.name("c"), other_name))
+        carried = [starts[1].name, *([start.name] if g.chance(0.3) else [])]
     loop_kind = g.choice(("grid", "grid", "static_range", "range"))
     spec = loop_axis(g, "i", 0, 9 if loop_kind == "grid" else 4, tile=False)
     if loop_kind in ("static_range", "range"):
@@ -137,16 +143,18 @@ def carry(g: Generator, depth: int) -> list[Statement]:
     loop = Loop(loop_kind, [spec], [])
 
     def fill() -> list[Statement]:
-        g.env.values[start.name] = g.value(start.value)
+        for begun in starts:
+            g.env.values[begun.name] = g.value(begun.value)
         block: list[Statement] = []
-        for _ in range(g.rng.randint(1, 2)):
-            old = Expr("variable", [], {"name": start.name})
+        for i in range(g.rng.randint(len(carried), 2)):
+            name = carried[i % len(carried)]
+            old = Expr("variable", [], {"name": name})
             other = g.expr(g.part_of(dims), kind, True, 2)
+            if len(starts) > 1 and g.chance(0.5):
+                other = Expr("variable", [], {"name": start.name})
             new = Expr(g.choice(("add", "sub", "mul", "maximum", "minimum")), [old, other])
             low, high = (0, 60) if dtype is torch.uint8 else (-60, 60)
-            block.append(
-                Assign(start.name, g.cast(Expr("clamp", [g.cast(new, dtype)], {"low": low, "high": high}), dtype))
-            )
+            block.append(Assign(name, g.cast(Expr("clamp", [g.cast(new, dtype)], {"low": low, "high": high}), dtype)))
         if loop_kind == "grid" and g.chance(0.35):
             block.insert(g.rng.randint(0, len(block)), Jump(_loaded_test(g), g.choice(("break", "continue"))))
             g.env.certain = False
@@ -154,7 +162,7 @@ def carry(g: Generator, depth: int) -> list[Statement]:
             block += body(g, depth - 1, 0, ("store", "assign", "branch"))
         return block
 
-    return [start, enter(g, loop, fill)]
+    return [*starts, enter(g, loop, fill)]
 
 
 @statement(0.8)

@@ -74,6 +74,12 @@ class Assign(Statement):
         p.line(f"{self.name} = {p.expr(self.value)}")
 
 
+class Rename(Assign):
+    """`name = other`: a second name of a value."""
+
+    feature = "a second name of a value"
+
+
 @dataclasses.dataclass
 class Augment(Statement):
     """`name += value`: keeps dtype and shape of the variable."""
