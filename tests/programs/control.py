@@ -277,7 +277,8 @@ class Loop(Statement):
         certain, jumps = env.certain, env.jumps
         env.jumps = self.kind == "grid" and not self.top
         env.certain = certain and not any(isinstance(s, Jump) for s in self.body)
-        for trip in range(min(trips, _MOST_ITERATIONS) if sequential else 1):
+        # Once where there is no iteration: printing the body needs its values.
+        for trip in range(max(1, min(trips, _MOST_ITERATIONS)) if sequential else 1):
             state = dict(env.values)
             infer_block(self.body, env)
             for name in list(env.values):

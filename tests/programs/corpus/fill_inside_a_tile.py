@@ -44,6 +44,6 @@ def arguments():
 
 ERRORS = {"out1": 0.0}  # the largest error of each result; 0: equal
 SETTINGS = {}
-CONFIG = {"block_sizes": [16, 16]}
+CONFIG = {"block_sizes": [4, 16]}
 WRITTEN = []
 CALLS = []
