@@ -41,11 +41,11 @@ def of_a_tile(x: torch.Tensor, m: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kernel", [of_a_grid, of_a_tile])
-@pytest.mark.parametrize("static", [True, False])
-def test_integers_of_places_do_not_overflow(kernel, static, seed):
+@pytest.mark.parametrize("settings", [{}, {"static_shapes": False}, {"index_dtype": torch.int64}], ids=str)
+def test_integers_of_places_do_not_overflow(kernel, settings, seed):
     args = (torch.empty(ROWS), M)
     expected = torch.tensor([_numbers(i, M) for i in range(ROWS)])
-    run_everywhere(kernel, args, lambda *_: expected, reference_args=args, static_shapes=static, capabilities=[90])
+    run_everywhere(kernel, args, lambda *_: expected, reference_args=args, capabilities=[90], **settings)
 
 
 def rows_apart(x: torch.Tensor, apart: int, length: int) -> torch.Tensor:
@@ -81,3 +81,34 @@ def test_a_product_with_a_small_constant_is_wide_where_the_range_is_not_known() 
             return out
 
         assert ("tl.int64)" in kernel.bind((torch.empty(10),)).to_triton_code()) is wide
+
+
+def added_up(x: torch.Tensor, wide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    sums = torch.empty_like(x)
+    above = torch.empty([x.size(0)], dtype=torch.bool, device=x.device)
+    for t in hl.tile(x.size(0)):
+        total = hl.zeros([t], dtype=x.dtype)
+        larger = hl.full([t], True, dtype=torch.bool)
+        for j in hl.grid(wide.size(0)):
+            total = total + x[t] * (j * 123457) - (t.begin * 3 + j)
+            larger = larger & (x[t] > (j - 9) * 3000000000)
+        sums[t] = total
+        above[t] = larger
+    return sums, above
+
+
+@pytest.mark.parametrize("settings", [{}, {"static_shapes": False}, {"index_dtype": torch.int64}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16])
+def test_what_is_added_to_an_integer_tensor_leaves_its_dtype(dtype, settings) -> None:
+    x, wide = torch.arange(-5, 6, dtype=dtype), torch.empty(5)
+
+    def expected(x, wide):
+        begins = torch.arange(x.size(0)) // 4 * 4
+        total = sum(x.long() * (j * 123457) - (begins * 3 + j) for j in range(wide.size(0)))
+        numbers = [torch.tensor((j - 9) * 3000000000).to(dtype) for j in range(wide.size(0))]  # as PyTorch compares
+        above = torch.stack([x > number for number in numbers]).all(0)
+        return total.to(dtype), above
+
+    config = helion.Config(block_sizes=[4])
+    kernel = helion.kernel(added_up, config=config, **settings)
+    run_everywhere(kernel, (x, wide), expected, reference_args=(x, wide), configs=[config], capabilities=[80])

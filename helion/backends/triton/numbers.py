@@ -72,6 +72,10 @@ class Numbers:
         with self._printer.as_wide_as_needed(value):
             return parsed(print_number(value, self._printer))
 
+    def is_wide(self, value: Any) -> bool:
+        """Whether a symbolic number of a tile's place is computed in int64."""
+        return self._printer.is_wide(expr_of(value))
+
     def is_nonnegative(self, value: Any) -> bool:
         """Whether a symbolic number is known not to be negative."""
         return self._printer.is_nonnegative(expr_of(value))

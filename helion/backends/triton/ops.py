@@ -70,12 +70,12 @@ _SIZE = re.compile(r"\.(size|stride|numel)\(\d*\)$")
 
 def _is_wide(k: KernelEmitter, arg: Any, dtype: torch.dtype) -> bool:
     """Whether an operand is a number of a dtype that is wider in Triton than the integers beside it: PyTorch takes its
-    low bits, where Triton would compute in the number's dtype. Places of tiles are int32; int arguments, and what the
-    host computes of them, may be int64.
+    low bits, where Triton would compute in the number's dtype. Places of tiles are int32 unless a step of computing
+    them may leave it; int arguments, and what the host computes of them, may be int64.
     """
     if not isinstance(arg, torch.SymInt) or dtype is torch.bool or dtype.is_floating_point or dtype.itemsize > 4:
         return False
-    if _is_narrow(dtype):
+    if _is_narrow(dtype) or k.numbers.is_wide(arg):
         return True
     origins = [k.ir.device.space.origins.get(symbol) for symbol in symbols_of(arg)]
     return any(o is not None and o.kind is OriginKind.HOST and not _SIZE.search(o.text) for o in origins)

@@ -62,14 +62,23 @@ class ScalarPrinter(ExpressionPrinter):
     def as_wide_as_needed(self, value: Any) -> Iterator[None]:
         """What is printed within, `value`, computes in int64 if a step of it may leave int32."""
         expr = expr_of(value) if is_symbolic(value) else None
-        if expr is None or self._wide or is_float(expr) or self._magnitude.fits(expr):
+        if expr is None or self._places_are_wide or is_float(expr) or self._magnitude.fits(expr):
             yield
             return
-        self._wide = self._places_are_wide = True
+        # Where indices are int64 too: those of a grid are as Triton counts, in int32 for bounds that int32 holds.
+        wide, self._wide, self._places_are_wide = self._wide, True, True
         try:
             yield
         finally:
-            self._wide = self._places_are_wide = False
+            self._wide, self._places_are_wide = wide, False
+
+    def is_wide(self, expr: sympy.Expr) -> bool:
+        """Whether a number of a tile's place is computed in int64."""
+        if is_float(expr):
+            return False
+        origins = map(self._origin_of, expr.free_symbols)
+        of_a_place = any(origin is not None and origin.kind in PLACES for origin in origins)
+        return of_a_place and (self._wide or not self._magnitude.fits(expr))
 
     def _print_Symbol(self, expr: sympy.Symbol) -> str:
         origin = self._origin_of(expr) if self._places_are_wide else None
