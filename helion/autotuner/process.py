@@ -23,6 +23,7 @@ from .fork_server import ForkedProcess
 from .fork_server import python_path
 from .phases import Phases
 from .travel import CannotTravel
+from .travel import while_others_import
 from .worker import Job
 from .worker import Ready
 from .worker import Running
@@ -138,7 +139,7 @@ class WorkerProcess:
         if self._process.poll() is not None:
             return False  # died while idle; the socket would still take the message
         try:
-            self.connection.send(job)
+            while_others_import(lambda: self.connection.send(job))
         except (BrokenPipeError, ConnectionResetError):
             return False
         except (pickle.PicklingError, TypeError, AttributeError) as error:

@@ -13,6 +13,7 @@ import functools
 import io
 import linecache
 import sys
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from types import ModuleType
@@ -92,6 +93,18 @@ def _by_value() -> Iterator[None]:
             cloudpickle.unregister_pickle_by_value(module)
 
 
+def while_others_import(pickle: Callable[[], None]) -> None:
+    """Pickle, again where another thread's import changed `sys.modules` while pickling looked for a module in it."""
+    for _ in range(100):
+        try:
+            return pickle()
+        except RuntimeError as error:
+            if "changed size during iteration" not in str(error):
+                raise
+        time.sleep(0.05)
+    return pickle()
+
+
 def pack(value: Any, what: str) -> bytes:
     """An object as bytes for a worker.
 
@@ -103,9 +116,15 @@ def pack(value: Any, what: str) -> bytes:
         CannotTravel: it cannot be pickled.
     """
     file = io.BytesIO()
-    try:
+
+    def pickle() -> None:
+        file.seek(0)
+        file.truncate()
         with _by_value():
             _Pickler(file).dump(value)
+
+    try:
+        while_others_import(pickle)
     except Exception as error:  # pickling runs the user's code, which raises anything
         raise CannotTravel(f"{what} cannot be sent to a worker process: {type(error).__name__}: {error}") from error
     return file.getvalue()
@@ -130,9 +149,16 @@ def save(value: Any, file: IO[bytes]) -> None:
         OSError: the file cannot be written; the system's disk or quota is full, say.
         CannotTravel: they cannot be pickled.
     """
-    try:
+    begin = file.tell()
+
+    def pickle() -> None:
+        file.seek(begin)
+        file.truncate()
         with _by_value():
             torch.save(value, file, pickle_module=PickleModule)
+
+    try:
+        while_others_import(pickle)
         file.flush()
     except OSError:
         raise
