@@ -11,6 +11,7 @@ import torch.fx
 
 from . import exc
 from .frontend.source import definition
+from .language.containers import walk_values
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -19,8 +20,6 @@ __all__ = ["check_graph_modules", "common_device", "tensors_of"]
 
 
 def _parts(value: Any) -> list[Any]:
-    from .frontend.environment import walk_values  # loads sympy
-
     return [part for _, part in walk_values(value, "args")]
 
 

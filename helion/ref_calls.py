@@ -69,6 +69,8 @@ def checked(config: Config, kernel: Kernel, args: tuple[Any, ...]) -> tuple[Conf
 
     Raises:
         exc.InvalidConfig: it does not fit.
+        exc.InternalError: and whatever else the compiler does not raise on purpose: only its refusals say that a kernel
+            does not compile. Any exception used to be taken so, which hid faults of the compiler in ref mode.
     """
     items = list(plural_items(dict(config)))
     sizes: dict[str, Any] = {}
@@ -78,9 +80,9 @@ def checked(config: Config, kernel: Kernel, args: tuple[Any, ...]) -> tuple[Conf
         full = compiled.config_spec.normalize(config)
         sites = [block.site for block in tunable_blocks(compiled.ir.device)]
         sizes = {"block_sizes": full["block_sizes"]} if config.block_sizes else {}
-    except exc.InvalidConfig:
+    except (exc.InvalidConfig, exc.InternalError):
         raise
-    except Exception:  # it does not compile, which may be why it is in ref mode: values are checked by themselves
+    except exc.BaseError:  # it does not compile, which may be why it is in ref mode: values are checked by themselves
         ConfigSpec(kernel.name).normalize({name: value for name, key, value in items if key in TABLE})
     kept = {name: value for name, key, value in items if not sizes or key != "block_sizes"}
     return Config(**kept, **sizes), sites

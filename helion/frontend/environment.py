@@ -536,20 +536,3 @@ class Environment(HostReads):
         """Run PyTorch abstractly: fake tensors, no autograd."""
         with self.fake_mode, torch.no_grad():
             yield
-
-
-def walk_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every value inside a host value with the host expression that reaches it."""
-    yield path, value
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        for field in value._fields:
-            yield from walk_values(getattr(value, field), f"{path}.{field}")
-    elif isinstance(value, (tuple, list)):
-        for i, v in enumerate(value):
-            yield from walk_values(v, f"{path}[{i}]")
-    elif isinstance(value, dict):
-        for k, v in value.items():
-            yield from walk_values(v, f"{path}[{k!r}]")
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from walk_values(getattr(value, field.name), f"{path}.{field.name}")

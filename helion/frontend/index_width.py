@@ -17,8 +17,8 @@ import torch
 
 from .. import exc
 from ..ir.symbols import expr_of
+from ..language.containers import walk_values
 from ..settings import Settings
-from .environment import walk_values
 
 # 32-bit offsets reach this many elements.
 _INT32_ELEMENTS = 2**31

@@ -24,10 +24,10 @@ from ..ir.effects import storage_of
 from ..ir.nests import merge_nests
 from ..ir.reductions import rollable_sizes
 from ..ir.verify import verify
+from ..language.containers import walk_values
 from ..language.op import handler
 from ..settings import Settings
 from .environment import Environment
-from .environment import walk_values
 from .expressions import LambdaValue
 from .frames import Frame
 from .frames import unread_tensor

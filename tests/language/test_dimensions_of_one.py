@@ -201,9 +201,12 @@ def test_one_expression_does_not_broadcast_some_and_cut_others(sizes: tuple[int,
     if 1 not in sizes or max(sizes) == 1:
         run_everywhere(squared_norm, (gs,), reference, static_shapes=static_shapes)
         return
+    said = []
     for ref_mode in (helion.RefMode.OFF, helion.RefMode.EAGER):
-        with pytest.raises(exc.ShapeMismatch, match="would broadcast along"):
+        with pytest.raises(exc.ShapeMismatch, match="would broadcast along") as error:
             helion.kernel(squared_norm, ref_mode=ref_mode, static_shapes=static_shapes)(gs)
+        said.append(str(error.value))
+    assert said[0] == said[1] and f"extra_mask=t.index < gs[{sizes.index(1)}].size(0)" in said[0]
 
 
 def test_a_tile_that_is_longer_than_a_tensor_broadcasts_none(seed: int) -> None:

@@ -259,6 +259,19 @@ def test_a_kernel_that_does_not_compile_runs_under_a_config_of_sensible_values()
         helion.kernel(unknown, config=helion.Config(num_warps="many"), **options)(*args)
 
 
+@pytest.mark.parametrize("fault", [exc.InternalError(reason="a fault"), KeyError("a fault"), AssertionError("a fault")])
+def test_a_fault_of_the_compiler_is_no_kernel_that_does_not_compile(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any, **options: Any) -> Any:
+        raise fault
+
+    monkeypatch.setattr("helion.frontend.trace.trace_kernel", fails)
+    kernel = helion.kernel(sums, config=helion.Config(block_sizes=[2]), ref_mode=helion.RefMode.EAGER)
+    with pytest.raises(type(fault), match="a fault"):
+        kernel(X)
+
+
 def ends(x: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
     out = torch.zeros([x.size(0)], dtype=torch.int64, device=x.device)
     for i in hl.grid(bounds.size(0) - 1):

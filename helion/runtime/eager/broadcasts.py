@@ -43,4 +43,5 @@ def note_broadcasts(known: Broadcasts, access: Access, args: tuple[Any, ...]) ->
         if not isinstance(tile.axis, LoopAxis) or not tile.axis.known:
             continue  # a range of what is in memory, or of another tile
         shorter = 1 < size < int(tile.range_end)
-        known.note(tile.axis, Use(name_of(tensor), item.dim, "tile", item.repeats, shorter, call_sites()))
+        named = name_of(tensor), item.dim, name_of(tile, "tile")
+        known.note(tile.axis, Use(*named, item.repeats, shorter, call_sites()))

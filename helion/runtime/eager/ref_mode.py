@@ -9,7 +9,6 @@ loops, the block sizes and the entry point `run_ref`.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import inspect
 import math
@@ -29,6 +28,7 @@ from ... import _compat_torch
 from ... import exc
 from ...config import Config
 from ...language.broadcasts import Broadcasts
+from ...language.containers import tensors_in
 from ...language.creation import full
 from ...language.eager_access import EagerAccess
 from ...language.eager_tile import EagerInt
@@ -179,7 +179,7 @@ class RefHandler(EagerHandler):
         if op is store and isinstance(args[2], torch.Tensor) and not is_device_value(args[2]):
             # `dst[i] = value` of the host's
             args = (*args[:2], self.call_op(load, (args[2], [slice(None)] * args[2].dim(), None, None)), *args[3:])
-        for leaf in _tensors(args if op.access is None else args[1:]):
+        for leaf in tensors_in(args if op.access is None else args[1:]):
             if not is_device_value(leaf):
                 raise exc.HostTensorDirectUsage(name=name_of(leaf))
             self.check_rows_are_known(leaf)
@@ -485,17 +485,6 @@ def _without_tile(size: Any) -> int:
     return int(size) if isinstance(size, EagerInt) and isinstance(size.source, _Block) else extent_of(size)
 
 
-def _tensors(args: Any) -> list[torch.Tensor]:
-    """The tensors in (nested) containers and dataclasses."""
-    found: list[torch.Tensor] = []
-    for leaf in tree_leaves(args):
-        if isinstance(leaf, torch.Tensor):
-            found.append(leaf)
-        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            found += _tensors([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
-    return found
-
-
 def _call_site() -> Any:
     """Identity of the place in the user's code that is being run."""
     frame = user_frame()
@@ -540,7 +529,7 @@ def run_ref(
         exc.BaseError: misuse of the language, with the place in the user's code.
     """
     leaves = tree_leaves((tuple(args), dict(kwargs or {})))
-    tensors = _tensors(leaves)
+    tensors = tensors_in(leaves)
     devices = [tensors[0].device] if tensors else [leaf for leaf in leaves if isinstance(leaf, torch.device)]
     if not devices:
         raise exc.NoTensorArgs(kernel=fn.__name__)
@@ -556,7 +545,7 @@ def run_ref(
             result = fn(*(args if takes_all else args[: fn.__code__.co_argcount]), **(kwargs or {}))
         if not ref.loops_run and not names_a_loop(fn):
             raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__)
-        for leaf in _tensors(result):
+        for leaf in tensors_in(result):
             if is_device_value(leaf):
                 raise exc.CannotReadDeviceVariableOnHost(name="the returned value")
     except exc.Base as error:

@@ -28,6 +28,7 @@ from ... import exc
 from ...ir.reduction_ops import check_has_elements
 from ...language.augmented import OPERATORS
 from ...language.augmented import keep_type
+from ...language.containers import walk_values
 from ...language.creation import full
 from ...language.creation import iota
 from ...language.eager_tile import EagerInt
@@ -353,18 +354,24 @@ def _axes_of_call(func: Callable[..., Any], name: str, args: Any, result: Any) -
 # -- names for messages --------------------------------------------------------------------------------------
 
 
-def name_of(tensor: torch.Tensor) -> str:
-    """What the user's code calls a tensor, or "a tensor"."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
-            for name, value in frame.f_locals.items():
-                if value is tensor:
+def name_of(value: Any, unknown: str = "a tensor") -> str:
+    """What the user's code calls a tensor or tile.
+
+    An argument has the name that it has when the kernel is compiled, `xs[1]`: the variable of a loop over a tuple is
+    another tensor the next time.
+    """
+    for frame in reversed(_user_frames()):
+        arguments = frame.f_code.co_argcount + frame.f_code.co_kwonlyargcount
+        variables = list(frame.f_locals.items())
+        for group in (variables[:arguments], variables[arguments:]):
+            for name, held in group:
+                if held is value:
                     return name
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return "a tensor"
+            for name, held in group:
+                for path, part in walk_values(held, name):
+                    if part is value:
+                        return path
+    return unknown
 
 
 def user_frame() -> types.FrameType | None:
@@ -378,13 +385,21 @@ def user_frame() -> types.FrameType | None:
 
 def call_sites() -> tuple[Any, ...]:
     """The place in the user's code that is being run, with the calls that led there."""
+    return tuple((frame.f_code, frame.f_lasti) for frame in _user_frames())
+
+
+def _user_frames() -> list[types.FrameType]:
+    """The frames that are neither helion's nor torch's, innermost first; the last one is the kernel function's."""
     torch_files = os.path.dirname(torch.__file__) + os.sep
     frame, found = user_frame(), []
     while frame is not None:
-        if not frame.f_code.co_filename.startswith((_PACKAGE, torch_files)):
-            found.append((frame.f_code, frame.f_lasti))
+        code = frame.f_code
+        if not code.co_filename.startswith((_PACKAGE, torch_files)):
+            found.append(frame)
+        elif code.co_name == "run_ref":
+            break
         frame = frame.f_back
-    return tuple(found)
+    return found
 
 
 # -- partial tiles -------------------------------------------------------------------------------------------
