@@ -71,7 +71,7 @@ class KernelStats:
     """The counters of one kernel.
 
     Args:
-        name: as in ``launch_stats()``: the kernel function's module and qualified name.
+        name: the kernel function's module and qualified name.
     """
 
     def __init__(self, name: str) -> None:
@@ -81,8 +81,15 @@ class KernelStats:
         self._sources: dict[str, dict[int, Callable[[], int]]] = {layer: {} for layer in LAYERS}
         self._retired: dict[str, list[int]] = {layer: [] for layer in LAYERS}
         with _lock:
-            self._number = next(_numbers)
-            _all.add(self)
+            alike = _all.setdefault(name, weakref.WeakValueDictionary())
+            # Those of before keep theirs when others end, so the least free one may be anywhere up to their count.
+            number = len(alike) + 1
+            while number in alike:
+                number -= 1
+            alike[number] = self
+        #: Its name in ``launch_stats()``.
+        self.label = name if number == 1 else f"{name}#{number}"
+        self._order = next(_numbers)
 
     def counter(self, layer: str) -> Counter:
         """The counter of ``layer``; it outlives launchers, so replacing one keeps its count."""
@@ -131,9 +138,16 @@ class KernelStats:
 
 _lock = new_lock()
 _numbers = itertools.count()
-_all: weakref.WeakSet[KernelStats] = weakref.WeakSet()
+#: Name -> number among those of the name -> the kernels that exist.
+_all: dict[str, weakref.WeakValueDictionary[int, KernelStats]] = {}
 #: What `reset_launch_stats` subtracts: counters themselves are never set back, launchers hold on to them.
 _baseline: weakref.WeakKeyDictionary[KernelStats, KernelLaunchStats] = weakref.WeakKeyDictionary()
+
+
+def _kernels() -> list[KernelStats]:
+    with _lock:
+        found = [stats for alike in list(_all.values()) for stats in list(alike.values())]
+    return sorted(found, key=lambda stats: stats._order)
 
 
 def _difference(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
@@ -144,8 +158,9 @@ def launch_stats() -> dict[str, KernelLaunchStats]:
     """Per kernel: how many launches each layer ran, and why a faster one did not.
 
     Returns:
-        Kernel name -> ``KernelLaunchStats(layers, reasons)``, in order of definition, for kernels that still exist. Of
-        several kernels with one name, the later ones have ``#2``, ``#3``, ... after it.
+        Kernel name -> ``KernelLaunchStats(layers, reasons)``, in order of definition, for kernels that still exist: the
+        counts of one that was collected are gone. Of several kernels with one name, others than the first have ``#2``,
+        ``#3``, ... after it, for as long as they exist.
 
     A kernel that runs as fast as it can shows one layer and no reasons but those of its first calls::
 
@@ -153,16 +168,10 @@ def launch_stats() -> dict[str, KernelLaunchStats]:
         {'mymodel.add': KernelLaunchStats(layers={'default_launcher': 1, 'fast_launcher': 9999}, reasons={'first call':
         1})}
     """
-    with _lock:
-        kernels = sorted(_all, key=lambda stats: stats._number)
     found: dict[str, KernelLaunchStats] = {}
-    for stats in kernels:
-        name, n = stats.name, 1
-        while name in found:
-            n += 1
-            name = f"{stats.name}#{n}"
+    for stats in _kernels():
         now, before = stats.snapshot(), _baseline.get(stats, KernelLaunchStats({}, {}))
-        found[name] = KernelLaunchStats(
+        found[stats.label] = KernelLaunchStats(
             _difference(now.layers, before.layers), _difference(now.reasons, before.reasons)
         )
     return found
@@ -170,9 +179,8 @@ def launch_stats() -> dict[str, KernelLaunchStats]:
 
 def reset_launch_stats() -> None:
     """Start ``launch_stats()`` at zero."""
-    with _lock:
-        for stats in list(_all):
-            _baseline[stats] = stats.snapshot()
+    for stats in _kernels():
+        _baseline[stats] = stats.snapshot()
 
 
 def counted(run: Callable[..., Any], counter: Counter) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -122,17 +123,19 @@ def same(left: Any, right: Any) -> bool:
 
 
 @contextlib.contextmanager
-def random_state(rng: random.Random) -> Iterator[None]:
-    """Mostly the usual one; or one that a call has to notice, or not to mind."""
+def random_state(rng: random.Random, alone: bool) -> Iterator[None]:
+    """Mostly the usual one; or one that a call has to notice, or not to mind. What is the whole process's changes only
+    where no other thread compares.
+    """
     with contextlib.ExitStack() as stack:
         if rng.random() < 0.1:
             stack.enter_context(rng.choice([torch.no_grad, torch.inference_mode])())
         if rng.random() < 0.05:
             stack.enter_context(torch.autocast("cpu"))
-        if rng.random() < 0.05:
+        if alone and rng.random() < 0.05:
             stack.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(torch.float64)
-        if rng.random() < 0.3:
+        if alone and rng.random() < 0.3:
             stack.callback(output_pool.configure, False)
             output_pool.configure(True)
         yield
@@ -152,7 +155,7 @@ def disturb(rng: random.Random, kernel: Any, held: list[Any]) -> None:
         output_pool.clear()
 
 
-def compare_calls(kernel: Any, seed: int, steps: int) -> int:
+def compare_calls(kernel: Any, seed: int, steps: int, alone: bool = True) -> int:
     """Makes random calls both ways, each on contents of its own; returns how many of them ran as plans."""
     rng = random.Random(seed)
     torch.manual_seed(seed)
@@ -164,7 +167,7 @@ def compare_calls(kernel: Any, seed: int, steps: int) -> int:
         args, kwargs = random_call(rng, pool)
         contents = [tensor.clone() for tensor in tensors]
         hits = kernel.plan_hits
-        with random_state(rng):
+        with random_state(rng, alone):
             fast = outcome(kernel, args, kwargs)
             plans += kernel.plan_hits - hits
             written = [tensor.clone() for tensor in tensors]
@@ -184,10 +187,14 @@ def compare_calls(kernel: Any, seed: int, steps: int) -> int:
     return plans
 
 
+#: For each test of this file.
+SECONDS = float(os.environ.get("HELION_FUZZ_SECONDS", "0")) / (4 * len(HOSTS))
+
+
 @pytest.mark.parametrize("asked", [False, True], ids=["", "overlaps asked"])
 @pytest.mark.parametrize("host", HOSTS)
 def test_random_calls(make, seed, host, asked):
-    end = time.monotonic() + float(os.environ.get("HELION_FUZZ_SECONDS", "0")) / (2 * len(HOSTS))
+    end = time.monotonic() + SECONDS
     calls = plans = 0
     while not calls or time.monotonic() < end:
         kernel = make(HOSTS[host])
@@ -198,3 +205,26 @@ def test_random_calls(make, seed, host, asked):
         seed += 1
     print(f"{host}: {calls} calls, {plans} of them plans")
     assert plans > calls / 50
+
+
+@pytest.mark.parametrize("pool", [False, True], ids=["fresh", "pool"])
+@pytest.mark.parametrize("host", HOSTS)
+def test_random_calls_of_one_kernel_in_threads(make, seed, host, pool):
+    """Each thread with tensors of its own, while all of them make its plans stale and clear the pool."""
+    end = time.monotonic() + SECONDS
+    output_pool.configure(pool)
+    try:
+        calls = plans = 0
+        while not calls or time.monotonic() < end:
+            kernel = make(HOSTS[host], max_entries=8)
+            with ThreadPoolExecutor(4) as threads:
+                running = [threads.submit(compare_calls, kernel, seed + i, 300, alone=False) for i in range(4)]
+            for thread in running:
+                thread.result()
+            calls += 4 * 300
+            plans += kernel.plan_hits
+            seed += 4
+        print(f"{host} in threads: {calls} calls, {plans} of them plans")
+        assert plans > calls / 50
+    finally:
+        output_pool.configure(False)

@@ -70,7 +70,7 @@ def test_calls_are_those_of_the_kernel_and_counted_with_them(configured: Any, se
     if configured.extension:
         assert layers["plan"] == run.plan_hits == 10
     assert kernel.bind((x, y)).compile_config(helion.Config(block_sizes=[64])) is run
-    name, total = kernel.stats.name, kernel.stats.snapshot().launches
+    name, total = kernel.stats.label, kernel.stats.snapshot().launches
     del run
     kernel.reset()
     gc.collect()
