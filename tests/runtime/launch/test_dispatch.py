@@ -425,6 +425,24 @@ def test_launch_stats_start_at_zero_after_a_reset(gpu):
     assert mine[0].reasons == {}
 
 
+def test_a_kernel_keeps_its_name_when_others_of_its_name_end(gpu):
+    name = "a name of its own"
+    first, second, third = (stats_module.KernelStats(name) for _ in range(3))
+    for _ in range(5):
+        first.counter("plan").hit()
+    second.counter("plan").hit()
+    before = launch_stats()
+    assert [label for label in before if label.startswith(name)] == [name, f"{name}#2", f"{name}#3"]
+    del first
+    gc.collect()
+    second.counter("plan").hit()
+    after = launch_stats()
+    assert after[f"{name}#2"].launches - before[f"{name}#2"].launches == 1
+    assert name not in after and f"{name}#3" in after
+    later = stats_module.KernelStats(name)
+    assert later.label == name and third.label == f"{name}#3"
+
+
 def test_counters_lose_nothing_between_threads():
     counter = stats_module.Counter()
 
