@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
