@@ -50,3 +50,14 @@ def test_every_public_name_is_there_when_asked_for_also_those_that_load_the_comp
         "print(*[getattr(helion, name).__name__ for name in ('BoundKernel', 'explain', 'from_cache')])"
     )
     assert run(code) == "BoundKernel explain from_cache"
+
+
+def test_the_first_trace_loads_no_exporter() -> None:
+    # PyTorch loads it to say where in the user's program a symbol was made: half a first call's seconds.
+    code = (
+        "import sys, torch\n"
+        "from examples.matmul import make_args, matmul\n"
+        "matmul.bind(make_args(64, 64, 64, device='cpu'))\n"
+        "print(*[m for m in ('torch.export._trace', 'torch._functorch.aot_autograd') if m in sys.modules])"
+    )
+    assert run(code) == ""
