@@ -272,7 +272,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "cpus": len(os.sched_getaffinity(0)),
     }
-    for name in ("torch", "triton", "sklearn", "optuna"):
+    for name in ("torch", "triton", "optuna"):
         spec = importlib.util.find_spec(name)
         found[name] = getattr(importlib.import_module(name), "__version__", "?") if spec else None
     if torch.cuda.is_available():
@@ -332,8 +332,6 @@ def main() -> None:
     print(json.dumps(about))
     if "device" not in about and not options.small:
         parser.error("there is no GPU; --small tries the script without one")
-    if about["sklearn"] is None:
-        print("scikit-learn is not installed: the default search falls back to one that needs none")
     end = time.monotonic() + options.total_seconds
     print(
         f"{'[us]':28} "

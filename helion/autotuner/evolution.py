@@ -141,7 +141,7 @@ class SurrogateEvolutionStrategy(DifferentialEvolutionStrategy):
         **options: Any,
     ) -> None:
         self.brood = brood
-        self.surrogate = Surrogate(space, seed)
+        self.surrogate = Surrogate(space)
         self._fitted_to = 0
         super().__init__(space, seed=seed, first=first, **options)
 

@@ -7,6 +7,7 @@ like expected improvement does, needs no model of the noise, and takes failed Co
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Generator
 from collections.abc import Iterable
@@ -14,12 +15,27 @@ from typing import Any
 
 import numpy as np
 
+from .. import exc
 from ..config import Config
 from .pattern import PatternStrategy
 from .space import SearchSpace
 from .strategy import log_time
-from .surrogate import require
 from .trial import Trial
+
+
+def _require(search: str) -> None:
+    """Raise a clear error if scikit-learn is missing.
+
+    Raises:
+        exc.AutotuneError: with the command that installs it.
+    """
+    try:
+        importlib.import_module("sklearn")
+    except ImportError as error:
+        raise exc.AutotuneError(
+            f"{search} needs scikit-learn, which is not installed",
+            fix="`pip install helion[tune]`, or choose autotune_search='ModelSearch' (no dependencies).",
+        ) from error
 
 
 class LFBOPatternStrategy(PatternStrategy):
@@ -60,7 +76,7 @@ class LFBOPatternStrategy(PatternStrategy):
         penalty: float = 0.0,
         **options: Any,
     ) -> None:
-        require(self.name)
+        _require(self.name)
         self.generation = generation
         self.quantile = quantile
         self.neighbors = neighbors

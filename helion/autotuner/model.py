@@ -9,6 +9,7 @@ several workers do not try the same idea.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -58,8 +59,9 @@ class ModelStrategy(Strategy):
         self.batch = batch
         self.leaders = leaders
         self.far = far
-        self.surrogate = Surrogate(space, seed)
+        self.surrogate = Surrogate(space)
         self._points: dict[Config, Point] = {}
+        self._told: list[tuple[Point, Trial]] = []
 
     def propose(self, limit: int) -> list[Config]:
         known = len(self.history) + len(self.pending)
@@ -75,6 +77,9 @@ class ModelStrategy(Strategy):
             found = self._new_random(limit)
             self.finished = not found
         return found
+
+    def observe(self, trial: Trial) -> None:
+        self._told.append((self._point(trial.config), trial))
 
     def _point(self, config: Config) -> Point:
         if config not in self._points:
@@ -106,16 +111,21 @@ class ModelStrategy(Strategy):
     # -- with the model -----------------------------------------------------------------------------
 
     def _propose_by_model(self, count: int) -> list[Config]:
-        trials = list(self.history.values())
-        if self.pending and self.surrogate.fitted:
+        points = [point for point, _ in self._told]
+        trials = [trial for _, trial in self._told]
+        waiting = {self._point(c): c for c in self.pending}
+        if waiting and self.surrogate.fitted:
             # "Kriging believer" (Ginsbourger et al. 2010): take the model's word for what is being measured.
-            waiting = list(self.pending)
-            mean, _, _ = self.surrogate.predict([self._point(c) for c in waiting])
-            trials += [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting, mean.tolist())]
-        self.surrogate.fit([self._point(t.config) for t in trials], trials)
+            mean, _, _ = self.surrogate.predict(list(waiting))
+            points += waiting
+            trials += [Trial(c, Status.OK, math.exp(m)) for c, m in zip(waiting.values(), mean.tolist())]
+        self.surrogate.fit(points, trials)
+        known = {*points, *waiting}
+        leaders = [point for point, _ in sorted(self._told, key=lambda told: told[1].time_ms)[: self.leaders]]
         far = sum(self.rng.random() < self.far for _ in range(count))
-        found = self._best_of(self._near(), count - far)
-        return found + [c for c in self._best_of(self._far(), count - len(found)) if c not in found]
+        found = self._best_of([p for p in self._near(leaders) if p not in known], count - far)
+        others = self._best_of([p for p in self._far(leaders[:3]) if p not in known], count - len(found))
+        return found + [c for c in others if c not in found]
 
     def _best_of(self, points: list[Point], count: int) -> list[Config]:
         """The candidates with the greatest expected improvement times probability of working, without near copies of
@@ -126,7 +136,7 @@ class ModelStrategy(Strategy):
         mean, std, works = self.surrogate.predict(points)
         assert self.best is not None
         score = expected_improvement(mean, std, log_time(self.best)) * works
-        places = torch.tensor([self.space.encode_point(p) for p in points], dtype=score.dtype)
+        places = self.space.features(points)
         found: list[Config] = []
         while len(found) < count:
             pick = int(score.argmax())
@@ -141,13 +151,12 @@ class ModelStrategy(Strategy):
             score[pick] = -1.0
         return found
 
-    def _near(self) -> list[Point]:
+    def _near(self, leaders: list[Point]) -> Iterable[Point]:
         """Neighbours of the best, and mutations and crossovers of the leaders.
 
         Deliberately local: over the whole space the model is least sure of itself, so expected improvement would go
         for far corners, most of which are slow or do not compile.
         """
-        leaders = [self._point(t.config) for t in self.ranked()[: self.leaders]]
         points: dict[Point, None] = {}
         for leader in leaders[:3]:
             points.update(dict.fromkeys(self.space.neighbor_points(leader)))
@@ -160,21 +169,17 @@ class ModelStrategy(Strategy):
             while steps < 8 and self.rng.random() < 0.65:
                 steps += 1
             points[self.space.mutate(parent, self.rng, steps)] = None
-        return self._unknown(points)
+        return points
 
-    def _far(self) -> list[Point]:
+    def _far(self, leaders: list[Point]) -> Iterable[Point]:
         """The best with a few tunables anywhere: those on which the time depends most are changed most often."""
-        leaders = [self._point(t.config) for t in self.ranked()[:3]]
         dimensions = self.space.dimensions
         weights = [(share + 0.01) * (len(d.values) > 1) for share, d in zip(self.surrogate.shares(), dimensions)]
+        upto = list(itertools.accumulate(weights))
         points: dict[Point, None] = {}
         for _ in range(self.pool if any(weights) else 0):
             point = list(self.rng.choice(leaders))
-            for axis in self.rng.choices(range(len(point)), weights, k=self.rng.randint(2, 5)):
+            for axis in self.rng.choices(range(len(point)), cum_weights=upto, k=self.rng.randint(2, 5)):
                 point[axis] = self.rng.randrange(len(dimensions[axis].values))
             points[tuple(point)] = None
-        return self._unknown(points)
-
-    def _unknown(self, points: Iterable[Point]) -> list[Point]:
-        known = {self._point(c) for c in (*self.history, *self.pending)}
-        return [p for p in points if p not in known]
+        return points

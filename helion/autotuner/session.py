@@ -35,7 +35,6 @@ from .space import SearchSpace
 from .strategy import FiniteStrategy
 from .strategy import Strategy
 from .study import SharedStudy
-from .surrogate import load_ahead
 from .target import TuningTarget
 from .travel import CannotTravel
 from .tuner import EFFORTS
@@ -111,7 +110,6 @@ def _run(
 ) -> TuningResult:
     if isolate:
         fork_server.shared()  # imports from now on
-        load_ahead()
     started, phases = time.monotonic(), Phases()
     spec = with_controls(target.config_spec, settings.autotune_search_acf)
     space = SearchSpace(spec, settings.autotune_config_overrides, settings.autotune_config_filter)

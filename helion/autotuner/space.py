@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+import torch
+
 from .. import exc
 from ..config import Config
 from ..config_spec import BooleanFragment
@@ -177,12 +179,14 @@ class SearchSpace:
         self._overrides = {key: fixed.get(key) for key in overrides or {} if key in spec.fields}
         self._free = {key: f for key, f in spec.fields.items() if key not in self._overrides}
         self.dimensions: list[Dimension] = [d for key, f in self._free.items() for d in _flatten(key, f)]
-        self._blocks = [i for i, d in enumerate(self.dimensions) if d.name.startswith("block_sizes[")]
-        self._codes = [[_code(d, i) for i in range(len(d.values))] for d in self.dimensions]
+        self._codes = [
+            torch.tensor([_code(d, i) for i in range(len(d.values))], dtype=torch.float64) for d in self.dimensions
+        ]
+        self._logs = self._log_tables()
+        self._movable = [i for i, d in enumerate(self.dimensions) if len(d.values) > 1]
         # Searches look at the neighbours of the same few points again and again.
         self._configs: dict[Point, Config | None] = {}
         self._given: set[Config] = set()
-        self._by_name = {d.name: i for i, d in enumerate(self.dimensions)}
 
     # -- Config <-> point ---------------------------------------------------------------------------
 
@@ -287,9 +291,8 @@ class SearchSpace:
     def mutate(self, point: Point, rng: Random, steps: int) -> Point:
         """`steps` random moves: mostly to a neighbour, now and then to anywhere on the axis."""
         moved = list(point)
-        axes = [i for i, d in enumerate(self.dimensions) if len(d.values) > 1]
-        for _ in range(steps if axes else 0):
-            axis = rng.choice(axes)
+        for _ in range(steps if self._movable else 0):
+            axis = rng.choice(self._movable)
             near = self.dimensions[axis].neighbors(moved[axis])
             moved[axis] = rng.choice(near) if rng.random() < 0.8 else rng.randrange(len(self.dimensions[axis].values))
         return tuple(moved)
@@ -302,48 +305,56 @@ class SearchSpace:
     # -- features -----------------------------------------------------------------------------------
 
     def encode(self, config: Config) -> list[float]:
-        """The feature vector of a Config, about in [0, 1], for surrogate models.
+        """`features` of a Config."""
+        row: list[float] = self.features([self.point(config)])[0].tolist()
+        return row
+
+    def features(self, points: Sequence[Point]) -> torch.Tensor:
+        """A feature vector for each point, about in [0, 1], for surrogate models: [points, features].
 
         Ordered dimensions give their relative index (so powers of two are logarithmic), unordered ones are
         one-hot, permutations give each loop's place.  Then come quantities that schedules are known to depend
         on and that no single dimension shows: the tile's size, the tile's size per warp, and the tile's size
         times the pipeline depth (shared memory), all as log2 / 16.
         """
-        return self.encode_point(self.point(config))
+        index = _indices(points)
+        codes = [codes[column] for codes, column in zip(self._codes, index.T)]
+        return torch.cat([*codes, self._quantities(index) / 16], 1)
 
-    def encode_point(self, point: Point) -> list[float]:
-        """`encode` of a point."""
-        features: list[float] = []
-        for codes, index in zip(self._codes, point):
-            features.extend(codes[index])
-        features.extend(quantity / 16 for quantity in self._quantities(point))
-        return features
-
-    def levels(self, point: Point) -> list[int]:
-        """The point with the same quantities of `encode` behind it, as integers."""
-        return [*point, *(round(quantity) for quantity in self._quantities(point))]
+    def levels(self, points: Sequence[Point]) -> torch.Tensor:
+        """The points with the same quantities of `features` behind them, as integers."""
+        index = _indices(points)
+        return torch.cat([index, self._quantities(index).round().to(torch.int64)], 1)
 
     def level_lengths(self) -> list[float]:
-        """For each entry of `levels`, the distance over which times are alike: half an ordered axis; `inf` without an
+        """For each column of `levels`, the distance over which times are alike: half an ordered axis; `inf` without an
         order.
         """
         lengths = [max((len(d.values) - 1) / 2, 1.5) if d.ordered else math.inf for d in self.dimensions]
-        return [*lengths, *(4.0 for _ in self._quantities((0,) * len(self.dimensions)))]
+        return [*lengths, *(4.0 for _ in self._logs)]
 
-    def _quantities(self, point: Point) -> list[float]:
-        """log2 of the tile's size, of its size per warp, and of its size times the pipeline depth."""
-        if not self._blocks:
+    def _log_tables(self) -> list[list[tuple[int, torch.Tensor]]]:
+        """What each quantity adds up: axes, with log2 of their values (negative: divided by)."""
+
+        def table(axis: int, sign: float = 1.0) -> tuple[int, torch.Tensor]:
+            values = self.dimensions[axis].values
+            return axis, torch.tensor([sign * math.log2(max(v, 1)) for v in values], dtype=torch.float64)
+
+        tile = [table(i) for i, d in enumerate(self.dimensions) if d.name.startswith("block_sizes[")]
+        if not tile:
             return []
-        tile = sum(self._log2(axis, point) for axis in self._blocks)
-        found = [tile]
-        for name, sign in (("num_warps", -1), ("num_stages", 1)):
-            axis = self._by_name.get(name)
-            if axis is not None:
-                found.append(tile + sign * self._log2(axis, point))
-        return found
+        axes = {d.name: i for i, d in enumerate(self.dimensions)}
+        others = [[table(axes[n], sign)] for n, sign in (("num_warps", -1.0), ("num_stages", 1.0)) if n in axes]
+        return [tile, *([*tile, *other] for other in others)]
 
-    def _log2(self, axis: int, point: Point) -> float:
-        return math.log2(max(self.dimensions[axis].values[point[axis]], 1))
+    def _quantities(self, index: torch.Tensor) -> torch.Tensor:
+        """log2 of the tile's size, of its size per warp, and of its size times the pipeline depth: [points, 3]."""
+        found = [torch.stack([table[index[:, axis]] for axis, table in parts]).sum(0) for parts in self._logs]
+        return torch.stack(found, 1) if found else torch.empty(len(index), 0, dtype=torch.float64)
+
+
+def _indices(points: Sequence[Point]) -> torch.Tensor:
+    return torch.tensor(points, dtype=torch.int64).reshape(len(points), -1)
 
 
 def _code(dimension: Dimension, index: int) -> list[float]:

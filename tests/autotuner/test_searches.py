@@ -6,6 +6,7 @@ import dataclasses
 import math
 import random
 import statistics
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -13,9 +14,11 @@ import torch
 from autotune_landscapes import LANDSCAPES
 
 from helion import exc
+from helion.autotuner import gaussian
 from helion.autotuner import surrogate
 from helion.autotuner.evolution import DifferentialEvolutionStrategy
 from helion.autotuner.gaussian import LevelProcess
+from helion.autotuner.gaussian import _Likelihood
 from helion.autotuner.lfbo import LFBOPatternStrategy
 from helion.autotuner.model import ModelStrategy
 from helion.autotuner.pattern import PatternStrategy
@@ -172,14 +175,12 @@ def test_finite_search_refuses_a_config_that_does_not_fit() -> None:
 
 
 def test_without_scikit_learn_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surrogate, "available", lambda: False)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(exc.AutotuneError, match=r"helion\[tune\]"):
         LFBOPatternStrategy(SOFTMAX.space())
 
 
-@pytest.mark.slow
-def test_without_scikit_learn_the_default_search_still_learns_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surrogate, "available", lambda: False)
+def test_the_default_search_learns_what_fails() -> None:
     rng = random.Random(4)
     search = ModelStrategy(SOFTMAX.space(), seed=4)
     drive(search, lambda c: SOFTMAX.measure(c, rng), 60)
@@ -204,6 +205,30 @@ def test_the_process_learns_many_small_effects_from_few_trials(seed: int) -> Non
     spread = statistics.pstdev(truth)
     assert statistics.mean(errors) < 0.2 * spread
     assert all(0 < s < 4 * spread for s in std.tolist())
+
+
+def test_the_gradient_by_hand_is_that_of_autograd(seed: int) -> None:
+    rng = random.Random(seed)
+    process = LevelProcess([3.5, math.inf, 2.0])
+    rows = [[rng.randrange(-3, 8), rng.randrange(3), rng.randrange(5)] for _ in range(30)]
+    y = [rng.gauss(0, 1) for _ in rows]
+    process.fit(rows, y)
+    observed = torch.tensor(y, dtype=torch.float64)
+    theta = torch.tensor([rng.gauss(0, 1) for _ in range(5)], dtype=torch.float64)
+    value, gradient = _Likelihood(process, observed).value_and_gradient(theta)
+
+    leaf = theta.clone().requires_grad_()
+    distance = (process._levels[:, None] - process._levels).abs()
+    differences = process._apart[torch.arange(3), distance]
+    covariance = torch.exp(leaf[0] + torch.log1p(-torch.sigmoid(leaf[2:]) * differences).sum(-1))
+    covariance = covariance + (torch.exp(leaf[1]) + gaussian._JITTER) * torch.eye(30, dtype=torch.float64)
+    expected = -torch.distributions.MultivariateNormal(torch.zeros(30, dtype=torch.float64), covariance).log_prob(
+        observed
+    ) - 15 * math.log(2 * math.pi)
+    expected = expected + 0.5 * (((leaf - process._expected) / process._width) ** 2).sum()
+    expected.backward()
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(gradient, leaf.grad)
 
 
 def test_the_process_gives_a_share_to_what_matters_only(seed: int) -> None:
