@@ -10,7 +10,6 @@ pointers. Like ``_compat_triton``, this file holds private parts of Triton and n
 from __future__ import annotations
 
 import base64
-import math
 import sys
 from typing import Any
 
@@ -109,10 +108,10 @@ CLUSTERS = "clusters"
 DEPENDENT_LAUNCH = "programmatic dependent launch"
 
 
-def global_scratch_bytes(compiled: Any, grid: tuple[int, ...]) -> int:
-    """How large that memory is for a launch with this grid; aligned to what PyTorch's allocators align to."""
+def global_scratch_bytes(compiled: Any) -> int:
+    """How large that memory is for one program."""
     per_program: int = compiled.metadata.global_scratch_size * compiled.metadata.num_ctas
-    return per_program * math.prod(grid)
+    return per_program
 
 
 def launch_extras(compiled: Any) -> list[str]:

@@ -134,7 +134,8 @@ class _BundleRecorder(Recorder):
         self, kernel: Any, compiled: Any, argument_count: int, keywords: dict[str, Any]
     ) -> tuple[Any, int, list[int]]:
         assert isinstance(compiled, Binary)
-        return compiled, 0, [argument for argument, _ in compiled.params]
+        arguments = [argument for argument, _ in compiled.params]
+        return compiled, 0, arguments[:-1] if compiled.scratch_bytes else arguments
 
     def plan(self, leaf_count: int, buffers: Any, result: Any, written: Any) -> data.PlanData:
         return data.PlanData(leaf_count, buffers, tuple(self.steps), result, written, self.analysis.identity)

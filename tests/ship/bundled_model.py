@@ -82,6 +82,15 @@ def persistent(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+@helion.kernel(config=helion.Config(block_sizes=[16, 16], indexing="tensor_descriptor"))
+def described(x: torch.Tensor) -> torch.Tensor:
+    """Descriptors are made on the device, in scratch memory."""
+    out = torch.empty_like(x)
+    for rows, columns in hl.tile(x.shape):
+        out[rows, columns] = x[rows, columns] + 1
+    return out
+
+
 @helion.kernel(config=SMALL)
 def loud(x: torch.Tensor) -> torch.Tensor:
     print("called")
@@ -105,6 +114,7 @@ CALLS: list[tuple[helion.Kernel, Callable[[], tuple[Any, ...]], Reference]] = [
     (halves, lambda: ([torch.randn(50), torch.randn(50)],), lambda xs: (xs[0] - xs[1], None, 50)),
     (of_contiguous, lambda: (torch.randn(8, 6).t(),), lambda x: (x.contiguous().view(-1) * 2).double()),
     (persistent, lambda: (torch.randn(1000),), lambda x: x + 1),
+    (described, lambda: (torch.randn(40, 48),), lambda x: x + 1),
 ]
 
 

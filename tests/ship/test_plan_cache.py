@@ -129,6 +129,14 @@ def test_the_second_process_traces_nothing(programs: Programs) -> None:
     assert programs.is_served(programs.load(), X, 5.0, expected=3 * X + 5), "the number is passed on"
 
 
+def test_a_kernel_with_scratch_memory_is_kept_with_how_much_it_needs(programs: Programs) -> None:
+    text = _MODEL.replace("block_sizes=[32]", "block_sizes=[2, 32], indexing='tensor_descriptor'")
+    text = text.replace("hl.tile(x.size(0))", "hl.tile(x.shape)")
+    x = torch.arange(256.0).view(4, 64)
+    assert not programs.is_served(programs.load(text), x, expected=3 * x + 1)
+    assert programs.is_served(programs.load(text), x, expected=3 * x + 1)
+
+
 _EDITS = {
     "the kernel": ("+ captured", "- 2.0 + captured", 3 * X - 1),
     "a helper": ("value * FACTOR + add", "value + FACTOR + add", X + 4),

@@ -17,6 +17,7 @@ from ...runtime.code_cache import load_module
 from ...runtime.host_function import clone_host_function
 from ...runtime.host_function import set_launcher
 from ...runtime.launch.launcher import FastLauncher
+from ...runtime.launch.spec import binary_of_triton
 from ...runtime.native.binary import Binary
 from ...target import Target
 from ..base import Launch
@@ -83,7 +84,7 @@ def compiled_binary(launch: Launch, target: Target) -> Binary:
         Exception: what Triton raises where it, or ptxas, refuses the kernel.
     """
     compiled = _compiled(launch, target)
-    if extras := _abi.launch_extras(compiled):
+    if extras := [extra for extra in _abi.launch_extras(compiled) if extra != _abi.GLOBAL_SCRATCH]:
         raise exc.BackendUnsupported(
             backend="triton",
             reason=f"a launch of {launch.kernel.__name__} needs {', '.join(extras)}, which only Triton's launcher does",
@@ -96,13 +97,4 @@ def compiled_binary(launch: Launch, target: Target) -> Binary:
             reason=f"{launch.kernel.__name__} has a parameter that is a tuple, or passed by name",
             fix="leave this kernel out of the bundle.",
         )
-    return Binary(
-        name=launch.kernel.__name__,
-        symbol=compiled.metadata.name,
-        cubin=bytes(compiled.asm["cubin"]),
-        num_warps=compiled.metadata.num_warps,
-        shared=compiled.metadata.shared,
-        params=tuple(parameters),
-        scratch=_abi.SCRATCH_POINTERS,
-        cooperative=_abi.is_cooperative(compiled),
-    )
+    return binary_of_triton(compiled, launch.kernel.__name__)

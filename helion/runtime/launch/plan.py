@@ -485,9 +485,7 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """What `build` makes of it all."""
         assert _extension.C is not None and self.device is not None
-        if not self.has_scratch:  # which is from an allocator of this process
-            steps = tuple(self.steps)
-            self.description = PlanData(leaf_count, buffers, steps, result, written, self.analysis.identity)
+        self.description = PlanData(leaf_count, buffers, tuple(self.steps), result, written, self.analysis.identity)
         return _extension.C.LaunchPlan(
             leaf_count,
             self.device,

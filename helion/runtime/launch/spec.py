@@ -10,6 +10,7 @@ Not here: when to prime and what to do when that fails (``launcher.py``).
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
     from ..._C import CompiledLauncher
     from ..._C import LaunchSpec
 
-__all__ = ["binary_of", "describe", "make_launch_spec", "parameter_positions", "slow_launch", "unsupported_reason"]
+__all__ = [
+    "binary_of",
+    "binary_of_triton",
+    "describe",
+    "make_launch_spec",
+    "parameter_positions",
+    "slow_launch",
+    "unsupported_reason",
+]
 
 log = logging.getLogger("helion.runtime")
 
@@ -67,12 +76,15 @@ def parameter_positions(compiled: Any) -> list[int]:
 
 def needs_scratch(compiled: Any) -> bool:
     """Whether a launch gets global scratch memory; only Triton's own kernels do."""
+    if isinstance(compiled, Binary):
+        return compiled.scratch_bytes > 0
     return hasattr(compiled, "metadata") and _abi.GLOBAL_SCRATCH in _abi.launch_extras(compiled)
 
 
 def scratch_bytes(compiled: Any, grid: tuple[int, ...]) -> int:
-    """How much of it."""
-    return _abi.global_scratch_bytes(compiled, grid)
+    """How much of it; aligned to what PyTorch's allocators align to."""
+    per_program = compiled.scratch_bytes if isinstance(compiled, Binary) else _abi.global_scratch_bytes(compiled)
+    return per_program * math.prod(grid)
 
 
 def describe(kernel: Any, compiled: Any) -> LaunchSpec:
@@ -125,20 +137,26 @@ def binary_of(spec: LaunchSpec) -> Binary | None:
     if isinstance(compiled, NativeKernel):
         owner = compiled.owner
         return Binary.of_facts(owner.facts, owner.symbol, owner.cubin) if isinstance(owner, NativeLauncher) else None
-    if _abi.launch_extras(compiled) or _abi.used_globals(spec.jit_function):
+    if set(_abi.launch_extras(compiled)) - {_abi.GLOBAL_SCRATCH} or _abi.used_globals(spec.jit_function):
         return None
-    params = [
-        (index, type_name) for index, (_, type_name) in enumerate(_abi.parameters(compiled)) if type_name != "constexpr"
-    ]
+    return binary_of_triton(compiled, spec.name)
+
+
+def binary_of_triton(compiled: Any, name: str) -> Binary:
+    """A kernel that Triton has compiled, whose launch needs nothing but scratch memory (`_abi.launch_extras`)."""
+    kinds = [kind for _, kind in _abi.parameters(compiled)]
+    params = [(index, kind) for index, kind in enumerate(kinds) if kind != "constexpr"]
+    scratch = [(len(kinds), "*i8")] if needs_scratch(compiled) else []
     return Binary(
-        name=spec.name,
+        name=name,
         symbol=compiled.metadata.name,
         cubin=bytes(compiled.asm["cubin"]),
         num_warps=compiled.metadata.num_warps,
         shared=compiled.metadata.shared,
-        params=tuple(params),
-        scratch=_abi.SCRATCH_POINTERS,
+        params=(*params, *scratch),
+        scratch=_abi.SCRATCH_POINTERS - len(scratch),
         cooperative=_abi.is_cooperative(compiled),
+        scratch_bytes=_abi.global_scratch_bytes(compiled),
     )
 
 

@@ -28,6 +28,7 @@ class Binary:
         cluster: thread blocks of a cluster along x, y, z.
         maps: of each pointer parameter that is passed as a tensor map.
         cooperative: whether all programs must be on the GPU at the same time.
+        scratch_bytes: of global scratch memory a program; if there is some, its address is the last parameter.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Binary:
     cluster: tuple[int, int, int] = (1, 1, 1)
     maps: tuple[TensorMapData, ...] = ()
     cooperative: bool = False
+    scratch_bytes: int = 0
 
     @classmethod
     def of_facts(cls, facts: LaunchFacts, symbol: str, cubin: bytes) -> Binary:
