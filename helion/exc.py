@@ -299,8 +299,8 @@ class EmptyDeviceLoopAfterDCE(BaseError):
 class NestedGridLoop(BaseError):
     what = "a device loop stands inside a host {statement}"
     fix = (
-        "move the hl.tile()/hl.grid() loop to the top level of the function (or branch on a compile-time value); for a "
-        "loop over several tensors, call the kernel for each of them."
+        "move the hl.tile()/hl.grid() loop to the top level of the function, or into a `for` loop over a tuple, list "
+        "or range there, or branch on a compile-time value; else call the kernel for each of them."
     )
 
 

@@ -76,6 +76,8 @@ class Environment(HostReads):
         self.ir = DeviceIR()
         self.space = self.ir.space
         self.tunables: dict[str, Any] = {}
+        # While a host loop is unrolled, of which the host function has nothing: its variables as they are before.
+        self.host_variables: dict[str, Any] | None = None
         self.specialized: set[sympy.Symbol] = set()
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._memories = [SharedMemory(group) for group in overlapping]

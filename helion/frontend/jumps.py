@@ -57,6 +57,12 @@ def _has_jumps(node: ast.AST) -> bool:
     return any(isinstance(inner, (ast.Break, ast.Continue)) for inner in ast.walk(node))
 
 
+def is_stopped(loop: ast.For) -> bool:
+    """Whether a loop without jumps is one that a `break` of its own ended."""
+    first = loop.body[0]
+    return isinstance(first, ast.If) and isinstance(first.body[0], End)
+
+
 class _Rewriting:
     def __init__(self) -> None:
         self.made: dict[ast.stmt, list[ast.stmt]] = {}

@@ -16,6 +16,7 @@ from ..ir.symbols import symbols_of
 from ..language import barrier
 from ..language import store
 from ..language.augmented import keep_type
+from ..language.containers import tensors_in
 from ..language.stack import StackTensor
 from .control_flow import ControlFlow
 from .decisions import ConfigDecision
@@ -23,9 +24,13 @@ from .expressions import LambdaValue
 from .expressions import is_data_dependent
 from .host_decisions import Decisions
 from .jumps import End
+from .jumps import is_stopped
 from .source import assigned_names
 from .source import read_names
 from .tracer import TracedLoop
+from .unrolled import LIMIT
+from .unrolled import check_names_only
+from .unrolled import refused
 
 _HOST_LOOP_LIMIT = 100_000
 
@@ -51,6 +56,7 @@ class Statements(ControlFlow):
         self.decisions = decisions
         self.epilogue: list[ast.stmt] = []
         self.device_names: set[str] = set()
+        self._unrolled_names: set[str] = set()
         self._read_a_tensor = False  # host code has, after the kernel: what follows is not known while tracing
         # What encloses the current statement, innermost last: "function", "python loop", "device loop", "branch".
         self._inside: list[str] = []
@@ -77,12 +83,10 @@ class Statements(ControlFlow):
         if isinstance(stmt, ast.For):
             loop = self.expr(stmt.iter)
             if isinstance(loop, TracedLoop):
-                self._check_nothing_between()
-                frame = self.frame
-                frame.device.clear()
-                self.root_loop(self._structured_root(stmt), loop)
-                self.device_names |= set(frame.device) | assigned_names([stmt])
-                frame.device.clear()
+                self._root(stmt, loop)
+                return True
+            if self._has_device_loop(stmt):
+                self._unroll(stmt, loop)
                 return True
         if isinstance(stmt, ast.If) and self._has_device_loop(stmt):
             body = stmt.body if self.host_truth(stmt.test) else stmt.orelse
@@ -104,6 +108,80 @@ class Statements(ControlFlow):
             self._read_a_tensor = True
         return True
 
+    def _root(self, stmt: ast.For, loop: TracedLoop) -> None:
+        self._check_nothing_between()
+        frame = self.frame
+        frame.device.clear()
+        self.root_loop(self._structured_root(stmt), loop)
+        self.device_names |= set(frame.device) | assigned_names([stmt])
+        frame.device.clear()
+
+    def _unroll(self, stmt: ast.For, items: Any) -> None:
+        """A host loop around device loops, of which nothing is left in the host function."""
+        self._check_iterable(items)
+        check_names_only(stmt.iter, self._try_callee)
+        made = self.frame.source.structured.get(stmt, [stmt])
+        given = len(self.rewrites), self.decisions.tests
+        outer = self.env.host_variables
+        self.env.host_variables = outer or dict(self.frame.host)
+        self._unrolled(made[:-1])
+        stmt = made[-1]
+        assert isinstance(stmt, ast.For)
+        with self._within("python loop"):
+            for item in items:
+                if len(self.env.ir.roots) >= LIMIT:
+                    raise exc.NestedGridLoop(f"a host loop around device loops makes more than {LIMIT} of them")
+                self.assign(stmt.target, item)
+                try:
+                    self._unrolled(stmt.body)
+                except _Continue:
+                    continue
+                except _Break:
+                    break
+            else:
+                self._unrolled(stmt.orelse)
+        if given != (len(self.rewrites), self.decisions.tests):
+            raise refused(stmt)  # the host function would have to work something out, or to check a condition
+        self.env.host_variables = outer
+        names = assigned_names(made)
+        for name in names:
+            self.frame.host.pop(name, None)
+        self._unrolled_names |= names
+
+    def _unrolled(self, body: list[ast.stmt]) -> None:
+        for stmt in body:
+            self.at(stmt)
+            try:
+                if isinstance(stmt, ast.For) and self._has_device_loop(stmt):
+                    loop = self.expr(stmt.iter)
+                    if not isinstance(loop, TracedLoop):
+                        self._unroll(stmt, loop)
+                        continue
+                    with self._within("block"):
+                        if is_stopped(stmt):
+                            self._no_jump("break")
+                        self._root(stmt, loop)
+                elif isinstance(stmt, ast.If):
+                    check_names_only(stmt.test, self._try_callee)
+                    test, unknown = self._host_test(stmt.test)
+                    if unknown is not None or self.is_dynamic(test):
+                        raise refused(stmt.test)
+                    self._unrolled(stmt.body if test else stmt.orelse)
+                elif self._is_barrier(stmt):
+                    self.env.ir.end_phase()
+                elif not (isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)):
+                    check_names_only(stmt, self._try_callee)
+                    self.statement(stmt)
+                    self._check_named(stmt)
+            except exc.BaseError as error:
+                raise self.error(stmt, error)
+
+    def _check_named(self, stmt: ast.stmt) -> None:
+        """Generated code can read the tensors that a statement of an unrolled loop gives names to."""
+        values = [self.frame.host.get(name) for name in assigned_names([stmt])]
+        if any(self.tracer.name_of_host_tensor(tensor) is None for tensor in tensors_in(values)):
+            raise refused(stmt)
+
     def _structured_root(self, loop: ast.For) -> ast.For:
         """A top-level loop without jumps.  Its tiles run at the same time, so that a `break` of its own stays one: an
         error."""
@@ -116,8 +194,8 @@ class Statements(ControlFlow):
         """
         if self._has_device_loop(stmt) or self._is_barrier(stmt):
             raise self.error(stmt, exc.HostTensorRead(text=ast.unparse(self.epilogue[-1])))
-        for name in sorted(read_names(stmt) & self.device_names - self.frame.host.keys()):
-            raise self.error(stmt, exc.CannotReadDeviceVariableOnHost(name=name))
+        for name in sorted(read_names(stmt) & (self.device_names | self._unrolled_names)):
+            self.lookup(name)
         self.frame.host.update(dict.fromkeys(assigned_names([stmt])))
         self.epilogue.append(stmt)
 
@@ -154,8 +232,14 @@ class Statements(ControlFlow):
         return None
 
     def lookup(self, name: str) -> Any:
-        if not self.tracer.on_device and name in self.device_names and name not in self.frame.host:
-            raise exc.CannotReadDeviceVariableOnHost(name=name)
+        if not self.tracer.on_device and name not in self.frame.host:
+            if name in self._unrolled_names:
+                raise exc.CannotReadDeviceVariableOnHost(
+                    f"variable {name!r} of a host loop around device loops is read behind it",
+                    fix="that loop is unrolled while compiling: name what you need before it.",
+                )
+            if name in self.device_names:
+                raise exc.CannotReadDeviceVariableOnHost(name=name)
         return super().lookup(name)
 
     # -- statements
@@ -312,12 +396,7 @@ class Statements(ControlFlow):
             with self._within("device loop"):
                 self.device_loop(stmt, iterable)
             return
-        if isinstance(iterable, torch.Tensor) or is_symbolic(iterable):
-            raise exc.InvalidDeviceForLoop(
-                statement="iterating over a tensor",
-                where=self.where(),
-                fix="loop over its indices with hl.tile or hl.grid.",
-            )
+        self._check_iterable(iterable)
         with self._within("python loop"):
             for count, item in enumerate(iterable):
                 if count >= _HOST_LOOP_LIMIT:
@@ -331,6 +410,14 @@ class Statements(ControlFlow):
                     break
             else:
                 self.block(stmt.orelse)
+
+    def _check_iterable(self, iterable: Any) -> None:
+        if isinstance(iterable, torch.Tensor) or is_symbolic(iterable):
+            raise exc.InvalidDeviceForLoop(
+                statement="iterating over a tensor",
+                where=self.where(),
+                fix="loop over its indices with hl.tile or hl.grid.",
+            )
 
     def stmt_While(self, stmt: ast.While) -> None:
         with self._within("python loop"):

@@ -187,10 +187,11 @@ class HostNames:
         """
         if fake is self.env.seeds:
             return self.seeds_name
-        for name, value in self.host.items():
+        host = self.host if self.env.host_variables is None else self.env.host_variables
+        for name, value in host.items():
             if value is fake:
                 return name
-        for name, value in self.host.items():
+        for name, value in host.items():
             for path, part in walk_values(value, name):
                 if part is fake:
                     return path

@@ -1,0 +1,234 @@
+"""Host loops around device loops: `for x in (p, q): for t in hl.tile(...)`, unrolled into one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from helion import exc
+from tests.support import run_everywhere
+
+
+def scaled_lists(xs: list[torch.Tensor], ws: list[torch.Tensor], s: float) -> list[torch.Tensor]:
+    outs = [torch.empty_like(x) for x in xs]
+    for i, (x, w, out) in enumerate(zip(xs, ws, outs)):
+        n = x.size(1)
+        for t in hl.tile(x.size(0)):
+            out[t, :] = x[t, :] * w[:] + i * s + n
+    return outs
+
+
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_tensors_of_lists(static_shapes: bool, seed: int) -> None:
+    def reference(xs: list[torch.Tensor], ws: list[torch.Tensor], s: float) -> list[torch.Tensor]:
+        return [x * w + i * s + x.size(1) for i, (x, w) in enumerate(zip(xs, ws))]
+
+    xs, ws = [torch.randn(5, 7), torch.randn(40, 3)], [torch.randn(7), torch.randn(3)]
+    run_everywhere(
+        scaled_lists, (xs, ws, 0.5), reference, configs=[{"block_sizes": [4, 16]}], static_shapes=static_shapes
+    )
+
+
+def rebound(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loop's variable is that of a tensor made before it, which generated code must reach by another name."""
+    x, y = torch.zeros_like(a), torch.zeros_like(b)
+    pairs = [(x, a), (y, b)]
+    for x, source in pairs:
+        for t in hl.tile(source.size(0)):
+            x[t] = source[t] + 1
+    return pairs[0][0], y
+
+
+def swapped(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = a, b
+    for i in range(3):
+        for t in hl.tile(a.size(0)):
+            b[t] = a[t] * 2 + i
+        hl.barrier()
+        a, b = b, a
+    return first, second
+
+
+def jumps(xs: list[torch.Tensor], stop: int) -> list[torch.Tensor]:
+    met = 0
+    for i, x in enumerate(xs):
+        if x.numel() < 4:
+            continue
+        if i == stop:
+            break
+        met = met + 1
+        for r in hl.grid(x.size(0)):
+            if x[r] < 0:
+                continue
+            x[r] = x[r] * 2 + met
+    return xs
+
+
+def jumped(xs: list[torch.Tensor], stop: int) -> list[torch.Tensor]:
+    met = 0
+    for i, x in enumerate(xs[:stop]):
+        if x.numel() >= 4:
+            met += 1
+            x.copy_(torch.where(x < 0, x, x * 2 + met))
+    return xs
+
+
+def nested(rows: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+    for row in rows:
+        for x in row:
+            if x.dim() == 1:
+                for t in hl.tile(x.size(0)):
+                    x[t] = x[t] + 1
+            else:
+                for t in hl.tile(x.shape):
+                    x[t] = x[t] + 2
+    return rows
+
+
+def test_a_variable_of_the_loop_that_was_there_before(seed: int) -> None:
+    run_everywhere(rebound, (torch.randn(30), torch.randn(4)), lambda a, b: (a + 1, b + 1))
+
+
+def test_arguments_that_change_places(seed: int) -> None:
+    def reference(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for i in range(3):
+            b = a * 2 + i
+            a, b = b, a
+        return (a - 2) / 2, a
+
+    run_everywhere(swapped, (torch.randn(9), torch.randn(9)), reference)
+
+
+@pytest.mark.parametrize("stop", [2, 3, 9])
+def test_jumps_of_the_host_loop_and_of_the_device_loop_in_it(stop: int, seed: int) -> None:
+    xs = [torch.randn(n) for n in (9, 2, 5, 8)]
+    run_everywhere(jumps, (xs, stop), jumped)
+
+
+def test_loops_in_loops_and_branches(seed: int) -> None:
+    def reference(rows: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+        return [[x + x.dim() for x in row] for row in rows]
+
+    run_everywhere(nested, ([[torch.randn(2), torch.randn(2, 3)], [torch.randn(9)]],), reference)
+
+
+def test_a_loop_over_nothing_launches_nothing() -> None:
+    y = torch.randn(3)
+    kernel = helion.kernel(plus_one)
+    assert kernel([], y) is y
+    assert torch.equal(kernel([torch.ones(3)], y), y)
+
+
+def plus_one(xs: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+    for x in xs:
+        for t in hl.tile(x.size(0)):
+            x[t] = x[t] + 1
+    return y
+
+
+# -- what is refused
+
+
+def makes(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    outs = []
+    for x in xs:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] + 1
+        outs.append(out)
+    return outs
+
+
+def takes_a_view(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for x in xs:
+        part = x[:2]
+        for t in hl.tile(2):
+            part[t] = part[t] + 1
+    return xs
+
+
+def pops(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for _ in range(2):
+        x = xs.pop()
+        for t in hl.tile(x.size(0)):
+            x[t] = x[t] + 1
+    return xs
+
+
+def decides(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for x in xs:
+        if x[0] > 0:
+            for t in hl.tile(x.size(0)):
+                x[t] = x[t] + 1
+    return xs
+
+
+def ends_tiles(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for x in xs:
+        for i in hl.grid(x.size(0)):
+            if x[i] < 0:
+                break
+            x[i] = x[i] + 1
+    return xs
+
+
+def read_behind(xs: list[torch.Tensor]) -> torch.Tensor:
+    for x in xs:
+        for t in hl.tile(x.size(0)):
+            x[t] = x[t] + 1
+    return x
+
+
+def depends(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for _ in range(2):
+        for t in hl.tile(xs[0].size(0)):
+            xs[0][t] = xs[0][t] + 1
+    return xs
+
+
+def too_many(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for _ in range(1000):
+        for t in hl.tile(xs[0].size(0)):
+            xs[0][t] = 1.0
+        hl.barrier()
+    return xs
+
+
+REFUSED = {
+    makes: (exc.NestedGridLoop, "may only give names"),
+    takes_a_view: (exc.NestedGridLoop, "may only give names"),
+    pops: (exc.NestedGridLoop, "may only give names"),
+    decides: (exc.NestedGridLoop, "'x\\[0\\] > 0' stands in"),
+    ends_tiles: (exc.StatementNotSupported, "break"),
+    read_behind: (exc.CannotReadDeviceVariableOnHost, "variable 'x' of a host loop"),
+    depends: (exc.LoopDependencyError, "is read here and stored to"),
+    too_many: (exc.NestedGridLoop, "more than 256"),
+}
+
+
+@pytest.mark.parametrize("fn", REFUSED, ids=lambda fn: fn.__name__)
+def test_what_an_unrolled_loop_cannot_do_is_refused(fn: Callable[..., Any]) -> None:
+    expected, text = REFUSED[fn]
+    with pytest.raises(expected, match=text):
+        helion.kernel(fn)([torch.ones(4), torch.ones(3)])
+
+
+def makes_pasted(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    outs = [torch.empty_like(x) for x in xs]
+    for x, out in zip(xs, outs):
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] + 1
+    return outs
+
+
+def test_the_advice_works_when_it_is_pasted(seed: int) -> None:
+    with pytest.raises(exc.NestedGridLoop) as error:
+        helion.kernel(makes)([torch.ones(4)])
+    assert "outs = [torch.empty_like(x) for x in xs]" in str(error.value)
+    assert "for x, out in zip(xs, outs):" in str(error.value)
+    run_everywhere(makes_pasted, ([torch.randn(4), torch.randn(30)],), lambda xs: [x + 1 for x in xs])
