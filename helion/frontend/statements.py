@@ -116,11 +116,11 @@ class Statements(ControlFlow):
         self.device_names |= set(frame.device) | assigned_names([stmt])
         frame.device.clear()
 
-    def _unroll(self, stmt: ast.For, items: Any) -> None:
+    def _unroll(self, loop: ast.For, items: Any) -> None:
         """A host loop around device loops, of which nothing is left in the host function."""
         self._check_iterable(items)
-        check_names_only(stmt.iter, self._try_callee)
-        made = self.frame.source.structured.get(stmt, [stmt])
+        check_names_only(loop.iter, self._try_callee)
+        made = self.frame.source.structured.get(loop, [loop])
         given = len(self.rewrites), self.decisions.tests
         outer = self.env.host_variables
         self.env.host_variables = outer or dict(self.frame.host)
