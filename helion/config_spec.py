@@ -132,9 +132,12 @@ class BlockSizeFragment(PowerOfTwoFragment):
     Args:
         floor: the smallest size that is one; where a Config says less, it is this (`hl.register_block_size`). Searches
             stay above `low`, from where on products are done by tensor cores.
+        ceiling: the largest; where a Config says more, it is this. A registered maximum is often the size of an
+            argument, and a Config for large ones was refused for small ones.
     """
 
     floor: int = 1
+    ceiling: int = 1 << 30
     extent: int | None = None
 
     @property
@@ -153,7 +156,8 @@ class BlockSizeFragment(PowerOfTwoFragment):
         return self.high if self.extent is None else self.extent
 
     def validate(self, value: Any) -> int:
-        return max(PowerOfTwoFragment(1, max(self.high, self.accepted)).validate(value), self.floor)
+        size = PowerOfTwoFragment(1, max(self.high, self.accepted)).validate(value)
+        return max(min(size, self.ceiling), self.floor)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ def block_size_fields(device: DeviceIR) -> dict[str, Fragment]:
     for block, size in zip(blocks, large_tiles(device, blocks)):
         low, high = next_power_of_2(block.low), next_power_of_2(block.high or _MAX_BLOCK)
         default = min(max(next_power_of_2(size), low), high)
-        fragments.append(BlockSizeFragment(low, default, default, high, low))
+        fragments.append(BlockSizeFragment(low, default, default, _MAX_BLOCK, low, high))
     return {"block_sizes": ListOf(fragments, labels=[block.label for block in blocks])} if blocks else {}
 
 

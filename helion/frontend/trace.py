@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from ..ir.axes import find_axes
 from ..ir.dependencies import check_dependencies
 from ..ir.device_ir import AxisKind
 from ..ir.device_ir import HostCode
@@ -103,6 +104,9 @@ def trace_kernel(
     _check_effects(env, source)
     _check_devices(env, source, filled or {})
     check_dependencies(env.ir)
+    blocks = [axis.block for axis in env.space.axes if axis.kind is AxisKind.TILE]
+    if len(set(blocks)) < len(blocks):
+        find_axes(env.ir)  # tiles of one block size are told apart by axes alone
     merge_nests(env.ir)
     reductions = _reductions(env)
     env.space.close()

@@ -4,6 +4,9 @@ Block sizes tell tiles apart by size; when two loops share a block size only the
 dimension.  The answer flows from tile indices through the graphs; where a shape is made, a tile's size in it says
 whose it is (`Space.axis_of`).  A dimension made from a bare size (`hl.zeros([block])`) is taken for one of the
 innermost enclosing axis with that block size, unless it meets a dimension that is known to be another's.
+
+Dimensions that are known to be of two axes do not go together: each loop has partial tiles of its own, so one mask
+would be wrong for the other's elements.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from ..language.alignment import two_tiles
 from ..language.indexing import IndexItem
 from ..language.indexing import normalize_index
 from .device_ir import Axis
@@ -59,7 +63,11 @@ _aten = torch.ops.aten
 
 
 def find_axes(ir: DeviceIR) -> Mapping[torch.fx.Node, Axes]:
-    """The axes of every node that holds a tensor."""
+    """The axes of every node that holds a tensor.
+
+    Raises:
+        exc.ShapeMismatch: elements of two loops' tiles are taken together, one by one.
+    """
     found = _Pass(ir)
     for root in ir.roots:
         info = ir.graphs[root.graph_id]
@@ -88,23 +96,25 @@ class _Pass:
         for node in info.graph.nodes:
             if node.op != "call_function":
                 continue
+            if (memory := Memory.match(node)) and memory.addresses is None:
+                self._check_written(memory)
             if loop := ForLoop.match(node):
                 body = self.ir.graphs[loop.graph_id]
-                self._results[node] = self._loop(body, [*scope, *body.axes], loop.inputs)
+                self._results[node] = self._loop(node, body, [*scope, *body.axes], loop.inputs)
             elif branch := IfElse.match(node):
                 left = self.graph(self.ir.graphs[branch.then_id], scope, branch.then_inputs)
                 right = self.graph(self.ir.graphs[branch.else_id], scope, branch.else_inputs)
-                self._results[node] = [_merge(a, b) for a, b in zip(left, right)]
+                self._results[node] = [_together(node, a, b) for a, b in zip(left, right)]
             elif isinstance(value := node.meta.get("val"), torch.Tensor):
                 self.axes[node] = self._fill(value.shape, self._axes(node, value), scope)
         return [self.of(output) for output in info.outputs]
 
-    def _loop(self, body: GraphInfo, scope: list[Axis], inputs: Sequence[Any]) -> list[_Found]:
+    def _loop(self, node: torch.fx.Node, body: GraphInfo, scope: list[Axis], inputs: Sequence[Any]) -> list[_Found]:
         """Go through a loop's body; the axes of its results."""
         starts = [self.of(value) for value in inputs]
         results = self.graph(body, scope, starts)
         for taken, output in body.carried.items():
-            results[output] = _merge(results[output], starts[taken])
+            results[output] = _together(node, starts[taken], results[output])
         known = [
             _merge(start, results[body.carried[i]]) if i in body.carried else start for i, start in enumerate(starts)
         ]
@@ -145,6 +155,7 @@ class _Pass:
         if memory := Memory.match(node):
             return self._accessed(memory, value)
         if product := Product.match(node):
+            _together(node, self.of(product.a)[-1:], self.of(product.b)[-2:-1])
             return (*self.of(product.a)[:-1], self.of(product.b)[-1])
         if reduction := Reduction.match(node):
             axes = list(self.of(reduction.source))
@@ -166,14 +177,27 @@ class _Pass:
         if op_of(node) is not None or target is _aten.view.default:
             return self._by_size(value.shape, node.all_input_nodes)
         merged: _Found = (None,) * value.dim()
+        join = _together if torch.Tag.pointwise in getattr(target, "tags", ()) else _either
         for arg in node.all_input_nodes:
             if isinstance(arg.meta.get("val"), torch.Tensor):
-                merged = _merge(merged, _align(self.of(arg), value.dim()))
+                merged = join(node, merged, _align(self.of(arg), value.dim()))
         return merged
+
+    def _check_written(self, memory: Memory) -> None:
+        """What is written has along each dimension the elements of the tile that its place has there."""
+        axes = self._indexed(memory)
+        for value in (*memory.values, memory.extra_mask):
+            width = max(len(self.of(value)), len(axes))
+            _together(memory.node, _align(axes, width), _align(self.of(value), width))
 
     def _accessed(self, memory: Memory, value: torch.Tensor) -> _Found:
         if memory.addresses is not None:
             return self._by_size(value.shape, memory.node.all_input_nodes)
+        axes = self._indexed(memory)
+        return axes if len(axes) == value.dim() else (None,) * value.dim()
+
+    def _indexed(self, memory: Memory) -> _Found:
+        """The axes of the dimensions that an index gives."""
         axes: list[_Dim] = []
         placed = False
         for item in normalize_index(memory.tensor.shape, with_values(memory.index), memory.op.name):
@@ -184,7 +208,7 @@ class _Pass:
             elif item.kind == "tensor" and not placed:
                 placed = True
                 axes.extend(self._gathered(memory))
-        return tuple(axes) if len(axes) == value.dim() else (None,) * value.dim()
+        return tuple(axes)
 
     def _gathered(self, memory: Memory) -> _Found:
         merged: _Found = ()
@@ -235,6 +259,23 @@ def with_values(index: Any) -> list[Any]:
 
 def _align(axes: _Found, rank: int) -> _Found:
     return (*((None,) * (rank - len(axes))), *axes)
+
+
+def _together(node: torch.fx.Node, a: _Found, b: _Found) -> _Found:
+    """The axes of dimensions that go together.
+
+    Raises:
+        exc.ShapeMismatch: two of them are of different axes.
+    """
+    for one, other in zip(a, b):
+        if isinstance(one, Axis) and isinstance(other, Axis) and one is not other:
+            first, second = sorted((one, other), key=lambda axis: axis.id)
+            raise two_tiles(first.name, second.name, node.meta.get("location"))
+    return _merge(a, b)
+
+
+def _either(node: torch.fx.Node, a: _Found, b: _Found) -> _Found:
+    return _merge(a, b)
 
 
 def _merge(a: _Found, b: _Found) -> _Found:

@@ -69,6 +69,19 @@ def places(value: Sequence[Dim], target: Sequence[Dim]) -> list[int | None] | No
     return [at.index(place) if place in at else None for place in range(len(target))]
 
 
+def two_tiles(one: str, other: str, location: exc.SourceLocation | None = None) -> exc.ShapeMismatch:
+    """Elements of tiles of two loops, taken together one by one: partial tiles of the two have different sizes, though
+    the loops may share a block size."""
+    return exc.ShapeMismatch(
+        f"elements of tile {one!r} and elements of tile {other!r} do not go together one by one: each loop has a range "
+        "and partial tiles of its own",
+        fix=f"read both through one tile, as in x[{other} + ({one}.begin - {other}.begin)], or make every combination, "
+        "as in a[:, None] * b[None, :]; what has one lane for each element of a full tile begins with "
+        "hl.zeros([block]), of the registered block size.",
+        location=location,
+    )
+
+
 def _by_tile(value: Sequence[Dim], target: Sequence[Dim], at: Sequence[int]) -> bool:
     """Whether at least one dimension has met its own tile or size, and none a dimension of size 1 for want of it."""
     return all(dim.is_one or not target[place].is_one for dim, place in zip(value, at))

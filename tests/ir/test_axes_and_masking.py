@@ -48,7 +48,7 @@ def shared_block(x):
     block = hl.register_block_size(64)
     for first, second in hl.tile(x.shape, block_size=[block, block]):
         value = x[first, second]
-        square = value @ value
+        square = value @ value.T @ value
         lanes = hl.zeros([block])
         out[first, second] = square + lanes[None, :]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -126,3 +128,128 @@ def test_a_constant_and_a_tile_of_another_block_size_are_different() -> None:
 
     with pytest.raises(exc.ShapeMismatch):
         wrong.bind((torch.randn(30),))
+
+
+# -- tiles of two loops that share a block size: only the loops tell their elements apart
+
+
+def carried_over(x: torch.Tensor, out: torch.Tensor) -> None:
+    block = hl.register_block_size(16)
+    for a in hl.tile(x.size(0) // 2, block_size=block):
+        acc = x[a] * 0
+        for b in hl.tile(x.size(0), block_size=block):
+            acc = acc + x[b]
+        out[a.id] = acc.sum()
+
+
+def stored_elsewhere(x: torch.Tensor, out: torch.Tensor) -> None:
+    block = hl.register_block_size(16)
+    for a in hl.tile(x.size(0), block_size=block):
+        for b in hl.tile(a.begin, x.size(0), block_size=block):
+            out[a] = x[b]
+
+
+def added_elsewhere(x: torch.Tensor, out: torch.Tensor) -> None:
+    block = hl.register_block_size(16)
+    for a in hl.tile(x.size(0), block_size=block):
+        for b in hl.tile(a.begin, x.size(0), block_size=block):
+            hl.atomic_add(out, [a], x[b])
+
+
+def masked_by_another(x: torch.Tensor, out: torch.Tensor) -> None:
+    block = hl.register_block_size(16)
+    for a, b in hl.tile([x.size(0), x.size(0)], block_size=[block, block]):
+        hl.store(out, [a], x[a], extra_mask=x[b] > 0)
+
+
+def not_transposed(x: torch.Tensor, out: torch.Tensor) -> None:
+    block = hl.register_block_size(16)
+    square, result = x.view(4, 5), out.view(4, 5)
+    for a, b in hl.tile([4, 4], block_size=[block, block]):
+        result[a, b] = square[a, b] + square[b, a]
+
+
+def summed_over_both(x: torch.Tensor, out: torch.Tensor) -> None:
+    block = hl.register_block_size(16)
+    square = x.view(4, 5)
+    for a, b in hl.tile([4, 5], block_size=[block, block]):
+        out[a.id + b.id] = (square[a, b] @ square[a, b]).sum()
+
+
+def chosen(x: torch.Tensor, out: torch.Tensor) -> None:
+    block = hl.register_block_size(16)
+    for a in hl.tile(x.size(0), block_size=block):
+        for b in hl.tile(x.size(0), block_size=block):
+            value = x[a]
+            if x[0] > 0:
+                value = x[b]
+            out[a.id] = value.sum()
+
+
+@pytest.mark.parametrize("interpret", [False, True], ids=["compiled", "ref"])
+@pytest.mark.parametrize(
+    "fn", [carried_over, stored_elsewhere, added_elsewhere, masked_by_another, not_transposed, summed_over_both]
+)
+def test_elements_of_two_tiles_of_one_block_size_do_not_go_together(fn: Any, interpret: bool) -> None:
+    """Compiled, one tile's mask cut off the other's elements."""
+    mode = helion.RefMode.EAGER if interpret else helion.RefMode.OFF
+    out = torch.full([20], -1.0)
+    kernel = helion.kernel(fn, ref_mode=mode, config=helion.Config(block_sizes=[16]))
+    with pytest.raises(exc.ShapeMismatch, match="elements of tile 'a' and elements of tile 'b'"):
+        kernel(torch.randn(20), out)
+    assert interpret or (out == -1).all()
+
+
+def test_nor_do_they_in_the_two_ways_of_a_branch() -> None:
+    with pytest.raises(exc.ShapeMismatch, match="elements of tile 'a' and elements of tile 'b'"):
+        helion.kernel(chosen)(torch.randn(20), torch.zeros(20))
+
+
+def through_one_tile(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    block = hl.register_block_size(16)
+    out = torch.zeros_like(x)
+    for a in hl.tile(x.size(0), block_size=block):
+        for b in hl.tile(y.size(0), block_size=block):
+            hl.atomic_add(out, [a], x[a] * y[a + (b.begin - a.begin)])
+    return out
+
+
+def test_the_advice_for_two_tiles() -> None:
+    def plain(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (
+            x
+            * torch.stack([torch.cat([y, y.new_zeros(16)])[b : b + 16] for b in range(0, 20, 16)]).sum(0)[
+                torch.arange(20) % 16
+            ]
+        )
+
+    run_everywhere(
+        through_one_tile,
+        (torch.randn(20), torch.randn(20)),
+        plain,
+        configs=[{"block_sizes": [16]}],
+        capabilities=[90],
+        error_scale=4,
+    )
+
+
+def fill_of_either(x: torch.Tensor) -> torch.Tensor:
+    block = hl.register_block_size(16)
+    out = torch.zeros([20, 2])
+    for a in hl.tile(x.size(0) // 2, block_size=block):
+        for b in hl.tile(x.size(0), block_size=block):
+            ones = hl.full([block], 1.0)
+            out[b.id, 0] = ones.sum()
+            out[a.id, 1] = (ones + x[a]).sum()
+    return out
+
+
+def test_a_fill_of_a_bare_size_goes_with_the_tile_that_it_meets() -> None:
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        out = x.new_zeros([20, 2])
+        out[:2, 0] = torch.tensor([16.0, 6.0])
+        out[0, 1] = (x[:11] + 1).sum()
+        return out
+
+    configs = [{"block_sizes": [16]}]
+    run_everywhere(fill_of_either, (torch.randn(22),), plain, configs=configs, capabilities=[90], error_scale=16)

@@ -128,3 +128,26 @@ def test_a_fill_that_goes_into_a_loop_has_one_lane_per_element_of_a_full_tile(bl
                 else helion.kernel(lanes_in_a_tile, config={"block_sizes": [block]}, ref_mode=helion.RefMode.EAGER)
             )
             torch.testing.assert_close(all_of(run, *args).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def sums_of_blocks(x: torch.Tensor) -> torch.Tensor:
+    block = hl.register_block_size(x.size(0))
+    out = torch.empty([helion.cdiv(x.size(0), block)], dtype=x.dtype)
+    for t in hl.tile(x.size(0), block_size=block):
+        out[t.id] = x[t].sum() * t.block_size
+    return out
+
+
+@pytest.mark.parametrize("n", [33, 16, 5, 1])
+@pytest.mark.parametrize("mode", list(helion.RefMode))
+def test_a_config_for_long_inputs_serves_short_ones_whose_size_is_the_maximum(n: int, mode: helion.RefMode) -> None:
+    kernel = helion.kernel(sums_of_blocks, config=helion.Config(block_sizes=[32]), ref_mode=mode)
+    block = min(32, helion.next_power_of_2(n))
+    expected = torch.stack([part.sum() * block for part in torch.arange(float(n)).split(block)])
+    assert torch.equal(kernel(torch.arange(float(n))), expected)
+
+
+def test_triton_code_has_the_registered_maximum() -> None:
+    config = helion.Config(block_sizes=[32])
+    code = helion.kernel(sums_of_blocks, backend="triton").bind((torch.ones(5),)).to_triton_code(config)
+    assert "BLOCK_T: tl.constexpr = 8" in code or "BLOCK_T = tl.constexpr(8)" in code, code

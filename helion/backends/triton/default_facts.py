@@ -17,9 +17,9 @@ import sympy
 import torch
 import torch.fx
 
+from ...config_spec import BlockSizeFragment
 from ...config_spec import ConfigSpec
 from ...config_spec import ListOf
-from ...config_spec import PowerOfTwoFragment
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import RollableReduction
@@ -108,8 +108,8 @@ def accepted_size(spec: ConfigSpec, place: int, size: int) -> int:
     blocks = spec.fields["block_sizes"]
     assert isinstance(blocks, ListOf)
     fragment = blocks.items[place]
-    assert isinstance(fragment, PowerOfTwoFragment)
-    return min(max(size, fragment.low), max(fragment.high, fragment.accepted))
+    assert isinstance(fragment, BlockSizeFragment)
+    return min(max(size, fragment.low), fragment.ceiling)
 
 
 def root_axes(facts: KernelFacts) -> list[Any]:

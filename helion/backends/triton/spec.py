@@ -121,10 +121,12 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
             smallest = next_power_of_2(max(block.low, low.get(block.id, 1)))
             floor = next_power_of_2(max(block.low, scaled.get(block.id, 1)))
             extent = block.extent if block.extent is not None else _MAX_BLOCK
-            accepted = max(smallest, next_power_of_2(block.high) if block.high else MAX_TENSOR_ELEMENTS)
-            largest = max(smallest, min(_MAX_BLOCK, accepted, next_power_of_2(extent)))
+            ceiling = max(smallest, next_power_of_2(block.high) if block.high else MAX_TENSOR_ELEMENTS)
+            largest = max(smallest, min(_MAX_BLOCK, ceiling, next_power_of_2(extent)))
             default = min(max(defaults[block.id], smallest), largest)
-            fragments.append(BlockSizeFragment(smallest, largest, default, accepted, floor, block.extent))
+            fragments.append(
+                BlockSizeFragment(smallest, largest, default, MAX_TENSOR_ELEMENTS, floor, ceiling, block.extent)
+            )
         spec.fields["block_sizes"] = ListOf(fragments, labels=[b.label for b in blocks])
     roots = multi_axis_roots(device)
     if roots:

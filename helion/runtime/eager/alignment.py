@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from ...language.alignment import Dim
 from ...language.alignment import places
+from ...language.alignment import two_tiles
 from ...language.eager_tile import EagerTile
 from ...language.op import Op
 from ...numbers import next_power_of_2
@@ -80,9 +82,19 @@ def with_lanes(value: torch.Tensor, axes: Sequence[Any], wanted: dict[int, tuple
     return value
 
 
-def with_lanes_of_product(op: Op, args: tuple[Any, ...], axes_of: AxesOf) -> tuple[Any, ...]:
-    """The arguments of an op; those of a matrix product with as many columns of the accumulator as it has."""
-    if op.product is None or not isinstance(args[op.positions["acc"]], torch.Tensor):
+def operands_of_product(
+    op: Op, args: tuple[Any, ...], active: Sequence[EagerTile], axes_of: AxesOf, name_of: Callable[[Any], str]
+) -> tuple[Any, ...]:
+    """The arguments of an op; those of a matrix product with as many columns of the accumulator as it has.
+
+    Raises:
+        exc.ShapeMismatch: the product is over elements of two tiles.
+    """
+    if op.product is None:
+        return args
+    a, b = axes_of(args[op.product.a_at]), axes_of(args[op.product.b_at])
+    check_one_tile([a[-1:], b[-2:-1]], active, name_of)
+    if not isinstance(args[op.positions["acc"]], torch.Tensor):
         return args
     at = op.positions["acc"]
     columns = args[op.product.b_at].shape[-1:]
@@ -131,6 +143,23 @@ def to_shape(
 
 def _tile(axis: Any) -> Any:
     return None if isinstance(axis, Lanes) else axis
+
+
+def check_one_tile(dims: Sequence[Sequence[Any]], active: Sequence[EagerTile], name_of: Callable[[Any], str]) -> None:
+    """Check that dimensions which go together, counted from the end, have the elements of one tile.
+
+    Args:
+        dims: the loop axes of each operand.
+        active: the tiles around.
+        name_of: what the user's code calls a tile.
+
+    Raises:
+        exc.ShapeMismatch: they are two tiles', even if those have equally many elements here.
+    """
+    for met in itertools.zip_longest(*map(reversed, dims)):
+        tiles = [tile for tile in active if any(tile.axis is axis for axis in met)]
+        if len(tiles) > 1:
+            raise two_tiles(name_of(tiles[0]), name_of(tiles[1]))
 
 
 def aligned(

@@ -49,12 +49,13 @@ from ...language.subscripts import subscript
 from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from ..seeds import torch_seeds
+from .alignment import check_one_tile
 from .alignment import marked
+from .alignment import operands_of_product
 from .alignment import padded
 from .alignment import partial_tiles
 from .alignment import to_shape
 from .alignment import with_lanes
-from .alignment import with_lanes_of_product
 from .broadcasts import LoopAxis
 from .broadcasts import note_broadcasts
 from .carried import CarriedBy
@@ -195,7 +196,7 @@ class RefHandler(EagerHandler):
                 check_parts(args[0], args[1], axes_of(args[0]))
             if op.access is None:
                 args = with_rows_of_operands(op, args, self.active_tiles())
-                args = with_lanes_of_product(op, args, axes_of)
+                args = operands_of_product(op, args, self.active_tiles(), axes_of, name_of)
             result = op.eager_rule(*args)
             if op is full:
                 sizes = resolve_shape(args[0], "hl.full")
@@ -204,21 +205,20 @@ class RefHandler(EagerHandler):
 
     def _placed(self, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:
         """The arguments of a memory op with what it stores aligned by tile."""
-        if not isinstance(args[0], torch.Tensor) or not any(
-            isinstance(args[at], torch.Tensor) for at in access.values_at
-        ):
+        given = [at for at in (*access.values_at, access.mask_at) if isinstance(args[at], torch.Tensor)]
+        if not isinstance(args[0], torch.Tensor) or not given:
             return args
         axes = axes_of_index(args[0].shape, args[access.index_at])
         shape = indexed_shape(args[0], args[access.index_at])
         sizes = [extent_of(size) for size in shape]
         placed = list(args)
-        for at in access.values_at:
-            if isinstance(args[at], torch.Tensor):
-                value, known = args[at], axes_of(args[at])
-                cuts = padded([value], axes_of, sizes) | partial_tiles(axes, self.active_tiles())
-                cut = with_lanes(value, known, cuts)
-                value = value if cut is value else marked(cut, known)
-                placed[at] = to_shape(value, sizes, axes, axes_of, arranged)
+        for at in given:
+            value, known = args[at], axes_of(args[at])
+            cuts = padded([value], axes_of, sizes) | partial_tiles(axes, self.active_tiles())
+            cut = with_lanes(value, known, cuts)
+            value = value if cut is value else marked(cut, known)
+            placed[at] = to_shape(value, sizes, axes, axes_of, arranged)
+            check_one_tile([axes, axes_of(placed[at])], self.active_tiles(), name_of)
         return tuple(placed)
 
     def _check_access(self, op: Op, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:

@@ -427,13 +427,30 @@ class _GraphCompiler:
             function = _REPLACED.get(target, target)
             places = _SHAPE_ARGUMENTS.get(target, ())
         args = [
-            self._sizes(node, arg) if i in places else self.getter(arg, index=i == index_at)
+            self._sizes(node, arg) if i in places else self._as_long(node, self.getter(arg, index=i == index_at), arg)
             for i, arg in enumerate(node.args)
         ]
         kwargs = {key: self.getter(value) for key, value in node.kwargs.items()}
         if target is full:
             return self._fill(node, self._call(function, args, kwargs))
         return self._call(function, args, kwargs)
+
+    def _as_long(self, node: torch.fx.Node, value: Getter, operand: Any) -> Getter:
+        """An operand; of a fill that was taken for another tile's, as many elements as the result has."""
+        if not isinstance(operand, torch.fx.Node):
+            return value
+        known, axes = (self.program.axes.get(n, ()) for n in (operand, node))
+        pairs = zip(reversed(known), reversed(axes))
+        other = {place: b for place, (a, b) in enumerate(pairs, 1) if a is not None and b is not None and a is not b}
+
+        def run(frame: State, values: list[Any]) -> Any:
+            result = value(frame, values)
+            for place, axis in other.items():
+                if result.stride(-place) == 0:
+                    result = widened(result, result.dim() - place, frame.tiles[axis.id].extent)
+            return result
+
+        return run if other and torch.Tag.pointwise in getattr(node.target, "tags", ()) else value
 
     def _fill(self, node: torch.fx.Node, run: Getter) -> Getter:
         """`hl.full`; a dimension of a bare size may turn out to be longer (`lanes`)."""

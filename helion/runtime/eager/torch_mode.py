@@ -53,6 +53,7 @@ from .alignment import MARK as _MARK
 from .alignment import JaggedAxis as JaggedAxis
 from .alignment import Lanes
 from .alignment import aligned
+from .alignment import check_one_tile
 from .alignment import is_pointwise
 from .lanes import decided
 from .lanes import has_other_lanes
@@ -451,6 +452,9 @@ class DeviceTorchMode(TorchFunctionMode):
         if is_pointwise(name):
             args, kwargs = decided(args, kwargs, active, axes_of)
         args, kwargs = aligned(name, args, kwargs, active, axes_of, arranged)
+        if len(active) > 1 and is_pointwise(name):
+            operands = [axes_of(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+            check_one_tile(operands, active, name_of)
         axes = None
         if name in _SIZE_FUNCTIONS:
             if name in _CREATION_FUNCTIONS:
