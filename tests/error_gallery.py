@@ -335,14 +335,6 @@ def two_tiles(x, out):
             out[rows, columns] = x[rows, columns] + x[columns, rows]
 
 
-@kernel_case("tiles of two loops with one block size combined", exc.ShapeMismatch)
-def two_tiles_of_one_size(x, out):
-    block = hl.register_block_size(8)
-    for rows in hl.tile(x.size(0), block_size=block):
-        for columns in hl.tile(x.size(1), block_size=block):
-            out[rows, columns] = x[rows, columns] + x[columns, rows]
-
-
 @kernel_case("an unsupported torch op", exc.TorchOpTracingError)
 def unsupported_op(x, out):
     for rows in hl.tile(x.size(0)):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .. import exc
-from ..ir.axes import find_axes
+from ..ir.axes import check_axes
 from ..ir.dependencies import check_dependencies
 from ..ir.device_ir import AxisKind
 from ..ir.device_ir import HostCode
@@ -104,9 +104,7 @@ def trace_kernel(
     _check_effects(env, source)
     _check_devices(env, source, filled or {})
     check_dependencies(env.ir)
-    blocks = [axis.block for axis in env.space.axes if axis.kind is AxisKind.TILE]
-    if len(set(blocks)) < len(blocks):
-        find_axes(env.ir)  # tiles of one block size are told apart by axes alone
+    check_axes(env.ir)
     merge_nests(env.ir)
     reductions = _reductions(env)
     env.space.close()

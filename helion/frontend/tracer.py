@@ -410,11 +410,12 @@ class Tracer(Handler):
         if access and isinstance(args[0], torch.Tensor) and not isinstance(args[0], FakeTensor):
             # captured by a function that runs natively, such as a lambda
             args = (self.captured(args[0], "captured"), *args[1:])
-        args = self._plain_tiles(args) if op.takes_tiles else tuple(sizes_of_tiles(a) for a in args)
+        args = args if op.takes_tiles else tuple(sizes_of_tiles(a) for a in args)
         args = with_shape(self, op, args)
         outer = outer_access(op, args, TracedLanes(self), arranged, lambda new: self.call_op(op, new))
         if outer is not NotImplemented:
             return outer
+        args = self._plain_tiles(args) if op.takes_tiles else args
         prepare = OP_PREPARATION.get(op)
         if prepare is not None:
             prepared = prepare(self, *args)
@@ -479,7 +480,7 @@ class Tracer(Handler):
         return outermost(axis.begin, "begin"), outermost(axis.end, "end")
 
     def _plain_tiles(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Index lists: a tile shifted by a tensor becomes the tensor of its indices."""
+        """What is no access: a tile shifted by a tensor becomes the tensor of its indices."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, TracedTile) and isinstance(value.offset, torch.Tensor):

@@ -75,6 +75,13 @@ def find_axes(ir: DeviceIR) -> Mapping[torch.fx.Node, Axes]:
     return {node: tuple(map(_axis, axes)) for node, axes in found.axes.items()}
 
 
+def check_axes(ir: DeviceIR) -> None:
+    """Raise as `find_axes` does: of tiles that share no block size, shapes have told already."""
+    blocks = [axis.block for axis in ir.space.axes if axis.kind is AxisKind.TILE]
+    if len(set(blocks)) < len(blocks):
+        find_axes(ir)
+
+
 def _axis(found: _Dim) -> Axis | None:
     return found.axis if isinstance(found, _Guess) else found if isinstance(found, Axis) else None
 

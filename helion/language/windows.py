@@ -1,4 +1,5 @@
-"""Slices whose bounds are not constants: `x[i : i + 1]`, `x[tile_m, t.begin * 2 : t.begin * 2 + t.block_size * 2]`.
+"""Slices whose bounds are not constants: `x[i : i + 1]`, `x[tile_m, t.begin * 2 : t.begin * 2 + t.block_size * 2]`;
+and tiles that a loaded number moves, `x[tile + offsets[i]]`.
 
 Such a slice has as many lanes as its bounds are apart, which is a compile-time length; where it begins is known only
 while the kernel runs.  An access with windows is made one with the vectors of their indices and a mask of the lanes
@@ -18,6 +19,7 @@ import torch
 
 from .. import exc
 from .op import Access
+from .tile import Tile
 
 #: A window's indices, and which of its lanes are inside of the tensor: None if all are.
 Lanes = tuple[torch.Tensor, torch.Tensor | None]
@@ -75,15 +77,18 @@ def without_windows(sizes: Sequence[Any], elements: list[Any], windows: Windows,
         dim += element is not None
     if vectors and any(isinstance(e, torch.Tensor) and e.dim() > 1 for e in changed):
         raise exc.InvalidAPIUsage(
-            f"{what}: a slice with bounds of the kernel beside an index tensor of two or more dimensions",
-            fix="give the slice as an index tensor too, with dimensions that broadcast: "
-            "`(begin + hl.arange(8))[None, :]`.",
+            f"{what}: a slice with bounds of the kernel, or a tile moved by a loaded number, beside an index tensor of "
+            "two or more dimensions",
+            fix="give it as an index tensor too, with dimensions that broadcast: `(begin + hl.arange(8))[None, :]`, "
+            "`(tile.index + offset)[None, :]`.",
         )
     return Windowed(changed, inside, frozenset(map(id, vectors)))
 
 
 def is_window(element: Any) -> bool:
-    """Whether an element of an index is a slice whose bounds are not all constants."""
+    """Whether an element of an index is a slice whose bounds are not all constants, or a tile moved by a tensor."""
+    if isinstance(element, Tile):
+        return isinstance(element.offset, torch.Tensor)
     if not isinstance(element, slice):
         return False
     bounds = (element.start, element.stop, element.step)
@@ -94,8 +99,11 @@ def _is_scalar(bound: Any) -> bool:
     return isinstance(bound, torch.Tensor) and bound.dim() == 0 and not bound.dtype.is_floating_point
 
 
-def lanes_of_window(item: slice, size: Any, windows: Windows, what: str) -> Lanes:
-    """The lanes of a slice of a dimension of `size`; see `without_windows`."""
+def lanes_of_window(item: slice | Tile, size: Any, windows: Windows, what: str) -> Lanes:
+    """The lanes of a slice of a dimension of `size`, or of a tile there; see `without_windows`."""
+    if isinstance(item, Tile):
+        index = item.index
+        return index, (index >= 0) & (index < size)
     step = 1 if item.step is None else item.step
     if type(step) is not int or step < 1:
         raise exc.InvalidAPIUsage(

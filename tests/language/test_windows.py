@@ -132,3 +132,46 @@ def test_a_slice_beside_index_tensors_of_rank_two_is_refused() -> None:
 
     with pytest.raises(exc.InvalidAPIUsage, match="beside an index tensor"):
         mixed.bind((torch.randn(8, 12), torch.zeros(4, 4, dtype=torch.int32)))
+
+
+# -- tiles that a loaded number moves
+
+
+def moved(x: torch.Tensor, w: torch.Tensor, by: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    out, stored, added, product = (torch.zeros_like(x) for _ in range(4))
+    for t0, t1 in hl.tile([x.size(0), x.size(1)]):
+        for i in hl.grid(by.size(0)):
+            out[t0, t1] = out[t0, t1] + x[t0 + by[i], t1 - by[i]] * hl.load(w, [t1 + by[i]], extra_mask=w[t1] > 0)
+            hl.atomic_add(added, [t0 + (by[i] + i), t1], x[t0, t1])
+        stored[t0 - by[0], t1] = x[t0, t1]
+        product[t0, t1] = x[rows[t0], t1 + by[0]]
+    return out, stored, added, product
+
+
+def moved_plain(x: torch.Tensor, w: torch.Tensor, by: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def at(x: torch.Tensor, *offsets: int) -> torch.Tensor:
+        for dim, offset in enumerate(offsets):
+            place = torch.arange(x.size(dim)) + int(offset)
+            kept = (place >= 0) & (place < x.size(dim))
+            shape = [-1 if d == dim else 1 for d in range(x.dim())]
+            x = torch.where(kept.view(shape), x.index_select(dim, place.clamp(0, x.size(dim) - 1)), 0.0)
+        return x
+
+    offsets = [int(o) for o in by]
+    out = sum(at(x, o, -o) * torch.where(w > 0, at(w, o), 0.0) for o in offsets)
+    added = sum(at(x, -(o + i), 0) for i, o in enumerate(offsets))
+    return out, at(x, offsets[0], 0), added, at(x[rows], 0, offsets[0])
+
+
+def test_a_tile_that_a_loaded_number_moves_stays_inside_of_the_tensor() -> None:
+    """It was an index tensor, and so read and wrote beside the tensor."""
+    x, w, by, rows = torch.randn(13, 21), torch.randn(21), torch.tensor([-3, 40, 2]), torch.randperm(13)
+    run_everywhere(
+        moved,
+        (x, w, by, rows),
+        moved_plain,
+        configs=[{"block_sizes": [4, 8]}],
+        capabilities=[90],
+        error_scale=8,
+        reference_args=(x.double(), w.double(), by, rows),
+    )
