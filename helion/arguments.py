@@ -47,6 +47,11 @@ def common_device(kernel: Kernel, args: tuple[Any, ...]) -> torch.device:
         if named:
             return named[0]
         tensors = tensors_of(filled)
+    if any(isinstance(part, torch.fx.Proxy) for part in _parts(args)):
+        raise exc.InvalidAPIUsage(
+            f"kernel {kernel.name!r} was called inside torch.fx.symbolic_trace, which cannot see into a kernel",
+            fix="call it in a function of your own, and name that one to torch.fx.wrap; or use torch.export.",
+        )
     if not tensors:
         raise exc.NoTensorArgs(kernel=kernel.name, location=definition(kernel.fn))
     devices = {t.device for t in tensors}

@@ -26,6 +26,7 @@ from .runtime import compile_guard
 from .runtime.launch.bases import Dispatcher
 from .runtime.launch.dispatch import OutsideChanged
 from .runtime.launch.outside import are_same
+from .runtime.launch.outside import restored
 from .runtime.launch.sizes import SizeCounter
 from .runtime.launch.specialization import Specializer
 from .runtime.reads import OtherDecision
@@ -243,7 +244,7 @@ class Kernel(Dispatcher):
             self._count_outside()
             return not are_same(filled, self.specializer.filled)
 
-    def _bind_new(self, args: tuple[Any, ...]) -> BoundKernel:
+    def _bind_new(self, args: tuple[Any, ...], attempts: int = 3) -> BoundKernel:
         with self._lock:
             if self._look_outside():
                 raise OutsideChanged
@@ -256,13 +257,22 @@ class Kernel(Dispatcher):
                 return self._bind_new(args)
             from .bound_kernel import BoundKernel  # with the compiler: who only imports kernels need not wait for it
 
+            outside = self.specializer.outside()
             try:
-                bound = BoundKernel(self, args, base)
+                with restored([*self.specializer.filled, *self.specializer.watched]) as changed:
+                    bound = BoundKernel(self, args, base)
             except exc.BaseError as error:
                 if log.isEnabledFor(logging.DEBUG):
                     raise
                 # The message has the user's line and a caret; the interpreter's own frames would bury it.
                 raise error.with_traceback(None) from error.__cause__
+            now = self.specializer.outside()
+            if changed or now != outside:
+                # Another thread may have changed it, but not time and again.
+                if not changed and attempts > 1:
+                    return self._bind_new(args, attempts - 1)
+                changed += [one[1] for one, other in zip(now, outside) if one != other]
+                raise exc.HostSideEffect(name=self.name, changed=" and ".join(map(repr, changed)))
             log.info("%s: new specialization %s", self.name, base)
             self._assume_apart(bound.assumed_apart)
             self._bound[base] = [*self._bound.get(base, ()), bound]

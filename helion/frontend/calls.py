@@ -118,6 +118,8 @@ class Calls(Expressions):
         """A call in host code; those that the generated host function must not repeat as they are get noted."""
         if fn is breakpoint:
             return None  # calls stop there, tracing does not
+        if isinstance(fn, functools._lru_cache_wrapper):
+            fn = fn.__wrapped__  # what a trace works on must not be kept for calls
         read = self._read(fn, args, node)
         if read is not None:
             return read

@@ -32,6 +32,7 @@ from torch.nn import Parameter
 from ... import _compat_triton
 from ... import _extension
 from ... import exc
+from ..._compat_torch import has_no_memory
 from ..._environment import is_set
 from .. import compile_guard
 from .. import device as _device
@@ -236,6 +237,13 @@ class FastLauncher:
         if compile_guard.active() and _compat_triton.is_jit_function(call.kernel):
             if _compat_triton.find_compiled(call.kernel, call.args, call.keywords) is None:
                 compile_guard.check(self.name, f"compile {call.kernel.__name__}", _describe(call.args))
+        for arg in call.args:
+            # A null pointer to the kernel, which would end the process's use of the GPU.
+            if isinstance(arg, torch.Tensor) and has_no_memory(arg):
+                raise exc.InvalidAPIUsage(
+                    f"host code of kernel {self.name!r} gives a launch a {type(arg).__name__} without memory",
+                    fix="look for who keeps a fake or meta tensor, or frees the storage of this one.",
+                )
         self.stats.counter("default_launcher").hit()
         self.stats.note(reason)
         try:

@@ -11,6 +11,8 @@ Not here: how the values get into the key (``specialization.py``) and to C (``co
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import dis
 import enum
@@ -24,8 +26,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
-__all__ = ["MISSING", "Place", "are_same", "frozen", "holds_tensors", "is_foreign", "places_of"]
+__all__ = ["MISSING", "Place", "are_same", "frozen", "holds_tensors", "is_foreign", "places_of", "restored"]
 
 #: What is read where there is nothing: a name that was deleted, a variable that is not assigned yet.
 MISSING = object()
@@ -73,6 +76,19 @@ class Place:
         except (AttributeError, LookupError, TypeError, ValueError):
             return MISSING
 
+    def write(self, value: Any) -> None:
+        """Put a value there."""
+        if type(self.holder) is dict:
+            self.holder[self.key] = value
+        elif isinstance(self.holder, types.CellType):
+            self.holder.cell_contents = value
+        elif getattr(self.holder, "func", None) is _step:
+            owner, is_attribute, step = self.holder.args
+            if is_attribute:
+                setattr(owner.read(), step, value)
+            else:
+                owner.read()[step] = value
+
     def is_same(self, other: Place) -> bool:
         if not isinstance(self.holder, (dict, types.CellType)):
             return self.name == other.name  # a function made for it
@@ -101,6 +117,38 @@ def places_of(fn: types.FunctionType) -> tuple[list[Place], list[Place]]:
         if not any(place.is_same(other) for other in kind):
             kind.append(place)
     return tensors, constants
+
+
+@contextlib.contextmanager
+def restored(places: Sequence[Place]) -> Iterator[list[str]]:
+    """Takes out again what a trace left behind in the places: a cache that host code fills would serve it to calls.
+
+    Yields:
+        A list that has the names of those places afterwards.
+    """
+    before = [(place, place.read()) for place in places]
+    contents = [copy.copy(value) if isinstance(value, (list, dict)) else value for _, value in before]
+    left: list[str] = []
+    try:
+        yield left
+    finally:
+        for (place, value), content in zip(before, contents):
+            if not _is_of_a_trace(place.read()):
+                continue
+            left.append(place.name)
+            if isinstance(value, list):
+                value[:] = content
+            elif isinstance(value, dict):
+                value.clear()
+                value.update(content)
+            if place.read() is not value:
+                place.write(value)
+
+
+def _is_of_a_trace(value: Any) -> bool:
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_is_of_a_trace, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, (FakeTensor, torch.SymInt, torch.SymFloat, torch.SymBool))
 
 
 def frozen(value: Any, extract: Callable[[Any], Any]) -> Any:

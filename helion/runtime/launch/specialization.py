@@ -424,8 +424,8 @@ class Specializer:
             elements += self.outside()
         return elements + self.overlaps(args) if self.assumed_apart else elements
 
-    def outside(self) -> tuple[Hashable, ...]:
-        """What the constants that the kernel function reads from outside itself contribute."""
+    def outside(self) -> tuple[tuple[Hashable, ...], ...]:
+        """What the constants that the kernel function reads from outside itself contribute: "outside", name, value."""
         return tuple([("outside", place.name, frozen(place.read(), self.extract)) for place in self.watched])
 
     def look_outside(self, fn: types.FunctionType) -> bool:

@@ -1,0 +1,168 @@
+"""Host code that changes what is outside the kernel function is refused by name; traces leave nothing behind."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import helion
+import helion.bound_kernel
+import helion.language as hl
+from helion import exc
+from helion.runtime.launch.launcher import FastLauncher
+
+sizes: list[Any] = []
+buffers: dict[Any, torch.Tensor] = {}
+calls = {"n": 0}
+count = 0
+
+
+class Workspace:
+    def __init__(self) -> None:
+        self.memory: torch.Tensor | None = None
+        self.kept: dict[str, torch.Tensor] = {}
+
+    def get(self, x: torch.Tensor) -> torch.Tensor:
+        if self.memory is None:
+            self.memory = torch.zeros_like(x)
+        return self.memory
+
+    def of(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        if name not in self.kept:
+            self.kept[name] = torch.zeros_like(x)
+        return self.kept[name]
+
+
+workspace = Workspace()
+
+
+def note_size(x: torch.Tensor) -> torch.Tensor:
+    sizes.append(x.size(0))
+    return torch.zeros_like(x)
+
+
+def note_shape(x: torch.Tensor) -> torch.Tensor:
+    sizes.extend(x.shape)
+    return torch.zeros_like(x)
+
+
+def buffer_for(x: torch.Tensor) -> torch.Tensor:
+    if "x" not in buffers:
+        buffers["x"] = torch.zeros_like(x)
+    return buffers["x"]
+
+
+def counted(x: torch.Tensor) -> torch.Tensor:
+    calls["n"] += 1
+    return torch.zeros_like(x)
+
+
+def counted_in_a_global(x: torch.Tensor) -> torch.Tensor:
+    global count
+    count += 1
+    return torch.zeros_like(x)
+
+
+def in_workspace(x: torch.Tensor) -> torch.Tensor:
+    return workspace.get(x)
+
+
+def kept_in_workspace(x: torch.Tensor) -> torch.Tensor:
+    return workspace.of("memory", x)
+
+
+def make(helper: Callable[[torch.Tensor], torch.Tensor], **options: Any) -> helion.Kernel:
+    @helion.kernel(config=helion.Config(block_sizes=[16]), **options)
+    def add(x: torch.Tensor) -> torch.Tensor:
+        before = helper(x)
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + before[tile]
+        return out
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("helper", "name"),
+    [
+        (note_size, "sizes"),
+        (note_shape, "sizes"),
+        (buffer_for, "buffers"),
+        (counted, "calls"),
+        (counted_in_a_global, "count"),
+        (in_workspace, "workspace.get.memory"),
+        (kept_in_workspace, "workspace.of.kept"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+def test_a_helper_that_changes_what_the_kernel_reads_is_refused_by_name(helper, name, static):
+    kernel = make(helper, static_shapes=static)
+    for _ in range(2):
+        with pytest.raises(exc.HostSideEffect, match=f"'{name}'.*\n.*as an argument"):
+            kernel(torch.randn(40))
+    # What a trace works on is of no use to anybody.
+    assert workspace.memory is None and buffers == {} and workspace.kept == {}
+    assert all(type(size) is int for size in sizes)
+
+
+def test_a_number_that_another_thread_changes_while_a_kernel_is_traced_is_no_side_effect(monkeypatch, seed):
+    traces = []
+
+    def traced_once(x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x) + count
+
+    def changing(*args: Any, **options: Any) -> Any:
+        global count
+        traces.append(args)
+        if len(traces) == 1:
+            count += 1
+        return trace(*args, **options)
+
+    trace = helion.bound_kernel.trace_call
+    monkeypatch.setattr(helion.bound_kernel, "trace_call", changing)
+    kernel, x = make(traced_once), torch.randn(40)
+    assert torch.equal(kernel(x), x + count) and len(traces) == 2
+
+
+def test_what_a_cached_helper_returns_is_kept_by_calls_and_not_by_traces(seed):
+    @functools.lru_cache
+    def memory(size: int) -> torch.Tensor:
+        return torch.zeros(size)
+
+    @helion.kernel(config=helion.Config(block_sizes=[16]))
+    def running_sum(x: torch.Tensor) -> torch.Tensor:
+        total = memory(x.size(0))
+        for tile in hl.tile(x.size(0)):
+            total[tile] += x[tile]
+        return total
+
+    x = torch.randn(40)
+    outs = [running_sum(x) for _ in range(4)]
+    assert all(out is memory(40) for out in outs)
+    torch.testing.assert_close(memory(40), 4 * x)
+
+
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=80)
+@pytest.mark.parametrize("kind", ["fake", "meta"])
+def test_a_tensor_of_host_code_without_memory_is_refused_before_the_launch(softgpu, kind, seed):
+    x = torch.randn(40, device=softgpu.device)
+    kernel = make(torch.zeros_like)
+    host = kernel.bind((x,)).runner((x,))
+    given = torch.zeros(40)
+    bad = FakeTensorMode().from_tensor(given) if kind == "fake" else given.to("meta")
+    launcher = FastLauncher("add", device=0)
+
+    def launch_bad(kernel: Any, grid: Any, *args: Any, **options: Any) -> Any:
+        return launcher(kernel, grid, bad, *args[1:], **options)
+
+    with pytest.raises(exc.InvalidAPIUsage, match=r"'add' gives a launch a \w+ without memory"):
+        host(x, _launcher=launch_bad)
+    assert torch.equal(kernel(x), x)
