@@ -97,6 +97,9 @@ def has_no_memory(tensor: torch.Tensor) -> bool:
 #: ``torch.autograd.graph.increment_version`` calls.
 increment_version: Callable[[Sequence[torch.Tensor]], None] = _C._increment_version
 
+#: ``() -> bool``: whether ``torch.jit.trace`` records this thread.
+is_jit_tracing: Callable[[], bool] = _C._is_tracing
+
 #: The tag of an operator whose arguments the compiler gives the strides that they have in eager mode.
 exact_strides_tag: torch.Tag = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
 

@@ -271,7 +271,7 @@ class Kernel(Dispatcher):
                 # Another thread may have changed it, but not time and again.
                 if not changed and attempts > 1:
                     return self._bind_new(args, attempts - 1)
-                changed += [one[1] for one, other in zip(now, outside) if one != other]
+                changed += [str(one[1]) for one, other in zip(now, outside) if one != other]
                 raise exc.HostSideEffect(name=self.name, changed=" and ".join(map(repr, changed)))
             log.info("%s: new specialization %s", self.name, base)
             self._assume_apart(bound.assumed_apart)

@@ -178,7 +178,7 @@ class PythonPath:
             _compat_torch.innermost_transform() is not None
             or _compat_torch.dispatch_mode_depth() > 0
             or tracing.holds_fake_tensors(args)
-            or torch.jit.is_tracing()
+            or _compat_torch.is_jit_tracing()
         )
         if watched:
             traced = tracing.runner_under_modes(self, args)

@@ -72,7 +72,7 @@ def runner_under_modes(dispatcher: PythonPath, args: tuple[Any, ...]) -> Runner 
                 fix="wrap the kernel in a torch.autograd.Function with a backward (for grad, jacrev) and a vmap "
                 "staticmethod (for vmap), or call it outside of the transform.",
             )
-    if torch.jit.is_tracing():
+    if _compat_torch.is_jit_tracing():
         raise exc.InvalidAPIUsage(
             f"kernel {kernel!r} was called inside torch.jit.trace, which would record it without its launches",
             fix="use torch.compile or torch.export, or wrap the kernel in a torch.library.custom_op.",
