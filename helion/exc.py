@@ -337,13 +337,8 @@ class StatementNotSupported(BaseError):
 
 
 class HostSideEffect(InvalidAPIUsage):
-    """Host code is traced, and a call may run without it: what it changes elsewhere, it changes at no certain time."""
-
     what = "host code of kernel {name!r} changes {changed}, which is outside the kernel function and which it reads"
-    fix = (
-        "change it in the function that calls the kernel, and pass what is kept between calls, such as a buffer, as "
-        "an argument."
-    )
+    fix = "change it where the kernel is called, and pass what is kept between calls, such as a buffer, as an argument."
 
 
 class InvalidDeviceForLoop(StatementNotSupported):
