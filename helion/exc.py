@@ -1,8 +1,7 @@
 """Every error and warning a user of helion can meet.
 
-Each class carries what is wrong (`what`, a format string) and what to do about it (`fix`).  Front-end
-code raises without a location; the interpreter adds the user's file, line, source line and a caret
-before the error leaves it.  Nothing here imports the rest of helion.
+Each class carries what is wrong (`what`, a format string) and what to do about it (`fix`).  Front-end code raises
+without a location; the interpreter adds the user's file, line and a caret.  Nothing here imports the rest of helion.
 """
 
 from __future__ import annotations
