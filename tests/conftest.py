@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from tests import caches
+from tests import softgpu
 from tests.softgpu import storages
 
 pytest_plugins = ["tests.quick", "tests.softgpu.pytest_plugin", "tests.sweep_summary"]
@@ -59,6 +61,16 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """In a worker, what was imported stays: the collector need not go through it, a third of a second each time, which
+    was most of what tests of lifetimes took."""
+    if hasattr(session.config, "workerinput") and not torch.cuda.is_available():
+        softgpu.install()  # it looks for what there is among all objects, which does not show those that are frozen
+        softgpu.uninstall()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -4,6 +4,9 @@ A Python that already has a fitting torch and Triton is used as it is (the envir
 otherwise the pinned ones of requirements/torch.txt are installed.  Then the packages of requirements/dev.txt that
 are missing, and the extension is built in place (HELION_BUILD_EXTENSION as for setup.py: 1 makes its failure an error).
 Nothing is done when nothing has changed since the last time.
+
+`--tests` builds beside it what `make test` would build later, one after the other: the software GPU and the extension
+with sanitizers.  Each is one or a few compilers for a minute and more, so together they keep two cores busy.
 """
 
 from __future__ import annotations
@@ -19,6 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "stamp"
+
+#: What --tests builds.  Whoever uses it builds it again if that failed, and says so.
+_FOR_TESTS = (
+    ("-m", "tests.softgpu.build"),
+    ("tests/csrc/run_sanitized.py", "--keep", "build/sanitized", "--only", "build"),
+)
 
 # Run by the base Python: says whether its torch and Triton are new enough.
 _PROBE = """
@@ -67,8 +76,22 @@ def extension_files() -> list[Path]:
 def main() -> None:
     wanted = fingerprint()
     extension = os.environ.get("HELION_BUILD_EXTENSION", "auto")
-    if STAMP.exists() and STAMP.read_text() == wanted and (extension != "1" or extension_files()):
-        return
+    stale = not STAMP.exists() or STAMP.read_text() != wanted or (extension == "1" and not extension_files())
+    if stale:
+        make_environment()
+    others = [subprocess.Popen([str(PYTHON), *c], cwd=ROOT) for c in _FOR_TESTS if "--tests" in sys.argv]
+    try:
+        if stale:
+            environment = {**os.environ, "HELION_BUILD_EXTENSION": extension}
+            run(str(PYTHON), "setup.py", "-q", "build_ext", "--inplace", cwd=ROOT, env=environment)
+            STAMP.write_text(wanted)
+    finally:
+        for other in others:
+            other.wait()
+
+
+def make_environment() -> None:
+    """The environment with its packages."""
     has_torch = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True).returncode == 0
     print(f"setting up {ENVIRONMENT} ({'the torch that is here' if has_torch else 'installing torch'})", flush=True)
     if not PYTHON.exists():
@@ -96,9 +119,6 @@ def main() -> None:
         ):
             if group and subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", *group]).returncode:
                 print(f"could not install {', '.join(group)}; what needs them will say so", flush=True)
-    environment = {**os.environ, "HELION_BUILD_EXTENSION": extension}
-    run(str(PYTHON), "setup.py", "-q", "build_ext", "--inplace", cwd=ROOT, env=environment)
-    STAMP.write_text(wanted)
 
 
 if __name__ == "__main__":

@@ -195,7 +195,8 @@ print(add.autotune((x, y), **FEW) is not None, len(children))
     assert done.returncode == 0, done.stderr
 
 
-def test_twenty_cold_processes_on_one_cache_agree(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.sweep)])
+def test_cold_processes_on_one_cache_agree(count: int, tmp_path: Path) -> None:
     script = _script(
         tmp_path,
         "torch.set_num_threads(1)\n"
@@ -210,7 +211,7 @@ def test_twenty_cold_processes_on_one_cache_agree(tmp_path: Path) -> None:
     }
     running = [
         subprocess.Popen([sys.executable, str(script)], env=environment, stdout=-1, stderr=-1, text=True)
-        for _ in range(20)
+        for _ in range(count)
     ]
     outputs = [process.communicate(timeout=900) for process in running]
     assert all(process.returncode == 0 for process in running), outputs

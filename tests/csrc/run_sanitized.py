@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, help="build here and leave it there; built again only where sources changed"
     )
-    parser.add_argument("--only", choices=["tests", "guards"], help="one of the two runs")
+    parser.add_argument("--only", choices=["build", "tests", "guards"], help="the build, or it and one of the two runs")
     parser.add_argument(
         "--fuzz", type=int, metavar="SECONDS", help="tests/csrc/test_fuzz.py alone for so long, and what it counted"
     )
@@ -116,6 +116,8 @@ def main() -> None:
         }
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
         subprocess.run(build, cwd=folder, env={**environment, **building}, check=True)
+        if options.only == "build":
+            return
         environment |= {
             "LD_PRELOAD": " ".join(runtime(f"lib{name}.so") for name in preloaded(options.sanitize)),
             # Only what runs in the extension is instrumented: a race that others take part in is not seen.

@@ -26,7 +26,7 @@ from tests.programs.worker import perform
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
 #: The seed of the fresh programs, how many parts of so many programs there are, and how many are in the suite.
-SEED, PARTS, PROGRAMS, SAMPLED = "suite", 40, 10, 10
+SEED, PARTS, PROGRAMS, SAMPLED = "suite", 40, 10, 5
 
 
 def parts(count: int, sampled: int) -> list[Any]:

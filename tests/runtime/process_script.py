@@ -116,10 +116,14 @@ def fork_while_another_thread_compiles() -> None:
         thread.join()
 
 
-def many_on_one_cold_cache() -> None:
-    kernels = [make() for _ in range(20)]
+def on_one_cold_cache(processes: int = 4) -> None:
+    kernels = [make() for _ in range(processes)]
     wait_for(*[start_child(lambda kernel=kernel: check(kernel, 128)) for kernel in kernels])
     check(make(), 128)
+
+
+def many_on_one_cold_cache() -> None:
+    on_one_cold_cache(20)
 
 
 def no_room_on_the_disk() -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def run(tmp_path: Path, function: str, device: str) -> None:
     caches = {"HELION_CACHE_DIR": str(tmp_path / "helion"), "HELION_IGNORE_WARNINGS": "ManySizes"}
-    if function == "many_on_one_cold_cache":
+    if function.endswith("on_one_cold_cache"):
         caches["TRITON_CACHE_DIR"] = str(tmp_path / "triton")
     done = subprocess.run(
         [sys.executable, "-m", "tests.runtime.process_script", function, device],
@@ -37,7 +37,13 @@ def run(tmp_path: Path, function: str, device: str) -> None:
 @pytest.mark.parametrize("device", ["cpu", "softgpu"])
 @pytest.mark.parametrize(
     "function",
-    ["fork_in_every_state", "spawn_in_every_state", "fork_while_another_thread_compiles", "many_on_one_cold_cache"],
+    [
+        "fork_in_every_state",
+        "spawn_in_every_state",
+        "fork_while_another_thread_compiles",
+        "on_one_cold_cache",
+        pytest.param("many_on_one_cold_cache", marks=pytest.mark.sweep),
+    ],
 )
 def test_child_processes_work(tmp_path: Path, function: str, device: str) -> None:
     run(tmp_path, function, device)

@@ -21,6 +21,7 @@ from tests.softgpu.build import cuda_include
 SOURCES = Path(__file__).resolve().parents[2] / "csrc" / "bundle"
 pytestmark = [
     pytest.mark.spawns,
+    pytest.mark.xdist_group("bundle_c"),  # one build of the example for all
     pytest.mark.skipif(_extension.C is None, reason="plans are the extension's"),
     pytest.mark.skipif(torch.cuda.is_available(), reason="linked with the software GPU's driver"),
 ]

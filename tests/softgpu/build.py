@@ -142,7 +142,7 @@ def build() -> Path:
         if (directory / "libcuda.so.1").exists():
             return directory
         (BUILD / "objects").mkdir(exist_ok=True)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             objects = list(pool.map(lambda s: _compile(s, keys[s], include), sources))
         generated = BUILD / "unimplemented.cpp"
         generated.write_text(_unimplemented_source(objects, include))
@@ -202,3 +202,4 @@ def _remove_old_libraries() -> None:
 
 if __name__ == "__main__":
     print(build())
+    build_storages()

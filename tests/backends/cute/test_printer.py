@@ -31,6 +31,9 @@ from .problems import small
 
 E5M2 = torch.float8_e5m2
 
+#: Of tests that only compile what `test_softgpu.py` compiles and runs, at other sizes: `make sweep` has them.
+also_run = pytest.mark.sweep
+
 
 def compiled(spec: MatmulSpec, schedule: MatmulSchedule) -> CompiledMatmul:
     result = compile_matmul(spec, schedule, cute_cache())
@@ -70,6 +73,7 @@ SHAPES = [(128, 128, 64), (1, 16, 16), (17, 264, 72), (255, 8, 8), (257, 1000, 5
 @pytest.mark.parametrize("b_major", ["k", "n"])
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.compiles
+@also_run
 def test_bf16_shapes_compile(shape, b_major, schedule) -> None:
     compiled(matmul(*shape, b_major=b_major), schedule)
 
@@ -78,6 +82,7 @@ def test_bf16_shapes_compile(shape, b_major, schedule) -> None:
 @pytest.mark.parametrize("operand", [BF16, torch.float16, FP8, E5M2], ids=str)
 @pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
 @pytest.mark.compiles
+@also_run
 def test_dtypes_compile(operand, out, arch) -> None:
     spec = matmul(272, 272, 272, operand, out)
     compiled(spec, default_schedule(spec, arch))
@@ -101,6 +106,7 @@ def test_pairs_and_their_clusters_compile(arch, cluster_m, cluster_n) -> None:
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.parametrize(("cluster_m", "cluster_n"), [(2, 1), (1, 2), (2, 2)])
 @pytest.mark.compiles
+@also_run
 def test_clusters_of_single_ctas_compile(schedule, cluster_m, cluster_n) -> None:
     spec = dataclasses.replace(matmul(300, 264, 72), epilogue=rowwise())
     compiled(spec, dataclasses.replace(schedule, cluster_m=cluster_m, cluster_n=cluster_n))
@@ -108,6 +114,7 @@ def test_clusters_of_single_ctas_compile(schedule, cluster_m, cluster_n) -> None
 
 @pytest.mark.parametrize("stages", range(2, 9))
 @pytest.mark.compiles
+@also_run
 def test_every_depth_of_the_ring_compiles(stages) -> None:
     compiled(matmul(512, 512, 512, FP8), pair(ab_stages=stages))
 
@@ -144,6 +151,7 @@ def test_hopper_schedules_compile(schedule) -> None:
 @pytest.mark.parametrize("schedule", [small(), hopper()], ids=["sm_100a", "sm_90a"])
 @pytest.mark.parametrize(("m", "n"), [(256, 256), (255, 264), (17, 257), (1, 8)])
 @pytest.mark.compiles
+@also_run
 def test_every_kind_of_epilogue_operand_compiles(schedule, m, n) -> None:
     spec = dataclasses.replace(matmul(m, n, 72), epilogue=every_kind(n))
     compiled(spec, schedule)
