@@ -31,6 +31,12 @@ from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from .starts import nearest
 
+#: What takes several instructions, one of them of a unit that is an eighth as wide as the others.
+_SLOW = frozenset(
+    getattr(torch.ops.aten, name).default
+    for name in ("exp", "exp2", "expm1", "sigmoid", "tanh", "log", "sin", "cos", "erf")
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class KernelFacts:
@@ -51,6 +57,8 @@ class KernelFacts:
         multiprocessors: of the GPU.
         l2_bytes: of its L2 cache.
         shared_bytes: of shared memory that a program may use.
+        boxes_pay: products are faster if the GPU copies their operands and results by itself, as boxes of tensors.
+        moves_boxes: whether they can be such boxes under a complete Config.
     """
 
     device: DeviceIR
@@ -67,6 +75,8 @@ class KernelFacts:
     multiprocessors: int
     l2_bytes: int
     shared_bytes: int
+    boxes_pay: bool
+    moves_boxes: Callable[[dict[str, Any]], bool]
 
     @functools.cached_property
     def own_shapes(self) -> dict[int, list[tuple[sympy.Expr, ...]]]:
@@ -94,6 +104,11 @@ class KernelFacts:
     def shared_out(self) -> bool:
         """Whether programs go over shares of the rows in a loop: a block size that no value has."""
         return not all(self.own_shapes.values())
+
+
+def has_exponentials(facts: KernelFacts) -> bool:
+    """Whether a kernel has one for every element, or something that takes as long."""
+    return any(node.target in _SLOW for _, node in facts.device.nodes())
 
 
 def nearest_size(spec: ConfigSpec, place: int, size: int) -> int:

@@ -30,6 +30,7 @@ from ...numbers import next_power_of_2
 from .default_caching import dropped_first
 from .default_facts import KernelFacts
 from .default_facts import accepted_size
+from .default_facts import has_exponentials
 from .default_facts import nearest_size
 from .default_facts import root_axes
 from .default_facts import tiles_of
@@ -69,11 +70,6 @@ _SUMMED_BYTES = 2048
 _BYTES_OF_WARP = 32 * 16
 #: Values that are stored are few if there are so many times as many others.
 _FEW = 8
-#: What takes several instructions, one of them of a unit that is an eighth as wide as the others.
-_SLOW = frozenset(
-    getattr(torch.ops.aten, name).default
-    for name in ("exp", "exp2", "expm1", "sigmoid", "tanh", "log", "sin", "cos", "erf")
-)
 #: Elements of the rows that the programs of a multiprocessor have in work at a time, where each goes over a share of
 #: the rows: few programs, since what adds up their sums has to read them; and most programs of a multiprocessor.
 _SHARING_ELEMENTS = 8192
@@ -141,7 +137,7 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
     found["num_warps"] = _warps(facts, found)
     if facts.waits_between_loops:
         _stay_together(facts, found)
-    if any(found.get("reduction_loops", ())) and max(facts.row_passes) == 1 and not _exponentials(facts):
+    if any(found.get("reduction_loops", ())) and max(facts.row_passes) == 1 and not has_exponentials(facts):
         found["num_stages"] = _stages_of_chunks(facts, found)
     if "load_eviction_policies" in found and not _reads_again(facts, found):
         found["load_eviction_policies"] = dropped_first(
@@ -167,7 +163,7 @@ def _wanted_chunk(facts: KernelFacts, size: int, passes: int, loaded: int) -> in
         passes: how often it is gone over.
         loaded: bytes that are loaded for one of its elements.
     """
-    if not _exponentials(facts):
+    if not has_exponentials(facts):
         return _CHUNK if passes > 1 else _CHUNK_ONCE
     two_rows = 2 * facts.multiprocessors * size * loaded
     is_cached = passes == 1 or two_rows <= _PART_OF_L2 * facts.l2_bytes
@@ -207,15 +203,15 @@ def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
             return min(max(elements * _itemsize(facts) // _BYTES_OF_WARP, 4), _MOST_SHARING_WARPS)
         # Sums of the rows are in registers too.
         return min(max(next_power_of_2(elements // 256) // (1 if elements <= 1024 else 2), 1), _MOST_SHARING_WARPS)
-    many_chunks = _CHUNK_OF_EXPONENTIALS if _exponentials(facts) else 0
+    many_chunks = _CHUNK_OF_EXPONENTIALS if has_exponentials(facts) else 0
     if elements > 16384 or (_reads_again(facts, config) and elements > many_chunks):
         return 32
     row = max((facts.elements(shape[-1:], config) for shape in facts.first_shapes if shape), default=1)
     if _holds_rows(facts, config):
-        if not _exponentials(facts) and not _stores_rows(facts, config):
+        if not has_exponentials(facts) and not _stores_rows(facts, config):
             warps = elements * _itemsize(facts) // _BYTES_OF_WARP
             return 32 if warps >= 64 else min(max(warps, 4), 16)
-        if _exponentials(facts):
+        if has_exponentials(facts):
             # Rows that are stored: few threads with much each leave registers for more rows at a time.
             of_thread = 32 if _stores_rows(facts, config) and row >= _SINGLE_ROW else 16
             return min(max(elements // (32 * of_thread), 1), 16)
@@ -253,11 +249,6 @@ def _steps_of_shares(facts: KernelFacts) -> set[int]:
     """Block ids of the loops that go over a share of the rows: they begin where a tile of another loop does."""
     begins = {axis.offset.node.expr for axis in facts.device.space.axes}
     return {axis.block.id for axis in facts.device.space.axes if symbols_of(axis.begin) & begins}
-
-
-def _exponentials(facts: KernelFacts) -> bool:
-    """Whether a kernel has one for every element, or something that takes as long."""
-    return any(node.target in _SLOW for _, node in facts.device.nodes())
 
 
 def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool, wanted: int) -> int | None:
@@ -342,7 +333,7 @@ def _budget(facts: KernelFacts, config: dict[str, Any]) -> int:
     row = max((facts.elements(shape, config) for shape in facts.first_shapes), default=1)
     if not _holds_rows(facts, config) or row == 1:
         return _ROW_ELEMENTS if row > 1 or len(facts.first_shapes) < len(facts.shapes) else _ELEMENTS
-    if _exponentials(facts):
+    if has_exponentials(facts):
         return row if row >= _SINGLE_ROW else _SHORT_ROWS_ELEMENTS
     return _ROW_ELEMENTS if _stores_rows(facts, config) else max(_SUMMED_BYTES // _itemsize(facts), row)
 

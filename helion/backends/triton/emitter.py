@@ -37,6 +37,7 @@ from .axes import Axes
 from .axes import along
 from .dtypes import triton_dtype
 from .extents import Extents
+from .extents import Sizes
 from .module import Module
 from .numbers import Numbers
 from .schedule import Schedule
@@ -85,7 +86,8 @@ class KernelEmitter(abc.ABC):
         self.numbers = Numbers(ir.device, schedule, self.names, module, lambda origin: self.axes.place(origin))
         flat = root.axes if schedule.flatten.get(root.id) else ()
         space = ir.device.space
-        self.extents = Extents(schedule, self.numbers, space.block_of, space.depends_on_device, minimum_extents, flat)
+        sizes = Sizes(schedule, space.block_of, space.depends_on_device, minimum_extents, flat)
+        self.extents = Extents(sizes, self.numbers)
         self.axes = Axes(
             ir.device, facts, schedule, self.names, self.number, self.numbers.block, self.extents, self.top
         )

@@ -30,49 +30,36 @@ class Part:
     count: int
 
 
-class Extents:
-    """The extents of dimensions.
+class Sizes:
+    """How many elements dimensions have in generated code.
 
     Args:
         schedule: gives block sizes their values.
-        numbers: gives them their names.
         block_of: the block that a symbolic size is, None for others.
         is_of_blocks: whether a symbolic size is made of block sizes.
         minimum: sizes of whole dimensions that must be padded further (operands of tl.dot).
         flat: axes that are one dimension; none where no loop is flattened.
 
     Attributes:
-        part: what of a tile is done now; None for all of it.
+        schedule, flat: as given.
     """
 
     def __init__(
         self,
         schedule: Schedule,
-        numbers: Numbers,
         block_of: Callable[[Any], BlockSize | None],
         is_of_blocks: Callable[[Any], bool],
         minimum: Mapping[Any, int],
-        flat: Sequence[Axis],
+        flat: Sequence[Axis] = (),
     ) -> None:
-        self.part: Part | None = None
-        self.flat = flat
-        self._schedule, self._numbers, self._block_of, self._minimum = schedule, numbers, block_of, minimum
-        self._is_of_blocks = is_of_blocks
-
-    def __call__(self, size: Any) -> Text:
-        """The extent of a dimension."""
-        block = None if isinstance(size, int) else self._block_of(size)
-        if block is None:
-            return as_text(self.known(size))
-        whole = self._numbers.block(block)
-        part = self.part
-        return whole // part.count if part is not None and block is part.axis.block else whole
+        self.schedule, self.flat = schedule, flat
+        self._block_of, self._is_of_blocks, self._minimum = block_of, is_of_blocks, minimum
 
     def known(self, size: Any) -> int:
         """The extent as a number. A dynamic size stands for its bucket (a guard holds it)."""
         if isinstance(size, int):
             return self.padded(size)
-        resolved = self._schedule.size(size)
+        resolved = self.schedule.size(size)
         if not isinstance(resolved, int):
             return self.padded(size.node.hint)
         if self._block_of(size) is not None:
@@ -86,8 +73,34 @@ class Extents:
 
     def is_whole(self, size: Any) -> bool:
         """Whether a dimension is as long as its extent."""
-        resolved = self._schedule.size(size)
+        resolved = self.schedule.size(size)
         return isinstance(resolved, int) and resolved == self.known(size)
+
+
+class Extents(Sizes):
+    """Sizes as text.
+
+    Args:
+        sizes: what the text is of.
+        numbers: gives block sizes their names.
+
+    Attributes:
+        part: what of a tile is done now; None for all of it.
+    """
+
+    def __init__(self, sizes: Sizes, numbers: Numbers) -> None:
+        super().__init__(sizes.schedule, sizes._block_of, sizes._is_of_blocks, sizes._minimum, sizes.flat)
+        self.part: Part | None = None
+        self._numbers = numbers
+
+    def __call__(self, size: Any) -> Text:
+        """The extent of a dimension."""
+        block = None if isinstance(size, int) else self._block_of(size)
+        if block is None:
+            return as_text(self.known(size))
+        whole = self._numbers.block(block)
+        part = self.part
+        return whole // part.count if part is not None and block is part.axis.block else whole
 
     def shape(self, sizes: Sequence[Any]) -> Text:
         """The extents of a value's dimensions; one where its loop is flattened."""

@@ -14,8 +14,6 @@ from ... import _compat_torch
 from ... import exc
 from ... import language as hl
 from ...ir.axes import index_items
-from ...ir.device_ir import Axis
-from ...ir.device_ir import AxisKind
 from ...ir.nodes import Atomic
 from ...ir.nodes import Load
 from ...ir.nodes import Memory
@@ -31,6 +29,10 @@ from ..text import listed
 from ..text import total
 from .axes import along
 from .axes import spread
+from .boxes import box_size
+from .boxes import is_box
+from .boxes import is_zero
+from .boxes import joins_next
 from .dtypes import is_negative_zero
 from .dtypes import negative_zero
 from .dtypes import triton_dtype
@@ -148,15 +150,11 @@ def _range_of(k: KernelEmitter, item: IndexItem) -> tuple[Text, Text | None]:
     start, length, step = item.value
     lanes = k.axes.whole_range(length)
     index = lanes if step == 1 else lanes * step
-    return (index if _is_zero(start) else k.number(start) + index), k.axes.whole_mask(length)
-
-
-def _is_zero(number: Any) -> bool:
-    return isinstance(number, int) and number == 0
+    return (index if is_zero(start) else k.number(start) + index), k.axes.whole_mask(length)
 
 
 def _shifted(k: KernelEmitter, index: Text, offset: Any) -> Text:
-    if _is_zero(offset):
+    if is_zero(offset):
         return index
     return index - -offset if isinstance(offset, int) and offset < 0 else index + k.number(offset)
 
@@ -322,98 +320,9 @@ class BlockAccess:
         return {"boundary_check": self.boundary} if self.boundary else {}
 
 
-def block_eligible(k: KernelEmitter, memory: Memory, kind: str) -> bool:
-    """Whether an access is a box of the tensor, which is what block pointers and descriptors address.
-
-    Other accesses of the same kernel use plain pointers whatever `indexing` says.
-    """
-    if memory.extra_mask is not None or k.extents.flat or k.axes.wide:
-        return False
-    tensor, items = memory.tensor, index_items(memory)
-    boxes = [item for item in items if item.kind in ("tile", "slice")]
-    if not boxes or any(item.kind in ("tensor", "new") or item.repeats for item in items):
-        return False
-    for item in boxes:
-        size = str(tensor.size(item.dim))
-        if item.kind == "slice":
-            start, length, step = item.value
-            if step != 1 or not _is_zero(start) or not (k.extents.is_whole(length) or str(length) == size):
-                return False
-            continue
-        axis = item.value.axis
-        if axis.kind is AxisKind.GRID or not _is_zero(item.value.offset):
-            return False
-        # The hardware clips at the tensor's edge, not at the loop's end: they must be the same place.
-        if k.schedule.needs_mask(axis) and str(axis.end) != size:
-            return False
-    if tensor.dtype is torch.bool:
-        return False
-    return kind != "tensor_descriptor" or _descriptor_eligible(k, memory, items)
-
-
-def _descriptor_eligible(k: KernelEmitter, memory: Memory, items: list[IndexItem]) -> bool:
-    """TMA's rules: 2 to 5 dimensions, unit inner stride, other strides multiples of 16 bytes, inner box of 16 bytes or
-    more.  A dimension that has one index is part of the next one's coordinate, or else a side of one of the box.
-    """
-    tensor, itemsize = memory.tensor, memory.tensor.element_size()
-    boxes = [item for i, item in enumerate(items) if item.kind != "scalar" or not _joins_next(k, memory, items, i)]
-    if not 2 <= len(boxes) <= 5 or items[-1].kind == "scalar":
-        return False
-    if any(item.kind == "scalar" and not isinstance(item.value, (int, torch.SymInt)) for item in items):
-        return False  # a value of the kernel is no coordinate
-    strides = tensor.stride()
-    if not all(isinstance(s, int) for s in strides) or strides[-1] != 1:
-        return False
-    if any((s * itemsize) % 16 or s == 0 for s in strides[:-1]):
-        return False
-    if items[-1].kind == "tile" and not _starts_aligned(items[-1].value.axis, itemsize):
-        return False
-    if any(_is_zero(s) for s in tensor.shape) or tensor.storage_offset() * itemsize % 16:
-        return False
-    sizes = [_box_size(item) for item in boxes]
-    if not all(isinstance(k.schedule.size(size), int) for size in sizes):
-        return False
-    extents = [k.extents.known(size) for size in sizes]
-    return extents[-1] * itemsize >= 16 and max(extents) <= 256  # a TMA box has at most 256 elements a side
-
-
-def _starts_aligned(axis: Axis, itemsize: int) -> bool:
-    """Whether the tiles of an axis begin at multiples of 16 bytes. An H200 stopped with an illegal instruction where
-    those of a descriptor's last dimension began at element 1; no manual that we know has the rule.
-    """
-    begin = axis.begin
-    return isinstance(begin, (int, torch.SymInt)) and bool((expr_of(begin) * itemsize % 16).is_zero)
-
-
-def _box_size(item: IndexItem) -> Any:
-    if item.kind == "scalar":
-        return 1
-    return item.value[1] if item.kind == "slice" else item.value.block_size
-
-
-def _joins_next(k: KernelEmitter, memory: Memory, items: list[IndexItem], position: int) -> bool:
-    """Whether a dimension that has one index can be part of the next one's coordinate, as in a view that flattens the
-    two.
-
-    They must lie one behind the other in memory, and the box must stay inside its own dimension: past it, the flat one
-    goes on.
-    """
-    item, tensor = items[position], memory.tensor
-    if position + 1 == len(items):
-        return False
-    following = items[position + 1]
-    size = tensor.size(following.dim)
-    if not isinstance(size, int) or tensor.stride(item.dim) != size * tensor.stride(following.dim):
-        return False
-    if following.kind == "tile":
-        bounded = memory.node.meta.get("bounded_dims", ())
-        return not k.schedule.needs_mask(following.value.axis) and following.dim not in bounded
-    return following.kind == "scalar" or k.extents.is_whole(following.value[1])
-
-
 def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
     kind = k.schedule.indexing.get(memory.node, "pointer")
-    if kind == "pointer" or not block_eligible(k, memory, kind):
+    if kind == "pointer" or not is_box(memory, kind, k.extents, wide=k.axes.wide):
         return None
     # What a descriptor stores or loads is not ordered by a barrier of the threads.
     if kind == "tensor_descriptor" and _compat_torch.storage_identity(memory.tensor) in k.barriers.storages:
@@ -430,10 +339,10 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
         if index and kind == "block_ptr":
             base += _scaled(_widened(k, index[0], item.value), stride)
             continue
-        if index and _joins_next(k, memory, items, i):
+        if index and joins_next(memory, items, i, k.extents):
             flat.append((index[0], extent))
             continue
-        size = _box_size(item)
+        size = box_size(item)
         tiled = item.kind == "tile"
         if k.schedule.needs_mask(item.value.axis) if tiled else not k.extents.is_whole(size):
             boundary.append(len(shape))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ... import exc
+from ...config import Config
 from ...config_keys import EVICTION_POLICIES
 from ...config_keys import INDEXING_TYPES
 from ...config_keys import LOAD_CACHE_MODIFIERS
@@ -51,6 +52,7 @@ from ...ir.symbols import symbols_of
 from ...language.views import lanes_of
 from ...numbers import next_power_of_2
 from ...settings import Settings
+from .boxes import moves_boxes
 from .default_facts import KernelFacts
 from .default_facts import row_bytes
 from .default_facts import row_uses
@@ -210,6 +212,8 @@ def _kernel_facts(
         features.multiprocessors,
         features.l2_bytes,
         features.shared_bytes,
+        features.boxes_pay,
+        lambda config: moves_boxes(ir, Config(**config), dot_extents(device)),
     )
 
 

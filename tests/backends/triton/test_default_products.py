@@ -1,0 +1,151 @@
+"""How large tiles of products are finished under a computed default: with the next tile under way, or in parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import helion
+import helion.language as hl
+from examples.bmm import bmm
+from examples.catalog import EXAMPLES
+from examples.linear_gelu import linear_gelu as linear_gelu_of_cute
+from examples.matmul import matmul
+from helion.backends.triton.backend import TritonBackend
+from helion.cross_compile import record_launches
+from helion.target import Target
+
+HALF = torch.bfloat16
+OVERLAPPED = {
+    "indexing": "tensor_descriptor",
+    "pid_type": "persistent_interleaved",
+    "range_flattens": [True, None],
+    "epilogue_subtile": 4,
+}
+ORDINARY = {"indexing": "pointer", "pid_type": "flat", "range_flattens": [None, None], "epilogue_subtile": None}
+#: Of shared memory that a program may use on an H100.
+SHARED_BYTES = 227 << 10
+
+linear_gelu = helion.kernel(linear_gelu_of_cute.fn, backend="triton")
+
+
+@helion.kernel
+def linear_residual(x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(residual)
+    for rows, columns in hl.tile([x.size(0), weight.size(0)]):
+        acc = hl.zeros([rows, columns], dtype=torch.float32)
+        for inner in hl.tile(x.size(1)):
+            acc = hl.dot(x[rows, inner], weight[columns, inner].t(), acc=acc)
+        out[rows, columns] = acc + residual[rows, columns]
+    return out
+
+
+@helion.kernel
+def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    out = x.new_empty([x.size(0), weight.size(0)])
+    for rows, columns in hl.tile(out.shape):
+        acc = hl.zeros([rows, columns], dtype=torch.float32)
+        for inner in hl.tile(x.size(1)):
+            acc = hl.dot(x[rows, inner], weight[columns, inner].t(), acc=acc)
+        out[rows, columns] = acc
+    return out
+
+
+def empty(*size: int, dtype: torch.dtype = HALF) -> torch.Tensor:
+    return torch.empty(*size, dtype=dtype, device="meta")
+
+
+def backend_of(kernel: helion.Kernel, args: tuple[Any, ...], capability: int = 90) -> TritonBackend:
+    bound = kernel.bind(args)
+    return TritonBackend(bound.ir, bound.settings, Target("nvidia", capability))
+
+
+def finish(kernel: helion.Kernel, *args: Any, capability: int = 90) -> dict[str, Any]:
+    """What a default says of how tiles are finished."""
+    default = backend_of(kernel, args, capability).spec.default_config()
+    return {key: default.get(key) for key in OVERLAPPED}
+
+
+CASES: dict[str, tuple[helion.Kernel, tuple[Any, ...]]] = {
+    "matmul": (matmul, (empty(4096, 512), empty(512, 4096))),
+    "partial tiles": (matmul, (empty(3000, 1000), empty(1000, 5000))),
+    "tall tiles": (matmul, (empty(3001, 2056), empty(2056, 4104))),
+    "batches": (bmm, (empty(16, 1024, 256), empty(16, 256, 1024))),
+    "gelu": (linear_gelu, (empty(4096, 1024), empty(4096, 1024), empty(4096))),
+    "fp8": (
+        EXAMPLES["fp8_matmul"].kernel,
+        (empty(4096, 1024, dtype=torch.float8_e4m3fn), empty(1024, 4096, dtype=torch.float8_e4m3fn)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_several_rounds_of_large_tiles_load_for_the_next_tile_while_they_finish_one(name: str) -> None:
+    kernel, args = CASES[name]
+    assert finish(kernel, *args) == OVERLAPPED
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_loop_of_such_a_program_loads_by_descriptors_alone(name: str) -> None:
+    # A loop made of two that has other loads takes two to three times as long.
+    kernel, args = CASES[name]
+    backend = backend_of(kernel, args)
+    text = backend.generate(backend.spec.default_config()).text
+    body = text[text.index("for ", text.index("flatten=True")) :]
+    inner = body[body.index("for offset_inner") : body.index("acc = tl.dot")]
+    assert inner.count(".load([") == 2 and "tl.load" not in inner
+    assert body.count(".store([") == 4 and "tl.store" not in body
+
+
+def test_a_single_round_of_tiles_is_not_persistent() -> None:
+    assert finish(matmul, empty(2048, 4096), empty(4096, 2048)) == ORDINARY  # 128 tiles for 132 multiprocessors
+
+
+def test_tiles_that_share_a_multiprocessor_are_not_persistent() -> None:
+    default = backend_of(bmm, (empty(512, 128, 128), empty(512, 128, 128))).spec.default_config()
+    assert (default.num_warps, default.pid_type, default.indexing) == (4, "flat", "pointer")
+
+
+def test_operands_that_are_no_boxes_are_loaded_as_ever() -> None:
+    assert finish(matmul, empty(4096, 511), empty(511, 4096)) == ORDINARY  # rows begin anywhere
+    assert finish(matmul, empty(4096, 512), empty(512, 8192)[:, ::2]) == ORDINARY
+    assert finish(matmul, empty(4096, 512), empty(8192, 512).t()) == ORDINARY
+    dynamic = helion.kernel(matmul.fn, static_shapes=False)
+    assert finish(dynamic, empty(4096, 512), empty(512, 4096)) == ORDINARY
+    shifted = torch.empty_strided([4096, 512], [512, 1], dtype=HALF).flatten()[4:][: 4095 * 512].view(4095, 512)
+    assert finish(matmul, shifted, torch.empty(512, 4096, dtype=HALF)) == ORDINARY  # of an address that is no 16 bytes
+
+
+def test_results_that_are_no_boxes_are_stored_as_ever() -> None:
+    assert finish(linear, empty(4096, 1024), empty(5000, 1024)) == OVERLAPPED
+    assert finish(linear, empty(4096, 1024), empty(5001, 1024)) == ORDINARY
+
+
+def test_an_epilogue_that_loads_as_much_as_it_stores_is_done_at_once() -> None:
+    assert finish(linear_residual, empty(4096, 1024), empty(4096, 1024), empty(4096, 4096)) == ORDINARY
+
+
+@pytest.mark.parametrize("capability", [80, 89, 100])
+def test_gpus_that_it_was_not_measured_on_keep_ordinary_programs(capability: int) -> None:
+    kernel, args = CASES["matmul"]
+    assert finish(kernel, *args, capability=capability) == ORDINARY
+
+
+def test_a_slow_epilogue_of_a_single_round_is_done_in_parts() -> None:
+    args = empty(2048, 1024), empty(2048, 1024), empty(2048)
+    assert finish(linear_gelu, *args) == {**ORDINARY, "epilogue_subtile": 2}
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", CASES)
+def test_it_fits_shared_memory_and_registers(name: str) -> None:
+    from benchmarks import sass
+
+    kernel, args = CASES[name]
+    backend = backend_of(kernel, args)
+    (launch,) = record_launches(backend.generate(backend.spec.default_config()), args)
+    binary = backend.binary(launch)
+    assert binary.shared <= SHARED_BYTES
+    assert sass.statistics(binary.cubin).stack_bytes == 0
