@@ -61,6 +61,7 @@ class Run {
   HELION_COLD bool fill_step(const PlanStep& step);
   [[gnu::noinline]] int operate(const PlanStep& step);
   [[gnu::noinline]] PyObject* build(const PlanResult& result);
+  HELION_COLD PyObject* build_structure(const PlanResult& result);
 
   DeviceSwitch switch_;  // the first member: left last
   LaunchPlan* plan_;
@@ -306,8 +307,29 @@ PyObject* Run::build(const PlanResult& result) {
       }
       return sequence.release();
     }
+    case PlanResult::Kind::kDict:
+    case PlanResult::Kind::kRecord:
+      return build_structure(result);
   }
   Py_UNREACHABLE();
+}
+
+PyObject* Run::build_structure(const PlanResult& result) {
+  const size_t count = result.items.size();
+  PyRef values = PyRef::steal(PyTuple_New(static_cast<Py_ssize_t>(count)));
+  if (!values) return nullptr;
+  for (size_t i = 0; i < count; ++i) {
+    PyObject* item = build(result.items[i]);
+    if (item == nullptr) return nullptr;
+    PyTuple_SET_ITEM(values.get(), static_cast<Py_ssize_t>(i), item);
+  }
+  if (result.kind == PlanResult::Kind::kRecord) return PyObject_CallObject(result.object.get(), values.get());
+  PyRef dict = PyRef::steal(PyDict_New());
+  for (Py_ssize_t i = 0; dict && i < static_cast<Py_ssize_t>(count); ++i) {
+    PyObject* key = PyTuple_GET_ITEM(result.object.get(), i);  // borrowed
+    if (PyDict_SetItem(dict.get(), key, PyTuple_GET_ITEM(values.get(), i)) < 0) return nullptr;
+  }
+  return dict.release();
 }
 
 }  // namespace

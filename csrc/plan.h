@@ -27,9 +27,9 @@ struct Source {
 
 // What the call returns, or what an operation is given, as a tree.
 struct PlanResult {
-  enum class Kind : uint8_t { kObject, kTensor, kView, kTuple, kList };
+  enum class Kind : uint8_t { kObject, kTensor, kView, kTuple, kList, kDict, kRecord };
   Kind kind = Kind::kObject;
-  PyRef object;  // kObject
+  PyRef object;  // kObject; kDict: a tuple of keys; kRecord: the class, which is called with the items
   TensorRef tensor{};
   TensorShape shape{{}, {}, c10::ScalarType::Undefined, c10::Device(c10::DeviceType::CPU)};  // kView
   int64_t offset = 0;                                                                         // kView, in elements

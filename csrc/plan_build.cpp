@@ -21,7 +21,8 @@ struct Types {
   py::object allocation = module.attr("Allocation"), fill = module.attr("Fill"), launch = module.attr("Launch"),
              made = module.attr("Made"), op = module.attr("Op"), address = module.attr("Address"),
              number = module.attr("Number"), constant = module.attr("Constant"), tensor = module.attr("TensorRef"),
-             view = module.attr("View"), object = module.attr("Object"), container = module.attr("Container");
+             view = module.attr("View"), object = module.attr("Object"), container = module.attr("Container"),
+             structure = module.attr("Structure");
 };
 
 class Builder {
@@ -59,6 +60,14 @@ class Builder {
       result.shape.sizes = item.attr("sizes").cast<std::vector<int64_t>>();
       result.shape.strides = item.attr("strides").cast<std::vector<int64_t>>();
       result.offset = item.attr("offset").cast<int64_t>();
+    } else if (py::isinstance(item, types_.structure)) {
+      const py::object of = item.attr("of");
+      const py::tuple items = item.attr("items");
+      if (!py::isinstance<py::tuple>(of) && !PyType_Check(of.ptr())) throw py::type_error("expected keys or a class");
+      if (py::isinstance<py::tuple>(of) && py::len(of) != items.size()) throw py::value_error("a value has no key");
+      result.kind = PyType_Check(of.ptr()) ? PlanResult::Kind::kRecord : PlanResult::Kind::kDict;
+      result.object = PyRef::borrow(of.ptr());
+      for (const py::handle part : items) result.items.push_back(this->result(part));
     } else {
       check(item, types_.container);
       result.kind = item.attr("is_tuple").cast<bool>() ? PlanResult::Kind::kTuple : PlanResult::Kind::kList;

@@ -74,6 +74,7 @@ class CompiledLauncher:
     def variant_count(self) -> int: ...
 
 class LaunchPlan:
+    # result: of plan_data.py, dicts and records included.
     def __new__(
         cls,
         leaf_count: int,

@@ -176,7 +176,7 @@ class _Reader:
 
 
 def _shows_inputs(result: data.Result) -> bool:
-    if isinstance(result, data.Container):
+    if isinstance(result, (data.Container, data.Structure)):
         return any(_shows_inputs(item) for item in result.items)
     return isinstance(result, data.View) and result.tensor.is_input
 

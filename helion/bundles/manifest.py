@@ -63,6 +63,10 @@ class _Encoder:
             return ["view", list(value.tensor), list(value.sizes), list(value.strides), value.offset]
         if isinstance(value, data.Object):
             return ["object", self.object(value.value)]
+        if isinstance(value, data.Structure):
+            if isinstance(value.of, type):
+                raise Malformed(f"host code returns a {value.of.__name__}, which a bundle cannot hold")
+            return ["dict", [self.object(key) for key in value.of], [self.result(item) for item in value.items]]
         return ["container", value.is_tuple, [self.result(item) for item in value.items]]
 
     def source(self, value: Any) -> Any:
@@ -247,6 +251,12 @@ class _Decoder:
         if tag == "container" and depth < _DEEPEST:
             is_tuple, items = _list(rest, 2)
             return data.Container(_bool(is_tuple), tuple([self.result(item, depth + 1) for item in _list(items)]))
+        if tag == "dict" and depth < _DEEPEST:
+            keys, items = map(_list, _list(rest, 2))
+            if len(keys) != len(items):
+                raise Malformed("a dict has not as many keys as values")
+            made = tuple([self.object(key) for key in keys])
+            return data.Structure(made, tuple([self.result(item, depth + 1) for item in items]))
         raise Malformed("a result is of an unknown kind")
 
     def source(self, value: Any, kind: str) -> data.Address | data.Number | data.Constant:

@@ -265,7 +265,9 @@ class Statements(ControlFlow):
                 raise exc.StatementNotSupported(
                     statement=f"`{_KEYWORDS.get(type(stmt).__name__, type(stmt).__name__.lower())}`",
                     where=self.where(),
-                    fix="rewrite it with assignments, `if`, and `for` loops.",
+                    fix="enter the context around the call of the kernel."
+                    if isinstance(stmt, ast.With)
+                    else "rewrite it with assignments, `if`, and `for` loops.",
                 )
             method(stmt)
         except exc.BaseError as error:

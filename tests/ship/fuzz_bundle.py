@@ -40,6 +40,7 @@ HOSTILE: tuple[Any, ...] = (
     10**30, 0.5, 1e300, "", "float", "here", "cpu", "cuda:7", "float32", "int4", "os", "__class__", "nan", "inf",
     "*fp32", "i32", "x" * 5000, "\0", "tensor", "aten", "save", "from_file", "default", [], [[]], [0], [True, 0],
     [True, 99], [False, 0], [False, 99], ["tensor", True, 0], ["object", ["plain", 1]], ["container", True, []],
+    ["dict", [["plain", "a"]], [["tensor", True, 0]]], ["dict", [["plain", 1]], []],
     ["address", [True, 0], 1 << 40], ["number", 0], ["constant", 1], {}, {"offset": 0},
 )  # fmt: skip
 

@@ -201,6 +201,24 @@ def test_a_number_that_host_code_computes_with_counts_by_value(fresh, tmp_path) 
         first(x, 24)  # like 8 for Triton, but not for torch.empty
 
 
+def test_a_dict_that_host_code_returns_is_made_anew(fresh, tmp_path) -> None:
+    @helion.kernel(config=model.SMALL)
+    def first(x: torch.Tensor) -> dict[str, object]:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + 1
+        return {"out": out, "given": x, "sizes": [x.size(0), {"rows": out.view(8, -1)}]}
+
+    first.stats.name = first.stats.name.replace("<locals>.", "")
+    x = torch.randn(64)
+    helion.bundle(first, [(x,)], tmp_path / "k.hlb", capabilities=[90])
+    helion.load_bundle(tmp_path / "k.hlb", on_miss="error")
+    one, other = first(x), first(x)
+    assert one is not other and list(one) == ["out", "given", "sizes"] and one["given"] is x
+    assert torch.equal(one["out"], x + 1) and torch.equal(one["sizes"][1]["rows"], (x + 1).view(8, -1))
+    assert one["sizes"][0] == 64 and first.plan_hits >= 1
+
+
 def test_what_a_key_function_says_counts(fresh, tmp_path) -> None:
     @helion.kernel(config=model.SMALL, key=lambda x, alpha: alpha > 2)
     def first(x: torch.Tensor, alpha: float) -> torch.Tensor:

@@ -216,6 +216,8 @@ class PythonPath:
 
     def _remember(self, entry: _Entry, args: tuple[Any, ...]) -> None:
         """Put a pair for calls like this one at the head of the front."""
+        if entry.generation != self._generation:
+            return  # a plan of a bundle or of the cache, which C finds by itself
         for check in entry.checks:
             if check(*args):
                 break

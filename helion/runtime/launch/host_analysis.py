@@ -26,6 +26,7 @@ from ... import _compat_triton_abi as _abi
 from ... import numbers
 from ..._parsing import parse
 from .outside import is_foreign
+from .records import is_record
 
 __all__ = ["HostAnalysis", "LaunchCall", "analyze"]
 
@@ -340,6 +341,8 @@ class _Checker:
             if module is math:
                 return
             if isinstance(value, types.FunctionType) and value in _runtime_calls():
+                return
+            if is_record(value):
                 return
             if isinstance(value, types.FunctionType) and not is_foreign(value.__module__):
                 try:

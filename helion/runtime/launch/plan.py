@@ -50,8 +50,10 @@ from .plan_data import Op
 from .plan_data import PlanData
 from .plan_data import Result
 from .plan_data import Step
+from .plan_data import Structure
 from .plan_data import TensorRef
 from .plan_data import View
+from .records import fields_of
 
 __all__ = ["NotAPlan", "Recorder", "Recording", "record"]
 
@@ -407,7 +409,14 @@ class Recorder(TorchDispatchMode):
             return Container(type(value) is tuple, tuple([self.result(item) for item in value]))
         if value is None or type(value) in _PLAIN_VALUES:
             return Object(value)
-        raise NotAPlan(f"host code returns a {type(value).__name__}")
+        if type(value) is dict and all(type(key) in _PLAIN_VALUES for key in value):
+            self.once(value, "dict")
+            return Structure(tuple(value), tuple([self.result(item) for item in value.values()]))
+        fields = fields_of(value)
+        if fields is None:
+            raise NotAPlan(f"host code returns a {type(value).__name__}")
+        self.once(value, type(value).__name__)
+        return Structure(type(value), tuple([self.result(item) for item in fields]))
 
     def tensor_result(self, value: torch.Tensor) -> Result:
         found = self.known.get(id(value))
@@ -445,7 +454,7 @@ class Recorder(TorchDispatchMode):
             return {description}
         if isinstance(description, View):
             return {description.tensor}
-        if isinstance(description, Container):
+        if isinstance(description, (Container, Structure)):
             return set().union(*[self.returned(item) for item in description.items])
         return set()
 

@@ -28,6 +28,7 @@ __all__ = [
     "Object",
     "Op",
     "PlanData",
+    "Structure",
     "TensorRef",
     "View",
 ]
@@ -147,8 +148,20 @@ class Container(NamedTuple):
     items: tuple[Result, ...]
 
 
+class Structure(NamedTuple):
+    """A new dict, NamedTuple or dataclass.
+
+    Attributes:
+        of: the keys of a dict, or the class.
+        items: the values, or what the class is called with.
+    """
+
+    of: tuple[object, ...] | type
+    items: tuple[Result, ...]
+
+
 #: A ``TensorRef`` stands for the tensor itself.
-Result: TypeAlias = "TensorRef | View | Object | Container"
+Result: TypeAlias = "TensorRef | View | Object | Container | Structure"
 Step: TypeAlias = "Fill | Launch | Op"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -113,6 +115,52 @@ def checks_in_a_loop(x, y):
     return out.view(x.shape)
 
 
+class Pair(NamedTuple):
+    out: torch.Tensor
+    scale: float = 2.0
+
+
+@dataclasses.dataclass
+class Output:
+    out: torch.Tensor
+    rest: tuple[torch.Tensor, int]
+    names: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    out: torch.Tensor
+    given: torch.Tensor
+
+
+def returns_a_dict(x, y):
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] + y[t]
+    return {"out": out, "n": x.size(0), 3: {"x": x, "view": out.view(2, -1)}}
+
+
+def returns_a_named_tuple(x, y):
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] + y[t]
+    return Pair(out)
+
+
+def returns_a_dataclass(x, y) -> Output:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] + y[t]
+    return Output(out, rest=(y, x.size(0)))
+
+
+def returns_a_frozen_dataclass(x, y):
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] + y[t]
+    return [Frozen(given=x, out=out)]
+
+
 #: The functions, by name.
 FUNCTIONS = {
     function.__name__: function
@@ -127,5 +175,9 @@ FUNCTIONS = {
         floating_dtype,
         leading_dims,
         checks_in_a_loop,
+        returns_a_dict,
+        returns_a_named_tuple,
+        returns_a_dataclass,
+        returns_a_frozen_dataclass,
     )
 }
