@@ -260,7 +260,7 @@ NOT_PLANS = {
     ),
     "import": ("    import os\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "import"),
     "lambda": ("    f = lambda: 1\n    out = torch.empty_like(x)\n" + LAUNCH + "    return out\n", "Lambda"),
-    "dict returned": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return {'out': out}\n", "returns a dict"),
+    "tensor as a key": ("    out = torch.empty_like(x)\n" + LAUNCH + "    return {out: 1}\n", "returns a dict"),
     "no launch": ("    return torch.empty_like(x).zero_() if x.dim() == 1 else x\n", "launches nothing"),
     "as_strided": (
         "    out = torch.empty_like(x)\n" + LAUNCH + "    return x.as_strided((2,), (1,), 3)\n",
