@@ -15,18 +15,14 @@ import torch
 from ...ir.block_sizes import tunable_blocks
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import GraphInfo
-from ...ir.device_ir import GraphKind
 from ...ir.device_ir import KernelIR
 from ...ir.nodes import HostTensorNode
-from ...ir.nodes import Product
-from ...ir.nodes import tensor_of
 from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
 from ...numbers import next_power_of_2
 from .epilogue import SMALLEST_PART
 from .epilogue import SplitEpilogue
-from .schedule import loop_statements
 
 # Triton's limit on the elements of one tensor (triton.language.core.TRITON_MAX_TENSOR_NUMEL).
 MAX_TENSOR_ELEMENTS = 1 << 20
@@ -152,26 +148,21 @@ def more_registers_than_there_are(config: dict[str, Any]) -> str | None:
     return None
 
 
-def too_large_for_shared_memory(ir: KernelIR, products: Sequence[Product], tiles: TileSizes, room: int) -> Any:
-    """Operands of a product, times the stages of the loop they are loaded in less the one in use."""
-    operands = [
-        [(shape_exprs(v.shape), v.dtype.itemsize) for v in map(tensor_of, (product.a, product.b))]
-        for product in products
-    ]
-    is_inner = [info.kind is GraphKind.LOOP for info in loop_statements(ir.device)]
+def trips(info: GraphInfo, config: dict[str, Any], places: dict[int, int]) -> int:
+    """Iterations of a loop, as far as its axes' extents are known.
 
-    def check(config: dict[str, Any]) -> str | None:
-        own = [s for s, inner in zip(config.get("range_num_stages", []), is_inner) if inner]
-        if any(own) and len(own) > 1:
-            return None  # which loop it is, is not known here
-        stages = next((s for s in own if s), config["num_stages"])
-        ahead = max(stages - 1, 1)
-        for pair in operands:
-            if ahead * sum(tiles.elements(shape, config) * size for shape, size in pair) > room:
-                return f"{stages} stages of a product's operands do not fit into shared memory"
-        return None
-
-    return check
+    Args:
+        info: the loop.
+        config: values of a Config.
+        places: ids of blocks -> their places in block_sizes.
+    """
+    count = 1
+    for axis in info.axes:
+        place = places.get(axis.block.id)
+        size = config["block_sizes"][place] if place is not None else axis.block.fixed
+        if axis.static_extent is not None and isinstance(size, int):
+            count *= -(-axis.static_extent // size)
+    return count
 
 
 def too_long_to_unroll(blocks: Sequence[BlockSize], loops: Sequence[GraphInfo]) -> Any:
@@ -180,14 +171,8 @@ def too_long_to_unroll(blocks: Sequence[BlockSize], loops: Sequence[GraphInfo]) 
 
     def check(config: dict[str, Any]) -> str | None:
         for info, static in zip(loops, config["static_ranges"]):
-            trips = 1
-            for axis in info.axes if static else ():
-                place = places.get(axis.block.id)
-                size = config["block_sizes"][place] if place is not None else axis.block.fixed
-                if axis.static_extent is not None and isinstance(size, int):
-                    trips *= -(-axis.static_extent // size)
-            if trips > _MOST_UNROLLED:
-                return f"a static range of {trips} iterations"
+            if static and (count := trips(info, config, places)) > _MOST_UNROLLED:
+                return f"a static range of {count} iterations"
         return None
 
     return check

@@ -65,7 +65,6 @@ from .limits import constraint
 from .limits import is_tile_value
 from .limits import more_registers_than_there_are
 from .limits import too_large_for_registers
-from .limits import too_large_for_shared_memory
 from .limits import too_long_to_unroll
 from .limits import too_narrow_parts
 from .schedule import device_loops
@@ -75,6 +74,7 @@ from .schedule import memory_accesses
 from .schedule import multi_axis_roots
 from .schedule import multiplies
 from .schedule import stores
+from .shared_memory import too_large_for_shared_memory
 from .starts import product_starts
 from .targets import Features
 from .waiting import keep_order
@@ -171,7 +171,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     spec.constraints += [constraint(ir, tiles), rolling_constraint(device, reductions)]
     spec.unpromising += [too_large_for_registers(tiles), more_registers_than_there_are]
     if products:
-        spec.unpromising.append(too_large_for_shared_memory(ir, products, tiles, features.shared_bytes))
+        spec.unpromising.append(too_large_for_shared_memory(ir, products, tiles, features))
     if subtiled:
         spec.unpromising.append(too_narrow_parts(blocks, subtiled))
     own_roles = [roles.get(block.id, set()) for block in blocks]

@@ -38,6 +38,7 @@ class Features:
         descriptors: tensor descriptors are hardware's (TMA).
         boxes_pay: and products without a Config are faster with them; measured on H100 alone.
         warp_specialize: loops may be shared out between warps.
+        asynchronous_products: tensor cores read operands from shared memory (wgmma, tcgen05).
         e4m3: there are conversions of float8_e4m3fn.
         scaled_products: tensor cores multiply block-scaled operands (tcgen05.mma.block_scale).
         platform: what Triton calls the target, (backend, arch, threads of a warp); None where it compiles for none.
@@ -49,6 +50,7 @@ class Features:
     descriptors: bool
     boxes_pay: bool
     warp_specialize: bool
+    asynchronous_products: bool
     e4m3: bool
     scaled_products: bool
     platform: tuple[str, int | str, int] | None
@@ -63,6 +65,7 @@ def _nvidia(arch: int | str) -> Features:
         descriptors=arch >= 90,
         boxes_pay=arch == 90,
         warp_specialize=arch >= 100,
+        asynchronous_products=90 <= arch < 120,
         e4m3=arch >= _FIRST_WITH_E4M3,
         scaled_products=100 <= arch < 120,
         platform=("cuda", arch, 32),
@@ -78,6 +81,7 @@ def _readable(arch: int | str) -> Features:
         descriptors=False,
         boxes_pay=False,
         warp_specialize=False,
+        asynchronous_products=False,
         e4m3=True,
         scaled_products=False,
         platform=None,
