@@ -39,28 +39,47 @@ def run_bound(bound: BoundKernel, config: Config | None, args: tuple[Any, ...]) 
     kernel, settings = bound.kernel, bound.settings
     config = config or bound.config or (kernel.configs[0] if kernel.configs else None)
     if settings.ref_mode is RefMode.EAGER:
-        sites: Sequence[Site | None] = ()
-        if config is not None:
-            config, sites = checked(config, kernel, args)
+        config, sites, floors = checked(config, kernel, args)
         index_dtype = None if settings.index_dtype == "auto" else settings.index_dtype
-        return run_ref(kernel.fn, args, config=config, index_dtype=index_dtype, carried_by=carried_names, sites=sites)
+        return run_ref(
+            kernel.fn,
+            args,
+            config=config,
+            index_dtype=index_dtype,
+            smallest=floors or (),
+            carried_by=carried_names,
+            sites=sites,
+            stores_checked=floors is not None,
+        )
     return run_ref(
         kernel.fn,
         args,
         config=config,
         index_dtype=bound.ir.device.space.index_dtype,
         draws=bound.ir.host.seeds.count if bound.ir.host.seeds else None,
-        smallest=[getattr(block, "floor", 1) for block in bound.config_spec.block_sizes],
+        smallest=_floors(bound),
         carried_by=carried_names,
         sites=[block.site for block in tunable_blocks(bound.ir.device)],
+        stores_checked=True,
     )
 
 
-def checked(config: Config, kernel: Kernel, args: tuple[Any, ...]) -> tuple[Config, Sequence[Site | None]]:
-    """A Config with the block sizes that calls of the compiled kernel would have, and the loops that they are for.
+def _floors(bound: BoundKernel) -> list[int]:
+    return [getattr(block, "floor", 1) for block in bound.config_spec.block_sizes]
+
+
+#: What is wrong with a function in every mode, though ref mode could run it: found when it is traced.
+_WRONG = (exc.InvalidConfig, exc.LoopDependencyError, exc.NestedGridLoop)
+
+
+def checked(
+    config: Config | None, kernel: Kernel, args: tuple[Any, ...]
+) -> tuple[Config | None, Sequence[Site | None], Sequence[int] | None]:
+    """What calls of the compiled kernel would run with: a Config with their block sizes, the loops that these are for,
+    and the smallest that they may be; None where the kernel does not compile.
 
     A kernel is debugged under the Config with which it went wrong; ref mode used to take one that does not fit without
-    a word.
+    a word, and stores that tiles make to each other's places.
 
     Args:
         config: the given one.
@@ -69,20 +88,21 @@ def checked(config: Config, kernel: Kernel, args: tuple[Any, ...]) -> tuple[Conf
 
     Raises:
         exc.InvalidConfig: it does not fit.
-        exc.InternalError: and whatever else the compiler does not raise on purpose: only its refusals say that a kernel
-            does not compile. Any exception used to be taken so, which hid faults of the compiler in ref mode.
+        exc.LoopDependencyError, exc.NestedGridLoop: the kernel is wrong.
     """
-    items = list(plural_items(dict(config)))
-    sizes: dict[str, Any] = {}
-    sites: Sequence[Site | None] = ()
+    given = config or Config()
+    items = list(plural_items(dict(given)))
     try:
         compiled = kernel.traceable.bind(args)
-        full = compiled.config_spec.normalize(config)
+        full = compiled.config_spec.normalize(given)
         sites = [block.site for block in tunable_blocks(compiled.ir.device)]
-        sizes = {"block_sizes": full["block_sizes"]} if config.block_sizes else {}
-    except (exc.InvalidConfig, exc.InternalError):
+        floors = _floors(compiled)
+    except _WRONG:
         raise
-    except exc.BaseError:  # it does not compile, which may be why it is in ref mode: values are checked by themselves
+    except Exception:  # it does not compile, which may be why it is in ref mode: values are checked by themselves
         ConfigSpec(kernel.name).normalize({name: value for name, key, value in items if key in TABLE})
-    kept = {name: value for name, key, value in items if not sizes or key != "block_sizes"}
-    return Config(**kept, **sizes), sites
+        return config, (), None
+    if not given.block_sizes:
+        return config, sites, floors
+    kept = {name: value for name, key, value in items if key != "block_sizes"}
+    return Config(**kept, block_sizes=full["block_sizes"]), sites, floors

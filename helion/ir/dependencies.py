@@ -6,7 +6,8 @@ load may not read what another tile stores.  Both go by memory and not by names:
 arguments that overlap, a program touches the same elements.  Atomics are exempt; so are accesses under conditions on
 the loop's own position, and those through index tensors that are loaded, which cannot be judged here.
 
-A loop with `hl.wait` in it sees to the order of its loads and stores itself.
+A loop with `hl.wait` in it sees to the order of its loads and stores itself; so do the accesses that come after an
+atomic which acquires, a lock perhaps, to that of the others that do.
 
 The tiles of several top-level loops run at the same time too, unless `hl.barrier()` stands between them: no loop may
 touch a tensor that another one of its phase stores, wherever in the tensor that is.  Only atomics of both may meet.
@@ -34,6 +35,7 @@ from .effects import conflict
 from .effects import matched
 from .effects import same_storage
 from .effects import touches
+from .nodes import Atomic
 from .nodes import IfElse
 from .nodes import Load
 from .nodes import Memory
@@ -62,12 +64,15 @@ def check_dependencies(ir: DeviceIR) -> None:
         accesses = list(_accesses(ir, info, frozenset()))
         excuses = {store: excused for memory, excused in accesses if (store := Store.match(memory.node))}
         stores = list(excuses)
+        acquired = _after_acquiring([memory for memory, _ in accesses])
         for store, excused in excuses.items():
-            _check_store(ir, info, store, [a for a in axes if a.id not in excused])
+            _check_store(ir, info, store, [a for a in axes if a.id not in excused and store.node not in acquired])
         if any(memory.op is wait for memory, _ in accesses) or not axes:
             continue  # the kernel sees to the order of its programs, or there is only one
         for load, excused in [(load, excused) for memory, excused in accesses if (load := Load.match(memory.node))]:
             for store in stores:
+                if load.node in acquired and store.node in acquired:
+                    continue
                 _check_load(ir, load, store, axes)
                 apart = excused | excuses[store]
                 _check_positions(ir, load, store, [axis for axis in axes if axis.id not in apart])
@@ -106,6 +111,17 @@ def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterato
         for sub in ir.subgraphs_of(node):
             if not _never_runs(sub):
                 yield from _accesses(ir, sub, inner)
+
+
+def _after_acquiring(accesses: list[Memory]) -> set[torch.fx.Node]:
+    """Those of a loop's accesses, in order, that come after one which acquires what other programs have released."""
+    first = next((i for i, memory in enumerate(accesses) if _acquires(memory)), len(accesses))
+    return {memory.node for memory in accesses[first:]}
+
+
+def _acquires(memory: Memory) -> bool:
+    atomic = Atomic.match(memory.node)
+    return memory.op is wait or (atomic is not None and atomic.sem in ("acquire", "acq_rel"))
 
 
 def _never_runs(info: GraphInfo) -> bool:

@@ -122,6 +122,7 @@ class RefHandler(EagerHandler):
         carried_by: which variables a loop carries.
         sites: for each block size of the Config the loop that it is for, None for registered ones; without, they are
             for the loops in the order in which they are met.
+        stores_checked: it is known that tiles which run at the same time store apart.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class RefHandler(EagerHandler):
         smallest: Sequence[int] = (),
         carried_by: CarriedBy = nothing,
         sites: Sequence[Site | None] = (),
+        stores_checked: bool = False,
     ) -> None:
         super().__init__(device, index_dtype)
         self.config: Mapping[str, Any] = config or {}
@@ -155,7 +157,7 @@ class RefHandler(EagerHandler):
             self._places.setdefault(site, []).append(place)
         self._visits: Counter[Site | None] = Counter()
         self._root_tiles: list[EagerTile] = []
-        self._stored = StoredTwice()
+        self._stored = None if stores_checked else StoredTwice()
         self._broadcasts = Broadcasts()
         self._seed_sites: dict[Any, int] = {}
 
@@ -186,7 +188,7 @@ class RefHandler(EagerHandler):
             self.check_rows_are_known(leaf)
         if op.access is not None and op.access.addresses_at is None:
             args = self._placed(args, op.access)
-        if op is store and self._root_tiles and isinstance(args[0], torch.Tensor):
+        if op is store and self._stored is not None and self._root_tiles and isinstance(args[0], torch.Tensor):
             with _compat_torch.without_torch_functions():
                 self._stored.check(args[0], args[1], args[2], args[3], self._root_tiles, name_of(args[0]))
         with _compat_torch.without_torch_functions():
@@ -287,7 +289,7 @@ class RefHandler(EagerHandler):
         self, tiles: Iterable[tuple[EagerTile, ...]], blocks: Sequence[_Block], *, is_sequence: bool
     ) -> Iterator[Any]:
         at_top = not self.on_device
-        if at_top:
+        if at_top and self._stored is not None:
             self._stored.clear()
         carried = self._carried()
         for group in tiles:
@@ -505,6 +507,7 @@ def run_ref(
     smallest: Sequence[int] = (),
     carried_by: CarriedBy = nothing,
     sites: Sequence[Site | None] = (),
+    stores_checked: bool = False,
 ) -> Any:
     """Run a kernel function in ref mode.
 
@@ -519,6 +522,7 @@ def run_ref(
         smallest: block sizes that are raised to these.
         carried_by: which variables a loop carries, where the source of the function is known.
         sites: for each block size of the Config the loop that it is for, None for registered ones.
+        stores_checked: it is known of the function that tiles which run at the same time store apart.
 
     Returns:
         What `fn` returns.
@@ -536,7 +540,7 @@ def run_ref(
     if index_dtype is None:
         index_dtype = torch.int64 if any(_span(tensor) > 1 << 31 for tensor in tensors) else torch.int32
     draws = draws_of(fn) if draws is None else draws
-    ref = RefHandler(devices[0], config, index_dtype, draws, smallest, carried_by, sites)
+    ref = RefHandler(devices[0], config, index_dtype, draws, smallest, carried_by, sites, stores_checked)
     mode = DeviceTorchMode(ref)
     try:
         with torch.no_grad(), handler(ref), mode:
