@@ -68,8 +68,8 @@ def _floors(bound: BoundKernel) -> list[int]:
     return [getattr(block, "floor", 1) for block in bound.config_spec.block_sizes]
 
 
-#: What is wrong with a function in every mode, though ref mode could run it: found when it is traced.
-_WRONG = (exc.InvalidConfig, exc.LoopDependencyError, exc.NestedGridLoop)
+#: What is wrong in every mode, though ref mode could run the function: found when it is traced.
+_WRONG = (exc.InternalError, exc.InvalidConfig, exc.LoopDependencyError, exc.NestedGridLoop)
 
 
 def checked(
@@ -89,6 +89,8 @@ def checked(
     Raises:
         exc.InvalidConfig: it does not fit.
         exc.LoopDependencyError, exc.NestedGridLoop: the kernel is wrong.
+        exc.InternalError: and whatever else the compiler does not raise on purpose: only its refusals say that a kernel
+            does not compile. Any exception used to be taken so, which hid faults of the compiler in ref mode.
     """
     given = config or Config()
     items = list(plural_items(dict(given)))
@@ -99,7 +101,7 @@ def checked(
         floors = _floors(compiled)
     except _WRONG:
         raise
-    except Exception:  # it does not compile, which may be why it is in ref mode: values are checked by themselves
+    except exc.BaseError:  # it does not compile, which may be why it is in ref mode: values are checked by themselves
         ConfigSpec(kernel.name).normalize({name: value for name, key, value in items if key in TABLE})
         return config, (), None
     if not given.block_sizes:

@@ -76,6 +76,17 @@ class TracedLanes:
         inside = (index >= 0) & (index < size)
         return index, inside & (index < stop) if clipped else inside
 
+    def on_host(self, bounds: Sequence[Any]) -> bool:
+        env = self._tracer.env
+        return all(
+            bound is None
+            or (
+                (isinstance(bound, (int, torch.SymInt)) and env.space.is_host_value(bound))
+                and not env.is_read(symbols_of(bound))
+            )
+            for bound in bounds
+        )
+
     def both(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         return left & right
 

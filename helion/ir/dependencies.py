@@ -35,7 +35,6 @@ from .effects import conflict
 from .effects import matched
 from .effects import same_storage
 from .effects import touches
-from .nodes import Atomic
 from .nodes import IfElse
 from .nodes import Load
 from .nodes import Memory
@@ -120,8 +119,8 @@ def _after_acquiring(accesses: list[Memory]) -> set[torch.fx.Node]:
 
 
 def _acquires(memory: Memory) -> bool:
-    atomic = Atomic.match(memory.node)
-    return memory.op is wait or (atomic is not None and atomic.sem in ("acquire", "acq_rel"))
+    at = memory.op.positions.get("sem")
+    return memory.op is wait or (at is not None and memory.node.args[at] in ("acquire", "acq_rel"))
 
 
 def _never_runs(info: GraphInfo) -> bool:

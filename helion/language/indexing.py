@@ -167,13 +167,24 @@ def slice_extent(item: slice, size: Size, what: str) -> tuple[Size, Size, int]:
     if isinstance(size, int):
         start, stop, step = item.indices(size)
         return start, len(range(start, stop, step)), step
-    start = _from_end(0 if item.start is None else item.start, size)
-    stop = size if item.stop is None else _from_end(item.stop, size)
+    start, stop = bounds_within(item, size)
     return start, (stop - start + (step - 1)) // step, step
 
 
-def _from_end(bound: int, size: Size) -> Size:
-    return size + bound if bound < 0 else bound
+def bounds_within(item: slice, size: Size) -> tuple[Size, Size]:
+    """The bounds of a slice of a dimension of `size` as PyTorch takes them: negative ones count from the end, and those
+    outside are the nearer end.  Of numbers that vary from call to call it is a guard which of these they are.
+    """
+    start, stop = (
+        bound if bound is None else _within(bound + size if bound < 0 else bound, size)
+        for bound in (item.start, item.stop)
+    )
+    start, stop = 0 if start is None else start, size if stop is None else stop
+    return start, start if stop < start else stop
+
+
+def _within(bound: Size, size: Size) -> Size:
+    return 0 if bound < 0 else size if bound > size else bound
 
 
 def items_shape(items: Sequence[IndexItem], what: str) -> list[Size]:

@@ -4,7 +4,8 @@ and tiles that a loaded number moves, `x[tile + offsets[i]]`.
 Such a slice has as many lanes as its bounds are apart, which is a compile-time length; where it begins is known only
 while the kernel runs.  An access with windows is made one with the vectors of their indices and a mask of the lanes
 inside of the tensor, before anything else sees it; so this is the only place that knows the rule.  What a window's
-lanes are is the handler's to say.  Slices with constant bounds are boxes of the tensor and stay (`indexing`).
+lanes are is the handler's to say.  Slices with constant bounds are boxes of the tensor and stay (`indexing`); bounds
+that are all numbers of the host's, `x[:, -n:]`, mean what they do there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Protocol
 import torch
 
 from .. import exc
+from .indexing import bounds_within
 from .op import Access
 from .tile import Tile
 
@@ -30,6 +32,9 @@ class Windows(Protocol):
 
     def lanes(self, start: Any, stop: Any, step: int, size: Any) -> Lanes:
         """Indices `start`, `start + step`, ... below `stop` of a dimension of `size`."""
+
+    def on_host(self, bounds: Sequence[Any]) -> bool:
+        """Whether bounds are numbers of the host's, which can be compared before there is a kernel; None is one."""
 
     def both(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Where both of two masks hold."""
@@ -109,6 +114,8 @@ def lanes_of_window(item: slice | Tile, size: Any, windows: Windows, what: str) 
         raise exc.InvalidAPIUsage(
             f"{what}: the step of a slice must be a positive constant", fix="index with `begin + step * hl.arange(n)`."
         )
+    if windows.on_host((item.start, item.stop, size)):
+        return windows.lanes(*bounds_within(item, size), step, size)
     start, stop = (
         bound + size if type(bound) is int and bound < 0 else bound
         for bound in (0 if item.start is None else item.start, size if item.stop is None else item.stop)

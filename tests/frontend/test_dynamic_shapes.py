@@ -120,3 +120,43 @@ def test_strides_of_a_later_call_are_its_own(first: int, softgpu, seed: int) -> 
         assert torch.equal(doubled_into(x, out), x * 2)
         other = torch.empty(x.shape[::-1], device=x.device).t()
         assert torch.equal(doubled_into(x, other), x * 2)
+
+
+@helion.kernel(static_shapes=False)
+def filled(x: torch.Tensor) -> torch.Tensor:
+    for t in hl.tile(x.size(0)):
+        x[t, :] = 1.0
+    return x
+
+
+@helion.kernel(static_shapes=False)
+def first_of_row(x: torch.Tensor) -> torch.Tensor:
+    for t in hl.tile(x.size(0)):
+        x[t, :] = x[t, 0][:, None]
+    return x
+
+
+@helion.kernel(static_shapes=False)
+def middle_filled(x: torch.Tensor) -> torch.Tensor:
+    for i in hl.grid(x.size(0)):
+        x[i, 1:-2] = 7.0
+    return x
+
+
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=80)
+@pytest.mark.parametrize("kernel", [filled, first_of_row, middle_filled], ids=lambda kernel: kernel.name)
+def test_stores_of_what_broadcasts_are_as_long_as_the_rows_of_each_call(
+    kernel: helion.Kernel, softgpu, seed: int
+) -> None:
+    """No value has the rows' size, so nothing kept it within the extent that the kernel was compiled for."""
+    kernel.reset()
+    for n in (6, 8, 7, 13, 30, 5):
+        x = torch.randn(4, n, device=softgpu.device)
+        assert torch.equal(kernel(x.clone()), _plain(kernel, x))
+
+
+def _plain(kernel: helion.Kernel, x: torch.Tensor) -> torch.Tensor:
+    if kernel is middle_filled:
+        return torch.cat([x[:, :1], torch.full_like(x[:, 1:-2], 7.0), x[:, -2:]], dim=1)
+    return torch.ones_like(x) if kernel is filled else x[:, :1].expand_as(x)

@@ -64,6 +64,52 @@ def test_while_takes_a_lock() -> None:
     run_everywhere(grouped_sum, args, lambda x, locks, out: x.reshape(5, 4, 30).sum(0), error_scale=4, **ONE)
 
 
+def total_under_a_lock(x: torch.Tensor, lock: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    for t in hl.tile(x.size(0), block_size=4):
+        part = x[t].sum()
+        while hl.atomic_cas(lock, [0], 0, 1, sem="acquire") == 1:
+            pass
+        out[0] = out[0] + part
+        out[1] = torch.maximum(out[1], part)
+        hl.atomic_xchg(lock, [0], 0, sem="release")
+    return out
+
+
+def test_tiles_store_to_one_place_under_a_lock() -> None:
+    """It was refused when compiled, with the advice to use an atomic, and ran in ref mode."""
+    x = torch.randn(30)
+    args = (x, torch.zeros(1, dtype=torch.int32), torch.zeros(2))
+    parts = torch.stack([part.double().sum() for part in x.split(4)])
+    expected = torch.stack([parts.sum(), parts.max().clamp(min=0)])
+    run_everywhere(total_under_a_lock, args, lambda x, lock, out: expected, error_scale=8, **ONE)
+
+
+def before_the_lock(x: torch.Tensor, lock: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    for i in hl.grid(x.size(0)):
+        out[0] = out[0] + x[i]
+        while hl.atomic_cas(lock, [0], 0, 1, sem="acquire") == 1:
+            pass
+        hl.atomic_xchg(lock, [0], 0, sem="release")
+    return out
+
+
+def with_a_relaxed_lock(x: torch.Tensor, lock: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    for i in hl.grid(x.size(0)):
+        while hl.atomic_cas(lock, [0], 0, 1) == 1:
+            pass
+        out[0] = out[0] + x[i]
+        hl.atomic_xchg(lock, [0], 0)
+    return out
+
+
+@pytest.mark.parametrize("mode", list(helion.RefMode))
+@pytest.mark.parametrize("fn", [before_the_lock, with_a_relaxed_lock])
+def test_stores_that_no_lock_guards_are_refused_in_every_mode(fn, mode: helion.RefMode) -> None:
+    args = (torch.randn(20), torch.zeros(1, dtype=torch.int32), torch.zeros(2))
+    with pytest.raises(exc.LoopDependencyError, match="every tile of loop 'i' stores to the same elements"):
+        helion.kernel(fn, ref_mode=mode)(*args)
+
+
 def linked_list(start: torch.Tensor, following: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     out = torch.zeros([start.size(0)], dtype=x.dtype, device=x.device)
     for i in hl.grid(start.size(0)):

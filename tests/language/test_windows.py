@@ -175,3 +175,52 @@ def test_a_tile_that_a_loaded_number_moves_stays_inside_of_the_tensor() -> None:
         error_scale=8,
         reference_args=(x.double(), w.double(), by, rows),
     )
+
+
+# -- bounds that are the host's numbers: PyTorch's rule, in which negative ones count from the end
+
+
+def parts(x: torch.Tensor, n: int) -> tuple[torch.Tensor, ...]:
+    rows = x.size(0)
+    outs = [torch.empty([rows], dtype=x.dtype, device=x.device) for _ in range(6)]
+    for t in hl.tile(rows):
+        outs[0][t] = x[t, -n:].sum(1)
+        outs[1][t] = x[t, n - 9 : n].mean(1)
+        outs[2][t] = x[t, 0:n].mean(1)
+        outs[3][t] = x[t, 2:50].mean(1)
+        outs[4][t] = x[t, :-n].sum(1)
+        outs[5][t] = x[t, -50:4].mean(1)
+    return tuple(outs)
+
+
+def parts_plain(x: torch.Tensor, n: int) -> tuple[torch.Tensor, ...]:
+    slices = [x[:, -n:].sum(1), x[:, n - 9 : n].mean(1), x[:, 0:n].mean(1)]
+    return *slices, x[:, 2:50].mean(1), x[:, :-n].sum(1), x[:, -50:4].mean(1)
+
+
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("n", [3, 11, 40])
+def test_a_slice_by_the_numbers_of_a_call_is_pytorchs(n: int, static: bool) -> None:
+    """Compiled, `x[:, -n:]` was the whole row after n zeros, and `x[:, 2:50]` had 48 elements where sizes vary."""
+    run_everywhere(
+        parts,
+        (torch.randn(5, 21), n),
+        parts_plain,
+        configs=[{"block_sizes": [4]}],
+        capabilities=[90],
+        error_scale=16,
+        static_shapes=static,
+    )
+
+
+def last_of_values(x: torch.Tensor, n: int) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        out[t] = (x[t, :] + 1)[:, -n:].sum(1)
+    return out
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_so_is_one_of_a_device_value(n: int) -> None:
+    args = (torch.randn(5, 21), n)
+    run_everywhere(last_of_values, args, lambda x, n: (x + 1)[:, -n:].sum(1), capabilities=[90], error_scale=16)

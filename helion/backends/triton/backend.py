@@ -15,17 +15,20 @@ import torch
 from ... import exc
 from ...config import Config
 from ...config_spec import ConfigSpec
+from ...ir.axes import with_values
 from ...ir.block_sizes import resolve_constants
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import KernelIR
 from ...ir.device_ir import RollableReduction
 from ...ir.facts import Facts
 from ...ir.nodes import HostTensorNode
+from ...ir.nodes import Memory
 from ...ir.reductions import roll
 from ...ir.squeezing import drop_unit_dims
 from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
 from ...ir.verify import verify
+from ...language.indexing import indexed_shape
 from ...numbers import next_power_of_2
 from ...runtime import output_pool
 from ...runtime.launch.launcher import FastLauncher
@@ -78,9 +81,13 @@ class TritonBackend(Backend):
         found: dict[sympy.Basic, None] = {}
         for _, node in self.ir.device.nodes():
             value = node.meta.get("val")
-            if not isinstance(value, torch.Tensor) or node.op != "call_function" or HostTensorNode.match(node):
+            if node.op != "call_function" or HostTensorNode.match(node):
                 continue
-            for size in value.shape:
+            shape = list(value.shape) if isinstance(value, torch.Tensor) else []
+            if memory := Memory.match(node):
+                # What is stored may be smaller: `x[t, :] = 1.0` wrote as many elements as the first call's rows had.
+                shape += indexed_shape(memory.tensor, with_values(memory.index), memory.op.name)
+            for size in shape:
                 if isinstance(size, torch.SymInt) and self.ir.device.space.is_host_value(size):
                     extent = next_power_of_2(size.node.hint)
                     found[sympy.Le(size.node.expr, extent)] = None

@@ -251,6 +251,9 @@ class EagerLanes:
             inside = (index >= 0) & (index < size)
         return mark(index), mark(inside)
 
+    def on_host(self, bounds: Sequence[Any]) -> bool:
+        return False  # a window has a number of the kernel's
+
     def both(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         with _compat_torch.without_torch_functions():
             both = left & right
