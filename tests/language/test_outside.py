@@ -302,3 +302,47 @@ def test_a_bundle_has_no_kernel_that_reads_tensors_from_outside(tmp_path: Any) -
     kernel = helion.kernel(reads_all, config=helion.Config(block_sizes=[8]))
     with pytest.raises(exc.BaseError, match="it reads tensors from outside itself"):
         helion.bundle(kernel, [(torch.randn(24),)], tmp_path / "one.hlb", capabilities=[90])
+
+
+TRAINING: dict[str, Any] = {"step": 0, "gain": 2.0, "decay": [0.5, 0.25]}
+
+
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=90)
+@pytest.mark.parametrize("in_device_code", [True, False], ids=["device", "host"])
+def test_an_item_that_nothing_reads_may_change_without_a_compile(softgpu, patch, in_device_code, seed) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8]))
+    def on_device(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * TRAINING["gain"] + TRAINING["decay"][1]
+        return out
+
+    @helion.kernel(config=helion.Config(block_sizes=[8]))
+    def on_host(x: torch.Tensor) -> torch.Tensor:
+        gain = TRAINING["gain"] if "gain" in TRAINING else 1.0  # noqa: SIM401
+        decay = TRAINING["decay"][1]
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * gain + decay
+        return out
+
+    kernel, x = on_device if in_device_code else on_host, torch.randn(24, device=softgpu.device)
+    patch.setitem(globals(), "TRAINING", {**TRAINING, "decay": list(TRAINING["decay"])})
+    assert torch.equal(kernel(x), x * 2.0 + 0.25)
+    if in_device_code:
+        with helion.runtime.no_compile():
+            for step in range(4):
+                TRAINING["step"], TRAINING["decay"][0] = step, float(step)
+                assert torch.equal(kernel(x), x * 2.0 + 0.25)
+    TRAINING["gain"], TRAINING["decay"][1] = 4.0, 1.0
+    assert torch.equal(kernel(x), x * 4.0 + 1.0)
+    del TRAINING["gain"]
+    if in_device_code:
+        with pytest.raises(exc.BaseError, match="KeyError: 'gain'"):
+            kernel(x)
+    else:
+        assert torch.equal(kernel(x), x + 1.0)
+    TRAINING["gain"] = 8.0
+    for _ in range(4):
+        assert torch.equal(kernel(x), x * 8.0 + 1.0)

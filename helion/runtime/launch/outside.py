@@ -251,7 +251,11 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
     """The place of a value, or those of what is read of it, or those that a function reads."""
     value = place.read()
     if value is MISSING or isinstance(value, torch.Tensor) or _is_constant(value) or holds_tensors(value):
-        yield place
+        # Of a dict of numbers only the item that is read: a step counter beside it would be a compile for each step.
+        if isinstance(value, (dict, list)) and not holds_tensors(value) and steps and not steps[0][0]:
+            yield from _followed(_inner(place, *steps[0]), steps[1:], seen)
+        else:
+            yield place
         return
     called = _function_of(value)
     if called is not None and id(called) not in seen and not is_foreign(called.__module__):
@@ -268,10 +272,13 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
     elif is_foreign(type(value).__module__) and not isinstance(value, (type, dict, list, tuple)):
         return
     else:
-        is_attribute, step = steps[0]
-        name = f"{place.name}.{step}" if is_attribute else f"{place.name}[{step!r}]"
-        inner = Place(functools.partial(_step, place, is_attribute, step), "", name)
+        inner = _inner(place, *steps[0])
     yield from _followed(inner, steps[1:], seen)
+
+
+def _inner(place: Place, is_attribute: bool, step: Any) -> Place:
+    name = f"{place.name}.{step}" if is_attribute else f"{place.name}[{step!r}]"
+    return Place(functools.partial(_step, place, is_attribute, step), "", name)
 
 
 def _function_of(value: Any) -> types.FunctionType | None:
@@ -289,7 +296,10 @@ def _owner(place: Place) -> Any:
 
 
 def _step(place: Place, is_attribute: bool, step: Any) -> Any:
-    return getattr(place.read(), step) if is_attribute else place.read()[step]
+    try:
+        return getattr(place.read(), step) if is_attribute else place.read()[step]
+    except (AttributeError, LookupError, TypeError):
+        return MISSING  # the code may ask whether it is there
 
 
 def is_foreign(module: str | None) -> bool:
