@@ -292,7 +292,7 @@ class _Rewriter(ast.NodeTransformer):
     def __init__(
         self,
         rewrites: dict[ast.AST, tuple[str, Any]],
-        replacement: Callable[[ast.Call, str, Any], ast.expr],
+        replacement: Callable[[Any, str, Any], ast.expr],
         allocation: Callable[[str, ast.expr], ast.expr],
         checks: Mapping[ast.expr, str],
     ) -> None:
@@ -308,10 +308,12 @@ class _Rewriter(ast.NodeTransformer):
         # A condition that only this call can answer: compared with what was taken for granted.
         return new if check is None else ast.Call(ast.Name(check, ast.Load()), [new], [])
 
-    def visit_Call(self, node: ast.Call) -> ast.expr:
+    def _rewritten(self, node: ast.expr) -> ast.expr:
         self.generic_visit(node)
         rewrite = self.rewrites.get(node._original)  # type: ignore[attr-defined]
         return node if rewrite is None else self.replacement(node, *rewrite)
+
+    visit_Call = visit_Subscript = _rewritten
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         if node.value is None:

@@ -130,7 +130,7 @@ class Calls(Expressions):
         value = None if of_config else self.number_call(fn, args, node)
         if value is None:
             value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
-        value = self._measured(value, node)
+        value = self.measured(value, node)
         if not self.env.ir.roots and any(map(self.env.is_read_from_tensor, tree_leaves(value))):
             raise exc.HostTensorRead(text=ast.unparse(node))
         kind = _HOST_REWRITES.get(fn) if _hashable(fn) else None
@@ -159,9 +159,9 @@ class Calls(Expressions):
         self.rewrites[node] = ("read", name)
         return self.env.read_number(int, name) != 0 if kind is bool else self.env.read_number(kind, name)
 
-    def _measured(self, value: Any, node: ast.Call) -> Any:
-        """What a host call gives, with a number that is read at each call for each size that only the call can tell, as
-        of `mask.nonzero()`.
+    def measured(self, value: Any, node: ast.expr) -> Any:
+        """What a host call or `x[mask]` gives, with a number that is read at each call for each size that only the call
+        can tell.
 
         Raises:
             exc.HostTensorRead: it is in a loop or a helper function, or there is no saying how large it is.
@@ -174,7 +174,8 @@ class Calls(Expressions):
         texts = [f"{name}[{i}]" if several else name for i in range(len(parts))]
         measured = self.env.measured(parts, texts) if self.frame.is_kernel and not self.is_repeated() else None
         if measured is None:
-            raise exc.HostTensorRead(text=ast.unparse(node))
+            fix = "its size is read once: make it in the kernel function itself, outside of Python loops, or pass it."
+            raise exc.HostTensorRead(text=ast.unparse(node), fix=fix)
         self.rewrites[node] = ("made", name)
         return type(value)(measured) if several else measured[0]
 

@@ -354,7 +354,7 @@ class Environment(HostReads):
         if all(self.space.origins[s].kind is not OriginKind.TUNABLE for s in symbols_of(value)):
             return value
         expr = expr_of(value)
-        return self._computed((expr,), "({})", "computed", None, self._sample(expr))
+        return self._computed((expr,), "({})", "computed", None, int(self._sample(expr)))
 
     def _computed(
         self, args: tuple[sympy.Expr, ...], text: str, name: str, fn: Callable[..., Any] | None, sample: int
@@ -378,21 +378,23 @@ class Environment(HostReads):
         self._computed_numbers[fn, args] = number
         return number
 
-    def _sample(self, expr: sympy.Expr) -> int:
+    def _sample(self, expr: sympy.Expr) -> float:
         values = {s: self._samples.get(s, self.shape_env.backed_var_to_val.get(s)) for s in expr.free_symbols}
         value = sympy.sympify(expr.xreplace(values))
-        return bool(value) if value.is_Boolean else int(value)
+        return bool(value) if value.is_Boolean else float(value) if value.is_Float else int(value)
 
     def largest(self, value: Any) -> Any:
-        """A size with the largest value for each tunable; None if it has a part that is computed from such."""
+        """A size with the largest value for each tunable; None if it has a part that is computed from such, or one that
+        is read from a tensor and may well be large: the stand-in for it decides nothing about a call.
+        """
         symbols = symbols_of(value)
+        if self.is_read(symbols) and not self.is_of_config(symbols) and self._sample(expr_of(value)) > 1 << 31:
+            return None
         origins = {symbol: origin for symbol in symbols if (origin := self.space.origins.get(symbol)) is not None}
         if any(origin.on_device and origin.args for origin in origins.values()):
             return None
         bounds = {
-            symbol: sympy.Integer(
-                max(self.tunables[origin.text].high, getattr(self.tunables[origin.text], "accepted", 0))
-            )
+            symbol: sympy.Integer(max(_bounds(self.tunables[origin.text])))
             for symbol, origin in origins.items()
             if origin.kind is OriginKind.TUNABLE
         }
@@ -441,15 +443,24 @@ class Environment(HostReads):
         block = BlockSize(id_, var.node.expr, var, name, fixed, low, high, extent)
         self.space.add_block(block)
         self.space.define(block.symbol, Origin(OriginKind.BLOCK_SIZE, f"BLOCK_{id_}", index=id_))
-        self._samples[block.symbol] = self._sample(expr_of(fixed)) if fixed is not None else max(low, 16)
+        self._samples[block.symbol] = int(self._sample(expr_of(fixed))) if fixed is not None else max(low, 16)
         return block
 
-    def new_tunable(self, name: str, default: int) -> torch.SymInt:
-        """The symbol of an integer that the Config gives under `name`."""
-        var = self._size_symbol(self._stand_in(), f"tunable_{name}")
-        self._samples[var.node.expr] = default
-        self.space.define(var.node.expr, Origin(OriginKind.TUNABLE, self.unique_name(name), text=name))
-        return var
+    def new_tunable(self, name: str, default: float, kind: type[int] | type[float]) -> Any:
+        """The symbol of an int or float that the Config gives under `name`.
+
+        One that may be 0 is not taken to be positive: `if n > 0` was decided once for all Configs.
+        """
+        origin = Origin(OriginKind.TUNABLE, self.unique_name(name), text=name, dtype=kind)
+        number: torch.SymInt | torch.SymFloat
+        if kind is float:
+            number = self.host_result(float(default), origin)
+        else:
+            positive = True if min(_bounds(self.tunables[name])) > 0 else None
+            number = self._size_symbol(self._stand_in(), f"tunable_{name}", positive)
+            self.space.define(number.node.expr, origin)
+        self._samples[number.node.expr] = kind(default)
+        return number
 
     def new_axis(self, block: BlockSize, kind: AxisKind, begin: Any, end: Any, name: str) -> Axis:
         """A new loop dimension (see `Axis`)."""
@@ -538,3 +549,9 @@ class Environment(HostReads):
         """Run PyTorch abstractly: fake tensors, no autograd."""
         with self.fake_mode, torch.no_grad():
             yield
+
+
+def _bounds(fragment: Any) -> Sequence[int]:
+    """Integers of which the least and the largest are the bounds of a tunable's values; a bool is 0 or 1."""
+    choices: Sequence[int] | None = getattr(fragment, "choices", None)
+    return choices or (getattr(fragment, "low", 0), max(getattr(fragment, "high", 1), getattr(fragment, "accepted", 1)))

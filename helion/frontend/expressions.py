@@ -465,10 +465,12 @@ class Expressions(Frames):
     def expr_Subscript(self, node: ast.Subscript) -> Any:
         base = self.expr(node.value)
         value = self.subscript(base, self.expr(node.slice))
-        if not self.tracer.on_device and not self.env.ir.roots and self.env.is_of_unknown_size(value):
-            fix = "write torch.masked_select(x, mask), or index with mask.nonzero()."
-            raise exc.HostTensorRead(fix=fix, text=ast.unparse(node))
-        return value if isinstance(base, torch.Tensor) else self.outside(value, ast.unparse(node))
+        if isinstance(base, torch.Tensor):
+            return value if self.tracer.on_device else self.measured(value, node)
+        return self.outside(value, ast.unparse(node))
+
+    def measured(self, value: Any, node: ast.expr) -> Any:
+        raise NotImplementedError  # in calls
 
     def subscript(self, base: Any, index: Any) -> Any:
         if self.tracer.on_device and isinstance(base, torch.Tensor):

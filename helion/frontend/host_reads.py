@@ -37,7 +37,7 @@ class HostReads:
 
     shape_env: RefusingShapeEnv
     space: Space
-    _samples: dict[sympy.Symbol, int]
+    _samples: dict[sympy.Symbol, float]
     _read: set[sympy.Symbol]
 
     def unique_name(self, wanted: str) -> str:
@@ -120,7 +120,7 @@ class HostReads:
     def read_guards(self) -> list[sympy.Basic]:
         """What this trace took for granted about numbers that the host function reads from tensors."""
         guards = [guard.expr for guard in self.shape_env.guards if guard.expr.free_symbols & self._read]
-        return list(dict.fromkeys(guards))
+        return [guard for guard in dict.fromkeys(guards) if not _is_of_layout(guard)]
 
     def call_at_each_call(
         self, fn: Callable[..., Any], args: Sequence[Any], text: str, name: str
@@ -141,3 +141,14 @@ class HostReads:
     def is_read_from_tensor(self, value: Any) -> bool:
         """Whether a number is made of what host code has read out of a tensor: a trace does not know it."""
         return any(s not in self.space.origins for s in symbols_of(value))
+
+
+def _is_of_layout(guard: sympy.Basic) -> bool:
+    """Whether a guard says how many elements a tensor has at least.
+
+    PyTorch asks so where the strides of fewer are those of any layout, which the kernel does not depend on: what is
+    made is contiguous. Calls that choose no rows were refused.
+    """
+    left, right = guard.args if isinstance(guard, sympy.core.relational.Relational) else (guard, guard)
+    count, bound = (right, left) if left.is_Integer else (left, right)
+    return bool(bound.is_Integer and bound <= 2 and count.is_Mul and not count.could_extract_minus_sign())

@@ -22,8 +22,6 @@ from torch.utils._pytree import tree_leaves
 
 from .. import exc
 from ..config_spec import EnumFragment
-from ..config_spec import IntegerFragment
-from ..config_spec import PowerOfTwoFragment
 from ..ir import device_ir
 from ..ir.device_ir import Axis
 from ..ir.device_ir import GraphInfo
@@ -522,14 +520,16 @@ class Tracer(Handler):
 
     def register_tunable(self, name: str, fragment: Any) -> Any:
         self._check_on_host("hl.register_tunable()")
-        self.env.tunables[name] = fragment
-        numbers = isinstance(fragment, EnumFragment) and all(type(choice) is int for choice in fragment.choices)
-        if not numbers and not isinstance(fragment, (IntegerFragment, PowerOfTwoFragment)):
+        choices = fragment.choices if isinstance(fragment, EnumFragment) else (fragment.default(),)
+        kinds = {type(choice) for choice in choices}
+        if not kinds <= {int, float} and kinds != {bool}:
             raise exc.NotSupportedYet(
-                name=f"hl.register_tunable with a {type(fragment).__name__} of anything but ints",
-                fix="use an integer fragment, for example one that counts the choices.",
+                name=f"hl.register_tunable with choices of {', '.join(sorted(kind.__name__ for kind in kinds))}",
+                fix="let them be bools or numbers, for example EnumFragment(range(3)), of which each stands for one.",
             )
-        return self.env.new_tunable(name, int(fragment.default()))
+        self.env.tunables[name] = fragment
+        value = self.env.new_tunable(name, fragment.default(), float if float in kinds else int)
+        return value != 0 if kinds == {bool} else value
 
     def specialize(self, value: Any) -> Any:
         if self.on_device:

@@ -88,7 +88,7 @@ def add_computed(ir: DeviceIR, constants: dict[sympy.Symbol, int], tunables: Map
     # A number that is computed from others comes after them.
     for symbol, origin in ir.space.origins.items():
         if origin.kind is OriginKind.TUNABLE:
-            constants[symbol] = _computed(origin, constants) if origin.args else int(tunables[origin.text])
+            constants[symbol] = _computed(origin, constants) if origin.args else origin.dtype(tunables[origin.text])
         elif origin.kind is OriginKind.BLOCK_SIZE and symbol not in constants:
             block = ir.space.blocks[origin.index]
             if block.fixed is not None:

@@ -67,12 +67,16 @@ def expr_of(value: Any) -> sympy.Expr:
     return sympy.sympify(value)
 
 
-def evaluated(expr: sympy.Expr, constants: Mapping[sympy.Symbol, int]) -> sympy.Expr:
+def evaluated(expr: sympy.Expr, constants: Mapping[sympy.Symbol, Any]) -> sympy.Expr:
     """An expression with the symbols that have a value replaced by it; in a tenth of the time of `subs`."""
     if not expr.args:
-        return sympy.Integer(constants[expr]) if expr in constants else expr
-    values = {symbol: sympy.Integer(constants[symbol]) for symbol in expr.free_symbols if symbol in constants}
+        return _number(constants[expr]) if expr in constants else expr
+    values = {symbol: _number(constants[symbol]) for symbol in expr.free_symbols if symbol in constants}
     return expr.xreplace(values) if values else expr
+
+
+def _number(value: float) -> sympy.Expr:
+    return sympy.Float(value) if isinstance(value, float) else sympy.Integer(value)
 
 
 def symbols_of(value: Any) -> set[sympy.Symbol]:
