@@ -20,11 +20,13 @@ import torch.fx
 from ...config_spec import BlockSizeFragment
 from ...config_spec import ConfigSpec
 from ...config_spec import ListOf
+from ...ir.axes import index_items
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import RollableReduction
 from ...ir.device_ir import RootLoop
 from ...ir.nodes import Load
+from ...ir.nodes import Product
 from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
 from ...ir.symbols import expr_of
@@ -57,8 +59,11 @@ class KernelFacts:
         multiprocessors: of the GPU.
         l2_bytes: of its L2 cache.
         shared_bytes: of shared memory that a program may use.
-        boxes_pay: products are faster if the GPU copies their operands and results by itself, as boxes of tensors.
-        moves_boxes: whether they can be such boxes under a complete Config.
+        warp_groups: products are those of an H100 (wgmma), which has measured rules.
+        tf32: float32 is multiplied as tf32.
+        moves_boxes: whether operands and results of products can be boxes that the GPU copies by itself, under a
+            complete Config.
+        along_k: for each product, whether its two operands lie along k in memory.
     """
 
     device: DeviceIR
@@ -75,8 +80,10 @@ class KernelFacts:
     multiprocessors: int
     l2_bytes: int
     shared_bytes: int
-    boxes_pay: bool
+    warp_groups: bool
+    tf32: bool
     moves_boxes: Callable[[dict[str, Any]], bool]
+    along_k: Sequence[tuple[bool, bool]]
 
     @functools.cached_property
     def own_shapes(self) -> dict[int, list[tuple[sympy.Expr, ...]]]:
@@ -164,3 +171,23 @@ def row_bytes(device: DeviceIR, reduction: RollableReduction) -> int:
     size = expr_of(reduction.size)
     values = [tensor_of(node) for node in device.graphs[reduction.graph_id].graph.nodes if Load.match(node) is not None]
     return sum(value.dtype.itemsize for value in values if size in shape_exprs(value.shape))
+
+
+def along_k(product: Product) -> tuple[bool, bool]:
+    """Whether the rows of a product's left operand, and the columns of its right one, lie in memory as such."""
+    return _is_contiguous(product.a, -1), _is_contiguous(product.b, -2)
+
+
+def _is_contiguous(value: torch.fx.Node, dim: int) -> bool:
+    """Whether what is loaded has neighbours of a dimension side by side."""
+    dim %= tensor_of(value).dim()
+    while value.target is torch.ops.aten.permute.default:
+        source, order = value.args[0], value.args[1]
+        assert isinstance(source, torch.fx.Node) and isinstance(order, (list, tuple))
+        value, dim = source, order[dim]  # type: ignore[assignment]
+    load = Load.match(value)
+    items = [item for item in index_items(load) if item.kind != "scalar"] if load is not None else []
+    if load is None or any(item.kind not in ("tile", "slice") for item in items):
+        return False
+    stride = load.tensor.stride(items[dim].dim)
+    return isinstance(stride, int) and stride == 1

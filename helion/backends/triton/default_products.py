@@ -50,7 +50,7 @@ class Tile:
 _NARROW = (
     Tile(128, 256, 128, 8, 4, 3.00),
     Tile(256, 128, 128, 8, 4, 2.70),
-    Tile(128, 128, 128, 4, 3, 2.60),
+    Tile(128, 128, 128, 4, 3, 2.35),
     Tile(64, 256, 128, 4, 4, 2.30),
     Tile(64, 128, 128, 4, 4, 1.65),
     Tile(128, 64, 128, 4, 4, 1.75),
@@ -64,7 +64,21 @@ _NARROW = (
     Tile(16, 64, 256, 4, 5, 0.47),
     Tile(16, 32, 512, 4, 4, 0.36),
 )
-#: float32 on tensor cores (tf32).  Its operands must lie along k for wgmma, so mma with fewer warps is faster.
+#: float32 on tensor cores (tf32) whose operands lie along k, as wgmma takes them; mma below 64 rows.
+_WIDE_ALONG_K = (
+    Tile(128, 256, 128, 8, 4, 1.08),
+    Tile(128, 128, 128, 4, 3, 1.02),
+    Tile(64, 256, 128, 4, 4, 0.91),
+    Tile(64, 128, 128, 4, 4, 0.77),
+    Tile(128, 64, 128, 4, 4, 0.74),
+    Tile(64, 64, 128, 4, 5, 0.58),
+    Tile(32, 128, 128, 4, 5, 0.38),
+    Tile(32, 64, 256, 4, 5, 0.30),
+    Tile(32, 32, 256, 4, 5, 0.22),
+    Tile(16, 64, 256, 4, 5, 0.17),
+    Tile(16, 32, 256, 4, 5, 0.145),
+)
+#: Other float32: mma, faster with fewer warps.
 _WIDE = (
     Tile(64, 128, 256, 2, 2, 0.69),
     Tile(128, 64, 128, 2, 2, 0.61),
@@ -135,9 +149,10 @@ def _single_product(
         rounds = programs / facts.multiprocessors + 1 if uneven else math.ceil(programs / facts.multiprocessors)
         return rounds * (row_tiles if in_loop else 1) * tile.m * tile.n / tile.rate
 
-    tile = min(_NARROW if itemsize < 4 else _WIDE, key=seconds)
+    wide = _WIDE_ALONG_K if facts.warp_groups and facts.tf32 and all(facts.along_k[0]) else _WIDE
+    tile = min(_NARROW if itemsize < 4 else wide, key=seconds)
     found: dict[str, Any] = {"block_sizes": sizes_of(tile), "num_warps": tile.warps, "num_stages": tile.stages}
-    if "l2_groupings" in spec.fields and not in_loop and extents["m"] > _GROUP * tile.m // 2:
+    if "l2_groupings" in spec.fields and not in_loop and extents["m"] > tile.m:
         found["l2_groupings"] = [_GROUP if group == 1 else group for group in neutral["l2_groupings"]]
     if found["num_warps"] > _PARTLY_BUSY_WARPS and "epilogue_subtile" in spec.fields:
         found |= _epilogue(facts, {**neutral, **found}, tile.m * tile.n)
@@ -152,7 +167,8 @@ def _epilogue(facts: KernelFacts, config: dict[str, Any], accumulator: int) -> d
     weight lies along k 19%.  That needs loads and stores that take no registers, which are boxes: with others the code
     that Triton makes of such a loop took two to three times as long.  Parts of the epilogue leave shared memory to the
     stages.  Not for smaller tiles, of which one is computed while another one is finished (up to 25% slower), nor for
-    a single round of tiles (2 to 4%), nor where the epilogue loads as much as it stores (5%).
+    a single round of tiles (2 to 4%), nor where the epilogue loads: it waits then (10%).  A bias does not matter where
+    there is most to gain, with a weight that lies along k; values of as many elements as the result do (5%).
 
     Args:
         facts: the kernel's.
@@ -169,10 +185,10 @@ def _epilogue(facts: KernelFacts, config: dict[str, Any], accumulator: int) -> d
         "epilogue_subtile": _OVERLAPPED_PARTS,
     }
     if (
-        facts.boxes_pay
+        facts.warp_groups
         and len(loop_statements(facts.device)) == 2
         and tiles_of(facts, config) > facts.multiprocessors
-        and max(loaded, default=0) < accumulator
+        and (not loaded or (facts.along_k[0][1] and max(loaded) < accumulator))
         and facts.moves_boxes(config | overlapped)
     ):
         return overlapped

@@ -51,9 +51,11 @@ from ...ir.symbols import shape_exprs
 from ...ir.symbols import symbols_of
 from ...language.views import lanes_of
 from ...numbers import next_power_of_2
+from ...settings import DOT_PRECISIONS
 from ...settings import Settings
 from .boxes import moves_boxes
 from .default_facts import KernelFacts
+from .default_facts import along_k
 from .default_facts import row_bytes
 from .default_facts import row_uses
 from .defaults import computed_default
@@ -177,7 +179,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     own_roles = [roles.get(block.id, set()) for block in blocks]
     if roles:
         spec.find_starts = functools.partial(product_starts, spec, own_roles, max(map(_itemsize, products)))
-    chosen_by = _kernel_facts(ir, blocks, products, own_roles, tiles, features)
+    chosen_by = _kernel_facts(ir, blocks, products, own_roles, tiles, features, settings.dot_precision)
     spec.compute = functools.partial(computed_default, spec, chosen_by)
     return spec
 
@@ -194,6 +196,7 @@ def _kernel_facts(
     roles: list[set[str]],
     tiles: TileSizes,
     features: Features,
+    precision: str,
 ) -> KernelFacts:
     """What the default Config is computed from."""
     device = ir.device
@@ -212,8 +215,10 @@ def _kernel_facts(
         features.multiprocessors,
         features.l2_bytes,
         features.shared_bytes,
-        features.boxes_pay,
+        features.warp_groups,
+        DOT_PRECISIONS.get(precision, precision) == "tf32",
         lambda config: moves_boxes(ir, Config(**config), dot_extents(device)),
+        list(map(along_k, products)),
     )
 
 

@@ -36,7 +36,7 @@ class Features:
         multiprocessors: of the largest GPU of the architecture.
         l2_bytes: of its L2 cache.
         descriptors: tensor descriptors are hardware's (TMA).
-        boxes_pay: and products without a Config are faster with them; measured on H100 alone.
+        warp_groups: matrices are multiplied out of shared memory by warp groups (wgmma).
         warp_specialize: loops may be shared out between warps.
         asynchronous_products: tensor cores read operands from shared memory (wgmma, tcgen05).
         e4m3: there are conversions of float8_e4m3fn.
@@ -48,7 +48,7 @@ class Features:
     multiprocessors: int
     l2_bytes: int
     descriptors: bool
-    boxes_pay: bool
+    warp_groups: bool
     warp_specialize: bool
     asynchronous_products: bool
     e4m3: bool
@@ -63,7 +63,7 @@ def _nvidia(arch: int | str) -> Features:
         multiprocessors=next(count for first, count in _MULTIPROCESSORS if arch >= first),
         l2_bytes=next(size for first, size in _L2_BYTES if arch >= first),
         descriptors=arch >= 90,
-        boxes_pay=arch == 90,
+        warp_groups=arch == 90,
         warp_specialize=arch >= 100,
         asynchronous_products=90 <= arch < 120,
         e4m3=arch >= _FIRST_WITH_E4M3,
@@ -79,7 +79,7 @@ def _readable(arch: int | str) -> Features:
         _MULTIPROCESSORS[1][1],
         _L2_BYTES[1][1],
         descriptors=False,
-        boxes_pay=False,
+        warp_groups=False,
         warp_specialize=False,
         asynchronous_products=False,
         e4m3=True,

@@ -32,17 +32,6 @@ linear_gelu = helion.kernel(linear_gelu_of_cute.fn, backend="triton")
 
 
 @helion.kernel
-def linear_residual(x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    out = torch.empty_like(residual)
-    for rows, columns in hl.tile([x.size(0), weight.size(0)]):
-        acc = hl.zeros([rows, columns], dtype=torch.float32)
-        for inner in hl.tile(x.size(1)):
-            acc = hl.dot(x[rows, inner], weight[columns, inner].t(), acc=acc)
-        out[rows, columns] = acc + residual[rows, columns]
-    return out
-
-
-@helion.kernel
 def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     out = x.new_empty([x.size(0), weight.size(0)])
     for rows, columns in hl.tile(out.shape):
@@ -50,6 +39,17 @@ def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         for inner in hl.tile(x.size(1)):
             acc = hl.dot(x[rows, inner], weight[columns, inner].t(), acc=acc)
         out[rows, columns] = acc
+    return out
+
+
+@helion.kernel
+def linear_residual(x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(residual)
+    for rows, columns in hl.tile([x.size(0), weight.size(0)]):
+        acc = hl.zeros([rows, columns], dtype=torch.float32)
+        for inner in hl.tile(x.size(1)):
+            acc = hl.dot(x[rows, inner], weight[columns, inner].t(), acc=acc)
+        out[rows, columns] = acc + residual[rows, columns]
     return out
 
 
@@ -74,6 +74,7 @@ CASES: dict[str, tuple[helion.Kernel, tuple[Any, ...]]] = {
     "tall tiles": (matmul, (empty(3001, 2056), empty(2056, 4104))),
     "batches": (bmm, (empty(16, 1024, 256), empty(16, 256, 1024))),
     "gelu": (linear_gelu, (empty(4096, 1024), empty(4096, 1024), empty(4096))),
+    "tf32": (linear, (empty(4096, 1024, dtype=torch.float32), empty(4096, 1024, dtype=torch.float32))),
     "fp8": (
         EXAMPLES["fp8_matmul"].kernel,
         (empty(4096, 1024, dtype=torch.float8_e4m3fn), empty(1024, 4096, dtype=torch.float8_e4m3fn)),
@@ -97,6 +98,44 @@ def test_the_loop_of_such_a_program_loads_by_descriptors_alone(name: str) -> Non
     inner = body[body.index("for offset_inner") : body.index("acc = tl.dot")]
     assert inner.count(".load([") == 2 and "tl.load" not in inner
     assert body.count(".store([") == 4 and "tl.store" not in body
+
+
+def test_an_epilogue_that_waits_for_a_bias_is_worth_it_where_the_weight_lies_along_k() -> None:
+    @helion.kernel
+    def with_bias(x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([x.size(0), y.size(1)])
+        for rows, columns in hl.tile(out.shape):
+            acc = hl.zeros([rows, columns], dtype=torch.float32)
+            for inner in hl.tile(x.size(1)):
+                acc = hl.dot(x[rows, inner], y[inner, columns], acc=acc)
+            out[rows, columns] = acc + bias[columns]
+        return out
+
+    assert finish(with_bias, empty(4096, 512), empty(512, 4096), empty(4096)) == ORDINARY
+    kernel, args = CASES["gelu"]
+    assert finish(kernel, *args) == OVERLAPPED
+
+
+@pytest.mark.parametrize("m", [256, 512, 4096])
+def test_columns_of_tiles_are_read_from_memory_once(m: int) -> None:
+    default = backend_of(matmul, (empty(m, 1024), empty(1024, 16384))).spec.default_config()
+    assert default.block_sizes[0] < m and default.l2_groupings == [8]
+    rows = default.block_sizes[0]
+    assert backend_of(matmul, (empty(rows, 64), empty(64, 16384))).spec.default_config().l2_groupings == [1]
+
+
+def test_float32_along_k_has_tiles_of_warp_groups() -> None:
+    def tile(kernel: helion.Kernel, capability: int = 90) -> tuple[list[int], int]:
+        args = empty(4096, 1024, dtype=torch.float32), empty(4096, 1024, dtype=torch.float32)
+        args = args if kernel is not matmul else (args[0], empty(1024, 4096, dtype=torch.float32))
+        default = backend_of(kernel, args, capability).spec.default_config()
+        return default.block_sizes, default.num_warps
+
+    assert tile(linear) == ([128, 256, 32], 8)
+    assert tile(matmul) == tile(linear, 80) == ([64, 128, 64], 2)
+    assert tile(helion.kernel(linear.fn, dot_precision="highest")) == ([64, 128, 64], 2)  # no tensor cores
+    columns_of_weight = empty(4096, 1024, dtype=torch.float32), empty(4096, 1024, dtype=torch.float32).t()
+    assert backend_of(matmul, columns_of_weight).spec.default_config().block_sizes == [128, 256, 32]
 
 
 def test_a_single_round_of_tiles_is_not_persistent() -> None:
