@@ -152,7 +152,10 @@ def _single_product(
     wide = _WIDE_ALONG_K if facts.warp_groups and facts.tf32 and all(facts.along_k[0]) else _WIDE
     tile = min(_NARROW if itemsize < 4 else wide, key=seconds)
     found: dict[str, Any] = {"block_sizes": sizes_of(tile), "num_warps": tile.warps, "num_stages": tile.stages}
-    if "l2_groupings" in spec.fields and not in_loop and extents["m"] > tile.m:
+    # Columns of the right operand are read for each row of tiles: from memory, unless one follows the other at once.
+    is_large = extents["k"] * extents["n"] * itemsize > facts.l2_bytes // 4
+    rows = tile.m if is_large else _GROUP * tile.m // 2
+    if "l2_groupings" in spec.fields and not in_loop and extents["m"] > rows:
         found["l2_groupings"] = [_GROUP if group == 1 else group for group in neutral["l2_groupings"]]
     if found["num_warps"] > _PARTLY_BUSY_WARPS and "epilogue_subtile" in spec.fields:
         found |= _epilogue(facts, {**neutral, **found}, tile.m * tile.n)
