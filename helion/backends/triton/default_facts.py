@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Container
 from collections.abc import Sequence
 from typing import Any
+from typing import cast
 
 import sympy
 import torch
@@ -28,6 +29,7 @@ from ...ir.device_ir import RootLoop
 from ...ir.nodes import Load
 from ...ir.nodes import Product
 from ...ir.nodes import Store
+from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
@@ -182,9 +184,7 @@ def _is_contiguous(value: torch.fx.Node, dim: int) -> bool:
     """Whether what is loaded has neighbours of a dimension side by side."""
     dim %= tensor_of(value).dim()
     while value.target is torch.ops.aten.permute.default:
-        source, order = value.args[0], value.args[1]
-        assert isinstance(source, torch.fx.Node) and isinstance(order, (list, tuple))
-        value, dim = source, order[dim]  # type: ignore[assignment]
+        value, dim = operand(value, 0), cast(Sequence[int], value.args[1])[dim]
     load = Load.match(value)
     items = [item for item in index_items(load) if item.kind != "scalar"] if load is not None else []
     if load is None or any(item.kind not in ("tile", "slice") for item in items):
