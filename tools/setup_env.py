@@ -25,7 +25,7 @@ STAMP = ENVIRONMENT / "stamp"
 
 #: What --tests builds.  Whoever uses it builds it again if that failed, and says so.
 _FOR_TESTS = (
-    ("-m", "tests.softgpu.build"),
+    ("-c", "from tests.softgpu import build; build.build(); build.build_storages()"),
     ("tests/csrc/run_sanitized.py", "--keep", "build/sanitized", "--only", "build"),
 )
 

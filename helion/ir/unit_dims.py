@@ -77,13 +77,14 @@ class UnitDims:
             for _, node in ir.nodes():
                 if node.op == "call_function":
                     self._constrain(node)
-            self.found = any(self.is_dropped(dim) for dim in range(len(self._parent)))
+            self._dropped = [not self._kept[self._root(dim)] for dim in range(len(self._parent))]
+            self.found = any(self._dropped)
 
     # -- what is asked -------------------------------------------------------------------------------------------
 
     def is_dropped(self, dim: int) -> bool:
         """Whether a dimension goes."""
-        return not self._kept[self._root(dim)]
+        return self._dropped[dim]
 
     def of(self, node: torch.fx.Node) -> Dims:
         """The dimensions of a node's value; none for numbers."""
@@ -99,7 +100,7 @@ class UnitDims:
         return [self._left(dims) for dims in self._values[node]]
 
     def _left(self, dims: Dims) -> list[int]:
-        return [place for place, dim in enumerate(dims) if not self.is_dropped(dim)]
+        return [place for place, dim in enumerate(dims) if not self._dropped[dim]]
 
     # -- classes -------------------------------------------------------------------------------------------------
 

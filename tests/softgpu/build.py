@@ -202,4 +202,3 @@ def _remove_old_libraries() -> None:
 
 if __name__ == "__main__":
     print(build())
-    build_storages()

@@ -93,6 +93,20 @@ class KernelFacts:
         symbols = [(shape, {symbol for size in shape for symbol in size.free_symbols}) for shape in self.shapes]
         return {block.id: [shape for shape, own in symbols if block.symbol in own] for block in self.blocks}
 
+    @functools.cached_property
+    def depths(self) -> dict[int, int]:
+        """Block id -> how many dimensions stand behind it in the values with most dimensions that it is part of."""
+        symbols = {block.symbol: block.id for block in self.blocks}
+        depth: dict[int, int] = {}
+        rank: dict[int, int] = {}
+        for shape in sorted(self.shapes, key=len, reverse=True):
+            for place, size in enumerate(reversed(shape)):
+                for symbol in size.free_symbols:
+                    id_ = symbols.get(symbol)
+                    if id_ is not None and rank.setdefault(id_, len(shape)) == len(shape):
+                        depth[id_] = min(depth.get(id_, 99), place)
+        return depth
+
     @property
     def waits_between_loops(self) -> bool:
         """Whether a kernel has phases: all of its programs are on the GPU at the same time."""

@@ -275,20 +275,6 @@ def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool, wanted: int) ->
     return max(close, default=small[-1])
 
 
-def _depths(facts: KernelFacts) -> dict[int, int]:
-    """Block id -> how many dimensions stand behind it in the values with most dimensions that it is part of."""
-    symbols = {block.symbol: block.id for block in facts.blocks}
-    depth: dict[int, int] = {}
-    rank: dict[int, int] = {}
-    for shape in sorted(facts.shapes, key=len, reverse=True):
-        for place, size in enumerate(reversed(shape)):
-            for symbol in size.free_symbols:
-                id_ = symbols.get(symbol)
-                if id_ is not None and rank.setdefault(id_, len(shape)) == len(shape):
-                    depth[id_] = min(depth.get(id_, 99), place)
-    return depth
-
-
 def _grow(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any], inner: bool = False) -> None:
     """Larger block sizes, from the innermost dimension outwards, while every tile stays small enough.
 
@@ -301,7 +287,7 @@ def _grow(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any], inner: b
     sizes = config["block_sizes"]
     budget = _budget(facts, config)
     narrow = _kept_beside_sums(facts)
-    depth, steps = _depths(facts), _steps_of_shares(facts) if facts.shared_out else set()
+    depth, steps = facts.depths, _steps_of_shares(facts) if facts.shared_out else set()
     for i in sorted(range(len(sizes)), key=lambda i: (depth.get(facts.blocks[i].id, 99), i)):
         block = facts.blocks[i]
         if inner and block.id in roots:
@@ -356,7 +342,7 @@ def _share_out(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any], roo
     """Smaller tiles of a top-level loop where there are fewer than multiprocessors; the innermost dimension stays
     coalesced.
     """
-    depth = _depths(facts)
+    depth = facts.depths
     sizes = config["block_sizes"]
     first = root is facts.device.roots[0]
     axes = root_axes(facts) if first else facts.device.graphs[root.graph_id].axes

@@ -246,16 +246,8 @@ class KernelEmitter(abc.ABC):
 
 
 def _host_tensors(device: DeviceIR, root: GraphInfo) -> list[str]:
-    used: set[str] = set()
-
-    def visit(info: GraphInfo) -> None:
-        for node in info.graph.nodes:
-            if tensor := HostTensorNode.match(node):
-                used.add(tensor.name)
-            for sub in device.subgraphs_of(node):
-                visit(sub)
-
-    visit(root)
+    nodes = (node for info in device.inside(root) for node in info.graph.nodes)
+    used = {tensor.name for node in nodes if (tensor := HostTensorNode.match(node))}
     return [name for name in device.host_tensors if name in used]
 
 
