@@ -346,3 +346,24 @@ def test_an_item_that_nothing_reads_may_change_without_a_compile(softgpu, patch,
     TRAINING["gain"] = 8.0
     for _ in range(4):
         assert torch.equal(kernel(x), x * 8.0 + 1.0)
+
+
+STATE: dict[str, Any] = {"weight": torch.ones(24), "step": 0}
+
+
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=90)
+def test_a_tensor_beside_a_counter_is_an_argument_of_a_plan(softgpu, patch, seed) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8]))
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * STATE["weight"][tile]
+        return out
+
+    x = torch.randn(24, device=softgpu.device)
+    for step in range(6):
+        patch.setitem(STATE, "step", step)
+        patch.setitem(STATE, "weight", torch.randn(24, device=softgpu.device))
+        assert torch.equal(kernel(x), x * STATE["weight"])
+    assert getattr(kernel, "plan_hits", 3) == 3, kernel.stats.snapshot()

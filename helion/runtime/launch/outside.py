@@ -252,7 +252,7 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
     value = place.read()
     if value is MISSING or isinstance(value, torch.Tensor) or _is_constant(value) or holds_tensors(value):
         # Of a dict of numbers only the item that is read: a step counter beside it would be a compile for each step.
-        if isinstance(value, (dict, list)) and not holds_tensors(value) and steps and not steps[0][0]:
+        if isinstance(value, (dict, list)) and steps and not steps[0][0]:
             yield from _followed(_inner(place, *steps[0]), steps[1:], seen)
         else:
             yield place
