@@ -1,11 +1,10 @@
-"""Dimensions that reshapes make of a tile's and others, and whether the elements of a partial tile come first in them.
+"""Dimensions that reshapes make of a tile's and others, and which of their elements are of which of the tile's.
 
 Not here: which loop a dimension of a tile's own size runs over (`axes`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -21,20 +20,9 @@ from .symbols import shape_exprs
 _aten = torch.ops.aten
 
 
-@dataclasses.dataclass(frozen=True)
-class Merged:
-    """What a size such as `8 * t` is made of.
-
-    Attributes:
-        block: the tile's size.
-        each: elements for each of the tile's.
-        in_order: all of a tile's first element come before those of its second, so that a tile which ends early has
-            the first lanes of the dimension.
-    """
-
-    block: sympy.Symbol
-    each: int
-    in_order: bool
+#: What a size such as `8 * t` is made of: for each tile's size in it, how many elements follow each other that are of
+#: one of the tile's; its element is then `(lane // those) % block`. None where that is not known.
+Merged = Mapping[sympy.Symbol, sympy.Expr] | None
 
 
 def find_merged(ir: DeviceIR) -> Mapping[sympy.Expr, Merged]:
@@ -51,22 +39,28 @@ def find_merged(ir: DeviceIR) -> Mapping[sympy.Expr, Merged]:
         sources = [
             shape_exprs(v.shape) for n in node.all_input_nodes if isinstance(v := n.meta.get("val"), torch.Tensor)
         ]
-        for size in shape_exprs(value.shape):
-            block = next(iter(size.free_symbols), None)
-            each = None if block is None else size / block
-            if block not in blocks or not isinstance(each, sympy.Integer) or any(size in shape for shape in sources):
+        shape = shape_exprs(value.shape)
+        for place, size in enumerate(shape):
+            made = bool(size.free_symbols) and size.free_symbols <= blocks and size not in blocks
+            if not made or any(size in source for source in sources):
                 continue
             if node.target is not _aten.view.default:
                 others.add(size)
                 continue
-            merged = Merged(block, int(each), _begins_group(sources[0], block, size))
-            before = found.setdefault(size, merged)
-            found[size] = dataclasses.replace(merged, in_order=merged.in_order and before.in_order)
-    return {size: merged for size, merged in found.items() if size not in others and merged.each > 1}
+            merged = _parts(sources[0], shape, place)
+            found[size] = merged if found.get(size, merged) == merged else None
+    return {size: merged for size, merged in found.items() if size not in others}
 
 
-def _begins_group(shape: Sequence[sympy.Expr], block: sympy.Symbol, size: sympy.Expr) -> bool:
-    """Whether the dimensions that are merged begin with the tile's."""
-    first = next((i for i, expr in enumerate(shape) if block in expr.free_symbols), len(shape))
-    ends = range(first + 1, len(shape) + 1)
-    return any(sympy.expand(math.prod(shape[first:end])) == size for end in ends)
+def _parts(source: Sequence[sympy.Expr], shape: Sequence[sympy.Expr], place: int) -> Merged:
+    """What a reshape makes a dimension of: the tiles' whose elements are apart by steps along it alone."""
+    step, parts = math.prod(shape[place + 1 :]), {}
+    for dim, size in enumerate(source):
+        if not size.free_symbols & shape[place].free_symbols:
+            continue
+        inner = math.prod(source[dim + 1 :])
+        after, before = sympy.sympify(inner) / step, shape[place] * step / (inner * size)
+        if size in parts or not size.is_Symbol or any(sympy.fraction(rest)[1] != 1 for rest in (after, before)):
+            return None
+        parts[size] = after
+    return parts  # without the tiles that are one

@@ -5,6 +5,7 @@ They are defined at the head of the block they belong to, when something first u
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from ...ir.facts import Facts
 from ...ir.names import Names
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
+from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
 from ...ir.symbols import symbols_of
 from ..text import Text
@@ -176,23 +178,36 @@ class Axes:
         return self.whole_mask(size) if self._space.is_host_value(size) else self._derived_mask(size)
 
     def _derived_mask(self, size: Any) -> Text | None:
-        """Mask of a dimension that is made of a tile's and others: what a full tile has, or of one that ends early the
-        first of those, if they are. Whoever needs a mask asks `KernelEmitter.check_derived` where there is none."""
+        """Mask of a dimension that is made of tiles' and others: what full tiles have, or of tiles that end early the
+        elements that are of theirs. Whoever needs a mask asks `KernelEmitter.check_derived` where there is none."""
         merged = self._facts.merged.get(expr_of(size))
         axes = [axis for axis in self._space.axes if self.is_open(axis) and axis.block.symbol in symbols_of(size)]
         partial = [axis for axis in axes if self._schedule.needs_mask(axis)]
         lanes = self.whole_range(size)
+        full, extent = self._schedule.size(size), self._extents.known(size)
+        exist = (
+            (f"mask_{full}_of_{extent}", lanes < as_text(full)) if isinstance(full, int) and full != extent else None
+        )
         if not partial or self._extents.part is not None:
-            full = self._schedule.size(size)
-            whole = not isinstance(full, int) or full == self._extents.known(size)
-            return (
-                None if whole else self._top.share(f"mask_{full}_of_{self._extents.known(size)}", lanes < as_text(full))
-            )
-        (axis,) = axes if len(axes) == 1 else [None]
-        if merged is None or axis is None or not merged.in_order or axis.kind is not AxisKind.TILE:
+            return self._top.share(*exist) if exist is not None else None
+        blocks = [axis.block.symbol for axis in axes]
+        known = merged is not None and all(
+            axis.block.symbol in merged and axis.kind is AxisKind.TILE for axis in partial
+        )
+        if merged is None or not known or len(set(blocks)) < len(blocks):
             return None
-        count = (self.clipped_end(axis) - self.offset(axis)) * as_text(merged.each)
-        return self._scopes[axis.id].define(self.name(axis, f"mask_{merged.each}_"), lanes < count)
+        masks = []
+        for axis in partial:
+            after = evaluated(merged[axis.block.symbol], self._schedule.constants)
+            name, count = f"mask_{after}_", self.clipped_end(axis) - self.offset(axis)
+            if evaluated(merged[axis.block.symbol] * axis.block.symbol, self._schedule.constants) == full:
+                inside = lanes < count * as_text(int(after))  # its elements are in order
+            else:
+                name, block = f"{name}of_{full}_", self._extents(axis.block.var)
+                inside = (lanes if after == 1 else lanes // as_text(int(after))) % block < count
+                masks += [self._top.share(*exist)] if exist is not None else []
+            masks.append(self._scopes[axis.id].define(self.name(axis, name), inside))
+        return functools.reduce(Text.__and__, dict.fromkeys(masks))
 
 
 def along(text: Text, dim: int, rank: int) -> Text:

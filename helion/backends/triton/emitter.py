@@ -179,7 +179,7 @@ class KernelEmitter(abc.ABC):
         return call("tl.where", along(mask, dim, value.dim()), text, as_text(neutral))
 
     def check_derived(self, size: Any, what: str) -> None:
-        """A dimension made from a tile's (`tile // 2`, a merge in which others come first) has no mask of its own.
+        """A dimension made from a tile's may have no mask of its own (`tile // 2`, a merge of what was merged before).
 
         Raises:
             exc.BackendUnsupported: the tile may be partial, so the result would count padding.
