@@ -312,7 +312,7 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(
             "matmul_grouped", matmul_grouped.matmul_grouped, matmul_grouped.reference, matmul_grouped.make_args,
-            size=(16, 2048, 2048, 2048), configs=(*_tiles((128, 128, 64), (256, 128, 64)), *_products(128, 256, 64)),
+            size=(16, 2048, 2048, 2048), configs=(*_tiles((128, 128, 64), (128, 256, 64)), *_products(128, 256, 64)),
             small=(4, 40, 33, 45), **_PRODUCT,
         ),
         Example(
@@ -344,7 +344,8 @@ EXAMPLES: dict[str, Example] = {
         Example(
             "moe_matmul", moe_matmul.moe_matmul, moe_matmul.reference, moe_matmul.make_args,
             size=(8192, 32, 2048, 2048), flops=lambda tokens, experts, k, n: 2.0 * tokens * k * n,
-            configs=_tiles((128, 64, 64), (128, 128, 64)), small=(50, 4, 33, 45), **_PRODUCT,
+            configs=(*_tiles((64, 128, 64), (128, 128, 64)), *_products(128, 256, 64)), small=(50, 4, 33, 45),
+            **_PRODUCT,
         ),
         # -- attention, state-space models --
         Example(

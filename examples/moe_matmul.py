@@ -12,6 +12,7 @@ import torch
 
 import helion
 import helion.language as hl
+from examples.matmul_grouped import group_of
 
 
 @helion.kernel
@@ -22,14 +23,21 @@ def moe_matmul(x: torch.Tensor, weight: torch.Tensor, order: torch.Tensor, offse
     offsets[e + 1]].
     """
     experts, k, n = weight.shape
+    experts = hl.specialize(experts)
+    block = hl.register_block_size(16, 128)
     out = torch.empty([x.size(0), n], dtype=x.dtype, device=x.device)
-    for expert, columns in hl.tile([experts, n], block_size=[1, None]):
-        for slots in hl.tile(offsets[expert.begin], offsets[expert.begin + 1]):
-            tokens = order[slots]
-            acc = hl.zeros([slots, columns], dtype=torch.float32)
+    # The last tile of each expert may be partial.
+    for slot, columns in hl.tile([helion.cdiv(x.size(0), block) + experts, n], block_size=[1, None]):
+        expert, first = group_of(offsets, experts, slot.begin, block)
+        if expert < experts:
+            places = first + hl.arange(block)
+            inside = places < offsets[expert + 1]
+            tokens = hl.load(order, [places], extra_mask=inside)
+            acc = hl.zeros([block, columns], dtype=torch.float32)
             for inner in hl.tile(k):
-                acc = torch.addmm(acc, x[tokens, inner], weight[expert.begin, inner, columns])
-            out[tokens, columns] = acc
+                rows = hl.load(x, [tokens, inner], extra_mask=inside[:, None])
+                acc = torch.addmm(acc, rows, weight[expert, inner, columns])
+            hl.store(out, [tokens, columns], acc.to(out.dtype), extra_mask=inside[:, None])
     return out
 
 

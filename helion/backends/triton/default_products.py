@@ -127,7 +127,10 @@ def _single_product(
     spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any], places: dict[str, int], itemsize: int
 ) -> dict[str, Any]:
     """One product of matrices whose three dimensions are tiled."""
-    extents = {role: facts.blocks[i].extent or 4096 for role, i in places.items()}
+    # A block without a loop says nothing of how many rows there are.
+    looped = {axis.block.id for axis in facts.device.space.axes}
+    blocks = {role: facts.blocks[i] for role, i in places.items()}
+    extents = {role: (block.extent if block.id in looped else None) or 4096 for role, block in blocks.items()}
     others = tiles_of(facts, neutral, without={facts.blocks[i].id for i in places.values()})
 
     def sizes_of(tile: Tile) -> list[int]:
@@ -137,9 +140,9 @@ def _single_product(
             sizes[i] = nearest_size(spec, i, wanted[role])
         return sizes
 
-    roots = {axis.block.id for axis in root_axes(facts)}
-    in_loop = facts.blocks[places["m"]].id not in roots  # a program goes over all of its rows, one tile after the other
-    uneven = in_loop and _bounds_are_loaded(facts, facts.blocks[places["m"]])
+    rows, roots = blocks["m"], {axis.block.id for axis in root_axes(facts)}
+    in_loop = rows.id in looped - roots  # a program goes over all of its rows, one tile after the other
+    uneven = in_loop and _bounds_are_loaded(facts, rows)
 
     def seconds(tile: Tile) -> float:
         m, n = (sizes_of(tile)[places[role]] for role in ("m", "n"))
@@ -154,8 +157,8 @@ def _single_product(
     found: dict[str, Any] = {"block_sizes": sizes_of(tile), "num_warps": tile.warps, "num_stages": tile.stages}
     # Columns of the right operand are read for each row of tiles: from memory, unless one follows the other at once.
     is_large = extents["k"] * extents["n"] * itemsize > facts.l2_bytes // 4
-    rows = tile.m if is_large else _GROUP * tile.m // 2
-    if "l2_groupings" in spec.fields and not in_loop and extents["m"] > rows:
+    least = tile.m if is_large else _GROUP * tile.m // 2
+    if "l2_groupings" in spec.fields and rows.id in roots and extents["m"] > least:
         found["l2_groupings"] = [_GROUP if group == 1 else group for group in neutral["l2_groupings"]]
     if found["num_warps"] > _PARTLY_BUSY_WARPS and "epilogue_subtile" in spec.fields:
         found |= _epilogue(facts, {**neutral, **found}, tile.m * tile.n)
