@@ -48,6 +48,7 @@ class Effort:
         most: most samples.
         give_up_ms: a candidate that is slower than this in its first few calls gets no more: it will not win.
         doubt_ms: one that is slower than this after a quarter of its samples gets no more.
+        place: where in memory its arguments lie: a process that is given another number moves them.
     """
 
     total_ms: float = 60.0
@@ -55,6 +56,7 @@ class Effort:
     most: int = 400
     give_up_ms: float = float("inf")
     doubt_ms: float = float("inf")
+    place: int = 0
 
     def against(self, best_ms: float) -> Effort:
         """This effort for candidates that are to be faster than `best_ms`."""

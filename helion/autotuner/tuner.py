@@ -402,12 +402,14 @@ class Tuner:
             return self.best.config, self.best.time_ms, default_ms
         for observer in self.observers:
             observer.choosing(candidates, self)
-        effort = Effort(total_ms=self.executor.effort.total_ms)
+        rounds: collections.Counter[Config] = collections.Counter()
 
         def measure(config: Config) -> float | None:
             recipe = self._recipes.get(config)
             if recipe is None:  # from an earlier run
                 recipe = self._recipes[config] = self.target.recipe(config)
+            rounds[config] += 1
+            effort = Effort(total_ms=self.executor.effort.total_ms, place=rounds[config])
             timing = self.executor.remeasure(recipe, effort)
             return None if timing is None else timing.median
 

@@ -43,6 +43,9 @@ from .travel import save
 from .travel import unpack
 from .trial import Status
 
+PLACE_BYTES = 22 << 20
+"""By how much one place is away from the next: more than PyTorch keeps together in one allocation."""
+
 MARK = "HELION_AUTOTUNE_WORKER"
 """Environment variable that is set in workers: a kernel called in one must not start tuning in turn."""
 
@@ -219,6 +222,8 @@ class Session:
         self._built: OrderedDict[Recipe, Callable[..., Any]] = OrderedDict()
         self._checked: set[Recipe] = set()
         self._expected: Outcome | None = None
+        self._place = 0
+        self._spacer: torch.Tensor | None = None
 
     @classmethod
     def from_setup(cls, setup: Setup) -> Session:
@@ -285,6 +290,7 @@ class Session:
     def _measure(self, fn: Callable[..., Any], job: Measure) -> Timing:
         # Copies: a kernel that writes into its arguments would change them more with every call measured.
         with self._timed("checking"):
+            self._move_to(job.effort.place)
             own = clone_args(self.args)
             if job.recipe not in self._checked:
                 if job.check:
@@ -295,6 +301,16 @@ class Session:
                 self._checked.add(job.recipe)
         with self._timed("measuring"):
             return self._time(fn, own, job)
+
+    def _move_to(self, place: int) -> None:
+        """Let copies of the arguments, and results, have other addresses than before: what is a few percent faster
+        where they happen to lie may be slower in the next process."""
+        if place != self._place and self.device.type == "cuda":
+            self._spacer = None
+            torch.cuda.empty_cache()
+            with contextlib.suppress(torch.OutOfMemoryError):
+                self._spacer = torch.empty(place * PLACE_BYTES, dtype=torch.uint8, device=self.device)
+        self._place = place
 
     @contextlib.contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -233,6 +233,17 @@ def test_leaders_are_measured_again_in_turn() -> None:
     assert executor.again[:4] == [1, 2, 2, 1]
 
 
+def test_each_round_of_the_final_comparison_is_at_another_place_in_memory() -> None:
+    class Noting(FakeExecutor):
+        def remeasure(self, recipe: Any, effort: Any) -> Any:
+            places.append(effort.place)
+            return super().remeasure(recipe, effort)
+
+    places: list[int] = []
+    salts(Noting({1: 1.0, 2: 1.001}), [1, 2]).run()
+    assert places[:6] == [1, 1, 2, 2, 3, 3]
+
+
 def test_a_lucky_first_measurement_does_not_win() -> None:
     class Lucky(FakeExecutor):
         def remeasure(self, recipe: Any, effort: Any) -> Any:
