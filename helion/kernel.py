@@ -36,6 +36,9 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 
+#: In how many ways the host code of one specialization may decide: each is traced, and calls look through them.
+_MOST_DECISIONS = 128
+
 if TYPE_CHECKING:
     from .autotuner.aot.options import AOTOptions
     from .bound_kernel import BoundKernel
@@ -252,6 +255,14 @@ class Kernel(Dispatcher):
             found = self._fitting(base, args)
             if found is not None:
                 return found
+            if sum(bool(bound.decisions) for bound in self._bound.get(base, ())) >= _MOST_DECISIONS:
+                raise exc.HostTensorRead(
+                    f"host code of kernel {self.name!r} has decided in {_MOST_DECISIONS} different ways on what "
+                    "tensors hold, for arguments of one kind; each is a kernel of its own, and calls look through them",
+                    fix="a `while` that counts makes one for every count: read the number, `n = int(counts[0])`, which "
+                    "one kernel serves for all values, and loop in device code, `for i in hl.grid(n)`; or pass as an "
+                    "argument what is decided.",
+                )
             compile_guard.check(self.name, "compile a specialization", base)
             if self.settings.static_shapes == "auto" and self._becomes_dynamic(args):
                 return self._bind_new(args)

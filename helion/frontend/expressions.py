@@ -314,6 +314,11 @@ class Expressions(Frames):
             power = self.env.host_call(operator.pow, (left, right), "(({}) ** ({}))", "power")
             if power is not None:
                 return power
+        if isinstance(op, (ast.BitAnd, ast.BitOr, ast.BitXor)) and any(
+            isinstance(v, torch.Tensor) for v in (left, right)
+        ):
+            # A condition on a tile's place: PyTorch would ask for its truth.
+            left, right = (self.as_tensor(v) if isinstance(v, torch.SymBool) else v for v in (left, right))
         result = _BINARY[type(op)](left, right)
         return result if self.tracer.on_device else self.env.sized(result)
 

@@ -374,7 +374,8 @@ class Statements(ControlFlow):
             raise exc.StatementNotSupported(
                 statement=f"assignment into a {type(base).__name__} that has several names",
                 where="device code",
-                fix="make a copy first.",
+                fix="give the list another value instead: `v = list(v)` in a helper, which returns it, and "
+                "`v = swap(v)` where that is called.",
             )
         changed = base.copy()
         changed[index] = value

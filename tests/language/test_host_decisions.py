@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -89,6 +90,43 @@ def test_a_loop_runs_as_often_as_the_tensor_says() -> None:
         flags = torch.arange(4) >= place
         run_everywhere(first_set, (x, flags), lambda x, f, place=place: x + place, capabilities=[90])
         assert torch.equal(kernel(x, flags), x + place)
+
+
+def counted_up(x: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    n = 0
+    while counts[0] > n:
+        n = n + 1
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        acc = x[t]
+        for _ in hl.grid(n):
+            acc = acc * 2
+        out[t] = acc
+    return out
+
+
+def counted_up_as_advised(x: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    n = int(counts[0])
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        acc = x[t]
+        for i in hl.grid(n):
+            acc = acc * 2
+        out[t] = acc
+    return out
+
+
+def test_a_loop_that_counts_does_not_make_kernels_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["helion.kernel"], "_MOST_DECISIONS", 4)
+    kernel, advised, x = helion.kernel(counted_up), helion.kernel(counted_up_as_advised), torch.randn(5)
+    for n in range(4):
+        assert torch.equal(kernel(x, torch.tensor([n])), x * 2**n)
+    with pytest.raises(exc.HostTensorRead, match="4 different ways") as error:
+        kernel(x, torch.tensor([4]))
+    assert torch.equal(kernel(x, torch.tensor([2])), x * 4)
+    assert all(text in str(error.value) for text in ("`n = int(counts[0])`", "`for i in hl.grid(n)`"))
+    for n in range(7):
+        assert torch.equal(advised(x, torch.tensor([n])), x * 2**n)
 
 
 def test_a_choice_among_tensors() -> None:

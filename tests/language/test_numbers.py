@@ -428,3 +428,25 @@ def test_pythons_extremes_of_a_float64_and_numbers_are_not_rounded(seed):
 
     args = (torch.linspace(-1, 1, 21, dtype=torch.float64), 0.123456789)
     run_everywhere(extremes_of_scalars, args, expected, reference_args=args, error_scale=0, capabilities=[90])
+
+
+def inner_or_last(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    n = x.size(1)
+    for t in hl.tile(x.size(0)):
+        for i in hl.grid(n):
+            inside = keep[t] & ((i > 0) | (i + 3 < n)) ^ (i == 2)
+            out[t, i] = torch.where(inside, x[t, i], 0.0)
+            out[t, i] = hl.load(out, [t, i], extra_mask=(t.begin > -1 and i + 1 < n) & inside)
+    return out
+
+
+def test_a_mask_goes_with_a_condition_on_a_tiles_place(seed: int) -> None:
+    """PyTorch's `tensor & flag` asked for the truth of the flag, which only the kernel knows."""
+
+    def expected(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        i = torch.arange(7)
+        inside = (keep != 0)[:, None] & ((i > 0) | (i + 3 < 7)) ^ (i == 2)
+        return torch.where(inside & (i + 1 < 7), x, 0.0)
+
+    run_everywhere(inner_or_last, (torch.randn(5, 7), torch.rand(5) > 0.4), expected, capabilities=[90])
