@@ -63,10 +63,12 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             os.environ[name] = value
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def imports_frozen(request: pytest.FixtureRequest, own_caches: None, prepared: None) -> None:
     """In a worker, what was imported stays: the collector need not go through it, a third of a second each time, which
-    was most of what tests of lifetimes took."""
-    if hasattr(session.config, "workerinput") and not torch.cuda.is_available():
+    was most of what tests of lifetimes took.
+    """
+    if hasattr(request.config, "workerinput") and not torch.cuda.is_available():
         softgpu.install()  # it looks for what there is among all objects, which does not show those that are frozen
         softgpu.uninstall()
         gc.collect()

@@ -194,4 +194,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{count:5} times, in tests that ran: {what}")
     for test, count in sorted(run.unmarked.items()):
         terminalreporter.write_line(f"{count:5} times stopped on its way: {test}")
-    terminalreporter.write_line("`make test` leaves out nothing")
+    terminalreporter.write_line("`make test` has them all")
