@@ -44,6 +44,18 @@ def layer_norm(
     return out, mean, rstd
 
 
+def sums_of_parts(
+    partial_weight: torch.Tensor, partial_bias: torch.Tensor, columns: hl.Tile
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some columns of two tensors [parts, n], each added up over the parts."""
+    total_weight = hl.zeros([columns], dtype=torch.float32)
+    total_bias = hl.zeros([columns], dtype=torch.float32)
+    for rows in hl.tile(partial_weight.size(0)):
+        total_weight = total_weight + partial_weight[rows, columns].sum(dim=0)
+        total_bias = total_bias + partial_bias[rows, columns].sum(dim=0)
+    return total_weight, total_bias
+
+
 @helion.kernel
 def layer_norm_backward(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, mean: torch.Tensor, rstd: torch.Tensor
@@ -72,13 +84,7 @@ def layer_norm_backward(
         partial_bias[part.id, :] = total_bias
     hl.barrier()
     for columns in hl.tile(n):
-        total_weight = hl.zeros([columns], dtype=torch.float32)
-        total_bias = hl.zeros([columns], dtype=torch.float32)
-        for rows in hl.tile(parts):
-            total_weight = total_weight + partial_weight[rows, columns].sum(dim=0)
-            total_bias = total_bias + partial_bias[rows, columns].sum(dim=0)
-        grad_weight[columns] = total_weight
-        grad_bias[columns] = total_bias
+        grad_weight[columns], grad_bias[columns] = sums_of_parts(partial_weight, partial_bias, columns)
     return grad_x, grad_weight, grad_bias
 
 
@@ -114,13 +120,7 @@ def layer_norm_backward_of_long_rows(
         partial_bias[part.id, :] = total_bias
     hl.barrier()
     for columns in hl.tile(n):
-        total_weight = hl.zeros([columns], dtype=torch.float32)
-        total_bias = hl.zeros([columns], dtype=torch.float32)
-        for rows in hl.tile(parts):
-            total_weight = total_weight + partial_weight[rows, columns].sum(dim=0)
-            total_bias = total_bias + partial_bias[rows, columns].sum(dim=0)
-        grad_weight[columns] = total_weight
-        grad_bias[columns] = total_bias
+        grad_weight[columns], grad_bias[columns] = sums_of_parts(partial_weight, partial_bias, columns)
     return grad_x, grad_weight, grad_bias
 
 

@@ -31,6 +31,16 @@ AHEAD_BYTES = 4 << 20
 LONGEST = 1 << 17
 
 
+def first_look(x: torch.Tensor, row: int, columns: hl.Tile) -> torch.Tensor:
+    """Some columns of a row, which the cache should keep until they are read again."""
+    return hl.load(x, [row, columns], eviction_policy="evict_last").to(torch.float32)
+
+
+def last_look(x: torch.Tensor, row: int, columns: hl.Tile) -> torch.Tensor:
+    """The same columns again, which the cache need not keep any longer."""
+    return hl.load(x, [row, columns], eviction_policy="evict_first").to(torch.float32)
+
+
 @helion.kernel(config=_CONFIG)
 def softmax_long(x: torch.Tensor, ahead: int) -> torch.Tensor:
     """softmax(x, dim=1) of a matrix; `ahead` rows are read before the first one is read again."""
@@ -43,13 +53,13 @@ def softmax_long(x: torch.Tensor, ahead: int) -> torch.Tensor:
     for slot, columns in hl.tile([m + ahead, n], block_size=[1, WIDTH]):
         row, earlier = slot.begin, slot.begin - ahead
         if row < m:
-            values = hl.load(x, [row, columns], eviction_policy="evict_last").to(torch.float32)
+            values = first_look(x, row, columns)
             top = values.amax()
             largest[row, columns.id] = top
             sums[row, columns.id] = torch.exp(values - top).sum()
             hl.signal(ready, [row, columns.id])
         if earlier >= 0:
-            values = hl.load(x, [earlier, columns], eviction_policy="evict_first").to(torch.float32)
+            values = last_look(x, earlier, columns)
             hl.wait(ready, [earlier, slice(None)])
             tops = largest[earlier, :]
             top = tops.amax()
@@ -69,11 +79,11 @@ def rms_norm_long(x: torch.Tensor, weight: torch.Tensor, eps: float, ahead: int)
     for slot, columns in hl.tile([m + ahead, n], block_size=[1, WIDTH]):
         row, earlier = slot.begin, slot.begin - ahead
         if row < m:
-            values = hl.load(x, [row, columns], eviction_policy="evict_last").to(torch.float32)
+            values = first_look(x, row, columns)
             squares[row, columns.id] = (values * values).sum()
             hl.signal(ready, [row, columns.id])
         if earlier >= 0:
-            values = hl.load(x, [earlier, columns], eviction_policy="evict_first").to(torch.float32)
+            values = last_look(x, earlier, columns)
             scaled = values * weight[columns].to(torch.float32)
             hl.wait(ready, [earlier, slice(None)])
             out[earlier, columns] = scaled * torch.rsqrt(squares[earlier, :].sum() / n + eps)
@@ -101,7 +111,7 @@ def layer_norm_long(
     for slot, columns in hl.tile([m + ahead, n], block_size=[1, WIDTH]):
         row, earlier = slot.begin, slot.begin - ahead
         if row < m:
-            values = hl.load(x, [row, columns], eviction_policy="evict_last").to(torch.float32)
+            values = first_look(x, row, columns)
             count = columns.end - columns.begin
             center = values.sum() / count
             counts[row, columns.id] = count
@@ -109,7 +119,7 @@ def layer_norm_long(
             squares[row, columns.id] = ((values - center) * (values - center)).sum()
             hl.signal(ready, [row, columns.id])
         if earlier >= 0:
-            values = hl.load(x, [earlier, columns], eviction_policy="evict_first").to(torch.float32)
+            values = last_look(x, earlier, columns)
             hl.wait(ready, [earlier, slice(None)])
             weights = counts[earlier, :]
             center = (means[earlier, :] * weights).sum() / n
