@@ -56,4 +56,4 @@ def draw(bound: BoundKernel, capability: int, rng: random.Random) -> dict[str, A
             continue
         if spec.is_promising(normal):
             return config
-    return {"block_sizes": default["block_sizes"]} if "block_sizes" in default else {}
+    return {key: default[key] for key in ("block_sizes", "num_warps") if key in default}

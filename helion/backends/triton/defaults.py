@@ -108,12 +108,20 @@ def computed_default(spec: ConfigSpec, facts: KernelFacts) -> Config:
     choice = for_products(spec, facts, neutral) if any(facts.roles) else _for_memory(spec, facts, neutral)
     config = {**neutral, **choice}
     while not spec.may_choose(config):
+        larger = [i for i, size in enumerate(config.get("block_sizes", ())) if nearest_size(spec, i, size // 2) < size]
         if config["num_stages"] > 1:
             config["num_stages"] -= 1
         elif config["num_warps"] < 16:
             config["num_warps"] *= 2
+        elif larger:
+            # The neutral sizes may be larger: a default with all of a sort in the registers of 4 warps compiled for minutes.
+            sizes = config["block_sizes"] = list(config["block_sizes"])
+            i = max(larger, key=lambda i: sizes[i])
+            sizes[i] = nearest_size(spec, i, sizes[i] // 2)
+        elif config["num_warps"] < 32:
+            config["num_warps"] = 32
         else:
-            return Config(**neutral)
+            break
     return Config(**config)
 
 

@@ -60,6 +60,23 @@ def test_minimizing_keeps_what_differs_from_neutral() -> None:
     assert spec.normalize(default.minimize(spec)) == default
 
 
+@helion.kernel
+def scaled_cubes(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty(a.size(0), b.size(1))
+    for i, j in hl.tile([a.size(0), b.size(1)]):
+        acc = hl.zeros([i, j], dtype=torch.float32)
+        for k in hl.tile(a.size(1)):
+            acc = torch.addmm(acc, a[i, k], torch.sort(x[:, k, j], dim=0).values[0])
+        out[i, j] = acc
+    return out
+
+
+def test_tiles_are_made_smaller_until_their_values_fit_into_registers() -> None:
+    spec = scaled_cubes.bind((torch.empty(64, 512, 512), torch.empty(512, 512), torch.empty(512, 512))).config_spec
+    default = spec.default_config()
+    assert spec.is_promising(default), default  # 64 x block x block numbers are sorted at a time
+
+
 @pytest.mark.parametrize(("m", "n"), [(4096, 4096), (1024, 4096)])
 def test_large_products_get_the_tile_with_the_highest_rate(m: int, n: int) -> None:
     assert default_of(matmul, *product(m, 512, n)).block_sizes == [128, 256, 64]
