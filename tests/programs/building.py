@@ -6,6 +6,7 @@ import re
 
 from . import calls
 from . import loops
+from . import patterns
 from . import stores
 from . import synchronised
 from .control import EachTensor
@@ -22,7 +23,7 @@ from .table import walk
 from .values import Invalid
 
 #: Modules whose import fills the table of statements.
-TABLES = (loops, stores, synchronised)
+TABLES = (loops, patterns, stores, synchronised)
 
 
 def _top_loop(g: Generator) -> Loop:

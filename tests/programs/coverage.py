@@ -27,6 +27,8 @@ CONSTRUCTS = (
     "call with other sizes", "call with other layouts", "call with other dtypes", "block size from a tunable",
     "half of a dimension", "reduction of nothing", "host if on a size", "host if around a loop",
     "signal and wait", "lock", "registered size of a buffer", "a second name of a value",
+    "accumulation over several dimensions", "sums over tiles by atomics", "a tuple that a value chooses",
+    "a number that a loop carries", "neighbour of a grid index",
 )  # fmt: skip
 
 
@@ -71,8 +73,11 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
     if any(e.attrs.get("tensor") in stored for e in program.expressions()):
         constructs.add("a tensor written and read")
     for e in program.expressions():
-        if any(element[0] == "half" for element in e.attrs.get("index", ())):
+        index = e.attrs.get("index", ())
+        if any(element[0] == "half" for element in index):
             constructs.add("half of a dimension")
+        if any(element[0] == "grid" and len(element) > 2 for element in index):
+            constructs.add("neighbour of a grid index")
         dims = [d for a in e.args if a.value is not None for d in a.value.dims if d.axis is None and d.size == 0]
         if dims and ROWS[e.op].family == "reductions":
             constructs.add("reduction of nothing")

@@ -74,6 +74,9 @@ class Generator:
         self.dynamic = self.chance(0.3)
         if self.dynamic:
             self.program.settings["static_shapes"] = False
+        # Some programs are of few dtypes: pairs of seldom ones meet there.
+        self.floats: tuple[torch.dtype, ...] = self.choice((_FLOATS, _FLOATS, self._few(FLOATS)))
+        self.ints: tuple[torch.dtype, ...] = self.choice((_INTS, _INTS, self._few(INTS)))
         if self.chance(0.1):
             self.program.settings["index_dtype"] = torch.int64
         if self.chance(0.15):
@@ -87,6 +90,9 @@ class Generator:
     def chance(self, p: float) -> bool:
         return self.rng.random() < p
 
+    def _few(self, dtypes: tuple[torch.dtype, ...]) -> tuple[torch.dtype, ...]:
+        return tuple(self.rng.sample(dtypes, 2))
+
     def shuffled(self, items: tuple[T, ...]) -> tuple[T, ...]:
         listed = list(items)
         self.rng.shuffle(listed)
@@ -97,7 +103,7 @@ class Generator:
         return f"{prefix}{self.names}"
 
     def dtype(self, kind: str) -> torch.dtype:
-        return torch.bool if kind == "bool" else self.choice(_FLOATS if kind == "float" else _INTS)
+        return torch.bool if kind == "bool" else self.choice(self.floats if kind == "float" else self.ints)
 
     def kind(self) -> str:
         return self.choice(("float", "float", "float", "int", "int", "bool"))
@@ -173,6 +179,14 @@ class Generator:
             return Expr("number", [], {"name": self.choice(fitting)})
         value = self.choice((1, 2, 3, 5, -1, -2)) if kind == "int" else self.choice((0.5, 2.0, 1.5, -0.25, 3.0))
         return Expr("number", [], {"value": value})
+
+    def computed_place(self, axis: str) -> Expr:
+        """A permutation of the places of a loop that begins at 0."""
+        size = self.axis_size[axis]
+        n = self.program.sizes[size]
+        factor = self.choice((-1, 1, 3, 5, 7, 11))
+        plus = n - 1 if factor < 0 else self.rng.randint(0, max(n, 1))
+        return Expr("computed_place", [], {"axis": axis, "size": size, "factor": factor, "plus": plus})
 
     def scalar(self, kind: str) -> str:
         """A new number argument, or host arithmetic with others."""

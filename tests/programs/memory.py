@@ -4,13 +4,15 @@ An index is a list of elements, one for each dimension (and `None`s), as tuples:
 
     ("tile", axis, shift)   a tile, maybe shifted         ("all",)        a whole dimension
     ("one", axis)           a tile where the size is 1    ("int", k)      a number
-    ("grid", axis)          the index of a grid loop      ("none",)       a new dimension
+    ("grid", axis, shift)   the index of a grid loop      ("none",)       a new dimension
+                            (no shift: 0)
     ("value", place)        an operand: gather or scatter       ("slice", a, b)   a part of a dimension
     ("half", size, which)   the first or second half of a dimension of that size
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +56,7 @@ def resolve(index: Index, shape: Sequence[int], values: Sequence[Value], env: En
             axis = env.axes.get(element[1])
             if axis is None or (axis.kind in ("grid", "unrolled")) != (kind == "grid"):
                 raise Invalid("no such loop")
-            shifted = element[2] if kind == "tile" else 0
+            shifted = element[2] if len(element) > 2 else 0
             if kind == "one":
                 if n != 1:
                     raise Invalid("not of size 1")
@@ -108,7 +110,7 @@ def covers(index: Index, shape: Sequence[int], env: Env) -> bool:
         place += 1
         if kind in ("tile", "grid"):
             axis = env.axes[rest[0]]
-            if axis.partial or axis.low or axis.size != n or (kind == "tile" and rest[1]):
+            if axis.partial or axis.low or axis.size != n or any(rest[1:]):
                 return False
         elif kind != "all":
             return False
@@ -119,8 +121,9 @@ def index_text(index: Index, args: Sequence[str]) -> list[str]:
     """The elements of an index as helion writes them."""
     texts = []
     for kind, *rest in index:
-        if kind == "tile":
-            texts.append(rest[0] if rest[1] == 0 else f"{rest[0]} {'+' if rest[1] > 0 else '-'} {abs(rest[1])}")
+        if kind in ("tile", "grid"):
+            by = rest[1] if len(rest) > 1 else 0
+            texts.append(rest[0] if by == 0 else f"{rest[0]} {'+' if by > 0 else '-'} {abs(by)}")
         elif kind == "slice":
             texts.append(f"{rest[0]}:{rest[1]}")
         elif kind == "half":
@@ -180,7 +183,7 @@ def gathered(index: Index, e: Expr, args: Sequence[str], shape: Sequence[int], m
             text = f"{text}.long()"
             texts.append(text + _trailing(block_after))
         elif kind in ("int", "grid"):
-            texts.append(str(rest[0]))
+            texts.append(_span((kind, *rest)))
         else:
             seen += 1
             after = own - seen + (block if block_after is None else 0)
@@ -208,6 +211,8 @@ def _span(element: Element) -> str:
     kind, *rest = element
     if kind == "tile":
         return rest[0] if rest[1] == 0 else f"shift({rest[0]}, {rest[1]})"
+    if kind == "grid" and len(rest) > 1:
+        return f"{rest[0]} + {rest[1]}"
     if kind == "slice":
         return f"{rest[0]}:{rest[1]}"
     if kind == "half":
@@ -391,6 +396,35 @@ class ArangeDown(Row):
         return f"torch.arange({self._bounds(e)}, dtype={e.value.dtype})"  # type: ignore[union-attr]
 
 
+class ComputedPlace(Row):
+    """`(tile.index * 7 + 3) % n` and `n - 1 - tile.index`: permutations of the places of a loop that begins at 0."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if kind != "int" or len(dims) != 1 or dims[0].axis not in g.axis_size:
+            return None
+        return g.computed_place(dims[0].axis)
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        axis, n = env.axes.get(e.attrs["axis"]), env.program.sizes.get(e.attrs["size"])
+        if axis is None or axis.kind != "tile" or n is None or n < 1 or axis.high >= max(n, 1):
+            raise Invalid("no such loop")
+        if math.gcd(abs(e.attrs["factor"]), n) != 1 or (e.attrs["factor"] < 0 and e.attrs["plus"] != n - 1):
+            raise Invalid("no permutation")
+        return Value(torch.int32, (Dim(axis.size, axis.name),), 0, n - 1)
+
+    def _text(self, e: Expr, position: str) -> str:
+        size, factor, plus = (e.attrs[key] for key in ("size", "factor", "plus"))
+        if factor < 0:
+            return f"{size} - 1 - {position}"
+        return f"({position} * {factor} + {plus}) % {size}"
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return self._text(e, f"{e.attrs['axis']}.index")
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return self._text(e, f"index({e.attrs['axis']})")
+
+
 class Random(Row):
     """`hl.rand` over tiles of loops that begin at 0, and constant dimensions."""
 
@@ -486,6 +520,7 @@ for _row in [
     Position("position", "positions", 2),
     Arange("arange", "positions", 1),
     ArangeDown("arange_down", "positions", 1),
+    ComputedPlace("computed_place", "positions", 1),
 ]:
     add_row(_row)
 assert Memory

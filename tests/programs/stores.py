@@ -87,6 +87,8 @@ def scatter(g: Generator, depth: int) -> list[Statement]:
     )
     g.add_param(p)
     where = Expr("load", [], {"tensor": p.name, "index": [("tile", axis.name, 0)], "form": "index"})
+    if g.chance(0.5):
+        where = g.computed_place(axis.name)
     dims = tuple([d for d in dims if d.axis != axis.name])
     before = [e for e in index[:at] if e[0] in ("tile", "all")]
     dims = (*dims[: len(before)], Dim(axis.size, axis.name), *dims[len(before) :])

@@ -114,7 +114,7 @@ def computed_default(spec: ConfigSpec, facts: KernelFacts) -> Config:
         elif config["num_warps"] < 16:
             config["num_warps"] *= 2
         elif larger:
-            # The neutral sizes may be larger: a default with all of a sort in the registers of 4 warps compiled for minutes.
+            # The neutral sizes may be larger: with all of a sort in the registers of 4 warps it compiled for minutes.
             sizes = config["block_sizes"] = list(config["block_sizes"])
             i = max(larger, key=lambda i: sizes[i])
             sizes[i] = nearest_size(spec, i, sizes[i] // 2)
