@@ -13,6 +13,7 @@ from .control import EachTensor
 from .control import Loop
 from .generate import Generator
 from .loops import loop_axis
+from .printing import script
 from .program import Program
 from .scope import STATEMENTS
 from .scope import body
@@ -20,6 +21,7 @@ from .scope import enter
 from .statements import Statement
 from .synchronised import Parts
 from .table import walk
+from .values import INTS
 from .values import Invalid
 
 #: Modules whose import fills the table of statements.
@@ -82,6 +84,8 @@ def build(seed: str | int) -> Program:
                 g.program.early_return = f"{g.program.params[0].name}.numel() == 0"
                 for output in g.program.outputs:  # what nothing was stored to is returned too
                     output.fill = "zeros" if output.fill == "empty" else output.fill
+            if g.chance(0.25):
+                g.program.names = _names(g)
             if g.chance(0.35):
                 g.program.calls = calls.draw(g.program, g.rng)
             if g.program.params and g.program.sizes and len(g.program.outputs) and len(g.program.params) <= 14:
@@ -126,20 +130,40 @@ def _settle_barriers(program: Program) -> None:
 
 
 def _decide(g: Generator) -> None:
-    """Let host code decide on sizes whether it comes by a loop; outputs that it may leave out have a value before."""
+    """Let host code decide on sizes, or on what a tensor holds, whether it comes by a loop; outputs that it may leave
+    out have a value before."""
     loops = g.program.loops
     for loop, after in zip(loops, [*loops[1:], None]):
-        if (
-            len(loops) > 1
-            and g.program.sizes
-            and not loop.barrier
-            and (after is None or not after.barrier)
-            and g.chance(0.4)
-        ):
+        if loop.barrier or (after is not None and after.barrier):
+            continue
+        if len(loops) > 1 and g.program.sizes and g.chance(0.4):
             loop.when = f"{g.choice(list(g.program.sizes))} > {g.choice((0, 1, 4, 16))}"
+        elif g.chance(0.1):
+            read = [p for p in g.program.params if p.fill == "random" and p.dtype in INTS and not p.written]
+            if not read:
+                continue
+            loop.when = f"{g.choice(read).name}.sum().item() > {g.choice((-9, 0, 9))}"
+        if loop.when:
             for o in g.program.outputs:
                 o.fill = "zeros" if o.fill == "empty" and o.name in touched(loop)[1] else o.fill
     g.program.infer()
+
+
+#: Names that a compiler, or the code that it prints, may have a use of its own for.
+_NAMES = (
+    "tl", "triton", "num_warps", "num_stages", "BLOCK_0", "offset_0", "pid", "load", "mask_0", "indices_0", "_launcher",
+    "load_1", "grid", "min", "max", "len", "int", "float", "abs", "math", "sub", "mul", "stride_0", "device", "size",
+    "id", "type", "input", "lane", "config", "args", "self", "kwargs", "launch", "cdiv", "dtype", "stream", "print",
+    "warp_size", "x_size_0", "x_stride_0", "constexpr", "sum", "libdevice", "BLOCK_T", "_default_launcher", "i_0",
+)  # fmt: skip
+
+
+def _names(g: Generator) -> dict[str, str]:
+    """Other names for some variables of a program."""
+    text = script(g.program)
+    variables = sorted(set(re.findall(r"\b(?:x|out|y|v|t|i|k|c|acc)\d+\b", text)))
+    found = g.rng.sample(variables, min(len(variables), g.rng.randint(1, 4)))
+    return dict(zip(found, g.rng.sample(_NAMES, len(found))))
 
 
 def prune(program: Program) -> None:
@@ -151,6 +175,7 @@ def prune(program: Program) -> None:
     program.closures = [c for c in program.closures if c.name in called]
     program.views = [v for v in program.views if v.name in used]
     used |= {c.tensor for c in program.closures} | {v.base for v in program.views}
+    used |= {loop.when.split(".")[0] for loop in program.loops if loop.when}
     program.params = [p for p in program.params if p.name in used]
     program.outputs = [o for o in program.outputs if o.name in used]
     names = {e.attrs["name"] for e in program.expressions() if e.op == "number" and "name" in e.attrs}

@@ -29,6 +29,7 @@ CONSTRUCTS = (
     "signal and wait", "lock", "registered size of a buffer", "a second name of a value",
     "accumulation over several dimensions", "sums over tiles by atomics", "a tuple that a value chooses",
     "a number that a loop carries", "neighbour of a grid index",
+    "host if on what a tensor holds", "names of the compiler's",
 )  # fmt: skip
 
 
@@ -56,6 +57,10 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         constructs.add("dynamic shapes")
     if any(loop.when for loop in program.loops):
         constructs.add("host if around a loop")
+    if any(".item()" in loop.when for loop in program.loops):
+        constructs.add("host if on what a tensor holds")
+    if program.names:
+        constructs.add("names of the compiler's")
     if program.specialize:
         constructs.add("specialize")
     for call in program.calls:

@@ -32,6 +32,19 @@ HELPERS: dict[str, tuple[str, tuple[str, ...], Any]] = {
         ("bool", "num"),
         lambda c, a: Expr("where", [c, a, Expr("neg", [a])]),
     ),
+    "one_of": (
+        "def one_of(a, b, low=True):\n    if low:\n        return torch.minimum(a, b)\n"
+        "    if a.dtype == torch.bool:\n        return a\n    return torch.maximum(a, b)",
+        ("num", "num"),
+        lambda a, b: Expr("minimum", [a, b]),
+    ),
+    "other_of": (
+        "def other_of(a, b):\n    return one_of(a, b, low=False)\n\n\n"
+        "def one_of(a, b, low=True):\n    if low:\n        return torch.minimum(a, b)\n"
+        "    if a.dtype == torch.bool:\n        return a\n    return torch.maximum(a, b)",
+        ("num", "num"),
+        lambda a, b: Expr("maximum", [a, b]),
+    ),
     "both_ends": (
         "def both_ends(a, b):\n    low, high = torch.minimum(a, b), torch.maximum(a, b)\n"
         "    for _ in range(2):\n        high = high + low\n    return low, high",

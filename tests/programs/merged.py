@@ -1,5 +1,5 @@
 """Rows in which a tile's dimension is merged with others: `flatten`, `reshape`, and products of more than two
-dimensions with a matrix.
+dimensions with a matrix, or of vectors.
 
 A merged dimension is no dimension of a loop, so each row takes it apart again.
 """
@@ -101,5 +101,50 @@ class Linear(Row):
         return f"({args[0]} @ {args[1]}.transpose(0, 1))"
 
 
-for _row in [Merged("merged", "reshapes", 1.5), Linear("linear", "products", 1)]:
+_VECTOR: dict[str, tuple[int, str]] = {
+    "mv": (1, "torch.mv({0}, {1})"),
+    "matmul": (1, "({0} @ {1})"),
+    "einsum": (1, 'torch.einsum("ik,k->i", {0}, {1})'),
+    "column": (1, "({0} @ {1}[:, None])[:, 0]"),
+    "batch": (2, 'torch.einsum("bij,bj->bi", {0}, {1})'),
+    "bmm": (2, "torch.bmm({0}, {1}[:, :, None])[:, :, 0]"),
+    "row": (2, "({1}[:, None, :] @ {0}.transpose(1, 2))[:, 0, :]"),
+}
+
+
+class VectorProduct(Row):
+    """A matrix times a vector, or a batch of such products."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if len(dims) not in (1, 2) or kind != "float" or any(d.size > 64 for d in dims):
+            return None
+        inner = g.constant_dim(dims, smallest=1)
+        if inner is None or inner.axis is not None or inner.size > 64:
+            return None
+        form = g.choice([f for f, (rank, _) in _VECTOR.items() if rank == len(dims)])
+        shapes = ((*dims, inner), (*dims[:-1], inner))
+        args = [g.cast(g.small(g.expr(shape, kind, True, depth - 1)), torch.float32) for shape in shapes]
+        return Expr(self.name, args, {"form": form})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        a, b = args
+        rank = _VECTOR[e.attrs["form"]][0]
+        if len(a.dims) != rank + 1 or b.dims != (*a.dims[:-2], a.dims[-1]) or a.dims[-1].axis is not None:
+            raise Invalid("shapes of a product")
+        if not a.dtype is b.dtype is torch.float32:
+            raise Invalid("dtypes of a product")
+        return product(a, b, a.dims[-1].size, a.dims[:-1], torch.float32)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return _VECTOR[e.attrs["form"]][1].format(*args)
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"({args[0]} * {args[1]}.unsqueeze(-2)).sum(-1)"
+
+
+for _row in [
+    Merged("merged", "reshapes", 1.5),
+    Linear("linear", "products", 1),
+    VectorProduct("vector_product", "products", 2),
+]:
     add_row(_row)

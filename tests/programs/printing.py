@@ -314,8 +314,16 @@ def script(program: Program, title: str = "") -> str:
             f"CALLS = [{listed}]",
         )
     )
+    text = _renamed(text, program.names)
     head = f'"""{title or "A generated program."}"""\n\nfrom __future__ import annotations\n\nimport torch\n'
     return f"{head}\n{_imports(text)}\n{text}\n"
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    """The text with other names of variables, where those mean nothing in it yet."""
+    used = set(re.findall(r"\w+", text))
+    free = {old: new for old, new in names.items() if new not in used}
+    return re.sub(r"\b(" + "|".join(free) + r")\b", lambda m: free[m[0]], text) if free else text
 
 
 def _imports(text: str) -> str:

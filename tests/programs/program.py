@@ -12,6 +12,7 @@ import torch
 
 import helion
 
+from .inputs import tensor
 from .table import Env
 from .table import Expr
 from .table import Memory
@@ -136,6 +137,7 @@ class Program:
     calls: list[Call] = dataclasses.field(default_factory=list)
     early_return: str = ""
     specialize: list[str] = dataclasses.field(default_factory=list)
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
     seed: str = ""
 
     def extent(self, size: str | int) -> int:
@@ -233,7 +235,11 @@ class Program:
         if not loop.when:
             return True
         name, limit = loop.when.split(" > ")
-        return self.sizes[name] > int(limit)
+        if name in self.sizes:
+            return self.sizes[name] > int(limit)
+        p = self.param(name.split(".")[0])
+        x = tensor([self.extent(s) for s in p.shape], p.dtype, p.low, p.high, p.step, p.seed, p.layout)
+        return int(x.sum().item()) > int(limit)
 
     def weight(self) -> int:
         """How much of a program it is: what shrinking makes smaller."""
@@ -241,7 +247,7 @@ class Program:
         total += sum(5 + 2 * len(p.shape) for p in self.params) + 4 * len(self.scalars) + 6 * len(self.outputs)
         total += sum(5 for loop in self.loops if loop.when)
         total += sum(4 + 2 * (len(c.sizes) + len(c.layouts) + len(c.dtypes)) for c in self.calls)
-        total += 4 * len(self.closures) + 3 * len(self.views)
+        total += 2 * len(self.names) + 4 * len(self.closures) + 3 * len(self.views)
         total += 3 * len(self.config) + 2 * len(self.settings) + 4 * len(self.blocks)
         total += sum(math.ceil(math.log2(1 + n)) for n in self.sizes.values())
         return total

@@ -93,6 +93,8 @@ def _edits(program: Program) -> Iterator[Edit]:
         for what in ("sizes", "layouts", "dtypes"):
             for key in getattr(call, what):
                 yield lambda p, i=i, what=what, key=key: getattr(p.calls[i], what).pop(key)
+    for key in list(program.names):
+        yield lambda p, key=key: p.names.pop(key)
     for key in list(program.settings):
         yield lambda p, key=key: p.settings.pop(key)
     for place, (holder, key) in enumerate(_expression_places(program)):
