@@ -80,7 +80,7 @@ def build(seed: str | int) -> Program:
             if g.dynamic and g.chance(0.7):
                 dims = {d.size for e in g.program.expressions() if e.value for d in e.value.dims if d.axis is None}
                 g.program.specialize = [s for s, n in g.program.sizes.items() if n in dims or g.chance(0.2)]
-            if g.chance(0.06):
+            if g.program.params and g.chance(0.06):
                 g.program.early_return = f"{g.program.params[0].name}.numel() == 0"
                 for output in g.program.outputs:  # what nothing was stored to is returned too
                     output.fill = "zeros" if output.fill == "empty" else output.fill
@@ -151,7 +151,7 @@ def _decide(g: Generator) -> None:
 
 #: Names that a compiler, or the code that it prints, may have a use of its own for.
 _NAMES = (
-    "tl", "triton", "num_warps", "num_stages", "BLOCK_0", "offset_0", "pid", "load", "mask_0", "indices_0", "_launcher",
+    "tl", "triton", "num_warps", "num_stages", "BLOCK_0", "offset_0", "pid", "load", "mask_0", "indices_0",
     "load_1", "grid", "min", "max", "len", "int", "float", "abs", "math", "sub", "mul", "stride_0", "device", "size",
     "id", "type", "input", "lane", "config", "args", "self", "kwargs", "launch", "cdiv", "dtype", "stream", "print",
     "warp_size", "x_size_0", "x_stride_0", "constexpr", "sum", "libdevice", "BLOCK_T", "_default_launcher", "i_0",

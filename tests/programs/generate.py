@@ -371,8 +371,11 @@ class Generator:
                 index.append(("none",))
                 continue
             if d.axis is None and d.size and self.chance(0.12):
-                index.append(("slice", 1, 1 + d.size))
-                shape.append(d.size + self.choice((1, 2)))
+                n = d.size + self.choice((1, 2))
+                last = "-1" if n > d.size + 1 else self.choice(("", str(n + 7)))
+                text = self.choice((f"1:{1 + d.size}", f"1:{last}", f"{1 - n}:{last}"))
+                index.append(("slice", 1, 1 + d.size, text))
+                shape.append(n)
                 continue
             if d.axis is None and 0 < d.size <= 32 and self.chance(0.1):
                 whole = next((s for s, n in self.program.sizes.items() if n == 2 * d.size), "")

@@ -7,6 +7,7 @@ An index is a list of elements, one for each dimension (and `None`s), as tuples:
     ("grid", axis, shift)   the index of a grid loop      ("none",)       a new dimension
                             (no shift: 0)
     ("value", place)        an operand: gather or scatter       ("slice", a, b)   a part of a dimension
+                            maybe with its text: ("slice", 1, 5, "-4:")
     ("half", size, which)   the first or second half of a dimension of that size
 """
 
@@ -125,7 +126,7 @@ def index_text(index: Index, args: Sequence[str]) -> list[str]:
             by = rest[1] if len(rest) > 1 else 0
             texts.append(rest[0] if by == 0 else f"{rest[0]} {'+' if by > 0 else '-'} {abs(by)}")
         elif kind == "slice":
-            texts.append(f"{rest[0]}:{rest[1]}")
+            texts.append(f"{rest[0]}:{rest[1]}" if len(rest) < 3 else rest[2])
         elif kind == "half":
             texts.append(_half(rest))
         else:
@@ -135,7 +136,8 @@ def index_text(index: Index, args: Sequence[str]) -> list[str]:
 
 def in_list(texts: Sequence[str]) -> list[str]:
     """The elements as members of a list, where a slice has to be written out."""
-    return [f"slice({', '.join(t.split(':')) if t != ':' else None})" if ":" in t.split("[")[0] else t for t in texts]
+    sliced = [", ".join(bound or "None" for bound in t.split(":")) if t != ":" else "None" for t in texts]
+    return [f"slice({s})" if ":" in t.split("[")[0] else t for s, t in zip(sliced, texts)]
 
 
 def oracle_load(

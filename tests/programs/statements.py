@@ -262,7 +262,7 @@ class Store(Statement):
                 p.line(f"hl.store({self.tensor}, [{', '.join(at)}], {texts[0]}{mask})")
             return
         cast = ""
-        if not self.args[0].value.dtype.is_floating_point:  # type: ignore[union-attr]
+        if not self.args[0].value.dtype.is_floating_point and not self.args[0].value.weak:  # type: ignore[union-attr]
             texts[0], cast = f"({texts[0]})", f".to({self.tensor}.dtype)"
         if self.masked:
             at_text = ", ".join(memory.gathered(self.index, holder, texts, self.shape, True)) if any(
@@ -273,7 +273,8 @@ class Store(Statement):
             p.line(f"{self.tensor}[{at_text}] = {texts[0]}{cast}")
         elif self.leaves:
             spans = [f"slice(0, {n})" if e[0] == "all" else memory._span(e) for e, n in zip(self.index, self.shape)]
-            p.line(f"put({self.tensor}, ({', '.join(spans)},), {texts[0]})")
+            value = f"torch.tensor({texts[0]})" if self.args[0].value.weak else texts[0]  # type: ignore[union-attr]
+            p.line(f"put({self.tensor}, ({', '.join(spans)},), {value})")
         else:
             p.line(f"{self.tensor}[{', '.join(memory._span(e) for e in self.index)}] = {texts[0]}{cast}")
 

@@ -23,6 +23,7 @@ from .statements import Augment
 from .statements import Statement
 from .statements import Store
 from .table import Expr
+from .values import ONE
 from .values import Dim
 from .values import Invalid
 from .values import elements
@@ -64,6 +65,22 @@ def broadcast_store(g: Generator, depth: int) -> list[Statement]:
     value = g.expr(g.part_of(dims), g.choice(("float", "int")), False, 3)
     fill = "empty" if covers(g, index) else "zeros"
     return [Store(output(g, shape, g.value(value).dtype, fill), index, [value])]
+
+
+@statement(0.8, depth=0)
+def number_store(g: Generator, depth: int) -> list[Statement]:
+    """`out[t, :] = 1.0`, of a number or of one value for each row."""
+    dims, index, shape = place_of_store(g)
+    kind = g.choice(("float", "int"))
+    n = g.size(1, 64)
+    index, shape = [*index, ("all",)], [*shape, n]
+    if elements((*dims, Dim(g.program.sizes[n]))) > LARGEST_LOOP:
+        raise Invalid("too large")
+    value = g.number(kind) if g.chance(0.6) else g.expr((*dims, ONE), kind, False, 2)
+    dtype = g.value(value).dtype
+    if g.value(value).weak:
+        dtype = g.choice((torch.float32, torch.bfloat16)) if kind == "float" else g.choice((torch.int32, torch.int64))
+    return [Store(output(g, shape, dtype, "empty" if covers(g, index) else "zeros"), index, [value])]
 
 
 @statement(1, depth=0)
