@@ -463,7 +463,22 @@ class Expressions(Frames):
             raise self.error(node, self.undecidable(node, symbols_of(value)))
         if self.is_dynamic(value):
             raise self.error(node, exc.SizeNotConstant(what="this condition", value=ast.unparse(node)))
-        return bool(value)
+        try:
+            return bool(value)
+        except (RuntimeError, ValueError) as error:
+            if not is_data_dependent(error) or self.tracer.on_device:
+                raise
+            between = self.frame.is_kernel and bool(self.env.ir.roots)
+            raise self.error(node, self.read_between_loops(node) if between else self.translate(error, node)) from None
+
+    @staticmethod
+    def read_between_loops(node: ast.AST) -> exc.BaseError:
+        """The error for host code that decides on what a tensor holds between device loops, which are one launch."""
+        return exc.HostTensorRead(
+            f"host code between device loops reads a tensor's value, {ast.unparse(node)!r}",
+            fix="decide before the first device loop, with the loops of each way in the branch (`if ...: for ...`, "
+            "`else: for ...`), or make another kernel of the loops behind it.",
+        )
 
     # -- subscripts ----------------------------------------------------------------------------------------------------
 

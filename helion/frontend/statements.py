@@ -193,7 +193,7 @@ class Statements(ControlFlow):
         not there.
         """
         if self._has_device_loop(stmt) or self._is_barrier(stmt):
-            raise self.error(stmt, exc.HostTensorRead(text=ast.unparse(self.epilogue[-1])))
+            raise self.error(stmt, self.read_between_loops(self.epilogue[-1]))
         for name in sorted(read_names(stmt) & (self.device_names | self._unrolled_names)):
             self.lookup(name)
         self.frame.host.update(dict.fromkeys(assigned_names([stmt])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import types
 
 import pytest
 import torch
@@ -383,3 +384,41 @@ def test_a_graph_ends_before_the_call_where_it_may() -> None:
     for count in (1, 0, 1, 1, 0):  # a later call makes plans: Dynamo must not look into that
         m = torch.full((2,), count)
         assert torch.equal(compiled(x, m), expected_unless_empty(x, m) + 1)
+
+
+def second_loop_if(x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t]
+    if m.sum().item() > 0:
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] * 2
+    return out
+
+
+def second_loop_if_tensor(x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t]
+    if m.any():
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] * 2
+    return out
+
+
+def return_between(x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t]
+    if m.sum().item() > 0:
+        return out
+    hl.barrier()
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] * 2
+    return out
+
+
+@pytest.mark.parametrize("fn", [second_loop_if, second_loop_if_tensor, return_between])
+def test_what_a_tensor_holds_decides_before_the_first_device_loop(fn: types.FunctionType) -> None:
+    with pytest.raises(exc.HostTensorRead, match=r"(?s)between device loops.*before the first device loop"):
+        helion.kernel(fn)(torch.randn(40), torch.ones(2))

@@ -138,7 +138,7 @@ def _decide(g: Generator) -> None:
             continue
         if len(loops) > 1 and g.program.sizes and g.chance(0.4):
             loop.when = f"{g.choice(list(g.program.sizes))} > {g.choice((0, 1, 4, 16))}"
-        elif g.chance(0.1):
+        elif loop is loops[0] and g.chance(0.15):  # between loops nobody can decide
             read = [p for p in g.program.params if p.fill == "random" and p.dtype in INTS and not p.written]
             if not read:
                 continue
@@ -154,7 +154,7 @@ _NAMES = (
     "tl", "triton", "num_warps", "num_stages", "BLOCK_0", "offset_0", "pid", "load", "mask_0", "indices_0",
     "load_1", "grid", "min", "max", "len", "int", "float", "abs", "math", "sub", "mul", "stride_0", "device", "size",
     "id", "type", "input", "lane", "config", "args", "self", "kwargs", "launch", "cdiv", "dtype", "stream", "print",
-    "warp_size", "x_size_0", "x_stride_0", "constexpr", "sum", "libdevice", "BLOCK_T", "_default_launcher", "i_0",
+    "warp_size", "x_size_0", "x_stride_0", "constexpr", "sum", "libdevice", "BLOCK_T", "i_0",
 )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import sympy
 import torch
 
+from ... import exc
+from ...ir.block_sizes import resolve_constants
 from ...ir.block_sizes import tunable_blocks
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import GraphInfo
@@ -68,6 +70,7 @@ class TileSizes:
     def __init__(self, ir: KernelIR, smallest: dict[Any, int]) -> None:
         self._blocks = {block.symbol: i for i, block in enumerate(tunable_blocks(ir.device))}
         self._fixed = {b.symbol: b.fixed for b in ir.device.space.blocks if isinstance(b.fixed, int)}
+        self._device = ir.device
         self._smallest = smallest
         self._reductions = {expr_of(r.size): i for i, r in enumerate(ir.reductions)}
         tiles = [n.meta["val"] for _, n in ir.device.nodes() if is_tile_value(n)]
@@ -91,10 +94,16 @@ class TileSizes:
             elif whole is not None:
                 total *= whole
             else:
-                chosen = {symbol: blocks[i] for symbol, i in self._blocks.items()}
-                value = evaluated(size, self._fixed | chosen)
+                value = evaluated(size, self._constants(config))
                 total *= next_power_of_2(int(value)) if value.is_Integer else 1
         return total
+
+    def _constants(self, config: dict[str, Any]) -> dict[Any, int]:
+        """Block sizes and tunables, with what host code computes from them: it was 1, and tiles had no limit."""
+        try:
+            return resolve_constants(self._device, config.get("block_sizes", []), config)
+        except exc.BaseError:  # said where a kernel is made for a Config
+            return self._fixed | {symbol: config["block_sizes"][i] for symbol, i in self._blocks.items()}
 
     def _size(self, size: sympy.Expr) -> tuple[int | None, int | None, int | None]:
         """Which of the reductions a size is the length of, which block size it is, or what a constant is padded to."""

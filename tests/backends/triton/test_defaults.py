@@ -31,6 +31,7 @@ from examples.rms_norm import rms_norm_row_numbers
 from examples.softmax import softmax
 from examples.vector_add import add
 from helion.backends.triton.backend import TritonBackend
+from helion.config_spec import PowerOfTwoFragment
 from helion.target import Target
 from tests.support import compile_for
 
@@ -75,6 +76,25 @@ def test_tiles_are_made_smaller_until_their_values_fit_into_registers() -> None:
     spec = scaled_cubes.bind((torch.empty(64, 512, 512), torch.empty(512, 512), torch.empty(512, 512))).config_spec
     default = spec.default_config()
     assert spec.is_promising(default), default  # 64 x block x block numbers are sorted at a time
+
+
+@helion.kernel
+def parts(x: torch.Tensor) -> torch.Tensor:
+    split = hl.register_tunable("split", PowerOfTwoFragment(1, 64, 1))
+    out = torch.empty_like(x)
+    for i, j in hl.tile(x.size(), block_size=[None, helion.next_power_of_2(helion.cdiv(x.size(1), split))]):
+        out[i, j] = x[i, j] + 1
+    return out
+
+
+def test_a_tile_whose_size_host_code_computes_from_a_tunable_has_to_fit_into_registers() -> None:
+    spec = parts.bind((torch.empty(4096, 4096),)).config_spec
+
+    def promising(rows: int, split: int) -> bool:
+        return spec.is_promising(spec.normalize(helion.Config(block_sizes=[rows], split=split, num_warps=4)))
+
+    assert promising(64, 64)
+    assert not promising(64, 1)  # 64 x 4096 elements
 
 
 @pytest.mark.parametrize(("m", "n"), [(4096, 4096), (1024, 4096)])
