@@ -34,6 +34,7 @@ from .op_calls import sizes_of_tiles
 from .source import function_globals
 from .source import source_of
 from .tracer import Tracer
+from .varying import varies
 
 # Called as they are: their Python source is not the user's device code.
 _NATIVE_PACKAGES = ("torch", "helion", "triton", "math", "operator", "functools", "itertools", "numpy", "sympy")
@@ -90,6 +91,11 @@ class Calls(Expressions):
             raise exc.NotAllowedOnDevice(name=f"numpy.{fn.__name__}() of a tensor", fix="use torch's function.")
         if isinstance(fn, types.FunctionType) and not self.is_native(fn):
             return self.inline(fn, args, kwargs)
+        if varies(fn):
+            raise exc.NotAllowedOnDevice(
+                name=f"{ast.unparse(node.func)}(), which may give another number each time",
+                fix="call it before the loops; random numbers for each element are hl.rand and hl.randint.",
+            )
         if self.takes_sizes(fn):
             args = [sizes_of_tiles(a) for a in args]
             kwargs = {k: sizes_of_tiles(v) for k, v in kwargs.items()}
@@ -130,6 +136,7 @@ class Calls(Expressions):
         value = None if of_config else self.number_call(fn, args, node)
         if value is None:
             value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
+            value = self._varying(fn, args, value, node)
         value = self.measured(value, node)
         if not self.env.ir.roots and any(map(self.env.is_read_from_tensor, tree_leaves(value))):
             raise exc.HostTensorRead(text=ast.unparse(node))
@@ -139,6 +146,20 @@ class Calls(Expressions):
         elif fn is torch.broadcast_tensors:
             self.rewrites[node] = ("broadcast", [a.shape for a in args])
         return value
+
+    def _varying(self, fn: Any, args: list[Any], value: Any, node: ast.Call) -> Any:
+        """What a host call gives; a number that may be another in the next call is read at each."""
+        if type(value) not in (int, float, bool) or not varies(fn, args):
+            return value
+        if not self.frame.is_kernel or self.env.ir.roots or self.is_repeated():
+            raise exc.HostTensorRead(
+                f"{ast.unparse(node)} may give another number in the next call, and is in a loop or a helper function",
+                fix="call it in the kernel function itself, before its loops, or pass the number as an argument.",
+            )
+        name = f"_read_{len(self.rewrites)}"
+        self.rewrites[node] = ("read", name)
+        number = self.env.read_number(float if type(value) is float else int, name)
+        return number != 0 if type(value) is bool else number
 
     def _read(self, fn: Any, args: list[Any], node: ast.Call) -> Any:
         """The number that `x.item()`, `int(x)`, `float(x)` or `bool(x)` of a tensor gives, read at each call; else

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -166,3 +168,85 @@ def test_a_tensor_of_host_code_without_memory_is_refused_before_the_launch(softg
     with pytest.raises(exc.InvalidAPIUsage, match=r"'add' gives a launch a \w+ without memory"):
         host(x, _launcher=launch_bad)
     assert torch.equal(kernel(x), x)
+
+
+numbers = iter(range(10**9))
+module = torch.nn.Dropout()
+
+
+def next_number() -> int:
+    return next(numbers)
+
+
+def drawn() -> float:
+    return random.uniform(1.0, 2.0)
+
+
+def check_varying(function: Callable[[], float], device: torch.device) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[16]))
+    def scaled(x: torch.Tensor) -> tuple[torch.Tensor, float]:
+        scale = function()
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * scale
+        return out, scale
+
+    x = torch.ones(40, device=device)
+    found = [scaled(x) for _ in range(4)]
+    for out, scale in found:
+        torch.testing.assert_close(out, x * scale)
+    assert len({scale for _, scale in found}) == 4
+
+
+VARYING = [random.random, drawn, time.perf_counter, next_number]
+
+
+@pytest.mark.parametrize("function", VARYING, ids=lambda f: f.__name__)
+def test_a_number_that_varies_is_read_at_each_call(function, seed):
+    check_varying(function, torch.device("cpu"))
+
+
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=80)
+@pytest.mark.parametrize("function", VARYING, ids=lambda f: f.__name__)
+def test_a_number_that_varies_is_read_at_each_call_on_a_gpu(softgpu, function, seed):
+    check_varying(function, softgpu.device)
+
+
+def test_a_number_that_varies_is_refused_in_device_code_and_in_loops():
+    @helion.kernel(config=helion.Config(block_sizes=[16]))
+    def on_device(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * random.random()
+        return out
+
+    @helion.kernel(config=helion.Config(block_sizes=[16]))
+    def in_a_loop(x: torch.Tensor) -> torch.Tensor:
+        scale = 1.0
+        for _ in range(2):
+            scale = scale * random.random()
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * scale
+        return out
+
+    with pytest.raises(exc.NotAllowedOnDevice, match=r"random\.random.*\n(.*\n)*.*hl\.rand"):
+        on_device(torch.ones(40))
+    with pytest.raises(exc.HostTensorRead, match=r"another number in the next call.*\n(.*\n)*.*as an argument"):
+        in_a_loop(torch.ones(40))
+
+
+def test_what_is_set_on_a_module_of_a_library_is_read_at_each_call():
+    @helion.kernel(config=helion.Config(block_sizes=[16]))
+    def scaled(x: torch.Tensor) -> torch.Tensor:
+        scale = 2.0 if module.training else 3.0
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * scale
+        return out
+
+    x = torch.ones(40)
+    for training in (True, False, False, True):
+        module.train(training)
+        assert torch.equal(scaled(x), x * (2.0 if training else 3.0))

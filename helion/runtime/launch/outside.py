@@ -270,7 +270,10 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
             return
         inner = Place(vars(value), str(steps[0][1]), f"{place.name}.{steps[0][1]}")
     elif is_foreign(type(value).__module__) and not isinstance(value, (type, dict, list, tuple)):
-        return
+        # A library's object is not looked into, but for what is set on it: `module.training`.
+        if not steps[0][0] or steps[0][1] not in getattr(value, "__dict__", {}):
+            return
+        inner = _inner(place, *steps[0])
     else:
         inner = _inner(place, *steps[0])
     yield from _followed(inner, steps[1:], seen)
