@@ -9,17 +9,18 @@ Not here: names of the module that change (``runtime/launch/outside.py``).
 from __future__ import annotations
 
 import builtins
+import sys
 import types
 from collections.abc import Sequence
 from typing import Any
-
-from ..runtime.launch.outside import is_foreign
 
 __all__ = ["varies"]
 
 _MODULES = frozenset(
     {"random", "time", "os", "posix", "secrets", "uuid", "datetime", "threading", "_thread", "multiprocessing"}
 )
+#: What their functions call is of no interest.
+_LIBRARIES = frozenset({"torch", "helion", "triton", "numpy", "cutlass"}) | (sys.stdlib_module_names - {"__main__"})
 #: Functions of torch.
 _STATES = frozenset(
     {
@@ -53,7 +54,7 @@ def _varies(fn: Any, seen: set[int]) -> bool:
         return True
     if package == "torch" and getattr(fn, "__name__", "") in _STATES:
         return True
-    if not isinstance(fn, types.FunctionType) or is_foreign(module) or id(fn) in seen:
+    if not isinstance(fn, types.FunctionType) or package in _LIBRARIES or id(fn) in seen:
         return False
     seen.add(id(fn))
     return any(_varies(called, seen) for called in _named_in(fn))
