@@ -5,6 +5,7 @@ Not here: how they are printed (`memory`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,10 @@ def _may_be_described(memory: Memory, items: list[IndexItem], sizes: Sizes) -> b
     if not all(isinstance(sizes.schedule.size(side), int) for side in sides):
         return False
     elements = list(map(sizes.known, sides))
+    # The buffers of a pipelined loop's stages lie close together, and TMA writes to multiples of 128 bytes: with
+    # smaller boxes a kernel stopped with a misaligned address.
+    if Load.match(memory.node) and math.prod(elements) * itemsize < 128:
+        return False
     return elements[-1] * itemsize >= 16 and max(elements) <= 256  # a TMA box has at most 256 elements a side
 
 

@@ -177,3 +177,25 @@ def test_a_descriptor_is_of_the_tile_and_not_of_a_padded_product(seed: int) -> N
     run_everywhere(
         short_columns, (x, w, y), lambda x, w, y: x @ w * y.sum(1)[:, None], configs=everywhere, error_scale=300
     )
+
+
+def weighted_rows(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([b.size(1)], dtype=b.dtype, device=b.device)
+    for j in hl.tile(b.size(1)):
+        acc = hl.zeros([j])
+        for k in hl.tile(b.size(0)):
+            acc = acc + (a[k][:, None] * b[k, j]).sum(0)
+        out[j] = acc
+    return out
+
+
+@pytest.mark.compiles
+def test_boxes_of_less_than_128_bytes_are_loaded_through_pointers(seed: int) -> None:
+    """The stages of a pipelined loop have their buffers close together: TMA wrote to a misaligned address."""
+    few = {"block_sizes": [8, 2], "indexing": "tensor_descriptor", "range_num_stages": [0, 4]}
+    enough = {**few, "block_sizes": [8, 4]}
+    kernel, args = helion.kernel(weighted_rows), (torch.randn(40), torch.randn(40, 40))
+    bound = kernel.bind(args)
+    assert "make_tensor_descriptor(b" not in bound.to_triton_code(few)
+    assert "make_tensor_descriptor(b" in bound.to_triton_code(enough)
+    run_everywhere(kernel, args, lambda a, b: a @ b, configs=[few, enough], capabilities=[90], error_scale=40)
