@@ -332,7 +332,7 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
     base = Text(memory.name)
     flattened = False
     flat: list[tuple[Text, Any]] = []  # index and size of dimensions that the next box's coordinate takes in
-    items = index_items(memory)
+    items, bounded = index_items(memory), memory.node.meta.get("bounded_dims", ())
     for i, item in enumerate(items):
         stride, extent = k.number(tensor.stride(item.dim)), tensor.size(item.dim)
         index = [_scalar_index(k, item, extent)] if item.kind == "scalar" else []
@@ -344,7 +344,11 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
             continue
         size = box_size(item)
         tiled = item.kind == "tile"
-        if k.schedule.needs_mask(item.value.axis) if tiled else not k.extents.is_whole(size):
+        # Tiles that are all whole may leave the tensor yet: it is shorter than the loop, which may begin below 0.
+        leaves = (
+            k.schedule.needs_mask(item.value.axis) or item.dim in bounded if tiled else not k.extents.is_whole(size)
+        )
+        if leaves:
             boundary.append(len(shape))
         if not index:
             result.append(size)

@@ -199,3 +199,27 @@ def test_boxes_of_less_than_128_bytes_are_loaded_through_pointers(seed: int) -> 
     assert "make_tensor_descriptor(b" not in bound.to_triton_code(few)
     assert "make_tensor_descriptor(b" in bound.to_triton_code(enough)
     run_everywhere(kernel, args, lambda a, b: a @ b, configs=[few, enough], capabilities=[90], error_scale=40)
+
+
+def beyond(u: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    m, n = w.shape
+    sums, around = torch.empty_like(w), u.new_zeros([m, u.size(1)])
+    for i in hl.grid(m):
+        for t in hl.tile(n):
+            sums[i, t] = w[i, t] + u[i, t]
+        for t in hl.tile(-2, n):
+            around[i, t] = u[i, t] * 2
+    return sums, around
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("kind", ["pointer", "block_ptr", "tensor_descriptor"])
+@pytest.mark.parametrize("block", [1, 2, 8])
+def test_loops_whose_tiles_are_whole_stay_inside_of_shorter_tensors(kind: str, block: int, seed: int) -> None:
+    """Block pointers had no check where the block size divides the range: they read the next row, and wrote there."""
+
+    def plain(u: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return w + torch.nn.functional.pad(u, (0, 7)), u * 2
+
+    config = {"block_sizes": [block, block], "indexing": kind}
+    run_everywhere(beyond, (torch.randn(4, 33), torch.randn(4, 40)), plain, configs=[config], capabilities=[90])
