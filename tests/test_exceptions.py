@@ -312,3 +312,22 @@ def test_torchs_own_scan_in_ref_mode_says_what_to_call(mode: str) -> None:
         helion.kernel(torchs_scan, **REF)(x, out, mode)
     helion.kernel(own_scan, **REF)(x, out)
     torch.testing.assert_close(out, x.cumsum(1))
+
+
+def test_a_filter_makes_an_error_of_a_warning_in_device_code() -> None:
+    """It came as an error of an op that had failed, so that nobody could catch it by its class."""
+
+    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(a)
+        for t, u in hl.tile(out.shape):
+            acc = hl.zeros([t, u])
+            for k in hl.tile(a.size(1)):
+                acc += a[t, k] @ b[k, u]
+            out[t, u] = acc
+        return out
+
+    a = torch.randn(16, 16).half()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", exc.TiledKMatmulAccumulationWarning)
+        with pytest.raises(exc.TiledKMatmulAccumulationWarning):
+            helion.kernel(rounded).bind((a, a))

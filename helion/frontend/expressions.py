@@ -157,7 +157,13 @@ class Expressions(Frames):
         return exc.SizeNotConstant(what=f"{ast.unparse(node)!r} in host code", value=CONFIG_NUMBER, fix=CONFIG_FIX)
 
     def translate(self, error: Exception, node: ast.AST) -> exc.BaseError:
-        """An error of PyTorch or Python met while interpreting, as one of ours."""
+        """An error of PyTorch or Python met while interpreting, as one of ours.
+
+        Raises:
+            exc.BaseWarning: that is it, under a filter that makes errors of warnings.
+        """
+        if isinstance(error, exc.Base):
+            raise error
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "must match the size of tensor" in text or "cannot be broadcast" in text or "Shape mismatch" in text:
             return exc.ShapeMismatch(f"operands do not broadcast: {text}", fix=exc.ShapeMismatch.fix)
