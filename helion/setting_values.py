@@ -92,10 +92,10 @@ def precompile(value: object) -> object:
     return "fork" if a_bool(value) else None
 
 
-def at_least(low: int) -> Callable[[object], object]:
+def at_least(low: float, parse: Callable[[object], float] = a_int) -> Callable[[object], object]:
     def parse_at_least(value: object) -> object:
-        found = a_int(value)
-        if found < low:
+        found = parse(value)
+        if not found >= low:  # nor is nan
             raise ValueError(f"expected at least {low}")
         return found
 

@@ -20,7 +20,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from importlib.machinery import PathFinder
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from .._locks import new_lock
 from .fork_main import BORN
 from .fork_main import ENDED
 from .fork_main import FORK
@@ -124,7 +124,7 @@ class ForkServer:
         self.started = time.monotonic()
         self.ready_after: float | None = None
         """Seconds until the first worker was forked."""
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._numbers = itertools.count()
         self._workers: dict[int, ForkedProcess] = {}
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
@@ -250,7 +250,7 @@ class _Servers:
     """The servers of this process: one, unless the environment changes."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = new_lock()
         self.servers: list[ForkServer] = []
         self.started = 0
         self.deaths = 0

@@ -24,6 +24,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .._locks import new_lock
+
 FIT_STEPS = 20
 """Steps of the optimization of the hyperparameters."""
 REFIT = 1.2
@@ -34,17 +36,24 @@ _JITTER = 1e-5
 _DTYPE = torch.float64
 
 
+_thinking = new_lock()
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """PyTorch with one thread: the other cores compile candidates, and threads that wait for each other there take ten
     times as long.
+
+    The number belongs to the process: of searches in several threads one thinks at a time, or the last to end would
+    leave the program with the one thread that it found.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _thinking:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 class LevelProcess:

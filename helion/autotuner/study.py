@@ -84,18 +84,25 @@ class SharedStudy:
         lease_seconds: a claim of another host older than this is taken to be dead.
 
     Raises:
-        exc.AutotuneError: Optuna is not installed.
+        exc.AutotuneError: Optuna is not installed, or the storage cannot be opened.
     """
 
     def __init__(self, where: str, name: str, lease_seconds: float = 900.0) -> None:
         self._optuna = _optuna()
-        self._study = self._optuna.create_study(
-            storage=_storage(self._optuna, where),
-            study_name=name,
-            load_if_exists=True,
-            # Nothing is sampled, but the default sampler would read the whole study at every `ask`.
-            sampler=self._optuna.samplers.RandomSampler(),
-        )
+        try:
+            self._study = self._optuna.create_study(
+                storage=_storage(self._optuna, where),
+                study_name=name,
+                load_if_exists=True,
+                # Nothing is sampled, but the default sampler would read the whole study at every `ask`.
+                sampler=self._optuna.samplers.RandomSampler(),
+            )
+        except Exception as error:  # databases, drivers and file systems raise their own kinds
+            raise exc.AutotuneError(
+                f"autotune_storage cannot be opened: {type(error).__name__}: {error}",
+                fix="name a file that can be written, or a database that SQLAlchemy has a driver for and that answers; "
+                "without autotune_storage this process tunes alone.",
+            ) from error
         self.lease_seconds = lease_seconds
         self.host = socket.gethostname()
         self.owner = f"{self.host}:{os.getpid()}"

@@ -209,6 +209,13 @@ def test_ways_to_ask_for_compilation_ahead(value: Any, mode: str | None) -> None
         ("autotune_initial_population_strategy", "from_nowhere"),
         ("autotune_search_acf", 7),
         ("autotune_best_available_max_configs", 0),
+        ("autotune_budget_seconds", -1),
+        ("autotune_budget_seconds", "nan"),
+        ("autotune_compile_timeout", 0),
+        ("autotune_benchmark_timeout", float("nan")),
+        ("autotune_precompile_jobs", -2),
+        ("autotune_max_generations", -1),
+        ("autotune_baseline_rtol", -1e-3),
     ],
 )
 def test_bad_values_are_value_errors_that_name_the_setting(name: str, value: Any) -> None:

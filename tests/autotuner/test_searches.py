@@ -7,6 +7,8 @@ import math
 import random
 import statistics
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -247,6 +249,33 @@ def test_the_process_knows_what_it_was_told_and_is_unsure_far_away() -> None:
     mean, std = process.predict([*rows, [40]])
     assert all(abs(m - math.sin(i)) < 0.1 for i, m in enumerate(mean[:6].tolist()))
     assert float(std[6]) > 3 * float(std[:6].max())
+
+
+def test_searches_in_several_threads_leave_torchs_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+    inside, over = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with gaussian.one_thread():
+            inside.set()
+            time.sleep(0.2)  # the second one comes, and stays for longer
+        over.set()
+
+    def second() -> None:
+        inside.wait()
+        with gaussian.one_thread():
+            over.wait()
+
+    torch.set_num_threads(3)
+    try:
+        threads = [threading.Thread(target=think) for think in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_expected_improvement_is_the_mean_of_the_improvement() -> None:

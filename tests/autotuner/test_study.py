@@ -206,3 +206,10 @@ def test_a_search_killed_at_any_point_goes_on_and_loses_nothing(tmp_path: Path, 
     # At most the one that was being measured at the kill is measured again.
     assert len(tried) - len(set(tried)) <= 1
     assert out.startswith("good") and out.endswith(" 28")
+
+
+@pytest.mark.parametrize("where", ["nosuchdatabase://host/x", "/proc/no/such/folder/tune.journal"])
+def test_a_storage_that_cannot_be_opened_is_an_error_with_advice(where: str) -> None:
+    with pytest.raises(exc.AutotuneError, match="autotune_storage cannot be opened") as caught:
+        SharedStudy(where, "k")
+    assert "without autotune_storage" in str(caught.value)

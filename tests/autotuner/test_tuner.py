@@ -366,6 +366,27 @@ def test_tuning_from_a_thread_works() -> None:
     assert found
 
 
+@pytest.mark.slow
+def test_searches_in_several_threads_at_once_work() -> None:
+    """Two of one key, of which the second waits and finds what the first one kept, and one of another kernel."""
+    targets = [blocked(), blocked(), misbehaving_target(autotune_config_overrides={"mode": "good"})]
+    found: list[Config | BaseException | None] = [None] * len(targets)
+
+    def tune(place: int) -> None:
+        try:
+            found[place] = quick(targets[place], force=False)
+        except BaseException as error:
+            found[place] = error
+
+    threads = [threading.Thread(target=tune, args=(place,)) for place in range(len(targets))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(isinstance(each, Config) for each in found), found
+    assert found[0] == found[1]
+
+
 def test_random_search_is_reproducible_through_the_setting() -> None:
     def tried(seed: int) -> list[Config]:
         result = api.run_search(
