@@ -31,6 +31,7 @@ from .device_ir import AxisKind
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .device_ir import TracedTile
+from .effects import Touch
 from .effects import conflict
 from .effects import matched
 from .effects import same_storage
@@ -89,13 +90,22 @@ def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
     before = list(touches(ir, earlier))
     for touch in touches(ir, later):
         for other in before:
-            if conflict(other, touch):
+            if conflict(other, touch) and not _are_rows_apart(other, touch):
                 raise exc.LoopDependencyError(
                     reason=f"{touch.name!r} is {touch.effect.value} here and {other.effect.value} in an earlier "
                     "top-level loop, which runs at the same time",
                     location=touch.node.meta.get("location"),
                     fix="put hl.barrier() between the two loops.",
                 )
+
+
+def _are_rows_apart(first: Touch, second: Touch) -> bool:
+    """Whether two accesses of one tensor name different numbers along some dimension: `out[0, t]` and `out[1, t]`."""
+    if first.memory is None or second.memory is None or first.name != second.name:
+        return False
+    indices = [[item for item in touch.memory.index if item is not None] for touch in (first, second) if touch.memory]
+    numbers = [pair for pair in zip(*indices) if all(type(item) is int and item >= 0 for item in pair)]
+    return any(one != other for one, other in numbers)
 
 
 def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterator[tuple[Memory, frozenset[int]]]:

@@ -131,7 +131,30 @@ def plus_one(xs: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
     return y
 
 
+def rows_of_one(xs: list[torch.Tensor]) -> torch.Tensor:
+    out = torch.zeros([len(xs), 9], device=xs[0].device)
+    for i in range(len(xs)):
+        for t in hl.tile(xs[i].size(0)):
+            out[i, t] = xs[i][t] + i
+    return out
+
+
+def test_each_part_writes_its_own_row(seed: int) -> None:
+    def reference(xs: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([torch.nn.functional.pad(x + i, (0, 9 - x.size(0))) for i, x in enumerate(xs)])
+
+    run_everywhere(rows_of_one, ([torch.randn(4), torch.randn(9)],), reference, capabilities=[90])
+
+
 # -- what is refused
+
+
+def same_row(xs: list[torch.Tensor]) -> torch.Tensor:
+    out = torch.zeros([len(xs), 9], device=xs[0].device)
+    for i in range(len(xs)):
+        for t in hl.tile(xs[i].size(0)):
+            out[-1 if i == 0 else 1, t] = xs[i][t]
+    return out
 
 
 def makes(xs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -206,6 +229,7 @@ REFUSED = {
     decides: (exc.NestedGridLoop, "'x\\[0\\] > 0' stands in"),
     ends_tiles: (exc.StatementNotSupported, "break"),
     read_behind: (exc.CannotReadDeviceVariableOnHost, "variable 'x' of a host loop"),
+    same_row: (exc.LoopDependencyError, "is stored to here and stored to"),
     depends: (exc.LoopDependencyError, "is read here and stored to"),
     too_many: (exc.NestedGridLoop, "more than 256"),
 }
