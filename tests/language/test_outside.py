@@ -6,6 +6,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
@@ -367,3 +368,26 @@ def test_a_tensor_beside_a_counter_is_an_argument_of_a_plan(softgpu, patch, seed
         patch.setitem(STATE, "weight", torch.randn(24, device=softgpu.device))
         assert torch.equal(kernel(x), x * STATE["weight"])
     assert getattr(kernel, "plan_hits", 3) == 3, kernel.stats.snapshot()
+
+
+ARRAY = numpy.array([1.0, 2.0])
+CHOSEN = {1, 2}
+
+
+def test_arrays_of_numpy_and_sets_are_read_anew(patch: pytest.MonkeyPatch) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8]))
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        scale, count = float(ARRAY[0]), len(CHOSEN)
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * scale + count
+        return out
+
+    patch.setitem(globals(), "ARRAY", ARRAY.copy())
+    patch.setitem(globals(), "CHOSEN", set(CHOSEN))
+    x = torch.ones(20)
+    for scale, count in ((1.0, 2), (9.0, 2), (9.0, 3), (1.0, 3)):
+        ARRAY[0] = scale
+        CHOSEN.update(range(1, count + 1))
+        for _ in range(3):
+            assert torch.equal(kernel(x), x * scale + count)

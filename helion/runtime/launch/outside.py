@@ -159,6 +159,10 @@ def frozen(value: Any, extract: Callable[[Any], Any]) -> Any:
         return (type(value), *[frozen(item, extract) for item in value])
     if isinstance(value, dict):
         return (type(value), *[(frozen(k, extract), frozen(item, extract)) for k, item in value.items()])
+    if isinstance(value, (set, frozenset)):
+        return (type(value), *sorted([frozen(item, extract) for item in value], key=repr))
+    if _is_array(value):
+        return (type(value), str(value.dtype), value.shape, value.tobytes())
     if isinstance(value, (float, complex)):
         return (type(value), repr(value))  # 0.0 and -0.0 differ, a NaN equals itself
     if isinstance(value, _CONSTANTS):
@@ -310,8 +314,16 @@ def is_foreign(module: str | None) -> bool:
     return module is None or (module.partition(".")[0] in _FOREIGN and module != "__main__")
 
 
+def _is_array(value: Any) -> bool:
+    """Whether it is an array or a number of NumPy's that is small enough to be compared at each call."""
+    of_numpy = type(value).__module__ == "numpy" and hasattr(value, "tobytes") and not isinstance(value, float)
+    return of_numpy and not value.dtype.hasobject and value.size <= 4096
+
+
 def _is_constant(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
+    if _is_array(value):
+        return True
+    if isinstance(value, (tuple, list, set, frozenset)):
         return all(map(_is_constant, value))
     if isinstance(value, dict):
         return all(map(_is_constant, value)) and all(map(_is_constant, value.values()))
