@@ -76,7 +76,7 @@ FIXES: dict[str, Fix] = {
     ),
     "a device loop inside a host loop": fix(
         "move the hl.tile()/hl.grid() loop to the top level",
-        edits=[("    for _ in range(x.size(0)):\n        for tile", "    if True:\n        for tile")],
+        edits=[("    while True:\n        for tile", "    if True:\n        for tile")],
         gives=same,
     ),
     "a host statement between two device loops": fix(
