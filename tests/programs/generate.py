@@ -400,7 +400,11 @@ class Generator:
             if not tiles:
                 return None
             at = self.choice(tiles)
-            index[at] = ("tile", index[at][1], self.choice((-3, -1, 1, 2, 5)))
+            if self.chance(0.4):  # of a tensor that ends before the loop does
+                place = at - sum(e[0] == "none" for e in index[:at])
+                shape[place] = max(axes[index[at][1]].size - self.choice((1, 2, 5)), 2)
+            else:
+                index[at] = ("tile", index[at][1], self.choice((-3, -1, 1, 2, 5)))
         elif name == "gather_load":
             whole = [i for i, element in enumerate(index) if element[0] in ("tile", "all")]
             if not whole:

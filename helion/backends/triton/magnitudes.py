@@ -71,6 +71,9 @@ class Magnitudes:
             return self._product(args)
         if name in ("Pow", "PowByNatural") and args[1].is_Integer and args[1] >= 0:
             return self._product([args[0]] * int(args[1]))
+        if name in ("Pow", "PowByNatural"):
+            base, exponent = map(self._bound, args)
+            return base if base <= 1 else base**exponent if exponent < _LIMIT.bit_length() else _LIMIT
         if name in _BOUNDED:
             return self._bound(args[1])
         if name in _SHRINKING:

@@ -154,7 +154,10 @@ class ScalarPrinter(ExpressionPrinter):
         base, exponent = expr.args
         if exponent.is_Integer and 0 < exponent <= 8:
             return " * ".join([self.parenthesize(base, _ATOM)] * int(exponent))
-        return f"{self._helper('hlt_pow_int')}({self._print(base)}, {self._print(exponent)})"
+        printed = self._print(base)
+        if base.is_number:  # the helper takes tensors, and Triton has a constant for `2`
+            printed = f"tl.full([], {printed}, {'tl.int64' if self._places_are_wide else 'tl.int32'})"
+        return f"{self._helper('hlt_pow_int')}({printed}, {self._print(exponent)})"
 
     def _print_FloatPow(self, expr: sympy.Expr) -> str:
         return f"{self._helper('hlt_pow_number')}({', '.join(map(self._print, expr.args))})"
