@@ -283,7 +283,7 @@ class _Respelled(ast.NodeTransformer):
         if isinstance(node.func, ast.Name) and node.func.id != "math" and node.func.id in self.spelled:
             node.func = parse_expression(self.spelled[node.func.id])
         elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
-            if node.func.value.id == "math":
+            if node.func.value.id == "math" and hasattr(math, node.func.attr):  # not the size of a tensor of that name
                 node.func.value.id = self.spelled.get("math", "math")
         return node
 

@@ -90,6 +90,17 @@ def test_which_part_of_several_loops(config):
     everywhere(factor, (*draw(1), 1.5), lambda x, a: (x + a, x * a), config=config)
 
 
+def half_of(math: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(math)
+    for t in hl.tile(math.size(0) // 2 * 2):
+        out[t] = math[t] * math.size(0)
+    return out
+
+
+def test_the_size_of_a_tensor_is_no_function_of_the_module_of_its_name():
+    everywhere(half_of, draw(1), lambda x: x * x.size(0), config=FLAT, static_shapes=False)
+
+
 def launched_by(x: torch.Tensor, _launcher: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(x)
     for t in hl.tile(x.size(0)):
