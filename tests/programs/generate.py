@@ -399,12 +399,7 @@ class Generator:
         elif name == "shifted_load":
             if not tiles:
                 return None
-            at = self.choice(tiles)
-            if self.chance(0.4):  # of a tensor that ends before the loop does
-                place = at - sum(e[0] == "none" for e in index[:at])
-                shape[place] = max(axes[index[at][1]].size - self.choice((1, 2, 5)), 2)
-            else:
-                index[at] = ("tile", index[at][1], self.choice((-3, -1, 1, 2, 5)))
+            self._shift(index, shape, self.choice(tiles))
         elif name == "gather_load":
             whole = [i for i, element in enumerate(index) if element[0] in ("tile", "all")]
             if not whole:
@@ -443,6 +438,14 @@ class Generator:
         if shape and self.chance(0.06) and (viewed := self.view(shape, kind)) is not None:
             return Expr(name, args, {"tensor": viewed, "index": index, **attrs})
         return Expr(name, args, {"tensor": self.param(shape, kind).name, "index": index, **attrs})
+
+    def _shift(self, index: memory.Index, shape: list[str | int], at: int) -> None:
+        """Move a tile of an index, or let its loop go on behind the end of the tensor."""
+        if self.chance(0.4):
+            place = at - sum(e[0] == "none" for e in index[:at])
+            shape[place] = max(self.env.axes[index[at][1]].size - self.choice((1, 2, 5)), 2)
+        else:
+            index[at] = ("tile", index[at][1], self.choice((-3, -1, 1, 2, 5)))
 
     def index_value(self, dims: Dims, source: str, depth: int) -> Expr:
         """Integers that are places of a dimension of that size."""
