@@ -345,6 +345,29 @@ def hlt_opaque(x):
     return tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], tl.float64, False, 1)
 
 
+if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7):
+
+    @triton.jit
+    def hlt_reducible(x):
+        """x, the result of a reshape, in a layout of Triton's own choice.
+
+        Where a dimension's elements came from several, those of a warp may be in another order than its lanes, and
+        Triton 3.6 reduces such a dimension wrong (one of its parts, or a race).  Places of a `tl.gather` begin anew.
+        """
+        places = tl.zeros(x.shape, tl.int32) + tl.arange(0, x.shape[-1])
+        if x.dtype == tl.int1:
+            return tl.gather(x.to(tl.int8), places, len(x.shape) - 1) != 0
+        else:
+            return tl.gather(x, places, len(x.shape) - 1)
+
+else:
+
+    @triton.jit
+    def hlt_reducible(x):
+        """x: this version of Triton reduces the result of any reshape."""
+        return x
+
+
 @triton.jit
 def hlt_either_column(x):
     """[..., 2] as [..., 1], where both are the same."""

@@ -130,7 +130,7 @@ class Axes:
         from_begin = offset if begin.number == 0 else offset - begin
         return self._scopes[axis.id].define(self.name(axis, "id_"), from_begin // self.block(axis))
 
-    def lanes(self, extent: Text) -> Text:
+    def lanes(self, extent: Text | int) -> Text:
         """The numbers from 0 to below an extent."""
         lanes = call("tl.arange", 0, extent)
         return lanes.to("tl.int64") if self.wide else lanes
@@ -158,7 +158,10 @@ class Axes:
 
     def whole_range(self, size: Any) -> Text:
         """Indices of a whole dimension, defined once at the top of the kernel."""
-        extent = self._extents(size)
+        return self.range_of(self._extents(size))
+
+    def range_of(self, extent: Text | int) -> Text:
+        """Indices of so many elements, a power of two, defined there too."""
         return self._top.share(f"range_{extent}", self.lanes(extent))
 
     def whole_mask(self, size: Any) -> Text | None:

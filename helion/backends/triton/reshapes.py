@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,9 +81,31 @@ def emit_reshape(k: KernelEmitter, node: torch.fx.Node) -> None:
     elif before.dim() == 0:
         k.assign(node, call("tl.broadcast_to", text, k.shape(value.shape)))
     elif _only_ones_change(before.shape, value.shape) or not _has_padding(k, (*before.shape, *value.shape)):
-        k.assign(node, call("tl.reshape", text, k.shape(value.shape)))
+        k.assign(node, _reshaped(k, text, before.shape, value.shape))
     else:
         _emit_padded(k, node, _without_ones(before.shape), _without_ones(value.shape), text)
+
+
+def _reshaped(k: KernelEmitter, text: Text, before: Sequence[Any], after: Sequence[Any]) -> Text:
+    """`tl.reshape`, so that the result can be reduced."""
+    text = call("tl.reshape", text, k.shape(after))
+    mixes = _mixes(list(map(k.extents.known, before)), list(map(k.extents.known, after)))
+    return k.helper("hlt_reducible", text) if mixes else text
+
+
+def _mixes(old: list[int], new: list[int]) -> bool:
+    """Whether a new dimension, beside others, is of elements of several old ones.
+
+    >>> _mixes([4, 16, 8], [2, 32, 8]), _mixes([4, 16, 8], [512]), _mixes([4, 64], [4, 2, 32])
+    (True, False, False)
+    """
+    bounds = set(itertools.accumulate(reversed(old), operator.mul, initial=1))
+    total, low = math.prod(new), 1
+    for size in reversed(new):
+        if size != total and any(low < bound < low * size for bound in bounds):
+            return True
+        low *= size
+    return False
 
 
 def _only_ones_change(before: Sequence[Any], after: Sequence[Any]) -> bool:
@@ -101,18 +124,18 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
     """Reshape the dimensions between those at both ends that stay as they are."""
     head = _common(before, after)
     tail = _common(before[head:][::-1], after[head:][::-1])
-    value = tensor_of(node)
+    source, value = tensor_of(operand(node)), tensor_of(node)
     shape = k.shape(value.shape)
     old, new = before[head : len(before) - tail], after[head : len(after) - tail]
     if not _has_padding(k, (*old, *new)):
-        k.assign(node, call("tl.reshape", text, shape))
+        k.assign(node, _reshaped(k, text, source.shape, value.shape))
         return
     old_extents, new_extents = ([k.extents.known(size) for size in sizes] for sizes in (old, new))
     old, new = _of_full_tiles(k, old), _of_full_tiles(k, new)
     if k.extents.part is not None or not 0 < math.prod(old) == math.prod(new):
         _refuse(k, before, after)
     if _same_order(old, old_extents, new, new_extents):
-        k.assign(node, call("tl.reshape", text, shape))
+        k.assign(node, _reshaped(k, text, source.shape, value.shape))
         return
     outer, inner = ([k.extents(size) for size in sizes] for sizes in (before[:head], before[len(before) - tail :]))
     rank = head + 1 + tail
@@ -123,7 +146,7 @@ def _emit_padded(k: KernelEmitter, node: torch.fx.Node, before: list[Any], after
     if wanted > count:
         text = repeated(text, outer, count, inner, wanted // count)
     name = f"{'x'.join(map(str, old))}_as_{'x'.join(map(str, new))}"
-    lanes = k.axes.whole_range(wanted)
+    lanes = k.axes.range_of(wanted)
     flat = k.top.share(f"element_{name}", _weighted(lanes, new_extents, _strides(new)))
     weights = _weighted(flat, old, _strides(old_extents), _strides(old))
     places = along(k.top.share(f"place_{name}", weights), head, rank)

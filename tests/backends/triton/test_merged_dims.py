@@ -171,3 +171,37 @@ def test_a_dimension_that_is_part_of_a_partial_tiles_is_refused() -> None:
     with pytest.raises(exc.BackendUnsupported, match="a reduction over a reshaped dimension of tile 't'"):
         halves.bind((torch.zeros(20),)).to_triton_code({})
     halves.bind((torch.zeros(16),)).to_triton_code({})  # the advice
+
+
+def split_of_a_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([2, 4, y.size(1)], dtype=torch.int32, device=x.device)
+    for t in hl.tile(y.size(1)):
+        out[:, :, t] = hl.dot(x[:, :], y[:, t]).unflatten(0, [2, 4])
+    return out
+
+
+def test_rows_of_a_product_that_is_padded_are_split() -> None:
+    """A product of 8 rows has 16 of them on Triton, and as many were looked for in the result."""
+    x = torch.randint(-10, 10, (8, 9), dtype=torch.int8)
+    y = torch.randint(-10, 10, (9, 20), dtype=torch.int8)
+
+    def plain(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x @ y).to(torch.int32).reshape(2, 4, -1)
+
+    run_everywhere(
+        split_of_a_product, (x, y), plain, configs=[{"block_sizes": [16]}], reference_args=(x.int(), y.int())
+    )
+
+
+@pytest.mark.parametrize(("sizes", "mixed"), [((2, 32, 8), True), ((512,), False), ((4, 16, 2, 4), False)])
+def test_reductions_of_mixed_dimensions_choose_a_layout(sizes: tuple[int, ...], mixed: bool) -> None:
+    """Triton 3.6 reduced them wrong on a GPU."""
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0), *sizes[1:]], dtype=x.dtype, device=x.device)
+        for t in hl.grid(x.size(0)):
+            out[t, ...] = x[t, :, :, :].reshape(sizes).sum(0)
+        return out
+
+    kernel = helion.kernel(function, config=helion.Config())
+    assert ("hlt_reducible" in kernel.bind((torch.randn(3, 4, 16, 8),)).to_triton_code()) == mixed
