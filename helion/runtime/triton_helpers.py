@@ -415,6 +415,14 @@ def hlt_dot_scaled(a, a_scale, FORMAT_A: tl.constexpr, b, b_scale, FORMAT_B: tl.
 
 
 @triton.jit
+def hlt_first_columns(x, N: tl.constexpr):
+    """The first N columns of [R, C] elements of 8 bits; C and N are powers of two."""
+    parts = tl.reshape(x.to(tl.uint8, bitcast=True), [x.shape[0], x.shape[1] // N, N])
+    first = tl.arange(0, x.shape[1] // N)[None, :, None] == 0
+    return tl.max(tl.where(first, parts, 0), 1).to(tl.uint8).to(x.dtype, bitcast=True)
+
+
+@triton.jit
 def _scaled_values(rows, scale, FORMAT: tl.constexpr):
     """[R, K stored] with scales [R, K / group] as float32 [R, K]."""
     if FORMAT == "e2m1":

@@ -391,3 +391,19 @@ def test_arrays_of_numpy_and_sets_are_read_anew(patch: pytest.MonkeyPatch) -> No
         CHOSEN.update(range(1, count + 1))
         for _ in range(3):
             assert torch.equal(kernel(x), x * scale + count)
+
+
+def test_calls_that_read_arrays_and_sets_are_plans(softgpu, patch: pytest.MonkeyPatch) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8]))
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * (2 if 1 in CHOSEN else 3) + len(CHOSEN)
+        return out
+
+    x = torch.ones(20, device=softgpu.device)
+    for chosen, expected in (({1, 2}, 4), ({2}, 4), ({1}, 3)):
+        patch.setitem(globals(), "CHOSEN", chosen)
+        for _ in range(4):
+            assert torch.equal(kernel(x), torch.full_like(x, expected))
+    assert getattr(kernel, "plan_hits", 3) >= 3, kernel.stats.snapshot()

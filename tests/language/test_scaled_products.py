@@ -74,6 +74,35 @@ def test_forms(form: str, seed: int) -> None:
     )
 
 
+@pytest.mark.parametrize("scales", ["mx", "nv"])
+def test_beside_a_product_over_as_many_as_there_are_groups(scales: str, seed: int) -> None:
+    """Its operands are padded, and the scales were with them: a group had fewer elements."""
+
+    def function(a, sa, b, sb, c, d) -> tuple[torch.Tensor, torch.Tensor]:
+        out = torch.empty([a.size(0), b.size(1)], dtype=torch.float32, device=a.device)
+        other = torch.empty([a.size(0), b.size(1)], dtype=torch.float32, device=a.device)
+        for m, n in hl.tile([a.size(0), b.size(1)]):
+            out[m, n] = hl.dot_scaled(a[m, :], sa[m, :], "e2m1", b[:, n], sb[n, :], "e2m1")
+            other[m, n] = c[m, :].float() @ d[:, n].float()
+        return out, other
+
+    a, sa, left = operand(20, 64, "e2m1", scales)
+    b, sb, right = operand(40, 64, "e2m1", scales)
+    assert sa is not None
+    c, d = torch.randint(-4, 4, (20, sa.size(1))), torch.randint(-4, 4, (sa.size(1), 40))
+    expected = left @ right.T, (c @ d).double()
+    args = (a, sa, b.T.contiguous(), sb, c, d)
+    run_everywhere(
+        function,
+        args,
+        lambda *_: expected,
+        reference_args=args,
+        configs=[{"block_sizes": [16, 32]}],
+        error_scale=max(32.0, 2 * float(expected[0].abs().max())),
+        capabilities=[90],
+    )
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.compiles
 def test_forms_compile_for_blackwell(form: str, seed: int) -> None:

@@ -22,6 +22,7 @@ from ...ir.nodes import DotScaled
 from ...ir.nodes import Memory
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
+from ...language.matmul import SCALE_GROUPS
 from ...language.matmul import SCALED_FORMATS
 from ...language.sorting import sort_keys
 from ..text import Precedence
@@ -227,7 +228,8 @@ def emit_dot_scaled(k: KernelEmitter, node: torch.fx.Node) -> None:
     dot = DotScaled.of(node)
     acc, result = dot.acc, dot.result
     left, right = k.masked(dot.a, 1, 0), k.masked(dot.b, 0, 0)
-    scales = ["None" if scale is None else k.text(scale) for scale in (dot.a_scale, dot.b_scale)]
+    stored = (tensor_of(dot.a).shape[1], dot.fmt_a, dot.a_scale), (tensor_of(dot.b).shape[0], dot.fmt_b, dot.b_scale)
+    scales = [_scales(k, *side) for side in stored]
     operands = (left, scales[0], repr(dot.fmt_a), right, scales[1], repr(dot.fmt_b))
     if _has_instruction(k, dot):
         fused = acc is not None and tensor_of(acc).dtype is torch.float32 and _same_shape(tensor_of(acc), result)
@@ -237,6 +239,20 @@ def emit_dot_scaled(k: KernelEmitter, node: torch.fx.Node) -> None:
     if acc is not None and not fused:
         text = text + k.text(acc).to("tl.float32")
     k.assign(node, text if result.dtype is torch.float32 else text.to(triton_dtype(result.dtype)))
+
+
+def _scales(k: KernelEmitter, stored: Any, fmt: str, scale: torch.fx.Node | None) -> Text | str:
+    """The scales of an operand with `stored` elements a row: as many as its groups.
+
+    A size that another product sums over is padded for that one wherever it is, as the number of groups may be; by how
+    many scales there are it is told how long a group is.
+    """
+    if scale is None:
+        return "None"
+    value = tensor_of(scale)
+    groups = k.extents.known(stored) * SCALED_FORMATS[fmt][1] // SCALE_GROUPS[value.dtype]
+    padded = k.extents.known(value.shape[1]) > groups
+    return k.helper("hlt_first_columns", k.text(scale), groups) if padded else k.text(scale)
 
 
 def _has_instruction(k: KernelEmitter, dot: DotScaled) -> bool:

@@ -110,6 +110,8 @@ def places_of(fn: types.FunctionType) -> tuple[list[Place], list[Place]]:
         value = place.read()
         if _is_constant(value):
             kind = constants
+            if _has_no_order(value):
+                place = Place(functools.partial(_comparable, place), "", place.name)
         elif holds_tensors(value):
             kind = tensors
         else:
@@ -159,10 +161,8 @@ def frozen(value: Any, extract: Callable[[Any], Any]) -> Any:
         return (type(value), *[frozen(item, extract) for item in value])
     if isinstance(value, dict):
         return (type(value), *[(frozen(k, extract), frozen(item, extract)) for k, item in value.items()])
-    if isinstance(value, (set, frozenset)):
-        return (type(value), *sorted([frozen(item, extract) for item in value], key=repr))
-    if _is_array(value):
-        return (type(value), str(value.dtype), value.shape, value.tobytes())
+    if _has_no_order(value):
+        return frozen(_ordered(value), extract)
     if isinstance(value, (float, complex)):
         return (type(value), repr(value))  # 0.0 and -0.0 differ, a NaN equals itself
     if isinstance(value, _CONSTANTS):
@@ -318,6 +318,30 @@ def _is_array(value: Any) -> bool:
     """Whether it is an array or a number of NumPy's that is small enough to be compared at each call."""
     of_numpy = type(value).__module__ == "numpy" and hasattr(value, "tobytes") and not isinstance(value, float)
     return of_numpy and not value.dtype.hasobject and value.size <= 4096
+
+
+def _has_no_order(value: Any) -> bool:
+    """Whether it is or holds a set or an array, which compiled calls do not compare."""
+    if isinstance(value, dict):
+        return any(map(_has_no_order, value.values()))
+    if isinstance(value, (tuple, list)):
+        return any(map(_has_no_order, value))
+    return isinstance(value, (set, frozenset)) or _is_array(value)
+
+
+def _comparable(place: Place) -> Any:
+    return _ordered(place.read())
+
+
+def _ordered(value: Any) -> Any:
+    """A constant with sets and arrays as tuples of constants."""
+    if isinstance(value, (set, frozenset)):
+        return (type(value).__name__, *sorted(map(_ordered, value), key=lambda item: (type(item).__name__, repr(item))))
+    if _is_array(value):
+        return (type(value).__name__, str(value.dtype), value.shape, value.tobytes())
+    if isinstance(value, (tuple, list)):
+        return (type(value).__name__, *map(_ordered, value))
+    return {key: _ordered(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _is_constant(value: Any) -> bool:
