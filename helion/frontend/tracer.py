@@ -29,6 +29,8 @@ from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
 from ..ir.pointwise import COMPARISONS
 from ..ir.pointwise import CONVERT
+from ..ir.pointwise import FLOATS8
+from ..ir.pointwise import OF_FLOATS8
 from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import SPECIAL_OF_TWO
 from ..ir.pointwise import WHERE
@@ -332,6 +334,7 @@ class Tracer(Handler):
         for arg in args:
             if isinstance(arg, torch.Tensor):
                 self.operand(arg)  # a host tensor is named before PyTorch complains of anything else
+        args = self._of_floats8(op, args)
         # PyTorch's shape rules of special functions cannot broadcast symbolic sizes.
         shaped = torch.broadcast_tensors(*args) if op in SPECIAL_OF_TWO else args
         result = op(*shaped, **kwargs)
@@ -352,6 +355,19 @@ class Tracer(Handler):
             wide = torch.empty(result.shape, dtype=produced, device=result.device)
         self.record(op, cast_args, dict(kwargs), wide)
         return self.cast(wide, result.dtype)
+
+    def _of_floats8(self, op: torch._ops.OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Operands of 8-bit floats as float32, for what PyTorch does with them.
+
+        Raises:
+            exc.UnsupportedDtype: it does nothing else with them, nor promotes them: x * y was rounded to 8 bits.
+        """
+        dtypes = {arg.dtype for arg in args if isinstance(arg, torch.Tensor)}
+        for dtype in dtypes & FLOATS8:
+            if op not in OF_FLOATS8 or len(dtypes) > 1:
+                raise exc.UnsupportedDtype(op=short_name(op), dtype=dtype)
+            return tuple(self.cast(arg, torch.float32) if isinstance(arg, torch.Tensor) else arg for arg in args)
+        return args
 
     def _rounded_integers(self, args: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
         """Operands with tensors of integers beside 16-bit floats as such floats, which PyTorch makes them first."""
@@ -377,6 +393,8 @@ class Tracer(Handler):
         x, keepdim = bound["x"], bound.get("keepdim", False)
         dtype = bound.get("dtype")
         self.operand(x)
+        if x.dtype in FLOATS8:
+            raise exc.UnsupportedDtype(op=short_name(op), dtype=x.dtype)
         result_dtype = dtype or x.dtype
         if reduction.name in ("sum", "prod") and dtype is None and not x.dtype.is_floating_point:
             result_dtype = torch.int64  # PyTorch sums integers and bools in int64

@@ -99,6 +99,13 @@ NO_BOOL = frozenset(
 )
 
 
+#: Of 8-bit floats PyTorch has no arithmetic, and it does not promote them; these tell or compare them.
+FLOATS8 = frozenset({torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz})
+OF_FLOATS8: frozenset[torch._ops.OpOverload] = frozenset(
+    _rows("eq.Tensor eq.Scalar ne.Tensor ne.Scalar isnan.default", Kind.ALWAYS_BOOL)
+)
+
+
 def unsupported_dtype(op: torch._ops.OpOverload, dtype: torch.dtype) -> bool:
     """Whether `op` computing in `dtype` has no meaning in PyTorch."""
     if dtype.is_complex:

@@ -112,3 +112,26 @@ def test_what_is_added_to_an_integer_tensor_leaves_its_dtype(dtype, settings) ->
     config = helion.Config(block_sizes=[4])
     kernel = helion.kernel(added_up, config=config, **settings)
     run_everywhere(kernel, (x, wide), expected, reference_args=(x, wide), configs=[config], capabilities=[80])
+
+
+def of_the_rest(x: torch.Tensor, width: int) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0), block_size=4):
+        acc = hl.zeros([t])
+        for c in hl.tile(t.begin + x.size(0) - width, x.size(0)):
+            acc = acc + x[c, :].sum()
+        out[t] = acc
+    return out
+
+
+@pytest.mark.parametrize("indexing", ["block_ptr", "tensor_descriptor"])
+def test_boxes_at_a_place_that_is_computed_in_64_bits(indexing: str, seed: int) -> None:
+    """Triton's have coordinates of 32 bits."""
+
+    def expected(x, width):
+        return torch.stack([x[i // 4 * 4 + x.size(0) - width :].sum() for i in range(x.size(0))])
+
+    config = {"block_sizes": [8], "indexing": indexing}
+    run_everywhere(
+        of_the_rest, (torch.randn(33, 16), 30), expected, configs=[config], capabilities=[90], error_scale=64
+    )

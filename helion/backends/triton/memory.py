@@ -327,12 +327,15 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
     # What a descriptor stores or loads is not ordered by a barrier of the threads.
     if kind == "tensor_descriptor" and _compat_torch.storage_identity(memory.tensor) in k.barriers.storages:
         return None
-    tensor = memory.tensor
+    items, tensor = index_items(memory), memory.tensor
+    # Coordinates of boxes are int32.
+    if any(item.kind == "tile" and k.numbers.is_wide(item.value.axis.begin) for item in items):
+        return None
     shape, strides, offsets, block, boundary, result = [], [], [], [], [], []  # type: ignore[var-annotated]
     base = Text(memory.name)
     flattened = False
     flat: list[tuple[Text, Any]] = []  # index and size of dimensions that the next box's coordinate takes in
-    items, bounded = index_items(memory), memory.node.meta.get("bounded_dims", ())
+    bounded = memory.node.meta.get("bounded_dims", ())
     for i, item in enumerate(items):
         stride, extent = k.number(tensor.stride(item.dim)), tensor.size(item.dim)
         index = [_scalar_index(k, item, extent)] if item.kind == "scalar" else []
