@@ -1,4 +1,5 @@
-"""Python numbers beside tensors: what PyTorch makes of one that the dtype does not hold exactly, or at all.
+"""Operands that a dtype decides about: 8-bit floats, and Python numbers beside tensors, what PyTorch makes of one that
+the dtype does not hold exactly, or at all.
 
 In arithmetic it is rounded, to infinity if need be; where it is written (`masked_fill`, `clamp`) that is an error.
 Triton would compute in float64 with a number beyond float32.
@@ -7,12 +8,17 @@ Triton would compute in float64 with a number beyond float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from .. import exc
+from ..ir.pointwise import FLOATS8
+from ..ir.pointwise import OF_FLOATS8
+from ..ir.pointwise import short_name
 from ..language.held import check_held
 from ..language.held import is_held
 
@@ -67,6 +73,22 @@ def rounded(value: Any, dtype: torch.dtype) -> Any:
     if type(value) not in _WIDEST or not dtype.is_floating_point or is_held(value, dtype):
         return value
     return math.copysign(math.inf, value)
+
+
+def of_floats8(
+    op: torch._ops.OpOverload, args: tuple[Any, ...], cast: Callable[[torch.Tensor, torch.dtype], Any]
+) -> tuple[Any, ...]:
+    """Operands of 8-bit floats as float32, for what PyTorch does with them.
+
+    Raises:
+        exc.UnsupportedDtype: it does nothing else with them, nor promotes them: x * y was rounded to 8 bits.
+    """
+    dtypes = {arg.dtype for arg in args if isinstance(arg, torch.Tensor)}
+    for dtype in dtypes & FLOATS8:
+        if op not in OF_FLOATS8 or len(dtypes) > 1:
+            raise exc.UnsupportedDtype(op=short_name(op), dtype=dtype)
+        return tuple(cast(arg, torch.float32) if isinstance(arg, torch.Tensor) else arg for arg in args)
+    return args
 
 
 def check_numbers(op: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..ir.pointwise import short_name
 from ..ir.reduction_ops import REDUCTIONS
 from ..ir.reduction_ops import check_has_elements
 from ..language import load
@@ -155,7 +156,3 @@ class DeviceDispatchMode(TorchDispatchMode):
 def _is_view(op: torch._ops.OpOverload) -> bool:
     """Whether the result shares memory with an argument, which it does not change."""
     return any(r.alias_info is not None and not r.alias_info.is_write for r in op._schema.returns)
-
-
-def short_name(op: torch._ops.OpOverload) -> str:
-    return "torch." + op.name().split("::")[1].split(".")[0]

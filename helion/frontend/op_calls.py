@@ -12,6 +12,7 @@ import torch
 
 from .. import exc
 from ..ir.device_ir import TracedTile
+from ..ir.pointwise import short_name
 from ..language.creation import full
 from ..language.held import check_held
 from ..language.indexing import indexed_shape
@@ -25,7 +26,6 @@ from ..language.subscripts import part_of
 from ..language.subscripts import subscript
 from .alignment import to_shape
 from .alignment import with_lanes
-from .modes import short_name
 from .subscripts import TracedMoves
 
 if TYPE_CHECKING:

@@ -29,11 +29,10 @@ from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
 from ..ir.pointwise import COMPARISONS
 from ..ir.pointwise import CONVERT
-from ..ir.pointwise import FLOATS8
-from ..ir.pointwise import OF_FLOATS8
 from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import SPECIAL_OF_TWO
 from ..ir.pointwise import WHERE
+from ..ir.pointwise import short_name
 from ..ir.pointwise import unsupported_dtype
 from ..ir.reduction_ops import REDUCTIONS
 from ..ir.symbols import OriginKind
@@ -56,6 +55,7 @@ from .broadcasts import note_broadcasts
 from .combine import trace_combine
 from .constants import compared
 from .constants import dtype_of_number
+from .constants import of_floats8
 from .constants import rounded
 from .environment import Environment
 from .factories import FACTORIES
@@ -67,7 +67,6 @@ from .lengths import as_size
 from .lengths import with_shape
 from .modes import DeviceDispatchMode
 from .modes import DeviceFunctionMode
-from .modes import short_name
 from .op_calls import OP_PREPARATION
 from .op_calls import check_has_values
 from .op_calls import prepare_store
@@ -334,7 +333,7 @@ class Tracer(Handler):
         for arg in args:
             if isinstance(arg, torch.Tensor):
                 self.operand(arg)  # a host tensor is named before PyTorch complains of anything else
-        args = self._of_floats8(op, args)
+        args = of_floats8(op, args, self.cast)
         # PyTorch's shape rules of special functions cannot broadcast symbolic sizes.
         shaped = torch.broadcast_tensors(*args) if op in SPECIAL_OF_TWO else args
         result = op(*shaped, **kwargs)
@@ -348,26 +347,12 @@ class Tracer(Handler):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=compute)
         args = self._rounded_integers(args, values)
         cast_args = tuple(self.operand(self.cast(rounded(a, compute), compute)) for a in args)
-        produced = result.dtype if result.dtype is torch.bool else compute
-        if produced is result.dtype:
+        if result.dtype in (torch.bool, compute):
             return self.record(op, cast_args, dict(kwargs), result)
         with self.paused():
-            wide = torch.empty(result.shape, dtype=produced, device=result.device)
+            wide = torch.empty(result.shape, dtype=compute, device=result.device)
         self.record(op, cast_args, dict(kwargs), wide)
         return self.cast(wide, result.dtype)
-
-    def _of_floats8(self, op: torch._ops.OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Operands of 8-bit floats as float32, for what PyTorch does with them.
-
-        Raises:
-            exc.UnsupportedDtype: it does nothing else with them, nor promotes them: x * y was rounded to 8 bits.
-        """
-        dtypes = {arg.dtype for arg in args if isinstance(arg, torch.Tensor)}
-        for dtype in dtypes & FLOATS8:
-            if op not in OF_FLOATS8 or len(dtypes) > 1:
-                raise exc.UnsupportedDtype(op=short_name(op), dtype=dtype)
-            return tuple(self.cast(arg, torch.float32) if isinstance(arg, torch.Tensor) else arg for arg in args)
-        return args
 
     def _rounded_integers(self, args: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
         """Operands with tensors of integers beside 16-bit floats as such floats, which PyTorch makes them first."""
@@ -392,9 +377,7 @@ class Tracer(Handler):
         bound = dict(zip(("x", "dim", "keepdim"), args), **kwargs)
         x, keepdim = bound["x"], bound.get("keepdim", False)
         dtype = bound.get("dtype")
-        self.operand(x)
-        if x.dtype in FLOATS8:
-            raise exc.UnsupportedDtype(op=short_name(op), dtype=x.dtype)
+        of_floats8(op, (x, self.operand(x)), self.cast)
         result_dtype = dtype or x.dtype
         if reduction.name in ("sum", "prod") and dtype is None and not x.dtype.is_floating_point:
             result_dtype = torch.int64  # PyTorch sums integers and bools in int64
@@ -412,7 +395,7 @@ class Tracer(Handler):
             x = self.cast(x, compute)
         for d in reversed(dims):
             with self.paused():
-                shape = [*x.shape[:d], *([1] if keepdim else []), *x.shape[d + 1 :]]
+                shape = [*x.shape[:d], *[1] * keepdim, *x.shape[d + 1 :]]
                 fake = torch.empty(shape, dtype=torch.int64 if reduction.returns_index else x.dtype, device=x.device)
             x = self.record(op, (self.operand(x), [d] if reduction.dim_is_list else d, keepdim), {}, fake)
         return x if reduction.returns_index else self.cast(x, result_dtype)

@@ -106,6 +106,11 @@ OF_FLOATS8: frozenset[torch._ops.OpOverload] = frozenset(
 )
 
 
+def short_name(op: torch._ops.OpOverload) -> str:
+    """What a user calls an ATen op."""
+    return "torch." + op.name().split("::")[1].split(".")[0]
+
+
 def unsupported_dtype(op: torch._ops.OpOverload, dtype: torch.dtype) -> bool:
     """Whether `op` computing in `dtype` has no meaning in PyTorch."""
     if dtype.is_complex:

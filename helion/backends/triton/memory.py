@@ -328,8 +328,9 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
     if kind == "tensor_descriptor" and _compat_torch.storage_identity(memory.tensor) in k.barriers.storages:
         return None
     items, tensor = index_items(memory), memory.tensor
+    begins = [item.value.axis.begin for item in items if item.kind == "tile"]
     # Coordinates of boxes are int32.
-    if any(item.kind == "tile" and k.numbers.is_wide(item.value.axis.begin) for item in items):
+    if any(isinstance(begin, torch.SymInt) and k.numbers.is_wide(begin) for begin in begins):
         return None
     shape, strides, offsets, block, boundary, result = [], [], [], [], [], []  # type: ignore[var-annotated]
     base = Text(memory.name)
