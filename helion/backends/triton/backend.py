@@ -49,6 +49,7 @@ from .kernels import print_kernel
 from .kernels import print_loop
 from .lowering import Lowering
 from .module import Module
+from .pipelining import unsafe_to_pipeline
 from .schedule import Schedule
 from .schedule import resolve
 from .spec import build_config_spec
@@ -101,6 +102,8 @@ class TritonBackend(Backend):
         ir, facts = self._prepared(config, list(looped))
         schedule = resolve(ir, self.ir, config)
         schedule.constants.update((reduction.axis.block.symbol, chunk) for reduction, chunk in looped.items())
+        if self.target == CPU or int(self.target.arch) >= 90:
+            schedule.without_stages(unsafe_to_pipeline(ir.device))
         _check_block_sizes(ir, schedule)
         host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)

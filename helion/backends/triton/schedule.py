@@ -143,6 +143,12 @@ class Schedule:
             return extent % size != 0
         return not (self._divides(size, axis.begin) and self._divides(size, axis.end))
 
+    def without_stages(self, graphs: list[int]) -> None:
+        """Let the loops of some graphs load nothing ahead, as a loop does whose Config has one stage."""
+        for graph in graphs:
+            if self.config.get("num_stages", 1) > 1 or self.loop_options.get(graph, {}).get("num_stages", 1) > 1:
+                self.loop_options.setdefault(graph, {})["num_stages"] = 1
+
     def _divides(self, size: int, bound: Any) -> bool:
         """Whether a bound of a loop is surely a multiple of `size`; those of other tiles are where their blocks are."""
         if size == 1:
