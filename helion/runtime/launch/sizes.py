@@ -7,7 +7,6 @@ larger ones. All other numbers stay constants, also a dimension that is 0 or 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from ... import exc
+from ...language.containers import walk_values
 
 __all__ = ["MOST_SIZES", "SizeCounter", "Varying", "varying"]
 
@@ -43,17 +43,6 @@ def varying(tensor: torch.Tensor, dimensions: frozenset[int], fixed: frozenset[i
     return Varying(sizes, strides)
 
 
-def _tensors(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(value, torch.Tensor):
-        yield name, value
-    elif isinstance(value, (tuple, list)):
-        for i, item in enumerate(value):
-            yield from _tensors(item, f"{name}[{i}]")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _tensors(item, f"{name}[{key!r}]")
-
-
 class SizeCounter:
     """Counts the sizes of each dimension of each tensor argument of one kernel, and warns once for each dimension.
 
@@ -75,8 +64,8 @@ class SizeCounter:
             ignored: warnings that nobody wants to see.
         """
         for name, value in zip(self._names, args):
-            for path, tensor in _tensors(value, name):
-                for dimension, size in enumerate(tensor.shape):
+            for path, part in walk_values(value, name):
+                for dimension, size in enumerate(part.shape if isinstance(part, torch.Tensor) else ()):
                     self._add(kernel, path, dimension, int(size), ignored)
 
     def reached(self, args: Sequence[Any]) -> dict[int, frozenset[int]]:
