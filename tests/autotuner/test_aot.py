@@ -292,6 +292,7 @@ def test_mistakes_on_the_command_line_are_explained(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.spawns
 def test_collecting_without_effort_is_explained(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

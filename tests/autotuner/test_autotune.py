@@ -137,6 +137,7 @@ def test_a_bug_in_code_generation_is_raised_unless_errors_are_ignored() -> None:
     assert kept["block_sizes"] == [16]
 
 
+@pytest.mark.spawns
 def test_arguments_that_do_not_travel_are_measured_here_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     def generator() -> Any:
         yield 1

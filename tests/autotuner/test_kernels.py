@@ -101,6 +101,7 @@ def test_lambdas_and_closures_among_the_arguments_travel(caplog: pytest.LogCaptu
     assert "without protection" not in caplog.text
 
 
+@pytest.mark.spawns
 def test_a_kernel_that_holds_what_cannot_be_pickled_is_tuned_in_this_process_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -223,6 +224,7 @@ def test_generated_code_is_compiled_and_measured_in_worker_processes(
     assert {t.worker for t in result.trials} == {"measure"} and all(t.compile_s > 0 for t in result.trials)
 
 
+@pytest.mark.spawns
 def test_all_autotune_options_are_settings_without_their_prefix() -> None:
     x = torch.ones(64)
     with pytest.raises(helion.exc.InvalidAPIUsage, match="autotune_effort"):

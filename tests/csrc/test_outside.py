@@ -33,6 +33,7 @@ def warm(kernel, x):
         torch.testing.assert_close(kernel(x), x * FACTOR + SHIFT)
 
 
+@pytest.mark.compiles
 @pytest.mark.guard("outside")
 def test_a_changed_number_is_another_signature(kernel, softgpu, monkeypatch):
     x = torch.randn(24, device=softgpu.device)
@@ -50,6 +51,7 @@ def test_a_changed_number_is_another_signature(kernel, softgpu, monkeypatch):
     assert kernel.plan_hits == hits + 3
 
 
+@pytest.mark.compiles
 def test_another_tensor_is_served_by_the_same_plan(kernel, softgpu, monkeypatch):
     x = torch.randn(24, device=softgpu.device)
     warm(kernel, x)
@@ -60,6 +62,7 @@ def test_another_tensor_is_served_by_the_same_plan(kernel, softgpu, monkeypatch)
     assert kernel.plan_hits == hits + 3
 
 
+@pytest.mark.compiles
 def test_what_is_not_there_is_left_to_python(kernel, softgpu, monkeypatch):
     x = torch.randn(24, device=softgpu.device)
     warm(kernel, x)
@@ -79,6 +82,7 @@ def test_configure_dispatch_checks_its_places(kernel, softgpu):
         kernel.configure_dispatch(("x",), (1,), (True,), None, 8, None, (), ((globals(), "FACTOR"),))
 
 
+@pytest.mark.compiles
 def test_a_function_that_raises_fails_the_call(kernel, softgpu):
     def broken():
         raise KeyError("gone")
@@ -90,6 +94,7 @@ def test_a_function_that_raises_fails_the_call(kernel, softgpu):
         kernel(x)
 
 
+@pytest.mark.compiles
 def test_a_function_may_reconfigure_while_it_is_asked(kernel, softgpu):
     x = torch.randn(24, device=softgpu.device)
     warm(kernel, x)
