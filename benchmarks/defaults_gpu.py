@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import json
 import math
 import os
 import random
@@ -57,6 +58,7 @@ from helion.autotuner.measure import Effort
 from helion.autotuner.measure import time_call
 from helion.autotuner.space import SearchSpace
 from helion.bound_kernel import BoundKernel
+from helion.runtime.device import target_of
 
 
 def _form_args(family: Family) -> Callable[..., tuple[torch.Tensor, ...]]:
@@ -141,6 +143,10 @@ _ATTENTIONS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_AT
 _AHEAD_PART = 0.25
 
 
+# What torch.compile makes of it (torch 2.11) reads at a misaligned address, after which nothing runs in the process.
+_NOT_COMPILED = {"moe_matmul"}
+
+
 def of_torch(example: Example, compiles: bool) -> dict[str, Callable[..., Any]]:
     """What PyTorch has for an example: name -> function."""
     eager = example.eager or example.reference
@@ -150,9 +156,10 @@ def of_torch(example: Example, compiles: bool) -> dict[str, Callable[..., Any]]:
             return eager(*args)
 
     found: dict[str, Callable[..., Any]] = {"eager": eager}
-    if "scaled_dot_product_attention" in eager.__code__.co_names:
+    code = getattr(eager, "__code__", None)  # torch.mm has none
+    if code is not None and "scaled_dot_product_attention" in code.co_names:
         found |= {name: functools.partial(through, backend) for name, backend in _ATTENTIONS.items()}
-    if compiles:
+    if compiles and example.name not in _NOT_COMPILED:
         found["compile"] = torch.compile(eager, mode="max-autotune-no-cudagraphs", dynamic=False)
     return found
 
@@ -249,11 +256,22 @@ def plot(rows: list[table.Row], path: Path) -> None:
     figure.savefig(path)
 
 
+#: What says most, of each group first: what programs are made of, and the forms that nobody tuned.
+_FIRST = (
+    *("softmax", "rms_norm", "layer_norm", "cross_entropy", "layer_norm_backward", "rms_norm_backward", "swiglu"),
+    *("cross_entropy_backward", "geglu", "rope", "dropout", "sum_rows", "norm_of_views", "norm_of_vectors", "add"),
+    *("matmul", "matmul_of_turned", "matmul_of_batches", "matmul_epilogue", "bmm", "matmul_broadcast", "fp8_scaled_mm"),
+    *("fp8_matmul", "moe_matmul", "matmul_grouped", "matmul_int4", "matmul_softmax", "mamba2_chunk_scan"),
+    *("attention", "attention_of_batches", "attention_of_grid", "attention_causal", "attention_bias"),
+    *("attention_backward", "attention_jagged", "attention_of_heads", "attention_flex", "attention_fp8"),
+)
+
+
 def tasks(names: list[str], options: argparse.Namespace) -> list[table.Task]:
     """All rows to measure: of each group one in turn, so that a run that is cut short has seen all groups."""
     known = {**EXAMPLES, **forms()}
     groups: dict[str, list[table.Task]] = {}
-    for name in names:
+    for name in sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST)):
         for size in sizes_of(known[name], options.sizes):
             key = f"{name} {'x'.join(map(str, size))}"
             task = table.Task(key, functools.partial(measure, known[name], size, options))
@@ -285,9 +303,10 @@ def main() -> None:
         print(about)
         if options.ahead and options.compile:
             _compile_ahead(options)
-        rows = table.run(tasks(names, options), about, options, _line, _free)
+        rows = table.run(tasks(names, options), about, options, _line, _free, keep=is_current)
+    failed, rows = table.failures(rows), table.measured(rows)
     if rows:
-        text = f"{markdown(rows)}\n\n```\n{summaries(rows)}\n```"
+        text = "\n".join([markdown(rows), "\n```", summaries(rows), *([failed] if failed else []), "```"])
         print(text)
         if options.plot:
             plot(rows, options.plot)
@@ -304,7 +323,7 @@ def _left(
     names: list[str], options: argparse.Namespace, rows: list[table.Row], about: dict[str, Any]
 ) -> list[tuple[Example, tuple[int, ...]]]:
     """What is not measured yet on this device, in the order in which it will be."""
-    done = {row["key"] for row in rows if row.get("device") == about.get("device")}
+    done = {row["key"] for row in table.measured(rows) if row.get("device") == about.get("device") and is_current(row)}
     known = {**EXAMPLES, **forms()}
     left = [task.key.split(" ") for task in tasks(names, options) if task.key not in done]
     return [(known[name], tuple(map(int, size.split("x")))) for name, size in left]
@@ -337,13 +356,29 @@ def _compile_share(left: list[tuple[Example, tuple[int, ...]]], options: argpars
             return
         try:
             torch.manual_seed(0)
-            of_torch(example, compiles=True)["compile"](*example.args(size, device="cuda"))
+            if run := of_torch(example, compiles=True).get("compile"):
+                run(*example.args(size, device="cuda"))
         except Exception as error:  # whoever measures says so
             print(f"{example.name}: {type(error).__name__}", file=sys.stderr)
         _free()
 
 
+def is_current(row: table.Row) -> bool:
+    """Whether a row is of the Config that is the default today."""
+    known = {**EXAMPLES, **forms()}
+    example = known.get(row["name"])
+    if example is None:
+        return False
+    try:
+        bound = example.kernel.bind(example.args(tuple(row["size"]), device="meta"))
+    except Exception:  # arguments that have to be computed
+        return True
+    spec = bound.backend(target_of(torch.device("cuda:0"))).spec
+    return json.loads(json.dumps(dict(spec.default_config().minimize(spec)))) == row["default"]
+
+
 def _free() -> None:
+    torch.cuda.synchronize()  # after an illegal access nothing runs any more, and the run ends here
     torch.compiler.reset()
     torch.cuda.empty_cache()
 

@@ -183,6 +183,9 @@ def main() -> None:
         if not torch.cuda.is_available():
             parser.error("there is no GPU")
         rows = table.run(tasks(options), environment(), options, _line, torch.cuda.empty_cache)
+    failed, rows = table.failures(rows), table.measured(rows)
+    if failed:
+        print(failed)
     if not rows:
         return
     text = f"{grid(rows)}\n\n```\n{summaries(rows)}\n```"

@@ -1,7 +1,8 @@
 """A benchmark that is a table: rows measured one by one while there is time, in a file that the next run goes on with.
 
 Each row is measured completely in one process, all its contenders in turn, so that rows of several runs can stand in
-one table; a row knows its device, and only rows of this one count as done.  What to measure is the caller's.
+one table; a row knows its device, and only rows of this one count as done.  A row that fails is a row with its `error`,
+which the next run tries again after all others.  What to measure is the caller's.
 """
 
 from __future__ import annotations
@@ -48,6 +49,16 @@ def known_rows(path: Path | None) -> list[Row]:
     return json.loads(path.read_text())["rows"] if path is not None and path.exists() else []
 
 
+def measured(rows: Iterable[Row]) -> list[Row]:
+    """Those that did not fail."""
+    return [row for row in rows if "error" not in row]
+
+
+def failures(rows: Iterable[Row]) -> str:
+    """A line for each row that failed."""
+    return "\n".join(f"failed: {row['key']}: {row['error']}" for row in rows if "error" in row)
+
+
 def run(
     tasks: Iterable[Task],
     about: dict[str, Any],
@@ -55,6 +66,7 @@ def run(
     show: Callable[[Row], str],
     after: Callable[[], Any] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
+    keep: Callable[[Row], bool] = lambda row: True,
 ) -> list[Row]:
     """Measure rows until the time is over, and print each.
 
@@ -65,14 +77,17 @@ def run(
         show: a row as a line.
         after: called after each row, to free what it used.
         clock: seconds.
+        keep: whether a row of this device from the file is still true; others are measured anew.
 
     Returns:
         All rows, those of earlier runs first.
     """
     began, longest = clock(), 0.0
-    rows = known_rows(options.join)
-    done = {row["key"] for row in rows if row.get("device") == about.get("device")}
-    for task in tasks:
+    device, rows = about.get("device"), known_rows(options.join)
+    failed = {row["key"] for row in rows if "error" in row and row.get("device") == device}
+    rows = [row for row in rows if row.get("device") != device or ("error" not in row and keep(row))]
+    done = {row["key"] for row in rows if row.get("device") == device}
+    for task in sorted(tasks, key=lambda task: task.key in failed):
         if task.key in done:
             continue
         # A row that is begun is finished: none is, if one as slow as the slowest so far would come too late.
@@ -80,15 +95,16 @@ def run(
             print(f"no time for {task.key}", flush=True)
             continue
         start = clock()
+        row = {"key": task.key, "device": device}
         try:
-            row = {"key": task.key, "device": about.get("device"), **task.measure()}
+            row |= task.measure()
         except Exception as error:  # a kernel that fails costs its own row
-            print(f"{task.key}: {type(error).__name__}: {error}"[:300], flush=True)
-        else:
-            rows.append(row)
-            print(show(row), flush=True)
-            for path in filter(None, (options.join, options.json)):
-                _write(path, {"environment": about, "rows": rows})
+            row["error"] = f"{type(error).__name__}: {error}"[:300]
+        row["seconds"] = round(clock() - start, 1)
+        rows.append(row)
+        print(show(row) if "error" not in row else failures([row]), flush=True)
+        for path in filter(None, (options.join, options.json)):
+            _write(path, {"environment": about, "rows": rows})
         longest = max(longest, clock() - start)
         after()
     return rows

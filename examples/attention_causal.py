@@ -18,6 +18,37 @@ import helion
 import helion.language as hl
 
 
+def attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, source: int, rows: hl.Tile, scale: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The softmax of a tile of queries over the keys that they see, in parts.
+
+    Args:
+        query: the tile's queries [rows, head].
+        keys: of all heads, [heads, length, head]; values likewise.
+        source: the head of keys.
+        rows: the tile, whose end is that of the keys.
+        scale: of the scores, in units of log(2).
+
+    Returns:
+        Sums of values, not yet divided by the total; the total; the largest score, scaled.
+    """
+    largest = hl.full([rows], float("-inf"), dtype=torch.float32)
+    total = hl.zeros([rows], dtype=torch.float32)
+    acc = hl.zeros([rows, values.size(-1)], dtype=torch.float32)
+    for columns in hl.tile(rows.end):
+        scores = hl.dot(query, keys[source, columns, :].t(), out_dtype=torch.float32)
+        if columns.end > rows.begin:
+            scores = torch.where(rows.index[:, None] >= columns.index[None, :], scores, float("-inf"))
+        grown = torch.maximum(largest, scores.amax(dim=1) * scale)
+        weights = torch.exp2(scores * scale - grown[:, None])
+        shrink = torch.exp2(largest - grown)
+        total = total * shrink + weights.sum(dim=1)
+        acc = hl.dot(weights.to(values.dtype), values[source, columns, :], acc=acc * shrink[:, None])
+        largest = grown
+    return acc, total, largest
+
+
 @helion.kernel
 def attention_causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Causal attention of q [batch, heads, length, head] over k and v [batch, kv_heads, length, head]."""
@@ -29,21 +60,7 @@ def attention_causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
     out = torch.empty_like(queries)
     scale = 1.0 / math.sqrt(head) * math.log2(math.e)
     for one, rows in hl.tile([queries.size(0), length], block_size=[1, None]):
-        source = one.begin // shared
-        query = queries[one.begin, rows, :]
-        largest = hl.full([rows], float("-inf"), dtype=torch.float32)
-        total = hl.zeros([rows], dtype=torch.float32)
-        acc = hl.zeros([rows, head], dtype=torch.float32)
-        for columns in hl.tile(rows.end):
-            scores = hl.dot(query, keys[source, columns, :].t(), out_dtype=torch.float32)
-            if columns.end > rows.begin:
-                scores = torch.where(rows.index[:, None] >= columns.index[None, :], scores, float("-inf"))
-            grown = torch.maximum(largest, scores.amax(dim=1) * scale)
-            weights = torch.exp2(scores * scale - grown[:, None])
-            shrink = torch.exp2(largest - grown)
-            total = total * shrink + weights.sum(dim=1)
-            acc = hl.dot(weights.to(v.dtype), values[source, columns, :], acc=acc * shrink[:, None])
-            largest = grown
+        acc, total, _ = attend(queries[one.begin, rows, :], keys, values, one.begin // shared, rows, scale)
         out[one.begin, rows, :] = acc * (1.0 / total)[:, None]
     return out.view(q.size())
 

@@ -14,6 +14,7 @@ import helion
 from helion import Config
 
 from . import attention
+from . import attention_backward
 from . import attention_bias
 from . import attention_causal
 from . import attention_flex
@@ -360,6 +361,17 @@ EXAMPLES: dict[str, Example] = {
                     range_unroll_factors=[0, 1], load_eviction_policies=["first", "", ""],
                     indexing=["pointer", "pointer", "block_ptr", "pointer"],
                 ),
+            ),
+            small=(1, 4, 2, 45, 32), **_PRODUCT,
+        ),
+        Example(
+            "attention_backward", attention_backward.attention_backward, attention_backward.reference_backward,
+            attention_backward.make_backward_args,
+            size=(2, 16, 4, 4096, 128),
+            flops=lambda batch, heads, _, length, head: 7.0 * batch * heads * length**2 * head,
+            configs=(
+                Config(block_sizes=[64, 64, 64, 64], num_warps=4),
+                Config(block_sizes=[128, 64, 128, 64], num_warps=8),
             ),
             small=(1, 4, 2, 45, 32), **_PRODUCT,
         ),

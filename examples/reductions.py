@@ -27,7 +27,7 @@ def sum_rows(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
-@helion.kernel
+@helion.kernel(ignore_warnings=[helion.exc.TensorOperationInWrapper])  # the sum of the parts
 def long_sum(x: torch.Tensor) -> torch.Tensor:
     """x.sum(dim=1) of a matrix with few, long rows."""
     m, n = x.shape

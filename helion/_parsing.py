@@ -14,7 +14,7 @@ import sys
 
 from ._locks import new_rlock
 
-__all__ = ["NEEDS_TURNS", "parse", "parse_expression"]
+__all__ = ["NEEDS_TURNS", "parse", "parse_definition", "parse_expression", "unindented"]
 
 #: Whether two threads that parse at the same time may fail in this Python.
 NEEDS_TURNS = (3, 11) <= sys.version_info < (3, 11, 8) or (3, 12) <= sys.version_info < (3, 12, 2)
@@ -32,6 +32,31 @@ def parse(text: str) -> ast.Module:
     tree = _parse(text, "exec")
     assert isinstance(tree, ast.Module)
     return tree
+
+
+def parse_definition(text: str) -> ast.Module:
+    """The tree of statements that may stand indented, as the lines of a function in a class do.
+
+    They are taken as they stand: a string over several lines may begin its lines anywhere, and so may comments, so that
+    taking off what all lines begin with leaves the function indented, or changes the string.
+
+    Raises:
+        SyntaxError: they are none.
+    """
+    if not text.startswith((" ", "\t")):
+        return parse(text)
+    tree = parse(f"if True:\n{text}")
+    (block,) = tree.body
+    assert isinstance(block, ast.If)
+    tree.body = block.body
+    ast.increment_lineno(tree, -1)
+    return tree
+
+
+def unindented(text: str) -> str:
+    """The text of a definition as it reads at the margin; what stands left of its first line stays there."""
+    margin = text[: len(text) - len(text.lstrip(" \t"))]
+    return "".join(line.removeprefix(margin) for line in text.splitlines(keepends=True))
 
 
 def parse_expression(text: str) -> ast.expr:

@@ -1,8 +1,7 @@
 """ConfigSpec: the space of schedules of one BoundKernel, and the fragments it is made of.
 
-A fragment is one tunable: its default, the values it allows, and the neighbours of one (for searches of one's own;
-what ours move on is `autotuner.space`).  `ConfigSpec.fields` maps every key that this kernel takes to a fragment;
-validation, defaults and search all read that one table.
+A fragment is one tunable: its default, the values it allows, and the neighbours of one (what our own searches move on
+is `autotuner.space`). Validation, defaults and search all read one table, `ConfigSpec.fields`.
 """
 
 from __future__ import annotations
@@ -391,6 +390,7 @@ class ConfigSpec:
             it would compile for minutes, or fail for want of registers or shared memory.
         find_starts: gives `starts`.
         compute: makes the Config of a kernel that was given none; None where that is the neutral one.
+        beside: what keys that a Config leaves out are beside those that it has, where that is not their default.
         kernel_name: for messages.
         location: the kernel's `def`, for messages.
         ignored_warnings: as the setting `ignore_warnings`.
@@ -402,6 +402,7 @@ class ConfigSpec:
     unpromising: list[Callable[[dict[str, Any]], str | None]] = dataclasses.field(default_factory=list)
     find_starts: Callable[[], list[dict[str, Any]]] = list
     compute: Callable[[], Config] | None = None
+    beside: Callable[[dict[str, Any]], dict[str, Any]] = lambda given: {}
     location: exc.SourceLocation | None = None
     accepted: dict[str, Fragment] = dataclasses.field(default_factory=dict)
     ignored_warnings: tuple[type[exc.BaseWarning], ...] = ()
@@ -483,8 +484,7 @@ class ConfigSpec:
         for key, fragment in self.fields.items():
             if isinstance(fragment, OneOrPerItem):
                 items = [fn(fragment.item) for _ in range(fragment.length)]
-                # One value for all where they are alike: a Config has one spelling.
-                alike = all(item == items[0] for item in items)
+                alike = all(item == items[0] for item in items)  # then one value: a Config has one spelling
                 values[key] = (items[0] if items else fragment.default()) if alike else items
             else:
                 values[key] = [fn(item) for item in fragment] if isinstance(fragment, ListOf) else fn(fragment)
@@ -530,7 +530,8 @@ class ConfigSpec:
                     fix=advice(fragment, key, spelled, value),
                     location=self.location,
                 ) from None
-        full = {key: values.get(key, fragment.default()) for key, fragment in self.fields.items()}
+        beside = self.beside(values)
+        full = {key: values.get(key, beside.get(key, fragment.default())) for key, fragment in self.fields.items()}
         for key, fragment in self.accepted.items():
             if key in values and values[key] != fragment.default():
                 full[key] = values[key]

@@ -501,7 +501,8 @@ class InternalError(BaseError):
 
 
 class TensorOperationInWrapper(BaseWarning):
-    what = "{name} in the host code of kernel {kernel!r} runs as an operation of its own"
+    what = "`{name}` in the host code of {kernel!r} is no part of the kernel: it runs as an operation of its own"
+    fix = "do it in a device loop; or `ignore_warnings=[helion.exc.TensorOperationInWrapper]` leaves this out."
 
 
 class TensorOperationsInHostCall(TensorOperationInWrapper):
@@ -558,7 +559,6 @@ class RequiresGradWarning(BaseWarning):
 
 
 # -- names that programs of the earlier project catch, for errors that are called otherwise here -----------------------
-
 AssignmentMultipleTargets = NotAllowedOnDevice
 InvalidAssignment = NotAllowedOnDevice
 CantReadOnDevice = NotAllowedOnDevice

@@ -12,7 +12,6 @@ import enum
 import inspect
 import math
 import sys
-import textwrap
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +19,8 @@ from typing import Any
 import torch
 
 from ._parsing import parse
+from ._parsing import parse_definition
+from ._parsing import unindented
 from .config import Config
 from .frontend.source import function_globals
 from .frontend.source import read_names
@@ -117,7 +118,7 @@ def _lambda_text(fn: types.FunctionType) -> str:
     """The source of a lambda: the one on its line that compiles to the same code."""
     try:
         lines, _ = inspect.getsourcelines(fn)
-        tree = parse(textwrap.dedent("".join(lines)))
+        tree = parse_definition("".join(lines))
     except (OSError, TypeError, SyntaxError):
         return repr(fn)
     wanted = fn.__code__
@@ -168,10 +169,7 @@ def repro_script(
         settings: the kernel's settings.
     """
     imports: dict[str, None] = {"import torch": None, "import helion": None, "import helion.language as hl": None}
-    definitions: dict[str, str] = {}
-    seen: set[str] = set()
-    for value in needed:
-        _define(value.__name__, value, imports, definitions, seen)
+    definitions, seen = _defined(needed, imports)
     _collect(fn, imports, definitions, seen)
     own = _function_text(fn)
     # What it reads from outside itself is among the definitions.
@@ -199,6 +197,15 @@ def repro_script(
     return "\n".join(lines)
 
 
+def _defined(needed: Sequence[Any], imports: dict[str, None]) -> tuple[dict[str, str], set[str]]:
+    """Name -> text of functions and classes, and the names that were met."""
+    definitions: dict[str, str] = {}
+    seen: set[str] = set()
+    for value in needed:
+        _define(value.__name__, value, imports, definitions, seen)
+    return definitions, seen
+
+
 def caller_script(source: str, function: str, arguments: dict[str, str], needed: Sequence[Any] = ()) -> str:
     """Generated source as a script that calls its host function.
 
@@ -209,10 +216,7 @@ def caller_script(source: str, function: str, arguments: dict[str, str], needed:
         needed: functions and classes those texts name (`needed_by`).
     """
     imports: dict[str, None] = {"import torch": None}
-    definitions: dict[str, str] = {}
-    seen: set[str] = set()
-    for value in needed:
-        _define(value.__name__, value, imports, definitions, seen)
+    definitions, _ = _defined(needed, imports)
     given = ", ".join(f"{name}={text}" for name, text in arguments.items())
     lines = [
         source.rstrip(),
@@ -233,7 +237,7 @@ def _function_text(fn: types.FunctionType) -> str:
     source = source_of(fn)
     lines = source.text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.lstrip().startswith(("def ", "async def ")))
-    return textwrap.dedent("\n".join(lines[start:]))
+    return "\n".join(lines[start:])
 
 
 def _collect(fn: types.FunctionType, imports: dict[str, None], definitions: dict[str, str], seen: set[str]) -> None:
@@ -263,7 +267,7 @@ def _define(name: str, value: Any, imports: dict[str, None], definitions: dict[s
         if value.__name__ != "<lambda>":
             definitions[name] = _function_text(value) + "\n"
     elif isinstance(value, type):
-        text = textwrap.dedent(inspect.getsource(value))
+        text = unindented(inspect.getsource(value))
         outside = vars(sys.modules[module])
         read = {n.id for n in ast.walk(parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
         for inner in sorted(read):

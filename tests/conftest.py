@@ -76,7 +76,8 @@ def imports_frozen(request: pytest.FixtureRequest, own_caches: None, prepared: N
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not hasattr(session.config, "workerinput"):
+    # A quick run compiles nothing, and going through thousands of folders takes seconds.
+    if not hasattr(session.config, "workerinput") and not session.config.getoption("quick"):
         caches.prune(caches.triton_cache())
         caches.prune(caches.cute_cache() / "cute")
 

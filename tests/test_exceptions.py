@@ -217,6 +217,29 @@ def test_warnings_of_other_projects_can_be_left_out(name: str) -> None:
     torch.testing.assert_close(kernel(x), x)
 
 
+def in_host_code(x: torch.Tensor, work: bool) -> torch.Tensor:
+    rows = x.contiguous().view(x.size(0), -1)
+    scaled = helper(rows) + rows * 2 if work else rows
+    out = torch.zeros_like(rows)
+    for tile in hl.tile(rows.size(0)):
+        out[tile, :] = scaled[tile, :]
+    return out
+
+
+def helper(x: torch.Tensor) -> torch.Tensor:
+    return x + 1
+
+
+def test_operations_of_host_code_are_warned_of_unless_the_kernel_leaves_it_out(capfd: pytest.CaptureFixture) -> None:
+    x = torch.randn(5, 3)
+    for work, ignored, count in ((True, [], 2), (False, [], 0), (True, [exc.TensorOperationInWrapper], 0)):
+        kernel = helion.kernel(in_host_code, config=helion.Config(), ignore_warnings=ignored)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            kernel(x, work)
+        assert capfd.readouterr().err.count("WARNING[TensorOperation") == count, (work, ignored)
+
+
 # -- stores that name an element twice, in ref mode
 
 
@@ -331,3 +354,8 @@ def test_a_filter_makes_an_error_of_a_warning_in_device_code() -> None:
         warnings.simplefilter("error", exc.TiledKMatmulAccumulationWarning)
         with pytest.raises(exc.TiledKMatmulAccumulationWarning):
             helion.kernel(rounded).bind((a, a))
+
+
+def test_the_gradient_of_a_kernel_is_said_to_be_written_by_hand() -> None:
+    with pytest.raises(AttributeError, match="autograd"):
+        _ = helion.experimental.backward

@@ -14,7 +14,10 @@ import triton.language as tl
 import helion._compat_triton  # noqa: F401  (has Triton take turns)
 from helion._parsing import NEEDS_TURNS
 from helion._parsing import parse
+from helion._parsing import parse_definition
 from helion._parsing import parse_expression
+from helion._parsing import unindented
+from helion.frontend.source import source_of
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -100,3 +103,31 @@ def test_text_that_is_not_python_is_a_syntax_error():
         parse("for")
     with pytest.raises(SyntaxError):
         parse_expression("x = 1")
+
+
+def left_of_the_margin():
+    def indented(v):
+        # fmt: off
+        # a comment
+        return v, """
+first
+    second
+"""
+        # fmt: on
+
+    return indented
+
+
+def test_a_function_with_text_left_of_its_first_line_is_read_as_it_stands():
+    indented = left_of_the_margin()
+    source = source_of(indented)
+    returned = next(node for node in ast.walk(source.node) if isinstance(node, ast.Return))
+    assert source.location(returned).text.strip().startswith("return v")
+    assert ast.literal_eval(returned.value.elts[1]) == indented(0)[1] == "\nfirst\n    second\n"
+    compile(source.text, "text", "exec")
+
+
+def test_statements_keep_their_lines_and_columns():
+    node = parse_definition("    a = 1\n    b = (2,\n3)\n").body[1]
+    assert (node.lineno, node.col_offset, node.end_lineno) == (2, 4, 3)
+    assert unindented("    a = 1\n    b = (2,\n3)\n") == "a = 1\nb = (2,\n3)\n"

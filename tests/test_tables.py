@@ -14,6 +14,7 @@ from benchmarks import defaults_gpu
 from benchmarks import table
 from examples.catalog import EXAMPLES
 from helion.autotuner.measure import Timing
+from helion.target import Target
 
 
 class Clock:
@@ -66,9 +67,38 @@ def test_rows_of_another_device_are_kept_and_measured_again(clock, tmp_path):
     assert _run(clock, [clock.task("a")], device="two", join=path) == ["a", "a"]
 
 
-def test_a_row_that_fails_costs_only_itself(clock, capsys):
-    assert _run(clock, [clock.task("a", error=RuntimeError("no memory")), clock.task("b")]) == ["b"]
-    assert "a: RuntimeError: no memory" in capsys.readouterr().out
+def test_a_row_that_fails_is_a_row_with_its_error_and_is_tried_again_last(clock, tmp_path, capsys):
+    path = tmp_path / "rows.json"
+    failing = clock.task("a", error=RuntimeError("no memory"))
+    assert _run(clock, [failing, clock.task("b")], join=path) == ["a", "b"]
+    assert "failed: a: RuntimeError: no memory" in capsys.readouterr().out
+    rows = table.known_rows(path)
+    assert table.failures(rows) == "failed: a: RuntimeError: no memory" and len(table.measured(rows)) == 1
+    assert _run(clock, [clock.task("a"), clock.task("b"), clock.task("c")], join=path) == ["b", "c", "a"]
+    assert table.failures(table.known_rows(path)) == ""
+
+
+def test_rows_that_are_no_longer_true_are_measured_anew(clock, tmp_path):
+    path = tmp_path / "rows.json"
+    _run(clock, [clock.task("a"), clock.task("b")], join=path)
+    options = argparse.Namespace(seconds=100.0, join=path, json=None)
+    tasks = [clock.task("a", 2.0), clock.task("b", 2.0)]
+    rows = table.run(tasks, {"device": "one"}, options, str, clock=clock, keep=lambda row: row["key"] != "a")
+    assert {row["key"]: row["ratio"] for row in rows} == {"a": 2.0, "b": 1.0}
+
+
+def test_rows_of_another_default_are_not_current(monkeypatch):
+    monkeypatch.setattr(defaults_gpu, "target_of", lambda device: Target("nvidia", 90))
+    row = {"name": "matmul", "size": [4096, 4096, 4096], "default": {"num_warps": 8}}
+    assert not defaults_gpu.is_current(row)
+    bound = EXAMPLES["matmul"].kernel.bind(EXAMPLES["matmul"].args((4096, 4096, 4096), device="meta"))
+    spec = bound.backend(Target("nvidia", 90)).spec
+    assert defaults_gpu.is_current({**row, "default": dict(spec.default_config().minimize(spec))})
+
+
+def test_every_example_and_form_has_something_of_pytorch_beside_it():
+    for name, example in {**EXAMPLES, **defaults_gpu.forms()}.items():
+        assert "eager" in defaults_gpu.of_torch(example, False), name
 
 
 def test_a_page_keeps_everything_around_a_table(tmp_path):
@@ -118,13 +148,15 @@ def test_best_config_is_the_fastest_that_runs(monkeypatch, capsys):
     assert "KeyError" in capsys.readouterr().err
 
 
-def test_what_is_left_begins_where_the_rows_end():
+def test_what_is_left_begins_where_the_rows_end(monkeypatch):
     options = argparse.Namespace(sizes=1)
-    names = ["add", "softmax", "exp"]
-    first = defaults_gpu.tasks(names, options)[0].key
-    left = defaults_gpu._left(names, options, [{"key": first, "device": "one"}], {"device": "one"})
-    assert [example.name for example, _ in left] == ["softmax", "exp"]
-    assert len(defaults_gpu._left(names, options, [{"key": first, "device": "two"}], {"device": "one"})) == 3
+    monkeypatch.setattr(defaults_gpu, "is_current", lambda row: row["default"] == "today's")
+    names = ["exp", "add", "softmax"]
+    first = {"key": defaults_gpu.tasks(names, options)[0].key, "device": "one", "default": "today's"}
+    left = defaults_gpu._left(names, options, [first], {"device": "one"})
+    assert [example.name for example, _ in left] == ["add", "exp"]
+    for other in ({"device": "two"}, {"default": "yesterday's"}, {"error": "no memory"}):
+        assert len(defaults_gpu._left(names, options, [{**first, **other}], {"device": "one"})) == 3
 
 
 def _row(name: str, **ratios: float) -> table.Row:

@@ -180,6 +180,15 @@ void helion_plan::check_apart(const helion_argument* arguments) const {
   }
 }
 
+// Multiprocessors of the GPU of the current context.
+int multiprocessors() {
+  CUdevice device;
+  int count = 0;
+  check(cuCtxGetDevice(&device), "cuCtxGetDevice");
+  check(cuDeviceGetAttribute(&count, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device), "cuDeviceGetAttribute");
+  return count;
+}
+
 struct helion_bundle {
   const uint8_t* data = nullptr;
   size_t size = 0, start = 0;
@@ -323,13 +332,6 @@ Step helion_bundle::fill(const Json& row, const helion_plan& plan) const {
 
 std::unique_ptr<helion_plan> helion_bundle::make(const Json& row, const Json& apart) {
   auto plan = std::make_unique<helion_plan>();
-  if (const Json& sms = row.at("sms"); sms.kind != Json::Kind::kNull) {
-    CUdevice device;
-    int here = 0;
-    check(cuCtxGetDevice(&device), "cuCtxGetDevice");
-    check(cuDeviceGetAttribute(&here, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device), "cuDeviceGetAttribute");
-    if (here != sms.number()) refuse("its grid is for another number of multiprocessors than the GPU has");
-  }
   plan->signature = row.at("signature").items;
   for (const Json& pair : apart.items) {
     const size_t first = static_cast<size_t>(pair.at(size_t{0}).number()),
@@ -373,11 +375,22 @@ const helion_plan* helion_bundle_find(helion_bundle* bundle, const char* kernel,
                                       const helion_argument* arguments, int count, char* error) {
   return guarded<const helion_plan*>(error, nullptr, [&]() -> const helion_plan* {
     const Json& found = bundle->manifest.at("kernels").at(kernel);
+    bool for_others = false;
     for (const Json& row : found.at("plans").items) {
       if (row.at("capability").number() != capability || !same_call(row.at("signature"), arguments, count)) continue;
+      // The grid of a persistent kernel is made for a number of multiprocessors, and there may be a plan for each.
+      if (const Json& sms = row.at("sms"); sms.kind != Json::Kind::kNull && sms.number() != multiprocessors()) {
+        for_others = true;
+        continue;
+      }
       std::unique_ptr<helion_plan>& plan = bundle->plans[&row];
       if (!plan) plan = bundle->make(row, found.at("apart"));
       return plan.get();
+    }
+    if (for_others) {
+      const std::string here = std::to_string(multiprocessors());
+      refuse(std::string("its grids of ") + kernel + " are for other numbers of multiprocessors than the GPU's, " +
+             here + ": make the bundle with --sms " + here);
     }
     refuse(std::string("it has no plan of ") + kernel + " for these arguments");
   });

@@ -94,13 +94,25 @@ _OPTIONAL: dict[str, schema.Check] = {"time_ms": schema.optional(schema.millisec
 
 
 class AutotuneCache(abc.ABC):
-    """Where tuned Configs are looked up and kept.  All methods are safe from several processes at once."""
+    """Where tuned Configs are looked up and kept.  All methods are safe from several processes at once.
+
+    Attributes:
+        autotuner: the search behind it, of a cache that `CacheClass[SearchClass](kernel, args)` has made.
+    """
+
+    autotuner: Any = None
 
     def __class_getitem__(cls, search: Any) -> Any:
         """`CacheClass[SearchClass]`: an `autotuner_fn` that looks here and then lets the search find one."""
         from .searches import with_cache  # a cache hit loads no search
 
         return with_cache(cls, search)
+
+    def autotune(self, *, skip_cache: bool = False) -> Config:
+        """The Config that is kept here, else what `autotuner` finds, which is then kept."""
+        from .searches import behind  # likewise
+
+        return behind(self, skip_cache=skip_cache)
 
     @abc.abstractmethod
     def get(self, key: CacheKey, args: Sequence[Any] = ()) -> Entry | None:

@@ -67,6 +67,9 @@ class Surroundings:
         os.environ.clear()
         os.environ.update(self.environment)
         sys.path[:] = self.path
+        # The server may keep its modules elsewhere: `fork_server`.
+        sys.pycache_prefix = self.environment.get("PYTHONPYCACHEPREFIX")
+        sys.dont_write_bytecode = bool(self.environment.get("PYTHONDONTWRITEBYTECODE"))
         importlib.invalidate_caches()
         if self.folder is not None:
             with contextlib.suppress(OSError):  # removed meanwhile

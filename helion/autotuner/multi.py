@@ -135,7 +135,7 @@ def _search(
         normal = target.config_spec.normalize
         measured = run_search(target, args, configs=[*candidates, default], **{**again, "best_of_k": 1})
         known = {trial.config: trial.time_ms for trial in measured.trials}
-        unit = _unit(target, args, goal, known.get(normal(default), math.inf), options)
+        unit = _unit(target, args, goal, known.get(normal(default), math.nan), options)
         times.append({c: known.get(normal(c), math.inf) / unit for c in candidates})
     aggregate = AGGREGATIONS[goal.aggregation]
     scores = {
@@ -155,7 +155,8 @@ def _unit(target: BoundTarget, args: Sequence[Any], goal: Goal, default: float, 
         return 1.0
     if goal.relative_to == "default":
         if not math.isfinite(default):
-            raise exc.NoConfigFound(kernel=target.kernel_name, reason="the default config failed")
+            why = "was not measured within autotune_budget_seconds" if math.isnan(default) else "failed"
+            raise exc.NoConfigFound(kernel=target.kernel_name, reason=f"the default config {why}")
         return default
     settings = with_options(target.settings, {n: v for n, v in options.items() if n not in _OWN})
     baseline = settings.autotune_baseline_fn

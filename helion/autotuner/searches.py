@@ -7,6 +7,7 @@ the setting.  `CacheClass[SearchClass]` puts a cache in front.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Callable
@@ -65,6 +66,8 @@ class StrategySearch(BaseSearch):
         names = ("configs", "evaluations", "isolate")
         own: dict[str, Any] = {name: options.pop(name) for name in names if name in options}
         options = {name.removeprefix("autotune_"): value for name, value in options.items()}
+        if self.settings.autotune_effort == "none":  # of calls; who makes a search wants one
+            options.setdefault("effort", "quick")
         self.settings = with_options(self.settings, options)
         self._options: dict[str, Any] = {**own, **options}
 
@@ -117,7 +120,10 @@ class FiniteSearch(StrategySearch):
     def run(self) -> TuningResult:
         if not self.configs:
             raise exc.NotEnoughConfigs(kernel=self.target.kernel_name, count=0)
-        return run_search(self.target, self.args, **{**self._options, "configs": self.configs})
+        result = run_search(self.target, self.args, **{**self._options, "configs": self.configs})
+        spec = self.config_spec
+        given = (c for c in self.configs if spec.is_valid(c) and spec.normalize(c) == result.config)
+        return dataclasses.replace(result, config=next(given, result.config))  # as it was written
 
 
 class RandomSearch(StrategySearch):
@@ -305,37 +311,37 @@ cache_classes: dict[str, type[AutotuneCache]] = {name: load_named(CACHES, name, 
 """The caches by name."""
 
 
-@dataclasses.dataclass
-class CachedSearch:
-    """A search behind a cache: what `CacheClass[SearchClass](kernel, args)` makes.
+def behind(cache: AutotuneCache, *, skip_cache: bool) -> Config:
+    """The Config that a cache has, else what its `autotuner` finds, which is then kept."""
+    search = cache.autotuner
+    if search is None:
+        raise exc.InvalidAPIUsage(
+            f"{type(cache).__name__} has no search to tune with",
+            fix="make it so: `CacheClass[SearchClass](kernel, args)`.",
+        )
 
-    Attributes:
-        cache: the cache.
-        autotuner: the search.
-    """
+    def look() -> Found:
+        if not isinstance(search, StrategySearch):
+            return Found(search.autotune(skip_cache=skip_cache), note=f"found by {type(search).__name__}")
+        return Found.of(search.run())
 
-    cache: AutotuneCache
-    autotuner: BaseSearch
-
-    def autotune(self, *, skip_cache: bool = False) -> Config:
-        """The Config that the cache has, else what the search finds, which is then kept."""
-        search = self.autotuner
-
-        def look() -> Found:
-            if not isinstance(search, StrategySearch):
-                return Found(search.autotune(skip_cache=skip_cache), note=f"found by {type(search).__name__}")
-            return Found.of(search.run())
-
-        return cached(search.target, search.args, self.cache, skip_cache, look)
+    return cached(search.target, search.args, cache, skip_cache, look)
 
 
-def with_cache(cache: Callable[[], AutotuneCache], search: Callable[..., BaseSearch]) -> Callable[..., CachedSearch]:
+def with_cache(cache: Callable[[], AutotuneCache], search: Callable[..., BaseSearch]) -> Callable[..., AutotuneCache]:
     """An `autotuner_fn`: a search behind a cache."""
 
-    def autotuner_fn(kernel: Any, args: Sequence[Any], **kwargs: Any) -> CachedSearch:
-        return CachedSearch(cache(), search(kernel, args, **kwargs))
+    def autotuner_fn(kernel: Any, args: Sequence[Any], **kwargs: Any) -> AutotuneCache:
+        return _before(cache(), search(kernel, args, **kwargs))
 
     return autotuner_fn
+
+
+def _before(cache: AutotuneCache, search: BaseSearch) -> AutotuneCache:
+    """A cache with a search behind it; the cache itself may be one that others use too."""
+    made = copy.copy(cache)
+    made.autotuner = search
+    return made
 
 
 def among(max_configs: int | None, configs: Sequence[Config]) -> Callable[..., FiniteSearch]:
@@ -392,7 +398,7 @@ def search_with(
     return cls(target.subject, args, **options).run()
 
 
-def default_autotuner_fn(bound_kernel: Any, args: Sequence[Any], **kwargs: Any) -> CachedSearch:
+def default_autotuner_fn(bound_kernel: Any, args: Sequence[Any], **kwargs: Any) -> AutotuneCache:
     """The default of the setting `autotuner_fn`: the search that HELION_AUTOTUNER names (unset: helion's own default)
     behind the cache that `autotune_cache` names.
 
@@ -403,4 +409,4 @@ def default_autotuner_fn(bound_kernel: Any, args: Sequence[Any], **kwargs: Any) 
     """
     search = search_named_by_environment() or search_algorithms[DEFAULT_SEARCH]
     made = search(bound_kernel, args, **kwargs)
-    return CachedSearch(cache_named(made.settings.autotune_cache), made)
+    return _before(cache_named(made.settings.autotune_cache), made)

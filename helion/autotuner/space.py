@@ -211,12 +211,15 @@ class SearchSpace:
         return self._configs[key]
 
     def _make_config(self, point: Point) -> Config | None:
-        leaves = (d.values[i] for d, i in zip(self.dimensions, point))
-        values = {key: _build(f, leaves) for key, f in self._free.items()}
         try:
-            return filtered(self.spec, self._filter, self.spec.normalize({**values, **self._overrides}))
+            return filtered(self.spec, self._filter, self.spec.normalize(self.values(point)))
         except exc.InvalidConfig:
             return None
+
+    def values(self, point: Sequence[int]) -> dict[str, Any]:
+        """What a point says for each key, whether or not that is an allowed Config."""
+        leaves = (d.values[i] for d, i in zip(self.dimensions, point))
+        return {key: _build(f, leaves) for key, f in self._free.items()} | self._overrides
 
     def canonical(self, config: Config) -> Config | None:
         """The Config with overrides applied and every key spelled out, or None if it is excluded.

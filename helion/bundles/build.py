@@ -45,9 +45,16 @@ from .fingerprint import python
 
 __all__ = ["BundleReport", "bundle"]
 
-#: Multiprocessors of the GPU of a capability that grids are made for where nobody says: A100, A40, L40S, H100 SXM and
-#: H200, B200, B300.
-SMS = {80: 108, 86: 84, 89: 142, 90: 132, 100: 148, 103: 160}
+#: Multiprocessors of the GPUs of a capability, for which the grids of persistent kernels are made where nobody says:
+#: A100, A30; A40, A10G, A10; L40S, RTX 4090, L20, L4; H100 SXM and H200, H100 PCIe, H20; B200, GB200; B300, GB300.
+SMS = {
+    80: (108, 56),
+    86: (84, 80, 72),
+    89: (142, 128, 92, 58),
+    90: (132, 114, 78),
+    100: (148, 152),
+    103: (148, 152, 160),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,24 +166,32 @@ def _source_hash(kernel: Kernel) -> str:
 
 
 class _Builder:
-    def __init__(self, sms: Mapping[int, int]) -> None:
+    def __init__(self, sms: Mapping[int, Sequence[int]]) -> None:
         self.sms = {**SMS, **sms}
         self.blobs: list[bytes] = []
         self.binaries: dict[Binary, int] = {}
         self.kernels: dict[str, dict[str, Any]] = {}
+        #: How many calls, each capability by itself.
         self.plans = 0
 
     def add(self, kernel: Kernel, args: Sequence[Any], capability: int) -> None:
-        """Compile one call.
+        """Compile one call, once more for each further number of multiprocessors if its grid is made for one.
 
         Raises:
             NotAPlan, calls.Unsupported, manifest.Malformed: why it cannot be in a bundle.
             exc.BaseError: it cannot be compiled.
         """
         arguments = kernel.normalize_args(*args)
+        for sms in self.sms.get(capability, (132,)):
+            provider = _TargetProvider(capability, sms)
+            self.compile(kernel, arguments, capability, provider)
+            if not provider.sms_asked:
+                break
+        self.plans += 1
+
+    def compile(self, kernel: Kernel, arguments: tuple[Any, ...], capability: int, provider: _TargetProvider) -> None:
         user_key = calls.user_key(kernel.specializer, arguments)
         chosen = _config_in_use(kernel, arguments, capability)
-        provider = _TargetProvider(capability, self.sms.get(capability, 132))
         with _compiling_for(provider):
             fresh = Kernel(kernel.fn, configs=kernel.configs, settings=kernel.settings, key=kernel.specializer.key_fn)
             bound = fresh.bind(arguments)
@@ -197,7 +212,6 @@ class _Builder:
             if all(tensor.device.type == "cpu" for tensor in calls.tensors(arguments)):
                 _refuse_what_tells_devices_apart(host)
             set_launcher(host, _compiler(bound.backend()))
-            provider.sms_asked = False
             recording = record(host, arguments, cast(Any, fresh).leaves_of, _BundleRecorder)
             if recording.plan is None:
                 raise NotAPlan(recording.reason)
@@ -205,8 +219,8 @@ class _Builder:
         for i in by_value | recording.by_value:
             row["by_value"][i] = True
         row["apart"] = sorted({*row["apart"], *bound.assumed_apart})
-        self.put(row, arguments, capability, recording.plan, repr(config), provider)
-        row["calls"][capability, repr(calls.describe(arguments))][1]["key"] = user_key
+        item = self.item(arguments, capability, recording.plan, repr(config), provider)
+        row["calls"][capability, item["sms"], repr(calls.describe(arguments))] = (arguments, {**item, "key": user_key})
 
     def row(self, kernel: Kernel, parameters: int) -> dict[str, Any]:
         """What the manifest says of a kernel."""
@@ -227,15 +241,15 @@ class _Builder:
             }
         return found
 
-    def put(
+    def item(
         self,
-        row: dict[str, Any],
         arguments: tuple[Any, ...],
         capability: int,
         plan: data.PlanData,
         config: str,
         provider: _TargetProvider,
-    ) -> None:
+    ) -> dict[str, Any]:
+        """What the manifest says of a call."""
         steps = [
             # A number takes the place of the LaunchSpec.
             step._replace(spec=cast(Any, self.number_of(cast(Any, step.spec))))
@@ -245,15 +259,13 @@ class _Builder:
         ]
         numbered = plan._replace(steps=tuple(steps))
         here = calls.tensors(arguments)[0].device
-        item = {
+        return {
             "capability": capability,
             "config": config,
             "sms": provider.sm_count(0) if provider.sms_asked else None,
             "default_dtype": str(torch.get_default_dtype()),
             "plan": manifest.encode_plan(numbered, here),
         }
-        row["calls"][capability, repr(calls.describe(arguments))] = (arguments, item)
-        self.plans += 1
 
     def number_of(self, binary: Binary) -> int:
         found = self.binaries.get(binary)
@@ -307,7 +319,7 @@ def bundle(
     path: str | os.PathLike[str] = "kernels.hlb",
     *,
     capabilities: Sequence[int] | None = None,
-    sms: Mapping[int, int] | None = None,
+    sms: Mapping[int, int | Sequence[int]] | None = None,
     strict: bool = True,
 ) -> BundleReport:
     """Compile calls of kernels into one file, from which `helion.load_bundle` serves them without a compiler.
@@ -321,8 +333,9 @@ def bundle(
             Only dtypes, sizes, strides, alignment and values of numbers count; tensors may be in host memory.
         path: where to write.
         capabilities: as major * 10 + minor: 80 (A100), 89 (L40S), 90 (H100), 100 (B200). Default: that of the GPU here.
-        sms: capability -> multiprocessors of the GPU, where they are others than those of the largest one: a persistent
-            kernel's grid is made for them, and refused elsewhere.
+        sms: capability -> multiprocessors of the GPUs that will run it, one number or several, where they are others
+            than those of the known GPUs (H100, H200 and H20 for 90): a part of a GPU (MIG), say. The grid of a
+            persistent kernel is made for each of them, and refused elsewhere.
         strict: raise if a call cannot be in a bundle; else it is left out, and in the report.
 
     Returns:
@@ -330,14 +343,14 @@ def bundle(
 
     Raises:
         exc.CannotBundle: `strict`, and a call's host code is no plan, or a kernel cannot be compiled: with each reason.
-        exc.InvalidAPIUsage: no capability is given and there is no GPU, or the examples are not of that form.
+        exc.InvalidAPIUsage: no capability is given and there is no GPU, or the examples or `sms` are not of that form.
         exc.BundleMismatch: the extension is not in use, which records plans.
     """
     found = _pairs(kernels, examples)
     if _extension.C is None:
         raise exc.BundleMismatch(path=str(path), reason=f"the extension is not in use: {_extension.why_not}")
-    builder = _Builder(sms or {})
-    targets = tuple(capabilities) if capabilities is not None else _capability_here()
+    builder = _Builder({capability: _counts(given) for capability, given in (sms or {}).items()})
+    targets = tuple(capabilities) if capabilities is not None else capability_here()
     left_out: list[tuple[str, int, str]] = []
     for kernel, args in found:
         for capability in targets:
@@ -360,9 +373,20 @@ def bundle(
     return BundleReport(target, builder.plans, len(builder.binaries), target.stat().st_size, tuple(left_out))
 
 
-def _capability_here() -> tuple[int, ...]:
+def _counts(given: int | Sequence[int]) -> tuple[int, ...]:
+    counts = (given,) if isinstance(given, int) else tuple(given)
+    if not counts or not all(type(count) is int and 1 <= count < 1 << 16 for count in counts):
+        raise exc.InvalidAPIUsage(
+            f"sms has {given!r}", fix="give numbers of multiprocessors: {90: 132}, {90: [132, 60]}."
+        )
+    return counts
+
+
+def capability_here() -> tuple[int, ...]:
     if not device.is_available():
-        raise exc.InvalidAPIUsage("there is no GPU here to compile for", fix="name one: capabilities=[90].")
+        raise exc.InvalidAPIUsage(
+            "there is no GPU here to compile for", fix="name one: capabilities=[90], or --capability 90."
+        )
     arch = device.target_of().arch
     assert isinstance(arch, int)
     return (arch,)

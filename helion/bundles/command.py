@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import runpy
 import sys
@@ -16,6 +16,7 @@ from ..kernel import Kernel
 from ..runtime.launch import bundled
 from . import signature as calls
 from .build import bundle
+from .build import capability_here
 
 __all__ = ["main"]
 
@@ -51,6 +52,10 @@ def _run(program: str, arguments: list[str]) -> _Record:
             runpy.run_path(program, run_name="__main__")
         else:
             sys.path.insert(0, "")
+            if not _is_module(program):
+                raise exc.InvalidAPIUsage(
+                    f"there is no script or module {program}", fix="name one as `python` runs it."
+                )
             runpy.run_module(program, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         if ended.code not in (None, 0):
@@ -59,6 +64,15 @@ def _run(program: str, arguments: list[str]) -> _Record:
         sys.argv, sys.path = before[0], before[1]
         bundled.recorders = tuple([other for other in bundled.recorders if other is not record])
     return record
+
+
+def _is_module(name: str) -> bool:
+    if name.endswith(".py"):  # of a package too
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):  # of its package
+        return False
 
 
 def _kernel_named(name: str) -> Kernel:
@@ -103,7 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("arguments", nargs="*", help="of the program; put -- before those that begin with -")
     parser.add_argument("-o", "--output", default="kernels.hlb", help="the bundle (default: kernels.hlb)")
     parser.add_argument("--capability", type=int, action="append", help="80, 89, 90, 100, ...; may be repeated")
-    parser.add_argument("--sms", type=int, help="multiprocessors of the GPU, if not those of the largest")
+    parser.add_argument(
+        "--sms",
+        type=int,
+        action="append",
+        help="multiprocessors of the GPU, if it is none of those that are known (a part of one, say); may be repeated",
+    )
     parser.add_argument("--keep-going", action="store_true", help="leave out what cannot be in a bundle")
     parser.add_argument("--record", metavar="FILE", help="write the list of calls there, and compile nothing")
     return parser
@@ -113,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = _parser().parse_intermixed_args(arguments)
     try:
+        # Before the program has run for nothing.
+        capabilities = () if options.record else options.capability or capability_here()
         if options.program.endswith(".json"):
             record = _read(Path(options.program))
         else:
@@ -129,12 +150,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not examples:
             print("error: the program called no kernel", file=sys.stderr)
             return 1
-        sms = dict.fromkeys(options.capability or (), options.sms) if options.sms else None
+        sms = dict.fromkeys(capabilities, options.sms) if options.sms else None
         made = bundle(
             list(examples),
             examples,
             options.output,
-            capabilities=options.capability,
+            capabilities=capabilities,
             sms=sms,
             strict=not options.keep_going,
         )

@@ -65,19 +65,21 @@ class _Specialization:
 
 #: Capability, signature, and what the `key=` function said.
 _Call = tuple[int, tuple[Any, ...], Any]
+#: The plans of a call, by the number of multiprocessors that they are for; None: for any.
+_Plans = dict[int | None, _Specialization]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kernel:
     """One kernel: its hashes, parameters whose numbers count by value, (capability, signature, result of the `key=`
-    function) -> plan, and arguments that must not overlap, in pairs.
+    function) -> plans, and arguments that must not overlap, in pairs.
     """
 
     code: str
     python: str
     source: str
     by_value: tuple[bool, ...]
-    plans: dict[_Call, _Specialization]
+    plans: dict[_Call, _Plans]
     apart: frozenset[tuple[int, int]]
 
 
@@ -147,7 +149,7 @@ class _Reader:
         by_value = tuple(self.field(row, "by_value", list))
         if not all(type(counts) is bool for counts in by_value) or len(by_value) > 64:
             raise manifest.Malformed("the parameters of a kernel are malformed")
-        plans: dict[_Call, _Specialization] = {}
+        plans: dict[_Call, _Plans] = {}
         for item in self.field(row, "plans", list):
             found = _tuples(self.field(item, "signature", list))
             capability = self.number(item, "capability", 0, 1000)
@@ -155,7 +157,8 @@ class _Reader:
             user_key = _tuples(item.get("key"))
             if user_key is not None:
                 _checked((user_key,))
-            plans[capability, found, user_key] = self.specialization(item, found, len(by_value))
+            specialization = self.specialization(item, found, len(by_value))
+            plans.setdefault((capability, found, user_key), {})[specialization.sms] = specialization
         hashes = [self.text(row.get(name)) for name in ("code", "python", "source")]
         apart = _tuples(self.field(row, "apart", list))
         if not all(type(p) is tuple and len(p) == 2 and set(p) <= set(range(len(by_value))) for p in apart):
@@ -321,18 +324,23 @@ class LoadedBundle:
             return f"it was called with {why}"
         index = indices.pop()
         capability = _fitting({key[0] for key in entry.plans}, device.target_of(index).arch)
-        specialization = entry.plans.get((capability, found, user_key)) if capability is not None else None
-        if specialization is None:
+        plans = entry.plans.get((capability, found, user_key)) if capability is not None else None
+        if plans is None:
             which = f"of {len(entry.plans)} that it has" if capability is not None else f"for {device.target_of(index)}"
             return f"{self.path.name} has no plan for these arguments, {which}"
-        return self._problem(specialization, tensors, index) or (entry, specialization, index)
+        sms = device.get_provider().sm_count(index)
+        specialization = plans.get(sms) or plans.get(None)
+        if specialization is None:
+            made = " or ".join(map(str, plans))
+            return (
+                f"its grid is for {made} multiprocessors, and the GPU has {sms}: "
+                f"make the bundle with --sms {sms}, or sms={{{capability}: {sms}}}"
+            )
+        return self._problem(specialization, tensors) or (entry, specialization, index)
 
     @staticmethod
-    def _problem(specialization: _Specialization, tensors: list[torch.Tensor], index: int) -> str | None:
+    def _problem(specialization: _Specialization, tensors: list[torch.Tensor]) -> str | None:
         """What keeps a plan from being used here."""
-        sms = device.get_provider().sm_count(index)
-        if specialization.sms not in (None, sms):
-            return f"its grid is for {specialization.sms} multiprocessors, and the GPU has {sms}"
         if specialization.default_dtype != str(torch.get_default_dtype()):
             return f"it was bundled with the default dtype {specialization.default_dtype}"
         if specialization.grad_free and any(tensor.requires_grad for tensor in tensors):

@@ -27,6 +27,7 @@ from .environment import Environment
 from .expressions import CONFIG_FIX
 from .expressions import CONFIG_NUMBER
 from .expressions import Expressions
+from .expressions import as_key
 from .expressions import is_data_dependent
 from .frames import Frame
 from .lengths import asks_for_sizes
@@ -113,11 +114,13 @@ class Calls(Expressions):
                 return self.env.sized(fn(*args, **kwargs))
         except ConfigDecision:
             return self.config_call(fn, args, kwargs)
-        except (TypeError, AttributeError, ZeroDivisionError, ValueError):
+        except (TypeError, AttributeError, ZeroDivisionError, ValueError) as error:
             # Python's own int has more methods than PyTorch's symbols, and can be hashed; what is computed with the
             # stand-in of a trace may be 0.
             if any(map(self.env.is_configured, [*args, *kwargs.values()])):
                 return self.config_call(fn, args, kwargs)
+            if "unhashable type: non-nested Sym" in str(error):
+                return self.env.sized(fn(*map(as_key, args), **{name: as_key(arg) for name, arg in kwargs.items()}))
             raise
 
     def host_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
@@ -145,6 +148,10 @@ class Calls(Expressions):
             self.rewrites[node] = (kind, value)
         elif fn is torch.broadcast_tensors:
             self.rewrites[node] = ("broadcast", [a.shape for a in args])
+        if isinstance(value, torch.Tensor) and computes(fn, args, value):
+            own = isinstance(fn, types.FunctionType) and not fn.__module__.startswith("torch")
+            warning = exc.TensorOperationsInHostCall if own else exc.TensorOperationInWrapper
+            self.env.note_host_operation(warning, ast.unparse(node), self.frame.source.name)
         return value
 
     def _varying(self, fn: Any, args: list[Any], value: Any, node: ast.Call) -> Any:
@@ -314,13 +321,31 @@ def _hashable(value: Any) -> bool:
     return True
 
 
+def computes(fn: Any, args: list[Any], result: torch.Tensor) -> bool:
+    """Whether a call of host code made its result of tensors' elements: it is no view, and no new tensor to fill."""
+    name = getattr(fn, "__name__", "")
+    if name.startswith(("empty", "new_", "zeros", "ones", "full")) or name.endswith("_like"):
+        return False
+    given = [value for value in (getattr(fn, "__self__", None), *args) if isinstance(value, torch.Tensor)]
+    memory = result.untyped_storage()._cdata
+    return result.dim() > 0 and bool(given) and all(memory != value.untyped_storage()._cdata for value in given)
+
+
 # -- Python builtins whose meaning on device values is an op
 # ------------------------------------------------------------
 
 
 def _device_print(interpreter: Calls, *args: Any, **kwargs: Any) -> None:
-    prefix = args[0] if args and isinstance(args[0], str) else ""
-    hl.device_print(prefix, *args[1 if prefix else 0 :])
+    """`print`: a print of the kernel for each text and the values after it; what is known while compiling is text."""
+    words: list[str] = []
+    values: list[Any] = []
+    for value in tree_leaves([list(a) if isinstance(a, torch.Size) else a for a in args]):
+        known = isinstance(value, (str, torch.dtype, torch.device)) or value is None
+        if known and values:
+            hl.device_print(" ".join(words), *values)
+            words, values = [], []
+        (words if known else values).append(str(value) if known else value)
+    hl.device_print(" ".join(words), *values)
 
 
 def _device_min_max(pick: Callable[..., Any], tensor_op: Callable[..., Any]) -> Callable[..., Any]:

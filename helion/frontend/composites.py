@@ -7,6 +7,7 @@ code calls them, not ATen ops: PyTorch takes them apart before an op is seen.  I
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from torch._decomp import decomposition_table
 from .. import exc
 from ..language import torch_overrides
 from ..language.refusals import refused
+from ..language.sorting import also_methods
 from .rearranging import constant_size
 from .rearranging import dim_of
 from .rearranging import placed
@@ -188,8 +190,14 @@ def _pca_lowrank(*args: Any, **options: Any) -> Any:
 _SHARES: dict[str, float | None] = {"lower": 0.0, "higher": 1.0, "midpoint": 0.5, "nearest": 0.0, "linear": None}
 
 
-def _quantile_of(
-    input: torch.Tensor, q: float | torch.Tensor, dim: int | None, keepdim: bool, interpolation: str, ignore_nan: bool
+def _quantile(
+    input: torch.Tensor,
+    q: float | torch.Tensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+    ignore_nan: bool = False,
 ) -> Any:
     """PyTorch before 2.12 asks for the number of elements, which in device code may be symbolic."""
     known = input.dtype in (torch.float32, torch.float64) and input.dim() > 0 and interpolation in _SHARES
@@ -215,18 +223,6 @@ def _quantile_of(
     if dim is None:
         return found.reshape([1] * input.dim() if keepdim else [])
     return found if keepdim else found.squeeze(along)
-
-
-def _quantile(
-    input: torch.Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
-) -> Any:
-    return _quantile_of(input, q, dim, keepdim, interpolation, False)
-
-
-def _nanquantile(
-    input: torch.Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
-) -> Any:
-    return _quantile_of(input, q, dim, keepdim, interpolation, True)
 
 
 def _cross_entropy(
@@ -316,20 +312,30 @@ def _slope_along(
     return torch.where(first, (after - x) / right, torch.where(last, (x - before) / left, inner))
 
 
+def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    if dim is None:
+        input, indices, dim = input.reshape([-1]), indices.reshape([-1]), 0
+    along = dim_of(input, dim)
+
+    def spread(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return x.expand([n if d == along or n != 1 else other.size(d) for d, n in enumerate(x.shape)])
+
+    return torch.gather(spread(input, indices), along, spread(indices, input))
+
+
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.nn.functional.cross_entropy: _cross_entropy,
     torch.nn.functional.linear: _linear,
-    torch.quantile: _quantile,
-    torch.Tensor.quantile: _quantile,
-    torch.nanquantile: _nanquantile,
-    torch.Tensor.nanquantile: _nanquantile,
     torch.gradient: _gradient,
-    torch.cov: _cov,
-    torch.Tensor.cov: _cov,
-    torch.corrcoef: _corrcoef,
-    torch.Tensor.corrcoef: _corrcoef,
     torch.combinations: _combinations,
+    **also_methods(
+        quantile=_quantile,
+        nanquantile=functools.partial(_quantile, ignore_nan=True),
+        cov=_cov,
+        corrcoef=_corrcoef,
+        take_along_dim=_take_along_dim,
+    ),
     torch.tensor_split: _tensor_split,
     torch.Tensor.tensor_split: _tensor_split,
     torch.svd_lowrank: _svd_lowrank,

@@ -67,12 +67,27 @@ def _describe(value: Any) -> str:
     return type(value).__name__
 
 
+def _check_numbers(name: str, loop: ast.expr) -> None:
+    """Refuse a range between two numbers in the source that ends before it begins: that is a slip of the pen, while one
+    of sizes that does is empty.
+    """
+    try:
+        given = [ast.literal_eval(bound) for bound in loop.args[:2]] if isinstance(loop, ast.Call) else []
+    except ValueError:
+        return
+    begins, ends = ([v] if isinstance(v, int) else v for v in given) if len(given) == 2 else ([], [])
+    for begin, end in zip(begins, ends):
+        if begin > end:
+            raise exc.InvalidTileRange(name=name, reason=f"begin={begin}, end={end}: it ends before it begins")
+
+
 class ControlFlow(Calls):
     """Loops over tiles and branches on device values."""
 
     def __init__(self, env: Environment, tracer: Tracer) -> None:
         super().__init__(env, tracer)
-        self._met: set[ast.expr] = set()  # targets of the device loops so far
+        self._met: dict[tuple[ast.expr, int], BlockSize] = {}  # of the device loops so far, by target and dimension
+        self._goes_on = False  # in a loop whose first rounds are traced already: its loops are those of the last one
         self.begun: dict[int, tuple[torch.Tensor, Any]] = {}  # tensors of carried variables that began as a number
 
     def block(self, body: list[ast.stmt]) -> None:
@@ -83,17 +98,19 @@ class ControlFlow(Calls):
     def make_axes(self, loop: TracedLoop, node: ast.For) -> list[Axis]:
         """The axes of a loop, named after its variables."""
         ranges, target = loop.ranges, node.target
+        _check_numbers(ranges.name, node.iter)
         names = [t.id if isinstance(t, ast.Name) else "tile" for t in self._loop_targets(target, ranges)]
         axes = []
         bounds = zip(names, ranges.begins, ranges.ends, ranges.block_sizes)
         for dim, (name, begin, end, size) in enumerate(bounds):
             kind = AxisKind.GRID if loop.kind == "grid" else AxisKind.TILE
-            block = self._block_for(name, size, kind)
-            if size is None:
-                block.again = target in self._met
+            known = self._met.get((target, dim)) if size is None else None
+            block = known if known is not None and self._goes_on else self._block_for(name, size, kind)
+            if size is None and block is not known:
+                block.again = known is not None
                 block.site = (self.frame.source.file, node.iter.lineno, dim)
+                self._met[target, dim] = block
             axes.append(self.env.new_axis(block, kind, begin, self._not_before(begin, end), name))
-        self._met.add(target)
         return axes
 
     def _not_before(self, begin: Any, end: Any) -> Any:
@@ -211,8 +228,14 @@ class ControlFlow(Calls):
 
         self._loop(GraphKind.LOOP, node, carried, (begins, ends), body, loop_names)
 
-    def device_while(self, node: ast.While, test: Any) -> None:
-        """A `while` on a value known only while the kernel runs; `test`: its first value, already worked out."""
+    def device_while(self, node: ast.While, test: Any, *, goes_on: bool) -> None:
+        """A `while` on a value known only while the kernel runs.
+
+        Args:
+            node: the statement.
+            test: its first value, already worked out.
+            goes_on: rounds whose test was known are traced already.
+        """
         if node.orelse:
             raise exc.StatementNotSupported(
                 statement="`else` on a `while` of a device value", where="device code", fix="put it behind the loop."
@@ -223,9 +246,11 @@ class ControlFlow(Calls):
         def body(builder: GraphBuilder) -> list[Axis]:
             for item in carried:
                 item.enter(self, builder)
+            before, self._goes_on = self._goes_on, self._goes_on or goes_on
             with self._containers_stay():
                 self.block(node.body)
                 self.frame.device[_TEST] = self._truth_of(self.expr(node.test))
+            self._goes_on = before
             return []
 
         self._loop(GraphKind.WHILE, node, carried, ([], []), body, set())

@@ -34,8 +34,18 @@ class RefusingShapeEnv(ShapeEnv):
         self.refuses = False
 
     def evaluate_sym_node(self, sym_node: Any, *args: Any, **options: Any) -> Any:
-        if self.refuses and any(map(self.is_refused, sym_node.expr.free_symbols)):
-            raise ConfigDecision(sym_node.expr.free_symbols)
+        expr = sym_node.expr
+        if any(map(self.is_refused, expr.free_symbols)):
+            if self.refuses:
+                raise ConfigDecision(expr.free_symbols)
+            # `cdiv(n, block)` is 1 for the number that stands for the block, and was 1 in what was made of it: a sum
+            # over it counted padding.
+            if isinstance(expr, (sympy.Eq, sympy.Ne)) and expr.rhs in (0, 1):
+                if not expr.lhs.is_Symbol:
+                    return isinstance(expr, sympy.Ne)
+                # PyTorch asks so where either answer will do; a guard would refuse the calls whose mask has one True.
+                if options.get("fallback_value") is not None:
+                    return options["fallback_value"]
         return super().evaluate_sym_node(sym_node, *args, **options)
 
     def _get_user_frame(self) -> types.FrameType:

@@ -85,6 +85,7 @@ class Environment(HostReads):
         #: A value that each number of the Config's may have: stand-ins in shapes are like no size (`_size_symbol`).
         self._samples = {}
         self._read = set()
+        self._noted: set[type[exc.BaseWarning]] = set()
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
@@ -96,6 +97,12 @@ class Environment(HostReads):
         self._inferred: list[sympy.Basic] = []
 
     # -- names -------------------------------------------------------------------------------------------------
+
+    def note_host_operation(self, kind: type[exc.BaseWarning], text: str, function: str) -> None:
+        """Warn, once a trace, that host code computes with tensors, which is no part of the kernel."""
+        if kind not in self._noted:
+            self._noted.add(kind)
+            exc.warn(kind(name=text, kernel=function), self.settings.ignore_warnings)
 
     def unique_name(self, wanted: str) -> str:
         """A Python identifier close to `wanted`, not given out before."""

@@ -75,6 +75,10 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 
 
+#: What finds things by their hash.
+_HASHING = (dict, set, frozenset)
+
+
 class LambdaValue:
     """A lambda or a function defined inside interpreted code: runs on the names that its surroundings have when it is
     called.
@@ -210,7 +214,7 @@ class Expressions(Frames):
         return self.elements(node.elts)
 
     def expr_Set(self, node: ast.Set) -> Any:
-        return set(self.elements(node.elts))
+        return set(map(as_key, self.elements(node.elts)))
 
     def expr_Dict(self, node: ast.Dict) -> Any:
         result: dict[Any, Any] = {}
@@ -218,7 +222,7 @@ class Expressions(Frames):
             if key is None:
                 result.update(self.expr(value))
             else:
-                result[self.expr(key)] = self.expr(value)
+                result[as_key(self.expr(key))] = self.expr(value)
         return result
 
     def elements(self, nodes: list[ast.expr]) -> list[Any]:
@@ -308,7 +312,10 @@ class Expressions(Frames):
     # -- operators ---------------------------------------------------------------------------------------------------
 
     def expr_BinOp(self, node: ast.BinOp) -> Any:
-        return self.binary(node.op, self.expr(node.left), self.expr(node.right))
+        result = self.binary(node.op, self.expr(node.left), self.expr(node.right))
+        if isinstance(result, torch.Tensor) and result.dim() and not self.tracer.on_device:
+            self.env.note_host_operation(exc.TensorOperationInWrapper, ast.unparse(node), self.frame.source.name)
+        return result
 
     def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
         if isinstance(op, ast.MatMult):
@@ -345,6 +352,8 @@ class Expressions(Frames):
         result: Any = True
         for op, right_node in zip(node.ops, node.comparators):
             right = self.expr(right_node) if result is True else self._after(result, right_node, when=True)
+            if isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, _HASHING):
+                left = as_key(left)
             step = _COMPARE[type(op)](left, right)
             result = step if result is True else self._and(result, step)
             if result is False:
@@ -508,10 +517,21 @@ class Expressions(Frames):
                 "a tuple is indexed with a number that is known only while the kernel runs",
                 fix="unroll the loop: `for i in hl.static_range(2)`, or put the values into a tensor of the host's.",
             )
-        return base[index]
+        return base[as_key(index) if isinstance(base, dict) else index]
 
     def run_function(self, node: ast.FunctionDef) -> Any:
         raise NotImplementedError  # in statements
+
+
+def as_key(value: Any) -> Any:
+    """What a dict or a set finds a value by: of a symbolic number, which has no hash, the number that it is. Calls are
+    told apart by it from then on.
+    """
+    if isinstance(value, torch.SymInt):
+        return int(value)
+    if isinstance(value, torch.SymFloat):
+        return float(value)
+    return tuple(map(as_key, value)) if type(value) is tuple else value
 
 
 def is_data_dependent(error: Exception) -> bool:

@@ -138,6 +138,8 @@ class Frames:
         elif not self.tracer.on_device:
             frame.host[name] = value
         else:
+            if name == "_":  # for what nobody reads, in host code as on the device
+                frame.host.pop(name, None)
             if name in frame.host and name not in frame.device:
                 raise exc.CannotModifyHostVariableOnDevice(name=name)
             frame.device[name] = value

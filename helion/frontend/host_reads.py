@@ -18,6 +18,7 @@ from typing import Any
 import sympy
 import torch
 
+from .. import exc
 from ..ir.space import Space
 from ..ir.symbols import Origin
 from ..ir.symbols import OriginKind
@@ -30,6 +31,9 @@ from .decisions import RefusingShapeEnv
 _GIVE_INTS = (
     math.ceil, math.comb, math.factorial, math.floor, math.gcd, math.isqrt, math.lcm, math.perm, math.trunc
 )  # fmt: skip
+
+_READ = "a number that host code reads from a tensor at each call"
+_LOOP = "loop over it: `for c in hl.tile(begin, end)` with `x[t, c]` in place of `x[t, begin:end]` or `x[t, :]`."
 
 
 class HostReads:
@@ -100,22 +104,23 @@ class HostReads:
 
     def is_read(self, symbols: Any) -> bool:
         """Whether one of some symbols is a number that the host function reads from a tensor."""
-        return not self._read.isdisjoint(self._made_of(symbols))
+        return not self._read.isdisjoint(self.space.made_of(symbols))
+
+    def check_constant(self, sizes: Iterable[Any]) -> None:
+        """Check dimensions of device values, which generated code has as vectors of a constant length.
+
+        Raises:
+            exc.SizeNotConstant: one is as long as a number that the host function reads from a tensor.
+        """
+        if self._read and any(self.is_read(symbols_of(size)) for size in sizes):
+            raise exc.SizeNotConstant(what="the length of `:`, a slice or a new value", value=_READ, fix=_LOOP)
 
     def is_of_config(self, symbols: Any) -> bool:
         """Whether one of some symbols is a block size or a tunable, or computed from one."""
-        kinds = (self.space.origins[symbol].kind for symbol in self._made_of(symbols) if symbol in self.space.origins)
+        kinds = (
+            self.space.origins[symbol].kind for symbol in self.space.made_of(symbols) if symbol in self.space.origins
+        )
         return any(kind in (OriginKind.BLOCK_SIZE, OriginKind.TUNABLE) for kind in kinds)
-
-    def _made_of(self, symbols: Iterable[sympy.Symbol]) -> set[sympy.Symbol]:
-        """Some symbols, and those that they are computed from."""
-        found: set[sympy.Symbol] = set()
-        open_ = set(symbols)
-        while open_:
-            found |= open_
-            origins = [self.space.origins[symbol] for symbol in open_ if symbol in self.space.origins]
-            open_ = {part for origin in origins for arg in origin.args for part in arg.free_symbols} - found
-        return found
 
     def read_guards(self) -> list[sympy.Basic]:
         """What this trace took for granted about numbers that the host function reads from tensors."""

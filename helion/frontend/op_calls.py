@@ -61,6 +61,8 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
             f"hl.{op.name} into a device value",
             fix="device values are immutable: use torch.where to change part of one.",
         )
+    if access.addresses_at is None:
+        tracer.env.check_constant(indexed_shape(tensor, args[access.index_at], "store"))
     cast = list(args)
     for at in access.values_at:
         if isinstance(args[at], torch.Tensor):
@@ -126,17 +128,20 @@ def sizes_of_tiles(value: Any) -> Any:
 _ONLY_STORAGE = frozenset({torch.float8_e8m0fnu, getattr(torch, "float4_e2m1fn_x2", None)})
 
 
-def check_has_values(target: Any, dtype: torch.dtype) -> None:
-    """Refuse a value of a dtype that device code cannot hold.
+def check_can_be_held(tracer: Tracer, target: Any, values: list[torch.Tensor]) -> None:
+    """Refuse values that device code cannot hold, by their dtype or by their size.
 
     Raises:
-        exc.UnsupportedDtype: it has none; says how to pass what it stands for.
+        exc.UnsupportedDtype: says how to pass what it stands for.
+        exc.SizeNotConstant: see `HostReads.check_constant`.
     """
-    if dtype.is_complex:
-        fix = "load pairs of floats: pass torch.view_as_real(x)."
-    elif dtype in _ONLY_STORAGE:
-        fix = "load its bytes: pass x.view(torch.uint8), which hl.dot_scaled takes."
-    else:
-        return
-    name = f"hl.{target.name}" if isinstance(target, Op) else short_name(target)
-    raise exc.UnsupportedDtype(op=name, dtype=dtype, fix=fix)
+    for value in values:
+        tracer.env.check_constant(value.shape)
+        if value.dtype.is_complex:
+            fix = "load pairs of floats: pass torch.view_as_real(x)."
+        elif value.dtype in _ONLY_STORAGE:
+            fix = "load its bytes: pass x.view(torch.uint8), which hl.dot_scaled takes."
+        else:
+            continue
+        name = f"hl.{target.name}" if isinstance(target, Op) else short_name(target)
+        raise exc.UnsupportedDtype(op=name, dtype=value.dtype, fix=fix)

@@ -20,29 +20,11 @@ from .rearranging import positions
 _aten = torch.ops.aten
 
 
-@rule(_aten.sort.default)
-def _sort(x: torch.Tensor, dim: int = -1, descending: bool = False) -> Any:
-    return sorting.sort(x, dim, descending)
-
-
-@rule(_aten.sort.stable)
-def _sort_stable(x: torch.Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False) -> Any:
-    return sorting.sort(x, dim, descending)
-
-
-@rule(_aten.argsort.stable)
-def _argsort_stable(x: torch.Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> torch.Tensor:
-    return sorting.argsort(x, dim, descending)
-
-
-@rule(_aten.topk.default)
-def _topk(x: torch.Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
-    return sorting.topk(x, k, dim, largest, sorted)
-
-
-@rule(_aten.kthvalue.default)
-def _kthvalue(x: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    return sorting.kthvalue(x, k, dim, keepdim)
+# They have the parameters that device code's have.
+rule(_aten.sort.default, _aten.sort.stable)(sorting.sort)
+rule(_aten.argsort.stable)(sorting.argsort)
+rule(_aten.topk.default)(sorting.topk)
+rule(_aten.kthvalue.default)(sorting.kthvalue)
 
 
 # -- the element in the middle, and the most frequent -----------------------------------------------------------

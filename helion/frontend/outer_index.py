@@ -20,6 +20,7 @@ from ..ir.pointwise import CONVERT
 from ..ir.symbols import OriginKind
 from ..ir.symbols import expr_of
 from ..ir.symbols import symbols_of
+from ..language.alignment import vector_beside_its_tile
 from ..language.creation import iota
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class TracedLanes:
         """How far bounds are apart, and whether that is the most of it: `t.begin : t.end` has a tile's lanes."""
         (start_values, start_rest), (stop_values, stop_rest) = map(self._linear, (start, stop))
         length = sympy.expand(stop_rest - start_rest)
+        self._tracer.env.check_constant([self._tracer.env.size_of(length)])
         whole = length.xreplace({a.clipped_end.node.expr: a.offset.node.expr + a.block.symbol for a in self._around()})
         whole = sympy.expand(whole)
         origins = [self._space.origins.get(symbol) for symbol in whole.free_symbols]
@@ -157,8 +159,7 @@ def note_on_pairs(tracer: Tracer) -> str | None:
             axes = [axis for axis in map(space.axis_of, vectors) if axis is not None]
             beside = [e.axis for e in access.index if isinstance(e, TracedTile) and e.axis in axes]
             if beside:
-                t = beside[0].name
-                return f"`x[{t}, y[{t}]]` is every row with every column; `x[{t}.index, y[{t}]]` is one element a row."
+                return vector_beside_its_tile(beside[0].name)
             if len(set(map(id, axes))) < len(axes):
                 t = axes[0].name
                 return (

@@ -8,6 +8,7 @@ All of this is along dimensions of constant size: where a tile ends is not known
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,6 @@ from .. import exc
 from ..ir.reduction_ops import REDUCTIONS
 from ..ir.symbols import symbols_of
 from ..language import associative_scan
-from ..language import cumprod
-from ..language import cumsum
 from ..language import full
 from ..language import iota
 from ..language import join
@@ -308,20 +307,17 @@ def _constant_pad_nd(x: torch.Tensor, pad: Sequence[int], value: Any = 0) -> tor
 # -- scans ---------------------------------------------------------------------------------------------------------
 
 
-@rule(_aten.cumsum.default)
-def _cumsum(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
-    if x.dim() == 0:
-        return x.to(dtype or (x.dtype if x.dtype.is_floating_point else torch.int64))
-    result: torch.Tensor = cumsum(x if dtype is None else x.to(dtype), dim)
-    return result if dtype is None else result.to(dtype)
+def _running(scan: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def along(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+        if x.dim() == 0:
+            return x.to(dtype or (x.dtype if x.dtype.is_floating_point else torch.int64))
+        return scan(x, dim, dtype=dtype)
+
+    return along
 
 
-@rule(_aten.cumprod.default)
-def _cumprod(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> torch.Tensor:
-    if x.dim() == 0:
-        return x.to(dtype or (x.dtype if x.dtype.is_floating_point else torch.int64))
-    result: torch.Tensor = cumprod(x if dtype is None else x.to(dtype), dim)
-    return result if dtype is None else result.to(dtype)
+rule(_aten.cumsum.default)(_running(torch_overrides.cumsum))
+rule(_aten.cumprod.default)(_running(torch_overrides.cumprod))
 
 
 def _log_add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -366,29 +362,8 @@ def _cummin(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
 # -- products and shifts -----------------------------------------------------------------------------------------------
 
 
-@rule(_aten.mm.default)
-def _mm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return torch_overrides.mm(a, b)
-
-
-@rule(_aten.bmm.default)
-def _bmm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return torch_overrides.bmm(a, b)
-
-
-@rule(_aten.addmm.default)
-def _addmm(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: Any = 1, alpha: Any = 1) -> torch.Tensor:
-    return torch_overrides.addmm(acc, a, b, beta=beta, alpha=alpha)
-
-
-@rule(_aten.baddbmm.default)
-def _baddbmm(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: Any = 1, alpha: Any = 1) -> torch.Tensor:
-    return torch_overrides.baddbmm(acc, a, b, beta=beta, alpha=alpha)
-
-
-@rule(_aten.addbmm.default)
-def _addbmm(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: Any = 1, alpha: Any = 1) -> torch.Tensor:
-    return torch_overrides.addbmm(acc, a, b, beta=beta, alpha=alpha)
+for _name in ("mm", "bmm", "addmm", "baddbmm", "addbmm"):  # with the parameters that device code's have
+    rule(getattr(_aten, _name).default)(getattr(torch_overrides, _name))
 
 
 @rule(_aten.__lshift__.Tensor, _aten.__lshift__.Scalar)

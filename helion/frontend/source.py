@@ -11,14 +11,14 @@ import copy
 import inspect
 import io
 import linecache
-import textwrap
 import tokenize
 import types
 from collections.abc import Iterable
 from typing import Any
 
 from .. import exc
-from .._parsing import parse
+from .._parsing import parse_definition
+from .._parsing import unindented
 from ..exc import SourceLocation
 from .jumps import without_jumps
 
@@ -42,9 +42,8 @@ class FunctionSource:
         except (OSError, TypeError):
             raise exc.SourceUnavailable(name=fn.__name__) from None
         text = "".join(lines)
-        self._margin = len(text) - len(text.lstrip(" \t"))
         try:
-            tree = parse(textwrap.dedent(text))
+            tree = parse_definition(text)
         except SyntaxError:
             raise exc.SourceUnavailable(name=fn.__name__) from None
         ast.increment_lineno(tree, first - 1)
@@ -52,7 +51,7 @@ class FunctionSource:
         # The lines of a lambda among a function's decorators are that function's.
         if not isinstance(node, ast.FunctionDef) or node.name != fn.__code__.co_name:
             raise exc.SourceUnavailable(name=fn.__name__)
-        self.text = textwrap.dedent(text)
+        self.text = unindented(text)
         self._take(node)
 
     def _take(self, node: ast.FunctionDef) -> None:
@@ -69,11 +68,11 @@ class FunctionSource:
     def location(self, node: ast.AST) -> SourceLocation:
         """Where a node of this function's tree stands in the file."""
         line = getattr(node, "lineno", self.node.lineno)
-        column = getattr(node, "col_offset", 0) + self._margin
+        column = getattr(node, "col_offset", 0)
         same_line = getattr(node, "end_lineno", line) == line
         lines = _remembered(self.file) or linecache.getlines(self.file)
         text = lines[line - 1].rstrip("\n") if 0 < line <= len(lines) else ""
-        end = getattr(node, "end_col_offset", 0) + self._margin if same_line else len(text)
+        end = getattr(node, "end_col_offset", 0) if same_line else len(text)
         return SourceLocation(self.file, line, column, end, self.name, text)
 
 
@@ -127,7 +126,7 @@ def text_of(fn: types.FunctionType) -> str:
         OSError: there is none.
         TypeError: likewise.
     """
-    return textwrap.dedent("".join(_lines_of(fn)[0]))
+    return unindented("".join(_lines_of(fn)[0]))
 
 
 def source_of(fn: types.FunctionType) -> FunctionSource:

@@ -424,7 +424,7 @@ class Statements(ControlFlow):
 
     def stmt_While(self, stmt: ast.While) -> None:
         with self._within("python loop"):
-            for _ in range(_HOST_LOOP_LIMIT):
+            for count in range(_HOST_LOOP_LIMIT):
                 test = self.host_truth(stmt.test) if self.decides else self.expr(stmt.test)
                 if self.is_dynamic(test):
                     break
@@ -442,7 +442,7 @@ class Statements(ControlFlow):
         if not self.tracer.on_device or (is_symbolic(test) and self.env.is_configured(test)):
             raise self.undecidable(stmt.test, symbols_of(test))
         with self._within("device loop"):
-            self.device_while(stmt, test)
+            self.device_while(stmt, test, goes_on=count > 0)
 
     def stmt_End(self, stmt: End) -> None:
         if self._inside[-1] != "branch":

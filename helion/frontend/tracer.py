@@ -59,6 +59,8 @@ from .constants import of_floats8
 from .constants import rounded
 from .environment import Environment
 from .factories import FACTORIES
+from .fake_values import fake_value
+from .fake_values import pointwise_result
 from .graph_builder import GraphBuilder
 from .graph_builder import new_node
 from .in_place import COPIES
@@ -68,7 +70,7 @@ from .lengths import with_shape
 from .modes import DeviceDispatchMode
 from .modes import DeviceFunctionMode
 from .op_calls import OP_PREPARATION
-from .op_calls import check_has_values
+from .op_calls import check_can_be_held
 from .op_calls import prepare_store
 from .op_calls import sizes_of_tiles
 from .outer_index import TracedLanes
@@ -236,8 +238,7 @@ class Tracer(Handler):
         node = new_node(builder.graph, target, args, kwargs)
         node.meta.update(val=value, location=self.location, **meta)
         tensors = [v for v in tree_leaves(value) if isinstance(v, torch.Tensor)]
-        for tensor in tensors:
-            check_has_values(target, tensor.dtype)
+        check_can_be_held(self, target, tensors)
         self._recorded.update((id(v), v) for v in tensors)
         if isinstance(value, torch.Tensor):
             builder.own(value, node)
@@ -270,9 +271,7 @@ class Tracer(Handler):
         """A tensor in another dtype; numbers and tensors that have it already stay."""
         if not isinstance(value, torch.Tensor) or value.dtype is dtype:
             return value
-        with self.paused():
-            fake = torch.empty(value.shape, dtype=dtype, device=value.device)
-        return self.record(CONVERT, (self.operand(value), dtype), {}, fake)
+        return self.record(CONVERT, (self.operand(value), dtype), {}, fake_value(value, value.shape, dtype))
 
     def scalar_tensor(self, value: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
         """A number as a 0-d device tensor, with the dtype PyTorch gives it."""
@@ -318,8 +317,7 @@ class Tracer(Handler):
     def _renamed(self, value: torch.Tensor) -> torch.Tensor:
         """The same value as another tensor, contiguous: what is done to that one in place leaves the first alone."""
         node = self.operand(value)
-        with self.paused():
-            other = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+        other = fake_value(value, value.shape, value.dtype)
         self.current().own(other, node)
         return other
 
@@ -335,8 +333,7 @@ class Tracer(Handler):
                 self.operand(arg)  # a host tensor is named before PyTorch complains of anything else
         args = of_floats8(op, args, self.cast)
         # PyTorch's shape rules of special functions cannot broadcast symbolic sizes.
-        shaped = torch.broadcast_tensors(*args) if op in SPECIAL_OF_TWO else args
-        result = op(*shaped, **kwargs)
+        result = pointwise_result(op, torch.broadcast_tensors(*args) if op in SPECIAL_OF_TWO else args, kwargs)
         if op in COMPARISONS:
             args = compared(*args)
         values = [a for a in args if isinstance(a, (torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat))]
@@ -349,8 +346,7 @@ class Tracer(Handler):
         cast_args = tuple(self.operand(self.cast(rounded(a, compute), compute)) for a in args)
         if result.dtype in (torch.bool, compute):
             return self.record(op, cast_args, dict(kwargs), result)
-        with self.paused():
-            wide = torch.empty(result.shape, dtype=compute, device=result.device)
+        wide = fake_value(result, result.shape, compute)
         self.record(op, cast_args, dict(kwargs), wide)
         return self.cast(wide, result.dtype)
 
@@ -364,7 +360,7 @@ class Tracer(Handler):
         return tuple(self.cast(a, common) if any(a is i for i in integers) else a for a in args)
 
     def _where(self, condition: Any, a: Any, b: Any) -> Any:
-        result = WHERE(condition, a, b)
+        result = pointwise_result(WHERE, (condition, a, b), {})
         args = (
             self.operand(condition),
             self.operand(self.cast(a, result.dtype)),
@@ -394,9 +390,8 @@ class Tracer(Handler):
         if reduction.name in ("sum", "prod"):
             x = self.cast(x, compute)
         for d in reversed(dims):
-            with self.paused():
-                shape = [*x.shape[:d], *[1] * keepdim, *x.shape[d + 1 :]]
-                fake = torch.empty(shape, dtype=torch.int64 if reduction.returns_index else x.dtype, device=x.device)
+            shape = [*x.shape[:d], *[1] * keepdim, *x.shape[d + 1 :]]
+            fake = fake_value(x, shape, torch.int64 if reduction.returns_index else x.dtype)
             x = self.record(op, (self.operand(x), [d] if reduction.dim_is_list else d, keepdim), {}, fake)
         return x if reduction.returns_index else self.cast(x, result_dtype)
 

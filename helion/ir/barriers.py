@@ -42,6 +42,7 @@ from .nodes import Atomic
 from .nodes import ForLoop
 from .nodes import IfElse
 from .nodes import Memory
+from .nodes import host_tensor
 from .nodes import tensor_of
 from .pointwise import POINTWISE
 from .spans import overlaps_itself
@@ -203,12 +204,15 @@ def _relevant(ir: DeviceIR, root: GraphInfo) -> dict[torch.fx.Node, list[Touch]]
     """The touches in a top-level loop that another one may have to wait for, or that may have to wait, by their nodes:
     those of memory that the loop writes; all of them, if an atomic orders what comes before or after it."""
     nodes = [node for info in ir.inside(root) for node in info.graph.nodes if node.op == "call_function"]
-    touches = [touch for node in nodes for touch in touches_of(node)]
+    users = {user for node in nodes if node.target is host_tensor for user in node.users}
+    touches = [touch for node in nodes if node in users for touch in touches_of(node)]
     written = [touch for touch in touches if touch.writes]
     ordering = any(_orders(touch.node, how) for touch in written for how in ("acquire", "release"))
     found: dict[torch.fx.Node, list[Touch]] = {}
     for touch in touches:
-        if ordering or any(_same_memory(touch, other) for other in written):
+        once = touch.node.graph is root.graph  # and does not come again after itself
+        others = (other for other in (touches if touch.writes else written) if not (once and other is touch))
+        if ordering or any(_same_memory(touch, other) for other in others):
             found.setdefault(touch.node, []).append(touch)
     return found
 

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import sympy
+import torch
+from torch.utils._sympy.functions import FloorDiv
+from torch.utils._sympy.functions import Max
+from torch.utils._sympy.functions import Min
 
 from .. import exc
 from ..numbers import next_power_of_2
@@ -18,6 +22,7 @@ from .device_ir import AxisKind
 from .device_ir import BlockSize
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
+from .space import Space
 from .symbols import Origin
 from .symbols import OriginKind
 from .symbols import evaluated
@@ -75,6 +80,47 @@ def resolve_constants(
     constants.update((block.symbol, size) for block, size in zip(tunable, sizes, strict=True))
     add_computed(ir, constants, tunables)
     return constants
+
+
+def held_sizes(space: Space, size: torch.SymInt) -> dict[sympy.Symbol, tuple[int, int]]:
+    """Between which values guards hold the host's numbers that a size is made of, so that it has one extent.
+
+    A size that grows with a number has it in its bucket, up to a power of two; else the number is what it was.
+    """
+    expr, hints = space.written_out(size.node.expr), size.node.shape_env.backed_var_to_val
+    held = {}
+    for symbol in space.made_of(expr.free_symbols):
+        origin = space.origins.get(symbol)
+        if origin is not None and origin.kind is OriginKind.HOST and symbol in hints and not origin.args:
+            hint = int(hints[symbol])
+            most = next_power_of_2(hint)
+            grows = symbol in expr.free_symbols and _grows(expr, symbol)
+            held[symbol] = (most // 2 + 1, most) if grows else (hint, hint)
+    return held
+
+
+def largest_size(space: Space, size: torch.SymInt, constants: Mapping[sympy.Symbol, Any]) -> int:
+    """What a size of the host's and the Config's numbers is at most, where `held_sizes` hold."""
+    values = {**constants, **{symbol: most for symbol, (_, most) in held_sizes(space, size).items()}}
+    needed = space.made_of(size.node.expr.free_symbols)
+    for symbol, origin in space.origins.items():
+        if symbol in needed and symbol not in values and origin.args:
+            values[symbol] = _computed(origin, values)
+    return int(evaluated(size.node.expr, values))
+
+
+def _grows(expr: sympy.Expr, symbol: sympy.Symbol) -> bool:
+    """Whether an expression of numbers that are at least 0 surely does not become less as one of them grows."""
+    if symbol not in expr.free_symbols or expr == symbol:
+        return True
+    if isinstance(expr, FloorDiv):
+        over, under = expr.args
+        return _grows(over, symbol) and symbol not in under.free_symbols
+    if isinstance(expr, sympy.Mul):
+        return not any(arg.could_extract_minus_sign() for arg in expr.args) and all(
+            _grows(a, symbol) for a in expr.args
+        )
+    return isinstance(expr, (sympy.Add, Max, Min)) and all(_grows(arg, symbol) for arg in expr.args)
 
 
 def add_computed(ir: DeviceIR, constants: dict[sympy.Symbol, int], tunables: Mapping[str, Any]) -> None:

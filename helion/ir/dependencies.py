@@ -44,10 +44,16 @@ from .positions import Positions
 from .sameness import Sameness
 from .space import Space
 from .spans import spans_meet
+from .symbols import expr_of
+from .symbols import is_symbolic
 from .symbols import symbols_of
 
 #: Longest range of a tile that a store leaves out, and which one tile therefore covers.
 _LARGEST_COVER = 1 << 16
+_OF_LOCKS = (
+    'if the atomic_cas takes a lock, say so, sem="acquire" there and sem="release" in the atomic that gives it back; '
+    "else give every tile its own place in the output, or use hl.atomic_add."
+)
 
 
 def check_dependencies(ir: DeviceIR) -> None:
@@ -65,8 +71,10 @@ def check_dependencies(ir: DeviceIR) -> None:
         excuses = {store: excused for memory, excused in accesses if (store := Store.match(memory.node))}
         stores = list(excuses)
         acquired = _after_acquiring([memory for memory, _ in accesses])
+        fix = _OF_LOCKS if any(memory.op.name == "atomic_cas" for memory, _ in accesses) else None
         for store, excused in excuses.items():
-            _check_store(ir, info, store, [a for a in axes if a.id not in excused and store.node not in acquired])
+            left = [a for a in axes if a.id not in excused and store.node not in acquired]
+            _check_store(ir, info, store, left, fix)
         if any(memory.op is wait for memory, _ in accesses) or not axes:
             continue  # the kernel sees to the order of its programs, or there is only one
         for load, excused in [(load, excused) for memory, excused in accesses if (load := Load.match(memory.node))]:
@@ -158,7 +166,7 @@ def _uses(element: Any, axis: Axis) -> bool:
     return bool(symbols_of(element) & mine)
 
 
-def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis]) -> None:
+def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis], fix: str | None) -> None:
     items = index_items(store)
     repeated = [item for item in items if item.repeats]
     for item in repeated:
@@ -181,6 +189,7 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis]) 
                 reason=f"every tile of loop {axis.name!r} stores to the same elements of {store.name!r}: "
                 f"the index does not use {axis.name!r}",
                 location=store.node.meta.get("location"),
+                fix=fix,
             )
 
 
@@ -231,7 +240,13 @@ def _is_masked(ir: DeviceIR, access: Load | Store, axis: Axis) -> bool:
 
 
 def _ends_at_one(ir: DeviceIR, axis: Axis) -> bool:
-    """Whether a loop has no index but 0 in this call, which is a guard: `hl.tile(n)` where n is 1."""
+    """Whether a loop has no index but 0 in this call, which is a guard: `hl.tile(n)` where n is 1.
+
+    So has one that ends where a tile of such a loop does: the rows of a block, of a matrix of one row.
+    """
+    for outer in ir.space.axes:
+        if is_symbolic(axis.end) and expr_of(axis.end) == expr_of(outer.clipped_end):
+            return outer.static_extent == 1 or _ends_at_one(ir, outer)
     known = isinstance(axis.end, torch.SymInt) and ir.space.is_host_value(axis.end)
     from_zero = not isinstance(axis.begin, int) or axis.begin >= 0
     return from_zero and known and bool(axis.end == 1)

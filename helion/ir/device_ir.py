@@ -23,8 +23,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 
 import sympy
 import torch
@@ -33,6 +36,7 @@ import torch.fx
 from ..exc import SourceLocation
 from ..language.tile import Tile
 from .nodes import GETITEM as GETITEM
+from .nodes import View
 from .nodes import for_loop as for_loop
 from .nodes import graph_arguments
 from .nodes import host_tensor as host_tensor
@@ -44,6 +48,8 @@ from .space import AxisKind as AxisKind
 from .space import BlockSize as BlockSize
 from .space import Space
 
+_T = TypeVar("_T")
+_View = TypeVar("_View", bound=View)
 Number = int | float | bool | torch.SymInt | torch.SymFloat | torch.SymBool
 
 
@@ -213,6 +219,7 @@ class DeviceIR:
     host_tensors: dict[str, HostTensor] = dataclasses.field(default_factory=dict)
     space: Space = dataclasses.field(default_factory=Space)
     _phase: int = 0
+    _found: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def add_root(self, graph_id: int) -> None:
         """A graph is the next top-level loop."""
@@ -229,17 +236,54 @@ class DeviceIR:
             for node in info.graph.nodes:
                 yield info, node
 
+    def _once(self, key: Any, look: Callable[[], _T]) -> _T:
+        """What is found by looking at the nodes: once, when the IR is closed."""
+        if not self.space.is_closed:
+            return look()
+        if key not in self._found:
+            self._found[key] = look()
+        found: _T = self._found[key]
+        return found
+
+    @property
+    def targets(self) -> frozenset[Any]:
+        """All that nodes call: a pass about some op need not go through a kernel that has none."""
+        calls = (node.target for _, node in self.nodes() if node.op == "call_function")
+        return self._once("targets", lambda: frozenset(calls))
+
+    @property
+    def dtypes(self) -> frozenset[torch.dtype]:
+        """Of all tensors that nodes compute."""
+        values = (node.meta.get("val") for _, node in self.nodes())
+        return self._once("dtypes", lambda: frozenset(v.dtype for v in values if isinstance(v, torch.Tensor)))
+
+    def views(self, kind: type[_View]) -> Sequence[_View]:
+        """All nodes of a kind, in the order of `nodes`."""
+
+        def look() -> list[_View]:
+            if not any(map(kind.knows, self.targets)):
+                return []
+            return [view for _, node in self.nodes() if (view := kind.match(node)) is not None]
+
+        return self._once(kind, look)
+
     def subgraphs_of(self, node: torch.fx.Node) -> list[GraphInfo]:
         """The graphs a control node or a reduction with a combine function holds."""
-        if node.op != "call_function":
+        if node.op != "call_function" or isinstance(node.target, torch._ops.OpOverload):
             return []
         return [self.graphs[number(node, at)] for at in graph_arguments(node.target)]
+
+    def held_by(self, info: GraphInfo) -> list[GraphInfo]:
+        """The graphs that a graph's own nodes hold."""
+        if len(self.graphs) == len(self.roots):
+            return []  # each is a top-level loop
+        return self._once(info, lambda: [sub for node in info.graph.nodes for sub in self.subgraphs_of(node)])
 
     def inside(self, info: GraphInfo) -> list[GraphInfo]:
         """A graph and those inside of it."""
         found = [info]
         for graph in found:  # which grows
-            found += [sub for node in graph.graph.nodes for sub in self.subgraphs_of(node)]
+            found += self.held_by(graph)
         return found
 
     def format(self) -> str:

@@ -101,6 +101,17 @@ def numbers(node: torch.fx.Node, position: int) -> list[int]:
     return list(found)
 
 
+def copy_of(graph: torch.fx.Graph, node: torch.fx.Node, args: tuple[Any, ...], target: Any = None) -> torch.fx.Node:
+    """A node of another graph that computes what `node` does, or calls `target`; `meta["origin"]` is the node that the
+    first of several copies was made from."""
+    copy = graph.create_node(node.op, target or node.target, (), {}, name=node.name)
+    copy.args = args  # given to create_node, a symbolic number is warned of
+    if node.kwargs:
+        copy.kwargs = dict(node.kwargs)
+    copy.meta.update(node.meta, origin=node.meta.get("origin", node))
+    return copy
+
+
 def op_of(node: Any) -> Op | None:
     """The language op that a node calls."""
     target = getattr(node, "target", None)

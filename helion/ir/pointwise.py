@@ -79,9 +79,11 @@ COMPARISONS: frozenset[torch._ops.OpOverload] = frozenset(
 WHERE = _aten.where.self
 CONVERT = torch.ops.prims.convert_element_type.default
 BITCAST = _aten.view.dtype
+#: The same value, as something that the compiler does not recognise (`packed_rows`).
+AGAIN = _aten.alias.default
 
 #: Pointwise in the sense of the analyses: each output element depends on the same element of each input.
-POINTWISE: frozenset[torch._ops.OpOverload] = frozenset([*PROMOTION, WHERE, CONVERT, BITCAST])
+POINTWISE: frozenset[torch._ops.OpOverload] = frozenset([*PROMOTION, WHERE, CONVERT, BITCAST, AGAIN])
 
 # Dtypes an op has no meaning for (PyTorch's CPU kernels say "not implemented for"); fake tensors do not check.
 NO_FLOAT = frozenset(

@@ -4,7 +4,8 @@
 stages: stage 0 holds the reductions that need no other reduction's result, stage 1 those that need stage 0's,
 and so on (softmax: maximum, sum, store).  Each stage becomes a loop over chunks that loads what it needs again
 and keeps a partial result per lane; the partial results are reduced once, after the loop.  A sum of exponentials
-relative to a maximum is found in the maximum's stage (`online`).
+relative to a maximum is found in the maximum's stage, and one of squares of distances from the mean in the sum's
+(`online`).
 
 Every other loop goes backwards: what the one before has read last is still in a cache, and what it has read first may
 not be.
@@ -12,6 +13,7 @@ not be.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -39,12 +41,18 @@ from .nodes import Load
 from .nodes import Memory
 from .nodes import Reduction
 from .nodes import Store
+from .nodes import copy_of
 from .nodes import for_loop
 from .nodes import op_of
 from .nodes import tensor_of
+from .online import Squares
+from .online import next_square
 from .online import next_total
+from .online import online_squares
 from .online import online_sums
 from .online import relative_to_row
+from .online import squares_of_row
+from .pointwise import CONVERT
 from .pointwise import POINTWISE
 from .symbols import expr_of
 
@@ -69,6 +77,15 @@ def passes(ir: DeviceIR, reduction: RollableReduction) -> int:
     return sum(bool(stages.members(stage)) for stage in range(max(stages.stage.values(), default=0) + 2))
 
 
+def lane_numbers(ir: DeviceIR, reduction: RollableReduction) -> int:
+    """How many numbers a loop over chunks keeps for each element of a chunk, the one that keeps most."""
+    stages = _Stages(ir, ir.graphs[reduction.graph_id], reduction.size)
+    kept = collections.Counter(stages.stage[node] for node in stages.reductions)
+    for squares in stages.squares.values():
+        kept[stages.stage[squares.total.node] - 1] += 1
+    return max(kept.values(), default=0)
+
+
 def _is_whole(size: Any) -> bool:
     """A size of the host's, as opposed to a tile's or 1."""
     if isinstance(size, int):
@@ -89,6 +106,8 @@ class _Stages:
         #: Sums that the loop of their maximum finds, by the node of that.
         self.online = online_sums(self.reductions)
         self.stage: dict[torch.fx.Node, int] = {}
+        #: The same of sums of squared distances, by the node of the values' sum.
+        self.squares: dict[torch.fx.Node, Squares] = {}
         self.possible = self._possible()
 
     def positions(self, node: torch.fx.Node) -> list[int]:
@@ -158,6 +177,7 @@ class _Stages:
                 if source in self.stage:
                     stage = max(stage, self.stage[source] + (source in self.reductions))
             self.stage[node] = stage
+        self.squares = online_squares(self.reductions, self.stage)
 
     def _memory_is_safe(self) -> bool:
         """Loads are repeated in later stages, so nothing they read may be written before the last of them."""
@@ -188,7 +208,8 @@ class _Stages:
 
     def members(self, stage: int) -> list[torch.fx.Node]:
         """Inner nodes that the loop of a stage computes: its reductions, its stores, and what they need."""
-        own = self.reductions.keys() - {total.node for total in self.online.values()}
+        found = (*self.online.values(), *(squares.total for squares in self.squares.values()))
+        own = self.reductions.keys() - {total.node for total in found}
         sinks = [n for n in self.nodes if self.stage[n] == stage and (n in own or self._is_sink(n))]
         needed: set[torch.fx.Node] = set()
 
@@ -265,6 +286,8 @@ class _Roller:
         self.graph = torch.fx.Graph()
         self.copies: dict[torch.fx.Node, torch.fx.Node] = {}
         self.loops = 0
+        #: Squared distances that are found in a loop, with the lanes' sums and squares.
+        self.unfinished: list[tuple[Squares, torch.fx.Node, torch.fx.Node]] = []
         #: Of each load its copies in the loops, in their order.
         self.loads: dict[torch.fx.Node, list[torch.fx.Node]] = {}
 
@@ -278,6 +301,7 @@ class _Roller:
             for node in stages.nodes:
                 if stages.stage[node] == stage and node not in stages.inner and node not in stages.reductions:
                     self._copy(self.graph, node, self.copies)
+                    self._finish_squares(node)
             members = stages.members(stage)
             if members:
                 self._loop(stage, members)
@@ -291,11 +315,7 @@ class _Roller:
     def _copy(
         self, graph: torch.fx.Graph, node: torch.fx.Node, table: dict[torch.fx.Node, torch.fx.Node]
     ) -> torch.fx.Node:
-        args = torch.fx.node.map_arg(node.args, lambda n: table[n])
-        copy = graph.create_node(node.op, node.target, (), {}, name=node.name)
-        copy.args, copy.kwargs = args, dict(node.kwargs)
-        copy.meta = {**node.meta, "origin": node.meta.get("origin", node)}
-        table[node] = copy
+        copy = table[node] = copy_of(graph, node, torch.fx.node.map_arg(node.args, lambda n: table[n]))
         return copy
 
     def _chunked(self, value: Any, dtype: torch.dtype | None = None) -> Any:
@@ -316,11 +336,11 @@ class _Roller:
         stages = self.stages
         sums = [stages.reductions[n] for n in members if n in stages.reductions and stages.stage[n] == stage]
         totals = {r.node: stages.online[r.node] for r in sums if r.node in stages.online}
+        squares = {r.node: stages.squares[r.node] for r in sums if r.node in stages.squares}
         body = torch.fx.Graph()
-        inputs = [self._accumulator(reduction) for reduction in (*sums, *totals.values())]
-        carried = {
-            r.node: self._placeholder(body, init, init.name) for r, init in zip((*sums, *totals.values()), inputs)
-        }
+        found = (*sums, *totals.values(), *(of.total for of in squares.values()))
+        inputs = [self._accumulator(reduction) for reduction in found]
+        carried = {r.node: self._placeholder(body, init, init.name) for r, init in zip(found, inputs)}
         accumulators = {r.node: carried[r.node] for r in sums}
         table: dict[torch.fx.Node, torch.fx.Node] = {}
         sources = dict.fromkeys(source for n in members for source in n.all_input_nodes)
@@ -335,18 +355,24 @@ class _Roller:
         for node in members:
             if node in accumulators:
                 reduction = stages.reductions[node]
-                results.append(self._merge(body, reduction, accumulators[node], table))
+                results.append(self._merge(body, reduction, accumulators[node], table[reduction.source]))
                 if total := totals.get(node):
                     make = functools.partial(self._pointwise, body, total)
                     values, so_far = table[reduction.source], carried[total.node]
                     grown[total.node] = next_total(make, values, accumulators[node], so_far)
+                if of := squares.get(node):
+                    # Its loop is the first one, which goes forwards: lanes that end early end in the last chunk.
+                    count = self._all(body, reduction, self.axis.offset // self.chunk + 1)
+                    make = functools.partial(self._pointwise, body, reduction)
+                    square = next_square(make, table[reduction.source], results[-1], count)
+                    grown[of.total.node] = self._merge(body, of.total, carried[of.total.node], square)
             else:
                 self._chunk(copy := self._copy(body, node, table))
                 if Load.match(node):
                     self.loads.setdefault(node, []).append(copy)
                 elif Store.match(node):
                     copy.meta["of_chunk"] = True
-        results += [grown[total.node] for total in totals.values()]
+        results += [grown[reduction.node] for reduction in found[len(sums) :]]
         body.output(list(results))
         places = {i: i for i in range(len(results))}
         backwards = self.loops % 2 == 1
@@ -366,6 +392,38 @@ class _Roller:
             self.copies[reduction.node] = self._copy_reduction(reduction.node, partials[reduction.node])
         for largest, total in totals.items():
             self.copies[total.node] = self._total(stages.reductions[largest], total, partials)
+        for node, of in squares.items():
+            self.unfinished.append((of, partials[node], partials[of.total.node]))
+        for reduction in sums:
+            self._finish_squares(reduction.node)
+
+    def _finish_squares(self, center: torch.fx.Node) -> None:
+        """Squared distances of a row, from those of its lanes, where the number that they are from is there."""
+        for of, total, squares in self.unfinished:
+            if of.center is center:
+                self._finish(of, total, squares)
+
+    def _finish(self, of: Squares, total: torch.fx.Node, squares: torch.fx.Node) -> None:
+        make = functools.partial(self._pointwise, self.graph, of.total)
+        size = tensor_of(of.total.source).shape[of.total.dim]
+        last = (size - 1) // self.chunk  # chunk, of which lanes may be past the end
+
+        def lanes(target: Any, args: tuple[Any, ...], dtype: torch.dtype) -> torch.fx.Node:
+            with torch.no_grad(), self.fake_mode:
+                value = torch.empty([self.chunk], dtype=dtype, device=tensor_of(of.total.source).device)
+            return self._call(self.graph, target, args, value, of.total.node, "past_end")
+
+        index = lanes(iota, (last * self.chunk, self.chunk, 1, torch.int32), torch.int32)
+        past = lanes(CONVERT, (lanes(_aten.ge.Scalar, (index, size), torch.bool), torch.float32), torch.float32)
+        count = make(_aten.sub.Tensor, (self._all(self.graph, of.total, last + 1), past))
+        self.copies[of.total.node] = self._copy_reduction(
+            of.total.node, squares_of_row(make, total, squares, count, self.copies[of.center])
+        )
+
+    def _all(self, graph: torch.fx.Graph, like: Reduction, value: Any) -> torch.fx.Node:
+        """A chunk that has one number everywhere, as float32."""
+        shape = self._chunked(tensor_of(like.source), torch.float32)
+        return self._call(graph, full, (list(shape.shape), value, torch.float32, None), shape, like.node, "count")
 
     def _total(
         self, largest: Reduction, total: Reduction, partials: dict[torch.fx.Node, torch.fx.Node]
@@ -412,10 +470,9 @@ class _Roller:
         body: torch.fx.Graph,
         reduction: Reduction,
         accumulator: torch.fx.Node,
-        table: dict[torch.fx.Node, torch.fx.Node],
+        chunk: torch.fx.Node,
     ) -> torch.fx.Node:
         """A chunk combined with the partial result so far."""
-        chunk = table[reduction.source]
         value = self._chunked(tensor_of(reduction.source))
         name = f"{reduction.node.name}_next"
         merged = self._call(body, reduction.kind.combine, (accumulator, chunk), value, reduction.node, name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -117,6 +118,7 @@ class Space:
     def __init__(self) -> None:
         self.blocks: tuple[BlockSize, ...] = ()
         self.axes: tuple[Axis, ...] = ()
+        self._block_of_symbol: dict[sympy.Expr, BlockSize] = {}
         self._axis_of_size: dict[int, Axis] = {}  # by id of the SymNode, which the axis keeps alive
         self._origins: dict[sympy.Symbol, Origin] = {}
         self.origins: Mapping[sympy.Symbol, Origin] = MappingProxyType(self._origins)
@@ -131,6 +133,7 @@ class Space:
     def add_block(self, block: BlockSize) -> None:
         assert not self._closed, "the IR is closed"
         self.blocks = (*self.blocks, block)
+        self._block_of_symbol.setdefault(block.symbol, block)
 
     def add_axis(self, axis: Axis) -> None:
         assert not self._closed, "the IR is closed"
@@ -141,13 +144,13 @@ class Space:
         """From here on nothing is added."""
         self._closed = True
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def block_of(self, size: Any) -> BlockSize | None:
         """The block whose size `size` is, or None."""
-        if isinstance(size, torch.SymInt):
-            for block in self.blocks:
-                if size.node.expr == block.symbol:
-                    return block
-        return None
+        return self._block_of_symbol.get(size.node.expr) if isinstance(size, torch.SymInt) else None
 
     def axis_of(self, size: Any) -> Axis | None:
         """The axis whose tiles a size is of, as far as the size itself tells: None for `block.var`, or a number."""
@@ -160,6 +163,24 @@ class Space:
     def depends_on_device(self, value: Any) -> bool:
         """Whether a number involves block sizes, tile offsets or other device values."""
         return any(self.origins[s].on_device for s in symbols_of(value) if s in self.origins)
+
+    def made_of(self, symbols: Iterable[sympy.Symbol]) -> set[sympy.Symbol]:
+        """Some symbols, and those that they are computed from."""
+        found: set[sympy.Symbol] = set()
+        open_ = set(symbols)
+        while open_:
+            found |= open_
+            origins = [self.origins[symbol] for symbol in open_ if symbol in self.origins]
+            open_ = {part for origin in origins for arg in origin.args for part in arg.free_symbols} - found
+        return found
+
+    def written_out(self, expr: sympy.Expr) -> sympy.Expr:
+        """An expression with each number that only stands for one (`Environment.sized`) replaced by what that is."""
+        origins = {symbol: origin for symbol in expr.free_symbols if (origin := self.origins.get(symbol)) is not None}
+        named = {
+            symbol: origin.args[0] for symbol, origin in origins.items() if origin.args and origin.function is None
+        }
+        return expr.xreplace(named) if named else expr
 
     def hint(self, value: Any) -> int | None:
         """The value a host number has in the traced call, None for device values."""

@@ -22,10 +22,10 @@ from .device_ir import DeviceIR
 from .device_ir import GraphInfo
 from .device_ir import TracedTile
 from .nodes import Full
-from .nodes import HostTensorNode
 from .nodes import Memory
 from .nodes import Reduction
 from .nodes import TileIndex
+from .nodes import copy_of
 from .nodes import number
 from .nodes import numbers
 from .nodes import operand
@@ -63,6 +63,8 @@ class _Squeezer:
         return dataclasses.replace(self.ir, graphs=[self._graph(info) for info in self.ir.graphs])
 
     def _graph(self, info: GraphInfo) -> GraphInfo:
+        if not any(map(self.dims.concerns, info.graph.nodes)):
+            return info
         self.graph = torch.fx.Graph()
         for node in info.graph.nodes:
             if node.op == "output":
@@ -83,12 +85,8 @@ class _Squeezer:
 
     def copy(self, node: torch.fx.Node, args: Sequence[Any], target: Any = None) -> torch.fx.Node:
         """A node that computes what `node` does, less the dimensions that go."""
-        copy = self.graph.create_node(node.op, target or node.target, (), {}, name=node.name)
-        copy.args = tuple(args)  # given to create_node, a symbolic number is warned of
-        if node.kwargs:
-            copy.kwargs = dict(node.kwargs)
-        copy.meta.update(node.meta, origin=node.meta.get("origin", node))
-        if not HostTensorNode.match(node):
+        copy = copy_of(self.graph, node, tuple(args), target)
+        if self.dims.concerns(node):
             copy.meta["val"] = self._value(node)
         if "neutral" in node.meta:  # an operand's dimension, which a reduction in chunks goes over
             which, dim, neutral = node.meta["neutral"]

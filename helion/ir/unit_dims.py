@@ -41,6 +41,7 @@ from .nodes import Reduction
 from .nodes import Store
 from .nodes import TileIndex
 from .nodes import View
+from .nodes import host_tensor
 from .nodes import number
 from .nodes import numbers
 from .nodes import operand
@@ -49,7 +50,8 @@ from .pointwise import POINTWISE
 
 _aten = torch.ops.aten
 
-#: Names of dimensions; all of one class have one representative.
+#: Names of dimensions; all of one class have one representative.  That of those that stay is 0, which is also the name
+#: of every dimension that is not one.
 Dims = Sequence[int]
 
 
@@ -63,21 +65,20 @@ class UnitDims:
 
     def __init__(self, ir: DeviceIR, is_one: Callable[[Any], bool]) -> None:
         self.ir, self.is_one = ir, is_one
-        self._parent: list[int] = []
-        self._kept: list[bool] = []
+        self._parent = [0]
         self._values: dict[torch.fx.Node, list[Dims]] = {}
-        #: The dimensions of what a load, store or atomic accesses, and its index.
+        #: The dimensions of what a load, store or atomic accesses, and its index, where one of them is one.
         self.accesses: dict[torch.fx.Node, tuple[Dims, list[IndexItem]]] = {}
         for _, node in ir.nodes():
-            if not HostTensorNode.match(node):
+            if node.target is not host_tensor:
                 self._values[node] = [self._new(shape) for shape in _shapes(node)]
         #: Whether any value has a dimension of one at all.
-        self.found = not all(self._kept)
+        self.found = len(self._parent) > 1
         if self.found:
             for _, node in ir.nodes():
                 if node.op == "call_function":
-                    self._constrain(node)
-            self._dropped = [not self._kept[self._root(dim)] for dim in range(len(self._parent))]
+                    _rule_of(node.target)(self, node)
+            self._dropped = [self._root(dim) != 0 for dim in range(len(self._parent))]
             self.found = any(self._dropped)
 
     # -- what is asked -------------------------------------------------------------------------------------------
@@ -85,6 +86,10 @@ class UnitDims:
     def is_dropped(self, dim: int) -> bool:
         """Whether a dimension goes."""
         return self._dropped[dim]
+
+    def concerns(self, node: torch.fx.Node) -> bool:
+        """Whether a node's value, or what it accesses, has a dimension of one, which may go."""
+        return node in self.accesses or any(map(any, self._values.get(node, ())))
 
     def of(self, node: torch.fx.Node) -> Dims:
         """The dimensions of a node's value; none for numbers."""
@@ -105,10 +110,14 @@ class UnitDims:
     # -- classes -------------------------------------------------------------------------------------------------
 
     def _new(self, shape: Iterable[Any]) -> Dims:
-        first = len(self._parent)
-        self._kept.extend(not self.is_one(size) for size in shape)
-        self._parent.extend(range(first, len(self._kept)))
-        return range(first, len(self._parent))
+        made = []
+        for size in shape:
+            if self.is_one(size):
+                made.append(len(self._parent))
+                self._parent.append(len(self._parent))
+            else:
+                made.append(0)
+        return tuple(made)
 
     def _root(self, dim: int) -> int:
         while (parent := self._parent[dim]) != dim:
@@ -118,26 +127,25 @@ class UnitDims:
 
     def _same(self, one: int, other: int) -> None:
         a, b = self._root(one), self._root(other)
-        self._parent[a] = b
-        self._kept[b] = self._kept[a] or self._kept[b]
+        self._parent[max(a, b)] = min(a, b)
 
     def _aligned(self, one: Dims, other: Dims) -> None:
         """Two values that broadcast: their last dimensions stand in one column."""
-        for a, b in zip(reversed(one), reversed(other)):
-            self._same(a, b)
+        if one != other:  # as most are, without a dimension of one
+            for a, b in zip(reversed(one), reversed(other)):
+                if a != b:
+                    self._same(a, b)
 
     def _keep(self, dims: Iterable[int]) -> None:
         for dim in dims:
-            self._kept[self._root(dim)] = True
+            self._same(dim, 0)
 
     # -- what ops say --------------------------------------------------------------------------------------------
 
-    def _constrain(self, node: torch.fx.Node) -> None:
-        _rule_of(node.target)(self, node)
-
     def _elementwise(self, node: torch.fx.Node) -> None:
+        own = self.of(node)
         for source in node.all_input_nodes:
-            self._aligned(self.of(source), self.of(node))
+            self._aligned(self.of(source), own)
 
     def _free(self, node: torch.fx.Node) -> None:
         """Nothing holds the dimensions of what has no operands."""
@@ -204,7 +212,8 @@ class UnitDims:
         items = index_items(memory)
         shape, gathered = _accessed(items)
         dims = self._new(shape)
-        self.accesses[node] = dims, items
+        if any(dims):
+            self.accesses[node] = dims, items
         bounded = node.meta.get("bounded_dims", ())
         for item, place in gathered:
             if item.kind == "tile" and item.dim in bounded:

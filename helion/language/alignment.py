@@ -82,6 +82,11 @@ def two_tiles(one: str, other: str, location: exc.SourceLocation | None = None) 
     )
 
 
+def vector_beside_its_tile(tile: str) -> str:
+    """What to mind where a vector of a tile is an index beside that tile."""
+    return f"`x[{tile}, y[{tile}]]` is every row with every column; `x[{tile}.index, y[{tile}]]` is one element a row."
+
+
 def _by_tile(value: Sequence[Dim], target: Sequence[Dim], at: Sequence[int]) -> bool:
     """Whether at least one dimension has met its own tile or size, and none a dimension of size 1 for want of it."""
     return all(dim.is_one or not target[place].is_one for dim, place in zip(value, at))

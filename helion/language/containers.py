@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 
 def walk_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -29,3 +32,14 @@ def walk_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 def tensors_in(value: Any) -> list[torch.Tensor]:
     """The tensors in a value, itself included."""
     return [part for _, part in walk_values(value, "") if isinstance(part, torch.Tensor)]
+
+
+def tensors_of_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The tensors among the arguments of a torch function; PyTorch's own walk took a quarter of ref mode's time."""
+    found: list[torch.Tensor] = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list, dict)):
+            found += [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    return found

@@ -31,7 +31,10 @@ def _(prefix: str, values: tuple[Any, ...]) -> None:
         raise exc.InvalidAPIUsage("hl.device_print: the first argument must be a constant string")
     for value in values:
         if not isinstance(value, (Tile, torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool)):
-            raise exc.InvalidAPIUsage(f"hl.device_print cannot print a {type(value).__name__}")
+            raise exc.InvalidAPIUsage(
+                f"hl.device_print cannot print a {type(value).__name__}",
+                fix="print tensors, numbers and tiles; the rest is text, `hl.device_print(str(x.dtype), x)`.",
+            )
 
 
 @device_print.set_eager_rule

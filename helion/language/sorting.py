@@ -171,16 +171,10 @@ def kthvalue(input: torch.Tensor, k: int, dim: int = -1, keepdim: bool = False) 
     return torch.return_types.kthvalue((values, places))
 
 
+def also_methods(**meanings: Callable[..., Any]) -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Functions of torch that are methods of tensors too, both with one meaning."""
+    return {getattr(owner, name): fn for name, fn in meanings.items() for owner in (torch, torch.Tensor)}
+
+
 #: torch callable -> what it means in device code.
-SORTING: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.sort: sort,
-    torch.Tensor.sort: sort,
-    torch.argsort: argsort,
-    torch.Tensor.argsort: argsort,
-    torch.msort: msort,
-    torch.Tensor.msort: msort,
-    torch.topk: topk,
-    torch.Tensor.topk: topk,
-    torch.kthvalue: kthvalue,
-    torch.Tensor.kthvalue: kthvalue,
-}
+SORTING = also_methods(sort=sort, argsort=argsort, msort=msort, topk=topk, kthvalue=kthvalue)

@@ -29,6 +29,7 @@ from .shapes import broadcast_shapes
 from .shapes import same_size
 from .shapes import shape_text
 from .sorting import SORTING
+from .sorting import also_methods
 from .tile import Tile
 
 # -- matrix products -----------------------------------------------------------------------------------
@@ -284,16 +285,7 @@ def _reflected_matmul(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 #: torch callable -> what it means in device code.
 TORCH_OVERRIDES: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.mm: mm,
-    torch.Tensor.mm: mm,
-    torch.bmm: bmm,
-    torch.Tensor.bmm: bmm,
-    torch.addmm: addmm,
-    torch.Tensor.addmm: addmm,
-    torch.baddbmm: baddbmm,
-    torch.Tensor.baddbmm: baddbmm,
-    torch.matmul: matmul,
-    torch.Tensor.matmul: matmul,
+    **also_methods(mm=mm, bmm=bmm, addmm=addmm, baddbmm=baddbmm, matmul=matmul, cumsum=cumsum, cumprod=cumprod),
     torch.Tensor.__matmul__: matmul,
     torch.Tensor.__rmatmul__: _reflected_matmul,
     torch.rand: rand,
@@ -302,9 +294,5 @@ TORCH_OVERRIDES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.randn_like: randn_like,
     torch.randint: randint,
     torch.nn.functional.dropout: dropout,
-    torch.cumsum: cumsum,
-    torch.Tensor.cumsum: cumsum,
-    torch.cumprod: cumprod,
-    torch.Tensor.cumprod: cumprod,
     **SORTING,
 }

@@ -13,6 +13,7 @@ kernel's source are as trustworthy as that source and are read like it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -20,7 +21,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-__all__ = ["Untrusted", "cache_dir", "make_directories", "read_file", "replace_file"]
+__all__ = ["Untrusted", "cache_dir", "make_directories", "own_directory", "read_file", "replace_file"]
 
 log = logging.getLogger("helion.runtime")
 
@@ -120,6 +121,28 @@ def make_directories(directory: Path, root: Path) -> None:
         except FileExistsError:
             if not place.is_dir():
                 raise
+
+
+def own_directory(name: str) -> Path | None:
+    """A directory in the cache for files that are executed and that others than helion write: made if need be.
+
+    Args:
+        name: of the directory.
+
+    Returns:
+        None where somebody else could put files there, or it cannot be made.
+    """
+    root = cache_dir()
+    directory = root / name
+    try:
+        make_directories(root, root)
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        status = directory.lstat()
+        closed = stat.S_ISDIR(status.st_mode) and not stat.S_IMODE(status.st_mode) & 0o077
+        return directory if closed and _problem(status) is None and _problem(root.stat()) is None else None
+    except OSError:
+        return None
 
 
 def replace_file(path: Path, data: str | bytes, *, root: Path | None = None) -> None:

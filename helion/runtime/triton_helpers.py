@@ -345,6 +345,15 @@ def hlt_opaque(x):
     return tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], tl.float64, False, 1)
 
 
+@triton.jit
+def hlt_again(x):
+    """x, of 16 bits, as something that the compiler knows nothing of: what was computed of it is computed again.
+
+    A row that is used again stays in registers as it was loaded, and not as the float32 values that it was made.
+    """
+    return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], x.dtype, False, 2)
+
+
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7):
 
     @triton.jit

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,20 +74,30 @@ def server() -> fork_server.ForkServer:
     return found
 
 
-def test_a_server_has_one_thread_though_numpy_starts_one_for_each_core(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    code = "search()\nprint(fork_server._servers.started, fork_server._servers.problem)\n"
-    assert run(tmp_path, code, environment=environment).stdout == "1 None\n"
-
-
-def test_ten_searches_import_once(tmp_path: Path) -> None:
-    imports = tmp_path / "imports"
+@pytest.fixture(scope="module")
+def ten_searches(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
+    """Of a program that made ten: the processes that imported, and its and its server's, with how many servers it
+    started and what was wrong with them."""
+    folder = tmp_path_factory.mktemp("ten_searches")
+    imports = folder / "imports"
     slow = f"import os, time\ntime.sleep(0.3)\nopen({str(imports)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
     code = "for salt in range(10): search(2 ** (salt % 7))\nprint(os.getpid(), fork_server.shared().pid)\n"
-    done = run(tmp_path, code, slow)
+    code += "print(fork_server._servers.started, fork_server._servers.problem)\n"
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = run(folder, code, slow, environment)
     assert done.returncode == 0, done.stderr
+    return imports.read_text().split(), done.stdout.splitlines()
+
+
+@pytest.mark.xdist_group("ten_searches")  # one program for both
+def test_a_server_has_one_thread_though_numpy_starts_one_for_each_core(ten_searches: Any) -> None:
+    assert ten_searches[1][1] == "1 None"
+
+
+@pytest.mark.xdist_group("ten_searches")
+def test_ten_searches_import_once(ten_searches: Any) -> None:
     # The program itself, and its server: no worker.
-    assert imports.read_text().split() == done.stdout.split()
+    assert ten_searches[0] == ten_searches[1][0].split()
 
 
 def test_workers_are_children_of_the_server(executor: ProcessExecutor) -> None:
@@ -189,7 +200,8 @@ print(fork_server.shared() is mine)
 def test_where_an_import_starts_a_thread_workers_are_new_interpreters(tmp_path: Path) -> None:
     thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"
     code = "search()\nprint(fork_server.shared(), fork_server._servers.problem)\n"
-    done = run(tmp_path, code, thread)
+    # Each of them imports for itself: one that compiles will do.
+    done = run(tmp_path, code, thread, {**os.environ, "HELION_AUTOTUNE_PRECOMPILE_JOBS": "1"})
     assert done.stdout.startswith("None") and "2 threads are running" in done.stdout, done.stdout + done.stderr
 
 
@@ -229,3 +241,18 @@ time.sleep(3600)
     finally:
         os.kill(child, signal.SIGKILL)
         program.stdout.close()
+
+
+def test_a_server_keeps_bytecode_where_pytorchs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    given = {"PYTHONDONTWRITEBYTECODE": "1"}
+    monkeypatch.setattr(torch.__spec__, "cached", __file__)
+    assert "PYTHONPYCACHEPREFIX" not in fork_server._environment(given)
+    monkeypatch.setattr(torch.__spec__, "cached", str(tmp_path / "missing"))
+    found = fork_server._environment(given)
+    directory = tmp_path / "cache" / "bytecode"
+    assert found["PYTHONPYCACHEPREFIX"] == str(directory) and "PYTHONDONTWRITEBYTECODE" not in found
+    assert directory.stat().st_mode & 0o777 == 0o700
+    directory.chmod(0o770)  # others can put modules there
+    assert fork_server._environment(given).keys() == fork_server._ONE_THREAD.keys() | {*given, "PYTHONPATH"}

@@ -126,13 +126,24 @@ def test_arguments_beat_settings() -> None:
     assert len(search.run().trials) <= 8
 
 
+def test_the_winner_of_a_list_is_the_config_that_was_given() -> None:
+    given = [{"block_size": 32}, {"block_sizes": 64}]
+    best = at.FiniteSearch(blocked(), (X,), [Config(**items) for items in given], **FAST).autotune()
+    assert dict(best) in given
+
+
+def test_a_search_that_is_made_searches_whatever_the_effort_of_calls_is() -> None:
+    assert len(at.RandomSearch(blocked(autotune_effort="none"), (X,), count=2, budget_seconds=60).run().trials) == 2
+
+
 def test_a_count_is_how_many_are_measured() -> None:
     assert len(at.RandomSearch(blocked(), (X,), count=4, **FAST).run().trials) == 4
 
 
 def test_the_variable_caps_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELION_CAP_AUTOTUNE_NUM_NEIGHBORS", "2")
-    assert at.PatternSearch(blocked(), (X,)).num_neighbors_cap == 2
+    search = at.PatternSearch(blocked(), (X,))
+    assert search.num_neighbors_cap == search.make_strategy(at.SearchSpace(kernels.BlockedSum.spec)).neighbors_cap == 2
     assert at.PatternSearch(blocked(), (X,), num_neighbors_cap=3).num_neighbors_cap == 3
 
 
@@ -216,11 +227,11 @@ def test_the_setting_autotuner_fn_is_used_for_every_search() -> None:
 
 def test_the_default_autotuner_is_the_variables_class_behind_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     made = helion.Settings().autotuner_fn(blocked(), (X,))
-    assert isinstance(made.autotuner, at.ModelSearch) and isinstance(made.cache, at.LocalAutotuneCache)
+    assert isinstance(made.autotuner, at.ModelSearch) and isinstance(made, at.LocalAutotuneCache)
     monkeypatch.setenv("HELION_AUTOTUNER", "DifferentialEvolutionSearch")
     strict = blocked(autotune_cache="StrictLocalAutotuneCache")
     made = helion.Settings().autotuner_fn(strict, (X,), population_size=5)
-    assert made.autotuner.population_size == 5 and isinstance(made.cache, at.StrictLocalAutotuneCache)
+    assert made.autotuner.population_size == 5 and isinstance(made, at.StrictLocalAutotuneCache)
     monkeypatch.setenv("HELION_AUTOTUNER", "SimulatedAnnealing")
     with pytest.raises(ValueError, match="HELION_AUTOTUNER='SimulatedAnnealing'"):
         helion.Settings().autotuner_fn(blocked(), (X,))

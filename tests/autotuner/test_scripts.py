@@ -69,6 +69,8 @@ def test_a_script_without_a_main_guard_tunes_and_runs_once(tmp_path: Path) -> No
     script = _script(
         tmp_path,
         f"open({str(marks)!r}, 'a').write('run ')\n"
+        "few = [helion.Config(block_sizes=[size]) for size in (32, 64, 128)]\n"
+        "add = helion.kernel(add.fn, configs=few, autotune_effort='quick', autotune_budget_seconds=900)\n"
         "torch.testing.assert_close(add(x, y), x * 3 + y)\n"
         "print('done', add.bind((x, y))._config)\n",
     )

@@ -1,4 +1,4 @@
-"""The training example: its gradients are PyTorch's, and so is its loss, step by step."""
+"""Examples that train: their gradients are PyTorch's, and so is the loss of a language model, step by step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from examples import attention_backward
 from examples import train_language_model as example
 
 FUNCTIONS = {
@@ -28,6 +29,17 @@ def test_function_has_pytorchs_gradients(name: str, seed: int) -> None:
         out.backward(torch.randn(out.shape))
         results.append([out.detach(), *(i.grad for i in inputs if i.requires_grad)])
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_has_pytorchs_gradients(seed: int) -> None:
+    inputs = [t.requires_grad_() for t in attention_backward.make_args(2, 4, 2, 33, 16, torch.float32)]
+    results = []
+    for function in (attention_backward.CausalAttention.apply, attention_backward.reference):
+        out = function(*inputs)
+        torch.manual_seed(seed)
+        grad = torch.randn(2, 33, 4, 16).transpose(1, 2)  # as a view after the heads leaves it
+        results.append([out.detach(), *torch.autograd.grad(out, inputs, grad)])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

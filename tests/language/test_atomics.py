@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import helion
 import helion.language as hl
 from helion import exc
 from helion.language.atomics import ATOMIC_DTYPES
@@ -207,3 +208,29 @@ def test_an_unknown_memory_order_is_an_error(ref):
 
     with pytest.raises(exc.InvalidAPIUsage, match="memory order 'eventually'"):
         ref(kernel, torch.zeros(4))
+
+
+def counted_under_a_lock(total: torch.Tensor, lock: torch.Tensor, n: int) -> torch.Tensor:
+    for _ in hl.grid(n):
+        while hl.atomic_cas(lock, [0], 0, 1) == 1:
+            pass
+        total[0] = total[0] + 1
+        hl.atomic_xchg(lock, [0], 0)
+    return total
+
+
+def counted_as_it_says(total: torch.Tensor, lock: torch.Tensor, n: int) -> torch.Tensor:
+    for _ in hl.grid(n):
+        while hl.atomic_cas(lock, [0], 0, 1, sem="acquire") == 1:
+            pass
+        total[0] = total[0] + 1
+        hl.atomic_xchg(lock, [0], 0, sem="release")
+    return total
+
+
+def test_a_lock_that_does_not_say_so() -> None:
+    """The advice was to use hl.barrier."""
+    args = (torch.zeros(1), torch.zeros(1, dtype=torch.int32), 8)
+    with pytest.raises(exc.LoopDependencyError, match='say so, sem="acquire"'):
+        helion.kernel(counted_under_a_lock)(*args)
+    assert helion.kernel(counted_as_it_says)(*args).item() == 8

@@ -49,6 +49,9 @@ ROW_FUNCTIONS = {
     "local_response_norm": lambda x: F.local_response_norm(x.unsqueeze(2), 3).squeeze(2),
     "frexp": lambda x: torch.frexp(x)[0] + torch.frexp(x)[1],
     "angle": torch.angle,
+    "take_along_dim": lambda x: torch.take_along_dim(
+        x.unsqueeze(1), (torch.stack([x, -x], 1) > 0).to(torch.int64), dim=2
+    ).sum(1),
 }
 
 

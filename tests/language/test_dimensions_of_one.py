@@ -216,3 +216,30 @@ def test_a_tile_that_is_longer_than_a_tensor_broadcasts_none(seed: int) -> None:
             helion.kernel(three, ref_mode=ref_mode)(a, torch.randn(2), torch.randn(1))
     run_everywhere(three, (a, torch.randn(70), torch.randn(1)), lambda a, b, c: a + b + c)
     run_everywhere(biased, (torch.randn(5, 7), torch.randn(1, 7)), lambda x, b: x + b + b.sum(), error_scale=20)
+
+
+def rows_of_blocks(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    block = hl.register_block_size(x.size(0))
+    doubled = torch.empty_like(x)
+    sums = torch.empty([helion.cdiv(x.size(0), block), x.size(1)])
+    for outer in hl.tile(x.size(0), block_size=block):
+        acc = hl.zeros([x.size(1)])
+        for t in hl.tile(outer.begin, outer.end):
+            doubled[t, :] = x[t, :] * 2
+            acc = acc + x[t, :].sum(0)
+        sums[outer.id, :] = acc
+    return doubled, sums
+
+
+@pytest.mark.parametrize("mode", list(helion.RefMode))
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_rows_of_a_block_may_be_one_row(static_shapes: bool, mode: helion.RefMode) -> None:
+    """Every number of rows was taken but one: a tile of the inner loop was said to store over the others'."""
+    kernel = helion.kernel(
+        rows_of_blocks, static_shapes=static_shapes, ref_mode=mode, config=helion.Config(block_sizes=[4, 2])
+    )
+    for rows in (1, 5, 1):
+        x = torch.randn(rows, 3)
+        doubled, sums = kernel(x)
+        assert torch.equal(doubled, 2 * x)
+        torch.testing.assert_close(sums.sum(0), x.sum(0))

@@ -281,6 +281,23 @@ def test_a_tile_prints_the_same_in_both_modes(capfd):
     assert "tl.device_print('moved', 1 + offset_0, 1 + end_0)" in kernel.bind((x,)).to_triton_code()
 
 
+def printing_what_is_known(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        value = x[tile, :]
+        print("shape", value.shape, "of", value.dtype, value.sum())
+        out[tile, :] = value
+    return out
+
+
+def test_texts_and_values_print_in_any_order(capfd):
+    x = torch.ones(2, 5)
+    kernel = helion.kernel(printing_what_is_known, config=helion.Config(block_sizes=[2]))
+    kernel(x)
+    assert capfd.readouterr().out == "shape 2 5\nof torch.float32 tensor(10.)\n"
+    assert "tl.device_print('of torch.float32', sum_1)" in kernel.bind((x,)).to_triton_code()
+
+
 def stopping(x: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(x)
     for tile in hl.tile(x.size(0)):

@@ -101,3 +101,20 @@ def test_early_return_on_the_gpu_is_counted_as_no_launch(softgpu):
     assert kernel(torch.empty(0, device=softgpu.device)).device == softgpu.device
     (stats,) = [row for name, row in helion.runtime.launch_stats().items() if "doubled" in str(name)][-1:]
     assert stats.layers == {"host_only": 2}
+
+
+@pytest.mark.parametrize("mode", [helion.RefMode.OFF, helion.RefMode.EAGER])
+def test_an_underscore_is_nobodys_in_host_code_and_on_the_device(mode):
+    @helion.kernel(config=helion.Config(block_sizes=[4]), ref_mode=mode)
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        rows, _ = x.shape
+        out = torch.empty([rows], dtype=torch.int64, device=x.device)
+        for t in hl.tile(rows):
+            _, at = torch.max(x[t, :], dim=1)
+            for _ in hl.grid(2):
+                at = at + 1
+            out[t] = at
+        return out
+
+    x = torch.randn(6, 5)
+    assert torch.equal(kernel(x), x.argmax(1) + 2)

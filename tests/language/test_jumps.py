@@ -333,3 +333,22 @@ def grows(x: torch.Tensor) -> torch.Tensor:
 def test_what_a_while_carries_keeps_its_dtype() -> None:
     with pytest.raises(exc.ControlFlowTensorMismatch, match="'n'"):
         helion.kernel(grows)(torch.ones(8))
+
+
+def until_nothing_changes(x: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    for i in hl.grid(x.size(0)):
+        changed = 1
+        while changed > 0:
+            changed = 0
+            for t in hl.tile(x.size(1)):
+                more = x[i, t] > out[i, t]
+                out[i, t] = out[i, t] + more.to(x.dtype)
+                changed += more.sum()
+    return out
+
+
+def test_a_round_whose_test_is_known_has_the_block_sizes_of_the_others() -> None:
+    """The first round, which is traced apart, wanted a block size of its own for the same written loop."""
+    x = torch.randint(0, 5, (3, 10))
+    run_everywhere(until_nothing_changes, (x,), lambda x: x, configs=[{"block_sizes": [4]}], **ONE)

@@ -303,6 +303,25 @@ def test_wrong_loops_and_sizes_are_errors(ref, bounds, error, text):
         ref(kernel, torch.zeros(1))
 
 
+def backwards(x):
+    for t in hl.tile([0, 9], [2, 4]):
+        x[t[0], t[1]] = 1.0
+    return x
+
+
+def backwards_by_size(x):
+    for t in hl.tile(9, x.size(0)):
+        x[t] = 1.0
+    return x
+
+
+@pytest.mark.parametrize("mode", [helion.RefMode.OFF, helion.RefMode.EAGER])
+def test_a_range_that_ends_before_it_begins_is_an_error_between_two_numbers_alone(mode):
+    with pytest.raises(exc.InvalidTileRange, match="begin=9, end=4"):
+        helion.kernel(backwards, ref_mode=mode)(torch.zeros(20, 20))
+    assert not helion.kernel(backwards_by_size, ref_mode=mode, autotune_effort="none")(torch.zeros(4)).any()
+
+
 def test_a_tile_as_a_bound_is_an_error(ref):
     def kernel(x):
         for t in hl.tile(4):

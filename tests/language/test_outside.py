@@ -407,3 +407,113 @@ def test_calls_that_read_arrays_and_sets_are_plans(softgpu, patch: pytest.Monkey
         for _ in range(4):
             assert torch.equal(kernel(x), torch.full_like(x, expected))
     assert getattr(kernel, "plan_hits", 3) >= 3, kernel.stats.snapshot()
+
+
+TABLE: dict[Any, Any] = {1: 2.0, 5: 3.0, (24, 5): 7.0, "sizes": [4, 5]}
+ROW = (1.0, 2.0, 3.0)
+
+
+def looked_up() -> float:
+    return TABLE[1]  # type: ignore[no-any-return]
+
+
+def item(x: torch.Tensor, n: int) -> Any:
+    return TABLE[n]
+
+
+def get(x: torch.Tensor, n: int) -> Any:
+    return TABLE.get(n, n + 1.0)
+
+
+def pair(x: torch.Tensor, n: int) -> Any:
+    return TABLE.get((x.size(0), n), 0.5)
+
+
+def contained(x: torch.Tensor, n: int) -> Any:
+    return 2.0 if n in TABLE else 3.0
+
+
+def in_a_set(x: torch.Tensor, n: int) -> Any:
+    return 2.0 if n not in {5, n + 1} else 3.0
+
+
+def made_here(x: torch.Tensor, n: int) -> Any:
+    return {n: 3.0, n + 1: 4.0}[n]
+
+
+def of_a_float(x: torch.Tensor, n: int) -> Any:
+    return {2.5: 1.0, 3.0: 2.0}.get(n * 0.5, 9.0)
+
+
+def computed(x: torch.Tensor, n: int) -> Any:
+    return ROW[n // 2]
+
+
+def nested(x: torch.Tensor, n: int) -> Any:
+    return TABLE["sizes"][-1] + len(TABLE)
+
+
+def in_a_helper(x: torch.Tensor, n: int) -> Any:
+    return looked_up() + sum(ROW)
+
+
+LOOKUPS = [item, get, pair, contained, in_a_set, made_here, of_a_float, computed, nested, in_a_helper]
+
+
+@pytest.mark.parametrize("look", LOOKUPS)
+def test_host_code_looks_numbers_up(softgpu, patch: pytest.MonkeyPatch, look: Callable[..., Any]) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8]))
+    def kernel(x: torch.Tensor, n: int) -> torch.Tensor:
+        factor = look(x, n)
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * factor
+        return out
+
+    x = torch.ones(24, device=softgpu.device)
+    patch.setitem(globals(), "TABLE", {**TABLE, "sizes": [4, 5]})
+    for _ in range(2):
+        for n in (1, 5, 1):
+            for _ in range(3):
+                assert torch.equal(kernel(x, n), x * look(x, n))
+        assert getattr(kernel, "plan_hits", 1) > 0, kernel.stats.snapshot()
+        # In place: the same object, which only a comparison of what is in it tells from before.
+        TABLE.update({1: -1.0, 5: 8.0, 7: 1.0, (24, 5): 0.25})
+        TABLE["sizes"].append(11)
+
+
+def test_a_table_that_host_code_returns_is_the_table() -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[8]))
+    def kernel(x: torch.Tensor) -> tuple[torch.Tensor, Any, Any]:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * ROW[1]
+        return out, TABLE["sizes"], ROW
+
+    for _ in range(4):
+        out, sizes, row = kernel(torch.ones(8))
+        assert out[0] == 2.0 and sizes is TABLE["sizes"] and row is ROW
+
+
+class Layer:
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+
+LAYERS = [Layer(1.0), Layer(2.0)]
+
+
+def times_layers(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] * len(LAYERS)
+    return out
+
+
+def test_how_many_objects_a_list_holds() -> None:
+    """Their number stayed that of the first call."""
+    kernel = helion.kernel(times_layers)
+    x = torch.ones(3)
+    for count in (2, 3, 1, 2):
+        LAYERS[:] = [Layer(1.0) for _ in range(count)]
+        assert torch.equal(kernel(x), x * count)

@@ -332,3 +332,16 @@ def test_variances_under_dynamic_shapes() -> None:
 
     for x in (torch.randn(4, 6), torch.randn(2, 5)):
         torch.testing.assert_close(helion.kernel(kernel, static_shapes=False)(x), x.var(1))
+
+
+@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("mode", [helion.RefMode.OFF, helion.RefMode.EAGER])
+def test_an_index_of_a_tile_beside_the_tile_is_told_from_pairs(mode: helion.RefMode, block: int) -> None:
+    def kernel(x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([x.size(0)])
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t, at[t]]
+        return out
+
+    with pytest.raises(exc.ShapeMismatch, match=r"x\[t.index, y\[t\]\]` is one element a row"):
+        helion.kernel(kernel, config=helion.Config(block_sizes=[block]), ref_mode=mode)(X, LENGTHS % 6)

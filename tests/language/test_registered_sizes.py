@@ -151,3 +151,28 @@ def test_triton_code_has_the_registered_maximum() -> None:
     config = helion.Config(block_sizes=[32])
     code = helion.kernel(sums_of_blocks, backend="triton").bind((torch.ones(5),)).to_triton_code(config)
     assert "BLOCK_T: tl.constexpr = 8" in code or "BLOCK_T = tl.constexpr(8)" in code, code
+
+
+def sum_of_parts(x: torch.Tensor) -> torch.Tensor:
+    n = x.size(0)
+    block = hl.register_block_size(n)
+    parts = torch.empty([helion.cdiv(n, block)], device=x.device)
+    out = torch.empty_like(x)
+    for t in hl.tile(n, block_size=block):
+        parts[t.id] = x[t].sum()
+    hl.barrier()
+    for t in hl.tile(n, block_size=block):
+        out[t] = x[t] + (parts[:] + 1).sum() - helion.cdiv(n, block)
+    return out
+
+
+@pytest.mark.parametrize("static_shapes", [True, False])
+@pytest.mark.parametrize("block", [16, 1, 64])
+def test_a_whole_buffer_of_as_many_elements_as_tiles(static_shapes: bool, block: int, seed: int) -> None:
+    """Padding was counted, of a buffer that the number standing for the block made one element long."""
+    kernel = helion.kernel(sum_of_parts, static_shapes=static_shapes)
+    for n in (130, 200, 256, 40):
+        run_everywhere(
+            kernel, (torch.randn(n),), lambda x: x + x.sum(), configs=[{"block_sizes": [block]}], capabilities=[90],
+            error_scale=64,
+        )  # fmt: skip

@@ -1,7 +1,7 @@
 """Draws programs, runs them in every mode, and writes what fails, made small, to disk.
 
 python -m tests.programs --seconds 600 --seed 1
-python -m tests.programs --count 1000 --modes ref,tiles,"tiles config" --jobs 2
+python -m tests.programs --seed 7 --seconds 360 --modes ref,tiles,"tiles config" --jobs 30 --failures found
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Run:
         self.found: dict[str, Path] = {}
         self._lock = threading.Lock()
         self._next = 0
-        self._until = time.monotonic() + options.seconds
+        self._began = time.monotonic()
+        self._until = self._began + options.seconds
 
     def _seed(self) -> str | None:
         with self._lock:
@@ -112,9 +113,10 @@ class Run:
 
         if self.options.shrink > 0 and fails(program):
             program = shrink(program, fails, self.options.shrink)
-        FAILURES.mkdir(parents=True, exist_ok=True)
+        folder: Path = self.options.failures
+        folder.mkdir(parents=True, exist_ok=True)
         words = re.sub(r"\W+", "_", f"{outcome.mode} {outcome.status} {result.task.seed}")
-        path = FAILURES / f"{words}.py"
+        path = folder / f"{words}.py"
         title = f"Seed {result.task.seed}, mode {outcome.mode}: {outcome.status}.\n\n{outcome.detail[:110]}\n"
         path.write_text(script(program, title))
         print(f"  written: {path} ({program.weight()} from {weight})", flush=True)
@@ -122,7 +124,10 @@ class Run:
     def report(self) -> str:
         """What happened, in text."""
         lines = [self.coverage.report(), "outcomes: " + ", ".join(f"{k} {n}" for k, n in sorted(self.outcomes.items()))]
-        lines += [f"  {n} x {text}" for text, n in self.refusals.most_common(25)]
+        lines += [f"  {n} x {text}" for text, n in self.refusals.most_common(60)]
+        if self.coverage.programs:
+            minutes = (time.monotonic() - self._began) / 60
+            lines.append(f"{self.coverage.programs / minutes:.0f} programs a minute with {self.options.jobs} jobs")
         lines += [f"FAILED {name}" for name in self.found]
         return "\n".join(lines)
 
@@ -139,6 +144,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=180, help="seconds of one mode of one program")
     parser.add_argument("--shrink", type=float, default=120, help="seconds to make one failure smaller")
+    parser.add_argument(
+        "--failures", type=Path, default=FAILURES, help="the folder that they are written to, as scripts"
+    )
     parser.add_argument("--wrong", type=int, default=6, help="wrong results of one mode to keep")
     options = parser.parse_args()
     run = Run(options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from . import calls
+from . import chains
 from . import loops
 from . import patterns
 from . import stores
@@ -14,6 +15,7 @@ from .control import Loop
 from .generate import Generator
 from .loops import loop_axis
 from .printing import script
+from .program import Pack
 from .program import Program
 from .scope import STATEMENTS
 from .scope import body
@@ -25,7 +27,7 @@ from .values import INTS
 from .values import Invalid
 
 #: Modules whose import fills the table of statements.
-TABLES = (loops, patterns, stores, synchronised)
+TABLES = (chains, loops, patterns, stores, synchronised)
 
 
 def _top_loop(g: Generator) -> Loop:
@@ -77,19 +79,22 @@ def build(seed: str | int) -> Program:
             _settle_barriers(g.program)
             _decide(g)
             prune(g.program)
+            if not (g.program.params and g.program.sizes and g.program.outputs) or len(g.program.params) > 14:
+                continue
             if g.dynamic and g.chance(0.7):
                 dims = {d.size for e in g.program.expressions() if e.value for d in e.value.dims if d.axis is None}
                 g.program.specialize = [s for s, n in g.program.sizes.items() if n in dims or g.chance(0.2)]
-            if g.program.params and g.chance(0.06):
+            if g.chance(0.06):
                 g.program.early_return = f"{g.program.params[0].name}.numel() == 0"
                 for output in g.program.outputs:  # what nothing was stored to is returned too
                     output.fill = "zeros" if output.fill == "empty" else output.fill
+            if g.chance(0.2):
+                _pack(g)
             if g.chance(0.25):
                 g.program.names = _names(g)
             if g.chance(0.35):
                 g.program.calls = calls.draw(g.program, g.rng)
-            if g.program.params and g.program.sizes and len(g.program.outputs) and len(g.program.params) <= 14:
-                return g.program
+            return g.program
         except Invalid:
             continue
     raise Invalid(f"no program for seed {seed}")
@@ -149,6 +154,17 @@ def _decide(g: Generator) -> None:
     g.program.infer()
 
 
+def _pack(g: Generator) -> None:
+    """Put some arguments into containers, and maybe the results."""
+    free = [p.name for p in g.program.params if not p.written]
+    g.rng.shuffle(free)
+    while len(free) >= 2 and len(g.program.packs) < 2:
+        taken = [free.pop() for _ in range(min(len(free), g.rng.randint(1, 3)))]
+        kind = g.choice(("list", "dict", "named"))
+        g.program.packs.append(Pack(f"pack{len(g.program.packs)}", kind, taken, g.chance(0.5)))
+    g.program.returns = g.choice(("", "list", "dict", "named")) if g.program.outputs else ""
+
+
 #: Names that a compiler, or the code that it prints, may have a use of its own for.
 _NAMES = (
     "tl", "triton", "num_warps", "num_stages", "BLOCK_0", "offset_0", "pid", "load", "mask_0", "indices_0",
@@ -177,22 +193,29 @@ def prune(program: Program) -> None:
     used |= {c.tensor for c in program.closures} | {v.base for v in program.views}
     used |= {loop.when.split(".")[0] for loop in program.loops if loop.when}
     program.params = [p for p in program.params if p.name in used]
+    for pack in program.packs:
+        pack.tensors = [t for t in pack.tensors if t in used]
+    program.packs = [pack for pack in program.packs if pack.tensors]
     program.outputs = [o for o in program.outputs if o.name in used]
     names = {e.attrs["name"] for e in program.expressions() if e.op == "number" and "name" in e.attrs}
+    indices = [element for e in program.expressions() for element in e.attrs.get("index", ())]
+    names |= {w for element in indices if element[0] == "slice" for w in re.findall(r"s\d+", str(element[3:]))}
     names |= {s.origin.split(" ")[0] for s in program.scalars.values()}
     specs = [
         spec
         for s in program.statements()
         for spec in (*getattr(s, "axes", ()), *filter(None, [getattr(s, "spec", None)]))
     ]
-    names |= {w for spec in specs for w in re.findall(r"s\d+", str(spec.block))}
+    bounds = [b for spec in specs for b in (spec.begin, spec.end)]
+    mixed = {name for b in bounds for name in b.names}
+    names |= mixed | {w for spec in specs for w in re.findall(r"s\d+", str(spec.block))}
     program.scalars = {n: s for n, s in program.scalars.items() if n in names}
     blocks = {spec.block for spec in specs} | {s.block for s in program.statements() if isinstance(s, Parts)}
     program.blocks = [b for b in program.blocks if b.name in blocks]
     names = {s for t in (*program.params, *program.outputs, *program.views) for s in t.shape}
     names |= {loop.when.split(" ")[0] for loop in program.loops if loop.when}
     names |= {b.extent for b in program.blocks} | {s.size for s in program.statements() if isinstance(s, Parts)}
-    names |= {b.spec[1] for spec in specs for b in (spec.begin, spec.end) if len(b.spec) > 1}
+    names |= mixed | {b.spec[1] for b in bounds}
     texts = [s.origin for s in program.scalars.values()] + [b for b in blocks if isinstance(b, str)]
     texts += [v.text for v in program.views]
     names |= {word for text in texts for word in re.findall(r"n\d+", text)}

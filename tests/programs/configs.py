@@ -29,9 +29,8 @@ def draw(bound: BoundKernel, capability: int, rng: random.Random) -> dict[str, A
     products = "epilogue_subtile" in spec.fields
     space = SearchSpace(spec)
     for attempt in range(40):
-        drawn = space.random(rng)
         config: dict[str, Any] = {}
-        for key, value in dict(drawn or {}).items():
+        for key, value in space.values(space.random_point(rng)).items():
             if rng.random() >= (0.8 if key == "block_sizes" else 0.35):
                 continue
             if key == "block_sizes":

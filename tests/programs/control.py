@@ -152,7 +152,8 @@ class Bound:
     """A begin or an end of a loop: (kind, ...) with
 
     ("number", k), ("size", name), ("half", name), ("less", name, k), ("scalar", name), ("load", tensor, axis, plus),
-    ("tile", axis, "begin" or "end"), ("lengths", variable).
+    ("tile", axis, "begin" or "end"), ("lengths", variable), ("mixed", ((factor, name), ...), plus), whose names are of
+    sizes, numbers and indices of grids.
     """
 
     spec: tuple[Any, ...]
@@ -182,9 +183,31 @@ class Bound:
             if value is None:
                 raise Invalid("no lengths")
             return int(value.low), int(value.high)
+        if kind == "mixed":
+            return self._mixed_range(env)
         n = env.program.sizes[rest[0]]
         found = {"size": n, "half": n // 2, "less": n - (rest[1] if kind == "less" else 0)}[kind]
         return found, found
+
+    def _mixed_range(self, env: Env) -> tuple[int, int]:
+        low = high = int(self.spec[2])
+        for factor, name in self.spec[1]:
+            axis, scalar = env.axes.get(name), env.program.scalars.get(name)
+            if name in env.program.sizes:
+                ends = (env.program.sizes[name],) * 2
+            elif scalar is not None and isinstance(scalar.value, int):
+                ends = (scalar.value,) * 2
+            elif axis is not None and axis.kind == "grid":
+                ends = axis.low, axis.high
+            else:
+                raise Invalid("no such number")
+            low, high = low + min(factor * e for e in ends), high + max(factor * e for e in ends)
+        return low, high
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a mixed one is made of."""
+        return tuple(name for _, name in self.spec[1]) if self.spec[0] == "mixed" else ()
 
     def text(self, oracle: bool) -> str:
         kind, *rest = self.spec
@@ -197,6 +220,9 @@ class Bound:
             return f"{rest[0]} // 2"
         if kind == "less":
             return f"{rest[0]} - {rest[1]}"
+        if kind == "mixed":
+            terms = [f"{factor} * {name}" if factor > 1 else name for factor, name in rest[0]]
+            return " + ".join(terms) + (f" {'+' if rest[1] > 0 else '-'} {abs(rest[1])}" if rest[1] else "")
         return str(rest[0])
 
 
@@ -212,7 +238,8 @@ class AxisSpec:
     @property
     def partial(self) -> bool:
         """Whether only the program knows the range."""
-        return {self.begin.spec[0], self.end.spec[0]} & {"load", "tile", "lengths"} != set()
+        indices = [n for n in (*self.begin.names, *self.end.names) if n[0] == "i"]
+        return bool(indices) or {self.begin.spec[0], self.end.spec[0]} & {"load", "tile", "lengths"} != set()
 
 
 @dataclasses.dataclass
@@ -257,7 +284,7 @@ class Loop(Statement):
             if spec.name in env.axes:
                 raise Invalid("a loop variable twice")
             (begin, _), (_, end) = spec.begin.range(env), spec.end.range(env)
-            if begin < 0 or (self.kind == "tile" and end > 4096):
+            if begin < (-16 if self.kind == "tile" else 0) or (self.kind == "tile" and end > 4096):
                 raise Invalid("range")
             size = max(end - begin, 0)
             kind = {"static_range": "unrolled", "range": "unrolled"}.get(self.kind, self.kind)

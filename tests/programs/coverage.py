@@ -29,7 +29,10 @@ CONSTRUCTS = (
     "signal and wait", "lock", "registered size of a buffer", "a second name of a value",
     "accumulation over several dimensions", "sums over tiles by atomics", "a tuple that a value chooses",
     "a number that a loop carries", "neighbour of a grid index",
-    "host if on what a tensor holds", "names of the compiler's",
+    "host if on what a tensor holds", "attention", "tensors in a list", "tensors in a dict", "tensors in a named",
+    "results in a list", "results in a dict", "results in a named", "tunable float", "tunable bool", "begin below 0",
+    "bounds of several numbers", "products that share a tile", "slice by arguments",
+    "names of the compiler's",
 )  # fmt: skip
 
 
@@ -42,8 +45,14 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         for spec in getattr(s, "axes", ()):
             if isinstance(spec.block, str) and "(" in spec.block:
                 constructs.add("block size from a tunable")
+            if spec.begin.spec[0] == "mixed" or spec.begin.spec < ("number", 0):
+                constructs.add("begin below 0")
+            if spec.begin.names or spec.end.names:
+                constructs.add("bounds of several numbers")
             if spec.begin.spec not in (("number", 0),):
                 constructs.add("begin")
+    if any(sum(getattr(s, "form", "") == "dot" for s in b) > 1 for loop in program.statements() for b in loop.blocks()):
+        constructs.add("products that share a tile")
     if any(loop.barrier for loop in program.loops):
         constructs.add("barrier")
     if any(not loop.barrier for loop in program.loops[1:]):
@@ -53,6 +62,12 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         if " if " in scalar.origin:
             constructs.add("host if on a size")
         constructs.add(scalar.origin if scalar.origin in known else "host arithmetic")
+    for s in program.scalars.values():
+        if s.origin == "tunable" and type(s.value) is not int:
+            constructs.add(f"tunable {type(s.value).__name__}")
+    constructs |= {f"tensors in a {pack.kind}" for pack in program.packs}
+    if program.returns:
+        constructs.add(f"results in a {program.returns}")
     if program.settings.get("static_shapes") is False:
         constructs.add("dynamic shapes")
     if any(loop.when for loop in program.loops):
@@ -79,6 +94,8 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         constructs.add("a tensor written and read")
     for e in program.expressions():
         index = e.attrs.get("index", ())
+        if any(element[0] == "slice" and "s" in str(element[3:]) for element in index):
+            constructs.add("slice by arguments")
         if any(element[0] == "half" for element in index):
             constructs.add("half of a dimension")
         if any(element[0] == "grid" and len(element) > 2 for element in index):

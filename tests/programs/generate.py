@@ -24,6 +24,7 @@ from . import shaped
 from . import views
 from .inputs import LAYOUTS
 from .inputs import READ_ONLY
+from .pointwise import GRID_NUMBERS
 from .program import Param
 from .program import Program
 from .program import Scalar
@@ -50,6 +51,13 @@ _FLOATS = (torch.float32,) * 6 + (torch.bfloat16,) * 2 + (torch.float16,) * 2 + 
 _INTS = (torch.int32,) * 4 + (torch.int64,) * 3 + (torch.int8, torch.uint8, torch.int16)
 #: Elements of one value over all of its loops.
 _LARGEST_VALUE = 60_000
+#: kind -> tunables, with their default values.
+_TUNABLES: dict[str, tuple[tuple[str, float], ...]] = {
+    "power": (("PowerOfTwoFragment(1, 8, 2)", 2), ("PowerOfTwoFragment(2, 4, 4)", 4)),
+    "int": (("PowerOfTwoFragment(1, 8, 2)", 2), ("IntegerFragment(1, 5, 3)", 3), ("EnumFragment((3, 1, 4))", 3)),
+    "float": (("EnumFragment((0.5, 2.0))", 0.5), ("EnumFragment((1.5, -1.0))", 1.5)),
+    "bool": (("BooleanFragment()", False), ("EnumFragment((True, False))", True)),
+}
 _LEAVES = ("load", "variable", "full", "position", "load", "load")
 
 
@@ -165,6 +173,9 @@ class Generator:
 
     def number(self, kind: str) -> Expr:
         """A Python number: in the source, a scalar argument, a tunable, a number of a tile."""
+        grids = [a for a in self.env.axes.values() if a.kind == "grid" and 0 <= a.low <= a.high <= 12]
+        if kind == "int" and grids and self.chance(0.3):
+            return Expr("grid_number", [], {"axis": self.choice(grids).name, "form": self.choice(tuple(GRID_NUMBERS))})
         if kind == "int":
             tiles = [a for a in self.env.axes.values() if a.kind == "tile" and a.chunked]
             if tiles and self.chance(0.5):
@@ -193,8 +204,8 @@ class Generator:
         name = f"s{len(self.program.scalars)}"
         scalars = self.program.scalars
         ints = [s.name for s in scalars.values() if isinstance(s.value, int) and s.origin != "tunable"]
-        if kind == "int" and self.chance(0.25):
-            return self.tunable()
+        if self.chance(0.25):
+            return self.tunable(kind)
         if kind == "int" and self.chance(0.15) and self.program.sizes:
             size, limit = self.choice(list(self.program.sizes)), self.choice((1, 4, 16))
             value = 3 if self.program.sizes[size] > limit else -2
@@ -214,11 +225,11 @@ class Generator:
             scalars[name] = Scalar(name, value, self.choice(("argument", "argument", "constexpr")))
         return name
 
-    def tunable(self) -> str:
+    def tunable(self, kind: str = "power") -> str:
         """A new tunable."""
         name = f"s{len(self.program.scalars)}"
-        fragment = self.choice(("PowerOfTwoFragment(1, 8, 2)", "PowerOfTwoFragment(2, 4, 4)"))
-        self.program.scalars[name] = Scalar(name, 2 if "1, 8" in fragment else 4, "tunable", fragment)
+        fragment, value = self.choice(_TUNABLES[kind])
+        self.program.scalars[name] = Scalar(name, value, "tunable", fragment)
         return name
 
     def cast(self, e: Expr, dtype: torch.dtype) -> Expr:
@@ -400,6 +411,9 @@ class Generator:
             if not tiles:
                 return None
             self._shift(index, shape, self.choice(tiles))
+        elif name == "moved_load":
+            if not tiles or not self._move(index, args, self.choice(tiles)):
+                return None
         elif name == "gather_load":
             whole = [i for i, element in enumerate(index) if element[0] in ("tile", "all")]
             if not whole:
@@ -438,6 +452,28 @@ class Generator:
         if shape and self.chance(0.06) and (viewed := self.view(shape, kind)) is not None:
             return Expr(name, args, {"tensor": viewed, "index": index, **attrs})
         return Expr(name, args, {"tensor": self.param(shape, kind).name, "index": index, **attrs})
+
+    def slice_by_arguments(self, dims: Dims, kind: str) -> Expr:
+        """`x[t, a:b]`, of number arguments."""
+        size = self.size(4, 40)
+        begin, end = self.rng.randint(0, 2), self.rng.randint(3, self.program.sizes[size])
+        names = []
+        for value in (begin, end):
+            names.append(f"s{len(self.program.scalars)}")
+            self.program.scalars[names[-1]] = Scalar(names[-1], value, self.choice(("argument", "constexpr")))
+        index: memory.Index = [("all",) if d.axis is None else ("tile", d.axis, 0) for d in dims]
+        index.append(("slice", begin, end, ":".join(names)))
+        p = self.param([*map(self.key, dims), size], kind)
+        return Expr("load", [], {"tensor": p.name, "index": index, "form": "index"})
+
+    def _move(self, index: memory.Index, args: list[Expr], at: int) -> bool:
+        """Move a tile of an index by a loaded number, if there is one."""
+        by = self.load((), "int", True, 0, "load")
+        if by is None or self.value(by).dtype is torch.uint8:
+            return False
+        args.append(self.within(by, -20, 20))
+        index[at] = ("moved", index[at][1], len(args) - 1)
+        return True
 
     def _shift(self, index: memory.Index, shape: list[str | int], at: int) -> None:
         """Move a tile of an index, or let its loop go on behind the end of the tensor."""

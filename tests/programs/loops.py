@@ -33,6 +33,9 @@ from .values import Dim
 from .values import Invalid
 from .values import elements
 
+#: Origins of numbers that are no tunables.
+_GIVEN = ("argument", "constexpr")
+
 
 def loop_axis(g: Generator, prefix: str, smallest: int = 0, largest: int = 64, tile: bool = True) -> AxisSpec:
     size = g.size(smallest, largest)
@@ -46,6 +49,8 @@ def loop_axis(g: Generator, prefix: str, smallest: int = 0, largest: int = 64, t
         spec.end = Bound(("half", size))
     elif draw < 0.22 and n > 3:
         spec.end = Bound(("less", size, g.rng.randint(1, 2)))
+    if tile and draw > 0.86:
+        _mixed_bounds(g, spec, size)
     if tile:
         if g.chance(0.2):
             spec.block = g.choice((4, 8, 16, 32, 16, 3))
@@ -55,6 +60,22 @@ def loop_axis(g: Generator, prefix: str, smallest: int = 0, largest: int = 64, t
             tunable = g.tunable()
             spec.block = f"helion.next_power_of_2(helion.cdiv({size}, {tunable}))"
     return spec
+
+
+def _mixed_bounds(g: Generator, spec: AxisSpec, size: str) -> None:
+    """A range from below 0, or to a number that is computed from sizes, arguments and indices of grids around."""
+    names = [a.name for a in g.env.axes.values() if a.kind == "grid"]
+    names += [n for n, s in g.program.scalars.items() if isinstance(s.value, int) and s.origin in _GIVEN] or (
+        [n] if isinstance(g.program.scalars[n := g.scalar("int")].value, int) else []
+    )
+    form = g.choice(("below", "end", "end", "both"))
+    if form != "end":
+        spec.begin = Bound(("number", -g.rng.randint(1, 9)))
+        if names and g.chance(0.4):
+            spec.begin = Bound(("mixed", ((1, g.choice(names)),), -g.rng.randint(1, 9)))
+    if form != "below" and names:
+        terms = ((1, size), (1, g.choice(names))) if g.chance(0.6) else ((g.choice((1, 2)), g.choice(names)),)
+        spec.end = Bound(("mixed", terms, g.rng.randint(-4, 5)))
 
 
 def _registered(g: Generator, size: str) -> str:
@@ -305,11 +326,13 @@ def _test(g: Generator) -> Expr:
         )
     scalars = [s.name for s in g.program.scalars.values() if isinstance(s.value, int)]
     if g.chance(0.3):
-        name = g.choice(scalars) if scalars and g.chance(0.7) else g.scalar("int")
+        name = g.choice(scalars) if scalars and g.chance(0.6) else g.scalar("int")
+        if g.chance(0.5):
+            name = g.tunable("bool")
         return Expr(
             "host_test",
             [Expr("number", [], {"name": name}), Expr("number", [], {"value": g.choice((0, 2))})],
-            {"op": ">"},
+            {"op": "" if isinstance(g.program.scalars[name].value, bool) else ">"},
         )
     return g.expr((), "bool", True, 2)
 

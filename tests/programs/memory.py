@@ -9,6 +9,7 @@ An index is a list of elements, one for each dimension (and `None`s), as tuples:
     ("value", place)        an operand: gather or scatter       ("slice", a, b)   a part of a dimension
                             maybe with its text: ("slice", 1, 5, "-4:")
     ("half", size, which)   the first or second half of a dimension of that size
+    ("moved", axis, place)  a tile shifted by an operand, a loaded number
 """
 
 from __future__ import annotations
@@ -72,6 +73,12 @@ def resolve(index: Index, shape: Sequence[int], values: Sequence[Value], env: En
                 raise Invalid("a tile over a dimension of size 1 broadcasts")
             leaves |= not inside
             dims.append(Dim(axis.size, axis.name))
+        elif kind == "moved":
+            by, axis = values[element[2]], env.axes.get(element[1])
+            if axis is None or axis.kind != "tile" or by.dims or by.kind != "int" or by.weak or (n == 1 < axis.size):
+                raise Invalid("no tile to move")
+            leaves |= axis.size > 0 and (axis.low + by.low < 0 or axis.high + by.high >= n)
+            dims.append(Dim(axis.size, axis.name))
         elif kind == "all":
             dims.append(Dim(n))
         elif kind == "slice":
@@ -96,6 +103,8 @@ def resolve(index: Index, shape: Sequence[int], values: Sequence[Value], env: En
             if block_at < 0:
                 block_at = len(dims)
             block.append(value.dims)
+    if block and leaves:
+        raise Invalid("a gather outside")
     if block:
         dims[block_at:block_at] = broadcast(block)
     return tuple(dims), leaves
@@ -129,6 +138,8 @@ def index_text(index: Index, args: Sequence[str]) -> list[str]:
             texts.append(f"{rest[0]}:{rest[1]}" if len(rest) < 3 else rest[2])
         elif kind == "half":
             texts.append(_half(rest))
+        elif kind == "moved":
+            texts.append(f"{rest[0]} + {args[rest[1]]}")
         else:
             texts.append({"all": ":", "none": "None"}.get(kind) or (args[rest[0]] if kind == "value" else str(rest[0])))
     return texts
@@ -145,10 +156,12 @@ def oracle_load(
 ) -> str:
     """The elements as PyTorch reads them from the whole tensor."""
     if not any(kind == "value" for kind, *_ in index):
-        expanded = [f"{rest[0]}.stop" if kind == "one" else "-1" for kind, *rest in index if kind != "none"]
+        expanded = [
+            f"{rest[0]}.stop - {rest[0]}.start" if kind == "one" else "-1" for kind, *rest in index if kind != "none"
+        ]
         if any(kind == "one" for kind, *_ in index):
             name = f"{name}.expand({', '.join(expanded)})"
-        spans = [_span(element) for element in index]
+        spans = [_span(element, args) for element in index]
         if leaves:
             inner = [s for s, element in zip(spans, index) if element[0] != "none"]
             kept = [
@@ -209,8 +222,10 @@ def _half(rest: Sequence[Any]) -> str:
     return f"{size} // 2:{size}" if which else f"0:{size} // 2"
 
 
-def _span(element: Element) -> str:
+def _span(element: Element, args: Sequence[str] = ()) -> str:
     kind, *rest = element
+    if kind == "moved":
+        return f"shift({rest[0]}, int({args[rest[1]]}))"
     if kind == "tile":
         return rest[0] if rest[1] == 0 else f"shift({rest[0]}, {rest[1]})"
     if kind == "grid" and len(rest) > 1:
@@ -219,7 +234,7 @@ def _span(element: Element) -> str:
         return f"{rest[0]}:{rest[1]}"
     if kind == "half":
         return _half(rest)
-    return {"all": ":", "none": "None"}.get(kind) or str(rest[0])
+    return {"all": ":", "one": ":", "none": "None"}.get(kind) or str(rest[0])
 
 
 class Load(Row):
@@ -408,7 +423,7 @@ class ComputedPlace(Row):
 
     def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
         axis, n = env.axes.get(e.attrs["axis"]), env.program.sizes.get(e.attrs["size"])
-        if axis is None or axis.kind != "tile" or n is None or n < 1 or axis.high >= max(n, 1):
+        if axis is None or axis.kind != "tile" or n is None or n < 1 or axis.high >= max(n, 1) or axis.low < 0:
             raise Invalid("no such loop")
         if math.gcd(abs(e.attrs["factor"]), n) != 1 or (e.attrs["factor"] < 0 and e.attrs["plus"] != n - 1):
             raise Invalid("no permutation")
@@ -517,11 +532,12 @@ for _row in [
     Load("gather_load", "gathers", 2),
     Load("shifted_load", "shifted tiles", 1),
     Load("one_load", "tiles over size 1", 1),
+    Load("moved_load", "tiles moved by a loaded number", 1),
     Variable("variable", "variables", 6),
     Full("full", "constants", 1),
     Position("position", "positions", 2),
     Arange("arange", "positions", 1),
-    ArangeDown("arange_down", "positions", 1),
+    ArangeDown("arange_down", "positions", 2),
     ComputedPlace("computed_place", "positions", 1),
 ]:
     add_row(_row)

@@ -16,8 +16,10 @@ from .table import Env
 from .table import Expr
 from .table import Row
 from .table import add_row
+from .values import Dim
 from .values import Invalid
 from .values import Value
+from .values import elements
 from .values import settle
 from .views import product
 
@@ -64,6 +66,41 @@ class Merged(Row):
 
     def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
         return _OPS[e.attrs["op"]].format(args[0])
+
+
+class ReshapedReduction(Row):
+    """`v.reshape([*tiles, a, b]).sum(-1)`, of other dimensions before: each sum is of a part of several."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if not dims or dims[-1].axis is not None or kind == "bool" or not 0 < dims[-1].size <= 24:
+            return None
+        kept, inner = dims[-1].size, g.choice((2, 3, 4, 8))
+        total = kept * inner
+        if elements(dims) * inner > 20_000:
+            return None
+        first = g.choice([n for n in range(1, total + 1) if total % n == 0])
+        split = (Dim(first), Dim(total // first)) if g.chance(0.7) else (Dim(total),)
+        at = g.choice((-1, -2))
+        attrs = {"inner": inner, "at": at, "form": g.choice(("sum", "amax", "amin"))}
+        return Expr(self.name, [g.expr((*dims[:-1], *split), kind, exact, depth - 1)], {**attrs, "rank": len(dims)})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        (a,), rank, inner = args, e.attrs["rank"], e.attrs["inner"]
+        taken = a.dims[rank - 1 :]
+        total = elements(taken)
+        if a.weak or a.kind == "bool" or not taken or any(d.axis for d in taken) or not total or total % inner:
+            raise Invalid("nothing to reshape")
+        dims = (*a.dims[: rank - 1], Dim(total // inner))
+        if e.attrs["form"] != "sum":
+            return Value(a.dtype, dims, a.low, a.high, a.step, a.error)
+        dtype = torch.int64 if a.kind == "int" else a.dtype
+        return settle(dtype, dims, inner * a.low, inner * a.high, a.step, inner * a.error, inner)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        dims = e.value.dims  # type: ignore[union-attr]
+        ends = [str(dims[-1].size), str(e.attrs["inner"])][:: 1 if e.attrs["at"] == -1 else -1]
+        shape = [*(p.shape([d])[1:-1] for d in dims[:-1]), *ends]
+        return f"{args[0]}.reshape([{', '.join(shape)}]).{e.attrs['form']}({e.attrs['at']})"
 
 
 _LINEAR: dict[str, str] = {
@@ -146,5 +183,6 @@ for _row in [
     Merged("merged", "reshapes", 1.5),
     Linear("linear", "products", 1),
     VectorProduct("vector_product", "products", 2),
+    ReshapedReduction("reshaped_reduction", "reductions", 2),
 ]:
     add_row(_row)

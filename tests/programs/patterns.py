@@ -106,7 +106,7 @@ class AtomicSum(Statement):
         if len(tiles) != len(env.axes) or set(own) != tiles or len(own) != len(tiles) or not set(self.kept) < tiles:
             raise Invalid("once for each tile")
         sizes = [env.axes[a] for a in own if a in self.kept]
-        if [a.name for a in sizes] != self.kept or any(a.high >= n for a, n in zip(sizes, target.shape)):
+        if [a.name for a in sizes] != self.kept or any(a.high >= n or a.low < 0 for a, n in zip(sizes, target.shape)):
             raise Invalid("another place")
         n = elements(value.dims)
         summed = settle(target.dtype, (), n * min(value.low, 0), n * max(value.high, 0), value.step)

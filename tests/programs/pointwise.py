@@ -429,7 +429,7 @@ class TileNumber(Row):
         if axis is None or not axis.chunked:
             raise Invalid("no such tile")
         high = {"begin": axis.high, "end": axis.high + 1, "id": axis.size, "count": axis.size, "block_size": 4096}
-        return Value(torch.int64, (), 0, high[e.attrs["what"]], 1, 0.0, weak=True)
+        return Value(torch.int64, (), min(axis.low, 0), high[e.attrs["what"]], 1, 0.0, weak=True)
 
     def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
         axis, what = e.attrs["axis"], e.attrs["what"]
@@ -447,6 +447,54 @@ class TileNumber(Row):
         }[what].join("()")
 
 
+#: Numbers made of the index of a grid, as source and as function.
+GRID_NUMBERS: dict[str, Callable[[int], int]] = {
+    "{0}": lambda i: i,
+    "1 << {0}": lambda i: 1 << i,
+    "2 ** ({0} % 4)": lambda i: 2 ** (i % 4),
+    "{0} * 3 - 2": lambda i: i * 3 - 2,
+}
+
+
+class GridNumber(Row):
+    """The index of a loop over indices as a number, `1 << i`."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        return None  # Generator.number makes them
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        axis = env.axes.get(e.attrs["axis"])
+        if axis is None or axis.kind != "grid" or axis.low < 0 or axis.high > 24:
+            raise Invalid("no such index")
+        found = [GRID_NUMBERS[e.attrs["form"]](i) for i in range(axis.low, axis.high + 1)]
+        return Value(torch.int64, (), min(found), max(found), 1, 0.0, weak=True)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        text = e.attrs["form"].format(e.attrs["axis"])
+        return text if text == e.attrs["axis"] else f"({text})"
+
+
+class GridCondition(Row):
+    """`mask & (i > 2)`, of the index of a grid."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        grids = [a for a in g.env.axes.values() if a.kind == "grid"]
+        if kind != "bool" or not grids or not dims:
+            return None
+        axis = g.choice(grids)
+        attrs = {"axis": axis.name, "form": g.choice(("{0} & ({1})", "{0} | ({1})", "({1}) & {0}"))}
+        test = f"{axis.name} {g.choice(('>', '==', '<='))} {g.rng.randint(axis.low, axis.high)}"
+        return Expr(self.name, [g.expr(dims, "bool", True, depth - 1)], {**attrs, "test": test})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        if args[0].kind != "bool" or args[0].weak or e.attrs["axis"] not in env.axes:
+            raise Invalid("no condition")
+        return args[0]
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return e.attrs["form"].format(args[0], e.attrs["test"])
+
+
 class NumberTest(Row):
     """A comparison of numbers, for an `if`."""
 
@@ -459,7 +507,7 @@ class NumberTest(Row):
         return Value(torch.bool, (), 0, 1)
 
     def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
-        return f"{args[0]} {e.attrs['op']} {args[1]}"
+        return f"{args[0]} {e.attrs['op']} {args[1]}" if e.attrs["op"] else args[0]
 
 
 def power_of_two_in(value: float) -> float | None:
@@ -476,5 +524,7 @@ add_row(Clamp("clamp", "pointwise, num"))
 add_row(Cast("cast", "casts", 3))
 add_row(Number("number", "numbers"))
 add_row(TileNumber("tile_number", "tile attributes"))
+add_row(GridNumber("grid_number", "indices as numbers"))
+add_row(GridCondition("grid_condition", "indices as numbers", 6))
 add_row(NumberTest("number_test", "branches"))
 add_row(NumberTest("host_test", "branches"))

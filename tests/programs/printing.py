@@ -191,8 +191,13 @@ def _sizes(program: Program, oracle: bool) -> Iterator[str]:
 def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
     p = Printer(program, oracle)
     head = []
-    for param in program.params:
+    for param in _unpacked(program):
         head.append(param.name if oracle else f"{param.name}: torch.Tensor")
+    head += [pack.name for pack in program.packs]
+    for pack in program.packs:
+        for name, text in pack.reads.items():
+            if oracle or not pack.direct:
+                p.line(f"{name} = {text}")
     head += [c.name for c in program.closures]
     for s in program.scalars.values():
         if s.origin in ("argument", "constexpr"):
@@ -235,7 +240,7 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
     returned = [o.name for o in program.outputs]
     if oracle:
         returned += [x.name for x in program.params if x.written]
-    result = f"({', '.join(returned)},)" if oracle else ", ".join(returned)
+    result = f"({', '.join(returned)},)" if oracle else _results(program, returned)
     if program.early_return:
         p.line(f"if {program.early_return}:")
         with p.indented():
@@ -249,7 +254,25 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
     if returned:
         p.line(f"return {result}")
     name = "reference" if oracle else "kernel"
-    return f"def {name}({', '.join(head)}):\n" + "\n".join(p.lines), p.helpers
+    text = "\n".join(p.lines)
+    for pack in () if oracle else program.packs:
+        if pack.direct:
+            text = re.sub(r"\bx\d+\b", lambda m, reads=pack.reads: reads.get(m[0], m[0]), text)  # type: ignore[misc]
+    return f"def {name}({', '.join(head)}):\n{text}", p.helpers
+
+
+def _unpacked(program: Program) -> list[Param]:
+    packed = {t for pack in program.packs for t in pack.tensors}
+    return [p for p in program.params if p.name not in packed]
+
+
+def _results(program: Program, names: list[str]) -> str:
+    """What the kernel returns."""
+    if program.returns == "list":
+        return f"[{', '.join(names)}]"
+    if program.returns == "dict":
+        return "{" + ", ".join(f'"{n}": {n}' for n in names) + "}"
+    return f"Results({', '.join(names)})" if program.returns == "named" else ", ".join(names)
 
 
 def _argument(program: Program, p: Param) -> str:
@@ -266,7 +289,15 @@ def _argument(program: Program, p: Param) -> str:
 
 def _arguments(program: Program) -> list[str]:
     """The arguments of a call, as texts."""
-    arguments = [_argument(program, p) for p in program.params]
+    arguments = [_argument(program, p) for p in _unpacked(program)]
+    for pack in program.packs:
+        made = [_argument(program, program.param(t)) for t in pack.tensors]
+        inside = (
+            ", ".join(f'"{t}": {m}' for t, m in zip(pack.tensors, made)) if pack.kind == "dict" else ", ".join(made)
+        )
+        arguments.append(
+            {"list": f"[{inside}]", "dict": f"{{{inside}}}", "named": f"{pack.name.title()}({inside})"}[pack.kind]
+        )
     arguments += [f"make_{c.name}({_argument(program, program.param(c.tensor))})" for c in program.closures]
     return arguments + [repr(s.value) for s in program.scalars.values() if s.origin in ("argument", "constexpr")]
 
@@ -297,6 +328,13 @@ def script(program: Program, title: str = "") -> str:
         f"def make_{c.name}(captured):\n    def {c.name}(value, tile):\n"
         f"        return {CLOSURES[c.form]}\n\n    return {c.name}"
         for c in program.closures
+    }
+    classes = {pack.name.title(): pack.tensors for pack in program.packs if pack.kind == "named"}
+    if program.returns == "named":
+        classes["Results"] = [o.name for o in program.outputs]
+    closures |= {
+        f"class {name}(NamedTuple):\n" + "\n".join(f"    {n}: torch.Tensor" for n in fields)
+        for name, fields in classes.items()
     }
     calls = [_call(program, "")]
     for call in program.calls:
@@ -329,7 +367,8 @@ def _renamed(text: str, names: dict[str, str]) -> str:
 def _imports(text: str) -> str:
     """Imports of what a text uses."""
     used = set(re.findall(r"\w+", text))
-    lines = ["import helion"] if "helion" in used else []
+    lines = ["from typing import NamedTuple"] if "NamedTuple" in used else []
+    lines += ["import helion"] if "helion" in used else []
     lines.append("import helion.language as hl")
     for module in (config_spec, inputs, whole):
         names = [n for n in sorted(used) if getattr(getattr(module, n, None), "__module__", "") == module.__name__]

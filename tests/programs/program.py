@@ -88,6 +88,28 @@ class Closure:
 
 
 @dataclasses.dataclass
+class Pack:
+    """Arguments that are passed in one container.
+
+    Attributes:
+        kind: "list", "dict" or "named", a NamedTuple.
+        tensors: the arguments.
+        direct: device code reads it where it is, `pack0[1][t]`, not by names of host code.
+    """
+
+    name: str
+    kind: str
+    tensors: list[str]
+    direct: bool
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """How each is reached."""
+        forms = {"list": "{0}[{1}]", "dict": '{0}["{2}"]', "named": "{0}.{2}"}
+        return {t: forms[self.kind].format(self.name, i, t) for i, t in enumerate(self.tensors)}
+
+
+@dataclasses.dataclass
 class View:
     """A view of an argument that host code makes: `text` is how, a key of `generate.VIEWS`."""
 
@@ -135,6 +157,8 @@ class Program:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     calls: list[Call] = dataclasses.field(default_factory=list)
+    packs: list[Pack] = dataclasses.field(default_factory=list)
+    returns: str = ""
     early_return: str = ""
     specialize: list[str] = dataclasses.field(default_factory=list)
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -247,6 +271,7 @@ class Program:
         total += sum(5 + 2 * len(p.shape) for p in self.params) + 4 * len(self.scalars) + 6 * len(self.outputs)
         total += sum(5 for loop in self.loops if loop.when)
         total += sum(4 + 2 * (len(c.sizes) + len(c.layouts) + len(c.dtypes)) for c in self.calls)
+        total += bool(self.returns) + sum(2 + len(p.tensors) for p in self.packs)
         total += 2 * len(self.names) + 4 * len(self.closures) + 3 * len(self.views)
         total += 3 * len(self.config) + 2 * len(self.settings) + 4 * len(self.blocks)
         total += sum(math.ceil(math.log2(1 + n)) for n in self.sizes.values())

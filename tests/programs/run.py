@@ -98,6 +98,8 @@ def _compare(actual: Any, expected: tuple[torch.Tensor, ...], errors: dict[str, 
 def _flat(result: Any) -> list[Any]:
     if result is None:
         return []
+    if isinstance(result, dict):
+        return list(result.values())
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
@@ -111,7 +113,7 @@ class Runner:
 
     def __init__(self, path: Path, traced: Runner | None = None) -> None:
         self.module = load(path)
-        self._bound: helion.BoundKernel | None = None if traced is None else traced._bound
+        self._bound: helion.BoundKernel | Exception | None = None if traced is None else traced._bound
 
     @functools.cached_property
     def expected(self) -> tuple[torch.Tensor, ...]:
@@ -125,9 +127,14 @@ class Runner:
 
     @property
     def bound(self) -> helion.BoundKernel:
-        """The kernel bound to CPU tensors, without a Config of its own."""
+        """The kernel bound to CPU tensors, without a Config of its own; raises why it cannot be."""
         if self._bound is None:
-            self._bound = make_kernel(self.module, None).bind(self.module.arguments())
+            try:
+                self._bound = make_kernel(self.module, None).bind(self.module.arguments())
+            except Exception as error:
+                self._bound = error
+        if isinstance(self._bound, Exception):
+            raise self._bound
         return self._bound
 
     def _results(self, mode: str) -> Any:
@@ -139,6 +146,9 @@ class Runner:
             config.pop("range_warp_specializes", None)  # no key of other targets
         if mode == "ref":
             kernel = make_kernel(self.module, config, ref_mode=helion.RefMode.EAGER)
+            if isinstance(self._bound, helion.BoundKernel):
+                # What ref mode asks a trace whether the Config fits: half of a program's time was in a second one.
+                kernel.__dict__["traceable"] = self._bound.kernel
             result = kernel(*given)
         elif mode in ("tiles", "tiles config"):
             run = self.bound if mode == "tiles" else self.bound.compile_config(config)

@@ -100,6 +100,14 @@ class Reduction(Row):
         ones = [i for i, d in enumerate(dims) if d == ONE] if self.keeps else []
         keep = bool(ones) and g.chance(0.7)
         place = g.choice(ones) if keep else g.rng.randint(0, len(dims))
+        if (
+            self.name in ("sum", "amax", "amin")
+            and kind != "bool"
+            and len(dims) < 3
+            and ONE not in dims
+            and g.chance(0.1)
+        ):
+            return Expr(self.name, [g.slice_by_arguments(dims, kind)], {"place": -1, "keep": False})
         inner = g.constant_dim(dims, smallest=self.smallest)
         if inner is None:
             return None

@@ -130,6 +130,10 @@ def _edits(program: Program) -> Iterator[Edit]:
     for i, o in enumerate(program.outputs):
         if o.fill != "zeros":
             yield lambda p, i=i: setattr(p.outputs[i], "fill", "zeros")
+    for i in range(len(program.packs)):
+        yield lambda p, i=i: p.packs.__delitem__(i)
+    if program.returns:
+        yield lambda p: setattr(p, "returns", "")
     if program.specialize:
         yield lambda p: p.specialize.clear()
 

@@ -223,6 +223,8 @@ class Store(Statement):
         dims, leaves = memory.resolve(self.index, target.shape, values, env, self.masked)
         self.leaves, self.shape, self.dims = leaves, target.shape, dims
         value = values[0]
+        if leaves and self.masked:
+            raise Invalid("the reference has no such store")
         if (
             len(value.dims) > len(dims)
             or broadcast([value.dims, dims]) != dims

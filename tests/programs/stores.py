@@ -93,6 +93,8 @@ def scatter(g: Generator, depth: int) -> list[Statement]:
     at = g.choice(places)
     axis = g.env.axes[index[at][1]]
     size = g.axis_size[axis.name]
+    if axis.low < 0 or axis.high >= max(g.program.sizes[size], 1):
+        raise Invalid("no permutation")
     p = Param(
         f"x{len(g.program.params)}",
         g.choice((torch.int64, torch.int32)),

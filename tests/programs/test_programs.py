@@ -22,6 +22,7 @@ from tests.programs.table import Expr
 from tests.programs.worker import Result
 from tests.programs.worker import Task
 from tests.programs.worker import Worker
+from tests.programs.worker import depends_on_blocks
 from tests.programs.worker import perform
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
@@ -65,7 +66,7 @@ def test_a_seed_gives_one_program() -> None:
 @pytest.mark.slow
 def test_every_feature_is_drawn() -> None:
     coverage = Coverage()
-    for number in range(500):
+    for number in range(600):
         coverage.add(build(f"coverage:{number}"))
     assert [m for m in coverage.missing() if m not in CONFIG_KEYS] == []  # those are drawn once a program is bound
 
@@ -77,16 +78,16 @@ def _has(program: Program, op: str) -> bool:
 @pytest.mark.slow
 def test_a_failure_shrinks_to_what_causes_it() -> None:
     """`exp` anywhere in a program plays the fault."""
-    program = next(p for n in range(200) if _has(p := build(f"small:{n}"), "exp") and p.weight() > 150)
+    program = next(p for n in range(200) if _has(p := build(f"minor:{n}"), "exp") and p.weight() > 250)
     small = shrink(program, lambda p: _has(p, "exp"), seconds=60)
     assert _has(small, "exp")
-    assert small.weight() < 60
-    assert len(list(small.statements())) <= 3, script(small)  # maybe with a load: a kernel has an argument
+    assert small.weight() < 100
+    assert len(list(small.statements())) <= 5, script(small)  # an accumulator and its loop only go together
 
 
 def test_a_wrong_kernel_is_seen(tmp_path: Path) -> None:
     """The reference of another program than the one that runs."""
-    program = build("wrong1")
+    program = next(p for n in range(9) if not depends_on_blocks(p := build(f"wrong{n}")))
     other = copy.deepcopy(program)
     stores = [s for s in other.statements() if isinstance(s, Store)]
     value = stores[0].args[0]

@@ -54,6 +54,8 @@ def put(x: torch.Tensor, at: tuple[slice | int, ...], value: torch.Tensor) -> No
     for dim, span in enumerate(at):
         if isinstance(span, slice):
             begin, end = max(span.start, 0), max(min(span.stop, x.size(dim)), max(span.start, 0))
+            if begin == end:
+                return
             value = value.narrow(place, begin - span.start, end - begin)
             kept.append(slice(begin, end))
             place += 1

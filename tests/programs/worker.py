@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import multiprocessing
 import os
+import pickle
 import random
 import sys
 import tempfile
@@ -12,6 +14,10 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from helion import config_spec
 
 from . import configs
 from . import run
@@ -21,9 +27,12 @@ from .program import Program
 from .run import MODES
 from .run import Outcome
 from .synchronised import Parts
+from .values import Invalid
 
 #: What a worker's processes print.
 LOG = "log.txt"
+#: What a first program imports.
+_LATE = ["helion.bound_kernel", "helion.frontend.trace", "helion.backends.triton.backend", "helion.autotuner.space"]
 #: Programs after which a process is replaced: modules and kernels stay in memory.
 _MOST_PROGRAMS = 150
 
@@ -46,9 +55,20 @@ class Result:
     outcomes: list[Outcome]
 
 
-def _depends_on_blocks(program: Program) -> bool:
+def depends_on_blocks(program: Program) -> bool:
     """Whether what a program means depends on block sizes."""
     return any(getattr(s, "chunked", False) or isinstance(s, Parts) for s in program.statements())
+
+
+def _settle_tunables(program: Program) -> None:
+    """Where the program means nothing definite with the Config's tunables it takes their defaults."""
+    try:
+        program.infer()
+    except Invalid:
+        for s in program.scalars.values():
+            if s.origin == "tunable":
+                s.value = eval(s.reference, vars(config_spec)).default()
+                program.config.pop(s.name, None)
 
 
 def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result:
@@ -71,11 +91,12 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
                 for s in program.scalars.values():
                     if s.origin == "tunable" and s.name in program.config:
                         s.value = program.config[s.name]
+                _settle_tunables(program)
             except Exception as error:
-                if _depends_on_blocks(program):
+                if depends_on_blocks(program):
                     return Result(task, program, [run.outcome_of("bind", error)])
                 program.config = {}  # every mode without a GPU will say so
-            if _depends_on_blocks(program) and not program.config.get("block_sizes"):
+            if depends_on_blocks(program) and not program.config.get("block_sizes"):
                 program.calls = []  # the first one returns before its loops, so nobody knows the blocks of others
             path.write_text(script(program, f"Seed {task.seed}."))
             notify(("program", program))
@@ -100,18 +121,26 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
     return Result(task, program, outcomes)
 
 
+def _packed(what: Any) -> Any:
+    """A program as bytes, which nobody unpacks unless the process dies: the other end serves many."""
+    return ("program", pickle.dumps(what[1])) if what[0] == "program" else what
+
+
 def _serve(connection: Connection, folder: str) -> None:
     """The life of a worker process; what compilers print goes to a file beside the programs."""
     log = os.open(Path(folder) / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.setdefault("HELION_AUTOTUNE_EFFORT", "none")
+    gc.freeze()  # what was imported is no garbage, and there is much of it to look through
+    gc.set_threshold(20_000, 20, 100)
+    torch.set_num_threads(1)  # there are as many processes as cores
     while True:
         task = connection.recv()
         if task is None:
             return
         try:
-            result = perform(task, Path(folder), lambda what: connection.send(("at", what)))
+            result = perform(task, Path(folder), lambda what: connection.send(("at", _packed(what))))
         except Exception:
             result = Result(task, None, [Outcome("generator", "invalid", traceback.format_exc(limit=-3))])
         connection.send(("done", result))
@@ -132,7 +161,9 @@ class Worker:
         self._done = 0
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        # Forked from a process that has imported everything: imports were a tenth of a program's time.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, *_LATE])
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._folder.name), daemon=True)
         self._process.start()
@@ -158,7 +189,7 @@ class Worker:
         if self._process is None:
             self._start()
         self._done += 1
-        at, program, outcomes = "start", task.program, []
+        at, program, outcomes = "start", b"", []
         sent = False
         while True:
             status = ""
@@ -186,7 +217,8 @@ class Worker:
             if status:
                 detail = f"exit code {self._process.exitcode}{self._last_words()}" if status == "crash" else ""
                 self.close()
-                return Result(task, program, [*outcomes, Outcome(at, status, detail)])
+                died = pickle.loads(program) if program else task.program
+                return Result(task, died, [*outcomes, Outcome(at, status, detail)])
 
     def _last_words(self) -> str:
         """The assertion or error that a process printed before it died."""

@@ -17,6 +17,7 @@ from tests.support import walk
 from . import attention
 from . import control
 from . import experts
+from . import fused
 from . import linear_attention
 from . import quantization
 from . import serving
@@ -31,6 +32,7 @@ TABLE: dict[str, Published] = {
     **experts.ROWS,
     **attention.ROWS,
     **control.ROWS,
+    **fused.ROWS,
 }
 #: Run on the software GPU too: compiling each takes seconds.
 ON_GPU = (
@@ -51,6 +53,10 @@ ON_GPU = (
     "prompt_lookup",
     "nvfp4_quantize",
     "mxfp4_expert_matmul",
+    "linear_cross_entropy",
+    "align_tokens_to_blocks",
+    "inverse_of_unit_lower",
+    "block_sparse_attention",
 )
 
 

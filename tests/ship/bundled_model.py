@@ -82,6 +82,15 @@ def persistent(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+@helion.kernel(config=helion.Config(block_sizes=[32], pid_type="persistent_interleaved"))
+def persistent_add(x: torch.Tensor, y: torch.Tensor, alpha: float = 1.0) -> torch.Tensor:
+    """As `add`."""
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = scaled(x[tile]) + y[tile] * alpha
+    return out
+
+
 @helion.kernel(config=helion.Config(block_sizes=[16, 16], indexing="tensor_descriptor"))
 def described(x: torch.Tensor) -> torch.Tensor:
     """Descriptors are made on the device, in scratch memory."""

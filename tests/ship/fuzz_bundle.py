@@ -128,8 +128,9 @@ def contents(loaded: LoadedBundle) -> tuple[Any, ...]:
 def use(loaded: LoadedBundle) -> None:
     """Make every plan, as a call of each kernel would."""
     for kernel in loaded._kernels.values():
-        for specialization in kernel.plans.values():
-            loaded._plan(specialization, 0)
+        for plans in kernel.plans.values():
+            for specialization in plans.values():
+                loaded._plan(specialization, 0)
 
 
 def run(mutations: int, seed: int, directory: Path) -> Counter[str]:

@@ -18,6 +18,7 @@ from helion import __main__ as command_line
 from helion import _extension
 from helion import exc
 from helion.bundles import load
+from helion.runtime import device
 from helion.runtime.launch import bundled
 from tests import softgpu as gpu
 from tests.ship import bundled_model as model
@@ -353,12 +354,35 @@ def test_a_machine_without_a_gpu_or_without_the_extension_is_refused(made: Path,
         helion.load_bundle(made)
 
 
+@pytest.mark.parametrize("sms", [132, 114, 78])
+def test_a_persistent_grid_is_bundled_for_each_gpu_of_a_capability(fresh, tmp_path, monkeypatch, sms: int) -> None:
+    x = torch.randn(8000)  # 250 tiles
+    report = helion.bundle(model.persistent, [(x,)], tmp_path / "k.hlb", capabilities=[90])
+    assert (report.plans, report.binaries) == (1, 1)
+    monkeypatch.setattr(device.get_provider(), "sm_count", lambda index: sms)
+    loaded = helion.load_bundle(tmp_path / "k.hlb", on_miss="error")
+    torch.testing.assert_close(model.persistent(x), x + 1)
+    plans = loaded.manifest["kernels"]["tests.ship.bundled_model.persistent"]["plans"]
+    grids = {plan["sms"]: plan["plan"]["steps"][0][2] for plan in plans}
+    assert loaded.served == 1 and grids[sms] == [sms] and grids.keys() == {132, 114, 78}
+
+
 def test_a_grid_for_another_number_of_multiprocessors_is_refused(fresh, tmp_path) -> None:
     x = torch.randn(1000)
-    helion.bundle(model.persistent, [(x,)], tmp_path / "k.hlb", capabilities=[90], sms={90: 78})
+    helion.bundle(model.persistent, [(x,)], tmp_path / "k.hlb", capabilities=[90], sms={90: [78, 60]})
     helion.load_bundle(tmp_path / "k.hlb", on_miss="error")
-    with pytest.raises(exc.BundleMiss, match="78 multiprocessors, and the GPU has 132"):
+    advice = r"for 78 or 60 multiprocessors, and the GPU has 132: .* --sms 132, or sms=\{90: 132\}"
+    with pytest.raises(exc.BundleMiss, match=advice):
         model.persistent(x)
+    helion.bundle(model.persistent, [(x,)], tmp_path / "k2.hlb", capabilities=[90], sms={90: 132})
+    helion.load_bundle(tmp_path / "k2.hlb", on_miss="error")
+    torch.testing.assert_close(model.persistent(x), x + 1)
+
+
+@pytest.mark.parametrize("sms", [0, [], [132, "60"], [True]])
+def test_a_number_of_multiprocessors_that_cannot_be_is_refused(tmp_path, sms: object) -> None:
+    with pytest.raises(exc.InvalidAPIUsage, match="sms has"):
+        helion.bundle(model.persistent, [(torch.ones(4),)], tmp_path / "k.hlb", capabilities=[90], sms={90: sms})
 
 
 def test_another_default_dtype_is_refused(made: Path, fresh) -> None:
@@ -461,6 +485,33 @@ def test_the_command_lists_the_calls_and_bundles_a_list(tmp_path, monkeypatch) -
     finally:
         sys.modules.pop("listed_kernels", None)
     assert load.LoadedBundle(tmp_path / "k.hlb", "error").kernels == ("listed_kernels.twice",)
+
+
+def test_numbers_that_host_code_decides_by_are_calls_of_their_own(tmp_path, monkeypatch) -> None:
+    factor = "    factor = 2.0 if n == 4 else 3.0\n    out ="
+    text = _SCRIPT.replace("x: torch.Tensor)", "x: torch.Tensor, n: int)").replace("    out =", factor, 1)
+    (tmp_path / "deciding_kernels.py").write_text(text.replace("* 2", "* factor"))
+    calls = "".join(f"twice(x, {n})\n" for n in (3, 4, 5, 4))
+    (tmp_path / "main.py").write_text(f"import torch\nfrom deciding_kernels import twice\nx = torch.ones(64)\n{calls}")
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert command_line.main(["bundle", "main.py", "--record", "calls.json"]) == 0
+    finally:
+        sys.modules.pop("deciding_kernels", None)
+    found = json.loads((tmp_path / "calls.json").read_text())["calls"]
+    assert [call["args"][1] for call in found] == [["int", 3], ["int", 4], ["int", 5]]
+
+
+@pytest.mark.parametrize("name", ["nothing.py", "no.such.module", "nothing"])
+def test_a_program_that_is_not_there_is_an_error(capsys, name: str) -> None:
+    assert command_line.main(["bundle", name, "--capability", "90"]) == 1
+    assert f"error: there is no script or module {name}" in capsys.readouterr().err
+
+
+def test_without_a_gpu_a_capability_is_asked_for_before_the_program_runs(tmp_path, capsys) -> None:
+    (tmp_path / "program.py").write_text("raise AssertionError\n")
+    assert command_line.main(["bundle", str(tmp_path / "program.py")]) == 1
+    assert "--capability 90" in capsys.readouterr().err
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys) -> None:

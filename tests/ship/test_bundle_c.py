@@ -86,6 +86,18 @@ def test_a_bundled_kernel_runs_without_python(program: Path, bundle: Path) -> No
     assert (status, said) == (0, "100 elements are right\n")
 
 
+@pytest.mark.parametrize(("counts", "runs"), [([78, 132], True), ([78], False)])
+def test_a_grid_is_for_the_multiprocessors_of_the_gpu(program: Path, tmp_path, counts: list[int], runs: bool) -> None:
+    gpu.install(90)
+    try:
+        arguments = [(torch.zeros(100), torch.zeros(100), 1.0)]
+        helion.bundle(model.persistent_add, arguments, tmp_path / "k.hlb", capabilities=[90], sms={90: counts})
+    finally:
+        gpu.uninstall()
+    status, said = run(program, tmp_path / "k.hlb", "tests.ship.bundled_model.persistent_add")
+    assert (status, said) == (0, "100 elements are right\n") if runs else "make the bundle with --sms 132" in said
+
+
 def test_what_the_bundle_does_not_have_is_an_error(program: Path, bundle: Path) -> None:
     status, said = run(program, bundle, "tests.ship.bundled_model.of_contiguous")
     assert status == 1 and "it has no plan of" in said

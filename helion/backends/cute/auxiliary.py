@@ -14,8 +14,10 @@ from .spec import MatmulSpec
 from .spec import cutlass_name
 
 __all__ = [
+    "NOT_PAST",
     "annotated",
     "example",
+    "in_place",
     "load_columns",
     "names",
     "once",
@@ -25,6 +27,13 @@ __all__ = [
     "per_step",
     "vector_width",
 ]
+
+
+# Behind the name of a load that reads nothing past the edge, and in its docstring.
+_INSIDE = "_inside"
+NOT_PAST = (
+    "\n\n    Past the edge nothing is read: those are other threads' places of the output, and stored by then.\n    "
+)
 
 
 def names(spec: MatmulSpec) -> list[str]:
@@ -95,14 +104,16 @@ def per_step(spec: MatmulSpec) -> list[str]:
     """sm_100a: loads of one epilogue step's elements of one row."""
     where = {"row": "(None, None, batch)", "matrix": "(None, None, row, batch)"}
     return [
-        f"{a.name} = load_columns(m_{a.name}[{where[a.kind]}], column)" for a in spec.epilogue.aux if a.kind in where
+        f"{a.name} = load_columns{_INSIDE * a.in_place}(m_{a.name}[{where[a.kind]}], column{', inside' * a.in_place})"
+        for a in spec.epilogue.aux
+        if a.kind in where
     ]
 
 
 def per_element(spec: MatmulSpec) -> list[str]:
     """sm_90a: loads of the elements at a thread's places of one epilogue step."""
     return [
-        f"{a.name} = load_elements(m_{a.name}[(None, None, batch)], held, row, column)"
+        f"{a.name} = load_elements{_INSIDE * a.in_place}(m_{a.name}[(None, None, batch)], held, row, column)"
         for a in spec.epilogue.aux
         if a.kind in ("column", "row", "matrix")
     ]
@@ -112,19 +123,33 @@ def _batched(aux: Aux, spec: MatmulSpec) -> bool:
     return spec.batch > 1 and aux.batch != 0
 
 
-def load_columns(spec: MatmulSpec, schedule: MatmulSchedule) -> str:
-    """The printed function that reads one step's columns of one row."""
+def in_place(spec: MatmulSpec) -> bool:
+    """Whether an operand is the output: past the edge it must not be read, where it is another thread's by then."""
+    return any(aux.in_place for aux in spec.epilogue.aux)
+
+
+def load_columns(spec: MatmulSpec, schedule: MatmulSchedule) -> list[str]:
+    """The printed functions that read one step's columns of one row."""
     whole = spec.n % (schedule.tile_n * schedule.cluster_n) == 0
-    piece = "first // width + i"
-    note = ""
+    piece, note = "first // width + i", ""
     if not whole:
         piece = "min(first // width + i, cute.size(source, mode=[1]) - 1)"
         note = "\n\n    Past the end of the row the last vector is read again; the store clips those columns.\n    "
+    copy = f"cute.autovec_copy(source[(None, {piece})], values[(None, i)])"
+    loads = [_load_columns("(source, first)", note, "", copy)]
+    if in_place(spec):
+        test = """if inside and first // width + i < cute.size(source, mode=[1]):
+            cute.autovec_copy(source[(None, first // width + i)], values[(None, i)])"""
+        loads.append(_load_columns(f"{_INSIDE}(source, first, inside)", NOT_PAST, "\n    values.fill(0)", test))
+    return loads
+
+
+def _load_columns(head: str, note: str, start: str, copy: str) -> str:
     return f'''@cute.jit
-def load_columns(source, first):
+def load_columns{head}:
     """VALUES consecutive elements, from column `first` on, of a row given as (vector, vectors).{note}"""
     width = cute.size(source, mode=[0])
-    values = cute.make_rmem_tensor((width, VALUES // width), source.element_type)
+    values = cute.make_rmem_tensor((width, VALUES // width), source.element_type){start}
     for i in cutlass.range_constexpr(VALUES // width):
-        cute.autovec_copy(source[(None, {piece})], values[(None, i)])
+        {copy}
     return cute.make_tensor(values.iterator, VALUES).load()'''

@@ -24,14 +24,19 @@ from .spec import refuse
 __all__ = ["OPS", "RESERVED", "EpiloguePrinter", "Template", "is_vector"]
 
 ACC = "acc"
-# Names of the printed code that a value of the epilogue would hide; capitals are kept free as a whole.
+# Names of the printed code, which a value of the epilogue would hide, or the kernel's own name; those in capitals are
+# kept free by `Match`, which spells values in small letters.
 _RESERVED_NAMES = """
-    acc acc_layout acc_pipeline acc_shape acc_state accumulators all_acc at behind block buffer buffers c_pipeline
-    cluster cluster_x cluster_y clusters column converted cpasync cute cutlass epilogue epilogue_barrier first full
-    global_out held i k load load_columns load_elements loaded m mma n batch out part partial pipeline row shared_out
-    sm100 sm90 source state step_mma store subtile subtile_shape subtiles tcgen05 thread thread_acc thread_converted
-    thread_shared threads tile tile_coordinates tiled_mma tiles_out tma_out tmem tmem_address tmem_load smem_store
-    inside warp warpgroup shared_a shared_b ab_pipeline a_fragment b_fragment min max range float
+    a a_fragment a_layout a_mask a_stage a_tile ab_barriers ab_pipeline ab_state acc acc_barriers acc_layout
+    acc_pipeline acc_shape acc_state accumulators all_acc annotations at b b_fragment b_layout b_mask b_stage b_tile
+    band batch behind block buffer buffers c_pipeline cluster cluster_x cluster_y clusters column columns
+    consumer_role converted cpasync cute cutlass epilogue epilogue_barrier epilogue_role example_arguments first float
+    full global_a global_b global_out group held i inside k load load_columns load_columns_inside load_elements
+    load_elements_inside load_role loaded m make_fake_stream make_fake_tensor max min mma mma_role n one_thread out
+    out_layout part partial parts_a parts_b pipeline place range row shared_a shared_b shared_out sm100 sm90 smem
+    smem_store source stage_bytes stages_a stages_b state step_mma store stream subtile subtile_shape subtiles tcgen05
+    thread thread_acc thread_converted thread_mma thread_shared threads tile tile_coordinates tiled_mma tiles_a
+    tiles_b tiles_out tma_a tma_b tma_out tmem tmem_address tmem_freed tmem_load values warp warpgroup width within
 """
 RESERVED = frozenset(_RESERVED_NAMES.split())
 # PyTorch computes pointwise bf16 and fp16 arithmetic in fp32 and rounds once (OpMathType, aten/src/ATen/OpMathType.h).
@@ -99,6 +104,7 @@ OPS: dict[str, Template] = {
     "ne": Template("{0} != {1}", 2, compares=True),
     "logical_and": Template("{0} & {1}", 2, compares=True, same_shape=True),
     "logical_or": Template("{0} | {1}", 2, compares=True, same_shape=True),
+    "logical_xor": Template("{0} ^ {1}", 2, compares=True, same_shape=True),
     "where": Template("cute.where({0}, {1}, {2})", 3, same_shape=True),
     "cast": Template("{0}", 1),
 }
@@ -126,7 +132,8 @@ class EpiloguePrinter:
         self.epilogue = epilogue
         self._values: dict[str, _Value] = {ACC: _Value(ACC, torch.float32, True)}
         for aux in epilogue.aux:
-            self._define(aux.name, _Value(aux.name, aux.dtype, is_vector(aux, one_row)))
+            text = f"({aux.name} != 0)" if aux.dtype is torch.bool else aux.name  # the toolkit loads a bool as a byte
+            self._define(aux.name, _Value(text, aux.dtype, is_vector(aux, one_row)))
         self._lines = [self._statement(s) for s in epilogue.statements]
         if epilogue.result not in self._values:
             raise refuse(f"the stored value {epilogue.result!r} is not computed from the accumulator")
@@ -155,7 +162,7 @@ class EpiloguePrinter:
         if len(s.inputs) != op.arity:
             raise ValueError(f"{s.op} takes {op.arity} inputs, not {len(s.inputs)}")
         inputs = [self._input(i, s, where) for i in s.inputs]
-        vector = any(v.vector for v in inputs)
+        vector = s.op == "where" or any(v.vector for v in inputs)  # the toolkit's select wants vectors
         if s.op == "cast":
             value = self._cast(inputs[0], s.dtype)
         else:
@@ -173,9 +180,6 @@ class EpiloguePrinter:
             if op.same_shape and vector and not value.vector:
                 value = self._spread(value)
             operands.append(value)
-        if s.op == "where" and not vector:
-            # The toolkit's select wants a vector; a scalar choice is one lane of it.
-            raise refuse("its epilogue cannot choose between two per-row values with where", _WHERE_FIX)
         text = op.text.format(*(_parenthesize(v.text) for v in operands))
         result = torch.bool if op.compares else compute
         return self._cast(_Value(f"({text})" if result != s.dtype else text, result, vector), s.dtype)
@@ -205,9 +209,6 @@ class EpiloguePrinter:
         name = cutlass_name(value.dtype)
         text = value.text if value.number is None else f"cutlass.{name}({value.text})"
         return _Value(f"cute.full(VALUES, {text}, cutlass.{name})", value.dtype, True)
-
-
-_WHERE_FIX = 'make one side a full row or matrix, or use backend="triton".'
 
 
 def is_vector(aux: Aux, one_row: bool) -> bool:

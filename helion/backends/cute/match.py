@@ -123,7 +123,7 @@ class _Matcher:
         self.aux: list[Aux] = []
         self.aux_arguments: list[Any] = []
         self.values: dict[torch.fx.Node, Input] = {}
-        self.names = Names(RESERVED)
+        self.names = Names({*RESERVED, ir.name, f"{ir.name}_kernel"})
         self.outer: list[Axis] = []
 
     # -- the loops
@@ -158,7 +158,7 @@ class _Matcher:
             b=b,
             out=out,
             batch=_extent(batch) if batch is not None else 1,
-            epilogue=Epilogue(tuple(self.aux), tuple(self.statements), result),
+            epilogue=Epilogue(self._operands(out_name), tuple(self.statements), result),
             fast_accumulate=self.fast_accumulate,
         )
         names = (self._text(a_load), self._text(b_load), out_name, *self.aux_arguments)
@@ -208,9 +208,9 @@ class _Matcher:
         product = Dot.of(dot)
         if product.acc is acc and result is dot:
             pass
-        elif product.acc is None and isinstance(result, torch.fx.Node) and result.target is _ADD:
+        elif product.acc is None and isinstance(result, torch.fx.Node) and result.target is _ADD and not result.kwargs:
             # `acc += a @ b`: the product's own type, if narrower, is not rounded to on the way into the accumulator.
-            terms = [a for a in result.args[:2] if a is not acc]
+            terms = [a for a in result.args if a is not acc]
             used.add(result)
             if acc not in result.args or len(terms) != 1:
                 _refuse("the loop over k does something else than add the product to the accumulator", result)
@@ -336,13 +336,13 @@ class _Matcher:
                 self.values[node] = "acc"
             elif load := Load.match(node):
                 self.values[node] = self._aux(load, m, n, batch)
-            elif (full := Full.match(node)) and not full.result.dim():
-                self.values[node] = self._number(full.value, node)
+            elif full := Full.match(node):
+                self.values[node] = self._number(full.value, node, full.dtype)
             elif target in _VIEWS:
                 self.values[node] = self._input(node.args[0], node)
             elif ops.knows(node):
                 self._check_alignment(node)
-                inputs = [self._input(a, node) for a in node.args]
+                inputs = [self._input(a, node) for a in (*node.args, *node.kwargs.values())]
                 self.values[node] = ops.emit(node, inputs)
             else:
                 _refuse(f"its epilogue has {_describe(node)}, which it cannot compute tile by tile", node)
@@ -356,7 +356,7 @@ class _Matcher:
         for factor in node.all_input_nodes:
             for mine, theirs in zip(reversed(self.axes_of(factor)), reversed(result)):
                 if mine is not None and mine is not theirs:
-                    _refuse("an factor of the epilogue is broadcast along another dimension than its own", node)
+                    _refuse("an operand of the epilogue is broadcast along another dimension than its own", node)
 
     def _aux(self, access: Load, m: Axis, n: Axis, batch: Axis | None) -> Input:
         load, name, fake = access.node, access.name, access.tensor
@@ -376,27 +376,41 @@ class _Matcher:
             if isinstance(axis.end, int) and isinstance(fake.shape[dim], int) and axis.end > fake.shape[dim]:
                 _refuse(f"loop {axis.name!r} goes beyond dimension {dim} of {name} ({fake.shape[dim]})", load)
             found[axis] = fake.stride(dim)
-        unique = self.names.unique(name)
+        unique = self._name(name)
         strides = [found.get(axis, 0) if axis is not None else 0 for axis in (m, n, batch)]
         self.aux.append(Aux.from_strides(unique, fake.dtype, *strides))
         self.aux_arguments.append(HostExpression(self.device.host_tensors[name].text))
         return unique
 
-    def _number(self, value: Any, node: torch.fx.Node) -> Input:
+    def _operands(self, out: HostExpression) -> tuple[Aux, ...]:
+        """The epilogue's operands; the loads are done, and which of them is the output is known."""
+        pairs = zip(self.aux, self.aux_arguments)
+        return tuple(
+            dataclasses.replace(aux, in_place=aux.kind == "matrix" and argument == out) for aux, argument in pairs
+        )
+
+    def _number(self, value: Any, node: torch.fx.Node, dtype: torch.dtype | None = None) -> Input:
         if not is_symbolic(value):
-            return value
+            return value if dtype is None else torch.tensor(value, dtype=dtype).item()
         expr = expr_of(value)
         if any(self.device.space.origins[s].on_device for s in expr.free_symbols if s in self.device.space.origins):
             _refuse("its epilogue uses the position of the tile as a number", node)
-        if not isinstance(value, torch.SymFloat):
-            dtype = torch.int32
-        else:
-            dtype = torch.float32
+        own = torch.float32 if isinstance(value, torch.SymFloat) else torch.int32
         origin = self.device.space.origins.get(expr) if expr.is_Symbol else None
-        name = self.names.unique(origin.name if origin is not None else f"number_{len(self.aux)}")
-        self.aux.append(Aux(name, dtype, AUX_KINDS[0]))
+        name = self._name(origin.name if origin is not None else f"number_{len(self.aux)}")
+        self.aux.append(Aux(name, own, AUX_KINDS[0]))
         self.aux_arguments.append(value)
-        return name
+        if dtype in (None, own):
+            return name
+        self.statements.append(Statement(self.names.unique(f"{name}_cast"), "cast", (name,), dtype))
+        return self.statements[-1].name
+
+    def _name(self, wanted: str) -> str:
+        """A free name for an operand; the printed constants are in capitals, and its tensor is called `m_` and it."""
+        name = wanted.lower()
+        while name.startswith("m_"):
+            name = name[2:]
+        return self.names.unique(name)
 
     def _input(self, value: Any, node: torch.fx.Node) -> Input:
         if isinstance(value, torch.fx.Node):

@@ -26,7 +26,7 @@ _aten = torch.ops.aten
 
 _UNARY_AND_BINARY = """
     abs neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan tanh sigmoid erf
-    floor ceil trunc round maximum minimum logical_and logical_or
+    floor ceil trunc round maximum minimum logical_and logical_or logical_xor
 """
 _TENSOR_OR_SCALAR = "add sub mul div eq ne lt le gt ge"
 # ATen packet.overload -> operation of the printed epilogue, the arguments in the same order.
@@ -48,6 +48,9 @@ def _overload(name: str) -> torch._ops.OpOverload:
 
 
 _ROWS = {_overload(name): op for name, op in _SAME.items()}
+_SUMS = tuple(_overload(f"{name}.{overload}") for name in ("add", "sub") for overload in ("Tensor", "Scalar"))
+# Of truth values, and of nothing else.
+_OF_BOOLS = {_overload(f"bitwise_{name}.Tensor"): f"logical_{name}" for name in ("and", "or", "xor")}
 _CONVERT = torch.ops.prims.convert_element_type.default
 
 
@@ -67,26 +70,37 @@ class PointwiseOps:
             _aten.clamp.default: self._clamp,
             _aten.relu.default: lambda node, inputs: self._one(node, "maximum", (inputs[0], 0)),
             _aten.logical_not.default: self._logical_not,
+            _aten.bitwise_not.default: self._logical_not,
+            _aten.sign.default: self._sign,
         }
 
     def knows(self, node: torch.fx.Node) -> bool:
-        """Whether ``node`` is an operation of the table, without keyword arguments that change it."""
-        return (node.target in _ROWS or node.target in self._special) and not node.kwargs
+        """Whether ``node`` is an operation of the table, without keyword arguments that change it (but a factor)."""
+        if node.target in _OF_BOOLS or node.target is _aten.bitwise_not.default:
+            return node.meta["val"].dtype is torch.bool
+        return (node.target in _ROWS or node.target in self._special) and not node.kwargs.keys() - {"alpha"}
 
     def emit(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
-        """Statements for ``node`` on ``inputs``; returns the name of its value."""
+        """Statements for ``node`` on ``inputs``; returns the name of its value.
+
+        Args:
+            node: one that it knows.
+            inputs: of its arguments; the factor ``alpha`` of a sum or a difference is the third.
+        """
         target = node.target
         assert isinstance(target, torch._ops.OpOverload)
         special = self._special.get(target)
         if special is not None:
             return special(node, inputs)
-        return self._one(node, _ROWS[target], tuple(inputs))
+        if len(inputs) > 2 and target in _SUMS:
+            inputs = (inputs[0], self._one(node, "mul", (inputs[1], inputs[2])))
+        return self._one(node, _OF_BOOLS.get(target) or _ROWS[target], tuple(inputs))
 
-    def _one(self, node: torch.fx.Node, op: str, inputs: tuple[Input, ...]) -> str:
+    def _one(self, node: torch.fx.Node, op: str, inputs: tuple[Input, ...], dtype: torch.dtype | None = None) -> str:
         location = node.meta.get("location")
         comment = location.short() if location is not None else ""
         name = self._fresh(_readable(node.name))
-        self._emit(Statement(name, op, inputs, node.meta["val"].dtype, comment))
+        self._emit(Statement(name, op, inputs, dtype or node.meta["val"].dtype, comment))
         return name
 
     def _convert(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
@@ -101,6 +115,10 @@ class PointwiseOps:
 
     def _logical_not(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
         return self._one(node, "eq", (inputs[0], False))
+
+    def _sign(self, node: torch.fx.Node, inputs: Sequence[Input]) -> Input:
+        below, above = (self._one(node, op, (inputs[0], 0), torch.bool) for op in ("lt", "gt"))
+        return self._one(node, "where", (above, 1, self._one(node, "where", (below, -1, 0))))
 
 
 def _readable(name: str) -> str:

@@ -7,11 +7,11 @@ template machinery.
 
 from __future__ import annotations
 
-import re
-
+from ...ir.names import Names
 from . import sm90
 from . import sm100
 from .auxiliary import example
+from .epilogue import RESERVED
 from .epilogue import EpiloguePrinter
 from .schedule import MatmulSchedule
 from .spec import MatmulSpec
@@ -23,7 +23,7 @@ __all__ = ["entry_name", "kernel_name", "print_module"]
 
 def entry_name(spec: MatmulSpec) -> str:
     """Name of the printed host entry, a ``@cute.jit`` function."""
-    return re.sub(r"\W+", "_", spec.name)
+    return Names(RESERVED).unique(spec.name)
 
 
 def kernel_name(spec: MatmulSpec) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "SHARED_MEMORY_BYTES",
     "Arch",
     "MatmulSchedule",
+    "default_ab_stages",
     "default_schedule",
     "max_ab_stages_that_fit",
     "promotes",
@@ -292,8 +293,12 @@ def default_schedule(spec: MatmulSpec, arch: Arch) -> MatmulSchedule:
         c_stages=4 if element_bytes(spec.out.dtype) <= 2 else 2,
         arch=arch,
     )
-    stages = min(max_ab_stages_that_fit(schedule, spec), max(2, schedule.k_tiles(spec) * 2))
-    return dataclasses.replace(schedule, ab_stages=stages)
+    return dataclasses.replace(schedule, ab_stages=default_ab_stages(schedule, spec))
+
+
+def default_ab_stages(schedule: MatmulSchedule, spec: MatmulSpec) -> int:
+    """The depth of the ring for a schedule that says all but that: what fits, and twice the tiles along k."""
+    return min(max_ab_stages_that_fit(schedule, spec), max(2, schedule.k_tiles(spec) * 2))
 
 
 def search_values(schedule: MatmulSchedule, spec: MatmulSpec) -> dict[str, tuple[int, ...]]:

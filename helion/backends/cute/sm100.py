@@ -52,7 +52,7 @@ def roles(spec: MatmulSpec, s: MatmulSchedule) -> list[str]:
     """One function a role, and what they share."""
     out = [_tiled_mma(spec)]
     if auxiliary.per_step(spec):
-        out.append(auxiliary.load_columns(spec, s))
+        out += auxiliary.load_columns(spec, s)
     out += [loading.role(spec, s), _mma_role(), _epilogue_role(spec, s)]
     return out
 
@@ -114,7 +114,7 @@ def _epilogue_role(spec: MatmulSpec, s: MatmulSchedule) -> str:
     pair = " + cluster_x % CTAS_PER_MMA * CTA_M" if s.ctas_per_mma == 2 else ""
     if needs_row:
         row.append(f"row = m * TILE_M{pair} + thread")
-        if not tma:
+        if not tma or auxiliary.in_place(spec):
             row.append("inside = row < M")
         if spec.m % (s.cta_m * s.cluster_m):
             row.append("row = min(row, M - 1)  # rows past the end read the last one's operands, and are not stored")
@@ -165,8 +165,10 @@ _TMA_SETUP = frame.tma_store_setup(
 )
 
 # No tensor map can describe the output (a row of it is not a multiple of 16 bytes): element by element, predicated.
+# Lanes that took different ways must meet before the next instruction on tensor memory, which is the whole warp's.
 _DIRECT_STORE = {
-    "before": "",
+    "before": """            cute.arch.sync_warp()
+""",
     "store": """            if inside:
                 for i in cutlass.range_constexpr(VALUES):
                     if column + i < N:
@@ -174,6 +176,7 @@ _DIRECT_STORE = {
 """,
     "after": """    # No warp may still read tensor memory when the first one frees it.
     pipeline.NamedBarrier(barrier_id=1, num_threads=32 * EPILOGUE_WARPS).arrive_and_wait()
+    cute.arch.sync_warp()
 """,
 }
 

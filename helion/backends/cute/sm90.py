@@ -52,7 +52,7 @@ def roles(spec: MatmulSpec, s: MatmulSchedule) -> list[str]:
     """One function a role, and what they share."""
     out = [_tiled_mma(spec)]
     if auxiliary.per_element(spec):
-        out.append(_load_elements(spec, s))
+        out += _load_elements(spec, s)
     return [*out, loading.role(spec, s), _consumer_role(spec, s)]
 
 
@@ -70,18 +70,28 @@ def _tiled_mma(spec: MatmulSpec) -> str:
     )'''
 
 
-def _load_elements(spec: MatmulSpec, s: MatmulSchedule) -> str:
+def _load_elements(spec: MatmulSpec, s: MatmulSchedule) -> list[str]:
     row, column, note = "row + held[i][0]", "column + held[i][1]", ""
+    place = f"source[({row}, {column})]"
     if spec.m % (s.tile_m * s.cluster_m):
         row, note = f"min({row}, M - 1)", _PAST_THE_END
     if spec.n % (s.tile_n * s.cluster_n):
         column, note = f"min({column}, N - 1)", _PAST_THE_END
+    loads = [_load("", note, "", f"values[i] = source[({row}, {column})]")]
+    if auxiliary.in_place(spec):
+        test = f"""if row + held[i][0] < M and column + held[i][1] < N:
+            values[i] = {place}"""
+        loads.append(_load("_inside", auxiliary.NOT_PAST, "\n    values.fill(0)", test))
+    return loads
+
+
+def _load(suffix: str, note: str, start: str, load: str) -> str:
     return f'''@cute.jit
-def load_elements(source, held, row, column):
+def load_elements{suffix}(source, held, row, column):
     """An (M, N) operand, broadcast by zero strides, at this thread's places of one epilogue step.{note}"""
-    values = cute.make_rmem_tensor(VALUES, source.element_type)
+    values = cute.make_rmem_tensor(VALUES, source.element_type){start}
     for i in cutlass.range_constexpr(VALUES):
-        values[i] = source[({row}, {column})]
+        {load}
     return values.load()'''
 
 

@@ -124,6 +124,7 @@ class Aux:
             output (m stride 0); ``column`` one element a row (n stride 0); ``matrix`` one an element.
         m, n, batch: strides in elements, 0 where broadcast.
         alignment: bytes that divide the data pointer.
+        in_place: it is the output, which other threads store while this one reads.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Aux:
     n: int = 0
     batch: int = 0
     alignment: int = 16
+    in_place: bool = False
 
     @staticmethod
     def from_strides(name: str, dtype: torch.dtype, m: int, n: int, batch: int = 0, alignment: int = 16) -> Aux:

@@ -22,6 +22,7 @@ from .match import Match
 from .schedule import MAX_AB_STAGES
 from .schedule import Arch
 from .schedule import MatmulSchedule
+from .schedule import default_ab_stages
 from .schedule import default_schedule
 from .spec import element_bytes
 from .spec import refuse
@@ -62,6 +63,15 @@ def build_config_spec(ir: DeviceIR, found: Match, arch: Arch) -> ConfigSpec:
             return f"{error.message.removeprefix('invalid config: ')}; {error.advice}"
         return None
 
+    def beside(given: dict[str, Any]) -> dict[str, Any]:
+        """The pair of CTAs that a tile of 256 rows needs, and the deepest ring that fits the tiles of a Config."""
+        said = {**spec.neutral_config(), **given}
+        if "tcgen05_cluster_m" not in given:
+            said["tcgen05_cluster_m"] = schedule_of(said, ir, found, arch).ctas_per_mma
+        depth = default_ab_stages(schedule_of(said, ir, found, arch), found.spec)
+        return {"tcgen05_ab_stages": max(2, depth), "tcgen05_cluster_m": said["tcgen05_cluster_m"]}
+
+    spec.beside = beside
     spec.constraints.append(check)
     problem = check(dict(spec.default_config()))
     if problem is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch.utils._sympy.functions import FloorDiv
 
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
@@ -178,7 +179,16 @@ class Axes:
             return None if size == 1 else self.whole_mask(size)
         if self._space.block_of(size) is not None:
             return self.mask(self._facts.axes_of(node)[dim])
-        return self.whole_mask(size) if self._space.is_host_value(size) else self._derived_mask(size)
+        return self.whole_mask(size) if self.is_of_host(size) else self._derived_mask(size)
+
+    def is_of_host(self, size: torch.SymInt) -> bool:
+        """Whether a size is of a buffer as the host made it: one of so many tiles (`n // block`) is made of no tile."""
+        expr = expr_of(size)
+        if self._space.is_host_value(size):
+            return True
+        blocks = {block.symbol for block in self._space.blocks}
+        by_blocks = any(not blocks.isdisjoint(part.args[1].free_symbols) for part in expr.atoms(FloorDiv))
+        return by_blocks or (expr not in self._facts.merged and not isinstance(self._schedule.size(size), int))
 
     def _derived_mask(self, size: Any) -> Text | None:
         """Mask of a dimension that is made of tiles' and others: what full tiles have, or of tiles that end early the

@@ -93,13 +93,13 @@ def _may_be_described(memory: Memory, items: list[IndexItem], sizes: Sizes) -> b
     """TMA's rules: 2 to 5 dimensions, unit inner stride, other strides multiples of 16 bytes, inner box of 16 bytes or
     more.  A dimension that has one index is part of the next one's coordinate, or else a side of one of the box.
     """
-    tensor, itemsize = memory.tensor, memory.tensor.element_size()
+    tensor, itemsize, items = memory.tensor, memory.tensor.element_size(), innermost_last(memory.tensor, items)
     boxes = [item for i, item in enumerate(items) if item.kind != "scalar" or not joins_next(memory, items, i, sizes)]
     if not 2 <= len(boxes) <= 5 or items[-1].kind == "scalar":
         return False
     if any(item.kind == "scalar" and not isinstance(item.value, (int, torch.SymInt)) for item in items):
         return False  # a value of the kernel is no coordinate
-    strides = tensor.stride()
+    strides = [tensor.stride(item.dim) for item in items]
     if not all(isinstance(s, int) for s in strides) or strides[-1] != 1:
         return False
     if any((s * itemsize) % 16 or s == 0 for s in strides[:-1]):
@@ -117,6 +117,18 @@ def _may_be_described(memory: Memory, items: list[IndexItem], sizes: Sizes) -> b
     if Load.match(memory.node) and math.prod(elements) * itemsize < 128:
         return False
     return elements[-1] * itemsize >= 16 and max(elements) <= 256  # a TMA box has at most 256 elements a side
+
+
+def innermost_last(tensor: torch.Tensor, items: list[IndexItem]) -> list[IndexItem]:
+    """The items of a box with the one whose elements are neighbours in memory last, where TMA wants it: the weight of a
+    linear layer is the view `weight.t()` in most programs.  The item that was last takes its place.
+    """
+    unit = [i for i, item in enumerate(items) if item.kind != "scalar" and tensor.stride(item.dim) == 1]
+    if not unit or len(items) - 1 in unit or items[-1].kind == "scalar":
+        return items
+    turned = list(items)
+    turned[unit[-1]], turned[-1] = turned[-1], turned[unit[-1]]
+    return turned
 
 
 def _starts_aligned(axis: Axis, itemsize: int) -> bool:

@@ -19,7 +19,6 @@ import torch.fx
 
 from ...ir.device_ir import Axis
 from ...ir.device_ir import DeviceIR
-from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import TracedTile
 from ...ir.nodes import Load
 from ...ir.nodes import Memory
@@ -44,20 +43,18 @@ def dropped_first(device: DeviceIR, elements: Elements, l2_bytes: int) -> list[s
         elements: of a value, by its shape.
         l2_bytes: size of the L2 cache.
     """
-    accesses = [(info, access) for info, node in device.nodes() if (access := Memory.match(node)) is not None]
-    sizes = {access.node: _moved(access, elements) for _, access in accesses}
+    accesses = device.views(Memory)
+    sizes = {access.node: _moved(access, elements) for access in accesses}
+    names = {access.node: access.name for access in accesses}
     stored = max(
-        (size for _, access in accesses if (size := sizes[access.node]) and not Load.match(access.node)), default=0
+        (size for access in accesses if (size := sizes[access.node]) and not Load.match(access.node)), default=0
     )
     policies = []
-    for info, access in accesses:
-        load = Load.match(access.node)
-        if load is None:
-            continue
-        others = [sizes[other.node] for _, other in accesses if other.name == load.name and other.node is not load.node]
+    for load in device.views(Load):
+        others = [sizes[node] for node, name in names.items() if name == names[load.node] and node is not load.node]
         is_most = sizes[load.node] >= _MANY * max(stored, *others, 1)
         is_large = l2_bytes // 2 < _bytes(load.tensor) < _MUCH * l2_bytes
-        once = is_most and is_large and load.eviction_policy is None and _is_read_once(device, info, load)
+        once = is_most and is_large and load.eviction_policy is None and _is_read_once(device, load)
         policies.append("first" if once else "")
     return policies
 
@@ -78,7 +75,7 @@ def _bytes(tensor: torch.Tensor) -> int:
     return total
 
 
-def _is_read_once(device: DeviceIR, info: GraphInfo, load: Load) -> bool:
+def _is_read_once(device: DeviceIR, load: Load) -> bool:
     """Whether no two tiles of the loops around a load read the same elements."""
     covered: set[int] = set()
     symbols: set[sympy.Symbol] = set()
@@ -89,8 +86,9 @@ def _is_read_once(device: DeviceIR, info: GraphInfo, load: Load) -> bool:
             return False  # places that were computed, perhaps the same ones again
         else:
             symbols |= symbols_of(element)
-    around = [graph for graph in device.graphs if graph.axes and info in device.inside(graph)]
-    axes = {axis.id: axis for graph in around for axis in graph.axes if axis.static_extent != 1}
+    own = load.node.graph
+    around = [info for info in device.graphs if info.axes and own in (held.graph for held in device.inside(info))]
+    axes = {axis.id: axis for info in around for axis in info.axes if axis.static_extent != 1}
     inner = [axis for axis in axes.values() if axis.id in covered]
     return all(
         axis.id in covered or _begins(axis, inner) or symbols_of(axis.offset) <= symbols for axis in axes.values()

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable
 from collections.abc import Container
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 from typing import cast
@@ -58,6 +59,7 @@ class KernelFacts:
         row_uses: for each of them, how many loads and stores of values with that dimension there are.
         row_passes: for each of them, how often a row is read where it is read in chunks.
         row_bytes: for each of them, bytes that are loaded for one of its elements, in all.
+        lane_numbers: for each of them, how many numbers are kept for each element of a chunk.
         multiprocessors: of the GPU.
         l2_bytes: of its L2 cache.
         shared_bytes: of shared memory that a program may use.
@@ -79,6 +81,7 @@ class KernelFacts:
     row_uses: Sequence[int]
     row_passes: Sequence[int]
     row_bytes: Sequence[int]
+    lane_numbers: Sequence[int]
     multiprocessors: int
     l2_bytes: int
     shared_bytes: int
@@ -95,17 +98,8 @@ class KernelFacts:
 
     @functools.cached_property
     def depths(self) -> dict[int, int]:
-        """Block id -> how many dimensions stand behind it in the values with most dimensions that it is part of."""
-        symbols = {block.symbol: block.id for block in self.blocks}
-        depth: dict[int, int] = {}
-        rank: dict[int, int] = {}
-        for shape in sorted(self.shapes, key=len, reverse=True):
-            for place, size in enumerate(reversed(shape)):
-                for symbol in size.free_symbols:
-                    id_ = symbols.get(symbol)
-                    if id_ is not None and rank.setdefault(id_, len(shape)) == len(shape):
-                        depth[id_] = min(depth.get(id_, 99), place)
-        return depth
+        """Of the blocks, see `depths_of`."""
+        return depths_of(self.blocks, self.shapes)
 
     @property
     def waits_between_loops(self) -> bool:
@@ -129,9 +123,24 @@ class KernelFacts:
         return not all(self.own_shapes.values())
 
 
+def depths_of(blocks: Iterable[BlockSize], shapes: Iterable[tuple[sympy.Expr, ...]]) -> dict[int, int]:
+    """Block id -> how many dimensions stand behind it in the values with most dimensions that it is part of: these say
+    where it stands, one number per row has no columns."""
+    symbols = {block.symbol: block.id for block in blocks}
+    depth: dict[int, int] = {}
+    rank: dict[int, int] = {}
+    for shape in sorted(shapes, key=len, reverse=True):
+        for place, size in enumerate(reversed(shape)):
+            for symbol in size.free_symbols:
+                id_ = symbols.get(symbol)
+                if id_ is not None and rank.setdefault(id_, len(shape)) == len(shape):
+                    depth[id_] = min(depth.get(id_, 99), place)
+    return depth
+
+
 def has_exponentials(facts: KernelFacts) -> bool:
     """Whether a kernel has one for every element, or something that takes as long."""
-    return any(node.target in _SLOW for _, node in facts.device.nodes())
+    return not _SLOW.isdisjoint(facts.device.targets)
 
 
 def nearest_size(spec: ConfigSpec, place: int, size: int) -> int:

@@ -88,6 +88,8 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
                 for operand, text in ((dot.a, left), (dot.b, right))
             )
         text = _product(k, [(left, a), (right, b)], acc if fused else None, result, summed)
+        if node in k.waited and summed is torch.float32:
+            text = k.helper("hlt_apart", text)
     if acc is not None and not fused:
         text = text + (k.text(acc) if tensor_of(acc).dtype is summed else k.text(acc).to(triton_dtype(summed)))
     k.assign(node, text if result.dtype is summed else text.to(triton_dtype(result.dtype)))

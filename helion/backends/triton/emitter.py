@@ -28,6 +28,8 @@ from ...ir.names import RESERVED
 from ...ir.names import Names
 from ...ir.nodes import HostTensorNode
 from ...ir.nodes import Memory
+from ...ir.nodes import Product
+from ...ir.nodes import tensor_of
 from ...ir.symbols import is_symbolic
 from ...settings import Settings
 from ..text import Text
@@ -40,6 +42,9 @@ from .extents import Extents
 from .extents import Sizes
 from .module import Module
 from .numbers import Numbers
+from .pipelining import GROUP_ROWS
+from .pipelining import GROUP_WARPS
+from .pipelining import waited_products
 from .schedule import Schedule
 from .schedule import multiplies
 from .scope import Scope
@@ -65,6 +70,7 @@ class KernelEmitter(abc.ABC):
         tensors: names of the host tensors that the loop uses.
         results: nodes with several results -> their variables.
         updates: node -> the loop variable it gives the next value of.
+        waited: products that are waited for where they are (`pipelining`).
         settle: reductions whose results `hlt_settled` must pass on.
         barriers: where the threads of a program wait for each other.
     """
@@ -95,6 +101,7 @@ class KernelEmitter(abc.ABC):
         self.results: dict[torch.fx.Node, list[Text]] = {}
         self.updates: dict[torch.fx.Node, Text] = {}
         self.settle: set[torch.fx.Node] = set()
+        self.waited = self._waited_products() if module.features.pending_products else set()
         self.barriers = find_barriers(ir.device, root, self._one_thread_each)
         self._texts: dict[torch.fx.Node, Text] = {}
         self._location: tuple[str, int] | None = None  # of the last comment
@@ -106,6 +113,19 @@ class KernelEmitter(abc.ABC):
     @abc.abstractmethod
     def node(self, node: torch.fx.Node) -> None:
         """One node into the current scope."""
+
+    def _waited_products(self) -> set[torch.fx.Node]:
+        options = [self.schedule.config, *self.schedule.loop_options.values()]
+        if self.schedule.config["num_warps"] < GROUP_WARPS or not any(o.get("num_stages", 1) > 1 for o in options):
+            return set()
+
+        def by_groups(product: torch.fx.Node) -> bool:
+            return self.extents.known(tensor_of(Product.of(product).a).shape[-2]) >= GROUP_ROWS
+
+        def is_masked(operand: torch.fx.Node, dim: int) -> bool:
+            return not self.facts.padding_is(operand, dim, 0)
+
+        return waited_products(self.ir.device, by_groups, is_masked)
 
     def _one_thread_each(self, load: Memory) -> bool:
         """Whether the layouts that Triton gives a load have every element once: those of fewer elements than there are
@@ -186,6 +206,8 @@ class KernelEmitter(abc.ABC):
         """
         if not isinstance(size, torch.SymInt) or self.ir.device.space.block_of(size) is not None:
             return
+        if self.axes.is_of_host(size):
+            return
         symbols = size.node.expr.free_symbols
         space = self.ir.device.space
         for axis in space.axes:
@@ -246,8 +268,8 @@ class KernelEmitter(abc.ABC):
 
 
 def _host_tensors(device: DeviceIR, root: GraphInfo) -> list[str]:
-    nodes = (node for info in device.inside(root) for node in info.graph.nodes)
-    used = {tensor.name for node in nodes if (tensor := HostTensorNode.match(node))}
+    graphs = {info.graph for info in device.inside(root)}
+    used = {tensor.name for tensor in device.views(HostTensorNode) if tensor.node.graph in graphs}
     return [name for name in device.host_tensors if name in used]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from ...ir.block_sizes import largest_size
 from ...ir.device_ir import Axis
 from ...ir.device_ir import BlockSize
 from ...numbers import next_power_of_2
@@ -61,7 +62,10 @@ class Sizes:
             return self.padded(size)
         resolved = self.schedule.size(size)
         if not isinstance(resolved, int):
-            return self.padded(size.node.hint)
+            # The hint of what the Config has a part in is of stand-ins for the Config's numbers.
+            space = self.schedule.device.space
+            known = space.is_host_value(size)
+            return self.padded(size.node.hint if known else largest_size(space, size, self.schedule.constants))
         if self._block_of(size) is not None:
             return resolved
         # What block sizes make is no whole dimension: tl.dot's operands are padded on their way. A host's size is one.

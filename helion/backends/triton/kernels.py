@@ -132,8 +132,10 @@ def print_kernel(
         body, grid = _calls(name, loops, schedule, settings, host, tensors[0], barrier)
     # Numbers, not the module's names for them: Inductor copies a kernel's source without the module.
     sizes = [f"{text}: tl.constexpr = {size}" for text, size in constexprs.items()]
-    doubles = has_doubles(host.ir.device)
-    numbers = [f"{text}: tl.float64" if doubles and is_float(number) else text for number, text in scalars.items()]
+    numbers = [
+        f"{text}: tl.float64" if is_float(number) and has_doubles(host.ir.device) else text
+        for number, text in scalars.items()
+    ]
     head = f"def _{name}_kernel({', '.join([*tensors, *numbers, *sizes])}):"
     body = [*_controls_comment(schedule.config.get("advanced_controls_file")), *body]
     functions.append(["@triton.jit", head, *(f"    {line}" for line in body)])

@@ -76,12 +76,14 @@ class TileSizes:
         tiles = [n.meta["val"] for _, n in ir.device.nodes() if is_tile_value(n)]
         self._sizes: dict[sympy.Expr, tuple[int | None, int | None, int | None]] = {}
         self.shapes: dict[tuple[sympy.Expr, ...], int] = {}
+        self._hints: dict[sympy.Expr, int | None] = {}  # of whole dimensions under dynamic shapes
         for value in tiles:
             shape = shape_exprs(value.shape)
             self.shapes[shape] = max(self.shapes.get(shape, 0), value.dtype.itemsize)
+            self._hints.update((expr, ir.device.space.hint(size)) for expr, size in zip(shape, value.shape))
 
     def elements(self, shape: Sequence[sympy.Expr], config: dict[str, Any]) -> int:
-        """Elements of a value of that shape, padded to powers of two; unknown sizes count as 1."""
+        """Elements of a value of that shape, padded to powers of two; what the call does not say counts as 1."""
         blocks, loops = config.get("block_sizes", []), config.get("reduction_loops", [])
         total = 1
         for size in shape:
@@ -95,7 +97,8 @@ class TileSizes:
                 total *= whole
             else:
                 value = evaluated(size, self._constants(config))
-                total *= next_power_of_2(int(value)) if value.is_Integer else 1
+                # A dimension that is read whole is as wide as it was in the call that the code is made for.
+                total *= next_power_of_2(int(value) if value.is_Integer else self._hints.get(size) or 1)
         return total
 
     def _constants(self, config: dict[str, Any]) -> dict[Any, int]:
@@ -107,7 +110,7 @@ class TileSizes:
 
     def _size(self, size: sympy.Expr) -> tuple[int | None, int | None, int | None]:
         """Which of the reductions a size is the length of, which block size it is, or what a constant is padded to."""
-        whole = None
+        whole = next_power_of_2(self._fixed[size]) if size in self._fixed else None
         if size.is_Integer:
             # Padded for a product it is as wide in all values of the kernel: a sort of 2 columns was one of 32.
             whole = max(next_power_of_2(int(size)), self._smallest.get(int(size), 1))

@@ -24,6 +24,7 @@ from ...ir.nodes import tensor_of
 from ...ir.pointwise import CONVERT
 from ...ir.pointwise import POINTWISE
 from ...ir.symbols import expr_of
+from ...ir.symbols import shape_exprs
 from ..text import Text
 from ..text import as_text
 from ..text import call
@@ -129,7 +130,10 @@ def _partial_lanes(k: KernelEmitter, body: GraphInfo, old: torch.fx.Node, new: t
     The last tile may change only the lanes it has.  Left out where the others do not change anyway: the value is
     combined with an operand whose padding is the operation's neutral element (0 for a sum).
     """
-    found = []
+    found: list[tuple[int, Text]] = []
+    own = {axis.block.symbol for axis in body.axes}
+    if own.isdisjoint(shape_exprs(tensor_of(new).shape)):
+        return found
     for dim, axis in enumerate(k.facts.axes_of(new)):
         mask = k.axes.mask(axis) if axis in body.axes else None
         if mask is not None and not _keeps_padding(k, old, new, dim):

@@ -10,7 +10,7 @@ import torch.fx
 
 from ... import exc
 from ...ir.device_ir import GraphInfo
-from ...ir.nodes import HostTensorNode
+from ...ir.device_ir import host_tensor
 from . import device_ops
 from . import language_ops
 from . import loops
@@ -39,7 +39,7 @@ class Lowering(KernelEmitter):
         in_parts = {e.store: e for e in epilogues(self.ir.device, self.facts, info)} if parts > 1 else {}
         later = {step for epilogue in in_parts.values() for step in epilogue.steps}
         for node in info.graph.nodes:
-            if node.op != "call_function" or HostTensorNode.match(node) or node in later:
+            if node.op != "call_function" or node.target is host_tensor or node in later:
                 continue
             if node in self.barriers.before:
                 self.scope.add("tl.debug_barrier()")

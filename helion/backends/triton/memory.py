@@ -30,6 +30,7 @@ from ..text import total
 from .axes import along
 from .axes import spread
 from .boxes import box_size
+from .boxes import innermost_last
 from .boxes import is_box
 from .boxes import is_zero
 from .boxes import joins_next
@@ -167,7 +168,7 @@ def emit_load(k: KernelEmitter, node: torch.fx.Node) -> None:
     load = Load.of(node)
     block = _block_access(k, load)
     if block is not None:
-        k.assign(node, block.load(k.shape(block.result_shape), _cache_modifier(k, node)))
+        k.assign(node, block.load(k.shape(block.box_shape), _cache_modifier(k, node)))
         return
     access = pointer_access(k, load, load.extra_mask)
     arguments, options = [access.pointer], {}
@@ -291,8 +292,9 @@ class BlockAccess:
         handle: the block pointer, or the descriptor.
         offsets: where a descriptor's box begins; None for a block pointer.
         boundary: dimensions in which the box may leave the tensor.
-        result_shape: what it reads or writes.
+        result_shape: what the kernel reads or writes.
         box: the shape of a descriptor's box, where that has dimensions of one besides; None where it has none.
+        turned: which dimension of that each of the box is, two of them exchanged; None where they are the same.
     """
 
     handle: Text
@@ -300,18 +302,26 @@ class BlockAccess:
     boundary: list[int]
     result_shape: list[Any]
     box: Text | None = None
+    turned: list[int] | None = None
+
+    @property
+    def box_shape(self) -> list[Any]:
+        """`result_shape` in the order of the box."""
+        return [self.result_shape[d] for d in self.turned] if self.turned else self.result_shape
 
     def load(self, shape: Text, options: dict[str, str]) -> Text:
-        """The load, of `shape`; descriptors take no options."""
+        """The load, of `box_shape`; descriptors take no options."""
         if self.offsets is not None:
             text = call(f"{self.handle}.load", self.offsets)
-            return text if self.box is None else call("tl.reshape", text, shape)
+            text = text if self.box is None else call("tl.reshape", text, shape)
+            return text if self.turned is None else call("tl.permute", text, self.turned)
         padding = {"padding_option": "'zero'"} if self.boundary else {}
         return call("tl.load", self.handle, **self._check(), **padding, **options)
 
     def store(self, value: Text, options: dict[str, str]) -> Text:
         """The store; descriptors take no options."""
         if self.offsets is not None:
+            value = value if self.turned is None else call("tl.permute", value, self.turned)
             value = value if self.box is None else call("tl.reshape", value, self.box)
             return call(f"{self.handle}.store", self.offsets, value)
         return call("tl.store", self.handle, value, **self._check(), **options)
@@ -327,7 +337,10 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
     # What a descriptor stores or loads is not ordered by a barrier of the threads.
     if kind == "tensor_descriptor" and _compat_torch.storage_identity(memory.tensor) in k.barriers.storages:
         return None
-    items, tensor = index_items(memory), memory.tensor
+    tensor = memory.tensor
+    given = items = index_items(memory)
+    if kind == "tensor_descriptor":
+        items = innermost_last(tensor, given)
     begins = [item.value.axis.begin for item in items if item.kind == "tile"]
     # Coordinates of boxes are int32.
     if any(isinstance(begin, torch.SymInt) and k.numbers.is_wide(begin) for begin in begins):
@@ -367,9 +380,14 @@ def _block_access(k: KernelEmitter, memory: Memory) -> BlockAccess | None:
         block.append(k.extents(size))
     box = (listed(shape), listed(strides), listed(block))
     if kind == "tensor_descriptor":
-        name = f"{memory.name}_{'flat_' if flattened else ''}desc_{'_'.join(map(str, block)).replace(' // ', '_by_')}"
+        kinds = ["turned_"] * (items is not given) + ["flat_"] * flattened
+        name = f"{memory.name}_{''.join(kinds)}desc_{'_'.join(map(str, block)).replace(' // ', '_by_')}"
         handle = k.top.share(name, call(k.module.descriptor(), memory.name, *box))
-        return BlockAccess(handle, listed(offsets), boundary, result, None if len(result) == len(block) else box[2])
+        kept = [item.dim for item in given if item.kind != "scalar"]
+        turned = None if items is given else [kept.index(item.dim) for item in items if item.kind != "scalar"]
+        wanted = result if turned is None else [result[d] for d in turned]  # an exchange undoes itself
+        sides = None if len(result) == len(block) else box[2]
+        return BlockAccess(handle, listed(offsets), boundary, wanted, sides, turned)
     order = sorted(range(len(strides)), key=lambda d: (strides[d].number != 1, -d))
     handle = call("tl.make_block_ptr", base, *box[:2], listed(offsets), box[2], order)
     return BlockAccess(handle, None, boundary, result)

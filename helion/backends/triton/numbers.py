@@ -55,7 +55,6 @@ class Numbers:
         self.in_double = False
         self._device, self._schedule, self._names, self._module = device, schedule, names, module
         self._place = place
-        self._has_doubles = has_doubles(device)
         self._printer = ScalarPrinter(
             self._name_of,
             module.helper,
@@ -116,13 +115,13 @@ class Numbers:
             known[expr] = self._names.unique(f"{wanted}_given" if wanted == PART else wanted)
         name = self.scalars.setdefault(expr, known[expr])
         # A float is passed as float32 unless some device code computes in float64.
-        narrow = self._has_doubles and not self.in_double and is_float(expr)
+        narrow = not self.in_double and is_float(expr) and has_doubles(self._device)
         return f"{name}.to(tl.float32)" if narrow else name
 
 
 def has_doubles(ir: DeviceIR) -> bool:
     """Whether device code computes in float64, so that floats are passed as such."""
-    return any(is_double(node) for _, node in ir.nodes())
+    return torch.float64 in ir.dtypes
 
 
 def is_double(node: torch.fx.Node) -> bool:

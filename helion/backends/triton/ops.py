@@ -19,6 +19,7 @@ import torch.fx
 from ... import exc
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
+from ...ir.pointwise import AGAIN
 from ...ir.pointwise import BITCAST
 from ...ir.pointwise import COMPARISONS
 from ...ir.pointwise import CONVERT
@@ -33,6 +34,8 @@ from .dtypes import negative_zero
 from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
+from .scope import Scope
+from .triangles import kept_off_diagonal
 
 _aten = torch.ops.aten
 
@@ -413,7 +416,16 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
         else text
         for text, arg in zip(operands, node.args)
     ]
-    k.assign(node, _spelled(POINTWISE_ROWS[node.target], k, node, operands))
+    text = _spelled(POINTWISE_ROWS[node.target], k, node, operands)
+    kept = kept_off_diagonal(k, node) if node.target is _aten.where.self and "neutral" not in node.meta else None
+    if kept is None:
+        k.assign(node, text)
+        return
+    value, touched = kept
+    name, outer = k.assign(node, k.text(value)), k.scope
+    with k.inside(Scope(outer)) as inner:
+        inner.add(f"{name} = {text}")
+    outer.nest(f"if {touched}:", inner)
 
 
 def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
@@ -446,4 +458,14 @@ def emit_bitcast(k: KernelEmitter, node: torch.fx.Node) -> None:
     k.assign(node, k.text(operand(node)).to(triton_dtype(node.meta["val"].dtype), bitcast=True))
 
 
-RULES: Rules = {**dict.fromkeys(POINTWISE_ROWS, emit_pointwise), CONVERT: emit_convert, BITCAST: emit_bitcast}
+def emit_again(k: KernelEmitter, node: torch.fx.Node) -> None:
+    """A value of 16 bits that the compiler does not recognise."""
+    k.assign(node, k.helper("hlt_again", k.text(operand(node))))
+
+
+RULES: Rules = {
+    **dict.fromkeys(POINTWISE_ROWS, emit_pointwise),
+    CONVERT: emit_convert,
+    BITCAST: emit_bitcast,
+    AGAIN: emit_again,
+}

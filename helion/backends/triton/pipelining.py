@@ -1,11 +1,21 @@
-"""Loops whose loads Triton must not begin before the iteration that they are of, whatever stages the Config says.
+"""What Triton's software pipelining gets wrong on tensor cores, and what generated code does about it.
 
-Here is what Triton gets wrong; how many stages a loop has otherwise is the Config's (`schedule`).
+On an H100 products of matrices (wgmma) read a tile out of shared memory while the program goes on; Triton leaves one
+whose result is only added up pending over the end of its iteration.  The next copy into that memory must wait for it:
+Triton (3.6 and 3.7) gives the tile a buffer more for that, but only where the product is its one use.  Of a tile that a
+sum, or a product too small for wgmma, reads too, the copy was written over what the product still read: on an H100 up
+to half of the elements were wrong, in every call.  Here such a product is waited for in its own iteration; the loads
+ahead stay.  On later GPUs Triton waits by barriers; there a fence is missing (`unsafe_to_pipeline`), or a wait where a
+loop has stages of its own (`loads_beside_products`).
+
+Not here: how many stages a loop has otherwise, which is the Config's (`schedule`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 import torch.fx
@@ -23,34 +33,93 @@ _VIEWS = frozenset(
         _aten.clone.default,
     }
 )  # fmt: skip
+#: Rows and warps of the least product that a warp group takes.
+GROUP_ROWS, GROUP_WARPS = 64, 4
 
 
-def unsafe_to_pipeline(device: DeviceIR) -> list[int]:
-    """The graphs of loops with products that share a loaded operand, on tensor cores that read it from shared memory.
+def unsafe_to_pipeline(device: DeviceIR, *, narrow: bool) -> list[int]:
+    """The graphs of loops that must load nothing ahead: their products share a tile.
 
-    Under more than one stage Triton 3.6 and 3.7 have the next iteration's copy written over a tile while a product
-    still reads it, if it is the left operand of one and the right operand of another (as in every backward pass of
-    attention); of float32, which is turned around in shared memory, a product may read it before it is there.
+    Triton leaves out the fence between what is copied ahead into shared memory and a product that reads it there.
+
+    Args:
+        device: the device IR.
+        narrow: whether that is so of any dtype (from compute capability 10.0 on), and not only of float32.
     """
-    return [info.id for info in device.graphs if _shares_operand(info.graph)]
+    return [
+        info.id
+        for info in device.graphs
+        for load, users in _tiles(info.graph)
+        if (narrow or tensor_of(load).dtype is torch.float32) and sum(Product.match(u) is not None for u in users) > 1
+    ]
 
 
-def _shares_operand(graph: torch.fx.Graph) -> bool:
-    sides: dict[str, list[bool]] = defaultdict(list)
+def loads_beside_products(device: DeviceIR) -> list[int]:
+    """The graphs of loops with products that load more than those take.
+
+    From compute capability 10.0 on Triton begins the next iteration's product while this one's is still read, if the
+    loop itself says how many stages it has, for then all of its loads are ahead; the kernel's stages are right there.
+    """
+    return [
+        info.id
+        for info in device.graphs
+        if any(map(Product.match, info.graph.nodes))
+        and any(not all(map(Product.match, users)) for _, users in _tiles(info.graph))
+    ]
+
+
+def waited_products(
+    device: DeviceIR, by_groups: Callable[[torch.fx.Node], bool], is_masked: Callable[[torch.fx.Node, int], bool]
+) -> set[torch.fx.Node]:
+    """The products that the next iteration's copies must wait for.
+
+    Args:
+        device: the device IR.
+        by_groups: whether warp groups may do a product.
+        is_masked: whether a product may take a loaded operand with another padding along a dimension.
+    """
+    waited = set()
+    for info in device.graphs:
+        for load, users in _tiles(info.graph):
+            products = {user for user in users if Product.match(user) and by_groups(user)}
+            # The buffer more is there for several products too, if one layout suits them all.
+            alike = products == users and tensor_of(load).dtype.itemsize == 2
+            if len(users) > 1 and not (alike and not any(is_masked(*operand) for operand in _loaded(products))):
+                waited |= {product for product in products if not _is_used(product)}
+    return waited
+
+
+def _loaded(products: set[torch.fx.Node]) -> Iterator[tuple[torch.fx.Node, int]]:
+    """The operands of products that are loaded, and along which dimension they are summed."""
+    for product in map(Product.of, products):
+        for given, from_end in ((product.a, 1), (product.b, 2)):
+            source = given
+            while source.target in _VIEWS:
+                source = operand(source)
+            if Load.match(source):
+                yield given, tensor_of(given).dim() - from_end
+
+
+def _is_used(product: torch.fx.Node) -> bool:
+    """Whether something in the iteration surely needs a product, so that Triton waits for it. Sums it may take over."""
+    overload = torch._ops.OpOverload
+    return any(isinstance(user.target, overload) and user.target is not _aten.add.Tensor for user in _users(product))
+
+
+def _tiles(graph: torch.fx.Graph) -> Iterator[tuple[torch.fx.Node, set[torch.fx.Node]]]:
+    """The tiles that a graph loads, and what takes them as they were loaded."""
+    users: dict[str, set[torch.fx.Node]] = defaultdict(set)
+    loads: dict[str, torch.fx.Node] = {}
     for node in graph.nodes:
-        if Product.match(node):
-            product = Product.of(node)
-            for is_left, given in ((True, product.a), (False, product.b)):
-                source = _loaded(given)
-                if source is not None:
-                    key = f"{source.args[0]} {source.args[1:]}"  # Triton loads once what is loaded twice
-                    if sides[key] and (is_left not in sides[key] or tensor_of(source).dtype is torch.float32):
-                        return True
-                    sides[key].append(is_left)
-    return False
+        if Load.match(node):
+            key = f"{node.args[0]} {node.args[1:]}"  # Triton loads once what is loaded twice
+            loads.setdefault(key, node)
+            users[key] |= _users(node)
+    return ((loads[key], found) for key, found in users.items())
 
 
-def _loaded(node: torch.fx.Node) -> torch.fx.Node | None:
-    while node.target in _VIEWS:
-        node = operand(node)
-    return node if Load.match(node) else None
+def _users(node: torch.fx.Node) -> set[torch.fx.Node]:
+    found: set[torch.fx.Node] = set()
+    for user in node.users:
+        found |= _users(user) if user.target in _VIEWS else {user}
+    return found

@@ -19,6 +19,7 @@ from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import KernelIR
 from ...ir.nodes import Load
+from ...ir.nodes import Memory
 from ...ir.nodes import Product
 from ...ir.nodes import Store
 from ...ir.symbols import OriginKind
@@ -33,7 +34,8 @@ def multi_axis_roots(ir: DeviceIR) -> list[GraphInfo]:
 
 def multiplies(device: DeviceIR, info: GraphInfo) -> bool:
     """Whether there is a product of matrices in a loop, or in one inside of it."""
-    return any(Product.match(node) for graph in device.inside(info) for node in graph.graph.nodes)
+    products = device.views(Product)
+    return bool(products) and not {p.node.graph for p in products}.isdisjoint(i.graph for i in device.inside(info))
 
 
 def device_loops(ir: DeviceIR) -> list[GraphInfo]:
@@ -53,11 +55,10 @@ def loop_statements(ir: DeviceIR) -> list[GraphInfo]:
     """
 
     def inside(info: GraphInfo) -> Iterator[GraphInfo]:
-        for node in info.graph.nodes:
-            for held in ir.subgraphs_of(node):
-                if held.kind is GraphKind.LOOP:
-                    yield held
-                yield from inside(held)
+        for held in ir.held_by(info):
+            if held.kind is GraphKind.LOOP:
+                yield held
+            yield from inside(held)
 
     roots = (ir.graphs[root.graph_id] for root in ir.roots)
     return [info for root in roots for info in (*[root] * root.statements, *inside(root))]
@@ -65,17 +66,17 @@ def loop_statements(ir: DeviceIR) -> list[GraphInfo]:
 
 def memory_accesses(ir: DeviceIR) -> list[torch.fx.Node]:
     """Loads and stores, in the order of a per-access `indexing` list."""
-    return [n for _, n in ir.nodes() if Load.match(n) or Store.match(n)]
+    return [m.node for m in ir.views(Memory) if Load.match(m.node) or Store.match(m.node)]
 
 
 def loads(ir: DeviceIR) -> list[torch.fx.Node]:
     """Loads, in the order of `load_eviction_policies` and `load_cache_modifiers`."""
-    return [n for _, n in ir.nodes() if Load.match(n)]
+    return [load.node for load in ir.views(Load)]
 
 
 def stores(ir: DeviceIR) -> list[torch.fx.Node]:
     """Stores, in the order of `store_cache_modifiers`."""
-    return [n for _, n in ir.nodes() if Store.match(n)]
+    return [store.node for store in ir.views(Store)]
 
 
 @dataclasses.dataclass(eq=False)
@@ -143,6 +144,11 @@ class Schedule:
             return extent % size != 0
         return not (self._divides(size, axis.begin) and self._divides(size, axis.end))
 
+    def with_the_kernels_stages(self, graphs: list[int]) -> None:
+        """Let the loops of some graphs load as far ahead as `num_stages` says, whatever `range_num_stages` does."""
+        for graph in graphs:
+            self.loop_options.get(graph, {}).pop("num_stages", None)
+
     def without_stages(self, graphs: list[int]) -> None:
         """Let the loops of some graphs load nothing ahead, as a loop does whose Config has one stage."""
         for graph in graphs:
@@ -194,9 +200,7 @@ def resolve(rolled: KernelIR, ir: KernelIR, config: Config) -> Schedule:
             if value is not None and value != silent:
                 options[info.id][option] = (not value) if key == "range_multi_buffers" else value
     options.update(_looped_reductions(rolled.device, config))
-    accesses = memory_accesses(device)
-    loaded = [node for node in accesses if Load.match(node)]
-    stored = [node for node in accesses if Store.match(node)]
+    accesses, loaded, stored = memory_accesses(device), loads(device), stores(device)
     indexing = config.get("indexing", "pointer")
     per_access = indexing if isinstance(indexing, list) else [indexing] * len(accesses)
     return Schedule(
@@ -233,14 +237,12 @@ def _looped_reductions(device: DeviceIR, config: Config) -> dict[int, dict[str, 
     product."""
     stages = config.get("num_stages", 1)
     found = [info for info in device.graphs if any(axis.kind is AxisKind.REDUCTION for axis in info.axes)]
-    if stages == 1 or any(Product.match(node) for _, node in device.nodes()):
+    if stages == 1 or device.views(Product):
         return {}
     return {info.id: {"num_stages": stages} for info in found}
 
 
 def _for_copies(ir: KernelIR, values: dict[torch.fx.Node, str]) -> dict[torch.fx.Node, str]:
-    """Values by node, also for the copies that looped reductions make of a node."""
-    if not values:
-        return values
-    copies = {n: values[n.meta["origin"]] for _, n in ir.device.nodes() if n.meta.get("origin") in values}
-    return {**values, **copies}
+    """Values by load or store, also for the copies that looped reductions make of it."""
+    copies = (memory.node for memory in ir.device.views(Memory))
+    return {**values, **{n: values[n.meta["origin"]] for n in copies if n.meta.get("origin") in values}}

@@ -44,6 +44,7 @@ from ...ir.nodes import Product
 from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import POINTWISE
+from ...ir.reductions import lane_numbers
 from ...ir.reductions import passes
 from ...ir.reductions import rolling_constraint
 from ...ir.symbols import evaluated
@@ -56,6 +57,7 @@ from ...settings import Settings
 from .boxes import moves_boxes
 from .default_facts import KernelFacts
 from .default_facts import along_k
+from .default_facts import depths_of
 from .default_facts import row_bytes
 from .default_facts import row_uses
 from .defaults import computed_default
@@ -113,7 +115,7 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     device, reductions = ir.device, ir.reductions
     spec = ConfigSpec(ir.name, location=ir.location, ignored_warnings=settings.ignore_warnings)
     blocks = tunable_blocks(device)
-    products = _products(device)
+    products = device.views(Product)
     roles = _roles(device, products)
     if blocks:
         defaults = default_block_sizes(device, roles)
@@ -212,6 +214,7 @@ def _kernel_facts(
         [row_uses(device, reduction) for reduction in ir.reductions],
         [passes(device, reduction) for reduction in ir.reductions],
         [row_bytes(device, reduction) for reduction in ir.reductions],
+        [lane_numbers(device, reduction) for reduction in ir.reductions],
         features.multiprocessors,
         features.l2_bytes,
         features.shared_bytes,
@@ -346,16 +349,8 @@ def default_block_sizes(ir: DeviceIR, in_dot: Mapping[int, set[str]]) -> dict[in
             total *= next_power_of_2(int(known)) if known.is_Integer else 64
         return total
 
-    # Grow block sizes from the innermost dimension outwards while every tile stays within the budget.  Of the values
-    # that a block size is part of, those with most dimensions say where it stands: one number per row has no columns.
-    depth: dict[int, int] = {}
-    rank: dict[int, int] = {}
-    for shape in sorted(shapes, key=len, reverse=True):
-        for place, size in enumerate(reversed(shape)):
-            for symbol in size.free_symbols:
-                id_ = symbols.get(symbol)
-                if id_ is not None and rank.setdefault(id_, len(shape)) == len(shape):
-                    depth[id_] = min(depth.get(id_, 99), place)
+    # Grow block sizes from the innermost dimension outwards while every tile stays within the budget.
+    depth = depths_of(blocks, shapes)
     for id_ in sorted((i for i in sizes if i not in in_dot), key=lambda i: (depth.get(i, 99), i)):
         block = ir.space.blocks[id_]
         limit = min(1024, next_power_of_2(block.extent) if block.extent else 1024, next_power_of_2(block.high or 1024))
@@ -378,10 +373,6 @@ def _roles(ir: DeviceIR, products: Sequence[Product]) -> dict[int, set[str]]:
                     if block.symbol in symbols_of(tensor_of(operand).shape[dim]):
                         roles.setdefault(block.id, set()).add(role)
     return roles
-
-
-def _products(ir: DeviceIR) -> list[Product]:
-    return [product for _, node in ir.nodes() if (product := Product.match(node))]
 
 
 def _smallest(product: Product) -> list[tuple[Any, int]]:
@@ -413,11 +404,11 @@ def dot_extents(ir: DeviceIR) -> dict[Any, int]:
     found: dict[Any, int] = {}
     # Extents go by size, and scales have one for each group of K: where that is as many as there are rows, padding
     # would make the scales too wide. Triton takes few rows of a product with scales.
-    for product in (product for product in _products(ir) if product.fact.group == 1):
+    for product in (product for product in ir.views(Product) if product.fact.group == 1):
         for size, smallest in _smallest(product):
             if isinstance(size, int) and size > 1:
                 found[size] = max(found.get(size, 1), smallest)
-    for _, node in ir.nodes():
+    for _, node in ir.nodes() if lanes_of in ir.targets else ():
         if node.target is lanes_of:  # the same lanes under another size
             for old, new in zip(tensor_of(node.args[0]).shape, tensor_of(node).shape):
                 if isinstance(old, int) and isinstance(new, int) and new in found:

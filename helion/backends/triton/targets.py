@@ -37,6 +37,7 @@ class Features:
         l2_bytes: of its L2 cache.
         descriptors: tensor descriptors are hardware's (TMA).
         warp_groups: matrices are multiplied out of shared memory by warp groups (wgmma).
+        pending_products: products may go on over the end of an iteration (wgmma, which `pipelining` is about).
         warp_specialize: loops may be shared out between warps.
         asynchronous_products: tensor cores read operands from shared memory (wgmma, tcgen05).
         e4m3: there are conversions of float8_e4m3fn.
@@ -49,6 +50,7 @@ class Features:
     l2_bytes: int
     descriptors: bool
     warp_groups: bool
+    pending_products: bool
     warp_specialize: bool
     asynchronous_products: bool
     e4m3: bool
@@ -64,6 +66,7 @@ def _nvidia(arch: int | str) -> Features:
         l2_bytes=next(size for first, size in _L2_BYTES if arch >= first),
         descriptors=arch >= 90,
         warp_groups=arch == 90,
+        pending_products=arch == 90,
         warp_specialize=arch >= 100,
         asynchronous_products=90 <= arch < 120,
         e4m3=arch >= _FIRST_WITH_E4M3,
@@ -73,13 +76,15 @@ def _nvidia(arch: int | str) -> Features:
 
 
 def _readable(arch: int | str) -> Features:
-    """Source that is for reading: nothing that some GPU has not, and every dtype, as a later GPU may have it."""
+    """Source that is for reading: nothing that some GPU has not and all that one needs, and every dtype, as a later GPU
+    may have it."""
     return Features(
         _SHARED_BYTES[-1][1],
         _MULTIPROCESSORS[1][1],
         _L2_BYTES[1][1],
         descriptors=False,
         warp_groups=False,
+        pending_products=True,
         warp_specialize=False,
         asynchronous_products=False,
         e4m3=True,

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 from torch.utils._pytree import tree_map
 
+from ... import exc
 from ...language.alignment import Dim
 from ...language.alignment import places
 from ...language.alignment import two_tiles
+from ...language.alignment import vector_beside_its_tile
+from ...language.containers import tensors_of_call
 from ...language.eager_tile import EagerTile
 from ...language.op import Op
 from ...numbers import next_power_of_2
@@ -162,11 +164,45 @@ def check_one_tile(dims: Sequence[Sequence[Any]], active: Sequence[EagerTile], n
             raise two_tiles(name_of(tiles[0]), name_of(tiles[1]))
 
 
+def tile_of_two(axes: Sequence[Any], active: Sequence[EagerTile], other: EagerTile | None) -> EagerTile | None:
+    """A tile that two of the dimensions have, or the other one."""
+    return next((tile for tile in active if sum(tile.axis is axis for axis in axes) > 1), other)
+
+
+def check_rank(
+    axes: Sequence[Any],
+    rank: int,
+    active: Sequence[EagerTile],
+    beside: EagerTile | None,
+    name_of: Callable[[Any], str],
+) -> None:
+    """Check that a value to be stored has no more dimensions of tiles than its place: with a block size of 1 it would
+    fit all the same.
+
+    Args:
+        axes: the value's.
+        rank: of the place.
+        active: the tiles around.
+        beside: a tile that was an index beside a vector of its own, which may be what is wrong.
+        name_of: what the user's code calls a tile.
+
+    Raises:
+        exc.ShapeMismatch: it has.
+    """
+    for tile in active:
+        if any(tile.axis is axis for axis in axes[: max(len(axes) - rank, 0)]):
+            name = name_of(tile)
+            raise exc.ShapeMismatch(
+                f"a value with a dimension of tile {name!r} does not broadcast to a place of {rank}",
+                fix=None if beside is None else vector_beside_its_tile(name_of(beside)),
+            )
+
+
 def aligned(
     name: str, args: Any, kwargs: Any, active: Sequence[EagerTile], axes_of: AxesOf, arranged: Arranged
 ) -> tuple[Any, Any]:
     """The arguments of a torch function; those of a pointwise one, or of `expand_as`, aligned by tile."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = tensors_of_call(args, kwargs)
     if len(tensors) < 2 or not (name == "expand_as" or is_pointwise(name)):
         return args, kwargs
     wanted = padded(tensors, axes_of)
@@ -178,7 +214,7 @@ def aligned(
             return marked(with_lanes(leaf, axes_of(leaf), wanted), axes_of(leaf)) if known else leaf
 
         args, kwargs = tree_map(cut, args), tree_map(cut, kwargs)
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        tensors = tensors_of_call(args, kwargs)
     if len({t.dim() for t in tensors if t.dim()}) < 2:
         return args, kwargs
     largest = max(tensors, key=torch.Tensor.dim)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 from torch.utils._pytree import tree_map
 
+from ...language.containers import tensors_of_call
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from .alignment import AxesOf
@@ -103,7 +103,7 @@ def decided(args: Any, kwargs: Any, active: Sequence[EagerTile], axes_of: AxesOf
     """The arguments of a pointwise function, with those that have met another tile than the one they were taken for as
     long as that one.
     """
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = tensors_of_call(args, kwargs)
     if not any(isinstance(axis, Fill) for tensor in tensors for axis in axes_of(tensor)):
         return args, kwargs
     order = [tile.axis for tile in active]
@@ -142,7 +142,7 @@ def per_lane(
     Returns:
         The result with all lanes; None when this is not such a call.
     """
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = tensors_of_call(args, kwargs)
     if not tensors:
         return None
     rank = max(t.dim() for t in tensors)
@@ -199,7 +199,7 @@ def per_lane(
 
 def has_other_lanes(args: Any, kwargs: Any, active: Sequence[EagerTile], axes_of: AxesOf) -> bool:
     """Whether an operand has lanes that are not the current tile's: those stay as they are."""
-    tensors = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor))
+    tensors = tensors_of_call(args, kwargs)
     return any(_tile_of_lanes(axis, active) is not None for tensor in tensors for axis in axes_of(tensor))
 
 

@@ -50,10 +50,12 @@ from ...language.tile import Tile
 from ...numbers import next_power_of_2
 from ..seeds import torch_seeds
 from .alignment import check_one_tile
+from .alignment import check_rank
 from .alignment import marked
 from .alignment import operands_of_product
 from .alignment import padded
 from .alignment import partial_tiles
+from .alignment import tile_of_two
 from .alignment import to_shape
 from .alignment import with_lanes
 from .broadcasts import LoopAxis
@@ -159,6 +161,7 @@ class RefHandler(EagerHandler):
         self._root_tiles: list[EagerTile] = []
         self._stored = None if stores_checked else StoredTwice()
         self._broadcasts = Broadcasts()
+        self._beside: EagerTile | None = None  # an index beside a vector of its own
         self._seed_sites: dict[Any, int] = {}
 
     @property
@@ -203,7 +206,10 @@ class RefHandler(EagerHandler):
             if op is full:
                 sizes = resolve_shape(args[0], "hl.full")
                 return undecided(result, axes_of_shape(sizes), sizes, self.active)
-        return mark(result, axes_of_op(op, args))
+        axes = axes_of_op(op, args)
+        if op is load:
+            self._beside = tile_of_two(axes or (), self.active_tiles(), self._beside)
+        return mark(result, axes)
 
     def _placed(self, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:
         """The arguments of a memory op with what it stores aligned by tile."""
@@ -221,6 +227,7 @@ class RefHandler(EagerHandler):
             value = value if cut is value else marked(cut, known)
             placed[at] = to_shape(value, sizes, axes, axes_of, arranged)
             check_one_tile([axes, axes_of(placed[at])], self.active_tiles(), name_of)
+            check_rank(axes_of(placed[at]), len(sizes), self.active_tiles(), self._beside, name_of)
         return tuple(placed)
 
     def _check_access(self, op: Op, args: tuple[Any, ...], access: Access) -> tuple[Any, ...]:

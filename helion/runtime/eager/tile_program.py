@@ -137,7 +137,7 @@ class Program:
 
     def __init__(self, ir: DeviceIR) -> None:
         self.ir = ir
-        writes = [m for _, node in ir.nodes() if (m := Memory.match(node)) and m.effect is not Effect.READ]
+        writes = [memory for memory in ir.views(Memory) if memory.effect is not Effect.READ]
         self.written: set[str] = {memory.name for memory in writes}
         #: Addresses may point into any tensor.
         self.writes_anywhere = any(memory.addresses for memory in writes)

@@ -28,6 +28,7 @@ from ... import exc
 from ...ir.reduction_ops import check_has_elements
 from ...language.augmented import OPERATORS
 from ...language.augmented import keep_type
+from ...language.containers import tensors_of_call
 from ...language.containers import walk_values
 from ...language.creation import full
 from ...language.creation import iota
@@ -300,7 +301,7 @@ def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
         return axes_of_part(args[0], args[1], axes_of(args[0]))
     if op is dot:
         return [*axes_of(args[0])[:-1], axes_of(args[1])[-1]]
-    values = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    values = tensors_of_call(args, {})
     if op in (associative_scan, cumsum, cumprod) and values:
         return broadcast_axes(values)
     return None
@@ -330,7 +331,7 @@ def _axes_of_call(func: Callable[..., Any], name: str, args: Any, result: Any) -
     """The axes of the result of a torch function; known for functions that keep dimensions apart."""
     if not isinstance(result, torch.Tensor):
         return None
-    tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    tensors = tensors_of_call(*args)
     if name in _RESHAPING and len(tensors) == 1:
         return axes_of_view(tensors[0], result.shape)
     if name in ("expand", "broadcast_to", "expand_as"):
@@ -456,7 +457,7 @@ class DeviceTorchMode(TorchFunctionMode):
             args, kwargs = decided(args, kwargs, active, axes_of)
         args, kwargs = aligned(name, args, kwargs, active, axes_of, arranged)
         if len(active) > 1 and is_pointwise(name):
-            operands = [axes_of(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+            operands = [axes_of(tensor) for tensor in tensors_of_call(args, kwargs)]
             check_one_tile(operands, active, name_of)
         axes = None
         if name in _SIZE_FUNCTIONS:
@@ -498,7 +499,7 @@ class DeviceTorchMode(TorchFunctionMode):
             return False
         if not any(tile.extent == 1 < int(tile.block_size) for tile in self._ref.active_tiles()):
             return False
-        shapes = [leaf.shape for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        shapes = [tensor.shape for tensor in tensors_of_call(args, kwargs)]
         if len(shapes) < 2 or all(shape == result.shape for shape in shapes):
             return False
         try:
@@ -520,11 +521,10 @@ class DeviceTorchMode(TorchFunctionMode):
         self._ref.call_op(store, (tensor, index_list(index), value, None))
 
     def _check_device_call(self, args: Any, kwargs: Any) -> None:
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, torch.Tensor) and not is_device_value(leaf):
-                raise exc.HostTensorDirectUsage(name=name_of(leaf))
-            if isinstance(leaf, torch.Tensor):
-                self._ref.check_rows_are_known(leaf)
+        for tensor in tensors_of_call(args, kwargs):
+            if not is_device_value(tensor):
+                raise exc.HostTensorDirectUsage(name=name_of(tensor))
+            self._ref.check_rows_are_known(tensor)
 
     def _check_host_call(self, name: str, args: Any, kwargs: Any) -> None:
         if name in _METADATA:

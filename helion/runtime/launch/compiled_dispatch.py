@@ -121,6 +121,11 @@ class CompiledDispatcher(_Base, PythonPath):
             recorder(self, args)
         return PythonPath._find(self, args)
 
+    def _remember(self, entry: _Entry, args: tuple[Any, ...]) -> None:
+        # Numbers that a bundle tells calls apart by are none of the front's business: a recorder is told of each call.
+        if not bundled.recorders:
+            PythonPath._remember(self, entry, args)
+
     def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
         # With a plan already, C has declined to run it (autocast, another default dtype): that takes a host function.
         on_disk = self.dispatch_enabled and not self.specializer.filled

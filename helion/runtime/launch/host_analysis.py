@@ -12,7 +12,6 @@ import dataclasses
 import inspect
 import linecache
 import math
-import textwrap
 import types
 import weakref
 from collections.abc import Iterator
@@ -24,8 +23,10 @@ import helion.runtime as runtime
 
 from ... import _compat_triton_abi as _abi
 from ... import numbers
-from ..._parsing import parse
+from ..._parsing import parse_definition
+from .leaves import containers_in
 from .outside import is_foreign
+from .outside import is_table
 from .records import is_record
 
 __all__ = ["HostAnalysis", "LaunchCall", "analyze"]
@@ -54,12 +55,19 @@ class HostAnalysis:
         launches: its ``_launcher(...)`` calls.
         by_value: parameters whose value (and not only type) the function may depend on, if they are numbers.
         identity: whether it may depend on which tensors are the same object (``x is y``, ``x in (y, z)``).
+        tables: containers of constants that it reads from its module, as the module's dict and the name.
     """
 
     reason: str | None
     launches: tuple[LaunchCall, ...] = ()
     by_value: frozenset[str] = frozenset()
     identity: bool = False
+    tables: tuple[tuple[dict[str, Any], str], ...] = ()
+
+    def tables_now(self) -> Iterator[Any]:
+        """The tables, and the containers in them."""
+        for namespace, name in self.tables:
+            yield from containers_in(namespace.get(name))
 
     def launch_at(self, line: int) -> LaunchCall | None:
         """The launch that stands at ``line``; None if it cannot be told."""
@@ -96,6 +104,9 @@ _METHODS = frozenset({
     "copy_", "add_", "sub_", "mul_", "div_", "clamp_", "clamp_min", "clamp_max", "masked_fill", "masked_fill_",
     "repeat", "type", "get", "keys", "values", "items",
 }) | _OPERATIONS  # fmt: skip
+
+#: Those of containers that only look something up.
+_LOOKUPS = frozenset({"get", "keys", "values", "items", "index", "count"})
 
 #: Modules whose attributes may be read and called: the ones that generated code imports.
 _TORCH_CALLS = frozenset({
@@ -134,7 +145,7 @@ _STATEMENTS = (
 )  # fmt: skip
 _EXPRESSIONS = (
     ast.Constant, ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Tuple,
-    ast.List, ast.Dict, ast.Subscript, ast.Slice, ast.Starred, ast.Call, ast.JoinedStr, ast.FormattedValue,
+    ast.List, ast.Set, ast.Dict, ast.Subscript, ast.Slice, ast.Starred, ast.Call, ast.JoinedStr, ast.FormattedValue,
     ast.ListComp, ast.GeneratorExp, ast.NamedExpr,
 )  # fmt: skip
 _OTHERS = (
@@ -168,9 +179,17 @@ def _asks_identity(node: ast.AST) -> bool:
         return asking and sum(_has_identity(side) for side in sides) > 1
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("count", "index"):
         return any(_has_identity(argument) for argument in node.args)
-    if isinstance(node, ast.Dict):
-        return any(key is not None and _has_identity(key) for key in node.keys)
+    if isinstance(node, (ast.Dict, ast.Set)):
+        keys = node.keys if isinstance(node, ast.Dict) else node.elts
+        return any(key is not None and _has_identity(key) for key in keys)
     return False
+
+
+def _root(node: ast.expr) -> ast.expr:
+    """What attributes are read of, one of the other."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node
 
 
 class _Checker:
@@ -194,6 +213,7 @@ class _Checker:
         self.locals = set(self.parameters) | self.keyword_only
         self.launches: list[LaunchCall] = []
         self.passed: list[ast.Name] = []
+        self.tables: list[tuple[dict[str, Any], str]] = []
 
     def run(self) -> HostAnalysis:
         if self.tree.args.vararg or self.tree.args.kwarg:
@@ -213,7 +233,7 @@ class _Checker:
         }
         by_value |= rebound & set(self.parameters)
         identity = self.asks_identity or any(_asks_identity(node) for node in ast.walk(self.tree))
-        return HostAnalysis(None, tuple(self.launches), frozenset(by_value), identity)
+        return HostAnalysis(None, tuple(self.launches), frozenset(by_value), identity, tuple(self.tables))
 
     def check(self, node: ast.AST) -> None:
         """Raises _Refused for the first thing in ``node`` that is not known to be harmless."""
@@ -261,13 +281,13 @@ class _Checker:
         if node.id in self.closure:
             raise _Refused(f"host code uses {node.id!r} from an enclosing function")
         value = self.resolve(node)
-        if not isinstance(value, _CONSTANT_TYPES) and not _is_device_kernel(value):
+        if node.id in self.globals and is_table(value):  # asked at every call (``outside.py``)
+            self.tables.append((self.globals, node.id))
+        elif not isinstance(value, _CONSTANT_TYPES) and not _is_device_kernel(value):
             raise _Refused(f"host code uses the global {node.id!r}")
 
     def check_attribute(self, node: ast.Attribute) -> None:
-        root = node
-        while isinstance(root, ast.Attribute):
-            root = root.value  # type: ignore[assignment]
+        root = _root(node)
         if isinstance(root, ast.Name) and root.id not in self.locals:
             value = self.resolve(node)
             if isinstance(value, (*_CONSTANT_TYPES, torch.memory_format, torch.layout, type)):
@@ -313,12 +333,11 @@ class _Checker:
         definition, offset = _own_definition(function)
         analysis = _Checker(function, definition, offset, self.helpers).run()
         self.asks_identity = self.asks_identity or analysis.identity
+        self.tables += analysis.tables
 
     def check_callee(self, callee: ast.expr) -> None:
         name = ast.unparse(callee)
-        root = callee
-        while isinstance(root, ast.Attribute):
-            root = root.value
+        root = _root(callee)
         if isinstance(root, ast.Name) and root.id not in self.locals:
             value = self.resolve(callee)
             module = self.resolve(root)
@@ -343,6 +362,9 @@ class _Checker:
             if isinstance(value, types.FunctionType) and value in _runtime_calls():
                 return
             if is_record(value):
+                return
+            if isinstance(callee, ast.Attribute) and is_table(module) and callee.attr in _LOOKUPS:
+                self.check(callee.value)
                 return
             if isinstance(value, types.FunctionType) and not is_foreign(value.__module__):
                 try:
@@ -409,7 +431,7 @@ def _own_definition(function: types.FunctionType) -> tuple[ast.FunctionDef, int]
     code = function.__code__
     try:
         lines, first = inspect.getsourcelines(function)
-        tree = parse(textwrap.dedent("".join(lines)))
+        tree = parse_definition("".join(lines))
         # All of the file: how a call of `torch.empty` is compiled depends on whether the file imports torch.
         module = compile("".join(linecache.getlines(code.co_filename)), code.co_filename, "exec", dont_inherit=True)
     except (OSError, SyntaxError, TypeError, ValueError):
@@ -469,7 +491,7 @@ def analyze(function: types.FunctionType) -> HostAnalysis:
 def _analyze(function: types.FunctionType) -> HostAnalysis:
     try:
         lines, first = inspect.getsourcelines(function)
-        tree = parse(textwrap.dedent("".join(lines)))
+        tree = parse_definition("".join(lines))
     except (OSError, SyntaxError, TypeError):
         return HostAnalysis("the source of the host code is not available")
     definition = tree.body[0]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-__all__ = ["lists_in", "with_originals", "without_duplicates"]
+__all__ = ["containers_in", "lists_in", "with_originals", "without_duplicates"]
+
+
+def containers_in(value: Any) -> Iterator[Any]:
+    """The tuples, lists and dicts in a value, itself and nested ones included."""
+    if isinstance(value, (tuple, list, dict)):
+        yield value
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from containers_in(item)
 
 
 def lists_in(value: Any) -> list[list[Any]]:

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-__all__ = ["MISSING", "Place", "are_same", "frozen", "holds_tensors", "is_foreign", "places_of", "restored"]
+__all__ = ["MISSING", "Place", "are_same", "frozen", "holds_tensors", "is_foreign", "is_table", "places_of", "restored"]
 
 #: What is read where there is nothing: a name that was deleted, a variable that is not assigned yet.
 MISSING = object()
@@ -114,6 +114,8 @@ def places_of(fn: types.FunctionType) -> tuple[list[Place], list[Place]]:
                 place = Place(functools.partial(_comparable, place), "", place.name)
         elif holds_tensors(value):
             kind = tensors
+        elif isinstance(value, list):  # of objects, of which code may ask how many there are (a dict may be a cache)
+            kind, place = constants, Place(functools.partial(_length, place), "", place.name)
         else:
             continue
         if not any(place.is_same(other) for other in kind):
@@ -128,7 +130,7 @@ def restored(places: Sequence[Place]) -> Iterator[list[str]]:
     Yields:
         A list that has the names of those places afterwards.
     """
-    before = [(place, place.read()) for place in places]
+    before = [(place, place.read()) for place in map(_uncompared, places)]
     contents = [copy.copy(value) if isinstance(value, (list, dict)) else value for _, value in before]
     left: list[str] = []
     try:
@@ -268,6 +270,8 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
         owner = Place(functools.partial(_owner, place), "", place.name) if of_method else None
         yield from _read_by(called, seen, owner if of_method or isinstance(value, _FUNCTIONS) else place)
     if not steps or isinstance(value, _FUNCTIONS):
+        if isinstance(value, list):
+            yield place
         return
     if isinstance(value, types.ModuleType):
         if is_foreign(value.__name__) or not steps[0][0]:
@@ -321,27 +325,42 @@ def _is_array(value: Any) -> bool:
 
 
 def _has_no_order(value: Any) -> bool:
-    """Whether it is or holds a set or an array, which compiled calls do not compare."""
-    if isinstance(value, dict):
-        return any(map(_has_no_order, value.values()))
+    """Whether it is or holds a dict, a set or an array, which compiled calls do not compare."""
     if isinstance(value, (tuple, list)):
         return any(map(_has_no_order, value))
-    return isinstance(value, (set, frozenset)) or _is_array(value)
+    return isinstance(value, (dict, set, frozenset)) or _is_array(value)
 
 
 def _comparable(place: Place) -> Any:
     return _ordered(place.read())
 
 
+def _length(place: Place) -> int:
+    return len(place.read())
+
+
+def _uncompared(place: Place) -> Place:
+    """Where the value itself is, of a place that gives what it is compared by."""
+    found: Place = place.holder.args[0] if getattr(place.holder, "func", None) in (_comparable, _length) else place
+    return found
+
+
 def _ordered(value: Any) -> Any:
-    """A constant with sets and arrays as tuples of constants."""
+    """A constant with dicts, sets and arrays as tuples of constants."""
     if isinstance(value, (set, frozenset)):
         return (type(value).__name__, *sorted(map(_ordered, value), key=lambda item: (type(item).__name__, repr(item))))
     if _is_array(value):
         return (type(value).__name__, str(value.dtype), value.shape, value.tobytes())
     if isinstance(value, (tuple, list)):
         return (type(value).__name__, *map(_ordered, value))
-    return {key: _ordered(item) for key, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return (type(value).__name__, *[(_ordered(key), _ordered(item)) for key, item in value.items()])
+    return value
+
+
+def is_table(value: Any) -> bool:
+    """Whether it is a container of constants, so that every call compares it."""
+    return isinstance(value, (tuple, list, dict, set, frozenset)) and _is_constant(value)
 
 
 def _is_constant(value: Any) -> bool:

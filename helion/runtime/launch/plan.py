@@ -403,7 +403,7 @@ class Recorder(TorchDispatchMode):
         if isinstance(value, torch.Tensor):
             return self.tensor_result(value)
         if id(value) in self.argument_lists:
-            raise NotAPlan("host code returns a list that it was given")
+            raise NotAPlan("host code returns a container that is there already")
         if type(value) in (tuple, list):
             self.once(value, type(value).__name__)
             return Container(type(value) is tuple, tuple([self.result(item) for item in value]))
@@ -580,7 +580,7 @@ def record(
         if type(arg) in (int, float, bool):
             recorder.numbers[name] = first_leaf
         first_leaf += len(leaves_of((arg,)) or ())
-    recorder.argument_lists = {id(one) for one, _ in lists}
+    recorder.argument_lists = {id(one) for one in (*(one for one, _ in lists), *analysis.tables_now())}
     before = [_version(leaf) for leaf in leaves]
     aliases = [(alias, originals[id(alias)], _version(alias)) for alias in distinct if id(alias) in originals]
     with recorder:

@@ -114,6 +114,59 @@ def test_an_unaligned_operand_is_a_clear_error(softgpu) -> None:
         product(x, y, bias, out)
 
 
+@helion.kernel(backend="cute")
+def load_role(A, B, M, stream, mask, kept, m_kept, b: float, otherwise: int):
+    """Named as the printed code names things; an epilogue of operations that are several of the toolkit's."""
+    m, k = A.size()
+    n = B.size(1)
+    out = torch.empty([m, n], dtype=torch.float32, device=A.device)
+    for rows, columns in hl.tile([m, n]):
+        acc = hl.zeros([rows, columns], dtype=torch.float32)
+        for inner in hl.tile(k):
+            acc = torch.addmm(acc, A[rows, inner], B[inner, columns])
+        chosen = torch.where(M[rows] > 0, M[rows], stream[rows])
+        value = torch.add(acc * chosen[:, None], torch.sign(acc), alpha=3) - torch.full_like(acc, 0.25) * b
+        at = mask[rows, columns] & ~(kept[columns][None, :] ^ m_kept[rows][:, None])
+        out[rows, columns] = torch.where(at, value, otherwise)
+    return out
+
+
+@on_both
+def test_names_of_the_printed_code_and_masks(softgpu) -> None:
+    m, n, k = 70, 72, 64
+    x, y = (torch.randn(shape, device=softgpu.device).bfloat16() for shape in ((m, k), (k, n)))
+    first, second = (torch.randn(m, device=softgpu.device) for _ in range(2))
+    mask, kept, m_kept = (torch.rand(shape, device=softgpu.device) > 0.4 for shape in ((m, n), (n,), (m,)))
+    load_role.reset()
+    got = load_role(x, y, first, second, mask, kept, m_kept, 1.5, -1)
+    acc = x.float() @ y.float()
+    value = acc * torch.where(first > 0, first, second)[:, None] + 3 * torch.sign(acc) - 0.25 * 1.5
+    want = torch.where(mask & ~(kept ^ m_kept[:, None]), value, -1.0)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@helion.kernel(backend="cute")
+def add_product(out: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    m, k = x.size()
+    for rows, columns in hl.tile([m, y.size(1)]):
+        acc = hl.zeros([rows, columns], dtype=torch.float32)
+        for inner in hl.tile(k):
+            acc = torch.addmm(acc, x[rows, inner], y[inner, columns])
+        out[rows, columns] = out[rows, columns] + acc
+    return out
+
+
+@on_both
+@pytest.mark.parametrize("shape", [(64, 64, 64), (200, 72, 64)], ids=str)
+def test_the_output_is_read_in_its_places_only(softgpu, shape: tuple[int, int, int]) -> None:
+    """Past the edge the last row or column was read again, which another warp may have stored by then."""
+    m, n, k = shape
+    x, y, out = (torch.randn(size, device=softgpu.device).bfloat16() for size in ((m, k), (k, n), (m, n)))
+    add_product.reset()
+    want = out.float() + x.float() @ y.float()
+    torch.testing.assert_close(add_product(out, x, y).float(), want, rtol=2e-2, atol=2e-2)
+
+
 @pytest.mark.softgpu(capability=80, software_only=True)
 def test_a_gpu_without_the_instructions_is_refused_when_bound(softgpu) -> None:
     args = (

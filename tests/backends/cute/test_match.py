@@ -337,6 +337,18 @@ def beside_the_product(x, y):
     return out
 
 
+def scaled_in_the_loop(x, y):
+    m, k = x.size()
+    n = y.size(1)
+    out = torch.empty([m, n], dtype=x.dtype, device=x.device)
+    for tile_m, tile_n in hl.tile([m, n]):
+        acc = hl.zeros([tile_m, tile_n], dtype=torch.float32)
+        for tile_k in hl.tile(k):
+            acc = torch.add(acc, hl.dot(x[tile_m, tile_k], y[tile_k, tile_n]), alpha=2)
+        out[tile_m, tile_n] = acc.to(x.dtype)
+    return out
+
+
 XY = (matrix(128, 128), matrix(128, 128))
 
 REFUSALS = {
@@ -351,6 +363,7 @@ REFUSALS = {
     position: (XY, "tile_index"),
     split_k: (XY, "no inner loop over k"),
     beside_the_product: (XY, "does something else"),
+    scaled_in_the_loop: (XY, "does something else"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import itertools
 import re
@@ -12,6 +13,9 @@ import torch
 from helion import exc
 from helion.backends.cute.compile import CompiledMatmul
 from helion.backends.cute.compile import compile_matmul
+from helion.backends.cute.epilogue import RESERVED
+from helion.backends.cute.printer import entry_name
+from helion.backends.cute.printer import kernel_name
 from helion.backends.cute.printer import print_module
 from helion.backends.cute.schedule import MatmulSchedule
 from helion.backends.cute.schedule import default_schedule
@@ -59,6 +63,38 @@ def test_no_line_of_a_printed_module_is_wider_than_120_columns() -> None:
     for schedule in (small(cluster_n=2), hopper(cluster_n=2)):
         text = print_module(spec, schedule)
         assert max(map(len, text.splitlines())) <= 120
+
+
+def names_of(text: str) -> set[str]:
+    """The names that a module's code binds or reads."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.FunctionDef(name=name):
+                found.add(name)
+            case ast.alias(name=name, asname=other):
+                found.add(other or name.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("size", [512, 504, 500], ids=["whole", "cut", "stored by elements"])
+@pytest.mark.parametrize(
+    "schedule",
+    [small(), small(l2_swizzle=4, cluster_m=2, cluster_n=2), pair(tile_k=64, ab_stages=3)]
+    + [hopper(), hopper(l2_swizzle=4, cluster_m=2, cluster_n=2)],
+    ids=lambda s: f"{s.arch}-{s.cluster_m}-{s.cluster_n}",
+)
+def test_no_operand_can_be_called_like_something_of_the_printed_code(schedule, size, batch) -> None:
+    """A number called `a`, or a kernel called `epilogue`, hid what the code had of that name."""
+    epilogue = every_kind(size)
+    in_place = tuple(dataclasses.replace(aux, in_place=aux.kind == "matrix") for aux in epilogue.aux)
+    for chosen in (epilogue, dataclasses.replace(epilogue, aux=in_place)):
+        spec = matmul(size, size, 512, batch=batch, epilogue=chosen)
+        own = {s.name for s in epilogue.statements} | {entry_name(spec), kernel_name(spec)}
+        own |= {name for aux in epilogue.aux for name in (aux.name, f"m_{aux.name}")}
+        free = {name for name in names_of(print_module(spec, schedule)) - own if name == name.lower()}
+        assert free <= RESERVED | {"_"}
 
 
 def test_an_invalid_schedule_is_not_printed() -> None:

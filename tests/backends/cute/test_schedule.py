@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -173,3 +174,7 @@ def test_a_tile_narrower_than_the_usual_epilogue_step_needs_no_other_key(capabil
     assert bound.generated_source({"block_sizes": [128, 16, 64]}, target).text
     with pytest.raises(exc.InvalidConfig, match=r"item 0 \(tm\): expected a power of two from"):
         bound.generated_source({"block_sizes": [16, 32, 64]}, target)
+    # The ring of the default tile was too deep for a larger one.
+    tiles = itertools.product((64, 128) if capability == 90 else (128, 256), (32, 64, 128, 256), (32, 64, 128))
+    for tile in tiles:
+        assert bound.generated_source({"block_sizes": list(tile)}, target).text

@@ -115,6 +115,15 @@ def test_the_deepest_ring(softgpu) -> None:
 
 
 @blackwell
+def test_lanes_that_store_by_themselves_meet_again(softgpu) -> None:
+    """The lanes whose row is past the end went on to tensor memory's next instruction without the others."""
+    spec = matmul(130, 130, 320, FP8, F32, batch=3, epilogue=every_kind(130))
+    for seed in range(8):
+        software.install(100, seed=seed)
+        Problem.random(spec, seed).launch(pair(tile_n=32, tile_k=64, acc_stages=1, ab_stages=4), 15)
+
+
+@blackwell
 @pytest.mark.parametrize("operand", [BF16, F16, FP8, E5M2], ids=str)
 @pytest.mark.parametrize("out", [BF16, F16, F32, FP8, E5M2], ids=str)
 def test_types(softgpu, operand: torch.dtype, out: torch.dtype) -> None:

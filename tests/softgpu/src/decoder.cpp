@@ -512,7 +512,9 @@ void FunctionDecoder::function_body(Expansion& expansion) {
 }
 
 void FunctionDecoder::patch() {
-    for (const size_t i : patch_code) program.code[i].target = label_positions[program.code[i].target];
+    program.joins.assign(program.code.size() + 1, false);
+    for (const size_t i : patch_code)
+        program.joins[program.code[i].target = label_positions[program.code[i].target]] = true;
     for (uint32_t* word : patch_words) *word = label_positions[*word];
 }
 

@@ -197,6 +197,7 @@ struct Program {
     std::vector<Instr> code;
     struct Source { int line; std::string opcode; std::string text; std::string location = {}; };
     std::vector<Source> sources;
+    std::vector<bool> joins;         // by place in code: whether some jump goes there
     std::vector<bool> ran;           // by source: whether some launch has run it; the driver's
     std::vector<Constant> constants;
     std::vector<std::shared_ptr<void>> extras;

@@ -31,7 +31,8 @@ void complete(Copy& copy, Mask lanes) {
     each_lane(copy.lanes & lanes, [&](int l) {
         std::memcpy(copy.to[l].data, copy.from[l], copy.from_bytes[l]);
         std::memset(copy.to[l].data + copy.from_bytes[l], 0, copy.bytes - copy.from_bytes[l]);
-        mark_written(copy.to[l], copy.bytes);
+        // wgmma sees it without a fence.proxy.async, which Triton leaves out before a loop's second product.
+        std::memset(copy.to[l].shadow, kValid | kAsyncVisible, copy.bytes);
     });
     copy.lanes &= ~lanes;
 }

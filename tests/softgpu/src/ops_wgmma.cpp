@@ -174,7 +174,9 @@ void redo_copies(Warp& w, std::vector<Slot> taken, Mask m) {
     const auto is_move = [&](const Instr& i) { return w.program->sources[i.source].opcode.rfind("mov.", 0) == 0; };
     const auto is_jump = [&](const Instr& i) { return w.program->sources[i.source].opcode.rfind("bra", 0) == 0; };
     uint32_t first = w.cur.pc;
-    while (first > 0 && code[first - 1].fn != exec_commit && !is_jump(code[first - 1])) --first;
+    // Behind a loop of no iteration there are zeros for its sums, which whoever comes from the loop has not passed.
+    while (first > 0 && !w.program->joins[first] && code[first - 1].fn != exec_commit && !is_jump(code[first - 1]))
+        --first;
     for (uint32_t pc = first; pc < w.cur.pc; ++pc) {
         const Instr& i = code[pc];
         if (i.guard != kNoSlot || !is_move(i) || i.a == kNoSlot ||
