@@ -24,7 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.spawns
 @pytest.mark.parametrize("isolate", [True, False])
-def test_a_search_says_where_its_seconds_went(caplog: pytest.LogCaptureFixture, isolate: bool) -> None:
+def test_a_search_says_where_its_seconds_went(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, isolate: bool
+) -> None:
+    # One leader needs no final comparison, and on a busy machine one of two equal candidates may be far ahead.
+    monkeypatch.setattr("helion.autotuner.tuner.leaders", lambda trials: [t for t in trials if t.ok])
     configs = [Config(mode=mode, salt=salt) for mode in ("good", "raise", "slow") for salt in (1, 2)]
     with caplog.at_level(logging.DEBUG, "helion.autotuner"):
         result = api.run_search(
