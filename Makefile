@@ -73,7 +73,8 @@ test-newest:
 	JOBS=$(JOBS) PYTHON=$(PYTHON) tools/test_newest.sh
 
 check-wheels: setup
-	$(VENV) -m tests.ship.wheels $(PYTHONS)
+	$(VENV) -m pip install --quiet -r requirements/wheels.txt
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(VENV) -m tests.ship.wheels $(PYTHONS)
 
 lint: setup
 	$(VENV) -m ruff check helion tests examples benchmarks tools setup.py

@@ -110,6 +110,7 @@ def main() -> int:
             file, extension, version = made.kernel()
             assert Path(file).is_relative_to(root) and (extension == "True") is not pure, (file, extension)
             assert pure or "+torch" in version, version
+            assert pure or "-manylinux_" in wheel.name or shutil.which("auditwheel") is None, wheel
             if not pure:
                 # Copies, so that the tree's helion is not beside them.
                 for part in ("examples", "benchmarks", "tests/softgpu"):
