@@ -70,6 +70,7 @@ HOLDS = {
     "dlpack": lambda out: torch.utils.dlpack.to_dlpack(out),
     "weak reference": weakref.ref,
     "weak reference in C++": torch._C._WeakTensorRef,
+    "weak reference to the storage": lambda out: weakref.ref(out.untyped_storage()),
     "a container": lambda out: {"a": [out]},
     "memoryview of numpy": lambda out: memoryview(out.numpy()),
     "data attribute": lambda out: out.data,
@@ -281,6 +282,7 @@ def test_no_live_tensor_ever_changes(pooled, seed):
     rng = random.Random(seed)
     alive: list[tuple[torch.Tensor, torch.Tensor]] = []
     inputs = [torch.randn(256) for _ in range(3)]
+    before = output_pool.statistics()
     for step in range(2000):
         a, b = (
             rng.choice([*inputs, *[t for t, _ in alive if t.shape == (256,) and t.is_contiguous()]]) for _ in range(2)
@@ -305,7 +307,8 @@ def test_no_live_tensor_ever_changes(pooled, seed):
         if step % 50 == 0:
             for tensor, content in alive:
                 assert torch.equal(tensor, content), f"step {step}"
-    assert output_pool.statistics()["reused"] > 200
+    # By a model of the pool and of these steps 817 to 986, over 2000 seeds.
+    assert reused(before) > 700
 
 
 # -- allocations of host functions

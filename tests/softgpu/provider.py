@@ -21,7 +21,14 @@ _placed: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
 def place(tensor: torch.Tensor, index: int) -> torch.Tensor:
     """Say that ``tensor``'s storage is on device ``index``; tensors that nobody placed are on device 0."""
     storage = tensor.untyped_storage()
-    _placed[storage.data_ptr()] = (weakref.ref(storage), index)
+    address = storage.data_ptr()
+
+    def forget(reference: weakref.ref[torch.UntypedStorage]) -> None:
+        # While one is known all tensors are asked for their storage, and those the output pool does not hand out again.
+        if address in _placed and _placed[address][0] is reference:
+            del _placed[address]
+
+    _placed[address] = (weakref.ref(storage, forget), index)
     return tensor
 
 
@@ -61,7 +68,7 @@ class SoftGpuProvider:
         if not _placed:
             return 0
         known = _placed.get(tensor.untyped_storage().data_ptr())
-        return known[1] if known is not None and known[0]() is not None else 0
+        return known[1] if known is not None else 0
 
     def torch_device(self, index: int) -> torch.device:
         return torch.device("cpu")

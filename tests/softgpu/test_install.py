@@ -8,6 +8,7 @@ import torch
 import helion
 import helion.language as hl
 from tests import softgpu as gpu
+from tests.softgpu import provider
 
 pytestmark = [pytest.mark.softgpu(capability=90, software_only=True), pytest.mark.compiles]
 
@@ -50,3 +51,15 @@ def test_a_kernel_of_another_capability_is_bound_anew(softgpu):
         gpu.install(capability=capability)
         assert torch.equal(kernel(x), x * 2)
         assert gpu.launches() == 1
+
+
+def test_where_a_tensor_is_placed_is_forgotten_with_it(softgpu):
+    """What is known is asked of the storage of every tensor, which the output pool sees: a later test had no reuse."""
+    gpu.install(capability=90, devices=2)
+    before = dict(provider._placed)
+    x = gpu.place(torch.ones(4), 1)
+    view = x[1:]
+    del x
+    assert provider.SoftGpuProvider(90, 2).device_index_of(view) == 1
+    del view
+    assert provider._placed == before
