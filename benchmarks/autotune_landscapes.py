@@ -26,17 +26,17 @@ from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
 from helion.backends.triton.starts import product_starts
 from helion.config import Config
-from helion.config_spec import EVICTION_POLICIES
-from helion.config_spec import INDEXING_TYPES
-from helion.config_spec import PID_TYPES
-from helion.config_spec import BooleanFragment
+from helion.config_keys import EVICTION_POLICIES
+from helion.config_keys import INDEXING_TYPES
+from helion.config_keys import PID_TYPES
 from helion.config_spec import ConfigSpec
-from helion.config_spec import EnumFragment
-from helion.config_spec import IntegerFragment
-from helion.config_spec import ListOf
-from helion.config_spec import OneOrPerItem
-from helion.config_spec import PermutationFragment
-from helion.config_spec import PowerOfTwoFragment
+from helion.fragments import BooleanFragment
+from helion.fragments import EnumFragment
+from helion.fragments import IntegerFragment
+from helion.fragments import ListOf
+from helion.fragments import OneOrPerItem
+from helion.fragments import PermutationFragment
+from helion.fragments import PowerOfTwoFragment
 
 SMS = 132
 SHARED_BYTES = 227 * 1024

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 if TYPE_CHECKING:
-    from .config_spec import Fragment
+    from .fragments import Fragment
 
 
 def advice(fragment: Fragment | None, key: str, spelled: str, value: Any) -> str:

@@ -17,12 +17,13 @@ _BASE = (
     "exc numbers _environment _locks _parsing _version _logging _extension _C _compat_torch _compat_triton "
     "_compat_triton_abi"
 )
-_SCHEDULES = "settings setting_values config config_advice config_keys config_spec"
+_SCHEDULES = "settings setting_values config config_advice config_keys config_spec fragments"
 _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
 
 #: What each room of the package may import: a file beside `kernel.py`, or a folder. docs/design.md draws it.
 MAY_IMPORT = {
-    "exc": "",
+    "_errors": "",
+    "exc": "_errors",
     "_version": "",
     "__main__": "_version",
     "_logging": "",
@@ -40,8 +41,9 @@ MAY_IMPORT = {
     "settings": "exc setting_values",
     "config_keys": "",
     "config": "exc config_keys config_spec",
-    "config_advice": "config_spec",  # types only
-    "config_spec": "exc config config_advice config_keys",
+    "config_advice": "fragments",  # types only
+    "config_spec": "exc config config_advice config_keys fragments",
+    "fragments": "",
     "language": "exc",
     "ir": "exc numbers _compat_torch language",
     "frontend": _COMPILER,

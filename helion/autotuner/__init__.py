@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 if TYPE_CHECKING:
-    from ..config_spec import BooleanFragment as BooleanFragment
-    from ..config_spec import EnumFragment as EnumFragment
-    from ..config_spec import IntegerFragment as IntegerFragment
-    from ..config_spec import ListOf as ListOf
-    from ..config_spec import PermutationFragment as PermutationFragment
-    from ..config_spec import PowerOfTwoFragment as PowerOfTwoFragment
+    from ..fragments import BooleanFragment as BooleanFragment
+    from ..fragments import EnumFragment as EnumFragment
+    from ..fragments import IntegerFragment as IntegerFragment
+    from ..fragments import ListOf as ListOf
+    from ..fragments import PermutationFragment as PermutationFragment
+    from ..fragments import PowerOfTwoFragment as PowerOfTwoFragment
     from .aot.cache import AOTAutotuneCache as AOTAutotuneCache
     from .api import announce as announce
     from .api import announce_first_call as announce_first_call
@@ -51,21 +51,21 @@ _LAZY: dict[str, str] = {
     "AOTAutotuneCache": "aot.cache",
     "AutotuneCache": "cache",
     "BaseSearch": "base_search",
-    "BooleanFragment": ".config_spec",
+    "BooleanFragment": ".fragments",
     "DESurrogateHybrid": "searches",
     "DifferentialEvolutionSearch": "searches",
-    "EnumFragment": ".config_spec",
+    "EnumFragment": ".fragments",
     "FiniteSearch": "searches",
     "HTTPStore": "remote_cache",
-    "IntegerFragment": ".config_spec",
+    "IntegerFragment": ".fragments",
     "LFBOPatternSearch": "searches",
     "LFBOTreeSearch": "searches",
-    "ListOf": ".config_spec",
+    "ListOf": ".fragments",
     "LocalAutotuneCache": "cache",
     "ModelSearch": "searches",
     "PatternSearch": "searches",
-    "PermutationFragment": ".config_spec",
-    "PowerOfTwoFragment": ".config_spec",
+    "PermutationFragment": ".fragments",
+    "PowerOfTwoFragment": ".fragments",
     "RandomSearch": "searches",
     "RemoteAutotuneCache": "remote_cache",
     "SearchSpace": "space",

@@ -20,7 +20,7 @@ from .. import exc
 from ..backends.base import Recipe
 from ..config import Config
 from ..config_spec import ConfigSpec
-from ..config_spec import Fragment
+from ..fragments import Fragment
 from ..settings import TABLE
 from ..settings import Settings
 from .cache_key import CacheKey

@@ -16,7 +16,7 @@ from typing import Any
 from .. import exc
 from ..config import Config
 from ..config_spec import ConfigSpec
-from ..config_spec import EnumFragment
+from ..fragments import EnumFragment
 from ..settings import Settings
 from . import fork_server
 from .accuracy import Tolerance

@@ -21,15 +21,15 @@ import torch
 
 from .. import exc
 from ..config import Config
-from ..config_spec import BooleanFragment
 from ..config_spec import ConfigSpec
-from ..config_spec import EnumFragment
-from ..config_spec import Fragment
-from ..config_spec import IntegerFragment
-from ..config_spec import ListOf
-from ..config_spec import OneOrPerItem
-from ..config_spec import PermutationFragment
-from ..config_spec import PowerOfTwoFragment
+from ..fragments import BooleanFragment
+from ..fragments import EnumFragment
+from ..fragments import Fragment
+from ..fragments import IntegerFragment
+from ..fragments import ListOf
+from ..fragments import OneOrPerItem
+from ..fragments import PermutationFragment
+from ..fragments import PowerOfTwoFragment
 
 Point = tuple[int, ...]
 """One index per dimension of a SearchSpace."""

@@ -12,10 +12,10 @@ from typing import Any
 import sympy
 
 from ..config import Config
-from ..config_spec import BlockSizeFragment
 from ..config_spec import ConfigSpec
-from ..config_spec import Fragment
-from ..config_spec import ListOf
+from ..fragments import BlockSizeFragment
+from ..fragments import Fragment
+from ..fragments import ListOf
 from ..ir.block_sizes import SizedIR
 from ..ir.block_sizes import large_tiles
 from ..ir.block_sizes import resolve_constants

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
 from .. import exc
-from ..config_spec import EnumFragment
+from ..fragments import EnumFragment
 from ..ir import device_ir
 from ..ir.device_ir import Axis
 from ..ir.device_ir import GraphInfo

@@ -24,9 +24,9 @@ from helion.autotuner.target import resolve
 from helion.backends.base import Recipe
 from helion.config import Config
 from helion.config_spec import ConfigSpec
-from helion.config_spec import EnumFragment
-from helion.config_spec import ListOf
-from helion.config_spec import PowerOfTwoFragment
+from helion.fragments import EnumFragment
+from helion.fragments import ListOf
+from helion.fragments import PowerOfTwoFragment
 from helion.settings import Settings
 
 

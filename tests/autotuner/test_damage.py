@@ -25,9 +25,9 @@ from helion.autotuner.log_file import read_log
 from helion.autotuner.remote_cache import RemoteAutotuneCache
 from helion.config import Config
 from helion.config_spec import ConfigSpec
-from helion.config_spec import ListOf
-from helion.config_spec import PermutationFragment
-from helion.config_spec import PowerOfTwoFragment
+from helion.fragments import ListOf
+from helion.fragments import PermutationFragment
+from helion.fragments import PowerOfTwoFragment
 
 KEY = CacheKey("add", "def add(x): ...", ((8, 8), 3), "GPU sm_90 132 SMs")
 ENTRY = Entry(Config(num_warps=8, block_sizes=[64, 32], loop_orders=[[1, 0]]), 0.5, "note")

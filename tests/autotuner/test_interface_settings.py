@@ -18,8 +18,8 @@ from helion.autotuner import api
 from helion.autotuner import session
 from helion.autotuner.bound import BoundTarget
 from helion.config import Config
-from helion.config_spec import OneOrPerItem
-from helion.config_spec import PermutationFragment
+from helion.fragments import OneOrPerItem
+from helion.fragments import PermutationFragment
 
 from . import gpu_kernels
 from . import kernels

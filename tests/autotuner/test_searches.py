@@ -32,7 +32,7 @@ from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
 from helion.config import Config
 from helion.config_spec import ConfigSpec
-from helion.config_spec import PowerOfTwoFragment
+from helion.fragments import PowerOfTwoFragment
 
 ALL = [RandomStrategy, PatternStrategy, DifferentialEvolutionStrategy, LFBOPatternStrategy, ModelStrategy]
 SOFTMAX = LANDSCAPES[2]

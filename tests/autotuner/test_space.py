@@ -12,15 +12,15 @@ from helion import exc
 from helion.autotuner.space import SearchSpace
 from helion.autotuner.strategy import FiniteStrategy
 from helion.config import Config
-from helion.config_spec import BlockSizeFragment
-from helion.config_spec import BooleanFragment
 from helion.config_spec import ConfigSpec
-from helion.config_spec import EnumFragment
-from helion.config_spec import Fragment
-from helion.config_spec import ListOf
-from helion.config_spec import OneOrPerItem
-from helion.config_spec import PermutationFragment
-from helion.config_spec import PowerOfTwoFragment
+from helion.fragments import BlockSizeFragment
+from helion.fragments import BooleanFragment
+from helion.fragments import EnumFragment
+from helion.fragments import Fragment
+from helion.fragments import ListOf
+from helion.fragments import OneOrPerItem
+from helion.fragments import PermutationFragment
+from helion.fragments import PowerOfTwoFragment
 
 SEED = 20
 

@@ -13,8 +13,8 @@ from helion.backends.base import Backend
 from helion.backends.base import GeneratedSource
 from helion.backends.host import HostPrinter
 from helion.config import Config
-from helion.config_spec import BooleanFragment
 from helion.config_spec import ConfigSpec
+from helion.fragments import BooleanFragment
 from helion.ir.nodes import Load
 from helion.ir.nodes import Store
 from helion.ir.nodes import host_tensor

@@ -8,8 +8,8 @@ import torch
 import helion
 import helion.language as hl
 from helion import exc
-from helion.config_spec import IntegerFragment
-from helion.config_spec import PowerOfTwoFragment
+from helion.fragments import IntegerFragment
+from helion.fragments import PowerOfTwoFragment
 from tests.support import run_everywhere
 
 pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too

@@ -13,7 +13,7 @@ import triton
 import helion
 import helion.language as hl
 from helion import exc
-from helion.config_spec import PowerOfTwoFragment
+from helion.fragments import PowerOfTwoFragment
 from helion.language.random import philox_bits
 from helion.language.random import philox_rand4x
 from tests.support import run_everywhere

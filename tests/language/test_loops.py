@@ -8,7 +8,7 @@ import torch
 import helion
 import helion.language as hl
 from helion import exc
-from helion.config_spec import IntegerFragment
+from helion.fragments import IntegerFragment
 from tests.support import run_everywhere
 
 

@@ -10,9 +10,9 @@ import torch
 import helion
 import helion.language as hl
 from helion import exc
-from helion.config_spec import BooleanFragment
-from helion.config_spec import EnumFragment
-from helion.config_spec import IntegerFragment
+from helion.fragments import BooleanFragment
+from helion.fragments import EnumFragment
+from helion.fragments import IntegerFragment
 from tests.support import run_everywhere
 
 

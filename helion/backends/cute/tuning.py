@@ -9,11 +9,11 @@ from typing import Any
 
 from ... import exc
 from ...config_spec import ConfigSpec
-from ...config_spec import EnumFragment
-from ...config_spec import Fragment
-from ...config_spec import IntegerFragment
-from ...config_spec import ListOf
-from ...config_spec import PowerOfTwoFragment
+from ...fragments import EnumFragment
+from ...fragments import Fragment
+from ...fragments import IntegerFragment
+from ...fragments import ListOf
+from ...fragments import PowerOfTwoFragment
 from ...ir.block_sizes import tunable_blocks
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR

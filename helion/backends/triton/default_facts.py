@@ -19,9 +19,9 @@ import sympy
 import torch
 import torch.fx
 
-from ...config_spec import BlockSizeFragment
 from ...config_spec import ConfigSpec
-from ...config_spec import ListOf
+from ...fragments import BlockSizeFragment
+from ...fragments import ListOf
 from ...ir.axes import index_items
 from ...ir.device_ir import BlockSize
 from ...ir.device_ir import DeviceIR

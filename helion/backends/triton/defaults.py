@@ -17,7 +17,7 @@ import torch
 
 from ...config import Config
 from ...config_spec import ConfigSpec
-from ...config_spec import ListOf
+from ...fragments import ListOf
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import RootLoop
 from ...ir.nodes import Load

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...config_spec import ConfigSpec
-from ...config_spec import ListOf
-from ...config_spec import PowerOfTwoFragment
+from ...fragments import ListOf
+from ...fragments import PowerOfTwoFragment
 
 #: Rows and columns of the accumulator, warps, stages.  An accumulator takes 32 to 128 registers of each thread, and the
 #: stages fill much of shared memory.  The like are in Triton's matrix multiplication tutorial.

@@ -7,8 +7,8 @@ be one that begins when this one ends, and the kernel would never end.
 from __future__ import annotations
 
 from ...config_spec import ConfigSpec
-from ...config_spec import EnumFragment
-from ...config_spec import ListOf
+from ...fragments import EnumFragment
+from ...fragments import ListOf
 from ...ir.device_ir import DeviceIR
 from ...language.distributed import wait
 

@@ -31,7 +31,7 @@ from examples.rms_norm import rms_norm_row_numbers
 from examples.softmax import softmax
 from examples.vector_add import add
 from helion.backends.triton.backend import TritonBackend
-from helion.config_spec import PowerOfTwoFragment
+from helion.fragments import PowerOfTwoFragment
 from helion.target import Target
 from tests.support import compile_for
 
