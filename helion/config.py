@@ -17,7 +17,6 @@ from typing import Any
 from . import exc
 from .config_keys import SINGULARS
 from .config_keys import TABLE
-from .config_keys import flattened
 from .config_keys import plural_items
 
 if TYPE_CHECKING:
@@ -48,7 +47,8 @@ class Config(Mapping[str, Any]):
     Attributes:
         config: the items, as a dict. It is the Config's own: changing it changes the Config.
 
-    As attributes, known keys that are not given have a neutral value: 4 warps, 1 stage, `[]`, ...
+    As attributes, lists are plain lists in whatever form they were given, and known keys that are not given have a
+    neutral value: 4 warps, 1 stage, `[]`, ...
 
     >>> c = Config(block_sizes=[64, 64], num_warps=8)
     >>> c["num_warps"], c.num_stages, Config.from_json(c.to_json()) == c
@@ -123,13 +123,11 @@ class Config(Mapping[str, Any]):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name in self._items:
-            return self._items[name]
         if name in TABLE:
             found = [value for _, key, value in plural_items(self._items) if key == name]
-            neutral = TABLE[name].neutral
-            value = found[0] if found else neutral
-            return flattened(value) if found and TABLE[name].form == "list" else _plain(value)
+            return TABLE[name].spread(found[0]) if found else _plain(TABLE[name].neutral)
+        if name in self._items:
+            return self._items[name]
         if name in SINGULARS:
             return None
         raise AttributeError(f"this config has no key {name!r}; it has {', '.join(self._items)}")

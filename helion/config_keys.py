@@ -127,6 +127,14 @@ class Key:
             return [self._item(i, order) for i, order in enumerate(orders)]
         return [self._item(i, item) for i, item in enumerate(flattened(value))]
 
+    def spread(self, value: Any) -> Any:
+        """The value as attributes of a Config give it: a list if the key has one, its items unchecked."""
+        if self.form == "orders" and _is_order(value):
+            return [value]
+        if self.form == "list" and not (isinstance(value, list) and all(not isinstance(v, list) for v in value)):
+            return flattened(value)
+        return value
+
     def _item(self, place: int, item: Any) -> Any:
         try:
             return self.check(item)

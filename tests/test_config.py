@@ -67,6 +67,13 @@ def test_a_singular_key_is_the_plural_as_an_attribute() -> None:
     assert helion.Config(loop_order=[1, 0]).loop_orders == [[1, 0]]
 
 
+def test_lists_are_plain_lists_as_attributes() -> None:
+    config = helion.Config(block_sizes=[[8, 16], 32], l2_groupings=4, loop_orders=[1, 0], reduction_loops=[None])
+    assert (config.block_sizes, config.l2_groupings, config.loop_orders) == ([8, 16, 32], [4], [[1, 0]])
+    assert config.reduction_loops is config["reduction_loops"]
+    assert config["block_sizes"] == [[8, 16], 32] and helion.Config(indexing="block_ptr").indexing == "block_ptr"
+
+
 def test_saving_makes_folders(tmp_path: Path) -> None:
     config = helion.Config(block_sizes=[16], l2_grouping=4)
     config.save(tmp_path / "a" / "b" / "config.json")
