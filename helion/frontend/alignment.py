@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils._pytree import tree_map
 from ..ir.symbols import expr_of
 from ..language.alignment import Dim
 from ..language.alignment import places
+from ..language.alignment import places_of_tiles
 from ..language.creation import iota
 from ..language.views import lanes_of
 from .outer_index import arranged
@@ -22,6 +24,8 @@ from .rearranging import take
 if TYPE_CHECKING:
     from .tracer import Tracer
 
+#: For each dimension of an operand of higher rank, the one of another operand that goes with it.
+Rule = Callable[[Sequence[Dim], Sequence[Dim]], "list[int | None] | None"]
 _EXPAND = torch.ops.aten.expand.default
 
 
@@ -38,16 +42,23 @@ def aligned(tracer: Tracer, func: torch._ops.OpOverload, args: tuple[Any, ...], 
         return (to_shape(tracer, args[0], args[1]), *args[1:]), kwargs
     if torch.Tag.pointwise not in func.tags:
         return args, kwargs
+    if len({leaf.dim() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)} - {0}) > 1:
+        args, kwargs = _each_to_largest(tracer, args, kwargs, places_of_tiles)
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     if _differ(tensors) or any(block.fixed is not None for block in tracer.env.space.blocks):
         args, kwargs = _with_lanes(tracer, tensors, args, kwargs)
     if len({t.dim() for t in tensors if t.dim()}) < 2:
         return args, kwargs
+    return _each_to_largest(tracer, args, kwargs, places)
+
+
+def _each_to_largest(tracer: Tracer, args: tuple[Any, ...], kwargs: Any, rule: Rule) -> tuple[Any, Any]:
+    """The arguments of a pointwise op, those of lower rank than the largest as one rule has them go with it."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     largest = max(tensors, key=torch.Tensor.dim)
 
     def align(leaf: Any) -> Any:
-        return to_shape(tracer, leaf, largest.shape) if isinstance(leaf, torch.Tensor) else leaf
+        return to_shape(tracer, leaf, largest.shape, rule) if isinstance(leaf, torch.Tensor) else leaf
 
     return tuple(tree_map(align, list(args))), tree_map(align, kwargs)
 
@@ -112,9 +123,9 @@ def _of_covering_tiles(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]
     return value
 
 
-def to_shape(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
+def to_shape(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any], rule: Rule = places) -> torch.Tensor:
     """A device value as one whose dimensions align from the right with those of `shape`."""
     if not 0 < value.dim() < len(shape):
         return value
-    at = places(dims_of(tracer, value.shape), dims_of(tracer, shape))
+    at = rule(dims_of(tracer, value.shape), dims_of(tracer, shape))
     return value if at is None else arranged(value, at)

@@ -5,6 +5,7 @@ loads, ...
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -13,13 +14,13 @@ import torch
 from .. import exc
 from ..ir.device_ir import TracedTile
 from ..ir.pointwise import short_name
+from ..language.alignment import places_of_tiles
 from ..language.creation import full
 from ..language.held import check_held
 from ..language.indexing import indexed_shape
 from ..language.indexing import surplus_dims
 from ..language.matmul import dot
 from ..language.memory import load
-from ..language.op import Access
 from ..language.op import Op
 from ..language.subscripts import check_no_mask
 from ..language.subscripts import part_of
@@ -68,10 +69,9 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
         if isinstance(args[at], torch.Tensor):
             if not tracer.is_device_value(args[at]) and tracer.name_of_host_tensor(args[at]) is not None:
                 cast[at] = load(args[at], [slice(None)] * args[at].dim())  # `dst[i] = value` of the host's
-                cast[at] = tracer.cast(cast[at], tensor.dtype)
-                continue
-            tracer.operand(args[at])
-            cast[at] = _placed(tracer, tracer.cast(args[at], tensor.dtype), args, access)
+            else:
+                tracer.operand(args[at])
+            cast[at] = tracer.cast(cast[at], tensor.dtype)
             continue
         check_held(args[at], tensor.dtype, f"hl.{op.name}", alone=True)
         if tensor.dtype is torch.float64 and type(args[at]) is float:  # Triton's numbers are of float32
@@ -79,12 +79,23 @@ def prepare_store(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, .
     return tuple(cast)
 
 
-def _placed(tracer: Tracer, value: torch.Tensor, args: tuple[Any, ...], access: Access) -> torch.Tensor:
-    """A stored value with its dimensions where the access has them, and without those of size 1 that it has not."""
-    if access.addresses_at is not None or not value.dim():
-        return value
-    shape = indexed_shape(args[0], args[access.index_at], "store")
-    value = with_lanes(tracer, value, shape)
+def placed(tracer: Tracer, op: Op, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a memory op, its values and its mask with their dimensions where the access has them."""
+    access = op.access
+    assert access is not None
+    at = [at for at in (*access.values_at, access.mask_at) if isinstance(args[at], torch.Tensor) and args[at].dim()]
+    if access.addresses_at is not None or not at or tracer.is_device_value(args[0]):
+        return args
+    shape = indexed_shape(args[0], args[access.index_at], op.name)
+    return tuple(
+        _placed(tracer, value, shape) if i in at and tracer.is_device_value(value) else value
+        for i, value in enumerate(args)
+    )
+
+
+def _placed(tracer: Tracer, value: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
+    """A value with its dimensions where `shape` has them, and without those of size 1 that it has not."""
+    value = with_lanes(tracer, to_shape(tracer, value, shape, places_of_tiles), shape)
     surplus = surplus_dims(value.shape, shape)
     return torch.squeeze(value, tuple(range(surplus))) if surplus else to_shape(tracer, value, shape)
 

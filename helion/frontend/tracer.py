@@ -71,6 +71,7 @@ from .modes import DeviceDispatchMode
 from .modes import DeviceFunctionMode
 from .op_calls import OP_PREPARATION
 from .op_calls import check_can_be_held
+from .op_calls import placed
 from .op_calls import prepare_store
 from .op_calls import sizes_of_tiles
 from .outer_index import TracedLanes
@@ -418,6 +419,7 @@ class Tracer(Handler):
             args = prepared
         if access and access.effect is Effect.WRITE:
             args = prepare_store(self, op, args)
+        args = placed(self, op, args) if access else args
         masked = access is not None and args[access.mask_at] is not None
         if access and access.addresses_at is None:
             args = with_ragged_mask(op, args, ragged_axes(self.axes_around()))

@@ -49,13 +49,43 @@ def places(value: Sequence[Dim], target: Sequence[Dim]) -> list[int | None] | No
     Raises:
         exc.ShapeMismatch: tiles align in several ways, none of them from the right.
     """
-    if not value or len(value) >= len(target) or all(a.fits(b) for a, b in zip(reversed(value), reversed(target))):
+    if not value or len(value) >= len(target):
         return None
-    found = [
+    at = places_of_tiles(value, target)
+    if at is not None or all(a.fits(b) for a, b in zip(reversed(value), reversed(target))):
+        return at
+    return _chosen(value, target, _ways(value, target))
+
+
+def places_of_tiles(value: Sequence[Dim], target: Sequence[Dim]) -> list[int | None] | None:
+    """The same where an operand's tile is one of the other's too, but not the one that it meets from the right: sizes
+    that are equal by chance, of `:` and a block say, are no reason to put it elsewhere.
+
+    Raises:
+        exc.ShapeMismatch: the tiles of both align in several ways.
+    """
+    if len(value) >= len(target):
+        return None
+    own = [dim.tile is not None and any(dim.tile is other.tile for other in target) for dim in value]
+    right = range(len(target) - len(value), len(target))
+
+    def kept(at: Sequence[int]) -> bool:
+        return all(dim.tile is target[place].tile for dim, place, of_both in zip(value, at, own) if of_both)
+
+    return None if kept(right) else _chosen(value, target, [at for at in _ways(value, target) if kept(at)])
+
+
+def _ways(value: Sequence[Dim], target: Sequence[Dim]) -> list[tuple[int, ...]]:
+    """The dimensions of the operand of higher rank that those of the other one may go with, in each way."""
+    return [
         at
         for at in itertools.combinations(range(len(target)), len(value))
         if all(dim.fits(target[place]) for dim, place in zip(value, at)) and _by_tile(value, target, at)
     ]
+
+
+def _chosen(value: Sequence[Dim], target: Sequence[Dim], found: Sequence[tuple[int, ...]]) -> list[int | None] | None:
+    """The one of these ways that is meant, as `places` gives it; None without one."""
     if not found:
         return None
     # Of several places for a dimension of a plain size the last one is meant, as in PyTorch.

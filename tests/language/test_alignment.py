@@ -34,6 +34,31 @@ def test_an_operand_of_one_tile_goes_with_the_dimension_of_that_tile() -> None:
     run_everywhere(rows, (torch.randn(20, 20), torch.randn(20)), expected, configs=BLOCKS, capabilities=[90])
 
 
+@pytest.mark.parametrize("blocks", [[None, None], [8, 8], [None, 16]], ids=str)
+@pytest.mark.parametrize("n", [8, 11])
+def test_a_tile_goes_with_itself_and_not_with_a_dimension_as_long(blocks: list[int | None], n: int) -> None:
+    def by_tile(a: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out, masked = torch.empty_like(a), torch.empty_like(a)
+        stored, added = torch.zeros_like(a), torch.zeros_like(a)
+        for t0, t1 in hl.tile([a.size(0), a.size(1)], block_size=blocks):
+            value = torch.where(c[t1] > 0, a[t0, t1, :], 0.5) * c[t1] + c[t0]
+            value += c[t1]
+            out[t0, t1, :] = value
+            masked[t0, t1, :] = hl.load(a, [t0, t1, slice(None)], extra_mask=c[t1] > 0)
+            stored[t0, t1, :] = c[t1]
+            hl.atomic_add(added, [t0, t1, slice(None)], c[t1])
+        return out, masked, stored, added
+
+    def expected(a: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        column = c[:, None]
+        value = torch.where(column > 0, a, 0.5) * column + c[:, None, None] + column
+        return value, a * (column > 0), column.expand_as(a), column.expand_as(a)
+
+    args = (torch.randn(n, n, 8), torch.randn(n))
+    sizes = [{"block_sizes": [8] * blocks.count(None)}]
+    run_everywhere(by_tile, args, expected, configs=sizes, capabilities=[90], error_scale=4)
+
+
 def test_other_dimensions_go_by_size() -> None:
     def middle(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         out = torch.empty_like(a)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 from ... import exc
 from ...language.alignment import Dim
 from ...language.alignment import places
+from ...language.alignment import places_of_tiles
 from ...language.alignment import two_tiles
 from ...language.alignment import vector_beside_its_tile
 from ...language.containers import tensors_of_call
@@ -28,6 +29,8 @@ MARK = "_helion_axes"
 _OPERATORS = {"truediv": "div", "floordiv": "floor_divide", "sub": "sub", "invert": "bitwise_not"}
 #: Gives the loop axis of each dimension of a value.
 AxesOf = Callable[[torch.Tensor], Sequence[Any]]
+#: For each dimension of an operand of higher rank, the one of another operand that goes with it.
+Rule = Callable[[Sequence[Dim], Sequence[Dim]], "list[int | None] | None"]
 #: Makes a view of a value with its dimensions in an order, None for new ones.
 Arranged = Callable[[torch.Tensor, Sequence[int | None]], torch.Tensor]
 
@@ -131,12 +134,17 @@ def padded(tensors: Sequence[torch.Tensor], axes_of: AxesOf, shape: Sequence[int
 
 
 def to_shape(
-    value: torch.Tensor, shape: Sequence[int], axes: Sequence[Any], axes_of: AxesOf, arranged: Arranged
+    value: torch.Tensor,
+    shape: Sequence[int],
+    axes: Sequence[Any],
+    axes_of: AxesOf,
+    arranged: Arranged,
+    rule: Rule = places,
 ) -> torch.Tensor:
     """A device value as one whose dimensions align from the right with those of `shape`, which run over `axes`."""
     if not 0 < value.dim() < len(shape):
         return value
-    at = places(
+    at = rule(
         [Dim(size, _tile(axis)) for size, axis in zip(value.shape, axes_of(value), strict=True)],
         [Dim(size, _tile(axis)) for size, axis in zip(shape, axes, strict=True)],
     )
@@ -205,6 +213,9 @@ def aligned(
     tensors = tensors_of_call(args, kwargs)
     if len(tensors) < 2 or not (name == "expand_as" or is_pointwise(name)):
         return args, kwargs
+    if len({t.dim() for t in tensors if t.dim()}) > 1:
+        args, kwargs = _each_to_largest(args, kwargs, axes_of, arranged, places_of_tiles)
+        tensors = tensors_of_call(args, kwargs)
     wanted = padded(tensors, axes_of)
     wanted |= {place: cut for t in tensors for place, cut in partial_tiles(axes_of(t), active).items()}
     if wanted:
@@ -217,11 +228,16 @@ def aligned(
         tensors = tensors_of_call(args, kwargs)
     if len({t.dim() for t in tensors if t.dim()}) < 2:
         return args, kwargs
-    largest = max(tensors, key=torch.Tensor.dim)
+    return _each_to_largest(args, kwargs, axes_of, arranged, places)
+
+
+def _each_to_largest(args: Any, kwargs: Any, axes_of: AxesOf, arranged: Arranged, rule: Rule) -> tuple[Any, Any]:
+    """The arguments of a pointwise function, those of lower rank than the largest as one rule has them go with it."""
+    largest = max(tensors_of_call(args, kwargs), key=torch.Tensor.dim)
 
     def align(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return leaf
-        return to_shape(leaf, largest.shape, axes_of(largest), axes_of, arranged)
+        return to_shape(leaf, largest.shape, axes_of(largest), axes_of, arranged, rule)
 
     return tree_map(align, args), tree_map(align, kwargs)

@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from ... import _compat_torch
 from ... import exc
 from ...config import Config
+from ...language.alignment import places_of_tiles
 from ...language.broadcasts import Broadcasts
 from ...language.containers import tensors_in
 from ...language.creation import full
@@ -221,7 +222,8 @@ class RefHandler(EagerHandler):
         sizes = [extent_of(size) for size in shape]
         placed = list(args)
         for at in given:
-            value, known = args[at], axes_of(args[at])
+            value = to_shape(args[at], sizes, axes, axes_of, arranged, places_of_tiles)
+            known = axes_of(value)
             cuts = padded([value], axes_of, sizes) | partial_tiles(axes, self.active_tiles())
             cut = with_lanes(value, known, cuts)
             value = value if cut is value else marked(cut, known)
