@@ -345,3 +345,49 @@ def test_an_index_of_a_tile_beside_the_tile_is_told_from_pairs(mode: helion.RefM
 
     with pytest.raises(exc.ShapeMismatch, match=r"x\[t.index, y\[t\]\]` is one element a row"):
         helion.kernel(kernel, config=helion.Config(block_sizes=[block]), ref_mode=mode)(X, LENGTHS % 6)
+
+
+PRODUCTS_OF_A_TILE = {
+    "einsum": lambda x, w: torch.einsum("bij,kj->bik", x, w),
+    "linear": torch.nn.functional.linear,
+    "tensordot": lambda x, w: torch.tensordot(x, w.t(), dims=1),
+    "inner": torch.inner,
+}
+
+
+@pytest.mark.parametrize("form", [*PRODUCTS_OF_A_TILE])
+def test_one_element_of_a_partial_tile_in_a_product_of_any_form(form: str) -> None:
+    """It was added to every lane of the accumulator: of a product written in these ways ref mode did not know which
+    dimension the tile's was.
+    """
+    multiply = PRODUCTS_OF_A_TILE[form]
+
+    def kernel(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([x.size(0), w.size(0)])
+        block = hl.register_block_size(x.size(1))
+        for t in hl.tile(x.size(0), block_size=1):
+            acc = hl.zeros([t, block, w.size(0)])
+            for k in hl.tile(x.size(1), block_size=block):
+                acc = acc + multiply(x[t, k, :], w[:, :])
+            out[t, :] = acc.sum(1)
+        return out
+
+    x, w = torch.randn(3, 5, 6), torch.randn(2, 6)
+    for result in both(kernel, x, w, config={"block_sizes": [4]}):
+        torch.testing.assert_close(result, torch.einsum("bij,kj->bk", x, w), rtol=1e-4, atol=1e-4)
+
+
+def test_one_element_of_a_partial_tile_in_a_product_with_a_vector() -> None:
+    def kernel(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([1])
+        block = hl.register_block_size(x.size(0))
+        for i in hl.grid(1):
+            acc = hl.zeros([block])
+            for k in hl.tile(x.size(0), block_size=block):
+                acc = acc + torch.mv(x[k, :], w[:])
+            out[i] = acc.sum(0)
+        return out
+
+    x, w = torch.randn(5, 6), torch.randn(6)
+    for result in both(kernel, x, w, config={"block_sizes": [4]}):
+        torch.testing.assert_close(result, (x @ w).sum()[None], rtol=1e-4, atol=1e-4)

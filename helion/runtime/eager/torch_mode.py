@@ -169,6 +169,10 @@ _REARRANGING = frozenset(
 
 _RESHAPING = frozenset(["view", "reshape", "flatten", "unflatten", "squeeze"])
 _PRODUCTS = frozenset(["matmul", "mm", "bmm", "addmm", "baddbmm", "__matmul__"])
+#: Those in which what becomes of a dimension depends on the ranks or on other arguments.
+_CONTRACTIONS = frozenset(
+    ["einsum", "tensordot", "linear", "bilinear", "mv", "addmv", "inner", "outer", "dot", "vecdot", "__rmatmul__"]
+)
 #: Those of them that put dimensions in another order.
 _PERMUTING = frozenset(["T", "mT", "t", "transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis"])
 
@@ -327,6 +331,29 @@ def _permuted(func: Callable[..., Any], args: Any, axes: Axes) -> list[Any]:
     return [axes[stride - 1] for stride in func(probe, *rest, **kwargs).stride()]
 
 
+def _contracted(func: Callable[..., Any], args: Any, tensors: Sequence[torch.Tensor], rank: int) -> list[Any] | None:
+    """The axes of the result of a product of any form: each axis gets a size that nothing else has, and the sizes of the
+    result tell where it went.
+    """
+    known = list(dict.fromkeys(axis for tensor in tensors for axis in axes_of(tensor) if axis is not None))
+    if not known:
+        return None
+    first = 1 + max(n for tensor in tensors for n in (2, *tensor.shape))
+
+    def probe(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        sizes = [n if axis is None else first + known.index(axis) for axis, n in zip(axes_of(leaf), leaf.shape)]
+        return torch.empty(sizes, dtype=leaf.dtype, device="meta")
+
+    positional, named = tree_map(probe, args)
+    try:
+        shape = func(*positional, **named).shape
+    except RuntimeError:
+        return None  # one operand has all of a dimension of which another has a tile
+    return [known[n - first] if n >= first else None for n in shape] if len(shape) == rank else None
+
+
 def _axes_of_call(func: Callable[..., Any], name: str, args: Any, result: Any) -> list[Any] | None:
     """The axes of the result of a torch function; known for functions that keep dimensions apart."""
     if not isinstance(result, torch.Tensor):
@@ -340,6 +367,8 @@ def _axes_of_call(func: Callable[..., Any], name: str, args: Any, result: Any) -
         return [*[None] * new, *(axis if size == now else None for axis, size, now in kept)]
     if name in _PRODUCTS and len(tensors) > 1 and result.dim() == tensors[-1].dim() == tensors[-2].dim() > 1:
         return [*axes_of(tensors[-2])[:-1], axes_of(tensors[-1])[-1]]
+    if name in _PRODUCTS or name in _CONTRACTIONS:
+        return _contracted(func, args, tensors, result.dim())
     if name in _REARRANGING and name not in _PERMUTING:
         return None
     if name in _PERMUTING and tensors:
