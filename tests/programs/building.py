@@ -35,7 +35,7 @@ def _top_loop(g: Generator) -> Loop:
     count = g.rng.choices((1, 2, 3), (5, 4, 1))[0]
     chunked = kind == "tile" and g.chance(0.2)
     specs = []
-    room = 8_000
+    room = 8_000 if kind == "tile" else 128
     for _ in range(count):
         spec = loop_axis(
             g, "i" if kind == "grid" else "t", 0, min(room, 12 if kind == "grid" else 100), tile=kind == "tile"

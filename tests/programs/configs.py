@@ -13,6 +13,25 @@ from helion.config_keys import LOAD_CACHE_MODIFIERS
 from helion.config_keys import STORE_CACHE_MODIFIERS
 from helion.target import Target
 
+from .program import Program
+
+
+#: Statements that ref mode runs for one program: it took half of the time of all, most of it for a few programs.
+_MOST_STEPS = 500
+
+
+def limit(program: Program, bound: BoundKernel, capability: int) -> None:
+    """Make the smallest tiles larger while a program has very many."""
+    sizes = program.config.get("block_sizes", [])
+    while sizes and program.steps() > _MOST_STEPS and min(sizes) < 32:
+        at = sizes.index(min(sizes))
+        wider = {**program.config, "block_sizes": [*sizes[:at], 2 * sizes[at], *sizes[at + 1 :]]}
+        try:
+            bound.backend(Target("nvidia", capability)).spec.normalize(helion.Config(**wider))
+        except exc.InvalidConfig:
+            return
+        program.config, sizes = wider, wider["block_sizes"]
+
 
 def draw(bound: BoundKernel, capability: int, rng: random.Random) -> dict[str, Any]:
     """A Config that the kernel accepts at a compute capability; the default one if no other was found.

@@ -228,12 +228,17 @@ class Bound:
 
 @dataclasses.dataclass
 class AxisSpec:
-    """One loop variable: its range, and its block size: a number, the name of a registered one, or None."""
+    """One loop variable: its range, and its block size: a number, the name of a registered one, or None.
+
+    Attributes:
+        length: elements that it runs over at most, once that is inferred.
+    """
 
     name: str
     begin: Bound
     end: Bound
     block: int | str | None = None
+    length: int = 16
 
     @property
     def partial(self) -> bool:
@@ -295,6 +300,7 @@ class Loop(Statement):
             if isinstance(spec.block, str) and "(" not in spec.block and spec.block not in registered:
                 raise Invalid("no such block size")
             env.axes[spec.name] = Axis(spec.name, kind, begin, max(end - 1, begin), size, self.chunked, spec.partial)
+            spec.length = size
             trips *= size
         sequential = not self.top and (self.kind in ("grid", "static_range", "range") or self.chunked)
         if not sequential and not self.top:

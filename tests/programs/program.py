@@ -217,6 +217,19 @@ class Program:
             return None
         return int(sizes[slots.index(name)])
 
+    def steps(self) -> int:
+        """Statements that ref mode runs, about: it takes one tile after the other."""
+
+        def of(statement: Statement) -> int:
+            times = 1
+            for spec in getattr(statement, "axes", ()):
+                tiles = getattr(statement, "kind", "tile") in ("tile", "jagged")
+                block = self.block_of(spec) or spec.length if tiles else 1
+                times *= -(-spec.length // max(block, 1))
+            return times * (1 + sum(of(s) for block in statement.blocks() for s in block))
+
+        return sum(of(loop) for loop in self.loops)
+
     def infer(self) -> dict[str, Memory]:
         """What is known of every tensor in the end.
 

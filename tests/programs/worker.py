@@ -85,9 +85,9 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
         if fresh:
             try:
                 traced = run.Runner(path)
-                program.config = configs.draw(
-                    traced.bound, random.Random(task.seed).choice((80, 90, 100)), random.Random(task.seed)
-                )
+                capability = random.Random(task.seed).choice((80, 90, 100))
+                program.config = configs.draw(traced.bound, capability, random.Random(task.seed))
+                configs.limit(program, traced.bound, capability)
                 for s in program.scalars.values():
                     if s.origin == "tunable" and s.name in program.config:
                         s.value = program.config[s.name]
