@@ -15,7 +15,6 @@ from helion.target import Target
 
 from .program import Program
 
-
 #: Statements that ref mode runs for one program: it took half of the time of all, most of it for a few programs.
 _MOST_STEPS = 500
 

@@ -332,8 +332,8 @@ def _permuted(func: Callable[..., Any], args: Any, axes: Axes) -> list[Any]:
 
 
 def _contracted(func: Callable[..., Any], args: Any, tensors: Sequence[torch.Tensor], rank: int) -> list[Any] | None:
-    """The axes of the result of a product of any form: each axis gets a size that nothing else has, and the sizes of the
-    result tell where it went.
+    """The axes of the result of a product of any form: each axis gets a size that nothing else has, and the sizes of
+    the result tell where it went.
     """
     known = list(dict.fromkeys(axis for tensor in tensors for axis in axes_of(tensor) if axis is not None))
     if not known:
