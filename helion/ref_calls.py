@@ -16,7 +16,7 @@ from .config_keys import plural_items
 from .config_spec import ConfigSpec
 from .frontend.carried import carried_names
 from .ir.block_sizes import tunable_blocks
-from .runtime.eager.ref_mode import Site
+from .runtime.eager.block_sizes import Site
 from .runtime.eager.ref_mode import run_ref
 from .settings import RefMode
 

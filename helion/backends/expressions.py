@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import sympy
-from torch.utils._sympy.printers import PythonPrinter
 
+from .._compat_tracing import PythonPrinter
 from .._parsing import parse_expression
 from ..ir.symbols import expr_of
 

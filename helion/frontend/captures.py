@@ -6,7 +6,8 @@ import types
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from .._compat_tracing import unset_fake_temporarily
 
 
 def with_own_captures(function: types.FunctionType, inside: tuple[Any, ...] = ()) -> types.FunctionType:

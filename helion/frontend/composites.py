@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch._decomp import decomposition_table
 
 from .. import exc
+from .._compat_tracing import decomposition_table
 from ..language import torch_overrides
 from ..language.refusals import refused
 from ..language.sorting import also_methods

@@ -14,11 +14,11 @@ from typing import TypeVar
 from typing import cast
 
 import torch
-from torch._decomp import decomposition_table
-from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
-from torch._prims_common import elementwise_dtypes
 
 from .. import exc
+from .._compat_tracing import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
+from .._compat_tracing import decomposition_table
+from .._compat_tracing import elementwise_dtypes
 from ..ir.symbols import symbols_of
 from ..language.op import active_handler
 from ..language.shapes import canonical_dims

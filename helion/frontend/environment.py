@@ -19,14 +19,14 @@ from typing import Any
 
 import sympy
 import torch
-from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx.experimental.symbolic_shapes import DimDynamic
 from torch.fx.experimental.symbolic_shapes import StatelessSymbolicContext
 
 from .. import _compat_torch
 from .. import exc
+from .._compat_tracing import ConstantSource
+from .._compat_tracing import unset_fake_temporarily
 from ..ir.device_ir import Axis
 from ..ir.device_ir import AxisKind
 from ..ir.device_ir import BlockSize

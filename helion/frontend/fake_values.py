@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._mode_utils import no_dispatch
+
+from .._compat_tracing import no_dispatch
 
 _NUMBERS = (int, float, bool, str, type(None))
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch._decomp import decomposition_table
 
 from .. import exc
+from .._compat_tracing import decomposition_table
 from .decompositions import rule
 from .rearranging import constant_size
 from .rearranging import dim_of

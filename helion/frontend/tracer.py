@@ -15,12 +15,12 @@ from typing import Any
 import sympy
 import torch
 import torch.fx
-from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND
-from torch._prims_common import elementwise_dtypes
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
 from .. import exc
+from .._compat_tracing import ELEMENTWISE_TYPE_PROMOTION_KIND
+from .._compat_tracing import elementwise_dtypes
 from ..fragments import EnumFragment
 from ..ir import device_ir
 from ..ir.device_ir import Axis

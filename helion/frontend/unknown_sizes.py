@@ -6,8 +6,8 @@ import sympy
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from .._compat_tracing import unset_fake_temporarily
 from ..ir.symbols import expr_of
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import sympy
 import torch
-from torch.utils._sympy.functions import FloorDiv
-from torch.utils._sympy.functions import Max
-from torch.utils._sympy.functions import Min
 
 from .. import exc
+from .._compat_tracing import FloorDiv
+from .._compat_tracing import Max
+from .._compat_tracing import Min
 from ..numbers import next_power_of_2
 from .device_ir import Axis
 from .device_ir import AxisKind

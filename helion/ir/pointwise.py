@@ -8,7 +8,8 @@ op, so that nothing after it ever promotes a type again.
 from __future__ import annotations
 
 import torch
-from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
+
+from .._compat_tracing import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
 
 _aten = torch.ops.aten
 

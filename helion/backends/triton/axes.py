@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 import torch.fx
-from torch.utils._sympy.functions import FloorDiv
 
+from ..._compat_tracing import FloorDiv
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import BlockSize

@@ -3,7 +3,7 @@
 Every statement really runs in Python, so a debugger steps through the user's lines and `print` and
 `breakpoint()` work.  Tiles run one after the other, clipped at the end of their range.  A TorchFunctionMode
 gives `x[tile]`, products and random functions their meaning in device code (`eager_torch`); here are the
-loops, the block sizes and the entry point `run_ref`.
+loops and the entry point `run_ref`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import functools
 import inspect
 import math
 import os
-from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ from torch.utils._pytree import tree_leaves
 
 from ... import _compat_torch
 from ... import exc
-from ...config import Config
 from ...language.alignment import places_of_tiles
 from ...language.broadcasts import Broadcasts
 from ...language.containers import tensors_in
@@ -48,7 +46,6 @@ from ...language.shapes import resolve_shape
 from ...language.subscripts import check_no_mask
 from ...language.subscripts import subscript
 from ...language.tile import Tile
-from ...numbers import next_power_of_2
 from ..seeds import torch_seeds
 from .alignment import check_one_tile
 from .alignment import check_rank
@@ -59,6 +56,9 @@ from .alignment import partial_tiles
 from .alignment import tile_of_two
 from .alignment import to_shape
 from .alignment import with_lanes
+from .block_sizes import Block
+from .block_sizes import BlockSizes
+from .block_sizes import Site
 from .broadcasts import LoopAxis
 from .broadcasts import note_broadcasts
 from .carried import CarriedBy
@@ -96,21 +96,6 @@ from .torch_mode import name_of
 from .torch_mode import user_frame
 
 _PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
-#: Without a config a loop has about this many tiles, so that stepping through it sees more than one ...
-_TILES_PER_LOOP = 4
-#: ... but tiles of at least this many elements.
-_SMALLEST_BLOCK = 16
-
-
-#: A dimension of a loop: file, line, which dimension.
-Site = tuple[str, int, int]
-
-
-class _Block:
-    """One block size of the kernel: a loop's own, or one of `hl.register_block_size`."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
 
 
 class RefHandler(EagerHandler):
@@ -121,10 +106,8 @@ class RefHandler(EagerHandler):
         config: schedule; only `block_sizes` and tunables matter here.
         index_dtype: dtype of `tile.index`.
         draws: places in the function that draw random numbers of torch's.
-        smallest: for each block size of the Config, what it is at least.
+        smallest, sites: as in `BlockSizes`.
         carried_by: which variables a loop carries.
-        sites: for each block size of the Config the loop that it is for, None for registered ones; without, they are
-            for the loops in the order in which they are met.
         stores_checked: it is known that tiles which run at the same time store apart.
     """
 
@@ -142,23 +125,15 @@ class RefHandler(EagerHandler):
         super().__init__(device, index_dtype)
         self.config: Mapping[str, Any] = config or {}
         self.loops_run = 0
-        self.active: list[tuple[EagerTile, _Block] | None] = []
-        self._blocks: dict[Any, _Block] = {}
-        self._configured = list(Config(**self.config).block_sizes)
-        self._tunable_blocks = 0
+        self.active: list[tuple[EagerTile, Block] | None] = []
         # For each dimension of the enclosing loops its axis and the number of the iteration; and what the current
         # iteration of the innermost loop has drawn random numbers for: a place in the code -> how often.
         self.numbers: list[tuple[Any, int]] = []
         self._drawn: list[dict[Any, int]] = []
         self._seeds: list[int] = []
         self._draws = draws
-        self._smallest = smallest
+        self._blocks = BlockSizes(self.config, smallest, sites)
         self._carried_by = carried_by
-        # A loop that stands in an unrolled one has several: they take turns.
-        self._places: dict[Site | None, list[int]] = {}
-        for place, site in enumerate(sites):
-            self._places.setdefault(site, []).append(place)
-        self._visits: Counter[Site | None] = Counter()
         self._root_tiles: list[EagerTile] = []
         self._stored = None if stores_checked else StoredTwice()
         self._broadcasts = Broadcasts()
@@ -286,7 +261,7 @@ class RefHandler(EagerHandler):
     def tile(self, ranges: LoopRanges) -> Iterable[Any]:
         begins, ends = [int(b) for b in ranges.begins], [int(e) for e in ranges.ends]
         blocks = [
-            self._block_of(dim, size, end - begin)
+            self._blocks.of(dim, size, end - begin)
             for dim, (size, begin, end) in enumerate(zip(ranges.block_sizes, begins, ends, strict=True))
         ]
         self.loops_run += 1
@@ -295,7 +270,7 @@ class RefHandler(EagerHandler):
         return self._iterate(tiles, blocks, is_sequence=ranges.is_sequence)
 
     def _iterate(
-        self, tiles: Iterable[tuple[EagerTile, ...]], blocks: Sequence[_Block], *, is_sequence: bool
+        self, tiles: Iterable[tuple[EagerTile, ...]], blocks: Sequence[Block], *, is_sequence: bool
     ) -> Iterator[Any]:
         at_top = not self.on_device
         if at_top and self._stored is not None:
@@ -326,7 +301,7 @@ class RefHandler(EagerHandler):
 
     @contextlib.contextmanager
     def _iteration(
-        self, active: Sequence[tuple[EagerTile, _Block] | None], numbers: Sequence[tuple[Any, int]]
+        self, active: Sequence[tuple[EagerTile, Block] | None], numbers: Sequence[tuple[Any, int]]
     ) -> Iterator[None]:
         """The time in which one iteration of a loop runs."""
         depth, loops = len(self.active), len(self.numbers)
@@ -375,10 +350,10 @@ class RefHandler(EagerHandler):
         check_lengths(lengths, self.active_tiles())
         with _compat_torch.without_torch_functions():
             longest = int(lengths.max()) if lengths.numel() else 0
-        block = self._block_of(0, block_size, longest)
+        block = self._blocks.of(0, block_size, longest)
         return self._iterate(self._jagged_tiles(longest, block, lengths), [block], is_sequence=False)
 
-    def _jagged_tiles(self, longest: int, block: _Block, lengths: torch.Tensor) -> Iterator[tuple[EagerTile, ...]]:
+    def _jagged_tiles(self, longest: int, block: Block, lengths: torch.Tensor) -> Iterator[tuple[EagerTile, ...]]:
         for (tile,) in iterate_tiles([JaggedAxis()], [0], [longest], [block.size]):
             tile.lengths = lengths
             yield (tile,)
@@ -391,54 +366,17 @@ class RefHandler(EagerHandler):
 
     # -- sizes -------------------------------------------------------------------------------------------
 
-    def _block_of(self, dim: int, given: Any, extent: int) -> _Block:
-        """The block size of a loop's dimension: given in the loop, or the config's for this place in the code."""
-        if given is not None:
-            source = given.source if isinstance(given, EagerInt) else None
-            return source if isinstance(source, _Block) else _Block(int(given))
-        frame = user_frame()
-        assert frame is not None
-        place = self._next_place((frame.f_code.co_filename, frame.f_lineno, dim))
-        key = (frame.f_code, frame.f_lasti, dim) if place is None else place
-        if key not in self._blocks:
-            self._blocks[key] = _Block(self._next_size(1, extent, place))
-        return self._blocks[key]
-
-    def _next_place(self, site: Site | None) -> int | None:
-        """Where the Config has the size for a loop, or the next registered one; None where the code is not known."""
-        places = self._places.get(site)
-        if not places:
-            return None
-        self._visits[site] += 1
-        return places[(self._visits[site] - 1) % len(places)]
-
-    def _next_size(self, low: int, extent: int, place: int | None) -> int:
-        """The block size of the config at a place, or the next one; without one, a size that gives a few tiles."""
-        if place is None:
-            place = self._tunable_blocks
-            self._tunable_blocks += 1
-        low = max([low, *self._smallest[place : place + 1]])
-        if place < len(self._configured):
-            return max(int(self._configured[place]), next_power_of_2(low))
-        if self._configured:
-            raise exc.InvalidConfig(
-                reason=f"block_sizes={self._configured!r} has no item for this block size, which is number {place + 1}",
-                fix="give each tile and each registered block size an item, or leave the key out.",
-            )
-        wanted = max(-(-extent // _TILES_PER_LOOP), _SMALLEST_BLOCK, low)
-        return 1 << (wanted - 1).bit_length()
-
     def register_block_size(self, low: int, high: Any) -> Any:
         if self.on_device:
             raise exc.NotAllowedOnDevice(name="hl.register_block_size()", fix="call it in host code, before the loop.")
-        block = _Block(self._next_size(low, int(high), self._next_place(None)))
+        block = self._blocks.registered(low, int(high))
         return EagerInt(block.size, lambda: self._extent_of(block), source=block)
 
-    def _extent_of(self, block: _Block) -> int:
+    def _extent_of(self, block: Block) -> int:
         tile = self._active_tile(block)
         return block.size if tile is None else tile.extent
 
-    def _active_tile(self, block: _Block) -> EagerTile | None:
+    def _active_tile(self, block: Block) -> EagerTile | None:
         for entry in reversed(self.active):
             if entry is not None and entry[1] is block:
                 return entry[0]
@@ -456,7 +394,7 @@ class RefHandler(EagerHandler):
 
     def tile_of_size(self, size: Any) -> Tile | None:
         source = size.source if isinstance(size, EagerInt) else None
-        return self._active_tile(source) if isinstance(source, _Block) else super().tile_of_size(size)
+        return self._active_tile(source) if isinstance(source, Block) else super().tile_of_size(size)
 
     def extents(self, sizes: Sequence[Any]) -> list[int]:
         """Of dimensions of one registered size the last is the innermost tile's; one more than there are tiles has one
@@ -493,7 +431,7 @@ class RefHandler(EagerHandler):
 
 def _without_tile(size: Any) -> int:
     """The extent of a dimension of a size that is no tile's around: of a registered size, that of a full tile."""
-    return int(size) if isinstance(size, EagerInt) and isinstance(size.source, _Block) else extent_of(size)
+    return int(size) if isinstance(size, EagerInt) and isinstance(size.source, Block) else extent_of(size)
 
 
 def _call_site() -> Any:

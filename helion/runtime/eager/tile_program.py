@@ -17,9 +17,9 @@ from typing import Any
 import sympy
 import torch
 import torch.fx
-from torch.utils._sympy.printers import PythonPrinter
 
 from ... import exc
+from ..._compat_tracing import PythonPrinter
 from ...ir.axes import Axes
 from ...ir.axes import find_axes
 from ...ir.device_ir import Axis

@@ -109,6 +109,4 @@ def _is_meta(tensor: torch.Tensor) -> bool:
 
 def _stands_in(tensor: torch.Tensor) -> bool:
     """Whether it stands for another tensor while PyTorch records a graph (``tracing.py``): keyed like that one."""
-    from torch._subclasses.functional_tensor import FunctionalTensor  # loads what only tracing needs
-
-    return isinstance(tensor, (FakeTensor, FunctionalTensor))
+    return isinstance(tensor, (FakeTensor, _compat_torch.FunctionalTensor))
