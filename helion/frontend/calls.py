@@ -289,6 +289,7 @@ class Calls(Expressions):
         bound.apply_defaults()
         if len(self.frames) > 64:
             raise exc.InvalidAPIUsage(f"helper function {fn.__name__!r} recurses", fix="write it as a loop.")
+        source = source.on_device if self.tracer.on_device else source
         frame = Frame(source, function_globals(fn), {}, dict(bound.arguments), is_kernel=False)
         with self.enter(frame):
             return self.run_function(source.node)

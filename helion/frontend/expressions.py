@@ -118,13 +118,14 @@ class LambdaValue:
         bound = self.__signature__.bind(*args, **kwargs)
         bound.apply_defaults()
         around = {**(self.frame.host if self.frame.is_kernel else {}), **self.frame.device}
-        inner = dataclasses.replace(
-            self.frame, source=self.source, device={**around, **bound.arguments}, is_kernel=False
-        )
+        source = self.source
+        if isinstance(self.node, ast.FunctionDef) and self.interpreter.tracer.on_device:
+            source = source.on_device
+        inner = dataclasses.replace(self.frame, source=source, device={**around, **bound.arguments}, is_kernel=False)
         with self.interpreter.enter(inner):
             if isinstance(self.node, ast.Lambda):
                 return self.interpreter.expr(self.node.body)
-            return self.interpreter.run_function(self.node)
+            return self.interpreter.run_function(source.node)
 
 
 class Expressions(Frames):

@@ -5,6 +5,9 @@ a condition moves the statements behind it into the branch's other side.  `break
 has ended: a `while` asks for it, a `for` does nothing in the iterations that are left.
 
 Loops that Python unrolls have the same form; there a decided `break` still ends them (`End`).
+
+`return` under a condition, in a helper function, is a variable too: what stands behind it is the branch's other side,
+and the function returns at its end.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import TypeVar
 
 _Node = TypeVar("_Node", bound=ast.AST)
 _LOOPS = (ast.For, ast.While)
+#: What a helper function returns, as a variable of it; no name of a program.
+_RESULT = "<result>"
 _BODIES = ("body", "orelse", "finalbody")
 
 
@@ -51,6 +56,40 @@ def without_jumps(function: ast.FunctionDef) -> tuple[ast.FunctionDef, dict[ast.
     pairs = list(zip(outer_loops(function.body), outer_loops(copied.body), strict=True))
     copied.body = rewriting.block(copied.body)
     return copied, {original: rewriting.made[loop] for original, loop in pairs if _has_jumps(original)}
+
+
+def with_one_return(function: ast.FunctionDef) -> ast.FunctionDef:
+    """A copy of a function that returns at its end alone, but for returns in loops; or the function, if it does."""
+    if not any(_returns(stmt) for stmt in function.body if isinstance(stmt, ast.If)):
+        return function
+    copied = copy.deepcopy(function)
+    last = copied.body[-1]
+    body = _with_result(copied.body, last)
+    copied.body = [*body, _at(ast.Return(_name(_RESULT, last)), last)]
+    return copied
+
+
+def _with_result(body: Sequence[ast.stmt], last: ast.stmt) -> list[ast.stmt]:
+    """Statements that end with an assignment of what they return, whichever way they go."""
+    for position, stmt in enumerate(body):
+        if isinstance(stmt, ast.Return):
+            value = stmt.value or _at(ast.Constant(None), stmt)
+            return [*body[:position], _at(ast.Assign([ast.Name(_RESULT, ast.Store())], value), stmt)]
+        if isinstance(stmt, ast.If) and _returns(stmt):
+            rest = body[position + 1 :]
+            # Where both sides may go on behind the branch, what comes there stands twice.
+            stmt.body, stmt.orelse = (
+                _with_result([*copy.deepcopy(list(side)), *copy.deepcopy(list(rest))], last)
+                for side in (stmt.body, stmt.orelse)
+            )
+            return [*body[:position], stmt]
+    return [*body, _at(ast.Assign([ast.Name(_RESULT, ast.Store())], ast.Constant(None)), last)]
+
+
+def _returns(stmt: ast.stmt) -> bool:
+    """Whether there is a `return` in a statement, outside of loops."""
+    sides = [*stmt.body, *stmt.orelse] if isinstance(stmt, ast.If) else []
+    return isinstance(stmt, ast.Return) or any(map(_returns, sides))
 
 
 def _has_jumps(node: ast.AST) -> bool:

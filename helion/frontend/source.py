@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import inspect
 import io
 import linecache
@@ -20,6 +21,7 @@ from .. import exc
 from .._parsing import parse_definition
 from .._parsing import unindented
 from ..exc import SourceLocation
+from .jumps import with_one_return
 from .jumps import without_jumps
 
 
@@ -59,9 +61,16 @@ class FunctionSource:
         copied, self.structured = without_jumps(node)
         self.liveness = Liveness(node, copied) if self.structured else Liveness(node)
 
+    @functools.cached_property
+    def on_device(self) -> FunctionSource:
+        """The same function as device code calls it: it returns at its end."""
+        node = with_one_return(self.node)
+        return self if node is self.node else self.nested(node)
+
     def nested(self, node: ast.FunctionDef) -> FunctionSource:
         """The source of a function defined in this one."""
         inner = copy.copy(self)
+        vars(inner).pop("on_device", None)
         inner._take(node)
         return inner
 

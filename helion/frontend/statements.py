@@ -486,11 +486,11 @@ class Statements(ControlFlow):
             if "function" in self._inside
             else []
         )
-        if "branch" in body or "device loop" in body:
+        if "branch" in body or "device loop" in body:  # in loops: others are the last statement (`with_one_return`)
             raise exc.StatementNotSupported(
                 statement="`return`",
-                where="a branch or loop on device values",
-                fix="assign on both paths and return after the `if`.",
+                where="a loop, under a condition of the device",
+                fix="assign it to a variable that has a value before the loop, `break`, and return after the loop.",
             )
         raise _Return(None if stmt.value is None else self.expr(stmt.value))
 

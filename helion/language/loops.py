@@ -75,12 +75,11 @@ def jagged_tile(lengths: torch.Tensor, block_size: Any = None) -> Iterable[Tile]
         A `Tile` whose `lengths` is the argument.
 
     Raises:
-        exc.InvalidAPIUsage: `lengths` is no tensor of integers.
-        exc.InvalidJaggedTileUsage: it has no dimension, or one that is not an enclosing loop's tile; or the loop is not
-            inside another one.
+        exc.InvalidJaggedTileUsage: `lengths` is no tensor of integers; it has no dimension, or one that is not an
+            enclosing loop's tile; or the loop is not inside another one.
     """
     if not isinstance(lengths, torch.Tensor) or lengths.dtype.is_floating_point or lengths.dtype is torch.bool:
-        raise exc.InvalidAPIUsage("hl.jagged_tile needs a tensor of integer row lengths")
+        raise exc.InvalidJaggedTileUsage("hl.jagged_tile needs a tensor of integer row lengths")
     if lengths.dim() == 0:
         raise exc.InvalidJaggedTileUsage(
             "hl.jagged_tile needs a tensor of row lengths", fix="use hl.tile(n) for one row."

@@ -360,8 +360,9 @@ class RefHandler(EagerHandler):
 
     def barrier(self) -> None:
         if self.on_device:
-            raise exc.NotAllowedOnDevice(
-                name="hl.barrier()", fix="put it between top-level loops, at the level of the function."
+            raise exc.BarrierOnlyAllowedAtTopLevel(
+                "hl.barrier() must be a statement of its own between two top-level device loops",
+                fix="write `hl.barrier()` on its own line after the first loop.",
             )
 
     # -- sizes -------------------------------------------------------------------------------------------

@@ -543,7 +543,7 @@ class DeviceTorchMode(TorchFunctionMode):
 
     def _setitem(self, tensor: torch.Tensor, index: Any, value: Any) -> None:
         if is_device_value(tensor):
-            raise exc.InvalidAPIUsage(
+            raise exc.DeviceTensorSubscriptAssignmentNotAllowed(
                 "a device value cannot be written in part",
                 fix="use torch.where to change some elements, or store into a host tensor.",
             )
