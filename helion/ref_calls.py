@@ -69,7 +69,14 @@ def _floors(bound: BoundKernel) -> list[int]:
 
 
 #: What is wrong in every mode, though ref mode could run the function: found when it is traced.
-_WRONG = (exc.InternalError, exc.InvalidConfig, exc.InvalidTileRange, exc.LoopDependencyError, exc.NestedGridLoop)
+_WRONG = (
+    exc.ControlFlowTensorMismatch,
+    exc.InternalError,
+    exc.InvalidConfig,
+    exc.InvalidTileRange,
+    exc.LoopDependencyError,
+    exc.NestedGridLoop,
+)
 
 
 def checked(
@@ -88,7 +95,8 @@ def checked(
 
     Raises:
         exc.InvalidConfig: it does not fit.
-        exc.InvalidTileRange, exc.LoopDependencyError, exc.NestedGridLoop: the kernel is wrong.
+        exc.ControlFlowTensorMismatch, exc.InvalidTileRange, exc.LoopDependencyError, exc.NestedGridLoop: the kernel is
+            wrong. A variable that changes its dtype in a loop would have another one compiled.
         exc.InternalError: and whatever else the compiler does not raise on purpose: only its refusals say that a kernel
             does not compile. Any exception used to be taken so, which hid faults of the compiler in ref mode.
     """

@@ -16,6 +16,7 @@ touch a tensor that another one of its phase stores, wherever in the tensor that
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,7 @@ from .nodes import IfElse
 from .nodes import Load
 from .nodes import Memory
 from .nodes import Store
+from .own_places import OwnPlaces
 from .positions import Positions
 from .sameness import Sameness
 from .space import Space
@@ -75,7 +77,11 @@ def check_dependencies(ir: DeviceIR) -> None:
         for store, excused in excuses.items():
             left = [a for a in axes if a.id not in excused and store.node not in acquired]
             _check_store(ir, info, store, left, fix)
-        if any(memory.op is wait for memory, _ in accesses) or not axes:
+        waits = any(memory.op is wait for memory, _ in accesses)
+        for store, excused in excuses.items() if not waits else ():
+            left = [a for a in axes if a.id not in excused and store.node not in acquired]
+            _check_computed(ir, info, store, left, fix)
+        if waits or not axes:
             continue  # the kernel sees to the order of its programs, or there is only one
         for load, excused in [(load, excused) for memory, excused in accesses if (load := Load.match(memory.node))]:
             for store in stores:
@@ -193,6 +199,27 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis], 
             )
 
 
+def _check_computed(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis], fix: str | None) -> None:
+    """A store to a place that is computed from the loop's: `out[i % 2]`."""
+    items = [item for item in index_items(store) if item.kind != "new"]
+    places = OwnPlaces(ir, axes, [item for item in items if not item.repeats])
+    if not axes or not places.computed or store.extra_mask is not None:
+        return  # a mask may leave out all but one
+    found = places.shared()
+    if found is None or all(_same_in_all_tiles(ir, root, store, axis, places.computed) for axis in axes):
+        return
+    one, other = (" and ".join(f"{name} = {place[at]}" for name, *place in found.places) for at in (0, 1))
+    numbers = iter(found.element)
+    text = [":" if item.kind == "slice" else str(0 if item.repeats else next(numbers)) for item in items]
+    raise exc.LoopDependencyError(
+        reason=f"{store.name}[{', '.join(text)}] is stored for {one} and for {other}, which run at the same time",
+        location=store.node.meta.get("location"),
+        fix=fix
+        or "use hl.atomic_add for a sum, give every tile its own place in the output, or let one tile do all "
+        "that goes to one place, in a loop of its own.",
+    )
+
+
 def one_element(name: str, dim: int, tile: str, location: exc.SourceLocation | None = None) -> exc.LoopDependencyError:
     """The error for a store of a whole tile to a dimension of size 1."""
     return exc.LoopDependencyError(
@@ -224,13 +251,14 @@ def _covered(space: Space, axis: Axis) -> bool:
     return True
 
 
-def _same_in_all_tiles(ir: DeviceIR, root: GraphInfo, store: Store, axis: Axis) -> bool:
-    """Whether all tiles of an axis store the same, and none could see that another one has."""
+def _same_in_all_tiles(ir: DeviceIR, root: GraphInfo, store: Store, axis: Axis, given: Collection[Any] = ()) -> bool:
+    """Whether all tiles of an axis store the same, if they have in common what is given, and none could see that
+    another one has."""
     used = list(touches(ir, root))
     (own,) = (touch for touch in used if touch.node is store.node)
     if any(touch.storage == own.storage and touch.node is not store.node for touch in used):
         return False
-    same = Sameness(ir, axis, {touch.storage for touch in used if touch.writes})
+    same = Sameness(ir, axis, {touch.storage for touch in used if touch.writes}, given)
     return same.of(store.value)
 
 

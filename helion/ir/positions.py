@@ -76,6 +76,13 @@ class Positions:
                     return first + place, first + other, element
         return None
 
+    def of(self, node: torch.fx.Node) -> torch.Tensor | None:
+        """What an index tensor holds at each index of the axis; None where that is unknown."""
+        try:
+            return self._of(node) if len(self._indices) else None
+        except _Unknown:
+            return None
+
     def _tile(self, place: int) -> int:
         """The tile that has an index, with the smallest blocks that a Config may choose."""
         fixed = self._axis.block.fixed

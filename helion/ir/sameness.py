@@ -23,6 +23,8 @@ from .nodes import Reduction
 from .nodes import tensor_of
 from .pointwise import CONVERT
 from .pointwise import POINTWISE
+from .symbols import expr_of
+from .symbols import is_symbolic
 from .symbols import symbols_of
 
 _aten = torch.ops.aten
@@ -36,20 +38,22 @@ class Sameness:
         ir: the graphs.
         axis: the axis.
         written: memory that the kernel writes (`Touch.storage`), which may change between two tiles.
+        given: nodes and numbers that are the same for the tiles in question.
     """
 
-    def __init__(self, ir: DeviceIR, axis: Axis, written: Collection[int]) -> None:
+    def __init__(self, ir: DeviceIR, axis: Axis, written: Collection[int], given: Collection[Any] = ()) -> None:
         self._axis, self._written = axis, written
+        self._given = {expr_of(number) for number in given if is_symbolic(number)}
         roots = [a for root in ir.roots for a in ir.graphs[root.graph_id].axes]
         varying = [a for a in ir.space.axes if a is axis or all(a is not root for root in roots)]
         self._varying = {id(a) for a in varying}
         self._symbols = {s.node.expr for a in varying for s in (a.offset, a.tile_id, a.clipped_end)}
-        self._known: dict[torch.fx.Node, bool] = {}
+        self._known = {node: True for node in given if isinstance(node, torch.fx.Node)}
 
     def of(self, value: Any) -> bool:
         """Whether a node or a number is the same for all tiles."""
         if not isinstance(value, torch.fx.Node):
-            return not symbols_of(value) & self._symbols
+            return not symbols_of(value) & self._symbols or expr_of(value) in self._given
         if value not in self._known:
             self._known[value] = self._computed(value)
         return self._known[value]

@@ -120,6 +120,22 @@ def flagged_pasted(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def counts_in_int32(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=torch.int32, device=x.device)
+    for t in hl.tile(x.size(0)):
+        count = hl.zeros([t], dtype=torch.int32)
+        for c in hl.tile(x.size(1)):
+            count = count + (x[t, c] > 3).sum(1)  # an int64
+        out[t] = count
+    return out
+
+
+@pytest.mark.parametrize("mode", [helion.RefMode.OFF, helion.RefMode.EAGER])
+def test_a_variable_that_changes_its_dtype_is_refused_in_every_mode(mode: helion.RefMode) -> None:
+    with pytest.raises(exc.ControlFlowTensorMismatch, match=r"int32\[t\] becomes int64"):
+        helion.kernel(counts_in_int32, ref_mode=mode)(X)
+
+
 def test_a_number_where_a_tensor_is_taken_has_its_line_and_advice_that_works() -> None:
     x = torch.arange(5.0)
     with pytest.raises(exc.InvalidAPIUsage, match=r"(?s)got \(bool, Tensor, Tensor\).*torch.where\(flag") as error:

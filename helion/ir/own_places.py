@@ -1,0 +1,219 @@
+"""Whether programs store to elements of their own where an index is computed from their place: `out[i % 2]`.
+
+A number that follows from the places of loops (`i // 4`, `tile.id % 2`, `i * 4 + j`), or an index tensor that one
+loop's positions make, is worked out for those loops with the numbers of the traced call, and the elements are compared.
+
+Not here: indices that are loaded, of which nothing is known while compiling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+import torch
+import torch.fx
+from torch.utils._sympy import functions
+
+from ..language.indexing import IndexItem
+from ..numbers import next_power_of_2
+from .device_ir import Axis
+from .device_ir import AxisKind
+from .device_ir import DeviceIR
+from .device_ir import TracedTile
+from .positions import Positions
+from .symbols import expr_of
+from .symbols import is_symbolic
+from .symbols import symbols_of
+
+#: Most places of loops that are compared; of longer loops the first ones.
+_MOST = 1 << 14
+
+_FUNCTIONS: Mapping[Any, Callable[..., Any]] = {
+    sympy.Add: lambda *args: functools.reduce(operator.add, args),
+    sympy.Mul: lambda *args: functools.reduce(operator.mul, args),
+    sympy.Pow: operator.pow,
+    functions.PowByNatural: operator.pow,
+    functions.FloorDiv: operator.floordiv,
+    functions.CleanDiv: operator.floordiv,
+    functions.Mod: operator.mod,
+    functions.PythonMod: operator.mod,
+    functions.Max: lambda *args: functools.reduce(torch.maximum, args),
+    functions.Min: lambda *args: functools.reduce(torch.minimum, args),
+}
+
+
+class _Unknown(Exception):
+    """It does not follow from places of loops that the host knows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """An element that two programs store: the loops in whose place they differ, each with its name and the two
+    positions, and the numbers that both have as indices.
+    """
+
+    places: tuple[tuple[str, int, int], ...]
+    element: tuple[int, ...]
+
+
+class OwnPlaces:
+    """The elements that the programs of a top-level loop store in one place of the code.
+
+    Args:
+        ir: the graphs.
+        axes: of the top-level loop, those whose programs may meet.
+        items: the index of the store; elements that are values are nodes.
+    """
+
+    def __init__(self, ir: DeviceIR, axes: Sequence[Axis], items: Sequence[IndexItem]) -> None:
+        self._ir, self._axes = ir, axes
+        self._elements = [item.value for item in items if item.kind in ("scalar", "tensor", "tile")]
+        self._by_symbol: dict[sympy.Symbol, Axis] = {}
+        for axis in ir.space.axes:
+            self._by_symbol.update({s.node.expr: axis for s in (axis.offset, axis.tile_id, axis.clipped_end)})
+        self.computed = [element for element in self._elements if not self._is_plain(element)]
+
+    def shared(self) -> Shared | None:
+        """An element that two programs store, whatever the Config says; None if there is none, or that is unknown.
+
+        Where only small tiles make programs meet the smallest block size is raised. That a loop whose length varies
+        from call to call is no longer than now is a guard, where longer ones would meet.
+        """
+        if not self.computed:
+            return None
+        try:
+            indexed = self._indexed()
+            used = {axis.id: axis for axis in indexed}
+            for element in self._elements:
+                used.update((axis.id, axis) for axis in self._axes_in(element))
+            return self._compared(list(used.values()), {axis.id for axis in indexed})
+        except _Unknown:
+            return None
+
+    def _is_plain(self, element: Any) -> bool:
+        """Whether an index element is a constant, a tile, or a constant distance from the place of one loop."""
+        if isinstance(element, TracedTile):
+            return not self._axes_in(element.offset)
+        if isinstance(element, torch.fx.Node):
+            return False
+        used = symbols_of(element) & self._by_symbol.keys()
+        return not used or any(sympy.expand(expr_of(element) - symbol).is_number for symbol in used)
+
+    def _axes_in(self, number: Any) -> list[Axis]:
+        return [self._by_symbol[s] for s in sorted(symbols_of(number), key=str) if s in self._by_symbol]
+
+    def _indexed(self) -> list[Axis]:
+        """Axes of which an index element has every index, not only the place of the tile."""
+        found = [element.axis for element in self._elements if isinstance(element, TracedTile)]
+        for node in self._elements:
+            if isinstance(node, torch.fx.Node):
+                follows = [axis for axis in self._ir.space.axes if Positions(self._ir, axis).of(node) is not None]
+                if len(follows) != 1:
+                    raise _Unknown
+                found += follows
+        return found
+
+    # -- comparing ---------------------------------------------------------------------------------------------------
+
+    def _compared(self, used: list[Axis], indexed: set[int]) -> Shared | None:
+        free = [a for a in used if a.kind is AxisKind.TILE and a.block.fixed is None and a.id not in indexed]
+        lengths = {axis.id: self._length(axis) for axis in used}
+        found = self._clash(used, indexed, lengths)
+        if found is not None and len(free) == 1:
+            block, before = free[0].block, free[0].block.low
+            while found is not None and block.low < min(lengths[free[0].id], block.high or _MOST):
+                block.low = next_power_of_2(block.low + 1)
+                found = self._clash(used, indexed, lengths)
+            block.low = block.low if found is None else before
+        varying = [axis for axis in used if is_symbolic(axis.end - axis.begin)]
+        if found is None and varying:
+            longer = {axis.id: 4 * max(lengths[axis.id], 16) if axis in varying else lengths[axis.id] for axis in used}
+            if self._clash(used, indexed, longer) is not None:
+                assert all(bool(axis.end - axis.begin == lengths[axis.id]) for axis in varying)  # guards
+        return found
+
+    def _length(self, axis: Axis) -> int:
+        begin, end = self._ir.space.hint(axis.begin), self._ir.space.hint(axis.end)
+        if begin is None or end is None:
+            raise _Unknown
+        return end - begin
+
+    def _clash(self, used: list[Axis], indexed: set[int], lengths: Mapping[int, int]) -> Shared | None:
+        """Two programs that store one element, with the smallest tiles."""
+        counts = {}
+        for axis in used:
+            size = 1 if axis.id in indexed else self._block(axis)
+            counts[axis.id] = max(-(-lengths[axis.id] // size), 1)
+        while math.prod(counts.values()) > _MOST:
+            longest = max(counts, key=lambda axis: counts[axis])
+            counts[longest] = -(-counts[longest] // 2)
+        grid = torch.meshgrid(*(torch.arange(counts[axis.id]) for axis in used), indexing="ij")
+        values: dict[sympy.Symbol, torch.Tensor] = {}
+        places = {}
+        for axis, count in zip(used, grid):
+            begin, size = self._ir.space.hint(axis.begin) or 0, self._block(axis)
+            number = count // size if axis.id in indexed else count
+            places[axis.id] = begin + (count if axis.id in indexed else number * size)
+            values[axis.offset.node.expr] = begin + number * size
+            values[axis.tile_id.node.expr] = number
+            values[axis.clipped_end.node.expr] = (begin + number * size + size).clamp(max=begin + lengths[axis.id])
+        keys = torch.stack([self._numbers(e, values, places).expand(grid[0].shape).flatten() for e in self._elements])
+        judged = [axis for axis in used if any(axis is a for a in self._axes)]
+        owners = torch.stack([places[axis.id].flatten() for axis in judged])
+        return _first_meeting(keys, owners, [axis.name for axis in judged])
+
+    def _block(self, axis: Axis) -> int:
+        fixed = axis.block.fixed
+        if fixed is not None and not isinstance(fixed, int):
+            raise _Unknown
+        return axis.block.low if fixed is None else fixed
+
+    def _numbers(self, element: Any, values: Mapping[Any, torch.Tensor], places: Mapping[int, Any]) -> torch.Tensor:
+        if isinstance(element, TracedTile):
+            return places[element.axis.id] + self._of(expr_of(element.offset), values)
+        if isinstance(element, torch.fx.Node):
+            for axis in self._ir.space.axes:
+                found = Positions(self._ir, axis).of(element) if axis.id in places else None
+                if found is not None:
+                    at = places[axis.id] - (self._ir.space.hint(axis.begin) or 0)
+                    return found[at.clamp(max=len(found) - 1)].long()
+        return self._of(expr_of(element), values)
+
+    def _of(self, expr: Any, values: Mapping[Any, torch.Tensor]) -> torch.Tensor:
+        if expr in values:
+            return values[expr]
+        if expr.is_Integer:
+            return torch.tensor(int(expr))
+        if expr.is_Symbol:
+            origin = self._ir.space.origins.get(expr)
+            hints = self._axes[0].offset.node.shape_env.backed_var_to_val
+            if origin is None or origin.on_device or expr not in hints:
+                raise _Unknown
+            return torch.tensor(int(hints[expr]))
+        function = _FUNCTIONS.get(expr.func)
+        if function is None:
+            raise _Unknown
+        found: torch.Tensor = function(*(self._of(arg, values) for arg in expr.args))
+        return found
+
+
+def _first_meeting(keys: torch.Tensor, owners: torch.Tensor, names: Sequence[str]) -> Shared | None:
+    """Two columns with the same keys and different owners."""
+    _, group = torch.unique(keys, dim=1, return_inverse=True)
+    order = torch.argsort(group, stable=True)
+    same = group[order[1:]] == group[order[:-1]]
+    differ = (owners[:, order[1:]] != owners[:, order[:-1]]).any(0)
+    meeting = torch.nonzero(same & differ)
+    if not len(meeting):
+        return None
+    first, second = int(order[meeting[0]]), int(order[meeting[0] + 1])
+    pairs = ((name, int(row[first]), int(row[second])) for name, row in zip(names, owners))
+    return Shared(tuple(pair for pair in pairs if pair[1] != pair[2]), tuple(keys[:, first].tolist()))
