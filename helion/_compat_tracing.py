@@ -12,7 +12,11 @@ from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as ELEMENTWISE_T
 from torch._prims_common import elementwise_dtypes as elementwise_dtypes
 from torch._subclasses.fake_tensor import unset_fake_temporarily as unset_fake_temporarily
 from torch.utils._mode_utils import no_dispatch as no_dispatch
+from torch.utils._sympy.functions import CleanDiv as CleanDiv
 from torch.utils._sympy.functions import FloorDiv as FloorDiv
 from torch.utils._sympy.functions import Max as Max
 from torch.utils._sympy.functions import Min as Min
+from torch.utils._sympy.functions import Mod as Mod
+from torch.utils._sympy.functions import PowByNatural as PowByNatural
+from torch.utils._sympy.functions import PythonMod as PythonMod
 from torch.utils._sympy.printers import PythonPrinter as PythonPrinter

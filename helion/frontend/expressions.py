@@ -22,7 +22,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from .. import exc
+from .._compat_tracing import PowByNatural
 from ..ir.device_ir import TracedTile
+from ..ir.signs import is_nonnegative
+from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language import load
@@ -328,6 +331,9 @@ class Expressions(Frames):
             power = self.env.host_call(operator.pow, (left, right), "(({}) ** ({}))", "power")
             if power is not None:
                 return power
+            integer = self._power_of_place(left, right)
+            if integer is not None:
+                return integer
         if isinstance(op, (ast.BitAnd, ast.BitOr, ast.BitXor)) and any(
             isinstance(v, torch.Tensor) for v in (left, right)
         ):
@@ -335,6 +341,19 @@ class Expressions(Frames):
             left, right = (self.as_tensor(v) if isinstance(v, torch.SymBool) else v for v in (left, right))
         result = _BINARY[type(op)](left, right)
         return result if self.tracer.on_device else self.env.sized(result)
+
+    def _power_of_place(self, base: Any, exponent: Any) -> torch.SymInt | None:
+        """An integer to the power of one of a tile's place that is not negative, an integer as Python's is."""
+        integers = all(isinstance(number, (int, torch.SymInt)) for number in (base, exponent))
+        if not integers or not is_symbolic(exponent) or self.env.space.is_host_value(exponent):
+            return None
+        space = self.env.space
+        if not is_nonnegative(expr_of(exponent), space.origins.get, space.axes.__getitem__):
+            raise exc.NotAllowedOnDevice(
+                name="an integer to a power that may be negative, an int in Python or a float,",
+                fix="take a float (`2.0 ** ...`), or a power that cannot be negative (`2 ** max(..., 0)`).",
+            )
+        return self.env.size_of(PowByNatural(expr_of(base), expr_of(exponent)))
 
     def expr_UnaryOp(self, node: ast.UnaryOp) -> Any:
         value = self.expr(node.operand)

@@ -20,8 +20,14 @@ from typing import Any
 import sympy
 import torch
 import torch.fx
-from torch.utils._sympy import functions
 
+from .._compat_tracing import CleanDiv
+from .._compat_tracing import FloorDiv
+from .._compat_tracing import Max
+from .._compat_tracing import Min
+from .._compat_tracing import Mod
+from .._compat_tracing import PowByNatural
+from .._compat_tracing import PythonMod
 from ..language.indexing import IndexItem
 from ..numbers import next_power_of_2
 from .device_ir import Axis
@@ -40,13 +46,13 @@ _FUNCTIONS: Mapping[Any, Callable[..., Any]] = {
     sympy.Add: lambda *args: functools.reduce(operator.add, args),
     sympy.Mul: lambda *args: functools.reduce(operator.mul, args),
     sympy.Pow: operator.pow,
-    functions.PowByNatural: operator.pow,
-    functions.FloorDiv: operator.floordiv,
-    functions.CleanDiv: operator.floordiv,
-    functions.Mod: operator.mod,
-    functions.PythonMod: operator.mod,
-    functions.Max: lambda *args: functools.reduce(torch.maximum, args),
-    functions.Min: lambda *args: functools.reduce(torch.minimum, args),
+    PowByNatural: operator.pow,
+    FloorDiv: operator.floordiv,
+    CleanDiv: operator.floordiv,
+    Mod: operator.mod,
+    PythonMod: operator.mod,
+    Max: lambda *args: functools.reduce(torch.maximum, args),
+    Min: lambda *args: functools.reduce(torch.minimum, args),
 }
 
 

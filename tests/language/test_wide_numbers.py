@@ -7,6 +7,7 @@ import torch
 
 import helion
 import helion.language as hl
+from helion import exc
 from tests.support import run_everywhere
 
 M = 123456789
@@ -17,7 +18,7 @@ def _numbers(i, m):
     return [
         i * 2654435761, (i * 2654435761) & 0xFFFFFFFF, (i * M) % 1000003, i * 1000003 * 7919, i * m, i * i * i * i * i,
         (i + 1) << 33, (i - 20) // 7, (i - 20) % 7, i + 2**40, (m * (i + 1)) // 3, -(i * m) % 1000, max(i * m, 5),
-        ~(i * m), 1 << i, 2 ** (i % 3),
+        ~(i * m), 1 << i, 2 ** (i % 3), 2**i, (-3) ** (i % 7), m ** (i % 2 + 1), 2 ** max(3 - i, 0), m >> i,
     ]  # fmt: skip
 
 
@@ -46,6 +47,17 @@ def test_integers_of_places_do_not_overflow(kernel, settings, seed):
     args = (torch.empty(ROWS), M)
     expected = torch.tensor([_numbers(i, M) for i in range(ROWS)])
     run_everywhere(kernel, args, lambda *_: expected, reference_args=args, capabilities=[90], **settings)
+
+
+def test_an_integer_to_a_power_that_may_be_negative_is_refused() -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for i in hl.grid(x.size(0)):
+            out[i] = x[i] * 2 ** (3 - i)
+        return out
+
+    with pytest.raises(exc.NotAllowedOnDevice, match="power that may be negative"):
+        helion.kernel(kernel)(torch.ones(6))
 
 
 def rows_apart(x: torch.Tensor, apart: int, length: int) -> torch.Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import sympy
 
 from ... import exc
+from ...ir.signs import is_nonnegative
 from ...ir.space import Axis
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
@@ -23,9 +24,6 @@ from ...ir.symbols import is_symbolic
 from ..expressions import ExpressionPrinter
 from .magnitudes import PLACES
 from .magnitudes import Magnitudes
-
-#: Numbers that may be negative only where the range of their loop is; block sizes are positive.
-_PLACES = (OriginKind.TILE_BEGIN, OriginKind.TILE_END)
 
 
 class ScalarPrinter(ExpressionPrinter):
@@ -100,17 +98,7 @@ class ScalarPrinter(ExpressionPrinter):
 
     def is_nonnegative(self, expr: sympy.Expr) -> bool:
         """Whether a number is known not to be negative."""
-        if expr.is_Symbol:
-            origin = self._origin_of(expr)
-            if origin is not None and origin.kind in _PLACES:
-                begin = self._axis_of(origin.index).begin
-                return isinstance(begin, int) and begin >= 0
-            return bool(expr.is_nonnegative) or (
-                origin is not None and origin.kind in (OriginKind.BLOCK_SIZE, OriginKind.TILE_ID)
-            )
-        if expr.is_number:
-            return bool(expr >= 0)
-        return type(expr).__name__ in _KEEP_SIGN and all(map(self.is_nonnegative, expr.args))
+        return is_nonnegative(expr, self._origin_of, self._axis_of)
 
     def _divide(self, expr: sympy.Expr, operator: str, helper: str) -> str:
         a, b = expr.args
@@ -157,6 +145,8 @@ class ScalarPrinter(ExpressionPrinter):
         printed = self._print(base)
         if base.is_number:  # the helper takes tensors, and Triton has a constant for `2`
             printed = f"tl.full([], {printed}, {'tl.int64' if self._places_are_wide else 'tl.int32'})"
+        elif self._places_are_wide and self._is_of_host(base):  # the helper computes in the width of the base
+            printed = f"tl.cast({printed}, tl.int64)"
         return f"{self._helper('hlt_pow_int')}({printed}, {self._print(exponent)})"
 
     def _print_FloatPow(self, expr: sympy.Expr) -> str:
@@ -173,8 +163,6 @@ class ScalarPrinter(ExpressionPrinter):
 
 
 _ATOM = 999.5  # binds tighter than any operator: operands that are no single names get parentheses
-#: Functions of numbers that are not negative whose result is not either.
-_KEEP_SIGN = frozenset(["Add", "Mul", "Pow", "Max", "Min", "FloorDiv", "CleanDiv", "Mod", "PythonMod"])
 
 
 def _is_simple(expr: sympy.Basic) -> bool:
