@@ -8,6 +8,7 @@ things: tensors that the caller has had before get their version counters advanc
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import re
 import types
@@ -23,9 +24,9 @@ import torch
 from .. import exc
 from .._parsing import parse_expression
 from ..ir.device_ir import KernelIR
-from ..ir.device_ir import has_side_effect
 from ..ir.device_ir import host_tensor
 from ..ir.symbols import OriginKind
+from ..language.op import Op
 from .expressions import ExpressionPrinter
 from .expressions import names_in
 from .expressions import print_number
@@ -54,7 +55,7 @@ class HostPrinter:
         self._hoisted: dict[str, str] = {}
         self._parameters = {name for name, _ in ir.host.parameters}
         self._fresh = _allocated_names(ir)
-        self._pooled = self._fresh & _returned_names(ir) & set(self.written()) if pool else set()
+        self._pooled = self._fresh & _returned_names(ir) & set(self.written) if pool else set()
         self._printer = ExpressionPrinter(self.symbol)
         self._runtime: set[str] = set()
         self._functions: dict[str, Any] = {}
@@ -170,20 +171,16 @@ class HostPrinter:
                 f"generated code has a name of its own {name!r}", fix="give the variable or parameter another name."
             )
 
+    @functools.cached_property
     def written(self) -> list[str]:
         """Host expressions of the tensors that device code writes, in order of first use."""
-        names = [
-            source.args[0]
-            for _, node in self.ir.device.nodes()
-            if node.op == "call_function" and has_side_effect(node)
-            for source in node.all_input_nodes
-            if source.target is host_tensor
-        ]
+        effects = self.ir.device.calling(lambda target: isinstance(target, Op) and target.has_side_effect)
+        names = [node.args[0] for effect in effects for node in effect.all_input_nodes if node.target is host_tensor]
         return [self.ir.device.host_tensors[name].text for name in dict.fromkeys(names)]  # type: ignore[index]
 
     def after_launch(self) -> list[str]:
         """Statements that follow the launches: autograd is told of the tensors written that existed before the call."""
-        changed = [text for text in self.written() if text not in self._fresh]
+        changed = [text for text in self.written if text not in self._fresh]
         return [f"{self.runtime('increment_version')}({', '.join(changed)})"] if changed else []
 
     def statement(self, node: ast.stmt) -> list[str]:

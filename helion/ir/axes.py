@@ -255,7 +255,7 @@ def index_items(memory: Memory) -> list[IndexItem]:
     # In the same order; two of them may have one FakeTensor.
     nodes = (e for e in memory.index if isinstance(e, torch.fx.Node) and isinstance(e.meta["val"], torch.Tensor))
     return [
-        dataclasses.replace(item, value=next(nodes)) if isinstance(item.value, torch.Tensor) else item for item in items
+        IndexItem(item.kind, next(nodes), item.dim) if isinstance(item.value, torch.Tensor) else item for item in items
     ]
 
 

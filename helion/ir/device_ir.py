@@ -25,6 +25,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
@@ -246,26 +247,36 @@ class DeviceIR:
         return found
 
     @property
-    def targets(self) -> frozenset[Any]:
-        """All that nodes call: a pass about some op need not go through a kernel that has none."""
-        calls = (node.target for _, node in self.nodes() if node.op == "call_function")
-        return self._once("targets", lambda: frozenset(calls))
+    def calls(self) -> Mapping[Any, Sequence[tuple[int, torch.fx.Node]]]:
+        """What nodes call -> the nodes, each after its place in the order of `nodes`: a pass about some op need not go
+        through a kernel for it."""
+
+        def look() -> dict[Any, list[tuple[int, torch.fx.Node]]]:
+            found: dict[Any, list[tuple[int, torch.fx.Node]]] = {}
+            for place, (_, node) in enumerate(self.nodes()):
+                if node.op == "call_function":
+                    found.setdefault(node.target, []).append((place, node))
+            return found
+
+        return self._once("calls", look)
+
+    def calling(self, kind: Callable[[Any], bool]) -> list[torch.fx.Node]:
+        """The nodes that call a target of a kind, in the order of `nodes`."""
+        return [node for _, node in sorted(call for target, of in self.calls.items() if kind(target) for call in of)]
 
     @property
     def dtypes(self) -> frozenset[torch.dtype]:
         """Of all tensors that nodes compute."""
-        values = (node.meta.get("val") for _, node in self.nodes())
-        return self._once("dtypes", lambda: frozenset(v.dtype for v in values if isinstance(v, torch.Tensor)))
+
+        def look() -> frozenset[torch.dtype]:
+            values = (node.meta.get("val") for _, node in self.nodes())
+            return frozenset(v.dtype for v in values if isinstance(v, torch.Tensor))
+
+        return self._once("dtypes", look)
 
     def views(self, kind: type[_View]) -> Sequence[_View]:
         """All nodes of a kind, in the order of `nodes`."""
-
-        def look() -> list[_View]:
-            if not any(map(kind.knows, self.targets)):
-                return []
-            return [view for _, node in self.nodes() if (view := kind.match(node)) is not None]
-
-        return self._once(kind, look)
+        return self._once(kind, lambda: list(map(kind, self.calling(kind.knows))))
 
     def subgraphs_of(self, node: torch.fx.Node) -> list[GraphInfo]:
         """The graphs a control node or a reduction with a combine function holds."""

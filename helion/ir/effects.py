@@ -13,6 +13,7 @@ Not here: whether a conflict matters, which depends on who runs when.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -54,7 +55,7 @@ class Touch:
         """The host tensor's name."""
         return self.host.name
 
-    @property
+    @functools.cached_property
     def storage(self) -> int:
         """Equal for tensors that share memory."""
         return storage_of(tensor_of(self.host.node))

@@ -81,7 +81,8 @@ class TritonBackend(Backend):
         self._facts = Facts(ir.device)
         self._features = features_of(target)
         self._made: dict[Any, tuple[KernelIR, Facts]] = {}
-        self._spec = build_config_spec(ir, self._facts, settings, self._features)
+        self._tiles = TileSizes(ir, dot_extents(ir.device))
+        self._spec = build_config_spec(ir, self._facts, settings, self._features, self._tiles)
 
     @property
     def spec(self) -> ConfigSpec:
@@ -184,10 +185,6 @@ class TritonBackend(Backend):
         return self._tiles.elements(shape, config.config) >= registers
 
     @functools.cached_property
-    def _tiles(self) -> TileSizes:
-        return TileSizes(self.ir, dot_extents(self.ir.device))
-
-    @functools.cached_property
     def _packable(self) -> list[tuple[sympy.Expr, ...]]:
         """Shapes of what is loaded and may be held packed."""
         return packable(self.ir.device)
@@ -195,11 +192,7 @@ class TritonBackend(Backend):
     @functools.cached_property
     def _sizes(self) -> frozenset[sympy.Expr]:
         """The symbolic sizes of values."""
-        values = (node.meta.get("val") for _, node in self.ir.device.nodes())
-        shapes = (value.shape for value in values if isinstance(value, torch.Tensor))
-        sizes: list[Any] = [size for shape in shapes for size in shape if not isinstance(size, int)]
-        # Most values of a kernel have the same few sizes.
-        return frozenset(map(expr_of, {id(size.node): size for size in sizes}.values()))
+        return frozenset(size for shape in self._tiles.shapes for size in shape if not size.is_Integer)
 
     def launcher(
         self, host: types.FunctionType, name: str, device: int | None, stats: KernelStats

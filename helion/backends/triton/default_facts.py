@@ -140,7 +140,7 @@ def depths_of(blocks: Iterable[BlockSize], shapes: Iterable[tuple[sympy.Expr, ..
 
 def has_exponentials(facts: KernelFacts) -> bool:
     """Whether a kernel has one for every element, or something that takes as long."""
-    return not _SLOW.isdisjoint(facts.device.targets)
+    return not _SLOW.isdisjoint(facts.device.calls)
 
 
 def nearest_size(spec: ConfigSpec, place: int, size: int) -> int:

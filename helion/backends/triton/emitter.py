@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import math
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -298,6 +299,11 @@ def pretty_name(node: torch.fx.Node) -> str:
     if node.meta.get("user_name"):
         return name
     base = name.rstrip("0123456789").rstrip("_") if name[-1].isdigit() else name
+    return _without_noise(base)
+
+
+@functools.lru_cache(4096)
+def _without_noise(name: str) -> str:
     for noise in _OVERLOAD_NOISE:
-        base = base.replace(noise, "")
-    return {"convert_element_type": "cast", "getitem": "value"}.get(base, base)
+        name = name.replace(noise, "")
+    return {"convert_element_type": "cast", "getitem": "value"}.get(name, name)

@@ -46,6 +46,8 @@ def unsafe_to_pipeline(device: DeviceIR, *, narrow: bool) -> list[int]:
         device: the device IR.
         narrow: whether that is so of any dtype (from compute capability 10.0 on), and not only of float32.
     """
+    if not device.views(Product):
+        return []
     return [
         info.id
         for info in device.graphs

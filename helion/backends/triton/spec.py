@@ -110,7 +110,9 @@ def _reduction_fragment(reduction: RollableReduction) -> EnumFragment:
     return EnumFragment([default, *whole, *(c for c in chunks if c != default)], accept)
 
 
-def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: Features) -> ConfigSpec:
+def build_config_spec(
+    ir: KernelIR, facts: Facts, settings: Settings, features: Features, tiles: TileSizes
+) -> ConfigSpec:
     """The space of schedules of one kernel."""
     device, reductions = ir.device, ir.reductions
     spec = ConfigSpec(ir.name, location=ir.location, ignored_warnings=settings.ignore_warnings)
@@ -171,7 +173,6 @@ def build_config_spec(ir: KernelIR, facts: Facts, settings: Settings, features: 
     spec.fields["num_sm_multiplier"] = PowerOfTwoFragment(1, 8, accepted=128)
     keep_order(spec, device)
     spec.fields.update(ir.tunables)
-    tiles = TileSizes(ir, dot_extents(device))
     spec.constraints += [constraint(ir, tiles), rolling_constraint(device, reductions)]
     spec.unpromising += [too_large_for_registers(tiles), more_registers_than_there_are]
     if products:
@@ -408,11 +409,10 @@ def dot_extents(ir: DeviceIR) -> dict[Any, int]:
         for size, smallest in _smallest(product):
             if isinstance(size, int) and size > 1:
                 found[size] = max(found.get(size, 1), smallest)
-    for _, node in ir.nodes() if lanes_of in ir.targets else ():
-        if node.target is lanes_of:  # the same lanes under another size
-            for old, new in zip(tensor_of(node.args[0]).shape, tensor_of(node).shape):
-                if isinstance(old, int) and isinstance(new, int) and new in found:
-                    found[old] = max(found.get(old, 1), found[new])
+    for _, node in ir.calls.get(lanes_of, ()):  # the same lanes under another size
+        for old, new in zip(tensor_of(node.args[0]).shape, tensor_of(node).shape):
+            if isinstance(old, int) and isinstance(new, int) and new in found:
+                found[old] = max(found.get(old, 1), found[new])
     return found
 
 

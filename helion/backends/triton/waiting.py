@@ -18,7 +18,7 @@ _PID_TYPES = ("flat", "xyz", "persistent_blocked")
 
 def keep_order(spec: ConfigSpec, device: DeviceIR) -> None:
     """Leave out of a spec what would change the order of tiles, where programs wait for others."""
-    if wait not in device.targets:
+    if wait not in device.calls:
         return
     for key in ("loop_orders", "l2_groupings"):
         fragment = spec.fields.get(key)
