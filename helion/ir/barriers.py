@@ -203,24 +203,32 @@ def _orders(node: torch.fx.Node, how: str) -> bool:
 def _relevant(ir: DeviceIR, root: GraphInfo) -> dict[torch.fx.Node, list[Touch]]:
     """The touches in a top-level loop that another one may have to wait for, or that may have to wait, by their nodes:
     those of memory that the loop writes; all of them, if an atomic orders what comes before or after it."""
-    nodes = [node for info in ir.inside(root) for node in info.graph.nodes if node.op == "call_function"]
-    users = {user for node in nodes if node.target is host_tensor for user in node.users}
-    touches = [touch for node in nodes if node in users for touch in touches_of(node)]
-    written = [touch for touch in touches if touch.writes]
-    ordering = any(_orders(touch.node, how) for touch in written for how in ("acquire", "release"))
+    graphs = {info.graph for info in ir.inside(root)}
+    users = dict.fromkeys(user for host in ir.calling(lambda target: target is host_tensor) for user in host.users)
+    touches = [touch for user in users if user.graph in graphs for touch in touches_of(user)]
+    ordering = any(_orders(touch.node, how) for touch in touches if touch.writes for how in ("acquire", "release"))
+    together: dict[Any, list[Touch]] = {}
+    for touch in touches:
+        for memory in _memories(touch):
+            together.setdefault(memory, []).append(touch)
     found: dict[torch.fx.Node, list[Touch]] = {}
     for touch in touches:
-        once = touch.node.graph is root.graph  # and does not come again after itself
-        others = (other for other in (touches if touch.writes else written) if not (once and other is touch))
-        if ordering or any(_same_memory(touch, other) for other in others):
+        again = touch.node.graph is not root.graph  # it comes after itself
+        alike = (other for memory in _memories(touch) for other in together[memory] if again or other is not touch)
+        if ordering or any(touch.writes or other.writes for other in alike):
             found.setdefault(touch.node, []).append(touch)
     return found
 
 
+def _memories(touch: Touch) -> list[Any]:
+    """What a touch may be of.  Of what lies at an address only another address is known to."""
+    through = touch.memory is not None and touch.memory.addresses is not None
+    return [touch.storage, "addresses"] if through else [touch.storage]
+
+
 def _same_memory(a: Touch, b: Touch) -> bool:
-    """Whether two touches may be of one storage.  Of what lies at an address only another address is known to."""
-    through = [touch.memory is not None and touch.memory.addresses is not None for touch in (a, b)]
-    return a.storage == b.storage or all(through)
+    """Whether two touches may be of one storage."""
+    return not set(_memories(a)).isdisjoint(_memories(b))
 
 
 def _commute(a: Touch, b: Touch) -> bool:
