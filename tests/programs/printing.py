@@ -347,12 +347,12 @@ def script(program: Program, title: str = "") -> str:
             "".join(f"\n{h}\n\n" for h in sorted(helpers | more | closures)),
             f"\n{kernel}",
             *calls,
-            f"SETTINGS = {program.settings!r}\nCONFIG = {dict(program.config)!r}",
             f"WRITTEN = {[p.name for p in program.params if p.written]!r}",
             f"CALLS = [{listed}]",
         )
     )
-    text = _renamed(text, program.names)
+    # The keys of a Config are no variables, and whether there is one yet must not change the names.
+    text = f"{_renamed(text, program.names)}\nSETTINGS = {program.settings!r}\nCONFIG = {dict(program.config)!r}"
     head = f'"""{title or "A generated program."}"""\n\nfrom __future__ import annotations\n\nimport torch\n'
     return f"{head}\n{_imports(text)}\n{text}\n"
 
