@@ -133,6 +133,8 @@ def _scalar_index(k: KernelEmitter, item: IndexItem, size: Any) -> Text:
 def _widened(k: KernelEmitter, index: Text, value: Any) -> Text:
     """An index that does not overflow when it is scaled, nor when offsets are added: an int16 times a stride is one of
     16 bits to Triton."""
+    if k.axes.wide and not isinstance(value, torch.fx.Node):
+        return call("tl.cast", index, "tl.int64")  # of a loop that Triton unrolls it is a Python number
     if k.axes.wide:
         return index.to("tl.int64")
     narrow = isinstance(value, torch.fx.Node) and tensor_of(value).dtype.itemsize < torch.int32.itemsize
@@ -220,7 +222,8 @@ def emit_store(k: KernelEmitter, node: torch.fx.Node) -> None:
     if not isinstance(value, torch.fx.Node):
         text = call("tl.full", shape, text, triton_dtype(dtype))
     elif tensor_of(value).dim() < len(block.result_shape) or 1 in [s for s in tensor_of(value).shape if type(s) is int]:
-        text = call("tl.broadcast_to", text, shape)
+        rank, full = tensor_of(value).dim(), len(block.result_shape)
+        text = call("tl.broadcast_to", spread(text, full - rank, rank, full) if rank else text, shape)
     k.statement(node, block.store(text, _cache_modifier(k, node)))
 
 
