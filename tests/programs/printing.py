@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
-from helion import config_spec
+from helion import fragments
 
 from . import inputs
 from . import whole
@@ -370,7 +370,7 @@ def _imports(text: str) -> str:
     lines = ["from typing import NamedTuple"] if "NamedTuple" in used else []
     lines += ["import helion"] if "helion" in used else []
     lines.append("import helion.language as hl")
-    for module in (config_spec, inputs, whole):
+    for module in (fragments, inputs, whole):
         names = [n for n in sorted(used) if getattr(getattr(module, n, None), "__module__", "") == module.__name__]
         lines += [f"from {module.__name__} import {n}" for n in names]
     return "\n".join(lines)

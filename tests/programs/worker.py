@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from helion import config_spec
+from helion import fragments
 
 from . import configs
 from . import run
@@ -67,7 +67,7 @@ def _settle_tunables(program: Program) -> None:
     except Invalid:
         for s in program.scalars.values():
             if s.origin == "tunable":
-                s.value = eval(s.reference, vars(config_spec)).default()
+                s.value = eval(s.reference, vars(fragments)).default()
                 program.config.pop(s.name, None)
 
 
