@@ -34,6 +34,7 @@ from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
 from ...ir.symbols import expr_of
 from ...ir.symbols import shape_exprs
+from .shared_memory import ProductMemory
 from .starts import nearest
 
 #: What takes several instructions, one of them of a unit that is an eighth as wide as the others.
@@ -68,6 +69,7 @@ class KernelFacts:
         moves_boxes: whether operands and results of products can be boxes that the GPU copies by itself, under a
             complete Config.
         along_k: for each product, whether its two operands lie along k in memory.
+        memory: what products take under a complete Config.
     """
 
     device: DeviceIR
@@ -89,6 +91,7 @@ class KernelFacts:
     tf32: bool
     moves_boxes: Callable[[dict[str, Any]], bool]
     along_k: Sequence[tuple[bool, bool]]
+    memory: ProductMemory
 
     @functools.cached_property
     def own_shapes(self) -> dict[int, list[tuple[sympy.Expr, ...]]]:

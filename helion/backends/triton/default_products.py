@@ -19,6 +19,7 @@ from ...ir.device_ir import GraphKind
 from ...ir.nodes import Load
 from ...ir.nodes import tensor_of
 from ...ir.symbols import shape_exprs
+from ...numbers import next_power_of_2
 from .default_facts import KernelFacts
 from .default_facts import has_exponentials
 from .default_facts import nearest_size
@@ -102,8 +103,17 @@ _SLOW_PARTS = 2
 #: Tiles of kernels with several products, as attention is: of m, n and k alike.
 _CHAIN = 64
 _CHAIN_STAGES = 3
-#: Accumulator elements that a thread of a chain may hold.
+#: The least that a loop with several products goes over at a time.
+_FEWEST_PASSED = 32
+#: Stages of such a kernel that has a multiprocessor to itself.
+_STAGES_ALONE = 4
+#: Accumulator elements that a thread of a chain may hold; those of several products of one loop that take operands from
+#: registers; and registers for all that a chain's products take, then too: others are addresses, what is loaded, and
+#: weights.
 _CHAIN_REGISTERS = 128
+_MIXED_REGISTERS = 96
+_ALL_REGISTERS = 192
+_ALL_MIXED_REGISTERS = 128
 
 
 def for_products(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -> dict[str, Any]:
@@ -112,9 +122,16 @@ def for_products(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) 
     # One matrix of a batch at a time: its tile is one of a matrix then.
     others = [nearest_size(spec, i, 1) if i in facts.batches else size for i, size in enumerate(neutral["block_sizes"])]
     neutral = {**neutral, "block_sizes": others}
-    alone = len(facts.products) == 1 and all(len(own) <= 1 for own in facts.roles)
+    # Several products of one loop over the same m, n and k are as one with as many columns as all of them have: of a
+    # gate and what it lets through, say, whose tiles of 64 x 64 would load twice as much for each product.
+    alone = facts.memory.in_one_loop and all(len(own) <= 1 for own in facts.roles)
     if alone and len(places) == 3 and sum(map(len, facts.roles)) == 3:
         return _single_product(spec, facts, neutral, places, itemsize)
+    return _chain(spec, facts, neutral, itemsize)
+
+
+def _chain(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any], itemsize: int) -> dict[str, Any]:
+    """Several products, or one of a whole dimension."""
     k = max(128 // itemsize, 16)
     sizes = [
         nearest_size(spec, i, min(k if role == "k" else _CHAIN for role in own)) if own else neutral["block_sizes"][i]
@@ -128,7 +145,81 @@ def for_products(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) 
     largest = max(facts.elements(shape, found) for shape in facts.shapes)
     while largest > _CHAIN_REGISTERS * 32 * found["num_warps"] and found["num_warps"] < 16:
         found["num_warps"] *= 2
+    while len(facts.products) > 1 and facts.memory.registers(found) > _most_registers(facts, found):
+        shorter = _shorter_passes(spec, facts, found)
+        if found["num_warps"] < 8:
+            found["num_warps"] *= 2
+        elif shorter != found["block_sizes"]:
+            found["block_sizes"] = shorter
+        else:
+            break
+    return _fitting(spec, facts, _for_a_program_alone(spec, facts, found))
+
+
+def _fitting(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> dict[str, Any]:
+    """What fits into shared memory, of several products: a loop passes over less at a time rather than load nothing
+    while it computes.
+    """
+    found = dict(config)
+    while len(facts.products) > 1 and facts.memory.shared(found) > facts.shared_bytes:
+        shorter = _shorter_passes(spec, facts, found)
+        if found["num_stages"] > _FEWEST_STAGES:
+            found["num_stages"] -= 1
+        elif shorter != found["block_sizes"]:
+            found["block_sizes"] = shorter
+        else:
+            break
     return found
+
+
+def _shorter_passes(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> list[int]:
+    """Block sizes of which the summed ones are half as large; the same if they are as small as may be."""
+    return [
+        nearest_size(spec, i, size // 2) if "k" in own and size > _FEWEST_PASSED else size
+        for i, (own, size) in enumerate(zip(facts.roles, config["block_sizes"]))
+    ]
+
+
+def _most_registers(facts: KernelFacts, config: dict[str, Any]) -> int:
+    return _ALL_REGISTERS if facts.memory.reads_shared_memory(config) else _ALL_MIXED_REGISTERS
+
+
+def _for_a_program_alone(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> dict[str, Any]:
+    """Twice the rows by twice the warps, where a multiprocessor has shared memory for one program of a chain.
+
+    Nothing else keeps it busy then, and what a loop loads serves twice as many products; a thread has as many
+    registers as before.  Where two programs fit they do the same by turns.  The backward pass of attention, head 128,
+    is such a kernel: it holds two tiles and loads two ahead (924 us instead of 1218 on an H100), and its forward pass
+    is none there.  On 8.0 and 8.9 that is, for want of shared memory; warps then have rows of their own, whose weights
+    stay in registers.
+
+    Args:
+        spec, facts: the kernel's.
+        config: what is chosen so far, complete.
+
+    Returns:
+        The same if there are too few rows, or too little room.
+    """
+    roots = {axis.block.id for axis in root_axes(facts)}
+    rows = [i for i, own in enumerate(facts.roles) if own == {"m"} and facts.blocks[i].id in roots]
+    sizes = list(config["block_sizes"])
+    for i in rows:
+        sizes[i] = nearest_size(spec, i, 2 * sizes[i])
+    wider = {**config, "block_sizes": sizes, "num_warps": 2 * config["num_warps"]}
+    if (
+        len(facts.products) < 2
+        or config["num_warps"] > _PARTLY_BUSY_WARPS
+        or 2 * facts.memory.shared(config) <= facts.shared_bytes
+        or not rows
+        or any(sizes[i] != 2 * config["block_sizes"][i] for i in rows)
+        or sum(tiles_of(facts, wider, root=root) for root in facts.device.roots) < facts.multiprocessors
+        or facts.memory.registers(wider) > _most_registers(facts, wider)
+    ):
+        return config
+    for stages in range(_STAGES_ALONE, _FEWEST_STAGES - 1, -1):
+        if facts.memory.shared({**wider, "num_stages": stages}) <= facts.shared_bytes:
+            return {**wider, "num_stages": stages}
+    return config
 
 
 def _batch_shares_a_matrix(facts: KernelFacts) -> bool:
@@ -159,15 +250,17 @@ def _batch_shares_a_matrix(facts: KernelFacts) -> bool:
 def _single_product(
     spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any], places: dict[str, int], itemsize: int
 ) -> dict[str, Any]:
-    """One product of matrices whose three dimensions are tiled."""
+    """One product of matrices whose three dimensions are tiled, or several of the same dimensions in one loop."""
     # A block without a loop says nothing of how many rows there are.
     looped = {axis.block.id for axis in facts.device.space.axes}
     blocks = {role: facts.blocks[i] for role, i in places.items()}
     extents = {role: (block.extent if block.id in looped else None) or 4096 for role, block in blocks.items()}
     others = tiles_of(facts, neutral, without={facts.blocks[i].id for i in places.values()})
+    accumulators = next_power_of_2(facts.memory.accumulators)
+    passes = max(next_power_of_2(len(facts.products)) // 2, 1)  # more products load more for each element along k
 
     def sizes_of(tile: Tile) -> list[int]:
-        wanted = {"m": tile.m, "n": tile.n, "k": tile.k_bytes // itemsize}
+        wanted = {"m": tile.m, "n": tile.n // accumulators, "k": tile.k_bytes // itemsize // passes}
         sizes = list(neutral["block_sizes"])
         for role, i in places.items():
             sizes[i] = nearest_size(spec, i, wanted[role])
@@ -200,6 +293,17 @@ def _single_product(
         # 128: 5%); a single one would load by way of registers, and on 8.9 two were spilled.
         iterations = math.ceil(extents["k"] / found["block_sizes"][places["k"]])
         found["num_stages"] = min(found["num_stages"], max(iterations, _FEWEST_STAGES))
+    if len(facts.products) > 1:
+        complete = _fitting(spec, facts, {**neutral, **found})
+        mixed = not facts.memory.reads_shared_memory(complete)
+        if mixed and facts.memory.registers(complete) > _MIXED_REGISTERS:
+            # Beside so many accumulators there are no registers for the operands of several products.
+            if complete["num_warps"] < 8:
+                complete["num_warps"] *= 2
+            else:
+                sizes = complete["block_sizes"] = list(complete["block_sizes"])
+                sizes[places["n"]] = nearest_size(spec, places["n"], sizes[places["n"]] // 2)
+        found = {key: complete[key] for key in found}
     return found
 
 
@@ -233,6 +337,7 @@ def _epilogue(facts: KernelFacts, config: dict[str, Any], accumulator: int) -> d
         overlapped |= {"epilogue_subtile": _LOADED_PARTS, "num_stages": config["num_stages"] - 1}
     if (
         facts.warp_groups
+        and len(facts.products) == 1
         and len(loop_statements(facts.device)) == 2
         and tiles_of(facts, config) > facts.multiprocessors
         and (not loaded or facts.along_k[0][1])

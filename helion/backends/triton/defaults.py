@@ -115,7 +115,7 @@ def computed_default(spec: ConfigSpec, facts: KernelFacts) -> Config:
         larger = [i for i, size in enumerate(config.get("block_sizes", ())) if nearest_size(spec, i, size // 2) < size]
         if config["num_stages"] > 1:
             config["num_stages"] -= 1
-        elif config["num_warps"] < 16:
+        elif config["num_warps"] < 16 and facts.memory.shared(config) <= facts.shared_bytes:
             config["num_warps"] *= 2
         elif larger:
             # The neutral sizes may be larger: with all of a sort in the registers of 4 warps it compiled for minutes.

@@ -78,7 +78,7 @@ from .schedule import memory_accesses
 from .schedule import multi_axis_roots
 from .schedule import multiplies
 from .schedule import stores
-from .shared_memory import too_large_for_shared_memory
+from .shared_memory import ProductMemory
 from .starts import product_starts
 from .targets import Features
 from .waiting import keep_order
@@ -175,14 +175,15 @@ def build_config_spec(
     spec.fields.update(ir.tunables)
     spec.constraints += [constraint(ir, tiles), rolling_constraint(device, reductions)]
     spec.unpromising += [too_large_for_registers(tiles), more_registers_than_there_are]
+    memory = ProductMemory(ir, products, tiles, features)
     if products:
-        spec.unpromising.append(too_large_for_shared_memory(ir, products, tiles, features))
+        spec.unpromising.append(memory.check)
     if subtiled:
         spec.unpromising.append(too_narrow_parts(blocks, subtiled))
     own_roles = [roles.get(block.id, set()) for block in blocks]
     if roles:
         spec.find_starts = functools.partial(product_starts, spec, own_roles, max(map(_itemsize, products)))
-    chosen_by = _kernel_facts(ir, blocks, products, own_roles, tiles, features, settings.dot_precision)
+    chosen_by = _kernel_facts(ir, blocks, products, own_roles, tiles, memory, features, settings.dot_precision)
     spec.compute = functools.partial(computed_default, spec, chosen_by)
     return spec
 
@@ -198,6 +199,7 @@ def _kernel_facts(
     products: Sequence[Product],
     roles: list[set[str]],
     tiles: TileSizes,
+    memory: ProductMemory,
     features: Features,
     precision: str,
 ) -> KernelFacts:
@@ -223,6 +225,7 @@ def _kernel_facts(
         DOT_PRECISIONS.get(precision, precision) == "tf32",
         lambda config: moves_boxes(ir, Config(**config), dot_extents(device)),
         list(map(along_k, products)),
+        memory,
     )
 
 

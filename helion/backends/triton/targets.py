@@ -40,6 +40,7 @@ class Features:
         pending_products: products may go on over the end of an iteration (wgmma, which `pipelining` is about).
         warp_specialize: loops may be shared out between warps.
         asynchronous_products: tensor cores read operands from shared memory (wgmma, tcgen05).
+        tensor_memory: results of products lie in a memory of their own (tcgen05).
         e4m3: there are conversions of float8_e4m3fn.
         scaled_products: tensor cores multiply block-scaled operands (tcgen05.mma.block_scale).
         platform: what Triton calls the target, (backend, arch, threads of a warp); None where it compiles for none.
@@ -53,6 +54,7 @@ class Features:
     pending_products: bool
     warp_specialize: bool
     asynchronous_products: bool
+    tensor_memory: bool
     e4m3: bool
     scaled_products: bool
     platform: tuple[str, int | str, int] | None
@@ -69,6 +71,7 @@ def _nvidia(arch: int | str) -> Features:
         pending_products=arch == 90,
         warp_specialize=arch >= 100,
         asynchronous_products=90 <= arch < 120,
+        tensor_memory=100 <= arch < 120,
         e4m3=arch >= _FIRST_WITH_E4M3,
         scaled_products=100 <= arch < 120,
         platform=("cuda", arch, 32),
@@ -87,6 +90,7 @@ def _readable(arch: int | str) -> Features:
         pending_products=True,
         warp_specialize=False,
         asynchronous_products=False,
+        tensor_memory=False,
         e4m3=True,
         scaled_products=False,
         platform=None,
