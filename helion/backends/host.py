@@ -146,7 +146,7 @@ class HostPrinter:
         body.extend(prelude)
         for check in self.ir.host.checks:
             condition = self.expression(check)
-            body.append(f"{self.runtime('check_read')}({condition}, {condition!r})")
+            body.append(f"{self.runtime('check_read')}({condition}, {self._in_users_terms(condition)!r})")
         if (seeds := self.ir.host.seeds) is not None:
             body.append(f"{seeds.name} = {self.runtime('torch_seeds')}({seeds.count}, {seeds.beside}.device)")
         body.extend(launch)
@@ -177,6 +177,12 @@ class HostPrinter:
         effects = self.ir.device.calling(lambda target: isinstance(target, Op) and target.has_side_effect)
         names = [node.args[0] for effect in effects for node in effect.all_input_nodes if node.target is host_tensor]
         return [self.ir.device.host_tensors[name].text for name in dict.fromkeys(names)]  # type: ignore[index]
+
+    def _in_users_terms(self, condition: str) -> str:
+        """A printed condition with what the user wrote in place of names that were made for it."""
+        texts = {value: ast.unparse(node) for node, (kind, value) in self.ir.host.rewrites.items() if kind == "read"}
+        shown = re.sub(r"\b_read_\d+\b", lambda found: texts.get(found[0], found[0]), condition)
+        return re.sub(r"\b_computed_([a-z_]+?)(_\d+)?\(", r"\1(", shown)
 
     def after_launch(self) -> list[str]:
         """Statements that follow the launches: autograd is told of the tensors written that existed before the call."""

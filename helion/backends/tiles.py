@@ -81,8 +81,8 @@ class TileBackend(Backend):
             if origin.kind is OriginKind.HOST and symbol in used
         )
         launch = f"_launcher({_DEVICE_CODE}, {{{tensors}}}, {{{scalars}}})"
-        imports, injected = printer.imports_and_globals()
         host = printer.function([launch], "_tile_launcher")
+        imports, injected = printer.imports_and_globals()
         lines = [
             f'"""{ir.name}, run tile by tile with PyTorch\'s own ops."""',
             "",

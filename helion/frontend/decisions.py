@@ -55,16 +55,23 @@ class RefusingShapeEnv(ShapeEnv):
 
 
 class Deciding(TorchFunctionMode):
-    """Lets functions of torch ask all the same."""
+    """Lets functions of torch ask all the same.
 
-    def __init__(self, env: RefusingShapeEnv) -> None:
+    Args:
+        env: is asked.
+        instead: what a call gives that is made in another way, or None.
+    """
+
+    def __init__(self, env: RefusingShapeEnv, instead: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
         super().__init__()
         self.env = env
+        self.instead = instead
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # As `Environment.deciding`, without a context manager: a trace makes thousands of calls.
         outer, self.env.refuses = self.env.refuses, False
         try:
-            return func(*args, **(kwargs or {}))
+            made = self.instead(func, args, kwargs or {})
+            return func(*args, **(kwargs or {})) if made is None else made
         finally:
             self.env.refuses = outer

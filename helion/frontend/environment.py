@@ -47,6 +47,7 @@ from .captures import with_own_captures
 from .decisions import Deciding
 from .decisions import RefusingShapeEnv
 from .host_reads import HostReads
+from .read_places import ReadPlaces
 from .shared_memory import SharedMemory
 from .unknown_sizes import has_unknown_size
 from .unknown_sizes import of_likely_size
@@ -85,6 +86,7 @@ class Environment(HostReads):
         #: A value that each number of the Config's may have: stand-ins in shapes are like no size (`_size_symbol`).
         self._samples = {}
         self._read = set()
+        self._places = ReadPlaces(self)
         self._noted: set[type[exc.BaseWarning]] = set()
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
@@ -317,7 +319,7 @@ class Environment(HostReads):
         """
         outer, self.shape_env.refuses = self.shape_env.refuses, True
         try:
-            with Deciding(self.shape_env):
+            with Deciding(self.shape_env, self._places.call):
                 yield
         finally:
             self.shape_env.refuses = outer

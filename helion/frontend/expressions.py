@@ -532,6 +532,9 @@ class Expressions(Frames):
             if self.tracer.is_device_value(base):
                 return subscript(base, index if isinstance(index, tuple) else (index,))
             return load(base, index)
+        if isinstance(base, torch.Tensor):
+            with self.env.undecided():
+                return base[index]
         if isinstance(base, (tuple, list)) and self.is_dynamic(index) and not self.env.is_configured(index):
             raise exc.TypeInferenceError(
                 "a tuple is indexed with a number that is known only while the kernel runs",

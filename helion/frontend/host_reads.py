@@ -55,6 +55,14 @@ class HostReads:
     def _stand_in(self) -> int:
         raise NotImplementedError
 
+    def _sample(self, expr: sympy.Expr) -> float:
+        raise NotImplementedError
+
+    def _computed(
+        self, args: tuple[sympy.Expr, ...], text: str, name: str, fn: Callable[..., Any] | None, sample: int
+    ) -> torch.SymInt:
+        raise NotImplementedError
+
     def _size_symbol(self, hint: int, name: str, positive: bool | None = True) -> torch.SymInt:
         raise NotImplementedError
 
@@ -75,6 +83,21 @@ class HostReads:
         self._samples[size.node.expr] = int(size.node.hint)
         self._read.add(size.node.expr)
         return size
+
+    def number_of_call(self, fn: Callable[..., int], args: tuple[sympy.Expr, ...]) -> torch.SymInt:
+        """What a function gives for numbers of which some is read from a tensor, computed at each call; one number for
+        the same."""
+        sample = fn(*map(self._sample, args))
+        name = fn.__name__.strip("_")
+        number = self._computed(args, f"{name}({', '.join('{}' for _ in args)})", name, fn, sample)
+        self._read.add(number.node.expr)
+        return number
+
+    def in_memory_of(self, tensor: torch.Tensor, sizes: list[Any], strides: list[Any], offset: Any) -> torch.Tensor:
+        """A view of a host tensor's memory, of which only a call can tell whether it lies inside."""
+        with self.shape_env.suppress_guards():
+            view = torch.empty([], dtype=tensor.dtype, device=tensor.device)
+            return view.set_(tensor.untyped_storage(), offset, sizes, strides)
 
     def is_of_unknown_size(self, value: Any) -> bool:
         """Whether it is a tensor with a size that follows from what another one holds."""

@@ -359,7 +359,8 @@ class Statements(ControlFlow):
         elif self.tracer.on_device:
             self._replace_item(base, index, value, node)
         else:
-            base[index] = value
+            with self.env.undecided():
+                base[index] = value
 
     def _replace_item(self, base: Any, index: Any, value: Any, node: ast.expr) -> None:
         """A list or dict of device code with another item.  It becomes another object, so that loops and branches see a

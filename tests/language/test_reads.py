@@ -7,7 +7,6 @@ import torch
 
 import helion
 import helion.language as hl
-from helion import exc
 from tests.support import run_everywhere
 
 
@@ -65,16 +64,3 @@ def test_a_bound_of_a_top_level_loop_may_be_a_tensor() -> None:
 
     for n in (17, 3, 40):
         run_everywhere(first, (torch.randn(40), torch.tensor(n), torch.tensor([3])), expected, capabilities=[90])
-
-
-def test_a_slice_of_an_argument_up_to_it_is_never_wrong() -> None:
-    @helion.kernel
-    def head(x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
-        part = x[: n.item()]
-        out = torch.zeros_like(part)
-        for t in hl.tile(part.size(0)):
-            out[t] = part[t]
-        return out
-
-    with pytest.raises(exc.InvalidAPIUsage, match="not one that this kernel was compiled for"):
-        head(torch.randn(8), torch.tensor(3))

@@ -140,8 +140,8 @@ class TritonBackend(Backend):
         # A function of the user's may use descriptors too.
         descriptors = self._features.descriptors and (module.descriptors or bool(module.injected))
         kernel = print_kernel(self.ir.name, loops, schedule, self.settings, host, module, descriptors=descriptors)
-        _, injected = host.imports_and_globals()
         body = host.function([kernel.launch, *host.after_launch()], "_default_launcher")
+        _, injected = host.imports_and_globals()
         text = module.text([*module.sources.values(), *kernel.functions], body, kernel.constexprs, host)
         return GeneratedSource(text, self.ir.name, {**injected, **module.injected})
 
