@@ -16,11 +16,13 @@ from tests.support import walk
 
 from . import attention
 from . import control
+from . import decoding
 from . import experts
 from . import fused
 from . import linear_attention
 from . import quantization
 from . import serving
+from . import tables
 from . import training
 from .table import Published
 
@@ -33,6 +35,8 @@ TABLE: dict[str, Published] = {
     **attention.ROWS,
     **control.ROWS,
     **fused.ROWS,
+    **decoding.ROWS,
+    **tables.ROWS,
 }
 #: Run on the software GPU too: compiling each takes seconds.
 ON_GPU = (
@@ -57,6 +61,14 @@ ON_GPU = (
     "align_tokens_to_blocks",
     "inverse_of_unit_lower",
     "block_sparse_attention",
+    "apply_token_bitmask",
+    "causal_conv1d_update",
+    "rejection_random_sample",
+    "adam_8bit",
+    "dequantize_nf4",
+    "gptq_matmul",
+    "deformable_sampling",
+    "gram_upper",
 )
 
 
