@@ -167,7 +167,7 @@ class BoundKernel(Forwarder):
 
     def __getattr__(self, name: str) -> Any:
         """Only asked for what is not there: in ref mode nothing is traced."""
-        if name in ("ir", "_backend", "_runs") and self.settings.ref_mode is RefMode.EAGER:
+        if name in ("ir", "_backend", "_runs", "_host_only") and self.settings.ref_mode is RefMode.EAGER:
             raise exc.InvalidAPIUsage(
                 f"kernel {self.kernel.name!r} is in ref mode, in which no code is generated",
                 fix="unset HELION_INTERPRET, and leave out `ref_mode`.",
@@ -335,6 +335,9 @@ class BoundKernel(Forwarder):
 
     def set_config(self, config: Config | Mapping[str, Any]) -> None:
         """Use a Config from the next call on; a call that is running keeps the old one to its end."""
+        if self.settings.ref_mode is RefMode.EAGER:
+            self._config = Config(**config)
+            return
         self.use_config(self._give(config))
         self.config_source = "set_config()"
         self._share_config()
@@ -372,9 +375,8 @@ class BoundKernel(Forwarder):
             return own
 
         def run(*args: Any, **keywords: Any) -> Any:
-            args = self.kernel.normalize_args(*args, **keywords)
-            member = self.variant_for(args)
-            return (own if member is self else member._configured_variant(config))(*args)
+            member = self.variant_for(self.kernel.normalize_args(*args, **keywords))
+            return (own if member is self else member._configured_variant(config))(*args, **keywords)
 
         return run
 
@@ -531,9 +533,7 @@ class BoundKernel(Forwarder):
 
     def format_kernel_decorator(self, config: Config, settings: Settings | None = None) -> str:
         """The decorator that gives a kernel a Config and the settings that are not default ones."""
-        kept = (settings or self.settings).non_default()
-        keywords = "".join(f", {name}={value!r}" for name, value in kept.items())
-        return f"@helion.kernel(config={config!r}{keywords})"
+        return f"@helion.kernel({', '.join([f'config={config!r}', *(settings or self.settings).keywords()])})"
 
     def backend_cache_key(self, config: Config | Mapping[str, Any] | None = None) -> str | None:
         """The name under which Triton's cache holds the binary of a Config.
@@ -564,12 +564,12 @@ class BoundKernel(Forwarder):
         source = self.generated_source(config)
         return str(path_for(source.text, source.function))
 
-    def run_ref(self, *args: Any) -> Any:
+    def run_ref(self, *args: Any, **keywords: Any) -> Any:
         """Run the user's own function on eager tiles (ref mode), whatever the settings say."""
-        return self._run_ref(None, *args)
+        return self._run_ref(None, *args, **keywords)
 
-    def _run_ref(self, config: Config | None, *args: Any) -> Any:
-        return run_bound(self, config, args)
+    def _run_ref(self, config: Config | None, /, *args: Any, **keywords: Any) -> Any:
+        return run_bound(self, config, self.kernel.signature.bind(*args, **keywords).args if keywords else args)
 
     # -- tuning --------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,9 @@ class RefMode(enum.Enum):
     OFF = "off"
     EAGER = "eager"
 
+    def __repr__(self) -> str:
+        return f"helion.{self}"  # as a printed decorator has it
+
 
 #: Backend -> module and class, a text since settings stand below them; `backends.registry` adds to it.
 BACKENDS = {
@@ -554,9 +557,22 @@ class Settings:
         return 0.9 if self.autotune_benchmark_subprocess else None
 
     def __repr__(self) -> str:
-        return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.non_default().items())})"
+        return f"Settings({', '.join(self.keywords())})"
+
+    def keywords(self) -> list[str]:
+        """Settings that are not default ones as a decorator has them, `name=value`."""
+        return [f"{name}={_text(value)}" for name, value in self.non_default().items()]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Settings) and dict(self.items()) == dict(other.items())
 
     __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+def _text(value: object) -> str:
+    """A value as Python; functions and classes by their names."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, type) and issubclass(value, exc.Base):
+        return f"helion.exc.{value.__name__}"
+    return getattr(value, "__name__", None) or repr(value)

@@ -311,6 +311,51 @@ def test_cached_path_holds_the_source_once_it_is_compiled() -> None:
 # ----------------------------------------------------------------------------------------------------------------
 
 
+STEPS = torch.arange(16.0)
+
+
+def from_outside(x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = STEPS[x[t].to(torch.int32)] * factor
+    return out
+
+
+@pytest.mark.parametrize("mode", helion.RefMode)
+@pytest.mark.parametrize("static", [True, False])
+def test_all_that_runs_a_bound_kernel_takes_its_arguments_as_the_kernel_does(
+    static: bool, mode: helion.RefMode
+) -> None:
+    x = torch.tensor([3.0, 2.0, 1.0])
+    kernel = helion.kernel(from_outside, static_shapes=static, ref_mode=mode)
+    bound = kernel.bind((x,))
+    ways = [kernel, bound, bound.run_ref, bound.compile_config(), bound.compile_config({"block_sizes": [2]})]
+    bound.set_config({"block_sizes": [2]})
+    for run in ways:
+        assert torch.equal(run(x), x)
+        assert torch.equal(run(x, 2.0), x * 2)
+        assert torch.equal(run(x, factor=3.0), x * 3)
+        assert torch.equal(run(factor=4.0, x=x), x * 4)
+
+
+def test_a_config_that_is_set_counts_in_ref_mode_and_nothing_is_tuned_there() -> None:
+    def sizes(x: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = t.block_size
+        return out
+
+    kernel = helion.kernel(sizes, ref_mode=helion.RefMode.EAGER, config=helion.Config(block_sizes=[4]))
+    x = torch.empty(8)
+    bound = kernel.bind((x,))
+    assert bound(x).tolist() == [4.0] * 8
+    bound.set_config({"block_sizes": [2]})
+    assert bound(x).tolist() == kernel(x).tolist() == [2.0] * 8
+    for tune in (kernel.autotune, bound.autotune):
+        with pytest.raises(exc.InvalidAPIUsage, match="is in ref mode"):
+            tune((x,))
+
+
 def test_run_ref_gives_what_the_kernel_gives(seed: int) -> None:
     x = torch.randn(37, 5)
     bound = helion.kernel(scale).bind((x,))

@@ -123,3 +123,18 @@ def test_a_kernel_is_a_custom_operator() -> None:
     torch.testing.assert_close(op(x, x, 2.0), x * 3)
     compiled = torch.compile(lambda x: op(x, x) + 1, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), x * 2 + 1)
+
+
+def test_a_decorator_can_be_pasted_whatever_its_settings() -> None:
+    given = {
+        "ref_mode": helion.RefMode.EAGER,
+        "ignore_warnings": [helion.exc.TensorOperationInWrapper],
+        "index_dtype": torch.int64,
+        "autotune_config_overrides": {"num_warps": 4},
+        "autotune_seed_configs": [helion.Config(num_warps=8)],
+    }
+    settings = helion.Settings(**given)  # type: ignore[arg-type]
+    bound = add.bind((torch.randn(20), torch.randn(20)))
+    decorate = eval(bound.format_kernel_decorator(CONFIG, settings)[1:], {"helion": helion, "torch": torch})
+    made = decorate(add.fn)
+    assert made.settings == settings and made.configs == [CONFIG]

@@ -40,10 +40,11 @@ def checking_outside(kernel: Dispatcher, host: Callable[..., Any]) -> Callable[.
     compiled_for = specializer.outside()
 
     def run(*args: Any, **keywords: Any) -> Any:
-        given = kernel.normalize_args(*args)
+        launcher = {name: keywords.pop(name) for name in ("_launcher",) if name in keywords}
+        given = kernel.normalize_args(*args, **keywords)
         if specializer.outside() != compiled_for:
             raise other_specialization(specializer.kernel_name)
-        return host(*given, **keywords)
+        return host(*given, **launcher)
 
     return run
 
