@@ -41,9 +41,14 @@ from .config import Config
 from .families import guard_function
 from .families import specialized_texts
 from .frontend.source import check_decorators
+from .ir.effects import written_storages
 from .outcomes import outcomes_of
 from .outcomes import trace_call
 from .ref_calls import run_bound
+from .repro import caller_script
+from .repro import describe_argument
+from .repro import needed_by
+from .repro import repro_script
 from .runtime import compile_guard
 from .runtime import device as device_seam
 from .runtime import events
@@ -139,9 +144,6 @@ class BoundKernel(Forwarder):
             self._run = counted(self.run_ref, kernel.stats.counter("ref_mode"))
             self._guard: Callable[..., bool] | None = None
             return
-        from .repro import describe_argument  # loads the front end
-        from .repro import needed_by  # loads the front end
-
         self._example = {name: describe_argument(value) for name, value in self._arguments.items()}
         self._example_needs = [needed for value in self._arguments.values() for needed in needed_by(value)]
         check_decorators(kernel.fn)
@@ -450,8 +452,6 @@ class BoundKernel(Forwarder):
 
     def _written_texts(self) -> frozenset[str]:
         """Host expressions of the tensors that launches write, and of those that share memory with one."""
-        from .ir.effects import written_storages  # loads sympy
-
         storages = written_storages(self.ir.device)
         return frozenset(
             ast.unparse(parse_expression(tensor.text))
@@ -468,8 +468,6 @@ class BoundKernel(Forwarder):
     def _log_repro(self, config: Config) -> None:
         """With the setting `print_repro`: what is about to be compiled, or could not be, as a script."""
         if self.settings.print_repro:
-            from .repro import repro_script  # loads the front end
-
             script = repro_script(self.kernel.fn, self._example, config, self.settings, self._example_needs)
             _LOG.warning("%s", script)
 
@@ -515,8 +513,6 @@ class BoundKernel(Forwarder):
         source = self._generate(self._normalize(config), backend)
         if not emit_repro_caller:
             return source.text
-        from .repro import caller_script  # loads the front end
-
         return caller_script(source.text, source.function, self._example, self._example_needs)
 
     def to_triton_code(self, config: Config | Mapping[str, Any] | None = None, **options: Any) -> str:

@@ -24,7 +24,7 @@ import torch
 from .. import exc
 from .._parsing import parse_expression
 from ..ir.device_ir import KernelIR
-from ..ir.device_ir import host_tensor
+from ..ir.nodes import HostTensorNode
 from ..ir.symbols import OriginKind
 from ..language.op import Op
 from .expressions import ExpressionPrinter
@@ -175,8 +175,9 @@ class HostPrinter:
     def written(self) -> list[str]:
         """Host expressions of the tensors that device code writes, in order of first use."""
         effects = self.ir.device.calling(lambda target: isinstance(target, Op) and target.has_side_effect)
-        names = [node.args[0] for effect in effects for node in effect.all_input_nodes if node.target is host_tensor]
-        return [self.ir.device.host_tensors[name].text for name in dict.fromkeys(names)]  # type: ignore[index]
+        hosts = [HostTensorNode.match(node) for effect in effects for node in effect.all_input_nodes]
+        names = dict.fromkeys(host.name for host in hosts if host is not None)
+        return [self.ir.device.host_tensors[name].text for name in names]
 
     def _in_users_terms(self, condition: str) -> str:
         """A printed condition with what the user wrote in place of names that were made for it."""
@@ -313,7 +314,8 @@ class _Rewriter(ast.NodeTransformer):
 
     def _rewritten(self, node: ast.expr) -> ast.expr:
         self.generic_visit(node)
-        rewrite = self.rewrites.get(node._original)  # type: ignore[attr-defined]
+        original: Any = getattr(node, "_original", None)
+        rewrite = self.rewrites.get(original)
         return node if rewrite is None else self.replacement(node, *rewrite)
 
     visit_Call = visit_Subscript = _rewritten

@@ -310,7 +310,7 @@ class ControlFlow(Calls):
                     outputs.append(new_node)
             builder.graph.output(list(outputs))
         # Placeholders may have been added after a carried one was counted; positions are looked up again.
-        builder.info.carried = self._carried_positions(builder, results, carried)
+        builder.info.carried = self._carried_positions(builder, results)
         with self.tracer.paused():
             values = tuple(blank_like(item.inner[leaf]) for item, leaf, _ in results)
         self.tracer.record(device_ir.for_loop, (builder.info.id, *bounds, list(builder.inputs)), {}, values)
@@ -356,7 +356,7 @@ class ControlFlow(Calls):
         return {name for name in item_assigned_names(body) if isinstance(self.frame.device.get(name), (list, dict))}
 
     @staticmethod
-    def _carried_positions(builder: GraphBuilder, results: list[Any], carried: list[_Carried]) -> dict[int, int]:
+    def _carried_positions(builder: GraphBuilder, results: list[Any]) -> dict[int, int]:
         positions = {node: i for i, node in enumerate(builder.info.placeholders)}
         return {positions[item.placeholders[leaf]]: output for item, leaf, output in results}
 

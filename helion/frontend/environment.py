@@ -239,16 +239,9 @@ class Environment(HostReads):
         """A scalar argument: symbolic, so that one compiled kernel serves every value.  Branching on it in host
         code records a guard."""
         source = ConstantSource(f"arg_{path}")
-        symbol = self.shape_env.create_symbol(
-            value,
-            source,
-            dynamic_dim=DimDynamic.DYNAMIC,
-            constraint_dim=None,
-            positive=None,
-            do_not_specialize_zero_one=True,
-        )
+        symbol = self._symbol(value, source)
         self.space.define(symbol, Origin(OriginKind.HOST, self.unique_name(name), path))
-        return self.shape_env.create_symintnode(symbol, hint=value, source=source)  # type: ignore[return-value]
+        return self._integer(symbol, value, source)
 
     def host_float(self, value: float, path: str, name: str) -> torch.SymFloat:
         """A float argument: symbolic, as an int; infinity and nan are not decided on (`host_result`)."""
@@ -264,14 +257,7 @@ class Environment(HostReads):
             self.space.define(number.node.expr, origin)
             return number
         source = ConstantSource(f"number_{len(self.space.origins)}")
-        symbol = self.shape_env.create_symbol(
-            hint,
-            source,
-            dynamic_dim=DimDynamic.DYNAMIC,
-            constraint_dim=None,
-            positive=None,
-            do_not_specialize_zero_one=True,
-        )
+        symbol = self._symbol(hint, source)
         self.space.define(symbol, origin)
         return self.shape_env.create_symfloatnode(symbol, hint=hint, source=source)  # type: ignore[return-value]
 
@@ -427,7 +413,10 @@ class Environment(HostReads):
     def _size_symbol(self, hint: int, name: str, positive: bool | None = True) -> torch.SymInt:
         """An integer of the Config's, with a hint that tells it apart from every other size."""
         source = ConstantSource(name)
-        symbol = self.shape_env.create_symbol(
+        return self._integer(self._symbol(hint, source, positive), hint, source)
+
+    def _symbol(self, hint: Any, source: ConstantSource, positive: bool | None = None) -> sympy.Symbol:
+        symbol: sympy.Symbol = self.shape_env.create_symbol(
             hint,
             source,
             dynamic_dim=DimDynamic.DYNAMIC,
@@ -435,11 +424,17 @@ class Environment(HostReads):
             positive=positive,
             do_not_specialize_zero_one=True,
         )
-        return self.shape_env.create_symintnode(symbol, hint=hint, source=source)  # type: ignore[return-value]
+        return symbol
+
+    def _integer(self, expr: sympy.Expr, hint: int | None, source: ConstantSource | None = None) -> torch.SymInt:
+        # Of a constant PyTorch makes an int, which serves wherever a symbolic one does.
+        made: Any = self.shape_env.create_symintnode(expr, hint=hint, source=source)
+        number: torch.SymInt = made
+        return number
 
     def size_of(self, expr: sympy.Expr) -> torch.SymInt:
         """The integer that an expression of sizes gives, as a size."""
-        return self.shape_env.create_symintnode(expr, hint=None)  # type: ignore[return-value]
+        return self._integer(expr, None)
 
     def new_block(
         self, name: str, *, fixed: Any = None, low: int = 1, high: int | None = None, extent: int | None = None

@@ -19,6 +19,7 @@ from ..ir.device_ir import Axis
 from ..ir.device_ir import AxisKind
 from ..ir.device_ir import TracedTile
 from ..ir.nodes import Load
+from ..ir.nodes import operand
 from ..ir.pointwise import CONVERT
 from ..ir.reduction_ops import REDUCTIONS
 from ..ir.symbols import expr_of
@@ -117,7 +118,7 @@ def _rows_only(
 def _reads_zero(node: torch.fx.Node) -> bool:
     """Whether a value was just loaded: it is 0 past the ends of rows already."""
     while node.target is CONVERT:
-        node = node.args[0]  # type: ignore[assignment]
+        node = operand(node)
     return Load.match(node) is not None
 
 

@@ -422,7 +422,8 @@ class Reduction(View):
 
     @property
     def kind(self) -> ReductionKind:
-        return REDUCTIONS[self.node.target]  # type: ignore[index]
+        target: Any = self.node.target
+        return REDUCTIONS[target]
 
     @property
     def source(self) -> torch.fx.Node:

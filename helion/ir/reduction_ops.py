@@ -91,5 +91,5 @@ def check_has_elements(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 def reduced_dim(node: torch.fx.Node) -> int:
     """The dimension a reduction node reduces over."""
-    dim = node.args[1]
-    return dim[0] if isinstance(dim, (list, tuple)) else dim  # type: ignore[return-value]
+    dim: Any = node.args[1]
+    return int(dim[0] if isinstance(dim, (list, tuple)) else dim)

@@ -17,6 +17,7 @@ import torch
 
 from ...config import Config
 from ...config_spec import ConfigSpec
+from ...fragments import EnumFragment
 from ...fragments import ListOf
 from ...ir.device_ir import GraphKind
 from ...ir.device_ir import RootLoop
@@ -276,7 +277,9 @@ def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool, wanted: int) ->
     """
     loops = spec.fields["reduction_loops"]
     assert isinstance(loops, ListOf)
-    choices = loops.items[place].choices  # type: ignore[attr-defined]
+    chunk = loops.items[place]
+    assert isinstance(chunk, EnumFragment)
+    choices = chunk.choices
     extent = next_power_of_2(size)
     if None in choices and (extent <= (_WHOLE_ROW_ONCE if saves else _WHOLE_ROW)):
         return None

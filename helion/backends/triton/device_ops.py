@@ -37,8 +37,9 @@ from .emitter import Rules
 
 
 def _tile_index(k: KernelEmitter, node: torch.fx.Node) -> None:
-    axis = TileIndex.of(node).tile.axis  # type: ignore[attr-defined]
-    index = k.axes.index(axis)
+    tile = TileIndex.of(node).tile
+    assert isinstance(tile, TracedTile)
+    axis, index = tile.axis, k.axes.index(tile.axis)
     k.set_text(node, call("tl.full", "[1]", 0, "tl.int32") + index if axis.kind is AxisKind.GRID else index)
 
 

@@ -316,12 +316,13 @@ def emit_stack_store(k: KernelEmitter, node: torch.fx.Node) -> None:
 
 def emit_inline_asm(k: KernelEmitter, node: torch.fx.Node) -> None:
     """hl.inline_asm_elementwise."""
-    asm, constraints, args, dtype, is_pure, pack = node.args
+    arguments: Any = node.args
+    asm, constraints, args, dtype, is_pure, pack = arguments
     several = isinstance(dtype, (list, tuple))
-    dtypes = [triton_dtype(d) for d in (dtype if several else [dtype])]  # type: ignore[arg-type,union-attr]
+    dtypes = [triton_dtype(d) for d in (dtype if several else [dtype])]
     text = call(
         "tl.inline_asm_elementwise",
-        *(repr(asm), repr(constraints), listed(map(k.text, args))),  # type: ignore[arg-type]
+        *(repr(asm), repr(constraints), listed(map(k.text, args))),
         f"({', '.join(dtypes)},)" if several else dtypes[0],
         is_pure=is_pure,
         pack=pack,

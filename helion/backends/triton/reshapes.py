@@ -18,6 +18,8 @@ import torch
 import torch.fx
 
 from ... import exc
+from ...ir.nodes import number
+from ...ir.nodes import numbers
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
 from ..text import Text
@@ -38,7 +40,7 @@ def emit_unsqueeze(k: KernelEmitter, node: torch.fx.Node) -> None:
     """aten.unsqueeze."""
     value, text = tensor_of(node), k.text(operand(node))
     if value.dim() > 1:
-        at = node.args[1] % value.dim()  # type: ignore[operator]
+        at = number(node, 1) % value.dim()
         k.assign(node, text.at(", ".join("None" if i == at else ":" for i in range(value.dim()))))
     elif value.dtype is torch.bool:
         k.assign(node, call("tl.expand_dims", text, 0))
@@ -49,7 +51,7 @@ def emit_unsqueeze(k: KernelEmitter, node: torch.fx.Node) -> None:
 def emit_permute(k: KernelEmitter, node: torch.fx.Node) -> None:
     """aten.permute."""
     text, rank = k.text(operand(node)), tensor_of(node).dim()
-    order = [d % rank for d in node.args[1]]  # type: ignore[operator, union-attr]
+    order = [d % rank for d in numbers(node, 1)]
     if order == list(range(rank)):
         k.assign(node, text)  # Triton permutes no scalar
     else:
