@@ -28,6 +28,7 @@ from ...ir.device_ir import DeviceIR
 from ...ir.device_ir import RollableReduction
 from ...ir.device_ir import RootLoop
 from ...ir.nodes import Load
+from ...ir.nodes import Memory
 from ...ir.nodes import Product
 from ...ir.nodes import Store
 from ...ir.nodes import operand
@@ -98,6 +99,20 @@ class KernelFacts:
         """Block id -> shapes of the values that the block size is part of."""
         symbols = [(shape, {symbol for size in shape for symbol in size.free_symbols}) for shape in self.shapes]
         return {block.id: [shape for shape, own in symbols if block.symbol in own] for block in self.blocks}
+
+    @functools.cached_property
+    def contiguous(self) -> dict[int, int]:
+        """Blocks along which elements of a tensor of several dimensions lie side by side in memory -> bytes of the
+        narrowest such element. Of a transposition these are two."""
+        found: dict[int, int] = {}
+        for access in self.device.views(Memory):
+            items = [item for item in index_items(access) if item.kind != "scalar"]
+            for item in items if len(items) > 1 else ():
+                stride = access.tensor.stride(item.dim) if item.kind == "tile" else None
+                if isinstance(stride, int) and stride == 1 and item.value.axis.static_extent != 1:
+                    id_ = item.value.axis.block.id
+                    found[id_] = min(found.get(id_, 8), access.tensor.dtype.itemsize)
+        return found
 
     @functools.cached_property
     def depths(self) -> dict[int, int]:

@@ -325,7 +325,11 @@ def _epilogue(facts: KernelFacts, config: dict[str, Any], accumulator: int) -> d
         accumulator: elements of the tile.
     """
     loops = [info.id for info in facts.device.graphs if info.kind is GraphKind.LOOP]
-    loads = [Load.match(node) for info, node in facts.device.nodes() if info.id not in loops]
+    outside = [node for info, node in facts.device.nodes() if info.id not in loops]
+    loads = [Load.match(node) for node in outside]
+    # A result that is turned around goes through shared memory as a whole, beside all stages.
+    turned = [node for node in outside if node.target is torch.ops.aten.permute.default]
+    is_turned = any(facts.elements(shape_exprs(tensor_of(node).shape), config) >= accumulator for node in turned)
     loaded = [facts.elements(shape_exprs(tensor_of(load.node).shape), config) for load in loads if load is not None]
     overlapped: dict[str, Any] = {
         "indexing": "tensor_descriptor",
@@ -338,6 +342,7 @@ def _epilogue(facts: KernelFacts, config: dict[str, Any], accumulator: int) -> d
     if (
         facts.warp_groups
         and len(facts.products) == 1
+        and not is_turned
         and len(loop_statements(facts.device)) == 2
         and tiles_of(facts, config) > facts.multiprocessors
         and (not loaded or facts.along_k[0][1])

@@ -88,6 +88,9 @@ _STEPS_ELEMENTS = 1024, 4096
 #: for each warp, and in phases after the first one, where dimensions behind it are added up, one line.
 _COALESCED = 128
 _COALESCED_PART = 32
+#: What a tile has of a line of memory, at least: two sectors; and the most elements of columns that are held whole.
+_LINE_BYTES = 64
+_MOST_OF_COLUMNS = 16384
 #: Warps of a multiprocessor whose programs wait for each other: with 128 registers a thread they have all there are.
 _WARPS_TOGETHER = 16
 _REGISTERS = 65536
@@ -139,6 +142,8 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
         ]
     if facts.blocks:
         found["block_sizes"] = [nearest_size(spec, i, 1) for i in range(len(facts.blocks))]
+        if not facts.shared_out and not facts.waits_between_loops:
+            _grow_lines(spec, facts, found)
         _grow(spec, facts, found)
         for root in facts.device.roots:
             if root is facts.device.roots[0] or root.phase > 0:
@@ -325,6 +330,31 @@ def _grow(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any], inner: b
             if any(facts.elements(shape, config) > most for shape in own):
                 sizes[i] //= 2
                 break
+
+
+def _grow_lines(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) -> None:
+    """Tiles that are parts of lines in memory in all that is loaded and stored.
+
+    Of a transposition one block is the innermost of what is loaded, another one of what is stored: a tile of 1024 x 2
+    moves 32 bytes for every 4.  They grow by turns.  So does the block of columns that are held whole.
+
+    Args:
+        spec, facts: the kernel's.
+        config: has the smallest block sizes, and gets the others.
+    """
+    sizes = config["block_sizes"]
+    most = _MOST_OF_COLUMNS if facts.reductions else _ROW_ELEMENTS
+    lines = {i: facts.contiguous[block.id] for i, block in enumerate(facts.blocks) if block.id in facts.contiguous}
+    while len(lines) > 1 or (lines and facts.reductions):
+        i = min(lines, key=lambda i: sizes[i] * lines[i])
+        before, sizes[i] = sizes[i], nearest_size(spec, i, 2 * sizes[i])
+        too_many = any(facts.elements(shape, config) > most for shape in facts.own_shapes[facts.blocks[i].id])
+        too_few = facts.reductions and tiles_of(facts, config) < facts.multiprocessors
+        if sizes[i] == before or before * lines[i] >= _LINE_BYTES or too_many or too_few:
+            sizes[i] = before
+            if not facts.reductions:
+                return
+            del lines[i]
 
 
 def _step_elements(facts: KernelFacts, config: dict[str, Any], shapes: list[tuple[Any, ...]]) -> int:

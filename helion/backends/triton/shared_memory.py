@@ -33,6 +33,8 @@ _Tile = tuple[tuple[Any, ...], int]
 """A shape, and the bytes of an element."""
 _ROWS = 64
 """From so many rows on, and with four warps, a product is one of wgmma or tcgen05."""
+_WORD = 4
+"""Bytes of a register: products add up in it what they round afterwards."""
 _LANES, _COLUMNS = 128, 512
 """Of tensor memory, where results of tcgen05 lie."""
 
@@ -65,7 +67,7 @@ class _Loop:
         once: other operands, which lie there all the time.
         products: all operands of each product.
         results: of the products.
-        kept: those of them that are not added to in the same iteration.
+        kept: those of them that are not added to in the same iteration, and sums beside them.
         computed: operands that the loop computes.
         branches: whether there are branches, or loops, in it.
     """
@@ -81,6 +83,24 @@ class _Loop:
     kept: list[_Tile]
     computed: list[_Tile]
     branches: bool
+
+
+def _kept(products: Sequence[Product]) -> list[_Tile]:
+    """Results, and sums that a loop carries beside results that are rounded before they are added."""
+    found = []
+    for product in products:
+        shape, itemsize = _tile(product.node)
+        placeholders = (n for n in product.node.graph.nodes if n.op == "placeholder")
+        carried = any(_longer_dims(n) == _longer_dims(product.node) for n in placeholders)
+        rounded = itemsize < _WORD and product.acc is None and carried
+        found += [(shape, max(itemsize, _WORD))] * (2 if rounded else 1)
+    return found
+
+
+def _longer_dims(node: torch.fx.Node) -> list[Any] | None:
+    """A value's dimensions, less those of one."""
+    value = node.meta.get("val")
+    return [size for size in shape_exprs(value.shape) if size != 1] if isinstance(value, torch.Tensor) else None
 
 
 def _loops(ir: KernelIR, products: Sequence[Product]) -> list[_Loop]:
@@ -107,7 +127,7 @@ def _loops(ir: KernelIR, products: Sequence[Product]) -> list[_Loop]:
                     list(map(_tile, once)),
                     [(_tile(product.a), _tile(product.b)) for product in own],
                     [_tile(product.node) for product in own],
-                    [_tile(product.node) for product in own if product.node not in added_to],
+                    _kept([product for product in own if product.node not in added_to]),
                     [_tile(n) for n, node in operands.items() if node.op != "placeholder" and not Load.match(node)],
                     len(list(ir.device.inside(info))) > 1,
                 )
@@ -141,8 +161,8 @@ class ProductMemory:
     @property
     def accumulators(self) -> int:
         """The most results that a loop keeps, each in registers of its own, or in a part of tensor memory."""
-        own = [loop.results if self._features.tensor_memory else loop.kept for loop in self._loops]
-        return max(map(len, own), default=1)
+        counts = [max(len(loop.kept), len(loop.results) if self._features.tensor_memory else 0) for loop in self._loops]
+        return max(counts, default=1)
 
     def reads_shared_memory(self, config: dict[str, Any]) -> bool:
         """Whether no product has operands in registers."""
@@ -209,7 +229,7 @@ class ProductMemory:
             once = [] if self._is_asynchronous(loop, config) else [tile for tile in loop.once if tile[1] <= 2]
             return self._size(loop.kept + once, config)
 
-        return max(map(size, self._loops), default=0) // 4 // (32 * config["num_warps"])
+        return max(map(size, self._loops), default=0) // _WORD // (32 * config["num_warps"])
 
     def columns(self, config: dict[str, Any]) -> int:
         """Of tensor memory, for the results of products; Triton makes a trap of a kernel that needs too many."""

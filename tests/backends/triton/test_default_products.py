@@ -170,6 +170,37 @@ def test_an_epilogue_that_loads_as_much_as_it_stores_has_two_parts_and_room_in_s
     assert finish(kernel, *args) == {**OVERLAPPED, "epilogue_subtile": 2} and default.num_stages == 3
 
 
+def test_a_result_that_is_turned_around_leaves_no_shared_memory_to_the_next_tile() -> None:
+    @helion.kernel
+    def turned(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([x.size(0), y.size(1)])
+        for rows, columns in hl.tile(out.shape):
+            acc = hl.zeros([columns, rows], dtype=torch.float32)
+            for inner in hl.tile(x.size(1)):
+                acc = hl.dot(y[inner, columns].t(), x[rows, inner].t(), acc=acc)
+            out[rows, columns] = acc.t()
+        return out
+
+    assert finish(turned, empty(4096, 512), empty(512, 4096)) == ORDINARY
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_a_sum_of_rounded_products_is_another_accumulator(capability: int) -> None:
+    @helion.kernel(ignore_warnings=[helion.exc.TiledKMatmulAccumulationWarning])
+    def rounded(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([x.size(0), y.size(1)])
+        for rows, columns in hl.tile(out.shape):
+            acc = hl.zeros([rows, columns], dtype=torch.float32)
+            for inner in hl.tile(x.size(1)):
+                acc = acc + torch.bmm(x[None, rows, inner], y[None, inner, columns]).squeeze(0)
+            out[rows, columns] = acc
+        return out
+
+    args = empty(4096, 4096), empty(4096, 4096)
+    default = backend_of(rounded, args, capability).spec.default_config()
+    assert (default.block_sizes, default.num_warps) == ([128, 128, 64], 8)  # 128 x 256 were spilled
+
+
 def test_no_stages_without_iterations() -> None:
     def stages(k: int) -> int:
         return backend_of(bmm, (empty(512, 128, k), empty(512, k, 128))).spec.default_config().num_stages

@@ -325,6 +325,37 @@ def test_few_elements_are_shared_out_among_the_multiprocessors() -> None:
     assert block >= 128
 
 
+@helion.kernel
+def turned(x: torch.Tensor) -> torch.Tensor:
+    out = x.new_empty([x.size(1), x.size(0)])
+    for rows, columns in hl.tile(x.shape):
+        out[columns, rows] = x[rows, columns].t()
+    return out
+
+
+@helion.kernel
+def softmax_of_columns(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for columns in hl.tile(x.size(1)):
+        out[:, columns] = torch.softmax(x[:, columns].float(), 0).to(x.dtype)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, HALF, torch.float32, torch.float64])
+def test_tiles_of_a_transposition_are_parts_of_lines_of_both_sides(dtype: torch.dtype) -> None:
+    sizes = default_of(turned, torch.empty(8191, 4096, dtype=dtype, device="meta")).block_sizes
+    assert min(sizes) * dtype.itemsize >= 64
+    assert sizes[0] * sizes[1] <= 4096
+
+
+def test_columns_that_are_held_whole_are_read_side_by_side_while_every_multiprocessor_has_some() -> None:
+    def columns(rows: int, count: int) -> int:
+        return default_of(softmax_of_columns, torch.empty(rows, count, dtype=HALF, device="meta")).block_sizes[0]
+
+    assert columns(1024, 8192) == 16
+    assert columns(1024, 64) == 1
+
+
 KERNELS = {
     "matmul": (matmul, lambda: product(512, 256, 512)),
     "matmul_float32": (matmul, lambda: product(256, 128, 256, torch.float32)),
