@@ -12,7 +12,7 @@ namespace helion {
 enum class Kind : uint64_t {
   kTensor = 1, kInt, kFloat, kBool, kNone,
   // Only in signatures.
-  kString, kDtype, kDevice, kKey, kTuple, kList, kOverlap,
+  kString, kDtype, kDevice, kKey, kTuple, kList, kOverlap, kCalled,
 };
 
 inline uint64_t word_of(Kind kind, uint64_t rest = 0) { return static_cast<uint64_t>(kind) | rest << 8; }

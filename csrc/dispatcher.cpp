@@ -154,11 +154,13 @@ HELION_COLD PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* co
                                    PyRef* key) {
   const Dispatcher::Body& body = self->body;
   for (size_t i = 0; body.generation == generation && i < body.watched.size(); ++i) {
+    const bool called = body.watched[i].called;  // reading may make the dispatcher forget it
     PyRef value = body.watched[i].read();
     if (!value) return PyErr_Occurred() ? -1 : 0;
-    // Guard: a number of the module that was compiled in has changed since.
+    // Guard: a number of the module that was compiled in, or a function that was inlined, is another one now.
     if (HELION_GUARD("outside", true)) {
-      const int known = signature->append_watched(self->state, signature->keep(std::move(value)));
+      PyObject* const held = signature->keep(std::move(value));
+      const int known = called ? signature->append_called(held) : signature->append_watched(self->state, held);
       if (known != 1) return known;
     }
   }

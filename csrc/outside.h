@@ -12,6 +12,7 @@ namespace helion {
 struct Outside {
   PyRef holder;  // dict, cell, or callable
   PyRef name;    // of the dict's item
+  bool called;   // a function that is inlined: it counts by which one it is
   DictItem item;
 
   // What is there now; null without an exception if there is nothing.
@@ -23,12 +24,13 @@ struct Outside {
   }
 };
 
-// A tuple of (holder, name). False with an exception.
+// A tuple of (holder, name) or (holder, name, called). False with an exception.
 inline bool parse_outside(PyObject* places, std::vector<Outside>* out) {
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(places); ++i) {
     PyObject* place = PyTuple_GET_ITEM(places, i);
     PyObject *holder = nullptr, *name = nullptr;
-    if (!PyTuple_Check(place) || !PyArg_ParseTuple(place, "OO:configure_dispatch", &holder, &name)) {
+    int called = 0;
+    if (!PyTuple_Check(place) || !PyArg_ParseTuple(place, "OO|p:configure_dispatch", &holder, &name, &called)) {
       if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "configure_dispatch: places are (holder, name)");
       return false;
     }
@@ -36,7 +38,7 @@ inline bool parse_outside(PyObject* places, std::vector<Outside>* out) {
       PyErr_SetString(PyExc_TypeError, "configure_dispatch: a place is in a dict, a cell or a function");
       return false;
     }
-    out->push_back(Outside{PyRef::borrow(holder), PyRef::borrow(name), DictItem()});
+    out->push_back(Outside{PyRef::borrow(holder), PyRef::borrow(name), called != 0, DictItem()});
   }
   return true;
 }

@@ -47,6 +47,9 @@ void PlanTable::insert(const Signature& signature, PyObject* plan, PyObject* bou
   for (size_t i = 0; i < signature.object_count(); ++i) {
     entry->objects.push_back(PyRef::borrow(signature.objects()[i]));
   }
+  for (size_t i = 0; i < signature.pinned_count(); ++i) {
+    entry->pinned.push_back(PyRef::borrow(signature.pinned()[i]));
+  }
   entry->plan = PyRef::borrow(plan);
   entry->bound = PyRef::borrow(bound);
   mark_used(entry.get());
@@ -91,6 +94,9 @@ int PlanTable::visit(visitproc visit, void* arg) const {
   for (const auto& bucket : entries_) {
     for (const std::unique_ptr<Entry>& entry : bucket.second) {
       for (const PyRef& held : entry->objects) {
+        if (int result = held.visit(visit, arg)) return result;
+      }
+      for (const PyRef& held : entry->pinned) {
         if (int result = held.visit(visit, arg)) return result;
       }
       if (int result = entry->plan.visit(visit, arg)) return result;

@@ -19,6 +19,7 @@ class PlanTable {
     uint64_t hash;
     std::vector<uint64_t> words;
     std::vector<PyRef> objects;
+    std::vector<PyRef> pinned;  // whose addresses are among the words
     PyRef plan;   // LaunchPlan
     PyRef bound;  // the BoundKernel that it is of, or None
     uint64_t last_use;

@@ -30,6 +30,13 @@ bool Signature::object(PyObject* object) {
   return true;
 }
 
+bool Signature::pin(PyObject* object) {
+  if (pinned_count_ == kMostPinned) return false;
+  pinned_[pinned_count_++] = object;
+  word(static_cast<uint64_t>(reinterpret_cast<uintptr_t>(object)));
+  return true;
+}
+
 int Signature::append_sequence(const ModuleState* state, PyObject* argument, NumberKey numbers) {
   PyObject* items = argument;
   const bool is_tuple = PyTuple_CheckExact(argument);
@@ -92,6 +99,19 @@ int Signature::append_watched(const ModuleState* state, PyObject* value) {
   }
   leaf_count_ = leaves;
   return known;
+}
+
+int Signature::append_called(PyObject* value) {
+  word(word_of(Kind::kCalled));
+  if (!pin(value)) return 0;
+  if (!PyFunction_Check(value)) return 1;
+  // What may be assigned to a function that stays the same object; a program that reloads modules does.
+  PyObject* const parts[] = {PyFunction_GET_CODE(value), PyFunction_GET_DEFAULTS(value),
+                             PyFunction_GET_KW_DEFAULTS(value)};
+  for (PyObject* part : parts) {
+    if (!pin(part != nullptr ? part : Py_None)) return 0;
+  }
+  return 1;
 }
 
 void Signature::append_overlap(size_t i, size_t j) {

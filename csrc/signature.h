@@ -26,6 +26,8 @@ class Signature {
   }
   // As append, for a value that counts and that no plan reads: it becomes no leaf. Tensors are for the Python path.
   int append_watched(const ModuleState* state, PyObject* value);
+  // Appends which function a value is. As append: 1; 0 if there are more than a signature holds.
+  int append_called(PyObject* value);
   // Keeps an object as long as the signature; the same object, borrowed.
   HELION_COLD PyObject* keep(PyRef object) {
     std::vector<PyRef>& kept = more().kept;
@@ -52,6 +54,9 @@ class Signature {
   // Objects whose words are only hashes: they have to be compared as well.
   PyObject* const* objects() const { return objects_; }
   size_t object_count() const { return object_count_; }
+  // Objects whose words are their addresses: whoever keeps the words keeps them, so that no other gets the address.
+  PyObject* const* pinned() const { return pinned_; }
+  size_t pinned_count() const { return pinned_count_; }
   uint64_t hash() const;
 
  private:
@@ -70,6 +75,7 @@ class Signature {
     return true;
   }
   bool object(PyObject* object);
+  bool pin(PyObject* object);
   HELION_COLD void grow(size_t count);
   HELION_HOT int append_tensor(const ModuleState* state, PyObject* argument);
   int append_other(const ModuleState* state, PyObject* argument, NumberKey numbers);
@@ -79,6 +85,7 @@ class Signature {
   static constexpr size_t kInlineWords = 320;
   static constexpr size_t kMostLeaves = 128;
   static constexpr size_t kMostObjects = 16;
+  static constexpr size_t kMostPinned = 128;
   static constexpr int kDeepest = 8;
 
   // What few signatures need.
@@ -100,6 +107,8 @@ class Signature {
   size_t leaf_count_ = 0;
   PyObject* objects_[kMostObjects];
   size_t object_count_ = 0;
+  PyObject* pinned_[kMostPinned];
+  size_t pinned_count_ = 0;
   int depth_ = 0;
   std::unique_ptr<More> more_;
 };

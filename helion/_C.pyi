@@ -105,8 +105,8 @@ class Dispatcher:
         capacity: int,
         generation: int | None = None,
         apart: tuple[tuple[int, int], ...] = (),
-        filled: tuple[tuple[object, str], ...] = (),
-        watched: tuple[tuple[object, str], ...] = (),
+        filled: tuple[tuple[object, str, bool], ...] = (),
+        watched: tuple[tuple[object, str, bool], ...] = (),
         /,
     ) -> int | None: ...
     def install_plan(

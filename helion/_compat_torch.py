@@ -118,9 +118,9 @@ def tensor_check(tensors: Sequence[torch.Tensor], also: str = "True") -> Callabl
 
     "Like" is Dynamo's notion: same Python type, dtype, device, sizes, strides, ``requires_grad`` and dispatch keys, the
     thread's own included. So it is false for subclasses, lazily negated tensors, under a ``TorchDispatchMode``, inside
-    ``torch.func`` transforms, and when inference mode or autocast differ from when it was made; also while forward-mode
-    AD is on, whose tangents nobody compares. False is always allowed. It raises TypeError or AttributeError for
-    something that is not a tensor, TypeError for another number of arguments.
+    ``torch.func`` transforms, and when inference mode, autocast or the default dtype differ from when it was made; also
+    while forward-mode AD is on, whose tangents nobody compares. False is always allowed. It raises TypeError or
+    AttributeError for something that is not a tensor, TypeError for another number of arguments.
 
     Args:
         tensors: what to compare with.
@@ -139,8 +139,12 @@ def tensor_check(tensors: Sequence[torch.Tensor], also: str = "True") -> Callabl
     # Written out, as a loop or `*args` would cost more than the comparison.
     nested = " or ".join(f"{name}.is_nested" for name in names)
     listed = ", ".join(names)
-    text = f"lambda {listed}: forward_ad._current_level < 0 and not ({nested}) and compare({listed}) and {also}"
-    check: Callable[..., bool] = eval(text, {"forward_ad": forward_ad, "compare": compare})
+    text = (
+        f"lambda {listed}: forward_ad._current_level < 0 and not ({nested}) and compare({listed}) "
+        f"and default_dtype() is dtype and {also}"
+    )
+    names_there = {"forward_ad": forward_ad, "compare": compare, "default_dtype": torch.get_default_dtype}
+    check: Callable[..., bool] = eval(text, {**names_there, "dtype": torch.get_default_dtype()})
     return check
 
 

@@ -34,14 +34,20 @@ def pointwise_result(op: torch._ops.OpOverload, args: Sequence[Any], kwargs: dic
     )
     apart = {t.fake_device if isinstance(t, FakeTensor) else None for t in tensors}
     known = all(isinstance(kind, torch.dtype) or kind in _NUMBERS for kind, _ in operands)
-    dtype = _dtype(op, operands, tuple(kwargs)) if shape is not None and known and len(apart) == 1 else None
+    alike = shape is not None and known and len(apart) == 1
+    dtype = _dtype(op, operands, tuple(kwargs), torch.get_default_dtype()) if alike else None
     return op(*args, **kwargs) if dtype is None else fake_value(tensors[0], shape or (), dtype)
 
 
 @functools.lru_cache(4096)
-def _dtype(op: torch._ops.OpOverload, operands: Sequence[Any], names: Sequence[str]) -> torch.dtype | None:
+def _dtype(
+    op: torch._ops.OpOverload, operands: Sequence[Any], names: Sequence[str], default: torch.dtype
+) -> torch.dtype | None:
     """The dtype of a result, for operands (dtype, whether it has dimensions) or (type, number); None if PyTorch refuses
-    them, which it says better of the values themselves."""
+    them, which it says better of the values themselves.
+
+    `default`: the default dtype, which operations on integers ask for.
+    """
     with no_dispatch():
         made = [
             torch.empty([2] * what, dtype=kind, device="meta") if isinstance(kind, torch.dtype) else what

@@ -75,7 +75,7 @@ def test_what_is_not_there_is_left_to_python(kernel, softgpu, monkeypatch):
 
 
 def test_configure_dispatch_checks_its_places(kernel, softgpu):
-    for places in ((1,), (("holder", "name"),), ((globals(), "FACTOR", 3),)):
+    for places in ((1,), (("holder", "name"),), ((globals(), "FACTOR", True, 3),)):
         with pytest.raises(TypeError):
             kernel.configure_dispatch(("x",), (), (True,), None, 8, None, (), (), places)
     with pytest.raises(ValueError, match="do not fit"):

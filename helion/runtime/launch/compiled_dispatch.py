@@ -93,8 +93,8 @@ class CompiledDispatcher(_Base, PythonPath):
             self._max_entries,
             generation,
             tuple(sorted(self.specializer.assumed_apart)),
-            tuple([(place.holder, place.key) for place in self.specializer.filled]),
-            tuple([(place.holder, place.key) for place in self.specializer.watched]),
+            tuple([(place.holder, place.key, False) for place in self.specializer.filled]),
+            tuple([(place.holder, place.key, place.called) for place in self.specializer.watched]),
         )
 
     # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C

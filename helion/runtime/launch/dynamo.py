@@ -59,8 +59,11 @@ def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[s
         for place in dispatcher.specializer.filled:
             args = (*args, place.read())
         for place in dispatcher.specializer.watched:
-            # Described, as a number that has changed before is a symbol.
-            _compile_in(_describe(place.read(), True, None, True))
+            if not place.called:
+                # Described, as a number that has changed before is a symbol.
+                _compile_in(_describe(place.read(), True, None, True))
+            elif type(place.holder) is dict and isinstance(place.read(), types.FunctionType):
+                _compile_in(place.read())  # of the others that are called Dynamo has no guard
     if torch.is_grad_enabled():
         for arg in args:
             if isinstance(arg, torch.Tensor) and arg.requires_grad:

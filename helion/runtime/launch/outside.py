@@ -1,7 +1,8 @@
 """What a kernel function reads from outside itself: globals of its module, what it closes over, attributes of those.
 
-Numbers, strings and the like are constants of a specialization and count in its key. A tensor is an argument that the
-call fills in itself. Both are read at each call, so that a call never sees a value of before.
+Numbers, strings and the like are constants of a specialization and count in its key, and so does which function is
+called. A tensor is an argument that the call fills in itself. All are read at each call, so that a call never sees a
+value of before.
 
 Found in the bytecode of the function and of the Python functions it calls, which are inlined. Not found is what code
 reaches in other ways: `getattr`, items with computed keys, `globals()`.
@@ -18,6 +19,7 @@ import dis
 import enum
 import functools
 import inspect
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -28,7 +30,12 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-__all__ = ["MISSING", "Place", "are_same", "frozen", "holds_tensors", "is_foreign", "is_table", "places_of", "restored"]
+from ..stable_key import Identity
+
+__all__ = [
+    "MISSING", "Place", "are_same", "constants_of_call", "frozen", "holds_tensors", "is_foreign", "is_table",
+    "places_of", "restored",
+]  # fmt: skip
 
 #: What is read where there is nothing: a name that was deleted, a variable that is not assigned yet.
 MISSING = object()
@@ -61,11 +68,17 @@ class Place:
         holder: a dict, a cell, or a function without parameters that gives the value.
         key: the item of a dict; else "".
         name: what the kernel function calls it.
+        called: whether it is a function that is inlined: it counts by its code and all that goes with that.
     """
 
     holder: Any
     key: str
     name: str
+    called: bool = False
+
+    def element(self, extract: Callable[[Any], Any]) -> Any:
+        """What the value contributes to a key; see `frozen`."""
+        return _of_function(self.read()) if self.called else frozen(self.read(), extract)
 
     def read(self) -> Any:
         """The value now, or ``MISSING``."""
@@ -90,6 +103,8 @@ class Place:
                 owner.read()[step] = value
 
     def is_same(self, other: Place) -> bool:
+        if self.called is not other.called:
+            return False
         if not isinstance(self.holder, (dict, types.CellType)):
             return self.name == other.name  # a function made for it
         return self.holder is other.holder and self.key == other.key
@@ -102,13 +117,31 @@ def are_same(places: Sequence[Place], others: Sequence[Place]) -> bool:
 def places_of(fn: types.FunctionType) -> tuple[list[Place], list[Place]]:
     """The places that a function reads, its helpers' included: of tensors, and of values that are constants.
 
-    A list or dict that holds a tensor is one of the first kind.
+    A list or dict that holds a tensor is one of the first kind, and a function that is called of the second.
     """
+    return _by_kind(_read_by(fn, {id(fn)}))
+
+
+def constants_of_call(value: Any) -> list[Place]:
+    """The places of constants that calling a method, or an object of a class with `__call__`, reads: those of its own
+    attributes among them."""
+    is_method = isinstance(value, types.MethodType)
+    fn = value.__func__ if is_method else inspect.getattr_static(type(value), "__call__", None)
+    if not isinstance(fn, types.FunctionType) or is_foreign(fn.__module__):
+        return []
+    holder = value.__self__ if is_method else value
+    _, constants = _by_kind(_read_by(fn, {id(fn)}, Place(lambda: holder, "", "self")))
+    return constants
+
+
+def _by_kind(places: Iterator[Place]) -> tuple[list[Place], list[Place]]:
     tensors: list[Place] = []
     constants: list[Place] = []
-    for place in _read_by(fn, {id(fn)}):
+    for place in places:
         value = place.read()
-        if _is_constant(value):
+        if place.called:
+            kind = constants
+        elif _is_constant(value):
             kind = constants
             if _has_no_order(value):
                 place = Place(functools.partial(_comparable, place), "", place.name)
@@ -264,6 +297,8 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
             yield place
         return
     called = _function_of(value)
+    if (called is not None and not is_foreign(called.__module__)) or _is_choice(place, value):
+        yield _called(place, value)
     if called is not None and id(called) not in seen and not is_foreign(called.__module__):
         seen.add(id(called))
         of_method = isinstance(value, types.MethodType)
@@ -300,6 +335,60 @@ def _function_of(value: Any) -> types.FunctionType | None:
         # A kernel that is called; an object of a class with `__call__`.
         value = getattr(value, "fn", None) or inspect.getattr_static(type(value), "__call__", None)
     return value if isinstance(value, types.FunctionType) else None
+
+
+def _is_choice(place: Place, value: Any) -> bool:
+    """Whether it is a library's function by another name, `activation = torch.relu`, as what a program chooses has."""
+    name = getattr(value, "__name__", None)
+    is_function = isinstance(value, (types.FunctionType, types.BuiltinFunctionType)) and is_foreign(value.__module__)
+    return is_function and isinstance(name, str) and name != re.split(r"\W+", place.name.rstrip("]'\""))[-1]
+
+
+def _called(place: Place, value: Any) -> Place:
+    """The place of the function that runs when what is there is called."""
+    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
+        return dataclasses.replace(place, called=True)
+    return Place(functools.partial(_function_at, place), "", place.name, called=True)
+
+
+def _function_at(place: Place) -> Any:
+    return _function_of(place.read())
+
+
+def _of_function(value: Any) -> Any:
+    """A hashable that tells a function that is called from all that may do something else.
+
+    One that closes over nothing counts by its code, so that running the same definition again changes nothing.
+    """
+    if not isinstance(value, types.FunctionType):
+        return Identity(value)
+    defaults = tuple([_of_default(item) for item in value.__defaults__ or ()])
+    keywords = tuple([(name, _of_default(item)) for name, item in (value.__kwdefaults__ or {}).items()])
+    closed = Identity(value) if value.__closure__ else Identity(value.__globals__)
+    return (types.FunctionType, closed, _Code(value.__code__), defaults, keywords)
+
+
+def _of_default(value: Any) -> Any:
+    # A list that the function fills is no constant.
+    return (
+        frozen(value, Identity) if _is_constant(value) and not isinstance(value, (list, dict, set)) else Identity(value)
+    )
+
+
+class _Code:
+    """A code object in a key, which caches on disk know by its name: they compare sources by other means."""
+
+    def __init__(self, code: types.CodeType) -> None:
+        self.code = code
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Code) and self.code == other.code
+
+    def __hash__(self) -> int:
+        return hash(self.code)
+
+    def __repr__(self) -> str:
+        return self.code.co_name
 
 
 def _owner(place: Place) -> Any:

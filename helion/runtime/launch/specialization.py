@@ -48,7 +48,7 @@ from ... import exc
 from ..stable_key import Identity
 from .outside import Place
 from .outside import are_same
-from .outside import frozen
+from .outside import constants_of_call
 from .outside import places_of
 from .overlaps import overlapping_tensors
 from .overlaps import overlaps
@@ -65,6 +65,7 @@ __all__ = ["Specializer"]
 TensorKey = tuple[Any, ...]
 
 _Tensor = torch.Tensor
+_default_dtype = torch.get_default_dtype
 _is_readable = _compat_torch.is_readable
 _INT32_MAX = 2**31 - 1
 
@@ -219,7 +220,7 @@ class _Extract:
 
     def by_identity(self, value: object) -> Hashable:
         # The object itself and not its id(), so that it stays alive as long as the key.
-        return ("object", Identity(value))
+        return ("object", Identity(value), *self.read_of(value))
 
     def constant(self, value: Any) -> Hashable:
         # hl.constexpr(...) around an argument.
@@ -247,16 +248,24 @@ class _Extract:
             # A recursive inner function captures itself.
             captured.append((name, "self" if content is value else self.captured(content)))
         _, constants = places_of(value)
-        captured += [(place.name, frozen(place.read(), self)) for place in constants]
+        # A function in a cell is in `captured`, by what it is made of: closures are often made anew for each call.
+        shown = [place for place in constants if not (place.called and isinstance(place.holder, types.CellType))]
+        captured += [(place.name, place.element(self)) for place in shown]
         defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
         return (types.FunctionType, value.__code__, *captured, *[self.captured(default) for default in defaults])
 
     def captured(self, value: Any) -> Hashable:
-        """A closure's number is a constant of the code that is inlined, so it counts by value."""
-        return self.number_by_value(value) if type(value) in (int, float) else self(value)
+        """A closure's number is a constant of the code that is inlined, so it counts by value, in containers too."""
+        by_value = _Captured(self.settings, self.kernel_name, self.on_requires_grad, self.tensor_key)
+        return by_value(value)
 
     def method(self, value: types.MethodType) -> Hashable:
-        return (types.MethodType, self(value.__func__), ("object", Identity(value.__self__)))
+        of_object = ("object", Identity(value.__self__), *self.read_of(value))
+        return (types.MethodType, self(value.__func__), of_object)
+
+    def read_of(self, value: Any) -> list[Hashable]:
+        """The constants that a method or an object's `__call__` reads of its object and from outside itself."""
+        return [(place.name, place.element(self)) for place in constants_of_call(value)]
 
     def partial(self, value: functools.partial[Any]) -> Hashable:
         return (
@@ -265,6 +274,16 @@ class _Extract:
             *[self.captured(item) for item in value.args],
             *[(name, self.captured(item)) for name, item in value.keywords.items()],
         )
+
+
+class _Captured(_Extract):
+    """As `_Extract`, for what the code that is inlined holds: its numbers count by value."""
+
+    def __call__(self, value: Any) -> Hashable:
+        return self.number_by_value(value) if type(value) in (int, float) else super().__call__(value)
+
+    def captured(self, value: Any) -> Hashable:
+        return self(value)
 
 
 _SYMBOLIC: dict[type, Hashable] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
@@ -420,13 +439,19 @@ class Specializer:
                 for a in args
             ]
         )
-        if self.watched:
+        if self.watched or _default_dtype() is not torch.float32:
             elements += self.outside()
         return elements + self.overlaps(args) if self.assumed_apart else elements
 
     def outside(self) -> tuple[tuple[Hashable, ...], ...]:
-        """What the constants that the kernel function reads from outside itself contribute: "outside", name, value."""
-        return tuple([("outside", place.name, frozen(place.read(), self.extract)) for place in self.watched])
+        """What the constants that the kernel function reads from outside itself contribute: "outside", name, value.
+
+        One is read by PyTorch's operations on integers: the default dtype, which contributes where it is not float32.
+        """
+        found = [("outside", place.name, place.element(self.extract)) for place in self.watched]
+        if (dtype := _default_dtype()) is not torch.float32:
+            found.append(("outside", "torch.get_default_dtype()", dtype))
+        return tuple(found)
 
     def look_outside(self, fn: types.FunctionType) -> bool:
         """Find out what a kernel function reads from outside itself.
