@@ -21,10 +21,15 @@ from .config_keys import KEYS
 from .config_keys import TABLE
 from .config_keys import closest
 from .config_keys import plural_items
-from .fragments import EnumFragment
-from .fragments import Fragment
-from .fragments import ListOf
-from .fragments import OneOrPerItem
+from .fragments import BlockSizeFragment as BlockSizeFragment
+from .fragments import BooleanFragment as BooleanFragment
+from .fragments import EnumFragment as EnumFragment
+from .fragments import Fragment as Fragment
+from .fragments import IntegerFragment as IntegerFragment
+from .fragments import ListOf as ListOf
+from .fragments import OneOrPerItem as OneOrPerItem
+from .fragments import PermutationFragment as PermutationFragment
+from .fragments import PowerOfTwoFragment as PowerOfTwoFragment
 
 
 def _fitted(fragment: Fragment, key: str, value: Any, given: Any, spread: bool = False) -> Any:
