@@ -279,7 +279,10 @@ def _single_product(
         return rounds * (row_tiles if in_loop else 1) * tile.m * tile.n / tile.rate
 
     wide = _WIDE_ALONG_K if facts.warp_groups and facts.tf32 and all(facts.along_k[0]) else _WIDE
-    tile = min(_NARROW if itemsize < 4 else wide, key=seconds)
+    # Accumulators of float64 are two registers each: 64 x 128 by two warps were spilled.
+    words = max(itemsize // 4, 1)
+    held = [t for t in wide if t.m * t.n * words <= _CHAIN_REGISTERS * 32 * t.warps]
+    tile = min(_NARROW if itemsize < 4 else held, key=seconds)
     found: dict[str, Any] = {"block_sizes": sizes_of(tile), "num_warps": tile.warps, "num_stages": tile.stages}
     # Columns of the right operand are read for each row of tiles: from memory, unless one follows the other at once.
     is_large = extents["k"] * extents["n"] * itemsize > facts.l2_bytes // 4

@@ -43,6 +43,17 @@ def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 @helion.kernel
+def matmul64(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    out = x.new_empty([x.size(0), y.size(1)])
+    for rows, columns in hl.tile(out.shape):
+        acc = hl.zeros([rows, columns], dtype=torch.float64)
+        for inner in hl.tile(x.size(1)):
+            acc = acc + x[rows, inner] @ y[inner, columns]
+        out[rows, columns] = acc
+    return out
+
+
+@helion.kernel
 def linear_residual(x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(residual)
     for rows, columns in hl.tile([x.size(0), weight.size(0)]):
@@ -139,6 +150,13 @@ def test_float32_along_k_has_tiles_of_warp_groups() -> None:
     assert tile(helion.kernel(linear.fn, dot_precision="highest")) == ([64, 128, 64], 2)  # no tensor cores
     columns_of_weight = empty(4096, 1024, dtype=torch.float32), empty(4096, 1024, dtype=torch.float32).t()
     assert backend_of(matmul, columns_of_weight).spec.default_config().block_sizes == [128, 256, 32]
+
+
+def test_accumulators_of_float64_have_registers_for_twice_as_much() -> None:
+    args = empty(1024, 1024, dtype=torch.float64), empty(1024, 1024, dtype=torch.float64)
+    default = backend_of(matmul64, args).spec.default_config()
+    rows, columns, _ = default.block_sizes
+    assert rows * columns * 2 <= 128 * 32 * default.num_warps
 
 
 def test_a_single_round_of_tiles_is_not_persistent() -> None:
