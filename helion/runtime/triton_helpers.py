@@ -322,6 +322,18 @@ def hlt_apart(x):
 
 
 @triton.jit
+def hlt_second(a, b):
+    """b: a scan with this is its operand."""
+    return b
+
+
+@triton.jit
+def hlt_detached(x):
+    """x, a vector, bit for bit: no pass sees what made it."""
+    return tl.associative_scan(x, 0, hlt_second)
+
+
+@triton.jit
 def hlt_argmax_combine(a, i, b, j):
     """The larger value with its index; nan counts as largest, ties take the smaller index, as torch.argmax."""
     better = (a > b) | ((a != a) & (b == b)) | (((a == b) | ((a != a) & (b != b))) & (i < j))

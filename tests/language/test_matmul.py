@@ -7,6 +7,7 @@ import torch
 
 import helion.language as hl
 from helion import exc
+from tests.support import run_everywhere
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 
@@ -207,3 +208,31 @@ def test_dot_scaled_turns_the_scale_255_into_nan(ref):
     scale = torch.tensor([[127], [255]], dtype=torch.uint8)
     got = once(ref, lambda a, s, b: hl.dot_scaled(a, s, "e4m3", b, None, "e4m3"), a, scale, a.T.contiguous())
     assert torch.equal(got.isnan(), torch.tensor([[False, False], [True, True]]))
+
+
+def sums_of_products(x, y):
+    total = torch.zeros([1], device=x.device)
+    largest = torch.zeros([x.size(0), 2], device=x.device)
+    for rows in hl.tile(x.size(0), block_size=64):
+        running = hl.zeros([], dtype=torch.float32)
+        for k in hl.tile(x.size(1)):
+            running += hl.dot(x[rows, k], y[k, :]).sum()
+        hl.atomic_add(total, [0], running)
+        row_sums = hl.dot(x[rows, :], y[:, :]).sum(1)
+        largest[rows, 0] = row_sums.amax()
+        largest[rows, 1] = row_sums.argmax()
+    return total, largest
+
+
+def test_products_are_reduced_to_scalars(seed):
+    """Triton's pass for tensor memory asserted on each such kernel, on compute capability 10."""
+
+    def reference(x, y):
+        found = [(part.amax(), part.argmax()) for part in (x @ y).sum(1).split(64)]
+        largest = torch.stack([torch.stack([value, place.double()]) for value, place in found])
+        return (x @ y).sum()[None], largest.repeat_interleave(64, 0)
+
+    x, y = (torch.randint(-3, 4, [128, 64]).bfloat16(), torch.randint(-3, 4, [64, 64]).bfloat16())
+    configs = [{"block_sizes": [32]}]
+    for capability in (90, 100):
+        run_everywhere(sums_of_products, (x, y), reference, configs=configs, capabilities=[capability])

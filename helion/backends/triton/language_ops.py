@@ -38,6 +38,7 @@ from .emitter import Rule
 from .emitter import Rules
 from .memory import all_of
 from .memory import pointer_access
+from .reductions import detached
 from .reductions import summand
 from .reshapes import repeated
 from .scope import Scope
@@ -108,6 +109,7 @@ def emit_reduce(k: KernelEmitter, node: torch.fx.Node) -> None:
     fills = other if isinstance(other, (list, tuple)) else [other] * len(sources)
     masked = [k.masked(s, at, _typed_fill(f, s)) for s, f in zip(sources, fills)]
     texts = [summand(k, s) if text == k.text(s) else text for s, text in zip(sources, masked)]
+    texts = [detached(k, s, text) for s, text in zip(sources, texts)]
     options = {"keep_dims": True} if keep_dims else {}
     text = call("tl.reduce", _tuple_text(texts), at, combine_function(k, node), **options)
     _assign_results(k, node, text, len(sources))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 import torch.fx
 
+from ...ir.nodes import GETITEM
+from ...ir.nodes import Product
 from ...ir.nodes import Reduction
 from ...ir.nodes import tensor_of
 from ...ir.reduction_ops import REDUCTIONS
@@ -33,6 +35,7 @@ def emit_reduction(k: KernelEmitter, node: torch.fx.Node) -> None:
         operand = k.define(f"{pretty_name(node)}_in", operand)
     elif reduction.kind.name == "sum":
         operand = summand(k, reduction.source)
+    operand = detached(k, reduction.source, operand)
     if reduction.kind.returns_index:
         _emit_place(k, reduction, operand)
     else:
@@ -50,6 +53,28 @@ def summand(k: KernelEmitter, source: torch.fx.Node) -> Text:
     value, text = tensor_of(source), k.text(source)
     product = source.target is torch.ops.aten.mul.Tensor and value.dtype in _ADDED and value.dim() >= 3
     return k.helper("hlt_apart", text) if product and all(map(_grows(value), source.all_input_nodes)) else text
+
+
+def detached(k: KernelEmitter, source: torch.fx.Node, text: Text) -> Text:
+    """The text of a value that is reduced.
+
+    Triton's pass OptimizeTMemLayouts (3.7) asserts where a vector that follows from a product in tensor memory, by
+    reductions and elementwise, is reduced to a scalar: `(a @ b).sum()`.  It does not look past a scan.
+    """
+    if tensor_of(source).dim() != 1 or not k.module.features.tensor_memory or not _may_follow_product(source):
+        return text
+    return k.helper("hlt_detached", text)
+
+
+def _may_follow_product(node: torch.fx.Node) -> bool:
+    open_, seen = [node], {node}
+    while open_:
+        found = open_.pop()
+        if found.op == "placeholder" or found.target is GETITEM or Product.match(found):
+            return True
+        open_ += [source for source in found.all_input_nodes if source not in seen]
+        seen.update(open_)
+    return False
 
 
 def _grows(value: torch.Tensor) -> Callable[[torch.fx.Node], bool]:

@@ -43,6 +43,7 @@ class Features:
         tensor_memory: results of products lie in a memory of their own (tcgen05).
         e4m3: there are conversions of float8_e4m3fn.
         scaled_products: tensor cores multiply block-scaled operands (tcgen05.mma.block_scale).
+        tensor_memory: products are accumulated in tensor memory (tcgen05).
         platform: what Triton calls the target, (backend, arch, threads of a warp); None where it compiles for none.
     """
 
@@ -57,6 +58,7 @@ class Features:
     tensor_memory: bool
     e4m3: bool
     scaled_products: bool
+    tensor_memory: bool
     platform: tuple[str, int | str, int] | None
 
 
@@ -74,6 +76,7 @@ def _nvidia(arch: int | str) -> Features:
         tensor_memory=100 <= arch < 120,
         e4m3=arch >= _FIRST_WITH_E4M3,
         scaled_products=100 <= arch < 120,
+        tensor_memory=100 <= arch < 120,
         platform=("cuda", arch, 32),
     )
 
@@ -93,6 +96,7 @@ def _readable(arch: int | str) -> Features:
         tensor_memory=False,
         e4m3=True,
         scaled_products=False,
+        tensor_memory=False,
         platform=None,
     )
 
