@@ -339,8 +339,26 @@ class Expressions(Frames):
         ):
             # A condition on a tile's place: PyTorch would ask for its truth.
             left, right = (self.as_tensor(v) if isinstance(v, torch.SymBool) else v for v in (left, right))
+        if not isinstance(op, (ast.BitAnd, ast.BitOr, ast.BitXor)):
+            left, right = self._numbers(left, right)
         result = _BINARY[type(op)](left, right)
         return result if self.tracer.on_device else self.env.sized(result)
+
+    def _numbers(self, left: Any, right: Any) -> tuple[Any, Any]:
+        """Operands of which a bool of the Config's is 0 or 1, as Python's are, beside a number."""
+        both = (left, right)
+        if not all(isinstance(v, (int, float, torch.SymInt, torch.SymFloat, torch.SymBool)) for v in both):
+            return both
+        if all(isinstance(v, (bool, torch.SymBool)) for v in both):
+            return both
+        zero_or_one = "({1} if {0} else {2})"
+        made = [
+            self.env.config_call(_pick, (v, 1, 0), zero_or_one, "picked")
+            if isinstance(v, torch.SymBool) and self.env.is_configured(v)
+            else v
+            for v in both
+        ]
+        return made[0], made[1]
 
     def _power_of_place(self, base: Any, exponent: Any) -> torch.SymInt | None:
         """An integer to the power of one of a tile's place that is not negative, an integer as Python's is."""
@@ -361,7 +379,7 @@ class Expressions(Frames):
             if isinstance(value, torch.Tensor):
                 return torch.logical_not(scalar(value, "`not`"))
             if is_symbolic(value) and self.env.space.depends_on_device(value):
-                return torch.sym_not(value)
+                return torch.sym_not(value if isinstance(value, torch.SymBool) else value != 0)
             return not value
         if isinstance(node.op, ast.Invert) and is_symbolic(value):
             return torch.sym_not(value) if isinstance(value, torch.SymBool) else -value - 1
@@ -374,7 +392,7 @@ class Expressions(Frames):
             right = self.expr(right_node) if result is True else self._after(result, right_node, when=True)
             if isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, _HASHING):
                 left = as_key(left)
-            step = _COMPARE[type(op)](left, right)
+            step = _COMPARE[type(op)](*self._numbers(left, right))
             result = step if result is True else self._and(result, step)
             if result is False:
                 return False

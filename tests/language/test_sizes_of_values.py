@@ -253,3 +253,21 @@ def test_what_the_error_says_to_do(seed: int) -> None:
 
     args = (torch.randn(4, 6), torch.tensor([True, False, True, True, False, True]))
     run_everywhere(columns_in_turn, args, lambda x, used: x[:, used], capabilities=[90])
+
+
+@pytest.mark.parametrize(
+    "flat", [lambda x: x.nonzero().flatten(), lambda x: x.nonzero().view(-1), lambda x: x.nonzero().reshape(-1)]
+)
+def test_flattened_places_may_be_any_number(flat) -> None:
+    def places(used):
+        found = flat(used)
+        out = torch.full([8], int(not found.size(0)), dtype=torch.int64)
+        for t in hl.tile(found.size(0)):
+            out[t] = found[t]
+        return out
+
+    kernel = helion.kernel(places, ignore_warnings=[exc.TensorOperationInWrapper])
+    for count in (3, 1, 0, 2):
+        expected = torch.full([8], int(count == 0))
+        expected[:count] = torch.arange(count)
+        assert torch.equal(kernel(torch.arange(8) < count), expected)

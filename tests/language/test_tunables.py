@@ -91,3 +91,21 @@ def test_strings_are_refused_with_what_to_write_instead() -> None:
     assert "EnumFragment(range(" in str(error.value)
     kernel = helion.kernel(counted, config=helion.Config(block_sizes=[2], mode=1))
     assert torch.equal(kernel(torch.ones(3)), torch.ones(3))
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_bool_is_0_or_1_beside_a_number(flag: bool) -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        flag = hl.register_tunable("flag", BooleanFragment())
+        factor = 2 if flag > 0 else 3
+        more = flag + 1
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] * factor + more * (flag * 3)
+        return out
+
+    config = helion.Config(block_sizes=[4], flag=flag)
+    for mode in (helion.RefMode.OFF, helion.RefMode.EAGER):
+        x = torch.randn(9)
+        expected = x * (2 if flag else 3) + (flag + 1) * (flag * 3)
+        assert torch.equal(helion.kernel(kernel, config=config, ref_mode=mode)(x), expected)

@@ -43,7 +43,6 @@ class Features:
         tensor_memory: results of products lie in a memory of their own (tcgen05).
         e4m3: there are conversions of float8_e4m3fn.
         scaled_products: tensor cores multiply block-scaled operands (tcgen05.mma.block_scale).
-        tensor_memory: products are accumulated in tensor memory (tcgen05).
         platform: what Triton calls the target, (backend, arch, threads of a warp); None where it compiles for none.
     """
 
@@ -55,7 +54,6 @@ class Features:
     pending_products: bool
     warp_specialize: bool
     asynchronous_products: bool
-    tensor_memory: bool
     e4m3: bool
     scaled_products: bool
     tensor_memory: bool
@@ -73,7 +71,6 @@ def _nvidia(arch: int | str) -> Features:
         pending_products=arch == 90,
         warp_specialize=arch >= 100,
         asynchronous_products=90 <= arch < 120,
-        tensor_memory=100 <= arch < 120,
         e4m3=arch >= _FIRST_WITH_E4M3,
         scaled_products=100 <= arch < 120,
         tensor_memory=100 <= arch < 120,
@@ -93,7 +90,6 @@ def _readable(arch: int | str) -> Features:
         pending_products=True,
         warp_specialize=False,
         asynchronous_products=False,
-        tensor_memory=False,
         e4m3=True,
         scaled_products=False,
         tensor_memory=False,
