@@ -145,6 +145,12 @@ def _check_devices(env: Environment, source: FunctionSource, filled: Mapping[str
         if re.split(r"[.\[]", tensor.text)[0] in filled and tensor.fake.device != env.device:
             devices = ", ".join(sorted({str(tensor.fake.device), str(env.device)}))
             raise exc.DeviceMismatch(kernel=source.node.name, devices=devices, location=source.location(source.node))
+        if tensor.fake.device.type != env.device.type:  # of arguments it is known before: host code has made it
+            made = f"a tensor that host code makes on {tensor.fake.device} is used in device code, on {env.device}"
+            fix = "make it with `device=x.device` of an argument x, or leave `device=` out."
+            raise exc.DeviceMismatch(
+                f"kernel {source.node.name!r}: {made}: {tensor.text}", fix=fix, location=source.location(source.node)
+            )
 
 
 def _captured_by(argument: str, text: str) -> bool:

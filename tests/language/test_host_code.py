@@ -118,3 +118,14 @@ def test_an_underscore_is_nobodys_in_host_code_and_on_the_device(mode):
 
     x = torch.randn(6, 5)
     assert torch.equal(kernel(x), x.argmax(1) + 2)
+
+
+def test_a_tensor_that_host_code_makes_on_another_device_is_refused() -> None:
+    def elsewhere(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(x.shape, device="meta")
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t]
+        return out
+
+    with pytest.raises(exc.DeviceMismatch, match="host code makes on meta"):
+        helion.kernel(elsewhere)(torch.randn(4))
