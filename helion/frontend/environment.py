@@ -433,9 +433,9 @@ class Environment(HostReads):
         number: torch.SymInt = made
         return number
 
-    def size_of(self, expr: sympy.Expr) -> torch.SymInt:
-        """The integer that an expression of sizes gives, as a size."""
-        return self._integer(expr, None)
+    def size_of(self, expr: sympy.Expr, hint: int | None = None) -> torch.SymInt:
+        """The integer that an expression of sizes gives, as a size; without a hint that of the expression."""
+        return self._integer(expr, hint)
 
     def new_block(
         self, name: str, *, fixed: Any = None, low: int = 1, high: int | None = None, extent: int | None = None

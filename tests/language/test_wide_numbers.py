@@ -8,7 +8,9 @@ import torch
 import helion
 import helion.language as hl
 from helion import exc
+from helion.fragments import PowerOfTwoFragment
 from tests.support import run_everywhere
+from tests.support import ways
 
 M = 123456789
 ROWS = 40
@@ -58,6 +60,25 @@ def test_an_integer_to_a_power_that_may_be_negative_is_refused() -> None:
 
     with pytest.raises(exc.NotAllowedOnDevice, match="power that may be negative"):
         helion.kernel(kernel)(torch.ones(6))
+
+
+def powers_of_a_tunable(x: torch.Tensor) -> torch.Tensor:
+    s = hl.register_tunable("s", PowerOfTwoFragment(1, 8, 2))
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] * 2**s + s**s + (-3) ** (s + 1)
+    return out
+
+
+def test_a_tunable_is_a_power() -> None:
+    """Its stand-in while tracing is large, and was too large for a power."""
+    expected = torch.arange(5) * 16 + 256 - 243
+    configs = [{"block_sizes": [4], "s": 4}]
+    kernel = helion.kernel(powers_of_a_tunable, config=helion.Config(**configs[0]))
+    assert torch.equal(kernel(torch.arange(5)), expected)
+    for way in ways(helion.kernel(powers_of_a_tunable), (torch.arange(5),), configs, [90]):
+        if way.name not in ("tile executor", "ref mode"):  # by the tunable's default
+            assert torch.equal(way.run(torch.arange(5)), expected), way.name
 
 
 def rows_apart(x: torch.Tensor, apart: int, length: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ truncate and Python's functions of numbers do not exist; in int64 where a step m
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -142,12 +143,18 @@ class ScalarPrinter(ExpressionPrinter):
         base, exponent = expr.args
         if exponent.is_Integer and 0 < exponent <= 8:
             return " * ".join([self.parenthesize(base, _ATOM)] * int(exponent))
-        printed = self._print(base)
-        if base.is_number:  # the helper takes tensors, and Triton has a constant for `2`
-            printed = f"tl.full([], {printed}, {'tl.int64' if self._places_are_wide else 'tl.int32'})"
-        elif self._places_are_wide and self._is_of_host(base):  # the helper computes in the width of the base
-            printed = f"tl.cast({printed}, tl.int64)"
-        return f"{self._helper('hlt_pow_int')}({printed}, {self._print(exponent)})"
+        texts = [self._print(base), self._print(exponent)]
+        constant = [_SUM.fullmatch(text) is not None for text in texts]  # tunables are what the Config says
+        if all(constant):
+            least, power = (int(eval(text, {})) for text in texts)
+            if power >= 0:
+                return f"({least**power})"
+        dtype = "tl.int64" if self._places_are_wide else "tl.int32"
+        # The helper takes tensors, and Triton has a constant for `2`.
+        printed = [f"tl.full([], {text}, {dtype})" if known else text for text, known in zip(texts, constant)]
+        if self._places_are_wide and self._is_of_host(base):  # the helper computes in the width of the base
+            printed[0] = f"tl.cast({printed[0]}, tl.int64)"
+        return f"{self._helper('hlt_pow_int')}({', '.join(printed)})"
 
     def _print_FloatPow(self, expr: sympy.Expr) -> str:
         return f"{self._helper('hlt_pow_number')}({', '.join(map(self._print, expr.args))})"
@@ -162,6 +169,8 @@ class ScalarPrinter(ExpressionPrinter):
     _print_RoundToInt = _print_RoundDecimal = _print_Piecewise = _refuse
 
 
+#: Sums and products of integers.
+_SUM = re.compile(r"[-+*()\s\d]+")
 _ATOM = 999.5  # binds tighter than any operator: operands that are no single names get parentheses
 
 
