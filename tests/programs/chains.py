@@ -31,6 +31,7 @@ from .table import Dims
 from .table import Env
 from .table import Expr
 from .table import infer
+from .triangles import masked
 from .values import Dim
 from .values import Invalid
 from .values import Value
@@ -111,7 +112,8 @@ def _chain(g: Generator, m: Dim, heads: list[Dim], outer: list[Expr], dtype: tor
         for left, right in zip(outer, tiles):
             turned = Expr("permute", [right], {"order": [1, 0]})
             made = Expr("product", [left, turned], {"form": g.choice(("matmul", "hl.dot"))})
-            scores.append(_named(block, g, Expr("clamp", [g.cast(made, torch.float32)], {"low": -4, "high": 4})))
+            score = Expr("clamp", [g.cast(made, torch.float32)], {"low": -4, "high": 4})
+            scores.append(_named(block, g, masked(g, score) if g.chance(0.3) else score))
         if g.chance(0.5):
             mixed = Expr(g.choice(("mul", "add", "sub", "maximum")), scores)
             scores[1] = _named(block, g, Expr("clamp", [mixed], {"low": -4, "high": 4}))

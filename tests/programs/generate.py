@@ -21,6 +21,7 @@ from . import memory
 from . import merged
 from . import pointwise
 from . import shaped
+from . import triangles
 from . import views
 from .inputs import LAYOUTS
 from .inputs import READ_ONLY
@@ -501,4 +502,4 @@ class Generator:
 
 
 #: Modules whose import fills the table.
-TABLES = (formats, inlined, memory, merged, pointwise, shaped, views)
+TABLES = (formats, inlined, memory, merged, pointwise, shaped, triangles, views)

@@ -45,6 +45,17 @@ HELPERS: dict[str, tuple[str, tuple[str, ...], Any]] = {
         ("num", "num"),
         lambda a, b: Expr("maximum", [a, b]),
     ),
+    "by_rank": (
+        "def by_rank(a, b):\n    if a.dim() > 1 and a.dtype == b.dtype:\n        return a - b\n    return b - a",
+        ("num", "num"),
+        lambda a, b: Expr("sub", [a, b] if len(a.value.dims) > 1 and a.value.dtype is b.value.dtype else [b, a]),
+    ),
+    "by_value": (
+        "def by_value(test, a, b):\n    if test:\n        made = a + b\n"
+        "    else:\n        made = a - b\n    return made",
+        ("scalar", "num", "num"),
+        lambda c, a, b: Expr("where", [c, Expr("add", [a, b]), Expr("sub", [a, b])]),
+    ),
     "both_ends": (
         "def both_ends(a, b):\n    low, high = torch.minimum(a, b), torch.maximum(a, b)\n"
         "    for _ in range(2):\n        high = high + low\n    return low, high",
@@ -61,13 +72,16 @@ class Helper(Row):
         if kind == "bool":
             return None
         name = g.choice(list(HELPERS))
-        args = [g.expr(dims, k if k == "bool" else kind, exact, depth - 1) for k in HELPERS[name][1]]
+        shapes = {"scalar": ((), "bool", True), "bool": (dims, "bool", exact)}
+        args = [g.expr(*shapes.get(k, (dims, kind, exact)), depth - 1) for k in HELPERS[name][1]]
         return Expr(self.name, args, {"function": name})
 
     def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
         takes, meaning = HELPERS[e.attrs["function"]][1:]
-        if len(args) != len(takes) or any(a.weak or (a.kind == "bool") != (k == "bool") for a, k in zip(args, takes)):
+        if len(args) != len(takes) or any(a.weak or (a.kind == "bool") == (k == "num") for a, k in zip(args, takes)):
             raise Invalid("operands of a function")
+        if any(bool(a.dims) for a, k in zip(args, takes) if k == "scalar"):
+            raise Invalid("no one condition")
         return infer(meaning(*e.args), env)
 
     def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:

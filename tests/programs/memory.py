@@ -306,7 +306,7 @@ class Full(Row):
         if dtype is torch.uint8:
             value = abs(value)
         return Expr(
-            self.name, [], {"dims": dims, "value": value, "dtype": dtype, "form": g.choice(("hl", "hl", "torch"))}
+            self.name, [], {"dims": dims, "value": value, "dtype": dtype, "form": g.choice(("hl", "sizes", "torch"))}
         )
 
     def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
@@ -321,6 +321,10 @@ class Full(Row):
 
     def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
         a = e.attrs
+        if a["form"] == "sizes":
+            function = "hl.zeros" if a["value"] == 0 else "torch.full"
+            fill = "" if a["value"] == 0 else f", {a['value']}"
+            return f"{function}({p.shape_read(a['dims'])}{fill}, dtype={a['dtype']})"
         if a["form"] == "hl" and a["value"] == 0:
             return f"hl.zeros({p.shape(a['dims'])}, dtype={a['dtype']})"
         if a["form"] == "hl":

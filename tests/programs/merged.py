@@ -139,6 +139,10 @@ class Linear(Row):
 
 
 _VECTOR: dict[str, tuple[int, str]] = {
+    "dot": (0, "torch.dot({0}, {1})"),
+    "scalar": (0, "({0} @ {1})"),
+    "sum": (0, 'torch.einsum("k,k->", {0}, {1})'),
+    "one": (0, "({0}[None, :] @ {1}[:, None])[0, 0]"),
     "mv": (1, "torch.mv({0}, {1})"),
     "matmul": (1, "({0} @ {1})"),
     "einsum": (1, 'torch.einsum("ik,k->i", {0}, {1})'),
@@ -149,17 +153,20 @@ _VECTOR: dict[str, tuple[int, str]] = {
 }
 
 
+_SCALAR = [form for form, (rank, _) in _VECTOR.items() if rank == 0]
+
+
 class VectorProduct(Row):
-    """A matrix times a vector, or a batch of such products."""
+    """A matrix times a vector, a batch of such products, or two vectors."""
 
     def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
-        if len(dims) not in (1, 2) or kind != "float" or any(d.size > 64 for d in dims):
+        if len(dims) > 2 or kind != "float" or any(d.size > 64 for d in dims):
             return None
         inner = g.constant_dim(dims, smallest=1)
         if inner is None or inner.axis is not None or inner.size > 64:
             return None
         form = g.choice([f for f, (rank, _) in _VECTOR.items() if rank == len(dims)])
-        shapes = ((*dims, inner), (*dims[:-1], inner))
+        shapes = ((*dims, inner), (*dims[:-1], inner))  # of two vectors, both of `inner`
         args = [g.cast(g.small(g.expr(shape, kind, True, depth - 1)), torch.float32) for shape in shapes]
         return Expr(self.name, args, {"form": form})
 
@@ -176,7 +183,8 @@ class VectorProduct(Row):
         return _VECTOR[e.attrs["form"]][1].format(*args)
 
     def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
-        return f"({args[0]} * {args[1]}.unsqueeze(-2)).sum(-1)"
+        right = args[1] if e.attrs["form"] in _SCALAR else f"{args[1]}.unsqueeze(-2)"
+        return f"({args[0]} * {right}).sum(-1)"
 
 
 for _row in [

@@ -293,7 +293,10 @@ def carried_number(g: Generator, depth: int) -> list[Statement]:
         if value is None:
             raise Invalid("nothing to load")
         dtype = torch.float32 if kind == "float" else torch.int64
-        new = Expr(g.choice(("add", "sub", "maximum", "minimum")), [old, g.cast(g.within(value, -9, 9), dtype)])
+        value = g.within(value, -9, 9)
+        if kind == "float" or g.value(value).dtype is torch.uint8 or g.chance(0.3):
+            value = g.cast(value, dtype)  # others widen as they meet the number
+        new = Expr(g.choice(("add", "sub", "maximum", "minimum")), [old, value])
         return [Assign(start.name, Expr("clamp", [new], {"low": -60, "high": 60}))]
 
     return [start, enter(g, Loop("grid", [spec], []), fill)]

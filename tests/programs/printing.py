@@ -115,6 +115,20 @@ class Printer:
                 texts.append(f"{d.axis}.stop - {d.axis}.start" if self.oracle else d.axis)
         return f"[{', '.join(texts)}]"
 
+    def shape_read(self, dims: Sequence[Dim]) -> str:
+        """A shape of tiles, and of sizes as they stand at an argument: `[t0, x1.size(0)]`."""
+        names = {n: name for name, n in self.program.sizes.items()}
+        texts = []
+        for d in dims:
+            name = names.get(d.size) if d.axis is None else None
+            found = [x for x in self.program.params if name in x.shape]
+            if not found or name in self.program.specialize:
+                texts.append(self.shape([d])[1:-1])
+            else:
+                at = found[-1].shape.index(name)
+                texts.append(f"{found[-1].name}.{f'size({at})' if len(found) % 2 else f'shape[{at}]'}")
+        return f"[{', '.join(texts)}]"
+
     def loop(self, loop: Loop) -> None:
         if self.oracle:
             self._oracle_loop(loop)
