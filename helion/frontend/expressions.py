@@ -80,8 +80,6 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 #: What finds things by their hash.
 _HASHING = (dict, set, frozenset)
-#: The largest exponent with which the hint of a power is computed.
-_LARGEST_POWER = 62
 
 
 class LambdaValue:
@@ -377,7 +375,7 @@ class Expressions(Frames):
         if exponent.node.has_hint() and (not is_symbolic(base) or base.node.has_hint()):
             # A tunable's is larger than any value of it, and too large for a power.
             least = base.node.hint if is_symbolic(base) else base
-            hint = least ** min(exponent.node.hint, _LARGEST_POWER)
+            hint = least ** min(exponent.node.hint, 62)
         return self.env.size_of(PowByNatural(expr_of(base), expr_of(exponent)), hint)
 
     def expr_UnaryOp(self, node: ast.UnaryOp) -> Any:
