@@ -318,7 +318,7 @@ class _Rewriter(ast.NodeTransformer):
         rewrite = self.rewrites.get(original)
         return node if rewrite is None else self.replacement(node, *rewrite)
 
-    visit_Call = visit_Subscript = _rewritten
+    visit_Call = visit_Subscript = visit_BinOp = visit_UnaryOp = visit_BoolOp = visit_Compare = visit_IfExp = _rewritten
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         if node.value is None:

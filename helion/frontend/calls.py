@@ -163,10 +163,14 @@ class Calls(Expressions):
                 f"{ast.unparse(node)} may give another number in the next call, and is in a loop or a helper function",
                 fix="call it in the kernel function itself, before its loops, or pass the number as an argument.",
             )
+        return self.read_at_each_call(node, type(value))
+
+    def read_at_each_call(self, node: ast.expr, kind: type) -> Any:
+        """The int, float or bool that the host function has where an expression of the user's stands."""
         name = f"_read_{len(self.rewrites)}"
         self.rewrites[node] = ("read", name)
-        number = self.env.read_number(float if type(value) is float else int, name)
-        return number != 0 if type(value) is bool else number
+        number = self.env.read_number(float if kind is float else int, name)
+        return number != 0 if kind is bool else number
 
     def _read(self, fn: Any, args: list[Any], node: ast.Call) -> Any:
         """The number that `x.item()`, `int(x)`, `float(x)` or `bool(x)` of a tensor gives, read at each call; else
@@ -183,9 +187,7 @@ class Calls(Expressions):
         in_place = self.frame.is_kernel and not self.env.ir.roots and not self.is_repeated()
         if not in_place or tensor.dtype.is_complex or tensor.numel() != 1:
             return None
-        name = f"_read_{len(self.rewrites)}"
-        self.rewrites[node] = ("read", name)
-        return self.env.read_number(int, name) != 0 if kind is bool else self.env.read_number(kind, name)
+        return self.read_at_each_call(node, kind)
 
     def measured(self, value: Any, node: ast.expr) -> Any:
         """What a host call or `x[mask]` gives, with a number that is read at each call for each size that only the call

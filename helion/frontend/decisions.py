@@ -11,8 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import sympy
+import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.overrides import TorchFunctionMode
+
+
+#: Functions of torch whose results have other dimensions where a size is 1.
+_GO_BY_ONE = frozenset([torch.squeeze, torch.Tensor.squeeze, torch.Tensor.squeeze_])
 
 
 class ConfigDecision(Exception):
@@ -26,16 +31,23 @@ class RefusingShapeEnv(ShapeEnv):
 
     Attributes:
         refuses: it has been told.
+        asked_for_layout: a function of torch runs in host code, which the host function calls with the numbers of each
+            call: what it asks about 0 and 1 is for strides that follow by themselves.
+        decided: symbols of the numbers that anybody else has asked about.
     """
 
     def __init__(self, is_refused: Callable[[sympy.Symbol], bool], **options: Any) -> None:
         super().__init__(**options)
         self.is_refused = is_refused
         self.refuses = False
+        self.asked_for_layout = False
+        self.decided: set[sympy.Symbol] = set()
 
     def evaluate_sym_node(self, sym_node: Any, *args: Any, **options: Any) -> Any:
         expr = sym_node.expr
         if any(map(self.is_refused, expr.free_symbols)):
+            if not self.asked_for_layout and not _is_about_many(expr):
+                self.decided |= expr.free_symbols
             if self.refuses:
                 raise ConfigDecision(expr.free_symbols)
             # `cdiv(n, block)` is 1 for the number that stands for the block, and was 1 in what was made of it: a sum
@@ -54,6 +66,13 @@ class RefusingShapeEnv(ShapeEnv):
         return sys._getframe()
 
 
+def _is_about_many(expr: sympy.Basic) -> bool:
+    """Whether it compares with a constant that is no size of an unusual layout: whether 32 bits hold an index, say."""
+    return isinstance(expr, sympy.core.relational.Relational) and any(
+        side.is_Integer and abs(side) > 2 for side in expr.args
+    )
+
+
 class Deciding(TorchFunctionMode):
     """Lets functions of torch ask all the same.
 
@@ -69,9 +88,10 @@ class Deciding(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # As `Environment.deciding`, without a context manager: a trace makes thousands of calls.
-        outer, self.env.refuses = self.env.refuses, False
+        outer = (self.env.refuses, self.env.asked_for_layout)
+        self.env.refuses, self.env.asked_for_layout = False, func not in _GO_BY_ONE
         try:
             made = self.instead(func, args, kwargs or {})
             return func(*args, **(kwargs or {})) if made is None else made
         finally:
-            self.env.refuses = outer
+            self.env.refuses, self.env.asked_for_layout = outer

@@ -86,7 +86,6 @@ class Environment(HostReads):
         #: A value that each number of the Config's may have: stand-ins in shapes are like no size (`_size_symbol`).
         self._samples = {}
         self._read = set()
-        self._measured = set()
         self._places = ReadPlaces(self)
         self._noted: set[type[exc.BaseWarning]] = set()
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
+from typing import cast
 
 import sympy
 import torch
@@ -36,6 +37,7 @@ from .frames import Frame
 from .frames import Frames
 from .host_decisions import Decisions
 from .lengths import lengths_of
+from .read_expressions import type_of
 
 #: What an error calls a number that is not known while host code is traced, and says to do.
 CONFIG_NUMBER = "a number that the Config decides on (a block size or a tunable)"
@@ -135,6 +137,7 @@ class Expressions(Frames):
     """Evaluates expressions in the current frame; one method `expr_<node>` each."""
 
     decisions: Decisions
+    _failed: set[ast.expr]
 
     def expr(self, node: ast.expr) -> Any:
         """Value of an expression; errors leave with the place of the innermost expression they concern."""
@@ -150,13 +153,41 @@ class Expressions(Frames):
             # A size that hl.specialize was asked for, under a name that it had before.
             return int(value) if isinstance(value, torch.SymInt) and value.node.expr.is_Integer else value
         except exc.BaseError as error:
+            if (number := self._read_expression(node)) is not None:
+                return number
             raise self.error(node, error)
         except ConfigDecision as decision:
+            if (number := self._read_expression(node)) is not None:
+                return number
             raise self.error(node, self.undecidable(node, *decision.args)) from None
         except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError, ZeroDivisionError) as error:
+            if (number := self._read_expression(node)) is not None:
+                return number
             raise self.error(node, self.translate(error, node)) from error
         finally:
             self.tracer.location = outer
+
+    def _read_expression(self, node: ast.expr) -> Any:
+        """The number that an expression of host code gives which a trace cannot compute, since some number in it is
+        read from a tensor: it is read at each call, as that is. None where it is none."""
+        if not self.decides or self.is_repeated() or node in self._failed or not self._mentions_read(node):
+            return None
+        self._failed.update(part for part in ast.walk(node) if isinstance(part, ast.expr))
+        kind = type_of(node, self.expr)
+        return None if kind is None else self.read_at_each_call(node, kind)
+
+    def _mentions_read(self, node: ast.expr) -> bool:
+        """Whether some name in an expression of host code is a number that is read from a tensor, or computed so."""
+        names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+        values = (self.frame.host.get(name) for name in names)
+        symbols = {symbol for value in values if is_symbolic(value) for symbol in symbols_of(value)}
+        return self.env.is_read(symbols) and not self.env.is_of_config(symbols)
+
+    def is_repeated(self) -> bool:
+        raise NotImplementedError  # in statements
+
+    def read_at_each_call(self, node: ast.expr, kind: type) -> Any:
+        raise NotImplementedError  # in calls
 
     def undecidable(self, node: ast.AST, symbols: Iterable[sympy.Symbol] = ()) -> exc.BaseError:
         """The error for host code that goes one way or another with the Config, or with what a tensor holds."""
@@ -184,6 +215,11 @@ class Expressions(Frames):
             )
         what = "device code" if self.tracer.on_device else "host code"
         fix = "check the operands' shapes and dtypes."
+        if not self.tracer.on_device and self._mentions_read(cast(ast.expr, node)):
+            fix = (
+                "what it gives follows from a number that host code reads from a tensor, for which a trace has a "
+                "stand-in: do it outside of the kernel function, and pass the result."
+            )
         if "TracedTile" in text:
             fix = "a tile is no number: use tile.index, tile.begin or tile.block_size."
         elif isinstance(error, AttributeError):
@@ -385,6 +421,8 @@ class Expressions(Frames):
                 return torch.logical_not(scalar(value, "`not`"))
             if is_symbolic(value) and self.env.space.depends_on_device(value):
                 return torch.sym_not(value if isinstance(value, torch.SymBool) else value != 0)
+            if is_symbolic(value) and not self.tracer.on_device and self.env.is_read(symbols_of(value)):
+                return torch.sym_not(value) if isinstance(value, torch.SymBool) else value == 0
             return not value
         if isinstance(node.op, ast.Invert) and is_symbolic(value):
             return torch.sym_not(value) if isinstance(value, torch.SymBool) else -value - 1
@@ -440,6 +478,9 @@ class Expressions(Frames):
     def expr_IfExp(self, node: ast.IfExp) -> Any:
         test, error = self._host_test(node.test) if self.decides else (self.expr(node.test), None)
         if error is None and self.is_dynamic(test) and not self.tracer.on_device:
+            number = self._read_expression(node)
+            if number is not None:
+                return number
             values = (test, self.expr(node.body), self.expr(node.orelse))
             if all(isinstance(value, (int, torch.SymInt, torch.SymBool)) for value in values):
                 return self.env.config_call(_pick, values, "({1} if {0} else {2})", "picked")

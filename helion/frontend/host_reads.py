@@ -43,7 +43,6 @@ class HostReads:
     space: Space
     _samples: dict[sympy.Symbol, float]
     _read: set[sympy.Symbol]
-    _measured: set[sympy.Symbol]  # those that are sizes of tensors which host code makes
 
     def unique_name(self, wanted: str) -> str:
         """A Python identifier close to `wanted`, not given out before."""
@@ -120,7 +119,6 @@ class HostReads:
                 if size.is_Symbol and size not in self.space.origins and size not in known:
                     name = self.unique_name(f"{text}_size_{dim}")
                     known[size] = expr_of(self.read_number(int, name, f"{text}.size({dim})"))
-                    self._measured.add(known[size])
         shapes = [[size.xreplace(known) for size in shape_exprs(tensor.shape)] for tensor in tensors]
         if any(symbol not in self.space.origins for shape in shapes for size in shape for symbol in size.free_symbols):
             return None
@@ -150,7 +148,7 @@ class HostReads:
     def read_guards(self) -> list[sympy.Basic]:
         """What this trace took for granted about numbers that the host function reads from tensors."""
         guards = [guard.expr for guard in self.shape_env.guards if guard.expr.free_symbols & self._read]
-        return [guard for guard in dict.fromkeys(guards) if not self._is_of_layout(guard)]
+        return [guard for guard in dict.fromkeys(guards) if not _is_of_layout(guard, self.shape_env.decided)]
 
     def call_at_each_call(
         self, fn: Callable[..., Any], args: Sequence[Any], text: str, name: str
@@ -172,14 +170,23 @@ class HostReads:
         """Whether a number is made of what host code has read out of a tensor: a trace does not know it."""
         return any(s not in self.space.origins for s in symbols_of(value))
 
-    def _is_of_layout(self, guard: sympy.Basic) -> bool:
-        """Whether a guard says how many elements a tensor has at least.
 
-        PyTorch asks so where the strides of fewer are those of any layout, which the kernel does not depend on: what is
-        made is contiguous. Calls that choose no rows, or one, were refused.
-        """
-        left, right = guard.args if isinstance(guard, sympy.core.relational.Relational) else (guard, guard)
-        count, bound = (right, left) if left.is_Integer else (left, right)
-        if count in self._measured:
-            return (isinstance(guard, sympy.Ne) and bound == 0) or (isinstance(guard, sympy.Ge) and bound == 2)
-        return bool(bound.is_Integer and bound <= 2 and count.is_Mul and not count.could_extract_minus_sign())
+def _is_of_layout(guard: sympy.Basic, decided: set[sympy.Symbol]) -> bool:
+    """Whether a guard says how many elements a tensor has at least, or that a size is not 0 or 1.
+
+    PyTorch asks so where the strides of fewer are those of any layout, which the kernel does not depend on: what is
+    made is contiguous. Calls that choose no rows were refused.
+
+    Args:
+        guard: the condition.
+        decided: numbers on which more than a layout depends.
+    """
+    if not isinstance(guard, sympy.core.relational.Relational):
+        return False
+    left, right = guard.args
+    count, bound = (right, left) if left.is_Integer else (left, right)
+    if not (bound.is_Integer and bound <= 2) or isinstance(guard, sympy.Eq):
+        return False
+    if count.is_Mul and not count.could_extract_minus_sign():
+        return True
+    return not count.could_extract_minus_sign() and count.free_symbols.isdisjoint(decided)

@@ -57,6 +57,7 @@ class Statements(ControlFlow):
         self.epilogue: list[ast.stmt] = []
         self.device_names: set[str] = set()
         self._unrolled_names: set[str] = set()
+        self._failed: set[ast.expr] = set()  # of expressions that are tried again as ones of each call: not those
         self._read_a_tensor = False  # host code has, after the kernel: what follows is not known while tracing
         # What encloses the current statement, innermost last: "function", "python loop", "device loop", "branch".
         self._inside: list[str] = []
