@@ -112,7 +112,9 @@ class Calls(Expressions):
         try:
             with self.env.undecided():
                 return self.env.sized(fn(*args, **kwargs))
-        except ConfigDecision:
+        except ConfigDecision as decision:
+            if self.env.is_read(*decision.args) and not self.env.is_of_config(*decision.args):
+                self._check_numbers(fn, [*args, *kwargs.values()])
             return self.config_call(fn, args, kwargs)
         except (TypeError, AttributeError, ZeroDivisionError, ValueError) as error:
             # Python's own int has more methods than PyTorch's symbols, and can be hashed; what is computed with the
@@ -225,6 +227,18 @@ class Calls(Expressions):
     def is_repeated(self) -> bool:
         """Whether the statement being interpreted stands in a loop."""
         raise NotImplementedError  # in statements
+
+    def _check_numbers(self, fn: Any, args: list[Any]) -> None:
+        """Check arguments of a call that asks for a number which is read from a tensor.
+
+        Raises:
+            exc.HostTensorRead: there are others than numbers.
+        """
+        if not all(isinstance(arg, (int, float, list, tuple, *_SYMBOLIC)) for arg in args):
+            raise exc.HostTensorRead(
+                f"{getattr(fn, '__name__', fn)}() asks for a number that follows from what a tensor holds",
+                fix="do it outside of the kernel function, and pass the result.",
+            )
 
     def config_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """A call that cannot go on without a number of the Config's: it is made again for every Config.
@@ -396,6 +410,7 @@ _NUMBER_BUILTINS: dict[Any, Callable[..., Any]] = {
     float: _float,
     divmod: lambda a, b: (a // b, a % b),
 }
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 #: Functions that PyTorch's symbolic numbers have themselves.
 _MATH_OF_ANY_NUMBER = frozenset([math.floor, math.ceil, math.trunc])
 

@@ -15,7 +15,6 @@ import torch
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.overrides import TorchFunctionMode
 
-
 #: Functions of torch whose results have other dimensions where a size is 1.
 _GO_BY_ONE = frozenset([torch.squeeze, torch.Tensor.squeeze, torch.Tensor.squeeze_])
 
@@ -48,7 +47,7 @@ class RefusingShapeEnv(ShapeEnv):
         if any(map(self.is_refused, expr.free_symbols)):
             if not self.asked_for_layout and not _is_about_many(expr):
                 self.decided |= expr.free_symbols
-            if self.refuses:
+            if self.refuses or (expr.is_Symbol and self.asked_for_layout):
                 raise ConfigDecision(expr.free_symbols)
             # `cdiv(n, block)` is 1 for the number that stands for the block, and was 1 in what was made of it: a sum
             # over it counted padding.
@@ -95,3 +94,18 @@ class Deciding(TorchFunctionMode):
             return func(*args, **(kwargs or {})) if made is None else made
         finally:
             self.env.refuses, self.env.asked_for_layout = outer
+
+
+# -- choices among numbers, made for every Config
+
+
+def pick(test: int, chosen: int, other: int) -> int:
+    return chosen if test else other
+
+
+def pick_and(a: int, b: int) -> int:
+    return a and b
+
+
+def pick_or(a: int, b: int) -> int:
+    return a or b

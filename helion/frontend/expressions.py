@@ -16,7 +16,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
-from typing import cast
 
 import sympy
 import torch
@@ -33,11 +32,12 @@ from ..language import load
 from ..language import subscript
 from ..language.truth import scalar
 from .decisions import ConfigDecision
+from .decisions import pick
+from .decisions import pick_and
+from .decisions import pick_or
 from .frames import Frame
-from .frames import Frames
-from .host_decisions import Decisions
 from .lengths import lengths_of
-from .read_expressions import type_of
+from .read_expressions import ReadExpressions
 
 #: What an error calls a number that is not known while host code is traced, and says to do.
 CONFIG_NUMBER = "a number that the Config decides on (a block size or a tunable)"
@@ -133,11 +133,13 @@ class LambdaValue:
             return self.interpreter.run_function(source.node)
 
 
-class Expressions(Frames):
-    """Evaluates expressions in the current frame; one method `expr_<node>` each."""
+_FIX_HOST_SHAPES = "check their shapes; one that follows from what a tensor holds is like no other: do it outside."
+#: Errors of PyTorch and Python that are said as ours.
+_TRANSLATED = (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError, ZeroDivisionError)
 
-    decisions: Decisions
-    _failed: set[ast.expr]
+
+class Expressions(ReadExpressions):
+    """Evaluates expressions in the current frame; one method `expr_<node>` each."""
 
     def expr(self, node: ast.expr) -> Any:
         """Value of an expression; errors leave with the place of the innermost expression they concern."""
@@ -152,42 +154,16 @@ class Expressions(Frames):
             value = method(node)
             # A size that hl.specialize was asked for, under a name that it had before.
             return int(value) if isinstance(value, torch.SymInt) and value.node.expr.is_Integer else value
-        except exc.BaseError as error:
-            if (number := self._read_expression(node)) is not None:
+        except (exc.BaseError, ConfigDecision, *_TRANSLATED) as error:
+            if (number := self.read_expression(node)) is not None:
                 return number
-            raise self.error(node, error)
-        except ConfigDecision as decision:
-            if (number := self._read_expression(node)) is not None:
-                return number
-            raise self.error(node, self.undecidable(node, *decision.args)) from None
-        except (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError, ZeroDivisionError) as error:
-            if (number := self._read_expression(node)) is not None:
-                return number
+            if isinstance(error, exc.BaseError):
+                raise self.error(node, error)
+            if isinstance(error, ConfigDecision):
+                raise self.error(node, self.undecidable(node, *error.args)) from None
             raise self.error(node, self.translate(error, node)) from error
         finally:
             self.tracer.location = outer
-
-    def _read_expression(self, node: ast.expr) -> Any:
-        """The number that an expression of host code gives which a trace cannot compute, since some number in it is
-        read from a tensor: it is read at each call, as that is. None where it is none."""
-        if not self.decides or self.is_repeated() or node in self._failed or not self._mentions_read(node):
-            return None
-        self._failed.update(part for part in ast.walk(node) if isinstance(part, ast.expr))
-        kind = type_of(node, self.expr)
-        return None if kind is None else self.read_at_each_call(node, kind)
-
-    def _mentions_read(self, node: ast.expr) -> bool:
-        """Whether some name in an expression of host code is a number that is read from a tensor, or computed so."""
-        names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
-        values = (self.frame.host.get(name) for name in names)
-        symbols = {symbol for value in values if is_symbolic(value) for symbol in symbols_of(value)}
-        return self.env.is_read(symbols) and not self.env.is_of_config(symbols)
-
-    def is_repeated(self) -> bool:
-        raise NotImplementedError  # in statements
-
-    def read_at_each_call(self, node: ast.expr, kind: type) -> Any:
-        raise NotImplementedError  # in calls
 
     def undecidable(self, node: ast.AST, symbols: Iterable[sympy.Symbol] = ()) -> exc.BaseError:
         """The error for host code that goes one way or another with the Config, or with what a tensor holds."""
@@ -205,7 +181,8 @@ class Expressions(Frames):
             raise error
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "must match the size of tensor" in text or "cannot be broadcast" in text or "Shape mismatch" in text:
-            return exc.ShapeMismatch(f"operands do not broadcast: {text}", fix=exc.ShapeMismatch.fix)
+            fix = exc.ShapeMismatch.fix if self.tracer.on_device else _FIX_HOST_SHAPES
+            return exc.ShapeMismatch(f"operands do not broadcast: {text}", fix=fix)
         if is_data_dependent(error):
             if not self.tracer.on_device:
                 return exc.HostTensorRead(text=ast.unparse(node))
@@ -215,7 +192,7 @@ class Expressions(Frames):
             )
         what = "device code" if self.tracer.on_device else "host code"
         fix = "check the operands' shapes and dtypes."
-        if not self.tracer.on_device and self._mentions_read(cast(ast.expr, node)):
+        if not self.tracer.on_device and self.mentions_read(node):
             fix = (
                 "what it gives follows from a number that host code reads from a tensor, for which a trace has a "
                 "stand-in: do it outside of the kernel function, and pass the result."
@@ -389,7 +366,7 @@ class Expressions(Frames):
             return both
         zero_or_one = "({1} if {0} else {2})"
         made = [
-            self.env.config_call(_pick, (v, 1, 0), zero_or_one, "picked")
+            self.env.config_call(pick, (v, 1, 0), zero_or_one, "picked")
             if isinstance(v, torch.SymBool) and self.env.is_configured(v)
             else v
             for v in both
@@ -446,8 +423,8 @@ class Expressions(Frames):
         value = self.expr(node.values[0])
         for other in node.values[1:]:
             if not self.tracer.on_device and isinstance(value, torch.SymInt) and self.env.is_configured(value):
-                pick, word = (_and, "and") if isinstance(node.op, ast.And) else (_or, "or")
-                value = self.env.config_call(pick, (value, self.expr(other)), f"({{}} {word} {{}})", "picked")
+                choice, word = (pick_and, "and") if isinstance(node.op, ast.And) else (pick_or, "or")
+                value = self.env.config_call(choice, (value, self.expr(other)), f"({{}} {word} {{}})", "picked")
             elif isinstance(value, torch.Tensor) or (is_symbolic(value) and self.env.space.depends_on_device(value)):
                 right = self._after(value, other, when=isinstance(node.op, ast.And))
                 value = self._and(value, right) if isinstance(node.op, ast.And) else self._or(value, right)
@@ -478,12 +455,12 @@ class Expressions(Frames):
     def expr_IfExp(self, node: ast.IfExp) -> Any:
         test, error = self._host_test(node.test) if self.decides else (self.expr(node.test), None)
         if error is None and self.is_dynamic(test) and not self.tracer.on_device:
-            number = self._read_expression(node)
+            number = self.read_expression(node)
             if number is not None:
                 return number
             values = (test, self.expr(node.body), self.expr(node.orelse))
             if all(isinstance(value, (int, torch.SymInt, torch.SymBool)) for value in values):
-                return self.env.config_call(_pick, values, "({1} if {0} else {2})", "picked")
+                return self.env.config_call(pick, values, "({1} if {0} else {2})", "picked")
             error = self.undecidable(node.test, symbols_of(test))
             if not self.decides:
                 raise error
@@ -501,11 +478,6 @@ class Expressions(Frames):
             chosen = [torch.where(test != 0, *map(self.as_tensor, pair)) for pair in zip(left, right, strict=True)]
             return pytree.tree_unflatten(chosen, spec)
         return self.expr(node.body if test else node.orelse)
-
-    @property
-    def decides(self) -> bool:
-        """Whether this is host code whose conditions a call may answer: the kernel function's own, before its loops."""
-        return self.frame.is_kernel and not self.tracer.on_device and not self.env.ir.roots
 
     def host_truth(self, node: ast.expr) -> bool:
         """A condition of host code; one that a tensor decides is as it was in the call that is traced."""
@@ -624,18 +596,3 @@ def as_key(value: Any) -> Any:
 def is_data_dependent(error: Exception) -> bool:
     """Whether PyTorch asked for a value that a trace does not have."""
     return "GuardOnDataDependent" in type(error).__name__ or "data-dependent" in str(error).strip().partition("\n")[0]
-
-
-# -- choices among numbers, made for every Config
-
-
-def _pick(test: int, chosen: int, other: int) -> int:
-    return chosen if test else other
-
-
-def _and(a: int, b: int) -> int:
-    return a and b
-
-
-def _or(a: int, b: int) -> int:
-    return a or b

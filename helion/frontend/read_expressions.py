@@ -9,7 +9,6 @@ Not here: conditions, each way of which is a variant (`host_decisions`), and num
 from __future__ import annotations
 
 import ast
-import copy
 import itertools
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -18,6 +17,10 @@ from typing import Any
 import torch
 
 from .. import exc
+from ..ir.symbols import is_symbolic
+from ..ir.symbols import symbols_of
+from .frames import Frames
+from .host_decisions import Decisions
 
 _INTS = (-2, 0, 1, 3, 1000)
 _FLOATS = (-2.5, 0.0, 1.0, 3.25, 1e4)
@@ -36,38 +39,24 @@ _OPERATORS = (
 _MOST_NUMBERS = 4
 
 
-def type_of(node: ast.expr, value_of: Callable[[ast.expr], Any]) -> type | None:
-    """The type of an expression of numbers: int, float or bool.
+def types_of(node: ast.expr, value_of: Callable[[ast.expr], Any]) -> set[type]:
+    """The types that an expression of numbers may have, of int, float and bool; none if it is anything but arithmetic.
 
     Args:
         node: the expression.
         value_of: gives what a part of it is in the trace.
-
-    Returns:
-        None if it is anything but arithmetic.
-
-    Raises:
-        exc.InvalidAPIUsage: it is an int for some numbers and a float for others.
     """
     parts = _Parts(value_of)
     try:
-        copied = parts.visit(copy.deepcopy(node))
+        named = parts.named(node)
     except _NoNumber:
-        return None
+        return set()
     numbers = [name for name, value in parts.found.items() if type(value) in _SAMPLES]
     if not 0 < len(numbers) <= _MOST_NUMBERS:
-        return None
-    code = compile(ast.fix_missing_locations(ast.Expression(copied)), "<expression>", "eval")
+        return set()
+    code = compile(ast.fix_missing_locations(ast.Expression(named)), "<expression>", "eval")
     found = {type(value) for value in _values(code, parts.found, numbers)}
-    if not found or not found <= {int, float, bool}:
-        return None
-    if len(found) > 1:
-        raise exc.InvalidAPIUsage(
-            f"{ast.unparse(node)!r} of a number that host code reads from a tensor is an int for some numbers and a "
-            "float, or a bool, for others",
-            fix=f"make it one of them for all: `float({ast.unparse(node)})`.",
-        )
-    return found.pop()
+    return found if found <= {int, float, bool} else set()
 
 
 def _values(code: Any, parts: dict[str, Any], numbers: list[str]) -> Iterator[Any]:
@@ -83,7 +72,7 @@ class _NoNumber(Exception):
     """There is more in an expression than numbers."""
 
 
-class _Parts(ast.NodeTransformer):
+class _Parts:
     """Gives what an expression computes with names of its own.
 
     Args:
@@ -97,21 +86,85 @@ class _Parts(ast.NodeTransformer):
         self._value_of = value_of
         self.found: dict[str, Any] = {}
 
-    def _named(self, value: Any) -> ast.Name:
-        name = f"_{len(self.found)}"
-        self.found[name] = value
-        return ast.Name(name, ast.Load())
+    def named(self, node: Any) -> Any:
+        """A copy of an expression with such names.
 
-    def visit(self, node: ast.AST) -> Any:
+        Raises:
+            _NoNumber: there is something else in it.
+        """
         if isinstance(node, _OPERATORS):
-            return self.generic_visit(node)
+            fields = {
+                field: [self.named(v) for v in value]
+                if isinstance(value, list)
+                else self.named(value)
+                if isinstance(value, ast.AST)
+                else value
+                for field, value in ast.iter_fields(node)
+            }
+            made: Any = type(node)
+            return made(**fields)
         if not isinstance(node, ast.expr):
             raise _NoNumber
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)) and not node.keywords:
             function = self._value_of(node.func)
             if function in _FUNCTIONS or getattr(function, "__module__", "") == "math":
-                return ast.Call(self._named(function), [self.visit(arg) for arg in node.args], [])
+                return ast.Call(self._name(function), [self.named(arg) for arg in node.args], [])
         value = self._value_of(node)
         if not isinstance(value, (int, float, *_SAMPLES)):
             raise _NoNumber
-        return self._named(value)
+        return self._name(value)
+
+    def _name(self, value: Any) -> ast.Name:
+        name = f"_{len(self.found)}"
+        self.found[name] = value
+        return ast.Name(name, ast.Load())
+
+
+class ReadExpressions(Frames):
+    """The part of an interpreter that takes an expression as one of each call where a trace cannot compute it."""
+
+    decisions: Decisions
+    _failed: set[ast.expr]
+
+    def expr(self, node: ast.expr) -> Any:
+        raise NotImplementedError  # in expressions
+
+    def is_repeated(self) -> bool:
+        raise NotImplementedError  # in statements
+
+    def read_at_each_call(self, node: ast.expr, kind: type) -> Any:
+        raise NotImplementedError  # in calls
+
+    @property
+    def decides(self) -> bool:
+        """Whether this is host code whose conditions a call may answer: the kernel function's own, before its loops."""
+        return self.frame.is_kernel and not self.tracer.on_device and not self.env.ir.roots
+
+    def read_expression(self, node: ast.expr) -> Any:
+        """The number that an expression of host code gives which a trace cannot compute, since some number in it is
+        read from a tensor: it is read at each call, as that is. None where it is none.
+
+        Raises:
+            exc.InvalidAPIUsage: it is an int for some numbers and a float for others; conditional expressions have a
+                variant for each then.
+        """
+        if not self.decides or self.is_repeated() or node in self._failed or not self.mentions_read(node):
+            return None
+        self._failed.update(part for part in ast.walk(node) if isinstance(part, ast.expr))
+        kinds = types_of(node, self.expr)
+        if len(kinds) == 1:
+            return self.read_at_each_call(node, *kinds)
+        if kinds and not isinstance(node, ast.IfExp):
+            raise exc.InvalidAPIUsage(
+                f"{ast.unparse(node)!r} of a number that host code reads from a tensor is an int for some numbers and "
+                "a float, or a bool, for others",
+                fix=f"make it one of them for all: `float({ast.unparse(node)})`.",
+            )
+        return None
+
+    def mentions_read(self, node: ast.AST) -> bool:
+        """Whether some name in an expression of host code is a number that is read from a tensor, or computed so."""
+        names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+        values = (self.frame.host.get(name) for name in names)
+        symbols = {symbol for value in values if is_symbolic(value) for symbol in symbols_of(value)}
+        return self.env.is_read(symbols) and not self.env.is_of_config(symbols)

@@ -82,9 +82,12 @@ class ReadPlaces:
         x, where = given.get("input"), given.get("dim")
         if set(given) != set(names) or not isinstance(x, torch.Tensor):
             return None
+        if "value" in given:
+            # What is written changes no shape, and whether it fits is for the call to say.
+            unknown = isinstance(given["value"], torch.Tensor) and any(map(self._is_read, given["value"].shape))
+            return () if unknown or self._part(x, given["at"]) is not None else None
         if "at" in given:
-            part = self._part(x, given["at"])
-            return part if part is None or "value" not in given else ()
+            return self._part(x, given["at"])
         assert isinstance(where, int)
         start = given["start"] if "start" in given else given["index"]
         if not self._is_read(start) or not -x.dim() <= where < x.dim():

@@ -360,8 +360,11 @@ class Statements(ControlFlow):
         elif self.tracer.on_device:
             self._replace_item(base, index, value, node)
         else:
-            with self.env.undecided():
-                base[index] = value
+            try:
+                with self.env.undecided():
+                    base[index] = value
+            except (RuntimeError, IndexError, TypeError, ValueError) as error:
+                raise self.error(node, self.translate(error, node)) from error
 
     def _replace_item(self, base: Any, index: Any, value: Any, node: ast.expr) -> None:
         """A list or dict of device code with another item.  It becomes another object, so that loops and branches see a

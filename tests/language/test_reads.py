@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 import helion
 import helion.language as hl
+from helion import exc
 from tests.support import run_everywhere
 
 
@@ -64,3 +69,74 @@ def test_a_bound_of_a_top_level_loop_may_be_a_tensor() -> None:
 
     for n in (17, 3, 40):
         run_everywhere(first, (torch.randn(40), torch.tensor(n), torch.tensor([3])), expected, capabilities=[90])
+
+
+#: Host arithmetic on a number that is read from a tensor: float(x) or int(x) as v.
+ARITHMETIC = {
+    "max(v, 1.0)": float,
+    "float(max(v, 1))": float,
+    "1.0 if v < 1 else 8.0 if v > 8 else v": float,
+    "2 * (1.0 if v < 1.0 else v) + (1 if v > 8 else 0)": float,
+    "(v > 1) + 1": float,
+    "float(not v)": float,
+    "bool(v) + 0.5": float,
+    "float(v and 5.0)": float,
+    "max([v, 1.0, 2.5])": float,
+    "float(min(v, x.size(0)))": float,
+    "max([v, 1])": int,
+    "(v > 1) + 2": int,
+    "max(v + 0.0, 1.0)": int,
+    "float(2 ** v)": int,
+    "not v": int,
+    "v if v > 1 else 1": int,
+}
+
+
+@pytest.mark.parametrize("text", ARITHMETIC)
+def test_host_code_computes_with_it_as_python_does(text: str, tmp_path: Path) -> None:
+    kind = ARITHMETIC[text]
+    kernel = helion.kernel(_function_with(text, kind, tmp_path))
+    x = torch.arange(5.0)
+    for number in (3.0, 0.0, 1.0, -2.0, 9.5):
+        expected = eval(text, {"v": kind(number), "x": x})
+        for run in (kernel, kernel.bind((x, torch.tensor(number))).run_ref):
+            torch.testing.assert_close(run(x, torch.tensor(number)), x * expected)
+
+
+def test_arithmetic_whose_type_depends_on_it_says_what_to_write(tmp_path: Path) -> None:
+    kernel = helion.kernel(_function_with("max(v, 1)", float, tmp_path))
+    with pytest.raises(exc.InvalidAPIUsage, match=r"an int for some numbers(.|\n)*`float\(max\(v, 1\)\)`"):
+        kernel(torch.ones(3), torch.tensor(2.0))
+
+
+def test_what_pytorch_needs_as_a_number_is_refused_while_tracing() -> None:
+    @helion.kernel
+    def padded(x: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.pad(x[used], (1, 1))
+        out = torch.empty_like(y)
+        for t in hl.tile(y.size(0)):
+            out[t] = y[t]
+        return out
+
+    with pytest.raises(exc.HostTensorRead, match=r"pad\(\) asks for a number"):
+        padded(torch.ones(4), torch.ones(4, dtype=torch.bool))
+
+
+def _function_with(text: str, kind: type, folder: Path) -> Any:
+    """A kernel function that multiplies x by what an expression gives."""
+    file = folder / "function.py"
+    file.write_text(f"""
+import torch
+import helion.language as hl
+def scaled(x, number):
+    v = {kind.__name__}(number)
+    w = {text}
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = x[t] * w
+    return out
+""")
+    spec = importlib.util.spec_from_file_location("function", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.scaled

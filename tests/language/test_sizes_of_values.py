@@ -271,3 +271,41 @@ def test_flattened_places_may_be_any_number(flat) -> None:
         expected = torch.full([8], int(count == 0))
         expected[:count] = torch.arange(count)
         assert torch.equal(kernel(torch.arange(8) < count), expected)
+
+
+def _offsets(row: torch.Tensor) -> torch.Tensor:
+    found = torch.zeros(6, dtype=torch.int64, device=row.device)
+    found[1:] = torch.cumsum(torch.bincount(row, minlength=5), 0)
+    return found
+
+
+def _at_front(row: torch.Tensor) -> torch.Tensor:
+    found = torch.zeros(row.size(0), dtype=row.dtype, device=row.device)
+    chosen = row[row > 1]
+    found[: chosen.size(0)] = chosen
+    return found
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda x: x[x > 1] * 3,
+        lambda x: x[x > 1].cumsum(0),
+        lambda x: torch.diff(x[x > 1], prepend=x[:1]),
+        lambda x: torch.where(x > 1)[0] + 1,
+        lambda x: x[x > 1].unsqueeze(0).flatten(),
+        _offsets,
+        _at_front,
+    ],
+)
+def test_host_operations_on_what_values_choose_take_any_number_of_them(made) -> None:
+    def doubled(row):
+        y = made(row)
+        out = torch.empty_like(y)
+        for t in hl.tile(y.size(0)):
+            out[t] = y[t] * 2
+        return out
+
+    kernel = helion.kernel(doubled, ignore_warnings=[exc.TensorOperationInWrapper])
+    for row in ([0, 2, 3, 4], [0, 1, 2], [1, 0, 1], [4, 4, 4, 0]):
+        assert torch.equal(kernel(torch.tensor(row)), made(torch.tensor(row)) * 2)
