@@ -148,6 +148,21 @@ def test_large_tiles_cover_ranges_up_to_a_limit():
     assert sizes[0] * sizes[1] <= 1 << 22
 
 
+@pytest.mark.compiles
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_extremes_of_16_bits_are_found_in_chunks(dtype, seed):
+    def extremes(x):
+        least = torch.empty(x.size(0), dtype=x.dtype, device=x.device)
+        most = torch.empty_like(least)
+        for tile in hl.tile(x.size(0)):
+            least[tile] = x[tile, :].amin(1)
+            most[tile] = x[tile, :].amax(1)
+        return least, most
+
+    config = {"block_sizes": [4], "reduction_loops": [16]}
+    run_everywhere(extremes, (torch.randn(5, 50).to(dtype),), lambda x: (x.amin(1), x.amax(1)), configs=[config])
+
+
 def test_a_sum_of_sums_is_one_loop_not_two():
     def total(x):
         out = torch.empty([x.size(1)], device=x.device)

@@ -226,7 +226,9 @@ def _sqrt(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
 
 
 def _extremum(name: str, node: torch.fx.Node, a: Text, b: Text) -> Text:
-    return call(f"tl.{name}", a, b, **({"propagate_nan": "tl.PropagateNan.ALL"} if _float(node) else {}))
+    text = call(f"tl.{name}", a, b, **({"propagate_nan": "tl.PropagateNan.ALL"} if _float(node) else {}))
+    # Triton's is a float32, which an accumulator of bfloat16 is not.
+    return text.to(triton_dtype(torch.bfloat16)) if _dtype(node) is torch.bfloat16 else text
 
 
 def _max_min(name: str, of_bools: Callable[[Text, Text], Text]) -> Function:
