@@ -135,6 +135,18 @@ def test_cov_and_corrcoef(seed):
     run_everywhere(statistics, args, expected, reference_args=wide, error_scale=64, capabilities=[80])
 
 
+def test_integers_are_not_interpolated_between():
+    @helion.kernel
+    def larger(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(x.size(0), 8, 8, dtype=x.dtype, device=x.device)
+        for tile in hl.tile(x.size(0)):
+            out[tile, :, :] = F.interpolate(x[tile, :, :][:, None], size=(8, 8), mode="bilinear")[:, 0]
+        return out
+
+    with pytest.raises(exc.UnsupportedDtype, match="rounds it by another rule on each kind of device"):
+        larger(torch.ones(3, 4, 4, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("replacement", [False, True])
 def test_combinations(replacement, seed):
     @helion.kernel(config=helion.Config())

@@ -46,9 +46,9 @@ HELPERS: dict[str, tuple[str, tuple[str, ...], Any]] = {
         lambda a, b: Expr("maximum", [a, b]),
     ),
     "by_rank": (
-        "def by_rank(a, b):\n    if a.dim() > 1 and a.dtype == b.dtype:\n        return a - b\n    return b - a",
+        "def by_rank(a, b):\n    if a.dim() > 1:\n        return a - b\n    return b - a",
         ("num", "num"),
-        lambda a, b: Expr("sub", [a, b] if len(a.value.dims) > 1 and a.value.dtype is b.value.dtype else [b, a]),
+        lambda a, b: Expr("sub", [a, b] if len(a.value.dims) > 1 else [b, a]),
     ),
     "by_value": (
         "def by_value(test, a, b):\n    if test:\n        made = a + b\n"
