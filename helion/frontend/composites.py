@@ -123,9 +123,9 @@ def _interpolate(
     if "nearest" not in mode and not input.is_floating_point():
         # PyTorch's CPU has weights of 16 bits there, and its GPU those of float32: results differ by one.
         raise exc.UnsupportedDtype(
-            f"torch.nn.functional.interpolate(mode={mode!r}) of {input.dtype}: PyTorch rounds it by another rule on each "
-            "kind of device",
-            fix=f'write the rule: `torch.nn.functional.interpolate(x.float(), ..., mode="{mode}").round()`, and convert.',
+            f"torch.nn.functional.interpolate(mode={mode!r}) of {input.dtype}: PyTorch rounds it by another rule on "
+            "each kind of device",
+            fix="write the rule: `torch.nn.functional.interpolate(x.float(), ...).round().to(x.dtype)`.",
         )
     rank = input.dim() - 2
     op = getattr(torch.ops.aten, _UPSAMPLING.get(mode, "").format(rank) or "_", None)

@@ -441,8 +441,8 @@ class TileNumber(Row):
         return {
             "begin": f"{axis}.start",
             "end": f"{axis}.stop",
-            "id": f"({axis}.start - {begin}) // {block}" if begin != "0" else f"{axis}.start // {block}",
-            "count": f"-(-({end} - {begin}) // {block})",
+            "id": f"({axis}.start - ({begin})) // {block}" if begin != "0" else f"{axis}.start // {block}",
+            "count": f"-(-({end} - ({begin})) // {block})",
             "block_size": f"{block}",
         }[what].join("()")
 
