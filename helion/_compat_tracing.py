@@ -1,7 +1,7 @@
-"""The private parts of PyTorch that only a compile needs, and nothing else (torch >= 2.11): they load sympy.
+"""The private parts of PyTorch that only a trace needs (torch >= 2.11): they load torch._dynamo, which takes seconds.
 
-What each call needs is in ``_compat_torch``. Elsewhere are only the names that PyTorch's own extension guides use
-(``tests/test_imports.py`` lists them).
+What each call needs is in ``_compat_torch``, kinds of expressions are in ``_compat_sympy``. Elsewhere are only the
+names that PyTorch's own extension guides use (``tests/test_imports.py`` lists them).
 """
 
 from __future__ import annotations
@@ -12,11 +12,3 @@ from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as ELEMENTWISE_T
 from torch._prims_common import elementwise_dtypes as elementwise_dtypes
 from torch._subclasses.fake_tensor import unset_fake_temporarily as unset_fake_temporarily
 from torch.utils._mode_utils import no_dispatch as no_dispatch
-from torch.utils._sympy.functions import CleanDiv as CleanDiv
-from torch.utils._sympy.functions import FloorDiv as FloorDiv
-from torch.utils._sympy.functions import Max as Max
-from torch.utils._sympy.functions import Min as Min
-from torch.utils._sympy.functions import Mod as Mod
-from torch.utils._sympy.functions import PowByNatural as PowByNatural
-from torch.utils._sympy.functions import PythonMod as PythonMod
-from torch.utils._sympy.printers import PythonPrinter as PythonPrinter

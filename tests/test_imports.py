@@ -1,21 +1,25 @@
 """Every import of the package, also in functions and under TYPE_CHECKING: floors, cycles, and imports made late.
 
-Nothing is imported here: the syntax trees say it all.
+Nothing is imported in this process: the syntax trees say it all.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 _BASE = (
-    "exc numbers _environment _locks _parsing _version _logging _extension _C _compat_torch _compat_tracing "
-    "_compat_triton _compat_triton_abi"
+    "exc numbers _environment _locks _parsing _version _logging _extension _C _compat_torch _compat_sympy "
+    "_compat_tracing _compat_triton _compat_triton_abi"
 )
 _SCHEDULES = "settings setting_values config config_advice config_keys config_spec fragments"
 _COMPILER = f"{_BASE} {_SCHEDULES} target language ir"
@@ -33,6 +37,7 @@ MAY_IMPORT = {
     "_C": "runtime",  # types only
     "_extension": "_C _compat_torch _environment",
     "_compat_torch": "_version",
+    "_compat_sympy": "",
     "_compat_tracing": "",
     "_compat_triton": "_compat_triton_abi _parsing _version",
     "_compat_triton_abi": "",
@@ -46,7 +51,7 @@ MAY_IMPORT = {
     "config_spec": "exc config config_advice config_keys fragments",
     "fragments": "",
     "language": "exc",
-    "ir": "exc numbers _compat_torch _compat_tracing language",
+    "ir": "exc numbers _compat_torch _compat_sympy _compat_tracing language",
     "frontend": _COMPILER,
     "runtime": _COMPILER,
     "backends": f"{_COMPILER} runtime",
@@ -276,3 +281,10 @@ def test_importing_the_package_loads_no_compiler() -> None:
     assert "helion.kernel" in loaded
     heavy = [i for i in imports() if i.module in loaded and not i.late and not i.typing]
     assert not [str(i) for i in heavy if i.imported.split(".")[0] in ("sympy", "triton", "cutlass", "sklearn", "numpy")]
+
+
+@pytest.mark.spawns
+def test_what_reads_the_ir_loads_no_tracer() -> None:
+    """Processes that run what was compiled, and the tuner's workers, would wait seconds for torch._dynamo."""
+    program = "import helion.bound_kernel, sys; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy
 
-from .._compat_tracing import PythonPrinter
+from .._compat_sympy import PythonPrinter
 from .._parsing import parse_expression
 from ..ir.symbols import expr_of
 

@@ -134,6 +134,8 @@ class Calls(Expressions):
         read = self._read(fn, args, node)
         if read is not None:
             return read
+        if fn is len and len(args) == 1 and isinstance(args[0], torch.Tensor) and args[0].dim():
+            return args[0].size(0)  # Python's is an int: the number of this trace
         if fn in (hl.tile, hl.grid) and not self.env.ir.roots:
             args = [self._bound(arg, part) for arg, part in zip(args, node.args)] + args[len(node.args) :]
         symbols = {symbol for arg in args for symbol in symbols_of(arg)}

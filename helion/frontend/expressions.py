@@ -22,7 +22,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from .. import exc
-from .._compat_tracing import PowByNatural
+from .._compat_sympy import PowByNatural
 from ..ir.device_ir import TracedTile
 from ..ir.signs import is_nonnegative
 from ..ir.symbols import expr_of

@@ -13,9 +13,9 @@ import sympy
 import torch
 
 from .. import exc
-from .._compat_tracing import FloorDiv
-from .._compat_tracing import Max
-from .._compat_tracing import Min
+from .._compat_sympy import FloorDiv
+from .._compat_sympy import Max
+from .._compat_sympy import Min
 from ..numbers import next_power_of_2
 from .device_ir import Axis
 from .device_ir import AxisKind

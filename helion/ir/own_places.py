@@ -21,13 +21,13 @@ import sympy
 import torch
 import torch.fx
 
-from .._compat_tracing import CleanDiv
-from .._compat_tracing import FloorDiv
-from .._compat_tracing import Max
-from .._compat_tracing import Min
-from .._compat_tracing import Mod
-from .._compat_tracing import PowByNatural
-from .._compat_tracing import PythonMod
+from .._compat_sympy import CleanDiv
+from .._compat_sympy import FloorDiv
+from .._compat_sympy import Max
+from .._compat_sympy import Min
+from .._compat_sympy import Mod
+from .._compat_sympy import PowByNatural
+from .._compat_sympy import PythonMod
 from ..language.indexing import IndexItem
 from ..numbers import next_power_of_2
 from .device_ir import Axis

@@ -133,5 +133,10 @@ class _Str(str, constexpr):
         return str.__new__(cls, value)
 
 
+class _Tuple(tuple[Any, ...], constexpr):  # type: ignore[misc]  # both may be written with an item's type
+    def __new__(cls, value: tuple[Any, ...]) -> _Tuple:
+        return tuple.__new__(cls, value)
+
+
 #: Constants that are also what they hold, so that code need not ask for `.value`.
-_CONSTANTS: dict[type, Any] = {bool: _Int, int: _Int, float: _Float, str: _Str}
+_CONSTANTS: dict[type, Any] = {bool: _Int, int: _Int, float: _Float, str: _Str, tuple: _Tuple}

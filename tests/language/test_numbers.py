@@ -450,3 +450,23 @@ def test_a_mask_goes_with_a_condition_on_a_tiles_place(seed: int) -> None:
         return torch.where(inside & (i + 1 < 7), x, 0.0)
 
     run_everywhere(inner_or_last, (torch.randn(5, 7), torch.rand(5) > 0.4), expected, capabilities=[90])
+
+
+@pytest.mark.parametrize("dispatch", [True, False])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_numbers_in_a_tuple_that_is_constant_count_by_value(dispatch: bool, wrapped: bool) -> None:
+    """The second call had the first one's code."""
+
+    @helion.kernel
+    def scaled(x: torch.Tensor, factors: hl.constexpr) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * factors[0] + factors[1][0]
+        return out
+
+    scaled.dispatch_enabled = dispatch
+    x = torch.ones(3)
+    for factors in ((2.0, (1.0,)), (3.0, (1.0,)), (3.0, (4.0,)), (2.0, (1.0,))):
+        given = hl.constexpr(factors) if wrapped else factors
+        for _ in range(3):
+            assert scaled(x, given).tolist() == [factors[0] + factors[1][0]] * 3

@@ -309,3 +309,23 @@ def test_host_operations_on_what_values_choose_take_any_number_of_them(made) -> 
     kernel = helion.kernel(doubled, ignore_warnings=[exc.TensorOperationInWrapper])
     for row in ([0, 2, 3, 4], [0, 1, 2], [1, 0, 1], [4, 4, 4, 0]):
         assert torch.equal(kernel(torch.tensor(row)), made(torch.tensor(row)) * 2)
+
+
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_len_is_the_size_of_each_call(static_shapes: bool) -> None:
+    @helion.kernel(static_shapes=static_shapes, ignore_warnings=[exc.TensorOperationInWrapper])
+    def starts_of_runs(x):
+        starts = torch.cat([x.new_ones(1), x[1:] != x[:-1]]).nonzero().squeeze(1)
+        runs = len(starts)
+        out = torch.empty(runs + len(x), dtype=torch.int64)
+        for t in hl.tile(runs):
+            out[t] = starts[t]
+        hl.barrier()
+        for u in hl.tile(len(x)):
+            out[runs + u.index] = x[u]
+        return out
+
+    for row in ([1, 1, 2, 2], [3, 3, 3, 3], [1, 2, 3, 4], [1, 1, 2]):
+        x = torch.tensor(row)
+        starts = torch.tensor([i for i in range(len(row)) if i == 0 or row[i] != row[i - 1]])
+        assert torch.equal(starts_of_runs(x), torch.cat([starts, x]))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.fx
 
-from ..._compat_tracing import FloorDiv
+from ..._compat_sympy import FloorDiv
 from ...ir.device_ir import Axis
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import BlockSize

@@ -19,7 +19,7 @@ import torch
 import torch.fx
 
 from ... import exc
-from ..._compat_tracing import PythonPrinter
+from ..._compat_sympy import PythonPrinter
 from ...ir.axes import Axes
 from ...ir.axes import find_axes
 from ...ir.device_ir import Axis

@@ -224,8 +224,7 @@ class _Extract:
 
     def constant(self, value: Any) -> Hashable:
         # hl.constexpr(...) around an argument.
-        held = value.value
-        return ("constexpr", self.number_by_value(held) if type(held) in (int, float) else self(held))
+        return ("constexpr", self.captured(value.value))
 
     def sequence(self, value: Sequence[Any]) -> Hashable:
         # NamedTuples come here too: their class is part of the key.
@@ -255,7 +254,8 @@ class _Extract:
         return (types.FunctionType, value.__code__, *captured, *[self.captured(default) for default in defaults])
 
     def captured(self, value: Any) -> Hashable:
-        """A closure's number is a constant of the code that is inlined, so it counts by value, in containers too."""
+        """A closure's number is a constant of the code that is inlined, as one of `hl.constexpr` is, so it counts by
+        value, in containers too."""
         by_value = _Captured(self.settings, self.kernel_name, self.on_requires_grad, self.tensor_key)
         return by_value(value)
 
@@ -494,10 +494,7 @@ class Specializer:
         if self.settings.static_shapes:
             return self.key(args)
         extract = _Extract(self.settings, self.kernel_name, None, _family_key)
-        elements = [
-            extract.number_by_value(a) if i in self.constexpr and type(a) in (int, float) else extract(a)
-            for i, a in enumerate(args)
-        ]
+        elements = [extract.captured(a) if i in self.constexpr else extract(a) for i, a in enumerate(args)]
         return (*elements, *self.outside(), *([self.user_key(args)] if self.key_fn is not None else []))
 
     def _general_key(self, args: Sequence[Any]) -> tuple[Hashable, ...]:
@@ -508,8 +505,8 @@ class Specializer:
 
     def element(self, index: int, value: Any) -> Hashable:
         """What argument ``index`` contributes to the key."""
-        if index in self.constexpr and type(value) in (int, float):
-            return self.extract.number_by_value(value)
+        if index in self.constexpr:
+            return self.extract.captured(value)
         element = self.extract(value)  # also refuses what cannot be read
         numbers = self.varying(index, value) if index in self.dynamic else None
         if numbers is None:
