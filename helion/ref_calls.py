@@ -112,7 +112,7 @@ def checked(
     except exc.BaseError:  # it does not compile, which may be why it is in ref mode: values are checked by themselves
         ConfigSpec(kernel.name).normalize({name: value for name, key, value in items if key in TABLE})
         return config, (), None
-    if not given.block_sizes:
+    if not given.block_sizes or "block_sizes" not in full:  # a call that returns before any loop has none
         return config, sites, floors
     kept = {name: value for name, key, value in items if key != "block_sizes"}
     return Config(**kept, block_sizes=full["block_sizes"]), sites, floors

@@ -407,3 +407,17 @@ def test_one_element_of_a_partial_tile_in_a_product_with_a_vector() -> None:
     x, w = torch.randn(5, 6), torch.randn(6)
     for result in both(kernel, x, w, config={"block_sizes": [4]}):
         torch.testing.assert_close(result, (x @ w).sum()[None], rtol=1e-4, atol=1e-4)
+
+
+def test_a_config_is_taken_where_host_code_returns_before_any_loop() -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[4]), ref_mode=helion.RefMode.EAGER)
+    def copied(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        if x.numel() == 0:
+            return out
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t]
+        return out
+
+    for n in (9, 0, 9):
+        assert torch.equal(copied(torch.ones(n)), torch.ones(n))
