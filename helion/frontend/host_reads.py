@@ -33,7 +33,10 @@ _GIVE_INTS = (
 )  # fmt: skip
 
 _READ = "a number that host code reads from a tensor at each call"
-_LOOP = "loop over it: `for c in hl.tile(begin, end)` with `x[t, c]` in place of `x[t, begin:end]` or `x[t, :]`."
+_LOOP = (
+    "loop over it: `for c in hl.tile(begin, end)` with `x[t, c]` in place of `x[t, begin:end]` or `x[t, :]`; or cut it "
+    "in host code to a length that is no such number, `y = torch.bincount(x, minlength=k)[:k]`."
+)
 
 
 class HostReads:

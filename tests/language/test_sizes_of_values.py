@@ -329,3 +329,18 @@ def test_len_is_the_size_of_each_call(static_shapes: bool) -> None:
         x = torch.tensor(row)
         starts = torch.tensor([i for i in range(len(row)) if i == 0 or row[i] != row[i - 1]])
         assert torch.equal(starts_of_runs(x), torch.cat([starts, x]))
+
+
+@pytest.mark.compiles
+def test_a_tensor_of_unknown_size_may_be_cut_to_a_known_one(seed: int) -> None:
+    def centred(x: torch.Tensor, labels: torch.Tensor, k: hl.constexpr) -> torch.Tensor:
+        count = torch.bincount(labels, minlength=k)[:k]
+        out = torch.empty([x.size(0), k])
+        for t in hl.tile(x.size(0)):
+            out[t, :] = x[t, None] / (count[:] + 1)[None, :]
+        return out
+
+    def expected(x: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
+        return x[:, None] / (torch.bincount(labels, minlength=k)[:k] + 1)
+
+    run_everywhere(centred, (torch.randn(9), torch.randint(0, 4, (9,)), 4), expected, capabilities=[90])
