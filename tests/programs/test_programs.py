@@ -82,7 +82,8 @@ def test_a_failure_shrinks_to_what_causes_it() -> None:
     small = shrink(program, lambda p: _has(p, "exp"), seconds=60)
     assert _has(small, "exp")
     assert small.weight() < program.weight() / 3
-    assert len(list(small.statements())) <= 5, script(small)  # an accumulator and its loop only go together
+    # An accumulator and its loop only go together, and so do the loops that a store in them needs.
+    assert len(list(small.statements())) <= 6, script(small)
 
 
 def test_a_wrong_kernel_is_seen(tmp_path: Path) -> None:
