@@ -288,3 +288,12 @@ def test_what_reads_the_ir_loads_no_tracer() -> None:
     """Processes that run what was compiled, and the tuner's workers, would wait seconds for torch._dynamo."""
     program = "import helion.bound_kernel, sys; sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+def test_names_of_typing_are_those_of_the_oldest_python() -> None:
+    """Python 3.10 imports the package too: what is newer is for type checkers, from typing_extensions."""
+    newer = {"Self", "Never", "LiteralString", "assert_never", "assert_type", "Unpack", "NotRequired", "override"}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "typing":
+                assert newer.isdisjoint(alias.name for alias in node.names), module

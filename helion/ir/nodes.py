@@ -15,9 +15,9 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import ClassVar
-from typing import Self
 
 import torch
 import torch.fx
@@ -36,6 +36,9 @@ from ..language.tile import tile_index
 from .reduction_ops import REDUCTIONS
 from .reduction_ops import Reduction as ReductionKind
 from .reduction_ops import reduced_dim
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # -- control targets ---------------------------------------------------------------------------------------
 
