@@ -181,7 +181,7 @@ class HostPrinter:
 
     def _in_users_terms(self, condition: str) -> str:
         """A printed condition with what the user wrote in place of names that were made for it."""
-        texts = {value: ast.unparse(node) for node, (kind, value) in self.ir.host.rewrites.items() if kind == "read"}
+        texts = {value[0]: ast.unparse(node) for node, (kind, value) in self.ir.host.rewrites.items() if kind == "read"}
         shown = re.sub(r"\b_read_\d+\b", lambda found: texts.get(found[0], found[0]), condition)
         return re.sub(r"\b_computed_([a-z_]+?)(_\d+)?\(", r"\1(", shown)
 
@@ -212,7 +212,12 @@ class HostPrinter:
         if kind == "number":
             return parse_expression(self.number(value))
         if kind == "read":
-            return ast.NamedExpr(ast.Name(value, ast.Store()), node)
+            name, number = value
+            text: Any = ast.Constant(ast.unparse(getattr(node, "_original", node)))
+            checked = ast.Call(
+                ast.Name(self.runtime("checked_number"), ast.Load()), [node, ast.Constant(number), text], []
+            )
+            return ast.NamedExpr(ast.Name(name, ast.Store()), checked)
         if kind == "made":
             contiguous = ast.Call(ast.Name(self.runtime("contiguous"), ast.Load()), [node], [])
             return ast.NamedExpr(ast.Name(value, ast.Store()), contiguous)

@@ -170,9 +170,10 @@ class Calls(Expressions):
         return self.read_at_each_call(node, type(value))
 
     def read_at_each_call(self, node: ast.expr, kind: type) -> Any:
-        """The int, float or bool that the host function has where an expression of the user's stands."""
+        """The int, float or bool that the host function has where an expression of the user's stands, and checks to be
+        one."""
         name = f"_read_{len(self.rewrites)}"
-        self.rewrites[node] = ("read", name)
+        self.rewrites[node] = ("read", (name, kind.__name__))
         number = self.env.read_number(float if kind is float else int, name)
         return number != 0 if kind is bool else number
 

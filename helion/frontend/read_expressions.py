@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -22,21 +23,21 @@ from ..ir.symbols import symbols_of
 from .frames import Frames
 from .host_decisions import Decisions
 
-_INTS = (-2, 0, 1, 3, 1000)
-_FLOATS = (-2.5, 0.0, 1.0, 3.25, 1e4)
-#: Values of numbers of a type that a trace does not know; as many of each.
+#: Values of numbers of a type that a trace does not know.  What a call's numbers give may be of another type: the host
+#: function checks that.
 _SAMPLES: dict[type, tuple[Any, ...]] = {
-    torch.SymInt: _INTS,
-    torch.SymFloat: _FLOATS,
-    torch.SymBool: (False, True, False, True, True),
+    torch.SymInt: (-2, 0, 1, 3, 1000),
+    torch.SymFloat: (-2.5, 0.0, 1.0, 3.25, 1e4),
+    torch.SymBool: (False, True),
 }
 _FUNCTIONS = (min, max, abs, round, int, float, bool, sum, pow)
 _OPERATORS = (
     *(ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.List, ast.Tuple),
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context, ast.Constant),
 )
-#: Most numbers of an expression, each of which is tried with each value.
+#: Most numbers of an expression, each of which is tried with each value, and most trials.
 _MOST_NUMBERS = 4
+_MOST_TRIALS = 2000
 
 
 def types_of(node: ast.expr, value_of: Callable[[ast.expr], Any]) -> set[type]:
@@ -55,17 +56,29 @@ def types_of(node: ast.expr, value_of: Callable[[ast.expr], Any]) -> set[type]:
     if not 0 < len(numbers) <= _MOST_NUMBERS:
         return set()
     code = compile(ast.fix_missing_locations(ast.Expression(named)), "<expression>", "eval")
-    found = {type(value) for value in _values(code, parts.found, numbers)}
+    constants = [part.value for part in ast.walk(named) if isinstance(part, ast.Constant)]
+    found = {type(value) for value in _values(code, parts.found, numbers, [*constants, *parts.found.values()])}
     return found if found <= {int, float, bool} else set()
 
 
-def _values(code: Any, parts: dict[str, Any], numbers: list[str]) -> Iterator[Any]:
-    for samples in itertools.product(range(len(_INTS)), repeat=len(numbers)):
-        values = {name: _SAMPLES[type(parts[name])][i] for name, i in zip(numbers, samples, strict=True)}
+def _values(code: Any, parts: dict[str, Any], numbers: list[str], constants: list[Any]) -> Iterator[Any]:
+    most = int(_MOST_TRIALS ** (1 / len(numbers)))
+    samples = [_samples(type(parts[name]), constants)[:most] for name in numbers]
+    for given in itertools.product(*samples):
+        values = dict(zip(numbers, given, strict=True))
         try:
             yield eval(code, {"__builtins__": {}, **parts, **values})
         except (ArithmeticError, ValueError, TypeError):
             continue  # what fails for a call's numbers fails in that call
+
+
+def _samples(kind: type, constants: list[Any]) -> list[Any]:
+    """Values of a number, among them those around what it may be compared with."""
+    found = list(_SAMPLES[kind])
+    if kind is not torch.SymBool:
+        known = [c for c in constants if type(c) in (int, float) and math.isfinite(c)]
+        found += [type(found[0])(c) + step for c in known for step in (-1, 0, 1)]
+    return list(dict.fromkeys(found))
 
 
 class _NoNumber(Exception):

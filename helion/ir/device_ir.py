@@ -377,8 +377,8 @@ class HostCode:
         rewrites: calls the generated host function must not repeat as they are, with their kind and traced value:
             "number" (hl.register_block_size, hl.register_tunable: the Config's value), "specialize" (hl.specialize:
             its argument), "broadcast" (torch.broadcast_tensors: the shapes of its arguments), "read" (a number that is
-            read from a tensor: what the host function calls it), "made" (a tensor whose size only the call knows: what
-            the host function calls it).
+            read from a tensor: what the host function calls it, and its type's name), "made" (a tensor whose size only
+            the call knows: what the host function calls it).
         globals: names of the function's globals and closure that the statements read, with their values.
         assigned: names the host statements assign.
         seeds: what draws seeds for random numbers of torch's, right before the launch.

@@ -16,6 +16,7 @@ from .launch.cute_launcher import cute_launcher as cute_launcher
 from .launch.default_launcher import default_launcher as default_launcher
 from .prometheus import prometheus_text as prometheus_text
 from .reads import check_read as check_read
+from .reads import checked_number as checked_number
 from .reads import contiguous as contiguous
 from .reads import decisions as decisions
 from .seeds import torch_seeds as torch_seeds

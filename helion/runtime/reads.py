@@ -23,6 +23,27 @@ def check_read(holds: bool, condition: str) -> None:
         )
 
 
+def checked_number(value: Any, kind: str, text: str) -> Any:
+    """A number that host code has read, or computed from such, if it is of the type that a kernel was compiled for.
+
+    Args:
+        value: the number.
+        kind: the name of the type.
+        text: the expression that gave it.
+
+    Raises:
+        exc.InvalidAPIUsage: it is of another type; nothing has been launched.
+    """
+    if type(value).__name__ == kind:
+        return value
+    wanted = "int" if kind == "bool" else kind
+    raise exc.InvalidAPIUsage(
+        f"{text!r} of a number that host code reads is {value!r} in this call, and the kernel was compiled for "
+        f"{'an int' if kind == 'int' else f'a {kind}'}: it would compute with other types",
+        fix=f"make it one type for all numbers: `{'float' if type(value) is float else wanted}({text})`.",
+    )
+
+
 def contiguous(made: Any) -> Any:
     """What an operation gives whose sizes follow from what tensors hold, laid out as it was traced.
 

@@ -109,6 +109,45 @@ def test_arithmetic_whose_type_depends_on_it_says_what_to_write(tmp_path: Path) 
         kernel(torch.ones(3), torch.tensor(2.0))
 
 
+@pytest.mark.parametrize("text", ["1 if v < 5000 else 0.5", "v % 7000 or 0.5", "max(v * v > 40000000, 0.5) + 1.0"])
+def test_a_type_may_change_far_from_0(text: str, tmp_path: Path) -> None:
+    kernel = helion.kernel(_function_with(text, int, tmp_path))
+    for v in (3, 7000):
+        assert torch.equal(kernel(torch.ones(3), torch.tensor(v)), torch.ones(3) * eval(text))
+
+
+def test_a_call_whose_number_is_of_another_type_is_refused(tmp_path: Path) -> None:
+    """Nothing in `1 if (v + 5) % 64 else 0.5` says that it is a float for 59."""
+    kernel = helion.kernel(_function_with("1 if (v + 5) % 64 else 0.5", int, tmp_path))
+    x = torch.arange(4, dtype=torch.int32)
+    assert torch.equal(kernel(x, torch.tensor(58)), x)
+    with pytest.raises(exc.InvalidAPIUsage, match=r"is 0.5 in this call(.|\n)*`float\(1 if"):
+        kernel(x, torch.tensor(59))
+    assert torch.equal(kernel(x, torch.tensor(60)), x)
+
+
+def test_a_random_number_of_another_type_is_refused(tmp_path: Path) -> None:
+    """The trace has one of the two, and the calls that draw it are right."""
+    kernel = helion.kernel(_function_with("random.choice([2, 2.5])", int, tmp_path))
+    x, refused, right = torch.ones(3), 0, set()
+    for _ in range(40):
+        try:
+            right.add(kernel(x, torch.tensor(1))[0].item())
+        except exc.InvalidAPIUsage:
+            refused += 1
+    assert refused and len(right) == 1
+
+
+@pytest.mark.softgpu(capability=90)
+def test_it_is_checked_on_the_gpu_too(softgpu: Any, tmp_path: Path) -> None:
+    kernel = helion.kernel(_function_with("1 if (v + 5) % 64 else 0.5", int, tmp_path))
+    x = torch.ones(4, device=softgpu.device)
+    for v in (58, 57, 58):
+        assert torch.equal(kernel(x, torch.tensor(v)), x)
+    with pytest.raises(exc.InvalidAPIUsage, match=r"0\.5 in this call"):
+        kernel(x, torch.tensor(59))
+
+
 def test_what_pytorch_needs_as_a_number_is_refused_while_tracing() -> None:
     @helion.kernel
     def padded(x: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
@@ -126,6 +165,7 @@ def _function_with(text: str, kind: type, folder: Path) -> Any:
     """A kernel function that multiplies x by what an expression gives."""
     file = folder / "function.py"
     file.write_text(f"""
+import random
 import torch
 import helion.language as hl
 def scaled(x, number):
