@@ -368,6 +368,10 @@ def hlt_again(x):
 
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7):
 
+    @triton.constexpr_function
+    def _longest(shape):
+        return max(range(len(shape)), key=lambda i: (shape[i], i))
+
     @triton.jit
     def hlt_reducible(x):
         """x, the result of a reshape, in a layout of Triton's own choice.
@@ -375,11 +379,16 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7):
         Where a dimension's elements came from several, those of a warp may be in another order than its lanes, and
         Triton 3.6 reduces such a dimension wrong (one of its parts, or a race).  Places of a `tl.gather` begin anew.
         """
-        places = tl.zeros(x.shape, tl.int32) + tl.arange(0, x.shape[-1])
+        dim: tl.constexpr = _longest(x.shape)
+        places = tl.arange(0, x.shape[dim])
+        for i in tl.static_range(len(x.shape)):
+            if i != dim:
+                places = tl.expand_dims(places, i)
+        places += tl.zeros(x.shape, tl.int32)
         if x.dtype == tl.int1:
-            return tl.gather(x.to(tl.int8), places, len(x.shape) - 1) != 0
+            return tl.gather(x.to(tl.int8), places, dim) != 0
         else:
-            return tl.gather(x, places, len(x.shape) - 1)
+            return tl.gather(x, places, dim)
 
 else:
 

@@ -96,15 +96,15 @@ def _reshaped(k: KernelEmitter, text: Text, before: Sequence[Any], after: Sequen
 
 
 def _mixes(old: list[int], new: list[int]) -> bool:
-    """Whether a new dimension, beside others, is of elements of several old ones.
+    """Whether a new dimension is of elements of several old ones: beside others, or all in less than a warp's lanes.
 
-    >>> _mixes([4, 16, 8], [2, 32, 8]), _mixes([4, 16, 8], [512]), _mixes([4, 64], [4, 2, 32])
-    (True, False, False)
+    >>> _mixes([4, 16, 8], [2, 32, 8]), _mixes([4, 16, 8], [512]), _mixes([4, 64], [4, 2, 32]), _mixes([4, 2], [8, 1])
+    (True, False, False, True)
     """
     bounds = set(itertools.accumulate(reversed(old), operator.mul, initial=1))
     total, low = math.prod(new), 1
     for size in reversed(new):
-        if size != total and any(low < bound < low * size for bound in bounds):
+        if (size != total or total < 32) and any(low < bound < low * size for bound in bounds):
             return True
         low *= size
     return False
