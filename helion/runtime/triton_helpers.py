@@ -349,12 +349,17 @@ def hlt_argmin_combine(a, i, b, j):
 
 @triton.jit
 def hlt_opaque(x):
-    """x, float64, as something that the compiler knows nothing of: a computed operand of a product.
+    """x, of 16 to 64 bits, as something that the compiler knows nothing of: a computed operand of a product.
 
-    Triton 3.6 and 3.7 lay the operands out for the width at which they were loaded, and assert in float64 products
-    ("fp64 don't support largeK MMA") where that was 16 bits or fewer.
+    Triton 3.6 and 3.7 lay the operands out for the width at which they were loaded.  They assert in float64 products
+    ("fp64 don't support largeK MMA") where that was 16 bits or fewer, and multiply wrong elements of 16 joined bytes.
     """
-    return tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], tl.float64, False, 1)
+    if x.dtype.primitive_bitwidth == 64:
+        return tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], x.dtype, False, 1)
+    elif x.dtype.primitive_bitwidth == 32:
+        return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=f,f", [x], x.dtype, False, 1)
+    else:
+        return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], x.dtype, False, 2)
 
 
 @triton.jit

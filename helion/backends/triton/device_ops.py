@@ -83,17 +83,44 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
         fused = False
         text = left.to(triton_dtype(summed)) * right.to(triton_dtype(summed))
     else:
-        if a.dtype is torch.float64:
-            left, right = (
-                text if Load.match(operand) else k.helper("hlt_opaque", text)
-                for operand, text in ((dot.a, left), (dot.b, right))
-            )
+        left, right = (
+            k.helper("hlt_opaque", text) if _is_laid_out_as_loaded(k, operand, a) else text
+            for operand, text in ((dot.a, left), (dot.b, right))
+        )
         text = _product(k, [(left, a), (right, b)], acc if fused else None, result, summed)
         if node in k.waited and summed is torch.float32:
             text = k.helper("hlt_apart", text)
     if acc is not None and not fused:
         text = text + (k.text(acc) if tensor_of(acc).dtype is summed else k.text(acc).to(triton_dtype(summed)))
     k.assign(node, text if result.dtype is summed else text.to(triton_dtype(result.dtype)))
+
+
+def _is_laid_out_as_loaded(k: KernelEmitter, node: torch.fx.Node, a: torch.Tensor) -> bool:
+    """Whether Triton would lay an operand out for the width at which it was loaded, and go wrong.
+
+    In float64 it asserts.  Elsewhere each thread gets 32 bits of what was loaded side by side, of joined values half as
+    wide: 8 elements from bytes, which are 32 of the four threads of a row.  Where the product has 16, others are taken.
+
+    Args:
+        node: the operand.
+        a: the product's left operand.
+    """
+    if Load.match(node) or not a.dtype.is_floating_point:
+        return False
+    if a.dtype is torch.float64:
+        return True
+    if a.dtype.itemsize == 1 or k.extents.known(a.shape[-1]) > smallest_k(a.dtype):
+        return False
+    waiting, seen = [node], {node}
+    while waiting:
+        source = waiting.pop()
+        if Load.match(source):
+            if tensor_of(source).dtype.itemsize == 1:
+                return True
+            continue
+        waiting.extend(new := [n for n in source.all_input_nodes if n not in seen])
+        seen.update(new)
+    return False
 
 
 def _product(

@@ -126,3 +126,26 @@ def test_as_many_rows_as_groups_of_scales() -> None:
     a, b = torch.randn(8, 256).to(torch.float8_e5m2), torch.randn(256, 64).to(torch.float8_e5m2)
     scales = [torch.full((rows, 8), 127, dtype=torch.uint8) for rows in (8, 64)]
     compile_for(scaled_rows, (a, scales[0], b, scales[1]), capabilities=(90,))
+
+
+@helion.kernel(dot_precision="ieee", config=helion.Config(block_sizes=[16, 16]))
+def of_nibbles(packed: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    n = hl.specialize(packed.size(1))
+    out = torch.empty([packed.size(0), b.size(1)], dtype=torch.float32, device=b.device)
+    for tile_m, tile_n in hl.tile([packed.size(0), b.size(1)]):
+        bytes_ = packed[tile_m, :]
+        left = torch.stack([(bytes_ << 4) >> 4, bytes_ >> 4], dim=-1).reshape(tile_m, 2 * n).to(b.dtype)
+        out[tile_m, tile_n] = hl.dot(left, b[:, tile_n])
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("n", [8, 16])
+def test_products_of_two_parts_of_a_byte(n: int, dtype: torch.dtype) -> None:
+    """Over 16 elements Triton took some of them twice and others not at all."""
+
+    def plain(packed: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (torch.stack([(packed << 4) >> 4, packed >> 4], dim=-1).flatten(1).double() @ b.double()).float()
+
+    args = (torch.randint(-128, 128, (17, n), dtype=torch.int8), torch.randint(-3, 4, (2 * n, 9)).to(dtype))
+    run_everywhere(of_nibbles, args, plain, capabilities=[80, 90], reference_args=args)
