@@ -22,6 +22,7 @@ from triton.compiler.compiler import CompiledKernel
 from triton.compiler.compiler import make_backend
 from triton.runtime import _allocation
 from triton.runtime.errors import OutOfResources as OutOfResources
+from triton.runtime.errors import PTXASError as PTXASError
 from triton.runtime.jit import JITFunction
 from triton.runtime.jit import compute_cache_key
 from triton.runtime.jit import create_function_from_signature

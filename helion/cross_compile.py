@@ -103,6 +103,6 @@ def cross_compile(
         raise exc.TritonError(
             kernel=source.function,
             config=f"{config if config is not None else 'the default config'} on {backend.target}",
-            reason=f"{type(error).__name__}: {error}",
+            reason=f"{type(error).__name__}: {str(error).partition('Repro command:')[0].strip()}",  # not all of the PTX
             path=str(path_for(source.text, source.function)),
         ) from error

@@ -231,8 +231,9 @@ def outcome_of(mode: str, error: Exception) -> Outcome:
         return Outcome(
             mode, "error" if isinstance(error, _NEVER) else "refused", f"{type(error).__name__}: {_first_line(error)}"
         )
-    if type(error).__name__ == "OutOfResources":  # the launch path of calls makes an InvalidConfig of it
-        return Outcome(mode, "refused", f"OutOfResources: {_first_line(error)}")
+    if type(error).__name__ == "OutOfResources" or "Insufficient registers" in str(error):
+        # The launch path of calls makes an InvalidConfig of it.
+        return Outcome(mode, "refused", f"{type(error).__name__}: {_first_line(error)}")
     place = traceback.extract_tb(error.__traceback__)
     frame = next((f for f in reversed(place) if "/helion/" in f.filename), place[-1])
     return Outcome(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ... import _compat_torch
 from ... import _compat_triton_abi as _abi
 from ... import exc
 
-__all__ = ["driver_error", "is_driver_error", "message", "too_large"]
+__all__ = ["driver_error", "is_driver_error", "message", "too_few_registers", "too_large"]
 
 #: Words of the driver's -> what to do about it.
 _HINTS = {
@@ -49,6 +50,17 @@ def too_large(kernel: Any, error: Exception) -> exc.InvalidConfig:
     return exc.InvalidConfig(
         reason=f"kernel {kernel.__name__} needs {needed} of {what}, the GPU has {limit}",
         fix="lower block_sizes, num_stages or range_num_stages; more num_warps help where it is tensor memory.",
+    )
+
+
+def too_few_registers(kernel: Any, error: Exception) -> exc.InvalidConfig | None:
+    """A Config whose maxnreg has no room for an instruction, if that is what ptxas says."""
+    found = re.search(r"Insufficient registers \((\d+)\).*register target of (\d+)", str(error))
+    if found is None:
+        return None
+    return exc.InvalidConfig(
+        reason=f"an instruction of {kernel.__name__} needs {found[2]} registers a thread, maxnreg allows {found[1]}",
+        fix="leave maxnreg out of the Config, or give it a larger one, 64 or 128.",
     )
 
 

@@ -43,6 +43,7 @@ from . import spec as launch_spec
 from .default_launcher import default_launcher
 from .errors import driver_error
 from .errors import is_driver_error
+from .errors import too_few_registers
 from .errors import too_large
 from .source import KINDS
 from .source import compile_launch
@@ -250,6 +251,11 @@ class FastLauncher:
             return call.through(default_launcher)
         except _compat_triton.OutOfResources as error:
             raise too_large(call.kernel, error) from error
+        except _compat_triton.PTXASError as error:
+            refused = too_few_registers(call.kernel, error)
+            if refused is None:
+                raise
+            raise refused from error
         except RuntimeError as error:
             if is_driver_error(error):
                 raise driver_error(call.kernel, error) from error
