@@ -10,6 +10,9 @@ MUTATIONS ?= 100000
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
 test quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_EXTENSION = 1
 
+# Processes that tests start import the package as it was compiled, also where the environment says not to keep that.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo test test-newest quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples check-wheels lint bench docs clean
 
 help:

@@ -30,6 +30,11 @@ _trace_log = logging.getLogger("torch.__trace")
 _trace_log.handlers.clear()
 _trace_log.addHandler = lambda hdlr: None  # type: ignore[method-assign]
 
+# Before each phase of each test pytest adds handlers to every logger that hands nothing on, and PyTorch has sixty.
+for _name in list(logging.root.manager.loggerDict):
+    if _name.startswith("torch") and _name != "torch.__trace":
+        logging.getLogger(_name).propagate = True
+
 # On a GPU a kernel without a config would be tuned at its first call: for minutes, in every test.  Set before test
 # modules make their kernels; tests of the autotuner ask for an effort.
 if torch.cuda.is_available():
@@ -66,13 +71,14 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def imports_frozen(request: pytest.FixtureRequest, own_caches: None, prepared: None) -> None:
     """In a worker, what was imported stays: the collector need not go through it, a third of a second each time, which
-    was most of what tests of lifetimes took.
+    was most of what tests of lifetimes took.  Unasked it comes less often: traces make many objects, few in cycles.
     """
     if hasattr(request.config, "workerinput") and not torch.cuda.is_available():
         softgpu.install()  # it looks for what there is among all objects, which does not show those that are frozen
         softgpu.uninstall()
         gc.collect()
         gc.freeze()
+        gc.set_threshold(20_000, 10, 20)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -102,6 +102,7 @@ class Import:
     Attributes:
         module: that which imports.
         imported: a module of the package, or the name of another.
+        names: names that it takes from there, if it takes any, each after the module's as it is written.
         line: where.
         late: whether it stands in a function.
         typing: whether it is for annotations only.
@@ -110,6 +111,7 @@ class Import:
 
     module: str
     imported: str
+    names: tuple[str, ...]
     line: int
     late: bool
     typing: bool
@@ -146,27 +148,40 @@ def _reason(line: str) -> str:
 
 
 @functools.cache
+def _read(module: str) -> tuple[list[Import], list[str]]:
+    """Imports of a module, and attributes with an underscore as they are written: from one walk of its syntax tree."""
+    path = modules()[module]
+    package = tuple(module.split(".")) if path.name == "__init__.py" else tuple(module.split(".")[:-1])
+    text = path.read_text()
+    lines = text.splitlines()
+    found, attributes = [], []
+    todo: list[tuple[ast.AST, bool, bool]] = [(ast.parse(text), False, False)]
+    while todo:
+        node, late, typing = todo.pop()
+        if isinstance(node, ast.Attribute):
+            if node.attr.startswith("_"):
+                attributes.append(ast.unparse(node))
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = tuple(alias.name for alias in node.names)
+            if isinstance(node, ast.ImportFrom):
+                names = tuple(f"{'.' * node.level}{node.module}.{name}" for name in names)
+            found += [
+                Import(module, imported, names, node.lineno, late, typing, _reason(lines[node.lineno - 1]))
+                for imported in _imported(node, package)
+            ]
+            continue
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            late = True
+        elif isinstance(node, ast.If):
+            typing = typing or "TYPE_CHECKING" in ast.unparse(node.test)
+        todo += [(child, late, typing) for child in ast.iter_child_nodes(node) if child._fields]
+    return found, attributes
+
+
+@functools.cache
 def imports() -> tuple[Import, ...]:
     """Every import of every module of the package."""
-    found = []
-    for module, path in modules().items():
-        package = tuple(module.split(".")) if path.name == "__init__.py" else tuple(module.split(".")[:-1])
-        text = path.read_text()
-        lines = text.splitlines()
-
-        def visit(node: ast.AST, late: bool, typing: bool) -> None:
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                reason = _reason(lines[node.lineno - 1])
-                found.extend(
-                    Import(module, imported, node.lineno, late, typing, reason) for imported in _imported(node, package)
-                )
-            late = late or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            typing = typing or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
-            for child in ast.iter_child_nodes(node):
-                visit(child, late, typing)
-
-        visit(ast.parse(text), False, False)
-    return tuple(found)
+    return tuple(i for module in modules() for i in _read(module)[0])
 
 
 def room(module: str) -> str:
@@ -237,19 +252,12 @@ def test_every_late_import_says_why() -> None:
 
 def private_names() -> Iterator[tuple[str, str]]:
     """Names of PyTorch and Triton with an underscore, and the files that use them."""
-    for module, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            names: list[str] = []
-            if isinstance(node, ast.ImportFrom) and not node.level:
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
-                names = [ast.unparse(node)]
-            for name in names:
-                first, *parts = name.split(".")
-                if first in ("torch", "triton") and any(p.startswith("_") and not p.endswith("__") for p in parts):
-                    yield module, name
+    for module in modules():
+        found, attributes = _read(module)
+        for name in [name for i in found for name in i.names] + attributes:
+            first, *parts = name.split(".")
+            if first in ("torch", "triton") and any(p.startswith("_") and not p.endswith("__") for p in parts):
+                yield module, name
 
 
 def test_private_names_of_torch_and_triton_stand_in_the_files_for_them() -> None:
@@ -293,7 +301,4 @@ def test_what_reads_the_ir_loads_no_tracer() -> None:
 def test_names_of_typing_are_those_of_the_oldest_python() -> None:
     """Python 3.10 imports the package too: what is newer is for type checkers, from typing_extensions."""
     newer = {"Self", "Never", "LiteralString", "assert_never", "assert_type", "Unpack", "NotRequired", "override"}
-    for module, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "typing":
-                assert newer.isdisjoint(alias.name for alias in node.names), module
+    assert not [str(i) for i in imports() if not newer.isdisjoint(n.removeprefix("typing.") for n in i.names)]

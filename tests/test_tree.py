@@ -40,6 +40,7 @@ int second(T x) {
 """
 
 
+@pytest.mark.slow
 def test_no_file_or_function_is_too_long() -> None:
     found = set()
     for source in sources(ROOT, *FOLDERS):

@@ -76,6 +76,8 @@ class Source:
         return _python_functions(self.text) if self.is_python else _cpp_functions(self.text)
 
     def type_ignores(self) -> int:
+        if not _IGNORE.search(self.text):
+            return 0
         return sum(
             bool(_IGNORE.match(token.string)) for token in _tokenized(self.text) if token.type == tokenize.COMMENT
         )
@@ -126,8 +128,16 @@ def _python_tokens(text: str) -> int:
     return sum(token.type not in _LAYOUT for token in _tokenized(text)) - docstrings
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements in this one, and in those; not their expressions, which are most of a tree."""
+    for field in ("body", "orelse", "handlers", "finalbody", "cases"):
+        for child in getattr(node, field, ()):
+            yield child
+            yield from _statements(child)
+
+
 def _python_functions(text: str) -> Iterator[Function]:
-    for node in ast.walk(ast.parse(text)):
+    for node in _statements(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno is not None
             yield Function(node.name, node.lineno, node.end_lineno - node.lineno + 1)

@@ -74,6 +74,8 @@ class Environment(HostReads):
         self.device = device
         self.shape_env = RefusingShapeEnv(lambda symbol: symbol in self._samples, duck_shape=False)
         self.fake_mode = FakeTensorMode(shape_env=self.shape_env, allow_non_fake_inputs=False)
+        # Results are kept for sizes of one trace only: looking for them takes longer than what they save.
+        self.fake_mode.cache_enabled = False
         self.ir = DeviceIR()
         self.space = self.ir.space
         self.tunables: dict[str, Any] = {}

@@ -108,6 +108,7 @@ def test_tile_executor(name: str, static: bool) -> None:
     bound.to_triton_code(partial_blocks(bound))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_ref_mode(name: str) -> None:
     row = TABLE[name]
