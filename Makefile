@@ -9,6 +9,8 @@ MUTATIONS ?= 100000
 
 # Tests and benchmarks are about the extension too, so there it is an error if it cannot be built.
 test quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_EXTENSION = 1
+# Warnings of the compiler are errors here; for users, whose compiler may be newer, they are not.
+test quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples check-wheels lint bench docs: export HELION_BUILD_STRICT = 1
 
 # Processes that tests start import the package as it was compiled, also where the environment says not to keep that.
 export PYTHONDONTWRITEBYTECODE :=

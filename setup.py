@@ -11,6 +11,7 @@ Environment:
     HELION_BUILD_SANITIZE   comma-separated, e.g. address,undefined: -fsanitize=... (run with the runtime preloaded).
     HELION_BUILD_COVERAGE   1: gcov instrumentation.
     HELION_BUILD_MUTABLE    1: guards can be switched off one at a time, for the tests of the tests.
+    HELION_BUILD_STRICT     1: a warning is an error. Of users no compiler, which may be newer, is asked that much.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ def extension() -> Extension | None:
     release = tuple(int(part) for part in torch.__version__.split(".")[:2])
     compile_args = ["-std=c++20" if release >= (2, 14) else "-std=c++17", "-fvisibility=hidden"]
     # Our own code is held to every warning; torch's and Python's headers are system headers to the compiler.
-    compile_args += ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+    compile_args += ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+    # Where `vectorcall` is in an object with a C++ part (csrc/heap_type.h): all compilers know it, GCC 16 warns.
+    compile_args += ["-Wno-invalid-offsetof"]
+    if flag("HELION_BUILD_STRICT"):
+        compile_args += ["-Werror"]
     for path in cpp_extension.include_paths():
         compile_args += ["-isystem", path]
     compile_args += ["-O0", "-g", "-UNDEBUG"] if flag("HELION_BUILD_DEBUG") else ["-O2", "-g1", "-DNDEBUG"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import sys
 import types
@@ -16,6 +15,8 @@ from typing import Any
 
 from . import autotuner
 from . import exc
+from ._annotations import annotations_of
+from ._annotations import signature_of
 from ._locks import new_rlock
 from .config import Config
 from .families import Families
@@ -75,7 +76,7 @@ class Kernel(Dispatcher):
         self.name = fn.__name__
         self.fn = fn
         remember_file(fn)
-        self.signature = inspect.signature(fn)
+        self.signature = signature_of(fn)
         for parameter in self.signature.parameters.values():
             if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 kind = {"VAR_POSITIONAL": "*args", "VAR_KEYWORD": "**kwargs"}.get(parameter.kind.name, "keyword-only")
@@ -87,7 +88,7 @@ class Kernel(Dispatcher):
         self.aot: AOTOptions | None = None
         specializer = Specializer(
             self.signature,
-            fn.__annotations__,
+            annotations_of(fn),
             self.settings,
             key,
             kernel_name=self.name,

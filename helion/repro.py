@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ._annotations import signature_of
 from ._parsing import parse
 from ._parsing import parse_definition
 from ._parsing import unindented
@@ -173,7 +174,7 @@ def repro_script(
     _collect(fn, imports, definitions, seen)
     own = _function_text(fn)
     # What it reads from outside itself is among the definitions.
-    parameters = inspect.signature(fn).parameters
+    parameters = signature_of(fn).parameters
     given = [f"{name}={text}" for name, text in arguments.items() if name in parameters]
     kept = settings.non_default()
     keywords = "".join(

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 _BASE = (
-    "exc numbers _environment _locks _parsing _version _logging _extension _C _compat_torch _compat_sympy "
+    "exc numbers _environment _annotations _locks _parsing _version _logging _extension _C _compat_torch _compat_sympy "
     "_compat_tracing _compat_triton _compat_triton_abi"
 )
 _SCHEDULES = "settings setting_values config config_advice config_keys config_spec fragments"
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "__main__": "_version",
     "_logging": "",
     "_environment": "",
+    "_annotations": "",
     "_locks": "",
     "_parsing": "_locks",
     "_C": "runtime",  # types only
@@ -50,7 +51,7 @@ MAY_IMPORT = {
     "config_advice": "fragments",  # types only
     "config_spec": "exc config config_advice config_keys fragments",
     "fragments": "",
-    "language": "exc",
+    "language": "_annotations exc",
     "ir": "exc numbers _compat_torch _compat_sympy _compat_tracing language",
     "frontend": _COMPILER,
     "runtime": _COMPILER,

@@ -266,7 +266,7 @@ class HostPrinter:
 
 def _copy_with_marks(node: _Node) -> _Node:
     """A copy of a tree whose nodes remember the node they are copies of, in a third of the time of copy.deepcopy."""
-    duplicate = type(node)()
+    duplicate = type(node).__new__(type(node))  # from Python 3.15 on calling the type needs all fields
     for name, value in vars(node).items():
         if isinstance(value, ast.AST):
             value = _copy_with_marks(value)

@@ -24,6 +24,8 @@ from typing import Any
 
 import torch
 
+from .._annotations import annotation_text
+from .._annotations import annotations_of
 from ..config import Config
 from ..frontend.source import text_of
 
@@ -124,7 +126,7 @@ class _Walk:
         outside = [(name, self.value(fn.__globals__[name], names)) for name in sorted(names) if name in fn.__globals__]
         defaults = [self.value(value, names) for value in fn.__defaults__ or ()]
         keywords = [(name, self.value(value, names)) for name, value in sorted((fn.__kwdefaults__ or {}).items())]
-        annotations = [(name, str(value)) for name, value in sorted(fn.__annotations__.items())]
+        annotations = [(name, annotation_text(value)) for name, value in sorted(annotations_of(fn).items())]
         return ("function", fn.__qualname__, self.body(fn), captured, outside, defaults, keywords, annotations)
 
     def value(self, value: Any, names: set[str]) -> Any:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
 import math
 import os
 import types
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from .. import exc
 from .. import language as hl
+from .._annotations import signature_of
 from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
@@ -304,7 +304,7 @@ class Calls(Expressions):
             source = source_of(fn)
         except exc.SourceUnavailable:
             return self._natively(fn, args, kwargs)
-        bound = inspect.signature(fn).bind(*args, **kwargs)
+        bound = signature_of(fn).bind(*args, **kwargs)
         bound.apply_defaults()
         if len(self.frames) > 64:
             raise exc.InvalidAPIUsage(f"helper function {fn.__name__!r} recurses", fix="write it as a loop.")

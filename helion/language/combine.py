@@ -7,7 +7,6 @@ For one operand: `combine_fn(left, right) -> value`.  For n operands: either
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from .._annotations import signature_of
 from .shapes import same_size
 from .shapes import shape_text
 
@@ -52,7 +52,7 @@ def as_flat_combine(combine_fn: Callable[..., Any], n: int, what: str) -> Callab
 
 def _parameter_count(fn: Callable[..., Any], n: int, what: str) -> int:
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        parameters = signature_of(fn).parameters.values()
     except (TypeError, ValueError):  # a built-in without a signature, such as torch.maximum
         return 2 * n
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

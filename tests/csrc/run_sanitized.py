@@ -113,6 +113,7 @@ def main() -> None:
             "HELION_BUILD_SANITIZE": options.sanitize,
             "HELION_BUILD_DEBUG": "1",
             "HELION_BUILD_MUTABLE": "1",
+            "HELION_BUILD_STRICT": "1",
         }
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
         subprocess.run(build, cwd=folder, env={**environment, **building}, check=True)

@@ -55,6 +55,14 @@ class Scale:
         return value * self.factor
 
 
+class ScaleWithin(Scale):
+    def __call__(self, value: torch.Tensor) -> torch.Tensor:
+        def scaled(part: torch.Tensor) -> torch.Tensor:
+            return part * self.factor
+
+        return scaled(value)
+
+
 class Functions:
     act = staticmethod(double)
 
@@ -164,9 +172,11 @@ def _changed(given: Any, factor: float) -> Any:
 
 
 OBJECT = Scale(2.0)
+WITHIN = ScaleWithin(2.0)
 #: For a factor, an argument that multiplies by it.
 ARGUMENTS: dict[str, Callable[[float], Any]] = {
     "an object that changes": lambda factor: _changed(OBJECT, factor),
+    "an object that changes, read by a function within": lambda factor: _changed(WITHIN, factor),
     "a method of an object that changes": lambda factor: _changed(OBJECT, factor).apply,
     "a tuple in a partial": lambda factor: functools.partial(item, factors=(factor,)),
     "a dict in a partial": lambda factor: functools.partial(item, factors={0: factor}),

@@ -65,9 +65,10 @@ class CarriedVariables:
         if self._frame is None or not self._names:
             return
         known = self._frame.f_locals
-        found = {name: self._lifted(name, known[name]) for name in self._names & known.keys()}
+        # Not `&` with known.keys(): what Python 3.13 has for f_locals gives a list of them.
+        found = {name: self._lifted(name, known[name]) for name in self._names.intersection(known)}
         self._write(known, {name: new[0] for name, new in found.items() if new is not None})
-        self._before = {name: known[name] for name in self._names & known.keys()}
+        self._before = {name: known[name] for name in self._names.intersection(known)}
 
     def end(self, keep: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
         """An iteration is over.
@@ -93,6 +94,7 @@ class CarriedVariables:
     def _write(self, known: dict[str, Any], changed: dict[str, Any]) -> None:
         if changed:
             known.update(changed)
+            # From Python 3.13 on the update has done it, and this does nothing.
             ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(self._frame), ctypes.c_int(0))
 
     def _lifted(self, name: str, value: Any) -> tuple[Any] | None:

@@ -45,7 +45,8 @@ _FOREIGN = frozenset({"torch", "helion", "triton", "numpy", "cutlass"}) | sys.st
 
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, enum.Enum)
 _FUNCTIONS = (types.FunctionType, types.MethodType)
-#: Instructions that put a name's value on the stack, and what kind of name.
+#: Instructions that put a name's value on the stack, and what kind of name. From Python 3.13 on one may have two names,
+#: the second of which is on top.
 _READS = {
     "LOAD_GLOBAL": "global",
     "LOAD_NAME": "global",
@@ -55,7 +56,12 @@ _READS = {
     "LOAD_FAST": "self",
     "LOAD_FAST_BORROW": "self",
     "LOAD_FAST_CHECK": "self",
+    "LOAD_FAST_LOAD_FAST": "self",
+    "LOAD_FAST_BORROW_LOAD_FAST_BORROW": "self",
+    "STORE_FAST_LOAD_FAST": "self",
 }
+#: Instructions that put a constant there; LOAD_SMALL_INT is Python 3.14's.
+_CONSTANTS_LOADED = frozenset({"LOAD_CONST", "LOAD_SMALL_INT", "LOAD_CONST_IMMORTAL"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _NOTHING = frozenset({"CACHE", "EXTENDED_ARG", "PUSH_NULL"})
 
@@ -252,12 +258,17 @@ def _reads_in(code: types.CodeType, free: frozenset[str], own: str) -> tuple[_Re
     instructions = [i for i in dis.get_instructions(code) if i.opname not in _NOTHING]
     for i, instruction in enumerate(instructions):
         name, kind = instruction.argval, _READS.get(instruction.opname)
+        if isinstance(name, tuple):
+            name = name[-1]
+        if kind == "free" and name == own:
+            kind = "self"  # which an inner function closes over
         if kind is None or (kind == "free" and name not in free) or (kind == "self" and name != own):
             continue
         found[name, _steps(instructions[i + 1 :]), kind] = None
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found.update(dict.fromkeys(_reads_in(constant, free & frozenset(constant.co_freevars), "")))
+            inner = frozenset(constant.co_freevars)
+            found.update(dict.fromkeys(_reads_in(constant, free & inner, own if own in inner else "")))
     return tuple(found)
 
 
@@ -270,7 +281,7 @@ def _steps(instructions: Sequence[dis.Instruction]) -> tuple[_Step, ...]:
         if instruction.opname in _ATTRIBUTES:
             steps.append((True, str(instruction.argval)))
             i += 1
-        elif instruction.opname == "LOAD_CONST" and i + 1 < len(instructions) and _takes_item(instructions[i + 1]):
+        elif instruction.opname in _CONSTANTS_LOADED and i + 1 < len(instructions) and _takes_item(instructions[i + 1]):
             if not isinstance(instruction.argval, (int, str)):
                 break
             steps.append((False, instruction.argval))

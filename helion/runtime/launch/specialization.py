@@ -352,7 +352,8 @@ def _extractor_by_base(value: object) -> Callable[[_Extract, Any], Hashable] | N
 
 def _is_constexpr(annotation: object) -> bool:
     """Whether a parameter is annotated ``hl.constexpr``, as an object or as the text of a postponed annotation."""
-    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    name: Any = getattr(annotation, "__forward_arg__", annotation)  # a ForwardRef's
+    name = name if isinstance(name, str) else getattr(name, "__name__", "")
     return name.strip("'\"").partition("[")[0].rpartition(".")[2] == "constexpr"
 
 
