@@ -47,8 +47,8 @@ class Config(Mapping[str, Any]):
     Attributes:
         config: the items, as a dict. It is the Config's own: changing it changes the Config.
 
-    As attributes, lists are plain lists in whatever form they were given, and known keys that are not given have a
-    neutral value: 4 warps, 1 stage, `[]`, ...
+    As attributes, lists are plain lists in whatever form they were given, the singular of a list's name is its item if
+    it has one (else None), and known keys that are not given have a neutral value: 4 warps, 1 stage, `[]`, ...
 
     >>> c = Config(block_sizes=[64, 64], num_warps=8)
     >>> c["num_warps"], c.num_stages, Config.from_json(c.to_json()) == c
@@ -129,7 +129,8 @@ class Config(Mapping[str, Any]):
         if name in self._items:
             return self._items[name]
         if name in SINGULARS:
-            return None
+            items = getattr(self, SINGULARS[name])
+            return items[0] if len(items) == 1 else None
         raise AttributeError(f"this config has no key {name!r}; it has {', '.join(self._items)}")
 
     def __hash__(self) -> int:

@@ -398,6 +398,9 @@ class TiledKMatmulAccumulationWarning(BaseWarning):
     fix = "write `acc = torch.addmm(acc, a, b)` or `acc = hl.dot(a, b, acc)`."
 
 
+# The next two are names that other programs leave out (`ignore_warnings`); docs/migration.md says why nothing warns so.
+
+
 class WrongDevice(BaseWarning):
     what = "{name} makes a tensor on {device}, the arguments are on {expected}"
 

@@ -67,6 +67,13 @@ def test_a_singular_key_is_the_plural_as_an_attribute() -> None:
     assert helion.Config(loop_order=[1, 0]).loop_orders == [[1, 0]]
 
 
+def test_a_plural_key_of_one_item_is_the_singular_as_an_attribute() -> None:
+    assert helion.Config(block_sizes=[64]).block_size == helion.Config(block_sizes=64).block_size == 64
+    assert helion.Config(loop_orders=[[1, 0]]).loop_order == [1, 0]
+    config = helion.Config(block_sizes=[64, 32])
+    assert config.block_size is None and config.loop_order is None and "block_size" not in config
+
+
 def test_lists_are_plain_lists_as_attributes() -> None:
     config = helion.Config(block_sizes=[[8, 16], 32], l2_groupings=4, loop_orders=[1, 0], reduction_loops=[None])
     assert (config.block_sizes, config.l2_groupings, config.loop_orders) == ([8, 16, 32], [4], [[1, 0]])
