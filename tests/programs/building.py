@@ -90,6 +90,8 @@ def build(seed: str | int) -> Program:
                     output.fill = "zeros" if output.fill == "empty" else output.fill
             if g.chance(0.2):
                 _pack(g)
+            if g.chance(0.5):
+                g.program.tuple_of_constants = g.choice(("names", "items"))
             if g.chance(0.25):
                 g.program.names = _names(g)
             if g.chance(0.35):
@@ -192,6 +194,7 @@ def prune(program: Program) -> None:
     program.views = [v for v in program.views if v.name in used]
     used |= {c.tensor for c in program.closures} | {v.base for v in program.views}
     used |= {loop.when.split(".")[0] for loop in program.loops if loop.when}
+    used |= {word for s in program.scalars.values() for word in re.findall(r"x\d+", s.origin)}
     program.params = [p for p in program.params if p.name in used]
     for pack in program.packs:
         pack.tensors = [t for t in pack.tensors if t in used]

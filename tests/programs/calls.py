@@ -56,7 +56,8 @@ def other(program: Program, call: Call) -> Program | None:
             p.seed += call.seed
     _resize(changed, program.sizes)
     try:
-        changed.scalars = {name: _renewed(s, changed) for name, s in changed.scalars.items()}
+        for name, s in changed.scalars.items():  # in order: later ones are computed from earlier ones
+            changed.scalars[name] = _renewed(s, changed)
         changed.infer()
     except (Invalid, IndexError, KeyError, ZeroDivisionError):
         return None
@@ -82,8 +83,4 @@ def _renewed(s: Scalar, program: Program) -> Scalar:
     """A number that host code computes, with the new sizes."""
     if s.origin in ("argument", "constexpr", "tunable"):
         return s
-    names = {"__builtins__": {}, **program.sizes, **{n: x.value for n, x in program.scalars.items()}}
-    try:
-        return dataclasses.replace(s, value=eval(s.origin, names))
-    except (NameError, AttributeError, TypeError):
-        raise Invalid("host arithmetic of more than sizes") from None
+    return dataclasses.replace(s, value=program.evaluate(s.origin))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from helion.config_keys import KEYS
@@ -32,7 +33,8 @@ CONSTRUCTS = (
     "host if on what a tensor holds", "attention", "tensors in a list", "tensors in a dict", "tensors in a named",
     "results in a list", "results in a dict", "results in a named", "tunable float", "tunable bool", "begin below 0",
     "bounds of several numbers", "products that share a tile", "slice by arguments",
-    "names of the compiler's",
+    "names of the compiler's", "constants in a tuple", "dynamic shapes after some", "number read from a tensor",
+    "call with other numbers read",
 )  # fmt: skip
 
 
@@ -68,8 +70,14 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
     constructs |= {f"tensors in a {pack.kind}" for pack in program.packs}
     if program.returns:
         constructs.add(f"results in a {program.returns}")
-    if program.settings.get("static_shapes") is False:
-        constructs.add("dynamic shapes")
+    if "static_shapes" in program.settings:
+        constructs.add("dynamic shapes after some" if program.settings["static_shapes"] else "dynamic shapes")
+    if program.tuple_of_constants and "constexpr" in constructs:
+        constructs.add("constants in a tuple")
+    if any(re.search(r"x\d", s.origin) for s in program.scalars.values()):
+        constructs.add("number read from a tensor")
+        if program.calls:
+            constructs.add("call with other numbers read")
     if any(loop.when for loop in program.loops):
         constructs.add("host if around a loop")
     if any(".item()" in loop.when for loop in program.loops):

@@ -82,7 +82,7 @@ class Generator:
         self.weights = {row.name: row.weight * self.choice((0, 0.3, 1, 1, 1, 4)) for row in ROWS.values()}
         self.dynamic = self.chance(0.3)
         if self.dynamic:
-            self.program.settings["static_shapes"] = False
+            self.program.settings["static_shapes"] = self.choice((False, False, "auto"))
         # Some programs are of few dtypes: pairs of seldom ones meet there.
         self.floats: tuple[torch.dtype, ...] = self.choice((_FLOATS, _FLOATS, self._few(FLOATS)))
         self.ints: tuple[torch.dtype, ...] = self.choice((_INTS, _INTS, self._few(INTS)))
@@ -207,6 +207,10 @@ class Generator:
         ints = [s.name for s in scalars.values() if isinstance(s.value, int) and s.origin != "tunable"]
         if self.chance(0.25):
             return self.tunable(kind)
+        if self.chance(0.25):
+            text = self._read(kind)
+            scalars[name] = Scalar(name, self.program.evaluate(text), text)
+            return name
         if kind == "int" and self.chance(0.15) and self.program.sizes:
             size, limit = self.choice(list(self.program.sizes)), self.choice((1, 4, 16))
             value = 3 if self.program.sizes[size] > limit else -2
@@ -225,6 +229,25 @@ class Generator:
             value = self.choice((2, 3, -1, 4, 0, 1)) if kind == "int" else self.choice((0.5, 2.0, -1.5, 4.0))
             scalars[name] = Scalar(name, value, self.choice(("argument", "argument", "constexpr")))
         return name
+
+    def _read(self, kind: str) -> str:
+        """The text of a number that host code reads from an argument."""
+        fitting = [
+            p for p in self.program.params
+            if kind_of(p.dtype) == kind and p.fill == "random" and not p.written and p.dtype in (*FLOATS, *INTS)
+            and 0 not in [self.program.extent(s) for s in p.shape]
+        ]  # fmt: skip
+        if fitting and self.chance(0.4):
+            p = self.choice(fitting)
+        else:
+            step = 1 if kind == "int" else 0.5
+            dtype = self.dtype(kind)
+            low = 0 if dtype is torch.uint8 else -2
+            p = Param(f"x{len(self.program.params)}", dtype, [3], low, 4, step, seed=self.rng.randrange(1000))
+            self.add_param(p)
+        at = ", ".join(self.choice(("0", "-1")) for _ in p.shape)
+        forms = (f"{kind}({p.name}[{at}])", f"{p.name}[{at}].item()", f"{p.name}.amax().item()")
+        return self.choice((*forms, f"max({forms[0]}, {'1' if kind == 'int' else '1.0'})"))
 
     def tunable(self, kind: str = "power") -> str:
         """A new tunable."""

@@ -65,7 +65,8 @@ def loop_axis(g: Generator, prefix: str, smallest: int = 0, largest: int = 64, t
 def _mixed_bounds(g: Generator, spec: AxisSpec, size: str) -> None:
     """A range from below 0, or to a number that is computed from sizes, arguments and indices of grids around."""
     names = [a.name for a in g.env.axes.values() if a.kind == "grid"]
-    names += [n for n, s in g.program.scalars.items() if isinstance(s.value, int) and s.origin in _GIVEN] or (
+    scalars = g.program.scalars.items()
+    names += [n for n, s in scalars if isinstance(s.value, int) and (s.origin in _GIVEN or "x" in s.origin)] or (
         [n] if isinstance(g.program.scalars[n := g.scalar("int")].value, int) else []
     )
     form = g.choice(("below", "end", "end", "both"))

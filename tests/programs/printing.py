@@ -213,8 +213,13 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
             if oracle or not pack.direct:
                 p.line(f"{name} = {text}")
     head += [c.name for c in program.closures]
+    constants = _constants(program)
+    if constants:
+        head.append("constants" if oracle else "constants: hl.constexpr")
+        if oracle or program.tuple_of_constants == "names":
+            p.line(f"{', '.join(constants)}, = constants")
     for s in program.scalars.values():
-        if s.origin in ("argument", "constexpr"):
+        if s.origin in ("argument", "constexpr") and s.name not in constants:
             head.append(f"{s.name}: hl.constexpr" if s.origin == "constexpr" and not oracle else s.name)
     for text in _sizes(program, oracle):
         p.line(text)
@@ -272,7 +277,15 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
     for pack in () if oracle else program.packs:
         if pack.direct:
             text = re.sub(r"\bx\d+\b", lambda m, reads=pack.reads: reads.get(m[0], m[0]), text)  # type: ignore[misc]
+    if constants and not oracle and program.tuple_of_constants == "items":
+        items = {name: f"constants[{i}]" for i, name in enumerate(constants)}
+        text = re.sub(r"\bs\d+\b", lambda m: items.get(m[0], m[0]), text)
     return f"def {name}({', '.join(head)}):\n{text}", p.helpers
+
+
+def _constants(program: Program) -> list[str]:
+    """The numbers that are passed in one tuple."""
+    return [s.name for s in program.scalars.values() if s.origin == "constexpr"] if program.tuple_of_constants else []
 
 
 def _unpacked(program: Program) -> list[Param]:
@@ -313,7 +326,11 @@ def _arguments(program: Program) -> list[str]:
             {"list": f"[{inside}]", "dict": f"{{{inside}}}", "named": f"{pack.name.title()}({inside})"}[pack.kind]
         )
     arguments += [f"make_{c.name}({_argument(program, program.param(c.tensor))})" for c in program.closures]
-    return arguments + [repr(s.value) for s in program.scalars.values() if s.origin in ("argument", "constexpr")]
+    constants = _constants(program)
+    if constants:
+        arguments.append(f"({', '.join(repr(program.scalars[name].value) for name in constants)},)")
+    numbers = [s for s in program.scalars.values() if s.origin in ("argument", "constexpr") and s.name not in constants]
+    return arguments + [repr(s.value) for s in numbers]
 
 
 def _errors(program: Program) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import Any
@@ -55,7 +56,7 @@ class Scalar:
 
     Attributes:
         value: what it is in this run; of a tunable, what the Config says.
-        origin: "argument", "constexpr", "tunable", or the source of host arithmetic.
+        origin: "argument", "constexpr", "tunable", or the source of host arithmetic, maybe on what tensors hold.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Program:
     packs: list[Pack] = dataclasses.field(default_factory=list)
     returns: str = ""
     early_return: str = ""
+    tuple_of_constants: str = ""  # how device code reaches `constexpr` numbers in one tuple: "names", "items"
     specialize: list[str] = dataclasses.field(default_factory=list)
     names: dict[str, str] = dataclasses.field(default_factory=dict)
     seed: str = ""
@@ -172,6 +174,14 @@ class Program:
 
     def param(self, name: str) -> Param:
         return next(p for p in self.params if p.name == name)
+
+    def evaluate(self, text: str) -> Any:
+        """What host arithmetic comes to, on sizes, numbers and what arguments hold."""
+        names: dict[str, Any] = {**self.sizes, **{n: s.value for n, s in self.scalars.items()}}
+        for name in set(re.findall(r"\bx\d+\b", text)):
+            p = self.param(name)
+            names[name] = tensor([self.extent(s) for s in p.shape], p.dtype, p.low, p.high, p.step, p.seed, p.layout)
+        return eval(text, names)
 
     def statements(self, loops: list[Loop] | None = None) -> Iterator[Statement]:
         """All statements, of some top-level loops or of all, in order of the text."""
@@ -271,12 +281,7 @@ class Program:
         """Whether host code comes by a top-level loop."""
         if not loop.when:
             return True
-        name, limit = loop.when.split(" > ")
-        if name in self.sizes:
-            return self.sizes[name] > int(limit)
-        p = self.param(name.split(".")[0])
-        x = tensor([self.extent(s) for s in p.shape], p.dtype, p.low, p.high, p.step, p.seed, p.layout)
-        return int(x.sum().item()) > int(limit)
+        return bool(self.evaluate(loop.when))
 
     def weight(self) -> int:
         """How much of a program it is: what shrinking makes smaller."""
@@ -284,7 +289,7 @@ class Program:
         total += sum(5 + 2 * len(p.shape) for p in self.params) + 4 * len(self.scalars) + 6 * len(self.outputs)
         total += sum(5 for loop in self.loops if loop.when)
         total += sum(4 + 2 * (len(c.sizes) + len(c.layouts) + len(c.dtypes)) for c in self.calls)
-        total += bool(self.returns) + sum(2 + len(p.tensors) for p in self.packs)
+        total += bool(self.returns) + bool(self.tuple_of_constants) + sum(2 + len(p.tensors) for p in self.packs)
         total += 2 * len(self.names) + 4 * len(self.closures) + 3 * len(self.views)
         total += 3 * len(self.config) + 2 * len(self.settings) + 4 * len(self.blocks)
         total += sum(math.ceil(math.log2(1 + n)) for n in self.sizes.values())

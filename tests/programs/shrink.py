@@ -132,6 +132,8 @@ def _edits(program: Program) -> Iterator[Edit]:
             yield lambda p, i=i: setattr(p.outputs[i], "fill", "zeros")
     for i in range(len(program.packs)):
         yield lambda p, i=i: p.packs.__delitem__(i)
+    if program.tuple_of_constants:
+        yield lambda p: setattr(p, "tuple_of_constants", "")
     if program.returns:
         yield lambda p: setattr(p, "returns", "")
     if program.specialize:
