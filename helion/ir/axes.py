@@ -251,6 +251,15 @@ class _Pass:
 
 def index_items(memory: Memory) -> list[IndexItem]:
     """The normalized index of a memory node; elements that are values are nodes, not FakeTensors."""
+    # Asked by one analysis after the other; a copy of the node, or the node with another index, has other arguments.
+    arguments, items = memory.node.meta.get("index_items", (None, ()))
+    if arguments is not memory.node.args:
+        arguments, items = memory.node.args, _index_items(memory)
+        memory.node.meta["index_items"] = arguments, items
+    return list(items)
+
+
+def _index_items(memory: Memory) -> list[IndexItem]:
     items = normalize_index(memory.tensor.shape, with_values(memory.index), memory.op.name)
     # In the same order; two of them may have one FakeTensor.
     nodes = (e for e in memory.index if isinstance(e, torch.fx.Node) and isinstance(e.meta["val"], torch.Tensor))
