@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import math
 import re
 import types
 from collections.abc import Mapping
@@ -236,6 +238,18 @@ class HostNames:
         return None
 
 
+def _default_text(value: Any, expression: ast.expr | None, outside: Mapping[str, Any]) -> str:
+    """A parameter's default as generated code has it; a call fills in all of them before it comes to that code.
+
+    It was computed when the function was defined: the expression's names may mean something else by now, and a function
+    that comes to a tuning process by value does not bring them along.
+    """
+    if type(value) in (bool, int, str, type(None)) or (type(value) is float and math.isfinite(value)):
+        return repr(value)
+    known = expression is not None and all(n in outside or hasattr(builtins, n) for n in read_names(expression))
+    return ast.unparse(expression) if expression is not None and known else "None"
+
+
 def host_code(
     fn: types.FunctionType,
     node: ast.FunctionDef,
@@ -246,15 +260,16 @@ def host_code(
     """What the generated host function is printed from."""
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args]
-    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
-    parameters = [(a.arg, None if d is None else ast.unparse(d)) for a, d in zip(positional, defaults)]
-    parameters += [(name, "None" if arguments.defaults else None) for name in filled]
+    outside = function_globals(fn)
+    given = list(zip(reversed(fn.__defaults__ or ()), [*reversed(arguments.defaults), *[None] * len(positional)]))
+    kept = [_default_text(value, expression, outside) for value, expression in reversed(given)]
+    parameters = list(zip([a.arg for a in positional], [*[None] * (len(positional) - len(kept)), *kept]))
+    parameters += [(name, "None" if kept else None) for name in filled]
     statements = [*interpreter.prelude, *interpreter.epilogue]
     assigned = assigned_names(statements)
     read = set().union(*(read_names(s) for s in statements)) if statements else set()
-    for default in arguments.defaults:
-        read |= read_names(default)
-    outside = function_globals(fn)
+    for text in kept:
+        read |= read_names(ast.parse(text, mode="eval"))
     local = assigned | {name for name, _ in parameters}
     used = {name: outside[name] for name in sorted(read - local) if name in outside}
     rewrites = dict(interpreter.rewrites)

@@ -517,3 +517,25 @@ def test_how_many_objects_a_list_holds() -> None:
     for count in (2, 3, 1, 2):
         LAYERS[:] = [Layer(1.0) for _ in range(count)]
         assert torch.equal(kernel(x), x * count)
+
+
+EPSILON, KIND = 0.25, torch.float64
+
+
+def with_defaults(x: torch.Tensor, eps: float = EPSILON, dtype: torch.dtype = KIND) -> torch.Tensor:
+    out = torch.empty(x.shape, dtype=dtype, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile].to(dtype) + eps
+    return out
+
+
+def test_defaults_are_what_they_were_when_the_function_was_defined(patch: pytest.MonkeyPatch) -> None:
+    """Tuning such a kernel of a script failed: what goes to a worker by value has no names of its defaults."""
+    x = torch.randn(9)
+    patch.setitem(globals(), "EPSILON", 7.0)
+    run_everywhere(with_defaults, (x,), lambda x: x.double() + 0.25, configs=[{}], reference_args=(x,))
+    code = with_defaults.__code__
+    alone = types.FunctionType(code, {"torch": torch, "hl": hl}, code.co_name, with_defaults.__defaults__)
+    kernel = helion.kernel(alone, config=helion.Config())
+    assert "eps=0.25, dtype=None" in kernel.bind((x,)).to_triton_code()
+    torch.testing.assert_close(kernel(x), x.double() + 0.25)
