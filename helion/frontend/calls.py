@@ -47,11 +47,13 @@ class Calls(Expressions):
     Attributes:
         prelude: host statements before the loops.
         rewrites: host calls whose text is rewritten in the generated host function: call node -> kind and value.
+        numbers_read: expressions of host code that read a number from a tensor -> the number of the trace.
     """
 
     def __init__(self, env: Environment, tracer: Tracer) -> None:
         super().__init__(env, tracer)
         self.rewrites: dict[ast.AST, tuple[str, Any]] = {}
+        self.numbers_read: dict[ast.AST, Any] = {}
         self.prelude: list[ast.stmt] = []
 
     def expr_Call(self, node: ast.Call) -> Any:
@@ -175,7 +177,8 @@ class Calls(Expressions):
         name = f"_read_{len(self.rewrites)}"
         self.rewrites[node] = ("read", (name, kind.__name__))
         number = self.env.read_number(float if kind is float else int, name)
-        return number != 0 if kind is bool else number
+        self.numbers_read[node] = number != 0 if kind is bool else number
+        return self.numbers_read[node]
 
     def _read(self, fn: Any, args: list[Any], node: ast.Call) -> Any:
         """The number that `x.item()`, `int(x)`, `float(x)` or `bool(x)` of a tensor gives, read at each call; else

@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,14 +41,15 @@ _MOST_NUMBERS = 4
 _MOST_TRIALS = 2000
 
 
-def types_of(node: ast.expr, value_of: Callable[[ast.expr], Any]) -> set[type]:
+def types_of(node: ast.expr, value_of: Callable[[ast.expr], Any], reads: Mapping[ast.AST, Any]) -> set[type]:
     """The types that an expression of numbers may have, of int, float and bool; none if it is anything but arithmetic.
 
     Args:
         node: the expression.
         value_of: gives what a part of it is in the trace.
+        reads: the numbers that parts of it read from tensors.
     """
-    parts = _Parts(value_of)
+    parts = _Parts(value_of, reads)
     try:
         named = parts.named(node)
     except _NoNumber:
@@ -90,13 +92,14 @@ class _Parts:
 
     Args:
         value_of: gives what a part of it is in the trace.
+        reads: the numbers that parts of it read from tensors.
 
     Attributes:
         found: the value of each name.
     """
 
-    def __init__(self, value_of: Callable[[ast.expr], Any]) -> None:
-        self._value_of = value_of
+    def __init__(self, value_of: Callable[[ast.expr], Any], reads: Mapping[ast.AST, Any]) -> None:
+        self._value_of, self._reads = value_of, reads
         self.found: dict[str, Any] = {}
 
     def named(self, node: Any) -> Any:
@@ -105,6 +108,8 @@ class _Parts:
         Raises:
             _NoNumber: there is something else in it.
         """
+        if node in self._reads:
+            return self._name(self._reads[node])
         if isinstance(node, _OPERATORS):
             fields = {
                 field: [self.named(v) for v in value]
@@ -137,6 +142,7 @@ class ReadExpressions(Frames):
     """The part of an interpreter that takes an expression as one of each call where a trace cannot compute it."""
 
     decisions: Decisions
+    numbers_read: dict[ast.AST, Any]
     _failed: set[ast.expr]
 
     def expr(self, node: ast.expr) -> Any:
@@ -164,7 +170,7 @@ class ReadExpressions(Frames):
         if not self.decides or self.is_repeated() or node in self._failed or not self.mentions_read(node):
             return None
         self._failed.update(part for part in ast.walk(node) if isinstance(part, ast.expr))
-        kinds = types_of(node, self.expr)
+        kinds = types_of(node, self.expr, self.numbers_read)
         if len(kinds) == 1:
             return self.read_at_each_call(node, *kinds)
         if kinds and not isinstance(node, ast.IfExp):
@@ -176,7 +182,9 @@ class ReadExpressions(Frames):
         return None
 
     def mentions_read(self, node: ast.AST) -> bool:
-        """Whether some name in an expression of host code is a number that is read from a tensor, or computed so."""
+        """Whether an expression of host code reads a number from a tensor, or names one, or one computed so."""
+        if any(part in self.numbers_read for part in ast.walk(node)):
+            return True
         names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
         values = (self.frame.host.get(name) for name in names)
         symbols = {symbol for value in values if is_symbolic(value) for symbol in symbols_of(value)}

@@ -103,6 +103,18 @@ def test_host_code_computes_with_it_as_python_does(text: str, tmp_path: Path) ->
             torch.testing.assert_close(run(x, torch.tensor(number)), x * expected)
 
 
+@pytest.mark.parametrize("text", ["max({0}, 1.0)", "2 * min(8.0, {0}, {0} + 1) + 1.0", "(not {0}) + 1"])
+@pytest.mark.parametrize("read", ["float(number)", "number.item()"])
+def test_the_number_may_be_read_in_the_expression(text: str, read: str, tmp_path: Path) -> None:
+    text = text.format(read)
+    kernel = helion.kernel(_function_with(text, float, tmp_path))
+    x = torch.arange(5.0)
+    for number in (3.0, 0.0, 9.5):
+        expected = eval(text, {"number": torch.tensor(number)})
+        for run in (kernel, kernel.bind((x, torch.tensor(number))).run_ref):
+            torch.testing.assert_close(run(x, torch.tensor(number)), x * expected)
+
+
 def test_arithmetic_whose_type_depends_on_it_says_what_to_write(tmp_path: Path) -> None:
     kernel = helion.kernel(_function_with("max(v, 1)", float, tmp_path))
     with pytest.raises(exc.InvalidAPIUsage, match=r"an int for some numbers(.|\n)*`float\(max\(v, 1\)\)`"):
