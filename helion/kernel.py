@@ -61,6 +61,7 @@ class Kernel(Dispatcher):
         settings: its settings.
         configs: its configs.
         aot: what `helion.aot_kernel` was told.
+        warned: kinds of operations in host code that it has warned of.
         normalize_args: function of a call's arguments that returns them by position, keywords placed and defaults
             filled in; raises TypeError where they do not fit.
     """
@@ -86,6 +87,7 @@ class Kernel(Dispatcher):
         self.settings = settings or Settings()
         self.configs = list(configs)
         self.aot: AOTOptions | None = None
+        self.warned: set[type[exc.BaseWarning]] = set()
         specializer = Specializer(
             self.signature,
             annotations_of(fn),

@@ -80,6 +80,7 @@ def trace_call(kernel: Kernel, args: tuple[Any, ...]) -> KernelIR:
             specializer.all_varying(args),
             specializer.outside_tensors(),
             outcomes,
+            kernel.warned,
         )
 
     try:

@@ -237,6 +237,7 @@ def test_operations_of_host_code_are_warned_of_unless_the_kernel_leaves_it_out(c
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             kernel(x, work)
+            kernel(x.double(), work)  # another variant says nothing new
         assert capfd.readouterr().err.count("WARNING[TensorOperation") == count, (work, ignored)
 
 

@@ -140,6 +140,7 @@ class HostPrinter:
         prelude = [line for s in self.ir.host.prelude for line in self.statement(s)]
         epilogue = [line for s in self.ir.host.epilogue for line in self.statement(s)]
         body.extend(f"{name} = {text}" for name, text in self._hoisted.items())
+        body.extend(f"{name} = 0" for name in self._maybe_read())
         if self.ir.host.decisions:
             outcomes = ", ".join(str(outcome) for _, outcome in self.ir.host.decisions)
             body.append(f"{self._decided} = {self.runtime('decisions')}({outcomes})")
@@ -155,6 +156,18 @@ class HostPrinter:
         parameters = [name if default is None else f"{name}={default}" for name, default in self.ir.host.parameters]
         head = f"def {self.ir.name}({', '.join([*parameters, '*', f'_launcher={launcher}'])}):"
         return [head, *(f"    {line}" for line in body)]
+
+    def _maybe_read(self) -> list[str]:
+        """Names of numbers that host code does not read in every call, `b.item()` in `a.item() and b.item()`: what is
+        computed from them does not depend on them then."""
+        found: list[str] = []
+        for part in (part for statement in self.ir.host.prelude for part in ast.walk(statement)):
+            maybe = part.values[1:] if isinstance(part, ast.BoolOp) else []
+            maybe = [part.body, part.orelse] if isinstance(part, ast.IfExp) else maybe
+            maybe = part.comparators[1:] if isinstance(part, ast.Compare) else maybe
+            rewrites = (self.ir.host.rewrites.get(node) for operand in maybe for node in ast.walk(operand))
+            found += [rewrite[1][0] for rewrite in rewrites if rewrite is not None and rewrite[0] == "read"]
+        return list(dict.fromkeys(found))
 
     def _check_names(self, launcher: str) -> None:
         """Refuse names of the user's that the printed function needs for itself."""
@@ -323,7 +336,8 @@ class _Rewriter(ast.NodeTransformer):
         rewrite = self.rewrites.get(original)
         return node if rewrite is None else self.replacement(node, *rewrite)
 
-    visit_Call = visit_Subscript = visit_BinOp = visit_UnaryOp = visit_BoolOp = visit_Compare = visit_IfExp = _rewritten
+    visit_Call = visit_Subscript = visit_Attribute = _rewritten
+    visit_BinOp = visit_UnaryOp = visit_BoolOp = visit_Compare = visit_IfExp = _rewritten
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         if node.value is None:

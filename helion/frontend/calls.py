@@ -28,13 +28,15 @@ from .expressions import CONFIG_FIX
 from .expressions import CONFIG_NUMBER
 from .expressions import Expressions
 from .expressions import as_key
-from .expressions import is_data_dependent
 from .frames import Frame
 from .lengths import asks_for_sizes
 from .op_calls import sizes_of_tiles
 from .source import function_globals
 from .source import source_of
 from .tracer import Tracer
+from .translated import is_data_dependent
+from .varying import BY_METHODS
+from .varying import asks_for_class
 from .varying import varies
 
 # Called as they are: their Python source is not the user's device code.
@@ -69,6 +71,10 @@ class Calls(Expressions):
 
     def call(self, fn: Any, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
         """Call anything: language functions record, torch functions run abstractly, user functions are inlined."""
+        if isinstance(getattr(fn, "__self__", None), torch.Tensor) and fn.__name__ in BY_METHODS:
+            return self.of_call(BY_METHODS[fn.__name__], node)
+        if (kind := asks_for_class(fn, args)) is not None:
+            return self.of_call(kind if kind is bool else None, node)
         if not self.tracer.on_device:
             return self.host_call(fn, args, kwargs, node)
         replacement = _DEVICE_BUILTINS.get(fn) if _hashable(fn) else None
@@ -164,12 +170,34 @@ class Calls(Expressions):
         """What a host call gives; a number that may be another in the next call is read at each."""
         if type(value) not in (int, float, bool) or not varies(fn, args):
             return value
+        return self.of_call(type(value), node)
+
+    def of_call(self, kind: type | None, node: ast.expr) -> Any:
+        """What an expression gives that may be another in the next call of this specialization: a number is read at
+        each.
+
+        Args:
+            kind: int, float or bool; None if it is no number.
+            node: the expression.
+
+        Raises:
+            exc.NotAllowedOnDevice: it stands in device code.
+            exc.HostTensorRead: it is no number, or in a loop, a helper function, or after the device loops.
+        """
+        text = ast.unparse(node)
+        if self.tracer.on_device:
+            fix = "ask before the loops, and give the answer a name."
+            raise exc.NotAllowedOnDevice(name=f"{text}, which may differ from call to call,", fix=fix)
+        if kind is None:
+            fix = "do it outside of the kernel function, and pass the result as an argument."
+            raise exc.HostTensorRead(f"{text} may be another in the next call", fix=fix)
         if not self.frame.is_kernel or self.env.ir.roots or self.is_repeated():
             raise exc.HostTensorRead(
-                f"{ast.unparse(node)} may give another number in the next call, and is in a loop or a helper function",
+                f"{text} may give another number in the next call, and is in a loop, in a helper function or after the "
+                "device loops",
                 fix="call it in the kernel function itself, before its loops, or pass the number as an argument.",
             )
-        return self.read_at_each_call(node, type(value))
+        return self.read_at_each_call(node, kind)
 
     def read_at_each_call(self, node: ast.expr, kind: type) -> Any:
         """The int, float or bool that the host function has where an expression of the user's stands, and checks to be
@@ -448,11 +476,18 @@ def _device_breakpoint(interpreter: Calls, *args: Any) -> None:
 
 
 def _device_tensor(interpreter: Calls, data: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Any:
-    """`torch.tensor(5)` in device code is a constant."""
-    if not isinstance(data, (bool, int, float)):
+    """`torch.tensor(5)` in device code is a constant, `torch.tensor(tile.begin)` a number of the kernel's."""
+    if not isinstance(data, (int, float, *_SYMBOLIC)):
         return torch.tensor(data, dtype=dtype, device=device)
-    kind = torch.bool if isinstance(data, bool) else torch.int64 if isinstance(data, int) else None
-    return hl.full([], data, dtype=dtype or kind or torch.get_default_dtype())
+    integral = torch.bool if isinstance(data, (bool, torch.SymBool)) else torch.int64
+    kind = torch.get_default_dtype() if isinstance(data, (float, torch.SymFloat)) else integral
+    return hl.full([], data, dtype=dtype or kind)
+
+
+def _device_as_tensor(interpreter: Calls, data: Any, dtype: torch.dtype | None = None, device: Any = None) -> Any:
+    if isinstance(data, torch.Tensor):
+        return torch.as_tensor(data, dtype=dtype, device=device)
+    return _device_tensor(interpreter, data, dtype=dtype, device=device)
 
 
 def _device_scan(interpreter: Calls, combine_fn: Any, xs: Any, dim: int, reverse: bool = False, **_: Any) -> Any:
@@ -465,6 +500,7 @@ _DEVICE_BUILTINS: dict[Any, Callable[..., Any]] = {
     breakpoint: _device_breakpoint,
     hl.breakpoint: _device_breakpoint,
     torch.tensor: _device_tensor,
+    torch.as_tensor: _device_as_tensor,
     min: _device_min_max(min, torch.minimum),
     max: _device_min_max(max, torch.maximum),
     float: _device_cast(float, torch.float32),

@@ -89,7 +89,7 @@ class Environment(HostReads):
         self._samples = {}
         self._read = set()
         self._places = ReadPlaces(self)
-        self._noted: set[type[exc.BaseWarning]] = set()
+        self.warned: set[type[exc.BaseWarning]] = set()
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
@@ -103,9 +103,9 @@ class Environment(HostReads):
     # -- names -------------------------------------------------------------------------------------------------
 
     def note_host_operation(self, kind: type[exc.BaseWarning], text: str, function: str) -> None:
-        """Warn, once a trace, that host code computes with tensors, which is no part of the kernel."""
-        if kind not in self._noted:
-            self._noted.add(kind)
+        """Warn, once a kernel, that host code computes with tensors, which is no part of it."""
+        if kind not in self.warned:
+            self.warned.add(kind)
             exc.warn(kind(name=text, kernel=function), self.settings.ignore_warnings)
 
     def unique_name(self, wanted: str) -> str:

@@ -38,6 +38,9 @@ from .decisions import pick_or
 from .frames import Frame
 from .lengths import lengths_of
 from .read_expressions import ReadExpressions
+from .translated import as_ours
+from .translated import is_data_dependent
+from .varying import OF_TENSORS
 
 #: What an error calls a number that is not known while host code is traced, and says to do.
 CONFIG_NUMBER = "a number that the Config decides on (a block size or a tunable)"
@@ -133,7 +136,6 @@ class LambdaValue:
             return self.interpreter.run_function(source.node)
 
 
-_FIX_HOST_SHAPES = "check their shapes; one that follows from what a tensor holds is like no other: do it outside."
 #: Errors of PyTorch and Python that are said as ours.
 _TRANSLATED = (ValueError, TypeError, AttributeError, RuntimeError, IndexError, KeyError, ZeroDivisionError)
 
@@ -172,42 +174,8 @@ class Expressions(ReadExpressions):
         return exc.SizeNotConstant(what=f"{ast.unparse(node)!r} in host code", value=CONFIG_NUMBER, fix=CONFIG_FIX)
 
     def translate(self, error: Exception, node: ast.AST) -> exc.BaseError:
-        """An error of PyTorch or Python met while interpreting, as one of ours.
-
-        Raises:
-            exc.BaseWarning: that is it, under a filter that makes errors of warnings.
-        """
-        if isinstance(error, exc.Base):
-            raise error
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "must match the size of tensor" in text or "cannot be broadcast" in text or "Shape mismatch" in text:
-            fix = exc.ShapeMismatch.fix if self.tracer.on_device else _FIX_HOST_SHAPES
-            return exc.ShapeMismatch(f"operands do not broadcast: {text}", fix=fix)
-        if is_data_dependent(error):
-            if not self.tracer.on_device:
-                return exc.HostTensorRead(text=ast.unparse(node))
-            return exc.NotAllowedOnDevice(
-                f"{ast.unparse(node)!r} needs a value that is known only while the kernel runs",
-                fix="branch with `if` on it directly, or make it a compile-time value (hl.specialize, hl.constexpr).",
-            )
-        what = "device code" if self.tracer.on_device else "host code"
-        fix = "check the operands' shapes and dtypes."
-        if not self.tracer.on_device and self.mentions_read(node):
-            fix = (
-                "what it gives follows from a number that host code reads from a tensor, for which a trace has a "
-                "stand-in: do it outside of the kernel function, and pass the result."
-            )
-        if "TracedTile" in text:
-            fix = "a tile is no number: use tile.index, tile.begin or tile.block_size."
-        elif isinstance(error, AttributeError):
-            fix = "check the name."
-        if isinstance(error, AttributeError) and self.tracer.on_device:
-            text = text.replace("FakeTensor", "Tensor").replace("TracedTile", "Tile")
-            return exc.TypeInferenceError(f"{ast.unparse(node)!r} in {what}: {text}", fix=fix)
-        text = text.replace("FakeTensor", "Tensor").replace("TracedTile", "Tile")
-        return exc.TorchOpTracingError(
-            f"evaluating {ast.unparse(node)!r} in {what} failed: {type(error).__name__}: {text}", fix=fix
-        )
+        """An error of PyTorch or Python met while interpreting, as one of ours."""
+        return as_ours(error, ast.unparse(node), self.tracer.on_device, self.mentions_read(node))
 
     # -- simple expressions --------------------------------------------------------------------------------------------
 
@@ -221,8 +189,9 @@ class Expressions(ReadExpressions):
         base = self.expr(node.value)
         if node.attr == "shape" and isinstance(base, torch.Tensor):
             return lengths_of(self.tracer, base)
-        value = getattr(base, node.attr)
-        return value if isinstance(base, torch.Tensor) else self.outside(value, ast.unparse(node))
+        if isinstance(base, torch.Tensor):
+            return self.of_call(OF_TENSORS[node.attr], node) if node.attr in OF_TENSORS else getattr(base, node.attr)
+        return self.outside(getattr(base, node.attr), ast.unparse(node))
 
     def expr_Tuple(self, node: ast.Tuple) -> Any:
         return tuple(self.elements(node.elts))
@@ -591,8 +560,3 @@ def as_key(value: Any) -> Any:
     if isinstance(value, torch.SymFloat):
         return float(value)
     return tuple(map(as_key, value)) if type(value) is tuple else value
-
-
-def is_data_dependent(error: Exception) -> bool:
-    """Whether PyTorch asked for a value that a trace does not have."""
-    return "GuardOnDataDependent" in type(error).__name__ or "data-dependent" in str(error).strip().partition("\n")[0]

@@ -154,6 +154,9 @@ class ReadExpressions(Frames):
     def read_at_each_call(self, node: ast.expr, kind: type) -> Any:
         raise NotImplementedError  # in calls
 
+    def of_call(self, kind: type | None, node: ast.expr) -> Any:
+        raise NotImplementedError  # in calls
+
     @property
     def decides(self) -> bool:
         """Whether this is host code whose conditions a call may answer: the kernel function's own, before its loops."""

@@ -11,6 +11,7 @@ import torch
 
 from .. import exc
 from .. import language as hl
+from ..ir.effects import storage_of
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language import barrier
@@ -21,15 +22,17 @@ from ..language.stack import StackTensor
 from .control_flow import ControlFlow
 from .decisions import ConfigDecision
 from .expressions import LambdaValue
-from .expressions import is_data_dependent
 from .host_decisions import Decisions
 from .jumps import End
 from .jumps import is_stopped
 from .source import assigned_names
 from .source import read_names
 from .tracer import TracedLoop
+from .translated import is_data_dependent
 from .unrolled import LIMIT
+from .unrolled import before_launch
 from .unrolled import check_names_only
+from .unrolled import named_by
 from .unrolled import refused
 
 _HOST_LOOP_LIMIT = 100_000
@@ -120,11 +123,16 @@ class Statements(ControlFlow):
     def _unroll(self, loop: ast.For, items: Any) -> None:
         """A host loop around device loops, of which nothing is left in the host function."""
         self._check_iterable(items)
-        check_names_only(loop.iter, self._try_callee)
         made = self.frame.source.structured.get(loop, [loop])
         given = len(self.rewrites), self.decisions.tests
         outer = self.env.host_variables
-        self.env.host_variables = outer or dict(self.frame.host)
+        self.env.host_variables = host = dict(self.frame.host) if outer is None else outer
+        if outer is None and not self.env.ir.roots and isinstance(loop.iter, (ast.List, ast.ListComp, ast.Tuple)):
+            name = f"_items_{len(self.prelude)}"  # host code like any other before the loops
+            self.prelude.append(ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], loop.iter), loop))
+            host[name] = items
+        else:
+            check_names_only(loop.iter, self._try_callee)
         self._unrolled(made[:-1])
         stmt = made[-1]
         assert isinstance(stmt, ast.For)
@@ -172,16 +180,28 @@ class Statements(ControlFlow):
                     self.env.ir.end_phase()
                 elif not (isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)):
                     check_names_only(stmt, self._try_callee)
-                    self.statement(stmt)
-                    self._check_named(stmt)
+                    self._give_names(stmt)
             except exc.BaseError as error:
                 raise self.error(stmt, error)
 
-    def _check_named(self, stmt: ast.stmt) -> None:
-        """Generated code can read the tensors that a statement of an unrolled loop gives names to."""
+    def _give_names(self, stmt: ast.stmt) -> None:
+        """A statement of an unrolled loop's body.  The host function makes the views in it before the launch."""
+        host = self.env.host_variables
+        assert host is not None
+        held = {name: self.frame.host.get(name) for name in read_names(stmt)}
+        known = {storage_of(tensor) for tensor in tensors_in(list(host.values()))}
+        self.statement(stmt)
+        text_of = self.tracer.name_of_host_tensor
+        for target, value in named_by(stmt):
+            made = self.frame.host.get(target.id)
+            if isinstance(made, torch.Tensor) and text_of(made) is None and storage_of(made) in known:
+                view = before_launch(value, lambda name: held.get(name), host, text_of)
+                name = f"_{target.id}_{len(self.prelude)}"
+                self.prelude.append(ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], view), stmt))
+                host[name] = made
         values = [self.frame.host.get(name) for name in assigned_names([stmt])]
-        if any(self.tracer.name_of_host_tensor(tensor) is None for tensor in tensors_in(values)):
-            raise refused(stmt)
+        if any(text_of(tensor) is None for tensor in tensors_in(values)):
+            raise refused(stmt)  # generated code cannot read it
 
     def _structured_root(self, loop: ast.For) -> ast.For:
         """A top-level loop without jumps.  Its tiles run at the same time, so that a `break` of its own stays one: an

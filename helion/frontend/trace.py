@@ -56,6 +56,7 @@ def trace_kernel(
     varying: dict[str, tuple[frozenset[int], frozenset[int]]] | None = None,
     filled: Mapping[str, Any] | None = None,
     outcomes: Outcomes | None = None,
+    warned: set[type[exc.BaseWarning]] | None = None,
 ) -> KernelIR:
     """Trace one specialization of a kernel function.
 
@@ -72,6 +73,7 @@ def trace_kernel(
         filled: those of the arguments that the function reads from outside itself, and that callers do not give, with
             the objects that it finds: the arguments may be others, as under torch.compile.
         outcomes: what the conditions of host code are in this call; None if nobody has asked yet.
+        warned: what earlier traces of the kernel have warned of, and this one does.
 
     Returns:
         The device IR, the host statements around it, and the guards under which they hold.
@@ -82,6 +84,7 @@ def trace_kernel(
     """
     source = source_of(fn)
     env = Environment(settings, device, overlapping, varying)
+    env.warned = env.warned if warned is None else warned
     tracer = Tracer(env)
     interpreter = Statements(env, tracer, Decisions(source.node, outcomes))
     with env.active():

@@ -3,17 +3,23 @@
 Such a loop is unrolled while the kernel is traced, and the host function has nothing of it: all device loops are one
 launch, which comes after the host code before them.  So its own statements only give names to tensors and numbers that
 are there already; one that makes a tensor, or that changes a list, would have to run between two parts of a launch.
+A view of a tensor that is there is made before the launch (`before_launch`).
 Not here: the walk over it (`statements`).
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import math
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from .. import exc
+from .._parsing import parse_expression
 from ..numbers import cdiv
 from ..numbers import next_power_of_2
 
@@ -44,6 +50,11 @@ _FUNCTIONS = (
     *(function for function in vars(math).values() if callable(function)),
 )
 _METHODS = ("dim", "element_size", "get", "items", "keys", "numel", "size", "stride", "values")
+#: Of what they give `before_launch` knows whether it is a view.
+_VIEWS = (
+    *("as_strided", "diagonal", "expand", "expand_as", "flatten", "movedim", "narrow", "permute", "ravel", "reshape"),
+    *("select", "squeeze", "swapaxes", "t", "transpose", "unflatten", "unfold", "unsqueeze", "view", "view_as"),
+)
 _STATEMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Pass, ast.Break, ast.Continue)
 
 
@@ -61,7 +72,7 @@ def check_names_only(node: ast.AST, callee: Callable[[ast.expr], Any]) -> None:
         raise refused(node)
     for part in ast.walk(node):
         if isinstance(part, ast.Call):
-            method = isinstance(part.func, ast.Attribute) and part.func.attr in _METHODS
+            method = isinstance(part.func, ast.Attribute) and part.func.attr in (*_METHODS, *_VIEWS)
             if not method and callee(part.func) not in _FUNCTIONS:
                 raise refused(node)
         elif isinstance(part, (ast.Subscript, ast.Attribute)) and isinstance(part.ctx, ast.Store):
@@ -74,5 +85,44 @@ def refused(node: ast.AST) -> exc.NestedGridLoop:
         f"{ast.unparse(node)!r} stands in a host loop around device loops, which is unrolled while compiling: beside "
         "them it may only give names to tensors and numbers that are there already",
         fix="make tensors before the loop, `outs = [torch.empty_like(x) for x in xs]`, and run over them: "
-        "`for x, out in zip(xs, outs):`; where each decides or computes on its own, call the kernel for each.",
+        "`for x, out in zip(xs, outs):`; views have a name each, `flat = x.view(-1)`; where each decides or computes "
+        "on its own, call the kernel for each.",
     )
+
+
+def named_by(stmt: ast.stmt) -> list[tuple[ast.Name, ast.expr]]:
+    """The names that an assignment gives, and what to."""
+    if not isinstance(stmt, ast.Assign) or len(stmt.targets) != 1:
+        return []
+    target, value = stmt.targets[0], stmt.value
+    if isinstance(target, (ast.Tuple, ast.List)) and isinstance(value, (ast.Tuple, ast.List)):
+        return [(name, part) for name, part in zip(target.elts, value.elts) if isinstance(name, ast.Name)]
+    return [(target, value)] if isinstance(target, ast.Name) else []
+
+
+def before_launch(node: ast.expr, lookup: Callable[[str], Any], names: Mapping[str, Any], text_of: Any) -> ast.expr:
+    """An expression of an unrolled loop's body as one that the host function can evaluate before the launch.
+
+    Args:
+        node: the expression.
+        lookup: gives what a name is in this iteration.
+        names: variables of the host function, with what they are.
+        text_of: gives the host expression of a tensor.
+
+    Raises:
+        exc.NestedGridLoop: it names what only the loop has.
+    """
+
+    class Renamed(ast.NodeTransformer):
+        def visit_Name(self, name: ast.Name) -> ast.expr:
+            value = lookup(name.id)
+            if isinstance(value, torch.Tensor) and (text := text_of(value)) is not None:
+                return parse_expression(text)
+            if isinstance(value, (bool, int, float)):
+                return ast.Constant(value)
+            if names.get(name.id) is value:
+                return ast.Name(name.id, ast.Load())
+            raise refused(node)
+
+    changed: ast.expr = Renamed().visit(copy.deepcopy(node))
+    return changed

@@ -1,4 +1,5 @@
-"""Functions whose result is not decided by their arguments: random numbers, the time, the state of the process.
+"""What is not decided by arguments: random numbers, the time, the state of the process; what a tensor of a call has
+that its specialization does not know, as its place in memory.
 
 A number that host code gets from one is read at each call, as those that it reads from tensors are: a trace that took
 it for a constant would give every call the number of the first.
@@ -14,7 +15,9 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["varies"]
+import torch
+
+__all__ = ["BY_METHODS", "OF_TENSORS", "asks_for_class", "varies"]
 
 _MODULES = frozenset(
     {"random", "time", "os", "posix", "secrets", "uuid", "datetime", "threading", "_thread", "multiprocessing"}
@@ -28,6 +31,31 @@ _STATES = frozenset(
         "are_deterministic_algorithms_enabled",
     }
 )  # fmt: skip
+
+#: Attributes of a tensor that may differ between two calls of one specialization, and what methods of it give, with the
+#: type of the number; None where it is none.
+OF_TENSORS: dict[str, type | None] = {
+    **dict.fromkeys(("requires_grad", "is_leaf", "retains_grad"), bool),
+    "_version": int,
+    **dict.fromkeys(("grad", "grad_fn", "_base", "__class__"), None),
+}
+BY_METHODS: dict[str, type | None] = {
+    **dict.fromkeys(("is_inference", "is_pinned", "is_shared"), bool),
+    **dict.fromkeys(("data_ptr", "storage_offset"), int),
+    **dict.fromkeys(("storage", "untyped_storage", "_typed_storage"), None),
+}
+
+
+def asks_for_class(fn: Any, args: Sequence[Any]) -> type | None:
+    """bool if a call asks whether a tensor is of a class derived from PyTorch's, object if it asks for its class: a
+    specialization serves them all.  Else None."""
+    if (fn is not isinstance and fn is not type) or not args or not isinstance(args[0], torch.Tensor):
+        return None
+    if fn is type:
+        return object
+    classes = args[1] if isinstance(args[1], tuple) else (args[1],)
+    derived = any(isinstance(c, type) and issubclass(c, torch.Tensor) and c is not torch.Tensor for c in classes)
+    return bool if derived and torch.Tensor not in classes else None
 
 
 def varies(fn: Any, args: Sequence[Any] = ()) -> bool:

@@ -5,8 +5,13 @@ The names are those of ATen ops, or of torch's functions where PyTorch's own tak
 
 from __future__ import annotations
 
+import re
+
 from .. import exc
 
+#: What PyTorch says of a number where it takes a tensor: `got (bool, Tensor, Tensor)`, `must be Tensor, not int`.
+_NUMBER_TYPES = "(bool|int|float|EagerInt|SymBool|SymInt|SymFloat)"
+_NUMBER = re.compile(rf"must be Tensor, not {_NUMBER_TYPES}|got \(([^)]*\b)?{_NUMBER_TYPES}\b")
 _FACTORIZATION = (
     "each of its steps decides on the results of those before",
     "call it in host code, before the loops, and index its result there.",
@@ -108,3 +113,23 @@ def refused_in_place(op: str) -> exc.TorchOpTracingError:
     """
     fix = _IN_PLACE.get(op.rpartition(".")[2], "use the out-of-place form and assign its result.")
     return exc.TorchOpTracingError(op=op, reason="it changes its operand in place", fix=fix)
+
+
+def of_number(error: BaseException) -> exc.InvalidAPIUsage | None:
+    """What to say where a torch function was given a number: a tunable, or what ref mode has for what a branch sets
+    (`flag = False; if x[i] > 0: flag = True`).
+    """
+    text = str(error).splitlines()[0] if str(error) else ""
+    if not isinstance(error, TypeError) or "Tensor" not in str(error) or not _NUMBER.search(text):
+        return None
+    text = text.partition(", but expected")[0].replace("FakeTensor", "Tensor").replace("EagerInt", "int")
+    text = re.sub(r"Sym(Bool|Int|Float)", _as_python, text)
+    return exc.InvalidAPIUsage(
+        f"a torch function takes a tensor and was given a number of Python's: {text}",
+        fix="make a tensor of it, which is the same in every mode: `hl.full([], n)`, `hl.full([], flag, "
+        "dtype=torch.bool)`; or use Python's own: `max(n, 0)`, `a if flag else b`.",
+    )
+
+
+def _as_python(found: re.Match[str]) -> str:
+    return found[1].lower()

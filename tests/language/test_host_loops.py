@@ -167,11 +167,19 @@ def makes(xs: list[torch.Tensor]) -> list[torch.Tensor]:
     return outs
 
 
-def takes_a_view(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+def takes_a_copy(xs: list[torch.Tensor]) -> list[torch.Tensor]:
     for x in xs:
-        part = x[:2]
+        part = x[:2].clone()
         for t in hl.tile(2):
-            part[t] = part[t] + 1
+            x[t] = part[t] + 1
+    return xs
+
+
+def reshapes_a_copy(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for x in xs:
+        flat = x.expand(2, -1).reshape(-1)
+        for t in hl.tile(flat.numel()):
+            flat[t] = 1.0
     return xs
 
 
@@ -224,7 +232,8 @@ def too_many(xs: list[torch.Tensor]) -> list[torch.Tensor]:
 
 REFUSED = {
     makes: (exc.NestedGridLoop, "may only give names"),
-    takes_a_view: (exc.NestedGridLoop, "may only give names"),
+    takes_a_copy: (exc.NestedGridLoop, "may only give names"),
+    reshapes_a_copy: (exc.NestedGridLoop, "may only give names"),
     pops: (exc.NestedGridLoop, "may only give names"),
     decides: (exc.NestedGridLoop, "'x\\[0\\] > 0' stands in"),
     ends_tiles: (exc.StatementNotSupported, "break"),
@@ -256,3 +265,61 @@ def test_the_advice_works_when_it_is_pasted(seed: int) -> None:
     assert "outs = [torch.empty_like(x) for x in xs]" in str(error.value)
     assert "for x, out in zip(xs, outs):" in str(error.value)
     run_everywhere(makes_pasted, ([torch.randn(4), torch.randn(30)],), lambda xs: [x + 1 for x in xs])
+
+
+def views(ps: list[torch.Tensor], gs: list[torch.Tensor], n: int) -> list[torch.Tensor]:
+    for i, (p, g) in enumerate(zip(ps, gs)):
+        p, flat = p.view(-1), g.t().unsqueeze(0)[0].reshape(g.shape[::-1])
+        part = p[i : n + i]
+        for t in hl.tile(part.numel()):
+            part[t] = part[t] - flat[0, t]
+    return ps
+
+
+def views_in_place(ps: list[torch.Tensor], gs: list[torch.Tensor], n: int) -> list[torch.Tensor]:
+    for i, (p, g) in enumerate(zip(ps, gs)):
+        part = p.view(-1)[i : n + i]
+        part -= g.t()[0, : part.numel()]
+    return ps
+
+
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_views_have_names(static_shapes: bool, seed: int) -> None:
+    args = ([torch.randn(3, 4), torch.randn(6, 4)], [torch.randn(5, 4), torch.randn(5, 7)], 5)
+    run_everywhere(views, args, views_in_place, static_shapes=static_shapes)
+
+
+def flattened(xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for x in [x.view(-1) for x in xs]:
+        for t in hl.tile(x.numel()):
+            x[t] = x[t] * 2
+    return xs
+
+
+def test_a_loop_over_views(seed: int) -> None:
+    args = ([torch.randn(3, 4), torch.randn(5), torch.randn(2, 2, 2)],)
+    run_everywhere(flattened, args, lambda xs: [x.mul_(2) for x in xs])
+
+
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=80)
+def test_views_are_those_of_each_call(softgpu: Any, seed: int) -> None:
+    kernel = helion.kernel(flattened)
+    for _ in range(4):
+        xs = [torch.randn(3, 4, device=softgpu.device), torch.randn(5, device=softgpu.device)]
+        expected = [x * 2 for x in xs]
+        for found, wanted in zip(kernel(xs), expected):
+            assert torch.equal(found, wanted)
+
+
+def first_row_beside(x: torch.Tensor) -> torch.Tensor:
+    for i in range(2):
+        row = x[i]
+        for t in hl.tile(row.size(0)):
+            row[t] = row[t] + x[0, t]
+    return x
+
+
+def test_views_of_one_tensor_depend_on_each_other() -> None:
+    with pytest.raises(exc.LoopDependencyError, match=r"'row_\d', which overlaps it"):
+        helion.kernel(first_row_beside)(torch.ones(2, 4))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import traceback
 
 import torch
 
 from ... import exc
 
-#: What PyTorch says of a number where it takes a tensor: `got (bool, Tensor, Tensor)`, `must be Tensor, not int`.
-_NUMBER = re.compile(r"must be Tensor, not (bool|int|float|EagerInt)|got \(([^)]*\b)?(bool|int|float|EagerInt)\b")
 _PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
 
 
@@ -25,20 +22,6 @@ def in_torchs_scan(error: BaseException) -> exc.BackendUnsupported | None:
         backend="ref mode",
         reason="PyTorch's own associative_scan does not take its values",
         fix="call hl.associative_scan(combine_fn, x, dim), which is the same in every mode.",
-    )
-
-
-def of_number(error: BaseException) -> exc.InvalidAPIUsage | None:
-    """What to say where a torch function was given a number: compiled, what a branch sets is a tensor behind it
-    (`flag = False; if x[i] > 0: flag = True`), in ref mode it is Python's.
-    """
-    text = str(error).splitlines()[0] if str(error) else ""
-    if not isinstance(error, TypeError) or "Tensor" not in str(error) or not _NUMBER.search(text):
-        return None
-    return exc.InvalidAPIUsage(
-        f"a torch function takes a tensor and was given a number of Python's: {text.partition(', but expected')[0]}",
-        fix="make a tensor of it, which is the same in every mode: `hl.full([], flag, dtype=torch.bool)`; or choose by "
-        "`a if flag else b`.",
     )
 
 

@@ -97,8 +97,9 @@ def _has_storage(tensor: torch.Tensor) -> bool:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Without what watches the caller's operations, which are done again."""
-    with _compat_torch.without_dispatch_modes(), torch.no_grad():
+    """Without what watches the caller's operations, which are done again.  Grad mode stays, as host code may decide on
+    it."""
+    with _compat_torch.without_dispatch_modes():
         yield
 
 

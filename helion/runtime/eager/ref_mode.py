@@ -42,6 +42,7 @@ from ...language.op import LoopRanges
 from ...language.op import Op
 from ...language.op import handler
 from ...language.outer_index import outer_access
+from ...language.refusals import of_number
 from ...language.shapes import resolve_shape
 from ...language.subscripts import check_no_mask
 from ...language.subscripts import subscript
@@ -69,7 +70,6 @@ from .code import names_a_loop
 from .dependencies import StoredTwice
 from .errors import in_torchs_scan
 from .errors import location_of
-from .errors import of_number
 from .handler import EagerHandler
 from .handler import iterate_tiles
 from .lanes import tiles_of
@@ -478,6 +478,7 @@ def run_ref(
     Raises:
         exc.NoTensorArgs: no argument is a tensor.
         exc.NoDeviceLoopsInKernel: the function has no `hl.tile` or `hl.grid` loop (it may return before it).
+        exc.InvalidAPIUsage: it asks for the grad mode, which is another here.
         exc.BaseError: misuse of the language, with the place in the user's code.
     """
     leaves = tree_leaves((tuple(args), dict(kwargs or {})))
@@ -487,6 +488,11 @@ def run_ref(
         raise exc.NoTensorArgs(kernel=fn.__name__)
     if index_dtype is None:
         index_dtype = torch.int64 if any(_span(tensor) > 1 << 31 for tensor in tensors) else torch.int32
+    if torch.is_grad_enabled() and "is_grad_enabled" in fn.__code__.co_names:
+        raise exc.InvalidAPIUsage(
+            f"kernel {fn.__name__!r} asks for torch.is_grad_enabled(), and ref mode runs without autograd",
+            fix="pass it as an argument, or call the kernel under torch.no_grad().",
+        )
     draws = draws_of(fn) if draws is None else draws
     ref = RefHandler(devices[0], config, index_dtype, draws, smallest, carried_by, sites, stores_checked)
     mode = DeviceTorchMode(ref)
