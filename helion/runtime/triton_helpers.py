@@ -458,6 +458,22 @@ def hlt_first_columns(x, N: tl.constexpr):
 
 
 @triton.jit
+def hlt_to_e5m2(x):
+    """float32 as float8_e5m2, rounded to the nearest, ties to even; inf from 61440 on.
+
+    The hardware's conversion ends at the largest number, and Triton's own for GPUs without it rounds ties away.
+    """
+    bits = x.to(tl.int32, bitcast=True)
+    magnitude = bits & 0x7FFFFFFF
+    # 21 of 23 digits go, and 112 of the exponent; numbers below 2**-14 are multiples of 2**-16, as those near 2**7 are.
+    normal = (magnitude + 0xFFFFF + ((magnitude >> 21) & 1) - (112 << 23)) >> 21
+    small = (tl.abs(x) + 128.0).to(tl.int32, bitcast=True) - (134 << 23)
+    found = tl.where(magnitude < (113 << 23), small, normal)
+    found = tl.where(magnitude >= (143 << 23), tl.where(magnitude > (255 << 23), 0x7F, 0x7C), found)
+    return (found | ((bits >> 24) & 0x80)).to(tl.uint8).to(tl.float8e5, bitcast=True)
+
+
+@triton.jit
 def _scaled_values(rows, scale, FORMAT: tl.constexpr):
     """[R, K stored] with scales [R, K / group] as float32 [R, K]."""
     if FORMAT == "e2m1":

@@ -52,3 +52,83 @@ def test_arithmetic_is_refused(function) -> None:
 
     with pytest.raises(exc.UnsupportedDtype, match="float8_e4m3fn"):
         kernel(torch.randn(40).to(torch.float8_e4m3fn), torch.randn(40))
+
+
+TYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+TYPES += [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def near(dtype: torch.dtype) -> torch.Tensor:
+    """Numbers of an 8-bit float type, those halfway between them and their neighbours, and beyond its range."""
+    numbers = torch.arange(128, dtype=torch.uint8).view(dtype).double()
+    numbers = numbers[numbers.isfinite()]
+    middles = (numbers[1:] + numbers[:-1]) / 2
+    parts = [middles * factor for factor in (1, 1 + 2**-20, 1 - 2**-20, 1 + 2**-9, 1 - 2**-9)]
+    last = torch.tensor([464.0, 465.0, 61439.0, 61440.0, 65504.0, 1e30, float("inf"), float("nan")]).double()
+    found = torch.cat([numbers, *parts, last])
+    return torch.cat([found, -found[:-1]])
+
+
+def values_of(source: torch.dtype, dtype: torch.dtype) -> torch.Tensor:
+    if source.is_floating_point:
+        return near(dtype).to(source)
+    numbers = [0, 1] if source is torch.bool else [0, 1, 2, 3, 17, 19, 25, 100, 127, torch.iinfo(source).max]
+    return torch.tensor(numbers, dtype=source)
+
+
+def converted(xs: list[torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
+    outs = [torch.empty(x.shape, dtype=dtype, device=x.device) for x in xs]
+    for x, out in zip(xs, outs):
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t].to(dtype)
+    return [made.view(torch.uint8) for made in outs]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capabilities"), [(torch.float8_e4m3fn, [90]), (torch.float8_e5m2, [80, 90])], ids=["e4m3", "e5m2"]
+)
+def test_conversions_to_them_are_pytorchs(dtype: torch.dtype, capabilities: list[int]) -> None:
+    """Triton's own saturated, or rounded ties away, and were errors of its own for integers and float64."""
+    xs = [values_of(source, dtype) for source in TYPES]
+    if dtype is torch.float8_e4m3fn:
+        xs.append(near(torch.float8_e5m2).to(torch.float8_e5m2))
+    expected = [x.to(dtype).view(torch.uint8) for x in xs]
+    blocks = {"block_sizes": [512] * len(xs)}
+    run_everywhere(converted, (xs, dtype), lambda xs, dtype: expected, configs=[blocks], capabilities=capabilities)
+
+
+def unpacked(x: torch.Tensor, outs: list[torch.Tensor]) -> list[torch.Tensor]:
+    for out in outs:
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t].to(out.dtype)
+    return outs
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capabilities"), [(torch.float8_e4m3fn, [90]), (torch.float8_e5m2, [80, 90])], ids=["e4m3", "e5m2"]
+)
+def test_conversions_from_them_are_pytorchs(dtype: torch.dtype, capabilities: list[int]) -> None:
+    """inf as bfloat16 was 65536."""
+    numbers = torch.arange(256, dtype=torch.uint8).view(dtype)
+    small = numbers.float().abs() < 100
+    for x, types in ((numbers, TYPES[6:] + [torch.bool]), (numbers[small & (numbers.float() >= 0)], TYPES[1:6])):
+        outs = [torch.empty(x.shape, dtype=to) for to in types]
+        expected = [x.to(to) for to in types]
+        blocks = {"block_sizes": [256] * len(outs)}
+        run_everywhere(unpacked, (x, outs), lambda *_: expected, configs=[blocks], capabilities=capabilities)
+
+
+def filled(x: torch.Tensor, number: float, dtype: torch.dtype) -> list[torch.Tensor]:
+    outs = [torch.empty(x.shape, dtype=dtype, device=x.device) for _ in range(3)]
+    for t in hl.tile(x.size(0)):
+        outs[0][t] = hl.full([t], 0.0175, dtype=dtype)
+        outs[1][t] = hl.full([t], number, dtype=dtype)
+        outs[2][t] = hl.full([t], x[0], dtype=dtype)
+    return [made.view(torch.uint8) for made in outs]
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=["e4m3", "e5m2"])
+def test_numbers_of_them(dtype: torch.dtype) -> None:
+    x = torch.full([9], 0.017578125)
+    expected = [torch.full([9], number, dtype=dtype).view(torch.uint8) for number in (0.0175, -3.0, 0.017578125)]
+    run_everywhere(filled, (x, -3.0, dtype), lambda *_: expected, capabilities=[90])

@@ -27,6 +27,7 @@ from ..text import call
 from ..text import listed
 from .axes import along
 from .axes import spread
+from .dtypes import FLOATS8
 from .dtypes import cast
 from .dtypes import is_negative_zero
 from .dtypes import negative_zero
@@ -45,17 +46,19 @@ def _tile_index(k: KernelEmitter, node: torch.fx.Node) -> None:
 
 def _full(k: KernelEmitter, node: torch.fx.Node) -> None:
     full = Full.of(node)
-    value, dtype = full.value, triton_dtype(full.dtype)
+    value = full.value
     if isinstance(value, torch.fx.Node):
-        text = cast(k.text(value), tensor_of(value).dtype, full.dtype)
+        text = cast(k.text(value), tensor_of(value).dtype, full.dtype, k.helper)
         k.assign(node, call("tl.broadcast_to", text, k.shape(full.shape)) if full.shape else text)
         return
     if isinstance(value, (int, float)) and not full.dtype.is_floating_point:
         value = bool(value) if full.dtype is torch.bool else int(value)
-    if is_negative_zero(value) and full.dtype.is_floating_point and full.dtype.itemsize > 1:
-        k.assign(node, negative_zero(full.dtype, k.shape(full.shape)))
-        return
-    k.assign(node, call("tl.full", k.shape(full.shape), k.number(value), dtype))
+    made = torch.float32 if full.dtype in FLOATS8 else full.dtype
+    if is_negative_zero(value) and made.is_floating_point:
+        text = negative_zero(made, k.shape(full.shape))
+    else:
+        text = call("tl.full", k.shape(full.shape), k.number(value), triton_dtype(made))
+    k.assign(node, cast(text, made, full.dtype, k.helper) if made is not full.dtype else text)
 
 
 def _iota(k: KernelEmitter, node: torch.fx.Node) -> None:

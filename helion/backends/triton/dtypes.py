@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -52,12 +53,32 @@ _BY_WAY_OF = {
 }
 
 
-def cast(text: Text, source: torch.dtype, dtype: torch.dtype) -> Text:
-    """A value of one dtype as another, as PyTorch converts it on a GPU."""
+#: What Triton has no arithmetic of, nor numbers.
+FLOATS8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+def _by_way_of_float32(source: torch.dtype, dtype: torch.dtype) -> bool:
+    """Whether PyTorch makes a float32 of a value first, and Triton has nothing shorter that is right: it has no
+    conversions between 8-bit floats and integers or float64, and makes numbers of e5m2's inf and nan as bfloat16.
+    """
+    if source is dtype or source is torch.bool:
+        return False
+    if source in FLOATS8:
+        direct = (torch.float32, torch.float16, *([torch.bfloat16] if source is torch.float8_e4m3fn else []))
+        return dtype not in direct
+    return dtype in FLOATS8 and source not in (torch.float32, torch.float16, torch.bfloat16)
+
+
+def cast(text: Text, source: torch.dtype, dtype: torch.dtype, helper: Callable[..., Text]) -> Text:
+    """A value of one dtype as another, as PyTorch converts it on a GPU; `helper` calls a function of ours."""
+    if dtype is torch.float8_e5m2 and source is not dtype:
+        return helper("hlt_to_e5m2", cast(text, source, torch.float32, helper))
+    if _by_way_of_float32(source, dtype):
+        text, source = text.to("tl.float32"), torch.float32
     if dtype is torch.bool:
         return text.differs(0)
     if source is torch.bool and dtype.is_floating_point:
-        text = text.to("tl.int32")
+        text = text.to("tl.float32" if dtype in FLOATS8 else "tl.int32")
     elif source.is_floating_point and dtype in _BY_WAY_OF:
         text = text.to(triton_dtype(_BY_WAY_OF[dtype]))
     return text.to(triton_dtype(dtype))

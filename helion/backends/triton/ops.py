@@ -436,7 +436,7 @@ def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
     if dtype in _ROUNDED and source.target in _PRODUCTS and not k.settings.fast_math and _is_summand(node):
         k.assign(node, k.helper(_ROUNDED[dtype], k.text(source)))
         return
-    k.assign(node, cast(k.text(source), tensor_of(source).dtype, dtype))
+    k.assign(node, cast(k.text(source), tensor_of(source).dtype, dtype, k.helper))
 
 
 #: What rounds a product that is added to something. LLVM adds 16-bit numbers in 16 bits, as that is exact, and then
