@@ -60,6 +60,8 @@ class Environment(HostReads):
         settings: the kernel's settings.
         device: where the arguments live.
         overlapping: tensors of the arguments that share memory, in groups, each with its address.
+        varying: as `trace_kernel` has it.
+        warned: what other traces of the kernel have warned of, and this one does.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Environment(HostReads):
         device: torch.device,
         overlapping: Sequence[Sequence[tuple[torch.Tensor, int]]] = (),
         varying: dict[str, tuple[frozenset[int], frozenset[int]]] | None = None,
+        warned: set[type[exc.BaseWarning]] | None = None,
     ) -> None:
         self.settings = settings
         self._varying = varying or {}
@@ -89,7 +92,7 @@ class Environment(HostReads):
         self._samples = {}
         self._read = set()
         self._places = ReadPlaces(self)
-        self.warned: set[type[exc.BaseWarning]] = set()
+        self._warned: set[type[exc.BaseWarning]] = set() if warned is None else warned
         self._computed_numbers: dict[tuple[Any, tuple[sympy.Expr, ...]], torch.SymInt] = {}
         #: Host expression of a captured tensor -> what the function that captured it calls it.
         self.capture_names: dict[str, str] = {}
@@ -104,8 +107,8 @@ class Environment(HostReads):
 
     def note_host_operation(self, kind: type[exc.BaseWarning], text: str, function: str) -> None:
         """Warn, once a kernel, that host code computes with tensors, which is no part of it."""
-        if kind not in self.warned:
-            self.warned.add(kind)
+        if kind not in self._warned:
+            self._warned.add(kind)
             exc.warn(kind(name=text, kernel=function), self.settings.ignore_warnings)
 
     def unique_name(self, wanted: str) -> str:

@@ -68,12 +68,11 @@ def trace_kernel(
         constants: parameters annotated hl.constexpr.
         overlapping: tensors of the arguments that lie in one memory, in groups, each with its address; all others are
             apart.
-        varying: parameter -> the dimensions of its tensor whose size, and those whose stride, is no constant though
-            shapes are static.
+        varying: parameter -> the dimensions of its tensor of which the size, the stride is no constant.
         filled: those of the arguments that the function reads from outside itself, and that callers do not give, with
             the objects that it finds: the arguments may be others, as under torch.compile.
         outcomes: what the conditions of host code are in this call; None if nobody has asked yet.
-        warned: what earlier traces of the kernel have warned of, and this one does.
+        warned: what the kernel's traces have warned of.
 
     Returns:
         The device IR, the host statements around it, and the guards under which they hold.
@@ -83,8 +82,7 @@ def trace_kernel(
         Undecided: the outcomes are needed.
     """
     source = source_of(fn)
-    env = Environment(settings, device, overlapping, varying)
-    env.warned = env.warned if warned is None else warned
+    env = Environment(settings, device, overlapping, varying, warned)
     tracer = Tracer(env)
     interpreter = Statements(env, tracer, Decisions(source.node, outcomes))
     with env.active():

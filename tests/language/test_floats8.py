@@ -64,9 +64,9 @@ def near(dtype: torch.dtype) -> torch.Tensor:
     numbers = numbers[numbers.isfinite()]
     middles = (numbers[1:] + numbers[:-1]) / 2
     parts = [middles * factor for factor in (1, 1 + 2**-20, 1 - 2**-20, 1 + 2**-9, 1 - 2**-9)]
-    last = torch.tensor([464.0, 465.0, 61439.0, 61440.0, 65504.0, 1e30, float("inf"), float("nan")]).double()
+    last = torch.tensor([464.0, 465.0, 61439.0, 61440.0, 65504.0, 1e30, float("inf")]).double()
     found = torch.cat([numbers, *parts, last])
-    return torch.cat([found, -found[:-1]])
+    return torch.cat([found, -found])
 
 
 def values_of(source: torch.dtype, dtype: torch.dtype) -> torch.Tensor:
