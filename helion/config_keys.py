@@ -28,10 +28,10 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _power_of_two(low: int, high: int) -> Check:
+def _power_of_two(high: int) -> Check:
     def check(value: Any) -> int:
-        if not (_is_int(value) and low <= value <= high) or value & (value - 1):
-            raise ValueError(f"expected a power of two from {low} to {high}")
+        if not (_is_int(value) and 1 <= value <= high) or value & (value - 1):
+            raise ValueError(f"expected a power of two from 1 to {high}")
         return int(value)
 
     return check
@@ -162,25 +162,25 @@ def _list(name: str, check: Check, singular: str | None = None, flexible: bool =
 TABLE: dict[str, Key] = {
     key.name: key
     for key in (
-        _list("block_sizes", _power_of_two(1, 1 << 30), "block_size"),
+        _list("block_sizes", _power_of_two(1 << 30), "block_size"),
         Key("loop_orders", _order, "orders", [], "loop_order"),
-        _list("l2_groupings", _power_of_two(1, 1 << 10), "l2_grouping"),
+        _list("l2_groupings", _power_of_two(1 << 10), "l2_grouping"),
         _list("flatten_loops", _FLAG, "flatten_loop"),
-        _list("reduction_loops", _or_none(_power_of_two(1, 1 << 30)), "reduction_loop"),
+        _list("reduction_loops", _or_none(_power_of_two(1 << 30)), "reduction_loop"),
         _list("range_unroll_factors", _integer(0, 64), "range_unroll_factor", flexible=True),
         _list("range_num_stages", _integer(0, 16), "range_num_stage", flexible=True),
         _list("range_multi_buffers", _TRI_STATE, "range_multi_buffer", flexible=True),
         _list("range_flattens", _TRI_STATE, "range_flatten", flexible=True),
         _list("range_warp_specializes", _TRI_STATE, "range_warp_specialize", flexible=True),
         _list("static_ranges", _FLAG, "static_range", flexible=True),
-        Key("num_warps", _power_of_two(1, 32), neutral=4),
+        Key("num_warps", _power_of_two(32), neutral=4),
         Key("num_stages", _integer(1, 16), neutral=1),
         Key("maxnreg", _or_none(_integer(16, 256))),
         Key("indexing", _one_of(*INDEXING_TYPES), "each", "pointer", flexible=True),
         _list("load_eviction_policies", _one_of(*EVICTION_POLICIES), flexible=True),
         Key("epilogue_subtile", _subtile),
         Key("pid_type", _one_of(*PID_TYPES), neutral="flat"),
-        Key("num_sm_multiplier", _power_of_two(1, 128), neutral=1),
+        Key("num_sm_multiplier", _power_of_two(128), neutral=1),
         # What a Config may say, and searches leave alone.
         _list("load_cache_modifiers", _one_of(*LOAD_CACHE_MODIFIERS), flexible=True),
         _list("store_cache_modifiers", _one_of(*STORE_CACHE_MODIFIERS), flexible=True),
@@ -199,7 +199,7 @@ TABLE: dict[str, Key] = {
         Key("cute_vector_widths", _COUNT, "each", []),
         Key("waves_per_eu", _COUNT),
         Key("matrix_instr_nonkdim", _COUNT),
-        Key("num_ctas", _power_of_two(1, 16), neutral=1),
+        Key("num_ctas", _power_of_two(16), neutral=1),
         Key("occupancy", _COUNT),
         Key("pallas_load_buffer_count", _COUNT, "each", []),
     )

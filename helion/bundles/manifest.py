@@ -124,9 +124,9 @@ def _list(value: Any, length: int | None = None) -> list[Any]:
     return value
 
 
-def _int(value: Any, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise Malformed(f"a number is not from {low} to {high}")
+def _int(value: Any, high: int) -> int:
+    if type(value) is not int or not 0 <= value <= high:
+        raise Malformed(f"a number is not from 0 to {high}")
     return value
 
 
@@ -143,7 +143,7 @@ def _str(value: Any) -> str:
 
 
 def _dims(value: Any) -> tuple[int, ...]:
-    sizes = tuple([_int(size, 0, _MOST_BYTES) for size in _list(value)])
+    sizes = tuple([_int(size, _MOST_BYTES) for size in _list(value)])
     if len(sizes) > 64:
         raise Malformed("a tensor has too many dimensions")
     return sizes
@@ -203,7 +203,7 @@ class _Decoder:
     def ref(self, value: Any) -> data.TensorRef:
         is_input, number = _list(value, 2)
         ref = data.TensorRef(
-            _bool(is_input), _int(number, 0, (len(self.leaves) if is_input else len(self.buffers)) - 1)
+            _bool(is_input), _int(number, (len(self.leaves) if is_input else len(self.buffers)) - 1)
         )
         if ref.is_input and self.leaves[ref.number][0] != "tensor":
             raise Malformed("an argument is taken for a tensor")
@@ -240,7 +240,7 @@ class _Decoder:
             return self.ref(rest)
         if tag == "view":
             tensor, sizes, strides, offset = _list(rest, 4)
-            view = data.View(self.ref(tensor), _dims(sizes), _dims(strides), _int(offset, 0, _MOST_BYTES))
+            view = data.View(self.ref(tensor), _dims(sizes), _dims(strides), _int(offset, _MOST_BYTES))
             extent, item = self.extent(view.tensor)
             inside = item * view.offset + _extent(view.sizes, view.strides, item) <= extent
             if len(view.sizes) != len(view.strides) or not inside:
@@ -266,9 +266,9 @@ class _Decoder:
         if tag == "address":
             tensor, offset = _list(rest, 2)
             ref = self.ref(tensor)
-            return data.Address(ref, _int(offset, 0, self.extent(ref)[0]))
+            return data.Address(ref, _int(offset, self.extent(ref)[0]))
         if tag == "number":
-            leaf = _int(_list(rest, 1)[0], 0, len(self.leaves) - 1)
+            leaf = _int(_list(rest, 1)[0], len(self.leaves) - 1)
             if self.leaves[leaf][0] not in ("int", "float", "bool"):
                 raise Malformed("an argument is taken for a number")
             return data.Number(leaf)
@@ -280,8 +280,8 @@ class _Decoder:
         tag, *rest = _list(value) or [None]
         if tag == "launch":
             number, grid, sources = _list(rest, 3)
-            kinds = self.params(_int(number, 0, 1 << 31))
-            sizes = tuple([_int(size, 0, 2**31 - 1) for size in _list(grid)])
+            kinds = self.params(_int(number, 1 << 31))
+            sizes = tuple([_int(size, 2**31 - 1) for size in _list(grid)])
             if not 1 <= len(sizes) <= 3:
                 raise Malformed("a grid has one to three dimensions")
             parts = tuple([self.source(part, kind) for part, kind in zip(_list(sources, len(kinds)), kinds)])
@@ -306,7 +306,7 @@ class _Decoder:
         given = self.result(arguments)
         if not isinstance(given, data.Container) or not given.is_tuple or len(_list(names)) > len(given.items):
             raise Malformed("an operation takes a tuple of arguments")
-        numbers = tuple([_int(number, 0, len(self.buffers) - 1) for number in _list(outputs)])
+        numbers = tuple([_int(number, len(self.buffers) - 1) for number in _list(outputs)])
         if any(not isinstance(self.buffers[number], data.Made) or number in self.made for number in numbers):
             raise Malformed("an operation makes a tensor that is there already")
         self.made.update(numbers)

@@ -40,7 +40,7 @@ def with_rows_only(op: Op, args: tuple[Any, ...], rows_only: RowsOnly) -> tuple[
     elif op is reduce:
         x, dim, at = args[1], args[2], 1
         tensors = list(x) if isinstance(x, (list, tuple)) else [x]
-        others = identities(args[3], len(tensors), "hl.reduce")
+        others = identities(args[3], len(tensors))
         only = tuple(rows_only(t, [dim % t.dim()], other) for t, other in zip(tensors, others))
         given[at] = only if isinstance(x, (list, tuple)) else only[0]
     elif op in _SCANS and args[2]:

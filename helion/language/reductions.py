@@ -50,7 +50,7 @@ def reduce(
 @reduce.set_shape_rule
 def _(combine_fn: Callable[..., Any], x: Tensors, dim: int, other: Any, keep_dims: bool) -> Tensors:
     values = operands(x, "hl.reduce")
-    identities(other, len(values), "hl.reduce")
+    identities(other, len(values))
     if not callable(combine_fn):
         raise exc.InvalidAPIUsage(f"hl.reduce: combine_fn must be a function, got {type(combine_fn).__name__}")
     at = normalize_dim(dim, values[0].dim(), "hl.reduce")
@@ -64,7 +64,7 @@ def _(combine_fn: Callable[..., Any], x: Tensors, dim: int, other: Any, keep_dim
 def _(combine_fn: Callable[..., Any], x: Tensors, dim: int, other: Any, keep_dims: bool) -> Tensors:
     values = operands(x, "hl.reduce")
     at = normalize_dim(dim, values[0].dim(), "hl.reduce")
-    empty = identities(other, len(values), "hl.reduce")
+    empty = identities(other, len(values))
     combine = as_flat_combine(combine_fn, len(values), "hl.reduce")
     dtypes = [v.dtype for v in values]
     size = values[0].shape[at]
@@ -86,11 +86,11 @@ def _(combine_fn: Callable[..., Any], x: Tensors, dim: int, other: Any, keep_dim
     return results if isinstance(x, (tuple, list)) else results[0]
 
 
-def identities(other: Any, n: int, what: str) -> tuple[float, ...]:
+def identities(other: Any, n: int) -> tuple[float, ...]:
     """`other` as one number per operand."""
     result = tuple(other) if isinstance(other, (tuple, list)) else (other,) * n
     if len(result) != n:
-        raise exc.InvalidAPIUsage(f"{what}: other has {len(result)} entries for {n} operands")
+        raise exc.InvalidAPIUsage(f"hl.reduce: other has {len(result)} entries for {n} operands")
     if not all(isinstance(v, (bool, int, float)) for v in result):
-        raise exc.InvalidAPIUsage(f"{what}: other must be constants")
+        raise exc.InvalidAPIUsage("hl.reduce: other must be constants")
     return result

@@ -62,7 +62,7 @@ class CompiledDispatcher(_Base, PythonPath):
     #: Whether other processes may run its plans for the kernel's calls.
     keeps_plans = True
 
-    def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int = 1024) -> None:
+    def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int) -> None:
         PythonPath.__init__(self, specializer, stats, max_entries=max_entries)
         parameters = specializer.given.parameters.values()
         self._defaults = tuple(p.default for p in parameters if p.default is not p.empty)

@@ -89,7 +89,7 @@ class PythonPath:
         max_entries: most keys in the table; the oldest go first.
     """
 
-    def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int = 1024) -> None:
+    def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int) -> None:
         self.specializer = specializer
         self.stats = stats
         self.token = f"kernel {next(_numbers)}"
