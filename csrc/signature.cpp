@@ -111,6 +111,13 @@ int Signature::append_called(PyObject* value) {
   for (PyObject* part : parts) {
     if (!pin(part != nullptr ? part : Py_None)) return 0;
   }
+  // Defaults of keywords are in a dict, whose items may be assigned.
+  if (PyObject* const keywords = PyFunction_GET_KW_DEFAULTS(value)) {
+    PyObject *name = nullptr, *keyword_default = nullptr;
+    for (Py_ssize_t i = 0; PyDict_Next(keywords, &i, &name, &keyword_default);) {
+      if (!pin(keyword_default)) return 0;
+    }
+  }
   return 1;
 }
 

@@ -5,9 +5,10 @@ called. A tensor is an argument that the call fills in itself. All are read at e
 value of before.
 
 Found in the bytecode of the function and of the Python functions it calls, which are inlined. Not found is what code
-reaches in other ways: `getattr`, items with computed keys, `globals()`.
+reaches in other ways: `getattr`, `globals()`.
 
-Not here: how the values get into the key (``specialization.py``) and to C (``compiled_dispatch.py``).
+Not here: what a code object reads (``bytecode.py``);
+how the values get into the key (``specialization.py``) and to C (``compiled_dispatch.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import dis
 import enum
 import functools
 import inspect
@@ -31,10 +31,13 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ..stable_key import Identity
+from .bytecode import Step
+from .bytecode import names_in
+from .bytecode import reads_in
 
 __all__ = [
-    "MISSING", "Place", "are_same", "constants_of_call", "frozen", "holds_tensors", "is_foreign", "is_table",
-    "places_of", "restored",
+    "MISSING", "ClassPlaces", "Place", "are_same", "constants_of_call", "frozen", "holds_tensors", "is_foreign",
+    "is_table", "places_of", "restored",
 ]  # fmt: skip
 
 #: What is read where there is nothing: a name that was deleted, a variable that is not assigned yet.
@@ -45,25 +48,6 @@ _FOREIGN = frozenset({"torch", "helion", "triton", "numpy", "cutlass"}) | sys.st
 
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, enum.Enum)
 _FUNCTIONS = (types.FunctionType, types.MethodType)
-#: Instructions that put a name's value on the stack, and what kind of name. From Python 3.13 on one may have two names,
-#: the second of which is on top.
-_READS = {
-    "LOAD_GLOBAL": "global",
-    "LOAD_NAME": "global",
-    "LOAD_DEREF": "free",
-    "LOAD_CLASSDEREF": "free",
-    "LOAD_FROM_DICT_OR_DEREF": "free",
-    "LOAD_FAST": "self",
-    "LOAD_FAST_BORROW": "self",
-    "LOAD_FAST_CHECK": "self",
-    "LOAD_FAST_LOAD_FAST": "self",
-    "LOAD_FAST_BORROW_LOAD_FAST_BORROW": "self",
-    "STORE_FAST_LOAD_FAST": "self",
-}
-#: Instructions that put a constant there; LOAD_SMALL_INT is Python 3.14's.
-_CONSTANTS_LOADED = frozenset({"LOAD_CONST", "LOAD_SMALL_INT", "LOAD_CONST_IMMORTAL"})
-_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
-_NOTHING = frozenset({"CACHE", "EXTENDED_ARG", "PUSH_NULL"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +121,64 @@ def constants_of_call(value: Any) -> list[Place]:
         return []
     holder = value.__self__ if is_method else value
     _, constants = _by_kind(_read_by(fn, {id(fn)}, Place(lambda: holder, "", "self")))
-    return constants
+    return [Place(lambda: fn, "", fn.__name__, called=True), *constants]
+
+
+class ClassPlaces:
+    """What the classes of arguments hold under names that the code of a kernel reads: methods, and constants.
+
+    Fields are none of it: they are arguments.
+    """
+
+    def __init__(self) -> None:
+        self._fn: types.FunctionType | None = None
+        self._known: dict[type, tuple[Place, ...]] = {}
+
+    def look(self, fn: types.FunctionType) -> None:
+        """Read this kernel function from now on, and all classes anew."""
+        self._fn, self._known = fn, {}
+
+    def _names(self) -> set[str]:
+        """The names that the kernel function and its helpers read."""
+        if self._fn is None:
+            return set()
+        _, constants = places_of(self._fn)
+        helpers = [place.read() for place in constants if place.called]
+        functions = [fn for fn in (self._fn, *helpers) if isinstance(fn, types.FunctionType)]
+        return set[str]().union(*[names_in(fn.__code__) for fn in functions])
+
+    def __call__(self, cls: type) -> tuple[Place, ...]:
+        """The places of what a class holds, and of what its methods read from outside."""
+        found = self._known.get(cls)
+        if found is None:
+            found = self._known[cls] = tuple(self._of(cls))
+        return found
+
+    def _of(self, cls: type) -> Iterator[Place]:
+        fields = {*getattr(cls, "__dataclass_fields__", ()), *getattr(cls, "_fields", ())}
+        names, done, seen = sorted(self._names()), set(fields), set[int]()
+        while names:
+            name = names.pop()
+            value = MISSING if name in done else _in_class(cls, name)
+            done.add(name)
+            if isinstance(value, types.FunctionType):
+                yield Place(functools.partial(_in_class, cls, name), "", f"{cls.__name__}.{name}", called=True)
+                names += sorted(names_in(value.__code__) - done)
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    yield from _by_kind(_read_by(value, seen))[1]
+            elif _is_constant(value):
+                yield Place(functools.partial(_in_class, cls, name), "", f"{cls.__name__}.{name}")
+
+
+def _in_class(cls: type, name: str) -> Any:
+    """What a program's class, or one that it derives from, holds by a name: of a property or the like its function."""
+    for base in cls.__mro__:
+        if name in vars(base):
+            value = vars(base)[name]
+            value = getattr(value, "__func__", None) or getattr(value, "fget", None) or getattr(value, "func", value)
+            return MISSING if is_foreign(base.__module__) else value
+    return MISSING
 
 
 def _by_kind(places: Iterator[Place]) -> tuple[list[Place], list[Place]]:
@@ -211,12 +252,7 @@ def frozen(value: Any, extract: Callable[[Any], Any]) -> Any:
     return extract(value)
 
 
-# -- reading bytecode -------------------------------------------------------------------------------------------------
-
-#: What is read of a value: an attribute by name (True), or an item.
-_Step = tuple[bool, Any]
-#: A name, what is read of it, and whether it is a global, a free variable or the parameter "self".
-_Read = tuple[str, tuple[_Step, ...], str]
+# -- where it is found ------------------------------------------------------------------------------------------------
 
 
 def _read_by(fn: types.FunctionType, seen: set[int], owner: Place | None = None) -> Iterator[Place]:
@@ -225,7 +261,7 @@ def _read_by(fn: types.FunctionType, seen: set[int], owner: Place | None = None)
     if not cells and owner is None and not any(_counts(fn.__globals__[name]) for name in _names_in(fn)):
         return  # as most kernels: reading the bytecode would be half of a first call from a bundle
     own = fn.__code__.co_varnames[0] if owner is not None and fn.__code__.co_argcount else ""
-    for name, steps, kind in _reads_in(fn.__code__, frozenset(cells), own):
+    for name, steps, kind in reads_in(fn.__code__, frozenset(cells), own):
         if kind == "self":
             assert owner is not None
             if steps:
@@ -251,53 +287,7 @@ def _counts(value: Any) -> bool:
     return not (isinstance(value, types.FunctionType) and is_foreign(value.__module__))
 
 
-@functools.lru_cache(4096)
-def _reads_in(code: types.CodeType, free: frozenset[str], own: str) -> tuple[_Read, ...]:
-    """What a code object reads from outside, and of the parameter `own`."""
-    found: dict[_Read, None] = {}
-    instructions = [i for i in dis.get_instructions(code) if i.opname not in _NOTHING]
-    for i, instruction in enumerate(instructions):
-        name, kind = instruction.argval, _READS.get(instruction.opname)
-        if isinstance(name, tuple):
-            name = name[-1]
-        if kind == "free" and name == own:
-            kind = "self"  # which an inner function closes over
-        if kind is None or (kind == "free" and name not in free) or (kind == "self" and name != own):
-            continue
-        found[name, _steps(instructions[i + 1 :]), kind] = None
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inner = frozenset(constant.co_freevars)
-            found.update(dict.fromkeys(_reads_in(constant, free & inner, own if own in inner else "")))
-    return tuple(found)
-
-
-def _steps(instructions: Sequence[dis.Instruction]) -> tuple[_Step, ...]:
-    """The attributes and constant items that are read of the value on the stack."""
-    steps: list[_Step] = []
-    i = 0
-    while i < len(instructions):
-        instruction = instructions[i]
-        if instruction.opname in _ATTRIBUTES:
-            steps.append((True, str(instruction.argval)))
-            i += 1
-        elif instruction.opname in _CONSTANTS_LOADED and i + 1 < len(instructions) and _takes_item(instructions[i + 1]):
-            if not isinstance(instruction.argval, (int, str)):
-                break
-            steps.append((False, instruction.argval))
-            i += 2
-        else:
-            break
-    return tuple(steps)
-
-
-def _takes_item(instruction: dis.Instruction) -> bool:
-    return instruction.opname == "BINARY_SUBSCR" or (
-        instruction.opname == "BINARY_OP" and instruction.argrepr == "[]"  # from Python 3.14 on
-    )
-
-
-def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterator[Place]:
+def _followed(place: Place, steps: tuple[Step, ...], seen: set[int]) -> Iterator[Place]:
     """The place of a value, or those of what is read of it, or those that a function reads."""
     value = place.read()
     if value is MISSING or isinstance(value, torch.Tensor) or _is_constant(value) or holds_tensors(value):
@@ -307,6 +297,15 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
         else:
             yield place
         return
+    if isinstance(value, (list, tuple, dict)) and (not steps or _is_builtin_method(value, steps[0])):
+        yield from _contents(place, value, seen)
+        return
+    if isinstance(value, functools.partial):
+        yield from _followed(_inner(place, True, "func"), (), seen)
+    if _is_opaque(value):
+        yield dataclasses.replace(place, called=True)
+        if isinstance(value, torch.nn.Module):
+            yield Place(functools.partial(_constants_of, place), "", place.name)
     called = _function_of(value)
     if (called is not None and not is_foreign(called.__module__)) or _is_choice(place, value):
         yield _called(place, value)
@@ -316,8 +315,6 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
         owner = Place(functools.partial(_owner, place), "", place.name) if of_method else None
         yield from _read_by(called, seen, owner if of_method or isinstance(value, _FUNCTIONS) else place)
     if not steps or isinstance(value, _FUNCTIONS):
-        if isinstance(value, list):
-            yield place
         return
     if isinstance(value, types.ModuleType):
         if is_foreign(value.__name__) or not steps[0][0]:
@@ -333,6 +330,36 @@ def _followed(place: Place, steps: tuple[_Step, ...], seen: set[int]) -> Iterato
     yield from _followed(inner, steps[1:], seen)
 
 
+def _contents(place: Place, value: Any, seen: set[int]) -> Iterator[Place]:
+    """The places of the functions in a container that is read as a whole, or by computed keys, and of its keys."""
+    if not _holds_functions(value):  # a dict may be a cache
+        if isinstance(value, list):
+            yield place
+        return
+    yield Place(functools.partial(_keys, place), "", place.name)
+    for key in tuple(value) if isinstance(value, dict) else range(len(value)):
+        inner = _inner(place, False, key)
+        if not holds_tensors(inner.read()):
+            yield from _followed(inner, (), seen)
+
+
+def _holds_functions(value: Any) -> bool:
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_holds_functions, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, types.BuiltinFunctionType) or _function_of(value) is not None
+
+
+def _is_builtin_method(container: Any, step: Step) -> bool:
+    """Whether what is read of a list, tuple or dict is a method of every one, such as `items`."""
+    return step[0] and any(hasattr(kind, step[1]) for kind in (list, tuple, dict) if isinstance(container, kind))
+
+
+def _keys(place: Place) -> Any:
+    """How a container is laid out."""
+    value = place.read()
+    return tuple(value) if isinstance(value, dict) else _length(place)
+
+
 def _inner(place: Place, is_attribute: bool, step: Any) -> Place:
     name = f"{place.name}.{step}" if is_attribute else f"{place.name}[{step!r}]"
     return Place(functools.partial(_step, place, is_attribute, step), "", name)
@@ -344,7 +371,8 @@ def _function_of(value: Any) -> types.FunctionType | None:
         value = value.__func__
     elif not isinstance(value, (types.FunctionType, type)):
         # A kernel that is called; an object of a class with `__call__`.
-        value = getattr(value, "fn", None) or inspect.getattr_static(type(value), "__call__", None)
+        name = "forward" if isinstance(value, torch.nn.Module) else "__call__"
+        value = getattr(value, "fn", None) or inspect.getattr_static(type(value), name, None)
     return value if isinstance(value, types.FunctionType) else None
 
 
@@ -353,6 +381,20 @@ def _is_choice(place: Place, value: Any) -> bool:
     name = getattr(value, "__name__", None)
     is_function = isinstance(value, (types.FunctionType, types.BuiltinFunctionType)) and is_foreign(value.__module__)
     return is_function and isinstance(name, str) and name != re.split(r"\W+", place.name.rstrip("]'\""))[-1]
+
+
+def _is_opaque(value: Any) -> bool:
+    """Whether it is an object that is called, such as `nn.ReLU()`, whose function is none of the program's."""
+    if not callable(value) or isinstance(value, (type, types.BuiltinFunctionType, *_FUNCTIONS)):
+        return False
+    called = _function_of(value)
+    return called is None or is_foreign(called.__module__)
+
+
+def _constants_of(place: Place) -> Any:
+    """The constants among the attributes of a module of PyTorch's: `negative_slope`."""
+    attributes = sorted(getattr(place.read(), "__dict__", {}).items())
+    return tuple([item for item in attributes if item[0][0] != "_" and _is_constant(item[1])])
 
 
 def _called(place: Place, value: Any) -> Place:
@@ -435,13 +477,15 @@ def _comparable(place: Place) -> Any:
     return _ordered(place.read())
 
 
-def _length(place: Place) -> int:
-    return len(place.read())
+def _length(place: Place) -> Any:
+    value = place.read()
+    return len(value) if isinstance(value, (list, tuple)) else MISSING
 
 
 def _uncompared(place: Place) -> Place:
     """Where the value itself is, of a place that gives what it is compared by."""
-    found: Place = place.holder.args[0] if getattr(place.holder, "func", None) in (_comparable, _length) else place
+    holder = place.holder
+    found: Place = holder.args[0] if getattr(holder, "func", None) in (_comparable, _length, _keys) else place
     return found
 
 

@@ -46,6 +46,7 @@ from torch.nn import Parameter
 from ... import _compat_torch
 from ... import exc
 from ..stable_key import Identity
+from .outside import ClassPlaces
 from .outside import Place
 from .outside import are_same
 from .outside import constants_of_call
@@ -178,11 +179,13 @@ class _Extract:
         kernel_name: str,
         on_requires_grad: Callable[[], None] | None,
         tensor_key: Callable[[Any, torch.Tensor], TensorKey] = _tensor_key,
+        classes: ClassPlaces | None = None,
     ) -> None:
         self.settings = settings
         self.tensor_key = tensor_key
         self.kernel_name = kernel_name
         self.on_requires_grad = on_requires_grad
+        self.classes = classes or ClassPlaces()
 
     def __call__(self, value: Any) -> Hashable:
         extractor = _EXTRACTORS.get(type(value))
@@ -228,14 +231,22 @@ class _Extract:
 
     def sequence(self, value: Sequence[Any]) -> Hashable:
         # NamedTuples come here too: their class is part of the key.
-        return (type(value), *[self(item) for item in value])
+        return (type(value), *[self(item) for item in value], *self.of_class(type(value)))
 
     def mapping(self, value: Mapping[Any, Any]) -> Hashable:
         # In the dict's own order, which host code can observe.
-        return (type(value), *[(self.by_value(name), self(item)) for name, item in value.items()])
+        items: list[Hashable] = [(self.by_value(name), self(item)) for name, item in value.items()]
+        return (type(value), *items, *self.of_class(type(value)))
 
     def dataclass(self, value: Any) -> Hashable:
-        return (type(value), *[(field.name, self(getattr(value, field.name))) for field in dataclasses.fields(value)])
+        fields: list[Any] = [(field.name, self(getattr(value, field.name))) for field in dataclasses.fields(value)]
+        return (type(value), *fields, *self.of_class(type(value)))
+
+    def of_class(self, cls: type) -> list[Hashable]:
+        """What an argument's class holds by names that the kernel's code reads: its methods, which are inlined."""
+        if cls in _WITHOUT_METHODS:
+            return []
+        return [(place.name, place.element(self)) for place in self.classes(cls)]
 
     def slice(self, value: slice) -> Hashable:
         return (slice, self(value.start), self(value.stop), self(value.step))
@@ -256,7 +267,7 @@ class _Extract:
     def captured(self, value: Any) -> Hashable:
         """A closure's number is a constant of the code that is inlined, as one of `hl.constexpr` is, so it counts by
         value, in containers too."""
-        by_value = _Captured(self.settings, self.kernel_name, self.on_requires_grad, self.tensor_key)
+        by_value = _Captured(self.settings, self.kernel_name, self.on_requires_grad, self.tensor_key, self.classes)
         return by_value(value)
 
     def method(self, value: types.MethodType) -> Hashable:
@@ -286,6 +297,7 @@ class _Captured(_Extract):
         return self(value)
 
 
+_WITHOUT_METHODS = frozenset({tuple, list, dict, torch.Size})
 _SYMBOLIC: dict[type, Hashable] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
 
 _EXTRACTORS: dict[type, Callable[[_Extract, Any], Hashable]] = {
@@ -398,7 +410,8 @@ class Specializer:
         self.settings = settings
         self.key_fn = key_fn
         self.kernel_name = kernel_name
-        self.extract = _Extract(settings, kernel_name, on_requires_grad)
+        self.classes = ClassPlaces()
+        self.extract = _Extract(settings, kernel_name, on_requires_grad, classes=self.classes)
         self.constexpr = frozenset(
             i for i, name in enumerate(signature.parameters) if _is_constexpr(annotations.get(name, ""))
         )
@@ -460,6 +473,7 @@ class Specializer:
         Returns:
             Whether it is something else than before.
         """
+        self.classes.look(fn)
         tensors, constants = places_of(fn)
         if are_same(tensors, self.filled) and are_same(constants, self.watched):
             return False
@@ -494,7 +508,7 @@ class Specializer:
         """The key of a call without what only variants of one BoundKernel differ in: `key` under static shapes."""
         if self.settings.static_shapes:
             return self.key(args)
-        extract = _Extract(self.settings, self.kernel_name, None, _family_key)
+        extract = _Extract(self.settings, self.kernel_name, None, _family_key, self.classes)
         elements = [extract.captured(a) if i in self.constexpr else extract(a) for i, a in enumerate(args)]
         return (*elements, *self.outside(), *([self.user_key(args)] if self.key_fn is not None else []))
 
