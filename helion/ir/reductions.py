@@ -57,7 +57,9 @@ from .pointwise import POINTWISE
 from .symbols import expr_of
 
 _aten = torch.ops.aten
-_VIEWS = frozenset({_aten.unsqueeze.default, _aten.permute.default, _aten.expand.default})
+_VIEWS = frozenset({_aten.unsqueeze.default, _aten.squeeze.dims, _aten.permute.default, _aten.expand.default})
+#: Those of them that are told the shape.
+_SHAPED = frozenset({_aten.expand.default, _aten.view.default})
 
 
 def rollable_sizes(ir: DeviceIR, info: GraphInfo) -> list[Any]:
@@ -91,6 +93,15 @@ def _is_whole(size: Any) -> bool:
     if isinstance(size, int):
         return size > 1
     return isinstance(size, torch.SymInt) and str(size.node.expr).startswith("s") and size.node.expr.is_Symbol
+
+
+def _is_view(node: torch.fx.Node) -> bool:
+    """Whether a node only moves, adds or removes dimensions."""
+    if node.target is not _aten.view.default:
+        return node.target in _VIEWS
+    shapes = [tensor_of(value).shape for value in (node, *node.all_input_nodes[:1])]
+    longer, before = ([expr_of(size) for size in shape if expr_of(size) != 1] for shape in shapes)
+    return longer == before
 
 
 class _Stages:
@@ -167,7 +178,7 @@ class _Stages:
         if node.target is iota:
             return not isinstance(node.args[0], torch.fx.Node)
         # Reductions that are left run over another dimension.
-        chunked = node.target in POINTWISE or node.target in _VIEWS or Full.match(node) or Reduction.match(node)
+        chunked = node.target in POINTWISE or _is_view(node) or Full.match(node) or Reduction.match(node)
         return bool(chunked) and len(self.positions(node)) == 1
 
     def _assign_stages(self) -> None:
@@ -490,7 +501,7 @@ class _Roller:
             start, _, step, dtype = list[Any](copy.args)
             copy.args = (start + step * self.axis.offset, self.chunk, step, dtype)
         op = None if copy.target is iota else op_of(copy)
-        for at in op.shape_args if op else (1,) if copy.target is _aten.expand.default else ():
+        for at in op.shape_args if op else (1,) if copy.target in _SHAPED else ():
             sizes: Any = copy.args[at]
             shape = [self.chunk if expr_of(s) == self.stages.size else s for s in sizes]
             copy.args = (*copy.args[:at], shape, *copy.args[at + 1 :])

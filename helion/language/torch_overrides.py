@@ -18,6 +18,8 @@ from .creation import full
 from .matmul import ACCUMULATE_DTYPES
 from .matmul import FP8_DTYPES
 from .matmul import dot
+from .matmul import dot_result_dtype
+from .matmul import dot_shape
 from .op import current_handler
 from .random import element_offsets
 from .random import philox_rand
@@ -50,28 +52,48 @@ def _check_rank(name: str, ndim: int, *operands: torch.Tensor) -> None:
             raise exc.ShapeMismatch(f"{name} needs tensors of {ndim} dimensions")
 
 
+def _product(a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dtype: torch.dtype | None) -> torch.Tensor:
+    """`hl.dot`; of one column, as `einsum("ij,j->i", a, b)` makes it, a multiply and a sum: as of a vector.
+
+    Tensor cores would take 8 columns or 16, of which one is asked for.
+    """
+    if not _is_one(b.shape[-1]):
+        result: torch.Tensor = dot(a, b, acc, out_dtype)
+        return result
+    dot_shape(a, b)
+    dtype = dot_result_dtype(a, b, acc, out_dtype)
+    summed = ACCUMULATE_DTYPES[a.dtype]
+    if _is_one(a.shape[-2]):
+        products = (a.squeeze(-2).to(summed) * b.squeeze(-1).to(summed)).sum(-1, dtype=summed).unsqueeze(-1)
+    else:
+        products = (a.to(summed) * b.squeeze(-1).unsqueeze(-2).to(summed)).sum(-1, dtype=summed)
+    products = products.unsqueeze(-1)
+    return (products if acc is None else products + acc.to(summed)).to(dtype)
+
+
+def _is_one(size: Any) -> bool:
+    """Whether a dimension is of one by its shape, whatever the block sizes are."""
+    return type(size) is int and size == 1
+
+
 def mm(input: torch.Tensor, mat2: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
     """torch.mm on tiles: summed in float32, rounded to `out_dtype`, by default the operands' dtype."""
     _check_rank("torch.mm", 2, input, mat2)
-    result: torch.Tensor = dot(input, mat2, None, out_dtype or _result_dtype(input, mat2, "torch.mm"))
-    return result
+    return _product(input, mat2, None, out_dtype or _result_dtype(input, mat2, "torch.mm"))
 
 
 def bmm(input: torch.Tensor, mat2: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
     """torch.bmm on tiles: summed in float32, rounded to `out_dtype`, by default the operands' dtype."""
     _check_rank("torch.bmm", 3, input, mat2)
-    result: torch.Tensor = dot(input, mat2, None, out_dtype or _result_dtype(input, mat2, "torch.bmm"))
-    return result
+    return _product(input, mat2, None, out_dtype or _result_dtype(input, mat2, "torch.bmm"))
 
 
 def _add_product(
     acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor, beta: Any, alpha: Any, out_dtype: torch.dtype | None
 ) -> torch.Tensor:
-    result: torch.Tensor
     if _is_number(beta, 1) and _is_number(alpha, 1):
-        result = dot(a, b, acc, out_dtype)
-        return result
-    return _scaled_sum(acc, dot(a, b, None, None), beta, alpha, out_dtype)
+        return _product(a, b, acc, out_dtype)
+    return _scaled_sum(acc, _product(a, b, None, None), beta, alpha, out_dtype)
 
 
 def _scaled_sum(
@@ -128,7 +150,7 @@ def addbmm(
 ) -> torch.Tensor:
     """torch.addbmm on tiles: the sum over the batch is kept in the dtype products are summed in, and rounded once."""
     _check_rank("torch.addbmm", 3, batch1, batch2)
-    product = dot(batch1, batch2, None, None)
+    product = _product(batch1, batch2, None, None)
     return _scaled_sum(input, product.sum(0, dtype=product.dtype), beta, alpha)
 
 
@@ -144,8 +166,7 @@ def matmul(input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     if batch:
         input = input.expand(*batch, *input.shape[-2:])
         other = other.expand(*batch, *other.shape[-2:])
-    result: torch.Tensor = dot(input, other, None, dtype)
-    return result
+    return _product(input, other, None, dtype)
 
 
 def _broadcast_batch(a: torch.Tensor, b: torch.Tensor) -> list[Any]:

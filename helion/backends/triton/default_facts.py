@@ -115,6 +115,17 @@ class KernelFacts:
         return found
 
     @functools.cached_property
+    def columns(self) -> set[int]:
+        """Which of the reductions are over a dimension that others stand behind, in all values that have it."""
+        several = [shape for shape in self.shapes if len([size for size in shape if size != 1]) > 1]
+        lengths = [sympy.Integer(size) for size in self.reductions]
+        return {
+            place
+            for place, size in enumerate(lengths)
+            if (own := [shape for shape in several if size in shape]) and all(shape[-1] != size for shape in own)
+        }
+
+    @functools.cached_property
     def depths(self) -> dict[int, int]:
         """Of the blocks, see `depths_of`."""
         return depths_of(self.blocks, self.shapes)

@@ -29,6 +29,14 @@ from ...ir.symbols import shape_exprs
 from ...ir.symbols import symbols_of
 from ...numbers import next_power_of_2
 from .default_caching import dropped_first
+from .default_columns import LINE_BYTES
+from .default_columns import ROWS_ELEMENTS
+from .default_columns import SECTOR_BYTES
+from .default_columns import ahead_of_rows
+from .default_columns import first_chunk
+from .default_columns import grow_columns
+from .default_columns import longest_whole
+from .default_columns import loops_over_rows
 from .default_facts import KernelFacts
 from .default_facts import accepted_size
 from .default_facts import has_exponentials
@@ -88,9 +96,6 @@ _STEPS_ELEMENTS = 1024, 4096
 #: for each warp, and in phases after the first one, where dimensions behind it are added up, one line.
 _COALESCED = 128
 _COALESCED_PART = 32
-#: What a tile has of a line of memory, at least: two sectors; and the most elements of columns that are held whole.
-_LINE_BYTES = 64
-_MOST_OF_COLUMNS = 16384
 #: Warps of a multiprocessor whose programs wait for each other: with 128 registers a thread they have all there are.
 _WARPS_TOGETHER = 16
 _REGISTERS = 65536
@@ -137,20 +142,23 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
     found = dict(neutral)
     if facts.reductions:
         found["reduction_loops"] = [
-            _chunk(spec, i, size, uses == 1 < passes, _wanted_chunk(facts, i))
+            _chunk(spec, i, size, _longest_whole(facts, i, uses == 1 < passes), _wanted_chunk(facts, i))
             for i, (size, uses, passes) in enumerate(zip(facts.reductions, facts.row_uses, facts.row_passes))
         ]
     if facts.blocks:
         found["block_sizes"] = [nearest_size(spec, i, 1) for i in range(len(facts.blocks))]
         if not facts.shared_out and not facts.waits_between_loops:
-            _grow_lines(spec, facts, found)
+            if not grow_columns(spec, facts, found):
+                _grow_lines(spec, facts, found)
         _grow(spec, facts, found)
         for root in facts.device.roots:
             if root is facts.device.roots[0] or root.phase > 0:
                 _share_out(spec, facts, found, root)
-        if facts.waits_between_loops:
+        if facts.waits_between_loops or loops_over_rows(facts):
             _grow(spec, facts, found, inner=True)
     found["num_warps"] = _warps(facts, found)
+    if loops_over_rows(facts):
+        found["range_num_stages"] = ahead_of_rows(facts, found)
     if facts.waits_between_loops:
         _stay_together(facts, found)
     if any(found.get("reduction_loops", ())) and max(facts.row_passes) == 1 and not has_exponentials(facts):
@@ -178,12 +186,27 @@ def _wanted_chunk(facts: KernelFacts, place: int) -> int:
         place: which of the reductions.
     """
     size, passes, loaded = facts.reductions[place], facts.row_passes[place], facts.row_bytes[place]
+    if place in facts.columns:
+        return first_chunk(facts)
     if not has_exponentials(facts):
         # Two numbers for each element of a chunk, as in a variance, are half of the registers that there are.
         return _CHUNK // (1 if facts.lane_numbers[place] < 2 else 2) if passes > 1 else _CHUNK_ONCE
     two_rows = 2 * facts.multiprocessors * size * loaded
     is_cached = passes == 1 or two_rows <= _PART_OF_L2 * facts.l2_bytes
     return _CHUNK_OF_EXPONENTIALS if is_cached else _LONG_CHUNK_OF_EXPONENTIALS
+
+
+def _longest_whole(facts: KernelFacts, place: int, saves: bool) -> int:
+    """How long a dimension may be that is read at once.
+
+    Args:
+        facts: the kernel's.
+        place: which of the reductions.
+        saves: whether a row is read once at once, and several times in chunks, and nothing of it stored.
+    """
+    if place in facts.columns:
+        return longest_whole(facts, place)
+    return _WHOLE_ROW_ONCE if saves else _WHOLE_ROW
 
 
 def _stages_of_chunks(facts: KernelFacts, config: dict[str, Any]) -> int:
@@ -270,14 +293,14 @@ def _steps_of_shares(facts: KernelFacts) -> set[int]:
     return {axis.block.id for axis in facts.device.space.axes if symbols_of(axis.begin) & begins}
 
 
-def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool, wanted: int) -> int | None:
+def _chunk(spec: ConfigSpec, place: int, size: int, longest: int, wanted: int) -> int | None:
     """How a reduction over a whole dimension is done: at once (None), or in chunks.
 
     Args:
         spec: the kernel's.
         place: which of `reduction_loops`.
         size: of the dimension.
-        saves: whether a row is read once at once, and several times in chunks, and nothing of it stored.
+        longest: a dimension that stays whole.
         wanted: elements of a chunk.
     """
     loops = spec.fields["reduction_loops"]
@@ -286,7 +309,7 @@ def _chunk(spec: ConfigSpec, place: int, size: int, saves: bool, wanted: int) ->
     assert isinstance(chunk, EnumFragment)
     choices = chunk.choices
     extent = next_power_of_2(size)
-    if None in choices and (extent <= (_WHOLE_ROW_ONCE if saves else _WHOLE_ROW)):
+    if None in choices and extent <= longest:
         return None
     chunks = [c for c in choices if c is not None]
     if not chunks:
@@ -306,7 +329,7 @@ def _grow(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any], inner: b
     """
     roots = {axis.block.id for axis in root_axes(facts)}
     sizes = config["block_sizes"]
-    budget = _budget(facts, config)
+    budget = ROWS_ELEMENTS if inner and loops_over_rows(facts) else _budget(facts, config)
     narrow = _kept_beside_sums(facts)
     # What adds up the shares: many of them at a time rather than wide ones.
     later = {a.block.id for root in facts.device.roots if root.phase for a in facts.device.graphs[root.graph_id].axes}
@@ -336,25 +359,21 @@ def _grow_lines(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any]) ->
     """Tiles that are parts of lines in memory in all that is loaded and stored.
 
     Of a transposition one block is the innermost of what is loaded, another one of what is stored: a tile of 1024 x 2
-    moves 32 bytes for every 4.  They grow by turns.  So does the block of columns that are held whole.
+    moves 32 bytes for every 4.  They grow by turns.
 
     Args:
         spec, facts: the kernel's.
         config: has the smallest block sizes, and gets the others.
     """
     sizes = config["block_sizes"]
-    most = _MOST_OF_COLUMNS if facts.reductions else _ROW_ELEMENTS
     lines = {i: facts.contiguous[block.id] for i, block in enumerate(facts.blocks) if block.id in facts.contiguous}
-    while len(lines) > 1 or (lines and facts.reductions):
+    while len(lines) > 1:
         i = min(lines, key=lambda i: sizes[i] * lines[i])
         before, sizes[i] = sizes[i], nearest_size(spec, i, 2 * sizes[i])
-        too_many = any(facts.elements(shape, config) > most for shape in facts.own_shapes[facts.blocks[i].id])
-        too_few = facts.reductions and tiles_of(facts, config) < facts.multiprocessors
-        if sizes[i] == before or before * lines[i] >= _LINE_BYTES or too_many or too_few:
+        too_many = any(facts.elements(shape, config) > _ROW_ELEMENTS for shape in facts.own_shapes[facts.blocks[i].id])
+        if sizes[i] == before or before * lines[i] >= LINE_BYTES or too_many:
             sizes[i] = before
-            if not facts.reductions:
-                return
-            del lines[i]
+            return
 
 
 def _step_elements(facts: KernelFacts, config: dict[str, Any], shapes: list[tuple[Any, ...]]) -> int:
@@ -412,12 +431,15 @@ def _share_out(spec: ConfigSpec, facts: KernelFacts, config: dict[str, Any], roo
     # A share of the rows is as long as it should be: a few multiprocessors have none.
     needed = facts.multiprocessors * 3 // 4 if facts.shared_out else facts.multiprocessors
     # What the phases before have left is added up by many rows of few columns.
-    least = _COALESCED if first else _COALESCED_PART
+    least = {block.id: _COALESCED if first else _COALESCED_PART for block in facts.blocks}
+    if first and loops_over_rows(facts):
+        least |= {id_: SECTOR_BYTES // itemsize for id_, itemsize in facts.contiguous.items()}
     while tiles_of(facts, config, root=root) < needed:
         able = [
             i
             for i, block in enumerate(facts.blocks)
-            if block.id in roots and sizes[i] > nearest_size(spec, i, least if depth.get(block.id) == 0 else 1)
+            if block.id in roots
+            and sizes[i] > nearest_size(spec, i, least[block.id] if depth.get(block.id) == 0 else 1)
         ]
         if not able:
             return

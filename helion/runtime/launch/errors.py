@@ -49,7 +49,9 @@ def too_large(kernel: Any, error: Exception) -> exc.InvalidConfig:
     )
     return exc.InvalidConfig(
         reason=f"kernel {kernel.__name__} needs {needed} of {what}, the GPU has {limit}",
-        fix="lower block_sizes, num_stages or range_num_stages; more num_warps help where it is tensor memory.",
+        fix="lower block_sizes, num_stages or range_num_stages; more num_warps help where it is tensor memory. A "
+        "product over a whole dimension (x[i, :] @ y[:, j]) holds all of it: go over it in a loop, for k in "
+        "hl.tile(x.size(1)): acc = torch.addmm(acc, x[i, k], y[k, j]).",
     )
 
 
