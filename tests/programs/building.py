@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from . import calls
@@ -20,6 +21,7 @@ from .program import Program
 from .scope import STATEMENTS
 from .scope import body
 from .scope import enter
+from .scope import output
 from .statements import Statement
 from .synchronised import Parts
 from .table import walk
@@ -65,10 +67,13 @@ def build(seed: str | int) -> Program:
         try:
             phases = g.rng.choices((1, 2, 3), (6, 2, 1))[0]
             for phase in range(phases):
+                known = {o.name for o in g.program.outputs} | {p.name for p in g.program.params if p.written}
                 loop = _top_loop(g)
                 loop.barrier = phase > 0 and bool(g.readable or g.chance(0.6))
+                if g.chance(0.12) and not loop.barrier:
+                    _repeat(g, loop, known)
                 trial = g.env.copy()
-                loop.infer(trial)
+                loop.infer_all(trial)
                 g.env.memory = trial.memory
                 g.remember()
                 g.program.loops.append(loop)
@@ -121,7 +126,24 @@ def touched(loop: Loop) -> tuple[set[str], set[str]]:
             reads.update(b.spec[1] for spec in s.axes for b in (spec.begin, spec.end) if b.spec[0] == "load")
 
     visit(loop)
+    reads |= {twin for name, twin in loop.twins.items() if name in reads}
+    writes |= {twin for name, twin in loop.twins.items() if name in writes}
     return reads, writes
+
+
+def _repeat(g: Generator, loop: Loop, known: set[str]) -> None:
+    """Let a host loop do a top-level loop for other tensors too."""
+    statements = list(g.program.statements([loop]))
+    reads, writes = touched(loop)
+    if loop.chunked or writes & known or any(type(s).__module__ == Parts.__module__ for s in statements):
+        return  # what it means depends on blocks or other programs
+    inputs = [p for p in g.program.params if p.name in writes or (p.name in reads and g.chance(0.7))]
+    for p in inputs:
+        twin = dataclasses.replace(p, name=f"x{len(g.program.params)}", shape=list(p.shape), seed=p.seed + 1)
+        g.add_param(twin)
+        loop.twins[p.name] = twin.name
+    for o in [o for o in g.program.outputs if o.name in writes]:
+        loop.twins[o.name] = output(g, list(o.shape), o.dtype, o.fill)
 
 
 def _settle_barriers(program: Program) -> None:
@@ -189,6 +211,7 @@ def prune(program: Program) -> None:
     used: set[str] = set()
     for loop in program.loops:
         used |= set().union(*touched(loop))
+        loop.twins = {name: twin for name, twin in loop.twins.items() if {name, twin} <= used}
     called = {e.attrs["closure"] for e in program.expressions() if e.op == "epilogue"}
     program.closures = [c for c in program.closures if c.name in called]
     program.views = [v for v in program.views if v.name in used]

@@ -28,6 +28,7 @@ _SIZES = (0, 1, 1, 2, 3, 5, 8, 15, 16, 17, 32, 40, 64)
 def draw(program: Program, rng: random.Random) -> list[Call]:
     """Up to three calls, none of which the program is sure to allow (`other`)."""
     found = []
+    twins = {name for loop in program.loops for pair in loop.twins.items() for name in pair}
     for _ in range(rng.randint(1, 3)):
         call = Call(seed=rng.choice((0, 1, 2)))
         if rng.random() < 0.7:
@@ -37,7 +38,7 @@ def draw(program: Program, rng: random.Random) -> list[Call]:
             if p.fill == "random" and rng.random() < 0.3:
                 layouts = [n for n in LAYOUTS if not (p.written and n in READ_ONLY)]
                 call.layouts[p.name] = rng.choice(layouts)
-            if p.fill == "random" and not p.written and rng.random() < 0.15:
+            if p.fill == "random" and not p.written and p.name not in twins and rng.random() < 0.15:
                 kinds = _FLOATS if p.dtype.is_floating_point else _INTS if p.dtype in _INTS else (p.dtype,)
                 call.dtypes[p.name] = rng.choice(kinds)
         found.append(call)

@@ -257,6 +257,7 @@ class Loop(Statement):
         barrier: `hl.barrier()` stands before it (top-level loops).
         top: whether it is a top-level loop.
         when: a test of sizes that host code makes before it, `n0 > 1`; "" for none.
+        twins: tensors -> others of their kind with which a host loop does it again, `for a, b in zip((x0, x1), ...):`.
     """
 
     kind: str
@@ -266,6 +267,7 @@ class Loop(Statement):
     barrier: bool = False
     top: bool = False
     when: str = ""
+    twins: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def feature(self) -> str:  # type: ignore[override]
@@ -278,6 +280,13 @@ class Loop(Statement):
 
     def blocks(self) -> list[list[Statement]]:
         return [self.body]
+
+    def infer_all(self, env: Env) -> None:
+        """As `infer`, for the other tensors too."""
+        if self.twins:
+            memory = {**env.memory, **{name: env.memory[twin] for name, twin in self.twins.items()}}
+            self.infer(dataclasses.replace(env, memory=memory, values=dict(env.values)))
+        self.infer(env)
 
     def infer(self, env: Env) -> None:
         if not self.body:

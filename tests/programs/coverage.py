@@ -34,7 +34,8 @@ CONSTRUCTS = (
     "results in a list", "results in a dict", "results in a named", "tunable float", "tunable bool", "begin below 0",
     "bounds of several numbers", "products that share a tile", "slice by arguments",
     "names of the compiler's", "constants in a tuple", "dynamic shapes after some", "number read from a tensor",
-    "call with other numbers read",
+    "call with other numbers read", "host loop over tensors", "slice from a loaded number on",
+    "store to a slice from a loaded number on",
 )  # fmt: skip
 
 
@@ -80,6 +81,8 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
             constructs.add("call with other numbers read")
     if any(loop.when for loop in program.loops):
         constructs.add("host if around a loop")
+    if any(loop.twins for loop in program.loops):
+        constructs.add("host loop over tensors")
     if any(".item()" in loop.when for loop in program.loops):
         constructs.add("host if on what a tensor holds")
     if program.names:
@@ -104,6 +107,8 @@ def features(program: Program) -> tuple[set[str], set[str], set[str]]:
         index = e.attrs.get("index", ())
         if any(element[0] == "slice" and "s" in str(element[3:]) for element in index):
             constructs.add("slice by arguments")
+        if any(element[0] == "from" for element in index):
+            constructs.add("slice from a loaded number on")
         if any(element[0] == "half" for element in index):
             constructs.add("half of a dimension")
         if any(element[0] == "grid" and len(element) > 2 for element in index):

@@ -10,6 +10,7 @@ An index is a list of elements, one for each dimension (and `None`s), as tuples:
                             maybe with its text: ("slice", 1, 5, "-4:")
     ("half", size, which)   the first or second half of a dimension of that size
     ("moved", axis, place)  a tile shifted by an operand, a loaded number
+    ("from", place, n)      n elements from an operand on, a variable: `x[v1 : v1 + 8]`
 """
 
 from __future__ import annotations
@@ -79,6 +80,13 @@ def resolve(index: Index, shape: Sequence[int], values: Sequence[Value], env: En
                 raise Invalid("no tile to move")
             leaves |= axis.size > 0 and (axis.low + by.low < 0 or axis.high + by.high >= n)
             dims.append(Dim(axis.size, axis.name))
+        elif kind == "from":
+            start = values[element[1]]
+            if start.dims or start.kind != "int" or start.weak or start.low < 0 or start.high + element[2] > n:
+                raise Invalid("a slice outside")
+            if any(e[0] == "value" for e in index):
+                raise Invalid("the reference has no such index")
+            dims.append(Dim(element[2]))
         elif kind == "all":
             dims.append(Dim(n))
         elif kind == "slice":
@@ -138,6 +146,8 @@ def index_text(index: Index, args: Sequence[str]) -> list[str]:
             texts.append(f"{rest[0]}:{rest[1]}" if len(rest) < 3 else rest[2])
         elif kind == "half":
             texts.append(_half(rest))
+        elif kind == "from":
+            texts.append(f"{args[rest[0]]}:{args[rest[0]]} + {rest[1]}")
         elif kind == "moved":
             texts.append(f"{rest[0]} + {args[rest[1]]}")
         else:
@@ -226,6 +236,8 @@ def _span(element: Element, args: Sequence[str] = ()) -> str:
     kind, *rest = element
     if kind == "moved":
         return f"shift({rest[0]}, int({args[rest[1]]}))"
+    if kind == "from":
+        return f"int({args[rest[0]]}):int({args[rest[0]]}) + {rest[1]}"
     if kind == "tile":
         return rest[0] if rest[1] == 0 else f"shift({rest[0]}, {rest[1]})"
     if kind == "grid" and len(rest) > 1:

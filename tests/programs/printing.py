@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -268,7 +269,7 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
         if loop.when:
             p.line(f"if {loop.when}:")
             p.depth += 1
-        loop.print(p)
+        _top_loop(p, loop)
         p.depth -= bool(loop.when)
     if returned:
         p.line(f"return {result}")
@@ -281,6 +282,23 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
         items = {name: f"constants[{i}]" for i, name in enumerate(constants)}
         text = re.sub(r"\bs\d+\b", lambda m: items.get(m[0], m[0]), text)
     return f"def {name}({', '.join(head)}):\n{text}", p.helpers
+
+
+def _top_loop(p: Printer, loop: Loop) -> None:
+    """A top-level loop, in a loop of host code where there are tensors to do it for again."""
+    if not loop.twins:
+        loop.print(p)
+        return
+    if loop.barrier and not p.oracle:
+        p.line("hl.barrier()")
+    pairs = ", ".join(f"({name}, {twin})" for name, twin in loop.twins.items())
+    several = len(loop.twins) > 1
+    names = {name: f"each_{name}" for name in loop.twins}
+    p.line(f"for {', '.join(names.values())} in {f'zip({pairs})' if several else pairs}:")
+    begin = len(p.lines)
+    with p.indented():
+        dataclasses.replace(loop, barrier=False).print(p)
+    p.lines[begin:] = [re.sub(r"\b(?:x|out)\d+\b", lambda m: names.get(m[0], m[0]), line) for line in p.lines[begin:]]
 
 
 def _constants(program: Program) -> list[str]:

@@ -202,7 +202,7 @@ class Program:
     def slots(self) -> list[str]:
         """What the entries of `block_sizes` stand for: registered sizes, then loop variables without a size."""
         names = [b.name for b in self.blocks]
-        for s in self.statements([loop for loop in self.loops if self.runs(loop)]):
+        for s in self.statements([loop for loop in self.loops if self.runs(loop) for _ in range(1 + bool(loop.twins))]):
             for spec in getattr(s, "axes", ()):
                 if spec.block is None and getattr(s, "kind", "") in ("tile", "jagged"):
                     names.append(spec.name)
@@ -272,7 +272,7 @@ class Program:
         for i, loop in enumerate(self.loops):
             if i == 0 and loop.barrier:
                 raise Invalid("a barrier before the first loop")
-            loop.infer(env if self.runs(loop) else env.copy())
+            loop.infer_all(env if self.runs(loop) else env.copy())
         if not all(m.defined for m in env.memory.values()):
             raise Invalid("a result that nothing wrote")
         return {name: m for name, m in env.memory.items() if m.written}
@@ -287,7 +287,7 @@ class Program:
         """How much of a program it is: what shrinking makes smaller."""
         total = sum(10 for _ in self.statements()) + sum(3 for _ in self.expressions())
         total += sum(5 + 2 * len(p.shape) for p in self.params) + 4 * len(self.scalars) + 6 * len(self.outputs)
-        total += sum(5 for loop in self.loops if loop.when)
+        total += sum(5 * bool(loop.when) + 5 * len(loop.twins) for loop in self.loops)
         total += sum(4 + 2 * (len(c.sizes) + len(c.layouts) + len(c.dtypes)) for c in self.calls)
         total += bool(self.returns) + bool(self.tuple_of_constants) + sum(2 + len(p.tensors) for p in self.packs)
         total += 2 * len(self.names) + 4 * len(self.closures) + 3 * len(self.views)

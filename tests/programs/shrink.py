@@ -132,6 +132,9 @@ def _edits(program: Program) -> Iterator[Edit]:
             yield lambda p, i=i: setattr(p.outputs[i], "fill", "zeros")
     for i in range(len(program.packs)):
         yield lambda p, i=i: p.packs.__delitem__(i)
+    for i, loop in enumerate(program.loops):
+        if loop.twins:
+            yield lambda p, i=i: p.loops[i].twins.clear()
     if program.tuple_of_constants:
         yield lambda p: setattr(p, "tuple_of_constants", "")
     if program.returns:

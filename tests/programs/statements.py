@@ -206,6 +206,8 @@ class Store(Statement):
     def feature(self) -> str:  # type: ignore[override]
         if any(e[0] == "value" for e in self.index):
             return "scatter"
+        if any(e[0] == "from" for e in self.index):
+            return "store to a slice from a loaded number on"
         return "masked store" if self.masked else "store"
 
     @property
@@ -223,7 +225,7 @@ class Store(Statement):
         dims, leaves = memory.resolve(self.index, target.shape, values, env, self.masked)
         self.leaves, self.shape, self.dims = leaves, target.shape, dims
         value = values[0]
-        if leaves and self.masked:
+        if leaves and (self.masked or any(e[0] == "from" for e in self.index)):
             raise Invalid("the reference has no such store")
         if (
             len(value.dims) > len(dims)
@@ -278,7 +280,7 @@ class Store(Statement):
             value = f"torch.tensor({texts[0]})" if self.args[0].value.weak else texts[0]  # type: ignore[union-attr]
             p.line(f"put({self.tensor}, ({', '.join(spans)},), {value})")
         else:
-            p.line(f"{self.tensor}[{', '.join(memory._span(e) for e in self.index)}] = {texts[0]}{cast}")
+            p.line(f"{self.tensor}[{', '.join(memory._span(e, texts) for e in self.index)}] = {texts[0]}{cast}")
 
 
 @dataclasses.dataclass

@@ -68,6 +68,35 @@ def broadcast_store(g: Generator, depth: int) -> list[Statement]:
 
 
 @statement(0.8, depth=0)
+def slice_from_number(g: Generator, depth: int) -> list[Statement]:
+    """`x[t, s : s + 4]` at a loaded number, read and maybe stored."""
+    n, room = g.choice((1, 2, 3, 4, 8, 16)), g.rng.randint(0, 5)
+    dims, index, shape = place_of_store(g, extra=False)
+    if elements((*dims, Dim(n))) > LARGEST_LOOP:
+        raise Invalid("too large")
+    places = Param(f"x{len(g.program.params)}", g.choice((torch.int64, torch.int32)), [3], 0, room)
+    places.seed = g.rng.randrange(99)
+    g.add_param(places)
+    grids = [a for a in g.env.axes.values() if a.kind == "grid" and 0 <= a.low <= a.high <= 2]
+    at = ("grid", g.choice(grids).name) if grids and g.chance(0.7) else ("int", g.rng.randint(0, 2))
+    start = Assign(g.name("v"), Expr("load", [], {"tensor": places.name, "index": [at], "form": "index"}))
+    kind = g.choice(("float", "int"))
+    part = ("from", 0, n)
+    source = Expr("variable", [], {"name": start.name})
+    x = g.param([*shape, n + room], kind)
+    read = Expr("load", [source], {"tensor": x.name, "index": [*index, part], "form": g.choice(("index", "hl.load"))})
+    taken = Assign(g.name("v"), read)
+    if not g.chance(0.6):
+        return [start, taken]
+    g.env = g.env.copy()
+    for made in (start, taken):
+        made.infer(g.env)
+    value = g.expr((*dims, Dim(n)), kind, False, 2) if g.chance(0.5) else Expr("variable", [], {"name": taken.name})
+    name = output(g, [*shape, n + room], g.value(value).dtype, "zeros")
+    return [start, taken, Store(name, [*index, ("from", 1, n)], [value, source])]
+
+
+@statement(0.8, depth=0)
 def number_store(g: Generator, depth: int) -> list[Statement]:
     """`out[t, :] = 1.0`, of a number or of one value for each row."""
     dims, index, shape = place_of_store(g)
