@@ -70,7 +70,8 @@ class TracedLanes:
         """
         length, clipped = self._length(start, stop)
         count = length if step == 1 else (length + (step - 1)) // step
-        index = iota(start, count, step, self._tracer.index_dtype)
+        wide = isinstance(start, torch.Tensor) and start.dtype is torch.int64  # what is outside must not come in again
+        index = iota(start, count, step, torch.int64 if wide else self._tracer.index_dtype)
         known = all(type(number) is int for number in (start, stop, size))
         if known and start >= 0 and stop <= size:
             return index, None
