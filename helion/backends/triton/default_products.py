@@ -107,11 +107,12 @@ _CHAIN_STAGES = 3
 _FEWEST_PASSED = 32
 #: Stages of such a kernel that has a multiprocessor to itself.
 _STAGES_ALONE = 4
-#: Accumulator elements that a thread of a chain may hold; those of several products of one loop that take operands from
-#: registers; and registers for all that a chain's products take, then too: others are addresses, what is loaded, and
-#: weights.  On 9.0 eight warps share 64 rows by columns, and each warp group reads all rows: there four warps stay
-#: up to so many registers, not all of which are in use at the same time (linear attention with a state of 128 x 128:
-#: 127 us instead of 186 on an H100, with two registers spilled).
+#: Registers of a multiprocessor; accumulator elements that a thread of a chain may hold; those of several products of
+#: one loop that take operands from registers; and registers for all that a chain's products take, then too: others
+#: are addresses, what is loaded, and weights. On 9.0 eight warps share 64 rows by columns, and each warp group reads
+#: all rows: there four warps stay up to so many registers, not all of which are in use at the same time (linear
+#: attention with a state of 128 x 128: 127 us instead of 186 on an H100, with two registers spilled).
+_REGISTERS = 65536
 _CHAIN_REGISTERS = 128
 _MIXED_REGISTERS = 96
 _ALL_REGISTERS = 192
@@ -148,6 +149,15 @@ def _chain(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any], itemsi
     largest = max(facts.elements(shape, found) for shape in facts.shapes)
     while largest > _CHAIN_REGISTERS * 32 * found["num_warps"] and found["num_warps"] < 16:
         found["num_warps"] *= 2
+    # Of 16 warps a thread has 128 registers, and needs some for addresses: a value of 64 x 1024 did not compile.
+    while found["num_warps"] == 16 and max(facts.elements(s, found) for s in facts.shapes) >= _REGISTERS:
+        smaller = [
+            nearest_size(spec, i, size // 2) if "m" in own else size
+            for i, (own, size) in enumerate(zip(facts.roles, found["block_sizes"]))
+        ]
+        if smaller == found["block_sizes"]:
+            break
+        found["block_sizes"] = smaller
     while len(facts.products) > 1 and facts.memory.registers(found) > _most_registers(facts, found):
         shorter = _shorter_passes(spec, facts, found)
         if facts.warp_groups and facts.memory.reads_shared_memory(found) and found["num_warps"] == 4:
@@ -358,8 +368,9 @@ def _epilogue(facts: KernelFacts, config: dict[str, Any], accumulator: int) -> d
         and facts.moves_boxes(config | overlapped)
     ):
         return overlapped
-    # Of values that are long to compute a thread has too many at a time, which are spilled.
-    return {"epilogue_subtile": _SLOW_PARTS} if has_exponentials(facts) else {}
+    # Of values that are long to compute a thread has too many at a time and spills them, also in halves beside others.
+    parts = _SLOW_PARTS if max(loaded, default=0) < accumulator else _OVERLAPPED_PARTS
+    return {"epilogue_subtile": parts} if has_exponentials(facts) else {}
 
 
 def _bounds_are_loaded(facts: KernelFacts, block: BlockSize) -> bool:

@@ -159,3 +159,46 @@ def test_it_fits_shared_memory_and_registers(kernel: helion.Kernel, args: tuple[
     # Eight registers once a head in the backward pass, outside of the loop over rows; twenty of a state of 128 x 128.
     assert stats.stack_bytes <= 80
     assert stats.instructions > 100  # more than a trap
+
+
+def test_eight_warps_do_not_share_64_rows() -> None:
+    bound = carried_state.bind((empty(256, 2048, 128),) * 3)
+    for capability, warps in ((80, 8), (90, 4)):
+        spec = TritonBackend(bound.ir, bound.settings, Target("nvidia", capability)).spec
+        assert spec.default_config().num_warps == warps
+
+
+@helion.kernel
+def softmax_of_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    out = x.new_empty([x.size(0), weight.size(1)])
+    for rows in hl.tile(x.size(0)):
+        acc = hl.zeros([rows, weight.size(1)])
+        for inner in hl.tile(x.size(1)):
+            acc = torch.addmm(acc, x[rows, inner], weight[inner, :])
+        out[rows, :] = torch.softmax(acc, 1)
+    return out
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_a_product_of_long_rows_leaves_registers_for_addresses(capability: int) -> None:
+    bound = softmax_of_product.bind((empty(8192, 64), empty(64, 1024)))
+    spec = TritonBackend(bound.ir, bound.settings, Target("nvidia", capability)).spec
+    config = spec.default_config()
+    assert config.block_sizes[0] * 1024 <= 64 * 32 * config.num_warps  # of 128: with all of them it did not compile
+
+
+@helion.kernel
+def residual_gelu(x: torch.Tensor, y: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(residual)
+    for rows, columns in hl.tile(out.shape):
+        acc = hl.zeros([rows, columns])
+        for inner in hl.tile(x.size(1)):
+            acc = torch.addmm(acc, x[rows, inner], y[inner, columns])
+        out[rows, columns] = torch.nn.functional.gelu(acc) + residual[rows, columns]
+    return out
+
+
+def test_a_slow_epilogue_beside_a_residual_is_done_in_quarters() -> None:
+    bound = residual_gelu.bind((empty(4096, 4096),) * 3)
+    spec = TritonBackend(bound.ir, bound.settings, Target("nvidia", 90)).spec
+    assert spec.default_config().epilogue_subtile == 4  # in halves 12 registers were spilled
