@@ -161,7 +161,9 @@ class HostPrinter:
         """Names of numbers that host code does not read in every call, `b.item()` in `a.item() and b.item()`: what is
         computed from them does not depend on them then."""
         found: list[str] = []
-        for part in (part for statement in self.ir.host.prelude for part in ast.walk(statement)):
+        if not any(kind == "read" for kind, _ in self.ir.host.rewrites.values()):
+            return found
+        for part in (part for statement in self.ir.host.prelude for part in self.ir.host.nodes[statement]):
             maybe = part.values[1:] if isinstance(part, ast.BoolOp) else []
             maybe = [part.body, part.orelse] if isinstance(part, ast.IfExp) else maybe
             maybe = part.comparators[1:] if isinstance(part, ast.Compare) else maybe
@@ -218,7 +220,7 @@ class HostPrinter:
             node in self.ir.host.tests or node in self.ir.host.rewrites
             if isinstance(node, ast.expr)
             else isinstance(node, ast.AnnAssign) or (bool(self._pooled) and isinstance(node, ast.Assign))
-            for node in ast.walk(statement)
+            for node in self.ir.host.nodes[statement]
         )
 
     def _replacement(self, node: ast.Call, kind: str, value: Any) -> ast.expr:
@@ -373,7 +375,7 @@ def _allocated_names(ir: KernelIR) -> set[str]:
     found: set[str] = set()
     others = {name for name, _ in ir.host.parameters}
     for statement in ir.host.prelude:
-        for node in ast.walk(statement):
+        for node in ir.host.nodes[statement]:
             if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.For, ast.AugAssign, ast.NamedExpr)):
                 continue
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -388,5 +390,6 @@ def _allocated_names(ir: KernelIR) -> set[str]:
 
 def _returned_names(ir: KernelIR) -> set[str]:
     """Names that occur in what the host statements return."""
-    returns = [node for s in ir.host.epilogue for node in ast.walk(s) if isinstance(node, ast.Return) and node.value]
+    inside = (node for s in ir.host.epilogue for node in ir.host.nodes[s])
+    returns = [node for node in inside if isinstance(node, ast.Return) and node.value]
     return {name.id for node in returns for name in ast.walk(node) if isinstance(name, ast.Name)}

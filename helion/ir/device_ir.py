@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -398,6 +399,11 @@ class HostCode:
     checks: list[sympy.Basic] = dataclasses.field(default_factory=list)
     tests: frozenset[ast.expr] = frozenset()
     decisions: tuple[tuple[int, bool], ...] = ()
+
+    @functools.cached_property
+    def nodes(self) -> dict[ast.stmt, list[ast.AST]]:
+        """What is in each statement, of all depths: looked through for every Config."""
+        return {statement: list(ast.walk(statement)) for statement in (*self.prelude, *self.epilogue)}
 
 
 @dataclasses.dataclass(eq=False)
