@@ -45,6 +45,7 @@ from .own_places import OwnPlaces
 from .positions import Positions
 from .sameness import Sameness
 from .space import Space
+from .spans import parts_meet
 from .spans import spans_meet
 from .symbols import expr_of
 from .symbols import is_symbolic
@@ -185,6 +186,13 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis], 
     if any(isinstance(axis.begin, torch.Tensor) for axis in tiles):
         return  # ranges of different outer tiles are the user's to keep apart
     elements = [item.value for item in items if not item.repeats]
+    apart = {item.dim for item in items if any(_uses(item.value, axis) for axis in axes)}
+    if parts_meet(store.tensor, apart) and not all(_same_in_all_tiles(ir, root, store, axis) for axis in axes):
+        raise exc.LoopDependencyError(
+            reason=f"{store.name!r} has several indices for one element, and a tile may store what another tile stores",
+            location=store.node.meta.get("location"),
+            fix="store to a tensor whose elements are apart, or use hl.atomic_add for a sum.",
+        )
     for axis in axes:
         if any(item.value.axis is axis for item in repeated):
             continue

@@ -2,6 +2,7 @@
 
 A number that follows from the places of loops (`i // 4`, `tile.id % 2`, `i * 4 + j`), or an index tensor that one
 loop's positions make, is worked out for those loops with the numbers of the traced call, and the elements are compared.
+So is a window beside such a place, `out[i * 4 + hl.arange(8)]`, each of whose elements is one of the program's.
 
 Not here: indices that are loaded, of which nothing is known while compiling.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import sympy
 import torch
 import torch.fx
+from torch.utils import _pytree as pytree
 
 from .._compat_sympy import CleanDiv
 from .._compat_sympy import FloorDiv
@@ -28,12 +30,17 @@ from .._compat_sympy import Min
 from .._compat_sympy import Mod
 from .._compat_sympy import PowByNatural
 from .._compat_sympy import PythonMod
+from ..language.creation import iota
 from ..language.indexing import IndexItem
 from ..numbers import next_power_of_2
 from .device_ir import Axis
 from .device_ir import AxisKind
 from .device_ir import DeviceIR
 from .device_ir import TracedTile
+from .nodes import Full
+from .nodes import TileIndex
+from .pointwise import POINTWISE
+from .positions import VIEWS
 from .positions import Positions
 from .symbols import expr_of
 from .symbols import is_symbolic
@@ -82,6 +89,9 @@ class OwnPlaces:
     def __init__(self, ir: DeviceIR, axes: Sequence[Axis], items: Sequence[IndexItem]) -> None:
         self._ir, self._axes = ir, axes
         self._elements = [item.value for item in items if item.kind in ("scalar", "tensor", "tile")]
+        #: Nodes that count the elements of windows: start, length and step of each.
+        self._windows: dict[torch.fx.Node, Sequence[Any]] = {}
+        self._follows: dict[torch.fx.Node, Axis] = {}
         self._by_symbol: dict[sympy.Symbol, Axis] = {}
         for axis in ir.space.axes:
             self._by_symbol.update({s.node.expr: axis for s in (axis.offset, axis.tile_id, axis.clipped_end)})
@@ -98,7 +108,10 @@ class OwnPlaces:
         try:
             indexed = self._indexed()
             used = {axis.id: axis for axis in indexed}
-            for element in self._elements:
+            inside = [
+                part for node in self._elements if isinstance(node, torch.fx.Node) for part in self._numbers_in(node)
+            ]
+            for element in [*self._elements, *inside]:
                 used.update((axis.id, axis) for axis in self._axes_in(element))
             return self._compared(list(used.values()), {axis.id for axis in indexed})
         except _Unknown:
@@ -122,10 +135,33 @@ class OwnPlaces:
         for node in self._elements:
             if isinstance(node, torch.fx.Node):
                 follows = [axis for axis in self._ir.space.axes if Positions(self._ir, axis).of(node) is not None]
-                if len(follows) != 1:
-                    raise _Unknown
+                if len(follows) == 1:
+                    self._follows[node] = follows[0]
+                else:
+                    tiles: list[Any] = [TileIndex.of(n).tile for n in self._made_of(node) if TileIndex.match(n)]
+                    follows = [tile.axis for tile in tiles]
                 found += follows
         return found
+
+    def _made_of(self, node: torch.fx.Node) -> list[torch.fx.Node]:
+        """The nodes that a window is computed from; those that count its elements are noted."""
+        found, waiting = [], [node]
+        while waiting:
+            part = waiting.pop()
+            if part.target is iota:
+                self._windows[part] = part.args[:3]
+            elif not (TileIndex.match(part) or Full.match(part) or part.target in VIEWS or part.target in POINTWISE):
+                raise _Unknown
+            found.append(part)
+            waiting += part.all_input_nodes
+        return found
+
+    def _numbers_in(self, node: torch.fx.Node) -> list[Any]:
+        """The numbers that a window is computed from."""
+        if node in self._follows:
+            return []
+        args = (arg for part in self._made_of(node) for arg in pytree.tree_leaves(part.args))
+        return [arg for arg in args if is_symbolic(arg)]
 
     # -- comparing ---------------------------------------------------------------------------------------------------
 
@@ -161,8 +197,15 @@ class OwnPlaces:
         while math.prod(counts.values()) > _MOST:
             longest = max(counts, key=lambda axis: counts[axis])
             counts[longest] = -(-counts[longest] // 2)
-        grid = torch.meshgrid(*(torch.arange(counts[axis.id]) for axis in used), indexing="ij")
-        values: dict[sympy.Symbol, torch.Tensor] = {}
+        sizes = {axis.block.symbol: torch.tensor(self._block(axis)) for axis in used if axis.kind is AxisKind.TILE}
+        lanes = [int(self._of(expr_of(length), sizes)) for _, length, _ in self._windows.values()]
+        if math.prod([*counts.values(), *lanes]) > 16 * _MOST:
+            raise _Unknown
+        ranges = [*(counts[axis.id] for axis in used), *lanes]
+        grid = torch.meshgrid(*map(torch.arange, ranges), indexing="ij")
+        values: dict[Any, torch.Tensor] = dict(sizes)
+        for (node, (start, _, step)), lane in zip(self._windows.items(), grid[len(used) :]):
+            values[node] = self._of(expr_of(start), sizes) + lane * step
         places = {}
         for axis, count in zip(used, grid):
             begin, size = self._ir.space.hint(axis.begin) or 0, self._block(axis)
@@ -185,13 +228,33 @@ class OwnPlaces:
     def _numbers(self, element: Any, values: Mapping[Any, torch.Tensor], places: Mapping[int, Any]) -> torch.Tensor:
         if isinstance(element, TracedTile):
             return places[element.axis.id] + self._of(expr_of(element.offset), values)
+        if isinstance(element, torch.fx.Node) and element in self._follows:
+            axis = self._follows[element]
+            found = Positions(self._ir, axis).of(element)
+            assert found is not None
+            at = places[axis.id] - (self._ir.space.hint(axis.begin) or 0)
+            return found[at.clamp(max=len(found) - 1)].long()
         if isinstance(element, torch.fx.Node):
-            for axis in self._ir.space.axes:
-                found = Positions(self._ir, axis).of(element) if axis.id in places else None
-                if found is not None:
-                    at = places[axis.id] - (self._ir.space.hint(axis.begin) or 0)
-                    return found[at.clamp(max=len(found) - 1)].long()
+            return self._in_window(element, values, places)
         return self._of(expr_of(element), values)
+
+    def _in_window(self, node: torch.fx.Node, values: Mapping[Any, torch.Tensor], places: Mapping[int, Any]) -> Any:
+        def of(value: Any) -> Any:
+            if isinstance(value, torch.fx.Node):
+                return self._in_window(value, values, places)
+            return self._of(expr_of(value), values) if is_symbolic(value) else value
+
+        if node in values:
+            return values[node]
+        if TileIndex.match(node):
+            return self._numbers(TileIndex.of(node).tile, values, places)
+        if Full.match(node):
+            return torch.as_tensor(of(Full.of(node).value))
+        if node.target in VIEWS:
+            return of(node.args[0])
+        args, kwargs = pytree.tree_map(of, (node.args, node.kwargs))
+        function: Any = node.target
+        return function(*args, **kwargs)
 
     def _of(self, expr: Any, values: Mapping[Any, torch.Tensor]) -> torch.Tensor:
         if expr in values:

@@ -26,7 +26,7 @@ from .pointwise import POINTWISE
 #: Longest range whose indices are looked at one by one.
 _MOST = 1 << 16
 _aten = torch.ops.aten
-_VIEWS = frozenset({_aten.unsqueeze.default, _aten.expand.default, _aten.squeeze.dims, _aten.view.default})
+VIEWS = frozenset({_aten.unsqueeze.default, _aten.expand.default, _aten.squeeze.dims, _aten.view.default})
 
 
 class _Unknown(Exception):
@@ -124,7 +124,7 @@ class Positions:
             raise _Unknown
         if Full.match(node):
             return torch.full_like(self._indices, self._evaluate(Full.of(node).value), dtype=Full.of(node).dtype)
-        if node.target in _VIEWS:
+        if node.target in VIEWS:
             return self._evaluate(node.args[0])
         if node.target not in POINTWISE or not callable(node.target):
             raise _Unknown

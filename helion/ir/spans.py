@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,16 @@ def overlaps_itself(tensor: torch.Tensor) -> bool:
     """Whether two indices may name one element, as in an expanded tensor; by the traced call's numbers where sizes are
     symbols."""
     return _folds([(_hint(stride), _hint(size)) for stride, size in zip(tensor.stride(), tensor.shape)])
+
+
+def parts_meet(tensor: torch.Tensor, dims: Collection[int]) -> bool:
+    """Whether parts of a tensor that have other indices in some of its dimensions, each all of the others, may have an
+    element in common, in a tensor that overlaps itself; by the traced call's numbers where sizes are symbols."""
+    if not dims or not overlaps_itself(tensor):
+        return False
+    steps = [(_hint(stride), _hint(size)) for stride, size in zip(tensor.stride(), tensor.shape)]
+    reach = sum(stride * (size - 1) for dim, (stride, size) in enumerate(steps) if dim not in dims)
+    return _folds([*(step for dim, step in enumerate(steps) if dim in dims), (1, reach + 1)])
 
 
 def _folds(dims: Sequence[tuple[int, int]]) -> bool:

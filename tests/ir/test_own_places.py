@@ -44,7 +44,25 @@ def of_an_argument(out, x, n: int = 2):
         out[(i + n) % n] = x[i]
 
 
+def window(out, x):
+    for i in hl.grid(x.size(0) // 4):
+        out[i * 4 + hl.arange(8)] = x[i] + hl.zeros([8])
+
+
+def window_of_a_tile(out, x):
+    for t in hl.tile(x.size(0), block_size=4):
+        out[t.begin // 2 + hl.arange(4)] = x[t].sum() + hl.zeros([4])
+
+
+def rows_of_windows(out, x):
+    for t in hl.tile(x.size(0)):
+        out[t.index[:, None] * 2 + hl.arange(3)[None, :]] = x[t][:, None] + hl.zeros([t, 3])
+
+
 RACES = [
+    (window, "out[4] is stored for i = 0 and for i = 1"),
+    (window_of_a_tile, "out[2] is stored for t = 0 and for t = 4"),
+    (rows_of_windows, "out[2] is stored for t = 0 and for t = 1"),
     (summed, "out[0] is stored for i = 0 and for i = 2"),
     (last_of_four, "out[0] is stored for i = 0 and for i = 1"),
     (lanes, "out[0] is stored for t = 0 and for t = 4"),
@@ -147,3 +165,30 @@ def test_a_longer_loop_under_dynamic_shapes_is_judged_anew() -> None:
     assert out[:3].tolist() == [1, 1, 0]
     with pytest.raises(exc.LoopDependencyError):
         kernel(out, torch.ones(3))
+
+
+def windows_side_by_side(x):
+    out = torch.zeros([2 * x.size(0)], device=x.device)
+    for t in hl.tile(x.size(0), block_size=4):
+        out[t.begin * 2 + hl.arange(8)] = x[t].sum() + hl.arange(8)
+    return out
+
+
+def side_by_side_reference(x):
+    return (x.view(-1, 4).sum(1)[:, None] + torch.arange(8)).flatten()
+
+
+def test_windows_that_do_not_meet_are_accepted(seed: int) -> None:
+    run_everywhere(windows_side_by_side, (torch.randn(16),), side_by_side_reference, capabilities=[90])
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_views_that_overlap_themselves_are_refused(step: int) -> None:
+    @helion.kernel
+    def stored(out, x):
+        windows = out.unfold(0, 4, step)
+        for t in hl.tile(windows.size(0)):
+            windows[t, :] = x[t][:, None] + hl.zeros([t, 4])
+
+    with pytest.raises(exc.LoopDependencyError, match="several indices for one element"):
+        stored(torch.zeros(20), torch.ones(17))
