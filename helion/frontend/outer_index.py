@@ -68,7 +68,7 @@ class TracedLanes:
         Raises:
             exc.SizeNotConstant: the bounds are not a compile-time length apart.
         """
-        length, clipped = self._length(start, stop)
+        length, clipped, own = self._length(start, stop)
         count = length if step == 1 else (length + (step - 1)) // step
         wide = isinstance(start, torch.Tensor) and start.dtype is torch.int64  # what is outside must not come in again
         index = iota(start, count, step, torch.int64 if wide else self._tracer.index_dtype)
@@ -76,6 +76,8 @@ class TracedLanes:
         if known and start >= 0 and stop <= size:
             return index, None
         inside = (index >= 0) & (index < size)
+        if own is not None:
+            inside = inside & (index < start + own)
         return index, inside & (index < stop) if clipped else inside
 
     def on_host(self, bounds: Sequence[Any]) -> bool:
@@ -92,8 +94,10 @@ class TracedLanes:
     def both(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         return left & right
 
-    def _length(self, start: Any, stop: Any) -> tuple[Any, bool]:
-        """How far bounds are apart, and whether that is the most of it: `t.begin : t.end` has a tile's lanes."""
+    def _length(self, start: Any, stop: Any) -> tuple[Any, bool, Any]:
+        """How far bounds are apart, whether that is the most of it (`t.begin : t.end` has a tile's lanes), and how far
+        where the last tile ends early, if a tile's length is in it (`t.begin - 1 : t.begin + t.block_size + 1`).
+        """
         (start_values, start_rest), (stop_values, stop_rest) = map(self._linear, (start, stop))
         length = sympy.expand(stop_rest - start_rest)
         self._tracer.env.check_constant([self._tracer.env.size_of(length)])
@@ -111,13 +115,18 @@ class TracedLanes:
                 ),
             )
         if whole.is_Integer:
-            return max(int(whole), 0), whole != length
+            return max(int(whole), 0), whole != length, None
         of_block = [axis for axis in self._around() if axis.block.symbol == whole]
         # Of several tiles of one block size the slice has the lanes of the one whose place its bounds name.
         named = [axis for axis in of_block if axis.offset.node.expr in start_rest.free_symbols]
         if of_block:
-            return (named[0].size if len(named) == 1 else of_block[-1].block.var), whole != length
-        return self._tracer.env.size_of(whole), whole != length
+            return (named[0].size if len(named) == 1 else of_block[-1].block.var), whole != length, None
+        ends = {}
+        for axis in self._around():
+            if axis.block.symbol not in ends or axis.offset.node.expr in start_rest.free_symbols:
+                ends[axis.block.symbol] = axis.clipped_end.node.expr - axis.offset.node.expr
+        own = self._tracer.env.size_of(whole.xreplace(ends)) if ends.keys() & whole.free_symbols else None
+        return self._tracer.env.size_of(whole), whole != length, own
 
     def _linear(self, value: Any) -> tuple[dict[Any, int], sympy.Expr]:
         """An integer as a sum of loaded scalars, each so many times, and a number."""

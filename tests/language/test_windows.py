@@ -224,3 +224,36 @@ def last_of_values(x: torch.Tensor, n: int) -> torch.Tensor:
 def test_so_is_one_of_a_device_value(n: int) -> None:
     args = (torch.randn(5, 21), n)
     run_everywhere(last_of_values, args, lambda x, n: (x + 1)[:, -n:].sum(1), capabilities=[90], error_scale=16)
+
+
+def of_halos(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    tiles = helion.cdiv(x.size(0), 16)
+    sums, most, halves = (torch.empty([tiles], dtype=x.dtype, device=x.device) for _ in range(3))
+    copies = torch.zeros([tiles, 70], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0), block_size=16):
+        around = x[t.begin - 2 : t.begin + t.block_size + 2]
+        sums[t.id] = around.sum()
+        most[t.id] = x[t.begin - 16 : t.begin + 2 * t.block_size].amax()
+        halves[t.id] = x[t.begin : t.begin + t.block_size // 2].sum()
+        copies[t.id, t.begin : t.begin + t.block_size + 4] = around
+    return sums, most, halves, copies
+
+
+def test_slices_longer_and_shorter_than_a_tile_have_the_elements_of_theirs() -> None:
+    """Compiled, 20 elements were the 32 lanes that they have; where the last tile ends early, modes differed."""
+
+    def expected(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        padded = torch.nn.functional.pad(x, (16, 32))
+        tiles = [(b, min(16, x.size(0) - b)) for b in range(0, x.size(0), 16)]
+        around = [padded[b + 14 : b + 14 + n + 4] for b, n in tiles]
+        copies = torch.zeros(len(tiles), 70, dtype=x.dtype)
+        for row, (b, n), part in zip(copies, tiles, around, strict=True):
+            row[b : b + n + 4] = part
+        return (
+            torch.stack([part.sum() for part in around]),
+            torch.stack([padded[b : b + 2 * n + 16].amax() for b, n in tiles]),
+            torch.stack([x[b : b + n // 2].sum() for b, n in tiles]),
+            copies,
+        )
+
+    run_everywhere(of_halos, (-torch.rand(37) - 1,), expected)

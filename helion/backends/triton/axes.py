@@ -207,6 +207,8 @@ class Axes:
         known = merged is not None and all(
             axis.block.symbol in merged and axis.kind is AxisKind.TILE for axis in partial
         )
+        if merged is None and len(axes) == 1 and axes[0].kind is AxisKind.TILE:
+            return self._mask_of_slice(size, axes[0])
         if merged is None or not known or len(set(blocks)) < len(blocks):
             return None
         masks = []
@@ -221,6 +223,20 @@ class Axes:
                 masks += [self._top.share(*exist)] if exist is not None else []
             masks.append(self._scopes[axis.id].define(self.name(axis, name), inside))
         return functools.reduce(Text.__and__, dict.fromkeys(masks))
+
+
+    def _mask_of_slice(self, size: Any, axis: Axis) -> Text | None:
+        """Mask of a dimension as long as a slice by a tile's block size, `t.begin : t.begin + 2 * t.block_size + 1`."""
+        length, block = expr_of(size), axis.block.symbol
+        times = length.coeff(block, 1)
+        more = evaluated(length - times * block, self._schedule.constants)
+        times = evaluated(times, self._schedule.constants)
+        if not (times.is_Integer and more.is_Integer and times > 0):
+            return None  # another function of the block size: `t.block_size // 2`
+        count = (self.clipped_end(axis) - self.offset(axis)) * as_text(int(times)) + as_text(int(more))
+        inside = self.whole_range(size) < count
+        name = f"mask_{times}_{more}_".replace("-", "less_")
+        return self._scopes[axis.id].define(self.name(axis, name), inside)
 
 
 def along(text: Text, dim: int, rank: int) -> Text:
