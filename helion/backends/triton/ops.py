@@ -17,6 +17,7 @@ import torch
 import torch.fx
 
 from ... import exc
+from ...ir.nodes import Full
 from ...ir.nodes import operand
 from ...ir.nodes import tensor_of
 from ...ir.pointwise import AGAIN
@@ -175,7 +176,8 @@ def _divide(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
         return a[0] * as_text(inverse)
     # `/` in float32 is an approximation good to 2 ulp; div_rn is not, and promotes nothing: integers are made floats.
     if _is_exact(k, node):
-        if _is_spread(k, node, node.args[1]) and not _is_spread(k, node, node.args[0]):
+        top = node.args[0]
+        if _is_spread(k, node, node.args[1]) and not _is_spread(k, node, top) and not _is_one_number(k, top):
             return k.helper("hlt_quotient_of_row", *a)
         return call("tl.div_rn", *map(_as_float, a, node.args))
     if k.settings.fast_math and _is_spread(k, node, node.args[1]):
@@ -203,6 +205,19 @@ def _is_spread(k: KernelEmitter, node: torch.fx.Node, source: Any) -> bool:
         return False
     own, wide = (math.prod(map(k.extents.known, tensor_of(n).shape)) for n in (source, node))
     return own < wide
+
+
+def _is_one_number(k: KernelEmitter, source: Any) -> bool:
+    """Whether all elements of an operand are the same for what Triton knows, which then computes one: a constant,
+    or computed from nothing else and values of one element."""
+    if not isinstance(source, torch.fx.Node) or Full.match(source):
+        return True
+    if not isinstance(value := source.meta.get("val"), torch.Tensor):
+        return True
+    if math.prod(map(k.extents.known, value.shape)) == 1:
+        return True
+    computed = isinstance(source.target, torch._ops.OpOverload)
+    return computed and all(_is_one_number(k, operand) for operand in source.all_input_nodes)
 
 
 def _as_float(text: Text, arg: Any) -> Text:
