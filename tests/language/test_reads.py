@@ -150,6 +150,7 @@ def test_a_random_number_of_another_type_is_refused(tmp_path: Path) -> None:
     assert refused and len(right) == 1
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90)
 def test_it_is_checked_on_the_gpu_too(softgpu: Any, tmp_path: Path) -> None:
     kernel = helion.kernel(_function_with("1 if (v + 5) % 64 else 0.5", int, tmp_path))
