@@ -27,6 +27,7 @@ from ...ir.nodes import Store
 from ...ir.nodes import tensor_of
 from ...ir.symbols import shape_exprs
 from ...ir.symbols import symbols_of
+from ...language.sorting import sort_keys
 from ...numbers import next_power_of_2
 from .default_caching import dropped_first
 from .default_columns import LINE_BYTES
@@ -77,6 +78,9 @@ _SHORT_ROWS_ELEMENTS = 2048
 _SINGLE_ROW = 1024
 _SUMMED_BYTES = 2048
 _BYTES_OF_WARP = 32 * 16
+#: Elements of rows that are sorted, and of a thread: of more of them hundreds of bytes a thread were spilled.
+_SORTED_ELEMENTS = 512
+_SORTED_OF_THREAD = 4
 #: Values that are stored are few if there are so many times as many others.
 _FEW = 8
 #: Elements of the rows that the programs of a multiprocessor have in work at a time, where each goes over a share of
@@ -248,6 +252,8 @@ def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
     many_chunks = _CHUNK_OF_EXPONENTIALS if has_exponentials(facts) else 0
     if elements > 16384 or (_reads_again(facts, config) and elements > many_chunks):
         return 32
+    if sort_keys in facts.device.calls:
+        return min(max(elements // (32 * _SORTED_OF_THREAD), 1), 16)
     row = max((facts.elements(shape[-1:], config) for shape in facts.first_shapes if shape), default=1)
     if _holds_rows(facts, config):
         if not has_exponentials(facts) and not _stores_rows(facts, config):
@@ -398,6 +404,8 @@ def _budget(facts: KernelFacts, config: dict[str, Any]) -> int:
         config: has the smallest block sizes.
     """
     row = max((facts.elements(shape, config) for shape in facts.first_shapes), default=1)
+    if sort_keys in facts.device.calls:
+        return max(row, _SORTED_ELEMENTS)
     if not _holds_rows(facts, config) or row == 1:
         return _ROW_ELEMENTS if row > 1 or len(facts.first_shapes) < len(facts.shapes) else _ELEMENTS
     if has_exponentials(facts):

@@ -356,6 +356,20 @@ def test_columns_that_are_held_whole_are_read_side_by_side_while_every_multiproc
     assert columns(1024, 64) == 1
 
 
+@helion.kernel
+def sorted_rows(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for rows in hl.tile(x.size(0)):
+        out[rows, :] = torch.sort(x[rows, :], 1)[0]
+    return out
+
+
+@pytest.mark.parametrize("count, rows, warps", [(16, 32, 4), (300, 1, 4), (1024, 1, 8), (4096, 1, 16)])
+def test_sorts_have_few_elements_a_thread(count: int, rows: int, warps: int) -> None:
+    config = default_of(sorted_rows, torch.empty(8192, count, device="meta"))
+    assert (config.block_sizes, config.num_warps) == ([rows], warps)
+
+
 KERNELS = {
     "matmul": (matmul, lambda: product(512, 256, 512)),
     "matmul_float32": (matmul, lambda: product(256, 128, 256, torch.float32)),
