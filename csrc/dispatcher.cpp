@@ -8,6 +8,8 @@
 
 #include "apart.h"
 #include "heap_type.h"
+#include "kernel_function.h"
+#include "method_call.h"
 #include "outside.h"
 #include "plan_table.h"
 
@@ -37,10 +39,12 @@ struct Dispatcher {
     std::vector<Outside> filled;
     std::vector<Outside> watched;
     PyRef key_function;  // or null
+    KernelFunction kernel;
     // Arguments that code takes to be apart, as pairs of their positions.
     std::vector<std::pair<uint16_t, uint16_t>> apart;
     PlanTable table;
-    size_t capacity = 0;
+    size_t capacity = 0;  // none where `enabled` is off, or calls have too many arguments
+    size_t most_plans = 0;
     uint64_t generation = 0;  // counts what makes plans stale; see install_plan
     // Hashes of signatures without a plan, and how far they got: 1 seen once, 2 recorded, with or without success.
     std::unordered_map<uint64_t, uint8_t> sightings;
@@ -60,30 +64,8 @@ Dispatcher* as_dispatcher(PyObject* self) { return HeapType<Dispatcher>::as(self
 
 // -- one call -------------------------------------------------------------------------------------
 
-// self.<method>(*args, **keywords)
-HELION_COLD PyObject* call_method(Dispatcher* self, PyObject* method, PyObject* const* args, size_t nargsf,
-                      PyObject* keyword_names) {
-  const size_t count = static_cast<size_t>(PyVectorcall_NARGS(nargsf));
-  const size_t keywords = keyword_names != nullptr ? static_cast<size_t>(PyTuple_GET_SIZE(keyword_names)) : 0;
-  PyObject* object = reinterpret_cast<PyObject*>(self);
-  if ((nargsf & PY_VECTORCALL_ARGUMENTS_OFFSET) != 0) {
-    // The caller left room for one more argument in front, to be restored afterwards.
-    PyObject** room = const_cast<PyObject**>(args) - 1;
-    PyObject* saved = *room;
-    *room = object;
-    PyObject* result = PyObject_VectorcallMethod(method, room, count + 1, keyword_names);
-    *room = saved;
-    return result;
-  }
-  std::vector<PyObject*> all;
-  all.reserve(count + keywords + 1);
-  all.push_back(object);
-  all.insert(all.end(), args, args + count + keywords);
-  return PyObject_VectorcallMethod(method, all.data(), count + 1, keyword_names);
-}
-
 HELION_COLD PyObject* call_python(Dispatcher* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
-  return call_method(self, self->state->names.call_python, args, nargsf, keyword_names);
+  return call_method(reinterpret_cast<PyObject*>(self), self->state->names.call_python, args, nargsf, keyword_names);
 }
 
 // A signature without a plan. The second time it comes it is worth recording; a third time recording did not help.
@@ -95,7 +77,8 @@ HELION_COLD PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* co
   uint8_t& seen = sightings[hash];
   if (seen == 1) {
     seen = 2;
-    PyObject* result = call_method(self, self->state->names.record_call, args, nargsf, keyword_names);
+    PyObject* result = call_method(reinterpret_cast<PyObject*>(self), self->state->names.record_call,
+                                    args, nargsf, keyword_names);
     // A call that raised was not recorded: the next one is. The call may have changed the table, hence another lookup.
     if (result == nullptr) {
       if (const auto found = sightings.find(hash); found != sightings.end()) found->second = 1;
@@ -114,7 +97,7 @@ HELION_COLD PyObject* call_unknown(Dispatcher* self, uint64_t hash, PyObject* co
 [[gnu::noinline]] int bind_arguments(const Dispatcher::Body& body, PyObject* const* args, size_t count,
                                      PyObject* keyword_names, PyObject** bound, Signature* signature) {
   const size_t parameters = body.parameters.size() - body.filled.size();
-  if (count > parameters) return 0;
+  if (count > parameters || body.kernel.has_other_defaults()) return 0;
   for (size_t i = 0; i < count; ++i) bound[i] = args[i];
   for (size_t i = count; i < parameters; ++i) bound[i] = nullptr;
   const size_t keywords = keyword_names != nullptr ? static_cast<size_t>(PyTuple_GET_SIZE(keyword_names)) : 0;
@@ -186,6 +169,7 @@ HELION_HOT int read_signature(Dispatcher* self, PyObject* const* bound, Signatur
   const uint64_t generation = body.generation;
   const size_t parameters = body.parameters.size();
   if (parameters > kMostParameters) return 0;  // there is no plan, and no room for them
+  if (body.kernel.has_other_code()) return 0;
   uint8_t leaves[kMostParameters + 1];         // where each parameter's begin
   for (size_t i = 0; i < parameters; ++i) {
     leaves[i] = static_cast<uint8_t>(signature->leaf_count());
@@ -207,7 +191,7 @@ PyObject* dispatcher_vectorcall(PyObject* object, PyObject* const* args, size_t 
   Dispatcher* self = as_dispatcher(object);
   Dispatcher::Body& body = self->body;
   // Guard: modes, transforms and tracing want to see PyTorch operations, which only the Python path performs.
-  if (!body.enabled || body.capacity == 0 || HELION_GUARD("modes", !plain_torch_state())) {
+  if (body.capacity == 0 || HELION_GUARD("modes", !plain_torch_state())) {
     return call_python(self, args, nargsf, keyword_names);
   }
   if (!self->state->environment.steady()) {
@@ -262,15 +246,15 @@ void Dispatcher::Body::clear_plans() {
 }
 
 // configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=(), filled=(),
-// watched=())
+// watched=(), function=None)
 PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   Dispatcher* self = as_dispatcher(object);
   PyObject *names = nullptr, *defaults = nullptr, *value_keyed = nullptr, *key_function = nullptr;
-  PyObject *expected = Py_None, *pairs = nullptr, *fillings = nullptr, *watches = nullptr;
+  PyObject *expected = Py_None, *pairs = nullptr, *fillings = nullptr, *watches = nullptr, *function = Py_None;
   Py_ssize_t capacity = 0;
-  if (!PyArg_ParseTuple(args, "O!O!O!On|OO!O!O!:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
+  if (!PyArg_ParseTuple(args, "O!O!O!On|OO!O!O!O:configure_dispatch", &PyTuple_Type, &names, &PyTuple_Type, &defaults,
                         &PyTuple_Type, &value_keyed, &key_function, &capacity, &expected, &PyTuple_Type, &pairs,
-                        &PyTuple_Type, &fillings, &PyTuple_Type, &watches)) {
+                        &PyTuple_Type, &fillings, &PyTuple_Type, &watches, &function)) {
     return nullptr;
   }
   unsigned long long generation = 0;
@@ -282,6 +266,8 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   std::vector<Outside> filled, watched;
   if (fillings != nullptr && !parse_outside(fillings, &filled)) return nullptr;
   if (watches != nullptr && !parse_outside(watches, &watched)) return nullptr;
+  KernelFunction kernel;
+  if (!KernelFunction::parse(function, &kernel)) return nullptr;
   const Py_ssize_t default_count = PyTuple_GET_SIZE(defaults);
   const Py_ssize_t given = count - static_cast<Py_ssize_t>(filled.size());
   if (PyTuple_GET_SIZE(value_keyed) != count || default_count > given || capacity < 0) {
@@ -320,8 +306,10 @@ PyObject* configure_dispatch(PyObject* object, PyObject* args) {
   body.watched.swap(watched);
   PyRef old_function = std::move(body.key_function);
   body.key_function = key_function == Py_None ? PyRef() : PyRef::borrow(key_function);
+  std::swap(body.kernel, kernel);
   // More parameters than a call can be read for: every call takes the Python path, whatever dispatch_enabled says.
-  body.capacity = static_cast<size_t>(count) <= kMostParameters ? static_cast<size_t>(capacity) : 0;
+  body.most_plans = static_cast<size_t>(count) <= kMostParameters ? static_cast<size_t>(capacity) : 0;
+  body.capacity = body.enabled ? body.most_plans : 0;
   // Signatures made so far may mean something else now.
   body.clear_plans();
   return PyLong_FromUnsignedLongLong(mine);
@@ -337,7 +325,7 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
     return nullptr;
   }
   Dispatcher::Body& body = self->body;
-  if (!body.enabled || body.capacity == 0) Py_RETURN_FALSE;
+  if (body.capacity == 0) Py_RETURN_FALSE;
   if (static_cast<size_t>(PyTuple_GET_SIZE(arguments)) != body.parameters.size()) {
     PyErr_SetString(PyExc_ValueError, "install_plan: one argument for each parameter, defaults filled in");
     return nullptr;
@@ -467,6 +455,7 @@ int Dispatcher::Body::visit(visitproc visit, void* arg) const {
     }
   }
   if (int result = key_function.visit(visit, arg)) return result;
+  if (int result = kernel.visit(visit, arg)) return result;
   return table.visit(visit, arg);
 }
 
@@ -478,6 +467,8 @@ void Dispatcher::Body::clear() {
   old_filled.swap(filled);
   old_watched.swap(watched);
   PyRef old_function = std::move(key_function);
+  KernelFunction old_kernel;
+  std::swap(kernel, old_kernel);
   clear_plans();
 }
 
@@ -501,14 +492,16 @@ int set_enabled(PyObject* object, PyObject* value, void*) {
   }
   const int enabled = PyObject_IsTrue(value);
   if (enabled < 0) return -1;
-  as_dispatcher(object)->body.enabled = enabled != 0;
+  Dispatcher::Body& body = as_dispatcher(object)->body;
+  body.enabled = enabled != 0;
+  body.capacity = body.enabled ? body.most_plans : 0;
   return 0;
 }
 
 PyMethodDef dispatcher_methods[] = {
     {"configure_dispatch", configure_dispatch, METH_VARARGS,
      "configure_dispatch(names, defaults, value_keyed, key_function, capacity, generation=None, apart=(), "
-     "filled=(), watched=(), /)\n--\n\n"
+     "filled=(), watched=(), function=None, /)\n--\n\n"
      "Say how calls are read. Drops all plans.\n\n"
      "Args:\n"
      "    names: the parameters' names, in order.\n"
@@ -520,7 +513,8 @@ PyMethodDef dispatcher_methods[] = {
      "    apart: pairs of positions of arguments; how those that overlap lie to each other counts.\n"
      "    filled: where each call finds the last parameters, which callers do not give: pairs of a dict and a name,\n"
      "        or of a cell or a function without parameters and anything.\n"
-     "    watched: where each call finds values that count besides.\n\n"
+     "    watched: where each call finds values that count besides.\n"
+     "    function: the kernel function; calls are not served once it has other code, or other defaults.\n\n"
      "Returns:\n    The plan_generation from here on; None if nothing was done."},
     {"install_plan", install_plan, METH_VARARGS,
      "install_plan(args, plan, generation, bound=None, /)\n--\n\n"

@@ -107,6 +107,7 @@ class Dispatcher:
         apart: tuple[tuple[int, int], ...] = (),
         filled: tuple[tuple[object, str, bool], ...] = (),
         watched: tuple[tuple[object, str, bool], ...] = (),
+        function: Callable[..., Any] | None = None,
         /,
     ) -> int | None: ...
     def install_plan(

@@ -76,28 +76,13 @@ class Kernel(Dispatcher):
     ) -> None:
         self.name = fn.__name__
         self.fn = fn
-        remember_file(fn)
-        self.signature = signature_of(fn)
-        for parameter in self.signature.parameters.values():
-            if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-                kind = {"VAR_POSITIONAL": "*args", "VAR_KEYWORD": "**kwargs"}.get(parameter.kind.name, "keyword-only")
-                raise exc.UnsupportedKernelSignature(
-                    kernel=self.name, parameter=parameter.name, kind=kind, location=definition(fn)
-                )
         self.settings = settings or Settings()
         self.configs = list(configs)
         self.aot: AOTOptions | None = None
         self.warned: set[type[exc.BaseWarning]] = set()
-        specializer = Specializer(
-            self.signature,
-            annotations_of(fn),
-            self.settings,
-            key,
-            kernel_name=self.name,
-            on_requires_grad=self._on_requires_grad,
-        )
         stats = KernelStats(f"{fn.__module__}.{fn.__qualname__}")
-        super().__init__(specializer, stats, max_entries=self.settings.max_specializations)
+        specializer = self._specializer(key)
+        super().__init__(specializer, stats, max_entries=self.settings.max_specializations, function=fn)
         self._bound: dict[Hashable, list[BoundKernel]] = {}
         self._sizes = SizeCounter(tuple(self.signature.parameters))
         #: Somebody wants it traced and compiled again, so that no bundle is asked any more.
@@ -106,6 +91,38 @@ class Kernel(Dispatcher):
         self._lock = new_rlock()
         functools.update_wrapper(self, fn)
         self.__globals__ = fn.__globals__  # annotations of a kernel are resolved there: torch.library.custom_op
+
+    def _specializer(self, key: Callable[..., Hashable] | None) -> Specializer:
+        """Of the function as it is now, whose signature this reads."""
+        remember_file(self.fn)
+        self.signature = signature_of(self.fn)
+        for parameter in self.signature.parameters.values():
+            if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                kind = {"VAR_POSITIONAL": "*args", "VAR_KEYWORD": "**kwargs"}.get(parameter.kind.name, "keyword-only")
+                raise exc.UnsupportedKernelSignature(
+                    kernel=self.name, parameter=parameter.name, kind=kind, location=definition(self.fn)
+                )
+        return Specializer(
+            self.signature,
+            annotations_of(self.fn),
+            self.settings,
+            key,
+            kernel_name=self.name,
+            on_requires_grad=self._on_requires_grad,
+        )
+
+    def _change_function(self) -> None:
+        with self._lock:
+            now = (self.fn.__code__, self.fn.__defaults__)
+            if self._function_now == now:
+                return  # another thread has
+            log.info("%s: the function has other code, or other defaults", self.name)
+            self._read_parameters(self._specializer(self.specializer.key_fn))
+            self._function_now = now
+            self._sizes = SizeCounter(tuple(self.signature.parameters))
+            vars(self).pop("traceable", None)
+            self.reset()
+            self._count_outside()
 
     def __repr__(self) -> str:
         return f"<helion.Kernel {self.name}>"
@@ -240,7 +257,7 @@ class Kernel(Dispatcher):
 
     def _look_outside(self) -> bool:
         with self._lock:
-            self._has_looked = True
+            self._code = self._function_now[0]
             filled = self.specializer.filled
             if not self.specializer.look_outside(self.fn):
                 return False

@@ -21,6 +21,13 @@ def moved(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def times_two(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] * 2
+    return out
+
+
 @pytest.fixture
 def kernel(C, softgpu, monkeypatch):
     monkeypatch.setitem(globals(), "SHIFT", torch.randn(24, device=softgpu.device))
@@ -49,6 +56,21 @@ def test_a_changed_number_is_another_signature(kernel, softgpu, monkeypatch):
             monkeypatch.setitem(globals(), "FACTOR", factor)
             torch.testing.assert_close(kernel(x), x * FACTOR + SHIFT)
     assert kernel.plan_hits == hits + 3
+
+
+@pytest.mark.compiles
+@pytest.mark.guard("code")
+def test_a_function_with_other_code_has_no_plan(kernel, softgpu):
+    x = torch.randn(24, device=softgpu.device)
+    warm(kernel, x)
+    code = kernel.fn.__code__
+    try:
+        kernel.fn.__code__ = times_two.__code__
+        for _ in range(3):
+            torch.testing.assert_close(kernel(x), x * 2)
+    finally:
+        kernel.fn.__code__ = code
+    warm(kernel, x)
 
 
 @pytest.mark.compiles

@@ -33,6 +33,7 @@ from .dispatch import OutsideChanged
 from .dispatch import PythonPath
 from .dispatch import Runner
 from .dispatch import _Entry
+from .dispatch import _no_function
 from .specialization import Specializer
 from .tensor_kinds import refuse_unreadable
 
@@ -62,18 +63,21 @@ class CompiledDispatcher(_Base, PythonPath):
     #: Whether other processes may run its plans for the kernel's calls.
     keeps_plans = True
 
-    def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int) -> None:
-        PythonPath.__init__(self, specializer, stats, max_entries=max_entries)
-        parameters = specializer.given.parameters.values()
-        self._defaults = tuple(p.default for p in parameters if p.default is not p.empty)
-        #: Per parameter, whether numbers count by value. Only ever goes from False to True.
-        self._value_keyed = [i in specializer.constexpr for i in range(len(parameters))]
-        self._value_keyed += [True] * len(specializer.filled)
+    def __init__(self, specializer: Specializer, stats: KernelStats, **options: Any) -> None:
+        PythonPath.__init__(self, specializer, stats, **options)
         self._configure()
         me = weakref.ref(self)
         self._plan_source = stats.add_source("plan", lambda: 0 if (alive := me()) is None else alive.plan_launches)
         if is_set("HELION_SKIP_FAST_LAUNCHER"):
             self.dispatch_enabled = False  # every launch is to be Triton's
+
+    def _read_parameters(self, specializer: Specializer) -> None:
+        PythonPath._read_parameters(self, specializer)
+        parameters = specializer.given.parameters.values()
+        self._defaults = tuple(p.default for p in parameters if p.default is not p.empty)
+        #: Per parameter, whether numbers count by value. Only ever goes from False to True.
+        self._value_keyed = [i in specializer.constexpr for i in range(len(parameters))]
+        self._value_keyed += [True] * len(specializer.filled)
 
     def __del__(self) -> None:
         if (source := getattr(self, "_plan_source", None)) is not None:
@@ -95,6 +99,7 @@ class CompiledDispatcher(_Base, PythonPath):
             tuple(sorted(self.specializer.assumed_apart)),
             tuple([(place.holder, place.key, False) for place in self.specializer.filled]),
             tuple([(place.holder, place.key, place.called) for place in self.specializer.watched]),
+            None if self._function is _no_function else self._function,
         )
 
     # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C

@@ -73,7 +73,7 @@ class Configured(Dispatcher):
         stats: KernelStats,
     ) -> None:
         super().__init__(specializer, stats, max_entries=specializer.settings.max_specializations)
-        self._has_looked = True  # the kernel has
+        self._look_outside()  # the kernel has looked
         self._host = host
         self._traced = traced
         self._key = key

@@ -20,6 +20,7 @@ import inspect
 import itertools
 import operator
 import sys
+import types
 import weakref
 from collections.abc import Callable
 from collections.abc import Hashable
@@ -75,6 +76,10 @@ class _Entry:
         self.checks: list[Callable[..., bool]] = []
 
 
+def _no_function() -> None:
+    """What a dispatcher that is not a Kernel is the path of."""
+
+
 #: Live dispatchers by a string: a constant, which functions that Dynamo runs while it traces can be given (`dynamo`).
 by_token: weakref.WeakValueDictionary[str, PythonPath] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
@@ -87,16 +92,27 @@ class PythonPath:
         specializer: makes the keys.
         stats: where calls are counted.
         max_entries: most keys in the table; the oldest go first.
+        function: the kernel function. A program may assign other code and defaults to it, as those that reload modules
+            do: calls are those of its code at the time.
     """
 
-    def __init__(self, specializer: Specializer, stats: KernelStats, *, max_entries: int) -> None:
-        self.specializer = specializer
+    def __init__(
+        self,
+        specializer: Specializer,
+        stats: KernelStats,
+        *,
+        max_entries: int = 1024,
+        function: types.FunctionType = _no_function,  # type: ignore[assignment]
+    ) -> None:
         self.stats = stats
         self.token = f"kernel {next(_numbers)}"
         by_token[self.token] = self
-        self._arity = len(specializer.given.parameters)
-        #: The arguments that a caller gives by position, defaults filled in; TypeError if they do not fit.
-        self._given_args = _argument_binder(specializer.given, specializer.kernel_name)
+        self._function = function
+        #: Its code and defaults that calls are read by.
+        self._function_now = (function.__code__, function.__defaults__)
+        #: The code of which it is known what it reads from outside itself; None if of none.
+        self._code: types.CodeType | None = None
+        self._read_parameters(specializer)
         self._max_entries = max_entries
         self._table: dict[Hashable, _Entry] = {}
         self._front: tuple[tuple[Callable[..., bool], Runner], ...] = ()
@@ -105,8 +121,13 @@ class PythonPath:
         self._generation = 0
         self._warned_requires_grad = False
         self._until_promotion = 0
-        #: Whether it is known what the kernel function reads from outside itself.
-        self._has_looked = False
+
+    def _read_parameters(self, specializer: Specializer) -> None:
+        """Take calls as a specializer of the kernel function, says."""
+        self.specializer = specializer
+        self._arity = len(specializer.given.parameters)
+        #: The arguments that a caller gives by position, defaults filled in; TypeError if they do not fit.
+        self._given_args = _argument_binder(specializer.given, specializer.kernel_name)
 
     def _call_python(self, *args: Any, **kwargs: Any) -> Any:
         """Run the kernel; for calls from Python and whatever ``helion._C`` does not do itself."""
@@ -116,10 +137,10 @@ class PythonPath:
             return dynamo.call_in_dynamo(self, args, kwargs)
         if measure.enabled:
             return self._call_measured(args, kwargs)
-        if not self._has_looked:
-            self._look_outside()
+        if self._function.__code__ is not self._code:
+            self._look()
         if kwargs or len(args) != self._arity:
-            args = self._given_args(*args, **kwargs)
+            args = self._bind_given(args, kwargs)
         if self.specializer.filled:
             args = self._fill(args)
         run = None
@@ -144,13 +165,28 @@ class PythonPath:
         Raises:
             TypeError: they do not fit.
         """
-        if not self._has_looked:
-            self._look_outside()
+        if self._function.__code__ is not self._code:
+            self._look()
         filled = self.specializer.filled
         if filled and not kwargs and len(args) == self._arity + len(filled):
             return args
-        args = self._given_args(*args, **kwargs)
+        args = self._bind_given(args, kwargs)
         return self._fill(args) if filled else args
+
+    def _bind_given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The arguments that a caller gives, by position, defaults filled in."""
+        if self._function.__defaults__ is not self._function_now[1]:
+            self._look()
+        return self._given_args(*args, **kwargs)
+
+    def _look(self) -> None:
+        """Find out what calls are, the first time or where the kernel function has other code or defaults since."""
+        if self._function_now != (self._function.__code__, self._function.__defaults__):
+            self._change_function()
+        self._look_outside()
+
+    def _change_function(self) -> None:
+        """The kernel function has other code or other defaults: forget what was compiled, and read it anew."""
 
     def _fill(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """A call's arguments with the tensors that the kernel function reads from outside itself."""
@@ -162,7 +198,7 @@ class PythonPath:
 
     def _look_outside(self) -> bool:
         """Find out what the kernel function reads from outside itself; whether calls are others than before."""
-        self._has_looked = True
+        self._code = self._function_now[0]
         return False
 
     def _call_measured(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -126,8 +126,8 @@ def _normalize(token: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
 @torch._dynamo.assume_constant_result
 def _reads_outside(token: str) -> bool:
     dispatcher = by_token[token]
-    if not dispatcher._has_looked:
-        dispatcher._look_outside()
+    if dispatcher._function.__code__ is not dispatcher._code:
+        dispatcher._look()
     return bool(dispatcher.specializer.filled or dispatcher.specializer.watched)
 
 

@@ -127,6 +127,11 @@ GUARDS: tuple[Guard, ...] = (
         elsewhere="the key",
     ),
     Guard(
+        "code",
+        "the kernel function has other code or other defaults since, as in a program that reloads modules",
+        elsewhere="`PythonPath._call_python`",
+    ),
+    Guard(
         "outside",
         "a number of the module, or of a closure, that was compiled in has changed since",
         elsewhere="the key",
