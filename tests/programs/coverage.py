@@ -35,7 +35,7 @@ CONSTRUCTS = (
     "bounds of several numbers", "products that share a tile", "slice by arguments",
     "names of the compiler's", "constants in a tuple", "dynamic shapes after some", "number read from a tensor",
     "call with other numbers read", "host loop over tensors", "slice from a loaded number on",
-    "store to a slice from a loaded number on",
+    "store to a slice from a loaded number on", "two results of a function",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import torch
 from . import memory
 from .control import Loop
 from .generate import Generator
+from .inlined import HELPERS
 from .loops import loop_axis
 from .program import Param
 from .scope import LARGEST_LOOP
@@ -79,6 +80,38 @@ class AccumulateAll(Statement):
             p.line(f"{name} = {name} + {text}.sum(({over})){kept}")
         else:
             p.line(f"{name} = torch.{self.form}imum({name}, {text}.a{self.form}(({over})))")
+
+
+@dataclasses.dataclass
+class Unpack(Statement):
+    """`low, high = both_ends(a, b)`: the two results of a function of the module."""
+
+    names: list[str]
+    args: list[Expr]
+    feature = "two results of a function"
+
+    def expressions(self) -> list[Expr]:
+        return self.args
+
+    def infer(self, env: Env) -> None:
+        a, b = (infer(e, env) for e in self.args)
+        if a.kind != b.kind or a.kind == "bool" or a.weak or b.weak:
+            raise Invalid("operands of a function")
+        low = Expr("minimum", self.args)
+        high = Expr("add", [Expr("add", [Expr("maximum", self.args), low]), low])
+        results = [infer(low, env), infer(high, env)]
+        env.values.update(zip(self.names, results))
+
+    def print(self, p: Printer) -> None:
+        p.needs(HELPERS["both_ends"][0])
+        p.line(f"{', '.join(self.names)} = both_ends({', '.join(map(p.expr, self.args))})")
+
+
+@statement(0.8)
+def two_results(g: Generator, depth: int) -> list[Statement]:
+    dims, kind = some_dims(g), g.choice(("float", "int"))
+    args = [g.expr(dims, kind, False, 2), g.expr(g.part_of(dims), kind, False, 2)]
+    return [Unpack([g.name("v"), g.name("v")], args)]
 
 
 @dataclasses.dataclass
