@@ -161,7 +161,7 @@ def _for_memory(spec: ConfigSpec, facts: KernelFacts, neutral: dict[str, Any]) -
         if facts.waits_between_loops or loops_over_rows(facts):
             _grow(spec, facts, found, inner=True)
     found["num_warps"] = _warps(facts, found)
-    if loops_over_rows(facts):
+    if loops_over_rows(facts) and "range_num_stages" in found:  # a loop that nothing needs is gone
         found["range_num_stages"] = ahead_of_rows(facts, found)
     if facts.waits_between_loops:
         _stay_together(facts, found)
