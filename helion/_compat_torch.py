@@ -201,3 +201,8 @@ def keep_from_dynamo(function: Callable[..., Any]) -> None:
     frames: Any = _C._dynamo.eval_frame
     skip = frames._FrameAction.SKIP
     frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))
+
+
+def check_in_graph(holds: bool) -> None:
+    """What Dynamo traces as a check of a condition on numbers that only the call knows."""
+    torch._check(holds)

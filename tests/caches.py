@@ -41,8 +41,11 @@ def prune(cache: Path, limit: int = LIMIT) -> None:
     """
     entries = []
     for entry in cache.iterdir() if cache.is_dir() else ():
-        files = [path.stat() for path in entry.rglob("*") if path.is_file()]
-        used = max((max(stat.st_atime, stat.st_mtime) for stat in files), default=entry.stat().st_mtime)
+        try:
+            files = [path.stat() for path in entry.rglob("*") if path.is_file()]
+            used = max((max(stat.st_atime, stat.st_mtime) for stat in files), default=entry.stat().st_mtime)
+        except FileNotFoundError:  # another process prunes the cache too
+            continue
         entries.append((used, sum(stat.st_size for stat in files), entry))
     held = sum(size for _, size, _ in entries)
     for used, size, entry in sorted(entries):

@@ -202,9 +202,7 @@ class _Decoder:
 
     def ref(self, value: Any) -> data.TensorRef:
         is_input, number = _list(value, 2)
-        ref = data.TensorRef(
-            _bool(is_input), _int(number, (len(self.leaves) if is_input else len(self.buffers)) - 1)
-        )
+        ref = data.TensorRef(_bool(is_input), _int(number, (len(self.leaves) if is_input else len(self.buffers)) - 1))
         if ref.is_input and self.leaves[ref.number][0] != "tensor":
             raise Malformed("an argument is taken for a tensor")
         if not ref.is_input and isinstance(self.buffers[ref.number], data.Made) and ref.number not in self.made:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
 
+from .. import _compat_torch
 from .. import exc
 
 
@@ -16,7 +18,9 @@ def check_read(holds: bool, condition: str) -> None:
     Raises:
         exc.InvalidAPIUsage: it does not hold; nothing has been launched.
     """
-    if not holds:
+    if is_dynamo_compiling():
+        _compat_torch.check_in_graph(holds)  # in a graph it is a symbol, which no `if` may ask
+    elif not holds:
         raise exc.InvalidAPIUsage(
             f"a number that host code reads from a tensor is not one that this kernel was compiled for: {condition}",
             fix="use it for bounds of loops and sizes of new tensors; pass what else depends on it as an argument.",

@@ -63,6 +63,10 @@ class ScaleWithin(Scale):
         return scaled(value)
 
 
+def twice(value: torch.Tensor, function: Any) -> torch.Tensor:
+    return function(function(value))
+
+
 class Functions:
     act = staticmethod(double)
 
@@ -101,6 +105,10 @@ def changes(patch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
         lambda: patch.setitem(here, "HELPER", closing_over(4.0)),
         lambda: patch.setitem(here, "HELPER", closing_over(5.0)),
         lambda: patch.setitem(here, "HELPER", Scale(6.0)),
+        lambda: patch.setitem(here, "HELPER", functools.partial(twice, function=triple)),
+        lambda: patch.setitem(here, "HELPER", functools.partial(twice, function=functools.partial(torch.mul, other=5))),
+        lambda: patch.setitem(here, "HELPER", functools.partial(twice, function=functools.partial(torch.mul, other=6))),
+        lambda: patch.setitem(here, "HELPER", functools.partial(torch.sub, other=6)),
         lambda: patch.setitem(here, "HELPER", double),
         lambda: patch.setattr(double, "__defaults__", (1.5,)),
         lambda: patch.setattr(double, "__code__", (lambda value, factor: value + factor).__code__),

@@ -224,7 +224,6 @@ class Axes:
             masks.append(self._scopes[axis.id].define(self.name(axis, name), inside))
         return functools.reduce(Text.__and__, dict.fromkeys(masks))
 
-
     def _mask_of_slice(self, size: Any, axis: Axis) -> Text | None:
         """Mask of a dimension as long as a slice by a tile's block size, `t.begin : t.begin + 2 * t.block_size + 1`."""
         length, block = expr_of(size), axis.block.symbol

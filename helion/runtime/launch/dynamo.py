@@ -7,6 +7,7 @@ already.  Other tracing modes are in `tracing`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import sys
@@ -31,6 +32,7 @@ from .default_launcher import default_launcher
 from .dispatch import by_token
 from .graph_launch import graph_launcher
 from .graph_launch import needs_graph_launch
+from .outside import read_part
 
 if TYPE_CHECKING:
     from .dispatch import PythonPath
@@ -62,8 +64,8 @@ def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[s
             if not place.called:
                 # Described, as a number that has changed before is a symbol.
                 _compile_in(_describe(place.read(), True, None, True))
-            elif type(place.holder) is dict and isinstance(place.read(), types.FunctionType):
-                _compile_in(place.read())  # of the others that are called Dynamo has no guard
+            elif isinstance(place.holder, (dict, types.CellType)) or getattr(place.holder, "func", None) is read_part:
+                _guard_called(place.read())
     if torch.is_grad_enabled():
         for arg in args:
             if isinstance(arg, torch.Tensor) and arg.requires_grad:
@@ -73,6 +75,19 @@ def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[s
         return _outside_of_graph(dispatcher, args[: dispatcher._arity])
     launcher = getattr(_host_functions, name + "_launcher")
     return getattr(_host_functions, name)(*args, _launcher=launcher)
+
+
+def _guard_called(called: Any) -> None:
+    """Compiles in what is called; objects and methods are guarded by being read."""
+    if isinstance(called, types.FunctionType):
+        _compile_in(called)
+    elif isinstance(called, functools.partial):
+        _guard_called(called.func)
+        for part in (*called.args, *called.keywords.values()):
+            if isinstance(part, (bool, int, float, str)):
+                _compile_in(_describe(part, True, None, True))
+            else:
+                _guard_called(part)
 
 
 def _host_function(token: str, args: tuple[Any, ...]) -> str:
@@ -126,8 +141,7 @@ def _normalize(token: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
 @torch._dynamo.assume_constant_result
 def _reads_outside(token: str) -> bool:
     dispatcher = by_token[token]
-    if dispatcher._function.__code__ is not dispatcher._code:
-        dispatcher._look()
+    dispatcher._look()  # now: the bind would do it when Dynamo has taken its guards of the places of before
     return bool(dispatcher.specializer.filled or dispatcher.specializer.watched)
 
 

@@ -37,7 +37,7 @@ from .bytecode import reads_in
 
 __all__ = [
     "MISSING", "ClassPlaces", "Place", "are_same", "constants_of_call", "frozen", "holds_tensors", "is_foreign",
-    "is_table", "places_of", "restored",
+    "is_table", "places_of", "read_part", "restored",
 ]  # fmt: skip
 
 #: What is read where there is nothing: a name that was deleted, a variable that is not assigned yet.
@@ -85,7 +85,7 @@ class Place:
             self.holder[self.key] = value
         elif isinstance(self.holder, types.CellType):
             self.holder.cell_contents = value
-        elif getattr(self.holder, "func", None) is _step:
+        elif getattr(self.holder, "func", None) is read_part:
             owner, is_attribute, step = self.holder.args
             if is_attribute:
                 setattr(owner.read(), step, value)
@@ -362,7 +362,7 @@ def _keys(place: Place) -> Any:
 
 def _inner(place: Place, is_attribute: bool, step: Any) -> Place:
     name = f"{place.name}.{step}" if is_attribute else f"{place.name}[{step!r}]"
-    return Place(functools.partial(_step, place, is_attribute, step), "", name)
+    return Place(functools.partial(read_part, place, is_attribute, step), "", name)
 
 
 def _function_of(value: Any) -> types.FunctionType | None:
@@ -448,7 +448,8 @@ def _owner(place: Place) -> Any:
     return place.read().__self__
 
 
-def _step(place: Place, is_attribute: bool, step: Any) -> Any:
+def read_part(place: Place, is_attribute: bool, step: Any) -> Any:
+    """The attribute or item of what is at a place, or ``MISSING``."""
     try:
         return getattr(place.read(), step) if is_attribute else place.read()[step]
     except (AttributeError, LookupError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import random
 from collections.abc import Callable
@@ -368,3 +369,54 @@ def test_graph_is_told_apart_from_those_of_other_processes() -> None:
     compiled = torch.compile(lambda x, y: add(x, y), fullgraph=True, backend="eager")
     compiled(x64(), x64())
     assert all(name.endswith(graph_launch._process) for name in graph_launch._launches)
+
+
+def test_a_number_that_host_code_reads_is_in_the_graph(backend: str) -> None:
+    @helion.kernel(**BLOCK)
+    def first(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        n = int(lengths.max().item())
+        out = x.new_zeros([n])
+        for tile in hl.tile(n):
+            out[tile] = x[tile] * 2
+        return out
+
+    compiled = torch.compile(lambda x, lengths: first(x, lengths), fullgraph=True, backend=backend)
+    for n in (7, 30, 64):
+        x = x64()
+        torch.testing.assert_close(compiled(x, torch.tensor([3, n])), x[:n] * 2)
+
+
+def _plus(value: torch.Tensor, number: float = 1.0) -> torch.Tensor:
+    return value + number
+
+
+def _times(value: torch.Tensor, number: float) -> torch.Tensor:
+    return value * number
+
+
+HELPER: Callable[[torch.Tensor], torch.Tensor] = _plus
+
+
+@pytest.mark.parametrize("place", ["module", "closure"])
+def test_helpers_are_those_of_each_call(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper: Callable[[torch.Tensor], torch.Tensor] = _plus
+
+    def closing(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.numel()):
+            out[tile] = helper(x[tile])
+        return out
+
+    def reading(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.numel()):
+            out[tile] = HELPER(x[tile])
+        return out
+
+    kernel = helion.kernel(reading if place == "module" else closing, **BLOCK)
+    compiled = torch.compile(lambda x: kernel(x), fullgraph=True, backend="eager")
+    partials = [functools.partial(function, number=3.0) for function in (_plus, _times)]
+    for helper in [_plus, lambda value: value - 1, *partials, functools.partial(_times, number=4.0), torch.exp, _plus]:
+        monkeypatch.setitem(globals(), "HELPER", helper)
+        x = x64()
+        torch.testing.assert_close(compiled(x), helper(x))
