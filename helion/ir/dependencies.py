@@ -210,9 +210,9 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis], 
 def _check_computed(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis], fix: str | None) -> None:
     """A store to a place that is computed from the loop's: `out[i % 2]`."""
     items = [item for item in index_items(store) if item.kind != "new"]
-    places = OwnPlaces(ir, axes, [item for item in items if not item.repeats])
-    if not axes or not places.computed or store.extra_mask is not None:
-        return  # a mask may leave out all but one
+    places = OwnPlaces(ir, axes, [item for item in items if not item.repeats], store.extra_mask)
+    if not axes or not places.computed:
+        return
     found = places.shared()
     if found is None or all(_same_in_all_tiles(ir, root, store, axis, places.computed) for axis in axes):
         return

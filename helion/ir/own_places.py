@@ -84,10 +84,13 @@ class OwnPlaces:
         ir: the graphs.
         axes: of the top-level loop, those whose programs may meet.
         items: the index of the store; elements that are values are nodes.
+        mask: of the store, if it has one: a slice's says which of its elements the tensor has.
     """
 
-    def __init__(self, ir: DeviceIR, axes: Sequence[Axis], items: Sequence[IndexItem]) -> None:
-        self._ir, self._axes = ir, axes
+    def __init__(
+        self, ir: DeviceIR, axes: Sequence[Axis], items: Sequence[IndexItem], mask: torch.fx.Node | None = None
+    ) -> None:
+        self._ir, self._axes, self._mask = ir, axes, mask
         self._elements = [item.value for item in items if item.kind in ("scalar", "tensor", "tile")]
         #: Nodes that count the elements of windows: start, length and step of each.
         self._windows: dict[torch.fx.Node, Sequence[Any]] = {}
@@ -108,9 +111,8 @@ class OwnPlaces:
         try:
             indexed = self._indexed()
             used = {axis.id: axis for axis in indexed}
-            inside = [
-                part for node in self._elements if isinstance(node, torch.fx.Node) for part in self._numbers_in(node)
-            ]
+            nodes = [node for node in (*self._elements, self._mask) if isinstance(node, torch.fx.Node)]
+            inside = [part for node in nodes for part in self._numbers_in(node)]
             for element in [*self._elements, *inside]:
                 used.update((axis.id, axis) for axis in self._axes_in(element))
             return self._compared(list(used.values()), {axis.id for axis in indexed})
@@ -170,10 +172,12 @@ class OwnPlaces:
         lengths = {axis.id: self._length(axis) for axis in used}
         found = self._clash(used, indexed, lengths)
         if found is not None and len(free) == 1:
-            block, before = free[0].block, free[0].block.low
+            block, before, meeting = free[0].block, free[0].block.low, found
             while found is not None and block.low < min(lengths[free[0].id], block.high or _MOST):
                 block.low = next_power_of_2(block.low + 1)
                 found = self._clash(used, indexed, lengths)
+            if found is None and block.low >= lengths[free[0].id]:
+                found = meeting  # one tile alone meets no other
             block.low = block.low if found is None else before
         varying = [axis for axis in used if is_symbolic(axis.end - axis.begin)]
         if found is None and varying:
@@ -204,8 +208,6 @@ class OwnPlaces:
         ranges = [*(counts[axis.id] for axis in used), *lanes]
         grid = torch.meshgrid(*map(torch.arange, ranges), indexing="ij")
         values: dict[Any, torch.Tensor] = dict(sizes)
-        for (node, (start, _, step)), lane in zip(self._windows.items(), grid[len(used) :]):
-            values[node] = self._of(expr_of(start), sizes) + lane * step
         places = {}
         for axis, count in zip(used, grid):
             begin, size = self._ir.space.hint(axis.begin) or 0, self._block(axis)
@@ -214,9 +216,15 @@ class OwnPlaces:
             values[axis.offset.node.expr] = begin + number * size
             values[axis.tile_id.node.expr] = number
             values[axis.clipped_end.node.expr] = (begin + number * size + size).clamp(max=begin + lengths[axis.id])
+        for (node, (start, _, step)), lane in zip(self._windows.items(), grid[len(used) :]):
+            first = self._in_window(start, values, places) if isinstance(start, torch.fx.Node) else None
+            values[node] = (self._of(expr_of(start), values) if first is None else first) + lane * step
         keys = torch.stack([self._numbers(e, values, places).expand(grid[0].shape).flatten() for e in self._elements])
         judged = [axis for axis in used if any(axis is a for a in self._axes)]
         owners = torch.stack([places[axis.id].flatten() for axis in judged])
+        if self._mask is not None:
+            stored = self._in_window(self._mask, values, places).expand(grid[0].shape).flatten()
+            keys, owners = keys[:, stored], owners[:, stored]
         return _first_meeting(keys, owners, [axis.name for axis in judged])
 
     def _block(self, axis: Axis) -> int:
@@ -253,8 +261,9 @@ class OwnPlaces:
         if node.target in VIEWS:
             return of(node.args[0])
         args, kwargs = pytree.tree_map(of, (node.args, node.kwargs))
-        function: Any = node.target
-        return function(*args, **kwargs)
+        target: Any = node.target
+        # A number may be of the place, a tensor here: `lt.Scalar` takes none.
+        return getattr(target, "overloadpacket", target)(*args, **kwargs)
 
     def _of(self, expr: Any, values: Mapping[Any, torch.Tensor]) -> torch.Tensor:
         if expr in values:

@@ -59,7 +59,19 @@ def rows_of_windows(out, x):
         out[t.index[:, None] * 2 + hl.arange(3)[None, :]] = x[t][:, None] + hl.zeros([t, 3])
 
 
+def slices_of_a_place(out, x):
+    for i in hl.grid(x.size(0) // 4):
+        out[i : i + 2] = x[i]
+
+
+def halos(out, x):
+    for t in hl.tile(x.size(0) // 2):
+        out[t.begin : t.begin + t.block_size + 2] = x[t.begin : t.begin + t.block_size + 2]
+
+
 RACES = [
+    (slices_of_a_place, "out[1] is stored for i = 0 and for i = 1"),
+    (halos, "out[1] is stored for t = 0 and for t = 1"),
     (window, "out[4] is stored for i = 0 and for i = 1"),
     (window_of_a_tile, "out[2] is stored for t = 0 and for t = 4"),
     (rows_of_windows, "out[2] is stored for t = 0 and for t = 1"),
@@ -174,12 +186,20 @@ def windows_side_by_side(x):
     return out
 
 
+def slices_side_by_side(x):
+    out = torch.zeros([2 * x.size(0)], device=x.device)
+    for t in hl.tile(x.size(0), block_size=4):
+        out[t.begin * 2 : t.begin * 2 + t.block_size + 4] = x[t.begin : t.begin + 4].sum() + hl.arange(t.block_size + 4)
+    return out
+
+
 def side_by_side_reference(x):
     return (x.view(-1, 4).sum(1)[:, None] + torch.arange(8)).flatten()
 
 
-def test_windows_that_do_not_meet_are_accepted(seed: int) -> None:
-    run_everywhere(windows_side_by_side, (torch.randn(16),), side_by_side_reference, capabilities=[90])
+@pytest.mark.parametrize("function", [windows_side_by_side, slices_side_by_side])
+def test_windows_that_do_not_meet_are_accepted(function, seed: int) -> None:
+    run_everywhere(function, (torch.randn(16),), side_by_side_reference, capabilities=[90])
 
 
 @pytest.mark.parametrize("step", [1, 2])
