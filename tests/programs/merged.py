@@ -187,7 +187,49 @@ class VectorProduct(Row):
         return f"({args[0]} * {right}).sum(-1)"
 
 
+_JOINED = {
+    "join": "hl.join({0} & 15, {0} >> 4)",
+    "stack": "torch.stack([{0} & 15, {0} >> 4], dim=-1)",
+}
+
+
+class PackedProduct(Row):
+    """The two halves of each byte side by side, times a matrix."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if len(dims) != 2 or kind != "float" or any(d.size > 64 for d in dims):
+            return None
+        half, dtype = g.choice((2, 4, 8, 8, 16)), g.choice((torch.float16, torch.bfloat16, torch.float32))
+        packed = g.cast(g.small(g.expr((dims[0], Dim(half)), "int", True, 0)), torch.int8)
+        right = g.cast(g.small(g.expr((Dim(2 * half), dims[1]), kind, True, depth - 1)), dtype)
+        return Expr(self.name, [packed, right], {"form": g.choice(tuple(_JOINED)), "dtype": dtype, "half": half})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        packed, right = args
+        half, dtype = e.attrs["half"], e.attrs["dtype"]
+        if packed.weak or packed.dtype is not torch.int8 or right.dtype is not dtype:
+            raise Invalid("dtypes of a product")
+        if (
+            len(packed.dims) != 2
+            or packed.dims[1] != Dim(half)
+            or len(right.dims) != 2
+            or right.dims[0] != Dim(2 * half)
+        ):
+            raise Invalid("shapes of a product")
+        dims = (packed.dims[0], Dim(2 * half))
+        return product(Value(dtype, dims, -8, 15, 1, 0), right, 2 * half, (dims[0], right.dims[1]), torch.float32)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        dims = (e.value.dims[0], Dim(2 * e.attrs["half"]))  # type: ignore[union-attr]
+        joined = _JOINED[e.attrs["form"]].format(f"({args[0]})")
+        return f"hl.dot({joined}.reshape({p.shape(dims)}).to({e.attrs['dtype']}), {args[1]})"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"({_JOINED['stack'].format(f'({args[0]})')}.flatten(-2).double() @ {args[1]})"
+
+
 for _row in [
+    PackedProduct("packed_product", "products", 3),
     Merged("merged", "reshapes", 1.5),
     Linear("linear", "products", 1),
     VectorProduct("vector_product", "products", 2),
