@@ -116,6 +116,8 @@ class Tracer(Handler):
         env: the specialization's environment.
     """
 
+    traces = True
+
     def __init__(self, env: Environment) -> None:
         self.env = env
         self.device = env.device

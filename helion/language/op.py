@@ -270,10 +270,12 @@ class Handler(abc.ABC):
     Attributes:
         device: the device of values created in device code.
         index_dtype: dtype of `tile.index` and `hl.arange` (torch.int32 or torch.int64).
+        traces: whether sizes of tiles are symbols; else a size of one may be a partial tile's.
     """
 
     device: torch.device
     index_dtype: torch.dtype
+    traces: bool = False
 
     @abc.abstractmethod
     def call_op(self, op: Op, args: tuple[Any, ...]) -> Any:

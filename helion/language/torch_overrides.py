@@ -72,8 +72,8 @@ def _product(a: torch.Tensor, b: torch.Tensor, acc: torch.Tensor | None, out_dty
 
 
 def _is_one(size: Any) -> bool:
-    """Whether a dimension is of one by its shape, whatever the block sizes are."""
-    return type(size) is int and size == 1
+    """Whether a dimension is of one by its shape, whatever the block sizes are; not known where nothing is traced."""
+    return type(size) is int and size == 1 and current_handler().traces
 
 
 def mm(input: torch.Tensor, mat2: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -66,3 +66,19 @@ def test_of_matrices_and_vectors():
     kernel = helion.kernel(vectors, config=config)
     reference = lambda x, y: (x @ y[:, :, None])[:, :, 0]  # noqa: E731
     run_everywhere(kernel, args, reference, configs=[config], capabilities=[80, 90, 100])
+
+
+def of_one_column(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([a.size(0), 1], dtype=torch.float32, device=a.device)
+    for tile_m in hl.tile(a.size(0)):
+        acc = hl.full([tile_m, 1], 1.0)
+        for tile_k in hl.tile(a.size(1)):
+            acc = torch.addmm(acc, a[tile_m, tile_k], b[tile_k, :])
+        out[tile_m, :] = acc
+    return out
+
+
+def test_products_of_one_column_in_partial_tiles(seed: int) -> None:
+    """A tile with one element left is one column in ref mode: it was refused there."""
+    args = (torch.randn(5, 19), torch.randn(19, 1))
+    run_everywhere(of_one_column, args, lambda a, b: 1 + a @ b, configs=[{"block_sizes": [4, 8]}], capabilities=[90])

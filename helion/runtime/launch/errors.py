@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ... import _compat_torch
 from ... import _compat_triton_abi as _abi
 from ... import exc
 
-__all__ = ["driver_error", "is_driver_error", "message", "too_few_registers", "too_large"]
+__all__ = ["driver_error", "is_driver_error", "message", "not_compiled", "too_few_registers", "too_large"]
 
 #: Words of the driver's -> what to do about it.
 _HINTS = {
@@ -63,6 +64,19 @@ def too_few_registers(kernel: Any, error: Exception) -> exc.InvalidConfig | None
     return exc.InvalidConfig(
         reason=f"an instruction of {kernel.__name__} needs {found[2]} registers a thread, maxnreg allows {found[1]}",
         fix="leave maxnreg out of the Config, or give it a larger one, 64 or 128.",
+    )
+
+
+def not_compiled(kernel: Any, options: Mapping[str, Any], error: Exception) -> exc.TritonError | None:
+    """A kernel on which one of Triton's passes fails: that is said on stderr, in the words of its IR."""
+    if "PassManager::run failed" not in str(error):
+        return None
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return exc.TritonError(
+        kernel=kernel.__name__,
+        config=given or "its options",
+        reason="one of Triton's passes failed; another Config may do",
+        path=kernel.fn.__code__.co_filename,
     )
 
 

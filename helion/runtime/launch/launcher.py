@@ -43,6 +43,7 @@ from . import spec as launch_spec
 from .default_launcher import default_launcher
 from .errors import driver_error
 from .errors import is_driver_error
+from .errors import not_compiled
 from .errors import too_few_registers
 from .errors import too_large
 from .source import KINDS
@@ -259,7 +260,10 @@ class FastLauncher:
         except RuntimeError as error:
             if is_driver_error(error):
                 raise driver_error(call.kernel, error) from error
-            raise
+            failed = not_compiled(call.kernel, call.keywords, error)
+            if failed is None:
+                raise
+            raise failed from error
 
     # -- priming
     # ----------------------------------------------------------------------------------------------------------

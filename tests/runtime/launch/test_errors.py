@@ -25,6 +25,17 @@ def test_a_config_that_needs_too_much_shared_memory_is_a_clear_error(monkeypatch
         launcher.FastLauncher("k")._default("first call", call)
 
 
+def test_a_kernel_on_which_a_pass_of_tritons_fails_is_a_clear_error(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("PassManager::run failed")
+
+    monkeypatch.setattr(launcher, "default_launcher", refuse)
+    kernel = types.SimpleNamespace(__name__="_k_kernel", fn=refuse)
+    call = launcher.Call(kernel, (1,), (), 4, 2, {})
+    with pytest.raises(exc.TritonError, match="'_k_kernel' with num_warps=4, num_stages=2: one of Triton's passes"):
+        launcher.FastLauncher("k")._default("first call", call)
+
+
 @pytest.mark.compiles
 def test_a_config_with_too_few_registers_is_a_clear_error(monkeypatch):
     """ptxas' own words came, with all of the PTX behind them."""
