@@ -179,17 +179,22 @@ class SharedStudy:
         mine = self._study.ask()
         mine.set_user_attr("config", _spelled(config))
         mine.set_user_attr("owner", self.owner)
-        # Announce first and look then: of two that announce at once, both see both, and the lower number wins.
-        for record in self._running():
-            if (
-                record.number < mine.number
-                and record.user_attrs.get("config") == _spelled(config)
-                and not self._is_dead(record)
-            ):
+        # Announce first and look then: of two that announce at once, both see both, and the lower number wins.  So does
+        # one that was done in the meantime.
+        for record in self._study.get_trials(deepcopy=False):
+            if record.number >= mine.number or record.user_attrs.get("config") != _spelled(config):
+                continue
+            if self._is_measured(record) or (not record.state.is_finished() and not self._is_dead(record)):
                 self._study.tell(mine.number, state=self._optuna.trial.TrialState.FAIL)
                 return False
         self._mine[config] = mine
         return True
+
+    def _is_measured(self, record: Any) -> bool:
+        try:
+            return "trial" in record.user_attrs and Trial.from_dict(record.user_attrs["trial"]) is not None
+        except ValueError:
+            return False  # damaged
 
     def report(self, trial: Trial) -> None:
         """Write an outcome, with which the claim ends."""

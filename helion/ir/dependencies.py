@@ -41,7 +41,9 @@ from .nodes import IfElse
 from .nodes import Load
 from .nodes import Memory
 from .nodes import Store
+from .nodes import TileIndex
 from .own_places import OwnPlaces
+from .positions import VIEWS
 from .positions import Positions
 from .sameness import Sameness
 from .space import Space
@@ -325,15 +327,15 @@ def _check_load(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> Non
 
 def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> None:
     """A load and a store of one loop of which one goes through an index tensor that the loop's positions make."""
-    pairs = matched(store, load) or []
-    through = [(w, r) for w, r in pairs if isinstance(w.value, torch.fx.Node) or isinstance(r.value, torch.fx.Node)]
+    pairs = [(w, r) for w, r in matched(store, load) or [] if not _same(_as_tile(w.value), _as_tile(r.value))]
     # Dimensions that differ as well may keep the two apart.
-    if len(through) != 1 or sum(_same(w.value, r.value) for w, r in pairs) < len(pairs) - 1:
+    if not all(isinstance(w.value, torch.fx.Node) or isinstance(r.value, torch.fx.Node) for w, r in pairs):
         return
-    ((w, r),) = through
     for axis in axes:
-        clash = Positions(ir, axis).clash(load, r.value, store, w.value)
-        if clash is not None:
+        for w, r in pairs:
+            clash = Positions(ir, axis).clash(load, r.value, store, w.value)
+            if clash is None or not all(_meet(ir, axes, load, a.value, store, b.value) for b, a in pairs if a is not r):
+                continue
             reader, writer, element = clash
             raise exc.LoopDependencyError(
                 reason=f"index {reader} of {axis.name!r} reads element {element} of {load.name!r} (dimension {r.dim}), "
@@ -341,6 +343,19 @@ def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -
                 location=load.node.meta.get("location"),
                 fix=f"read from a copy made before the loop ({load.name}.clone()), or store to another tensor.",
             )
+
+
+def _meet(ir: DeviceIR, axes: list[Axis], load: Load, read: Any, store: Store, written: Any) -> bool:
+    """Whether two index elements of one dimension name one element for some index of one of these axes."""
+    return any(Positions(ir, axis).clash(load, read, store, written, any_tile=True) for axis in axes)
+
+
+def _as_tile(element: Any) -> Any:
+    """The tile of an index tensor that is just its index, `t.index[:, None]`."""
+    node = element
+    while isinstance(node, torch.fx.Node) and node.target in VIEWS:
+        node = node.args[0]
+    return TileIndex.of(node).tile if isinstance(node, torch.fx.Node) and TileIndex.match(node) else element
 
 
 def _as_written(ir: DeviceIR, access: Load | Store) -> str:

@@ -47,12 +47,15 @@ class Positions:
         known = begin is not None and end is not None and 0 < end - begin <= _MOST
         self._indices = torch.arange(begin or 0, end or 0) if known else torch.arange(0)
 
-    def clash(self, load: Load, read: Any, store: Store, written: Any) -> tuple[int, int, int] | None:
+    def clash(
+        self, load: Load, read: Any, store: Store, written: Any, any_tile: bool = False
+    ) -> tuple[int, int, int] | None:
         """An index that reads an element which one of another tile stores.
 
         Args:
             load: reads at the index element ``read``.
             store: writes at the index element ``written`` of the same dimension.
+            any_tile: one of the same tile will do.
 
         Returns:
             The index that reads, the one that stores, and the element; None if there is none, or that is unknown.
@@ -72,7 +75,7 @@ class Positions:
         for place in torch.nonzero(read_by).flatten().tolist():
             element = int(reads[place])
             for tile, other in stored.get(element, {}).items():
-                if tile != self._tile(place):
+                if any_tile or tile != self._tile(place):
                     return first + place, first + other, element
         return None
 

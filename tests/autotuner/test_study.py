@@ -54,6 +54,8 @@ def test_what_one_measures_the_other_does_not(where: str) -> None:
     assert one.claimed() == {B}
     one.report(Trial(A, Status.OK, 1.0))
     assert two.claimed() == set()
+    assert not two.claim(A)  # done since it looked
+    assert two.updates() == [Trial(A, Status.OK, 1.0)]
 
 
 def test_a_claim_that_is_given_up_is_free(where: str) -> None:

@@ -45,6 +45,19 @@ def rolled_along_rows(u):
     return u
 
 
+def rolled_in_two_dimensions(u):
+    n = u.size(0)
+    for t, c in hl.tile(u.size()):
+        u[t, c] = u[(t.index[:, None] + 1) % n, c.index[None, :]]
+    return u
+
+
+def turned_in_two_dimensions(u):
+    for t, c in hl.tile(u.size()):
+        u[t, c] = u[u.size(0) - 1 - t.index[:, None], u.size(1) - 1 - c.index[None, :]]
+    return u
+
+
 def stored_elsewhere(u):
     n = u.size(0)
     for t in hl.tile(n):
@@ -53,7 +66,19 @@ def stored_elsewhere(u):
 
 
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
-@pytest.mark.parametrize("function", [rolled, flipped, masked, clamped, rolled_along_rows, stored_elsewhere])
+@pytest.mark.parametrize(
+    "function",
+    [
+        rolled,
+        flipped,
+        masked,
+        clamped,
+        rolled_along_rows,
+        stored_elsewhere,
+        rolled_in_two_dimensions,
+        turned_in_two_dimensions,
+    ],
+)
 def test_reading_what_another_index_stores_is_refused(function: Callable[..., object], static: bool) -> None:
     kernel = helion.kernel(function, config=None, static_shapes=static, autotune_effort="none")
     u = torch.randn(12) if function in (rolled, flipped, masked, stored_elsewhere) else torch.randn(4, 7)
