@@ -37,6 +37,7 @@ from .effects import conflict
 from .effects import matched
 from .effects import same_storage
 from .effects import touches
+from .nodes import Full
 from .nodes import IfElse
 from .nodes import Load
 from .nodes import Memory
@@ -94,8 +95,11 @@ def check_dependencies(ir: DeviceIR) -> None:
                 apart = excused | excuses[store]
                 _check_positions(ir, load, store, [axis for axis in axes if axis.id not in apart])
         for first, second in itertools.combinations(stores, 2):
+            apart = excuses[first] | excuses[second]
             if matched(first, second) is None:
                 _check_views(second, first, "stored")
+            elif not (first.node in acquired and second.node in acquired):
+                _check_stores(ir, first, second, [axis for axis in axes if axis.id not in apart])
     for i, later in enumerate(ir.roots):
         for earlier in ir.roots[:i]:
             if earlier.phase == later.phase:
@@ -343,6 +347,29 @@ def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -
                 location=load.node.meta.get("location"),
                 fix=f"read from a copy made before the loop ({load.name}.clone()), or store to another tensor.",
             )
+
+
+def _check_stores(ir: DeviceIR, first: Store, second: Store, axes: list[Axis]) -> None:
+    """Two stores of one loop at places that lie a distance apart, `out[t]` and `out[t + 1]`."""
+    pairs = [(a, b) for a, b in matched(first, second) or [] if not _same(_as_tile(a.value), _as_tile(b.value))]
+    if len(pairs) != 1 or _store_one_constant(first, second):
+        return
+    ((one, other),) = pairs
+    for axis in axes:
+        clash = Positions(ir, axis).clash(second, other.value, first, one.value)
+        if clash is not None:
+            later, earlier, element = clash
+            raise exc.LoopDependencyError(
+                reason=f"element {element} of {second.name!r} (dimension {other.dim}) is stored for index {earlier} of "
+                f"{axis.name!r} and, by another store, for index {later}, which run at the same time",
+                location=second.node.meta.get("location"),
+                fix="give each store a tensor or a part of its own, or use hl.atomic_add for a sum.",
+            )
+
+
+def _store_one_constant(first: Store, second: Store) -> bool:
+    one, other = (Full.of(v).value if Full.match(v) else v for v in (first.value, second.value))
+    return isinstance(one, (bool, int, float)) and isinstance(other, (bool, int, float)) and one == other
 
 
 def _meet(ir: DeviceIR, axes: list[Axis], load: Load, read: Any, store: Store, written: Any) -> bool:

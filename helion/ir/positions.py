@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sympy
 import torch
 import torch.fx
 from torch.utils import _pytree as pytree
@@ -22,6 +23,7 @@ from .nodes import Store
 from .nodes import TileIndex
 from .nodes import tensor_of
 from .pointwise import POINTWISE
+from .symbols import expr_of
 
 #: Longest range whose indices are looked at one by one.
 _MOST = 1 << 16
@@ -48,12 +50,12 @@ class Positions:
         self._indices = torch.arange(begin or 0, end or 0) if known else torch.arange(0)
 
     def clash(
-        self, load: Load, read: Any, store: Store, written: Any, any_tile: bool = False
+        self, load: Load | Store, read: Any, store: Store, written: Any, any_tile: bool = False
     ) -> tuple[int, int, int] | None:
         """An index that reads an element which one of another tile stores.
 
         Args:
-            load: reads at the index element ``read``.
+            load: reads at the index element ``read``; or another store.
             store: writes at the index element ``written`` of the same dimension.
             any_tile: one of the same tile will do.
 
@@ -66,6 +68,12 @@ class Positions:
             reads, writes = self._of(read), self._of(written)
             read_by, written_by = self._mask(load), self._mask(store)
         except _Unknown:
+            return None
+        if (
+            not (bool(read_by.any()) and bool(written_by.any()))
+            or reads.max() < writes.min()
+            or writes.max() < reads.min()
+        ):
             return None
         first = int(self._indices[0])
         # One place of each tile will do: a second tile is one too many.
@@ -88,10 +96,10 @@ class Positions:
 
     def _tile(self, place: int) -> int:
         """The tile that has an index, with the smallest blocks that a Config may choose."""
-        fixed = self._axis.block.fixed
         if self._axis.kind is not AxisKind.TILE:
             return place
-        return place // fixed if isinstance(fixed, int) else place
+        block = self._axis.block
+        return place // (block.fixed if isinstance(block.fixed, int) else block.low)
 
     def _mask(self, access: Load | Store) -> torch.Tensor:
         if access.extra_mask is None:
@@ -111,6 +119,10 @@ class Positions:
                 raise _Unknown
             return self._indices + shift
         if isinstance(value, torch.SymInt):
+            if self._axis.kind is AxisKind.GRID:  # its index is its place
+                distance = sympy.expand(expr_of(value) - expr_of(self._axis.offset))
+                if distance.is_Integer:
+                    return self._indices + int(distance)
             number = self._ir.space.hint(value)
             if number is None:
                 raise _Unknown

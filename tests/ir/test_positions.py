@@ -10,6 +10,7 @@ import torch
 import helion
 import helion.language as hl
 from helion import exc
+from tests.support import run_everywhere
 
 
 def rolled(u):
@@ -152,3 +153,80 @@ def reversed_in_one_tile(u):
 def test_one_tile_may_read_what_it_stores() -> None:
     u = torch.randn(16)
     assert torch.equal(helion.kernel(reversed_in_one_tile, config=helion.Config())(u.clone()), u.flip(0))
+
+
+def two_stores_of_a_tile(u):
+    for t in hl.tile(u.size(0) - 1):
+        u[t] = 1.0
+        u[t.index + 1] = 2.0
+
+
+def two_stores_of_an_index(u):
+    for i in hl.grid(u.size(0) - 1):
+        u[i] = u[i] + 1.0
+        u[i + 1] = 2.0
+
+
+def two_shifted_tiles(u):
+    for t in hl.tile(u.size(0) - 1):
+        u[t] = t.index.to(torch.float32)
+        u[t + 1] = 2.0
+
+
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("function", [two_stores_of_a_tile, two_stores_of_an_index, two_shifted_tiles])
+def test_two_stores_at_places_a_distance_apart_are_refused(function: Callable[..., object], static: bool) -> None:
+    u = torch.zeros(12)
+    with pytest.raises(exc.LoopDependencyError, match="stored"):
+        helion.kernel(function, config=helion.Config(), static_shapes=static)(u)
+    assert not u.any()
+
+
+def two_halves(u):
+    half = u.size(0) // 2
+    for t in hl.tile(half):
+        u[t] = 1.0
+        u[t + half] = 2.0
+    return u
+
+
+def pairs(u):
+    for i in hl.grid(u.size(0) // 2):
+        u[2 * i] = 1.0
+        u[2 * i + 1] = 3.0
+    return u
+
+
+def every_other(u):
+    for i in hl.grid(u.size(0) - 1):
+        if i % 2 == 0:
+            u[i] = 1.0
+            u[i + 1] = 3.0
+    return u
+
+
+def one_flag(u):
+    for t in hl.tile(u.size(0) - 1):
+        u[t] = 5.0
+        u[t + 1] = 5.0
+    return u
+
+
+def in_turn(u):
+    for t in hl.grid(1):
+        for i in hl.grid(u.size(0) - 1):
+            u[i] = 1.0
+            u[i + 1] = 3.0
+    return u
+
+
+@pytest.mark.parametrize("function", [two_halves, pairs, every_other, one_flag, in_turn])
+def test_two_stores_that_do_not_meet_are_accepted(function: Callable[..., object]) -> None:
+    def plain(u: torch.Tensor) -> torch.Tensor:
+        if function is two_halves:
+            return torch.cat([torch.ones(6), torch.full([6], 2.0)])
+        if function is one_flag:
+            return torch.full([12], 5.0)
+        return torch.cat([torch.ones(11), torch.tensor([3.0])]) if function is in_turn else torch.tensor([1.0, 3.0] * 6)
+
+    run_everywhere(function, (torch.randn(12),), plain, configs=[{}], capabilities=[90])
