@@ -114,7 +114,7 @@ class Kernel(Dispatcher):
     def _change_function(self) -> None:
         with self._lock:
             now = (self.fn.__code__, self.fn.__defaults__)
-            if self._function_now == now:
+            if all(one is other for one, other in zip(self._function_now, now)):
                 return  # another thread has
             log.info("%s: the function has other code, or other defaults", self.name)
             self._read_parameters(self._specializer(self.specializer.key_fn))

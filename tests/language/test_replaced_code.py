@@ -105,3 +105,21 @@ def test_what_was_bound_before_stays_what_it_was() -> None:
     torch.testing.assert_close(bound(X, 3.0), X * 3)
     torch.testing.assert_close(configured(X, 3.0), X * 3)
     assert kernel.bind((X, 3.0)) is not bound
+
+
+def test_equal_code_and_defaults_that_cannot_be_compared() -> None:
+    """A module that is reloaded unchanged has equal code, which is another object; == of tensors is no answer."""
+
+    def scaled(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * factor[0]
+        return out
+
+    scaled.__defaults__ = (torch.full([2], 2.0),)
+    kernel = helion.kernel(scaled, config=CONFIG)
+    assert torch.equal(kernel(X), X * 2)
+    scaled.__code__ = scaled.__code__.replace(co_name="scaled")
+    scaled.__defaults__ = (torch.full([2], 3.0),)
+    for _ in range(4):
+        assert torch.equal(kernel(X), X * 3)

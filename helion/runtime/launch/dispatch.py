@@ -181,7 +181,8 @@ class PythonPath:
 
     def _look(self) -> None:
         """Find out what calls are, the first time or where the kernel function has other code or defaults since."""
-        if self._function_now != (self._function.__code__, self._function.__defaults__):
+        code, defaults = self._function_now  # by identity, as C asks: equal ones of a reloaded module are others
+        if self._function.__code__ is not code or self._function.__defaults__ is not defaults:
             self._change_function()
         self._look_outside()
 
