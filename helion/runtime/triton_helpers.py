@@ -17,6 +17,7 @@ def hlt_floor(x):
     if x.dtype.primitive_bitwidth == 64:
         return tl.floor(x)
     else:
+        tl.static_assert(x.dtype == tl.float32, "an instruction for float32")
         return tl.inline_asm_elementwise("cvt.rmi.f32.f32 $0, $1;", "=f,f", [x], tl.float32, True, 1)
 
 
@@ -26,6 +27,7 @@ def hlt_ceil(x):
     if x.dtype.primitive_bitwidth == 64:
         return tl.ceil(x)
     else:
+        tl.static_assert(x.dtype == tl.float32, "an instruction for float32")
         return tl.inline_asm_elementwise("cvt.rpi.f32.f32 $0, $1;", "=f,f", [x], tl.float32, True, 1)
 
 
@@ -35,6 +37,7 @@ def hlt_rsqrt(x):
     if x.dtype.primitive_bitwidth == 64:
         return tl.rsqrt(x)
     else:
+        tl.static_assert(x.dtype == tl.float32, "an instruction for float32")
         return tl.inline_asm_elementwise("rsqrt.approx.f32 $0, $1;", "=f,f", [x], tl.float32, True, 1)
 
 
@@ -115,6 +118,7 @@ def hlt_quotient_of_row(a, b):
     nan and zeros, whose sign would be lost, four elements are divided one by one.  That is 5 instructions an element
     instead of 20, which is as much as the rest of a softmax.
     """
+    tl.static_assert((a.dtype == tl.float32) & (b.dtype == tl.float32), "instructions for float32")
     if a.numel < 4:
         return tl.div_rn(a, b)  # the operation below takes four elements at a time, and no fewer
     else:
@@ -413,12 +417,14 @@ def hlt_either_column(x):
 @triton.jit
 def hlt_rounded_f16(x):
     """x, float32, as float16: rounded here, whatever is done with it."""
+    tl.static_assert(x.dtype == tl.float32, "an instruction for float32")
     return tl.inline_asm_elementwise("cvt.rn.f16.f32 $0, $1;", "=h,f", [x], tl.float16, True, 1)
 
 
 @triton.jit
 def hlt_rounded_bf16(x):
     """x, float32, as bfloat16: rounded here, whatever is done with it."""
+    tl.static_assert(x.dtype == tl.float32, "an instruction for float32")
     return tl.inline_asm_elementwise("cvt.rn.bf16.f32 $0, $1;", "=h,f", [x], tl.bfloat16, True, 1)
 
 

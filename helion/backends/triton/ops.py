@@ -448,7 +448,8 @@ def emit_pointwise(k: KernelEmitter, node: torch.fx.Node) -> None:
 def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
     """A cast."""
     source, dtype = operand(node), node.meta["val"].dtype
-    if dtype in _ROUNDED and source.target in _PRODUCTS and not k.settings.fast_math and _is_summand(node):
+    is_product = source.target in _PRODUCTS and tensor_of(source).dtype is torch.float32
+    if dtype in _ROUNDED and is_product and not k.settings.fast_math and _is_summand(node):
         k.assign(node, k.helper(_ROUNDED[dtype], k.text(source)))
         return
     k.assign(node, cast(k.text(source), tensor_of(source).dtype, dtype, k.helper))

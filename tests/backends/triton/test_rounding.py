@@ -35,3 +35,21 @@ def test_a_product_and_a_sum_of_16_bits_are_not_one_operation(dtype: torch.dtype
     a, b = torch.randn(500).to(dtype), torch.randn(500).to(dtype)
     for way in ways(kernel, (a, b), [{"block_sizes": [128]}], [80, 90]):
         torch.testing.assert_close(way.run(a, b), reference(a, b), rtol=0, atol=0, msg=lambda m: f"{way.name}: {m}")
+
+
+@pytest.mark.parametrize("factor", [torch.int32, torch.int64, torch.uint8, torch.float64], ids=str)
+def test_a_product_of_other_dtypes_is_converted_to_16_bits(factor: torch.dtype, seed: int) -> None:
+    @helion.kernel
+    def kernel(a, b):
+        out = torch.empty([2, *b.shape], dtype=b.dtype, device=b.device)
+        for t in hl.tile(b.size(0)):
+            out[0, t] = (a[t] * 2).to(b.dtype) + b[t]
+            out[1, t] = b[t] - (a[t] * a[t]).to(b.dtype)
+        return out
+
+    a = torch.randint(0, 9, [100]).to(factor)
+    for dtype in (torch.float16, torch.bfloat16):
+        b = torch.randn(100).to(dtype)
+        expected = torch.stack([(a * 2).to(dtype) + b, b - (a * a).to(dtype)])
+        for way in ways(kernel, (a, b), [{"block_sizes": [32]}], [80, 90]):
+            torch.testing.assert_close(way.run(a, b), expected, rtol=0, atol=0, msg=lambda m: f"{way.name}: {m}")
