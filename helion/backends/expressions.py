@@ -45,6 +45,10 @@ class ExpressionPrinter(PythonPrinter):
     def _print_Float(self, expr: sympy.Float) -> str:
         return repr(float(expr))
 
+    def _print_Pow(self, expr: sympy.Basic) -> str:
+        # PyTorch 2.11 writes a shift by a symbol as a power of two, and prints none.
+        return str(super()._print_Pow(expr) if expr.args[1].is_Integer else self._print_PowByNatural(expr))
+
     def _print_ToFloat(self, expr: sympy.Basic) -> str:
         return f"float({self._print(expr.args[0])})"
 
