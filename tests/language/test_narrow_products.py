@@ -82,3 +82,23 @@ def test_products_of_one_column_in_partial_tiles(seed: int) -> None:
     """A tile with one element left is one column in ref mode: it was refused there."""
     args = (torch.randn(5, 19), torch.randn(19, 1))
     run_everywhere(of_one_column, args, lambda a, b: 1 + a @ b, configs=[{"block_sizes": [4, 8]}], capabilities=[90])
+
+
+def patches(v: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    n, c, y, x, p, q = v.shape
+    out = torch.empty([n, y, x, w.size(0)], dtype=w.dtype, device=v.device)
+    for i, j, e in hl.tile([n, y, w.size(0)], block_size=[1, 1, None]):
+        rows = v[i.begin, :, j.begin, :, :, :].permute(1, 0, 2, 3).reshape(x, c * p * q)
+        out[i.begin, j.begin, :, e] = hl.dot(rows, w[e, :].T) + hl.dot(w[e, :], rows.T).T
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_only_dimensions_of_the_product_are_padded_to_what_it_takes(dtype):
+    def reference(v, w):
+        return 2 * v.permute(0, 2, 3, 1, 4, 5).flatten(3) @ w.T
+
+    args = draw(dtype, 3, 2, 2, 2, 2, 2), draw(dtype, 16, 8)
+    kernel = helion.kernel(patches)
+    assert "tl.reshape(permute, [2, 8])" in kernel.bind(args).to_triton_code(helion.Config(block_sizes=[16]))
+    run_everywhere(kernel, args, reference, configs=[helion.Config(block_sizes=[16])], capabilities=[80, 90])

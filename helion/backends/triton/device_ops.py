@@ -28,6 +28,7 @@ from ..text import listed
 from .axes import along
 from .axes import spread
 from .dtypes import FLOATS8
+from .dtypes import SMALLEST_SIDE
 from .dtypes import cast
 from .dtypes import is_negative_zero
 from .dtypes import negative_zero
@@ -82,6 +83,7 @@ def _dot(k: KernelEmitter, node: torch.fx.Node) -> None:
     summed = torch.int32 if integer else torch.float64 if a.dtype is torch.float64 else torch.float32
     fused = acc is not None and tensor_of(acc).dtype is summed and tensor_of(acc).shape == result.shape
     fused = fused and not _is_batch_of_columns(k, result)
+    fused = fused and all(_side(k, result, dim) == k.extents.known(result.shape[dim]) for dim in (-2, -1))
     if k.extents.known(a.shape[-1]) == 1:  # an outer product
         fused = False
         text = left.to(triton_dtype(summed)) * right.to(triton_dtype(summed))
@@ -151,16 +153,21 @@ def _product(
         else call("tl.reshape", text, listed([*lead, *map(k.extents, value.shape[-2:])]))
         for text, value in operands
     ]
-    a, b = operands[0][1], operands[1][1]
-    if k.extents.known(a.shape[-1]) < smallest_k(a.dtype):
-        texts[0] = _lengthened(texts[0], [*lead, *map(k.extents.known, a.shape[-2:])], a.dtype, len(lead) + 1)
-        texts[1] = _lengthened(texts[1], [*lead, *map(k.extents.known, b.shape[-2:])], b.dtype, len(lead))
+    at, depth = len(lead), smallest_k(operands[0][1].dtype)
+    shapes = [[*lead, *map(k.extents.known, value.shape[-2:])] for _, value in operands[:2]]
+    rows, columns = shapes[0][at], shapes[1][at + 1]
+    high, wide = _side(k, result, -2), _side(k, result, -1)
+    for i, dim, wanted in ((0, at + 1, depth), (1, at, depth), (0, at, high), (1, at + 1, wide)):
+        if shapes[i][dim] < wanted:
+            texts[i] = _lengthened(texts[i], shapes[i], operands[i][1].dtype, dim, wanted)
+            shapes[i][dim] = wanted
     if _is_batch_of_columns(k, result):
-        twice = [*lead, max(k.extents.known(b.shape[-2]), smallest_k(b.dtype)), 2]
-        texts[1] = call("tl.broadcast_to", texts[1], listed(twice))
+        texts[1] = call("tl.broadcast_to", texts[1], listed([*lead, max(shapes[1][at], depth), 2]))
         text = k.helper("hlt_either_column", call("tl.dot", *texts, **options))
     else:
         text = call("tl.dot", *texts, **options)
+    text = _shortened(text, [*shapes[0][: at + 1], columns], wide, at + 1)
+    text = _shortened(text, [*lead, rows, columns], high, at)
     if len(lead) == len(batch):
         return text
     if lead:
@@ -180,7 +187,36 @@ def _is_batch_of_columns(k: KernelEmitter, result: torch.Tensor) -> bool:
     return several and k.extents.known(result.shape[-1]) == 1
 
 
-def _lengthened(text: Text, extents: list[int], dtype: torch.dtype, dim: int) -> Text:
+def _side(k: KernelEmitter, result: torch.Tensor, dim: int) -> int:
+    """How many rows or columns Triton is given of a product, which must be enough for it."""
+    size = result.shape[dim]
+    extent = k.extents.known(size)
+    # A constant size that is not padded where the operand is made (`spec.dot_extents`).
+    return max(extent, SMALLEST_SIDE) if isinstance(size, int) and size > 1 else extent
+
+
+def _shortened(text: Text, extents: list[int], padded: int, dim: int) -> Text:
+    """A product of few rows or columns, without what `_lengthened` put between them.
+
+    Args:
+        text: the product.
+        extents: what it is to have.
+        padded: what it has in dimension `dim`.
+    """
+    if padded == extents[dim]:
+        return text
+    zeros = padded // extents[dim]
+    spread = call("tl.reshape", text, [*extents[: dim + 1], zeros, *extents[dim + 1 :]])
+    lanes = _along(zeros, dim + 1, len(extents) + 1)
+    return call("tl.sum", call("tl.where", lanes, spread, 0), dim + 1)
+
+
+def _along(count: int, dim: int, rank: int) -> Text:
+    """Whether an element is the first of `count` along a dimension."""
+    return along(call("tl.arange", 0, count), dim, rank).equals(0)
+
+
+def _lengthened(text: Text, extents: list[int], dtype: torch.dtype, dim: int, wanted: int) -> Text:
     """An operand of a product over few elements, with zeros between them so that they are enough for tl.dot.
 
     A sum of products instead will not do: Triton makes a product of tensor cores of it all the same, in tf32, and over
@@ -189,15 +225,15 @@ def _lengthened(text: Text, extents: list[int], dtype: torch.dtype, dim: int) ->
     Args:
         text: the operand.
         extents, dtype: its own.
-        dim: the dimension that is summed over.
+        dim: the dimension that has too few.
+        wanted: how many it is to have.
     """
     places = [":"] * len(extents)
     after = ", ".join([*places[: dim + 1], "None", *places[dim + 1 :]])
-    zeros = smallest_k(dtype) // extents[dim]
-    lanes = ", ".join(["None"] * (dim + 1) + [":"] + ["None"] * (len(extents) - dim - 1))
-    first = call("tl.arange", 0, zeros).at(lanes).equals(0)
-    spread = call("tl.where", first, text.at(after), call("tl.zeros", [1], triton_dtype(dtype)))
-    return call("tl.reshape", spread, [*extents[:dim], extents[dim] * zeros, *extents[dim + 1 :]])
+    zeros = wanted // extents[dim]
+    lanes = _along(zeros, dim + 1, len(extents) + 1)
+    spread = call("tl.where", lanes, text.at(after), call("tl.zeros", [1], triton_dtype(dtype)))
+    return call("tl.reshape", spread, [*extents[:dim], wanted, *extents[dim + 1 :]])
 
 
 def _device_print(k: KernelEmitter, node: torch.fx.Node) -> None:

@@ -56,6 +56,9 @@ _BY_WAY_OF = {
 #: What Triton has no arithmetic of, nor numbers.
 FLOATS8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
+#: What rows and columns of a product are padded to; Triton takes fewer, but the fewer the less it was tried.
+SMALLEST_SIDE = 16
+
 
 def _by_way_of_float32(source: torch.dtype, dtype: torch.dtype) -> bool:
     """Whether PyTorch makes a float32 of a value first, and Triton has nothing shorter that is right: it has no

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -61,6 +62,7 @@ from .default_facts import depths_of
 from .default_facts import row_bytes
 from .default_facts import row_uses
 from .defaults import computed_default
+from .dtypes import SMALLEST_SIDE
 from .dtypes import smallest_k
 from .epilogue import epilogues
 from .limits import MAX_TENSOR_ELEMENTS
@@ -387,8 +389,8 @@ def _smallest(product: Product) -> list[tuple[Any, int]]:
     return [
         (a.shape[-1], smallest // packed_a),
         (b.shape[-2], smallest // packed_b),
-        (a.shape[-2], 16),
-        (b.shape[-1], 16),
+        (a.shape[-2], SMALLEST_SIDE),
+        (b.shape[-1], SMALLEST_SIDE),
     ]
 
 
@@ -412,11 +414,42 @@ def dot_extents(ir: DeviceIR) -> dict[Any, int]:
         for size, smallest in _smallest(product):
             if isinstance(size, int) and size > 1:
                 found[size] = max(found.get(size, 1), smallest)
+    for size in _cheaper_on_their_way(ir, {size for size in found if next_power_of_2(size) < found[size]}):
+        del found[size]
     for _, node in ir.calls.get(lanes_of, ()):  # the same lanes under another size
         for old, new in zip(tensor_of(node.args[0]).shape, tensor_of(node).shape):
             if isinstance(old, int) and isinstance(new, int) and new in found:
                 found[old] = max(found.get(old, 1), found[new])
     return found
+
+
+def _cheaper_on_their_way(ir: DeviceIR, sizes: Collection[int]) -> set[int]:
+    """Which of these sizes of products other dimensions of the kernel have too: extents go by size, so all of them
+    would be padded.  `x[n, :, y, :, :, :]` of [2, 2, 2, 2], reshaped to an operand of [2, 8], had 16 ** 4 elements.
+    """
+    times, ranks = dict.fromkeys(sizes, 0), dict.fromkeys(sizes, 0)
+    for product in ir.views(Product):
+        for shape in (tensor_of(n).shape for n in (product.a, product.b, product.node)):
+            for size in sizes:
+                times[size] = max(times[size], _count(shape[-2:], size))
+                ranks[size] = max(ranks[size], _rank(shape) if _count(shape[-2:], size) else 0)
+    tied = {size for _, node in ir.calls.get(lanes_of, ()) for n in (node, node.args[0]) for size in tensor_of(n).shape}
+    shapes = [n.meta["val"].shape for _, n in ir.nodes() if is_tile_value(n)]
+    return {
+        size
+        for size in sizes
+        if size not in tied
+        and any((m := _count(shape, size)) > times[size] or (m and _rank(shape) > ranks[size]) for shape in shapes)
+    }
+
+
+def _count(shape: Sequence[Any], size: int) -> int:
+    return sum(1 for n in shape if isinstance(n, int) and n == size)
+
+
+def _rank(shape: Sequence[Any]) -> int:
+    """The dimensions that a value of this shape has but for those of one element."""
+    return sum(1 for n in shape if not (isinstance(n, int) and n == 1))
 
 
 def can_flatten(info: GraphInfo) -> bool:
