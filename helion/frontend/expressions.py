@@ -323,6 +323,8 @@ class Expressions(ReadExpressions):
             left, right = (self.as_tensor(v) if isinstance(v, torch.SymBool) else v for v in (left, right))
         if not isinstance(op, (ast.BitAnd, ast.BitOr, ast.BitXor)):
             left, right = self._numbers(left, right)
+        if isinstance(op, (ast.LShift, ast.RShift)) and isinstance(right, torch.SymInt) and not torch.is_tensor(left):
+            return self._shifted(op, left, right)
         result = _BINARY[type(op)](left, right)
         return result if self.tracer.on_device else self.env.sized(result)
 
@@ -341,6 +343,12 @@ class Expressions(ReadExpressions):
             for v in both
         ]
         return made[0], made[1]
+
+    def _shifted(self, op: ast.operator, number: Any, places: torch.SymInt) -> Any:
+        """An integer shifted by a symbolic number of places, which PyTorch 2.11's cannot be."""
+        hint = 1 << max(0, min(places.node.hint, 62)) if places.node.has_hint() else None
+        power = self.env.size_of(PowByNatural(sympy.Integer(2), expr_of(places)), hint)
+        return self.binary(ast.Mult() if isinstance(op, ast.LShift) else ast.FloorDiv(), number, power)
 
     def _power_of_place(self, base: Any, exponent: Any) -> torch.SymInt | None:
         """An integer to the power of one of a tile's place that is not negative, an integer as Python's is."""
