@@ -101,6 +101,11 @@ increment_version: Callable[[Sequence[torch.Tensor]], None] = _C._increment_vers
 #: ``() -> bool``: whether ``torch.jit.trace`` records this thread.
 is_jit_tracing: Callable[[], bool] = _C._is_tracing
 
+#: Whether a number beyond the range of float8_e4m3fn becomes nan (torch < 2.13) and not the largest number of it.
+e4m3fn_overflows_to_nan: bool = bool(
+    torch.full([], 1000.0, dtype=torch.float32, device="cpu").to(torch.float8_e4m3fn).float().isnan()
+)
+
 #: The tag of an operator whose arguments the compiler gives the strides that they have in eager mode.
 exact_strides_tag: torch.Tag = getattr(torch.Tag, "needs_exact_strides", torch.Tag.needs_fixed_stride_order)
 

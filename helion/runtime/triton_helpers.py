@@ -480,6 +480,12 @@ def hlt_to_e5m2(x):
 
 
 @triton.jit
+def hlt_within_e4m3(x):
+    """x, a float, where float8_e4m3fn holds it when rounded, and nan elsewhere."""
+    return tl.where(tl.abs(x) > 464.0, float("nan"), x)
+
+
+@triton.jit
 def _scaled_values(rows, scale, FORMAT: tl.constexpr):
     """[R, K stored] with scales [R, K / group] as float32 [R, K]."""
     if FORMAT == "e2m1":

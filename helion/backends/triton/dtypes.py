@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from ... import exc
+from ..._compat_torch import e4m3fn_overflows_to_nan
 from ..text import Text
 from ..text import call
 
@@ -80,6 +81,8 @@ def cast(text: Text, source: torch.dtype, dtype: torch.dtype, helper: Callable[.
         text, source = text.to("tl.float32"), torch.float32
     if dtype is torch.bool:
         return text.differs(0)
+    if dtype is torch.float8_e4m3fn and source not in (dtype, torch.bool) and e4m3fn_overflows_to_nan:
+        text = helper("hlt_within_e4m3", text)  # the hardware's conversion ends at the largest number
     if source is torch.bool and dtype.is_floating_point:
         text = text.to("tl.float32" if dtype in FLOATS8 else "tl.int32")
     elif source.is_floating_point and dtype in _BY_WAY_OF:
