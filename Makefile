@@ -15,13 +15,14 @@ test quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples 
 # Processes that tests start import the package as it was compiled, also where the environment says not to keep that.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test test-newest quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples check-wheels lint bench docs clean
+.PHONY: help setup demo test test-newest test-oldest quick sweep sanitize test-gpu fuzz fuzz-calls fuzz-bundles bundle-examples check-wheels lint bench docs clean
 
 help:
 	@echo "make demo      run real kernels on real input, on the GPU if there is one"
 	@echo "make quick     the tests that neither compile kernels nor start processes: a minute and a half"
 	@echo "make test      all tests (no GPU needed), with make sanitize"
 	@echo "make test-newest  all tests with the newest torch and Triton of the registry, in build/newest"
+	@echo "make test-oldest  all tests with the oldest torch and Triton that are supported, in build/oldest"
 	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"
 	@echo "make sweep     all of what make test takes samples of: every op of PyTorch, hundreds of generated programs, ..."
 	@echo "make test-gpu  the tests that run on a GPU"
@@ -74,8 +75,8 @@ bundle-examples: setup
 	$(VENV) -m tests.ship.bundle_examples make build/examples.hlb
 	$(VENV) -m tests.ship.bundle_examples run build/examples.hlb
 
-test-newest:
-	JOBS=$(JOBS) PYTHON=$(PYTHON) tools/test_newest.sh
+test-newest test-oldest:
+	JOBS=$(JOBS) PYTHON=$(PYTHON) tools/test_versions.sh $(@:test-%=%)
 
 check-wheels: setup
 	$(VENV) -m pip install --quiet -r requirements/wheels.txt
