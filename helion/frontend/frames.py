@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from .. import exc
 from .environment import Environment
+from .lengths import note_on_constants
 from .outer_index import note_on_pairs
 from .source import FunctionSource
 from .tracer import Tracer
@@ -97,8 +98,11 @@ class Frames:
         if error.location is None:
             error.location = self.frame.source.location(node)
             error.message = self.env.space.readable(error.message)
-            if isinstance(error, exc.ShapeMismatch) and (note := note_on_pairs(self.tracer)) is not None:
-                error.advice = f"{error.advice} {note}".strip()
+            if isinstance(error, (exc.ShapeMismatch, exc.TorchOpTracingError)):
+                note = note_on_constants(self.tracer, error.message)
+                if note is None and isinstance(error, exc.ShapeMismatch):
+                    note = note_on_pairs(self.tracer)
+                error.advice = f"{error.advice} {note or ''}".strip()
         return error
 
     def where(self) -> str:

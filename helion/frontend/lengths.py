@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 import sys
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -305,3 +306,25 @@ def _refusal(func: Any) -> exc.TorchOpTracingError:
         reason="a function of PyTorch calculates with the size of a tile in a way that is not known for partial tiles",
         fix="write the formula out, with `tile.end - tile.begin` for the tile's length.",
     )
+
+
+def note_on_constants(tracer: Tracer, message: str) -> str | None:
+    """What to mind where shapes do not fit, and one has in numbers what is the length of a tile of constant block size.
+
+    Args:
+        tracer: in the loop of the tile.
+        message: what was said, with the tile's name for its size.
+    """
+    numbers = sorted({int(n) for n in re.findall(r"(?<![\w*.])\d+(?![\w*.])", message)})
+    for axis in reversed(tracer.axes_around()):
+        fixed, name = axis.block.fixed, axis.name
+        if isinstance(fixed, int) and fixed > 1 and re.search(rf"\b{name}\b", message):
+            n = next((n for n in numbers if n and n % fixed == 0), None)
+            if n is not None:
+                length = f"{name}.block_size" + (f" * {n // fixed}" if n > fixed else "")
+                return f"Where {n} is the length of the tile {name!r}, write `{length}`: a last tile is shorter."
+            if re.search(rf"\b{name} [+-] \d", message):
+                return (
+                    f"Where a length is to be constant, write {fixed} for `{name}.block_size`: a last tile is shorter."
+                )
+    return None

@@ -51,6 +51,11 @@ def extent_of(size: Any) -> int:
     return int(size)
 
 
+def is_length_of_tile(size: Any) -> bool:
+    """Whether a tile's block size has a part in a size, but is not all of it: the last tile's is shorter."""
+    return isinstance(size, EagerInt) and size.source is None and size._extent is not None
+
+
 def _combined(name: str, left: int, right: int) -> Any:
     function: Callable[[Any, Any], Any] = getattr(operator, name)
     value = function(int(left), int(right))

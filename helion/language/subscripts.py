@@ -174,7 +174,8 @@ def of_a_tile(dim: int) -> exc.InvalidAPIUsage:
     return exc.InvalidAPIUsage(
         f"dimension {dim} of this device value is a tile's: where it ends is not known, so no part can be taken",
         fix="index the host tensor, `x[tile.begin + 1]`; of a computed value reduce what a mask leaves, "
-        "`torch.where(tile.index == i, value, 0).sum()`.",
+        "`torch.where(tile.index == i, value, 0).sum()`. Slices of constant length have parts: with block_size=16 "
+        "write `x[tile.begin - 2 : tile.begin + 18]` for `x[tile.begin - 2 : tile.begin + tile.block_size + 2]`.",
     )
 
 

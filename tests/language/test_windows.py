@@ -257,3 +257,48 @@ def test_slices_longer_and_shorter_than_a_tile_have_the_elements_of_theirs() -> 
         )
 
     run_everywhere(of_halos, (-torch.rand(37) - 1,), expected)
+
+
+def parts_of_halos(x: torch.Tensor, length: hl.constexpr) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for r, t in hl.tile([x.size(0), x.size(1)], block_size=[4, 16]):
+        halo = x[r, t.begin - 2 : t.begin + (t.block_size + 2 if length is None else length)]
+        out[r, t] = halo[:, 0:16] + halo[:, 4:20]
+    return out
+
+
+def test_parts_of_a_slice_as_long_as_a_tile_are_refused_and_the_advice_works() -> None:
+    x = torch.randn(3, 37)
+    for ref_mode in (helion.RefMode.OFF, helion.RefMode.EAGER):
+        with pytest.raises(exc.InvalidAPIUsage, match="no part can be taken") as error:
+            helion.kernel(parts_of_halos, ref_mode=ref_mode)(x, None)
+        assert "`x[tile.begin - 2 : tile.begin + 18]`" in str(error.value)
+    pad = torch.nn.functional.pad
+    run_everywhere(parts_of_halos, (x, 18), lambda x, _: pad(x, (2, 0))[:, :37] + pad(x, (0, 2))[:, 2:])
+
+
+def unpacked(x: torch.Tensor, p: torch.Tensor, literal: hl.constexpr) -> torch.Tensor:
+    out = torch.empty([x.size(0), p.size(0)], dtype=torch.float32, device=x.device)
+    for tm, tn in hl.tile(out.shape, block_size=[16, 16]):
+        acc = hl.zeros([tm, tn])
+        for tk in hl.tile(p.size(1), block_size=8):
+            w = torch.stack([p[tn, tk] & 15, p[tn, tk] >> 4], -1).reshape(tn, tk.block_size * 2 if literal != 0 else 16)
+            row = x[tm, tk.begin * 2 : tk.begin * 2 + (tk.block_size * 2 if literal != 1 else 16)]
+            acc = hl.dot(row, w.to(x.dtype).T, acc)
+        out[tm, tn] = acc
+    return out
+
+
+def test_numbers_for_the_length_of_a_tile_are_named_with_what_to_write() -> None:
+    x, p = torch.randint(-3, 4, (5, 40)).half(), torch.randint(0, 256, (9, 20), dtype=torch.uint8)
+    for literal in (0, 1):
+        with pytest.raises(exc.BaseError, match=r"tk\.block_size \* 2"):
+            helion.kernel(unpacked)(x, p, literal)
+    run_everywhere(
+        unpacked,
+        (x, p, 2),
+        lambda x, p, _: x @ torch.stack([p & 15, p.int() >> 4], -1).flatten(1).double().T,
+        reference_args=(x.double(), p.int(), 2),
+        capabilities=[90],
+        error_scale=0,
+    )

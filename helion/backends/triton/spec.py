@@ -433,7 +433,8 @@ def _cheaper_on_their_way(ir: DeviceIR, sizes: Collection[int]) -> set[int]:
             for size in sizes:
                 times[size] = max(times[size], _count(shape[-2:], size))
                 ranks[size] = max(ranks[size], _rank(shape) if _count(shape[-2:], size) else 0)
-    tied = {size for _, node in ir.calls.get(lanes_of, ()) for n in (node, node.args[0]) for size in tensor_of(n).shape}
+    views = (n for _, node in ir.calls.get(lanes_of, ()) for n in (node, node.args[0]))
+    tied = {size for node in views for size in tensor_of(node).shape if isinstance(size, int)}
     shapes = [n.meta["val"].shape for _, n in ir.nodes() if is_tile_value(n)]
     return {
         size

@@ -68,6 +68,13 @@ class Lanes:
     block: Any = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Stretched(Lanes):
+    """In place of the loop axis of a dimension whose length a tile's block size has a part in:
+    `x[t.begin - 2 : t.begin + t.block_size + 2]`.
+    """
+
+
 def with_lanes(value: torch.Tensor, axes: Sequence[Any], wanted: dict[int, tuple[int, int]]) -> torch.Tensor:
     """A value of constant sizes as one that has a partial tile's elements.
 

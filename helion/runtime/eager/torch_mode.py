@@ -35,6 +35,7 @@ from ...language.creation import iota
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
+from ...language.eager_tile import is_length_of_tile
 from ...language.indexing import index_list
 from ...language.indexing import normalize_index
 from ...language.matmul import dot
@@ -53,6 +54,7 @@ from ...language.truth import scalar
 from .alignment import MARK as _MARK
 from .alignment import JaggedAxis as JaggedAxis
 from .alignment import Lanes
+from .alignment import Stretched
 from .alignment import aligned
 from .alignment import check_one_tile
 from .alignment import is_pointwise
@@ -224,8 +226,10 @@ def broadcast_axes(tensors: Sequence[torch.Tensor]) -> list[Any]:
     for tensor in tensors:
         for i, axis in enumerate(axes_of(tensor)):
             at = ndim - tensor.dim() + i
-            if (axes[at] is None and axis is not None) or (
-                isinstance(axes[at], Lanes) and isinstance(axis, JaggedAxis)
+            if (
+                (axes[at] is None and axis is not None)
+                or (isinstance(axes[at], Lanes) and isinstance(axis, JaggedAxis))
+                or (isinstance(axes[at], Stretched) and axis is not None)
             ):
                 axes[at] = axis
     return axes
@@ -254,7 +258,8 @@ class EagerLanes:
         with _compat_torch.without_torch_functions():
             index = int(start) + step * torch.arange(-(-length // step), device=self._device)
             inside = (index >= 0) & (index < size)
-        return mark(index), mark(inside)
+        axes = [Stretched()] if is_length_of_tile(start) or is_length_of_tile(stop) else None
+        return mark(index, axes), mark(inside, axes)
 
     def on_host(self, bounds: Sequence[Any]) -> bool:
         return False  # a window has a number of the kernel's
@@ -298,7 +303,9 @@ def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
         return [args[0].axis]
     if op is iota:
         tile = args[1].source if isinstance(args[1], EagerInt) else None
-        return [tile.axis] if isinstance(tile, EagerTile) else None if isinstance(args[1], EagerInt) else [None]
+        if isinstance(tile, EagerTile):
+            return [tile.axis]
+        return [Stretched()] if is_length_of_tile(args[1]) else None if isinstance(args[1], EagerInt) else [None]
     if op is full:
         return axes_of_shape(args[0])
     if op is subscript:
