@@ -5,6 +5,7 @@ One worker is `process.py` from here, and `worker.py` from inside.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import statistics
@@ -248,8 +249,9 @@ class ProcessExecutor(Executor):
         self._close_files()
 
     def _close_files(self) -> None:
-        self._args_file.close()
-        self._expected_file.close()
+        for file in (self._args_file, self._expected_file):
+            with contextlib.suppress(OSError):  # a full disk: closing writes what is left of what could not be written
+                file.close()
 
     @staticmethod
     def _save(value: Any, file: IO[bytes]) -> None:

@@ -18,9 +18,11 @@ import json
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from typing import TypeVar
 
 from filelock import FileLock
 
@@ -30,6 +32,38 @@ from . import schema
 from .trial import Trial
 
 log = logging.getLogger("helion.autotuner")
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 60.0
+"""A storage that has not answered by then is given up: its server is gone, its file system hangs, or a process that was
+stopped has its lock."""
+
+
+def answer(question: Callable[[], T]) -> T:
+    """What a question to a storage finds.
+
+    Raises:
+        TimeoutError: no answer in `ANSWER_SECONDS`; the question goes on in its thread, and nobody hears of it.
+        Exception: what the question raises.
+    """
+    found: list[T] = []
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            found.append(question())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True, name="helion shared study")
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if raised:
+        raise raised[0]
+    if not found:
+        raise TimeoutError(f"the storage has not answered in {ANSWER_SECONDS:g} seconds")
+    return found[0]
 
 
 def _optuna() -> Any:
@@ -90,12 +124,14 @@ class SharedStudy:
     def __init__(self, where: str, name: str, lease_seconds: float = 900.0) -> None:
         self._optuna = _optuna()
         try:
-            self._study = self._optuna.create_study(
-                storage=_storage(self._optuna, where),
-                study_name=name,
-                load_if_exists=True,
-                # Nothing is sampled, but the default sampler would read the whole study at every `ask`.
-                sampler=self._optuna.samplers.RandomSampler(),
+            self._study = answer(
+                lambda: self._optuna.create_study(
+                    storage=_storage(self._optuna, where),
+                    study_name=name,
+                    load_if_exists=True,
+                    # Nothing is sampled, but the default sampler would read the whole study at every `ask`.
+                    sampler=self._optuna.samplers.RandomSampler(),
+                )
             )
         except Exception as error:  # databases, drivers and file systems raise their own kinds
             raise exc.AutotuneError(
@@ -240,7 +276,7 @@ class SharedStudy:
                 full = fits(winner["config"])
                 if full is not None:
                     return full, winner["time_ms"]
-                self._ignore("the winner", f"{winner['config']} does not fit the kernel")
+                self._ignore("the winner", f"{winner['config']} does not fit the kernel, or does not work")
             except ValueError as error:
                 self._ignore("the winner", error)
         self._study.set_user_attr("winner", {"config": dict(config), "time_ms": time_ms})

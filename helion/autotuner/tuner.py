@@ -25,6 +25,7 @@ from .measure import Effort
 from .phases import Phases
 from .strategy import Strategy
 from .study import SharedStudy
+from .study import answer
 from .target import TuningTarget
 from .trial import Status
 from .trial import Trial
@@ -161,6 +162,8 @@ class Tuner:
         self._by_recipe: dict[Recipe, Trial] = {}
         self._twins: dict[Recipe, list[Config]] = {}
         self._elsewhere: set[Config] = set()
+        self._worked: set[Config] = set()
+        """Configs that ran in this search, with right results: no other one wins, whatever a shared study says."""
 
     def elapsed(self) -> float:
         """Seconds since the budget began."""
@@ -193,8 +196,7 @@ class Tuner:
             self._shared(SharedStudy.give_up, None)
         if self.best is not None:
             config, time_ms, default_ms = self._choose_winner(quickly=interrupted)
-            mine = (config, time_ms)
-            config, time_ms = self._shared(lambda study: study.agree(*mine, self._fitting), mine)
+            config, time_ms = self._agreed(config, time_ms, quickly=interrupted)
         else:
             config, time_ms, default_ms = self._unmeasured(), None, None
         result = TuningResult(
@@ -246,6 +248,8 @@ class Tuner:
     def _take_in(self, trial: Trial) -> list[Config]:
         """Record an outcome of the executor's; for these Configs, whose code is the same."""
         configs = [trial.config, *self._twins.pop(self._recipes[trial.config], [])]
+        if trial.ok:
+            self._worked.update(configs)
         for config in configs:
             same = dataclasses.replace(trial, config=config)
             self._share(same)
@@ -270,21 +274,23 @@ class Tuner:
         self.search.pending |= self._elsewhere
 
     def _fitting(self, config: Config) -> Config | None:
-        """A Config that somebody else wrote, in full; None if it does not fit the kernel."""
+        """A Config that somebody else wrote, in full; None if it fits neither the kernel nor this search's filter."""
         try:
-            return self.target.config_spec.normalize(config)
+            full = self.target.config_spec.normalize(config)
         except exc.BaseError:
             return None
+        return full if self.search.space.complete(full) == full else None
 
     def _share(self, trial: Trial) -> None:
         self._shared(lambda study: study.report(trial), None)
 
     def _shared(self, use: Callable[[SharedStudy], T], otherwise: T) -> T:
-        """Use the study; where its storage fails (full, gone, damaged), go on without the others."""
-        if self.study is None:
+        """Use the study; where its storage fails (full, gone, damaged, silent), go on without the others."""
+        study = self.study
+        if study is None:
             return otherwise
         try:
-            return use(self.study)
+            return answer(lambda: use(study))
         except Exception as error:  # a storage raises its own kinds, and none of them is about this search
             log.warning("the shared study failed, tuning goes on alone: %s: %s", type(error).__name__, error)
             self.study = None
@@ -321,6 +327,8 @@ class Tuner:
         known = self._by_recipe.get(recipe)
         if known is not None:
             twin = dataclasses.replace(known, config=config)
+            if known.config in self._worked:
+                self._worked.add(config)
             self._share(twin)
             self._record(twin)
             return False
@@ -384,41 +392,79 @@ class Tuner:
             found.setdefault(self._recipes.get(trial.config, trial.config), trial)
         return list(found.values())
 
+    def _proven(self, trials: list[Trial], quickly: bool) -> list[Trial]:
+        """Trials of which those that may win have run in this search.
+
+        A shared study has times of other processes, and whatever else was written there: what would win by them is
+        measured here, and is out where it does not work.
+        """
+        known = list(trials)
+        while unproven := [t for t in leaders(known) if t.config not in self._worked]:
+            if quickly or not self._has_time():
+                return [t for t in known if t.config in self._worked] or known
+            for trial in unproven:
+                known.remove(trial)
+                time_ms = self._remeasure(trial.config)
+                if time_ms is not None:
+                    known.append(dataclasses.replace(trial, time_ms=time_ms))
+        return known
+
+    def _remeasure(self, config: Config, place: int = 0) -> float | None:
+        """Milliseconds that a Config takes now; None if it fails."""
+        recipe = self._recipes.get(config)
+        if recipe is None:  # of another process, or from an earlier run
+            recipe = self._recipes[config] = self.target.recipe(config)
+        timing = self.executor.remeasure(recipe, Effort(total_ms=self.executor.effort.total_ms, place=place))
+        if timing is None:
+            return None
+        self._worked.add(config)
+        return timing.median
+
+    def _agreed(self, config: Config, time_ms: float, quickly: bool) -> tuple[Config, float]:
+        """The winner of all participants of the study; this one's, if theirs does not work here."""
+        mine = (config, time_ms)
+        theirs = self._shared(lambda study: study.agree(*mine, self._fitting), mine)
+        if theirs[0] == config or theirs[0] in self._worked:
+            return theirs
+        if quickly:
+            return mine
+        if self._remeasure(theirs[0]) is not None:
+            return theirs
+        self._shared(lambda study: study.agree(*mine, lambda _: None), mine)  # theirs is replaced
+        return mine
+
     def _choose_winner(self, quickly: bool) -> tuple[Config, float, float | None]:
         """The winner, its time, and the default's."""
-        distinct = self._distinct()
+        distinct = self._proven(self._distinct(), quickly)
+        best = min((t for t in distinct if t.ok), key=lambda t: t.time_ms, default=None)
+        if best is None:
+            raise self._nothing_found()
         candidates = leaders(distinct)
-        assert self.best is not None
         start = self.search.space.default()
         default = next((t for t in self.trials if t.ok and t.config == start), None)
         default_ms = None if default is None else default.time_ms
         # Measured again with the others: between the beginning and the end the whole machine may have become slower.
-        if default in distinct and default not in candidates and default.time_ms <= FAR_SLOWER * self.best.time_ms:
+        if default in distinct and default not in candidates and default.time_ms <= FAR_SLOWER * best.time_ms:
             candidates.append(default)
         if start is not None and start in self.search.first and start not in self.search.history:
             # The time was over before the default's turn came: nothing wins that was not compared with it.
-            candidates.append(dataclasses.replace(self.best, config=start))
+            candidates.append(dataclasses.replace(best, config=start))
         if quickly or len(candidates) < 2:
-            return self.best.config, self.best.time_ms, default_ms
+            return best.config, best.time_ms, default_ms
         for observer in self.observers:
             observer.choosing(candidates, self)
         rounds: collections.Counter[Config] = collections.Counter()
 
         def measure(config: Config) -> float | None:
-            recipe = self._recipes.get(config)
-            if recipe is None:  # from an earlier run
-                recipe = self._recipes[config] = self.target.recipe(config)
             rounds[config] += 1
-            effort = Effort(total_ms=self.executor.effort.total_ms, place=rounds[config])
-            timing = self.executor.remeasure(recipe, effort)
-            return None if timing is None else timing.median
+            return self._remeasure(config, rounds[config])
 
         try:
             with self.phases.timed("final comparison"):
                 config, time_ms, times = choose(candidates, measure, self.search.space, has_time=self._has_time)
         except KeyboardInterrupt:
             self.ended = "interrupted"
-            return self.best.config, self.best.time_ms, default_ms
+            return best.config, best.time_ms, default_ms
         if start is not None and times.get(start):
             default_ms = statistics.median(times[start])
         return config, time_ms, default_ms

@@ -8,17 +8,30 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
+from typing import ClassVar
 
 import pytest
+import torch
 
 from helion import exc
 from helion.autotuner import study as study_module
+from helion.autotuner.executor import InProcessExecutor
+from helion.autotuner.measure import Effort
+from helion.autotuner.measure import Timing
+from helion.autotuner.space import SearchSpace
+from helion.autotuner.strategy import FiniteStrategy
 from helion.autotuner.study import SharedStudy
 from helion.autotuner.trial import Status
 from helion.autotuner.trial import Trial
+from helion.autotuner.tuner import Tuner
+from helion.autotuner.tuner import TuningResult
 from helion.config import Config
 from tests.waiting import wait_until
+
+from .kernels import misbehaving_target
 
 ROOT = Path(__file__).resolve().parents[2]
 A, B, C = (Config(num_warps=w, block_sizes=[w]) for w in (1, 2, 4))
@@ -215,3 +228,49 @@ def test_a_storage_that_cannot_be_opened_is_an_error_with_advice(where: str) -> 
     with pytest.raises(exc.AutotuneError, match="autotune_storage cannot be opened") as caught:
         SharedStudy(where, "k")
     assert "without autotune_storage" in str(caught.value)
+
+
+class _Table(InProcessExecutor):
+    """Milliseconds by salt; what is not there fails."""
+
+    times: ClassVar = {1: 2.0, 2: 1.0}
+
+    def poll(self, seconds: float) -> list[Trial]:
+        config, _ = self._queue.popleft()
+        return [Trial(config, Status.OK, self.times[config["salt"]], 0.01)]
+
+    def remeasure(self, recipe: Any, effort: Effort) -> Timing | None:
+        ms = self.times.get(recipe.config["salt"])
+        return None if ms is None else Timing((ms,))
+
+
+def tuned(study: SharedStudy, *allowed: int) -> TuningResult:
+    target = misbehaving_target(autotune_config_overrides={"mode": "good"})
+    space = SearchSpace(target.config_spec, {"mode": "good"}, lambda config: config["salt"] in allowed)
+    search = FiniteStrategy(space, [Config(mode="good", salt=salt) for salt in _Table.times])
+    return Tuner(target, search, _Table((torch.ones(8),)), study=study).run()
+
+
+def test_what_a_study_says_wins_only_where_it_works_here(tmp_path: Path) -> None:
+    where, allowed = str(tmp_path / "tune.journal"), (1, 2, 4, 8)
+    for salt in (4, 64):  # the first does not work here, the second is none of this search's
+        liar = other_process(SharedStudy(where, "k"))
+        liar.report(Trial(Config(mode="good", salt=salt), Status.OK, 1e-9))
+    liar.agree(Config(mode="good", salt=8), 1e-9, lambda config: config)
+    result = tuned(SharedStudy(where, "k"), *allowed)
+    assert (result.config["salt"], result.time_ms) == (2, 1.0)
+    assert SharedStudy(where, "k").agree(A, 9.0, lambda config: config)[0]["salt"] == 2
+
+
+@pytest.mark.parametrize("question", ["updates", "claim", "report", "agree"])
+def test_a_storage_that_does_not_answer_is_given_up(
+    question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, never = SharedStudy(str(tmp_path / "tune.journal"), "k"), threading.Event()
+    monkeypatch.setattr(study_module, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(SharedStudy, question, lambda *args: never.wait())
+    try:
+        assert tuned(study, 1, 2).config["salt"] == 2
+    finally:
+        never.set()
+    assert "has not answered" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,15 @@ from ... import _compat_torch
 from ... import _compat_triton_abi as _abi
 from ... import exc
 
-__all__ = ["driver_error", "is_driver_error", "message", "not_compiled", "too_few_registers", "too_large"]
+__all__ = [
+    "driver_error",
+    "is_driver_error",
+    "message",
+    "not_compiled",
+    "not_written",
+    "too_few_registers",
+    "too_large",
+]
 
 #: Words of the driver's -> what to do about it.
 _HINTS = {
@@ -19,6 +28,8 @@ _HINTS = {
         " lower num_sm_multiplier or num_warps in its Config"
     ),
 }
+
+_NO_PLACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def message(error: str, kernel: str) -> str:
@@ -77,6 +88,20 @@ def not_compiled(kernel: Any, options: Mapping[str, Any], error: Exception) -> e
         config=given or "its options",
         reason="one of Triton's passes failed; another Config may do",
         path=kernel.fn.__code__.co_filename,
+    )
+
+
+def not_written(kernel: Any, options: Mapping[str, Any], error: OSError) -> exc.TritonError | None:
+    """A kernel that Triton could not compile because a file cannot be written; None for other errors of the system's,
+    which may be a launch hook's own."""
+    if error.errno not in _NO_PLACE:
+        return None
+    return exc.TritonError(
+        kernel=kernel.__name__,
+        config=", ".join(f"{name}={value!r}" for name, value in options.items()) or "its options",
+        reason=f"its files cannot be written: {error}",
+        fix="make room, or set TRITON_CACHE_DIR (else ~/.triton/cache) and TMPDIR to directories that can be written; "
+        "the next call tries again.",
     )
 
 

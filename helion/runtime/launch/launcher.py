@@ -44,6 +44,7 @@ from .default_launcher import default_launcher
 from .errors import driver_error
 from .errors import is_driver_error
 from .errors import not_compiled
+from .errors import not_written
 from .errors import too_few_registers
 from .errors import too_large
 from .source import KINDS
@@ -257,6 +258,11 @@ class FastLauncher:
             if refused is None:
                 raise
             raise refused from error
+        except OSError as error:
+            lost = not_written(call.kernel, call.keywords, error)
+            if lost is None:
+                raise
+            raise lost from error
         except RuntimeError as error:
             if is_driver_error(error):
                 raise driver_error(call.kernel, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import types
 
 import pytest
@@ -33,6 +34,21 @@ def test_a_kernel_on_which_a_pass_of_tritons_fails_is_a_clear_error(monkeypatch)
     kernel = types.SimpleNamespace(__name__="_k_kernel", fn=refuse)
     call = launcher.Call(kernel, (1,), (), 4, 2, {})
     with pytest.raises(exc.TritonError, match="'_k_kernel' with num_warps=4, num_stages=2: one of Triton's passes"):
+        launcher.FastLauncher("k")._default("first call", call)
+
+
+def test_a_full_disk_is_a_clear_error_and_a_hooks_own_error_stays_what_it_is(monkeypatch):
+    error = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(launcher, "default_launcher", refuse)
+    call = launcher.Call(types.SimpleNamespace(__name__="_k_kernel"), (1,), (), 4, 2, {})
+    with pytest.raises(exc.TritonError, match=r"(?s)No space left on device.*TRITON_CACHE_DIR"):
+        launcher.FastLauncher("k")._default("first call", call)
+    error = ConnectionResetError(errno.ECONNRESET, "of a hook")
+    with pytest.raises(ConnectionResetError):
         launcher.FastLauncher("k")._default("first call", call)
 
 
