@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -148,35 +149,44 @@ def _reason(line: str) -> str:
     return "" if comment.startswith(("noqa", "type:")) else comment
 
 
+#: What may be a private name of PyTorch or Triton, in code or in a comment.
+_PRIVATE = re.compile(r"\b(?:torch|triton)[\w.]*\._")
+
+
 @functools.cache
 def _read(module: str) -> tuple[list[Import], list[str]]:
-    """Imports of a module, and attributes with an underscore as they are written: from one walk of its syntax tree."""
+    """Imports of a module, and private attributes as they are written where one of PyTorch's or Triton's may be among
+    them.
+    """
+    path = modules()[module]
+    text = path.read_text()
+    tree = ast.parse(text)
+    attributes = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute)) if _PRIVATE.search(text) else ()
+    return list(_imports_of(module, tree, text)), [ast.unparse(n) for n in attributes if n.attr.startswith("_")]
+
+
+def _imports_of(module: str, tree: ast.Module, text: str) -> Iterator[Import]:
+    """Statements alone hold imports, so expressions are left out."""
     path = modules()[module]
     package = tuple(module.split(".")) if path.name == "__init__.py" else tuple(module.split(".")[:-1])
-    text = path.read_text()
     lines = text.splitlines()
-    found, attributes = [], []
-    todo: list[tuple[ast.AST, bool, bool]] = [(ast.parse(text), False, False)]
+    todo: list[tuple[ast.AST, bool, bool]] = [(tree, False, False)]
     while todo:
         node, late, typing = todo.pop()
-        if isinstance(node, ast.Attribute):
-            if node.attr.startswith("_"):
-                attributes.append(ast.unparse(node))
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = tuple(alias.name for alias in node.names)
             if isinstance(node, ast.ImportFrom):
                 names = tuple(f"{'.' * node.level}{node.module}.{name}" for name in names)
-            found += [
-                Import(module, imported, names, node.lineno, late, typing, _reason(lines[node.lineno - 1]))
-                for imported in _imported(node, package)
-            ]
-            continue
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            for imported in _imported(node, package):
+                yield Import(module, imported, names, node.lineno, late, typing, _reason(lines[node.lineno - 1]))
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             late = True
         elif isinstance(node, ast.If):
             typing = typing or "TYPE_CHECKING" in ast.unparse(node.test)
-        todo += [(child, late, typing) for child in ast.iter_child_nodes(node) if child._fields]
-    return found, attributes
+        for field in ("body", "orelse", "handlers", "finalbody", "cases"):
+            within = getattr(node, field, None)
+            if isinstance(within, list):  # the body of a lambda is an expression
+                todo += [(child, late, typing) for child in within]
 
 
 @functools.cache

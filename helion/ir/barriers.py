@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -207,15 +208,12 @@ def _relevant(ir: DeviceIR, root: GraphInfo) -> dict[torch.fx.Node, list[Touch]]
     users = dict.fromkeys(user for host in ir.calling(lambda target: target is host_tensor) for user in host.users)
     touches = [touch for user in users if user.graph in graphs for touch in touches_of(user)]
     ordering = any(_orders(touch.node, how) for touch in touches if touch.writes for how in ("acquire", "release"))
-    together: dict[Any, list[Touch]] = {}
-    for touch in touches:
-        for memory in _memories(touch):
-            together.setdefault(memory, []).append(touch)
+    count = Counter(memory for touch in touches for memory in _memories(touch))
+    written = {memory for touch in touches if touch.writes for memory in _memories(touch)}
     found: dict[torch.fx.Node, list[Touch]] = {}
     for touch in touches:
         again = touch.node.graph is not root.graph  # it comes after itself
-        alike = (other for memory in _memories(touch) for other in together[memory] if again or other is not touch)
-        if ordering or any(touch.writes or other.writes for other in alike):
+        if ordering or any(memory in written and (again or count[memory] > 1) for memory in _memories(touch)):
             found.setdefault(touch.node, []).append(touch)
     return found
 

@@ -160,7 +160,7 @@ class TritonBackend(Backend):
         key = (tuple(looped), squeezes, ones, long)
         if key not in self._made:
             device = roll(self.ir.device, looped) if looped else self.ir.device
-            if squeezes:
+            if ones or (squeezes and looped):  # loops over chunks hold other values
                 device = drop_unit_dims(
                     device, lambda n: n == 1 if isinstance(n, int) else bool(ones) and expr_of(n) in ones
                 )
@@ -191,8 +191,8 @@ class TritonBackend(Backend):
 
     @functools.cached_property
     def _sizes(self) -> frozenset[sympy.Expr]:
-        """The symbolic sizes of values."""
-        return frozenset(size for shape in self._tiles.shapes for size in shape if not size.is_Integer)
+        """The sizes of values."""
+        return frozenset(size for shape in self._tiles.shapes for size in shape)
 
     def launcher(
         self, host: types.FunctionType, name: str, device: int | None, stats: KernelStats

@@ -43,20 +43,18 @@ def dropped_first(device: DeviceIR, elements: Elements, l2_bytes: int) -> list[s
         elements: of a value, by its shape.
         l2_bytes: size of the L2 cache.
     """
-    accesses = device.views(Memory)
-    sizes = {access.node: _moved(access, elements) for access in accesses}
-    names = {access.node: access.name for access in accesses}
-    stored = max(
-        (size for access in accesses if (size := sizes[access.node]) and not Load.match(access.node)), default=0
-    )
-    policies = []
-    for load in device.views(Load):
-        others = [sizes[node] for node, name in names.items() if name == names[load.node] and node is not load.node]
-        is_most = sizes[load.node] >= _MANY * max(stored, *others, 1)
-        is_large = l2_bytes // 2 < _bytes(load.tensor) < _MUCH * l2_bytes
-        once = is_most and is_large and load.eviction_policy is None and _is_read_once(device, load)
-        policies.append("first" if once else "")
-    return policies
+
+    def once(load: Load) -> bool:
+        if load.eviction_policy is not None or not l2_bytes // 2 < _bytes(load.tensor) < _MUCH * l2_bytes:
+            return False
+        others = (
+            _moved(access, elements)
+            for access in device.views(Memory)
+            if access.node is not load.node and (access.name == load.name or not Load.match(access.node))
+        )
+        return _moved(load, elements) >= _MANY * max(1, *others) and _is_read_once(device, load)
+
+    return ["first" if once(load) else "" for load in device.views(Load)]
 
 
 def _moved(access: Memory, elements: Elements) -> int:
