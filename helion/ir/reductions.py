@@ -68,7 +68,7 @@ def rollable_sizes(ir: DeviceIR, info: GraphInfo) -> list[Any]:
     for node in info.graph.nodes:
         if reduction := Reduction.match(node):
             size = tensor_of(reduction.source).shape[reduction.dim]
-            if _is_whole(size):
+            if _is_whole(ir, size):
                 found.setdefault(expr_of(size), size)
     return [size for size in found.values() if _Stages(ir, info, size).possible]
 
@@ -88,11 +88,13 @@ def lane_numbers(ir: DeviceIR, reduction: RollableReduction) -> int:
     return max(kept.values(), default=0)
 
 
-def _is_whole(size: Any) -> bool:
-    """A size of the host's, as opposed to a tile's or 1."""
+def _is_whole(ir: DeviceIR, size: Any) -> bool:
+    """A size of the host's, as opposed to a tile's (whose lanes past the end a loop would count) or 1."""
     if isinstance(size, int):
         return size > 1
-    return isinstance(size, torch.SymInt) and str(size.node.expr).startswith("s") and size.node.expr.is_Symbol
+    if not isinstance(size, torch.SymInt) or ir.space.depends_on_device(size):
+        return False
+    return str(size.node.expr).startswith("s") and size.node.expr.is_Symbol
 
 
 def _is_view(node: torch.fx.Node) -> bool:

@@ -46,6 +46,18 @@ def test_a_reduction_behind_a_scan_stays_whole():
     assert ir.reductions == []
 
 
+def counted(x):
+    out = torch.zeros([1], dtype=torch.int64, device=x.device)
+    for tile in hl.tile(40):
+        hl.atomic_add(out, [0], x[1:2].expand([tile]).sum(0) + hl.full([tile], 1, dtype=torch.int64).sum(0))
+    return out
+
+
+def test_the_lanes_of_a_tile_are_no_whole_dimension():
+    """No loop over them: it would count those past the tile's end."""
+    assert traced(counted, torch.ones(3, dtype=torch.int64)).reductions == []
+
+
 def test_softmax_becomes_two_loops():
     device = rolled(softmax)
     loops = [n for n in device.graphs[device.roots[0].graph_id].graph.nodes if n.target is device_ir.for_loop]
