@@ -25,6 +25,9 @@ import torch
 import helion
 from helion.cross_compile import CAPABILITIES
 from helion.cross_compile import cross_compile
+from helion.runtime.code_cache import load_module
+from helion.runtime.host_function import clone_host_function
+from helion.target import Target
 from tests import quick
 
 Configs = Sequence[Mapping[str, Any] | helion.Config]
@@ -199,9 +202,17 @@ def _on_gpu(kernel: helion.Kernel, config: Mapping[str, Any] | helion.Config) ->
 
 
 def _on_software_gpu(
-    kernel: helion.Kernel, config: Mapping[str, Any] | helion.Config, capability: int
+    kernel: helion.Kernel,
+    config: Mapping[str, Any] | helion.Config,
+    capability: int,
+    traced: bool = False,
+    threads: int = 0,
 ) -> Callable[..., Any]:
-    """A run on the software GPU in which kernels may touch nothing but the tensors they are launched with."""
+    """A run on the software GPU in which kernels may touch nothing but the tensors they are launched with.
+
+    With `traced` it takes what the kernel was bound to for CPU tensors, and generates code for the GPU of that: one
+    trace for all capabilities.
+    """
     import triton
 
     from helion.runtime import default_launcher
@@ -219,12 +230,18 @@ def _on_software_gpu(
         with softgpu.only(scratch, *(a for a in args if isinstance(a, torch.Tensor))):
             default_launcher(triton_kernel, grid, *args, **options)
 
+    def _generated(bound: helion.BoundKernel, config: Mapping[str, Any] | helion.Config) -> Callable[..., Any]:
+        source = bound.generated_source(config, Target("nvidia", capability))
+        module = load_module(source.text, source.function, source.injected or None)
+        return clone_host_function(getattr(module, source.function))
+
     def run(*args: Any) -> Any:
-        softgpu.install(capability, ptxas=False)
+        new = kernel if traced else fresh(kernel)
+        bound = new.variant(new.normalize_args(*args)) if traced else None
+        softgpu.install(capability, ptxas=False, threads=threads)
         try:
-            new = fresh(kernel)
             args = new.normalize_args(*args)  # with what it reads from outside itself
-            run_once = new.variant(args).host_function(config)
+            run_once = new.variant(args).host_function(config) if bound is None else _generated(bound, config)
             # A context of its own keeps the allocator from the tests that follow.
             result = contextvars.copy_context().run(run_once, *args, _launcher=launch)
             assert not softgpu.faults(), softgpu.faults()

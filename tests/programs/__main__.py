@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import re
+import signal
 import sys
 import threading
 import time
@@ -25,6 +26,8 @@ from .worker import Result
 from .worker import Task
 from .worker import Worker
 
+#: Statuses of outcomes, as they are counted in the end.
+_ORDER = ("ok", "refused", "invalid", "wrong", "error", "crash", "timeout")
 FAILURES = Path(__file__).parent.parent.parent / "build" / "programs"
 
 
@@ -48,7 +51,7 @@ class Run:
         self.options = options
         self.modes = tuple(options.modes.split(","))
         self.coverage = Coverage()
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes: Counter[tuple[str, str]] = Counter()
         self.refusals: Counter[str] = Counter()
         self.found: dict[str, Path] = {}
         self._lock = threading.Lock()
@@ -63,6 +66,14 @@ class Run:
             self._next += 1
             return f"{self.options.seed}:{self.options.first + self._next - 1}"
 
+    def stop(self, *_: object) -> None:
+        """Let the time be over now."""
+        self._until = time.monotonic()
+
+    def _end(self) -> float:
+        """When programs are given up."""
+        return self._until + self.options.grace
+
     def work(self) -> None:
         """One thread: programs until the time is over."""
         worker = Worker(self.options.timeout)
@@ -71,8 +82,8 @@ class Run:
             while (seed := self._seed()) is not None:
                 if time.monotonic() > said + 60:
                     said = time.monotonic()
-                    print(f"{self.coverage.programs} programs, {len(self.found)} failures", flush=True)
-                result = worker.run(Task(seed, self.modes))
+                    print(f"{self.coverage.programs} programs, {len(self.found)} failures; {self.counts()}", flush=True)
+                result = worker.run(Task(seed, self.modes), self._end)
                 failed = self._count(result)
                 for outcome in failed:
                     self._keep(worker, result, outcome)
@@ -82,11 +93,11 @@ class Run:
     def _count(self, result: Result) -> list[Outcome]:
         """Add a result to the counts; the failures that are new."""
         with self._lock:
-            if result.program is not None:
-                self.coverage.add(result.program)
+            if result.features is not None:
+                self.coverage.add(result.features)
             new = []
             for outcome in result.outcomes:
-                self.outcomes[f"{outcome.mode}: {outcome.status}"] += 1
+                self.outcomes[outcome.mode, outcome.status] += 1
                 if outcome.status in ("refused", "invalid"):
                     self.refusals[signature(outcome)] += 1
                 if outcome.failed:
@@ -108,11 +119,12 @@ class Run:
         wanted, weight = signature(outcome), program.weight()
 
         def fails(smaller: Program) -> bool:
-            found = worker.run(Task(result.task.seed, (outcome.mode,), smaller)).outcomes
+            found = worker.run(Task(result.task.seed, (outcome.mode,), smaller), self._end).outcomes
             return any(signature(o) == wanted for o in found)
 
-        if self.options.shrink > 0 and fails(program):
-            program = shrink(program, fails, self.options.shrink)
+        seconds = min(self.options.shrink, self._until - time.monotonic())
+        if seconds > 0 and fails(program):
+            program = shrink(program, fails, seconds)
         folder: Path = self.options.failures
         folder.mkdir(parents=True, exist_ok=True)
         words = re.sub(r"\W+", "_", f"{outcome.mode} {outcome.status} {result.task.seed}")
@@ -121,15 +133,25 @@ class Run:
         path.write_text(script(program, title))
         print(f"  written: {path} ({program.weight()} from {weight})", flush=True)
 
+    def counts(self) -> str:
+        """Programs by mode and what came of them: `ref 40 right, 1 refused; ...`."""
+        words = {"ok": "right"}
+        found: dict[str, list[str]] = {}
+        for (mode, status), n in sorted(self.outcomes.items(), key=lambda item: (item[0][0], _ORDER.index(item[0][1]))):
+            found.setdefault(mode, []).append(f"{n} {words.get(status, status)}")
+        return "; ".join(f"{mode} {', '.join(counted)}" for mode, counted in found.items())
+
     def report(self) -> str:
         """What happened, in text."""
-        lines = [self.coverage.report(), "outcomes: " + ", ".join(f"{k} {n}" for k, n in sorted(self.outcomes.items()))]
-        lines += [f"  {n} x {text}" for text, n in self.refusals.most_common(60)]
-        if self.coverage.programs:
-            minutes = (time.monotonic() - self._began) / 60
-            lines.append(f"{self.coverage.programs / minutes:.0f} programs a minute with {self.options.jobs} jobs")
+        lines = [self.coverage.report(), *(f"  {n} x {text}" for text, n in self.refusals.most_common(60))]
         lines += [f"FAILED {name}" for name in self.found]
-        return "\n".join(lines)
+        seconds = time.monotonic() - self._began
+        rate = self.coverage.programs / seconds * 60
+        lines.append(
+            f"seed {self.options.seed}, {self.coverage.programs} programs in {seconds:.0f} s, {rate:.0f} a minute with "
+            f"{self.options.jobs} jobs, {len(self.found)} failures"
+        )
+        return "\n".join([*lines, *(f"  {counted}" for counted in self.counts().split("; ") if counted)])
 
 
 def main() -> int:
@@ -143,6 +165,7 @@ def main() -> int:
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=180, help="seconds of one mode of one program")
+    parser.add_argument("--grace", type=float, default=60, help="seconds for what runs when the time is over")
     parser.add_argument("--shrink", type=float, default=120, help="seconds to make one failure smaller")
     parser.add_argument(
         "--failures", type=Path, default=FAILURES, help="the folder that they are written to, as scripts"
@@ -150,6 +173,7 @@ def main() -> int:
     parser.add_argument("--wrong", type=int, default=6, help="wrong results of one mode to keep")
     options = parser.parse_args()
     run = Run(options)
+    signal.signal(signal.SIGTERM, run.stop)  # the counts are told in any case
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for future in [pool.submit(run.work) for _ in range(options.jobs)]:
             future.result()

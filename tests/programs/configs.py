@@ -19,17 +19,31 @@ from .program import Program
 _MOST_STEPS = 500
 
 
+#: `Program.work` that a thread of a GPU has of one: one of 4,000 took Triton two minutes.
+_MOST_WORK = 400
+
+
 def limit(program: Program, bound: BoundKernel, capability: int) -> None:
-    """Make the smallest tiles larger while a program has very many."""
+    """Make the smallest tiles larger while a program has very many, and the largest smaller while those are too large
+    to be compiled."""
     sizes = program.config.get("block_sizes", [])
-    while sizes and program.steps() > _MOST_STEPS and min(sizes) < 32:
-        at = sizes.index(min(sizes))
-        wider = {**program.config, "block_sizes": [*sizes[:at], 2 * sizes[at], *sizes[at + 1 :]]}
+
+    def resize(at: int, size: int) -> bool:
+        nonlocal sizes
+        other = {**program.config, "block_sizes": [*sizes[:at], size, *sizes[at + 1 :]]}
         try:
-            bound.backend(Target("nvidia", capability)).spec.normalize(helion.Config(**wider))
+            bound.backend(Target("nvidia", capability)).spec.normalize(helion.Config(**other))
         except exc.InvalidConfig:
-            return
-        program.config, sizes = wider, wider["block_sizes"]
+            return False
+        program.config, sizes = other, other["block_sizes"]
+        return True
+
+    while sizes and program.steps() > _MOST_STEPS and min(sizes) < 32:
+        if not resize(sizes.index(min(sizes)), 2 * min(sizes)):
+            break
+    while sizes and program.work() > _MOST_WORK and max(sizes) > 16:
+        if not resize(sizes.index(max(sizes)), max(sizes) // 2):
+            break
 
 
 def draw(bound: BoundKernel, capability: int, rng: random.Random) -> dict[str, Any]:

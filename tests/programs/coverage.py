@@ -39,7 +39,11 @@ CONSTRUCTS = (
 )  # fmt: skip
 
 
-def features(program: Program) -> tuple[set[str], set[str], set[str]]:
+#: Constructs, rows of expressions and Config keys of a program.
+Features = tuple[set[str], set[str], set[str]]
+
+
+def features(program: Program) -> Features:
     """Constructs, rows of expressions, and Config keys of a program."""
     constructs = {s.feature for s in program.statements()}
     for s in program.statements():
@@ -131,8 +135,8 @@ class Coverage:
         self.keys: Counter[str] = Counter()
         self.pairs: Counter[tuple[str, str]] = Counter()
 
-    def add(self, program: Program) -> None:
-        constructs, rows, keys = features(program)
+    def add(self, found: Features) -> None:
+        constructs, rows, keys = found
         self.programs += 1
         self.constructs.update(constructs)
         self.rows.update(rows)

@@ -18,6 +18,7 @@ from .table import Env
 from .table import Expr
 from .table import Memory
 from .table import walk
+from .values import Dim
 from .values import Invalid
 
 if TYPE_CHECKING:
@@ -237,6 +238,27 @@ class Program:
                 block = self.block_of(spec) or spec.length if tiles else 1
                 times *= -(-spec.length // max(block, 1))
             return times * (1 + sum(of(s) for block in statement.blocks() for s in block))
+
+        return sum(of(loop) for loop in self.loops)
+
+    def work(self) -> float:
+        """Elements that a thread of a GPU computes in one go, about, which is what a compiler's time follows."""
+        threads = 32 * self.config.get("num_warps", 4)
+        blocks: dict[str, int] = {}
+
+        def length(dim: Dim) -> int:
+            return 1 << (max(dim.size if dim.axis is None else blocks.get(dim.axis, dim.size), 1) - 1).bit_length()
+
+        def of(statement: Statement) -> float:
+            times = 1
+            for spec in getattr(statement, "axes", ()):
+                if getattr(statement, "kind", "") in ("tile", "jagged"):
+                    blocks[spec.name] = self.block_of(spec) or spec.length
+                elif getattr(statement, "kind", "") == "static_range":
+                    times *= max(spec.length, 1)
+            found = [e.value for outer in statement.expressions() for e in walk(outer) if e.value is not None]
+            own = sum(max(1.0, math.prod(map(length, value.dims)) / threads) for value in found)
+            return times * (own + sum(of(s) for block in statement.blocks() for s in block))
 
         return sum(of(loop) for loop in self.loops)
 

@@ -157,12 +157,10 @@ class Runner:
             except exc.BaseError as error:  # what was traced and took the Config has no right to be refused now
                 raise RuntimeError(f"{type(error).__name__}: {_first_line(error)}") from error
         else:
-            kernel = make_kernel(self.module, config)
-            run = (
-                support._on_gpu(kernel, config)
-                if mode == "gpu"
-                else support._on_software_gpu(kernel, config, int(mode))
-            )
+            if mode == "gpu":
+                run = support._on_gpu(make_kernel(self.module, config), config)
+            else:
+                run = support._on_software_gpu(self.bound.kernel, config, int(mode), traced=True, threads=1)
             result = run(*given)
         return [*_flat(result), *(given[names.index(n)] for n in self.module.WRITTEN)]
 

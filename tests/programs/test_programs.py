@@ -13,6 +13,7 @@ from tests.programs import run
 from tests.programs.building import build
 from tests.programs.coverage import CONFIG_KEYS
 from tests.programs.coverage import Coverage
+from tests.programs.coverage import features
 from tests.programs.printing import script
 from tests.programs.program import Program
 from tests.programs.run import GPU_MODES
@@ -67,7 +68,7 @@ def test_a_seed_gives_one_program() -> None:
 def test_every_feature_is_drawn() -> None:
     coverage = Coverage()
     for number in range(600):
-        coverage.add(build(f"coverage:{number}"))
+        coverage.add(features(build(f"coverage:{number}")))
     assert [m for m in coverage.missing() if m not in CONFIG_KEYS] == []  # those are drawn once a program is bound
 
 

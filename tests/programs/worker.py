@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import multiprocessing
 import os
 import pickle
 import random
 import sys
 import tempfile
+import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from helion import fragments
 from . import configs
 from . import run
 from .building import build
+from .coverage import Features
+from .coverage import features
 from .printing import script
 from .program import Program
 from .run import MODES
@@ -48,11 +53,17 @@ class Task:
 
 @dataclasses.dataclass
 class Result:
-    """What came of a task; no program if none was drawn or the process died early."""
+    """What came of a task.
+
+    Attributes:
+        program: None if none was drawn or the process died early; from a worker only where something failed.
+        features: what the program was made of, as a worker says it: to ask all programs was too much for one process.
+    """
 
     task: Task
     program: Program | None
     outcomes: list[Outcome]
+    features: Features | None = None
 
 
 def depends_on_blocks(program: Program) -> bool:
@@ -115,7 +126,8 @@ def perform(task: Task, folder: Path, notify: Any = lambda what: None) -> Result
             if outcomes[-1].is_last:
                 break
     finally:
-        for module in [m for m in sys.modules if m.startswith(f"generated_{path.stem}")]:
+        own = f"generated_{path.stem}"
+        for module in [m for m in sys.modules if m.startswith(own)]:
             del sys.modules[module]
         path.unlink(missing_ok=True)
     return Result(task, program, outcomes)
@@ -141,6 +153,10 @@ def _serve(connection: Connection, folder: str) -> None:
             return
         try:
             result = perform(task, Path(folder), lambda what: connection.send(("at", _packed(what))))
+            if task.program is None and result.program is not None:
+                result.features = features(result.program)
+            if not any(o.failed for o in result.outcomes):
+                result.program = None
         except Exception:
             result = Result(task, None, [Outcome("generator", "invalid", traceback.format_exc(limit=-3))])
         connection.send(("done", result))
@@ -182,8 +198,8 @@ class Worker:
             self._process.join()
             self._process = None
 
-    def run(self, task: Task) -> Result:
-        """Run a task to its end, or to that of the process."""
+    def run(self, task: Task, until: Callable[[], float] = lambda: math.inf) -> Result:
+        """Run a task to its end, to that of the process, or to a time, of the monotonic clock, which may change."""
         if self._done >= _MOST_PROGRAMS:
             self.close()
         if self._process is None:
@@ -191,13 +207,15 @@ class Worker:
         self._done += 1
         at, program, outcomes = "start", b"", []
         sent = False
+        began = time.monotonic()
         while True:
             status = ""
             try:
                 if not sent:
                     self._connection.send(task)
                     sent = True
-                if self._connection.poll(self.timeout + 60 * (at == "start")):
+                if self._connection.poll(1):
+                    began = time.monotonic()
                     kind, what = self._connection.recv()
                     if kind == "done":
                         if any(outcome.is_last for outcome in what.outcomes):
@@ -209,7 +227,10 @@ class Worker:
                         outcomes.append(what[1])
                     else:
                         at = what
-                else:
+                elif time.monotonic() > until():
+                    self.close()
+                    return Result(task, None, outcomes)
+                elif time.monotonic() > began + self.timeout + 60 * (at == "start"):
                     status = "timeout"
             except (EOFError, ConnectionResetError, BrokenPipeError):
                 self._process.join(5)
