@@ -136,6 +136,7 @@ def _quotient_of_row(a, b):
         """
         {
         .reg .pred fine;
+        .reg .u32 left;
         .reg .f32 q<4>, r<4>, m<4>;
         mul.rn.f32 q0, $4, $12;
         mul.rn.f32 q1, $5, $13;
@@ -162,10 +163,32 @@ def _quotient_of_row(a, b):
         setp.ge.and.f32 fine, m2, $18, fine;
         setp.ge.and.f32 fine, m3, $19, fine;
         @fine bra done;
-        div.rn.f32 $0, $4, $8;
-        div.rn.f32 $1, $5, $9;
-        div.rn.f32 $2, $6, $10;
-        div.rn.f32 $3, $7, $11;
+        mov.f32 r0, $4;
+        mov.f32 r1, $5;
+        mov.f32 r2, $6;
+        mov.f32 r3, $7;
+        mov.f32 m0, $8;
+        mov.f32 m1, $9;
+        mov.f32 m2, $10;
+        mov.f32 m3, $11;
+        mov.u32 left, 4;
+        again:
+        .pragma "nounroll";
+        div.rn.f32 q0, r0, m0;
+        mov.f32 r0, r1;
+        mov.f32 r1, r2;
+        mov.f32 r2, r3;
+        mov.f32 r3, q0;
+        mov.f32 m0, m1;
+        mov.f32 m1, m2;
+        mov.f32 m2, m3;
+        sub.u32 left, left, 1;
+        setp.ne.u32 fine, left, 0;
+        @fine bra again;
+        mov.f32 $0, r0;
+        mov.f32 $1, r1;
+        mov.f32 $2, r2;
+        mov.f32 $3, r3;
         done:
         }
         """,
