@@ -310,6 +310,20 @@ def hlt_multiply(a, b):
 
 
 @triton.jit
+def hlt_rounded_add(a, b):
+    """a + b, never joined to the product that one of them is, for tl.reduce.
+
+    Lanes that hold one element each begin with `p + other`, and LLVM computes its own p again in an fma: each lane of a
+    pair rounds the other's product and not its own, and lanes that decide by the sum go different ways.
+    """
+    if a.dtype.primitive_bitwidth == 64:
+        return tl.inline_asm_elementwise("add.rn.f64 $0, $1, $2;", "=d,d,d", [a, b], tl.float64, True, 1)
+    else:
+        tl.static_assert(a.dtype == tl.float32, "an instruction for float32")
+        return tl.inline_asm_elementwise("add.rn.f32 $0, $1, $2;", "=f,f,f", [a, b], tl.float32, True, 1)
+
+
+@triton.jit
 def hlt_apart(x):
     """x, bit for bit: no pass joins what is done with it to what made it. It costs no instruction."""
     if x.dtype.primitive_bitwidth == 64:

@@ -459,8 +459,8 @@ def emit_convert(k: KernelEmitter, node: torch.fx.Node) -> None:
 #: joins the product and the sum to one `fma`, which rounds once: another number than PyTorch's and the other modes'.
 _ROUNDED = {torch.float16: "hlt_rounded_f16", torch.bfloat16: "hlt_rounded_bf16"}
 _PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar}
-_SUMS = {_aten.add.Tensor, _aten.add.Scalar, _aten.sub.Tensor, _aten.sub.Scalar}
-_MOVES = {
+SUMS = {_aten.add.Tensor, _aten.add.Scalar, _aten.sub.Tensor, _aten.sub.Scalar}
+MOVES = {
     CONVERT, _aten.neg.default, _aten.where.self, _aten.view.default, _aten.permute.default, _aten.expand.default,
     _aten.unsqueeze.default, _aten.squeeze.dims,
 }  # fmt: skip
@@ -468,7 +468,7 @@ _MOVES = {
 
 def _is_summand(node: torch.fx.Node) -> bool:
     """Whether a value is added to something, as it is or moved."""
-    return any(user.target in _SUMS or (user.target in _MOVES and _is_summand(user)) for user in node.users)
+    return any(user.target in SUMS or (user.target in MOVES and _is_summand(user)) for user in node.users)
 
 
 def emit_bitcast(k: KernelEmitter, node: torch.fx.Node) -> None:

@@ -20,6 +20,9 @@ from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
 from .emitter import pretty_name
+from .ops import MOVES
+from .ops import POINTWISE_ROWS
+from .ops import SUMS
 
 #: What CombineOps makes products of.
 _ADDED = (torch.float32, torch.float16, torch.bfloat16)
@@ -89,6 +92,8 @@ def _reduce(function: str, operand: object, reduction: Reduction, *combine: obje
 
 def _reduced(k: KernelEmitter, reduction: Reduction, operand: Text) -> Text:
     dtype, name = tensor_of(reduction.source).dtype, reduction.kind.name
+    if name == "sum" and _may_round_apart(k, reduction):
+        return _reduce("tl.reduce", operand, reduction, k.module.helper("hlt_rounded_add"))
     if name == "sum":
         return _reduce("tl.sum", operand, reduction)
     if name == "prod":
@@ -99,6 +104,29 @@ def _reduced(k: KernelEmitter, reduction: Reduction, operand: Text) -> Text:
         return text.to(triton_dtype(dtype)) if _is_narrow(dtype) else text
     text = _reduce(f"tl.{short}", _comparable(operand, dtype), reduction)
     return text.differs(0) if dtype is torch.bool else text.to(triton_dtype(dtype))
+
+
+#: Lanes of a warp: along a longer dimension each has several elements, whose sums they exchange, or warps do.
+_LANES = 32
+
+
+#: Their last instruction is one of its own.
+_INSTRUCTIONS = {torch.ops.aten.exp.default, torch.ops.aten.exp2.default, torch.ops.aten.sqrt.default}
+
+
+def _may_round_apart(k: KernelEmitter, reduction: Reduction) -> bool:
+    """Whether lanes may begin a sum with products of their own, and so have sums that differ in the last bit."""
+    value = tensor_of(reduction.source)
+    if value.dtype not in (torch.float32, torch.float64) or not _is_computed(reduction.source):
+        return False
+    return k.extents.known(value.shape[reduction.dim]) <= _LANES
+
+
+def _is_computed(node: torch.fx.Node) -> bool:
+    """Whether the last operation of a value may be a multiplication."""
+    if node.target in MOVES:
+        return any(tensor_of(source).is_floating_point() and _is_computed(source) for source in node.all_input_nodes)
+    return node.target in POINTWISE_ROWS and node.target not in SUMS and node.target not in _INSTRUCTIONS
 
 
 def _is_narrow(dtype: torch.dtype) -> bool:

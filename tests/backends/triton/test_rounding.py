@@ -53,3 +53,28 @@ def test_a_product_of_other_dtypes_is_converted_to_16_bits(factor: torch.dtype, 
         expected = torch.stack([(a * 2).to(dtype) + b, b - (a * a).to(dtype)])
         for way in ways(kernel, (a, b), [{"block_sizes": [32]}], [80, 90]):
             torch.testing.assert_close(way.run(a, b), expected, rtol=0, atol=0, msg=lambda m: f"{way.name}: {m}")
+
+
+def test_a_sum_of_products_is_one_number_in_all_lanes(seed: int) -> None:
+    """Lanes with one element each rounded the products of others, and a loop that asks for the sum ended for half."""
+
+    @helion.kernel
+    def kernel(x, stop):
+        out, steps = torch.empty_like(x), torch.empty_like(x)
+        for b in hl.grid(x.size(0)):
+            v = x[b, :]
+            total = (v * v).sum()
+            out[b, :] = v * 0 + total
+            count = v * 0
+            while total > stop[b]:
+                v, count = v * 0.5, count + 1
+                total = (v * v).sum()
+            steps[b, :] = count
+        return out, steps
+
+    x = torch.randn(100, 32)
+    for way in ways(kernel, (x, x[:, 0]), [{"num_warps": 1}], [80, 90]):
+        sums, _ = way.run(x, torch.full([100], 1e9))
+        assert (sums == sums[:, :1]).all(), way.name
+        _, steps = way.run(x, sums.amin(1))
+        assert (steps == 0).all(), way.name
