@@ -75,7 +75,7 @@ class Kernel(Dispatcher):
         key: Callable[..., Hashable] | None = None,
     ) -> None:
         self.name = fn.__name__
-        self.fn = fn
+        self._fn = fn
         self.settings = settings or Settings()
         self.configs = list(configs)
         self.aot: AOTOptions | None = None
@@ -91,6 +91,19 @@ class Kernel(Dispatcher):
         self._lock = new_rlock()
         functools.update_wrapper(self, fn)
         self.__globals__ = fn.__globals__  # annotations of a kernel are resolved there: torch.library.custom_op
+
+    @property
+    def fn(self) -> Any:  # a FunctionType, which mypy takes for a method here
+        """The kernel function. It cannot be replaced: its signature, plans and caches are this kernel's."""
+        return self._fn
+
+    @fn.setter
+    def fn(self, fn: object) -> None:
+        raise exc.InvalidAPIUsage(
+            f"the function of kernel {self.name!r} cannot be replaced",
+            fix="make another kernel of it, `helion.kernel(function, config=...)`; assigning `kernel.fn.__code__` and "
+            "`kernel.fn.__defaults__` is possible, as programs that reload modules do.",
+        )
 
     def _specializer(self, key: Callable[..., Hashable] | None) -> Specializer:
         """Of the function as it is now, whose signature this reads."""

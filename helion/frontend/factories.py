@@ -20,12 +20,14 @@ _aten = torch.ops.aten
 
 
 def _full(tracer: Tracer, size: Any, value: Any, dtype: Any = None, **_: Any) -> Any:
+    if dtype is None and isinstance(value, (float, torch.SymFloat)):
+        dtype = torch.get_default_dtype()
     return full(list(size), value, dtype=dtype or dtype_of_number(value))
 
 
 def _constant(value: Any) -> Any:
     def make(tracer: Tracer, size: Any, dtype: Any = None, **_: Any) -> Any:
-        return _full(tracer, size, value, dtype or torch.float32)
+        return _full(tracer, size, value, dtype or torch.get_default_dtype())
 
     return make
 

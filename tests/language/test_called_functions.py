@@ -3,6 +3,7 @@ runs those of its time, whatever path it takes."""
 
 from __future__ import annotations
 
+import enum
 import functools
 import types
 from collections.abc import Callable
@@ -201,10 +202,35 @@ def test_numbers_that_a_function_argument_holds_count(name: str) -> None:
     assert len(kernel._bound) == 2
 
 
+class Kind(enum.Enum):
+    PLAIN = 1.0
+    SCALED = 2.0
+
+    def factor(self) -> float:
+        return self.value
+
+
+def of_members(x: torch.Tensor, kind: Kind = Kind.PLAIN) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile] = x[tile] * (kind.factor() + Kind.SCALED.factor())
+    return out
+
+
+@pytest.mark.parametrize("ref_mode", [helion.RefMode.OFF, helion.RefMode.EAGER])
+def test_a_method_of_enum_members_that_is_replaced(monkeypatch: pytest.MonkeyPatch, ref_mode: helion.RefMode) -> None:
+    kernel = helion.kernel(of_members, config=CONFIG, ref_mode=ref_mode)
+    for factor in (lambda kind: kind.value, lambda kind: 10 * kind.value):
+        monkeypatch.setattr(Kind, "factor", factor)
+        for _ in range(3):
+            torch.testing.assert_close(kernel(X, Kind.SCALED), X * 2 * factor(Kind.SCALED))
+            torch.testing.assert_close(kernel(X), X * (factor(Kind.PLAIN) + factor(Kind.SCALED)))
+
+
 def thirds(x: torch.Tensor) -> torch.Tensor:
     out = torch.empty(x.shape, dtype=torch.float64, device=x.device)
     for tile in hl.tile(x.size(0)):
-        out[tile] = (x[tile] / 3).to(torch.float64)
+        out[tile] = (x[tile] / 3 + torch.full([1], 0.1) * torch.ones([1])).to(torch.float64)
     return out
 
 
@@ -214,7 +240,7 @@ def check_default_dtype() -> None:
         for dtype in (torch.float32, torch.float64, torch.float32, torch.bfloat16):
             torch.set_default_dtype(dtype)
             for _ in range(3):
-                torch.testing.assert_close(kernel(x), (x / 3).double())
+                torch.testing.assert_close(kernel(x), (x / 3 + torch.full([1], 0.1)).double())
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -123,3 +123,31 @@ def test_equal_code_and_defaults_that_cannot_be_compared() -> None:
     scaled.__defaults__ = (torch.full([2], 3.0),)
     for _ in range(4):
         assert torch.equal(kernel(X), X * 3)
+
+
+def test_the_function_itself_cannot_be_replaced() -> None:
+    kernel = helion.kernel(times, config=CONFIG)
+    with pytest.raises(helion.exc.InvalidAPIUsage, match="make another kernel"):
+        kernel.fn = plus
+    assert kernel.fn is times
+    torch.testing.assert_close(kernel(X), X * 2)
+
+
+def test_graphs_are_of_the_code_and_the_defaults_at_the_time() -> None:
+    def by(x: torch.Tensor, factors: list[float] = [2.0]) -> torch.Tensor:  # noqa: B006
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] * factors[0]
+        return out
+
+    fn = copy_of(times)
+    kernel, other = helion.kernel(fn, config=CONFIG), helion.kernel(by, config=CONFIG)
+    graph = torch.compile(lambda x: kernel(x) - other(x), fullgraph=True, backend="eager")
+    torch.testing.assert_close(graph(X), X * 2 - X * 2)
+    fn.__defaults__ = (5.0,)
+    torch.testing.assert_close(graph(X), X * 5 - X * 2)
+    fn.__code__ = plus.__code__
+    torch.testing.assert_close(graph(X), X + 5 + OFFSET - X * 2)
+    assert by.__defaults__ is not None
+    by.__defaults__[0][0] = 3.0
+    torch.testing.assert_close(graph(X), X + 5 + OFFSET - X * 3)

@@ -54,9 +54,12 @@ def call_in_dynamo(dispatcher: PythonPath, args: tuple[Any, ...], kwargs: dict[s
     """A call that Dynamo is tracing. Dynamo runs this function, and the host function it finds, symbolically."""
     token = dispatcher.token + ""  # read lazily without the addition, which functions run at trace time cannot be given
     _refuse_fusion(token)
+    reads_outside = _reads_outside(token)
+    _guard_called(dispatcher._function)  # its code, of which a program may assign another
     if kwargs or len(args) != dispatcher._arity:
-        args = _normalize(token, args, kwargs)
-    if _reads_outside(token):
+        # Read by Dynamo itself, which guards what it reads.
+        args = _normalize(token, dispatcher._function.__defaults__ or (), args, kwargs)
+    if reads_outside:
         # What is read here is guarded: tensors are inputs of the graph, constants are compiled in.
         for place in dispatcher.specializer.filled:
             args = (*args, place.read())
@@ -114,20 +117,20 @@ def _has_numbers(args: tuple[Any, ...], constexpr: tuple[int, ...]) -> bool:
     return False
 
 
-def _normalize(token: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _normalize(token: str, defaults: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     # Written out: Dynamo does not trace inspect.Signature.bind.
     names = _parameter_names(token)
-    required, defaults = _required(token), _parameter_defaults(token)
+    required = len(names) - len(defaults)
     filled = list(args)
     taken = 0
     for i in range(len(args), len(names)):
         if names[i] in kwargs:
             filled.append(kwargs[names[i]])
             taken += 1
-        elif names[i] in required:
+        elif i < required:
             raise TypeError(f"{_kernel_name(token)}() missing 1 required positional argument: {names[i]!r}")
         else:
-            filled.append(defaults[names[i]])
+            filled.append(defaults[i - required])
     if len(args) > len(names):
         raise TypeError(f"{_kernel_name(token)}() takes {len(names)} positional arguments but {len(args)} were given")
     if taken < len(kwargs):
@@ -170,20 +173,6 @@ def _refuse_fusion(token: str) -> None:
 @torch._dynamo.assume_constant_result
 def _parameter_names(token: str) -> tuple[str, ...]:
     return tuple(by_token[token].specializer.given.parameters)
-
-
-@torch._dynamo.assume_constant_result
-def _required(token: str) -> tuple[str, ...]:
-    return tuple(set(_parameter_names(token)) - set(_parameter_defaults(token)))
-
-
-@torch._dynamo.assume_constant_result
-def _parameter_defaults(token: str) -> dict[str, Any]:
-    return {
-        name: parameter.default
-        for name, parameter in by_token[token].specializer.given.parameters.items()
-        if parameter.default is not parameter.empty
-    }
 
 
 @torch._dynamo.assume_constant_result

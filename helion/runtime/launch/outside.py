@@ -296,6 +296,8 @@ def _followed(place: Place, steps: tuple[Step, ...], seen: set[int]) -> Iterator
             yield from _followed(_inner(place, *steps[0]), steps[1:], seen)
         else:
             yield place
+            if isinstance(value, enum.Enum) and steps and _in_class(type(value), str(steps[0][1])) is not MISSING:
+                yield from _followed(_inner(place, *steps[0]), steps[1:], seen)  # a method or property of the program's
         return
     if isinstance(value, (list, tuple, dict)) and (not steps or _is_builtin_method(value, steps[0])):
         yield from _contents(place, value, seen)

@@ -217,6 +217,9 @@ class _Extract:
         # With the type, as True == 1 == 1.0.
         return (type(value), value)
 
+    def member(self, value: enum.Enum) -> Hashable:
+        return (type(value), value, *self.of_class(type(value)))
+
     def number_by_value(self, value: complex) -> Hashable:
         # repr tells 0.0 from -0.0, which compare equal, and lets NaN equal itself.
         return (type(value), value if type(value) is int else repr(value))
@@ -331,7 +334,7 @@ _EXTRACTORS: dict[type, Callable[[_Extract, Any], Hashable]] = {
 #: For types that are not in the table by themselves; first match wins.
 _BASES: tuple[tuple[Any, Callable[[_Extract, Any], Hashable]], ...] = (
     (torch.Tensor, _Extract.tensor),
-    (enum.Enum, _Extract.by_value),
+    (enum.Enum, _Extract.member),
     (tuple, _Extract.sequence),
     (list, _Extract.sequence),
     (dict, _Extract.mapping),
