@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from .eager_access import as_moved
 from .eager_tile import extent_of
 from .indexing import INDEX_DTYPES
 from .op import device_op
@@ -143,7 +144,7 @@ def _(tensor: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
 @take_along_dim.set_eager_rule
 def _(tensor: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
     try:
-        return torch.gather(tensor, dim, index.to(torch.int64))
+        return torch.gather(as_moved(tensor), dim, index.to(torch.int64)).view(tensor.dtype)
     except RuntimeError:
         size, low, high = tensor.size(dim), int(index.min()), int(index.max())
         if low >= 0 and high < size:

@@ -138,3 +138,15 @@ def test_numbers_of_them(dtype: torch.dtype) -> None:
     x = torch.full([9], 0.017578125)
     expected = [torch.full([9], number, dtype=dtype).view(torch.uint8) for number in (0.0175, -3.0, 0.017578125)]
     run_everywhere(filled, (x, -3.0, dtype), lambda *_: expected, capabilities=[90])
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=["e4m3", "e5m2"])
+def test_rows_are_put_together(dtype: torch.dtype) -> None:
+    def joined(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0), 8], dtype=x.dtype, device=x.device)
+        for t in hl.tile(x.size(0)):
+            out[t, :] = torch.cat([x[t, :], y[t, :]], 1)
+        return out.float()
+
+    args = torch.randn(5, 4).to(dtype), torch.randn(5, 4).to(dtype)
+    run_everywhere(joined, args, lambda x, y: torch.cat([x, y], 1), capabilities=[90], error_scale=0)

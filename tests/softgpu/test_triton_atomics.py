@@ -48,6 +48,15 @@ def test_float_atomic_add(softgpu, dtype, tolerance):
     torch.testing.assert_close(out.double(), expected, rtol=tolerance * 8, atol=tolerance)
 
 
+def test_the_last_of_an_odd_number_of_bfloat16s_is_added_to_within_its_word(softgpu):
+    gpu.install(80)
+    x, key = torch.ones(4, dtype=torch.bfloat16), torch.full([4], 44, dtype=torch.int32)
+    for dtype in (torch.bfloat16, torch.float16):
+        out = torch.zeros(45, dtype=dtype)
+        kernels.float_atomic_add[(1,)](x.to(dtype), key, out, 4, BLOCK=16)
+        assert out[44] == 4 and not out[:44].any()
+
+
 @ALL
 def test_exchange_gives_the_old_value_and_cas_lets_one_win(softgpu):
     x = torch.arange(128, dtype=torch.int32, device=softgpu.device)
