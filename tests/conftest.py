@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import random
+from collections.abc import Generator
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +80,16 @@ def imports_frozen(request: pytest.FixtureRequest, own_caches: None, prepared: N
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 10, 20)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is made while tests are collected stays: the collector's rounds through it were an eighth of that time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

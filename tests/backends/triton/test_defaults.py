@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ from tests.support import compile_for
 
 CAPABILITIES = (80, 89, 90, 100)
 HALF = torch.bfloat16
+#: An argument of which only the shape is asked: to fill 512 MB with poison takes half a second.
+unread = functools.partial(torch.empty, device="meta")
 
 
 def default_of(kernel: helion.Kernel, *args: Any, capability: int = 90) -> helion.Config:
@@ -118,13 +121,13 @@ def test_a_batch_counts_as_tiles() -> None:
 
 @pytest.mark.parametrize("n", [300, 1000, 4096, 32768])
 def test_rows_that_fit_are_read_once(n: int) -> None:
-    default = default_of(softmax, torch.empty(4096, n, dtype=HALF))
+    default = default_of(softmax, unread(4096, n, dtype=HALF))
     assert default.reduction_loops == [None]
 
 
 def test_rows_that_do_not_fit_are_read_in_chunks_by_as_many_warps_as_leave_few_rows_under_way() -> None:
     def chunk_and_warps(kernel: helion.Kernel, others: int = 0) -> tuple[int, int]:
-        x = torch.empty(256, 1 << 17, dtype=HALF)
+        x = unread(256, 1 << 17, dtype=HALF)
         default = default_of(kernel, x, *[x[0]] * others)
         assert default.num_stages == 1
         return default.reduction_loops[0], default.num_warps
@@ -172,7 +175,7 @@ def test_tiles_that_a_later_phase_adds_up_are_tall() -> None:
 
 
 def test_rows_that_are_read_once_are_loaded_ahead_in_small_chunks() -> None:
-    x, grad = torch.empty(256, 1 << 17, dtype=HALF), torch.empty(256, 1 << 17, dtype=HALF)
+    x, grad = unread(256, 1 << 17, dtype=HALF), unread(256, 1 << 17, dtype=HALF)
     default = default_of(rms_norm_row_numbers, grad, x, x[0])
     assert (default.reduction_loops[0], default.num_warps, default.num_stages) == (8192, 16, 3)
 
@@ -202,21 +205,21 @@ def test_rows_of_which_nothing_is_stored_stay_whole_where_chunks_would_be_read_a
             out[rows] = torch.log(torch.exp(values - values.amax(1, keepdim=True)).sum(1))
         return out
 
-    x = torch.empty(256, 1 << 16, dtype=HALF)
+    x = unread(256, 1 << 16, dtype=HALF)
     assert default_of(spread, x).reduction_loops == [None]
     assert default_of(log_sum, x).reduction_loops != [None]
 
 
 def test_short_rows_share_a_program_and_long_ones_get_more_warps() -> None:
-    short, long = (default_of(softmax, torch.empty(1 << 25 >> e, 1 << e, dtype=HALF)) for e in (8, 14))
+    short, long = (default_of(softmax, unread(1 << 25 >> e, 1 << e, dtype=HALF)) for e in (8, 14))
     assert short.block_sizes[0] > long.block_sizes[0]
     assert short.num_warps < long.num_warps
 
 
 def test_programs_that_go_over_shares_of_the_rows_fill_the_gpu() -> None:
-    args = (torch.empty(16384, 1024), torch.empty(16384, 1024), torch.empty(1024))
+    args = (unread(16384, 1024), unread(16384, 1024), unread(1024))
     assert 132 <= 16384 // default_of(rms_norm_backward, *args).block_sizes[0] <= 32 * 132
-    args = (torch.empty(4096, 16384), torch.empty(4096, 16384), torch.empty(16384))
+    args = (unread(4096, 16384), unread(4096, 16384), unread(16384))
     default = default_of(rms_norm_backward, *args)
     assert (default.block_sizes[0], default.num_warps) == (32, 8)  # 128 programs: a share each, one after the other
 
@@ -286,8 +289,8 @@ def test_programs_that_go_over_shares_take_a_few_short_rows_at_a_time(n, rows, w
 
 
 def test_tiles_of_columns_count_as_shares_of_the_rows() -> None:
-    row = torch.empty(1024, 65536, dtype=HALF)
-    number = torch.empty(1024)
+    row = unread(1024, 65536, dtype=HALF)
+    number = unread(1024)
     share, columns, rows = default_of(rms_norm_backward_by_columns, row, row, row[0], number, number).block_sizes
     assert 132 <= 1024 // share * 65536 // columns <= 32 * 132
     assert rows == 1
@@ -316,7 +319,7 @@ def test_a_share_of_the_rows_is_within_the_sizes_that_a_kernel_registers() -> No
             partial[part.id, :] = total
         return partial.sum(0)
 
-    assert default_of(column_sums, torch.empty(1 << 17, 1024)).block_sizes[0] == 16
+    assert default_of(column_sums, unread(1 << 17, 1024)).block_sizes[0] == 16
 
 
 def test_few_elements_are_shared_out_among_the_multiprocessors() -> None:
