@@ -97,6 +97,7 @@ def build(seed: str | int) -> Program:
                 _pack(g)
             if g.chance(0.5):
                 g.program.tuple_of_constants = g.choice(("names", "items"))
+            g.program.defaults = g.chance(0.4)
             if g.chance(0.25):
                 g.program.names = _names(g)
             if g.chance(0.35):
@@ -185,7 +186,10 @@ def _pack(g: Generator) -> None:
     while len(free) >= 2 and len(g.program.packs) < 2:
         taken = [free.pop() for _ in range(min(len(free), g.rng.randint(1, 3)))]
         kind = g.choice(("list", "dict", "named"))
-        g.program.packs.append(Pack(f"pack{len(g.program.packs)}", kind, taken, g.chance(0.5)))
+        pack = Pack(f"pack{len(g.program.packs)}", kind, taken, g.chance(0.5))
+        if kind == "list" and g.chance(0.6):
+            pack.remade = g.choice(("each.contiguous()", "each.clone()", "each[:]", "each.to(each.dtype)"))
+        g.program.packs.append(pack)
     g.program.returns = g.choice(("", "list", "dict", "named")) if g.program.outputs else ""
 
 

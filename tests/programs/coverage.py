@@ -35,12 +35,33 @@ CONSTRUCTS = (
     "bounds of several numbers", "products that share a tile", "slice by arguments",
     "names of the compiler's", "constants in a tuple", "dynamic shapes after some", "number read from a tensor",
     "call with other numbers read", "host loop over tensors", "slice from a loaded number on",
-    "store to a slice from a loaded number on", "two results of a function",
+    "store to a slice from a loaded number on", "two results of a function", "elements that host code selects",
+    "defaults that are names", "comprehension over tensors", "store through an index of two dimensions",
 )  # fmt: skip
 
 
 #: Constructs, rows of expressions and Config keys of a program.
 Features = tuple[set[str], set[str], set[str]]
+
+
+def _of_host_code(program: Program) -> set[str]:
+    """Constructs of loops, views and arguments in host code."""
+    constructs = set()
+    if any(loop.when for loop in program.loops):
+        constructs.add("host if around a loop")
+    if any(loop.twins for loop in program.loops):
+        constructs.add("host loop over tensors")
+    if any(".item()" in loop.when for loop in program.loops):
+        constructs.add("host if on what a tensor holds")
+    if program.views:
+        constructs.add("view made by host code")
+    if any(v.counted for v in program.views):
+        constructs.add("elements that host code selects")
+    if program.defaults and any(s.origin in ("argument", "constexpr") for s in program.scalars.values()):
+        constructs.add("defaults that are names")
+    if any(pack.remade for pack in program.packs):
+        constructs.add("comprehension over tensors")
+    return constructs
 
 
 def features(program: Program) -> Features:
@@ -72,7 +93,7 @@ def features(program: Program) -> Features:
     for s in program.scalars.values():
         if s.origin == "tunable" and type(s.value) is not int:
             constructs.add(f"tunable {type(s.value).__name__}")
-    constructs |= {f"tensors in a {pack.kind}" for pack in program.packs}
+    constructs |= _of_host_code(program) | {f"tensors in a {pack.kind}" for pack in program.packs}
     if program.returns:
         constructs.add(f"results in a {program.returns}")
     if "static_shapes" in program.settings:
@@ -83,12 +104,6 @@ def features(program: Program) -> Features:
         constructs.add("number read from a tensor")
         if program.calls:
             constructs.add("call with other numbers read")
-    if any(loop.when for loop in program.loops):
-        constructs.add("host if around a loop")
-    if any(loop.twins for loop in program.loops):
-        constructs.add("host loop over tensors")
-    if any(".item()" in loop.when for loop in program.loops):
-        constructs.add("host if on what a tensor holds")
     if program.names:
         constructs.add("names of the compiler's")
     if program.specialize:
@@ -97,8 +112,8 @@ def features(program: Program) -> Features:
         constructs |= {f"call with other {what}" for what in ("sizes", "layouts", "dtypes") if getattr(call, what)}
     if program.early_return:
         constructs.add("early return")
-    if program.views:
-        constructs.add("view made by host code")
+    if any(a.op == "flat_place" for s in program.statements() for a in getattr(s, "args", ())[1:]):
+        constructs.add("store through an index of two dimensions")
     if any(getattr(s, "result", "") for s in program.statements()):
         constructs.add("the old value of an atomic")
     if program.blocks:

@@ -23,6 +23,8 @@ from .values import Value
 from .values import settle
 
 _E4M3 = torch.float8_e4m3fn
+#: Where float8_e4m3fn and float8_e5m2 both have numbers.
+_FLOAT8_RANGE = (-240, 240)
 
 #: format -> dtype of what holds it, values in a byte, and the least and largest number drawn, in steps of so much.
 _FORMATS: dict[str, tuple[torch.dtype, int, int, int, float]] = {
@@ -132,6 +134,39 @@ class Unsigned(Row):
 
     def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
         return f"{args[0]}.to(torch.int64)"
+
+
+class ThroughFloat8(Row):
+    """`x.to(torch.float8_e4m3fn).to(torch.int32)`, from and to ints and other floats: the nearest, without error."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        if kind == "bool":
+            return None
+        arg = g.within(g.expr(dims, g.choice(("float", "int", kind)), True, depth - 1), *_FLOAT8_RANGE)
+        through = g.choice((("e4m3fn",), ("e5m2",), ("e4m3fn",), ("e5m2",), ("e4m3fn", "e5m2"), ("e5m2", "e4m3fn")))
+        return Expr(self.name, [arg], {"through": through, "dtype": g.dtype(kind)})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        (a,), dtype = args, e.attrs["dtype"]
+        if a.weak or a.error or a.kind == "bool" or a.step is None or a.step < 2.0**-6 or a.dtype in UNSIGNED:
+            raise Invalid("values that may lie between two")
+        if a.magnitude > _FLOAT8_RANGE[1] or not (a.dtype.is_floating_point or a.magnitude < 2**24):
+            raise Invalid("beyond float8")
+        most = a.magnitude * 1.25
+        if (dtype is torch.uint8 and a.low < 0) or (not dtype.is_floating_point and most > torch.iinfo(dtype).max):
+            raise Invalid("beyond the dtype")
+        low = -most if a.low < 0 else 0
+        if not dtype.is_floating_point:
+            return Value(dtype, a.dims, low, most)
+        return settle(dtype, a.dims, low, most, a.step)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        through = "".join(f".to(torch.float8_{name})" for name in e.attrs["through"])
+        return f"{args[0]}{through}.to({e.attrs['dtype']})"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        text = self.kernel(e, [f"{args[0]}.float()"], p)
+        return text.replace(f".to({e.attrs['dtype']})", ".double()") if e.attrs["dtype"].is_floating_point else text
 
 
 class ThroughUnsigned(Row):
@@ -258,6 +293,7 @@ for _row in [
     *_BITS,
     DotScaled("dot_scaled", "products", 6),
     Unsigned("unsigned", "loads", 0.7),
+    ThroughFloat8("through_float8", "casts", 1.5),
     ThroughUnsigned("through_unsigned", "casts", 0.7),
     BitsOfFloat("bits_of_float", "bit manipulation", 0.7),
     DoubleLiteral("double_literal", "float64 literals", 1.5),

@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 
 from . import formats
+from . import halos
 from . import inlined
 from . import memory
 from . import merged
@@ -354,14 +355,21 @@ class Generator:
         forms.append(
             (f".reshape({', '.join(map(str, shape))})", [elements([Dim(self.program.extent(s)) for s in shape])])
         )
+        if counted := len(shape) == 1 and kind != "bool" and self.chance(0.6):
+            limit = self.choice((-2, 0, 1))
+            forms = [(f"[{{}} > {limit}]", [self.size(2, 100)])]
+            if kind == "int":
+                forms += [(".nonzero()[:, 0]", forms[0][1]), (f".masked_select({{}} >= {limit})", forms[0][1])]
         text, base = self.choice(forms)
         p = self.param(list(base), kind)
-        if p.written or p.layout != "contiguous":
+        if p.written or p.layout != "contiguous" or p.fill != "random":
             return None
-        v = View(f"y{len(self.program.views)}", p.name, text, list(shape))
+        v = View(f"y{len(self.program.views)}", p.name, text.format(p.name), list(shape), counted)
+        found = self.program.viewed(v, self.initial[p.name])
+        if 0 in found.shape or (counted and 1 in found.shape):
+            return None
         self.program.views.append(v)
-        extents = tuple(self.program.extent(s) for s in shape)
-        self.initial[v.name] = dataclasses.replace(self.initial[p.name], shape=extents)
+        self.initial[v.name] = found
         self.remember()
         return v.name
 
@@ -525,4 +533,4 @@ class Generator:
 
 
 #: Modules whose import fills the table.
-TABLES = (formats, inlined, memory, merged, pointwise, shaped, triangles, views)
+TABLES = (formats, halos, inlined, memory, merged, pointwise, shaped, triangles, views)

@@ -18,6 +18,7 @@ from .control import Loop
 from .inlined import CLOSURES
 from .program import Param
 from .program import Program
+from .program import Scalar
 from .statements import Statement
 from .table import ROWS
 from .table import Expr
@@ -203,34 +204,9 @@ def _sizes(program: Program, oracle: bool) -> Iterator[str]:
             yield f"{name} = {source[0]}.size({source[1]})"
 
 
-def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
-    p = Printer(program, oracle)
-    head = []
-    for param in _unpacked(program):
-        head.append(param.name if oracle else f"{param.name}: torch.Tensor")
-    head += [pack.name for pack in program.packs]
-    for pack in program.packs:
-        for name, text in pack.reads.items():
-            if oracle or not pack.direct:
-                p.line(f"{name} = {text}")
-    head += [c.name for c in program.closures]
-    constants = _constants(program)
-    if constants:
-        head.append("constants" if oracle else "constants: hl.constexpr")
-        if oracle or program.tuple_of_constants == "names":
-            p.line(f"{', '.join(constants)}, = constants")
-    for s in program.scalars.values():
-        if s.origin in ("argument", "constexpr") and s.name not in constants:
-            head.append(f"{s.name}: hl.constexpr" if s.origin == "constexpr" and not oracle else s.name)
-    for text in _sizes(program, oracle):
-        p.line(text)
-    for v in program.views:
-        p.line(f"{v.name} = {v.base}{v.text}")
-    for block in program.blocks:
-        if not oracle:
-            p.line(f"{block.name} = hl.register_block_size({block.extent})")
-        elif any(block.name in str(size) for o in program.outputs for size in o.shape):
-            p.line(f"{block.name} = {program.registered_size(block.name)}")
+def _numbers_of_host_code(p: Printer) -> None:
+    """Tunables, and numbers that host code computes."""
+    program, oracle = p.program, p.oracle
     for s in program.scalars.values():
         if s.origin == "tunable":
             p.line(f"{s.name} = {s.value}" if oracle else f'{s.name} = hl.register_tunable("{s.name}", {s.reference})')
@@ -243,6 +219,40 @@ def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
                     p.line(f"{s.name} = {value}")
         elif s.origin not in ("argument", "constexpr"):
             p.line(f"{s.name} = {s.origin}")
+
+
+def _function(program: Program, oracle: bool) -> tuple[str, set[str]]:
+    p = Printer(program, oracle)
+    head = []
+    for param in _unpacked(program):
+        head.append(param.name if oracle else f"{param.name}: torch.Tensor")
+    head += [pack.name for pack in program.packs]
+    for pack in program.packs:
+        if pack.remade and not oracle:
+            p.line(f"{pack.name} = [{pack.remade} for each in {pack.name}]")
+        for name, text in pack.reads.items():
+            if oracle or not pack.direct:
+                p.line(f"{name} = {text}")
+    head += [c.name for c in program.closures]
+    constants = _constants(program)
+    if constants:
+        head.append("constants" if oracle else "constants: hl.constexpr")
+        if oracle or program.tuple_of_constants == "names":
+            p.line(f"{', '.join(constants)}, = constants")
+    for s in program.scalars.values():
+        if s.origin in ("argument", "constexpr") and s.name not in constants:
+            default = f" = DEFAULT_{s.name}" if s in _left_out(program) else ""
+            head.append((f"{s.name}: hl.constexpr" if s.origin == "constexpr" and not oracle else s.name) + default)
+    for text in _sizes(program, oracle):
+        p.line(text)
+    for v in program.views:
+        p.line(f"{v.name} = {v.base}{v.text}")
+    for block in program.blocks:
+        if not oracle:
+            p.line(f"{block.name} = hl.register_block_size({block.extent})")
+        elif any(block.name in str(size) for o in program.outputs for size in o.shape):
+            p.line(f"{block.name} = {program.registered_size(block.name)}")
+    _numbers_of_host_code(p)
     if oracle:
         for statement in program.statements():
             for spec in getattr(statement, "axes", ()) if getattr(statement, "chunked", False) else ():
@@ -347,8 +357,20 @@ def _arguments(program: Program) -> list[str]:
     constants = _constants(program)
     if constants:
         arguments.append(f"({', '.join(repr(program.scalars[name].value) for name in constants)},)")
-    numbers = [s for s in program.scalars.values() if s.origin in ("argument", "constexpr") and s.name not in constants]
-    return arguments + [repr(s.value) for s in numbers]
+    left_out = _left_out(program)
+    return arguments + [repr(s.value) for s in _numbers(program) if s not in left_out]
+
+
+def _numbers(program: Program) -> list[Scalar]:
+    """The numbers that are parameters of their own."""
+    constants = _constants(program)
+    return [s for s in program.scalars.values() if s.origin in ("argument", "constexpr") and s.name not in constants]
+
+
+def _left_out(program: Program) -> list[Scalar]:
+    """Those of them that calls leave out."""
+    numbers = _numbers(program)
+    return numbers[len(numbers) // 2 :] if program.defaults else []
 
 
 def _errors(program: Program) -> dict[str, float]:
@@ -385,6 +407,7 @@ def script(program: Program, title: str = "") -> str:
         f"class {name}(NamedTuple):\n" + "\n".join(f"    {n}: torch.Tensor" for n in fields)
         for name, fields in classes.items()
     }
+    defaults = "".join(f"DEFAULT_{s.name} = {s.value!r}\n" for s in _left_out(program))
     calls = [_call(program, "")]
     for call in program.calls:
         changed = other(program, call)
@@ -394,7 +417,7 @@ def script(program: Program, title: str = "") -> str:
     text = "\n".join(
         (
             "".join(f"\n{h}\n\n" for h in sorted(helpers | more | closures)),
-            f"\n{kernel}",
+            f"{defaults}\n{kernel}",
             *calls,
             f"WRITTEN = {[p.name for p in program.params if p.written]!r}",
             f"CALLS = [{listed}]",

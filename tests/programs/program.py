@@ -97,12 +97,14 @@ class Pack:
         kind: "list", "dict" or "named", a NamedTuple.
         tensors: the arguments.
         direct: device code reads it where it is, `pack0[1][t]`, not by names of host code.
+        remade: host code makes another one of it first, by a comprehension over its tensors.
     """
 
     name: str
     kind: str
     tensors: list[str]
     direct: bool
+    remade: str = ""
 
     @property
     def reads(self) -> dict[str, str]:
@@ -113,12 +115,17 @@ class Pack:
 
 @dataclasses.dataclass
 class View:
-    """A view of an argument that host code makes: `text` is how, a key of `generate.VIEWS`."""
+    """A view of an argument that host code makes, or the elements or places of some: `text` is how.
+
+    Attributes:
+        counted: how many there are follows from what the argument holds; `shape` is found out by inference.
+    """
 
     name: str
     base: str
     text: str
     shape: list[str | int]
+    counted: bool = False
 
 
 @dataclasses.dataclass
@@ -162,6 +169,7 @@ class Program:
     packs: list[Pack] = dataclasses.field(default_factory=list)
     returns: str = ""
     early_return: str = ""
+    defaults: bool = False  # the last numbers are left out in calls: their defaults are names of the module
     tuple_of_constants: str = ""  # how device code reaches `constexpr` numbers in one tuple: "names", "items"
     specialize: list[str] = dataclasses.field(default_factory=list)
     names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -241,6 +249,17 @@ class Program:
 
         return sum(of(loop) for loop in self.loops)
 
+    def viewed(self, v: View, base: Memory) -> Memory:
+        """What is known of a view of a tensor."""
+        if not v.counted:
+            return dataclasses.replace(base, shape=tuple(self.extent(s) for s in v.shape))
+        found = self.evaluate(f"{v.base}{v.text}")
+        v.shape = list(found.shape)
+        if found.dtype is base.dtype:
+            return dataclasses.replace(base, shape=tuple(found.shape))
+        most = max(base.shape[0] - 1, 0) if v.text.startswith(".nonzero") else 1 << 31
+        return Memory(found.dtype, tuple(found.shape), 0, most, 1)
+
     def work(self) -> float:
         """Elements that a thread of a GPU computes in one go, about, which is what a compiler's time follows."""
         threads = 32 * self.config.get("num_warps", 4)
@@ -283,8 +302,7 @@ class Program:
         for v in self.views:
             if self.param(v.base).written:
                 raise Invalid("a view of what is written")
-            extents = tuple(self.extent(s) for s in v.shape)
-            env.memory[v.name] = dataclasses.replace(env.memory[v.base], shape=extents)
+            env.memory[v.name] = self.viewed(v, env.memory[v.base])
         for o in self.outputs:
             fill = 7 if o.fill == "full" else 0
             env.memory[o.name] = Memory(o.dtype, tuple(self.extent(s) for s in o.shape), fill, fill, 1, written=True)

@@ -132,9 +132,13 @@ def _edits(program: Program) -> Iterator[Edit]:
             yield lambda p, i=i: setattr(p.outputs[i], "fill", "zeros")
     for i in range(len(program.packs)):
         yield lambda p, i=i: p.packs.__delitem__(i)
+        if program.packs[i].remade:
+            yield lambda p, i=i: setattr(p.packs[i], "remade", "")
     for i, loop in enumerate(program.loops):
         if loop.twins:
             yield lambda p, i=i: p.loops[i].twins.clear()
+    if program.defaults:
+        yield lambda p: setattr(p, "defaults", False)
     if program.tuple_of_constants:
         yield lambda p: setattr(p, "tuple_of_constants", "")
     if program.returns:

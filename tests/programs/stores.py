@@ -22,6 +22,7 @@ from .statements import Atomic
 from .statements import Augment
 from .statements import Statement
 from .statements import Store
+from .table import ROWS
 from .table import Expr
 from .values import ONE
 from .values import Dim
@@ -143,6 +144,43 @@ def scatter(g: Generator, depth: int) -> list[Statement]:
     value = g.expr(dims, g.choice(("float", "int")), False, 3)
     index[at] = ("value", 1)
     return [Store(output(g, shape, g.value(value).dtype, g.choice(("zeros", "full"))), index, [value, where])]
+
+
+@statement(2, depth=0)
+def halo_store(g: Generator, depth: int) -> list[Statement]:
+    """`out[t] = x[t] + y[t.begin - 2 : t.begin + t.block_size + 2].sum(-1)` and its like."""
+    dims, index, shape = place_of_store(g, extra=False)
+    kind = g.choice(("float", "int"))
+    row = ROWS["halo" if kind == "float" or g.chance(0.6) else "tile_number_function"]
+    made = row.make(g, (), kind, True, 2)
+    if made is None:
+        raise Invalid("no tile of its own")
+    value = Expr(g.choice(("add", "sub", "maximum")), [g.expr(dims, kind, True, 2), made])
+    return [Store(output(g, shape, g.value(value).dtype, "empty" if covers(g, index) else "zeros"), index, [value])]
+
+
+@statement(1.5, depth=0)
+def flat_scatter(g: Generator, depth: int) -> list[Statement]:
+    """A store through an index tensor of two dimensions, into one dimension or one of several, maybe read back so."""
+    axes = [a for a in g.env.axes.values() if a.kind == "tile" and a.name in g.axis_size]
+    if len(axes) != 2 or len(g.env.axes) != 2:
+        raise Invalid("not two tiles")
+    dims = g.shuffled(tuple(Dim(a.size, a.name) for a in axes))
+    place = ROWS["flat_place"].make(g, dims, "int", True, 0)
+    if place is None:
+        raise Invalid("no places")
+    room = g.value(place).high + 1
+    value = g.expr(dims, g.choice(("float", "int")), False, 3)
+    index: memory.Index = [("value", 1)]
+    shape: list[str | int] = [int(room)]
+    if g.chance(0.3):
+        index, shape = [("int", 1), *index], [2, *shape]
+    stored = Store(output(g, shape, g.value(value).dtype, g.choice(("zeros", "full"))), index, [value, place])
+    if g.chance(0.5):
+        return [stored]
+    x = g.param([int(room)], "float")
+    taken = Expr("load", [place], {"tensor": x.name, "index": [("value", 0)], "form": g.choice(("index", "hl.load"))})
+    return [Assign(g.name("v"), taken), stored]
 
 
 @statement(1, depth=0)
