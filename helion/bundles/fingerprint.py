@@ -28,6 +28,7 @@ from .._annotations import annotation_text
 from .._annotations import annotations_of
 from ..config import Config
 from ..frontend.source import text_of
+from ..runtime.launch.bytecode import names_in
 
 __all__ = ["CODE_SETTINGS", "Unreadable", "exact_fingerprint", "fingerprint", "python"]
 
@@ -120,7 +121,7 @@ class _Walk:
         if id(fn) in self.seen:
             return ("again", fn.__qualname__)
         self.seen[id(fn)] = fn
-        names = _names(fn.__code__)
+        names = names_in(fn.__code__)
         cells = zip(fn.__code__.co_freevars, fn.__closure__ or ())
         captured = [(name, self.value(_content(cell), names)) for name, cell in cells]
         outside = [(name, self.value(fn.__globals__[name], names)) for name in sorted(names) if name in fn.__globals__]
@@ -274,12 +275,6 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # not assigned yet
         return None
-
-
-def _names(code: types.CodeType) -> set[str]:
-    """The globals and attributes that code reads, nested functions included."""
-    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    return set(code.co_names).union(*[_names(constant) for constant in inner])
 
 
 def _code(code: types.CodeType) -> Any:

@@ -18,6 +18,7 @@ import torch
 from .. import exc
 from .creation import iota
 from .memory import load
+from .op import Op
 from .op import current_handler
 from .op import device_op
 from .shapes import resolve_size
@@ -37,6 +38,13 @@ def _check_seed(seed: Any, what: str) -> None:
 def _check_offset(offset: Any, what: str) -> None:
     if not isinstance(offset, torch.Tensor) or offset.dtype not in (torch.int32, torch.int64):
         raise exc.InvalidAPIUsage(f"{what}: the offset must be an int32 or int64 tensor")
+
+
+def _made(seed: Any, offset: torch.Tensor, op: Op, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """What an op's shape rule says one of its results is like."""
+    _check_seed(seed, f"hl.{op.name}")
+    _check_offset(offset, f"hl.{op.name}")
+    return torch.empty(offset.shape, dtype=dtype, device=offset.device)
 
 
 # -- the generator, for eager rules ------------------------------------------------------------------------
@@ -112,9 +120,7 @@ def philox_rand(seed: Any, offset: torch.Tensor) -> torch.Tensor:
 
 @philox_rand.set_shape_rule
 def _(seed: Any, offset: torch.Tensor) -> torch.Tensor:
-    _check_seed(seed, "hl.philox_rand")
-    _check_offset(offset, "hl.philox_rand")
-    return torch.empty(offset.shape, dtype=torch.float32, device=offset.device)
+    return _made(seed, offset, philox_rand)
 
 
 @philox_rand.set_eager_rule
@@ -133,9 +139,7 @@ def philox_rand4x(seed: Any, offset: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 @philox_rand4x.set_shape_rule
 def _(seed: Any, offset: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    _check_seed(seed, "hl.philox_rand4x")
-    _check_offset(offset, "hl.philox_rand4x")
-    return tuple(torch.empty(offset.shape, dtype=torch.float32, device=offset.device) for _ in range(4))
+    return tuple(_made(seed, offset, philox_rand4x) for _ in range(4))
 
 
 @philox_rand4x.set_eager_rule
@@ -154,9 +158,7 @@ def philox_bits(seed: Any, offset: torch.Tensor) -> torch.Tensor:
 
 @philox_bits.set_shape_rule
 def _(seed: Any, offset: torch.Tensor) -> torch.Tensor:
-    _check_seed(seed, "hl.philox_bits")
-    _check_offset(offset, "hl.philox_bits")
-    return torch.empty(offset.shape, dtype=torch.int32, device=offset.device)
+    return _made(seed, offset, philox_bits, torch.int32)
 
 
 @philox_bits.set_eager_rule

@@ -19,8 +19,6 @@ from ...fragments import EnumFragment
 from ...fragments import ListOf
 from ...ir.device_ir import GraphKind
 from ...ir.nodes import Load
-from ...ir.nodes import tensor_of
-from ...ir.symbols import shape_exprs
 from .default_facts import KernelFacts
 from .default_facts import nearest_size
 from .default_facts import root_axes
@@ -63,8 +61,7 @@ def ahead_of_rows(facts: KernelFacts, config: dict[str, Any]) -> list[int]:
     roots = {axis.block.id for axis in root_axes(facts)}
     stages = list(config["range_num_stages"])
     for place, info in enumerate(loop_statements(facts.device)):
-        values = [tensor_of(load.node) for load in map(Load.match, info.graph.nodes) if load is not None]
-        held = sum(facts.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
+        held = facts.loaded_bytes(map(Load.match, info.graph.nodes), config)
         of_rows = info.kind is GraphKind.LOOP and roots.isdisjoint(axis.block.id for axis in info.axes)
         if of_rows and 0 < held <= facts.shared_bytes // 2:
             stages[place] = min(1 + facts.shared_bytes // 2 // held, _AHEAD)

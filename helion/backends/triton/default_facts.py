@@ -146,6 +146,19 @@ class KernelFacts:
         later = phases[1] - phases[0]
         return [shape for shape in self.shapes if not any(size.free_symbols & later for size in shape)]
 
+    def largest(self, config: dict[str, Any]) -> int:
+        """Elements of the largest of the `first_shapes`."""
+        return max((self.elements(shape, config) for shape in self.first_shapes), default=1)
+
+    def longest_row(self, config: dict[str, Any]) -> int:
+        """The most elements of the last dimension of one of them."""
+        return max((self.elements(shape[-1:], config) for shape in self.first_shapes if shape), default=1)
+
+    def loaded_bytes(self, loads: Iterable[Load | None], config: dict[str, Any]) -> int:
+        """Bytes that these loads of a tile load."""
+        values = [load.result for load in loads if load is not None]
+        return sum(self.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
+
     @property
     def shared_out(self) -> bool:
         """Whether programs go over shares of the rows in a loop: a block size that no value has."""

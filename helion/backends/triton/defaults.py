@@ -216,8 +216,7 @@ def _longest_whole(facts: KernelFacts, place: int, saves: bool) -> int:
 def _stages_of_chunks(facts: KernelFacts, config: dict[str, Any]) -> int:
     """Stages of the loops over chunks of rows: as many as shared memory has room for with two programs a
     multiprocessor, if one loop has all loads."""
-    values = [load.result for load in facts.device.views(Load)]
-    loaded = sum(facts.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
+    loaded = facts.loaded_bytes(facts.device.views(Load), config)
     return min(1 + facts.shared_bytes // 2 // max(loaded, 1), _CHUNK_STAGES)
 
 
@@ -232,8 +231,7 @@ def _loaded_ahead(facts: KernelFacts, config: dict[str, Any]) -> list[int]:
     sizes = zip(facts.blocks, config["block_sizes"])
     ahead = _AHEAD + (facts.waits_between_loops and any(block.id in steps and size > 1 for block, size in sizes))
     for place, info in enumerate(loop_statements(facts.device)):
-        values = [tensor_of(load.node) for load in map(Load.match, info.graph.nodes) if load is not None]
-        held = sum(facts.elements(shape_exprs(value.shape), config) * value.dtype.itemsize for value in values)
+        held = facts.loaded_bytes(map(Load.match, info.graph.nodes), config)
         of_share = info.kind is GraphKind.LOOP and not steps.isdisjoint(axis.block.id for axis in info.axes)
         if of_share and 0 < held * resident <= room:
             stages[place] = min(1 + room // (held * resident), ahead)
@@ -242,19 +240,19 @@ def _loaded_ahead(facts: KernelFacts, config: dict[str, Any]) -> list[int]:
 
 def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
     """Warps of a program, by the elements of its largest value."""
-    elements = max((facts.elements(shape, config) for shape in facts.first_shapes), default=1)
+    elements = facts.largest(config)
     if facts.shared_out:
         if not _stores_rows(facts, config):
             return min(max(elements * _itemsize(facts) // _BYTES_OF_WARP, 4), _MOST_SHARING_WARPS)
         # Sums of the rows are in registers too.  Rows of a step are in the same threads, which add them up.
-        row = max((facts.elements(shape[-1:], config) for shape in facts.first_shapes if shape), default=1)
+        row = facts.longest_row(config)
         return min(max(next_power_of_2(row // 256) // (1 if row <= 1024 else 2), 1), _MOST_SHARING_WARPS)
     many_chunks = _CHUNK_OF_EXPONENTIALS if has_exponentials(facts) else 0
     if elements > 16384 or (_reads_again(facts, config) and elements > many_chunks):
         return 32
     if sort_keys in facts.device.calls:
         return min(max(elements // (32 * _SORTED_OF_THREAD), 1), 16)
-    row = max((facts.elements(shape[-1:], config) for shape in facts.first_shapes if shape), default=1)
+    row = facts.longest_row(config)
     if _holds_rows(facts, config):
         if not has_exponentials(facts) and not _stores_rows(facts, config):
             warps = elements * _itemsize(facts) // _BYTES_OF_WARP
@@ -275,7 +273,7 @@ def _holds_rows(facts: KernelFacts, config: dict[str, Any]) -> bool:
 
 def _stores_rows(facts: KernelFacts, config: dict[str, Any]) -> bool:
     """Whether about as much is stored as there is in the largest value."""
-    largest = max((facts.elements(shape, config) for shape in facts.first_shapes), default=1)
+    largest = facts.largest(config)
     stores = [store.value for store in facts.device.views(Store)]
     shapes = [shape_exprs(tensor_of(value).shape) for value in stores if isinstance(value, torch.fx.Node)]
     return any(facts.elements(shape, config) * _FEW > largest for shape in shapes)
@@ -288,7 +286,7 @@ def _itemsize(facts: KernelFacts) -> int:
 
 def _sharing(facts: KernelFacts, config: dict[str, Any]) -> int:
     """Programs of a multiprocessor that go over shares of the rows."""
-    elements = max((facts.elements(shape, config) for shape in facts.first_shapes), default=1)
+    elements = facts.largest(config)
     programs = min(max(_SHARING_ELEMENTS // elements, 1), _SHARING_PROGRAMS)
     return max(min(programs, _WARPS_TOGETHER // _warps(facts, config)), 1) if facts.waits_between_loops else programs
 
@@ -403,7 +401,7 @@ def _budget(facts: KernelFacts, config: dict[str, Any]) -> int:
         facts: the kernel's.
         config: has the smallest block sizes.
     """
-    row = max((facts.elements(shape, config) for shape in facts.first_shapes), default=1)
+    row = facts.largest(config)
     if sort_keys in facts.device.calls:
         return max(row, _SORTED_ELEMENTS)
     if not _holds_rows(facts, config) or row == 1:

@@ -258,8 +258,10 @@ def frozen(value: Any, extract: Callable[[Any], Any]) -> Any:
 def _read_by(fn: types.FunctionType, seen: set[int], owner: Place | None = None) -> Iterator[Place]:
     """The places that a function reads; `owner`: where its first argument is found, if it is a method."""
     cells = dict(zip(fn.__code__.co_freevars, fn.__closure__ or ()))
-    if not cells and owner is None and not any(_counts(fn.__globals__[name]) for name in _names_in(fn)):
-        return  # as most kernels: reading the bytecode would be half of a first call from a bundle
+    if not cells and owner is None:
+        named = fn.__globals__.keys() & names_in(fn.__code__)
+        if not any(_counts(fn.__globals__[name]) for name in named):
+            return  # as most kernels: reading the bytecode would be half of a first call from a bundle
     own = fn.__code__.co_varnames[0] if owner is not None and fn.__code__.co_argcount else ""
     for name, steps, kind in reads_in(fn.__code__, frozenset(cells), own):
         if kind == "self":
@@ -269,15 +271,6 @@ def _read_by(fn: types.FunctionType, seen: set[int], owner: Place | None = None)
             continue
         place = Place(fn.__globals__, name, name) if kind == "global" else Place(cells[name], "", name)
         yield from _followed(place, steps, seen)
-
-
-def _names_in(fn: types.FunctionType) -> set[str]:
-    """The globals that there are among the names in a function's code, attributes' names included."""
-    names, codes = set(), [fn.__code__]
-    for code in codes:
-        names |= fn.__globals__.keys() & code.co_names
-        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return names
 
 
 def _counts(value: Any) -> bool:
