@@ -123,5 +123,13 @@ def test_atomic_add_through_a_descriptor_leaves_out_what_is_outside(softgpu, row
 
 
 @pytest.mark.softgpu(capability=[90, 100], software_only=True)
-def test_atomic_add_through_a_descriptor_at_a_negative_place(softgpu):
-    _check_atomic_add(softgpu, -8, 0)  # an H200 stops with an illegal instruction
+def test_stores_through_a_descriptor_do_not_begin_in_front_of_the_tensor(softgpu):
+    """An H100 and an H200 stop with an illegal instruction; the manual says that what is outside is left out."""
+    with pytest.raises(RuntimeError, match="begins in front of the tensor"):
+        _check_atomic_add(softgpu, -8, 0)
+
+
+@pytest.mark.softgpu(capability=[90, 100], software_only=True)
+def test_boxes_begin_at_multiples_of_16_bytes(softgpu):
+    with pytest.raises(RuntimeError, match="no multiple of 16 bytes"):
+        _check_atomic_add(softgpu, 0, 5)

@@ -22,6 +22,7 @@ from ...ir.effects import written_storages
 from ...ir.nodes import Load
 from ...ir.nodes import Memory
 from ...ir.nodes import Store
+from ...ir.signs import is_nonnegative
 from ...ir.symbols import expr_of
 from ...language.indexing import IndexItem
 from .extents import Sizes
@@ -106,6 +107,8 @@ def _may_be_described(memory: Memory, items: list[IndexItem], sizes: Sizes) -> b
         return False
     if items[-1].kind == "tile" and not _starts_aligned(items[-1].value.axis, itemsize):
         return False
+    if Store.match(memory.node) and any(_may_begin_below_zero(item, sizes) for item in boxes):
+        return False
     if any(is_zero(s) for s in tensor.shape) or tensor.storage_offset() * itemsize % 16:
         return False
     sides = list(map(box_size, boxes))
@@ -137,6 +140,16 @@ def _starts_aligned(axis: Axis, itemsize: int) -> bool:
     """
     begin = axis.begin
     return isinstance(begin, (int, torch.SymInt)) and bool((expr_of(begin) * itemsize % 16).is_zero)
+
+
+def _may_begin_below_zero(item: IndexItem, sizes: Sizes) -> bool:
+    """Whether tiles may begin in front of the tensor. An H100 stopped with an illegal instruction where a store by a
+    descriptor did, though all that is outside of the tensor is left out; loads may begin there.
+    """
+    space = sizes.schedule.device.space
+    begin = item.value.axis.begin if item.kind == "tile" else 0
+    known = isinstance(begin, (int, torch.SymInt))
+    return not (known and is_nonnegative(expr_of(begin), space.origins.get, space.axes.__getitem__))
 
 
 def box_size(item: IndexItem) -> Any:

@@ -1,4 +1,4 @@
-"""Descriptors of tensors whose last dimension is not the one that lies side by side in memory: transposed views."""
+"""Which accesses are boxes for descriptors: transposed views, tiles in front of a tensor."""
 
 from __future__ import annotations
 
@@ -72,3 +72,17 @@ def test_a_transposed_view_whose_rows_begin_anywhere_has_no_descriptor() -> None
     args = halves(40, 47), halves(72, 47).t()
     config = {"block_sizes": [32, 64, 32], "indexing": "tensor_descriptor"}
     assert "make_tensor_descriptor(y" not in helion.kernel(product).bind(args).to_triton_code(config)
+
+
+def test_tiles_that_begin_in_front_of_the_tensor_are_stored_by_pointers() -> None:
+    """The GPU stopped with an illegal instruction."""
+
+    def kernel(x: torch.Tensor, begin: int) -> torch.Tensor:
+        out = torch.full_like(x, 7.0)
+        for rows in hl.tile(begin - 7, x.size(0)):
+            out[rows, :] = x[rows, :]
+        return out
+
+    config = {"block_sizes": [8], "indexing": "tensor_descriptor"}
+    x = torch.randn(24, 16)
+    run_everywhere(kernel, (x, 2), lambda x, begin: x, configs=[config], capabilities=[90, 100])

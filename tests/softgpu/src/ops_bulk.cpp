@@ -142,6 +142,10 @@ Box box_of(Warp& w, const Instr& in, const BulkOperands& op, uint64_t map, int l
             std::to_string(op.at.size()) + " coordinates for a tensor map of rank " + std::to_string(box.tensor.rank),
             l);
     for (size_t i = 0; i < op.at.size(); ++i) box.at[i] = static_cast<int32_t>(w.r32(op.at[i])[l]);
+    // Neither is in a manual: an H200 and an H100 stopped with illegal instructions.
+    if (box.at[0] * static_cast<int64_t>(element_size(box.tensor.element)) % 16)
+        w.fault(in, Fault::Kind::IllegalInstruction,
+                "the box begins at element " + std::to_string(box.at[0]) + " of a row, no multiple of 16 bytes", l);
     return box;
 }
 void require_aligned(Warp& w, const Instr& in, uint64_t address, uint64_t alignment, const char* what, int l) {
@@ -297,6 +301,8 @@ Flow exec_tensor_store(Warp& w, const Instr& in, Mask m) {
     Box first_box;
     each_lane(m, [&](int l) {
         const Box box = box_of(w, in, op, map[l], l);
+        if (std::any_of(box.at, box.at + 5, [](int64_t at) { return at < 0; }))
+            w.fault(in, Fault::Kind::IllegalInstruction, "a store of a box that begins in front of the tensor", l);
         require_aligned(w, in, shared_address(from[l]), 128, "the source in shared memory", l);
         const SharedRange range = shared_range(w, in, shared_address(from[l]), box.bytes(), l);
         if (range.cta != w.cta)
