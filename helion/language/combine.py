@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import cast
 
 import torch
 
@@ -33,7 +34,7 @@ def as_flat_combine(combine_fn: Callable[..., Any], n: int, what: str) -> Callab
         exc.InvalidAPIUsage: not callable, wrong number of parameters, or (when called) of results.
     """
     if type(combine_fn).__module__ == "helion.kernel":
-        combine_fn = vars(combine_fn)["fn"]  # decorated, to be called from the host too
+        combine_fn = cast(Any, combine_fn).fn  # decorated, to be called from the host too
     if not callable(combine_fn):
         raise exc.InvalidAPIUsage(f"{what}: combine_fn must be a function, got {type(combine_fn).__name__}")
     takes_tuples = n > 1 and _parameter_count(combine_fn, n, what) == 2

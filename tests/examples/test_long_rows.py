@@ -82,6 +82,7 @@ def test_programs_that_wait_keep_their_order():
             spec.normalize(helion.Config(**config))
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90)
 @pytest.mark.parametrize("name", ["rms_norm", "layer_norm"])
 def test_backward_by_programs_that_wait_for_each_other(name, softgpu, monkeypatch):

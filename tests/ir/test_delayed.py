@@ -61,6 +61,7 @@ _CASES = {
 }
 
 
+@pytest.mark.compiles
 @pytest.mark.softgpu(capability=90)
 @pytest.mark.parametrize("name", _CASES)
 def test_products_are_added_later_with_the_same_bits(name, softgpu, monkeypatch):
