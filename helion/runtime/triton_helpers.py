@@ -266,9 +266,8 @@ def hlt_pow_int(a, b):
 
 @triton.jit
 def hlt_pow_number(a, b):
-    """Power of Python's numbers of which one is known only here, a float."""
-    zero = tl.full([], 0.0, tl.float32)
-    return libdevice.pow(zero + a, zero + b)
+    """Power of Python's numbers of which one is known only here, floats."""
+    return libdevice.pow(a, b)
 
 
 @triton.jit

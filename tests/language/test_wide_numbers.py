@@ -168,3 +168,26 @@ def test_boxes_at_a_place_that_is_computed_in_64_bits(indexing: str, seed: int) 
     run_everywhere(
         of_the_rest, (torch.randn(33, 16), 30), expected, configs=[config], capabilities=[90], error_scale=64
     )
+
+
+def _floats(i, n, g):
+    return [
+        i / 3, i * 0.1, 1.0 / (2 * i + 1), i**0.5, (i * g) ** 2, g**i, (i * g) % 0.15, (i + 0.3) / 7, (i * n) / 7,
+        (i + n / 3) * g, abs(0.5 - i * 0.3), (i / 3) ** 3, 2 ** (i * g), max(i / 3, 0.5), (i * g) % n,
+        (i * 3000000000) / 1e9, (i * n * 1000003 * 1000003) % 7 / 3,
+    ]  # fmt: skip
+
+
+def floats_of_a_grid(x: torch.Tensor, n: int, g: float) -> torch.Tensor:
+    out = torch.empty([x.size(0), 17], dtype=x.dtype, device=x.device)
+    for i in hl.grid(x.size(0)):
+        for place, number in enumerate(_floats(i, n, g)):
+            out[i, place] = x[i] * 0 + number
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_floats_made_of_a_place_are_as_wide_as_what_they_meet(dtype: torch.dtype) -> None:
+    expected = torch.tensor([_floats(i, 5, 0.1) for i in range(6)], dtype=torch.float64)
+    args = torch.zeros(6, dtype=dtype), 5, 0.1
+    run_everywhere(floats_of_a_grid, args, lambda *_: expected, capabilities=[90], error_scale=20)

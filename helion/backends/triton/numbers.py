@@ -61,6 +61,7 @@ class Numbers:
             device.space.origins.get,
             device.space.axes.__getitem__,
             schedule.constants.get,
+            lambda: self.in_double,
             wide=device.space.index_dtype is torch.int64,
         )
 

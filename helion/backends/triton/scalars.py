@@ -36,6 +36,7 @@ class ScalarPrinter(ExpressionPrinter):
         origin_of: symbol -> what it stands for, None if unknown.
         axis_of: axis number -> the axis.
         constant_of: symbol -> its value under the Config, None if it has none.
+        in_double: whether what is printed now computes in float64.
         wide: indices are int64: a sum of arguments, which are int32 where each of them fits, may be none.
     """
 
@@ -46,6 +47,7 @@ class ScalarPrinter(ExpressionPrinter):
         origin_of: Callable[[sympy.Symbol], Origin | None],
         axis_of: Callable[[int], Axis],
         constant_of: Callable[[Any], int | None],
+        in_double: Callable[[], bool],
         *,
         wide: bool,
     ) -> None:
@@ -53,6 +55,7 @@ class ScalarPrinter(ExpressionPrinter):
         self._helper = helper
         self._origin_of = origin_of
         self._axis_of = axis_of
+        self._in_double = in_double
         self._magnitude = Magnitudes(origin_of, axis_of, constant_of)
         self._wide = wide
         self._places_are_wide = False
@@ -60,7 +63,7 @@ class ScalarPrinter(ExpressionPrinter):
     @contextlib.contextmanager
     def as_wide_as_needed(self, value: Any) -> Iterator[None]:
         """What is printed within, `value`, computes in int64 if a step of it may leave int32."""
-        expr = expr_of(value) if is_symbolic(value) else None
+        expr = value if isinstance(value, sympy.Expr) else expr_of(value) if is_symbolic(value) else None
         if expr is None or self._places_are_wide or is_float(expr) or self._magnitude.fits(expr):
             yield
             return
@@ -81,8 +84,13 @@ class ScalarPrinter(ExpressionPrinter):
 
     def _print_Symbol(self, expr: sympy.Symbol) -> str:
         origin = self._origin_of(expr) if self._places_are_wide else None
-        is_place = origin is not None and origin.kind in PLACES
-        return f"tl.cast({self._name_of(expr)}, tl.int64)" if is_place else self._name_of(expr)
+        widens = origin is not None and origin.kind in (*PLACES, OriginKind.HOST) and not is_float(expr)
+        return f"tl.cast({self._name_of(expr)}, tl.int64)" if widens else self._name_of(expr)
+
+    def _print_Integer(self, expr: sympy.Integer) -> str:
+        # Triton makes the first number of `3000000000 * n * i` one of the width of `n`.
+        fits = -(2**31) <= int(expr) < 2**31 or not -(2**63) <= int(expr) < 2**63
+        return str(int(expr)) if fits or not self._places_are_wide else f"tl.full([], {int(expr)}, tl.int64)"
 
     def _print(self, expr: Any, **options: Any) -> str:
         if isinstance(expr, sympy.Basic) and not expr.is_Symbol and self._is_of_host(expr):
@@ -117,15 +125,33 @@ class ScalarPrinter(ExpressionPrinter):
         return self._divide(expr, "%", "hlt_remainder_int")
 
     def _print_PythonMod(self, expr: sympy.Expr) -> str:
-        if any(arg.is_integer is False or arg.is_Float for arg in expr.args):
-            return f"{self._helper('hlt_remainder_float')}({', '.join(map(self._print, expr.args))})"
+        if any(map(is_float, expr.args)):
+            return f"{self._helper('hlt_remainder_float')}({', '.join(map(self._as_float, expr.args))})"
         return self._print_Mod(expr)
 
     # -- functions
     # --------------------------------------------------------------------------------------------------------
 
-    def _print_ToFloat(self, expr: sympy.Expr) -> str:
-        return f"tl.cast({self._print(expr.args[0])}, tl.float32)"
+    def _as_float(self, expr: sympy.Expr) -> str:
+        """A number as a float, which a helper may ask for its dtype."""
+        if expr.is_number:
+            return f"tl.full([], {float(expr)}, {self._float()})"
+        return self._print(expr) if is_float(expr) else self._print_ToFloat(sympy.Tuple(expr))
+
+    def _float(self) -> str:
+        return "tl.float64" if self._in_double() else "tl.float32"
+
+    def _print_ToFloat(self, expr: sympy.Basic) -> str:
+        with self.as_wide_as_needed(expr.args[0]):
+            return f"tl.cast({self._print(expr.args[0])}, {self._float()})"
+
+    def _print_IntTrueDiv(self, expr: sympy.Basic) -> str:
+        """The quotient of two integers, which Triton's `/` gives in float32."""
+        a, b = expr.args
+        if not self._in_double():
+            with self.as_wide_as_needed(a):
+                return str(super()._print_IntTrueDiv(expr))
+        return f"({self._print_ToFloat(sympy.Tuple(a))} / {self._as_float(b)})"
 
     def _print_Abs(self, expr: sympy.Expr) -> str:
         return f"tl.abs({self._print(expr.args[0])})"
@@ -157,7 +183,7 @@ class ScalarPrinter(ExpressionPrinter):
         return f"{self._helper('hlt_pow_int')}({', '.join(printed)})"
 
     def _print_FloatPow(self, expr: sympy.Expr) -> str:
-        return f"{self._helper('hlt_pow_number')}({', '.join(map(self._print, expr.args))})"
+        return f"{self._helper('hlt_pow_number')}({', '.join(map(self._as_float, expr.args))})"
 
     def _refuse(self, expr: sympy.Expr) -> str:
         raise exc.BackendUnsupported(
