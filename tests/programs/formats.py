@@ -293,7 +293,7 @@ for _row in [
     *_BITS,
     DotScaled("dot_scaled", "products", 6),
     Unsigned("unsigned", "loads", 0.7),
-    ThroughFloat8("through_float8", "casts", 1.5),
+    ThroughFloat8("through_float8", "casts", 0.7),
     ThroughUnsigned("through_unsigned", "casts", 0.7),
     BitsOfFloat("bits_of_float", "bit manipulation", 0.7),
     DoubleLiteral("double_literal", "float64 literals", 1.5),
