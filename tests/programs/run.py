@@ -32,6 +32,8 @@ MODES = ("ref", "tiles", "tiles config", "calls", "80", "90", "100", "90 calls")
 GPU_MODES = ("80", "90", "100")
 #: What a GPU says when it can do no more for this process.
 _LOST = ("AcceleratorError", "CUDA error")
+#: What calls are told where a size that follows from values is smaller than the loop that reads so many elements.
+_DECIDED_BY_CALLS = "is not one that this kernel was compiled for"
 #: Errors that no user should see.
 _NEVER = tuple(
     getattr(exc, name) for name in ("InternalError", "ErrorCompilingKernel", "TritonError") if hasattr(exc, name)
@@ -155,6 +157,8 @@ class Runner:
             try:
                 result = run(*given)
             except exc.BaseError as error:  # what was traced and took the Config has no right to be refused now
+                if _DECIDED_BY_CALLS in str(error):
+                    raise
                 raise RuntimeError(f"{type(error).__name__}: {_first_line(error)}") from error
         else:
             if mode == "gpu":
