@@ -170,8 +170,9 @@ class TritonBackend(Backend):
         if key not in self._made:
             device = roll(self.ir.device, looped) if looped else self.ir.device
             if ones or (squeezes and looped):  # loops over chunks hold other values
+                named = ones - {sympy.Integer(1)}
                 device = drop_unit_dims(
-                    device, lambda n: n == 1 if isinstance(n, int) else bool(ones) and expr_of(n) in ones
+                    device, lambda n: n == 1 if isinstance(n, int) else bool(named) and expr_of(n) in named
                 )
             if long:
                 device = pack_rows(device, lambda shape: self._is_long(shape, config))
@@ -198,6 +199,8 @@ class TritonBackend(Backend):
     def _delayed(self, config: Config) -> frozenset[torch.fx.Node]:
         """Rounded products of warp groups that may be added an iteration later: registers have one more of them."""
         if not self._features.pending_products or config.num_warps < GROUP_WARPS or config.num_stages == 1:
+            return frozenset()
+        if not self._rounded:
             return frozenset()
 
         def elements(shape: Sequence[sympy.Expr]) -> int:
