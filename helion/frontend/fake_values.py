@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from .. import exc
 from .._compat_tracing import no_dispatch
 
 _NUMBERS = (int, float, bool, str, type(None))
@@ -81,3 +82,19 @@ def _is_same(size: Any, other: Any) -> bool:
     if type(size) is int or type(other) is int:
         return type(size) is type(other) and size == other
     return bool(size.node.expr == other.node.expr)
+
+
+def reinterpreted(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`value.view(dtype)`.
+
+    Raises:
+        exc.UnsupportedDtype: elements of the two have other widths.
+    """
+    if value.dtype.itemsize != dtype.itemsize:
+        raise exc.UnsupportedDtype(
+            f"a value of {value.dtype} in device code has no view as {dtype}, whose elements have another width",
+            fix=f"make the view of the host tensor, before the loops: `y = x.view({dtype})`, of part of the columns "
+            f"`y = x[:, d:].view({dtype})`; or put elements together by shifts.",
+        )
+    viewed: torch.Tensor = torch.ops.aten.view.dtype(value, dtype)
+    return viewed

@@ -61,6 +61,7 @@ from .environment import Environment
 from .factories import FACTORIES
 from .fake_values import fake_value
 from .fake_values import pointwise_result
+from .fake_values import reinterpreted
 from .graph_builder import GraphBuilder
 from .graph_builder import new_node
 from .in_place import COPIES
@@ -305,7 +306,7 @@ class Tracer(Handler):
                 args = (args[0], list(result.shape))
             return self.record(_VIEWS[op], tuple(self.operand(a) for a in args), {}, result)
         if op is _aten.view.dtype:
-            return self.record(op, tuple(self.operand(a) for a in args), {}, op(*args))
+            return self.record(op, tuple(self.operand(a) for a in args), {}, reinterpreted(*args))
         if op in REDUCTIONS:
             return self._reduction(op, args, kwargs)
         if op in FACTORIES:

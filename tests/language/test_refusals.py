@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import helion
 import helion.language as hl
 from helion import exc
+from tests.support import run_everywhere
 
 pytestmark = pytest.mark.slow
 
@@ -114,3 +115,25 @@ def test_a_place_of_inline_triton_without_an_argument(source: str, message: str)
 
     with pytest.raises(exc.InvalidAPIUsage, match=message):
         helion.kernel(kernel).bind((torch.randn(8),))
+
+
+def test_a_view_of_another_width_is_refused_and_one_of_the_host_tensor_works() -> None:
+    def inside(w: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([w.size(0), 2], dtype=torch.float16, device=w.device)
+        for t in hl.tile(w.size(0)):
+            out[t, :] = w[t, 4:8].view(torch.float16)
+        return out
+
+    def outside(w: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([w.size(0), 2], dtype=torch.float16, device=w.device)
+        y = w[:, 4:].view(torch.float16)
+        for t in hl.tile(w.size(0)):
+            out[t, :] = y[t, :]
+        return out
+
+    w = torch.cat([torch.zeros(5, 4, dtype=torch.uint8), torch.randn(5, 2).half().view(torch.uint8)], 1)
+    with pytest.raises(exc.UnsupportedDtype, match="another width") as error:
+        helion.kernel(inside)(w)
+    assert "`y = x[:, d:].view(torch.float16)`" in str(error.value)
+    half = w[:, 4:].contiguous().view(torch.float16)
+    run_everywhere(outside, (w,), lambda *_: half.double(), capabilities=[90], error_scale=0)
