@@ -34,6 +34,7 @@ from .default_columns import LINE_BYTES
 from .default_columns import ROWS_ELEMENTS
 from .default_columns import SECTOR_BYTES
 from .default_columns import ahead_of_rows
+from .default_columns import chunk_elements
 from .default_columns import first_chunk
 from .default_columns import grow_columns
 from .default_columns import longest_whole
@@ -247,7 +248,7 @@ def _warps(facts: KernelFacts, config: dict[str, Any]) -> int:
         # Sums of the rows are in registers too.  Rows of a step are in the same threads, which add them up.
         row = facts.longest_row(config)
         return min(max(next_power_of_2(row // 256) // (1 if row <= 1024 else 2), 1), _MOST_SHARING_WARPS)
-    many_chunks = _CHUNK_OF_EXPONENTIALS if has_exponentials(facts) else 0
+    many_chunks = (chunk_elements(facts) if facts.columns else _CHUNK_OF_EXPONENTIALS) if has_exponentials(facts) else 0
     if elements > 16384 or (_reads_again(facts, config) and elements > many_chunks):
         return 32
     if sort_keys in facts.device.calls:
