@@ -54,9 +54,8 @@ def wait(
 ) -> None:
     """Wait until `flags[index]` equals `value`; then what was written before the signal is there to be read.
 
-    A program may only wait for one that runs: one with a lower number, whose signal does not depend on this one, one of
-    another launch, or any one of a kernel with `hl.barrier()` that has no more tiles than programs.  In a loop that
-    waits, the order of loads and stores of different tiles is the kernel's concern.
+    A program may only wait for one that runs: one with a lower number, whose signal does not depend on this one, or one
+    of another launch.  In a loop that waits, the order of loads and stores of different tiles is the kernel's concern.
 
     Args:
         flags: host tensor of a 32- or 64-bit integer dtype.

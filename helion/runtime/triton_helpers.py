@@ -136,31 +136,36 @@ def _quotient_of_row(a, b):
         """
         {
         .reg .pred fine;
-        .reg .u32 left;
         .reg .f32 q<4>, r<4>, m<4>;
-        mul.rn.f32 q0, $4, $12; mul.rn.f32 q1, $5, $13; mul.rn.f32 q2, $6, $14; mul.rn.f32 q3, $7, $15;
-        neg.f32 m0, $8; neg.f32 m1, $9; neg.f32 m2, $10; neg.f32 m3, $11;
-        fma.rn.f32 r0, q0, m0, $4; fma.rn.f32 r1, q1, m1, $5; fma.rn.f32 r2, q2, m2, $6; fma.rn.f32 r3, q3, m3, $7;
-        fma.rn.f32 $0, r0, $12, q0; fma.rn.f32 $1, r1, $13, q1; fma.rn.f32 $2, r2, $14, q2;
+        mul.rn.f32 q0, $4, $12;
+        mul.rn.f32 q1, $5, $13;
+        mul.rn.f32 q2, $6, $14;
+        mul.rn.f32 q3, $7, $15;
+        neg.f32 m0, $8;
+        neg.f32 m1, $9;
+        neg.f32 m2, $10;
+        neg.f32 m3, $11;
+        fma.rn.f32 r0, q0, m0, $4;
+        fma.rn.f32 r1, q1, m1, $5;
+        fma.rn.f32 r2, q2, m2, $6;
+        fma.rn.f32 r3, q3, m3, $7;
+        fma.rn.f32 $0, r0, $12, q0;
+        fma.rn.f32 $1, r1, $13, q1;
+        fma.rn.f32 $2, r2, $14, q2;
         fma.rn.f32 $3, r3, $15, q3;
-        abs.f32 m0, $0; abs.f32 m1, $1; abs.f32 m2, $2; abs.f32 m3, $3;
+        abs.f32 m0, $0;
+        abs.f32 m1, $1;
+        abs.f32 m2, $2;
+        abs.f32 m3, $3;
         setp.ge.f32 fine, m0, $16;
         setp.ge.and.f32 fine, m1, $17, fine;
         setp.ge.and.f32 fine, m2, $18, fine;
         setp.ge.and.f32 fine, m3, $19, fine;
         @fine bra done;
-        mov.f32 r0, $4; mov.f32 r1, $5; mov.f32 r2, $6; mov.f32 r3, $7;
-        mov.f32 m0, $8; mov.f32 m1, $9; mov.f32 m2, $10; mov.f32 m3, $11;
-        mov.u32 left, 4;
-        again:
-        .pragma "nounroll";
-        div.rn.f32 q0, r0, m0;
-        mov.f32 r0, r1; mov.f32 r1, r2; mov.f32 r2, r3; mov.f32 r3, q0;
-        mov.f32 m0, m1; mov.f32 m1, m2; mov.f32 m2, m3;
-        sub.u32 left, left, 1;
-        setp.ne.u32 fine, left, 0;
-        @fine bra again;
-        mov.f32 $0, r0; mov.f32 $1, r1; mov.f32 $2, r2; mov.f32 $3, r3;
+        div.rn.f32 $0, $4, $8;
+        div.rn.f32 $1, $5, $9;
+        div.rn.f32 $2, $6, $10;
+        div.rn.f32 $3, $7, $11;
         done:
         }
         """,

@@ -8,7 +8,6 @@ import torch
 import helion
 from examples import layer_norm
 from examples import long_rows
-from examples import long_rows_backward
 from examples import rms_norm
 from examples import softmax
 from examples.entry import in_double
@@ -80,26 +79,3 @@ def test_programs_that_wait_keep_their_order():
     for config in ({"loop_orders": [[1, 0]]}, {"l2_groupings": [4]}, {"pid_type": "persistent_interleaved"}):
         with pytest.raises(exc.InvalidConfig, match="expected one of"):
             spec.normalize(helion.Config(**config))
-
-
-@pytest.mark.compiles
-@pytest.mark.softgpu(capability=90)
-@pytest.mark.parametrize("name", ["rms_norm", "layer_norm"])
-def test_backward_by_programs_that_wait_for_each_other(name, softgpu, monkeypatch):
-    """Rows of two whole parts and a part of one; shares of four rows, the last one of three."""
-    monkeypatch.setattr(long_rows_backward, "WIDTH", 128)
-    module, kernel = {
-        "rms_norm": (rms_norm, long_rows_backward.rms_norm_backward_long),
-        "layer_norm": (layer_norm, long_rows_backward.layer_norm_backward_long),
-    }[name]
-    torch.manual_seed(11)
-    args = module.make_backward_args(11, 300)
-    share = long_rows_backward.rows_together(args[0], programs=9)
-    assert share == 4
-    for actual, expected in zip(kernel(*args, share), module.reference_backward(*in_double(args)), strict=True):
-        torch.testing.assert_close(actual.double(), expected, rtol=2e-5, atol=2e-5)
-
-
-def test_rows_that_need_more_programs_than_run_at_once_are_read_twice():
-    row = torch.empty([2, 5 * long_rows_backward.WIDTH], device="meta")
-    assert [long_rows_backward.rows_together(row, programs) for programs in (4, 5, 10)] == [None, 2, 1]

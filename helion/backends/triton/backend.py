@@ -19,23 +19,18 @@ from ...config_spec import ConfigSpec
 from ...ir.axes import with_values
 from ...ir.block_sizes import held_sizes
 from ...ir.block_sizes import resolve_constants
-from ...ir.delayed import delay_products
-from ...ir.delayed import rounded_products
 from ...ir.device_ir import AxisKind
 from ...ir.device_ir import KernelIR
 from ...ir.device_ir import RollableReduction
 from ...ir.facts import Facts
 from ...ir.nodes import HostTensorNode
 from ...ir.nodes import Memory
-from ...ir.nodes import Product
-from ...ir.nodes import tensor_of
 from ...ir.packed_rows import pack_rows
 from ...ir.packed_rows import packable
 from ...ir.reductions import roll
 from ...ir.squeezing import drop_unit_dims
 from ...ir.symbols import evaluated
 from ...ir.symbols import expr_of
-from ...ir.symbols import shape_exprs
 from ...ir.verify import verify
 from ...language.indexing import indexed_shape
 from ...numbers import next_power_of_2
@@ -59,8 +54,6 @@ from .kernels import print_loop
 from .limits import TileSizes
 from .lowering import Lowering
 from .module import Module
-from .pipelining import GROUP_ROWS
-from .pipelining import GROUP_WARPS
 from .pipelining import loads_beside_products
 from .pipelining import unsafe_to_pipeline
 from .schedule import Schedule
@@ -74,8 +67,6 @@ from .targets import features_of
 #: Registers of a multiprocessor and, about, the most of a thread: a row that would take them all as float32
 #: stays as it was loaded.  Where they suffice it is slower: 167 us, not 158, in a backward pass of 16384 columns.
 _REGISTERS, _REGISTERS_OF_THREAD = 65536, 256
-#: The most registers of a thread that sums, products of the iteration before, and other products may take.
-_DELAYED_REGISTERS = 192
 
 
 class TritonBackend(Backend):
@@ -165,8 +156,8 @@ class TritonBackend(Backend):
             tunables = {key: config[key] for key in self.ir.tunables}
             constants = resolve_constants(self.ir.device, config.get("block_sizes", []), tunables)
             ones = frozenset(expr for expr in self._sizes if evaluated(expr, constants) == 1)
-        long, delayed = self._long(config), self._delayed(config)
-        key = (tuple(looped), squeezes, ones, long, delayed)
+        long = self._long(config)
+        key = (tuple(looped), squeezes, ones, long)
         if key not in self._made:
             device = roll(self.ir.device, looped) if looped else self.ir.device
             if ones or (squeezes and looped):  # loops over chunks hold other values
@@ -176,8 +167,6 @@ class TritonBackend(Backend):
                 )
             if long:
                 device = pack_rows(device, lambda shape: self._is_long(shape, config))
-            if delayed:
-                device = delay_products(device, lambda product: product.meta.get("origin", product) in delayed)
             if device is self.ir.device:
                 self._made[key] = self.ir, self._facts
             else:
@@ -195,29 +184,6 @@ class TritonBackend(Backend):
     def _is_long(self, shape: Sequence[sympy.Expr], config: Config) -> bool:
         registers = min(_REGISTERS, _REGISTERS_OF_THREAD * 32 * config.num_warps)
         return self._tiles.elements(shape, config.config) >= registers
-
-    def _delayed(self, config: Config) -> frozenset[torch.fx.Node]:
-        """Rounded products of warp groups that may be added an iteration later: registers have one more of them."""
-        if not self._features.pending_products or config.num_warps < GROUP_WARPS or config.num_stages == 1:
-            return frozenset()
-        if not self._rounded:
-            return frozenset()
-
-        def elements(shape: Sequence[sympy.Expr]) -> int:
-            return self._tiles.elements(shape, config.config)
-
-        shapes = {node: shape_exprs(tensor_of(node).shape) for node in self._rounded}
-        most = max((elements(shape_exprs(dot.result.shape)) for dot in self.ir.device.views(Product)), default=0)
-        room = _DELAYED_REGISTERS * 32 * config.num_warps
-        return frozenset(
-            node
-            for node, shape in shapes.items()
-            if elements(shape[-2:-1]) >= GROUP_ROWS and 2 * elements(shape) + most <= room
-        )
-
-    @functools.cached_property
-    def _rounded(self) -> list[torch.fx.Node]:
-        return rounded_products(self.ir.device)
 
     @functools.cached_property
     def _packable(self) -> list[tuple[sympy.Expr, ...]]:
