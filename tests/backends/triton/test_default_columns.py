@@ -67,7 +67,13 @@ def test_long_columns_are_read_in_chunks_of_sectors(rows: int, count: int) -> No
 def test_short_columns_stay_whole() -> None:
     assert default_of(sums, matrix(1024, 16384)).reduction_loops == [None]
     assert default_of(softmax_of_columns, matrix(1024, 16384)).reduction_loops == [None]
-    assert default_of(softmax_of_columns, matrix(8192, 1024)).reduction_loops != [None]
+    assert default_of(softmax_of_columns, matrix(2048, 16384)).reduction_loops != [None]
+
+
+@pytest.mark.parametrize("rows, count", [(32768, 512), (8192, 4096), (2048, 16384)])
+def test_chunks_of_exponentials_have_twice_as_many_elements_and_16_warps(rows: int, count: int) -> None:
+    config = default_of(softmax_of_columns, matrix(rows, count))
+    assert (config.block_sizes[0] * config.reduction_loops[0], config.num_warps) == (16384, 16)
 
 
 def test_sums_of_products_of_rows_are_no_products_of_matrices() -> None:
