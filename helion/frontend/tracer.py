@@ -77,6 +77,7 @@ from .op_calls import prepare_store
 from .op_calls import sizes_of_tiles
 from .outer_index import TracedLanes
 from .outer_index import arranged
+from .quotients import regrouped
 from .ragged import check_lengths
 from .ragged import ragged_axes
 from .ragged import with_ragged_mask
@@ -301,7 +302,7 @@ class Tracer(Handler):
         if op is WHERE:
             return self._where(*args)
         if op in _VIEWS:
-            result = op(*args, **kwargs)
+            result = op(*args, **kwargs) if (made := regrouped(self.env, op, args)) is None else made
             if op in (_aten.view.default, _aten._unsafe_view.default, _aten.reshape.default, _aten.expand.default):
                 args = (args[0], list(result.shape))
             return self.record(_VIEWS[op], tuple(self.operand(a) for a in args), {}, result)
@@ -516,8 +517,7 @@ class Tracer(Handler):
     def register_block_size(self, low: int, high: Any) -> Any:
         self._check_on_host("hl.register_block_size()")
         hint = self.env.space.hint(high)
-        block = self.env.new_block("block", low=low, high=hint if isinstance(high, int) else None, extent=hint)
-        return block.var
+        return self.env.new_block("block", low=low, high=hint if isinstance(high, int) else None, extent=hint).var
 
     def register_tunable(self, name: str, fragment: Any) -> Any:
         self._check_on_host("hl.register_tunable()")

@@ -176,3 +176,41 @@ def test_a_whole_buffer_of_as_many_elements_as_tiles(static_shapes: bool, block:
             kernel, (torch.randn(n),), lambda x: x + x.sum(), configs=[{"block_sizes": [block]}], capabilities=[90],
             error_scale=64,
         )  # fmt: skip
+
+
+def unpacked(packed: torch.Tensor) -> torch.Tensor:
+    half, n = packed.size()
+    wide, flat = (torch.empty([2 * half, n], dtype=torch.int32, device=packed.device) for _ in range(2))
+    block = hl.register_block_size(2, 64)
+    for columns in hl.tile(n):
+        for rows in hl.tile(2 * half, block_size=block):
+            both = packed[rows.begin // 2 : rows.begin // 2 + block // 2, columns].to(torch.int32)
+            parts = torch.stack([both & 15, both >> 4], dim=1)
+            wide[rows, columns] = parts.reshape(block, columns)
+            flat[rows, columns] = parts.flatten(0, 1) + parts.reshape(-1, columns)
+    return wide + flat
+
+
+def test_halves_of_a_block_size_put_together_are_the_block_size() -> None:
+    """PyTorch's sizes do not know that block // 2 * 2 is block."""
+
+    def plain(packed: torch.Tensor) -> torch.Tensor:
+        wide = packed.to(torch.int32)
+        return 3 * torch.stack([wide & 15, wide >> 4], 1).flatten(0, 1)
+
+    packed = torch.arange(63, dtype=torch.uint8).reshape(9, 7) * 4 + 1
+    configs = [{"block_sizes": [8, 4]}, {"block_sizes": [2, 16]}]
+    run_everywhere(helion.kernel(unpacked), (packed,), plain, configs=configs, capabilities=[90])
+
+
+def repeated(x: torch.Tensor, out: torch.Tensor) -> None:
+    block = hl.register_block_size(64)
+    for rows in hl.tile(x.size(0), block_size=block):
+        first = x[rows.begin // 2 : rows.begin // 2 + block // 2]
+        out[rows] = torch.stack([first, first], dim=1).reshape(block)
+
+
+def test_halves_of_a_block_size_that_may_be_one_are_refused() -> None:
+    with pytest.raises(exc.InvalidAPIUsage, match="which may be less than 2") as e:
+        helion.kernel(repeated, config=helion.Config(block_sizes=[4]))(torch.ones(8), torch.ones(8))
+    assert "`hl.register_block_size(2, 64)`" in str(e.value)  # as above
