@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -174,12 +176,13 @@ def _floats(i, n, g):
     return [
         i / 3, i * 0.1, 1.0 / (2 * i + 1), i**0.5, (i * g) ** 2, g**i, (i * g) % 0.15, (i + 0.3) / 7, (i * n) / 7,
         (i + n / 3) * g, abs(0.5 - i * 0.3), (i / 3) ** 3, 2 ** (i * g), max(i / 3, 0.5), (i * g) % n,
-        (i * 3000000000) / 1e9, (i * n * 1000003 * 1000003) % 7 / 3,
+        (i * 3000000000) / 1e9, (i * n * 1000003 * 1000003) % 7 / 3, max(i / 3, 0.3), round(i * 0.7),
+        int(i * 0.7 + 0.1), math.floor(i * 30000000000.5),
     ]  # fmt: skip
 
 
 def floats_of_a_grid(x: torch.Tensor, n: int, g: float) -> torch.Tensor:
-    out = torch.empty([x.size(0), 17], dtype=x.dtype, device=x.device)
+    out = torch.empty([x.size(0), 21], dtype=x.dtype, device=x.device)
     for i in hl.grid(x.size(0)):
         for place, number in enumerate(_floats(i, n, g)):
             out[i, place] = x[i] * 0 + number
@@ -188,6 +191,17 @@ def floats_of_a_grid(x: torch.Tensor, n: int, g: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_floats_made_of_a_place_are_as_wide_as_what_they_meet(dtype: torch.dtype) -> None:
-    expected = torch.tensor([_floats(i, 5, 0.1) for i in range(6)], dtype=torch.float64)
-    args = torch.zeros(6, dtype=dtype), 5, 0.1
+    expected = torch.tensor([_floats(i, 5, 0.1) for i in range(9)], dtype=torch.float64)
+    args = torch.zeros(9, dtype=dtype), 5, 0.1
     run_everywhere(floats_of_a_grid, args, lambda *_: expected, capabilities=[90], error_scale=20)
+
+
+def test_an_integer_that_leaves_64_bits_is_refused() -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for i in hl.grid(x.size(0)):
+            out[i] = x[i] + (i * 6364136223846793005 + 1442695040888963407) % 1000003
+        return out
+
+    with pytest.raises(exc.BackendUnsupported, match="64 bits"):
+        helion.kernel(kernel, config=helion.Config()).bind((torch.zeros(4, dtype=torch.int64),)).to_triton_code()

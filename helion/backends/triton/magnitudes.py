@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import sympy
 
+from ... import exc
 from ...ir.space import Axis
 from ...ir.symbols import Origin
 from ...ir.symbols import OriginKind
@@ -53,14 +54,29 @@ class Magnitudes:
             return True
         return self._bound(expr) < _LIMIT and all(map(self.fits, expr.args))
 
+    def check(self, expr: sympy.Expr) -> None:
+        """Refuse what leaves 64 bits in any loop of a few iterations: Python's integers have no end.
+
+        Raises:
+            exc.BackendUnsupported: a place is multiplied with too large a constant.
+        """
+        for product in expr.atoms(sympy.Mul):
+            constants = sympy.prod([abs(factor) for factor in product.args if factor.is_Integer])
+            if constants * 2 >= 2**63 and not self.fits(product):
+                raise exc.BackendUnsupported(
+                    backend="triton",
+                    reason="an integer made of a tile's place leaves 64 bits, which Python's do not",
+                    fix="make a tensor of the place, whose products wrap: torch.tensor(i, dtype=torch.int64) * FACTOR.",
+                )
+
     def _is_place(self, symbol: sympy.Symbol) -> bool:
         origin = self._origin_of(symbol)
         return origin is not None and origin.kind in PLACES
 
     def _bound(self, expr: sympy.Expr) -> int:
         """No element is larger, as far as that is known; `_LIMIT` for what may be anything."""
-        if expr.is_Integer:
-            return abs(int(expr))
+        if expr.is_Integer or expr.is_Float:
+            return int(abs(expr)) + bool(expr.is_Float)
         if expr.is_Symbol:
             return self._bound_of_symbol(expr)
         name, args = type(expr).__name__, expr.args
@@ -78,6 +94,10 @@ class Magnitudes:
             return self._bound(args[1])
         if name in _SHRINKING:
             return max(map(self._bound, args))
+        if name.endswith("ToInt") or name == "ToFloat":
+            return self._bound(args[0])
+        if name in ("FloatTrueDiv", "FloatPow"):
+            return _LIMIT
         return 0  # printed as a function of its operands, each of which is asked for
 
     def _product(self, factors: list[sympy.Expr] | tuple[sympy.Expr, ...]) -> int:

@@ -59,6 +59,7 @@ class ScalarPrinter(ExpressionPrinter):
         self._magnitude = Magnitudes(origin_of, axis_of, constant_of)
         self._wide = wide
         self._places_are_wide = False
+        self._in_python = False  # in float64, and each operation rounds
 
     @contextlib.contextmanager
     def as_wide_as_needed(self, value: Any) -> Iterator[None]:
@@ -67,6 +68,7 @@ class ScalarPrinter(ExpressionPrinter):
         if expr is None or self._places_are_wide or is_float(expr) or self._magnitude.fits(expr):
             yield
             return
+        self._magnitude.check(expr)
         # Where indices are int64 too: those of a grid are as Triton counts, in int32 for bounds that int32 holds.
         wide, self._wide, self._places_are_wide = self._wide, True, True
         try:
@@ -139,7 +141,7 @@ class ScalarPrinter(ExpressionPrinter):
         return self._print(expr) if is_float(expr) else self._print_ToFloat(sympy.Tuple(expr))
 
     def _float(self) -> str:
-        return "tl.float64" if self._in_double() else "tl.float32"
+        return "tl.float64" if self._in_double() or self._in_python else "tl.float32"
 
     def _print_ToFloat(self, expr: sympy.Basic) -> str:
         with self.as_wide_as_needed(expr.args[0]):
@@ -148,7 +150,7 @@ class ScalarPrinter(ExpressionPrinter):
     def _print_IntTrueDiv(self, expr: sympy.Basic) -> str:
         """The quotient of two integers, which Triton's `/` gives in float32."""
         a, b = expr.args
-        if not self._in_double():
+        if not (self._in_double() or self._in_python):
             with self.as_wide_as_needed(a):
                 return str(super()._print_IntTrueDiv(expr))
         return f"({self._print_ToFloat(sympy.Tuple(a))} / {self._as_float(b)})"
@@ -156,14 +158,43 @@ class ScalarPrinter(ExpressionPrinter):
     def _print_Abs(self, expr: sympy.Expr) -> str:
         return f"tl.abs({self._print(expr.args[0])})"
 
+    def _print_Mul(self, expr: sympy.Expr) -> str:
+        if not self._in_python or not is_float(expr):
+            return str(super()._print_Mul(expr))
+        text = self._as_float(expr.args[0])
+        for arg in expr.args[1:]:  # joined with a sum to one operation it may round to the other side of an integer
+            text = f"{self._helper('hlt_rounded_product')}({text}, {self._as_float(arg)})"
+        return text
+
+    def _nested(self, name: str, args: tuple[sympy.Basic, ...]) -> str:
+        if not any(map(is_float, args)):
+            return super()._nested(name, args)
+        text = self._as_float(args[0])  # Triton would make a float32 of a number
+        for arg in args[1:]:
+            text = f"{name}({text}, {self._as_float(arg)})"
+        return text
+
+    def _to_integer(self, expr: sympy.Expr, function: str) -> str:
+        """An integer made of a float, which is Python's in kernels without float64 too."""
+        before, self._in_python = self._in_python, True
+        try:
+            text = self._print(expr.args[0])
+        finally:
+            self._in_python = before
+        text = f"{function}({text})" if function else text
+        return f"tl.cast({text}, {'tl.int64' if self._places_are_wide else 'tl.int32'})"
+
     def _print_FloorToInt(self, expr: sympy.Expr) -> str:
-        return f"tl.cast(tl.floor({self._print(expr.args[0])}), tl.int32)"
+        return self._to_integer(expr, "tl.floor")
 
     def _print_CeilToInt(self, expr: sympy.Expr) -> str:
-        return f"tl.cast(tl.ceil({self._print(expr.args[0])}), tl.int32)"
+        return self._to_integer(expr, "tl.ceil")
 
     def _print_TruncToInt(self, expr: sympy.Expr) -> str:
-        return f"tl.cast({self._print(expr.args[0])}, tl.int32)"
+        return self._to_integer(expr, "")
+
+    def _print_RoundToInt(self, expr: sympy.Expr) -> str:
+        return self._to_integer(expr, self._helper("hlt_round_number"))
 
     def _print_PowByNatural(self, expr: sympy.Expr) -> str:
         base, exponent = expr.args
@@ -192,7 +223,7 @@ class ScalarPrinter(ExpressionPrinter):
             fix="compute it with torch's functions from a tensor, torch.round(tile.index / 3) for example.",
         )
 
-    _print_RoundToInt = _print_RoundDecimal = _print_Piecewise = _refuse
+    _print_RoundDecimal = _print_Piecewise = _refuse
 
 
 #: Sums and products of integers.
