@@ -276,18 +276,6 @@ def hlt_pow_number(a, b):
 
 
 @triton.jit
-def hlt_rounded_product(a, b):
-    """a * b of float64, rounded whatever is added to it."""
-    return libdevice.mul_rn(a, b)
-
-
-@triton.jit
-def hlt_round_number(x):
-    """Python's round of a float64: to the nearest integer, ties to the even one."""
-    return libdevice.rint(x)
-
-
-@triton.jit
 def hlt_shift_left(a, b):
     """torch.bitwise_left_shift: 0 for amounts that are negative or not below the width."""
     outside = (b < 0) | (b >= a.dtype.primitive_bitwidth)

@@ -480,3 +480,15 @@ def hls_airy_ai(x):
     result = tl.where(x < hls_number(x, -2.09), left, tl.where(x >= hls_number(x, 2.09), right, middle))
     result = tl.where(x > 103.892, 0.0, result)
     return tl.where(size == float("inf"), float("nan"), result)
+
+
+@triton.jit
+def hls_rounded_product(a, b):
+    """a * b of float64, rounded whatever is added to it."""
+    return libdevice.mul_rn(a, b)
+
+
+@triton.jit
+def hls_round_number(x):
+    """Python's round of a float64: to the nearest integer, ties to the even one."""
+    return libdevice.rint(x)

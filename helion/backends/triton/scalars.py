@@ -163,7 +163,7 @@ class ScalarPrinter(ExpressionPrinter):
             return str(super()._print_Mul(expr))
         text = self._as_float(expr.args[0])
         for arg in expr.args[1:]:  # joined with a sum to one operation it may round to the other side of an integer
-            text = f"{self._helper('hlt_rounded_product')}({text}, {self._as_float(arg)})"
+            text = f"{self._helper('hls_rounded_product')}({text}, {self._as_float(arg)})"
         return text
 
     def _nested(self, name: str, args: tuple[sympy.Basic, ...]) -> str:
@@ -194,7 +194,7 @@ class ScalarPrinter(ExpressionPrinter):
         return self._to_integer(expr, "")
 
     def _print_RoundToInt(self, expr: sympy.Expr) -> str:
-        return self._to_integer(expr, self._helper("hlt_round_number"))
+        return self._to_integer(expr, self._helper("hls_round_number"))
 
     def _print_PowByNatural(self, expr: sympy.Expr) -> str:
         base, exponent = expr.args
