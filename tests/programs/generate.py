@@ -434,6 +434,7 @@ class Generator:
         tiles = [i for i, element in enumerate(index) if element[0] == "tile"]
         attrs: dict[str, Any] = {"form": "index"}
         if name == "one_load":
+            tiles = [i for i in tiles if axes[index[i][1]].low >= 0]
             if not tiles:
                 return None
             at = self.choice(tiles)
@@ -481,7 +482,8 @@ class Generator:
         ]  # fmt: skip
         if earlier and self.chance(0.7):
             return Expr(name, args, {"tensor": self.choice(earlier), "index": index, **attrs})
-        if shape and self.chance(0.06) and (viewed := self.view(shape, kind)) is not None:
+        sliced = any(element[0] == "slice" for element in index)  # from the end of as many as there are
+        if shape and not sliced and self.chance(0.06) and (viewed := self.view(shape, kind)) is not None:
             return Expr(name, args, {"tensor": viewed, "index": index, **attrs})
         return Expr(name, args, {"tensor": self.param(shape, kind).name, "index": index, **attrs})
 

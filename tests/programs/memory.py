@@ -61,7 +61,7 @@ def resolve(index: Index, shape: Sequence[int], values: Sequence[Value], env: En
                 raise Invalid("no such loop")
             shifted = element[2] if len(element) > 2 else 0
             if kind == "one":
-                if n != 1:
+                if n != 1 or axis.low < 0:  # from below 0 to 1 it is the dimension's own tile
                     raise Invalid("not of size 1")
                 dims.append(Dim(axis.size, axis.name))
                 continue
