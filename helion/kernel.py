@@ -297,8 +297,8 @@ class Kernel(Dispatcher):
                     "argument what is decided.",
                 )
             compile_guard.check(self.name, "compile a specialization", base)
-            if self.settings.static_shapes == "auto" and self._becomes_dynamic(args):
-                return self._bind_new(args)
+            if self.settings.static_shapes == "auto" and (opened := self._becomes_dynamic(args)):
+                return self._bind_dynamic(args, opened)
             from .bound_kernel import BoundKernel  # with the compiler: who only imports kernels need not wait for it
 
             outside = self.specializer.outside()
@@ -328,22 +328,36 @@ class Kernel(Dispatcher):
             # Traced as if all arguments were apart: if these are not, it is for others.
             return bound if self.specializer.key(args) == base else self._bind_new(args)
 
-    def _becomes_dynamic(self, args: tuple[Any, ...]) -> bool:
-        """Whether a dimension is dynamic from this call on, as it has its eighth size."""
+    def _bind_dynamic(self, args: tuple[Any, ...], opened: Mapping[int, frozenset[int]]) -> BoundKernel:
+        """Bind with dimensions that have just become dynamic, or, where that does not compile, with sizes as before: a
+        kernel may need a constant one (`torch.sort(x[t, :])`), and has served seven of them.
+        """
+        try:
+            return self._bind_new(args)
+        except exc.BaseError as error:
+            self.specializer.make_constant(opened)
+            self._bound = {}
+            self._invalidate()
+            bound = self._bind_new(args)  # what is wrong with the kernel itself is raised here
+            log.warning("%s: its sizes stay constants, each compiled for: %s", self.name, str(error).partition("\n")[0])
+            return bound
+
+    def _becomes_dynamic(self, args: tuple[Any, ...]) -> Mapping[int, frozenset[int]]:
+        """Argument -> its dimensions that are dynamic from this call on, as they have their eighth size."""
         chosen = (bound.config_source for bounds in self._bound.values() for bound in bounds)
         if any(source in ("set_config()", "autotune()") for source in chosen):
             # One that somebody gave a Config for its sizes is not to be replaced by one that has none.
             self._sizes.add(self.name, args, self.settings.ignore_warnings)
-            return False
+            return {}
         reached = self._sizes.reached(args)
         if not reached:
-            return False
+            return {}
         log.info("%s: dimensions %s are dynamic from now on", self.name, {i: sorted(d) for i, d in reached.items()})
         self.specializer.make_dynamic(reached)
         # Those of before stay the kernel's own: who has one, and calls it with another size, calls the kernel.
         self._bound = {}
         self._invalidate()
-        return True
+        return reached
 
     def specialization_key(self, args: Sequence[Any]) -> Hashable:
         """What distinguishes the specialization these arguments use."""

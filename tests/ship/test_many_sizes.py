@@ -224,3 +224,30 @@ def test_the_setting_takes_a_bool_or_auto(monkeypatch) -> None:
     assert helion.Settings().static_shapes is False
     with pytest.raises(exc.InvalidAPIUsage, match="or auto"):
         helion.Settings(static_shapes="sometimes")
+
+
+def sum_of_rows(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for rows in hl.tile(x.size(0)):
+        out[rows, :] = x[rows, :] + y[:]
+    return out
+
+
+def test_sizes_that_a_kernel_needs_as_constants_stay_constants(caplog) -> None:
+    """It was an error from the eighth size on, long after the tests."""
+
+    @helion.kernel(config=helion.Config(block_sizes=[4]), static_shapes="auto")
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for rows in hl.tile(x.size(0)):
+            out[rows, :] = torch.sort(x[rows, :], dim=1).values
+        return out
+
+    for columns in range(3, 15):
+        x = torch.randn(5, columns)
+        assert torch.equal(kernel(x), x.sort(1).values)
+    assert caplog.text.count("its sizes stay constants") == 1
+    with pytest.raises(exc.ShapeMismatch):  # an error of the kernel itself stays what it is
+        broken = helion.kernel(sum_of_rows, static_shapes="auto", config=helion.Config(block_sizes=[4]))
+        for columns in range(3, 15):
+            broken(torch.randn(5, columns), torch.randn(columns if columns < 9 else 2))

@@ -200,6 +200,8 @@ def _is_static(k: KernelEmitter, body: GraphInfo, axis: Axis) -> bool:
 
 def _loop_header(k: KernelEmitter, body: GraphInfo, axis: Axis, variable: Text, begin: Text, end: Text) -> str:
     static = _is_static(k, body, axis)
+    if static:  # of a range that is empty for this sign of an argument the node has the argument
+        begin, end = as_text(axis.begin), as_text(axis.end)
     options = {} if static else k.loop_options(body)
     name = "tl.static_range" if static else "tl.range"
     if int(str(options.get("loop_unroll_factor", 0))) > 1 and _may_end_first(k, axis):

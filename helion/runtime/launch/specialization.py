@@ -551,6 +551,10 @@ class Specializer:
         self.dynamic = {i: known.get(i, frozenset()) | dimensions.get(i, frozenset()) for i in {*known, *dimensions}}
         self._plain = False
 
+    def make_constant(self, dimensions: Mapping[int, frozenset[int]]) -> None:
+        """Take back what `make_dynamic` left open."""
+        self.dynamic = {i: known - dimensions.get(i, frozenset()) for i, known in self.dynamic.items()}
+
     def user_key(self, args: Sequence[Any]) -> Hashable:
         """What ``key=`` contributes; None without one."""
         if self.key_fn is None:

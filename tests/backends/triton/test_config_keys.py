@@ -137,3 +137,18 @@ def test_a_small_dimension_padded_for_a_product_counts_as_wide_everywhere() -> N
     reasons = [[check(dict(c)) for check in spec.unpromising] for c in (narrow, wide)]
     assert "a value does not fit into the registers of 2 warps" in reasons[0]
     assert not any(reason and "registers" in reason for reason in reasons[1])
+
+
+def test_an_unrolled_loop_that_is_empty_for_the_sign_of_an_argument() -> None:
+    """Its end was printed as the argument, which Triton does not unroll to."""
+
+    @helion.kernel(config=helion.Config(block_sizes=[4, 4], static_ranges=[True]))
+    def kernel(x: torch.Tensor, n: int) -> torch.Tensor:
+        out = torch.zeros_like(x)
+        for t in hl.tile(x.size(0)):
+            for u in hl.tile(2 * n):
+                out[t] = x[u].sum() + out[t]
+        return out
+
+    for text in (kernel.bind((torch.ones(10), n)).to_triton_code() for n in (-1, -2)):
+        assert "tl.static_range(0, 0, " in text

@@ -99,7 +99,7 @@ class HandWrittenKernel(PythonDispatcher):
             kernel_name="add",
             on_requires_grad=self._on_requires_grad,
         )
-        super().__init__(specializer, KernelStats("add"))
+        super().__init__(specializer, KernelStats("add"), function=fn)
         self.bound = {}
         self.bound_count = 0
         self.warps = 4
