@@ -434,10 +434,9 @@ class Generator:
         tiles = [i for i, element in enumerate(index) if element[0] == "tile"]
         attrs: dict[str, Any] = {"form": "index"}
         if name == "one_load":
-            tiles = [i for i in tiles if axes[index[i][1]].low >= 0]
             if not tiles:
                 return None
-            at = self.choice(tiles)
+            at = self.choice(tiles)  # from below 0 to 1 it is the dimension's own tile: `memory` refuses it
             shape[at - sum(e[0] == "none" for e in index[:at])] = 1
             index[at] = ("one", index[at][1])
         elif name == "shifted_load":
@@ -482,8 +481,7 @@ class Generator:
         ]  # fmt: skip
         if earlier and self.chance(0.7):
             return Expr(name, args, {"tensor": self.choice(earlier), "index": index, **attrs})
-        sliced = any(element[0] == "slice" for element in index)  # from the end of as many as there are
-        if shape and not sliced and self.chance(0.06) and (viewed := self.view(shape, kind)) is not None:
+        if shape and all(e[0] != "slice" for e in index) and self.chance(0.06) and (viewed := self.view(shape, kind)):
             return Expr(name, args, {"tensor": viewed, "index": index, **attrs})
         return Expr(name, args, {"tensor": self.param(shape, kind).name, "index": index, **attrs})
 

@@ -29,9 +29,11 @@ from ..text import Text
 from ..text import as_text
 from ..text import call
 from .axes import along
+from .dtypes import triton_dtype
 from .emitter import KernelEmitter
 from .emitter import Rules
 from .emitter import pretty_name
+from .ops import MOVES
 from .scope import Scope
 
 _aten = torch.ops.aten
@@ -98,7 +100,10 @@ def _enter(k: KernelEmitter, loop: ForLoop, body: GraphInfo) -> dict[int, Text]:
         if is_while and position == 0 and position in body.carried:
             name = carried[body.carried[0]] = k.define("goes_on", name)
         elif position in body.carried:
-            name = carried[body.carried[position]] = _carried_variable(k, source, loop.node, placeholder)
+            name = _carried_variable(k, source, loop.node, placeholder)
+            if _is_taken_over(body.outputs[body.carried[position]], placeholder):
+                name = k.define(pretty_name(placeholder), _distinct(name, tensor_of(placeholder).dtype))
+            carried[body.carried[position]] = name
         k.set_text(placeholder, name)
     return carried
 
@@ -122,6 +127,29 @@ def _carried_variable(k: KernelEmitter, source: torch.fx.Node, loop: torch.fx.No
     own = list(source.users) == [loop] and read.count(source) == 1
     own = own and source.op == "call_function" and text.is_name and not Item.match(source)
     return text if own else k.define(pretty_name(placeholder), text)
+
+
+#: What may be the very value that it is made of, to Triton.
+_SAME = {*MOVES, _aten.clone.default, _aten.alias.default}
+
+
+def _is_taken_over(output: torch.fx.Node, placeholder: torch.fx.Node) -> bool:
+    """Whether a carried variable may get what another variable had before the iteration, as in a delay line."""
+    while output.target in _SAME:
+        output = output.all_input_nodes[-1]
+    return output.op == "placeholder" and output is not placeholder
+
+
+def _distinct(value: Text, dtype: torch.dtype) -> Text:
+    """The value as another one to Triton 3.6 and 3.7, which go through a loop once and carry the variables that have
+    other values in the end: not `last = now` where both begin with one value.
+    """
+    if dtype is torch.bool:
+        return value.to("tl.int8").differs(0)
+    sizes = {1: ("tl.int8", "tl.float8e5"), 2: ("tl.int16", "tl.float16"), 4: ("tl.int32", "tl.float32")}
+    integer, number = sizes.get(dtype.itemsize, ("tl.int64", "tl.float64"))
+    other = integer if dtype.is_floating_point else number
+    return value.to(other, bitcast=True).to(triton_dtype(dtype), bitcast=True)
 
 
 def _partial_lanes(k: KernelEmitter, body: GraphInfo, old: torch.fx.Node, new: torch.fx.Node) -> list[tuple[int, Text]]:

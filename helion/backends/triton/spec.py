@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ from ...ir.device_ir import KernelIR
 from ...ir.device_ir import RollableReduction
 from ...ir.device_ir import TracedTile
 from ...ir.facts import Facts
+from ...ir.nodes import ForLoop
 from ...ir.nodes import Full
 from ...ir.nodes import HostTensorNode
 from ...ir.nodes import Load
@@ -244,6 +246,33 @@ def _single_warp_kind(device: DeviceIR, info: GraphInfo) -> bool:
     return not multiplies(device, info) or any(find_barriers(device, root, lambda load: True) for root in ordered)
 
 
+def _carries_through(device: DeviceIR, info: GraphInfo) -> bool:
+    """Whether an inner loop goes on from what a loop carries, and what was carried is read behind it. Triton 3.6 and
+    3.7 make one loop of the two, in which it is then what the last inner iteration began with.
+    """
+    made = {info.placeholders[position] for position in info.carried}
+    goes_on = False
+    for node in info.graph.nodes:
+        reads = not made.isdisjoint(node.all_input_nodes)
+        if goes_on and reads:
+            return True
+        loop = ForLoop.match(node)
+        if loop is not None:
+            goes_on |= any(loop.inputs[position] in made for position in device.graphs[loop.graph_id].carried)
+        elif reads:
+            made.add(node)
+    return False
+
+
+def _not_flattened(value: Any) -> Any:
+    if value in (None, False):
+        return value
+    raise ValueError(
+        "expected None or False: an inner loop goes on from what this loop carries and reads again behind it, which "
+        "Triton gets wrong in a flattened loop"
+    )
+
+
 def _as_given(value: Any) -> Any:
     """Any value that the key may have at all."""
     return value
@@ -267,18 +296,21 @@ def _loop_fields(
     statements, loops = loop_statements(device), device_loops(device)
     labels = [", ".join(a.name for a in info.axes) for info in statements]
 
-    def per_statement(searched: Fragment) -> ListOf:
+    def per_statement(searched: Fragment, of: Callable[[GraphInfo], Fragment | None] = lambda info: None) -> ListOf:
         outer = EnumFragment([searched.default()], _as_given)
         ids = [info.axes[0].block.id for info in statements]
-        choices = [searched if info.kind is GraphKind.LOOP else outer for info in statements]
+        choices = [of(info) or searched if info.kind is GraphKind.LOOP else outer for info in statements]
         return ListOf(choices, labels=labels, blocks=ids)
+
+    def unless_carried_through(info: GraphInfo) -> Fragment | None:
+        return EnumFragment([None, False], _not_flattened) if _carries_through(device, info) else None
 
     tri_state = EnumFragment([None, True, False])
     fields: dict[str, Fragment] = {
         "range_unroll_factors": per_statement(IntegerFragment(0, 4, accepted=64)),
         "range_num_stages": per_statement(IntegerFragment(0, 4, accepted=16)),
         "range_multi_buffers": per_statement(tri_state),
-        "range_flattens": per_statement(tri_state),
+        "range_flattens": per_statement(tri_state, unless_carried_through),
     }
     if settings.allow_warp_specialize and features.warp_specialize:
         choices = per_statement(tri_state)

@@ -10,6 +10,7 @@ import torch
 import helion
 import helion.language as hl
 from examples.catalog import EXAMPLES
+from helion import exc
 from tests.variants import check_config
 
 pytestmark = pytest.mark.gpu  # with a GPU, every kernel runs on it too
@@ -152,3 +153,22 @@ def test_an_unrolled_loop_that_is_empty_for_the_sign_of_an_argument() -> None:
 
     for text in (kernel.bind((torch.ones(10), n)).to_triton_code() for n in (-1, -2)):
         assert "tl.static_range(0, 0, " in text
+
+
+def test_a_loop_that_reads_what_it_carried_through_an_inner_one_is_not_flattened() -> None:
+    """Triton's flattened loop has what the last inner iteration began with."""
+
+    @helion.kernel(config=helion.Config(block_sizes=[4], range_flattens=[None, True]))
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([x.size(0), 8], dtype=x.dtype, device=x.device)
+        for row in hl.tile(x.size(0)):
+            total = hl.zeros([row])
+            for i in hl.grid(8):
+                before = total
+                for j in hl.grid(4):
+                    total = total + x[row, i * 4 + j]
+                out[row, i] = total - before
+        return out
+
+    with pytest.raises(exc.InvalidConfig, match="reads again behind it"):
+        kernel(torch.randn(5, 32))
