@@ -1,8 +1,9 @@
 """A participant of a shared study, as a process of its own: `python -m tests.autotuner.study_run STORAGE LOG
-EVALUATIONS [POINT]`.
+EVALUATIONS [POINT [PARTICIPANTS]]`.
 
-Each measured Config is appended to LOG, so that the tests see what was measured twice. At POINT, counted in halves of a
-measurement, it waits to be killed: N.0 is after N measurements, N.5 after another whose result nobody was told.
+It begins when there are as many PARTICIPANTS, and each has imported everything. Each measured Config is appended to
+LOG, so that the tests see what was measured twice. At POINT, counted in halves of a measurement, it waits to be killed:
+N.0 is after N measurements, N.5 after another whose result nobody was told.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ def main() -> None:
         autotune_random_seed=os.getpid(),
     )
     args = (torch.ones(64, 4),)
+    log.with_suffix(f".{os.getpid()}").touch()
+    while len(list(log.parent.glob(f"{log.stem}.[0-9]*"))) < (int(sys.argv[5]) if len(sys.argv) > 5 else 1):
+        time.sleep(0.01)
     result = api.run_search(
         target,
         args,

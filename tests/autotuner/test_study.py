@@ -172,8 +172,8 @@ def test_without_optuna_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyP
         SharedStudy(str(tmp_path / "x"), "k")
 
 
-def start(where: str, log: Path, evaluations: int, *point: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.autotuner.study_run", where, str(log), str(evaluations), *point]
+def start(where: str, log: Path, evaluations: int, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.autotuner.study_run", where, str(log), str(evaluations), *more]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -198,7 +198,7 @@ def measured(log: Path) -> list[tuple[str, str]]:
 @pytest.mark.spawns
 def test_two_processes_share_the_work_and_agree(tmp_path: Path) -> None:
     where, log = str(tmp_path / "tune.journal"), tmp_path / "log"
-    running = [start(where, log, 100) for _ in range(2)]
+    running = [start(where, log, 100, "-1", "2") for _ in range(2)]
     answers = {finish(p).rsplit(" ", 1)[0] for p in running}
     tried = measured(log)
     assert len(answers) == 1 and answers.pop().startswith("good")

@@ -273,6 +273,12 @@ def _not_flattened(value: Any) -> Any:
     )
 
 
+def _one_kind_of_warps(value: Any) -> Any:
+    if value in (None, False):
+        return value
+    raise ValueError("expected None or False: warps share the work of a loop that has products and needs no barriers")
+
+
 def _as_given(value: Any) -> Any:
     """Any value that the key may have at all."""
     return value
@@ -315,7 +321,7 @@ def _loop_fields(
     if settings.allow_warp_specialize and features.warp_specialize:
         choices = per_statement(tri_state)
         items = [
-            EnumFragment([None, False]) if _single_warp_kind(device, info) else choice
+            EnumFragment([None, False], _one_kind_of_warps) if _single_warp_kind(device, info) else choice
             for info, choice in zip(statements, choices.items)
         ]
         fields["range_warp_specializes"] = ListOf(items, labels=labels)
