@@ -95,7 +95,9 @@ def _reduced(k: KernelEmitter, reduction: Reduction, operand: Text) -> Text:
     if name == "sum" and _may_round_apart(k, reduction):
         return _reduce("tl.reduce", operand, reduction, k.module.helper("hlt_rounded_add"))
     if name == "sum":
-        return _reduce("tl.sum", operand, reduction)
+        total = _reduce("tl.sum", operand, reduction)  # Triton's of 8 and 16 bits has 32
+        is_short = dtype.itemsize < 4 and not dtype.is_floating_point
+        return total.to(triton_dtype(dtype)) if is_short else total
     if name == "prod":
         return _reduce("tl.reduce", operand, reduction, k.module.helper("hlt_multiply"))
     short = name.removeprefix("a")

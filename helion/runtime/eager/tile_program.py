@@ -276,6 +276,10 @@ def _with_lanes(value: torch.Tensor, lanes: list[tuple[int, Axis]], frame: State
     return result
 
 
+#: PyTorch's give int64 for any integers; those of the IR are of the dtype that the program asks for.
+_WIDENED = {torch.ops.aten.sum.dim_IntList, torch.ops.aten.prod.dim_int}
+
+
 def _target_name(node: torch.fx.Node) -> str:
     target = node.target
     if isinstance(target, Op):
@@ -431,6 +435,8 @@ class _GraphCompiler:
             for i, arg in enumerate(node.args)
         ]
         kwargs = {key: self.getter(value) for key, value in node.kwargs.items()}
+        if target in _WIDENED and not node.meta["val"].dtype.is_floating_point:
+            kwargs["dtype"] = self.getter(node.meta["val"].dtype)
         if target is full:
             return self._fill(node, self._call(function, args, kwargs))
         return self._call(function, args, kwargs)

@@ -151,3 +151,26 @@ def test_a_uint8_index_is_refused_in_every_mode_and_the_advice_works(seed: int) 
         with pytest.raises(helion.exc.InvalidAPIUsage, match=r"takes it as a mask(.|\n)*\.to\(torch\.int32\)"):
             helion.kernel(kernel.fn, config=helion.Config(**CONFIG), ref_mode=mode)(x, at)
     assert torch.equal(kernel(x, at.to(torch.int32)), x[at.long()])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32], ids=str)
+def test_sums_and_products_are_of_the_dtype_that_they_are_asked_for(dtype: torch.dtype) -> None:
+    """They were wider: what was computed of them had not wrapped around."""
+
+    @helion.kernel
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([4, x.size(0)], dtype=torch.int64, device=x.device)
+        for t in hl.tile(x.size(0)):
+            out[0, t] = x[t, :].sum(1, dtype=x.dtype).to(torch.int64)
+            out[1, t] = x[t, :].prod(1, dtype=x.dtype).to(torch.int64)
+            out[2, t] = x[t, :].sum(1, dtype=x.dtype) // 3
+            out[3, t] = x[t, :].sum(1)
+        return out
+
+    def expected(x):
+        total = x.sum(1, dtype=x.dtype)
+        return torch.stack([total.long(), x.prod(1, dtype=x.dtype).long(), (total // 3).long(), x.sum(1)])
+
+    x = torch.full((5, 9), torch.iinfo(dtype).max - 7, dtype=dtype)
+    configs = [{"block_sizes": [2]}, {"block_sizes": [4], "reduction_loops": [4]}]
+    run_everywhere(kernel, (x,), expected, reference_args=(x,), configs=configs, capabilities=[90])
