@@ -24,6 +24,7 @@ from .scope import statement
 from .scope import tile_dims
 from .statements import Accumulate
 from .statements import Assign
+from .statements import Rename
 from .statements import Statement
 from .statements import Store
 from .table import Axis
@@ -74,6 +75,29 @@ def _kept(g: Generator, name: str, dims: Dims) -> Store:
     if elements(others) * elements(dims) > LARGEST_LOOP:
         raise Invalid("too large")
     return Store(output(g, shape, torch.float32, "zeros"), index, [Expr("variable", [], {"name": name})])
+
+
+@statement(0.6)
+def delay_line(g: Generator, depth: int) -> list[Statement]:
+    """Two variables that begin with one value, of which a loop lets one be what the other was."""
+    dims = tuple(tile_dims(g)[:2])
+    start = Assign(g.name("d"), g.cast(g.within(g.expr(dims, "float", True, 1), 0, 30), torch.float32))
+    before = Rename(g.name("d"), Expr("variable", [], {"name": start.name}))
+    spec = loop_axis(g, "i", 0, 6, tile=False)
+    loop = Loop("grid", [spec], [])
+
+    def fill() -> list[Statement]:
+        for begun in (start, before):
+            g.env.values[begun.name] = g.value(begun.value)
+        now, last = (Expr("variable", [], {"name": begun.name}) for begun in (start, before))
+        total = Expr(
+            "add", [Expr("sub", [now, last]), g.cast(g.expr(g.part_of(dims), "float", True, 1), torch.float32)]
+        )
+        following = Assign(g.name("d"), Expr("clamp", [g.cast(total, torch.float32)], {"low": -60, "high": 60}))
+        new = Expr("variable", [], {"name": following.name})
+        return [following, Rename(before.name, now), Rename(start.name, new)]
+
+    return [start, before, enter(g, loop, fill), _kept(g, start.name, dims), _kept(g, before.name, dims)]
 
 
 @statement(2, depth=1)
