@@ -403,14 +403,7 @@ def _device_min_max(pick: Callable[..., Any], tensor_op: Callable[..., Any]) -> 
     def call(interpreter: Calls, *args: Any, **kwargs: Any) -> Any:
         values = list(args[0]) if len(args) == 1 else list(args)
         if any(isinstance(v, torch.Tensor) for v in values):
-            in_double = any(isinstance(v, torch.Tensor) and v.dtype is torch.float64 for v in values)
-            tensors = [
-                hl.full([], v, dtype=torch.float64)  # float32, as numbers become otherwise, would round it
-                if in_double and not isinstance(v, torch.Tensor)
-                else interpreter.as_tensor(v)
-                for v in values
-            ]
-            return functools.reduce(tensor_op, tensors)
+            return functools.reduce(tensor_op, interpreter.as_tensors(values))
         if any(is_symbolic(v) for v in values):
             result = values[0]
             for v in values[1:]:

@@ -15,6 +15,7 @@ import operator
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import sympy
@@ -429,6 +430,12 @@ class Expressions(ReadExpressions):
     def as_tensor(self, value: Any) -> torch.Tensor:
         return value if isinstance(value, torch.Tensor) else self.tracer.scalar_tensor(value)
 
+    def as_tensors(self, values: Sequence[Any]) -> list[torch.Tensor]:
+        """Values of which a tensor is made; numbers beside one of float64 are not rounded to float32."""
+        in_double = any(isinstance(v, torch.Tensor) and v.dtype is torch.float64 for v in values)
+        dtype = torch.float64 if in_double else None
+        return [v if isinstance(v, torch.Tensor) else self.tracer.scalar_tensor(v, dtype) for v in values]
+
     def expr_IfExp(self, node: ast.IfExp) -> Any:
         test, error = self._host_test(node.test) if self.decides else (self.expr(node.test), None)
         if error is None and self.is_dynamic(test) and not self.tracer.on_device:
@@ -452,7 +459,7 @@ class Expressions(ReadExpressions):
                     name="the value of `a if test else b`", left=type(sides[0]).__name__, right=type(sides[1]).__name__
                 )
             # Of tuples each element is chosen.
-            chosen = [torch.where(test != 0, *map(self.as_tensor, pair)) for pair in zip(left, right, strict=True)]
+            chosen = [torch.where(test != 0, *self.as_tensors(pair)) for pair in zip(left, right, strict=True)]
             return pytree.tree_unflatten(chosen, spec)
         return self.expr(node.body if test else node.orelse)
 

@@ -205,3 +205,16 @@ def test_an_integer_that_leaves_64_bits_is_refused() -> None:
 
     with pytest.raises(exc.BackendUnsupported, match="64 bits"):
         helion.kernel(kernel, config=helion.Config()).bind((torch.zeros(4, dtype=torch.int64),)).to_triton_code()
+
+
+def test_a_number_that_is_chosen_beside_a_float64_is_one_too() -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for i in hl.grid(x.size(0)):
+            a = x[i]
+            out[i] = (a if a > 1 else 0.1) * 3
+        return out
+
+    x = torch.tensor([0.5, 1.5, 0.7], dtype=torch.float64)
+    expected = torch.tensor([0.1 * 3, 4.5, 0.1 * 3], dtype=torch.float64)
+    run_everywhere(kernel, (x,), lambda x: expected, configs=[{}], capabilities=[90], error_scale=1e-3)
