@@ -103,3 +103,8 @@ def test_files_of_tests_outside_of_packages_have_names_of_their_own() -> None:
     files = [path for path in (ROOT / "tests").rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
     twice = [name for name, count in Counter(path.name for path in files).items() if count > 1]
     assert not twice
+
+
+def test_no_script_lies_at_the_top() -> None:
+    """Such as those that tried something out, added with everything else."""
+    assert [path.name for path in ROOT.glob("*.py")] == ["setup.py"]

@@ -274,7 +274,10 @@ def test_flattened_places_may_be_any_number(flat) -> None:
 
 
 #: PyTorch before 2.13 has to know the size of what is assigned to a part of a tensor.
-_ASSIGNS = pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13), reason="docs/language.md")
+_ASSIGNS = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
+    reason="PyTorch before 2.13 refuses it: its sizes must be known (docs/language.md)",
+)
 
 
 def _offsets(row: torch.Tensor) -> torch.Tensor:
