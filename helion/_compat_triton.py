@@ -20,13 +20,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import ASTSource
 from triton.compiler.compiler import CompiledKernel
 from triton.compiler.compiler import make_backend
+from triton.language.core import tuple_type
 from triton.runtime import _allocation
 from triton.runtime.errors import OutOfResources as OutOfResources
 from triton.runtime.errors import PTXASError as PTXASError
 from triton.runtime.jit import JITFunction
+from triton.runtime.jit import KernelParam
 from triton.runtime.jit import compute_cache_key
 from triton.runtime.jit import create_function_from_signature
 
+from ._locks import open_in_children
 from ._parsing import NEEDS_TURNS
 from ._parsing import parse
 from ._version import warn_if_untested
@@ -37,6 +40,10 @@ except ImportError:  # a Triton that was built without NVIDIA's backend
     CudaLauncher = None
 
 warn_if_untested("triton", triton.__version__)
+
+for _member in (*vars(KernelParam).values(), *vars(tuple_type).values()):
+    if hasattr(_member, "lock"):  # Python 3.11's `functools.cached_property`, whose values are made while compiling
+        open_in_children(_member.lock)
 
 
 class NotPrimable(Exception):

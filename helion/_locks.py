@@ -1,4 +1,4 @@
-"""Locks that a forked child finds open.
+"""Locks that a forked child finds open, and properties that need none.
 
 A fork copies locks as they are, without the threads that hold them: a child of a process in which another thread was
 compiling would wait for that thread for ever. What the locks guard is in order at every moment; they only keep work
@@ -10,25 +10,53 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
+from typing import Generic
+from typing import TypeVar
 
-__all__ = ["new_lock", "new_rlock"]
+__all__ = ["cached_property", "new_lock", "new_rlock", "open_in_children"]
+
+T = TypeVar("T")
 
 _all: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class cached_property(Generic[T]):
+    """`functools.cached_property` without a lock, which that of Python 3.11 and before takes for all objects at once.
+
+    Threads that come at the same time each call the function; what the first of them made is everybody's value.
+    """
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> T:
+        value: T = instance.__dict__.setdefault(self.name, self.function(instance))
+        return value
 
 
 def new_lock() -> threading.Lock:
     """A `threading.Lock`."""
     lock = threading.Lock()
-    _all.add(lock)
+    open_in_children(lock)
     return lock
 
 
 def new_rlock() -> threading.RLock:
     """A `threading.RLock`."""
     lock = threading.RLock()
-    _all.add(lock)
+    open_in_children(lock)
     return lock
+
+
+def open_in_children(lock: Any) -> None:
+    """A `threading.Lock` or `threading.RLock` that somebody else has made."""
+    _all.add(lock)
 
 
 def _open_in_child() -> None:

@@ -6,7 +6,6 @@ Validation, defaults and search all read one table, `ConfigSpec.fields`: a fragm
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import exc
+from ._locks import cached_property
 from .config import Config
 from .config_advice import advice
 from .config_keys import INDEXING_TYPES
@@ -93,7 +93,7 @@ class ConfigSpec:
     _default: Config | None = None
     _warned: set[str] = dataclasses.field(default_factory=set, repr=False)
 
-    @functools.cached_property
+    @cached_property
     def starts(self) -> list[dict[str, Any]]:
         """What a search tries right after the default Config, best first: any subset of the keys."""
         return self.find_starts()

@@ -17,6 +17,7 @@ from . import autotuner
 from . import exc
 from ._annotations import annotations_of
 from ._annotations import signature_of
+from ._locks import cached_property
 from ._locks import new_rlock
 from .config import Config
 from .families import Families
@@ -258,7 +259,7 @@ class Kernel(Dispatcher):
         rewrites = self.traceable._lookup(tuple(args)).ir.host.rewrites.values()
         return any(kind == "number" for kind, _ in rewrites)
 
-    @functools.cached_property
+    @cached_property
     def traceable(self) -> Kernel:
         """This kernel, or one like it that is compiled where this one runs in ref mode: a graph holds launches."""
         if self.settings.ref_mode is not RefMode.EAGER:

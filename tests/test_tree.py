@@ -108,3 +108,9 @@ def test_files_of_tests_outside_of_packages_have_names_of_their_own() -> None:
 def test_no_script_lies_at_the_top() -> None:
     """Such as those that tried something out, added with everything else."""
     assert [path.name for path in ROOT.glob("*.py")] == ["setup.py"]
+
+
+def test_properties_are_cached_without_a_lock() -> None:
+    """A fork copies the lock of Python 3.11's `functools.cached_property` as it is (see `helion/_locks.py`)."""
+    locked = ("@functools.cached_property", "from functools import cached_property")
+    assert not [str(s.path) for s in sources(ROOT, "helion") if any(form in s.text for form in locked)]

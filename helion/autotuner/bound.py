@@ -7,7 +7,6 @@ CPU tensors, or where the source refers to objects of the user's, the kernel its
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import pickle
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
+from .._locks import cached_property
 from ..backends.base import Recipe
 from ..config import Config
 from ..config_spec import ConfigSpec
@@ -54,7 +54,7 @@ class BoundTarget:
     def kernel_name(self) -> str:
         return self._bound.kernel.name
 
-    @functools.cached_property
+    @cached_property
     def config_spec(self) -> ConfigSpec:
         return self._bound.config_spec
 
@@ -62,7 +62,7 @@ class BoundTarget:
     def settings(self) -> Settings:
         return self._bound.settings
 
-    @functools.cached_property
+    @cached_property
     def _compiles_source(self) -> bool:
         """Whether candidates are generated modules that stand by themselves."""
         return self._bound.recipe(self.config_spec.default_config()) is not None
@@ -86,7 +86,7 @@ class BoundTarget:
             return None
         return self._packed.message
 
-    @functools.cached_property
+    @cached_property
     def _packed(self) -> bytes | CannotTravel:
         """The kernel as it travels to workers, or why it cannot."""
         try:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from .._locks import cached_property
 from ..backends.base import Recipe
 from ..config import Config
 from ..config_spec import ConfigSpec
@@ -96,7 +97,7 @@ class FunctionTarget:
     def subject(self) -> Any:
         return self
 
-    @functools.cached_property
+    @cached_property
     def _packed(self) -> bytes | CannotTravel:
         try:
             return pack(self._compile_fn, "compile_fn")

@@ -8,7 +8,6 @@ things: tensors that the caller has had before get their version counters advanc
 from __future__ import annotations
 
 import ast
-import functools
 import math
 import re
 import types
@@ -22,6 +21,7 @@ import sympy
 import torch
 
 from .. import exc
+from .._locks import cached_property
 from .._parsing import parse_expression
 from ..ir.device_ir import KernelIR
 from ..ir.nodes import HostTensorNode
@@ -186,7 +186,7 @@ class HostPrinter:
                 f"generated code has a name of its own {name!r}", fix="give the variable or parameter another name."
             )
 
-    @functools.cached_property
+    @cached_property
     def written(self) -> list[str]:
         """Host expressions of the tensors that device code writes, in order of first use."""
         effects = self.ir.device.calling(lambda target: isinstance(target, Op) and target.has_side_effect)

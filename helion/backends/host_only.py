@@ -6,10 +6,10 @@ statements, which run as they are, on any device.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
+from .._locks import cached_property
 from ..config import Config
 from ..config_spec import ConfigSpec
 from ..ir.block_sizes import resolve_constants
@@ -39,7 +39,7 @@ class HostOnlyBackend(Backend):
     language = "Python"
     layer = "host_only"
 
-    @functools.cached_property
+    @cached_property
     def spec(self) -> ConfigSpec:
         fields = {**block_size_fields(self.ir.device), **self.ir.tunables}
         return HostOnlySpec(kernel_name=self.ir.name, fields=fields, location=self.ir.location)

@@ -6,11 +6,11 @@ needs.  The schedule is only the block sizes; everything else a Config says is a
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import sympy
 
+from .._locks import cached_property
 from ..config import Config
 from ..config_spec import ConfigSpec
 from ..fragments import BlockSizeFragment
@@ -53,7 +53,7 @@ class TileBackend(Backend):
     language = "Python"
     layer = "tile_executor"
 
-    @functools.cached_property
+    @cached_property
     def spec(self) -> ConfigSpec:
         """Block sizes and the user's tunables; the default is tiles as large as memory and caches like them."""
         spec = ConfigSpec(kernel_name=self.ir.name, location=self.ir.location)

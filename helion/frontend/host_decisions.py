@@ -12,12 +12,12 @@ from __future__ import annotations
 import ast
 import collections
 import copy
-import functools
 import types
 from collections.abc import Callable
 from collections.abc import Iterator
 
 from .. import exc
+from .._locks import cached_property
 from .source import function_globals
 from .source import source_of
 
@@ -90,7 +90,7 @@ class Decisions:
         self._met: list[tuple[int, bool]] = []
         self._asked: dict[ast.expr, int] = {}
 
-    @functools.cached_property
+    @cached_property
     def _numbers(self) -> dict[ast.expr, int]:
         return {test: number for number, test in enumerate(_conditions(self._node))}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import functools
 import inspect
 import io
 import linecache
@@ -18,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import exc
+from .._locks import cached_property
 from .._parsing import parse_definition
 from .._parsing import unindented
 from ..exc import SourceLocation
@@ -61,7 +61,7 @@ class FunctionSource:
         copied, self.structured = without_jumps(node)
         self.liveness = Liveness(node, copied) if self.structured else Liveness(node)
 
-    @functools.cached_property
+    @cached_property
     def on_device(self) -> FunctionSource:
         """The same function as device code calls it: it returns at its end."""
         node = with_one_return(self.node)

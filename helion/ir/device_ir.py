@@ -23,7 +23,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
-import functools
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ import sympy
 import torch
 import torch.fx
 
+from .._locks import cached_property
 from ..exc import SourceLocation
 from ..language.tile import Tile
 from .nodes import GETITEM as GETITEM
@@ -400,7 +400,7 @@ class HostCode:
     tests: frozenset[ast.expr] = frozenset()
     decisions: tuple[tuple[int, bool], ...] = ()
 
-    @functools.cached_property
+    @cached_property
     def nodes(self) -> dict[ast.stmt, list[ast.AST]]:
         """What is in each statement, of all depths: looked through for every Config."""
         return {statement: list(ast.walk(statement)) for statement in (*self.prelude, *self.epilogue)}

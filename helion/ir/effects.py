@@ -13,7 +13,6 @@ Not here: whether a conflict matters, which depends on who runs when.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ import torch
 import torch.fx
 
 from .. import _compat_torch
+from .._locks import cached_property
 from ..language.indexing import IndexItem
 from ..language.op import Effect
 from .axes import index_items
@@ -55,7 +55,7 @@ class Touch:
         """The host tensor's name."""
         return self.host.name
 
-    @functools.cached_property
+    @cached_property
     def storage(self) -> int:
         """Equal for tensors that share memory."""
         return storage_of(tensor_of(self.host.node))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import hashlib
 import json
 import types
@@ -18,6 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from .._locks import cached_property
 
 __all__ = ["Identity", "StableKey", "stable_key"]
 
@@ -47,7 +48,7 @@ class StableKey:
 
     fields: tuple[Any, ...]
 
-    @functools.cached_property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over ``fields``, in hex: the same in every process and on every machine."""
         return hashlib.sha256(json.dumps(self.fields, separators=(",", ":")).encode()).hexdigest()

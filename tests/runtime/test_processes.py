@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from triton.runtime.jit import KernelParam
 
 from helion import _compat_torch
+from helion._locks import cached_property
 from helion._locks import new_lock
 from helion._locks import new_rlock
 from helion.runtime.launch.errors import message
@@ -63,6 +68,49 @@ def test_a_forked_child_finds_locks_open() -> None:
             os._exit(0 if lock.acquire(timeout=60) and rlock.acquire(timeout=60) else 1)
         assert os.waitpid(pid, 0)[1] == 0
         assert lock.locked()
+
+
+class Slow:
+    """Whose property is being computed, by another thread, while the process forks."""
+
+    def __init__(self) -> None:
+        self.begun, self.forked = threading.Event(), threading.Event()
+
+    @cached_property
+    def value(self) -> list[int]:
+        self.begun.set()
+        self.forked.wait(60)
+        return [1]
+
+
+@pytest.mark.spawns
+def test_a_forked_child_computes_what_another_thread_was_computing() -> None:
+    slow, ready = Slow(), Slow()
+    ready.forked.set()
+    found: list[list[int]] = []
+    threads = [threading.Thread(target=lambda: found.append(slow.value)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    slow.begun.wait(60)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)  # instead of waiting for ever
+        os._exit(0 if ready.value == [1] else 1)
+    slow.forked.set()
+    assert os.waitpid(pid, 0)[1] == 0
+    for thread in threads:
+        thread.join()
+    assert found[0] is found[1] is slow.value, "threads that come at the same time have one value"
+
+
+@pytest.mark.skipif(not hasattr(functools.cached_property(len), "lock"), reason="no lock from 3.12 on")
+def test_what_triton_computes_for_a_parameter_is_open_to_a_child() -> None:
+    lock = vars(KernelParam)["annotation"].lock
+    with lock:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if lock.acquire(timeout=60) else 1)
+        assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_cuda_in_a_forked_process_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

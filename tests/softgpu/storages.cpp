@@ -7,6 +7,8 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -42,6 +44,10 @@ public:
     c10::DeleterFnPtr raw_deleter() const override { return &release; }
     void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
 
+    // As the software GPU does with its own mutexes (``src/over_forks.h``).
+    void hold() { mutex_.lock(); }
+    void let_go() { mutex_.unlock(); }
+
     uint64_t version() const { return version_; }
     void each(void (*f)(void*, uint64_t, uint64_t, uint64_t), void* with) {
         const std::lock_guard lock(mutex_);
@@ -57,7 +63,11 @@ private:
     std::atomic<uint64_t> version_{1};
 };
 Storages& storages() {
-    static Storages* all = new Storages;   // never destroyed: storages may outlive everything
+    static Storages* all = [] {
+        const auto let_go = [] { storages().let_go(); };
+        pthread_atfork([] { storages().hold(); }, let_go, let_go);
+        return new Storages;               // never destroyed: storages may outlive everything
+    }();
     return *all;
 }
 void Storages::release(void* data) {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import sympy
 import torch
 
 from ... import exc
+from ..._locks import cached_property
 from ...config import Config
 from ...config_spec import ConfigSpec
 from ...ir.axes import with_values
@@ -185,12 +185,12 @@ class TritonBackend(Backend):
         registers = min(_REGISTERS, _REGISTERS_OF_THREAD * 32 * config.num_warps)
         return self._tiles.elements(shape, config.config) >= registers
 
-    @functools.cached_property
+    @cached_property
     def _packable(self) -> list[tuple[sympy.Expr, ...]]:
         """Shapes of what is loaded and may be held packed."""
         return packable(self.ir.device)
 
-    @functools.cached_property
+    @cached_property
     def _sizes(self) -> frozenset[sympy.Expr]:
         """The sizes of values."""
         return frozenset(size for shape in self._tiles.shapes for size in shape)

@@ -6,7 +6,6 @@ Not here: the rules (`default_products`, `defaults`).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from collections.abc import Container
@@ -19,6 +18,7 @@ import sympy
 import torch
 import torch.fx
 
+from ..._locks import cached_property
 from ...config_spec import ConfigSpec
 from ...fragments import BlockSizeFragment
 from ...fragments import ListOf
@@ -94,13 +94,13 @@ class KernelFacts:
     along_k: Sequence[tuple[bool, bool]]
     memory: ProductMemory
 
-    @functools.cached_property
+    @cached_property
     def own_shapes(self) -> dict[int, list[tuple[sympy.Expr, ...]]]:
         """Block id -> shapes of the values that the block size is part of."""
         symbols = [(shape, {symbol for size in shape for symbol in size.free_symbols}) for shape in self.shapes]
         return {block.id: [shape for shape, own in symbols if block.symbol in own] for block in self.blocks}
 
-    @functools.cached_property
+    @cached_property
     def contiguous(self) -> dict[int, int]:
         """Blocks along which elements of a tensor of several dimensions lie side by side in memory -> bytes of the
         narrowest such element. Of a transposition these are two."""
@@ -114,7 +114,7 @@ class KernelFacts:
                     found[id_] = min(found.get(id_, 8), access.tensor.dtype.itemsize)
         return found
 
-    @functools.cached_property
+    @cached_property
     def columns(self) -> set[int]:
         """Which of the reductions are over a dimension that others stand behind, in all values that have it."""
         several = [shape for shape in self.shapes if len([size for size in shape if size != 1]) > 1]
@@ -125,7 +125,7 @@ class KernelFacts:
             if (own := [shape for shape in several if size in shape]) and all(shape[-1] != size for shape in own)
         }
 
-    @functools.cached_property
+    @cached_property
     def depths(self) -> dict[int, int]:
         """Of the blocks, see `depths_of`."""
         return depths_of(self.blocks, self.shapes)
@@ -135,7 +135,7 @@ class KernelFacts:
         """Whether a kernel has phases: all of its programs are on the GPU at the same time."""
         return self.device.roots[-1].phase > 0
 
-    @functools.cached_property
+    @cached_property
     def first_shapes(self) -> list[tuple[sympy.Expr, ...]]:
         """Shapes of the values that the phases behind the first one have no block size of their own in."""
         device = self.device

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import Any
 
 import sympy
 import torch
 
+from ..._locks import cached_property
 from ...config import Config
 from ...ir.block_sizes import resolve_constants
 from ...ir.device_ir import Axis
@@ -131,7 +131,7 @@ class Schedule:
         together = next((info.axes for info in self._flattened if axis in info.axes), [axis])
         return any(map(self._may_be_partial, together))
 
-    @functools.cached_property
+    @cached_property
     def _flattened(self) -> list[GraphInfo]:
         return [info for info in self.device.graphs if self.flatten.get(info.id)]
 

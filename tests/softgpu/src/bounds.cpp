@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "over_forks.h"
+
 namespace softgpu {
 
 namespace {
@@ -105,6 +107,7 @@ std::string Bounds::name_of(uint64_t address) const {
     return range != allowed_.end() && range->start <= address ? range->name : "";
 }
 
+BufferRegistry::BufferRegistry() { hold_over_forks(mutex_, ForkOrder::Bounds); }
 BufferRegistry& BufferRegistry::instance() {
     static BufferRegistry* registry = new BufferRegistry;   // never destroyed: modules may be unloaded at exit
     return *registry;
@@ -148,24 +151,26 @@ void BufferRegistry::foreign(uint64_t start, uint64_t bytes) {
     current_.reset();
 }
 std::shared_ptr<const Bounds> BufferRegistry::snapshot() {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     const uint64_t version = version_ ? version_() : 0;
-    if (!current_ || (version != seen_version_ && !strict_)) {
-        std::shared_ptr<std::vector<Bounds::Storage>> storages;
-        if (!strict_) {
-            storages = std::make_shared<std::vector<Bounds::Storage>>();
-            const auto add = [](void* to, uint64_t start, uint64_t bytes, uint64_t serial) {
-                static_cast<std::vector<Bounds::Storage>*>(to)->push_back({start, start + bytes, serial});
-            };
-            if (each_) each_(add, storages.get());
-            for (const auto& [start, bytes] : foreign_) storages->push_back({start, start + bytes, 0});
-            if (!foreign_.empty())
-                std::sort(storages->begin(), storages->end(),
-                          [](const auto& a, const auto& b) { return a.start < b.start; });
-        }
-        current_ = std::make_shared<Bounds>(allowed_, forbidden_, storages);
-        seen_version_ = version;
+    if (current_ && (version == seen_version_ || strict_)) return current_;
+    std::shared_ptr<std::vector<Bounds::Storage>> storages;
+    if (!strict_) {
+        storages = std::make_shared<std::vector<Bounds::Storage>>();
+        const auto add = [](void* to, uint64_t start, uint64_t bytes, uint64_t serial) {
+            static_cast<std::vector<Bounds::Storage>*>(to)->push_back({start, start + bytes, serial});
+        };
+        const Each each = each_;
+        lock.unlock();                         // they have a mutex of their own, which nobody waits for with this one
+        if (each) each(add, storages.get());
+        lock.lock();
+        for (const auto& [start, bytes] : foreign_) storages->push_back({start, start + bytes, 0});
+        if (!foreign_.empty())
+            std::sort(storages->begin(), storages->end(),
+                      [](const auto& a, const auto& b) { return a.start < b.start; });
     }
+    current_ = std::make_shared<Bounds>(allowed_, forbidden_, storages);
+    seen_version_ = version;
     return current_;
 }
 

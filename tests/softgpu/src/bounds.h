@@ -52,6 +52,7 @@ public:
     std::shared_ptr<const Bounds> snapshot();
 
 private:
+    BufferRegistry();
     std::mutex mutex_;
     std::vector<Bounds::Range> allowed_, forbidden_;
     bool strict_ = false;

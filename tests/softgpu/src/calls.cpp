@@ -6,12 +6,14 @@
 
 #include "lanes.h"
 #include "memory.h"
+#include "over_forks.h"
 #include "printf_log.h"
 
 namespace softgpu {
 
 namespace {
 std::mutex g_print_mutex;
+const bool g_print_held = (hold_over_forks(g_print_mutex, ForkOrder::Printed), true);
 std::string g_printed;
 
 uint64_t local_word(Warp& w, const Instr& in, int lane, uint64_t offset, unsigned bytes) {

@@ -4,6 +4,7 @@
 
 #include "driver.h"
 #include "memory.h"
+#include "over_forks.h"
 #include "printf_log.h"
 
 namespace softgpu {
@@ -56,6 +57,7 @@ CUresult code_of(Fault::Kind kind) {
     }
 }
 std::mutex g_last_mutex;
+const bool g_last_held = (hold_over_forks(g_last_mutex, ForkOrder::LastFault), true);
 CUresult g_last_code = CUDA_SUCCESS;
 std::string g_last_text;
 

@@ -5,10 +5,14 @@
 #include <cstring>
 
 #include "driver.h"
+#include "over_forks.h"
 
 namespace softgpu {
 
-Driver::Driver() { for (int i = 0; i < 16; ++i) contexts[i].device = i; }
+Driver::Driver() {
+    for (int i = 0; i < 16; ++i) contexts[i].device = i;
+    hold_over_forks(mutex, ForkOrder::Driver);
+}
 Driver& driver() {
     static Driver* d = new Driver;   // never destroyed: threads may still call at exit
     return *d;

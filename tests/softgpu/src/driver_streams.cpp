@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "over_forks.h"
 #include "race_report.h"
 
 namespace softgpu {
@@ -23,6 +24,7 @@ struct Shared {
     StreamClock host;                     // what the host has waited for: before all that it asks for next
     uint64_t ids = 0;
     std::vector<PastLaunch> past;         // that somebody may still race with
+    Shared() { hold_over_forks(mutex, ForkOrder::Streams); }
 };
 Shared& shared() {
     static Shared* s = new Shared;

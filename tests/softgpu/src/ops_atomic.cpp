@@ -5,6 +5,7 @@
 #include "happens_before.h"
 #include "lanes.h"
 #include "memory.h"
+#include "over_forks.h"
 #include "tables.h"
 
 namespace softgpu {
@@ -124,6 +125,8 @@ template <class U> Flow exec_atom(Warp& w, const Instr& in, Mask m) {
 // 128-bit exch and cas: rare; one lock for all.
 Flow exec_atom128(Warp& w, const Instr& in, Mask m) {
     static std::mutex mutex;
+    static const bool held = (hold_over_forks(mutex, ForkOrder::Atomics), true);
+    (void)held;
     const auto& a = *static_cast<const Atomic*>(in.extra);
     uint64_t address[kWarpSize];
     lane_addresses(w, a.address.base, a.address.wide, a.address.offset, address);

@@ -7,6 +7,7 @@
 
 #include "memory.h"
 #include "numeric.h"
+#include "over_forks.h"
 #include "race_report.h"
 
 namespace softgpu {
@@ -102,6 +103,7 @@ bool same_agent(const AccessRecord& a, const AccessRecord& b) {
 // ------------------------------------------------------------------
 class CellPool {
 public:
+    CellPool() { hold_over_forks(mutex_, ForkOrder::Cells); }
     Cell* take(uint32_t shift) {
         const size_t bytes = sizeof(Cell) * (kPageBytes >> shift);
         {
