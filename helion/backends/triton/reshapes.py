@@ -42,10 +42,8 @@ def emit_unsqueeze(k: KernelEmitter, node: torch.fx.Node) -> None:
     if value.dim() > 1:
         at = number(node, 1) % value.dim()
         k.assign(node, text.at(", ".join("None" if i == at else ":" for i in range(value.dim()))))
-    elif value.dtype is torch.bool:
-        k.assign(node, call("tl.expand_dims", text, 0))
     else:
-        k.assign(node, call("tl.full", "[1]", 0, triton_dtype(value.dtype)) + text)
+        k.assign(node, call("tl.broadcast_to", text, "[1]"))  # also of a number
 
 
 def emit_permute(k: KernelEmitter, node: torch.fx.Node) -> None:

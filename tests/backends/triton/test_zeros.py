@@ -43,3 +43,20 @@ def test_zero_has_the_sign_that_it_has_in_pytorch(softgpu: Any, dtype: torch.dty
     got = zeros_of_both_signs(x.to(softgpu.device)).cpu()
     assert torch.equal(got, expected)
     assert torch.equal(got.signbit(), expected.signbit()), (got.signbit() != expected.signbit()).nonzero()
+
+
+@helion.kernel(config=helion.Config(block_sizes=[4]))
+def rows_of_one_number(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    for i in hl.grid(x.size(0)):
+        for t in hl.tile(out.size(1)):
+            out[i, t] = x[i].to(out.dtype)[None]
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.float8_e4m3fn], ids=str)
+def test_a_number_with_a_dimension_more_is_that_number(softgpu: Any, dtype: torch.dtype) -> None:
+    x = torch.tensor([0.0, -0.0, 1.0, -2.5])
+    got = rows_of_one_number(x.to(softgpu.device), torch.empty([4, 5], dtype=dtype, device=softgpu.device))
+    got = got.cpu().float()
+    assert torch.equal(got, x[:, None].expand(4, 5))
+    assert torch.equal(got.signbit(), x.signbit()[:, None].expand(4, 5))
