@@ -12,6 +12,8 @@ would be wrong for the other's elements.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +24,7 @@ import torch.fx
 from ..language.alignment import two_tiles
 from ..language.indexing import IndexItem
 from ..language.indexing import normalize_index
+from ..language.op import Op
 from .device_ir import Axis
 from .device_ir import AxisKind
 from .device_ir import DeviceIR
@@ -34,9 +37,9 @@ from .nodes import Memory
 from .nodes import Product
 from .nodes import Reduction
 from .nodes import TileIndex
+from .nodes import View
 from .nodes import number
 from .nodes import numbers
-from .nodes import op_of
 from .nodes import tensor_of
 from .symbols import expr_of
 
@@ -90,7 +93,7 @@ class _Pass:
     def __init__(self, ir: DeviceIR) -> None:
         self.ir = ir
         self.axes: dict[torch.fx.Node, _Found] = {}
-        self._results: dict[torch.fx.Node, list[_Found]] = {}  # of loops and branches
+        self.results: dict[torch.fx.Node, list[_Found]] = {}  # of loops and branches
 
     def of(self, node: Any) -> _Found:
         """The axes of a node's dimensions; empty for numbers."""
@@ -103,18 +106,25 @@ class _Pass:
         for node in info.graph.nodes:
             if node.op != "call_function":
                 continue
-            if (memory := Memory.match(node)) and memory.addresses is None:
-                self._check_written(memory)
-            if loop := ForLoop.match(node):
-                body = self.ir.graphs[loop.graph_id]
-                self._results[node] = self._loop(node, body, [*scope, *body.axes], loop.inputs)
-            elif branch := IfElse.match(node):
-                left = self.graph(self.ir.graphs[branch.then_id], scope, branch.then_inputs)
-                right = self.graph(self.ir.graphs[branch.else_id], scope, branch.else_inputs)
-                self._results[node] = [_together(node, a, b) for a, b in zip(left, right)]
+            rule = _rule_of(node.target)
+            if rule is _accessed:
+                self._check_written(Memory.of(node))
+            if rule is None:
+                self._control(node, scope)
             elif isinstance(value := node.meta.get("val"), torch.Tensor):
-                self.axes[node] = self._fill(value.shape, self._axes(node, value), scope)
+                self.axes[node] = self._fill(value.shape, rule(self, node, value), scope)
         return [self.of(output) for output in info.outputs]
+
+    def _control(self, node: torch.fx.Node, scope: list[Axis]) -> None:
+        """Go through the graphs of a loop or a branch."""
+        if loop := ForLoop.match(node):
+            body = self.ir.graphs[loop.graph_id]
+            self.results[node] = self._loop(node, body, [*scope, *body.axes], loop.inputs)
+            return
+        branch = IfElse.of(node)
+        left = self.graph(self.ir.graphs[branch.then_id], scope, branch.then_inputs)
+        right = self.graph(self.ir.graphs[branch.else_id], scope, branch.else_inputs)
+        self.results[node] = [_together(node, a, b) for a, b in zip(left, right)]
 
     def _loop(self, node: torch.fx.Node, body: GraphInfo, scope: list[Axis], inputs: Sequence[Any]) -> list[_Found]:
         """Go through a loop's body; the axes of its results."""
@@ -135,15 +145,14 @@ class _Pass:
         """The axes of a value, with those that its sizes name or, for bare ones, suggest: the innermost axis of the
         block size that no other dimension has. Of `[block, block]` the last is the innermost tile's."""
         filled = [self._named(size, scope) if axis is None else axis for size, axis in zip(shape, axes)]
-        taken = [axis for found in filled if (axis := _axis(found)) is not None]
         for place in reversed(range(len(filled))):
             size = shape[place]
             if filled[place] is None and isinstance(size, torch.SymInt) and self.ir.space.axis_of(size) is None:
+                taken = [axis for found in filled if (axis := _axis(found)) is not None]
                 around = (a for a in reversed(scope) if a.kind is not AxisKind.GRID and a not in taken)
                 innermost = next((a for a in around if size.node.expr == a.block.symbol), None)
                 if innermost is not None:
                     filled[place] = _Guess(innermost)
-                    taken.append(innermost)
         return tuple(filled)
 
     def _named(self, size: Any, scope: list[Axis]) -> Axis | None:
@@ -151,59 +160,16 @@ class _Pass:
         named = self.ir.space.axis_of(size)
         return named if named is not None and any(named is axis for axis in scope) else None
 
-    def _axes(self, node: torch.fx.Node, value: torch.Tensor) -> _Found:
-        target: Any = node.target
-        if item := Item.match(node):
-            results = self._results.get(item.source)
-            return results[item.index] if results is not None else self._by_size(value.shape, [item.source])
-        if tile := TileIndex.match(node):
-            assert isinstance(tile.tile, TracedTile)
-            return (tile.tile.axis,)
-        if memory := Memory.match(node):
-            return self._accessed(memory, value)
-        if product := Product.match(node):
-            _together(node, self.of(product.a)[-1:], self.of(product.b)[-2:-1])
-            return (*self.of(product.a)[:-1], self.of(product.b)[-1])
-        if reduction := Reduction.match(node):
-            axes = list(self.of(reduction.source))
-            axes[reduction.dim : reduction.dim + 1] = [None] if reduction.keepdim else []
-            return tuple(axes)
-        if target is _aten.unsqueeze.default:
-            axes = list(self.of(node.args[0]))
-            axes.insert(number(node, 1) % value.dim(), None)
-            return tuple(axes)
-        if target is _aten.squeeze.dims:
-            source_axes = self.of(node.args[0])
-            rank = len(source_axes)
-            dropped = {d % rank for d in numbers(node, 1)} if rank else set()
-            kept = tuple(a for d, a in enumerate(source_axes) if d not in dropped)
-            return kept if value.dim() != rank else source_axes
-        if target is _aten.permute.default:
-            source_axes = self.of(node.args[0])
-            return tuple(source_axes[d] for d in numbers(node, 1))
-        if op_of(node) is not None or target is _aten.view.default:
-            return self._by_size(value.shape, node.all_input_nodes)
-        merged: _Found = (None,) * value.dim()
-        join = _together if torch.Tag.pointwise in getattr(target, "tags", ()) else _either
-        for arg in node.all_input_nodes:
-            if isinstance(arg.meta.get("val"), torch.Tensor):
-                merged = join(node, merged, _align(self.of(arg), value.dim()))
-        return merged
-
     def _check_written(self, memory: Memory) -> None:
         """What is written has along each dimension the elements of the tile that its place has there."""
-        axes = self._indexed(memory)
+        if memory.addresses is not None:
+            return
+        axes = self.indexed(memory)
         for value in (*memory.values, memory.extra_mask):
             width = max(len(self.of(value)), len(axes))
             _together(memory.node, _align(axes, width), _align(self.of(value), width))
 
-    def _accessed(self, memory: Memory, value: torch.Tensor) -> _Found:
-        if memory.addresses is not None:
-            return self._by_size(value.shape, memory.node.all_input_nodes)
-        axes = self._indexed(memory)
-        return axes if len(axes) == value.dim() else (None,) * value.dim()
-
-    def _indexed(self, memory: Memory) -> _Found:
+    def indexed(self, memory: Memory) -> _Found:
         """The axes of the dimensions that an index gives."""
         axes: list[_Dim] = []
         placed = False
@@ -226,7 +192,7 @@ class _Pass:
                 merged = _merge(_align(merged, width), _align(axes, width))
         return merged
 
-    def _by_size(self, shape: Sequence[Any], sources: Sequence[torch.fx.Node]) -> _Found:
+    def by_size(self, shape: Sequence[Any], sources: Sequence[torch.fx.Node]) -> _Found:
         """Axes of a reshaped value: its dimensions of one symbolic size have, in their order, the axes of those of an
         operand, unless the sizes themselves name them."""
         known: dict[Any, list[_Dim]] = {}
@@ -247,6 +213,108 @@ class _Pass:
             if len(axes) > 1:
                 axes.remove(found[-1])
         return tuple(found)
+
+
+# -- what ops say: the axes of a node's value, as far as they do not follow from its shape ----------------------------
+
+
+def _item(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    item = Item.of(node)
+    results = found.results.get(item.source)
+    return results[item.index] if results is not None else found.by_size(value.shape, [item.source])
+
+
+def _tile(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    tile = TileIndex.of(node).tile
+    assert isinstance(tile, TracedTile)
+    return (tile.axis,)
+
+
+def _accessed(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    memory = Memory.of(node)
+    if memory.addresses is not None:
+        return found.by_size(value.shape, node.all_input_nodes)
+    axes = found.indexed(memory)
+    return axes if len(axes) == value.dim() else (None,) * value.dim()
+
+
+def _product(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    product = Product.of(node)
+    a, b = found.of(product.a), found.of(product.b)
+    _together(node, a[-1:], b[-2:-1])
+    return (*a[:-1], b[-1])
+
+
+def _reduction(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    reduction = Reduction.of(node)
+    axes = list(found.of(reduction.source))
+    axes[reduction.dim : reduction.dim + 1] = [None] if reduction.keepdim else []
+    return tuple(axes)
+
+
+def _unsqueeze(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    axes = list(found.of(node.args[0]))
+    axes.insert(number(node, 1) % value.dim(), None)
+    return tuple(axes)
+
+
+def _squeeze(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    axes = found.of(node.args[0])
+    rank = len(axes)
+    dropped = {d % rank for d in numbers(node, 1)} if rank else set()
+    return tuple(a for d, a in enumerate(axes) if d not in dropped) if value.dim() != rank else axes
+
+
+def _permute(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    axes = found.of(node.args[0])
+    return tuple(axes[d] for d in numbers(node, 1))
+
+
+def _by_size(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    return found.by_size(value.shape, node.all_input_nodes)
+
+
+def _joined(found: _Pass, node: torch.fx.Node, value: torch.Tensor) -> _Found:
+    """Those of the operands; elements of a pointwise op go together one by one."""
+    target: Any = node.target
+    pointwise = torch.Tag.pointwise in getattr(target, "tags", ())
+    merged: _Found = (None,) * value.dim()
+    for arg in node.all_input_nodes:
+        if isinstance(arg.meta.get("val"), torch.Tensor):
+            axes = _align(found.of(arg), value.dim())
+            merged = _together(node, merged, axes) if pointwise else _merge(merged, axes)
+    return merged
+
+
+_Rule = Callable[[_Pass, torch.fx.Node, torch.Tensor], _Found]
+
+#: The first that fits.
+_KINDS: tuple[tuple[type[View], _Rule | None], ...] = (
+    (ForLoop, None),
+    (IfElse, None),
+    (Item, _item),
+    (TileIndex, _tile),
+    (Memory, _accessed),
+    (Product, _product),
+    (Reduction, _reduction),
+)
+_TARGETS: dict[Any, _Rule] = {
+    _aten.unsqueeze.default: _unsqueeze,
+    _aten.squeeze.dims: _squeeze,
+    _aten.permute.default: _permute,
+    _aten.view.default: _by_size,
+}
+
+
+@functools.cache
+def _rule_of(target: Any) -> _Rule | None:
+    """What nodes that call a target say; None of loops and branches."""
+    for view, rule in _KINDS:
+        if view.knows(target):
+            return rule
+    if target in _TARGETS:
+        return _TARGETS[target]
+    return _by_size if isinstance(target, Op) else _joined
 
 
 def index_items(memory: Memory) -> list[IndexItem]:
@@ -287,10 +355,6 @@ def _together(node: torch.fx.Node, a: _Found, b: _Found) -> _Found:
         if isinstance(one, Axis) and isinstance(other, Axis) and one is not other:
             first, second = sorted((one, other), key=lambda axis: axis.id)
             raise two_tiles(first.name, second.name, node.meta.get("location"))
-    return _merge(a, b)
-
-
-def _either(node: torch.fx.Node, a: _Found, b: _Found) -> _Found:
     return _merge(a, b)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Any
 
+import sympy
 import torch
 import torch.fx
 
@@ -38,17 +40,17 @@ from .unit_dims import squeezed
 _aten = torch.ops.aten
 
 
-def drop_unit_dims(ir: DeviceIR, is_one: Callable[[Any], bool]) -> DeviceIR:
+def drop_unit_dims(ir: DeviceIR, ones: Collection[sympy.Expr] = ()) -> DeviceIR:
     """An IR without dimensions of one, where it can do without them.
 
     Args:
         ir: the device IR.
-        is_one: whether a size is one under the Config.
+        ones: the sizes that are one under the Config, besides the number.
 
     Returns:
         `ir` itself if there is nothing to drop, else a copy; each node's `meta["origin"]` is the node it was made from.
     """
-    dims = UnitDims(ir, is_one)
+    dims = UnitDims(ir, ones)
     return _Squeezer(ir, dims).run() if dims.found else ir
 
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
+import sympy
 import torch
 import torch.fx
 
@@ -47,11 +49,11 @@ from .nodes import numbers
 from .nodes import operand
 from .nodes import tensor_of
 from .pointwise import POINTWISE
+from .symbols import expr_of
 
 _aten = torch.ops.aten
 
-#: Names of dimensions; all of one class have one representative.  That of those that stay is 0, which is also the name
-#: of every dimension that is not one.
+#: Names of dimensions.  0 is that of every dimension that is not one; those in its class stay.
 Dims = Sequence[int]
 
 
@@ -60,28 +62,45 @@ class UnitDims:
 
     Args:
         ir: the device IR.
-        is_one: whether a size is one.
+        ones: the sizes that are one, besides the number.
     """
 
-    def __init__(self, ir: DeviceIR, is_one: Callable[[Any], bool]) -> None:
-        self.ir, self.is_one = ir, is_one
-        self._parent = [0]
-        self._values: dict[torch.fx.Node, list[Dims]] = {}
+    def __init__(self, ir: DeviceIR, ones: Collection[sympy.Expr]) -> None:
+        self.ir = ir
+        self._ones = ones
+        self._are_one: dict[Any, bool] = {}  # of the nodes of symbolic sizes: a kernel has few
+        self._classes = [[0]]  # dimension -> those of its class
+        self._dims: dict[torch.fx.Node, Dims] = {}
+        self._results: dict[torch.fx.Node, list[Dims]] = {}  # of loops and branches
         #: The dimensions of what a load, store or atomic accesses, and its index, where one of them is one.
         self.accesses: dict[torch.fx.Node, tuple[Dims, list[IndexItem]]] = {}
-        for _, node in ir.nodes():
-            if node.target is not host_tensor:
-                self._values[node] = [self._new(shape) for shape in _shapes(node)]
+        nodes = [node for info in ir.graphs for node in info.graph.nodes if node.target is not host_tensor]
+        for node in nodes:
+            value = node.meta.get("val")
+            if isinstance(value, torch.Tensor):
+                self._dims[node] = self._new(value.shape)
+            elif isinstance(value, (tuple, list)):
+                self._results[node] = [self._new(v.shape) if isinstance(v, torch.Tensor) else () for v in value]
         #: Whether any value has a dimension of one at all.
-        self.found = len(self._parent) > 1
+        self.found = len(self._classes) > 1
         if self.found:
-            for _, node in ir.nodes():
+            for node in nodes:
                 if node.op == "call_function":
                     _rule_of(node.target)(self, node)
-            self._dropped = [self._root(dim) != 0 for dim in range(len(self._parent))]
+            stay = self._classes[0]
+            self._dropped = [members is not stay for members in self._classes]
             self.found = any(self._dropped)
 
     # -- what is asked -------------------------------------------------------------------------------------------
+
+    def is_one(self, size: Any) -> bool:
+        """Whether a size is one."""
+        if isinstance(size, int):
+            return size == 1
+        node = size.node
+        if node not in self._are_one:
+            self._are_one[node] = expr_of(size) in self._ones
+        return self._are_one[node]
 
     def is_dropped(self, dim: int) -> bool:
         """Whether a dimension goes."""
@@ -89,12 +108,13 @@ class UnitDims:
 
     def concerns(self, node: torch.fx.Node) -> bool:
         """Whether a node's value, or what it accesses, has a dimension of one, which may go."""
-        return node in self.accesses or any(map(any, self._values.get(node, ())))
+        if any(self._dims.get(node, ())) or node in self.accesses:
+            return True
+        return node in self._results and any(map(any, self._results[node]))
 
     def of(self, node: torch.fx.Node) -> Dims:
         """The dimensions of a node's value; none for numbers."""
-        values = self._values.get(node, [])
-        return values[0] if len(values) == 1 else ()
+        return self._dims.get(node, ())
 
     def places(self, node: torch.fx.Node) -> list[int]:
         """Which of its dimensions a node's value keeps."""
@@ -102,7 +122,7 @@ class UnitDims:
 
     def results(self, node: torch.fx.Node) -> list[list[int]]:
         """The same of a node with several results."""
-        return [self._left(dims) for dims in self._values[node]]
+        return [self._left(dims) for dims in self._results[node]]
 
     def _left(self, dims: Dims) -> list[int]:
         return [place for place, dim in enumerate(dims) if not self._dropped[dim]]
@@ -113,21 +133,21 @@ class UnitDims:
         made = []
         for size in shape:
             if self.is_one(size):
-                made.append(len(self._parent))
-                self._parent.append(len(self._parent))
+                made.append(len(self._classes))
+                self._classes.append([len(self._classes)])
             else:
                 made.append(0)
         return tuple(made)
 
-    def _root(self, dim: int) -> int:
-        while (parent := self._parent[dim]) != dim:
-            self._parent[dim] = self._parent[parent]
-            dim = parent
-        return dim
-
     def _same(self, one: int, other: int) -> None:
-        a, b = self._root(one), self._root(other)
-        self._parent[max(a, b)] = min(a, b)
+        grows, joins = self._classes[one], self._classes[other]
+        if grows is joins:
+            return
+        if len(grows) < len(joins):
+            grows, joins = joins, grows
+        grows += joins
+        for dim in joins:
+            self._classes[dim] = grows
 
     def _aligned(self, one: Dims, other: Dims) -> None:
         """Two values that broadcast: their last dimensions stand in one column."""
@@ -153,12 +173,12 @@ class UnitDims:
     def _stays(self, node: torch.fx.Node) -> None:
         """An op that nothing is known of has its operands and its result as they are."""
         for held in (node, *node.all_input_nodes):
-            for dims in self._values.get(held, []):
+            for dims in (self.of(held), *self._results.get(held, ())):
                 self._keep(dims)
 
     def _item(self, node: torch.fx.Node) -> None:
         item = Item.of(node)
-        self._aligned(self.of(node), self._values[item.source][item.index])
+        self._aligned(self.of(node), self._results[item.source][item.index])
 
     def _loop(self, node: torch.fx.Node) -> None:
         loop = ForLoop.of(node)
@@ -168,7 +188,7 @@ class UnitDims:
             self._match(given, self.of(taken))
         for position, output in body.carried.items():
             self._match(outputs[output], self.of(placeholders[position]))
-        for result, given in zip(self._values[node], outputs):
+        for result, given in zip(self._results[node], outputs):
             self._match(given, result)
 
     def _branch(self, node: torch.fx.Node) -> None:
@@ -178,7 +198,7 @@ class UnitDims:
             body = self.ir.graphs[graph_id]
             for given, taken in zip(inputs, body.placeholders):
                 self._match(given, self.of(taken))
-            for result, output in zip(self._values[node], body.outputs):
+            for result, output in zip(self._results[node], body.outputs):
                 self._match(output, result)
 
     def _match(self, given: Any, taken: Dims) -> None:
@@ -262,13 +282,6 @@ def squeezed(node: torch.fx.Node) -> list[int]:
     shape = tensor_of(operand(node)).shape
     listed = {d % len(shape) for d in numbers(node, 1)} if len(shape) else set()
     return [d for d in sorted(listed) if isinstance(shape[d], int) and shape[d] == 1]
-
-
-def _shapes(node: torch.fx.Node) -> list[Sequence[Any]]:
-    value = node.meta.get("val")
-    if isinstance(value, (tuple, list)):
-        return [part.shape if isinstance(part, torch.Tensor) else () for part in value]
-    return [value.shape] if isinstance(value, torch.Tensor) else []
 
 
 def _accessed(items: Sequence[IndexItem]) -> tuple[list[Any], list[tuple[IndexItem, int]]]:

@@ -30,7 +30,6 @@ from ...ir.packed_rows import packable
 from ...ir.reductions import roll
 from ...ir.squeezing import drop_unit_dims
 from ...ir.symbols import evaluated
-from ...ir.symbols import expr_of
 from ...ir.verify import verify
 from ...language.indexing import indexed_shape
 from ...numbers import next_power_of_2
@@ -161,10 +160,7 @@ class TritonBackend(Backend):
         if key not in self._made:
             device = roll(self.ir.device, looped) if looped else self.ir.device
             if ones or (squeezes and looped):  # loops over chunks hold other values
-                named = ones - {sympy.Integer(1)}
-                device = drop_unit_dims(
-                    device, lambda n: n == 1 if isinstance(n, int) else bool(named) and expr_of(n) in named
-                )
+                device = drop_unit_dims(device, ones)
             if long:
                 device = pack_rows(device, lambda shape: self._is_long(shape, config))
             if device is self.ir.device:

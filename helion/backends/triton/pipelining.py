@@ -13,14 +13,15 @@ Not here: how many stages a loop has otherwise, which is the Config's (`schedule
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.fx
 
 from ...ir.device_ir import DeviceIR
+from ...ir.device_ir import GraphInfo
 from ...ir.nodes import Load
 from ...ir.nodes import Product
 from ...ir.nodes import operand
@@ -51,7 +52,7 @@ def unsafe_to_pipeline(device: DeviceIR, *, narrow: bool) -> list[int]:
     return [
         info.id
         for info in device.graphs
-        for load, users in _tiles(info.graph)
+        for load, users in _tiles(device, info)
         if (narrow or tensor_of(load).dtype is torch.float32) and sum(Product.match(u) is not None for u in users) > 1
     ]
 
@@ -66,7 +67,7 @@ def loads_beside_products(device: DeviceIR) -> list[int]:
         info.id
         for info in device.graphs
         if any(map(Product.match, info.graph.nodes))
-        and any(not all(map(Product.match, users)) for _, users in _tiles(info.graph))
+        and any(not all(map(Product.match, users)) for _, users in _tiles(device, info))
     ]
 
 
@@ -82,7 +83,7 @@ def waited_products(
     """
     waited = set()
     for info in device.graphs:
-        for load, users in _tiles(info.graph):
+        for load, users in _tiles(device, info):
             products = {user for user in users if Product.match(user) and by_groups(user)}
             # The buffer more is there for several products too, if one layout suits them all.
             alike = products == users and tensor_of(load).dtype.itemsize == 2
@@ -108,16 +109,18 @@ def _is_used(product: torch.fx.Node) -> bool:
     return any(isinstance(user.target, overload) and user.target is not _aten.add.Tensor for user in _users(product))
 
 
-def _tiles(graph: torch.fx.Graph) -> Iterator[tuple[torch.fx.Node, set[torch.fx.Node]]]:
+def _tiles(device: DeviceIR, info: GraphInfo) -> Iterator[tuple[torch.fx.Node, set[torch.fx.Node]]]:
     """The tiles that a graph loads, and what takes them as they were loaded."""
-    users: dict[str, set[torch.fx.Node]] = defaultdict(set)
-    loads: dict[str, torch.fx.Node] = {}
-    for node in graph.nodes:
-        if Load.match(node):
-            key = f"{node.args[0]} {node.args[1:]}"  # Triton loads once what is loaded twice
-            loads.setdefault(key, node)
-            users[key] |= _users(node)
-    return ((loads[key], found) for key, found in users.items())
+    of_tensors: dict[Any, list[torch.fx.Node]] = {}
+    for load in device.views(Load):
+        if load.node.graph is info.graph:
+            of_tensors.setdefault(load.node.args[0], []).append(load.node)
+    for loads in of_tensors.values():
+        alike: dict[str, list[torch.fx.Node]] = {}
+        for node in loads:  # Triton loads once what is loaded twice
+            alike.setdefault(str(node.args[1:]) if len(loads) > 1 else "", []).append(node)
+        for same in alike.values():
+            yield same[0], set().union(*map(_users, same))
 
 
 def _users(node: torch.fx.Node) -> set[torch.fx.Node]:

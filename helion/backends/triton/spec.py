@@ -465,6 +465,8 @@ def _cheaper_on_their_way(ir: DeviceIR, sizes: Collection[int]) -> set[int]:
     """Which of these sizes of products other dimensions of the kernel have too: extents go by size, so all of them
     would be padded.  `x[n, :, y, :, :, :]` of [2, 2, 2, 2], reshaped to an operand of [2, 8], had 16 ** 4 elements.
     """
+    if not sizes:
+        return set()
     times, ranks = dict.fromkeys(sizes, 0), dict.fromkeys(sizes, 0)
     for product in ir.views(Product):
         for shape in (tensor_of(n).shape for n in (product.a, product.b, product.node)):
