@@ -330,6 +330,13 @@ def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None 
     return torch.gather(spread(input, indices), along, spread(indices, input))
 
 
+def _div(input: torch.Tensor, other: Any, *, rounding_mode: str | None = None) -> Any:
+    narrow = all(getattr(x, "dtype", None) in (torch.float16, torch.bfloat16) for x in (input, other))
+    if rounding_mode != "trunc" or not narrow:
+        return NotImplemented
+    return torch.trunc(input / other)  # which is rounded first; a quotient by a number is not
+
+
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.nn.functional.cross_entropy: _cross_entropy,
@@ -342,6 +349,8 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
         cov=_cov,
         corrcoef=_corrcoef,
         take_along_dim=_take_along_dim,
+        div=_div,
+        divide=_div,
     ),
     torch.tensor_split: _tensor_split,
     torch.Tensor.tensor_split: _tensor_split,

@@ -70,7 +70,8 @@ def hlt_atan2(a, b):
     else:
         scale = tl.where((tl.abs(a) < 2.0**-60) & (tl.abs(b) < 2.0**-60), 2.0**64, 1.0)
         found = libdevice.atan2(a * scale, b * scale)
-        return tl.where(tl.abs(a) * 2.0**30 < b, tl.div_rn(a + b * 0.0, b), found)
+        above, below = tl.broadcast(a, b)
+        return tl.where(tl.abs(a) * 2.0**30 < b, tl.div_rn(above, below), found)
 
 
 @triton.jit

@@ -492,3 +492,24 @@ def hls_rounded_product(a, b):
 def hls_round_number(x):
     """Python's round of a float64: to the nearest integer, ties to the even one."""
     return libdevice.rint(x)
+
+
+@triton.jit
+def hls_pow(a, b):
+    """torch.pow of float32 and float64. libdevice takes subnormal numbers of float32 for 0: of such a base it gets a
+    larger one, and what a small result is the square of.
+    """
+    if (a + b).dtype.primitive_bitwidth == 64:
+        return libdevice.pow(a, b)
+    else:
+        a, b = tl.broadcast(a, b)
+        size = tl.abs(a)
+        tiny = (size < 2.0**-126) & (size > 0)
+        base = tl.where(tiny, size * 2.0**32, size)
+        logarithm = tl.log2(base) * b
+        apart = tiny | ((logarithm < -110) & (logarithm > -200))
+        found = libdevice.pow(tl.where(apart, base, a), tl.where(apart, 0.5 * b, b))
+        square = found * found * tl.where(tiny, tl.exp2(-32 * b), 1.0)
+        half = 0.5 * b
+        signed = tl.where(tl.floor(half) == half, square, tl.where(tl.floor(b) == b, -square, float("nan")))
+        return tl.where(apart, tl.where(a < 0, signed, square), found)

@@ -335,7 +335,7 @@ def test_any_and_all_of_uint8_are_uint8():
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_float_division_rounds_as_pytorch(dtype):
     def divisions(v):
         a, b = v

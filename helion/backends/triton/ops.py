@@ -285,7 +285,7 @@ def _pow(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
             return _sqrt(k, node, a)
         if exponent == -1 and _float(node):
             return _reciprocal(k, node, a)
-    return _by_kind(_libdevice("pow"), _helper("hlt_pow_int"))(k, node, a)
+    return _by_kind(_exactly("hls_pow", _libdevice("pow")), _helper("hlt_pow_int"))(k, node, a)
 
 
 def _shift(direction: str, build: Callable[[Text, Text], Text]) -> Function:

@@ -86,3 +86,19 @@ def test_functions_of_two_operands(softgpu: Any, numbers: tuple[torch.Tensor, to
     out = all_of_them(x.to(softgpu.device), y.to(softgpu.device), list(TWO.values())).cpu()
     for (name, function), got in zip(TWO.items(), out):
         same(got, function(x, y), name)
+
+
+def test_powers_and_angles(softgpu: Any) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[16]))
+    def both(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([2, x.size(0)], device=x.device)
+        for t in hl.tile(x.size(0)):
+            out[0, t] = x[t] ** y[t]
+            out[1, t] = torch.atan2(x[t], y[t])
+        return out
+
+    x = torch.tensor([2.0**-126, -(2.0**-126), 1e-40, -1e-40, 1e-40, 2.5, -2.5, -2.5, -2.5, 0.0, -0.0, -0.0, 0.3])
+    y = torch.tensor([1.0, 1.0, 1.0, 1.0, -0.5, -100.0, -100.0, -101.0, -99.5, torch.inf, 3.0, -3.0, 80.5])
+    out = both(x.to(softgpu.device), y.to(softgpu.device)).cpu()
+    same(out[0], x**y, "pow")
+    same(out[1], torch.atan2(x, y), "atan2")
