@@ -209,7 +209,7 @@ def with_sizes(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[st
     places, names = kinds
     first = min(places, default=len(args))
     sized = tuple(
-        as_size(tracer, arg) if places.get(i, i >= first and isinstance(args[first], torch.SymInt)) else arg
+        as_size(tracer, arg) if places.get(i, i >= first and isinstance(args[first], (int, torch.SymInt))) else arg
         for i, arg in enumerate(args)
     )
     return sized, {key: as_size(tracer, value) if key in names else value for key, value in kwargs.items()}

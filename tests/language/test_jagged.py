@@ -206,3 +206,30 @@ def test_other_uses_are_refused(kernel: Any, match: str, mode: str) -> None:
 def test_ref_mode_refuses_functions_that_would_count_what_is_outside(f: Any) -> None:
     with pytest.raises(exc.BackendUnsupported, match="along a jagged dimension"):
         helion.kernel(reduced, ref_mode=helion.RefMode.EAGER)(torch.rand(6, 60), LENGTHS, f)
+
+
+EXPANDED: dict[str, Callable[..., torch.Tensor]] = {
+    "expand": lambda v, rows, at: v.expand(*at.shape),
+    "kept": lambda v, rows, at: v.expand(-1, at.size(dim=1)),
+    "broadcast_to": lambda v, rows, at: torch.broadcast_to(v, at.shape),
+    "expand_as": lambda v, rows, at: v.expand_as(at),
+    "broadcast_tensors": lambda v, rows, at: torch.broadcast_tensors(v, at)[0],
+    "zeros": lambda v, rows, at: hl.zeros([rows, at.size(1)]) + v,
+}
+
+
+def repeated(x: torch.Tensor, lengths: torch.Tensor, form: str) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    for rows in hl.tile(x.size(0)):
+        for j in hl.jagged_tile(lengths[rows]):
+            at = rows.index[:, None] + j.index[None, :]
+            out[rows] = out[rows] + EXPANDED[form](x[rows][:, None], rows, at).sum(1)
+    return out
+
+
+@pytest.mark.parametrize("form", EXPANDED)
+def test_a_value_that_is_made_as_long_as_rows_has_their_lengths(form: str) -> None:
+    x = torch.randn(len(LENGTHS))
+    run_everywhere(
+        repeated, (x, LENGTHS, form), lambda x, n, _: x * n, configs=[{"block_sizes": [4, 16]}], capabilities=[90]
+    )

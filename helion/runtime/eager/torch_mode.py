@@ -61,6 +61,9 @@ from .alignment import is_pointwise
 from .lanes import decided
 from .lanes import has_other_lanes
 from .lanes import per_lane
+from .sizes import axes_of_expanded
+from .sizes import axes_of_shape
+from .sizes import sizes_with_tiles
 from .subscripts import axes_of_part
 
 if TYPE_CHECKING:
@@ -281,16 +284,6 @@ def arranged(value: torch.Tensor, dims: Sequence[int | None]) -> torch.Tensor:
     return marked
 
 
-def axes_of_shape(shape: Any) -> list[Any]:
-    """The axes of a new value whose shape is given by tiles and block sizes."""
-    items = shape if isinstance(shape, (list, tuple)) else [shape]
-    sources = [item.source if isinstance(item, EagerInt) else item for item in items]
-    return [
-        source.axis if isinstance(source, EagerTile) else Lanes(source) if isinstance(item, EagerInt) else None
-        for item, source in zip(items, sources, strict=True)
-    ]
-
-
 def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
     """The axes of the result of a language op, where they follow from its arguments."""
     if op.access is not None and op.access.addresses_at is None:
@@ -363,15 +356,13 @@ def _contracted(func: Callable[..., Any], args: Any, tensors: Sequence[torch.Ten
 
 def _axes_of_call(func: Callable[..., Any], name: str, args: Any, result: Any) -> list[Any] | None:
     """The axes of the result of a torch function; known for functions that keep dimensions apart."""
+    tensors = tensors_of_call(*args)
+    if name in ("expand_as", "broadcast_tensors"):
+        return broadcast_axes(tensors)
     if not isinstance(result, torch.Tensor):
         return None
-    tensors = tensors_of_call(*args)
     if name in _RESHAPING and len(tensors) == 1:
         return axes_of_view(tensors[0], result.shape)
-    if name in ("expand", "broadcast_to", "expand_as"):
-        new = result.dim() - tensors[0].dim()
-        kept = zip(axes_of(tensors[0]), tensors[0].shape, result.shape[new:])
-        return [*[None] * new, *(axis if size == now else None for axis, size, now in kept)]
     if name in _PRODUCTS and len(tensors) > 1 and result.dim() == tensors[-1].dim() == tensors[-2].dim() > 1:
         return [*axes_of(tensors[-2])[:-1], axes_of(tensors[-1])[-1]]
     if name in _PRODUCTS or name in _CONTRACTIONS:
@@ -443,9 +434,6 @@ def _user_frames() -> list[types.FrameType]:
     return found
 
 
-# -- partial tiles -------------------------------------------------------------------------------------------
-
-
 # -- the mode ------------------------------------------------------------------------------------------------
 
 
@@ -479,6 +467,9 @@ class DeviceTorchMode(TorchFunctionMode):
             self._ref.asked_for_truth()
         if name not in _METADATA:
             self._check_device_call(args[1:] if name in _CREATION_METHODS else args, kwargs)
+        if name in ("shape", "size") and is_device_value(args[0]):
+            dim = (*args[1:], *kwargs.values())
+            return sizes_with_tiles(func(*args, **kwargs), args[0], dim, axes_of(args[0]), self._ref.active_tiles())
         override = TORCH_OVERRIDES.get(func)
         if override is not None:
             with self:  # inside __torch_function__ the mode is off, but what the override makes are device values
@@ -497,7 +488,9 @@ class DeviceTorchMode(TorchFunctionMode):
             check_one_tile(operands, active, name_of)
         axes = None
         if name in _SIZE_FUNCTIONS:
-            if name in _CREATION_FUNCTIONS:
+            if name in ("expand", "broadcast_to"):
+                axes = axes_of_expanded(args, kwargs, axes_of)
+            elif name in _CREATION_FUNCTIONS:
                 axes = axes_of_shape(args[0] if args else kwargs.get("size"))
             elif name in _CREATION_METHODS and len(args) > 1:
                 axes = axes_of_shape(args[1] if isinstance(args[1], (list, tuple)) else args[1:])
