@@ -39,6 +39,7 @@ from .ragged import only_inside
 from .ragged import ragged_axes
 from .source import assigned_names
 from .source import item_assigned_names
+from .source import read_names
 from .source import target_names
 from .tracer import TracedLoop
 from .tracer import Tracer
@@ -197,11 +198,22 @@ class ControlFlow(Calls):
         with self.tracer.graph(GraphKind.ROOT) as builder:
             axes = self.make_axes(loop, node)
             builder.info.axes = axes
+            self.frame.fresh = self._fresh(node)
             self.bind_loop_variables(node.target, loop, axes)
             with self._containers_stay():
                 self.block(node.body)
             builder.graph.output([])
         self.env.ir.add_root(builder.info.id)
+
+    def _fresh(self, node: ast.For) -> set[str]:
+        """The names of host code that a top-level loop gives values of its own, as `Frame` has them."""
+        source = self.frame.source
+        names = assigned_names([node]) & self.frame.host.keys()
+        if not names or node not in source.liveness.body_live_in:
+            return set()
+        read = source.liveness.body_live_in[node] | source.liveness.after[node]
+        functions = (n for n in ast.walk(source.node) if isinstance(n, (ast.FunctionDef, ast.Lambda)))
+        return names.difference(read, *(read_names(n) for n in functions if n is not source.node))
 
     def _check_for(self, node: ast.For) -> None:
         if node.orelse:

@@ -41,6 +41,8 @@ class Frame:
         host: names of the kernel function's host code (shared by all frames of a trace).
         device: names assigned in device code, or all local names of an inlined helper.
         is_kernel: the kernel function itself, as opposed to a helper.
+        fresh: names of host code that the device loop gives values of its own before it reads them, and of which
+            nobody reads host code's afterwards.
     """
 
     source: FunctionSource
@@ -48,6 +50,7 @@ class Frame:
     host: dict[str, Any]
     device: dict[str, Any]
     is_kernel: bool
+    fresh: set[str] = dataclasses.field(default_factory=set)
 
 
 class _FrameScope:
@@ -144,11 +147,18 @@ class Frames:
         else:
             if name == "_":  # for what nobody reads, in host code as on the device
                 frame.host.pop(name, None)
-            if name in frame.host and name not in frame.device:
-                raise exc.CannotModifyHostVariableOnDevice(name=name)
+            if name in frame.host and name not in frame.device and name not in frame.fresh:
+                raise self.read_only(name)
             frame.device[name] = value
         if self.tracer.on_device:
             self.tracer.name_value(value, name)
+
+    def read_only(self, name: str) -> exc.BaseError:
+        """What is wrong with an assignment to a variable of host code."""
+        error = exc.CannotModifyHostVariableOnDevice(name=name)
+        if not isinstance(self.frame.host.get(name), torch.Tensor):
+            error.advice = "host variables are read-only on the device: use another name."
+        return error
 
 
 def unread_tensor() -> exc.BaseError:

@@ -329,7 +329,7 @@ class Statements(ControlFlow):
                     statement="an in-place operator on a tensor", where="host code", fix="write `x = x + y`."
                 )
             if isinstance(value, torch.Tensor) and target.id in self.frame.host and target.id not in self.frame.device:
-                raise exc.CannotModifyHostVariableOnDevice(name=target.id)
+                raise self.read_only(target.id)
             added = self.expr(stmt.value)
             narrow = getattr(added, "dtype", None) in (torch.float16, torch.bfloat16)  # hl.dot gives float32
             if isinstance(stmt.op, ast.Add) and self.tracer.on_device and narrow and self._is_product(stmt.value):

@@ -111,3 +111,50 @@ def launched_by(x: torch.Tensor, _launcher: torch.Tensor) -> torch.Tensor:
 def test_a_name_that_generated_code_cannot_do_without_is_refused():
     with pytest.raises(exc.InvalidAPIUsage, match="'_launcher'"):
         helion.kernel(launched_by, config=FLAT)(*draw(2))
+
+
+def used_again(x: torch.Tensor, columns: dict[str, int]) -> torch.Tensor:
+    total = 0
+    for name, i in columns.items():
+        total += i + len(name)
+    value = x.sum()
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        value = x[t] * total
+        for name, i in columns.items():
+            value = value + i + len(name)
+        for i in range(3):
+            value = value + i
+        out[t] = value
+    return out
+
+
+def test_a_loop_may_use_names_of_host_code_anew_that_nobody_reads_afterwards():
+    everywhere(used_again, (*draw(1), {"a": 2, "bc": 3}), lambda x, _: x * 8 + 11, config=FLAT)
+
+
+def read_before(x: torch.Tensor) -> torch.Tensor:
+    i = 2
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        value = x[t] * i
+        for i in range(3):
+            value = value + i
+        out[t] = value
+    return out
+
+
+def read_by_a_function(x: torch.Tensor) -> torch.Tensor:
+    i = 2
+    out = torch.empty_like(x)
+    twice = lambda value: value * i  # noqa: E731 - what is tested
+    for t in hl.tile(x.size(0)):
+        i = x[t]
+        out[t] = twice(i)
+    return out
+
+
+@pytest.mark.parametrize("kernel", [read_before, read_by_a_function])
+def test_names_of_host_code_that_the_loop_reads_are_not_assigned(kernel):
+    with pytest.raises(exc.CannotModifyHostVariableOnDevice, match="use another name\\.$"):
+        helion.kernel(kernel, config=FLAT)(*draw(1))
