@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -334,6 +335,31 @@ def _index_items(memory: Memory) -> list[IndexItem]:
     return [
         IndexItem(item.kind, next(nodes), item.dim) if isinstance(item.value, torch.Tensor) else item for item in items
     ]
+
+
+def constant_places(item: IndexItem) -> range | None:
+    """Numbers known while compiling among which are all that an index element names."""
+    if item.repeats:
+        return range(1)
+    if item.kind == "scalar" and isinstance(item.value, int):
+        return range(item.value, item.value + 1)
+    if item.kind == "slice" and all(isinstance(n, int) for n in item.value):
+        start, length, step = item.value
+        return range(start, start + max(length, 0) * step, step)
+    if item.kind == "tile" and all(isinstance(n, int) for n in (item.value.range_begin, item.value.range_end)):
+        offset = expr_of(item.value.offset)
+        if offset.is_Integer:
+            return range(item.value.range_begin + int(offset), item.value.range_end + int(offset))
+    return None
+
+
+def are_constants_apart(a: IndexItem, b: IndexItem) -> bool:
+    """Whether two index elements of one dimension name no number both, as far as constants say."""
+    first, second = constant_places(a), constant_places(b)
+    if first is None or second is None:
+        return False
+    bounds = first.stop <= second.start or second.stop <= first.start
+    return bounds or (second.start - first.start) % math.gcd(first.step, second.step) != 0
 
 
 def with_values(index: Any) -> list[Any]:

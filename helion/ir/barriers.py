@@ -20,7 +20,6 @@ Not here: tiles that run in other programs (`dependencies`), and what a barrier 
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 from collections import Counter
 from collections.abc import Callable
@@ -33,6 +32,7 @@ import torch.fx
 
 from ..language.indexing import IndexItem
 from ..language.op import Effect
+from .axes import are_constants_apart
 from .device_ir import Axis
 from .device_ir import DeviceIR
 from .device_ir import GraphInfo
@@ -281,11 +281,8 @@ class _Pairs:
 
     def _apart(self, a: IndexItem, b: IndexItem) -> bool:
         """Whether two index elements are never the same number."""
-        first, second = _constants(a), _constants(b)
-        if first is not None and second is not None:
-            steps = math.gcd(first.step, second.step)
-            bounds = first.stop <= second.start or second.stop <= first.start
-            return bounds or (second.start - first.start) % steps != 0
+        if are_constants_apart(a, b):
+            return True
         if a.kind == b.kind == "tile" and expr_of(a.value.offset) == expr_of(b.value.offset) == 0:
             return self._one_ends_where_other_begins(a.value.axis, b.value.axis)
         if a.kind == b.kind == "scalar" and _is_number(a.value) and _is_number(b.value):
@@ -343,22 +340,6 @@ def _symbols(axis: Axis) -> set[Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, torch.SymInt))
-
-
-def _constants(item: IndexItem) -> range | None:
-    """Numbers known while compiling among which are all that an index element names."""
-    if item.repeats:
-        return range(1)
-    if item.kind == "scalar" and isinstance(item.value, int):
-        return range(item.value, item.value + 1)
-    if item.kind == "slice" and all(isinstance(n, int) for n in item.value):
-        start, length, step = item.value
-        return range(start, start + max(length, 0) * step, step)
-    if item.kind == "tile" and all(isinstance(n, int) for n in (item.value.range_begin, item.value.range_end)):
-        offset = expr_of(item.value.offset)
-        if offset.is_Integer:
-            return range(item.value.range_begin + int(offset), item.value.range_end + int(offset))
-    return None
 
 
 def _distinct(item: IndexItem) -> bool:

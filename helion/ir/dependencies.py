@@ -26,6 +26,7 @@ import torch.fx
 from .. import exc
 from ..language.distributed import wait
 from ..numbers import next_power_of_2
+from .axes import are_constants_apart
 from .axes import index_items
 from .device_ir import Axis
 from .device_ir import AxisKind
@@ -111,7 +112,7 @@ def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
     before = list(touches(ir, earlier))
     for touch in touches(ir, later):
         for other in before:
-            if conflict(other, touch) and not _are_rows_apart(other, touch):
+            if conflict(other, touch) and not (_are_rows_apart(other, touch) or _are_views_apart(other, touch)):
                 raise exc.LoopDependencyError(
                     reason=f"{touch.name!r} is {touch.effect.value} here and {other.effect.value} in an earlier "
                     "top-level loop, which runs at the same time",
@@ -121,12 +122,19 @@ def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
 
 
 def _are_rows_apart(first: Touch, second: Touch) -> bool:
-    """Whether two accesses of one tensor name different numbers along some dimension: `out[0, t]` and `out[1, t]`."""
+    """Whether two accesses of one tensor name different numbers along some dimension: `out[0, t]` and `out[1, t]`, or
+    `out[t, :4]` and `out[t, 4:]`."""
     if first.memory is None or second.memory is None or first.name != second.name:
         return False
-    indices = [[item for item in touch.memory.index if item is not None] for touch in (first, second) if touch.memory]
-    numbers = [pair for pair in zip(*indices) if all(type(item) is int and item >= 0 for item in pair)]
-    return any(one != other for one, other in numbers)
+    return any(are_constants_apart(a, b) for a, b in matched(first.memory, second.memory) or [])
+
+
+def _are_views_apart(first: Touch, second: Touch) -> bool:
+    """Whether two accesses are of views that have no element in common: `x[:, :4]` and `x[:, 4:]`, made before."""
+    one, other = first.memory, second.memory
+    if one is None or other is None or any(memory.access.addresses_at is not None for memory in (one, other)):
+        return False
+    return one.name != other.name and not spans_meet(one.tensor, other.tensor)
 
 
 def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterator[tuple[Memory, frozenset[int]]]:

@@ -194,6 +194,23 @@ def barrier_before_the_wrong_one(x):
         other[tile, :] = 0.0
 
 
+def two_parts_that_meet(x):
+    out = torch.empty_like(x)
+    left, right = out[:, :3], out[:, 2:]
+    for tile in hl.tile(x.size(0)):
+        left[tile, :] = x[tile, :3]
+    for tile in hl.tile(x.size(0)):
+        right[tile, :] = x[tile, 2:]
+
+
+def behind_dots(x):
+    out = torch.empty([*x.shape, 4])
+    for tile in hl.tile(x.size(0)):
+        out[..., 3] = 1.0
+    for tile in hl.tile(x.size(0)):
+        out[tile, 4, 3] = x[tile, 0]
+
+
 @pytest.mark.parametrize(
     ("kernel", "match"),
     [
@@ -202,6 +219,8 @@ def barrier_before_the_wrong_one(x):
         (stores_twice_through_a_view, "'flat' is stored to here and stored to in an earlier"),
         (reads_a_count, "'count' is read here and updated in an earlier"),
         (barrier_before_the_wrong_one, "'other' is stored to here and read in an earlier"),
+        (two_parts_that_meet, "'right' is stored to here and stored to in an earlier"),
+        (behind_dots, "'out' is stored to here and stored to in an earlier"),
     ],
     ids=lambda v: getattr(v, "__name__", None),
 )
@@ -210,6 +229,38 @@ def test_loops_of_one_phase_must_be_independent(kernel, match):
         traced(kernel, X.clone())
     assert caught.value.location is not None
     assert "hl.barrier()" in str(caught.value)
+
+
+def two_parts(x):
+    out = torch.empty_like(x)
+    left, right = out[:, :3], out[:, 3:]
+    for tile in hl.tile(x.size(0)):
+        left[tile, :] = x[tile, :3]
+    for tile in hl.tile(x.size(0)):
+        right[tile, :] = x[tile, 3:]
+
+
+def two_slices(x):
+    out = torch.empty_like(x)
+    for tile in hl.tile(x.size(0)):
+        out[tile, 1:3] = x[tile, 1:3]
+    for tile in hl.tile(x.size(0)):
+        out[tile, 3:] = x[tile, 3:]
+    for tile in hl.tile(x.size(0)):
+        out[tile, 0] = x[tile, 0]
+
+
+def two_ranges(x):
+    out = torch.empty_like(x)
+    for tile in hl.tile(0, 2):
+        out[tile, :] = x[tile, :]
+    for tile in hl.tile(2, x.size(0)):
+        out[tile, :] = x[tile, :] * 2
+
+
+@pytest.mark.parametrize("kernel", [two_parts, two_slices, two_ranges], ids=lambda k: k.__name__)
+def test_loops_of_one_phase_may_store_to_parts_that_are_apart(kernel):
+    traced(kernel, X.clone())
 
 
 def view_of_itself(x):

@@ -156,5 +156,5 @@ def read_by_a_function(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("kernel", [read_before, read_by_a_function])
 def test_names_of_host_code_that_the_loop_reads_are_not_assigned(kernel):
-    with pytest.raises(exc.CannotModifyHostVariableOnDevice, match="use another name\\.$"):
+    with pytest.raises(exc.CannotModifyHostVariableOnDevice, match="use another name"):
         helion.kernel(kernel, config=FLAT)(*draw(1))

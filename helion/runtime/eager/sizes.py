@@ -1,4 +1,4 @@
-"""Sizes in ref mode: those that are tiles', or that say how long a row of a jagged tile is, say whose a dimension is."""
+"""Sizes in ref mode: one that is a tile's, or the length of a jagged tile, says whose a dimension is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def axes_of_shape(shape: Any) -> list[Any]:
 
 
 def axes_of_expanded(args: Sequence[Any], kwargs: dict[str, Any], axes_of: Callable[..., Sequence[Any]]) -> list[Any]:
-    """The axes of a value that `expand` or `broadcast_to` makes larger: its own, and those of the tiles among the sizes."""
+    """The axes of a value that `expand` or `broadcast_to` makes larger: its own, and of the sizes that are tiles."""
     value = args[0] if args else kwargs["input"]
     given = args[1:] or [kwargs.get("size", ())]
     sizes = given[0] if isinstance(given[0], (list, tuple)) else given
@@ -40,8 +40,8 @@ def axes_of_expanded(args: Sequence[Any], kwargs: dict[str, Any], axes_of: Calla
 def sizes_with_tiles(
     told: Any, value: torch.Tensor, dim: Sequence[Any], axes: Sequence[Any], active: Sequence[EagerTile]
 ) -> Any:
-    """What `size` or `shape` of a device value tells; where a dimension is a jagged tile's, a shape that is made with it
-    has that tile's rows.
+    """What `size` or `shape` of a device value tells; where a dimension is a jagged tile's, a shape that is made with
+    it has that tile's rows.
 
     Args:
         told: what PyTorch says.
