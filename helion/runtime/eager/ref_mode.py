@@ -81,6 +81,7 @@ from .ragged import only_inside
 from .ragged import ragged_mask
 from .ragged import reduced
 from .ragged import with_rows_of_operands
+from .sizes import axes_of_shape
 from .subscripts import check_parts
 from .torch_mode import DeviceTorchMode
 from .torch_mode import EagerLanes
@@ -89,7 +90,6 @@ from .torch_mode import arranged
 from .torch_mode import axes_of
 from .torch_mode import axes_of_index
 from .torch_mode import axes_of_op
-from .torch_mode import axes_of_shape
 from .torch_mode import is_device_value
 from .torch_mode import mark
 from .torch_mode import name_of
