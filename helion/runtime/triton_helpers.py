@@ -61,31 +61,6 @@ def hlt_lgamma(x):
 
 
 @triton.jit
-def hlt_atan2(a, b):
-    """torch.atan2: of two small numbers, which libdevice takes for 0 where float32 is subnormal, that of larger ones;
-    of small angles the quotient.
-    """
-    if (a + b).dtype.primitive_bitwidth == 64:
-        return libdevice.atan2(a, b)
-    else:
-        scale = tl.where((tl.abs(a) < 2.0**-60) & (tl.abs(b) < 2.0**-60), 2.0**64, 1.0)
-        found = libdevice.atan2(a * scale, b * scale)
-        above, below = tl.broadcast(a, b)
-        return tl.where(tl.abs(a) * 2.0**30 < b, tl.div_rn(above, below), found)
-
-
-@triton.jit
-def hlt_hypot(a, b):
-    """torch.hypot: of two small numbers that of larger ones, as `hlt_atan2`."""
-    if (a + b).dtype.primitive_bitwidth == 64:
-        return libdevice.hypot(a, b)
-    else:
-        small = (tl.abs(a) < 2.0**-60) & (tl.abs(b) < 2.0**-60)
-        scale = tl.where(small, 2.0**64, 1.0)
-        return libdevice.hypot(a * scale, b * scale) * tl.where(small, 2.0**-64, 1.0)
-
-
-@triton.jit
 def hlt_nextafter(a, b):
     """torch.nextafter: in float32 by the bits, as libdevice takes subnormal numbers for 0."""
     if (a + b).dtype.primitive_bitwidth == 64:
@@ -440,6 +415,19 @@ def hlt_rounded_bf16(x):
     """x, float32, as bfloat16: rounded here, whatever is done with it."""
     tl.static_assert(x.dtype == tl.float32, "an instruction for float32")
     return tl.inline_asm_elementwise("cvt.rn.bf16.f32 $0, $1;", "=h,f", [x], tl.bfloat16, True, 1)
+
+
+@triton.jit
+def hlt_bound(x):
+    """x, a bound of a loop, as an operation that stays.
+
+    RemoveLayoutConversions of Triton 3.6 and 3.7 drops a variable that a `for` carries, with its updates, where it is
+    used for nothing but bounds of `for` loops inside: they would have its first value in all iterations.
+    """
+    if x.dtype.primitive_bitwidth == 64:
+        return tl.inline_asm_elementwise("mov.b64 $0, $1;", "=l,l", [x], tl.int64, False, 1)
+    else:
+        return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x.to(tl.int32)], tl.int32, False, 1)
 
 
 @triton.jit

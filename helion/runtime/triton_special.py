@@ -2,7 +2,8 @@
 
 Approximations and their coefficients are those of the Cephes Mathematical Library (S. L. Moshier), which PyTorch uses
 too, so that results agree to a few units in the last place; polynomials are computed by their recurrences.  As in
-`triton_helpers`, only generated modules import this file.  Functions are of floats; names begin with `hls_`.
+`triton_helpers`, only generated modules import this file.  Functions are of floats; names begin with `hls_`.  At the
+end those of libdevice's with two operands for which subnormal numbers are 0 there.
 """
 
 from __future__ import annotations
@@ -492,6 +493,31 @@ def hls_rounded_product(a, b):
 def hls_round_number(x):
     """Python's round of a float64: to the nearest integer, ties to the even one."""
     return libdevice.rint(x)
+
+
+@triton.jit
+def hls_atan2(a, b):
+    """torch.atan2: of two small numbers, which libdevice takes for 0 where float32 is subnormal, that of larger ones;
+    of small angles the quotient.
+    """
+    if (a + b).dtype.primitive_bitwidth == 64:
+        return libdevice.atan2(a, b)
+    else:
+        scale = tl.where((tl.abs(a) < 2.0**-60) & (tl.abs(b) < 2.0**-60), 2.0**64, 1.0)
+        found = libdevice.atan2(a * scale, b * scale)
+        above, below = tl.broadcast(a, b)
+        return tl.where(tl.abs(a) * 2.0**30 < b, tl.div_rn(above, below), found)
+
+
+@triton.jit
+def hls_hypot(a, b):
+    """torch.hypot: of two small numbers that of larger ones, as `hls_atan2`."""
+    if (a + b).dtype.primitive_bitwidth == 64:
+        return libdevice.hypot(a, b)
+    else:
+        small = (tl.abs(a) < 2.0**-60) & (tl.abs(b) < 2.0**-60)
+        scale = tl.where(small, 2.0**64, 1.0)
+        return libdevice.hypot(a * scale, b * scale) * tl.where(small, 2.0**-64, 1.0)
 
 
 @triton.jit

@@ -73,6 +73,8 @@ class KernelEmitter(abc.ABC):
         updates: node -> the loop variable it gives the next value of.
         waited: products that are waited for where they are (`pipelining`).
         settle: reductions whose results `hlt_settled` must pass on.
+        carried: placeholders of variables that a loop carries.
+        sources: other placeholders of loops and branches, with what they stand for.
         barriers: where the threads of a program wait for each other.
     """
 
@@ -102,6 +104,8 @@ class KernelEmitter(abc.ABC):
         self.results: dict[torch.fx.Node, list[Text]] = {}
         self.updates: dict[torch.fx.Node, Text] = {}
         self.settle: set[torch.fx.Node] = set()
+        self.carried: set[torch.fx.Node] = set()
+        self.sources: dict[torch.fx.Node, torch.fx.Node] = {}
         self.waited = self._waited_products() if module.features.pending_products else set()
         self.barriers = find_barriers(ir.device, root, self._one_thread_each)
         self._texts: dict[torch.fx.Node, Text] = {}

@@ -104,6 +104,10 @@ def _enter(k: KernelEmitter, loop: ForLoop, body: GraphInfo) -> dict[int, Text]:
             if _is_taken_over(body.outputs[body.carried[position]], placeholder):
                 name = k.define(pretty_name(placeholder), _distinct(name, tensor_of(placeholder).dtype))
             carried[body.carried[position]] = name
+        if position in body.carried:
+            k.carried.add(placeholder)
+        else:
+            k.sources[placeholder] = source
         k.set_text(placeholder, name)
     return carried
 
@@ -111,8 +115,24 @@ def _enter(k: KernelEmitter, loop: ForLoop, body: GraphInfo) -> dict[int, Text]:
 def _bound(k: KernelEmitter, bound: Any) -> Text:
     """A loop's bound; one that was loaded as int64 would make the loop's index int64 too, which the IR calls int32."""
     text = k.number(bound)
-    wide = isinstance(bound, torch.fx.Node) and tensor_of(bound).dtype is torch.int64
-    return text.to("tl.int32") if wide and not k.axes.wide else text
+    if not isinstance(bound, torch.fx.Node):
+        return text
+    text = text.to("tl.int32") if tensor_of(bound).dtype is torch.int64 and not k.axes.wide else text
+    return k.helper("hlt_bound", text) if _is_carried(k, bound) else text
+
+
+def _is_carried(k: KernelEmitter, value: torch.fx.Node) -> bool:
+    """Whether a value is made of a variable that a loop around it carries."""
+    seen: set[torch.fx.Node] = set()
+    found = [value]
+    while found:
+        node = found.pop()
+        if node in k.carried:
+            return True
+        if node not in seen:
+            seen.add(node)
+            found += [k.sources[node]] if node in k.sources else node.all_input_nodes
+    return False
 
 
 def _carried_variable(k: KernelEmitter, source: torch.fx.Node, loop: torch.fx.Node, placeholder: torch.fx.Node) -> Text:
@@ -249,6 +269,7 @@ def emit_if_else(k: KernelEmitter, node: torch.fx.Node) -> None:
     ):
         body = k.ir.device.graphs[graph_id]
         for placeholder, source in zip(body.placeholders, inputs):
+            k.sources[placeholder] = source
             k.set_text(placeholder, k.text(source))
         with k.inside(Scope(outer)) as inner:
             k.graph(body)

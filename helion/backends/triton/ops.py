@@ -374,8 +374,8 @@ _ROWS: dict[str, Row] = {
     ),
     "bitwise_not.default": _of(operator.invert),
     "where.self": "tl.where",
-    "atan2.default": _exactly("hlt_atan2", _libdevice("atan2")),
-    "hypot.default": _exactly("hlt_hypot", _libdevice("hypot")),
+    "atan2.default": _exactly("hls_atan2", _libdevice("atan2")),
+    "hypot.default": _exactly("hls_hypot", _libdevice("hypot")),
     "lgamma.default": _exactly("hlt_lgamma", _libdevice("lgamma")),
     **{f"{name}.default": _libdevice(name) for name in ("log10", "acos", "cosh", "acosh", "erfc", "erfinv")},
     **{
