@@ -10,6 +10,7 @@ import torch
 import helion
 import helion.language as hl
 from helion import exc
+from tests.support import run_everywhere
 
 X = torch.arange(30.0).reshape(5, 6)
 LENGTHS = torch.tensor([2, 0, 6, 3, 1])
@@ -421,3 +422,30 @@ def test_a_config_is_taken_where_host_code_returns_before_any_loop() -> None:
 
     for n in (9, 0, 9):
         assert torch.equal(copied(torch.ones(n)), torch.ones(n))
+
+
+def murmur(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    out = torch.empty_like(x)
+    larger = torch.empty(x.shape, dtype=torch.bool, device=x.device)
+    for t in hl.tile(x.size(0)):
+        h = x[t]
+        h = (h ^ (h >> 7)) * 0x9E3B
+        h = h ^ (h << 3)
+        out[t] = torch.where(h > 1000, h + x[t], h - 7) % 10007
+        larger[t] = h > x[t]
+    return out, larger
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32])
+def test_unsigned_integers_are_computed_with_where_pytorch_has_no_ops_for_them(dtype: torch.dtype) -> None:
+    bits = torch.iinfo(dtype).bits
+    x = torch.randint(0, 2**bits, (50,))
+
+    def expected(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        cut = 2**bits - 1
+        x = x.long()
+        h = ((x ^ (x >> 7)) * 0x9E3B) & cut
+        h = h ^ ((h << 3) & cut)
+        return ((torch.where(h > 1000, h + x, h - 7) & cut) % 10007).to(dtype), h > x
+
+    run_everywhere(murmur, (x.to(dtype),), expected, configs=[{}], capabilities=[90])

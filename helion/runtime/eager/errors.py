@@ -25,6 +25,17 @@ def in_torchs_scan(error: BaseException) -> exc.BackendUnsupported | None:
     )
 
 
+def of_torch(error: BaseException) -> exc.BackendUnsupported | None:
+    """What to say of an op that PyTorch does not have for a dtype."""
+    if not isinstance(error, NotImplementedError) or "not implemented for" not in str(error):
+        return None
+    return exc.BackendUnsupported(
+        backend="ref mode",
+        reason=str(error),
+        fix="convert the operands to a dtype that PyTorch supports on this device.",
+    )
+
+
 def location_of(error: BaseException) -> exc.SourceLocation | None:
     """The user's line that an error came from: the innermost frame outside of helion and torch."""
     torch_files = os.path.dirname(torch.__file__) + os.sep

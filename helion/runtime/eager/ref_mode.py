@@ -70,6 +70,7 @@ from .code import names_a_loop
 from .dependencies import StoredTwice
 from .errors import in_torchs_scan
 from .errors import location_of
+from .errors import of_torch
 from .handler import EagerHandler
 from .handler import iterate_tiles
 from .lanes import tiles_of
@@ -519,7 +520,7 @@ def run_ref(
             raise number from error
         raise
     except (ValueError, RuntimeError) as error:
-        if (known := in_torchs_scan(error)) is not None:
+        if (known := in_torchs_scan(error) or of_torch(error)) is not None:
             known.location = location_of(error)
             raise known from error
         raise

@@ -53,6 +53,8 @@ from ...language.op import Op
 from .handler import iterate_tiles
 from .lanes import repeated
 from .lanes import widened
+from .unsigned import called
+from .unsigned import of_these
 
 _aten = torch.ops.aten
 
@@ -429,6 +431,8 @@ class _GraphCompiler:
                 index_at = target.access.index_at
         else:
             function = _REPLACED.get(target, target)
+            if of_these(n.meta["val"].dtype for n in node.all_input_nodes if isinstance(n.meta["val"], torch.Tensor)):
+                plain, function = function, lambda *args, **kwargs: called(plain, args, kwargs)
             places = _SHAPE_ARGUMENTS.get(target, ())
         args = [
             self._sizes(node, arg) if i in places else self._as_long(node, self.getter(arg, index=i == index_at), arg)

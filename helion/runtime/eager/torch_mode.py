@@ -65,6 +65,7 @@ from .sizes import axes_of_expanded
 from .sizes import axes_of_shape
 from .sizes import sizes_with_tiles
 from .subscripts import axes_of_part
+from .unsigned import called
 
 if TYPE_CHECKING:
     from .ref_mode import RefHandler
@@ -503,7 +504,7 @@ class DeviceTorchMode(TorchFunctionMode):
             if is_pointwise(name) and has_other_lanes(args, kwargs, active, axes_of):
                 return per_lane(func, args, kwargs, active, axes_of)
             combined = self._ref.reduced(name, func, args, kwargs)
-            result = func(*args, **kwargs) if combined is NotImplemented else combined
+            result = called(func, args, kwargs) if combined is NotImplemented else combined
         except exc.Base:
             raise
         except RuntimeError:
