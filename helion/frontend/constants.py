@@ -11,16 +11,22 @@ import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
 import torch
 
 from .. import exc
+from .._compat_tracing import ELEMENTWISE_TYPE_PROMOTION_KIND
+from .._compat_tracing import elementwise_dtypes
 from ..ir.pointwise import FLOATS8
 from ..ir.pointwise import OF_FLOATS8
 from ..ir.pointwise import short_name
 from ..language.held import check_held
 from ..language.held import is_held
+
+if TYPE_CHECKING:
+    from .tracer import Tracer
 
 _aten = torch.ops.aten
 _WIDEST = {int: torch.int64, float: torch.float64}
@@ -107,3 +113,13 @@ def check_numbers(op: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mappin
         return  # a float promotes
     for value in checked:
         check_held(value, dtype, f"torch.{op.name().split('::')[1].split('.')[0]}")
+
+
+def with_rounded_integers(tracer: Tracer, args: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
+    """Operands with tensors of integers beside 16-bit floats as such floats, which PyTorch makes them first."""
+    integers = [a for a in values if isinstance(a, torch.Tensor) and not a.dtype.is_floating_point]
+    if not integers or len(integers) == len(values):
+        return args
+    common = elementwise_dtypes(*values, type_promotion_kind=ELEMENTWISE_TYPE_PROMOTION_KIND.NO_OPMATH)[1]
+    integers = integers if common in (torch.float16, torch.bfloat16) else []
+    return tuple(tracer.cast(a, common) if any(a is i for i in integers) else a for a in args)

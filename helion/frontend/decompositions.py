@@ -19,6 +19,7 @@ from .. import exc
 from .._compat_tracing import ELEMENTWISE_TYPE_PROMOTION_KIND as Kind
 from .._compat_tracing import decomposition_table
 from .._compat_tracing import elementwise_dtypes
+from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language.op import active_handler
 from ..language.shapes import canonical_dims
@@ -239,7 +240,7 @@ def _rsub(x: torch.Tensor, other: Any, alpha: Any = 1) -> torch.Tensor:
     return (
         torch.sub(other, x, alpha=alpha)
         if isinstance(other, torch.Tensor)
-        else (-x * alpha if alpha != 1 else -x) + other
+        else (-x * alpha if is_symbolic(alpha) or alpha != 1 else -x) + other
     )
 
 

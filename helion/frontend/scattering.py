@@ -15,6 +15,7 @@ import torch
 
 from .. import exc
 from ..ir.reduction_ops import REDUCTIONS
+from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
 from ..language.shapes import same_size
 from ..numbers import next_power_of_2
@@ -196,7 +197,7 @@ def _scatter_slices(
 
 @rule(_aten.index_add.default)
 def _index_add(x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, *, alpha: Any = 1) -> torch.Tensor:
-    return _scatter_slices(x, dim, index, source if alpha == 1 else source * alpha, "sum")
+    return _scatter_slices(x, dim, index, source * alpha if is_symbolic(alpha) or alpha != 1 else source, "sum")
 
 
 @rule(_aten.index_copy.default)

@@ -19,7 +19,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
 from .. import exc
-from .._compat_tracing import ELEMENTWISE_TYPE_PROMOTION_KIND
 from .._compat_tracing import elementwise_dtypes
 from ..fragments import EnumFragment
 from ..ir import device_ir
@@ -57,6 +56,7 @@ from .constants import compared
 from .constants import dtype_of_number
 from .constants import of_floats8
 from .constants import rounded
+from .constants import with_rounded_integers
 from .environment import Environment
 from .factories import FACTORIES
 from .fake_values import fake_value
@@ -347,22 +347,16 @@ class Tracer(Handler):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=result.dtype)  # its steps are those of the dtype
         if unsupported_dtype(op, compute):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=compute)
-        args = self._rounded_integers(args, values)
+        args = with_rounded_integers(self, args, values)
+        if is_symbolic(alpha := kwargs.get("alpha", 1)):  # a number of a tile's place is not asked whether it is 1
+            args = (args[0], self.aten(_aten.mul.Tensor, (self.cast(args[1], compute), alpha), {}))
+            kwargs = {}
         cast_args = tuple(self.operand(self.cast(rounded(a, compute), compute)) for a in args)
         if result.dtype in (torch.bool, compute):
             return self.record(op, cast_args, dict(kwargs), result)
         wide = fake_value(result, result.shape, compute)
         self.record(op, cast_args, dict(kwargs), wide)
         return self.cast(wide, result.dtype)
-
-    def _rounded_integers(self, args: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
-        """Operands with tensors of integers beside 16-bit floats as such floats, which PyTorch makes them first."""
-        integers = [a for a in values if isinstance(a, torch.Tensor) and not a.dtype.is_floating_point]
-        if not integers or len(integers) == len(values):
-            return args
-        common = elementwise_dtypes(*values, type_promotion_kind=ELEMENTWISE_TYPE_PROMOTION_KIND.NO_OPMATH)[1]
-        integers = integers if common in (torch.float16, torch.bfloat16) else []
-        return tuple(self.cast(a, common) if any(a is i for i in integers) else a for a in args)
 
     def _where(self, condition: Any, a: Any, b: Any) -> Any:
         result = pointwise_result(WHERE, (condition, a, b), {})

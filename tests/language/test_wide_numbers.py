@@ -218,3 +218,23 @@ def test_a_number_that_is_chosen_beside_a_float64_is_one_too() -> None:
     x = torch.tensor([0.5, 1.5, 0.7], dtype=torch.float64)
     expected = torch.tensor([0.1 * 3, 4.5, 0.1 * 3], dtype=torch.float64)
     run_everywhere(kernel, (x,), lambda x: expected, configs=[{}], capabilities=[90], error_scale=1e-3)
+
+
+def scaled_by_the_place(x: torch.Tensor, n: int) -> torch.Tensor:
+    out = torch.empty([4, n, x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        for i in hl.grid(n):
+            out[0, i, t] = torch.add(x[t], x[t] + 1, alpha=i / 3)
+            out[1, i, t] = x[t].sub(x[t] * 2, alpha=i)
+            out[2, i, t] = torch.rsub(x[t], x[t] + 1, alpha=i / 3)
+            out[3, i, t] = torch.addcmul(x[t], x[t], x[t] + 1, value=i / 3)
+    return out
+
+
+def test_the_factor_of_a_sum_may_be_made_of_the_place() -> None:
+    def expected(x: torch.Tensor, n: int) -> torch.Tensor:
+        rows = [(x + (x + 1) * (i / 3), x - x * 2 * i, x + 1 - x * (i / 3), x + x * (x + 1) * (i / 3)) for i in range(n)]
+        return torch.stack([torch.stack(row) for row in zip(*rows)])
+
+    x = torch.randn(5, dtype=torch.float64)
+    run_everywhere(scaled_by_the_place, (x, 4), expected, configs=[{}], capabilities=[90], error_scale=1e-3)
