@@ -233,8 +233,8 @@ def scaled_by_the_place(x: torch.Tensor, n: int) -> torch.Tensor:
 
 def test_the_factor_of_a_sum_may_be_made_of_the_place() -> None:
     def expected(x: torch.Tensor, n: int) -> torch.Tensor:
-        rows = [(x + (x + 1) * (i / 3), x - x * 2 * i, x + 1 - x * (i / 3), x + x * (x + 1) * (i / 3)) for i in range(n)]
-        return torch.stack([torch.stack(row) for row in zip(*rows)])
+        a = torch.arange(n, dtype=x.dtype)[:, None] / 3
+        return torch.stack([x + (x + 1) * a, x - x * 6 * a, x + 1 - x * a, x + x * (x + 1) * a])
 
     x = torch.randn(5, dtype=torch.float64)
     run_everywhere(scaled_by_the_place, (x, 4), expected, configs=[{}], capabilities=[90], error_scale=1e-3)
