@@ -176,6 +176,14 @@ def _axes_in(ir: DeviceIR, number: Any) -> set[int]:
     }
 
 
+def _axes_of(ir: DeviceIR, element: Any) -> list[Axis]:
+    """The axes whose tiles or positions an index element is made of."""
+    if isinstance(element, TracedTile):
+        return [element.axis]
+    ids = set() if isinstance(element, torch.fx.Node) else _axes_in(ir, element)
+    return [axis for axis in ir.space.axes if axis.id in ids]
+
+
 def _uses(element: Any, axis: Axis) -> bool:
     """Whether an index element is different for different tiles of an axis (or may be)."""
     if isinstance(element, TracedTile):
@@ -196,8 +204,7 @@ def _check_store(ir: DeviceIR, root: GraphInfo, store: Store, axes: list[Axis], 
             continue
         if not _same_in_all_tiles(ir, root, store, axis):
             raise one_element(store.name, item.dim, axis.name, store.node.meta.get("location"))
-    tiles = [item.value.axis for item in items if isinstance(item.value, TracedTile)]
-    if any(isinstance(axis.begin, torch.Tensor) for axis in tiles):
+    if any(isinstance(axis.begin, torch.Tensor) for item in items for axis in _axes_of(ir, item.value)):
         return  # ranges of different outer tiles are the user's to keep apart
     elements = [item.value for item in items if not item.repeats]
     apart = {item.dim for item in items if any(_uses(item.value, axis) for axis in axes)}

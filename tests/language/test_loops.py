@@ -362,3 +362,21 @@ def test_a_loop_without_an_end_is_refused(ref):
     for run in (ref, lambda function, x: helion.kernel(function)(x)):
         with pytest.raises(exc.InvalidTileRange, match=r"hl\.tile: it has no end\n(.*\n)*.*hl\.tile\(end\)"):
             run(kernel, torch.ones(3))
+
+
+def decayed_sums(x: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    for row in hl.grid(offsets.size(0) - 1):
+        total = hl.zeros([], dtype=x.dtype)
+        for k in hl.grid(offsets[row], offsets[row + 1]):
+            total = 0.5 * total + x[k]
+            out[k] = total
+    return out
+
+
+def test_places_of_a_range_whose_bounds_are_loaded_may_be_stored_to():
+    """As tiles of such a range may: that the rows' ranges are apart is the user's to see to."""
+    x = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+    expected = torch.tensor([1.0, 2.5, 4.0, 10.0, 21.0, 42.5])
+    args = (x, torch.tensor([0, 2, 2, 6]))
+    run_everywhere(decayed_sums, args, lambda *_: expected, configs=[{}], reference_args=args, capabilities=[90])
