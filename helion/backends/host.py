@@ -42,16 +42,12 @@ class HostPrinter:
     Args:
         ir: the specialization.
         constants: value of each block-size and tunable symbol under the Config being printed.
-        origin_lines: comment statements with the user's file and line.
         pool: outputs come from the output pool: their allocations are printed as those of helion.runtime.
     """
 
-    def __init__(
-        self, ir: KernelIR, constants: dict[sympy.Symbol, int], origin_lines: bool, *, pool: bool = False
-    ) -> None:
+    def __init__(self, ir: KernelIR, constants: dict[sympy.Symbol, int], *, pool: bool = False) -> None:
         self.ir = ir
         self.constants = constants
-        self.origin_lines = origin_lines
         self._hoisted: dict[str, str] = {}
         self._parameters = {name for name, _ in ir.host.parameters}
         self._fresh = _allocated_names(ir)

@@ -48,7 +48,7 @@ class HostOnlyBackend(Backend):
         """The module of the host function."""
         tunables = {key: config[key] for key in self.ir.tunables}
         constants = resolve_constants(self.ir.device, config.get("block_sizes"), tunables)
-        printer = HostPrinter(self.ir, constants, self.settings.output_origin_lines)
+        printer = HostPrinter(self.ir, constants)
         host = printer.function([], "None")
         imports, injected = printer.imports_and_globals()
         lines = [

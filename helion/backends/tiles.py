@@ -72,7 +72,7 @@ class TileBackend(Backend):
         tunables = {key: fragment.default() for key, fragment in ir.tunables.items()}
         tunables.update((key, config[key]) for key in tunables if key in config)
         constants = resolve_constants(device, config.get("block_sizes"), tunables)
-        printer = HostPrinter(ir, constants, self.settings.output_origin_lines)
+        printer = HostPrinter(ir, constants)
         tensors = ", ".join(f"{name!r}: {tensor.text}" for name, tensor in device.host_tensors.items())
         used = _device_symbols(ir)
         scalars = ", ".join(

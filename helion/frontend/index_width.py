@@ -19,6 +19,7 @@ from .. import exc
 from ..ir.symbols import expr_of
 from ..language.containers import walk_values
 from ..settings import Settings
+from .source import captured
 
 # 32-bit offsets reach this many elements.
 _INT32_ELEMENTS = 2**31
@@ -92,14 +93,4 @@ def _tensors(values: Mapping[str, Any], inside: tuple[Any, ...]) -> Iterator[tup
             if isinstance(part, torch.Tensor):
                 yield path, part
             elif isinstance(part, types.FunctionType) and not any(part is other for other in inside):
-                yield from _tensors(_captured(part), (*inside, part))
-
-
-def _captured(function: types.FunctionType) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    return found
+                yield from _tensors(captured(part), (*inside, part))

@@ -148,13 +148,18 @@ def source_of(fn: types.FunctionType) -> FunctionSource:
 
 def function_globals(fn: types.FunctionType) -> dict[str, Any]:
     """The names a function sees outside itself: its module's globals under its closure."""
-    names = dict(fn.__globals__)
+    return {**fn.__globals__, **captured(fn)}
+
+
+def captured(fn: types.FunctionType) -> dict[str, Any]:
+    """The variables of enclosing functions that a function uses."""
+    found: dict[str, Any] = {}
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
         try:
-            names[name] = cell.cell_contents
-        except ValueError:  # a variable of the enclosing function that is not assigned yet
+            found[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
             continue
-    return names
+    return found
 
 
 def check_decorators(fn: types.FunctionType) -> None:

@@ -25,6 +25,7 @@ import torch.fx
 
 from .. import exc
 from ..language.distributed import wait
+from ..language.indexing import IndexItem
 from ..numbers import next_power_of_2
 from .axes import are_constants_apart
 from .axes import index_items
@@ -344,9 +345,14 @@ def _check_load(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> Non
                 )
 
 
+def _differing(one: Memory, other: Memory) -> list[tuple[IndexItem, IndexItem]]:
+    """The elements of two indices that are not the same place."""
+    return [(a, b) for a, b in matched(one, other) or [] if not _same(_as_tile(a.value), _as_tile(b.value))]
+
+
 def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> None:
     """A load and a store of one loop of which one goes through an index tensor that the loop's positions make."""
-    pairs = [(w, r) for w, r in matched(store, load) or [] if not _same(_as_tile(w.value), _as_tile(r.value))]
+    pairs = _differing(store, load)
     # Dimensions that differ as well may keep the two apart.
     if not all(isinstance(w.value, torch.fx.Node) or isinstance(r.value, torch.fx.Node) for w, r in pairs):
         return
@@ -366,7 +372,7 @@ def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -
 
 def _check_stores(ir: DeviceIR, first: Store, second: Store, axes: list[Axis]) -> None:
     """Two stores of one loop at places that lie a distance apart, `out[t]` and `out[t + 1]`."""
-    pairs = [(a, b) for a, b in matched(first, second) or [] if not _same(_as_tile(a.value), _as_tile(b.value))]
+    pairs = _differing(first, second)
     if len(pairs) != 1 or _store_one_constant(first, second):
         return
     ((one, other),) = pairs

@@ -12,7 +12,7 @@ from .op import device_op
 from .tile import Tile
 
 
-@device_op(has_side_effect=True, returns_value=False, takes_tiles=True)
+@device_op(has_side_effect=True, takes_tiles=True)
 def device_print(prefix: str, *values: Any) -> None:
     """Print values from device code: one line per element on a GPU, whole tensors in eager modes.
 
@@ -42,7 +42,7 @@ def _(prefix: str, values: tuple[Any, ...]) -> None:
     print(*([prefix] if prefix else []), *values)
 
 
-@device_op(has_side_effect=True, returns_value=False)
+@device_op(has_side_effect=True)
 def breakpoint() -> None:
     """Stop in the debugger; only where the user's own function runs (HELION_INTERPRET=1).
 

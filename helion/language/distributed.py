@@ -24,7 +24,7 @@ from .op import device_op
 FLAG_DTYPES = frozenset({torch.int32, torch.int64, torch.uint32, torch.uint64})
 
 
-@device_op(effect=Effect.UPDATE, returns_value=False)
+@device_op(effect=Effect.UPDATE)
 def signal(
     flags: torch.Tensor,
     index: Sequence[Any],
@@ -45,7 +45,7 @@ def signal(
     raise NotImplementedError
 
 
-@device_op(effect=Effect.UPDATE, returns_value=False)
+@device_op(effect=Effect.UPDATE)
 def wait(
     flags: torch.Tensor,
     index: Sequence[Any],

@@ -91,7 +91,7 @@ def _(tensor: torch.Tensor, index: Any, extra_mask: Any, eviction_policy: str | 
     return EagerAccess(tensor, index, extra_mask, "load").read()
 
 
-@device_op(effect=Effect.WRITE, returns_value=False)
+@device_op(effect=Effect.WRITE)
 def store(
     tensor: torch.Tensor, index: Sequence[Any], value: torch.Tensor | complex, extra_mask: torch.Tensor | None = None
 ) -> None:

@@ -97,7 +97,6 @@ class Op:
         eager_rule: called as `op.eager_rule(*args)` with real tensors and eager tiles.
         positions: parameter name -> place among the arguments.
         has_side_effect: the op writes memory or prints, so it must stay even when its result is unused.
-        returns_value: False when the op's result is always None.
         access: how it accesses memory, None if it does not.
         product: its operands, if it is a matrix product.
         combine_at: position of a combine function; the tensors it combines are the next argument.
@@ -115,7 +114,6 @@ class Op:
         fn: Callable[..., Any],
         *,
         has_side_effect: bool = False,
-        returns_value: bool = True,
         effect: Effect | None = None,
         product: Product | None = None,
         shape_args: Sequence[str] = (),
@@ -130,7 +128,6 @@ class Op:
         self.signature = inspect.signature(fn)
         self.positions = {parameter: i for i, parameter in enumerate(self.signature.parameters)}
         self.has_side_effect = has_side_effect or effect not in (None, Effect.READ)
-        self.returns_value = returns_value
         self.access = None if effect is None else self._access(effect)
         self.product = product
         self.combine_at = self.positions.get("combine_fn")

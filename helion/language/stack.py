@@ -102,7 +102,7 @@ def _(tensor_like: torch.Tensor, dev_ptrs: torch.Tensor, index: Any, extra_mask:
     return torch.empty(shape, dtype=tensor_like.dtype, device=tensor_like.device)
 
 
-@device_op(effect=Effect.WRITE, returns_value=False)
+@device_op(effect=Effect.WRITE)
 def stack_store(
     tensor_like: torch.Tensor,
     dev_ptrs: torch.Tensor,

@@ -75,9 +75,7 @@ class CuteBackend(Backend):
         schedule = schedule_of(config, self.ir.device, self.match, self.arch)
         device_source = print_module(self.match.spec, schedule)
         kernel = f"_{entry_name(self.match.spec)}_kernel"
-        host = HostPrinter(
-            self.ir, self._constants(config), self.settings.output_origin_lines, pool=output_pool.enabled()
-        )
+        host = HostPrinter(self.ir, self._constants(config), pool=output_pool.enabled())
         launch = self._launch(host, schedule, kernel)
         body = host.function([launch, *host.after_launch()], "_default_launcher")
         imports, injected = host.imports_and_globals()

@@ -124,7 +124,7 @@ class TritonBackend(Backend):
                 schedule.with_the_kernels_stages(loads_beside_products(ir.device))
             schedule.without_stages(unsafe_to_pipeline(ir.device, narrow=narrow))
         _check_block_sizes(ir, schedule)
-        host = HostPrinter(self.ir, schedule.constants, self.settings.output_origin_lines, pool=output_pool.enabled())
+        host = HostPrinter(self.ir, schedule.constants, pool=output_pool.enabled())
         minimum = dot_extents(ir.device)
         module = Module(self._features, host.taken)
         loops = [
