@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,11 +70,11 @@ def executor() -> Iterator[ProcessExecutor]:
     [
         ("good", Status.OK, ""),
         ("crash", Status.CRASH, "SIGSEGV"),
-        ("hang", Status.RUN_TIMEOUT, "4 s"),
+        ("hang", Status.RUN_TIMEOUT, "1 s"),
         ("out_of_memory", Status.OUT_OF_MEMORY, "memory"),
         ("raise", Status.RUN_ERROR, "misaligned address"),
         ("wrong", Status.WRONG_ANSWER, "elements differ"),
-        ("compile_hang", Status.COMPILE_TIMEOUT, "6 s"),
+        ("compile_hang", Status.COMPILE_TIMEOUT, "1 s"),
         ("compile_raise", Status.COMPILE_ERROR, "shared memory"),
         ("compile_crash", Status.CRASH, "compiler killed by SIGABRT"),
     ],
@@ -83,14 +84,32 @@ def test_an_outcome_is_named_and_the_next_candidate_still_runs(
     executor: ProcessExecutor, mode: str, status: Status, says: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        for limit, hangs, seconds in (("_run_timeout", "hang", 4.0), ("_compile_timeout", "compile_hang", 6.0)):
+        for limit, hangs in (("_run_timeout", "hang"), ("_compile_timeout", "compile_hang")):
             if mode == hangs:
-                patched.setattr(executor, limit, executor_module._Usual(seconds, least=seconds, times=20.0))
+                patched.setattr(executor, limit, executor_module._Usual(1.0, least=1.0, times=20.0))
         trial = run_all(executor, [recipe(mode)])[mode]
     assert trial.status is status, trial.message
     assert says in trial.message
     after = run_all(executor, [recipe("good", salt=2)])["good"]
     assert after.ok, after.message
+
+
+@pytest.mark.spawns
+def test_time_in_which_the_program_was_stopped_is_not_the_candidates(
+    executor: ProcessExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, wait, stops = time.monotonic, executor_module.wait, [0.0]
+
+    def stopped_once(connections: list[Any], timeout: float) -> list[Any]:
+        if not stops[0] and executor._working:
+            stops[0] = 1e4
+            return []
+        return wait(connections, timeout)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + stops[0])
+    monkeypatch.setattr(executor_module, "wait", stopped_once)
+    trial = run_all(executor, [recipe("good", salt=16)], seconds=1e5)["good"]
+    assert stops[0] and trial.ok, trial.message
 
 
 @pytest.mark.spawns

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -297,35 +296,6 @@ def test_a_worker_whose_parent_died_while_it_started_ends(tmp_path: Path) -> Non
     assert b"went on" in this.stdout
     other = subprocess.run([sys.executable, "-c", start, "1", "0"], capture_output=True, env=environment)
     assert other.returncode == 1 and other.stdout == b""
-
-
-def test_a_program_that_was_stopped_for_a_while_goes_on(tmp_path: Path) -> None:
-    script = tmp_path / "tune.py"
-    script.write_text(
-        _HANGING.replace('Config(mode="hang", salt=s)', 'Config(mode="pause", salt=s)').replace(
-            "(1, 2, 4, 8)", "(1, 2)"
-        )
-        + "print(open(sys.argv[1]).read().count('run timeout'))\n"
-    )
-    log = tmp_path / "log.json"
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(log)],
-        env={
-            **_ENVIRONMENT,
-            "HELION_CACHE_DIR": str(tmp_path / "cache"),
-            "HELION_AUTOTUNE_BENCHMARK_TIMEOUT": "15",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    wait_until(log.exists)
-    os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(18.0)
-    os.killpg(process.pid, signal.SIGCONT)
-    out, err = process.communicate(timeout=300)
-    assert out.split()[-1] == "0", err
 
 
 _INTERRUPTED = """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 import types
 
 import pytest
 
 from helion.runtime.launch import slow_compile
+from tests.waiting import wait_until
 
 SOURCE = """
 def k(x):
@@ -25,9 +25,7 @@ def test_what_is_said_names_the_kernel_and_what_of_its_config_multiplies_the_cod
     monkeypatch.setattr(slow_compile, "SECONDS", 0.01)
     kernel = types.SimpleNamespace(__name__="_k_kernel", src=SOURCE)
     with caplog.at_level(logging.WARNING, "helion.runtime"), slow_compile.reported("k", kernel, {"num_warps": 4}):
-        until = time.monotonic() + 20
-        while len(caplog.records) < 2 and time.monotonic() < until:
-            time.sleep(0.005)
+        wait_until(lambda: len(caplog.records) >= 2)
     first, second = [record.getMessage() for record in caplog.records[:2]]
     assert "kernel 'k': Triton has been compiling _k_kernel for" in first
     assert "range_unroll_factors of 4, 3; 1 loop(s) with static_ranges; 1 with range_flattens" in first
