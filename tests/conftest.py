@@ -16,7 +16,7 @@ from tests import caches
 from tests import softgpu
 from tests.softgpu import storages
 
-pytest_plugins = ["tests.quick", "tests.softgpu.pytest_plugin", "tests.sweep_summary"]
+pytest_plugins = ["tests.groups", "tests.quick", "tests.softgpu.pytest_plugin", "tests.sweep_summary"]
 
 # Before any test module makes a tensor: fresh memory is poison, and the software GPU knows every tensor's storage.
 storages.install()
