@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from .. import exc
 from .._compat_tracing import decomposition_table
 from ..language import torch_overrides
+from ..language.creation import full
 from ..language.refusals import refused
 from ..language.sorting import also_methods
 from .rearranging import constant_size
@@ -337,6 +338,35 @@ def _div(input: torch.Tensor, other: Any, *, rounding_mode: str | None = None) -
     return torch.trunc(input / other)  # which is rounded first; a quotient by a number is not
 
 
+def _full_of(shape: Any, value: torch.Tensor, dtype: torch.dtype | None) -> Any:
+    """A tensor of one element as the number of a factory function, which eager PyTorch reads."""
+    if not isinstance(value, torch.Tensor) or value.dim():
+        return NotImplemented
+    if dtype is None:
+        dtype = torch.get_default_dtype() if value.is_floating_point() else value.dtype
+        dtype = dtype if dtype is torch.bool or dtype.is_floating_point else torch.int64
+    return full(shape, value.to(dtype), dtype)
+
+
+def _full(size: Any, fill_value: Any, *, dtype: torch.dtype | None = None, **_: Any) -> Any:
+    return _full_of(size, fill_value, dtype)
+
+
+def _full_like(like: torch.Tensor, fill_value: Any, *, dtype: torch.dtype | None = None, **_: Any) -> Any:
+    return _full_of(like.shape, fill_value, dtype or like.dtype)
+
+
+def _new_full(like: torch.Tensor, size: Any, fill_value: Any, *, dtype: torch.dtype | None = None, **_: Any) -> Any:
+    return _full_of(size, fill_value, dtype or like.dtype)
+
+
+def _clamp(x: torch.Tensor, min: Any = None, max: Any = None) -> Any:
+    """With a number and a tensor of one element, which eager PyTorch reads, one after the other."""
+    if min is None or max is None or isinstance(min, torch.Tensor) is isinstance(max, torch.Tensor):
+        return NotImplemented
+    return torch.clamp(torch.clamp(x, min=min), max=max)
+
+
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.nn.functional.cross_entropy: _cross_entropy,
@@ -349,9 +379,14 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
         cov=_cov,
         corrcoef=_corrcoef,
         take_along_dim=_take_along_dim,
+        clamp=_clamp,
+        clip=_clamp,
         div=_div,
         divide=_div,
     ),
+    torch.full: _full,
+    torch.full_like: _full_like,
+    torch.Tensor.new_full: _new_full,
     torch.tensor_split: _tensor_split,
     torch.Tensor.tensor_split: _tensor_split,
     torch.svd_lowrank: _svd_lowrank,

@@ -383,7 +383,8 @@ class ControlFlow(Calls):
                 raise exc.CantCombineTypesInControlFlow(
                     f"variable {name!r} is assigned in a device loop but holds a {type(leaf).__name__}, "
                     "which a loop cannot carry",
-                    fix="use another name inside the loop.",
+                    fix="use another name inside the loop; what it carries are tensors and numbers, in tuples, lists "
+                    "and dicts too.",
                 )
             outer.append(leaf)
         return _Carried(name, spec, outer)

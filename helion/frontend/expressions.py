@@ -314,6 +314,10 @@ class Expressions(ReadExpressions):
             power = self.env.host_call(operator.pow, (left, right), "(({}) ** ({}))", "power")
             if power is not None:
                 return power
+            if isinstance(left, float) and left < 0 and isinstance(right, torch.SymInt):
+                # A sign that alternates: PyTorch wants a positive base.
+                sign = self.binary(ast.Sub(), 1, self.binary(ast.Mult(), 2, self.binary(ast.Mod(), right, 2)))
+                return self.binary(ast.Mult(), self.binary(op, -left, right), sign)
             integer = self._power_of_place(left, right)
             if integer is not None:
                 return integer
@@ -557,8 +561,9 @@ class Expressions(ReadExpressions):
                 return base[index]
         if isinstance(base, (tuple, list)) and self.is_dynamic(index) and not self.env.is_configured(index):
             raise exc.TypeInferenceError(
-                "a tuple is indexed with a number that is known only while the kernel runs",
-                fix="unroll the loop: `for i in hl.static_range(2)`, or put the values into a tensor of the host's.",
+                f"a {type(base).__name__} is indexed with a number that is known only while the kernel runs",
+                fix=f"unroll the loop: `for i in hl.static_range({len(base)})`, or put the values into a tensor of the "
+                "host's.",
             )
         return base[as_key(index) if isinstance(base, dict) else index]
 

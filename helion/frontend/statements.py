@@ -263,8 +263,7 @@ class Statements(ControlFlow):
                 raise exc.CannotReadDeviceVariableOnHost(name=name)
         return super().lookup(name)
 
-    # -- statements
-    # -----------------------------------------------------------------------------------------------------
+    # -- statements ---------------------------------------------------------------------------------------------------
 
     def block(self, body: list[ast.stmt]) -> None:
         for stmt in body:
@@ -392,8 +391,11 @@ class Statements(ControlFlow):
         change; a second name for the old one would not."""
         names = [name for frame in self.frames for name, other in frame.device.items() if other is base]
         if not isinstance(base, (list, dict)) or not isinstance(node, ast.Name) or is_symbolic(index):
+            flat = "keep all values in one list or dict: `a[n * i + j] = v` or `a[i, j] = v`."
             raise exc.StatementNotSupported(
-                statement=f"assignment into a {type(base).__name__}", where="device code", fix="use separate variables."
+                statement=f"assignment into a {type(base).__name__}",
+                where="device code",
+                fix=flat if isinstance(node, ast.Subscript) and not is_symbolic(index) else "use separate variables.",
             )
         if len(names) > 1:
             raise exc.StatementNotSupported(

@@ -106,7 +106,10 @@ _VIEWS = {
     _aten.expand.default: _aten.expand.default,
 }
 # Ops that need values of elements, by what the user wrote.
-_READS_DATA = {_aten._local_scalar_dense.default: ".item() (or float(), int(), bool() of a tensor)"}
+_READS_DATA = {
+    _aten._local_scalar_dense.default: ".item() (or float(), int(), bool() of a tensor, or one where a function of "
+    "PyTorch's takes a number)"
+}
 # Ops with a rule of ours although they are in the pointwise table.
 _PREFER_RULE = frozenset({_aten.relu.default, _aten.isnan.default})
 
@@ -213,7 +216,8 @@ class Tracer(Handler):
         if name is None:
             return exc.InvalidAPIUsage(
                 "a tensor made of Python numbers is used in device code",
-                fix="use the number itself, hl.full, or a tensor made in host code, which is indexed.",
+                fix="use the number itself, or hl.full; several are made before the loop, "
+                "`table = torch.tensor([...], device=x.device)`, and loaded there, `table[:]`.",
             )
         return exc.HostTensorDirectUsage(name=name)
 

@@ -341,13 +341,23 @@ def _check_load(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> Non
                     reason=f"{_as_written(ir, load)} is read and {_as_written(ir, store)} stored in the same loop: "
                     f"a tile of {axis.name!r} reads what another tile writes",
                     location=load.node.meta.get("location"),
-                    fix=f"read from a copy made before the loop ({load.name}.clone()), or store to another tensor.",
+                    fix=_apart(ir, load.name),
                 )
 
 
 def _differing(one: Memory, other: Memory) -> list[tuple[IndexItem, IndexItem]]:
     """The elements of two indices that are not the same place."""
     return [(a, b) for a, b in matched(one, other) or [] if not _same(_as_tile(a.value), _as_tile(b.value))]
+
+
+def _apart(ir: DeviceIR, name: str) -> str:
+    """What to do about a loop that reads and stores one tensor."""
+    if all(root.phase == ir.roots[0].phase for root in ir.roots):
+        return f"read from a copy made before the loop ({name}.clone()), or store to another tensor."
+    return (
+        "store to another tensor, and take the two in turns from phase to phase; or read and store views that have no "
+        f"element in common, made before the first loop: `even, odd = {name}[::2], {name}[1::2]`."
+    )
 
 
 def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -> None:
@@ -366,7 +376,7 @@ def _check_positions(ir: DeviceIR, load: Load, store: Store, axes: list[Axis]) -
                 reason=f"index {reader} of {axis.name!r} reads element {element} of {load.name!r} (dimension {r.dim}), "
                 f"which index {writer} stores in the same loop: a tile reads what another writes",
                 location=load.node.meta.get("location"),
-                fix=f"read from a copy made before the loop ({load.name}.clone()), or store to another tensor.",
+                fix=_apart(ir, load.name),
             )
 
 

@@ -350,3 +350,19 @@ def test_a_loop_that_an_argument_makes_one_index_long_stores_to_one_row() -> Non
     with pytest.raises(exc.LoopDependencyError, match="every tile of 'rows' stores to the one element"):
         kernel(one, 2)
     assert torch.equal(kernel(one, 1), one)
+
+
+def colours(x, of_views):
+    even, odd = (x[::2], x[1::2]) if of_views else (x, x)
+    for t in hl.tile(odd.size(0) - 1):
+        odd[t, :] = even[t, :] + even[t + 1, :]
+    hl.barrier()
+    for t in hl.tile(1, even.size(0)):
+        even[t, :] = odd[t - 1, :] + odd[t, :]
+
+
+def test_phases_that_take_turns_in_one_tensor_are_told_what_works():
+    x = torch.zeros(8, 6)
+    with pytest.raises(exc.LoopDependencyError, match=r"even, odd = .*\[::2\]"):
+        traced(colours, x, False)
+    traced(colours, x, True)

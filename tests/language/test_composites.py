@@ -204,3 +204,22 @@ def test_a_scatter_of_any_number_of_rows(seed):
     for rows in (3, 9):
         x, index, src = torch.zeros(rows, 3), torch.randint(0, 3, (rows, 5)), torch.rand(rows, 5)
         run_everywhere(add_at, (x, index, src), lambda x, i, s: torch.scatter_add(x, 1, i.long(), s), error_scale=4)
+
+
+def of_loaded_numbers(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([5, x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        value = x[t]
+        out[0, t] = value + torch.full_like(value, x[0])
+        out[1, t] = value + torch.full([t], x[1])
+        out[2, t] = value + value.new_full([t], x[1])
+        out[3, t] = torch.clamp(value, min=0.1, max=x[0])
+        out[4, t] = value.clamp(x[0], 0.1)
+    return out
+
+
+def test_a_tensor_of_one_element_where_pytorch_takes_a_number() -> None:
+    def expected(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x + x[0], x + x[1], x + x[1], x.clamp(min=0.1, max=x[0]), x.clamp(x[0], 0.1)])
+
+    run_everywhere(of_loaded_numbers, (torch.randn(7),), expected, configs=[{}], capabilities=[90])

@@ -137,3 +137,16 @@ def test_a_view_of_another_width_is_refused_and_one_of_the_host_tensor_works() -
     assert "`y = x[:, d:].view(torch.float16)`" in str(error.value)
     half = w[:, 4:].contiguous().view(torch.float16)
     run_everywhere(outside, (w,), lambda *_: half.double(), capabilities=[90], error_scale=0)
+
+
+def test_an_item_of_a_list_of_lists_is_refused_with_what_works() -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            rows = [[x[t], x[t]], [x[t], x[t]]]
+            rows[0][1] = x[t] * 2
+            out[t] = rows[0][1]
+        return out
+
+    with pytest.raises(exc.StatementNotSupported, match="in one list or dict"):
+        helion.kernel(kernel, config=helion.Config())(torch.randn(4))

@@ -238,3 +238,24 @@ def test_the_factor_of_a_sum_may_be_made_of_the_place() -> None:
 
     x = torch.randn(5, dtype=torch.float64)
     run_everywhere(scaled_by_the_place, (x, 4), expected, configs=[{}], capabilities=[90], error_scale=1e-3)
+
+
+def signs(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([2, 4, x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        for i in hl.grid(4):
+            out[0, i, t] = x[t] * (-1.0) ** i
+            out[1, i, t] = x[t] * (-2.5) ** i
+    return out
+
+
+def test_a_negative_number_to_the_power_of_the_place() -> None:
+    powers = torch.tensor([[(-1.0) ** i for i in range(4)], [(-2.5) ** i for i in range(4)]], dtype=torch.float64)
+    run_everywhere(
+        signs,
+        (torch.randn(5, dtype=torch.float64),),
+        lambda x: powers[:, :, None] * x,
+        configs=[{}],
+        capabilities=[90],
+        error_scale=1e-3,
+    )
