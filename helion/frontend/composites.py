@@ -27,6 +27,7 @@ from .rearranging import dim_of
 from .rearranging import placed
 from .rearranging import positions
 from .rearranging import take
+from .tiles_of_one import TILES_OF_ONE
 
 
 def _cov(
@@ -395,4 +396,5 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     F.instance_norm: _instance_norm,
     F.interpolate: _interpolate,
     F.pad: _pad,
+    **TILES_OF_ONE,
 }

@@ -243,3 +243,33 @@ def test_rows_of_a_block_may_be_one_row(static_shapes: bool, mode: helion.RefMod
         doubled, sums = kernel(x)
         assert torch.equal(doubled, 2 * x)
         torch.testing.assert_close(sums.sum(0), x.sum(0))
+
+
+def maxima_of_matrices(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([4, x.size(0)], dtype=x.dtype, device=x.device)
+    for b in hl.tile(x.size(0), block_size=1):
+        values = x[b, :, :]
+        out[0, b] = values.squeeze(0).amax(0).sum()
+        out[1, b] = (values > 0).squeeze().sum(0).amax()
+        out[2, b] = values.reshape([4, 5]).amax(1).sum()
+        out[3, b] = values[:, None].squeeze((0, 1))[2].sum()
+    return out
+
+
+def test_a_tiles_dimension_of_one_is_squeezed():
+    def reference(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x.amax(1).sum(1), (x > 0).sum(1).amax(1), x.amax(2).sum(1), x[:, 2].sum(1)])
+
+    run_everywhere(maxima_of_matrices, (torch.randn(3, 4, 5),), reference, configs=[{}], capabilities=[90])
+
+
+def test_a_dimension_whose_size_the_config_says_is_not_squeezed():
+    @helion.kernel
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t, None].squeeze(0)
+        return out
+
+    with pytest.raises(exc.TorchOpTracingError, match="dimension 0 is a tile's"):
+        kernel(torch.randn(3))
