@@ -93,23 +93,29 @@ def check_let_go(
     assert bound is not None
 
 
-def every_call(test: Callable[..., None]) -> Callable[..., None]:
-    for mark in (
-        pytest.mark.parametrize("calls", [0, 1, 3], ids=["bound", "called", "steady"]),
-        pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"]),
-        pytest.mark.parametrize("make_args", [apart, overlapping]),
-        pytest.mark.parametrize("make", [kernel_of_tensors, kernel_of_a_list, kernel_of_a_function]),
-    ):
-        test = mark(test)
-    return test
+after_calls = pytest.mark.parametrize("calls", [0, 1, 3], ids=["bound", "called", "steady"])
 
 
-@every_call
+@after_calls
+@pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("make_args", [apart, overlapping])
+@pytest.mark.parametrize("make", [kernel_of_tensors, kernel_of_a_list, kernel_of_a_function])
 def test_the_tile_executor_lets_go_of_tensors(make: Any, make_args: Any, static: bool, calls: int) -> None:
     check_let_go(make, make_args, static, calls)
 
 
-@every_call
+@after_calls
+@pytest.mark.parametrize(
+    ("make", "make_args", "static"),  # each with each of another: half of what there is, as each takes seconds
+    [
+        (kernel_of_tensors, apart, True),
+        (kernel_of_tensors, overlapping, False),
+        (kernel_of_a_list, apart, False),
+        (kernel_of_a_list, overlapping, True),
+        (kernel_of_a_function, apart, True),
+        (kernel_of_a_function, overlapping, False),
+    ],
+)
 @pytest.mark.compiles
 @pytest.mark.softgpu(capability=90, software_only=True)
 @pytest.mark.usefixtures("softgpu")
