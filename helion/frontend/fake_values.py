@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from .. import exc
 from .._compat_tracing import no_dispatch
+from ..language.views import check_width
 
 _NUMBERS = (int, float, bool, str, type(None))
 
@@ -90,11 +90,6 @@ def reinterpreted(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     Raises:
         exc.UnsupportedDtype: elements of the two have other widths.
     """
-    if value.dtype.itemsize != dtype.itemsize:
-        raise exc.UnsupportedDtype(
-            f"a value of {value.dtype} in device code has no view as {dtype}, whose elements have another width",
-            fix=f"make the view of the host tensor, before the loops: `y = x.view({dtype})`, of part of the columns "
-            f"`y = x[:, d:].view({dtype})`; or put elements together by shifts.",
-        )
+    check_width(value.dtype, dtype)
     viewed: torch.Tensor = torch.ops.aten.view.dtype(value, dtype)
     return viewed

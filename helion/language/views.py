@@ -23,6 +23,20 @@ from .shapes import same_size
 from .shapes import shape_text
 
 
+def check_width(own: torch.dtype, other: torch.dtype) -> None:
+    """Check that a value of a dtype has a view as another one, `value.view(dtype)`.
+
+    Raises:
+        exc.UnsupportedDtype: elements of the two have other widths.
+    """
+    if own.itemsize != other.itemsize:
+        raise exc.UnsupportedDtype(
+            f"a value of {own} in device code has no view as {other}, whose elements have another width",
+            fix=f"make the view of the host tensor, before the loops: `y = x.view({other})`, of part of the columns "
+            f"`y = x[:, d:].view({other})`; or put elements together by shifts.",
+        )
+
+
 @device_op(shape_args=["shape"])
 def lanes_of(tensor: torch.Tensor, shape: Sequence[Any]) -> torch.Tensor:
     """A value whose dimensions of constant size are those of tiles: the first elements of each, as many as a tile has.

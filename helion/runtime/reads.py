@@ -23,7 +23,10 @@ def check_read(holds: bool, condition: str) -> None:
     elif not holds:
         raise exc.InvalidAPIUsage(
             f"a number that host code reads from a tensor is not one that this kernel was compiled for: {condition}",
-            fix="use it for bounds of loops and sizes of new tensors; pass what else depends on it as an argument.",
+            fix="a tensor that is as long as values say, `y = x[x > 0]`, is indexed in a loop over its own length, or "
+            "put into one that is long enough: `z = torch.zeros_like(x)`, `z[: y.size(0)] = y`."
+            if ".size(" in condition
+            else "use it for bounds of loops and sizes of new tensors; pass what else depends on it as an argument.",
         )
 
 

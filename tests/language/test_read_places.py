@@ -147,3 +147,20 @@ def test_a_part_may_be_taken_in_a_helper_and_in_a_host_loop() -> None:
     xs = [torch.ones(6), torch.ones(7)]
     doubled_heads(xs, torch.tensor(4))
     assert [x.tolist() for x in xs] == [[2.0] * 4 + [1.0] * 2, [2.0] * 4 + [1.0] * 3]
+
+
+def selected(x: torch.Tensor, fits: bool) -> torch.Tensor:
+    y = x[x > 1]
+    z = torch.zeros_like(x)
+    z[: y.size(0)] = y
+    out = torch.zeros_like(x)
+    for t in hl.tile(x.size(0)):
+        out[t] = (z if fits else y)[t]
+    return out
+
+
+def test_a_selection_that_is_shorter_than_the_loop_is_refused_with_what_works() -> None:
+    x = torch.tensor([2.0, 0.0, 3.0])
+    with pytest.raises(exc.InvalidAPIUsage, match="put into one that is long enough"):
+        helion.kernel(selected, config=helion.Config())(x, False)
+    assert helion.kernel(selected, config=helion.Config())(x, True).tolist() == [2.0, 3.0, 0.0]

@@ -132,8 +132,9 @@ def test_a_view_of_another_width_is_refused_and_one_of_the_host_tensor_works() -
         return out
 
     w = torch.cat([torch.zeros(5, 4, dtype=torch.uint8), torch.randn(5, 2).half().view(torch.uint8)], 1)
-    with pytest.raises(exc.UnsupportedDtype, match="another width") as error:
-        helion.kernel(inside)(w)
+    for mode in helion.RefMode:
+        with pytest.raises(exc.UnsupportedDtype, match="another width") as error:
+            helion.kernel(inside, ref_mode=mode)(w)
     assert "`y = x[:, d:].view(torch.float16)`" in str(error.value)
     half = w[:, 4:].contiguous().view(torch.float16)
     run_everywhere(outside, (w,), lambda *_: half.double(), capabilities=[90], error_scale=0)

@@ -51,6 +51,7 @@ from ...language.subscripts import subscript
 from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
 from ...language.truth import scalar
+from ...language.views import check_width
 from .alignment import MARK as _MARK
 from .alignment import JaggedAxis as JaggedAxis
 from .alignment import Lanes
@@ -471,6 +472,8 @@ class DeviceTorchMode(TorchFunctionMode):
         if name in ("shape", "size") and is_device_value(args[0]):
             dim = (*args[1:], *kwargs.values())
             return sizes_with_tiles(func(*args, **kwargs), args[0], dim, axes_of(args[0]), self._ref.active_tiles())
+        if name == "view" and isinstance(dtype := kwargs.get("dtype", args[-1]), torch.dtype):
+            check_width(args[0].dtype, dtype)
         override = TORCH_OVERRIDES.get(func)
         if override is not None:
             with self:  # inside __torch_function__ the mode is off, but what the override makes are device values
