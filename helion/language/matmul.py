@@ -90,7 +90,12 @@ def dot_result_dtype(
     """Dtype of `hl.dot(a, b, acc, out_dtype)`; raises for operands it has no meaning for."""
     for operand in (a, b):
         if operand.dtype not in ACCUMULATE_DTYPES:
-            raise exc.UnsupportedDtype(op="hl.dot", dtype=operand.dtype)
+            raise exc.UnsupportedDtype(
+                op="hl.dot",
+                dtype=operand.dtype,
+                fix="convert both: `.to(torch.int8)` where the values fit, else a floating dtype that holds them, "
+                "`.to(torch.float32)` or `.to(torch.float64)`.",
+            )
     if a.dtype is not b.dtype and not (a.dtype in FP8_DTYPES and b.dtype in FP8_DTYPES):
         raise exc.UnsupportedDtype(
             f"hl.dot: operands have different dtypes, {a.dtype} and {b.dtype}", fix="convert one with `.to(...)`."
