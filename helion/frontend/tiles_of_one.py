@@ -12,9 +12,9 @@ from typing import cast
 
 import torch
 
-from .. import exc
 from ..ir.space import BlockSize
 from ..language.op import active_handler
+from ..language.refusals import squeezes_a_tile
 from ..language.shapes import canonical_dims
 from ..language.sorting import also_methods
 
@@ -46,11 +46,7 @@ def _squeeze(input: torch.Tensor, dim: Any = None, *others: int) -> Any:
         given = canonical_dims(input, [*dim, *others] if isinstance(dim, (tuple, list)) else [dim, *others])
         for d in given:
             if _block(input, d) is not None and not _is_one(input, d):
-                raise exc.TorchOpTracingError(
-                    op="torch.squeeze",
-                    reason=f"dimension {d} is a tile's, whose size the Config and the place of the tile say",
-                    fix="leave it; a loop with one place at a time is hl.grid(n), or hl.tile(n, block_size=1).",
-                )
+                raise squeezes_a_tile(d)
     ones = [d for d in given if _is_one(input, d)]
     if not ones:
         return NotImplemented

@@ -133,3 +133,12 @@ def of_number(error: BaseException) -> exc.InvalidAPIUsage | None:
 
 def _as_python(found: re.Match[str]) -> str:
     return found[1].lower()
+
+
+def squeezes_a_tile(dim: int) -> exc.TorchOpTracingError:
+    """The error for `squeeze(dim)` of a tile's dimension."""
+    return exc.TorchOpTracingError(
+        op="torch.squeeze",
+        reason=f"dimension {dim} is a tile's, whose size the Config and the place of the tile say",
+        fix="leave it; a loop with one place at a time is hl.grid(n), or hl.tile(n, block_size=1).",
+    )

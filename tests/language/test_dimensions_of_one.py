@@ -263,8 +263,22 @@ def test_a_tiles_dimension_of_one_is_squeezed():
     run_everywhere(maxima_of_matrices, (torch.randn(3, 4, 5),), reference, configs=[{}], capabilities=[90])
 
 
-def test_a_dimension_whose_size_the_config_says_is_not_squeezed():
-    @helion.kernel
+def sums_of_rows(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for b, t in hl.tile(x.shape):
+        value = x[b, t].unsqueeze(0).squeeze(0)
+        out[b, t] = value + value[:, :, None].amax(-1, keepdim=True).squeeze()
+    return out
+
+
+def test_a_last_tile_of_one_element_keeps_its_dimension():
+    configs = [{"block_sizes": [2, 4]}, {"block_sizes": [4, 16]}]
+    run_everywhere(sums_of_rows, (torch.randn(5, 9),), lambda x: 2 * x, configs=configs, capabilities=[90])
+
+
+@pytest.mark.parametrize("ref_mode", [helion.RefMode.OFF, helion.RefMode.EAGER], ids=str)
+def test_a_dimension_whose_size_the_config_says_is_not_squeezed(ref_mode: helion.RefMode):
+    @helion.kernel(ref_mode=ref_mode, config=helion.Config(block_sizes=[2]))
     def kernel(x: torch.Tensor) -> torch.Tensor:
         out = torch.empty_like(x)
         for t in hl.tile(x.size(0)):

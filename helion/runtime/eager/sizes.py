@@ -11,6 +11,8 @@ import torch
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
+from ...language.refusals import squeezes_a_tile
+from ...language.shapes import canonical_dims
 from .alignment import JaggedAxis
 from .alignment import Lanes
 
@@ -52,3 +54,26 @@ def sizes_with_tiles(
         return told
     sizes = [EagerInt(n, source=jagged[axis]) if axis in jagged else n for n, axis in zip(value.shape, axes)]
     return torch.Size(sizes) if isinstance(told, torch.Size) else sizes[dim[0]] if dim else told
+
+
+def squeezed(
+    args: tuple[Any, ...], kwargs: dict[str, Any], axes: Sequence[Any], active: Sequence[EagerTile]
+) -> tuple[torch.Tensor, list[Any]]:
+    """`torch.squeeze(*args, **kwargs)` of a value with these axes, and the axes of the result.
+
+    A tile has a dimension of one where its block size is 1, and not where it is the last one of its loop and smaller.
+
+    Raises:
+        exc.TorchOpTracingError: another tile's dimension is to go.
+    """
+    x = args[0]
+    given = [*args[1:], *kwargs.values()]
+    dims = [d for dim in given for d in (dim if isinstance(dim, (tuple, list)) else [dim]) if d is not None]
+    blocks = {tile.axis: int(tile.block_size) for tile in active}
+    of_tiles = {d for d, axis in enumerate(axes) if axis is not None and blocks.get(axis) != 1}
+    named = canonical_dims(x, dims) if dims else [d for d in range(x.dim()) if d not in of_tiles]
+    for d in named:
+        if d in of_tiles:
+            raise squeezes_a_tile(d)
+    gone = [d for d in named if x.size(d) == 1]
+    return torch.squeeze(x, tuple(gone)), [axis for d, axis in enumerate(axes) if d not in gone]

@@ -65,6 +65,7 @@ from .lanes import per_lane
 from .sizes import axes_of_expanded
 from .sizes import axes_of_shape
 from .sizes import sizes_with_tiles
+from .sizes import squeezed
 from .subscripts import axes_of_part
 from .unsigned import called
 
@@ -474,6 +475,8 @@ class DeviceTorchMode(TorchFunctionMode):
             return sizes_with_tiles(func(*args, **kwargs), args[0], dim, axes_of(args[0]), self._ref.active_tiles())
         if name == "view" and isinstance(dtype := kwargs.get("dtype", args[-1]), torch.dtype):
             check_width(args[0].dtype, dtype)
+        if name == "squeeze" and is_device_value(args[0]):
+            return mark(*squeezed(args, kwargs, axes_of(args[0]), self._ref.active_tiles()))
         override = TORCH_OVERRIDES.get(func)
         if override is not None:
             with self:  # inside __torch_function__ the mode is off, but what the override makes are device values
