@@ -406,9 +406,27 @@ class Generator:
 
     def load(self, dims: Dims, kind: str, exact: bool, depth: int, name: str) -> Expr | None:
         """A load of a tensor argument, or of what an earlier phase wrote."""
+        index, shape = self._places(dims)
+        args: list[Expr] = []
+        attrs: dict[str, Any] = {"form": "index"}
+        if not self._take_form(name, dims, index, shape, args, attrs, depth):
+            return None
+        self._add_places(index, shape)
+        earlier = [
+            n for n in sorted(self.readable)
+            if (o := next(x for x in self.program.outputs if x.name == n)).shape == shape and kind_of(o.dtype) == kind
+            and not (exact and self.env.memory[n].error)
+        ]  # fmt: skip
+        if earlier and self.chance(0.7):
+            return Expr(name, args, {"tensor": self.choice(earlier), "index": index, **attrs})
+        if shape and all(e[0] != "slice" for e in index) and self.chance(0.06) and (viewed := self.view(shape, kind)):
+            return Expr(name, args, {"tensor": viewed, "index": index, **attrs})
+        return Expr(name, args, {"tensor": self.param(shape, kind).name, "index": index, **attrs})
+
+    def _places(self, dims: Dims) -> tuple[memory.Index, list[str | int]]:
+        """Where a load of a value of these dimensions reads, and the shape of what it reads from."""
         index: memory.Index = []
         shape: list[str | int] = []
-        axes = self.env.axes
         for d in dims:
             if d == ONE and self.chance(0.6):
                 index.append(("none",))
@@ -430,26 +448,31 @@ class Generator:
                 continue
             index.append(("all",) if d.axis is None else ("tile", d.axis, 0))
             shape.append(self.key(d))
-        args: list[Expr] = []
+        return index, shape
+
+    def _take_form(
+        self, name: str, dims: Dims, index: memory.Index, shape: list[str | int], args: list[Expr],
+        attrs: dict[str, Any], depth: int,
+    ) -> bool:  # fmt: skip
+        """Turns a plain load into the named form; False where it has no place for it."""
         tiles = [i for i, element in enumerate(index) if element[0] == "tile"]
-        attrs: dict[str, Any] = {"form": "index"}
         if name == "one_load":
             if not tiles:
-                return None
+                return False
             at = self.choice(tiles)  # from below 0 to 1 it is the dimension's own tile: `memory` refuses it
             shape[at - sum(e[0] == "none" for e in index[:at])] = 1
             index[at] = ("one", index[at][1])
         elif name == "shifted_load":
             if not tiles:
-                return None
+                return False
             self._shift(index, shape, self.choice(tiles))
         elif name == "moved_load":
             if not tiles or not self._move(index, args, self.choice(tiles)):
-                return None
+                return False
         elif name == "gather_load":
             whole = [i for i, element in enumerate(index) if element[0] in ("tile", "all")]
             if not whole:
-                return None
+                return False
             at = self.choice(whole)
             place = at - sum(e[0] == "none" for e in index[:at])
             source = self.size(1, 64)
@@ -462,7 +485,11 @@ class Generator:
             else:
                 attrs |= {"form": "hl.load", "masked": True}
                 args.append(self.expr(self.part_of(dims), "bool", True, depth - 1))
-        grids = [a for a in axes.values() if a.kind in ("grid", "unrolled") and a.name in self.axis_size]
+        return True
+
+    def _add_places(self, index: memory.Index, shape: list[str | int]) -> None:
+        """Adds dimensions that the load reads one place of: a grid's, or a constant one."""
+        grids = [a for a in self.env.axes.values() if a.kind in ("grid", "unrolled") and a.name in self.axis_size]
         for a in grids:
             if self.chance(0.6) and len(shape) < 4:
                 at = self.rng.randint(0, len(index))
@@ -473,17 +500,8 @@ class Generator:
             shape.insert(at - sum(e[0] == "none" for e in index[:at]), 3)
             index.insert(at, ("int", self.choice((0, 1, 2, -1))))
         if not shape:
-            shape, index = [3], [*index, ("int", self.choice((0, 1, 2, -1)))]
-        earlier = [
-            n for n in sorted(self.readable)
-            if (o := next(x for x in self.program.outputs if x.name == n)).shape == shape and kind_of(o.dtype) == kind
-            and not (exact and self.env.memory[n].error)
-        ]  # fmt: skip
-        if earlier and self.chance(0.7):
-            return Expr(name, args, {"tensor": self.choice(earlier), "index": index, **attrs})
-        if shape and all(e[0] != "slice" for e in index) and self.chance(0.06) and (viewed := self.view(shape, kind)):
-            return Expr(name, args, {"tensor": viewed, "index": index, **attrs})
-        return Expr(name, args, {"tensor": self.param(shape, kind).name, "index": index, **attrs})
+            shape.append(3)
+            index.append(("int", self.choice((0, 1, 2, -1))))
 
     def slice_by_arguments(self, dims: Dims, kind: str) -> Expr:
         """`x[t, a:b]`, of number arguments."""
