@@ -277,7 +277,8 @@ class ListOf(Fragment):
         return [item.default() for item in self.items]
 
     def validate(self, value: Any) -> list[Any]:
-        whose = f" ({', '.join(self.labels)})" if self.labels else ""
+        between = "; " if any(", " in label for label in self.labels) else ", "
+        whose = f" ({between.join(self.labels)})" if self.labels else ""
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"expected a list of {len(self.items)}{whose}")
         if len(value) != len(self.items):

@@ -142,7 +142,7 @@ def build_config_spec(
         spec.fields["block_sizes"] = ListOf(fragments, labels=[b.label for b in blocks])
     roots = multi_axis_roots(device)
     if roots:
-        labels = [", ".join(a.name for a in info.axes) for info in roots]
+        labels = [f"the top-level loop over {', '.join(a.name for a in info.axes)}" for info in roots]
         spec.fields["loop_orders"] = ListOf([PermutationFragment(len(info.axes)) for info in roots], labels=labels)
         spec.fields["l2_groupings"] = ListOf(PowerOfTwoFragment(1, 64, accepted=1 << 10), len(roots), labels)
         spec.fields["flatten_loops"] = ListOf(
