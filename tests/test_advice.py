@@ -180,7 +180,7 @@ FIXES: dict[str, Fix] = {
         gives=lambda x: stored(x.sum(1), slice(None), 0),
     ),
     "a tensor made of numbers in device code": fix(
-        "use the number itself, hl.full",
+        "use the number itself, or hl.full",
         edits=[("torch.tensor([1.0])", "hl.full([], 1.0)")],
         gives=lambda x: x + 1,
     ),
@@ -271,7 +271,7 @@ FIXES: dict[str, Fix] = {
         "`.to(...)`", edits=[("x[tile] & 1", "x[tile].to(torch.int32) & 1")], gives=lambda x: (x.int() & 1).float()
     ),
     "a matrix product of a dtype without one": fix(
-        "`.to(...)`",
+        "`.to(torch.float32)`",
         edits=[
             ("x[rows, :] > 0", "(x[rows, :] > 0).to(torch.float32)"),
             ("x[:, columns] > 0", "(x[:, columns] > 0).to(torch.float32)"),
