@@ -17,6 +17,7 @@ from ..ir.reduction_ops import REDUCTIONS
 from ..ir.reduction_ops import check_has_elements
 from ..language import load
 from ..language import store
+from ..language.refusals import check_difference
 from ..language.refusals import refused
 from ..language.refusals import refused_in_place
 from ..language.torch_overrides import TORCH_OVERRIDES
@@ -122,6 +123,7 @@ class DeviceDispatchMode(TorchDispatchMode):
             check_numbers(func, args, kwargs)
             if func._overloadname != "other":
                 check_has_elements(func.overloadpacket.__name__, args, kwargs)
+                check_difference(func.overloadpacket.__name__, args)
         result = self.tracer.aten(func, tuple(args), kwargs)
         if result is not NotImplemented:
             return result

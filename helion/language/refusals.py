@@ -6,6 +6,10 @@ The names are those of ATen ops, or of torch's functions where PyTorch's own tak
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 
 from .. import exc
 
@@ -142,3 +146,21 @@ def squeezes_a_tile(dim: int) -> exc.TorchOpTracingError:
         reason=f"dimension {dim} is a tile's, whose size the Config and the place of the tile say",
         fix="leave it; a loop with one place at a time is hl.grid(n), or hl.tile(n, block_size=1).",
     )
+
+
+#: Names of torch's functions and operators that subtract.
+_DIFFERENCES = frozenset(["sub", "subtract", "rsub", "__sub__", "__rsub__", "__isub__"])
+
+
+def check_difference(name: str, args: Sequence[Any]) -> None:
+    """Check a call of torch's: PyTorch subtracts no bools, also not from numbers.
+
+    Raises:
+        exc.UnsupportedDtype: one of the operands is a tensor of them.
+    """
+    if name in _DIFFERENCES and any(isinstance(x, torch.Tensor) and x.dtype is torch.bool for x in args[:2]):
+        raise exc.UnsupportedDtype(
+            op="torch.sub",
+            dtype=torch.bool,
+            fix="convert the mask first, `(x > 0).to(torch.int32)`; to invert one write `~mask`.",
+        )

@@ -151,3 +151,16 @@ def test_an_item_of_a_list_of_lists_is_refused_with_what_works() -> None:
 
     with pytest.raises(exc.StatementNotSupported, match="in one list or dict"):
         helion.kernel(kernel, config=helion.Config())(torch.randn(4))
+
+
+@pytest.mark.parametrize("ref_mode", [helion.RefMode.OFF, helion.RefMode.EAGER], ids=str)
+def test_bools_are_not_subtracted(ref_mode: helion.RefMode) -> None:
+    @helion.kernel(ref_mode=ref_mode, config=helion.Config(block_sizes=[8]))
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = x[t] - (x[t] > 0)
+        return out
+
+    with pytest.raises(exc.UnsupportedDtype, match=r"torch\.bool\n(.*\n)*.*to\(torch\.int32\)"):
+        kernel(torch.arange(5))

@@ -73,6 +73,7 @@ class KernelEmitter(abc.ABC):
         updates: node -> the loop variable it gives the next value of.
         waited: products that are waited for where they are (`pipelining`).
         settle: reductions whose results `hlt_settled` must pass on.
+        rounds_sums: sums are not joined to products: a combine function is printed whose operands may be those.
         carried: placeholders of variables that a loop carries.
         sources: other placeholders of loops and branches, with what they stand for.
         barriers: where the threads of a program wait for each other.
@@ -104,6 +105,7 @@ class KernelEmitter(abc.ABC):
         self.results: dict[torch.fx.Node, list[Text]] = {}
         self.updates: dict[torch.fx.Node, Text] = {}
         self.settle: set[torch.fx.Node] = set()
+        self.rounds_sums = False
         self.carried: set[torch.fx.Node] = set()
         self.sources: dict[torch.fx.Node, torch.fx.Node] = {}
         self.waited = self._waited_products() if module.features.pending_products else set()

@@ -39,6 +39,7 @@ from .emitter import Rules
 from .memory import all_of
 from .memory import pointer_access
 from .reductions import detached
+from .reductions import may_round_apart
 from .reductions import summand
 from .reshapes import repeated
 from .scope import Scope
@@ -111,7 +112,10 @@ def emit_reduce(k: KernelEmitter, node: torch.fx.Node) -> None:
     texts = [summand(k, s) if text == k.text(s) else text for s, text in zip(sources, masked)]
     texts = [detached(k, s, text) for s, text in zip(sources, texts)]
     options = {"keep_dims": True} if keep_dims else {}
-    text = call("tl.reduce", _tuple_text(texts), at, combine_function(k, node), **options)
+    k.rounds_sums = any(may_round_apart(k, s, at) for s in sources)
+    combine = combine_function(k, node)
+    k.rounds_sums = False
+    text = call("tl.reduce", _tuple_text(texts), at, combine, **options)
     _assign_results(k, node, text, len(sources))
 
 

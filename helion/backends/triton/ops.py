@@ -313,7 +313,15 @@ def _unsigned(node: torch.fx.Node) -> bool:
 
 
 _same = _of(lambda a: a)
-_add, _subtract, _multiply = _alpha(operator.add), _alpha(operator.sub), _of(operator.mul)
+_plain_add, _subtract, _multiply = _alpha(operator.add), _alpha(operator.sub), _of(operator.mul)
+
+
+def _add(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    if k.rounds_sums and _dtype(node) in (torch.float32, torch.float64) and len(node.args) == 2 and not node.kwargs:
+        return k.helper("hlt_rounded_add", *_as_tensors(k, node, a))
+    return _plain_add(k, node, a)
+
+
 _remainder = _helpers("hlt_remainder")
 _fmod = _by_kind(_helper("hlt_fmod_float"), _of(operator.mod))
 _ROWS: dict[str, Row] = {

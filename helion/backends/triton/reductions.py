@@ -118,10 +118,15 @@ _INSTRUCTIONS = {torch.ops.aten.exp.default, torch.ops.aten.exp2.default, torch.
 
 def _may_round_apart(k: KernelEmitter, reduction: Reduction) -> bool:
     """Whether lanes may begin a sum with products of their own, and so have sums that differ in the last bit."""
-    value = tensor_of(reduction.source)
-    if value.dtype not in (torch.float32, torch.float64) or not _is_computed(reduction.source):
+    return may_round_apart(k, reduction.source, reduction.dim)
+
+
+def may_round_apart(k: KernelEmitter, source: torch.fx.Node, dim: int) -> bool:
+    """Whether a value that is reduced may be a product, of which each lane has one."""
+    value = tensor_of(source)
+    if value.dtype not in (torch.float32, torch.float64) or not _is_computed(source):
         return False
-    return k.extents.known(value.shape[reduction.dim]) <= _LANES
+    return k.extents.known(value.shape[dim]) <= _LANES
 
 
 def _is_computed(node: torch.fx.Node) -> bool:

@@ -43,6 +43,7 @@ from ...language.memory import load
 from ...language.memory import store
 from ...language.op import Op
 from ...language.op import active_handler
+from ...language.refusals import check_difference
 from ...language.refusals import refused_in_place
 from ...language.scans import associative_scan
 from ...language.scans import cumprod
@@ -507,6 +508,7 @@ class DeviceTorchMode(TorchFunctionMode):
         combined: Any = NotImplemented
         try:
             check_has_elements(name, args, kwargs)
+            check_difference(name, args)
             if is_pointwise(name) and has_other_lanes(args, kwargs, active, axes_of):
                 return per_lane(func, args, kwargs, active, axes_of)
             combined = self._ref.reduced(name, func, args, kwargs)

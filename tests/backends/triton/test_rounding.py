@@ -78,3 +78,18 @@ def test_a_sum_of_products_is_one_number_in_all_lanes(seed: int) -> None:
         assert (sums == sums[:, :1]).all(), way.name
         _, steps = way.run(x, sums.amin(1))
         assert (steps == 0).all(), way.name
+
+
+def test_a_sum_of_products_by_a_function_of_the_users_is_one_number_in_all_lanes(seed: int) -> None:
+    @helion.kernel
+    def kernel(x, y):
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            total = hl.reduce(lambda a, b: a + b, x[t, :] * y[t, :], 1)
+            out[t, :] = total[:, None] + x[t, :] * 0
+        return out
+
+    x, y = torch.randn(8, 16), torch.randn(8, 16)
+    for way in ways(kernel, (x, y), [{"block_sizes": [4], "num_warps": 1}], [90]):
+        out = way.run(x, y)
+        assert torch.equal(out, out[:, :1].expand_as(out)), way.name
