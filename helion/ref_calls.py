@@ -71,6 +71,7 @@ def _floors(bound: BoundKernel) -> list[int]:
 #: What is wrong in every mode, though ref mode could run the function: found when it is traced.
 _WRONG = (
     exc.ControlFlowTensorMismatch,
+    exc.HostSideEffect,
     exc.InternalError,
     exc.InvalidConfig,
     exc.InvalidTileRange,
@@ -95,8 +96,9 @@ def checked(
 
     Raises:
         exc.InvalidConfig: it does not fit.
-        exc.ControlFlowTensorMismatch, exc.InvalidTileRange, exc.LoopDependencyError, exc.NestedGridLoop: the kernel is
-            wrong. A variable that changes its dtype in a loop would have another one compiled.
+        exc.ControlFlowTensorMismatch, exc.HostSideEffect, exc.InvalidTileRange, exc.LoopDependencyError,
+            exc.NestedGridLoop: the kernel is wrong. A variable that changes its dtype in a loop would have another one
+            compiled.
         exc.InternalError: and whatever else the compiler does not raise on purpose: only its refusals say that a kernel
             does not compile. Any exception used to be taken so, which hid faults of the compiler in ref mode.
     """

@@ -37,6 +37,8 @@ from .tracer import Tracer
 from .translated import is_data_dependent
 from .varying import BY_METHODS
 from .varying import asks_for_class
+from .varying import draws
+from .varying import undrawn
 from .varying import varies
 
 # Called as they are: their Python source is not the user's device code.
@@ -150,8 +152,9 @@ class Calls(Expressions):
         of_config = getattr(fn, "__module__", None) == "math" and self.env.is_of_config(symbols)
         value = None if of_config else self.number_call(fn, args, node)
         if value is None:
-            value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
-            value = self._varying(fn, args, value, node)
+            with undrawn(fn):
+                value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
+            value = self._varying(fn, value, node)
         value = self.measured(value, node)
         if not self.env.ir.roots and any(map(self.env.is_read_from_tensor, tree_leaves(value))):
             raise exc.HostTensorRead(text=ast.unparse(node))
@@ -166,11 +169,13 @@ class Calls(Expressions):
             self.env.note_host_operation(warning, ast.unparse(node), self.frame.source.name)
         return value
 
-    def _varying(self, fn: Any, args: list[Any], value: Any, node: ast.Call) -> Any:
+    def _varying(self, fn: Any, value: Any, node: ast.Call) -> Any:
         """What a host call gives; a number that may be another in the next call is read at each."""
-        if type(value) not in (int, float, bool) or not varies(fn, args):
-            return value
-        return self.of_call(type(value), node)
+        of_numpy = type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+        number = value.item() if of_numpy else value
+        if type(number) in (int, float, bool):
+            return self.of_call(type(number), node) if varies(fn) else value
+        return self.of_call(None, node) if draws(fn) else value
 
     def of_call(self, kind: type | None, node: ast.expr) -> Any:
         """What an expression gives that may be another in the next call of this specialization: a number is read at

@@ -43,6 +43,8 @@ def checked_number(value: Any, kind: str, text: str) -> Any:
     """
     if type(value).__name__ == kind:
         return value
+    if type(value).__module__ == "numpy" and type(number := value.item()).__name__ == kind:
+        return number
     wanted = "int" if kind == "bool" else kind
     raise exc.InvalidAPIUsage(
         f"{text!r} of a number that host code reads is {value!r} in this call, and the kernel was compiled for "

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import array
+import collections
 import functools
+import itertools
+import queue
 import random
 import time
 from collections.abc import Callable
@@ -170,16 +174,16 @@ def test_a_tensor_of_host_code_without_memory_is_refused_before_the_launch(softg
     assert torch.equal(kernel(x), x)
 
 
-numbers = iter(range(10**9))
 module = torch.nn.Dropout()
-
-
-def next_number() -> int:
-    return next(numbers)
+generator = random.Random(3)
 
 
 def drawn() -> float:
     return random.uniform(1.0, 2.0)
+
+
+def drawn_by_a_helper() -> float:
+    return generator.random()
 
 
 def check_varying(function: Callable[[], float], device: torch.device) -> None:
@@ -198,7 +202,7 @@ def check_varying(function: Callable[[], float], device: torch.device) -> None:
     assert len({scale for _, scale in found}) == 4
 
 
-VARYING = [random.random, drawn, time.perf_counter, next_number]
+VARYING = [random.random, drawn, drawn_by_a_helper, time.perf_counter]
 
 
 @pytest.mark.parametrize("function", VARYING, ids=lambda f: f.__name__)
@@ -211,6 +215,79 @@ def test_a_number_that_varies_is_read_at_each_call(function, seed):
 @pytest.mark.parametrize("function", VARYING, ids=lambda f: f.__name__)
 def test_a_number_that_varies_is_read_at_each_call_on_a_gpu(softgpu, function, seed):
     check_varying(function, softgpu.device)
+
+
+def add_result_of(function: Callable[[], Any]) -> helion.Kernel:
+    @helion.kernel(config=helion.Config(block_sizes=[16]))
+    def add(x: torch.Tensor) -> torch.Tensor:
+        number = function()
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = x[tile] + number
+        return out
+
+    return add
+
+
+def test_a_trace_draws_no_random_numbers_of_the_calls():
+    pytest.importorskip("numpy")
+    import numpy
+
+    of_numpy, x = numpy.random.default_rng(3), torch.zeros(40)
+    generator.seed(3)
+    numpy.random.seed(3)
+    kernels = [
+        add_result_of(function)
+        for function in (drawn_by_a_helper, lambda: of_numpy.integers(1000), lambda: numpy.random.randint(1000))
+    ]
+    found = [[kernel(x)[0].item() for _ in range(3)] for kernel in kernels]
+    of_python, again, old = random.Random(3), numpy.random.default_rng(3), numpy.random.RandomState(3)
+    assert found[0] == pytest.approx([of_python.random() for _ in range(3)])
+    assert found[1:] == [[again.integers(1000) for _ in range(3)], [old.randint(1000) for _ in range(3)]]
+    with pytest.raises(exc.HostTensorRead, match="may be another in the next call"):
+        add_result_of(lambda: random.sample(range(9), 2))(x)
+
+
+numbers = iter(range(10**9))
+next_number = numbers.__next__
+waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+left = collections.deque(range(9))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda: next(numbers), "'numbers'"),
+        (lambda: sum(itertools.islice(numbers, 3)), "'numbers'"),
+        (lambda: next_number(), "'next_number'"),
+        (lambda: waiting.get(), "'waiting'"),
+        (lambda: left.popleft(), "'left'"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["compiled", "ref"])
+def test_what_is_gone_when_it_is_read_is_refused(function, name, mode, monkeypatch):
+    monkeypatch.setenv("HELION_INTERPRET", "1" if mode == "ref" else "0")
+    with pytest.raises(exc.HostSideEffect, match=rf"{name}(.*\n)*.*as an argument"):
+        add_result_of(function)(torch.ones(40))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        collections.deque([1]),
+        collections.UserList([1]),
+        collections.UserDict({0: 1}),
+        collections.ChainMap({0: 1}),
+        array.array("i", [1]),
+        bytearray([1]),
+    ],
+    ids=lambda table: type(table).__name__,
+)
+def test_items_of_every_container_are_read_at_each_call(table):
+    kernel, x = add_result_of(lambda: table[0] + 0), torch.zeros(40)
+    for number in (1, 2, 1):
+        table[0] = number
+        assert torch.equal(kernel(x), x + number)
 
 
 def test_a_number_that_varies_is_refused_in_device_code_and_in_loops():

@@ -13,12 +13,15 @@ how the values get into the key (``specialization.py``) and to C (``compiled_dis
 
 from __future__ import annotations
 
+import array
+import collections
 import contextlib
 import copy
 import dataclasses
 import enum
 import functools
 import inspect
+import io
 import re
 import sys
 import types
@@ -30,6 +33,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ... import exc
 from ..stable_key import Identity
 from .bytecode import Step
 from .bytecode import names_in
@@ -186,6 +190,8 @@ def _by_kind(places: Iterator[Place]) -> tuple[list[Place], list[Place]]:
     constants: list[Place] = []
     for place in places:
         value = place.read()
+        if _is_used_up(value):
+            raise _used_up(place)
         if place.called:
             kind = constants
         elif _is_constant(value):
@@ -283,9 +289,12 @@ def _counts(value: Any) -> bool:
 def _followed(place: Place, steps: tuple[Step, ...], seen: set[int]) -> Iterator[Place]:
     """The place of a value, or those of what is read of it, or those that a function reads."""
     value = place.read()
+    if _is_used_up(value):
+        yield place
+        return
     if value is MISSING or isinstance(value, torch.Tensor) or _is_constant(value) or holds_tensors(value):
         # Of a dict of numbers only the item that is read: a step counter beside it would be a compile for each step.
-        if isinstance(value, (dict, list)) and steps and not steps[0][0]:
+        if isinstance(value, (dict, list, *_SEQUENCES, *_MAPPINGS)) and steps and not steps[0][0]:
             yield from _followed(_inner(place, *steps[0]), steps[1:], seen)
         else:
             yield place
@@ -451,6 +460,26 @@ def read_part(place: Place, is_attribute: bool, step: Any) -> Any:
         return MISSING  # the code may ask whether it is there
 
 
+def _is_used_up(value: Any) -> bool:
+    """Whether what reads it finds less in it the next time: an iterator, a queue, a file that is read."""
+    if isinstance(value, io.IOBase):
+        return not value.closed and value.readable() and not value.writable()
+    if isinstance(value, functools.partial):
+        return any(map(_is_used_up, (value.func, *value.args, *value.keywords.values())))
+    if isinstance(value, (types.BuiltinMethodType, types.MethodWrapperType)):
+        return _is_used_up(value.__self__)
+    return hasattr(type(value), "__next__") or type(value).__module__ in ("queue", "_queue", "multiprocessing.queues")
+
+
+def _used_up(place: Place) -> exc.HostSideEffect:
+    """The error for it: a trace would take something out, and calls get what the trace has got."""
+    return exc.HostSideEffect(
+        f"host code takes from {place.name!r} ({type(place.read()).__name__}), which is outside the kernel function: "
+        "what is taken once is gone, and a trace takes too",
+        fix="take out of it where the kernel is called, and pass that as an argument: `kernel(x, next(iterator))`.",
+    )
+
+
 def is_foreign(module: str | None) -> bool:
     """Whether a module is of a package whose functions are known by name, and not of the program."""
     return module is None or (module.partition(".")[0] in _FOREIGN and module != "__main__")
@@ -462,11 +491,17 @@ def _is_array(value: Any) -> bool:
     return of_numpy and not value.dtype.hasobject and value.size <= 4096
 
 
+#: Arrays of numbers, sequences and mappings of the standard library that code may change.
+_ARRAYS = (array.array, bytearray, memoryview)
+_SEQUENCES = (collections.deque, collections.UserList)
+_MAPPINGS = (collections.ChainMap, collections.UserDict, types.MappingProxyType)
+
+
 def _has_no_order(value: Any) -> bool:
     """Whether it is or holds a dict, a set or an array, which compiled calls do not compare."""
     if isinstance(value, (tuple, list)):
         return any(map(_has_no_order, value))
-    return isinstance(value, (dict, set, frozenset)) or _is_array(value)
+    return isinstance(value, (dict, set, frozenset, *_ARRAYS, *_SEQUENCES, *_MAPPINGS)) or _is_array(value)
 
 
 def _comparable(place: Place) -> Any:
@@ -491,9 +526,11 @@ def _ordered(value: Any) -> Any:
         return (type(value).__name__, *sorted(map(_ordered, value), key=lambda item: (type(item).__name__, repr(item))))
     if _is_array(value):
         return (type(value).__name__, str(value.dtype), value.shape, value.tobytes())
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, _ARRAYS):
+        return (type(value).__name__, memoryview(value).format, memoryview(value).shape, memoryview(value).tobytes())
+    if isinstance(value, (tuple, list, *_SEQUENCES)):
         return (type(value).__name__, *map(_ordered, value))
-    if isinstance(value, dict):
+    if isinstance(value, (dict, *_MAPPINGS)):
         return (type(value).__name__, *[(_ordered(key), _ordered(item)) for key, item in value.items()])
     return value
 
@@ -506,9 +543,11 @@ def is_table(value: Any) -> bool:
 def _is_constant(value: Any) -> bool:
     if _is_array(value):
         return True
-    if isinstance(value, (tuple, list, set, frozenset)):
+    if isinstance(value, _ARRAYS):
+        return len(value) <= 4096
+    if isinstance(value, (tuple, list, set, frozenset, *_SEQUENCES)):
         return all(map(_is_constant, value))
-    if isinstance(value, dict):
+    if isinstance(value, (dict, *_MAPPINGS)):
         return all(map(_is_constant, value)) and all(map(_is_constant, value.values()))
     return isinstance(value, _CONSTANTS)
 
