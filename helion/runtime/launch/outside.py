@@ -40,8 +40,8 @@ from .bytecode import names_in
 from .bytecode import reads_in
 
 __all__ = [
-    "MISSING", "ClassPlaces", "Place", "are_same", "constants_of_call", "frozen", "holds_tensors", "is_foreign",
-    "is_table", "places_of", "read_part", "restored",
+    "MISSING", "Place", "are_same", "constants_read", "frozen", "holds_tensors", "in_class", "is_constant",
+    "is_foreign", "is_table", "of_function", "places_of", "read_part", "restored",
 ]  # fmt: skip
 
 #: What is read where there is nothing: a name that was deleted, a variable that is not assigned yet.
@@ -72,7 +72,7 @@ class Place:
 
     def element(self, extract: Callable[[Any], Any]) -> Any:
         """What the value contributes to a key; see `frozen`."""
-        return _of_function(self.read()) if self.called else frozen(self.read(), extract)
+        return of_function(self.read()) if self.called else frozen(self.read(), extract)
 
     def read(self) -> Any:
         """The value now, or ``MISSING``."""
@@ -116,66 +116,12 @@ def places_of(fn: types.FunctionType) -> tuple[list[Place], list[Place]]:
     return _by_kind(_read_by(fn, {id(fn)}))
 
 
-def constants_of_call(value: Any) -> list[Place]:
-    """The places of constants that calling a method, or an object of a class with `__call__`, reads: those of its own
-    attributes among them."""
-    is_method = isinstance(value, types.MethodType)
-    fn = value.__func__ if is_method else inspect.getattr_static(type(value), "__call__", None)
-    if not isinstance(fn, types.FunctionType) or is_foreign(fn.__module__):
-        return []
-    holder = value.__self__ if is_method else value
-    _, constants = _by_kind(_read_by(fn, {id(fn)}, Place(lambda: holder, "", "self")))
-    return [Place(lambda: fn, "", fn.__name__, called=True), *constants]
+def constants_read(place: Place) -> list[Place]:
+    """The places of constants that calling what is at a place reads, itself and its own attributes among them."""
+    return _by_kind(_followed(place, (), set()))[1]
 
 
-class ClassPlaces:
-    """What the classes of arguments hold under names that the code of a kernel reads: methods, and constants.
-
-    Fields are none of it: they are arguments.
-    """
-
-    def __init__(self) -> None:
-        self._fn: types.FunctionType | None = None
-        self._known: dict[type, tuple[Place, ...]] = {}
-
-    def look(self, fn: types.FunctionType) -> None:
-        """Read this kernel function from now on, and all classes anew."""
-        self._fn, self._known = fn, {}
-
-    def _names(self) -> set[str]:
-        """The names that the kernel function and its helpers read."""
-        if self._fn is None:
-            return set()
-        _, constants = places_of(self._fn)
-        helpers = [place.read() for place in constants if place.called]
-        functions = [fn for fn in (self._fn, *helpers) if isinstance(fn, types.FunctionType)]
-        return set[str]().union(*[names_in(fn.__code__) for fn in functions])
-
-    def __call__(self, cls: type) -> tuple[Place, ...]:
-        """The places of what a class holds, and of what its methods read from outside."""
-        found = self._known.get(cls)
-        if found is None:
-            found = self._known[cls] = tuple(self._of(cls))
-        return found
-
-    def _of(self, cls: type) -> Iterator[Place]:
-        fields = {*getattr(cls, "__dataclass_fields__", ()), *getattr(cls, "_fields", ())}
-        names, done, seen = sorted(self._names()), set(fields), set[int]()
-        while names:
-            name = names.pop()
-            value = MISSING if name in done else _in_class(cls, name)
-            done.add(name)
-            if isinstance(value, types.FunctionType):
-                yield Place(functools.partial(_in_class, cls, name), "", f"{cls.__name__}.{name}", called=True)
-                names += sorted(names_in(value.__code__) - done)
-                if id(value) not in seen:
-                    seen.add(id(value))
-                    yield from _by_kind(_read_by(value, seen))[1]
-            elif _is_constant(value):
-                yield Place(functools.partial(_in_class, cls, name), "", f"{cls.__name__}.{name}")
-
-
-def _in_class(cls: type, name: str) -> Any:
+def in_class(cls: type, name: str) -> Any:
     """What a program's class, or one that it derives from, holds by a name: of a property or the like its function."""
     for base in cls.__mro__:
         if name in vars(base):
@@ -194,7 +140,7 @@ def _by_kind(places: Iterator[Place]) -> tuple[list[Place], list[Place]]:
             raise _used_up(place)
         if place.called:
             kind = constants
-        elif _is_constant(value):
+        elif is_constant(value):
             kind = constants
             if _has_no_order(value):
                 place = Place(functools.partial(_comparable, place), "", place.name)
@@ -253,9 +199,20 @@ def frozen(value: Any, extract: Callable[[Any], Any]) -> Any:
         return frozen(_ordered(value), extract)
     if isinstance(value, (float, complex)):
         return (type(value), repr(value))  # 0.0 and -0.0 differ, a NaN equals itself
+    if isinstance(value, enum.Enum):
+        return of_member(value, extract)
     if isinstance(value, _CONSTANTS):
         return (type(value), value)
     return extract(value)
+
+
+def of_member(value: enum.Enum, extract: Callable[[Any], Any]) -> Any:
+    """As `frozen`: which member, and what a program may change of it: a list that is its value, what is set on it."""
+    own = [(name, frozen(item, extract)) for name, item in vars(value).items() if name not in _OF_ENUM]
+    return (type(value), value, *own)
+
+
+_OF_ENUM = frozenset({"_name_", "__objclass__", "_sort_order_"})
 
 
 # -- where it is found ------------------------------------------------------------------------------------------------
@@ -292,13 +249,13 @@ def _followed(place: Place, steps: tuple[Step, ...], seen: set[int]) -> Iterator
     if _is_used_up(value):
         yield place
         return
-    if value is MISSING or isinstance(value, torch.Tensor) or _is_constant(value) or holds_tensors(value):
+    if value is MISSING or isinstance(value, torch.Tensor) or is_constant(value) or holds_tensors(value):
         # Of a dict of numbers only the item that is read: a step counter beside it would be a compile for each step.
         if isinstance(value, (dict, list, *_SEQUENCES, *_MAPPINGS)) and steps and not steps[0][0]:
             yield from _followed(_inner(place, *steps[0]), steps[1:], seen)
         else:
             yield place
-            if isinstance(value, enum.Enum) and steps and _in_class(type(value), str(steps[0][1])) is not MISSING:
+            if isinstance(value, enum.Enum) and steps and in_class(type(value), str(steps[0][1])) is not MISSING:
                 yield from _followed(_inner(place, *steps[0]), steps[1:], seen)  # a method or property of the program's
         return
     if isinstance(value, (list, tuple, dict)) and (not steps or _is_builtin_method(value, steps[0])):
@@ -318,7 +275,7 @@ def _followed(place: Place, steps: tuple[Step, ...], seen: set[int]) -> Iterator
         of_method = isinstance(value, types.MethodType)
         owner = Place(functools.partial(_owner, place), "", place.name) if of_method else None
         yield from _read_by(called, seen, owner if of_method or isinstance(value, _FUNCTIONS) else place)
-    if not steps or isinstance(value, _FUNCTIONS):
+    if not steps or (isinstance(value, _FUNCTIONS) and steps[0][1] not in value.__dict__):
         return
     if isinstance(value, types.ModuleType):
         if is_foreign(value.__name__) or not steps[0][0]:
@@ -376,7 +333,8 @@ def _function_of(value: Any) -> types.FunctionType | None:
     elif not isinstance(value, (types.FunctionType, type)):
         # A kernel that is called; an object of a class with `__call__`.
         name = "forward" if isinstance(value, torch.nn.Module) else "__call__"
-        value = getattr(value, "fn", None) or inspect.getattr_static(type(value), name, None)
+        own = vars(value).get(name) if name == "forward" else getattr(value, "fn", None)
+        value = inspect.getattr_static(type(value), name, None) if own is None else own
     return value if isinstance(value, types.FunctionType) else None
 
 
@@ -398,7 +356,7 @@ def _is_opaque(value: Any) -> bool:
 def _constants_of(place: Place) -> Any:
     """The constants among the attributes of a module of PyTorch's: `negative_slope`."""
     attributes = sorted(getattr(place.read(), "__dict__", {}).items())
-    return tuple([item for item in attributes if item[0][0] != "_" and _is_constant(item[1])])
+    return tuple([item for item in attributes if item[0][0] != "_" and is_constant(item[1])])
 
 
 def _called(place: Place, value: Any) -> Place:
@@ -412,7 +370,7 @@ def _function_at(place: Place) -> Any:
     return _function_of(place.read())
 
 
-def _of_function(value: Any) -> Any:
+def of_function(value: Any) -> Any:
     """A hashable that tells a function that is called from all that may do something else.
 
     One that closes over nothing counts by its code, so that running the same definition again changes nothing.
@@ -428,7 +386,7 @@ def _of_function(value: Any) -> Any:
 def _of_default(value: Any) -> Any:
     # A list that the function fills is no constant.
     return (
-        frozen(value, Identity) if _is_constant(value) and not isinstance(value, (list, dict, set)) else Identity(value)
+        frozen(value, Identity) if is_constant(value) and not isinstance(value, (list, dict, set)) else Identity(value)
     )
 
 
@@ -537,18 +495,18 @@ def _ordered(value: Any) -> Any:
 
 def is_table(value: Any) -> bool:
     """Whether it is a container of constants, so that every call compares it."""
-    return isinstance(value, (tuple, list, dict, set, frozenset)) and _is_constant(value)
+    return isinstance(value, (tuple, list, dict, set, frozenset)) and is_constant(value)
 
 
-def _is_constant(value: Any) -> bool:
+def is_constant(value: Any) -> bool:
     if _is_array(value):
         return True
     if isinstance(value, _ARRAYS):
         return len(value) <= 4096
     if isinstance(value, (tuple, list, set, frozenset, *_SEQUENCES)):
-        return all(map(_is_constant, value))
+        return all(map(is_constant, value))
     if isinstance(value, (dict, *_MAPPINGS)):
-        return all(map(_is_constant, value)) and all(map(_is_constant, value.values()))
+        return all(map(is_constant, value)) and all(map(is_constant, value.values()))
     return isinstance(value, _CONSTANTS)
 
 
@@ -557,4 +515,4 @@ def holds_tensors(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return True
     items = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
-    return any(map(holds_tensors, items)) and all(_is_constant(item) or holds_tensors(item) for item in items)
+    return any(map(holds_tensors, items)) and all(is_constant(item) or holds_tensors(item) for item in items)

@@ -46,10 +46,11 @@ from torch.nn import Parameter
 from ... import _compat_torch
 from ... import exc
 from ..stable_key import Identity
-from .outside import ClassPlaces
+from .attributes import Attributes
+from .attributes import constants_of_call
 from .outside import Place
 from .outside import are_same
-from .outside import constants_of_call
+from .outside import of_member
 from .outside import places_of
 from .overlaps import overlapping_tensors
 from .overlaps import overlaps
@@ -179,13 +180,13 @@ class _Extract:
         kernel_name: str,
         on_requires_grad: Callable[[], None] | None,
         tensor_key: Callable[[Any, torch.Tensor], TensorKey] = _tensor_key,
-        classes: ClassPlaces | None = None,
+        attributes: Attributes | None = None,
     ) -> None:
         self.settings = settings
         self.tensor_key = tensor_key
         self.kernel_name = kernel_name
         self.on_requires_grad = on_requires_grad
-        self.classes = classes or ClassPlaces()
+        self.attributes = attributes or Attributes()
 
     def __call__(self, value: Any) -> Hashable:
         extractor = _EXTRACTORS.get(type(value))
@@ -218,7 +219,7 @@ class _Extract:
         return (type(value), value)
 
     def member(self, value: enum.Enum) -> Hashable:
-        return (type(value), value, *self.of_class(type(value)))
+        return (*of_member(value, self), *self.of_class(type(value)))
 
     def number_by_value(self, value: complex) -> Hashable:
         # repr tells 0.0 from -0.0, which compare equal, and lets NaN equal itself.
@@ -249,13 +250,14 @@ class _Extract:
         """What an argument's class holds by names that the kernel's code reads: its methods, which are inlined."""
         if cls in _WITHOUT_METHODS:
             return []
-        return [(place.name, place.element(self)) for place in self.classes(cls)]
+        return [(place.name, place.element(self)) for place in self.attributes.of_class(cls)]
 
     def slice(self, value: slice) -> Hashable:
-        return (slice, self(value.start), self(value.stop), self(value.step))
+        # What a subscript takes; its numbers are none of the kernel's.
+        return (slice, self.captured(value.start), self.captured(value.stop), self.captured(value.step))
 
     def function(self, value: types.FunctionType) -> Hashable:
-        captured = []
+        captured: list[Hashable] = []
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or ()):
             content = cell.cell_contents
             # A recursive inner function captures itself.
@@ -264,22 +266,30 @@ class _Extract:
         # A function in a cell is in `captured`, by what it is made of: closures are often made anew for each call.
         shown = [place for place in constants if not (place.called and isinstance(place.holder, types.CellType))]
         captured += [(place.name, place.element(self)) for place in shown]
+        self.attributes.note(value)
+        for place in constants:
+            if place.called and isinstance(helper := place.read(), types.FunctionType):
+                self.attributes.note(helper)
+        captured += self.attributes.of_object(value)
         defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
         return (types.FunctionType, value.__code__, *captured, *[self.captured(default) for default in defaults])
 
     def captured(self, value: Any) -> Hashable:
         """A closure's number is a constant of the code that is inlined, as one of `hl.constexpr` is, so it counts by
         value, in containers too."""
-        by_value = _Captured(self.settings, self.kernel_name, self.on_requires_grad, self.tensor_key, self.classes)
+        by_value = _Captured(self.settings, self.kernel_name, self.on_requires_grad, self.tensor_key, self.attributes)
         return by_value(value)
 
     def method(self, value: types.MethodType) -> Hashable:
-        of_object = ("object", Identity(value.__self__), *self.read_of(value))
+        read = [(place.name, place.element(self)) for place in constants_of_call(value)]
+        of_object = ("object", Identity(value.__self__), *read)
         return (types.MethodType, self(value.__func__), of_object)
 
     def read_of(self, value: Any) -> list[Hashable]:
-        """The constants that a method or an object's `__call__` reads of its object and from outside itself."""
-        return [(place.name, place.element(self)) for place in constants_of_call(value)]
+        """The constants that an object's `__call__` reads, and those that the kernel reads of the object."""
+        read = [(place.name, place.element(self)) for place in constants_of_call(value)]
+        of_class = self.of_class(value if isinstance(value, type) else type(value))
+        return [*read, *of_class, *([] if isinstance(value, type) else self.attributes.of_object(value))]
 
     def partial(self, value: functools.partial[Any]) -> Hashable:
         return (
@@ -413,8 +423,8 @@ class Specializer:
         self.settings = settings
         self.key_fn = key_fn
         self.kernel_name = kernel_name
-        self.classes = ClassPlaces()
-        self.extract = _Extract(settings, kernel_name, on_requires_grad, classes=self.classes)
+        self.attributes = Attributes()
+        self.extract = _Extract(settings, kernel_name, on_requires_grad, attributes=self.attributes)
         self.constexpr = frozenset(
             i for i, name in enumerate(signature.parameters) if _is_constexpr(annotations.get(name, ""))
         )
@@ -476,7 +486,7 @@ class Specializer:
         Returns:
             Whether it is something else than before.
         """
-        self.classes.look(fn)
+        self.attributes.look(fn)
         tensors, constants = places_of(fn)
         if are_same(tensors, self.filled) and are_same(constants, self.watched):
             return False
@@ -511,7 +521,7 @@ class Specializer:
         """The key of a call without what only variants of one BoundKernel differ in: `key` under static shapes."""
         if self.settings.static_shapes:
             return self.key(args)
-        extract = _Extract(self.settings, self.kernel_name, None, _family_key, self.classes)
+        extract = _Extract(self.settings, self.kernel_name, None, _family_key, self.attributes)
         elements = [extract.captured(a) if i in self.constexpr else extract(a) for i, a in enumerate(args)]
         return (*elements, *self.outside(), *([self.user_key(args)] if self.key_fn is not None else []))
 
