@@ -55,7 +55,7 @@ class ToyBackend(Backend):
 
     def generate(self, config: Config) -> GeneratedSource:
         (root,) = self.ir.device.roots
-        host = HostPrinter(self.ir, {}, origin_lines=False)
+        host = HostPrinter(self.ir, {})
         names = list(self.ir.device.host_tensors)
         texts = [self.ir.device.host_tensors[name].text for name in names]
         body = host.function([f"_launcher(_code, {', '.join(texts)})"], "_run")
