@@ -35,6 +35,7 @@ from .source import function_globals
 from .source import source_of
 from .tracer import Tracer
 from .translated import is_data_dependent
+from .truths import as_number
 from .varying import BY_METHODS
 from .varying import asks_for_class
 from .varying import draws
@@ -309,7 +310,7 @@ class Calls(Expressions):
         if self._needs_device(args) and fn not in _MATH_OF_ANY_NUMBER:
             raise exc.NotAllowedOnDevice(
                 f"math.{fn.__name__} of a number that is known only while the kernel runs",
-                fix=f"use torch's function on a tensor: torch.{fn.__name__}(hl.full([], {ast.unparse(node.args[0])})).",
+                fix=_of_tensors(fn, node),
             )
         return self.env.host_call(fn, args, f"math.{fn.__name__}({', '.join('{}' for _ in args)})", fn.__name__)
 
@@ -406,7 +407,7 @@ def _device_print(interpreter: Calls, *args: Any, **kwargs: Any) -> None:
 
 def _device_min_max(pick: Callable[..., Any], tensor_op: Callable[..., Any]) -> Callable[..., Any]:
     def call(interpreter: Calls, *args: Any, **kwargs: Any) -> Any:
-        values = list(args[0]) if len(args) == 1 else list(args)
+        values = [as_number(interpreter.env, v) for v in (args[0] if len(args) == 1 else args)]
         if any(isinstance(v, torch.Tensor) for v in values):
             return functools.reduce(tensor_op, interpreter.as_tensors(values))
         if any(is_symbolic(v) for v in values):
@@ -423,9 +424,25 @@ def _device_cast(python_type: type, dtype: torch.dtype) -> Callable[..., Any]:
     def call(interpreter: Calls, value: Any = 0) -> Any:
         if isinstance(value, torch.Tensor):
             return value.to(dtype)
+        value = as_number(interpreter.env, value)
         return _NUMBER_BUILTINS[python_type](value) if is_symbolic(value) else python_type(value)
 
     return call
+
+
+def _of_tensors(fn: Any, node: ast.Call) -> str:
+    """What to write instead of one of math's functions of numbers of the kernel's."""
+    texts = list(map(ast.unparse, node.args))
+    if hasattr(torch, fn.__name__):
+        make = "torch.tensor({})" if fn in (math.gcd, math.lcm) else "hl.full([], {})"  # integers stay integers
+        tensors = ", ".join(map(make.format, texts))
+        return f"use torch's function on a tensor: torch.{fn.__name__}({tensors})."
+    return f"make a tensor of its values before the loops, one for each {texts[0]}, and load from it."
+
+
+def _device_bool(interpreter: Calls, value: Any = False) -> Any:
+    numbers = (torch.SymInt, torch.SymFloat)
+    return value != 0 if isinstance(value, numbers) else value if isinstance(value, torch.SymBool) else bool(value)
 
 
 def _int(value: Any) -> Any:
@@ -501,6 +518,7 @@ _DEVICE_BUILTINS: dict[Any, Callable[..., Any]] = {
     torch.as_tensor: _device_as_tensor,
     min: _device_min_max(min, torch.minimum),
     max: _device_min_max(max, torch.maximum),
+    bool: _device_bool,
     float: _device_cast(float, torch.float32),
     int: _device_cast(int, torch.int64),
     range: _device_range,

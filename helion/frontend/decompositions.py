@@ -244,6 +244,18 @@ def _rsub(x: torch.Tensor, other: Any, alpha: Any = 1) -> torch.Tensor:
     )
 
 
+@rule(_aten.lcm.default)
+def _lcm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """PyTorch's own rule divides floats; its kernels compute narrow integers in C's int."""
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    wide = torch.int32 if dtype in (torch.int8, torch.uint8, torch.int16) else dtype
+    a, b = a.to(wide), b.to(wide)
+    divisor = torch.gcd(a, b)
+    none = divisor == 0
+    multiple = torch.abs(torch.div(a, torch.where(none, 1, divisor), rounding_mode="trunc") * b)
+    return torch.where(none, 0, multiple).to(dtype)
+
+
 @rule(_aten.remainder.Scalar_Tensor)
 def _remainder_of_number(number: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.remainder(torch.full((), number, dtype=torch.result_type(x, number)), x)

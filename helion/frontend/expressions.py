@@ -41,6 +41,9 @@ from .lengths import lengths_of
 from .read_expressions import ReadExpressions
 from .translated import as_ours
 from .translated import is_data_dependent
+from .truths import as_number
+from .truths import as_numbers
+from .truths import is_among
 from .varying import OF_TENSORS
 
 #: What an error calls a number that is not known while host code is traced, and says to do.
@@ -328,16 +331,18 @@ class Expressions(ReadExpressions):
             left, right = (self.as_tensor(v) if isinstance(v, torch.SymBool) else v for v in (left, right))
         if not isinstance(op, (ast.BitAnd, ast.BitOr, ast.BitXor)):
             left, right = self._numbers(left, right)
+        elif isinstance(op, ast.BitXor) and all(isinstance(v, (bool, torch.SymBool)) for v in (left, right)):
+            return self._compare(ast.NotEq(), left, right)
         if isinstance(op, (ast.LShift, ast.RShift)) and isinstance(right, torch.SymInt) and not torch.is_tensor(left):
             return self._shifted(op, left, right)
         result = _BINARY[type(op)](left, right)
         return result if self.tracer.on_device else self.env.sized(result)
 
     def _numbers(self, left: Any, right: Any) -> tuple[Any, Any]:
-        """Operands of which a bool of the Config's is 0 or 1, as Python's are, beside a number."""
-        both = (left, right)
-        if not all(isinstance(v, (int, float, torch.SymInt, torch.SymFloat, torch.SymBool)) for v in both):
-            return both
+        """Operands of which a bool of the Config's or a tile's place is 0 or 1, as Python's are, beside a number."""
+        if not all(isinstance(v, (int, float, torch.SymInt, torch.SymFloat, torch.SymBool)) for v in (left, right)):
+            return left, right
+        both = as_numbers(self.env, left, right)
         if all(isinstance(v, (bool, torch.SymBool)) for v in both):
             return both
         zero_or_one = "({1} if {0} else {2})"
@@ -371,7 +376,7 @@ class Expressions(ReadExpressions):
             # A tunable's is larger than any value of it, and too large for a power.
             least = base.node.hint if is_symbolic(base) else base
             hint = least ** min(exponent.node.hint, 62)
-        return self.env.size_of(PowByNatural(expr_of(base), expr_of(exponent)), hint)
+        return self.env.size_of(PowByNatural(expr_of(0 + base), expr_of(exponent)), hint)
 
     def expr_UnaryOp(self, node: ast.UnaryOp) -> Any:
         value = self.expr(node.operand)
@@ -385,7 +390,7 @@ class Expressions(ReadExpressions):
             return not value
         if isinstance(node.op, ast.Invert) and is_symbolic(value):
             return torch.sym_not(value) if isinstance(value, torch.SymBool) else -value - 1
-        return _UNARY[type(node.op)](value)
+        return _UNARY[type(node.op)](as_number(self.env, value))
 
     def expr_Compare(self, node: ast.Compare) -> Any:
         left = self.expr(node.left)
@@ -394,12 +399,21 @@ class Expressions(ReadExpressions):
             right = self.expr(right_node) if result is True else self._after(result, right_node, when=True)
             if isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, _HASHING):
                 left = as_key(left)
-            step = _COMPARE[type(op)](*self._numbers(left, right))
+            step = self._compare(op, left, right)
             result = step if result is True else self._and(result, step)
             if result is False:
                 return False
             left = right
         return result
+
+    def _compare(self, op: ast.cmpop, left: Any, right: Any) -> Any:
+        """A comparison of two values."""
+        if isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, (tuple, list)) and self.is_dynamic_number(left):
+            found = is_among(left, right, lambda a, b: self._compare(ast.Eq(), a, b))
+            return found if isinstance(op, ast.In) else torch.sym_not(found)
+        if isinstance(op, (ast.Is, ast.IsNot)) and all(isinstance(v, (bool, torch.SymBool)) for v in (left, right)):
+            op = ast.Eq() if isinstance(op, ast.Is) else ast.NotEq()
+        return _COMPARE[type(op)](*self._numbers(left, right))
 
     def expr_BoolOp(self, node: ast.BoolOp) -> Any:
         value = self.expr(node.values[0])
@@ -514,6 +528,10 @@ class Expressions(ReadExpressions):
         if isinstance(test, torch.Tensor):
             return self.tracer.on_device
         return is_symbolic(test) and self.env.space.depends_on_device(test)
+
+    def is_dynamic_number(self, value: Any) -> bool:
+        """Whether a number is known only while the kernel runs."""
+        return not isinstance(value, torch.Tensor) and self.is_dynamic(value)
 
     def truth(self, node: ast.expr) -> bool:
         """A condition that must be known at compile time."""

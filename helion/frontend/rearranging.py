@@ -337,7 +337,7 @@ def _running_extreme(x: torch.Tensor, dim: int, largest: bool) -> tuple[torch.Te
     if x.dim() == 0:
         return x, torch.zeros_like(x, dtype=torch.int64)
     dim = dim_of(x, dim)
-    at = placed(positions(constant_size(x, dim, "cummax")), dim, x.dim()).expand(x.shape)
+    at = placed(positions(constant_size(x, dim, "cummax" if largest else "cummin")), dim, x.dim()).expand(x.shape)
 
     def combine(
         a: torch.Tensor, i: torch.Tensor, b: torch.Tensor, j: torch.Tensor

@@ -23,6 +23,7 @@ bitwise_not.default bitwise_left_shift.Tensor bitwise_right_shift.Tensor
 bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar
 bitwise_left_shift.Scalar_Tensor bitwise_right_shift.Scalar_Tensor
 clamp.default clamp.Tensor clamp_min.default clamp_max.default nextafter.default
+gcd.default
 """
 _INT_TO_FLOAT = """
 div.Tensor div.Scalar exp.default exp2.default expm1.default log.default log2.default log10.default log1p.default

@@ -193,6 +193,19 @@ def hlt_remainder_int(a, b):
 
 
 @triton.jit
+def hlt_gcd(a, b):
+    """torch.gcd of two tensors of one dtype: Euclid's algorithm, of as many steps as its integers may need."""
+    a, b = tl.broadcast(a, b)
+    a = tl.where(a < 0, -a, a)
+    b = tl.where(b < 0, -b, b)
+    for _ in range(a.dtype.primitive_bitwidth * 3 // 2):
+        rest = tl.where(a == 0, 0, b % tl.where(a == 0, 1, a)).to(a.dtype)
+        b = tl.where(a == 0, b, a)
+        a = rest
+    return b
+
+
+@triton.jit
 def hlt_remainder_float(a, b):
     """torch.remainder for floats: the sign of the divisor."""
     remainder = hlt_fmod_float(a, b)

@@ -452,6 +452,59 @@ def test_a_mask_goes_with_a_condition_on_a_tiles_place(seed: int) -> None:
     run_everywhere(inner_or_last, (torch.randn(5, 7), torch.rand(5) > 0.4), expected, capabilities=[90])
 
 
+def conditions_as_numbers(x: torch.Tensor, dt: float, m: int) -> torch.Tensor:
+    out = torch.empty([x.size(0), 8], dtype=x.dtype, device=x.device)
+    for i in hl.grid(x.size(0)):
+        out[i, 0] = x[i] + (i != 1) * dt
+        out[i, 1] = x[i] + ((i > 2 and i < 5) + (i >= m)) * dt - -(i == 0)
+        out[i, 2] = x[i] + int(2 < i <= m) * dt + float(not i > 7) * max(i < 3, 2 * (i == 6))
+        out[i, 3] = x[i] + ((i > 2) == 1) * dt + ((i > 2) == (m > 2)) * 2 + ((i > 2) != True)  # noqa: E712
+        out[i, 4] = x[i] if (i > 2) is True else dt
+        out[i, 5] = x[i] + (i in (2, m)) * dt + (i not in [3, 4]) / 2
+        out[i, 6] = x[i] + ((i > 2) ^ (i > 5)) * dt + bool(i % 3) * 2
+        out[i, 7] = x[i] + 2 ** (i > 2) + True**i + (i < 2) / 3
+    return out
+
+
+def test_conditions_on_a_tiles_place_are_the_numbers_that_pythons_are(seed: int) -> None:
+    """Some were refused, `(i > 2) == 1` and `(i > 2) is True` were never true; `dt` is not rounded to float32."""
+
+    def expected(x: torch.Tensor, dt: float, m: int) -> torch.Tensor:
+        out = torch.empty([x.size(0), 8], dtype=x.dtype)
+        for i in range(x.size(0)):
+            out[i, 0] = x[i] + (i != 1) * dt
+            out[i, 1] = x[i] + ((2 < i < 5) + (i >= m)) * dt + (i == 0)
+            out[i, 2] = x[i] + (2 < i <= m) * dt + (i <= 7) * max(i < 3, 2 * (i == 6))
+            out[i, 3] = x[i] + (i > 2) * dt + ((i > 2) == (m > 2)) * 2 + (i <= 2)
+            out[i, 4] = x[i] if i > 2 else torch.tensor(dt).item()
+            out[i, 5] = x[i] + (i in (2, m)) * dt + (i not in [3, 4]) / 2
+            out[i, 6] = x[i] + (2 < i <= 5) * dt + (i % 3 != 0) * 2
+            out[i, 7] = x[i] + 2 ** (i > 2) + 1 + (i < 2) / 3
+        return out
+
+    args = (torch.arange(9, dtype=torch.float64) + 0.5, 0.5, 4)
+    everywhere(conditions_as_numbers, args, expected)
+
+
+def divisors(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    common, multiple = torch.empty_like(a), torch.empty_like(a)
+    for t in hl.tile(a.size(0)):
+        common[t], multiple[t] = torch.gcd(a[t], b[t]), torch.lcm(a[t], b[t])
+    return common, multiple
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_greatest_common_divisors(dtype: torch.dtype, seed: int) -> None:
+    """Fibonacci's numbers take the most steps; PyTorch's own rule for lcm divides floats."""
+    numbers = [0, 1]
+    while numbers[-1] + numbers[-2] <= torch.iinfo(dtype).max:
+        numbers.append(numbers[-1] + numbers[-2])
+    signs = 1 if dtype is torch.uint8 else 1 - 2 * torch.arange(len(numbers) - 1) % 4
+    a, b = (torch.tensor(part) * signs for part in (numbers[1:], numbers[:-1]))
+    args = (a.to(dtype), b.to(dtype))
+    everywhere(divisors, args, lambda a, b: (torch.gcd(a, b), torch.lcm(a, b)), error_scale=0)
+
+
 @pytest.mark.parametrize("dispatch", [True, False])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_numbers_in_a_tuple_that_is_constant_count_by_value(dispatch: bool, wrapped: bool) -> None:

@@ -322,6 +322,14 @@ def _add(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
     return _plain_add(k, node, a)
 
 
+def _gcd(k: KernelEmitter, node: torch.fx.Node, a: list[Text]) -> Text:
+    if _float(node) or _dtype(node) is torch.bool:
+        raise exc.BackendUnsupported(
+            backend="triton", reason=f"torch.gcd of {_dtype(node)}", fix="convert the operands to an integer dtype."
+        )
+    return k.helper("hlt_gcd", *_as_tensors(k, node, a))
+
+
 _remainder = _helpers("hlt_remainder")
 _fmod = _by_kind(_helper("hlt_fmod_float"), _of(operator.mod))
 _ROWS: dict[str, Row] = {
@@ -353,6 +361,7 @@ _ROWS: dict[str, Row] = {
     "div.Tensor_mode": _divide_mode,
     "div.Scalar_mode": _divide_mode,
     "floor_divide.default": _helpers("hlt_div_floor"),
+    "gcd.default": _gcd,
     "clamp.default": _clamp,
     "clamp.Tensor": _clamp,
     "clamp_min.default": _clamp,
