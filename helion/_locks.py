@@ -3,12 +3,18 @@
 A fork copies locks as they are, without the threads that hold them: a child of a process in which another thread was
 compiling would wait for that thread for ever. What the locks guard is in order at every moment; they only keep work
 from being done twice. So a child starts with all of them open.
+
+Of a module that another thread imports only a part is there, and Python's own lock of it stays closed in the child: a
+fork waits for the import's end.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -64,5 +70,29 @@ def _open_in_child() -> None:
         lock._at_fork_reinit()  # as the standard library does with its own
 
 
+#: Packages that are imported in parts, when something first needs them; of other modules an import may be the program.
+_IMPORTED_LATE = (
+    frozenset({"helion", "torch", "triton", "sympy", "mpmath", "numpy", "cutlass"}) | sys.stdlib_module_names
+)
+#: Module name -> weak reference to the lock of an import that is under way.
+_import_locks: dict[str, Any] = getattr(importlib._bootstrap, "_module_locks", {})
+_LONGEST_IMPORT = 30.0
+
+
+def _finish_imports() -> None:
+    """Wait until no other thread is importing what a child may need."""
+    end = time.monotonic() + _LONGEST_IMPORT
+    while _others_import() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _others_import() -> bool:
+    me = threading.get_ident()
+    for name, reference in list(_import_locks.items()):
+        if name.partition(".")[0] in _IMPORTED_LATE and getattr(reference(), "owner", None) not in (None, me):
+            return True
+    return False
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_open_in_child)
+    os.register_at_fork(before=_finish_imports, after_in_child=_open_in_child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from triton.runtime.jit import KernelParam
 
+import helion
 from helion import _compat_torch
 from helion._locks import cached_property
 from helion._locks import new_lock
@@ -68,6 +70,28 @@ def test_a_forked_child_finds_locks_open() -> None:
             os._exit(0 if lock.acquire(timeout=60) and rlock.acquire(timeout=60) else 1)
         assert os.waitpid(pid, 0)[1] == 0
         assert lock.locked()
+
+
+@pytest.mark.spawns
+def test_a_child_that_is_forked_during_another_threads_import_can_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "helion.imported_slowly"
+    monkeypatch.setattr(helion, "__path__", [*helion.__path__, str(tmp_path)])
+    source = "import threading\nbegun = threading.current_thread()\nbegun.event.set()\nbegun.more.wait(1)\nDONE = 1\n"
+    (tmp_path / "imported_slowly.py").write_text(source)
+    thread = threading.Thread(target=importlib.import_module, args=(name,))
+    thread.event, thread.more = threading.Event(), threading.Event()  # type: ignore[attr-defined]
+    thread.start()
+    thread.event.wait(60)  # type: ignore[attr-defined]
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        os._exit(0 if importlib.import_module(name).DONE else 1)
+    thread.join()
+    sys.modules.pop(name)
+    del helion.imported_slowly  # type: ignore[attr-defined]
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 class Slow:
