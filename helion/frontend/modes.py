@@ -12,6 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .. import exc
 from ..ir.pointwise import short_name
 from ..ir.reduction_ops import REDUCTIONS
 from ..ir.reduction_ops import check_has_elements
@@ -39,6 +40,7 @@ from .lengths import with_lengths
 from .lengths import with_sizes
 from .ragged import ragged_axes
 from .ragged import with_rows_of_reduction
+from .tiles_of_one import with_ones
 
 if TYPE_CHECKING:
     from .tracer import Tracer
@@ -70,7 +72,20 @@ class DeviceFunctionMode(TorchFunctionMode):
         self.tracer = tracer
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._call(func, args, kwargs or {})
+        except (RuntimeError, exc.ShapeMismatch, exc.TorchOpTracingError):
+            with self:
+                changed = None if func in _INDEXING else with_ones(args, kwargs or {})
+                if changed is None:
+                    raise
+                try:
+                    return func(*changed[0], **changed[1])
+                except (RuntimeError, exc.BaseError):
+                    pass
+            raise
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
         if self.tracer.is_native and (sizes := told(self.tracer, func, args, kwargs)) is not NotImplemented:
             return sizes
         numbers = symbolic_numbers(args, kwargs)  # of most calls there are none

@@ -287,3 +287,42 @@ def test_a_dimension_whose_size_the_config_says_is_not_squeezed(ref_mode: helion
 
     with pytest.raises(exc.TorchOpTracingError, match="dimension 0 is a tile's"):
         kernel(torch.randn(3))
+
+
+def rows_one_by_one(x: torch.Tensor) -> torch.Tensor:
+    k = x.size(1)
+    out = torch.empty([x.size(0), 8, k], dtype=x.dtype, device=x.device)
+    for b in hl.tile(x.size(0), block_size=1):
+        v, places = x[b, :], hl.arange(k)
+        out[b, 0, :] = (v + places[:, None]).sum(0)[None]
+        out[b, 1, :] = torch.where(places[:, None] > 1, v, 1.0).sum(0)[None]
+        out[b, 2, :] = v.expand(3, k).sum(0)[None]
+        flat = v.reshape(-1)
+        out[b, 3, :] = torch.cumsum(flat, 0)[None]
+        out[b, 4, :] = flat.reshape(b, k) + v
+        out[b, 5, :] = torch.cat([v, v * 2], 0).sum(0)[None]
+        out[b, 6, :] = v.repeat(2, 1).sum(0)[None]
+        for c in hl.tile(k):
+            out[b, 7, c] = x[b, c].flatten() * x[b, 0]
+    return out
+
+
+def test_a_dimension_of_a_tile_of_one_is_of_size_1(seed: int) -> None:
+    def reference(x: torch.Tensor) -> torch.Tensor:
+        parts = [5 * x + 10, 3 * x + 2, 3 * x, x.cumsum(1), 2 * x, 3 * x, 2 * x, x * x[:, :1]]
+        return torch.stack(parts, 1)
+
+    run_everywhere(rows_one_by_one, (torch.randn(3, 5),), reference, error_scale=16)
+
+
+def squeezed_rows(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
+    for b in hl.tile(x.size(0)):
+        out[b] = x[b, :].squeeze().amax(0).sum(0)
+    return out
+
+
+def test_a_block_size_of_one_that_the_config_gives_is_no_dimension_of_size_1(seed: int) -> None:
+    """Ref mode squeezed it, and took the largest of the row."""
+    kernel = helion.kernel(squeezed_rows)
+    run_everywhere(kernel, (torch.randn(3, 5),), lambda x: x.sum(1), configs=[helion.Config(block_sizes=[1])])

@@ -175,6 +175,7 @@ def check_one_tile(dims: Sequence[Sequence[Any]], active: Sequence[EagerTile], n
     """
     for met in itertools.zip_longest(*map(reversed, dims)):
         tiles = [tile for tile in active if any(tile.axis is axis for axis in met)]
+        tiles = [tile for tile in tiles if not getattr(tile.axis, "is_one", False)]  # one element broadcasts
         if len(tiles) > 1:
             raise two_tiles(name_of(tiles[0]), name_of(tiles[1]))
 

@@ -23,10 +23,16 @@ Site = tuple[str, int, int]
 
 
 class Block:
-    """One block size of the kernel: a loop's own, or one of `hl.register_block_size`."""
+    """One block size of the kernel: a loop's own, or one of `hl.register_block_size`.
 
-    def __init__(self, size: int) -> None:
+    Args:
+        size: what it is.
+        is_constant: whether the kernel says so, and not the Config.
+    """
+
+    def __init__(self, size: int, is_constant: bool = False) -> None:
         self.size = size
+        self.is_one = is_constant and size == 1
 
 
 class BlockSizes:
@@ -54,7 +60,7 @@ class BlockSizes:
         """The block size of a loop's dimension: given in the loop, or the config's for this place in the code."""
         if given is not None:
             source = given.source if isinstance(given, EagerInt) else None
-            return source if isinstance(source, Block) else Block(int(given))
+            return source if isinstance(source, Block) else Block(int(given), not isinstance(given, EagerInt))
         frame = user_frame()
         assert frame is not None
         place = self._next_place((frame.f_code.co_filename, frame.f_lineno, dim))

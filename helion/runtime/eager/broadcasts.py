@@ -22,9 +22,11 @@ class LoopAxis:
 
     Attributes:
         known: its bounds are numbers of the host.
+        is_one: the kernel gives 1 for its block size.
     """
 
     known: bool
+    is_one: bool = False
 
 
 def note_broadcasts(known: Broadcasts, access: Access, args: tuple[Any, ...]) -> None:

@@ -267,7 +267,9 @@ class RefHandler(EagerHandler):
         ]
         self.loops_run += 1
         known = not any(isinstance(bound, (torch.Tensor, EagerInt)) for bound in (*ranges.begins, *ranges.ends))
-        tiles = iterate_tiles([LoopAxis(known) for _ in blocks], begins, ends, [b.size for b in blocks])
+        tiles = iterate_tiles(
+            [LoopAxis(known, block.is_one) for block in blocks], begins, ends, [b.size for b in blocks]
+        )
         return self._iterate(tiles, blocks, is_sequence=ranges.is_sequence)
 
     def _iterate(

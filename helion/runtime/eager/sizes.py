@@ -56,12 +56,11 @@ def sizes_with_tiles(
     return torch.Size(sizes) if isinstance(told, torch.Size) else sizes[dim[0]] if dim else told
 
 
-def squeezed(
-    args: tuple[Any, ...], kwargs: dict[str, Any], axes: Sequence[Any], active: Sequence[EagerTile]
-) -> tuple[torch.Tensor, list[Any]]:
+def squeezed(args: tuple[Any, ...], kwargs: dict[str, Any], axes: Sequence[Any]) -> tuple[torch.Tensor, list[Any]]:
     """`torch.squeeze(*args, **kwargs)` of a value with these axes, and the axes of the result.
 
-    A tile has a dimension of one where its block size is 1, and not where it is the last one of its loop and smaller.
+    A tile has a dimension of one where the kernel gives 1 for its block size, and not where the Config does, or where
+    it is the last one of its loop and smaller.
 
     Raises:
         exc.TorchOpTracingError: another tile's dimension is to go.
@@ -69,8 +68,7 @@ def squeezed(
     x = args[0]
     given = [*args[1:], *kwargs.values()]
     dims = [d for dim in given for d in (dim if isinstance(dim, (tuple, list)) else [dim]) if d is not None]
-    blocks = {tile.axis: int(tile.block_size) for tile in active}
-    of_tiles = {d for d, axis in enumerate(axes) if axis is not None and blocks.get(axis) != 1}
+    of_tiles = {d for d, axis in enumerate(axes) if axis is not None and not getattr(axis, "is_one", False)}
     named = canonical_dims(x, dims) if dims else [d for d in range(x.dim()) if d not in of_tiles]
     for d in named:
         if d in of_tiles:

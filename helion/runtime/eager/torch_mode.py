@@ -477,7 +477,7 @@ class DeviceTorchMode(TorchFunctionMode):
         if name == "view" and isinstance(dtype := kwargs.get("dtype", args[-1]), torch.dtype):
             check_width(args[0].dtype, dtype)
         if name == "squeeze" and is_device_value(args[0]):
-            return mark(*squeezed(args, kwargs, axes_of(args[0]), self._ref.active_tiles()))
+            return mark(*squeezed(args, kwargs, axes_of(args[0])))
         override = TORCH_OVERRIDES.get(func)
         if override is not None:
             with self:  # inside __torch_function__ the mode is off, but what the override makes are device values
