@@ -322,7 +322,9 @@ def squeezed_rows(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def test_a_block_size_of_one_that_the_config_gives_is_no_dimension_of_size_1(seed: int) -> None:
+@pytest.mark.parametrize("ref_mode", [helion.RefMode.OFF, helion.RefMode.EAGER], ids=str)
+def test_a_block_size_of_one_that_the_config_gives_is_no_dimension_of_size_1(ref_mode: helion.RefMode, seed: int):
     """Ref mode squeezed it, and took the largest of the row."""
-    kernel = helion.kernel(squeezed_rows)
-    run_everywhere(kernel, (torch.randn(3, 5),), lambda x: x.sum(1), configs=[helion.Config(block_sizes=[1])])
+    kernel = helion.kernel(squeezed_rows, ref_mode=ref_mode, config=helion.Config(block_sizes=[1]))
+    x = torch.randn(3, 5)
+    torch.testing.assert_close(kernel(x), x.sum(1))
