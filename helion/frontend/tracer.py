@@ -381,10 +381,10 @@ class Tracer(Handler):
         if reduction.name in ("sum", "prod") and dtype is None and not x.dtype.is_floating_point:
             result_dtype = torch.int64  # PyTorch sums integers and bools in int64
         dims = bound.get("dim")
-        if reduction.returns_index and dims is None:
-            if x.dim() > 1:
-                x = self.aten(_aten.view.default, (x, [-1]), {})
-            dims = 0
+        if reduction.returns_index and dims is None and x.dim() > 1:
+            place = self._reduction(op, (self.aten(_aten.reshape.default, (x, [-1]), {}), 0), {})
+            return self.aten(_aten.view.default, (place, [1] * x.dim()), {}) if keepdim else place
+        dims = 0 if reduction.returns_index and dims is None else dims
         dims = [dims] if isinstance(dims, int) else list(dims if dims else range(x.dim()))
         dims = canonical_dims(x, dims)
         if reduction.returns_index and not dims:  # of a scalar: the first and only place

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -185,3 +187,54 @@ def test_a_roll_without_dimensions_is_one_of_all_elements(seed):
         return torch.roll(x, 1, 1), torch.stack([torch.roll(part, -3) for part in y])
 
     run_everywhere(rolled, (torch.randn(3, 16), torch.randn(3, 4, 8)), expected, error_scale=0, capabilities=[90])
+
+
+def places_in_tiles(x: torch.Tensor, out: torch.Tensor, place: Callable[..., torch.Tensor]) -> torch.Tensor:
+    for ty, tx in hl.tile(x.shape, block_size=[8, 4]):
+        out[ty.id, tx.id] = place(x[ty, tx])
+    return out
+
+
+PLACES: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    lambda v: v.argmax(),
+    lambda v: v.T.argmin(),
+    lambda v: v.T.reshape(-1).max(0).indices,
+    lambda v: torch.argmax(v, keepdim=True)[0, 0],
+    lambda v: torch.stack([v, v + 1], 1).argmax(),
+]
+
+
+@pytest.mark.parametrize("shape", [(16, 8), (13, 10)])
+def test_positions_in_a_merged_dimension_are_those_of_the_tiles_elements(shape: tuple[int, int], seed: int) -> None:
+    """They were counted as in full tiles; and where Triton reordered what a reshape gives, among others."""
+
+    def reference(x: torch.Tensor, out: torch.Tensor, place: Callable[..., torch.Tensor]) -> torch.Tensor:
+        for y in range(out.size(0)):
+            for c in range(out.size(1)):
+                out[y, c] = place(x[8 * y : 8 * y + 8, 4 * c : 4 * c + 4])
+        return out
+
+    for place in PLACES:
+        out = torch.empty([-(-shape[0] // 8), -(-shape[1] // 4)], dtype=torch.int64)
+        args = (torch.randn(shape), out, place)
+        run_everywhere(places_in_tiles, args, reference, configs=[{}], capabilities=[90], reference_args=args)
+
+
+def places_in_matrices(x: torch.Tensor) -> torch.Tensor:
+    def larger(a, i, b, j):
+        second = (b > a) | ((b == a) & (j < i))
+        return torch.where(second, b, a), torch.where(second, j, i)
+
+    out = torch.empty([2, x.size(0)], dtype=torch.int64, device=x.device)
+    for t in hl.grid(x.size(0)):
+        v = x[t, :, :].reshape(-1)
+        out[0, t] = v.argmax()
+        out[1, t] = hl.reduce(larger, (v, torch.cumsum(torch.ones_like(v), 0)), 0, other=(float("-inf"), 0.0))[1] - 1
+    return out
+
+
+def test_a_vector_that_is_reshaped_is_reduced_in_its_order(seed: int) -> None:
+    def reference(x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).argmax(1).expand(2, -1)
+
+    run_everywhere(places_in_matrices, (torch.randn(3, 16, 16),), reference, configs=[{}], capabilities=[90])

@@ -39,6 +39,7 @@ from .emitter import Rules
 from .memory import all_of
 from .memory import pointer_access
 from .reductions import detached
+from .reductions import in_order
 from .reductions import may_round_apart
 from .reductions import summand
 from .reshapes import repeated
@@ -111,6 +112,7 @@ def emit_reduce(k: KernelEmitter, node: torch.fx.Node) -> None:
     masked = [k.masked(s, at, _typed_fill(f, s)) for s, f in zip(sources, fills)]
     texts = [summand(k, s) if text == k.text(s) else text for s, text in zip(sources, masked)]
     texts = [detached(k, s, text) for s, text in zip(sources, texts)]
+    texts = [in_order(k, s, text) for s, text in zip(sources, texts)] if len(texts) > 1 else texts
     options = {"keep_dims": True} if keep_dims else {}
     k.rounds_sums = any(may_round_apart(k, s, at) for s in sources)
     combine = combine_function(k, node)

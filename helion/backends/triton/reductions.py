@@ -8,6 +8,7 @@ import torch
 import torch.fx
 
 from ...ir.nodes import GETITEM
+from ...ir.nodes import Memory
 from ...ir.nodes import Product
 from ...ir.nodes import Reduction
 from ...ir.nodes import tensor_of
@@ -67,6 +68,17 @@ def detached(k: KernelEmitter, source: torch.fx.Node, text: Text) -> Text:
     if tensor_of(source).dim() != 1 or not k.module.features.tensor_memory or not _may_follow_product(source):
         return text
     return k.helper("hlt_detached", text)
+
+
+def in_order(k: KernelEmitter, source: torch.fx.Node, text: Text) -> Text:
+    """The text of a value that is reduced together with others.
+
+    Triton's pass Combine (3.6 and 3.7) lets a reshape to a vector that is only reduced give its elements in an order of
+    its own, and the other values stay in theirs: `x.reshape(-1).argmax()`.
+    """
+    if tensor_of(source).dim() != 1 or Memory.match(source) is not None:
+        return text
+    return k.helper("hlt_in_order", text)
 
 
 def _may_follow_product(node: torch.fx.Node) -> bool:
@@ -148,10 +160,15 @@ def _comparable(operand: Text, dtype: torch.dtype) -> Text:
 def _emit_place(k: KernelEmitter, reduction: Reduction, operand: Text) -> None:
     """argmax and argmin."""
     value, dim = tensor_of(reduction.source), reduction.dim
-    places = along(call("tl.arange", 0, k.extents(value.shape[dim])), dim, value.dim())
-    positions = k.define("positions", call("tl.broadcast_to", places, k.shape(value.shape)))
+    places = k.axes.positions(value.shape[dim])
+    if places is None:
+        k.check_derived(value.shape[dim], "a position in")
+        places = call("tl.arange", 0, k.extents(value.shape[dim]))
+    positions = along(places, dim, value.dim())
+    positions = k.define("positions", call("tl.broadcast_to", positions, k.shape(value.shape)))
     combine = k.module.helper(f"hlt_{reduction.kind.name}_combine")
-    text = _reduce("tl.reduce", f"({_comparable(operand, value.dtype)}, {positions})", reduction, combine)
+    operand = _comparable(in_order(k, reduction.source, operand), value.dtype)
+    text = _reduce("tl.reduce", f"({operand}, {positions})", reduction, combine)
     _, index = k.assign_several(reduction.node, text, ["best", pretty_name(reduction.node)])
     k.scope.add(f"{index} = {index.to('tl.int64')}")
     k.set_text(reduction.node, index)
