@@ -449,3 +449,37 @@ def test_unsigned_integers_are_computed_with_where_pytorch_has_no_ops_for_them(d
         return ((torch.where(h > 1000, h + x, h - 7) & cut) % 10007).to(dtype), h > x
 
     run_everywhere(murmur, (x.to(dtype),), expected, configs=[{}], capabilities=[90])
+
+
+#: Where a loop's last tile has one element, PyTorch lets it go with all lanes: results have to know whose they are.
+KEEPS_A_TILE: dict[str, Any] = {
+    "split": lambda v: hl.split(v[:, :, 1:3])[1],
+    "join": lambda v: hl.join(v[:, :, 0], v[:, :, 1]).sum(-1),
+    "reduce": lambda v: hl.reduce(torch.maximum, v, dim=-1),
+    "unbind": lambda v: v.unbind(-1)[1],
+    "select": lambda v: v.select(-1, 1),
+    "chunk": lambda v: v.chunk(2, -1)[1].sum(-1),
+    "narrow": lambda v: v.narrow(-1, 1, 2).sum(-1),
+    "stack": lambda v: torch.stack([v, v + 1], 0).sum(0).sum(-1),
+    "cat": lambda v: torch.cat([v, v], -1).sum(-1),
+    "topk": lambda v: torch.topk(v, 2, -1)[0].sum(-1),
+}
+
+
+@pytest.mark.parametrize("form", [*KEEPS_A_TILE])
+def test_one_element_of_a_partial_tile_goes_with_the_first_lane_whatever_made_it(form: str) -> None:
+    of = KEEPS_A_TILE[form]
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x[:, 0, 0])
+        block = hl.register_block_size(x.size(1))
+        for t in hl.tile(x.size(0)):
+            acc = hl.zeros([t, block])
+            for k in hl.tile(x.size(1), block_size=block):
+                acc = acc + of(x[t, k, :])
+            out[t] = acc.sum(1)
+        return out
+
+    x = torch.randint(-3, 4, (5, 5, 4)).float()
+    in_ref, compiled = both(fn, x, config={"block_sizes": [4, 4]})
+    assert torch.equal(in_ref, compiled)

@@ -25,7 +25,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ... import _compat_torch
-from .torch_mode import mark
+from .axes import mark
 
 #: The variables that a loop carries: of a function's code, the line that its head is on, and "for" or "while".
 CarriedBy = Callable[[types.CodeType, int, str], frozenset[str]]

@@ -18,8 +18,8 @@ from ...language.op import Op
 from ...language.ragged import with_rows_only
 from .alignment import Lanes
 from .alignment import marked
-from .torch_mode import axes_of
-from .torch_mode import axes_of_index
+from .axes import axes_of
+from .axes import axes_of_index
 
 
 def check_lengths(lengths: torch.Tensor, active: Sequence[EagerTile]) -> None:

@@ -48,6 +48,7 @@ from ...language.subscripts import check_no_mask
 from ...language.subscripts import subscript
 from ...language.tile import Tile
 from ..seeds import torch_seeds
+from .alignment import JaggedAxis
 from .alignment import check_one_tile
 from .alignment import check_rank
 from .alignment import marked
@@ -57,6 +58,11 @@ from .alignment import partial_tiles
 from .alignment import tile_of_two
 from .alignment import to_shape
 from .alignment import with_lanes
+from .axes import axes_of
+from .axes import axes_of_index
+from .axes import axes_of_op
+from .axes import is_device_value
+from .axes import mark
 from .block_sizes import Block
 from .block_sizes import BlockSizes
 from .block_sizes import Site
@@ -86,13 +92,7 @@ from .sizes import axes_of_shape
 from .subscripts import check_parts
 from .torch_mode import DeviceTorchMode
 from .torch_mode import EagerLanes
-from .torch_mode import JaggedAxis
 from .torch_mode import arranged
-from .torch_mode import axes_of
-from .torch_mode import axes_of_index
-from .torch_mode import axes_of_op
-from .torch_mode import is_device_value
-from .torch_mode import mark
 from .torch_mode import name_of
 from .torch_mode import user_frame
 

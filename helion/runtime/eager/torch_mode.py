@@ -2,14 +2,12 @@
 
 `DeviceTorchMode` sees every torch call of the user's function.  In device code it routes `x[tile]` to
 `hl.load`, applies `TORCH_OVERRIDES`, turns tiles and block sizes in shapes into extents, and reports host
-tensors used directly.  Values made in device code are marked, with the loop axis of each dimension where it
-is known; the marks tell host tensors from device values and give ragged loops their masks.
+tensors used directly.  Values made in device code are marked (`axes`).
 """
 
 from __future__ import annotations
 
 import dis
-import math
 import os
 import sys
 import types
@@ -30,36 +28,31 @@ from ...language.augmented import OPERATORS
 from ...language.augmented import keep_type
 from ...language.containers import tensors_of_call
 from ...language.containers import walk_values
-from ...language.creation import full
-from ...language.creation import iota
 from ...language.eager_tile import EagerInt
 from ...language.eager_tile import EagerTile
 from ...language.eager_tile import extent_of
 from ...language.eager_tile import is_length_of_tile
 from ...language.indexing import index_list
-from ...language.indexing import normalize_index
-from ...language.matmul import dot
 from ...language.memory import load
 from ...language.memory import store
-from ...language.op import Op
 from ...language.op import active_handler
 from ...language.refusals import check_difference
 from ...language.refusals import refused_in_place
-from ...language.scans import associative_scan
-from ...language.scans import cumprod
-from ...language.scans import cumsum
 from ...language.subscripts import subscript
-from ...language.tile import tile_index
 from ...language.torch_overrides import TORCH_OVERRIDES
 from ...language.truth import scalar
 from ...language.views import check_width
 from .alignment import MARK as _MARK
 from .alignment import JaggedAxis as JaggedAxis
-from .alignment import Lanes
 from .alignment import Stretched
 from .alignment import aligned
 from .alignment import check_one_tile
 from .alignment import is_pointwise
+from .axes import PRODUCTS
+from .axes import axes_of
+from .axes import axes_of_call
+from .axes import is_device_value
+from .axes import mark
 from .lanes import decided
 from .lanes import has_other_lanes
 from .lanes import per_lane
@@ -67,14 +60,12 @@ from .sizes import axes_of_expanded
 from .sizes import axes_of_shape
 from .sizes import sizes_with_tiles
 from .sizes import squeezed
-from .subscripts import axes_of_part
 from .unsigned import called
 
 if TYPE_CHECKING:
     from .ref_mode import RefHandler
 
 #: For each dimension the loop axis it runs over (`EagerTile.axis`), or None.
-Axes = tuple[Any, ...]
 
 _PACKAGE = os.path.dirname(os.path.abspath(exc.__file__)) + os.sep
 
@@ -146,102 +137,9 @@ _CREATION_FUNCTIONS = frozenset(
 )
 #: The same as methods of a tensor, of which they take dtype and device: it may be one of the host's.
 _CREATION_METHODS = frozenset(["new_zeros", "new_ones", "new_empty", "new_full"])
+
+
 #: Functions that keep the shape but not the meaning of each dimension.
-_REARRANGING = frozenset(
-    [
-        "T",
-        "mT",
-        "H",
-        "mH",
-        "t",
-        "transpose",
-        "swapaxes",
-        "swapdims",
-        "permute",
-        "movedim",
-        "moveaxis",
-        "view",
-        "reshape",
-        "matmul",
-        "mm",
-        "bmm",
-        "addmm",
-        "baddbmm",
-        "__matmul__",
-        "expand",
-        "broadcast_to",
-        "flatten",
-        "unflatten",
-    ]
-)
-
-
-_RESHAPING = frozenset(["view", "reshape", "flatten", "unflatten", "squeeze"])
-_PRODUCTS = frozenset(["matmul", "mm", "bmm", "addmm", "baddbmm", "__matmul__"])
-#: Those in which what becomes of a dimension depends on the ranks or on other arguments.
-_CONTRACTIONS = frozenset(
-    ["einsum", "tensordot", "linear", "bilinear", "mv", "addmv", "inner", "outer", "dot", "vecdot", "__rmatmul__"]
-)
-#: Those of them that put dimensions in another order.
-_PERMUTING = frozenset(["T", "mT", "t", "transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis"])
-
-
-# -- marks -------------------------------------------------------------------------------------------------
-
-
-def is_device_value(tensor: torch.Tensor) -> bool:
-    """Whether a tensor was made in device code."""
-    return _MARK in tensor.__dict__
-
-
-def axes_of(tensor: torch.Tensor) -> Axes:
-    """The loop axis of each dimension, None where it is not known."""
-    axes: Axes | None = tensor.__dict__.get(_MARK)
-    return (None,) * tensor.dim() if axes is None else axes
-
-
-def mark(result: Any, axes: Sequence[Any] | None = None) -> Any:
-    """Mark every tensor in `result` as a device value; `axes` for those it fits."""
-    for leaf in tree_leaves(result):
-        if isinstance(leaf, torch.Tensor) and not (is_device_value(leaf) and axes is None):
-            fits = axes is not None and len(axes) == leaf.dim()
-            setattr(leaf, _MARK, tuple(axes) if fits and axes is not None else None)
-    return result
-
-
-def axes_of_index(sizes: Sequence[int], index: Any) -> list[Any]:
-    """The loop axis of each dimension of `x[index]` for `x` of shape `sizes`."""
-    items = normalize_index(sizes, index, "indexing")
-    gathered = broadcast_axes([item.value for item in items if item.kind == "tensor"])
-    axes: list[Any] = []
-    placed = False
-    for item in items:
-        if item.kind == "tile":
-            axes.append(item.value.axis)
-        elif item.kind in ("slice", "new"):
-            axes.append(None)
-        elif item.kind == "tensor" and not placed:
-            axes.extend(gathered)
-            placed = True
-    return axes
-
-
-def broadcast_axes(tensors: Sequence[torch.Tensor]) -> list[Any]:
-    """The axes of the broadcast of some tensors: for each dimension the first known one of a full operand."""
-    ndim = max((t.dim() for t in tensors), default=0)
-    axes: list[Any] = [None] * ndim
-    for tensor in tensors:
-        for i, axis in enumerate(axes_of(tensor)):
-            at = ndim - tensor.dim() + i
-            if (
-                (axes[at] is None and axis is not None)
-                or (isinstance(axes[at], Lanes) and isinstance(axis, JaggedAxis))
-                or (isinstance(axes[at], Stretched) and axis is not None)
-            ):
-                axes[at] = axis
-    return axes
-
-
 class EagerLanes:
     """Whose lanes index vectors have, and the lanes of slices (see `language.outer_index`).
 
@@ -286,105 +184,6 @@ def arranged(value: torch.Tensor, dims: Sequence[int | None]) -> torch.Tensor:
         result = kept[tuple(None if d is None else slice(None) for d in dims)]
     marked: torch.Tensor = mark(result, [None if d is None else axes[d] for d in dims])
     return marked
-
-
-def axes_of_op(op: Op, args: tuple[Any, ...]) -> list[Any] | None:
-    """The axes of the result of a language op, where they follow from its arguments."""
-    if op.access is not None and op.access.addresses_at is None:
-        index = args[op.access.index_at]
-        axes = axes_of_index(args[0].shape, index)
-        tensors = [e for e in index_list(index) if isinstance(e, torch.Tensor) and e.dim()]
-        # A vector made by one of which it is not known whose it is: nor is it of that one.
-        return None if len(axes) == 1 and any(e.__dict__.get(_MARK) is None for e in tensors) else axes
-    if op is tile_index:
-        return [args[0].axis]
-    if op is iota:
-        tile = args[1].source if isinstance(args[1], EagerInt) else None
-        if isinstance(tile, EagerTile):
-            return [tile.axis]
-        return [Stretched()] if is_length_of_tile(args[1]) else None if isinstance(args[1], EagerInt) else [None]
-    if op is full:
-        return axes_of_shape(args[0])
-    if op is subscript:
-        return axes_of_part(args[0], args[1], axes_of(args[0]))
-    if op is dot:
-        return [*axes_of(args[0])[:-1], axes_of(args[1])[-1]]
-    values = tensors_of_call(args, {})
-    if op in (associative_scan, cumsum, cumprod) and values:
-        return broadcast_axes(values)
-    return None
-
-
-def axes_of_view(value: torch.Tensor, shape: Sequence[int]) -> list[Any]:
-    """The axes of a value in another shape: of the dimensions that it keeps as they are."""
-    axes: list[Any] = [None] * len(shape)
-    place = 0
-    for d, size in enumerate(value.shape):
-        before = math.prod(value.shape[:d])
-        same = (i for i in range(place, len(shape)) if shape[i] == size and math.prod(shape[:i]) == before)
-        at = next(same, None)
-        if at is not None:
-            axes[at], place = axes_of(value)[d], at + 1
-    return axes
-
-
-def _permuted(func: Callable[..., Any], args: Any, axes: Axes) -> list[Any]:
-    """The axes of the result of a function that puts dimensions in another order: strides tell where they went."""
-    (tensor, *rest), kwargs = args
-    probe = torch.empty_strided([1] * tensor.dim(), list(range(1, tensor.dim() + 1)), device="meta")
-    return [axes[stride - 1] for stride in func(probe, *rest, **kwargs).stride()]
-
-
-def _contracted(func: Callable[..., Any], args: Any, tensors: Sequence[torch.Tensor], rank: int) -> list[Any] | None:
-    """The axes of the result of a product of any form: each axis gets a size that nothing else has, and the sizes of
-    the result tell where it went.
-    """
-    known = list(dict.fromkeys(axis for tensor in tensors for axis in axes_of(tensor) if axis is not None))
-    if not known:
-        return None
-    first = 1 + max(n for tensor in tensors for n in (2, *tensor.shape))
-
-    def probe(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        sizes = [n if axis is None else first + known.index(axis) for axis, n in zip(axes_of(leaf), leaf.shape)]
-        return torch.empty(sizes, dtype=leaf.dtype, device="meta")
-
-    positional, named = tree_map(probe, args)
-    try:
-        shape = func(*positional, **named).shape
-    except RuntimeError:
-        return None  # one operand has all of a dimension of which another has a tile
-    return [known[n - first] if n >= first else None for n in shape] if len(shape) == rank else None
-
-
-def _axes_of_call(func: Callable[..., Any], name: str, args: Any, result: Any) -> list[Any] | None:
-    """The axes of the result of a torch function; known for functions that keep dimensions apart."""
-    tensors = tensors_of_call(*args)
-    if name in ("expand_as", "broadcast_tensors"):
-        return broadcast_axes(tensors)
-    if not isinstance(result, torch.Tensor):
-        return None
-    if name in _RESHAPING and len(tensors) == 1:
-        return axes_of_view(tensors[0], result.shape)
-    if name in _PRODUCTS and len(tensors) > 1 and result.dim() == tensors[-1].dim() == tensors[-2].dim() > 1:
-        return [*axes_of(tensors[-2])[:-1], axes_of(tensors[-1])[-1]]
-    if name in _PRODUCTS or name in _CONTRACTIONS:
-        return _contracted(func, args, tensors, result.dim())
-    if name in _REARRANGING and name not in _PERMUTING:
-        return None
-    if name in _PERMUTING and tensors:
-        return _permuted(func, args, axes_of(tensors[0]))
-    if name == "unsqueeze":
-        axes = list(axes_of(tensors[0]))
-        place = args[0][1] if len(args[0]) > 1 else args[1]["dim"]
-        axes.insert(place % result.dim(), None)
-        return axes
-    try:
-        same_shape = tensors and torch.broadcast_shapes(*(t.shape for t in tensors)) == result.shape
-    except RuntimeError:
-        return None
-    return broadcast_axes(tensors) if same_shape else None
 
 
 # -- names for messages --------------------------------------------------------------------------------------
@@ -520,12 +319,12 @@ class DeviceTorchMode(TorchFunctionMode):
             if lanes is None:
                 raise
             return lanes
-        if combined is NotImplemented and name not in _PRODUCTS and self._broadcasts(result, args, kwargs):
+        if combined is NotImplemented and name not in PRODUCTS and self._broadcasts(result, args, kwargs):
             one_lane = per_lane(func, args, kwargs, active, axes_of)
             if one_lane is not None and one_lane.shape == result.shape:
                 return one_lane
         axes = axes or self._ref.axes_of_reduction(name, args, kwargs)
-        marked = mark(result, axes or _axes_of_call(func, name, (args, kwargs), result))
+        marked = mark(result, axes or axes_of_call(func, name, (args, kwargs), result))
         if combined is NotImplemented and name not in _METADATA:
             self._ref.check_keeps_rows(name, args, kwargs, marked)
         return marked
