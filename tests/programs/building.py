@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 from . import calls
+from . import carried
 from . import chains
 from . import loops
 from . import patterns
@@ -29,7 +30,7 @@ from .values import INTS
 from .values import Invalid
 
 #: Modules whose import fills the table of statements.
-TABLES = (chains, loops, patterns, stores, synchronised)
+TABLES = (carried, chains, loops, patterns, stores, synchronised)
 
 
 def _top_loop(g: Generator) -> Loop:

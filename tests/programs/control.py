@@ -152,8 +152,8 @@ class Bound:
     """A begin or an end of a loop: (kind, ...) with
 
     ("number", k), ("size", name), ("half", name), ("less", name, k), ("scalar", name), ("load", tensor, axis, plus),
-    ("tile", axis, "begin" or "end"), ("lengths", variable), ("mixed", ((factor, name), ...), plus), whose names are of
-    sizes, numbers and indices of grids.
+    ("tile", axis, "begin" or "end"), ("lengths", variable), ("carried", variable, least, most), ("mixed", ((factor,
+    name), ...), plus), whose names are of sizes, numbers and indices of grids.
     """
 
     spec: tuple[Any, ...]
@@ -183,6 +183,11 @@ class Bound:
             if value is None:
                 raise Invalid("no lengths")
             return int(value.low), int(value.high)
+        if kind == "carried":
+            value = env.values.get(rest[0])
+            if value is None or value.dims or value.kind != "int" or value.low < rest[1] or value.high > rest[2]:
+                raise Invalid("a carried bound beyond what it was drawn for")
+            return rest[1], rest[2]
         if kind == "mixed":
             return self._mixed_range(env)
         n = env.program.sizes[rest[0]]
@@ -231,6 +236,7 @@ class AxisSpec:
     """One loop variable: its range, and its block size: a number, the name of a registered one, or None.
 
     Attributes:
+        step: of a grid.
         length: elements that it runs over at most, once that is inferred.
     """
 
@@ -238,13 +244,15 @@ class AxisSpec:
     begin: Bound
     end: Bound
     block: int | str | None = None
+    step: int = 1
     length: int = 16
 
     @property
     def partial(self) -> bool:
         """Whether only the program knows the range."""
         indices = [n for n in (*self.begin.names, *self.end.names) if n[0] == "i"]
-        return bool(indices) or {self.begin.spec[0], self.end.spec[0]} & {"load", "tile", "lengths"} != set()
+        known = {self.begin.spec[0], self.end.spec[0]}
+        return bool(indices) or self.step != 1 or known & {"load", "tile", "lengths", "carried"} != set()
 
 
 @dataclasses.dataclass
@@ -273,9 +281,14 @@ class Loop(Statement):
     def feature(self) -> str:  # type: ignore[override]
         level = "top-level" if self.top else "inner"
         kinds = {s.begin.spec[0] for s in self.axes} | {s.end.spec[0] for s in self.axes}
-        for special, words in (("load", "data-dependent "), ("tile", "nested in a tile's range "), ("lengths", "")):
-            if special in kinds:
-                return f"{level} {words}{self.kind}"
+        words = {
+            "load": "data-dependent ",
+            "tile": "nested in a tile's range ",
+            "carried": "carried-range ",
+            "lengths": "",
+        }
+        for special in kinds & {*words}:
+            return f"{level} {words[special]}{self.kind}"
         return f"{level} {self.kind}"
 
     def blocks(self) -> list[list[Statement]]:

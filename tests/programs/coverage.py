@@ -36,6 +36,7 @@ CONSTRUCTS = (
     "names of the compiler's", "constants in a tuple", "dynamic shapes after some", "number read from a tensor",
     "call with other numbers read", "host loop over tensors", "slice from a loaded number on",
     "store to a slice from a loaded number on", "two results of a function", "elements that host code selects",
+    "inner carried-range tile", "inner carried-range grid", "steps of a grid", "names assigned together",
     "defaults that are names", "comprehension over tensors", "store through an index of two dimensions",
 )  # fmt: skip
 
@@ -77,6 +78,8 @@ def features(program: Program) -> Features:
                 constructs.add("begin below 0")
             if spec.begin.names or spec.end.names:
                 constructs.add("bounds of several numbers")
+            if spec.step != 1:
+                constructs.add("steps of a grid")
             if spec.begin.spec not in (("number", 0),):
                 constructs.add("begin")
     if any(sum(getattr(s, "form", "") == "dot" for s in b) > 1 for loop in program.statements() for b in loop.blocks()):

@@ -90,7 +90,7 @@ def _registered(g: Generator, size: str) -> str:
     return name
 
 
-def _accumulator(g: Generator, form: str) -> tuple[Assign, Dims, str, torch.dtype]:
+def accumulator(g: Generator, form: str) -> tuple[Assign, Dims, str, torch.dtype]:
     dims = tuple(d for d in tile_dims(g) if g.chance(0.85))[:2]
     kind = "float" if form == "dot" else g.choice(("float", "float", "int"))
     dtype = torch.float32 if form == "dot" or (kind == "float" and g.chance(0.8)) else g.dtype(kind)
@@ -111,7 +111,7 @@ def _accumulator(g: Generator, form: str) -> tuple[Assign, Dims, str, torch.dtyp
 def accumulate(g: Generator, depth: int) -> list[Statement]:
     """An accumulator, and an inner loop over tiles that adds to it."""
     form = g.choice(("sum", "sum", "max", "min", "dot", "dot"))
-    start, dims, kind, dtype = _accumulator(g, form)
+    start, dims, kind, dtype = accumulator(g, form)
     spec = loop_axis(g, "k")
     loop = Loop("tile", [spec], [])
 
@@ -277,7 +277,7 @@ def data_dependent(g: Generator, depth: int) -> list[Statement]:
     spec = AxisSpec(g.name("k"), Bound(("load", p.name, grid.name, 0)), Bound(("load", p.name, grid.name, 1)))
     g.axis_size[spec.name] = size
     form = g.choice(("sum", "max", "min"))
-    start, dims, kind, dtype = _accumulator(g, form)
+    start, dims, kind, dtype = accumulator(g, form)
 
     def fill() -> list[Statement]:
         axis = g.env.axes[spec.name]

@@ -147,6 +147,8 @@ class Printer:
         if loop.kind in ("tile", "jagged") and any(s.block is not None for s in loop.axes):
             blocks = [str(s.block) for s in loop.axes]
             given.append(f"block_size={'[' + ', '.join(blocks) + ']' if several else blocks[0]}")
+        if any(s.step != 1 for s in loop.axes):
+            given.append(f"step={loop.axes[0].step}")
         call = {
             "tile": "hl.tile",
             "grid": "hl.grid",
@@ -172,7 +174,8 @@ class Printer:
                 else:
                     self.line(f"for {spec.name} in whole({begin}, {end}):")
             else:
-                self.line(f"for {spec.name} in range({begin}, {end}):")
+                step = "" if spec.step == 1 else f", {spec.step}"
+                self.line(f"for {spec.name} in range({begin}, {end}{step}):")
             self.depth += 1
         self.depth -= 1
         self.block(loop.body)

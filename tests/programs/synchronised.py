@@ -179,7 +179,7 @@ def _long(g: Generator) -> Expr:
     return g.cast(g.small(g.expr((), "int", True, 2)), torch.int64)
 
 
-@statement(0.7, depth=2)
+@statement(1.6, depth=2)
 def chain(g: Generator, depth: int) -> list[Statement]:
     axis = _index_loop(g.env)
     size = g.axis_size[axis.name]
@@ -188,7 +188,7 @@ def chain(g: Generator, depth: int) -> list[Statement]:
     return [Chain(g.name("sum"), axis.name, tensor, flags, value)]
 
 
-@statement(0.7, depth=2)
+@statement(1.6, depth=2)
 def locked(g: Generator, depth: int) -> list[Statement]:
     axis = _index_loop(g.env)
     count = g.size(1, 9)
