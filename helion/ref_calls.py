@@ -105,7 +105,7 @@ def checked(
     given = config or Config()
     items = list(plural_items(dict(given)))
     try:
-        compiled = kernel.traceable.bind(args)
+        compiled = kernel.traceable.bind(args[: len(kernel.specializer.given.parameters)])
         full = compiled.config_spec.normalize(given)
         sites = [block.site for block in tunable_blocks(compiled.ir.device)]
         floors = _floors(compiled)

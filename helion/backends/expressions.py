@@ -69,7 +69,9 @@ def literal(value: float) -> str:
     """A Python number as source text that means the same number."""
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return f"float('{value}')"
-    return repr(value)
+    # Not as a subclass writes itself: NumPy's numbers and members of enums are no source text.
+    kind = next(kind for kind in (bool, float, int) if isinstance(value, kind))
+    return kind.__repr__(value)
 
 
 def names_in(text: str) -> set[str]:

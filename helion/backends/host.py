@@ -266,7 +266,7 @@ class HostPrinter:
                 lines.append(f"import {value.__name__}" if plain else f"import {value.__name__} as {name}")
             elif isinstance(value, torch.dtype):
                 lines.append(f"{name} = {value}")
-            elif isinstance(value, (bool, int, str, type(None))) or (isinstance(value, float) and math.isfinite(value)):
+            elif type(value) in (bool, int, str, type(None)) or (type(value) is float and math.isfinite(value)):
                 lines.append(f"{name} = {value!r}")
             else:
                 injected[name] = value

@@ -133,6 +133,8 @@ class CompiledDispatcher(_Base, PythonPath):
 
     def _miss(self, key: Hashable, args: tuple[Any, ...]) -> _Entry:
         # With a plan already, C has declined to run it (autocast, another default dtype): that takes a host function.
+        if self.dispatch_enabled and self._look_outside():  # a plan of the disk would be for what counted before
+            raise OutsideChanged
         on_disk = self.dispatch_enabled and not self.specializer.filled
         if on_disk and not self._is_bound(args) and not self.has_plan(args):
             for tensor in tracing.tensors_in(args):

@@ -100,7 +100,9 @@ class Place:
         if self.called is not other.called:
             return False
         if not isinstance(self.holder, (dict, types.CellType)):
-            return self.name == other.name  # a function made for it
+            # A function made for it: the same name may have held something that is read in another way.
+            made = getattr(self.holder, "func", None) is getattr(other.holder, "func", None)
+            return made and type(self.holder) is type(other.holder) and self.name == other.name
         return self.holder is other.holder and self.key == other.key
 
 
@@ -223,7 +225,7 @@ def _read_by(fn: types.FunctionType, seen: set[int], owner: Place | None = None)
     cells = dict(zip(fn.__code__.co_freevars, fn.__closure__ or ()))
     if not cells and owner is None:
         named = fn.__globals__.keys() & names_in(fn.__code__)
-        if not any(_counts(fn.__globals__[name]) for name in named):
+        if not any(_counts(name, fn.__globals__[name]) for name in named):
             return  # as most kernels: reading the bytecode would be half of a first call from a bundle
     own = fn.__code__.co_varnames[0] if owner is not None and fn.__code__.co_argcount else ""
     for name, steps, kind in reads_in(fn.__code__, frozenset(cells), own):
@@ -236,11 +238,11 @@ def _read_by(fn: types.FunctionType, seen: set[int], owner: Place | None = None)
         yield from _followed(place, steps, seen)
 
 
-def _counts(value: Any) -> bool:
-    """Whether a global may be, hold or lead to what a program sets: not a library's module or function."""
+def _counts(name: str, value: Any) -> bool:
+    """Whether a global may be, hold or lead to what a program sets: not a library's module, or function by its name."""
     if isinstance(value, types.ModuleType):
         return not is_foreign(value.__name__)
-    return not (isinstance(value, types.FunctionType) and is_foreign(value.__module__))
+    return not (isinstance(value, types.FunctionType) and is_foreign(value.__module__) and value.__name__ == name)
 
 
 def _followed(place: Place, steps: tuple[Step, ...], seen: set[int]) -> Iterator[Place]:
@@ -276,6 +278,8 @@ def _followed(place: Place, steps: tuple[Step, ...], seen: set[int]) -> Iterator
         owner = Place(functools.partial(_owner, place), "", place.name) if of_method else None
         yield from _read_by(called, seen, owner if of_method or isinstance(value, _FUNCTIONS) else place)
     if not steps or (isinstance(value, _FUNCTIONS) and steps[0][1] not in value.__dict__):
+        if not isinstance(value, (*_FUNCTIONS, types.BuiltinFunctionType, types.ModuleType)):
+            yield from _as_a_whole(place, value)
         return
     if isinstance(value, types.ModuleType):
         if is_foreign(value.__name__) or not steps[0][0]:
@@ -291,11 +295,28 @@ def _followed(place: Place, steps: tuple[Step, ...], seen: set[int]) -> Iterator
     yield from _followed(inner, steps[1:], seen)
 
 
+def _as_a_whole(place: Place, value: Any) -> Iterator[Place]:
+    """The place of an object that code asks for its type, or hands to functions that read it."""
+    if isinstance(value, type):
+        if not is_foreign(value.__module__):
+            yield dataclasses.replace(place, called=True)
+    elif not (callable(value) and is_foreign(type(value).__module__)):
+        yield Place(functools.partial(_state, place), "", place.name)
+
+
+def _state(place: Place) -> Any:
+    """The type of an object, and the constants that are set on it."""
+    value = place.read()
+    if value is MISSING:
+        return MISSING
+    of_library = is_foreign(type(value).__module__)
+    return (type(value).__qualname__, id(type(value)), *(() if of_library else _constants_of(place)))
+
+
 def _contents(place: Place, value: Any, seen: set[int]) -> Iterator[Place]:
     """The places of the functions in a container that is read as a whole, or by computed keys, and of its keys."""
     if not _holds_functions(value):  # a dict may be a cache
-        if isinstance(value, list):
-            yield place
+        yield place if isinstance(value, list) else Place(functools.partial(_state, place), "", place.name)
         return
     yield Place(functools.partial(_keys, place), "", place.name)
     for key in tuple(value) if isinstance(value, dict) else range(len(value)):
@@ -355,8 +376,8 @@ def _is_opaque(value: Any) -> bool:
 
 def _constants_of(place: Place) -> Any:
     """The constants among the attributes of a module of PyTorch's: `negative_slope`."""
-    attributes = sorted(getattr(place.read(), "__dict__", {}).items())
-    return tuple([item for item in attributes if item[0][0] != "_" and is_constant(item[1])])
+    own = getattr(place.read(), "__dict__", {})
+    return tuple([(name, own[name]) for name in sorted(own) if name[0] != "_" and is_constant(own[name])])
 
 
 def _called(place: Place, value: Any) -> Place:

@@ -475,10 +475,16 @@ class Specializer:
 
         One is read by PyTorch's operations on integers: the default dtype, which contributes where it is not float32.
         """
-        found = [("outside", place.name, place.element(self.extract)) for place in self.watched]
+        found = [("outside", place.name, place.element(self._of_outside)) for place in self.watched]
         if (dtype := _default_dtype()) is not torch.float32:
             found.append(("outside", "torch.get_default_dtype()", dtype))
         return tuple(found)
+
+    def _of_outside(self, value: Any) -> Hashable:
+        """What a value contributes that is where a constant was."""
+        if type(value) in _EXTRACTORS or _extractor_by_base(value) is not None:
+            return self.extract(value)
+        return ("object", type(value))
 
     def look_outside(self, fn: types.FunctionType) -> bool:
         """Find out what a kernel function reads from outside itself.
