@@ -220,6 +220,36 @@ def test_positions_in_a_merged_dimension_are_those_of_the_tiles_elements(shape: 
         run_everywhere(places_in_tiles, args, reference, configs=[{}], capabilities=[90], reference_args=args)
 
 
+def scans_of_tiles(x: torch.Tensor) -> torch.Tensor:
+    def larger(a, b):
+        return torch.maximum(a, b)
+
+    out = torch.empty([3, *x.shape], dtype=x.dtype, device=x.device)
+    for ty, tx in hl.tile(x.shape, block_size=[8, 4]):
+        flat = x[ty, tx].flatten()
+        out[0, ty, tx] = (flat + 10).cumsum(0).view(ty, tx)
+        out[1, ty, tx] = hl.associative_scan(larger, -flat.abs(), 0).view(ty, tx)
+        out[2, ty, tx] = hl.associative_scan(larger, -flat.abs(), 0, reverse=True).view(ty, tx)
+    return out
+
+
+def test_scans_of_merged_dimensions_leave_padding_out(seed: int) -> None:
+    """That of a partial inner tile stands between the elements, and counted."""
+
+    def reference(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([3, *x.shape], dtype=x.dtype)
+        for y in range(0, x.size(0), 8):
+            for c in range(0, x.size(1), 4):
+                part = x[y : y + 8, c : c + 4]
+                flat = part.flatten()
+                found = [(flat + 10).cumsum(0), *[torch.cummax(-v.abs(), 0).values for v in (flat, flat.flip(0))]]
+                found[2] = found[2].flip(0)
+                out[:, y : y + 8, c : c + 4] = torch.stack(found).view(3, *part.shape)
+        return out
+
+    run_everywhere(scans_of_tiles, (torch.randn(13, 10),), reference, configs=[{}], capabilities=[90], error_scale=32)
+
+
 def places_in_matrices(x: torch.Tensor) -> torch.Tensor:
     def larger(a, i, b, j):
         second = (b > a) | ((b == a) & (j < i))
@@ -238,3 +268,18 @@ def test_a_vector_that_is_reshaped_is_reduced_in_its_order(seed: int) -> None:
         return x.flatten(1).argmax(1).expand(2, -1)
 
     run_everywhere(places_in_matrices, (torch.randn(3, 16, 16),), reference, configs=[{}], capabilities=[90])
+
+
+@pytest.mark.compiles
+@pytest.mark.softgpu(capability=90)
+def test_an_index_into_a_merged_dimension_with_padding_between_is_refused(softgpu) -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[]))
+    def first(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0), block_size=8):
+            flat = torch.stack([x[t], x[t] + 1]).flatten()
+            out[t] = flat.gather(0, t.index - t.begin + 9)
+        return out
+
+    with pytest.raises(exc.BackendUnsupported, match="an index into a reshaped dimension"):
+        first(torch.randn(13, device=softgpu.device))

@@ -224,31 +224,46 @@ class Axes:
             masks.append(self._scopes[axis.id].define(self.name(axis, name), inside))
         return functools.reduce(Text.__and__, dict.fromkeys(masks))
 
-    def positions(self, size: Any) -> Text | None:
-        """What number each lane of a dimension has among its elements; None where that is not known.
-
-        Of a dimension that is made of several, of which a partial tile's is not the first, they are not in order.
+    def _gapped(self, size: Any) -> list[tuple[int, int, Axis]] | None:
+        """Of a dimension that is made of several the partial tiles that are not its first, as padding of theirs stands
+        between elements, from the outermost: lanes from one element of the tile to the next, block size and axis. None
+        where that is not known.
         """
-        lanes = call("tl.arange", 0, self._extents(size))
         if isinstance(size, int) or self._space.block_of(size) is not None or self.is_of_host(size):
-            return lanes
+            return []
         axes = [axis for axis in self._space.axes if self.is_open(axis) and axis.block.symbol in symbols_of(size)]
         partial = [axis for axis in axes if self._schedule.needs_mask(axis)]
         merged = self._facts.merged.get(expr_of(size)) or {}
         if not partial or (not merged and len(axes) == 1 and self._mask_of_slice(size, axes[0]) is not None):
-            return lanes
+            return []
         if self._derived_mask(size) is None:
             return None
-        strides = [int(evaluated(merged[axis.block.symbol], self._schedule.constants)) for axis in partial]
-        blocks = [int(evaluated(axis.block.symbol, self._schedule.constants)) for axis in partial]
-        rest, found, outer = lanes, as_text(0), self._extents.known(size)
-        for stride, block, axis in sorted(zip(strides, blocks, partial), key=lambda item: item[0], reverse=True):
+        found = []
+        for axis in partial:
+            block = axis.block.symbol
+            stride, length = (evaluated(e, self._schedule.constants) for e in (merged[block], block))
+            if stride * length != self._schedule.size(size):
+                found.append((int(stride), int(length), axis))
+        return sorted(found, key=lambda item: item[0], reverse=True)
+
+    def has_gaps(self, size: Any) -> bool:
+        """Whether padding of a dimension may stand between its elements, and not only behind them."""
+        return self._gapped(size) != []
+
+    def positions(self, size: Any) -> Text | None:
+        """What number each lane of a dimension has among its elements; None where that is not known."""
+        gapped = self._gapped(size)
+        if gapped is None:
+            return None
+        rest: Text = call("tl.arange", 0, self._extents(size))
+        found, outer = as_text(0), self._extents.known(size)
+        for stride, block, axis in gapped:
             number = rest // as_text(stride)
             count = self.clipped_end(axis) - self.offset(axis)
-            first = as_text(outer // (block * stride))
-            found = (found * first + number // as_text(block)) * count + number % as_text(block)
+            found = found * as_text(outer // (block * stride)) + number // as_text(block)
+            found = found * count + number % as_text(block)
             rest, outer = rest % as_text(stride), stride
-        return found * as_text(outer) + rest
+        return found * as_text(outer) + rest if gapped else rest
 
     def _mask_of_slice(self, size: Any, axis: Axis) -> Text | None:
         """Mask of a dimension as long as a slice by a tile's block size, `t.begin : t.begin + 2 * t.block_size + 1`."""

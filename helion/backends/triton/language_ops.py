@@ -77,7 +77,8 @@ def _emit_cumulative(name: str, neutral: int) -> Rule:
         source = operand(node)
         value, result = tensor_of(source), tensor_of(node).dtype
         at = _dim(dim, value.dim())
-        text = k.masked(source, at, neutral) if reverse else k.text(source)  # reversed, the padding comes first
+        counts = reverse or k.axes.has_gaps(value.shape[at])  # else the padding comes last
+        text = k.masked(source, at, neutral) if counts else k.text(source)
         narrow = result in (torch.float16, torch.bfloat16)
         if narrow or value.dtype is not result:
             text = text.to("tl.float32" if narrow else triton_dtype(result))
@@ -128,8 +129,9 @@ def _typed_fill(fill: Any, source: torch.fx.Node) -> Any:
 
 
 def emit_associative_scan(k: KernelEmitter, node: torch.fx.Node) -> None:
-    """hl.associative_scan.  Forward, the padding comes last and reaches nothing.  In reverse it comes first, and
-    there is no identity to fill it with: a flag is scanned along that says whether there has been an element yet."""
+    """hl.associative_scan.  Forward, the padding comes last and reaches nothing.  In reverse it comes first, of some
+    merged dimensions between, and there is no identity to fill it with: a flag is scanned along that says whether there
+    has been an element yet."""
     _, x, dim, reverse = node.args
     sources = _operands(x)
     value = tensor_of(sources[0])
@@ -141,7 +143,10 @@ def emit_associative_scan(k: KernelEmitter, node: torch.fx.Node) -> None:
             k.set_text(node, texts[0])
         return
     function = combine_function(k, node)
-    mask = k.axes.dim_mask(sources[0], at) if reverse else None
+    gaps = k.axes.has_gaps(value.shape[at])
+    mask = k.axes.dim_mask(sources[0], at) if reverse or gaps else None
+    if mask is None and gaps:
+        k.check_derived(value.shape[at], "a scan of")
     if mask is None:
         text = call("tl.associative_scan", _tuple_text(texts), at, function, **_reversed(reverse))
         _assign_results(k, node, text, len(sources))
@@ -149,7 +154,7 @@ def emit_associative_scan(k: KernelEmitter, node: torch.fx.Node) -> None:
     flags = call("tl.broadcast_to", along(mask, at, value.dim()), k.shape(value.shape)).to("tl.int32")
     skipping = _skipping_function(k, function, len(sources))
     names = [f"{node.name}_{i}" for i in range(len(sources))]
-    text = call("tl.associative_scan", _tuple_text([flags, *texts]), at, skipping, reverse=True)
+    text = call("tl.associative_scan", _tuple_text([flags, *texts]), at, skipping, **_reversed(reverse))
     _, *results = k.assign_several(node, text, ["started", *names])
     k.results[node] = results
     if not isinstance(x, (list, tuple)):
@@ -218,6 +223,8 @@ def emit_take_along_dim(k: KernelEmitter, node: torch.fx.Node) -> None:
     source, index, dim = operand(node), operand(node, 1), node.args[2]
     value = tensor_of(source)
     at = _dim(dim, value.dim())
+    if k.axes.has_gaps(value.shape[at]):
+        k.check_derived(value.shape[at], "an index into")
     *outer, extent = map(k.extents, value.shape[: at + 1])
     safe = k.text(index).to("tl.int32") & (extent - 1)
     text = k.text(source).to("tl.int8") if value.dtype is torch.bool else k.text(source)
