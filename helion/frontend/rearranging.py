@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from .. import exc
+from .._compat_tracing import decomposition_table
 from ..ir.reduction_ops import REDUCTIONS
 from ..ir.symbols import symbols_of
+from ..language import arange
 from ..language import associative_scan
 from ..language import full
 from ..language import iota
@@ -76,6 +78,17 @@ def take(x: torch.Tensor, index: torch.Tensor, dim: int) -> torch.Tensor:
 def nothing_larger(dtype: torch.dtype) -> Any:
     """The number that no element of a dtype is below."""
     return REDUCTIONS[_aten.amax.default].neutral(dtype)
+
+
+@rule(_aten.diag_embed.default)
+def _diag_embed(x: torch.Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> torch.Tensor:
+    """PyTorch's own rule, of a tile's dimension with its elements: what that calculates is the size of a full tile."""
+    last, dims = x.shape[-1], sorted(d % (x.dim() + 1) for d in (dim1, dim2))
+    if isinstance(last, int) or offset != 0 or dims != [x.dim() - 1, x.dim()]:
+        made: torch.Tensor = decomposition_table[_aten.diag_embed.default](x, offset, dim1, dim2)
+        return made
+    places = arange(last)
+    return torch.where(places[:, None] == places[None, :], x.unsqueeze(-2), torch.full((), 0, dtype=x.dtype))
 
 
 # -- one slice, some slices ----------------------------------------------------------------------------------

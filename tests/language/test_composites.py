@@ -223,3 +223,19 @@ def test_a_tensor_of_one_element_where_pytorch_takes_a_number() -> None:
         return torch.stack([x + x[0], x + x[1], x + x[1], x.clamp(min=0.1, max=x[0]), x.clamp(x[0], 0.1)])
 
     run_everywhere(of_loaded_numbers, (torch.randn(7),), expected, configs=[{}], capabilities=[90])
+
+
+def diagonals(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([2, x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        out[0, t] = torch.diag(x[t]).sum(0)
+        out[1, t] = torch.diag_embed(x[t]).amax(-1)
+    return out
+
+
+def test_diagonal_matrices_of_a_partial_tile(seed):
+    """The executor made their places of a full tile."""
+    config = helion.Config(block_sizes=[8])
+    run_everywhere(
+        diagonals, (torch.rand(13),), lambda x: x.expand(2, -1), configs=[config], capabilities=[90], config=config
+    )
