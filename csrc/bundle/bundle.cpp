@@ -7,15 +7,16 @@
 
 #include <cuda.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <memory>
+#include <vector>
 
 using helion::Json;
 
@@ -190,6 +191,7 @@ int multiprocessors() {
 }
 
 struct helion_bundle {
+  std::vector<uint8_t> content;
   const uint8_t* data = nullptr;
   size_t size = 0, start = 0;
   Json manifest;
@@ -199,7 +201,6 @@ struct helion_bundle {
 
   ~helion_bundle() {
     for (CUmodule module : modules) cuModuleUnload(module);
-    if (data != nullptr) munmap(const_cast<uint8_t*>(data), size);
   }
 
   void open(const char* path);
@@ -216,11 +217,17 @@ void helion_bundle::open(const char* path) {
   struct stat status {};
   const bool plain =
       fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size >= static_cast<off_t>(kHeader);
-  size = plain ? static_cast<size_t>(status.st_size) : 0;
-  void* mapped = plain ? mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
+  // Read and not mapped: who writes over the file, or cuts it off, would end this process.
+  if (plain) content.resize(static_cast<size_t>(status.st_size));
+  while (size < content.size()) {
+    const ssize_t count = ::read(file, content.data() + size, content.size() - size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) break;
+    size += static_cast<size_t>(count);
+  }
   ::close(file);
-  if (mapped == MAP_FAILED) refuse("it is no plain file, or too short for a header");
-  data = static_cast<const uint8_t*>(mapped);
+  if (size < kHeader) refuse("it is no plain file, or too short for a header");
+  data = content.data();
   uint32_t format = 0;
   uint64_t length = 0, total = 0;
   std::memcpy(&format, data + 8, 4);

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import stat
 import struct
@@ -83,7 +82,7 @@ class Container:
     """An open bundle.
 
     Args:
-        path: the file; it is mapped read-only, so replace it (rename another over it) rather than write to it.
+        path: the file; it is read once.
         content: its bytes, where somebody has read it.
 
     Raises:
@@ -97,19 +96,19 @@ class Container:
 
     def __init__(self, path: Path, content: bytes | None = None) -> None:
         self.path = path
-        self._mapping = content if content is not None else self._map()
-        if len(self._mapping) < _HEADER.size:
+        self._content = self._read() if content is None else content
+        if len(self._content) < _HEADER.size:
             raise self.invalid("it is too short for a header")
-        magic, version, size, total, digest = _HEADER.unpack_from(self._mapping)
+        magic, version, size, total, digest = _HEADER.unpack_from(self._content)
         if magic != MAGIC:
             raise self.invalid("it does not begin as one")
         if version != FORMAT:
             raise self.invalid(f"its format is {version}, and this helion reads {FORMAT}; make it again")
-        if total != len(self._mapping):
-            raise self.invalid(f"it has {len(self._mapping)} bytes and says {total}: it was cut off, or grew")
+        if total != len(self._content):
+            raise self.invalid(f"it has {len(self._content)} bytes and says {total}: it was cut off, or grew")
         if size > min(_MOST_MANIFEST, total - _HEADER.size):
             raise self.invalid("its manifest ends outside of it")
-        text = self._mapping[_HEADER.size : _HEADER.size + size]
+        text = self._content[_HEADER.size : _HEADER.size + size]
         if hashlib.sha256(text).digest() != digest:
             raise self.invalid("its manifest is damaged")
         try:
@@ -122,15 +121,16 @@ class Container:
         self._blobs = self._table(manifest.pop("blobs", None), total - self._start)
         self.manifest: dict[str, Any] = manifest
 
-    def _map(self) -> mmap.mmap | bytes:
-        # Not blocking: opening a pipe would wait for a writer for ever.
+    def _read(self) -> bytes:
+        # Not mapped: who writes over the file, or cuts it off, would end this process. Not blocking: opening a pipe
+        # would wait for a writer for ever.
         descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise self.invalid("it is not a plain file")
-            # An empty file cannot be mapped.
-            return mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ) if status.st_size else b""
+            with open(descriptor, "rb", closefd=False) as file:
+                head = file.read(_HEADER.size)
+                return head + file.read() if head.startswith(MAGIC) else head
         finally:
             os.close(descriptor)
 
@@ -164,7 +164,7 @@ class Container:
             exc.InvalidBundle: they are damaged.
         """
         offset, size, digest = self._blobs[number]
-        data = self._mapping[self._start + offset : self._start + offset + size]
+        data = self._content[self._start + offset : self._start + offset + size]
         if hashlib.sha256(data).hexdigest() != digest:
             raise self.invalid(f"binary {number} is damaged")
         return data

@@ -112,6 +112,15 @@ def test_a_served_call_launches_once_and_tells_of_it(made: Path, fresh) -> None:
     assert loaded.served == 1 and not model.add._bound
 
 
+def test_a_file_that_is_cut_off_after_it_was_loaded_changes_nothing(made: Path, fresh, tmp_path) -> None:
+    path = tmp_path / "kernels.hlb"
+    path.write_bytes(made.read_bytes())
+    helion.load_bundle(path, on_miss="error")
+    os.truncate(path, 0)
+    x, y = torch.randn(100), torch.randn(100)
+    assert torch.allclose(model.add(x, y, alpha=0.5), 3 * x + 0.5 * y, atol=1e-5)
+
+
 def test_a_call_that_is_not_in_it_is_an_error_before_anything_happens(made: Path, fresh) -> None:
     helion.load_bundle(made, on_miss="error")
     x = torch.zeros(65)
