@@ -351,3 +351,20 @@ def test_a_tensor_of_unknown_size_may_be_cut_to_a_known_one(seed: int) -> None:
         return x[:, None] / (torch.bincount(labels, minlength=k)[:k] + 1)
 
     run_everywhere(centred, (torch.randn(9), torch.randint(0, 4, (9,)), 4), expected, capabilities=[90])
+
+
+@pytest.mark.parametrize("ref_mode", [helion.RefMode.OFF, helion.RefMode.EAGER], ids=str)
+def test_a_selection_that_is_shorter_than_the_loop_is_refused_in_every_mode(ref_mode: helion.RefMode) -> None:
+    """Ref mode read zeros behind its end."""
+
+    @helion.kernel(ref_mode=ref_mode, config=helion.Config(block_sizes=[4]))
+    def moved_up(x: torch.Tensor) -> torch.Tensor:
+        chosen, out = x[x > 1], torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            out[t] = chosen[t]
+        return out
+
+    assert torch.equal(moved_up(torch.full([5], 2.0)), torch.full([5], 2.0))
+    for x in (torch.arange(5.0), torch.zeros(5)):
+        with pytest.raises(exc.InvalidAPIUsage, match="own length"):
+            moved_up(x)

@@ -126,6 +126,7 @@ class RefHandler(EagerHandler):
         super().__init__(device, index_dtype)
         self.config: Mapping[str, Any] = config or {}
         self.loops_run = 0
+        self.selected: dict[int, torch.Tensor] = {}
         self.active: list[tuple[EagerTile, Block] | None] = []
         # For each dimension of the enclosing loops its axis and the number of the iteration; and what the current
         # iteration of the innermost loop has drawn random numbers for: a place in the code -> how often.
@@ -157,7 +158,7 @@ class RefHandler(EagerHandler):
         if outer is not NotImplemented:
             return outer
         if op.access is not None and op.access.addresses_at is None:
-            note_broadcasts(self._broadcasts, op.access, args)
+            note_broadcasts(self._broadcasts, op.access, args, self.selected)
             args = self._check_access(op, args, op.access)
         if op is store and isinstance(args[2], torch.Tensor) and not is_device_value(args[2]):
             # `dst[i] = value` of the host's

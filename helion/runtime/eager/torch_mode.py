@@ -56,6 +56,7 @@ from .axes import mark
 from .lanes import decided
 from .lanes import has_other_lanes
 from .lanes import per_lane
+from .selections import note_selections
 from .sizes import axes_of_expanded
 from .sizes import axes_of_shape
 from .sizes import sizes_with_tiles
@@ -260,7 +261,9 @@ class DeviceTorchMode(TorchFunctionMode):
         name = _function_name(func)
         if not self._ref.on_device:
             self._check_host_call(name, args, kwargs)
-            return func(*args, **kwargs)
+            made = func(*args, **kwargs)
+            note_selections(self._ref.selected, name, args, kwargs, made)
+            return made
         if func is torch.Tensor.__getitem__:
             return self._getitem(*args)
         if func is torch.Tensor.__setitem__:
