@@ -103,6 +103,8 @@ def delay_line(g: Generator, depth: int) -> list[Statement]:
 @statement(2, depth=1)
 def chained_products(g: Generator, depth: int) -> list[Statement]:
     """`s = q @ k.T` and what is made of it times `k`, or another tile, again; sums of these tiles beside it."""
+    if g.program.special:
+        raise Invalid("infinity times what rounds to 0")
     rows = [d for d in tile_dims(g) if 0 < d.size <= 64]
     if not rows:
         raise Invalid("no rows")
@@ -241,6 +243,8 @@ class Attention(Statement):
 
 @statement(1, depth=1)
 def attention(g: Generator, depth: int) -> list[Statement]:
+    if g.program.special:
+        raise Invalid("infinity times what rounds to 0")
     rows = [d for d in tile_dims(g) if 0 < d.size <= 64 and g.env.axes[d.axis or ""].low == 0]
     rows = [d for d in rows if g.program.sizes[g.axis_size[d.axis or ""]] == d.size]
     if not rows:

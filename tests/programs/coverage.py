@@ -36,8 +36,8 @@ CONSTRUCTS = (
     "names of the compiler's", "constants in a tuple", "dynamic shapes after some", "number read from a tensor",
     "call with other numbers read", "host loop over tensors", "slice from a loaded number on",
     "store to a slice from a loaded number on", "two results of a function", "elements that host code selects",
-    "inner carried-range tile", "inner carried-range grid", "steps of a grid", "names assigned together",
-    "defaults that are names", "comprehension over tensors", "store through an index of two dimensions",
+    "inner carried-range tile", "inner carried-range grid", "steps of a grid", "special floats",
+    "names assigned together", "defaults that are names", "comprehension over tensors", "store through an index of two dimensions",
 )  # fmt: skip
 
 
@@ -139,6 +139,7 @@ def features(program: Program) -> Features:
         if dims and ROWS[e.op].family == "reductions":
             constructs.add("reduction of nothing")
     for p in program.params:
+        constructs |= {"special floats"} if p.fill == "special" else set()
         constructs |= {f"layout {p.layout}", str(p.dtype)}
     return constructs, {e.op for e in program.expressions()}, set(program.config)
 

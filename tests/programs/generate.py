@@ -81,6 +81,7 @@ class Generator:
         self.statement_weights: dict[str, float] = {}
         self.initial: dict[str, memory.Memory] = {}
         self.weights = {row.name: row.weight * self.choice((0, 0.3, 1, 1, 1, 4)) for row in ROWS.values()}
+        self.program.special = self.chance(0.15)
         self.dynamic = self.chance(0.3)
         if self.dynamic:
             self.program.settings["static_shapes"] = self.choice((False, False, "auto"))
@@ -318,7 +319,7 @@ class Generator:
         """A tensor argument of this shape: one that there is, or a new one."""
         fitting = [
             p for p in self.program.params
-            if p.shape == shape and kind_of(p.dtype) == kind and p.fill == "random" and not p.written
+            if p.shape == shape and kind_of(p.dtype) == kind and p.fill in ("random", "special") and not p.written
             and exactly in (None, p.dtype) and p.name not in self.hidden and p.dtype in (*FLOATS, *INTS, torch.bool)
         ]  # fmt: skip
         if fitting and self.chance(0.6):
@@ -337,6 +338,8 @@ class Generator:
         p = Param(f"x{len(self.program.params)}", dtype, list(shape), low, high, step, seed=self.rng.randrange(1000))
         if self.chance(0.4):
             p.layout = self.choice(list(LAYOUTS))
+        if self.program.special and kind == "float" and self.chance(0.6):
+            p.fill = "special"
         self.add_param(p)
         return p
 

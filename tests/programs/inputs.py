@@ -65,6 +65,11 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 READ_ONLY = ("expanded", "overlapping")
 
 
+_NAN, _INF = float("nan"), float("inf")
+#: What tensors of special numbers have among others, by their seed.
+_SPECIAL = ((_NAN, _INF, -_INF, -0.0), (-_INF, -0.0), (_INF, -0.0, 0.0))
+
+
 def tensor(
     shape: list[int],
     dtype: torch.dtype,
@@ -73,11 +78,18 @@ def tensor(
     step: float = 1,
     seed: int = 0,
     layout: str = "contiguous",
+    special: bool = False,
 ) -> torch.Tensor:
-    """Random multiples of `step`, from `low * step` to `high * step`."""
+    """Random multiples of `step`, from `low * step` to `high * step`; `special`: with nan, infinities and -0.0 among
+    them, or only some of these.
+    """
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(low, high + 1, shape, generator=generator)
     x = (drawn * step).to(dtype) if dtype.is_floating_point else drawn.to(dtype)
+    if special:
+        place = torch.randint(0, 32, shape, generator=generator)
+        for at, value in enumerate(_SPECIAL[seed % len(_SPECIAL)]):
+            x = torch.where(place == at, torch.tensor(value, dtype=dtype), x)
     return LAYOUTS[layout](x) if shape else x
 
 

@@ -342,7 +342,8 @@ def _argument(program: Program, p: Param) -> str:
         return f"offsets({shape[0] - 1}, {p.high}{dtype}, seed={p.seed})"
     layout = "" if p.layout == "contiguous" else f', layout="{p.layout}"'
     step = "" if p.step == 1 else f", step={p.step}"
-    return f"tensor({shape}, {p.dtype}, {p.low}, {p.high}{step}, seed={p.seed}{layout})"
+    special = ", special=True" if p.fill == "special" else ""
+    return f"tensor({shape}, {p.dtype}, {p.low}, {p.high}{step}, seed={p.seed}{layout}{special})"
 
 
 def _arguments(program: Program) -> list[str]:

@@ -35,7 +35,7 @@ class Param:
         dtype, shape: of the tensor; `shape` holds names of sizes or numbers.
         low, high, step: its elements are `low * step` to `high * step`.
         layout: how it lies in memory (`inputs.LAYOUTS`).
-        fill: "random", "permutation" or "offsets".
+        fill: "random", "special" (numbers, with nan, infinities and -0.0), "permutation" or "offsets".
         written: the kernel stores into it, and it is compared afterwards.
     """
 
@@ -171,6 +171,7 @@ class Program:
     early_return: str = ""
     defaults: bool = False  # the last numbers are left out in calls: their defaults are names of the module
     tuple_of_constants: str = ""  # how device code reaches `constexpr` numbers in one tuple: "names", "items"
+    special: bool = False  # floats may be nan, infinite or -0.0
     specialize: list[str] = dataclasses.field(default_factory=list)
     names: dict[str, str] = dataclasses.field(default_factory=dict)
     seed: str = ""

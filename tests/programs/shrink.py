@@ -110,6 +110,8 @@ def _edits(program: Program) -> Iterator[Edit]:
         if getattr(s, "masked", False):
             yield lambda p, i=i: _unmask(_nth(p.statements(), i))
     for i, x in enumerate(program.params):
+        if x.fill == "special":
+            yield lambda p, i=i: setattr(p.params[i], "fill", "random")
         if x.layout != "contiguous":
             yield lambda p, i=i: setattr(p.params[i], "layout", "contiguous")
         plain = torch.float32 if x.dtype.is_floating_point else torch.int64 if x.fill != "random" else torch.int32

@@ -346,7 +346,7 @@ class Atomic(Statement):
                 raise Invalid("float atomics that round")
             target.low, target.high, target.step = new.low, new.high, new.step
             return
-        if value.error:
+        if value.error or (env.program.special and value.kind == "float"):
             raise Invalid("an inexact atomic")
         if self.op in ("and", "or", "xor") and value.kind != "int":
             raise Invalid("bits of a float")

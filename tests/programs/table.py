@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .values import Dim
+from .values import Invalid
 from .values import Value
 
 if TYPE_CHECKING:
@@ -120,7 +121,27 @@ def infer(e: Expr, env: Env) -> Value:
     """What is known of an expression's value; raises Invalid."""
     values = [infer(a, env) for a in e.args]
     e.value = ROWS[e.op].infer(e, values, env)
+    if env.program.special:
+        _check_special(e, values, e.value)
     return e.value
+
+
+#: Rows in which a factor that is 0 but for rounding would make of infinity what only it is.
+_FACTORS = frozenset(
+    ["mul", "addcmul", "lerp", "product", "packed_product", "linear", "vector_product", "sum_of_products", "prod"]
+    + ["cumprod", "square", "helper", "epilogue", "number_power", "var"]
+)
+
+
+def _check_special(e: Expr, args: Sequence[Value], value: Value) -> None:
+    """Refuse what is not definite of nan, infinities and -0.0."""
+    floats = [a for a in args if a.dtype.is_floating_point]
+    if floats and value.kind == "int" and ROWS[e.op].family in ("casts", "bit manipulation"):
+        raise Invalid("an integer of no number")
+    if e.op in _FACTORS and any(a.error for a in floats):
+        raise Invalid("infinity times what rounds to 0")
+    if e.op in ("bits_of_float", "gelu") or (e.op == "hl_reduce" and e.attrs["what"] == "larger" and floats):
+        raise Invalid("the sign of 0, PyTorch's gelu of infinity on CPUs, or less than the neutral element")
 
 
 def walk(e: Expr) -> list[Expr]:

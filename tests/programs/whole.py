@@ -64,14 +64,19 @@ def put(x: torch.Tensor, at: tuple[slice | int, ...], value: torch.Tensor) -> No
     x[tuple(kept)] = value.to(x.dtype)
 
 
+def _same(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Where elements are equal, or both are no numbers."""
+    return (x == y) | (x.isnan() & y.isnan())
+
+
 def first_max(x: torch.Tensor, dim: int, keepdim: bool) -> torch.Tensor:
     """The first place of the maximum: `torch.argmax` may give any."""
-    hit = x == x.amax(dim, keepdim=True)
+    hit = _same(x, x.amax(dim, keepdim=True))
     return hit.to(torch.int8).cumsum(dim).eq(0).sum(dim, keepdim=keepdim)
 
 
 def first_min(x: torch.Tensor, dim: int, keepdim: bool) -> torch.Tensor:
-    hit = x == x.amin(dim, keepdim=True)
+    hit = _same(x, x.amin(dim, keepdim=True))
     return hit.to(torch.int8).cumsum(dim).eq(0).sum(dim, keepdim=keepdim)
 
 
