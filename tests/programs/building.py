@@ -43,6 +43,8 @@ def _top_loop(g: Generator) -> Loop:
         spec = loop_axis(
             g, "i" if kind == "grid" else "t", 0, min(room, 12 if kind == "grid" else 100), tile=kind == "tile"
         )
+        if chunked and g.chance(0.4):
+            spec.block = 1
         room //= max(g.program.sizes[g.axis_size[spec.name]], 1)
         specs.append(spec)
         if room < 1:

@@ -321,7 +321,10 @@ class Loop(Statement):
             registered = [b.name for b in env.program.blocks]
             if isinstance(spec.block, str) and "(" not in spec.block and spec.block not in registered:
                 raise Invalid("no such block size")
-            env.axes[spec.name] = Axis(spec.name, kind, begin, max(end - 1, begin), size, self.chunked, spec.partial)
+            one = self.chunked and spec.block == 1
+            env.axes[spec.name] = Axis(
+                spec.name, kind, begin, max(end - 1, begin), size, self.chunked, spec.partial, one
+            )
             spec.length = size
             trips *= size
         sequential = not self.top and (self.kind in ("grid", "static_range", "range") or self.chunked)

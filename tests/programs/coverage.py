@@ -37,7 +37,8 @@ CONSTRUCTS = (
     "call with other numbers read", "host loop over tensors", "slice from a loaded number on",
     "store to a slice from a loaded number on", "two results of a function", "elements that host code selects",
     "inner carried-range tile", "inner carried-range grid", "steps of a grid", "special floats",
-    "names assigned together", "defaults that are names", "comprehension over tensors", "store through an index of two dimensions",
+    "names assigned together", "defaults that are names", "comprehension over tensors",
+    "store through an index of two dimensions",
 )  # fmt: skip
 
 

@@ -79,9 +79,8 @@ def enter(g: Generator, loop: Loop, fill: Callable[[], list[Statement]]) -> Loop
                 inner.axes.pop(bound[1], None)
     for spec in loop.axes:
         (begin, _), (_, end) = spec.begin.range(g.env), spec.end.range(g.env)
-        inner.axes[spec.name] = Axis(
-            spec.name, kind, begin, max(end - 1, begin), max(end - begin, 0), loop.chunked, spec.partial
-        )
+        size, one = max(end - begin, 0), loop.chunked and spec.block == 1
+        inner.axes[spec.name] = Axis(spec.name, kind, begin, max(end - 1, begin), size, loop.chunked, spec.partial, one)
     g.env = inner
     try:
         loop.body = fill()

@@ -40,7 +40,7 @@ class Expr:
 @dataclasses.dataclass
 class Axis:
     """What is known of a loop variable inside its loop: indices in [low, high], over `size` elements, or some of them
-    where the range is known only to the program (`partial`).
+    where the range is known only to the program (`partial`); `one`: its tiles have one element, in the reference too.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Axis:
     size: int
     chunked: bool = False
     partial: bool = False
+    one: bool = False
 
 
 @dataclasses.dataclass

@@ -64,6 +64,46 @@ class NewDim(Row):
         return f"{args[0]}.unsqueeze({e.attrs['place']})"
 
 
+class OfOne(Row):
+    """A value without the dimension of a tile of one element: `value.squeeze(0)`, `value.reshape([t1, 4])`."""
+
+    def make(self, g: Any, dims: Dims, kind: str, exact: bool, depth: int) -> Expr | None:
+        ones = [a for a in g.env.axes.values() if a.one and Dim(a.size, a.name) not in dims]
+        if not ones or kind == "bool":
+            return None
+        axis, place = g.choice(ones), g.rng.randint(0, len(dims))
+        arg = g.expr((*dims[:place], Dim(axis.size, axis.name), *dims[place:]), kind, exact, depth - 1)
+        forms = ["squeeze", "squeeze from the end", "reshape"] + ["squeeze all"] * (ONE not in dims)
+        forms += ["flatten"] * (place < len(dims))
+        return Expr(self.name, [arg], {"place": place, "form": g.choice(forms)})
+
+    def infer(self, e: Expr, args: Sequence[Value], env: Env) -> Value:
+        (a,), place = args, e.attrs["place"]
+        axis = env.axes.get(a.dims[place].axis or "") if place < len(a.dims) else None
+        rest = a.dims[:place] + a.dims[place + 1 :]
+        if axis is None or not axis.one or (e.attrs["form"] == "flatten" and place >= len(rest)):
+            raise Invalid("no tile of one element")
+        if e.attrs["form"] == "squeeze all" and any(
+            d.size == 1 or (d.axis is not None and env.axes[d.axis].one) for d in rest
+        ):
+            raise Invalid("another dimension of one element")
+        return _moved(a, rest)
+
+    def kernel(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        place, rank = e.attrs["place"], len(e.args[0].value.dims)  # type: ignore[union-attr]
+        how = {
+            "squeeze": f"squeeze({place})",
+            "squeeze from the end": f"squeeze({place - rank})",
+            "squeeze all": "squeeze()",
+            "flatten": f"flatten({place}, {place + 1})",
+            "reshape": f"reshape({p.shape(e.value.dims)})",  # type: ignore[union-attr]
+        }
+        return f"({args[0]}).{how[e.attrs['form']]}"
+
+    def oracle(self, e: Expr, args: Sequence[str], p: Any) -> str:
+        return f"({args[0]}).squeeze({e.attrs['place']})"
+
+
 class Expand(Row):
     """`expand` of dimensions of size 1."""
 
@@ -451,6 +491,7 @@ class Product(Row):
 
 for _row in [
     NewDim("new_dim", "views", 3),
+    OfOne("of_one", "tiles of one element", 14),
     Expand("expand", "views"),
     Permute("permute", "views", 2),
     Merge("merge", "reshapes", 2),
