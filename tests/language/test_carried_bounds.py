@@ -63,3 +63,25 @@ def test_a_loop_that_is_one_shorter_each_time() -> None:
 
     x = torch.randn(6)
     run_everywhere(sums, (x,), lambda x: x.cumsum(0).flip(0), configs=[{}], capabilities=[90])
+
+
+def counts_between(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([2, low.size(0)], dtype=torch.int64, device=low.device)
+    for i in hl.grid(low.size(0)):
+        places = hl.zeros([], dtype=torch.int64)
+        for k in hl.grid(low[i], high[i]):
+            places += k
+        elements = hl.zeros([], dtype=torch.int64)
+        for t in hl.tile(low[i], high[i]):
+            elements += (t.index >= 0).sum()
+        out[0, i], out[1, i] = places, elements
+    return out
+
+
+def test_bounds_of_unsigned_dtypes_are_not_negative() -> None:
+    """On a GPU a range that ended at 200 in uint8 had no elements."""
+    low, high = torch.tensor([0, 100, 130], dtype=torch.uint8), torch.tensor([200, 90, 255], dtype=torch.uint8)
+    ranges = [range(a, b) for a, b in zip(low.tolist(), high.tolist())]
+    expected = torch.tensor([[sum(r) for r in ranges], [len(r) for r in ranges]])
+    args = (low, high)
+    run_everywhere(counts_between, args, lambda *_: expected, configs=[{}], reference_args=args, capabilities=[90])

@@ -52,7 +52,7 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
         for axis, begin, end in zip(body.axes, loop.begins, loop.ends):
             for bound, given in ((axis.begin, begin), (axis.end, end)):
                 if isinstance(bound, torch.Tensor):
-                    k.axes.bounds[id(bound)] = k.number(given)
+                    k.axes.bounds[id(bound)] = _signed(k, given)
             if _is_static(k, body, axis) and axis.kind is AxisKind.GRID:
                 # To Triton a number of the compiler, which has no dtype to cast from, as of a tensor its index has.
                 step = Text(k.axes.name(axis, "step_"))
@@ -112,9 +112,16 @@ def _enter(k: KernelEmitter, loop: ForLoop, body: GraphInfo) -> dict[int, Text]:
     return carried
 
 
+def _signed(k: KernelEmitter, bound: Any) -> Text:
+    """A loop's bound; Triton's ranges take those of unsigned dtypes as signed ones of that width."""
+    text = k.number(bound)
+    unsigned = isinstance(bound, torch.fx.Node) and not tensor_of(bound).dtype.is_signed
+    return text.to("tl.int64" if k.axes.wide else "tl.int32") if unsigned else text
+
+
 def _bound(k: KernelEmitter, bound: Any) -> Text:
     """A loop's bound; one that was loaded as int64 would make the loop's index int64 too, which the IR calls int32."""
-    text = k.number(bound)
+    text = _signed(k, bound)
     if not isinstance(bound, torch.fx.Node):
         return text
     text = text.to("tl.int32") if tensor_of(bound).dtype is torch.int64 and not k.axes.wide else text
