@@ -73,7 +73,9 @@ def _reshape(input: torch.Tensor, *shape: Any) -> Any:
 def _flatten(input: torch.Tensor, start_dim: int = 0, end_dim: int = -1) -> Any:
     first, last = (canonical_dims(input, [dim])[0] for dim in (start_dim, end_dim)) if input.dim() else (0, 0)
     ones = [d for d in range(first, last + 1) if input.dim() and _is_one(input, d)]
-    if not ones or len(ones) == last + 1 - first:
+    if len(ones) == last + 1 - first:
+        ones = ones[:-1]  # nothing else is there: the last one stays
+    if not ones:
         return NotImplemented
     return torch.flatten(_without(input, ones), first, last - len(ones))
 

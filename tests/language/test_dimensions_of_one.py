@@ -328,3 +328,14 @@ def test_a_block_size_of_one_that_the_config_gives_is_no_dimension_of_size_1(ref
     kernel = helion.kernel(squeezed_rows, ref_mode=ref_mode, config=helion.Config(block_sizes=[1]))
     x = torch.randn(3, 5)
     torch.testing.assert_close(kernel(x), x.sum(1))
+
+
+def test_flattening_nothing_but_tiles_of_one_leaves_one() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        out = x.new_empty([x.size(1), x.size(0)])
+        for t, u in hl.tile(x.shape, block_size=[1, 1]):
+            out[u, t] = x[t, u].flatten()[:, None]
+        return out
+
+    x = torch.randn(3, 4)
+    run_everywhere(fn, (x,), lambda x: x.t())
