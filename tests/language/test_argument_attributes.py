@@ -14,6 +14,7 @@ import torch
 
 import helion
 import helion.language as hl
+from helion import exc
 
 X = torch.linspace(-2, 3, 24)
 
@@ -147,3 +148,15 @@ def test_what_changes_in_place_is_read_at_each_call(monkeypatch: pytest.MonkeyPa
         assert not torch.equal(body(X, argument), before), i
         for _ in range(2):
             assert torch.equal(kernel(X, argument), body(X, argument)), (i, body.__name__)
+
+
+def test_an_attribute_in_front_of_its_class_is_refused() -> None:
+    class Derived(Options):
+        unit = 1.0
+
+    options = Derived()
+    kernel = over_tiles(class_read)
+    assert torch.equal(kernel(X, options), X)
+    options.unit = 2.0
+    with pytest.raises(exc.InvalidAPIUsage, match="make it a field"):
+        kernel(X, options)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import types
 from collections.abc import Hashable
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 
+from ... import exc
 from ..stable_key import Identity
 from .bytecode import names_in
 from .outside import MISSING
@@ -94,6 +96,26 @@ class Attributes:
                 yield from constants_read(Place(functools.partial(in_class, cls, name), "", name))
             elif is_constant(value):
                 yield Place(functools.partial(in_class, cls, name), "", f"{cls.__name__}.{name}")
+
+    def refuse_hidden(self, value: Any, kernel: str) -> None:
+        """A trace has the parts of an object, and its class: what is set on it in front of the class is neither.
+
+        Raises:
+            exc.InvalidAPIUsage: code reads such a name.
+        """
+        own = getattr(value, "__dict__", None)
+        if not own:
+            return
+        cls = type(value)
+        read = self.names.union(place.name.rpartition(".")[2] for place in self.of_class(cls))
+        for name in sorted(read & own.keys() - set(field_names(cls))):
+            is_cache = isinstance(inspect.getattr_static(cls, name, None), functools.cached_property)
+            if in_class(cls, name) is not MISSING and not is_cache:
+                raise exc.InvalidAPIUsage(
+                    f"kernel {kernel!r} reads {name!r} of a {cls.__name__}, which is set on the object and on its "
+                    "class, and is no field of it",
+                    fix=f"make it a field: `{name}: float = ...` in the class.",
+                )
 
     def of_object(self, value: Any, inside: tuple[Any, ...] = ()) -> list[Hashable]:
         """What is set on an object that is traced as it is."""

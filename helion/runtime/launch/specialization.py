@@ -235,22 +235,29 @@ class _Extract:
 
     def sequence(self, value: Sequence[Any]) -> Hashable:
         # NamedTuples come here too: their class is part of the key.
-        return (type(value), *[self(item) for item in value], *self.of_class(type(value)))
+        return (type(value), *[self(item) for item in value], *self.of_parts(value))
 
     def mapping(self, value: Mapping[Any, Any]) -> Hashable:
         # In the dict's own order, which host code can observe.
         items: list[Hashable] = [(self.by_value(name), self(item)) for name, item in value.items()]
-        return (type(value), *items, *self.of_class(type(value)))
+        return (type(value), *items, *self.of_parts(value))
 
     def dataclass(self, value: Any) -> Hashable:
         fields: list[Any] = [(field.name, self(getattr(value, field.name))) for field in dataclasses.fields(value)]
-        return (type(value), *fields, *self.of_class(type(value)))
+        return (type(value), *fields, *self.of_parts(value))
 
     def of_class(self, cls: type) -> list[Hashable]:
         """What an argument's class holds by names that the kernel's code reads: its methods, which are inlined."""
         if cls in _WITHOUT_METHODS:
             return []
         return [(place.name, place.element(self)) for place in self.attributes.of_class(cls)]
+
+    def of_parts(self, value: Any) -> list[Hashable]:
+        """`of_class` of an argument that is traced by its parts."""
+        if type(value) in _WITHOUT_METHODS:
+            return []
+        self.attributes.refuse_hidden(value, self.kernel_name)
+        return self.of_class(type(value))
 
     def slice(self, value: slice) -> Hashable:
         # What a subscript takes; its numbers are none of the kernel's.
