@@ -23,7 +23,7 @@ help:
 	@echo "make test      all tests (no GPU needed), with make sanitize"
 	@echo "make test-newest  all tests with the newest torch and Triton of the registry, in build/newest"
 	@echo "make test-oldest  all tests with the oldest torch and Triton that are supported, in build/oldest"
-	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards"
+	@echo "make sanitize  the extension's tests under ASAN and UBSAN, then without each guard; ONLY=tests or ONLY=guards; threads under TSAN"
 	@echo "make sweep     all of what make test takes samples of: every op of PyTorch, hundreds of generated programs, ..."
 	@echo "make test-gpu  the tests that run on a GPU"
 	@echo "make fuzz      random programs in every mode, until stopped or SECONDS=600 are over"
@@ -56,6 +56,7 @@ sweep: setup
 # Built again only where sources changed.
 sanitize: setup
 	$(VENV) tests/csrc/run_sanitized.py --keep build/sanitized --jobs $(JOBS) $(if $(ONLY),--only $(ONLY))
+	$(VENV) tests/csrc/run_sanitized.py --keep build/sanitized-threads --sanitize thread --only tests -- tests/csrc/test_threads.py
 
 test-gpu: setup
 	$(VENV) -m pytest -m "gpu or softgpu or real_gpu" tests

@@ -34,7 +34,7 @@ HELION_HOT int read_tensor(const ModuleState* state, PyObject* object, const Ten
   if (HELION_GUARD("memory", !there)) return 0;
   const c10::Device device = tensor.device();
   uint64_t tag = static_cast<uint64_t>(device.type()) << 8 | static_cast<uint8_t>(device.index());
-  if (!state->environment.native_tags() && !state->environment.device_tag(state, object, &tag)) return -1;
+  if (!state->environment().native_tags() && !state->environment().device_tag(state, object, &tag)) return -1;
   // Guard: a binary compiled for addresses that are multiples of 16 faults on others.
   const bool misaligned = HELION_GUARD("alignment", data % 16 != 0);
   out->bits = data;

@@ -6,51 +6,132 @@
 
 namespace helion {
 
+#if PY_VERSION_HEX >= 0x030D0000
+// Dicts have no version from Python 3.13 on that assigning an attribute would replace. Python tells instead whoever
+// watches a dict before it changes: each such change counts for all dicts of one bucket, as a dict's address decides.
+class DictWatch {
+ public:
+  // Called once in an interpreter. Without it, where Python gives no more watchers away, nothing is ever known to be
+  // unchanged.
+  static void start() {
+    if (interpreter_ != nullptr) return;
+    const int id = PyDict_AddWatcher(changing);
+    if (id < 0) {
+      PyErr_Clear();
+      return;
+    }
+    id_ = id;
+    interpreter_ = PyInterpreterState_Get();
+  }
+  // How often something in the bucket of the dict has changed, and 1; 0 where nobody tells.
+  static uint64_t watched(PyObject* dict) {
+    if (interpreter_ != PyInterpreterState_Get()) return 0;
+    const Alone alone(dict);  // a change is told, and then made: not in between
+    if (PyDict_Watch(id_, dict) < 0) {
+      PyErr_Clear();
+      return 0;
+    }
+    return now(dict);
+  }
+  HELION_HOT static uint64_t now(PyObject* dict) { return bucket(dict).load(std::memory_order_acquire); }
+
+ private:
+  static constexpr size_t kBuckets = 1024;
+  struct Buckets {
+    std::atomic<uint64_t> changes[kBuckets];
+    Buckets() {
+      for (std::atomic<uint64_t>& one : changes) one.store(1, std::memory_order_relaxed);
+    }
+  };
+  HELION_HOT static std::atomic<uint64_t>& bucket(PyObject* dict) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(dict) >> 4;
+    return buckets_.changes[(address ^ address >> 10) % kBuckets];
+  }
+  static int changing(PyDict_WatchEvent, PyObject* dict, PyObject*, PyObject*) {
+    bucket(dict).fetch_add(1, std::memory_order_acq_rel);
+    return 0;
+  }
+  static inline int id_ = -1;
+  static inline PyInterpreterState* interpreter_ = nullptr;
+  static inline Buckets buckets_;
+};
+#endif
+
 // Until Python 3.12 each dict has a version, a number that no other dict has and that every change of the dict
-// replaces: while it is the same, so is what was found. (3.13 does not replace it when an attribute is assigned whose
-// value lies in the object; there nothing is ever known to be the same.)
+// replaces: while it is the same, so is what was found. Later ones are watched.
 class DictVersion {
  public:
   DictVersion() = default;  // no dict's
-  explicit DictVersion(PyObject* dict) {
 #if PY_VERSION_HEX < 0x030D0000
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    version_ = reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
-#pragma GCC diagnostic pop
-#else
-    (void)dict;
-#endif
-  }
+  explicit DictVersion(PyObject* dict) : version_(now(dict)) {}
   // Whether the dict was not changed since this was its version.
-  HELION_HOT bool holds(PyObject* dict) const { return version_ != 0 && version_ == DictVersion(dict).version_; }
+  HELION_HOT bool holds(PyObject* dict) const { return version_ != 0 && version_ == now(dict); }
 
  private:
+  static uint64_t now(PyObject* dict) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+  }
+#else
+  explicit DictVersion(PyObject* dict) : dict_(dict), version_(DictWatch::watched(dict)) {}
+  HELION_HOT bool holds(PyObject* dict) const {
+    return version_ != 0 && dict == dict_ && version_ == DictWatch::now(dict);
+  }
+
+ private:
+  PyObject* dict_ = nullptr;  // by its address alone; that it went away is a change, too
+#endif
   uint64_t version_ = 0;
 };
 
-// A lookup is 120 instructions and a call makes seven.
+// A lookup is 120 instructions and a call makes seven. For one thread at a time.
 class DictItem {
  public:
   // As PyDict_GetItemWithError(dict, name): borrowed; null where there is none, or with an exception.
   HELION_HOT PyObject* get(PyObject* dict, PyObject* name) const {
-    return version_.holds(dict) ? value_ : find(dict, name);
+    return version_.holds(dict) ? value() : find(dict, name);
   }
   // What get() found last, if the dict is as it was then; else null.
-  HELION_HOT PyObject* known(PyObject* dict) const { return version_.holds(dict) ? value_ : nullptr; }
+  HELION_HOT PyObject* known(PyObject* dict) const { return version_.holds(dict) ? value() : nullptr; }
+
+  int visit(visitproc visit, void* arg) const {
+#ifdef Py_GIL_DISABLED
+    return value_.visit(visit, arg);
+#else
+    (void)visit, (void)arg;
+    return 0;
+#endif
+  }
 
  private:
+#ifdef Py_GIL_DISABLED
+  PyObject* value() const { return value_.get(); }
+  [[gnu::noinline]] PyObject* find(PyObject* dict, PyObject* name) const {
+    const DictVersion version(dict);
+    PyObject* found = nullptr;
+    if (PyDict_GetItemRef(dict, name, &found) < 0) return nullptr;
+    version_ = version;
+    value_ = PyRef::steal(found);
+    return found;
+  }
+  mutable DictVersion version_;
+  mutable PyRef value_;  // another thread may change the dict at any time
+#else
+  PyObject* value() const { return value_; }
   [[gnu::noinline]] PyObject* find(PyObject* dict, PyObject* name) const {
     // The version from before: the lookup may run an __eq__ that changes the dict.
     const DictVersion version(dict);
-    PyObject* value = PyDict_GetItemWithError(dict, name);
-    if (value == nullptr && PyErr_Occurred()) return nullptr;
+    PyObject* found = PyDict_GetItemWithError(dict, name);
+    if (found == nullptr && PyErr_Occurred()) return nullptr;
     version_ = version;
-    value_ = value;
-    return value;
+    value_ = found;
+    return found;
   }
   mutable DictVersion version_;
   mutable PyObject* value_ = nullptr;  // the dict's reference
+#endif
 };
 
 }  // namespace helion

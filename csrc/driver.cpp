@@ -4,6 +4,8 @@
 
 #include <dlfcn.h>
 
+#include <mutex>
+
 namespace helion {
 namespace {
 
@@ -20,6 +22,8 @@ void* find_symbol(const char* name) {
 }  // namespace
 
 bool Driver::load() {
+  static std::mutex loading;  // two threads may come here, where there is no GIL
+  const std::lock_guard<std::mutex> one_at_a_time(loading);
 #define HELION_FIND_DRIVER_FUNCTION(name, result, parameters, needed)                                               \
   if (name##_ == nullptr) {                                                                                         \
     name##_ = reinterpret_cast<result(*) parameters>(find_symbol(#name));                                           \

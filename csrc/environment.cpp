@@ -59,12 +59,18 @@ int KnobValues::visit_all(visitproc visit, void* arg) const {
   return stages_hook.visit(visit, arg);
 }
 
-PyObject* KnobGroup::get(PyObject* name, const PyRef& fallback) const {
-  if (PyDict_GET_SIZE(dict.get()) == 0) return fallback.get();
-  PyObject* assigned = PyDict_GetItemWithError(dict.get(), name);  // borrowed
-  if (assigned != nullptr) return assigned;
+PyRef KnobGroup::get(PyObject* name, const PyRef& fallback) const {
+  if (PyDict_GET_SIZE(dict.get()) == 0) return fallback.copy();
+  PyObject* assigned = nullptr;
+#ifdef Py_GIL_DISABLED
+  const int found = PyDict_GetItemRef(dict.get(), name, &assigned);
+  if (found > 0) return PyRef::steal(assigned);
+#else
+  assigned = PyDict_GetItemWithError(dict.get(), name);
+  if (assigned != nullptr) return PyRef::borrow(assigned);
+#endif
   PyErr_Clear();  // only a str subclass with a broken __eq__ among the keys could have failed
-  return fallback.get();
+  return fallback.copy();
 }
 
 bool Environment::load(const ModuleState*) {
@@ -108,6 +114,7 @@ bool Environment::load_knobs(const ModuleState* state) {
 }
 
 bool Environment::refresh_provider(const ModuleState* state) {
+  if (!loaded_ && !load(state)) return false;
   PyObject* provider = provider_item_.get(device_dict_.get(), state->names.provider);  // borrowed
   if (provider == provider_.get() && provider != nullptr) return true;
   if (provider == nullptr) {
@@ -184,7 +191,7 @@ PyRef Environment::enter_device(const ModuleState* state, long device) const {
 
 bool DeviceSwitch::to(const ModuleState* state, long device) {
   state_ = state;
-  entered_ = state->environment.enter_device(state, device);
+  entered_ = state->environment().enter_device(state, device);
   return static_cast<bool>(entered_);
 }
 
@@ -206,21 +213,19 @@ int Environment::is_capturing(const ModuleState* state, uintptr_t stream) const 
 
 void Environment::read_knobs(const ModuleState* state, KnobValues* values) const {
   const Names& names = state->names;
-  values->debug = PyRef::borrow(runtime_.get(names.debug, defaults_.debug));
-  values->instrumentation_mode =
-      PyRef::borrow(compilation_.get(names.instrumentation_mode, defaults_.instrumentation_mode));
-  values->stages_hook = PyRef::borrow(runtime_.get(names.add_stages_inspection_hook, defaults_.stages_hook));
+  values->debug = runtime_.get(names.debug, defaults_.debug);
+  values->instrumentation_mode = compilation_.get(names.instrumentation_mode, defaults_.instrumentation_mode);
+  values->stages_hook = runtime_.get(names.add_stages_inspection_hook, defaults_.stages_hook);
 }
 
 int Environment::same_knobs(const ModuleState* state, const KnobValues& values) const {
   const Names& names = state->names;
   // With an inspection hook Triton asks the hook for a key on every call; that is for Triton to do.
-  if (runtime_.get(names.add_stages_inspection_hook, defaults_.stages_hook) != Py_None) return 0;
+  if (runtime_.get(names.add_stages_inspection_hook, defaults_.stages_hook).get() != Py_None) return 0;
   if (values.stages_hook.get() != Py_None) return 0;
-  // Held for the comparison, which could run code that assigns the knob.
-  PyRef debug = PyRef::borrow(runtime_.get(names.debug, defaults_.debug));
+  PyRef debug = runtime_.get(names.debug, defaults_.debug);
   if (int result = same(debug.get(), values.debug.get()); result != 1) return result;
-  PyRef mode = PyRef::borrow(compilation_.get(names.instrumentation_mode, defaults_.instrumentation_mode));
+  PyRef mode = compilation_.get(names.instrumentation_mode, defaults_.instrumentation_mode);
   return same(mode.get(), values.instrumentation_mode.get());
 }
 
@@ -237,8 +242,8 @@ PyObject* calls_of(const DefaultHook& hook) {
 TritonVersions Environment::triton_versions(const ModuleState* state) const {
   // Of a hook that replaced Triton's own it is not known what would make it watch.
   const Names& names = state->names;
-  if (!enter_.dict || runtime_.get(names.launch_enter_hook, enter_.object) != enter_.object.get()) return {};
-  if (!exit_.dict || runtime_.get(names.launch_exit_hook, exit_.object) != exit_.object.get()) return {};
+  if (!enter_.dict || runtime_.get(names.launch_enter_hook, enter_.object).get() != enter_.object.get()) return {};
+  if (!exit_.dict || runtime_.get(names.launch_exit_hook, exit_.object).get() != exit_.object.get()) return {};
   PyObject* const enter = calls_of(enter_);
   PyObject* const exit = calls_of(exit_);
   if (enter == nullptr || exit == nullptr) return {};
@@ -273,7 +278,8 @@ int Environment::measuring(const ModuleState* state) const {
 }
 
 int Environment::hook_active(const ModuleState* state, PyObject* name, const DefaultHook& known) const {
-  PyObject* hook = runtime_.get(name, known.object);  // borrowed
+  PyRef hold = runtime_.get(name, known.object);
+  PyObject* const hook = hold.get();
   if (hook == Py_None) return 0;
   // Triton's default is a chain, an object with a list of `calls`; an empty one does nothing.
   if (hook == known.object.get() && known.dict) {
@@ -281,7 +287,6 @@ int Environment::hook_active(const ModuleState* state, PyObject* name, const Def
     if (calls == nullptr && PyErr_Occurred()) return -1;
     return calls != nullptr && PyList_CheckExact(calls) && PyList_GET_SIZE(calls) == 0 ? 0 : 1;
   }
-  PyRef hold = PyRef::borrow(hook);
   PyObject* calls = nullptr;
   const int found = get_optional_attr(hook, state->names.calls, &calls);
   if (found < 0) return -1;

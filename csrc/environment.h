@@ -15,6 +15,7 @@ struct KnobValues {
   PyRef instrumentation_mode;  // knobs.compilation.instrumentation_mode
   PyRef stages_hook;           // knobs.runtime.add_stages_inspection_hook
 
+  KnobValues copy() const { return {debug.copy(), instrumentation_mode.copy(), stages_hook.copy()}; }
   int visit_all(visitproc visit, void* arg) const;
 };
 
@@ -32,8 +33,8 @@ struct KnobGroup {
   PyRef object;
   PyRef dict;
 
-  // Current value of a knob whose default is `fallback`; borrowed, and never null.
-  PyObject* get(PyObject* name, const PyRef& fallback) const;
+  // Current value of a knob whose default is `fallback`; never null.
+  PyRef get(PyObject* name, const PyRef& fallback) const;
 };
 
 // A launch hook that Triton starts with: an object with a list of `calls`.

@@ -3,6 +3,7 @@
 
 #include "broadcast.cpp"
 #include "dispatcher.cpp"
+#include "dispatcher_type.cpp"
 #include "driver.cpp"
 #include "environment.cpp"
 #include "forwarder.cpp"
@@ -15,3 +16,4 @@
 #include "plan_table.cpp"
 #include "signature.cpp"
 #include "tensor_key.cpp"
+#include "threads.cpp"

@@ -24,8 +24,13 @@ struct Forwarder {
 
 Forwarder* as_forwarder(PyObject* self) { return HeapType<Forwarder>::as(self); }
 
+PyRef target_of(PyObject* self) {
+  const Alone alone(self);
+  return as_forwarder(self)->body.target.copy();
+}
+
 PyObject* forwarder_vectorcall(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
-  PyRef target = PyRef::borrow(as_forwarder(self)->body.target.get());
+  PyRef target = target_of(self);
   // The place in front of the arguments, if the caller left one, is the target's to use.
   if (target) return PyObject_Vectorcall(target.get(), args, nargsf, keyword_names);
   PyRef method = PyRef::steal(PyObject_GetAttr(self, as_forwarder(self)->state->names.call_python));
@@ -41,8 +46,8 @@ PyObject* forwarder_new(PyTypeObject* type, PyObject*, PyObject*) {
 int forwarder_init(PyObject*, PyObject*, PyObject*) { return 0; }
 
 PyObject* get_target(PyObject* self, void*) {
-  PyObject* target = as_forwarder(self)->body.target.get();
-  return Py_NewRef(target != nullptr ? target : Py_None);
+  PyRef target = target_of(self);
+  return target ? target.release() : Py_NewRef(Py_None);
 }
 
 int set_target(PyObject* self, PyObject* value, void*) {
@@ -50,7 +55,9 @@ int set_target(PyObject* self, PyObject* value, void*) {
     PyErr_SetString(PyExc_TypeError, "forward_to must be callable or None");
     return -1;
   }
-  as_forwarder(self)->body.target = value == Py_None ? PyRef() : PyRef::borrow(value);
+  PyRef target = value == Py_None ? PyRef() : PyRef::borrow(value);
+  const Alone alone(self);
+  std::swap(as_forwarder(self)->body.target, target);
   return 0;
 }
 

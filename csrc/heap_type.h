@@ -24,6 +24,7 @@ struct HeapType {
     if (state == nullptr) return PyRef();
     PyRef self = PyRef::steal(type->tp_alloc(type, 0));
     if (self) {
+      HELION_TSAN(acquire, self.get());
       as(self.get())->state = state;
       new (&as(self.get())->body) typename Object::Body();
     }
@@ -44,7 +45,9 @@ struct HeapType {
     using Body = typename Object::Body;
     PyTypeObject* type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    HELION_TSAN(acquire, self);
     as(self)->body.~Body();
+    HELION_TSAN(release, self);
     type->tp_free(self);
     Py_DECREF(type);
   }

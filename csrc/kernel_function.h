@@ -11,6 +11,7 @@ namespace helion {
 struct KernelFunction {
   PyRef function, code, defaults;  // or null: a dispatcher that is of no kernel; a function without defaults
 
+  KernelFunction copy() const { return {function.copy(), code.copy(), defaults.copy()}; }
   // Of None, or a function as it is now. False with an exception.
   static bool parse(PyObject* function, KernelFunction* out) {
     if (function == Py_None) return true;

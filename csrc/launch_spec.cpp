@@ -179,7 +179,7 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   PyRef self = HeapType<LaunchSpec>::make(type);
   if (!self) return nullptr;
   ModuleState* state = as_spec(self.get())->state;
-  if (!state->driver.load() || !state->environment.load(state)) return nullptr;
+  if (!state->driver.load() || !state->environment().load(state)) return nullptr;
   LaunchSpec::Body& body = as_spec(self.get())->body;
   body.function = reinterpret_cast<CUfunction>(static_cast<uintptr_t>(function));
   body.name = name;
@@ -206,11 +206,11 @@ PyObject* spec_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   body.pdl = pdl != 0;
   describe_launch(&body, shared);
   if (jit_function != Py_None) {
-    if (!state->environment.load_knobs(state)) return nullptr;
-    state->environment.read_knobs(state, &body.knobs);
+    if (!state->environment().load_knobs(state)) return nullptr;
+    state->environment().read_knobs(state, &body.knobs);
   }
-  if (!state->environment.refresh_provider(state)) return nullptr;
-  body.provider = PyRef::borrow(state->environment.provider());
+  if (!state->environment().refresh_provider(state)) return nullptr;
+  body.provider = PyRef::borrow(state->environment().provider());
   return self.release();
 }
 
@@ -222,7 +222,8 @@ PyObject* spec_repr(PyObject* self) {
 
 PyObject* spec_guards_hold(PyObject* self, PyObject*) {
   ModuleState* state = as_spec(self)->state;
-  if (!state->environment.refresh_provider(state)) return nullptr;
+  if (!state->environment().refresh_provider(state)) return nullptr;
+  const Alone alone(self);
   const int result = as_spec(self)->guards_hold();
   return result < 0 ? nullptr : PyBool_FromLong(result);
 }
@@ -353,7 +354,9 @@ int LaunchSpec::Body::visit(visitproc visit, void* arg) const {
   for (const UsedGlobal& global : globals) {
     if (int result = global.value.visit(visit, arg)) return result;
     if (int result = global.dict.visit(visit, arg)) return result;
+    if (int result = global.item.visit(visit, arg)) return result;
   }
+  if (int result = pre_run_hooks.visit(visit, arg)) return result;
   if (int result = knobs.visit_all(visit, arg)) return result;
   for (const PyRef* held : {&provider, &compiled, &jit_function, &jit_dict}) {
     if (int result = held->visit(visit, arg)) return result;
@@ -361,22 +364,46 @@ int LaunchSpec::Body::visit(visitproc visit, void* arg) const {
   return 0;
 }
 
+#ifdef Py_GIL_DISABLED
+PyRef LaunchSpec::copy() const {
+  PyRef made = HeapType<LaunchSpec>::make(state->launch_spec_type);
+  if (!made) return made;
+  Body& other = as_spec(made.get())->body;
+  static_cast<Binary&>(other) = body;
+  if (body.maps != nullptr) {
+    other.maps = std::make_unique<MappedParam[]>(body.map_count);
+    for (size_t i = 0; i < body.map_count; ++i) {
+      other.maps[i].param = body.maps[i].param;
+      other.maps[i].shape = body.maps[i].shape;
+    }
+  }
+  for (const UsedGlobal& global : body.globals) other.globals.push_back(global.copy());
+  other.knobs = body.knobs.copy();
+  other.provider = body.provider.copy();
+  other.compiled = body.compiled.copy();
+  other.jit_function = body.jit_function.copy();
+  other.jit_dict = body.jit_dict.copy();
+  return made;
+}
+#endif
+
 int LaunchSpec::untouched() const {
   // From before the question, which may run code that assigns a knob.
-  const TritonVersions now = state->environment.triton_versions(state);
+  const TritonVersions now = state->environment().triton_versions(state);
   // Guard: a profiler's hook, or a knob, of a Triton that was imported after the binary came from the cache.
-  const int untouched = state->environment.triton_untouched(state);
+  const int untouched = state->environment().triton_untouched(state);
   if (HELION_GUARD("late_hooks", untouched != 1)) return untouched < 0 ? -1 : 0;
   body.held = now;
   return 1;
 }
 
 int LaunchSpec::ask_triton() const {
+  if (!state->environment().load_knobs(state)) return -1;
   // From before the questions, which may run code that assigns a knob.
-  const TritonVersions now = state->environment.triton_versions(state);
+  const TritonVersions now = state->environment().triton_versions(state);
   // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
-  if (int result = state->environment.same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
-  if (int result = state->environment.hooks_active(state); HELION_GUARD("hooks", result != 0))
+  if (int result = state->environment().same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
+  if (int result = state->environment().hooks_active(state); HELION_GUARD("hooks", result != 0))
     return result < 0 ? -1 : 0;
   body.held = now;
   return 1;
@@ -415,6 +442,7 @@ bool LaunchSpec::launch_any(const unsigned grid[3], uint64_t* slots, uintptr_t s
     PyErr_Format(PyExc_RuntimeError, "kernel %s has more than %zu tensor maps", body.name.c_str(), kMaps);
     return false;
   }
+  const Alone alone(reinterpret_cast<PyObject*>(const_cast<LaunchSpec*>(this)));
   for (size_t i = 0; i < body.map_count; ++i) {
     MappedParam& mapped = body.maps[i];
     if (!tensor_map(&mapped, slots[mapped.param], maps[i])) return false;

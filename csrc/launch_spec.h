@@ -37,13 +37,15 @@ struct UsedGlobal {
   PyRef value;
   PyRef dict;
   DictItem item{};
+
+  UsedGlobal copy() const { return {name.copy(), value.copy(), dict.copy()}; }
 };
 
 struct LaunchSpec {
   PyObject_HEAD
   ModuleState* state;
-  // The C++ part; constructed in tp_new, destroyed in tp_dealloc.
-  struct Body {
+  // What a launch passes on to the driver.
+  struct Binary {
     CUfunction function = nullptr;
     std::string name;
     unsigned block_x = 0;
@@ -55,16 +57,19 @@ struct LaunchSpec {
     bool cooperative = false;  // all programs run at the same time, or the driver refuses the launch
     // Of kernels that are not Triton's: thread block clusters, and parameters that are tensor maps.
     unsigned cluster[3] = {1, 1, 1};
-    unsigned num_ctas = 1;  // of Triton's: thread blocks of a program, a cluster
-    bool pdl = false;       // may start before the kernel before it in the stream has ended
-    std::unique_ptr<MappedParam[]> maps;  // their caches are filled in by launches, under the GIL
+    unsigned num_ctas = 1;   // of Triton's: thread blocks of a program, a cluster
+    bool pdl = false;        // may start before the kernel before it in the stream has ended
+    bool of_triton = false;  // of Triton's compiler, without a jit_function: its knobs and launch hooks do concern it
     size_t map_count = 0;
+  };
+  // The C++ part; constructed in tp_new, destroyed in tp_dealloc.
+  struct Body : Binary {
+    std::unique_ptr<MappedParam[]> maps;  // their caches are filled in by launches, which are alone with this
     std::vector<UsedGlobal> globals;
     KnobValues knobs;
     mutable TritonVersions held;  // when they were found to be so last, and no hook to watch
     PyRef provider;        // of helion.runtime.device: `function` is a handle of its driver
     PyRef compiled;        // Triton's CompiledKernel, which owns the loaded binary
-    bool of_triton = false;  // of Triton's compiler, without a jit_function: its knobs and launch hooks do concern it
     PyRef jit_function;  // the @triton.jit function; None: not Triton's kernel, whose knobs and hooks do not concern it
     PyRef jit_dict;        // its __dict__, where pre_run_hooks is looked up
     DictItem pre_run_hooks;
@@ -76,20 +81,25 @@ struct LaunchSpec {
     }
   } body;
 
+#ifdef Py_GIL_DISABLED
+  // Another one of the same, for the calling thread alone. Null with an exception on failure.
+  PyRef copy() const;
+#endif
+
   // Whether launching this binary now means what JITFunction.run would do: knobs and globals are as they were, no hook
-  // wants to be called. Needs a refresh_provider() at the start of the call. 1, 0 (take Triton's path), or -1 with an
-  // exception.
+  // wants to be called. Needs a refresh_provider() at the start of the call, by a thread that is alone with this or has
+  // it for itself. 1, 0 (take Triton's path), or -1 with an exception.
   HELION_HOT int guards_hold() const {
     const PyObject* const jit_function = body.jit_function.get();
     if (jit_function == nullptr) return 0;  // cleared by the garbage collector
     // Guard: the binary is loaded in another driver than the one that is in use now.
-    if (HELION_GUARD("provider", body.provider.get() != state->environment.provider())) return 0;
+    if (HELION_GUARD("provider", body.provider.get() != state->environment().provider())) return 0;
     if (jit_function == Py_None) {
-      return !body.of_triton || state->environment.triton_unchanged(body.held) || state->environment.triton_absent()
+      return !body.of_triton || state->environment().triton_unchanged(body.held) || state->environment().triton_absent()
           ? 1
           : untouched();
     }
-    if (!state->environment.triton_unchanged(body.held)) {
+    if (!state->environment().triton_unchanged(body.held)) {
       if (const int held = ask_triton(); held != 1) return held;
     }
     // Guard: hooks added to the JITFunction must fire on every call, and only Triton knows with which arguments.

@@ -87,13 +87,16 @@ int matches(const Variant& variant, PyObject* kernel, const uint64_t* words, siz
 
 // Whether Triton would launch this variant's binary now; None, the mark of a variant that is Triton's, always holds.
 int guards_hold(const Variant& variant) {
-  return variant.spec.get() == Py_None ? 1 : reinterpret_cast<const LaunchSpec*>(variant.spec.get())->guards_hold();
+  if (variant.spec.get() == Py_None) return 1;
+  const Alone alone(variant.spec.get());
+  return reinterpret_cast<const LaunchSpec*>(variant.spec.get())->guards_hold();
 }
 
 // Finds a variant for a call whose guards hold. There may be several for one call, compiled under different knobs. On
 // success `found` owns it, or is null if there is none. False with an exception.
 bool find(Launcher* self, PyObject* kernel, const uint64_t* words, size_t count, PyObject* keyword_names,
           PyObject* const* keywords, std::shared_ptr<const Variant>* found) {
+  const Alone alone(reinterpret_cast<PyObject*>(self));
   const size_t size = self->body.variants.size();
   for (size_t step = 0; step < size; ++step) {
     // Indices are checked again each time: a comparison may run code that changes the list.
@@ -157,9 +160,12 @@ bool fits(const LaunchSpec& spec, size_t count) {
 }
 
 PyObject* slow(Launcher* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
-  if (self->body.fallback) {
-    // Held here: the call may replace it.
-    PyRef fallback = PyRef::borrow(self->body.fallback.get());
+  PyRef fallback;  // held here: the call may replace it
+  {
+    const Alone alone(reinterpret_cast<PyObject*>(self));
+    fallback = self->body.fallback.copy();
+  }
+  if (fallback) {
     return PyObject_Vectorcall(fallback.get(), args, nargsf, keyword_names);
   }
   PyRef module = PyRef::steal(PyImport_ImportModule("helion.runtime.launch.spec"));
@@ -176,15 +182,20 @@ PyObject* slow(Launcher* self, PyObject* const* args, size_t nargsf, PyObject* k
   return PyObject_Vectorcall(function.get(), all.data(), static_cast<size_t>(count + 1), keyword_names);
 }
 
+bool is_primed(Launcher* self) {
+  const Alone alone(reinterpret_cast<PyObject*>(self));
+  return !self->body.variants.empty();
+}
+
 PyObject* launcher_vectorcall(PyObject* object, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   Launcher* self = as_launcher(object);
   const Py_ssize_t total = PyVectorcall_NARGS(nargsf);
-  if (self->body.variants.empty()) {
+  if (!is_primed(self)) {
     PyErr_SetString(PyExc_RuntimeError, "this CompiledLauncher is not primed: call prime() first");
     return nullptr;
   }
   if (total < 2) return slow(self, args, nargsf, keyword_names);
-  if (!self->state->environment.refresh_provider(self->state)) return nullptr;
+  if (!self->state->environment().refresh_provider(self->state)) return nullptr;
   const size_t count = static_cast<size_t>(total - 2);
   PyObject* const* arguments = args + 2;
   CallBuffer buffer(count);
@@ -217,18 +228,21 @@ PyObject* launcher_vectorcall(PyObject* object, PyObject* const* args, size_t na
   if (variant == nullptr || variant->spec.get() == Py_None) return slow(self, args, nargsf, keyword_names);
   const LaunchSpec& spec = *reinterpret_cast<const LaunchSpec*>(variant->spec.get());
 
-  const long device = self->state->environment.current_device(self->state);
+  const long device = self->state->environment().current_device(self->state);
   if (device == -1 && PyErr_Occurred()) return nullptr;
   // Guard: the binary is loaded in one device's context. On another device Triton has one of its own.
   if (HELION_GUARD("device", device != spec.body.device)) return slow(self, args, nargsf, keyword_names);
   if (!pack(spec, arguments, buffer.values, buffer.slots)) return nullptr;
   // Guard: asked for at every launch, as it changes under torch.cuda.stream and graph capture.
   uintptr_t stream = 0;
-  if (HELION_GUARD("stream", true) && !self->state->environment.current_stream(self->state, device, &stream)) {
+  if (HELION_GUARD("stream", true) && !self->state->environment().current_stream(self->state, device, &stream)) {
     return nullptr;
   }
   if (!spec.launch(grid, buffer.slots, stream)) return nullptr;
-  ++self->body.launches;
+  {
+    const Alone alone(object);
+    ++self->body.launches;
+  }
   return Py_NewRef(spec.body.compiled.get());
 }
 
@@ -259,7 +273,7 @@ PyObject* launcher_add_variant(PyObject* object, PyObject* const* args, Py_ssize
     PyErr_SetString(PyExc_TypeError, "add_variant(kernel, args: tuple, keywords: dict, spec: LaunchSpec | None)");
     return nullptr;
   }
-  if (!self->state->environment.load(self->state) || !self->state->environment.refresh_provider(self->state))
+  if (!self->state->environment().load(self->state) || !self->state->environment().refresh_provider(self->state))
     return nullptr;
   const size_t arguments = static_cast<size_t>(PyTuple_GET_SIZE(args[1]));
   std::shared_ptr<Variant> variant = std::make_shared<Variant>();
@@ -291,6 +305,7 @@ PyObject* launcher_add_variant(PyObject* object, PyObject* const* args, Py_ssize
   if (!find(self, args[0], variant->words.data(), arguments, variant->keyword_names.get(), values.data(), &existing)) {
     return nullptr;
   }
+  const Alone alone(object);
   if (existing != nullptr) {
     // Compiled again for the same calls: the newer one takes the place.
     std::replace(self->body.variants.begin(), self->body.variants.end(), existing,
@@ -319,21 +334,25 @@ PyObject* launcher_prime(PyObject* object, PyObject* args, PyObject* kwargs) {
 }
 
 PyObject* launcher_clear_variants(PyObject* object, PyObject*) {
-  std::vector<std::shared_ptr<const Variant>> old;
+  std::vector<std::shared_ptr<const Variant>> old;  // dropped when nobody waits for it
+  const Alone alone(object);
   std::swap(old, as_launcher(object)->body.variants);
   as_launcher(object)->body.last = 0;
   Py_RETURN_NONE;
 }
 
 PyObject* launcher_count(PyObject* object, void*) {
+  const Alone alone(object);
   return PyLong_FromSize_t(as_launcher(object)->body.variants.size());
 }
 
 PyObject* launcher_launches(PyObject* object, void*) {
+  const Alone alone(object);
   return PyLong_FromUnsignedLongLong(as_launcher(object)->body.launches);
 }
 
 PyObject* launcher_get_fallback(PyObject* object, void*) {
+  const Alone alone(object);
   const PyRef& fallback = as_launcher(object)->body.fallback;
   return Py_NewRef(fallback ? fallback.get() : Py_None);
 }
@@ -343,6 +362,7 @@ int launcher_set_fallback(PyObject* object, PyObject* value, void*) {
     PyErr_SetString(PyExc_TypeError, "fallback must be a launcher or None");
     return -1;
   }
+  const Alone alone(object);
   as_launcher(object)->body.fallback = value == nullptr || value == Py_None ? PyRef() : PyRef::borrow(value);
   return 0;
 }

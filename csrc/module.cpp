@@ -35,6 +35,14 @@ constexpr AddFunction additions[] = {
 
 int exec(PyObject* module) {
   ModuleState* state = new (helion::state_of_module(module)) ModuleState();
+  state->module = module;
+#ifdef Py_GIL_DISABLED
+  static std::atomic<uint64_t> modules{0};
+  state->id = ++modules;
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+  helion::DictWatch::start();
+#endif
   if (intern_names(state) < 0) return -1;
   // The type objects and dtype objects of torch that this extension reads are filled in by `import torch`.
   helion::PyRef torch = helion::PyRef::steal(PyImport_ImportModule("torch"));
@@ -55,8 +63,10 @@ int traverse(PyObject* module, visitproc visit, void* arg) {
 #define HELION_VISIT_TYPE(id) Py_VISIT(state->id);
   HELION_TYPES(HELION_VISIT_TYPE)
 #undef HELION_VISIT_TYPE
-  if (int result = helion::visit_output_pool(state, visit, arg)) return result;
-  return state->environment.visit_all(visit, arg);
+#ifndef Py_GIL_DISABLED
+  if (int result = state->environment_.visit_all(visit, arg)) return result;
+#endif
+  return helion::visit_output_pool(state, visit, arg);
 }
 
 int clear(PyObject* module) {
@@ -69,7 +79,9 @@ int clear(PyObject* module) {
   HELION_TYPES(HELION_CLEAR_TYPE)
 #undef HELION_CLEAR_TYPE
   helion::destroy_output_pool(state);
-  state->environment.clear_all();
+#ifndef Py_GIL_DISABLED
+  state->environment_.clear_all();
+#endif
   return 0;
 }
 
@@ -77,6 +89,9 @@ void free_module(void* module) { clear(static_cast<PyObject*>(module)); }
 
 PyModuleDef_Slot slots[] = {
     {Py_mod_exec, reinterpret_cast<void*>(exec)},
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, nullptr},
 };
 

@@ -13,7 +13,7 @@ namespace {
 // Whether nobody but the pool can reach the tensor, and nothing about it gives away that it was used before.
 bool is_free(const OutputPool::Slot& slot, const TensorShape& shape) {
   PyObject* object = slot.tensor.get();
-  if (HELION_GUARD("pool_object", Py_REFCNT(object) != 1)) return false;
+  if (HELION_GUARD("pool_object", !has_references(object, 1))) return false;
   // Held while it is looked at: asking for an object's attributes can run the garbage collector, and with it anything.
   PyRef hold = PyRef::borrow(object);
   return unobserved(object, shape, slot.data, slot.keys);
@@ -72,7 +72,7 @@ PyObject* OutputPool::take(const TensorShape& shape, long device, uintptr_t stre
     // Is this still the same pool, and the same tensor in the same place?
     if (generation != generation_) break;
     if (!usable || at >= bucket->slots.size() || bucket->slots[at]->tensor.get() != candidate) continue;
-    if (HELION_GUARD("pool_object", Py_REFCNT(const_cast<PyObject*>(candidate)) != 1)) continue;
+    if (HELION_GUARD("pool_object", !has_references(const_cast<PyObject*>(candidate), 1))) continue;
     bucket->next = at;
     slots_.splice(slots_.end(), slots_, bucket->slots[at]);
     ++statistics_.reused;
@@ -165,16 +165,19 @@ PyObject* pool_configure(PyObject* module, PyObject* args) {
     PyErr_SetString(PyExc_ValueError, "the limits of the output pool must not be negative");
     return nullptr;
   }
+  const Alone alone(module);
   state_of_module(module)->pool->configure(enabled != 0, {static_cast<size_t>(entries), static_cast<size_t>(bytes)});
   Py_RETURN_NONE;
 }
 
 PyObject* pool_clear(PyObject* module, PyObject*) {
+  const Alone alone(module);
   state_of_module(module)->pool->clear();
   Py_RETURN_NONE;
 }
 
 PyObject* pool_statistics(PyObject* module, PyObject*) {
+  const Alone alone(module);
   const OutputPool& pool = *state_of_module(module)->pool;
   const OutputPool::Statistics& counts = pool.statistics();
   return Py_BuildValue(
@@ -188,7 +191,7 @@ PyObject* pool_statistics(PyObject* module, PyObject*) {
 
 // A tensor from the pool for the current stream of the current device; None if the pool cannot serve it.
 PyObject* serve(const ModuleState* state, TensorShape shape) {
-  const Environment& environment = state->environment;
+  const Environment& environment = state->environment();
   // PyTorch's own devices: only memory of the device that is current. Another provider's tensors are all in host
   // memory.
   const c10::DeviceType owned = environment.native_tags() ? c10::DeviceType::CUDA : c10::DeviceType::CPU;
@@ -206,6 +209,7 @@ PyObject* serve(const ModuleState* state, TensorShape shape) {
   if (capturing == 1) Py_RETURN_NONE;
   try {
     OutputPool::Cursor cursor;
+    const Alone alone(state->module);
     return state->pool->take(shape, device, stream, &cursor);
   } catch (...) {
     set_error_from_exception();
@@ -216,7 +220,7 @@ PyObject* serve(const ModuleState* state, TensorShape shape) {
 // 1 if an allocation may come from the pool now, 0, -1 with an exception.
 int may_serve(ModuleState* state) {
   if (state->pool == nullptr || !state->pool->enabled() || deterministic() || !plain_torch_state()) return 0;
-  return state->environment.load(state) && state->environment.refresh_provider(state) ? 1 : -1;
+  return state->environment().load(state) && state->environment().refresh_provider(state) ? 1 : -1;
 }
 
 PyObject* pool_empty_like(PyObject* module, PyObject* tensor) {

@@ -52,7 +52,7 @@ class OutputPool {
     bool inference = false;
   };
 
-  bool enabled() const { return enabled_; }
+  bool enabled() const { return enabled_.load(std::memory_order_relaxed); }
   void configure(bool enabled, const Limits& limits);
   const Limits& limits() const { return limits_; }
   const Statistics& statistics() const { return statistics_; }
@@ -82,7 +82,7 @@ class OutputPool {
   // Removes a slot, and its bucket with the last one; the tensor is dropped by the caller, when the pool is in order.
   PyRef remove(std::list<Slot>::iterator slot);
 
-  bool enabled_ = false;
+  std::atomic<bool> enabled_{false};  // asked by calls that are not alone with the pool
   Limits limits_;
   Statistics statistics_;
   std::unordered_map<Key, std::unique_ptr<Bucket>, KeyHash> buckets_;

@@ -15,10 +15,15 @@ struct Outside {
   bool called;   // a function that is inlined: it counts by which one it is
   DictItem item;
 
+  Outside copy() const { return {holder.copy(), name.copy(), called, DictItem()}; }
   // What is there now; null without an exception if there is nothing.
   PyRef read() const {
     if (PyDict_CheckExact(holder.get())) return PyRef::borrow(item.get(holder.get(), name.get()));
+#ifdef Py_GIL_DISABLED
+    if (PyCell_Check(holder.get())) return PyRef::steal(PyCell_Get(holder.get()));
+#else
     if (PyCell_Check(holder.get())) return PyRef::borrow(PyCell_GET(holder.get()));
+#endif
     const PyRef function = PyRef::borrow(holder.get());  // it may make the dispatcher forget it
     return PyRef::steal(PyObject_CallNoArgs(function.get()));
   }

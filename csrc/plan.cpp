@@ -115,12 +115,12 @@ HELION_HOT int Run::prepare() {
     if (held != 1) return held;
   }
   const long device = body_.device;
-  const long current = state->environment.current_device(state);
+  const long current = state->environment().current_device(state);
   if (current == -1 && PyErr_Occurred()) return -1;
   // Guard: the arguments live on this device, whichever is current in the caller's thread.
   if (HELION_GUARD("device", device != current) && !switch_.to(state, device)) return -1;
   // Guard: asked at every call, as it changes under torch.cuda.stream and graph capture.
-  if (HELION_GUARD("stream", true) && !state->environment.current_stream(state, device, &stream_)) return -1;
+  if (HELION_GUARD("stream", true) && !state->environment().current_stream(state, device, &stream_)) return -1;
   return body_.buffers.empty() ? 1 : allocate_buffers(device);
 }
 
@@ -129,7 +129,7 @@ HELION_HOT int Run::allocate_buffers(long device) {
   // Guard: a graph that is being captured writes its outputs again at every replay, whoever holds them then.
   bool pooling = state->pool != nullptr && state->pool->enabled() && !deterministic();
   if (pooling) {
-    const int capturing = state->environment.is_capturing(state, stream_);
+    const int capturing = state->environment().is_capturing(state, stream_);
     if (capturing < 0) return -1;
     pooling = !HELION_GUARD("capture", capturing != 0);
   }
@@ -138,6 +138,7 @@ HELION_HOT int Run::allocate_buffers(long device) {
     if (buffer.made) continue;
     try {
       if (pooling && buffer.pooled) {
+        const Alone alone(state->module);
         buffers_[i].object = PyRef::steal(state->pool->take(buffer.shape, device, stream_, &buffer.cursor));
         if (!buffers_[i].object) return -1;
         if (reinterpret_cast<uintptr_t>(TensorView(buffers_[i].object.get()).data()) % 16 != 0) return 0;
@@ -342,9 +343,7 @@ LaunchPlan::Outcome LaunchPlan::run(PyObject* const* leaves, const uintptr_t* ad
   // What autograd saved of these tensors is not there any more.
   run.advance_versions();
   *result = run.result();
-  if (*result == nullptr) return Outcome::kFailed;
-  ++body.runs;
-  return Outcome::kDone;
+  return *result == nullptr ? Outcome::kFailed : Outcome::kDone;
 }
 
 }  // namespace helion

@@ -35,6 +35,9 @@ struct PlanResult {
   int64_t offset = 0;                                                                         // kView, in elements
   std::vector<PlanResult> items;
 
+#ifdef Py_GIL_DISABLED
+  PlanResult copy() const;
+#endif
   int visit(visitproc visit, void* arg) const;
 };
 
@@ -51,6 +54,11 @@ struct PlanStep {
   std::vector<uint32_t> outputs;  // which buffers it makes
   bool changes = false;           // writes to an argument
   bool fresh = false;  // the fill of torch.zeros and its like, which does not count as a change
+
+#ifdef Py_GIL_DISABLED
+  // The same with another spec.
+  PlanStep copy(PyRef other_spec) const;
+#endif
 };
 
 struct PlanBuffer {
@@ -77,7 +85,6 @@ struct LaunchPlan {
     size_t launch_count = 0;
     long device = 0;
     c10::ScalarType default_dtype = c10::ScalarType::Undefined;  // what torch.empty(...) without a dtype gave
-    uint64_t runs = 0;
 
     int visit(visitproc visit, void* arg) const;
     void clear() {
@@ -85,6 +92,12 @@ struct LaunchPlan {
       std::swap(old, *this);
     }
   } body;
+
+#ifdef Py_GIL_DISABLED
+  // Another one of the same, for the calling thread alone, with launch specs of its own. Null with an exception on
+  // failure.
+  PyRef copy() const;
+#endif
 
   enum class Outcome { kDone, kDeclined, kFailed };
   // Runs the plan on the leaves of a call whose signature is the one it was made for. kDeclined: nothing has happened,

@@ -194,7 +194,7 @@ PyObject* plan_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (!self) return nullptr;
   LaunchPlan* plan = as_plan(self.get());
   ModuleState* state = plan->state;
-  if (!state->environment.load(state)) return nullptr;
+  if (!state->environment().load(state)) return nullptr;
   plan->body.leaf_count = static_cast<size_t>(leaf_count);
   plan->body.device = device;
   plan->body.default_dtype = default_dtype();
@@ -230,13 +230,6 @@ PyObject* plan_repr(PyObject* self) {
                               body.launch_count, body.steps.size() - body.launch_count);
 }
 
-PyObject* plan_runs(PyObject* self, void*) { return PyLong_FromUnsignedLongLong(as_plan(self)->body.runs); }
-
-PyGetSetDef plan_attributes[] = {
-    {"runs", plan_runs, nullptr, "How many calls this plan served.", nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
-};
-
 PyDoc_STRVAR(
     plan_doc,
     "LaunchPlan(leaf_count, device, buffers, steps, result, written=(), distinct=False, allocators=())\n--\n\n"
@@ -248,7 +241,6 @@ PyType_Slot plan_slots[] = {
     {Py_tp_new, reinterpret_cast<void*>(plan_new)},
     HELION_LIFECYCLE(LaunchPlan),
     {Py_tp_repr, reinterpret_cast<void*>(plan_repr)},
-    {Py_tp_getset, plan_attributes},
     {0, nullptr},
 };
 
@@ -265,6 +257,63 @@ int PlanResult::visit(visitproc visit, void* arg) const {
   }
   return 0;
 }
+
+#ifdef Py_GIL_DISABLED
+PlanResult PlanResult::copy() const {
+  PlanResult other;
+  other.kind = kind;
+  other.object = object.copy();
+  other.tensor = tensor;
+  other.shape = shape;
+  other.offset = offset;
+  for (const PlanResult& item : items) other.items.push_back(item.copy());
+  return other;
+}
+
+PlanStep PlanStep::copy(PyRef other_spec) const {
+  PlanStep other;
+  other.spec = std::move(other_spec);
+  std::copy(grid, grid + 3, other.grid);
+  other.sources = sources;
+  other.filled = filled;
+  other.fill_value = fill_value;
+  other.function = function.copy();
+  other.arguments = arguments.copy();
+  other.names = names.copy();
+  other.outputs = outputs;
+  other.changes = changes;
+  other.fresh = fresh;
+  return other;
+}
+
+PyRef LaunchPlan::copy() const {
+  PyRef made = HeapType<LaunchPlan>::make(state->plan_type);
+  if (!made) return made;
+  Body& other = as_plan(made.get())->body;
+  for (const PlanBuffer& buffer : body.buffers) {
+    other.buffers.push_back(buffer);
+    other.buffers.back().cursor = {};
+  }
+  for (const PlanStep& step : body.steps) {
+    PyRef spec;
+    if (step.spec) {
+      spec = reinterpret_cast<const LaunchSpec*>(step.spec.get())->copy();
+      if (!spec) return PyRef();
+    }
+    other.steps.push_back(step.copy(std::move(spec)));
+  }
+  other.result = body.result.copy();
+  other.written = body.written;
+  other.operates = body.operates;
+  other.allocators = body.allocators.copy();
+  other.distinct = body.distinct;
+  other.leaf_count = body.leaf_count;
+  other.launch_count = body.launch_count;
+  other.device = body.device;
+  other.default_dtype = body.default_dtype;
+  return made;
+}
+#endif
 
 int LaunchPlan::Body::visit(visitproc visit, void* arg) const {
   for (const PlanStep& step : steps) {

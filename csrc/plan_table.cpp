@@ -40,7 +40,7 @@ PlanTable::Entry* PlanTable::find_any(const Signature& signature) {
   return nullptr;
 }
 
-void PlanTable::insert(const Signature& signature, PyObject* plan, PyObject* bound) {
+PlanTable::Entry* PlanTable::insert(const Signature& signature, PyObject* plan, PyObject* bound) {
   auto entry = std::make_unique<Entry>();
   entry->hash = signature.hash();
   entry->words.assign(signature.words(), signature.words() + signature.size());
@@ -57,6 +57,7 @@ void PlanTable::insert(const Signature& signature, PyObject* plan, PyObject* bou
   entries_[entry->hash].push_back(std::move(entry));
   ++size_;
   ++changes_;
+  return recent_;
 }
 
 void PlanTable::evict_one() {
@@ -65,8 +66,9 @@ void PlanTable::evict_one() {
   uint64_t oldest = UINT64_MAX;
   for (auto bucket = entries_.begin(); bucket != entries_.end(); ++bucket) {
     for (size_t i = 0; i < bucket->second.size(); ++i) {
-      if (bucket->second[i]->last_use < oldest) {
-        oldest = bucket->second[i]->last_use;
+      const uint64_t last = bucket->second[i]->last_use.get();
+      if (last < oldest) {
+        oldest = last;
         oldest_bucket = bucket;
         oldest_index = i;
       }
@@ -86,7 +88,6 @@ void PlanTable::swap(PlanTable& other) noexcept {
   entries_.swap(other.entries_);
   std::swap(size_, other.size_);
   std::swap(recent_, other.recent_);
-  std::swap(clock_, other.clock_);
   ++changes_;
 }
 

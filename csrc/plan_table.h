@@ -5,12 +5,52 @@
 #include "plan.h"
 #include "signature.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <unordered_map>
 #include <vector>
 
 namespace helion {
+
+// When an entry was used last.
+#ifdef Py_GIL_DISABLED
+// Each thread that has a copy of the entry's plan notes it for itself.
+class LastUse {
+ public:
+  void now() {
+    own_->set(static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
+  }
+  void copied(const LastUse& copy) {
+    own_->set(get());
+    const auto gone = [](const std::shared_ptr<const Count>& one) { return one.use_count() == 1; };
+    copies_.erase(std::remove_if(copies_.begin(), copies_.end(), gone), copies_.end());
+    copies_.push_back(copy.own_);
+  }
+  uint64_t get() const {
+    uint64_t last = own_->get();
+    for (const std::shared_ptr<const Count>& copy : copies_) last = std::max(last, copy->get());
+    return last;
+  }
+
+ private:
+  std::shared_ptr<Count> own_ = std::make_shared<Count>();
+  std::vector<std::shared_ptr<const Count>> copies_;
+};
+#else
+class LastUse {
+ public:
+  void now() {
+    static uint64_t clock = 0;
+    last_ = ++clock;
+  }
+  uint64_t get() const { return last_; }
+
+ private:
+  uint64_t last_ = 0;
+};
+#endif
 
 class PlanTable {
  public:
@@ -22,7 +62,7 @@ class PlanTable {
     std::vector<PyRef> pinned;  // whose addresses are among the words
     PyRef plan;   // LaunchPlan
     PyRef bound;  // the BoundKernel that it is of, or None
-    uint64_t last_use;
+    LastUse last_use;
   };
 
   // The entry for a signature, or null; null with an exception on error. It is valid until Python code runs.
@@ -33,9 +73,9 @@ class PlanTable {
     }
     return find_any(signature);
   }
-  void mark_used(Entry* entry) { entry->last_use = ++clock_; }
+  void mark_used(Entry* entry) { entry->last_use.now(); }
   // Adds an entry for a signature that has none.
-  void insert(const Signature& signature, PyObject* plan, PyObject* bound);
+  Entry* insert(const Signature& signature, PyObject* plan, PyObject* bound);
   // Removes the least recently used entry, which can run Python code.
   void evict_one();
   size_t size() const { return size_; }
@@ -55,7 +95,6 @@ class PlanTable {
   std::unordered_map<uint64_t, std::vector<std::unique_ptr<Entry>>> entries_;
   size_t size_ = 0;
   Entry* recent_ = nullptr;  // one of `entries_`, or null
-  uint64_t clock_ = 0;
   uint64_t changes_ = 0;  // counts insertions and removals: whoever runs Python code checks it before going on
 };
 

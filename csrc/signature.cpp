@@ -114,6 +114,7 @@ int Signature::append_called(PyObject* value) {
   // Defaults of keywords are in a dict, whose items may be assigned.
   if (PyObject* const keywords = PyFunction_GET_KW_DEFAULTS(value)) {
     PyObject *name = nullptr, *keyword_default = nullptr;
+    const Alone alone(keywords);
     for (Py_ssize_t i = 0; PyDict_Next(keywords, &i, &name, &keyword_default);) {
       if (!pin(keyword_default)) return 0;
     }

@@ -8,6 +8,7 @@
 #include "common.h"
 #include "driver.h"
 #include "environment.h"
+#include "threads.h"
 
 namespace helion {
 
@@ -52,8 +53,15 @@ class OutputPool;  // output_pool.h
 struct ModuleState {
   Names names;
   Driver driver;
-  Environment environment;
+  PyObject* module = nullptr;  // whose state this is; the pool's calls are alone with it
   OutputPool* pool = nullptr;  // owned; made by add_output_pool
+#ifdef Py_GIL_DISABLED
+  uint64_t id = 0;  // no other module's, nor an earlier one's
+  HELION_HOT Environment& environment() const { return threads_own(id).environment; }
+#else
+  HELION_HOT Environment& environment() const { return environment_; }
+  mutable Environment environment_;
+#endif
 #define HELION_DECLARE_TYPE(id) PyTypeObject* id = nullptr;
   HELION_TYPES(HELION_DECLARE_TYPE)
 #undef HELION_DECLARE_TYPE

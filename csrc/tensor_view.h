@@ -172,14 +172,14 @@ inline bool has_attributes(PyObject* object) {
   if (offset > 0) {
     // The slot itself; asking for __dict__ would make one.
     PyObject* dict = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) + offset);
-    return dict != nullptr && (PyDict_GET_SIZE(dict) != 0 || Py_REFCNT(dict) != 1);
+    return dict != nullptr && (PyDict_GET_SIZE(dict) != 0 || !has_references(dict, 1));
   }
   PyRef dict = PyRef::steal(PyObject_GenericGetDict(object, nullptr));
   if (!dict) {
     PyErr_Clear();
     return true;
   }
-  return PyDict_GET_SIZE(dict.get()) != 0 || Py_REFCNT(dict.get()) != 2;  // the object's reference and this one
+  return PyDict_GET_SIZE(dict.get()) != 0 || !has_references(dict.get(), 2);  // the object's reference and this one
 }
 
 // What an allocation needs to know: all of it fixed when a plan is made.

@@ -86,8 +86,6 @@ class LaunchPlan:
         distinct: bool = False,
         allocators: tuple[Any, ...] = (),
     ) -> LaunchPlan: ...
-    @property
-    def runs(self) -> int: ...
 
 class Forwarder:
     forward_to: Callable[..., Any] | None

@@ -23,6 +23,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -38,6 +39,8 @@ COPIED = (
     "tests/csrc",
     "tests/softgpu",
 )
+
+TSAN_SUPPRESSIONS = ROOT / "tests/csrc/tsan_suppressions.txt"
 
 #: Left out: about leaks; about loading in processes of its own; about the sources.
 LEFT_OUT = ("test_memory.py", "test_loading.py", "test_guards.py")
@@ -122,11 +125,14 @@ def main() -> None:
         environment |= {
             "LD_PRELOAD": " ".join(runtime(f"lib{name}.so") for name in preloaded(options.sanitize)),
             # Only what runs in the extension is instrumented: a race that others take part in is not seen.
-            "TSAN_OPTIONS": "halt_on_error=1:ignore_noninstrumented_modules=1",
+            "TSAN_OPTIONS": f"halt_on_error=1:ignore_noninstrumented_modules=1:suppressions={TSAN_SUPPRESSIONS}",
             "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_odr_violation=0",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
-            "PYTHONMALLOC": "malloc",
         }
+        if sysconfig.get_config_var("Py_GIL_DISABLED"):
+            environment["PYTHON_GIL"] = "0"  # Triton's library would turn it on; such a Python has one allocator only
+        else:
+            environment["PYTHONMALLOC"] = "malloc"
         if "address" in options.sanitize:
             subprocess.run([sys.executable, "-c", PROBE], cwd=folder, env=environment, check=True)
         if options.fuzz:

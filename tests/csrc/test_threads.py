@@ -82,3 +82,57 @@ def test_calls_while_others_reset_and_clear(make, seed, pool):
         assert enough(), (kernel.plan_hits, len(hits_at_reset))
     finally:
         output_pool.configure(False)
+
+
+def test_threads_that_come_and_go(make, seed):
+    # What a thread had for itself goes with it, or with the kernel, whichever is first; the counts stay.
+    kernels = [make() for _ in range(3)]
+    x = torch.randn(256)
+    for kernel in kernels:
+        kernel.warm(x, x)
+    calls = 0
+    for _ in range(20):
+
+        def work():
+            for kernel in kernels:
+                for _ in range(5):
+                    assert torch.equal(kernel(x, x), x + x)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        before = [kernel.plan_hits for kernel in kernels]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        calls += 20
+        assert [kernel.plan_hits for kernel in kernels] == [hits + 20 for hits in before]
+        kernels[-1] = make()
+        kernels[-1].warm(x, x)
+    assert kernels[0].plan_launches >= calls
+
+
+def test_a_replaced_function_is_seen_by_every_thread(make):
+    # Each thread is told by the next call what another one has changed.
+    kernel = make()
+    x = torch.randn(256)
+    kernel.warm(x, x)
+    begin, go = threading.Barrier(5), threading.Barrier(5)
+    served: list[int] = []
+
+    def work():
+        kernel(x, x)
+        begin.wait()
+        go.wait()
+        kernel(x, x)
+        served.append(kernel.plan_hits)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    kernel.dispatch_enabled = False
+    hits = kernel.plan_hits
+    go.wait()
+    for thread in threads:
+        thread.join()
+    assert served == [hits] * 4
