@@ -2,10 +2,10 @@
 
     PYTHON_GIL=0 python3.14t benchmarks/threads.py [--plot docs/threads.svg] [--threads 1,2,4,8,16]
 
-Triton's library turns the GIL on where it is imported, unless ``PYTHON_GIL=0`` says that it stays off; a process that runs
-kernels from a bundle never imports it. Each thread has tensors of its own and calls the same kernel, in place and with a
-new output, then ``torch.add`` of two 4-element CPU tensors, which shows how far this machine and PyTorch scale. On the
-software GPU launches do nothing. Threads beyond the processors that are free share them.
+Triton's library turns the GIL on where it is imported, unless ``PYTHON_GIL=0`` says that it stays off; a process that
+runs kernels from a bundle never imports it. Each thread has tensors of its own and calls the same kernel, in place and
+with a new output, then ``torch.add`` of two 4-element CPU tensors, which shows how far this machine and PyTorch scale.
+On the software GPU launches do nothing. Threads beyond the processors that are free share them.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def main() -> None:
     print(f"Python {report['python']}, GIL {'on' if report['gil'] else 'off'}, {report['device']}")
     for case, rates in report["calls per second"].items():
         one = next(iter(rates.values()))
-        print(f"{case:12}", *(f"{threads:3}: {rate / 1e6:6.3f} M ({rate / one:5.2f}x)" for threads, rate in rates.items()))
+        print(
+            f"{case:12}", *(f"{threads:3}: {rate / 1e6:6.3f} M ({rate / one:5.2f}x)" for threads, rate in rates.items())
+        )
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=1))
     if options.plot:

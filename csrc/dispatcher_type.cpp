@@ -152,7 +152,8 @@ PyObject* install_plan(PyObject* object, PyObject* args) {
   if (!self->state->environment().refresh_provider(self->state)) return nullptr;
   PyRef key;
   Signature signature;
-  const int known = read_signature(self->state, self->body, reinterpret_cast<PyTupleObject*>(arguments)->ob_item, &signature, &key);
+  PyObject* const* const items = reinterpret_cast<PyTupleObject*>(arguments)->ob_item;
+  const int known = read_signature(self->state, self->body, items, &signature, &key);
   if (known < 0) return nullptr;
   if (known == 0 || signature.leaf_count() != reinterpret_cast<LaunchPlan*>(plan)->body.leaf_count) Py_RETURN_FALSE;
   // Guard: the plan was recorded before a reset or a new config; installing it now would bring the old binary back.
@@ -191,7 +192,8 @@ PyObject* find_plan(PyObject* object, PyObject* arguments) {
     return nullptr;
   PyRef key;
   Signature signature;
-  const int known = read_signature(self->state, self->body, reinterpret_cast<PyTupleObject*>(arguments)->ob_item, &signature, &key);
+  PyObject* const* const items = reinterpret_cast<PyTupleObject*>(arguments)->ob_item;
+  const int known = read_signature(self->state, self->body, items, &signature, &key);
   if (known < 0) return nullptr;
   if (known == 0) Py_RETURN_NONE;
   const PlanTable::Entry* entry = self->body.table.find(signature);

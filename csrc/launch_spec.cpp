@@ -402,7 +402,8 @@ int LaunchSpec::ask_triton() const {
   // From before the questions, which may run code that assigns a knob.
   const TritonVersions now = state->environment().triton_versions(state);
   // Guard: some knobs are part of the binary. Guard: a profiler may attach at any time.
-  if (int result = state->environment().same_knobs(state, body.knobs); HELION_GUARD("knobs", result != 1)) return result;
+  const int same = state->environment().same_knobs(state, body.knobs);
+  if (HELION_GUARD("knobs", same != 1)) return same;
   if (int result = state->environment().hooks_active(state); HELION_GUARD("hooks", result != 0))
     return result < 0 ? -1 : 0;
   body.held = now;

@@ -46,8 +46,9 @@ namespace helion {
 }
 
 // Appends what counts besides the arguments, as read_signature. `generation` is the dispatcher's from when it began.
-[[gnu::noinline]] inline int read_further(const ModuleState* state, const Dispatcher::Body& body, PyObject* const* bound,
-                                   uint64_t generation, Signature* signature, PyRef* key) {
+[[gnu::noinline]] inline int read_further(const ModuleState* state, const Dispatcher::Body& body,
+                                          PyObject* const* bound, uint64_t generation, Signature* signature,
+                                          PyRef* key) {
   for (size_t i = 0; body.generation == generation && i < body.watched.size(); ++i) {
     const bool called = body.watched[i].called;  // reading may make the dispatcher forget it
     PyRef value = body.watched[i].read();

@@ -1,10 +1,11 @@
 // What each thread has for itself in a free-threaded build, so that calls in several threads write to nothing that they
 // share: an environment, and of each dispatcher that it calls a replica with plans of its own.
 //
-// What threads share is the dispatcher's body: how calls are read, and which plans there are. It is changed by whoever is
-// alone with the dispatcher, and `changes` counts how often; a replica of another count is renewed before it is used. A
-// plan that a replica lacks is copied from there once. The dispatcher owns the replicas, for the garbage collector's
-// sake; a thread that ends leaves its own behind, and the next thread's first call drops them.
+// What threads share is the dispatcher's body: how calls are read, and which plans there are. It is changed by
+// whoever is alone with the dispatcher, and `changes` counts how often; a replica of another count is renewed
+// before it is used. A plan that a replica lacks is copied from there once. The dispatcher owns the replicas, for
+// the garbage collector's sake; a thread that ends leaves its own behind, and the next thread's first call drops
+// them.
 #pragma once
 
 #include "common.h"
