@@ -37,6 +37,13 @@ def _cdist(a: torch.Tensor, b: torch.Tensor, p: float, compute_mode: int | None 
     return _norm(a.unsqueeze(-2) - b.unsqueeze(-3), p)
 
 
+# PyTorch makes it from a product of full precision; a kernel's may be TF32, of which nothing is left where the squares
+# of two neighbours are subtracted.
+@rule(_aten._euclidean_dist.default)
+def _euclidean_dist(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return _cdist(a, b, 2.0)
+
+
 @rule(_aten._pdist_forward.default)
 def _pdist(x: torch.Tensor, p: float = 2.0) -> torch.Tensor:
     first, second, count = pairs(constant_size(x, 0, "pdist"), False)

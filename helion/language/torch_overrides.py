@@ -21,6 +21,9 @@ from .matmul import dot
 from .matmul import dot_result_dtype
 from .matmul import dot_shape
 from .op import current_handler
+from .outer_products import addr
+from .outer_products import meshgrid
+from .outer_products import outer
 from .random import element_offsets
 from .random import philox_rand
 from .random import philox_rand4x
@@ -307,6 +310,8 @@ def _reflected_matmul(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 #: torch callable -> what it means in device code.
 TORCH_OVERRIDES: dict[Callable[..., Any], Callable[..., Any]] = {
     **also_methods(mm=mm, bmm=bmm, addmm=addmm, baddbmm=baddbmm, matmul=matmul, cumsum=cumsum, cumprod=cumprod),
+    **also_methods(outer=outer, ger=outer, addr=addr),
+    torch.meshgrid: meshgrid,
     torch.Tensor.__matmul__: matmul,
     torch.Tensor.__rmatmul__: _reflected_matmul,
     torch.rand: rand,

@@ -278,3 +278,28 @@ def test_a_fill_of_a_bare_size_goes_with_the_tile_that_it_meets() -> None:
 
     configs = [{"block_sizes": [16]}]
     run_everywhere(fill_of_either, (torch.randn(22),), plain, configs=configs, capabilities=[90], error_scale=16)
+
+
+@helion.kernel(config=helion.Config(block_sizes=[]))
+def products_of_one_tile(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    shape = [helion.cdiv(a.size(0), 8)]
+    outer, added, grids = torch.empty(shape), torch.empty(shape), torch.empty(shape)
+    for t in hl.tile(a.size(0), block_size=8):
+        v, w = a[t], b[t]
+        outer[t.id] = torch.outer(v, w).amax()
+        added[t.id] = torch.addr(v[:, None] - w[None, :], v, w, beta=2, alpha=0.5).amin()
+        x, y = torch.meshgrid(v, w, indexing="xy")
+        grids[t.id] = (x * y * y).sum() + v.ger(w).sum()
+    return outer, added, grids
+
+
+def test_torch_outer_of_one_tile_is_a_matrix():
+    # A column beside a vector of the same tile would be pairs: so PyTorch writes outer.
+    def expected(a, b):
+        parts = list(zip(a.split(8), b.split(8)))
+        outer = [torch.outer(v, w) for v, w in parts]
+        added = [(2 * (v[:, None] - w) + 0.5 * torch.outer(v, w)).amin() for v, w in parts]
+        grids = [(torch.outer(w * w, v) + torch.outer(v, w)).sum() for v, w in parts]
+        return torch.stack([o.amax() for o in outer]), torch.stack(added), torch.stack(grids)
+
+    run_everywhere(products_of_one_tile, (torch.randn(19), torch.randn(19)), expected, capabilities=[90])

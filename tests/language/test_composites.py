@@ -115,6 +115,13 @@ def test_cdist(p, seed):
     run_everywhere(distances, args, lambda a, b, p: torch.cdist(a, b, p), error_scale=16, capabilities=[80])
 
 
+def test_cdist_of_many_rows_has_their_differences():
+    # Of points that are close beside their size a product of squares has little left, and nothing with TF32.
+    b = torch.rand(30, 3) * 10
+    expected = lambda a, b, p: torch.cdist(a.double(), b.double()).to(a.dtype)  # noqa: E731
+    run_everywhere(distances, (b[:20] + 0.3, b, 2.0), expected, error_scale=64, capabilities=[90])
+
+
 @helion.kernel(config=helion.Config(), dot_precision="ieee")
 def statistics(x: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     cov = torch.empty([x.size(0), x.size(0)], dtype=x.dtype, device=x.device)

@@ -1,0 +1,51 @@
+"""torch.outer, addr and meshgrid on tiles: each element of one vector with each of another.
+
+Two vectors of one tile go together element by element where PyTorch's own way of writing these meets them, a column
+beside a row of one dimension; written with both dimensions they are what they are called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .. import exc
+
+
+def _vectors(name: str, *operands: Any) -> None:
+    for operand in operands:
+        if not isinstance(operand, torch.Tensor) or operand.dim() != 1:
+            raise exc.ShapeMismatch(f"{name} needs vectors", fix="flatten the operands: `v.reshape(-1)`.")
+
+
+def outer(input: torch.Tensor, vec2: torch.Tensor) -> torch.Tensor:
+    """torch.outer on tiles: ``[n]`` and ``[m]`` make ``[n, m]``, of one tile, too."""
+    _vectors("torch.outer", input, vec2)
+    return input[:, None] * vec2[None, :]
+
+
+def addr(input: torch.Tensor, vec1: torch.Tensor, vec2: torch.Tensor, *, beta: Any = 1, alpha: Any = 1) -> torch.Tensor:
+    """torch.addr on tiles: ``beta * input + alpha * outer(vec1, vec2)``."""
+    _vectors("torch.addr", vec1, vec2)
+    product = outer(vec1, vec2) * alpha
+    if isinstance(beta, (int, float)) and beta == 0:
+        return product.to(torch.promote_types(input.dtype, product.dtype))
+    return (input[None, :] if input.dim() == 1 else input) * beta + product
+
+
+def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[torch.Tensor, ...]:
+    """torch.meshgrid on tiles: each vector along a dimension of its own, as long as the others along theirs."""
+    vectors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    vectors = [v[None] if isinstance(v, torch.Tensor) and v.dim() == 0 else v for v in vectors]
+    _vectors("torch.meshgrid", *vectors)
+    if indexing not in (None, "ij", "xy"):
+        raise exc.InvalidAPIUsage(f"torch.meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")
+    places = list(range(len(vectors)))
+    if indexing == "xy" and len(vectors) > 1:
+        places[:2] = 1, 0
+    shape = [vectors[place].shape[0] for place in places]
+    return tuple(
+        vector[tuple(slice(None) if places[at] == number else None for at in range(len(vectors)))].expand(shape)
+        for number, vector in enumerate(vectors)
+    )
