@@ -7,21 +7,22 @@
 namespace helion {
 
 #if PY_VERSION_HEX >= 0x030D0000
-// Dicts have no version from Python 3.13 on that assigning an attribute would replace. Python tells instead whoever
+// Dicts have no version from Python 3.13 on that assigning an attribute would replace. 3.14 tells instead whoever
 // watches a dict before it changes: each such change counts for all dicts of one bucket, as a dict's address decides.
 class DictWatch {
  public:
-  // Called once in an interpreter. Without it, where Python gives no more watchers away, nothing is ever known to be
-  // unchanged.
+  // Called once in an interpreter. Where Python has no watcher left, or does not tell of all changes, nothing is ever
+  // known to be unchanged.
   static void start() {
     if (interpreter_ != nullptr) return;
-    const int id = PyDict_AddWatcher(changing);
-    if (id < 0) {
-      PyErr_Clear();
-      return;
+    id_ = PyDict_AddWatcher(changing);
+    if (id_ >= 0) {
+      interpreter_ = PyInterpreterState_Get();
+      if (tells_of_attributes()) return;
+      interpreter_ = nullptr;
+      PyDict_ClearWatcher(id_);
     }
-    id_ = id;
-    interpreter_ = PyInterpreterState_Get();
+    PyErr_Clear();
   }
   // How often something in the bucket of the dict has changed, and 1; 0 where nobody tells.
   static uint64_t watched(PyObject* dict) {
@@ -46,6 +47,16 @@ class DictWatch {
   HELION_HOT static std::atomic<uint64_t>& bucket(PyObject* dict) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(dict) >> 4;
     return buckets_.changes[(address ^ address >> 10) % kBuckets];
+  }
+  // Whether assigning an attribute counts as a change of the object's __dict__. In 3.13 it does not, as the value is in
+  // the object.
+  static bool tells_of_attributes() {
+    PyRef type = PyRef::steal(PyObject_CallFunction(reinterpret_cast<PyObject*>(&PyType_Type), "s(){}", "Probe"));
+    PyRef object = PyRef::steal(type ? PyObject_CallNoArgs(type.get()) : nullptr);
+    if (!object || PyObject_SetAttrString(object.get(), "attribute", Py_True) < 0) return false;
+    PyRef dict = PyRef::steal(PyObject_GetAttrString(object.get(), "__dict__"));
+    const uint64_t before = dict ? watched(dict.get()) : 0;
+    return before != 0 && PyObject_SetAttrString(object.get(), "attribute", Py_False) == 0 && now(dict.get()) != before;
   }
   static int changing(PyDict_WatchEvent, PyObject* dict, PyObject*, PyObject*) {
     bucket(dict).fetch_add(1, std::memory_order_acq_rel);
