@@ -59,7 +59,8 @@ class Installed:
             subprocess.run([python, "-m", "venv", "--without-pip", str(directory)], check=True)
         self.python = str(directory / "bin" / "python")
         install = ["-m", "pip", "--python", self.python, "install", "--quiet", "--no-index", "--no-deps", str(wheel)]
-        result = subprocess.run([sys.executable, *install], capture_output=True, text=True, check=False)
+        # That interpreter's own pip, which knows its tags.
+        result = subprocess.run([python, *install], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         where = [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
         others = subprocess.run(where, capture_output=True, text=True, check=True).stdout
