@@ -36,14 +36,19 @@ def version(name): return tuple(int(p) for p in m.version(name).split("+")[0].sp
 raise SystemExit(not (version("torch") >= (2, 11) and version("triton") >= (3, 6)))
 """
 
-# Run by the environment's Python: prints which of the given pins are not installed in any version.
+# Run by the environment's Python: prints which of the given pins are not installed in any version, or in one that
+# cannot build a wheel (pyproject.toml).
 _MISSING = """
 import importlib.metadata as m, sys
+oldest = {"setuptools": (70, 1)}
 for pin in sys.argv[1:]:
+    name = pin.split("==")[0]
     try:
-        m.version(pin.split("==")[0])
-    except m.PackageNotFoundError:
-        print(pin)
+        if tuple(map(int, m.version(name).split(".")[:2])) >= oldest.get(name, (0,)):
+            continue
+    except (m.PackageNotFoundError, ValueError):
+        pass
+    print(pin)
 """
 
 

@@ -72,11 +72,15 @@ class DeviceFunctionMode(TorchFunctionMode):
         self.tracer = tracer
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # Here, since who asks is the frame around.
+        if self.tracer.is_native and (sizes := told(self.tracer, func, args, kwargs)) is not NotImplemented:
+            return sizes
         try:
-            return self._call(func, args, kwargs or {})
+            return self._call(func, args, kwargs)
         except (RuntimeError, exc.ShapeMismatch, exc.TorchOpTracingError):
             with self:
-                changed = None if func in _INDEXING else with_ones(args, kwargs or {})
+                changed = None if func in _INDEXING else with_ones(args, kwargs)
                 if changed is None:
                     raise
                 try:
@@ -86,8 +90,6 @@ class DeviceFunctionMode(TorchFunctionMode):
             raise
 
     def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
-        if self.tracer.is_native and (sizes := told(self.tracer, func, args, kwargs)) is not NotImplemented:
-            return sizes
         numbers = symbolic_numbers(args, kwargs)  # of most calls there are none
         if any(isinstance(number, torch.SymInt) for number in numbers):
             args, kwargs = with_sizes(self.tracer, func, args, kwargs)
