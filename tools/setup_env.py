@@ -44,9 +44,10 @@ oldest = {"setuptools": (70, 1)}
 for pin in sys.argv[1:]:
     name = pin.split("==")[0]
     try:
-        if tuple(map(int, m.version(name).split(".")[:2])) >= oldest.get(name, (0,)):
+        version = m.version(name).split(".")[:2]
+        if name not in oldest or tuple(map(int, version)) >= oldest[name]:
             continue
-    except (m.PackageNotFoundError, ValueError):
+    except m.PackageNotFoundError:
         pass
     print(pin)
 """
