@@ -62,7 +62,9 @@ class Installed:
         # That interpreter's own pip, which knows its tags.
         result = subprocess.run([python, *install], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
-        where = [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
+        # An environment may see packages of others, by .pth files that are not read from here.
+        paths = "[p for p in sys.path if os.path.basename(p) in ('site-packages', 'dist-packages')]"
+        where = [python, "-c", f"import os, sys; print(*{paths}, sep='\\n')"]
         others = subprocess.run(where, capture_output=True, text=True, check=True).stdout
         # After the environment's own packages: where torch comes from, and nothing else of helion.
         site = next(directory.glob("lib/python*/site-packages"))
