@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,10 +33,9 @@ from .translated import is_data_dependent
 from .unrolled import LIMIT
 from .unrolled import before_launch
 from .unrolled import check_names_only
+from .unrolled import check_rounds
 from .unrolled import named_by
 from .unrolled import refused
-
-_HOST_LOOP_LIMIT = 100_000
 
 
 class _Break(Exception):
@@ -429,8 +429,7 @@ class Statements(ControlFlow):
         self._check_iterable(iterable)
         with self._within("python loop"):
             for count, item in enumerate(iterable):
-                if count >= _HOST_LOOP_LIMIT:
-                    raise exc.InvalidAPIUsage(f"a loop runs more than {_HOST_LOOP_LIMIT} times while tracing")
+                check_rounds(count)
                 self.assign(stmt.target, item)
                 try:
                     self.block(stmt.body)
@@ -451,7 +450,8 @@ class Statements(ControlFlow):
 
     def stmt_While(self, stmt: ast.While) -> None:
         with self._within("python loop"):
-            for count in range(_HOST_LOOP_LIMIT):
+            for count in itertools.count():
+                check_rounds(count, of_device_while=self.tracer.on_device)
                 test = self.host_truth(stmt.test) if self.decides else self.expr(stmt.test)
                 if self.is_dynamic(test):
                     break
@@ -464,8 +464,6 @@ class Statements(ControlFlow):
                     continue
                 except _Break:
                     return
-            else:
-                raise exc.InvalidAPIUsage(f"a loop runs more than {_HOST_LOOP_LIMIT} times while tracing")
         if not self.tracer.on_device or (is_symbolic(test) and self.env.is_configured(test)):
             raise self.undecidable(stmt.test, symbols_of(test))
         with self._within("device loop"):

@@ -25,6 +25,8 @@ from ..numbers import next_power_of_2
 
 #: More device loops than anybody wants in one kernel.
 LIMIT = 256
+#: Rounds of a loop that runs while tracing: in host code, and of a `while` in device code, where each is code.
+_ROUNDS, _DEVICE_ROUNDS = 100_000, 1000
 
 _FUNCTIONS = (
     *(
@@ -56,6 +58,23 @@ _VIEWS = (
     *("select", "squeeze", "swapaxes", "t", "transpose", "unflatten", "unfold", "unsqueeze", "view", "view_as"),
 )
 _STATEMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Pass, ast.Break, ast.Continue)
+
+
+def check_rounds(count: int, *, of_device_while: bool = False) -> None:
+    """Check how often a loop has run while tracing.
+
+    Raises:
+        exc.InvalidAPIUsage: more often than anybody would have it unrolled.
+    """
+    if count < (_DEVICE_ROUNDS if of_device_while else _ROUNDS):
+        return
+    raise exc.InvalidAPIUsage(
+        f"a loop runs more than {count} times while tracing",
+        fix="a `while` on numbers that are known while compiling is unrolled; `for i in hl.grid(n):` is a loop of the "
+        "kernel."
+        if of_device_while
+        else None,
+    )
 
 
 def check_names_only(node: ast.AST, callee: Callable[[ast.expr], Any]) -> None:

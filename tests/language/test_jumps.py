@@ -352,3 +352,20 @@ def test_a_round_whose_test_is_known_has_the_block_sizes_of_the_others() -> None
     """The first round, which is traced apart, wanted a block size of its own for the same written loop."""
     x = torch.randint(0, 5, (3, 10))
     run_everywhere(until_nothing_changes, (x,), lambda x: x, configs=[{"block_sizes": [4]}], **ONE)
+
+
+def test_a_while_that_is_unrolled_has_an_end() -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[4]))
+    def rounds(x: torch.Tensor, n: int) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            v, k = x[t], 0
+            while k < n:
+                v, k = v * 2, k + 1
+            out[t] = v
+        return out
+
+    x = torch.ones(5)
+    torch.testing.assert_close(rounds(x, 3), x * 8)
+    with pytest.raises(exc.InvalidAPIUsage, match=r"more than 1000 times(?s:.)*for i in hl\.grid\(n\)"):
+        rounds(x, 20000)
