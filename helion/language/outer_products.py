@@ -25,13 +25,31 @@ def outer(input: torch.Tensor, vec2: torch.Tensor) -> torch.Tensor:
     return input[:, None] * vec2[None, :]
 
 
+def _check_addr_factor(name: str, factor: Any, dtype: torch.dtype) -> None:
+    """PyTorch's rule: a factor is of no wider kind than the result."""
+    if isinstance(factor, (bool, torch.SymBool)) and dtype != torch.bool:
+        raise exc.InvalidAPIUsage(f"torch.addr: {name} is a bool, the result {dtype}", fix=f"write `int({name})`.")
+    if isinstance(factor, (float, torch.SymFloat)) and not dtype.is_floating_point:
+        raise exc.InvalidAPIUsage(
+            f"torch.addr: {name} is a float, the result {dtype}",
+            fix="convert the operands first: `v.to(torch.float32)`.",
+        )
+
+
 def addr(input: torch.Tensor, vec1: torch.Tensor, vec2: torch.Tensor, *, beta: Any = 1, alpha: Any = 1) -> torch.Tensor:
-    """torch.addr on tiles: ``beta * input + alpha * outer(vec1, vec2)``."""
+    """torch.addr on tiles: ``beta * input + alpha * outer(vec1, vec2)``; of bools, ``and`` and ``or`` of the same."""
     _vectors("torch.addr", vec1, vec2)
-    product = outer(vec1, vec2) * alpha
+    product = outer(vec1, vec2)
+    dtype = torch.promote_types(input.dtype, product.dtype)
+    _check_addr_factor("beta", beta, dtype)
+    _check_addr_factor("alpha", alpha, dtype)
+    input = input[None, :] if input.dim() == 1 else input
+    if dtype == torch.bool:
+        return (input & (beta != 0)) | (product & (alpha != 0))
+    product = product * alpha
     if isinstance(beta, (int, float)) and beta == 0:
-        return product.to(torch.promote_types(input.dtype, product.dtype))
-    return (input[None, :] if input.dim() == 1 else input) * beta + product
+        return product.to(dtype)
+    return input * beta + product
 
 
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[torch.Tensor, ...]:

@@ -303,3 +303,36 @@ def test_torch_outer_of_one_tile_is_a_matrix():
         return torch.stack([o.amax() for o in outer]), torch.stack(added), torch.stack(grids)
 
     run_everywhere(products_of_one_tile, (torch.randn(19), torch.randn(19)), expected, capabilities=[90])
+
+
+@helion.kernel(config=helion.Config(block_sizes=[]))
+def addr_of_bools(a: torch.Tensor, b: torch.Tensor, beta: int, alpha: int) -> torch.Tensor:
+    out = torch.empty([helion.cdiv(a.size(0), 8)], dtype=torch.int64)
+    for t in hl.tile(a.size(0), block_size=8):
+        v, w = a[t], b[t]
+        out[t.id] = torch.addr(v[:, None] ^ w[None, :], v, w, beta=beta, alpha=alpha).sum()
+    return out
+
+
+@pytest.mark.parametrize(("beta", "alpha"), [(3, 0), (0, 2)])
+def test_addr_of_bools_is_a_bool(beta: int, alpha: int) -> None:
+    def expected(a, b, beta, alpha):
+        parts = zip(a.split(8), b.split(8))
+        return torch.stack([torch.addr(v[:, None] ^ w, v, w, beta=beta, alpha=alpha).sum() for v, w in parts])
+
+    args = (torch.arange(19) % 3 > 0, torch.arange(19) % 2 > 0, beta, alpha)
+    run_everywhere(addr_of_bools, args, expected, capabilities=[90])
+
+
+def addr_with_a_float(a: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([helion.cdiv(a.size(0), 8)])
+    for t in hl.tile(a.size(0), block_size=8):
+        out[t.id] = torch.addr(a[t][:, None], a[t], a[t], alpha=0.5).sum()
+    return out
+
+
+@pytest.mark.parametrize("ref", [False, True])
+def test_addr_of_integers_takes_no_float(ref: bool) -> None:
+    mode = helion.RefMode.EAGER if ref else helion.RefMode.OFF
+    with pytest.raises(exc.InvalidAPIUsage, match="alpha is a float"):
+        helion.kernel(addr_with_a_float, ref_mode=mode)(torch.arange(19))
