@@ -104,7 +104,7 @@ class BarrierOnlyAllowedAtTopLevel(InvalidAPIUsage):
 
 
 class TypeInferenceError(InvalidAPIUsage):
-    """An index that no tensor takes."""
+    """An index that no tensor takes, or a property that a value does not have."""
 
 
 class DuplicateStoreIndicesError(InvalidAPIUsage):

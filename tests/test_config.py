@@ -248,6 +248,9 @@ def test_what_needs_persistent_programs_says_so(pid_type: str, key: str, value: 
         spec.normalize({"pid_type": pid_type, key: value})
     assert spec.normalize({"pid_type": "persistent_blocked", key: value})[key] == value
     assert spec.normalize({"pid_type": pid_type, "num_sm_multiplier": 1})
+    both = r"num_sm_multiplier=2 and maxnreg=64 need .* pid_type='persistent_blocked'"
+    with pytest.raises(exc.InvalidConfig, match=both):
+        spec.normalize({"pid_type": pid_type, "num_sm_multiplier": 2, "maxnreg": 64})
 
 
 def test_block_sizes_may_be_smaller_than_what_tensor_cores_take() -> None:

@@ -154,6 +154,12 @@ def no_property_of_a_value(x: torch.Tensor, out: torch.Tensor) -> None:
         out[tile, :] = x[tile, :].flipped
 
 
+def no_property_of_a_device(x: torch.Tensor, out: torch.Tensor) -> None:
+    count = x.device.cores
+    for tile in hl.tile(8):
+        out[tile, :] = x[tile, :] * count
+
+
 def mask_as_index(x: torch.Tensor, out: torch.Tensor) -> None:
     for tile in hl.tile(8):
         value = x[tile, :]
@@ -184,6 +190,7 @@ def host_tensor_in_place(x: torch.Tensor, out: torch.Tensor) -> None:
         (number_into_a_tuple, exc.TypeInferenceError, "hl.static_range"),
         (no_property_of_a_tile, exc.TypeInferenceError, "no attribute 'stop'"),
         (no_property_of_a_value, exc.TypeInferenceError, "no attribute 'flipped'"),
+        (no_property_of_a_device, exc.TypeInferenceError, "no attribute 'cores'"),
         (mask_as_index, exc.DataDependentOutputShapeNotSupported, "mask"),
         (places_of_nonzero, exc.DataDependentOutputShapeNotSupported, "nonzero"),
         (host_tensor_in_place, exc.CannotModifyHostVariableOnDevice, "'out'"),

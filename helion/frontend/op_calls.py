@@ -126,6 +126,17 @@ OP_PREPARATION: dict[Op, Callable[..., Any]] = {
 }
 
 
+def pointers(tracer: Tracer, value: Any) -> Any:
+    """The arguments of an op that does as it likes with host tensors, as node arguments."""
+    if isinstance(value, (list, tuple)):
+        return [pointers(tracer, v) for v in value]
+    if isinstance(value, dict):
+        return {key: pointers(tracer, v) for key, v in value.items()}
+    if isinstance(value, torch.Tensor) and not tracer.is_device_value(value) and tracer.name_of_host_tensor(value):
+        return tracer.host_operand(value)
+    return tracer.operand(value)
+
+
 def sizes_of_tiles(value: Any) -> Any:
     """Tiles in shape positions stand for their size."""
     if isinstance(value, TracedTile):

@@ -73,6 +73,7 @@ from .modes import DeviceFunctionMode
 from .op_calls import OP_PREPARATION
 from .op_calls import check_can_be_held
 from .op_calls import placed
+from .op_calls import pointers
 from .op_calls import prepare_store
 from .op_calls import sizes_of_tiles
 from .outer_index import TracedLanes
@@ -222,7 +223,7 @@ class Tracer(Handler):
         return exc.HostTensorDirectUsage(name=name)
 
     def host_operand(self, tensor: torch.Tensor) -> torch.fx.Node:
-        """The node for a host tensor that is indexed."""
+        """The node for a host tensor that is indexed, or whose address is taken."""
         text = self.name_of_host_tensor(tensor)
         if text is None:
             raise exc.InvalidAPIUsage(
@@ -433,7 +434,8 @@ class Tracer(Handler):
             at = op.combine_at
             args = (*args[:at], trace_combine(self, args[at], args[at + 1], op.name), *args[at + 1 :])
         if access is None:
-            return self.record(op, tuple(self.operand(a) for a in args), {}, result)
+            nodes = pointers(self, args) if op.takes_pointers else self.operand(args)
+            return self.record(op, tuple(nodes), {}, result)
         at = access.index_at
         bounds = self._dims_to_bound(args[0], args[at])
         if not masked:

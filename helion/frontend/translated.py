@@ -47,7 +47,7 @@ def as_ours(error: Exception, text: str, on_device: bool, is_read: bool) -> exc.
         fix = "check the name."
     what = "device code" if on_device else "host code"
     said = said.replace("FakeTensor", "Tensor").replace("TracedTile", "Tile")
-    if isinstance(error, AttributeError) and on_device:
+    if isinstance(error, AttributeError):
         return exc.TypeInferenceError(f"{text!r} in {what}: {said}", fix=fix)
     return exc.TorchOpTracingError(f"evaluating {text!r} in {what} failed: {type(error).__name__}: {said}", fix=fix)
 

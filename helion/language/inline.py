@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .. import exc
+from .op import current_handler
 from .op import device_op
 from .shapes import broadcast_shapes
 
@@ -32,7 +33,7 @@ def inline_asm_elementwise(
     Args:
         asm: PTX text; operands are `$0`, `$1`, ... results first.
         constraints: LLVM constraints, results first: `"=r,r,r"`.
-        args: tensors that broadcast with each other.
+        args: tensors that broadcast with each other; without any the result has no dimensions.
         dtype: dtype of the result, or a tuple of them for several results.
         is_pure: the text has no side effect, so it may be removed or moved.
         pack: elements handled by one instance of the text.
@@ -49,13 +50,13 @@ def _(asm: str, constraints: str, args: Any, dtype: Any, is_pure: bool, pack: in
     for value, kind, name in ((asm, str, "asm"), (constraints, str, "constraints"), (pack, int, "pack")):
         if not isinstance(value, kind):
             raise exc.InvalidAPIUsage(f"{what}: {name} must be a constant {kind.__name__}")
-    if not isinstance(args, (list, tuple)) or not args or not all(isinstance(a, torch.Tensor) for a in args):
-        raise exc.InvalidAPIUsage(f"{what}: args must be a non-empty list of tensors")
+    if not isinstance(args, (list, tuple)) or not all(isinstance(a, torch.Tensor) for a in args):
+        raise exc.InvalidAPIUsage(f"{what}: args must be a list of tensors")
     dtypes = tuple(dtype) if isinstance(dtype, (list, tuple)) else (dtype,)
     if not dtypes or not all(isinstance(d, torch.dtype) for d in dtypes):
         raise exc.InvalidAPIUsage(f"{what}: dtype must be a torch dtype or a tuple of them")
     shape = broadcast_shapes(*(a.shape for a in args), what=what)
-    results = tuple(torch.empty(shape, dtype=d, device=args[0].device) for d in dtypes)
+    results = tuple(torch.empty(shape, dtype=d, device=current_handler(what).device) for d in dtypes)
     return results if isinstance(dtype, (list, tuple)) else results[0]
 
 
@@ -74,14 +75,14 @@ def _check_args(args: Any, what: str) -> None:
         raise exc.InvalidAPIUsage(f"{what}: args must be a list, tuple or dict")
 
 
-@device_op(has_side_effect=True)
+@device_op(has_side_effect=True, takes_pointers=True)
 def inline_triton(source: str, args: Sequence[Any] | dict[str, Any], output_like: Any) -> Any:
     """Insert Triton source into the kernel.
 
     Args:
         source: Triton statements, the last one an expression with the result(s); `{0}`, `{1}`, ... (or
             `{name}` for dict `args`) stand for the arguments.
-        args: tensors and scalars to substitute.
+        args: tensors and scalars to substitute; a host tensor stands for the pointer to its first element.
         output_like: tensor (or tuple of them) with the result's shape and dtype; None for no result.
 
     Returns:
@@ -116,7 +117,7 @@ def _check_places(source: str, args: Any) -> None:
         )
 
 
-@device_op(has_side_effect=True)
+@device_op(has_side_effect=True, takes_pointers=True)
 def triton_kernel(
     fn_or_source: Callable[..., Any] | str, args: Sequence[Any] | dict[str, Any], output_like: Any
 ) -> Any:
@@ -124,7 +125,7 @@ def triton_kernel(
 
     Args:
         fn_or_source: a `@triton.jit` function, its name in the kernel's module, or the source of one.
-        args: its arguments, positional (list) or by name (dict).
+        args: its arguments, positional (list) or by name (dict); a host tensor is the pointer to its first element.
         output_like: tensor (or tuple of them) with the result's shape and dtype; None for no result.
 
     Returns:

@@ -104,6 +104,7 @@ class Op:
         takes_tiles: tiles among its arguments stay tiles; other ops see a tile's size.
         commutes: two runs of it whose results nobody reads leave the same in memory whichever comes first.
         elementwise: an element of the result comes from the same element of the operands, and from where it stands.
+        takes_pointers: a host tensor among its arguments stands for its address; other ops get one indexed.
         padding: from the arguments, what the result holds past the end of a tile's range: a number, or None if unknown.
     """
 
@@ -120,6 +121,7 @@ class Op:
         takes_tiles: bool = False,
         commutes: bool = False,
         elementwise: bool = False,
+        takes_pointers: bool = False,
         padding: Rule | None = None,
     ) -> None:
         functools.update_wrapper(self, fn)
@@ -135,6 +137,7 @@ class Op:
         self.takes_tiles = takes_tiles or effect is not None
         self.commutes = commutes
         self.elementwise = elementwise
+        self.takes_pointers = takes_pointers
         self.padding = padding
         self._shape_rule: Rule | None = None
         self._eager_rule: Rule | None = None

@@ -188,7 +188,7 @@ def test_different_symbolic_inner_sizes_do_not_multiply():
         (lambda: hl.associative_scan(add, (), 1), exc.InvalidAPIUsage),
         (lambda: hl.dot_scaled(F, None, "e9m9", F, None, "e4m3"), exc.InvalidAPIUsage),
         (lambda: hl.dot_scaled(F, None, "e4m3", F, None, "e4m3"), exc.UnsupportedDtype),
-        (lambda: hl.inline_asm_elementwise("", "", [], torch.int32, True, 1), exc.InvalidAPIUsage),
+        (lambda: hl.inline_asm_elementwise("", "", [1], torch.int32, True, 1), exc.InvalidAPIUsage),
         (lambda: hl.inline_triton("", [], None), exc.InvalidAPIUsage),
         (lambda: hl.triton_kernel(3, [], None), exc.InvalidAPIUsage),
         (lambda: hl.stacktensor_like(F, F), exc.UnsupportedDtype),

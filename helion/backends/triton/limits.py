@@ -124,12 +124,14 @@ def constraint(ir: KernelIR, tiles: TileSizes) -> Any:
 
     def check(config: dict[str, Any]) -> str | None:
         if config["pid_type"] in ("flat", "xyz"):
-            for key, neutral in (("num_sm_multiplier", 1), ("maxnreg", None)):
-                if config[key] != neutral:
-                    return (
-                        f"{key}={config[key]!r} needs a persistent pid_type (persistent_blocked or "
-                        f"persistent_interleaved), not {config['pid_type']!r}"
-                    )
+            given = [key for key, neutral in (("num_sm_multiplier", 1), ("maxnreg", None)) if config[key] != neutral]
+            if given:
+                keys = " and ".join(f"{key}={config[key]!r}" for key in given)
+                return (
+                    f"{keys} {'needs' if len(given) == 1 else 'need'} a persistent pid_type, "
+                    f"not {config['pid_type']!r}: give pid_type='persistent_blocked' or "
+                    f"pid_type='persistent_interleaved' with it, or leave {' and '.join(given)} out"
+                )
         for shape in tiles.shapes:
             elements = tiles.elements(shape, config)
             if elements > MAX_TENSOR_ELEMENTS:

@@ -11,6 +11,8 @@ import torch.fx
 from ... import exc
 from ...ir.device_ir import GraphInfo
 from ...ir.device_ir import host_tensor
+from ...ir.nodes import HostTensorNode
+from ..text import Text
 from . import device_ops
 from . import language_ops
 from . import loops
@@ -39,6 +41,8 @@ class Lowering(KernelEmitter):
         in_parts = {e.store: e for e in epilogues(self.ir.device, self.facts, info)} if parts > 1 else {}
         later = {step for epilogue in in_parts.values() for step in epilogue.steps}
         for node in info.graph.nodes:
+            if node.target is host_tensor:
+                self.set_text(node, Text(HostTensorNode.of(node).name))
             if node.op != "call_function" or node.target is host_tensor or node in later:
                 continue
             if node in self.barriers.before:

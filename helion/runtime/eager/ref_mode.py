@@ -164,7 +164,7 @@ class RefHandler(EagerHandler):
             # `dst[i] = value` of the host's
             args = (*args[:2], self.call_op(load, (args[2], [slice(None)] * args[2].dim(), None, None)), *args[3:])
         for leaf in tensors_in(args if op.access is None else args[1:]):
-            if not is_device_value(leaf):
+            if not is_device_value(leaf) and not op.takes_pointers:
                 raise exc.HostTensorDirectUsage(name=name_of(leaf))
             self.check_rows_are_known(leaf)
         if op.access is not None and op.access.addresses_at is None:
