@@ -156,7 +156,7 @@ class BoundKernel(Forwarder):
             raise
         #: Whose host functions calls run; they read what the other prints.
         self._runs = registry.runner(self._backend)
-        #: Host code returned before the first device loop, so calls run it and launch nothing.
+        #: Calls run host code and launch nothing: it returned before the first device loop, or none has an effect.
         self._host_only = not self.ir.device.roots
         guards = [*self.ir.guards, *self._runs.guards()]
         self._guard, self.guards = guard_function(self.ir, guards, names)
@@ -310,7 +310,9 @@ class BoundKernel(Forwarder):
     def _choose_config(self, args: tuple[Any, ...]) -> Config:
         """The Config of a kernel's first call: the given one, the best of several, or what the settings say."""
         if self._host_only:
-            self.config_source = "none is needed: host code returns before the first device loop"
+            self.config_source = (
+                "none is needed: host code returns before the first device loop, or no loop has anything to store"
+            )
             return self._normalize(None)
         if self.family is not None and self.family.config is not None:
             try:

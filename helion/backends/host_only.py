@@ -1,7 +1,7 @@
-"""Specializations that launch nothing: host code returned before the first device loop.
+"""Specializations that launch nothing.
 
-`if x.numel() == 0: return out` is decided while a specialization is traced.  What is left of the function is host
-statements, which run as they are, on any device.
+`if x.numel() == 0: return out` is decided while a specialization is traced, and so is `if n > 0:` around all that a
+device loop stores.  What is left of the function is host statements, which run as they are, on any device.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class HostOnlyBackend(Backend):
         host = printer.function([], "None")
         imports, injected = printer.imports_and_globals()
         lines = [
-            f'"""{self.ir.name}, which returns before its first device loop: nothing is launched."""',
+            f'"""{self.ir.name}, of which there is nothing to launch."""',
             "",
             "import torch",
             *dict.fromkeys([*imports, *printer.runtime_imports()]),

@@ -1,4 +1,4 @@
-"""The statement part of the abstract interpreter, and the walk over a kernel function's top level."""
+"""The statement part of the abstract interpreter.  Not here: the walk over a kernel function's body (`kernel_body`)."""
 
 from __future__ import annotations
 
@@ -12,256 +12,41 @@ import torch
 
 from .. import exc
 from .. import language as hl
-from ..ir.effects import storage_of
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
-from ..language import barrier
 from ..language import store
 from ..language.augmented import keep_type
-from ..language.containers import tensors_in
 from ..language.stack import StackTensor
 from .control_flow import ControlFlow
 from .decisions import ConfigDecision
 from .expressions import LambdaValue
-from .host_decisions import Decisions
 from .jumps import End
-from .jumps import is_stopped
-from .source import assigned_names
-from .source import read_names
 from .tracer import TracedLoop
 from .translated import is_data_dependent
-from .unrolled import LIMIT
-from .unrolled import before_launch
-from .unrolled import check_names_only
 from .unrolled import check_rounds
-from .unrolled import named_by
-from .unrolled import refused
 
 
-class _Break(Exception):
+class Break(Exception):
     pass
 
 
-class _Continue(Exception):
+class Continue(Exception):
     pass
 
 
-class _Return(Exception):
+class Return(Exception):
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
 class Statements(ControlFlow):
-    """Executes statements; `run_kernel` is the entry for a kernel function."""
+    """Executes statements."""
 
-    def __init__(self, env: Any, tracer: Any, decisions: Decisions) -> None:
+    def __init__(self, env: Any, tracer: Any) -> None:
         super().__init__(env, tracer)
-        self.decisions = decisions
-        self.epilogue: list[ast.stmt] = []
-        self.device_names: set[str] = set()
-        self._unrolled_names: set[str] = set()
-        self._failed: set[ast.expr] = set()  # of expressions that are tried again as ones of each call: not those
-        self._read_a_tensor = False  # host code has, after the kernel: what follows is not known while tracing
+        self.left_out: list[ast.stmt] = []  # of device code, by decisions while tracing
         # What encloses the current statement, innermost last: "function", "python loop", "device loop", "branch".
         self._inside: list[str] = []
-
-    # -- the kernel function ----------------------------------------------------------------------------------------
-
-    def run_kernel(self, body: list[ast.stmt]) -> None:
-        """Interpret the top level of a kernel function: host statements, device loops, host statements."""
-        with self.env.undecided():
-            for stmt in body:
-                self.at(stmt)
-                try:
-                    if self._read_a_tensor:
-                        self._unknown(stmt)
-                    elif not self._top_level(stmt):
-                        break
-                except exc.BaseError as error:
-                    raise self.error(stmt, error)
-
-    def _top_level(self, stmt: ast.stmt) -> bool:
-        """One top-level statement; False once the function returns."""
-        if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant):
-            return True  # docstring
-        if isinstance(stmt, ast.For):
-            loop = self.expr(stmt.iter)
-            if isinstance(loop, TracedLoop):
-                self._root(stmt, loop)
-                return True
-            if self._has_device_loop(stmt):
-                self._unroll(stmt, loop)
-                return True
-        if isinstance(stmt, ast.If) and self._has_device_loop(stmt):
-            body = stmt.body if self.host_truth(stmt.test) else stmt.orelse
-            if stmt.test in self.decisions.tests:
-                self.prelude.append(ast.copy_location(ast.Expr(stmt.test), stmt))
-            return all(self._top_level(inner) for inner in body)
-        if self._is_barrier(stmt):
-            self._check_nothing_between()
-            self.env.ir.end_phase()
-            return True
-        (self.epilogue if self.env.ir.roots else self.prelude).append(stmt)
-        try:
-            self.statement(stmt)
-        except _Return:
-            return False
-        except exc.HostTensorRead:
-            if not self.env.ir.roots:
-                raise
-            self._read_a_tensor = True
-        return True
-
-    def _root(self, stmt: ast.For, loop: TracedLoop) -> None:
-        self._check_nothing_between()
-        frame = self.frame
-        frame.device.clear()
-        self.root_loop(self._structured_root(stmt), loop)
-        self.device_names |= set(frame.device) | assigned_names([stmt])
-        frame.device.clear()
-
-    def _unroll(self, loop: ast.For, items: Any) -> None:
-        """A host loop around device loops, of which nothing is left in the host function."""
-        self._check_iterable(items)
-        made = self.frame.source.structured.get(loop, [loop])
-        given = len(self.rewrites), self.decisions.tests
-        outer = self.env.host_variables
-        self.env.host_variables = host = dict(self.frame.host) if outer is None else outer
-        if outer is None and not self.env.ir.roots and isinstance(loop.iter, (ast.List, ast.ListComp, ast.Tuple)):
-            name = f"_items_{len(self.prelude)}"  # host code like any other before the loops
-            self.prelude.append(ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], loop.iter), loop))
-            host[name] = items
-        else:
-            check_names_only(loop.iter, self._try_callee)
-        self._unrolled(made[:-1])
-        stmt = made[-1]
-        assert isinstance(stmt, ast.For)
-        with self._within("python loop"):
-            for item in items:
-                if len(self.env.ir.roots) >= LIMIT:
-                    raise exc.NestedGridLoop(f"a host loop around device loops makes more than {LIMIT} of them")
-                self.assign(stmt.target, item)
-                try:
-                    self._unrolled(stmt.body)
-                except _Continue:
-                    continue
-                except _Break:
-                    break
-            else:
-                self._unrolled(stmt.orelse)
-        if given != (len(self.rewrites), self.decisions.tests):
-            raise refused(stmt)  # the host function would have to work something out, or to check a condition
-        self.env.host_variables = outer
-        names = assigned_names(made)
-        for name in names:
-            self.frame.host.pop(name, None)
-        self._unrolled_names |= names
-
-    def _unrolled(self, body: list[ast.stmt]) -> None:
-        for stmt in body:
-            self.at(stmt)
-            try:
-                if isinstance(stmt, ast.For) and self._has_device_loop(stmt):
-                    loop = self.expr(stmt.iter)
-                    if not isinstance(loop, TracedLoop):
-                        self._unroll(stmt, loop)
-                        continue
-                    with self._within("block"):
-                        if is_stopped(stmt):
-                            self._no_jump("break")
-                        self._root(stmt, loop)
-                elif isinstance(stmt, ast.If):
-                    check_names_only(stmt.test, self._try_callee)
-                    test, unknown = self._host_test(stmt.test)
-                    if unknown is not None or self.is_dynamic(test):
-                        raise refused(stmt.test)
-                    self._unrolled(stmt.body if test else stmt.orelse)
-                elif self._is_barrier(stmt):
-                    self.env.ir.end_phase()
-                elif not (isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)):
-                    check_names_only(stmt, self._try_callee)
-                    self._give_names(stmt)
-            except exc.BaseError as error:
-                raise self.error(stmt, error)
-
-    def _give_names(self, stmt: ast.stmt) -> None:
-        """A statement of an unrolled loop's body.  The host function makes the views in it before the launch."""
-        host = self.env.host_variables
-        assert host is not None
-        held = {name: self.frame.host.get(name) for name in read_names(stmt)}
-        known = {storage_of(tensor) for tensor in tensors_in(list(host.values()))}
-        self.statement(stmt)
-        text_of = self.tracer.name_of_host_tensor
-        for target, value in named_by(stmt):
-            made = self.frame.host.get(target.id)
-            if isinstance(made, torch.Tensor) and text_of(made) is None and storage_of(made) in known:
-                view = before_launch(value, lambda name: held.get(name), host, text_of)
-                name = f"_{target.id}_{len(self.prelude)}"
-                self.prelude.append(ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], view), stmt))
-                host[name] = made
-        values = [self.frame.host.get(name) for name in assigned_names([stmt])]
-        if any(text_of(tensor) is None for tensor in tensors_in(values)):
-            raise refused(stmt)  # generated code cannot read it
-
-    def _structured_root(self, loop: ast.For) -> ast.For:
-        """A top-level loop without jumps.  Its tiles run at the same time, so that a `break` of its own stays one: an
-        error."""
-        made = self.frame.source.structured.get(loop, [loop])
-        return made[0] if len(made) == 1 and isinstance(made[0], ast.For) else loop
-
-    def _unknown(self, stmt: ast.stmt) -> None:
-        """A statement after one that has read a result of the kernel: it runs as it stands, but device variables are
-        not there.
-        """
-        if self._has_device_loop(stmt) or self._is_barrier(stmt):
-            raise self.error(stmt, self.read_between_loops(self.epilogue[-1]))
-        for name in sorted(read_names(stmt) & (self.device_names | self._unrolled_names)):
-            self.lookup(name)
-        self.frame.host.update(dict.fromkeys(assigned_names([stmt])))
-        self.epilogue.append(stmt)
-
-    def _check_nothing_between(self) -> None:
-        if self.epilogue:
-            error = exc.TopLevelStatementBetweenLoops()
-            raise self.error(self.epilogue[0], error)
-
-    def _is_barrier(self, stmt: ast.stmt) -> bool:
-        if not (isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call)):
-            return False
-        return self._try_callee(stmt.value.func) is barrier
-
-    def has_device_loop(self, body: list[ast.stmt]) -> bool:
-        """Whether there is one, be it behind a `return`."""
-        return any(map(self._has_device_loop, body))
-
-    def _has_device_loop(self, stmt: ast.stmt) -> bool:
-        loops = (hl.tile, hl.grid, hl.jagged_tile)
-        return any(
-            isinstance(n, ast.For) and isinstance(n.iter, ast.Call) and self._try_callee(n.iter.func) in loops
-            for n in ast.walk(stmt)
-        )
-
-    def _try_callee(self, node: ast.expr) -> Any:
-        """The object a call's function expression names, None when it is anything but a (dotted) name."""
-        if isinstance(node, ast.Name):
-            try:
-                return self.lookup(node.id)
-            except exc.UndefinedVariable:
-                return None
-        if isinstance(node, ast.Attribute):
-            return getattr(self._try_callee(node.value), node.attr, None)
-        return None
-
-    def lookup(self, name: str) -> Any:
-        if not self.tracer.on_device and name not in self.frame.host:
-            if name in self._unrolled_names:
-                raise exc.CannotReadDeviceVariableOnHost(
-                    f"variable {name!r} of a host loop around device loops is read behind it",
-                    fix="that loop is unrolled while compiling: name what you need before it.",
-                )
-            if name in self.device_names:
-                raise exc.CannotReadDeviceVariableOnHost(name=name)
-        return super().lookup(name)
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
@@ -416,7 +201,12 @@ class Statements(ControlFlow):
             with self._within("branch"):
                 self.device_branch(stmt, test)
         else:
+            self._leave_out(stmt.orelse if test else stmt.body)
             self.block(stmt.body if test else stmt.orelse)
+
+    def _leave_out(self, body: list[ast.stmt]) -> None:
+        if self.tracer.on_device:
+            self.left_out += body
 
     def stmt_For(self, stmt: ast.For) -> None:
         iterable = self.expr(stmt.iter)
@@ -428,17 +218,20 @@ class Statements(ControlFlow):
             return
         self._check_iterable(iterable)
         with self._within("python loop"):
-            for count, item in enumerate(iterable):
-                check_rounds(count)
+            rounds = 0
+            for rounds, item in enumerate(iterable, 1):
+                check_rounds(rounds - 1)
                 self.assign(stmt.target, item)
                 try:
                     self.block(stmt.body)
-                except _Continue:
+                except Continue:
                     continue
-                except _Break:
+                except Break:
                     break
             else:
                 self.block(stmt.orelse)
+        if not rounds:
+            self._leave_out(stmt.body)
 
     def _check_iterable(self, iterable: Any) -> None:
         if isinstance(iterable, torch.Tensor) or is_symbolic(iterable):
@@ -456,13 +249,15 @@ class Statements(ControlFlow):
                 if self.is_dynamic(test):
                     break
                 if not test:
+                    if not count:
+                        self._leave_out(stmt.body)
                     self.block(stmt.orelse)
                     return
                 try:
                     self.block(stmt.body)
-                except _Continue:
+                except Continue:
                     continue
-                except _Break:
+                except Break:
                     return
         if not self.tracer.on_device or (is_symbolic(test) and self.env.is_configured(test)):
             raise self.undecidable(stmt.test, symbols_of(test))
@@ -471,15 +266,15 @@ class Statements(ControlFlow):
 
     def stmt_End(self, stmt: End) -> None:
         if self._inside[-1] != "branch":
-            raise _Break
+            raise Break
 
     def stmt_Break(self, stmt: ast.Break) -> None:
         self._no_jump("break")
-        raise _Break
+        raise Break
 
     def stmt_Continue(self, stmt: ast.Continue) -> None:
         self._no_jump("continue")
-        raise _Continue
+        raise Continue
 
     def _no_jump(self, statement: str) -> None:
         # The body of a device loop is interpreted once: a jump out of it would drop the rest of the body.
@@ -517,7 +312,7 @@ class Statements(ControlFlow):
                 where="a loop, under a condition of the device",
                 fix="assign it to a variable that has a value before the loop, `break`, and return after the loop.",
             )
-        raise _Return(None if stmt.value is None else self.expr(stmt.value))
+        raise Return(None if stmt.value is None else self.expr(stmt.value))
 
     def stmt_Assert(self, stmt: ast.Assert) -> None:
         if self.tracer.on_device:
@@ -579,7 +374,7 @@ class Statements(ControlFlow):
         with self._within("function"):
             try:
                 self.block(node.body)
-            except _Return as returned:
+            except Return as returned:
                 return returned.value
         return None
 

@@ -37,12 +37,12 @@ from .frames import unread_tensor
 from .host_decisions import Decisions
 from .host_decisions import Outcomes
 from .index_width import IndexWidth
+from .kernel_body import KernelBody
 from .source import FunctionSource
 from .source import assigned_names
 from .source import function_globals
 from .source import read_names
 from .source import source_of
-from .statements import Statements
 from .tracer import Tracer
 
 
@@ -84,7 +84,7 @@ def trace_kernel(
     source = source_of(fn)
     env = Environment(settings, device, overlapping, varying, warned)
     tracer = Tracer(env)
-    interpreter = Statements(env, tracer, Decisions(source.node, outcomes))
+    interpreter = KernelBody(env, tracer, Decisions(source.node, outcomes))
     with env.active():
         host = {name: env.fake_argument(value, name, name, name in constants) for name, value in arguments.items()}
         try:
@@ -104,7 +104,7 @@ def trace_kernel(
         raise exc.NoDeviceLoopsInKernel(kernel=fn.__name__, location=source.location(source.node))
     env.check_blocks_are_free()
     eliminate_dead_code(env.ir)
-    _check_effects(env, source)
+    _check_effects(env, source, interpreter)
     _check_devices(env, source, filled or {})
     check_dependencies(env.ir)
     check_axes(env.ir)
@@ -136,10 +136,13 @@ def _reductions(env: Environment) -> list[RollableReduction]:
     ]
 
 
-def _check_effects(env: Environment, source: FunctionSource) -> None:
+def _check_effects(env: Environment, source: FunctionSource, interpreter: KernelBody) -> None:
     roots = [env.ir.graphs[root.graph_id].graph for root in env.ir.roots]
-    if roots and not any(n.op == "call_function" for graph in roots for n in graph.nodes):
+    if not roots or any(n.op == "call_function" for graph in roots for n in graph.nodes):
+        return
+    if not interpreter.leaves_out_a_store:
         raise exc.EmptyDeviceLoopAfterDCE(kernel=source.node.name, location=source.location(source.node))
+    env.ir.drop_loops()
 
 
 def _check_devices(env: Environment, source: FunctionSource, filled: Mapping[str, Any]) -> None:
@@ -184,7 +187,7 @@ class HostNames:
 
     def seeds(self) -> Seeds | None:
         """What draws this launch's seeds, if device code draws random numbers of torch's."""
-        if self.env.seeds is None:
+        if self.env.seeds is None or not self.env.ir.roots:
             return None
         # Device code stores something, so there is another tensor.
         beside = next(h.text for h in self.env.ir.host_tensors.values() if h.fake is not self.env.seeds)
@@ -254,7 +257,7 @@ def _default_text(value: Any, expression: ast.expr | None, outside: Mapping[str,
 def host_code(
     fn: types.FunctionType,
     node: ast.FunctionDef,
-    interpreter: Statements,
+    interpreter: KernelBody,
     seeds: Seeds | None = None,
     filled: Sequence[str] = (),
 ) -> HostCode:

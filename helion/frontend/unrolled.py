@@ -4,7 +4,7 @@ Such a loop is unrolled while the kernel is traced, and the host function has no
 launch, which comes after the host code before them.  So its own statements only give names to tensors and numbers that
 are there already; one that makes a tensor, or that changes a list, would have to run between two parts of a launch.
 A view of a tensor that is there is made before the launch (`before_launch`).
-Not here: the walk over it (`statements`).
+Not here: the walk over it (`kernel_body`).
 """
 
 from __future__ import annotations

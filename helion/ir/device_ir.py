@@ -227,6 +227,12 @@ class DeviceIR:
         """A graph is the next top-level loop."""
         self.roots.append(RootLoop(graph_id, self._phase))
 
+    def drop_loops(self) -> None:
+        """Have nothing to launch: no loop has an effect."""
+        self.roots.clear()
+        self.graphs.clear()
+        self.host_tensors.clear()
+
     def end_phase(self) -> None:
         """`hl.barrier()`: later loops see what the ones so far have written."""
         if self.roots:

@@ -29,7 +29,7 @@ LAYERS: dict[str, str] = {
     "default_launcher": "host function in Python, Triton's kernel[grid](...)",
     "tile_executor": "device IR run tile by tile with PyTorch's own ops (CPU tensors)",
     "cpu_backend": "host function of another backend for CPU tensors",
-    "host_only": "host function that returns before its first device loop: nothing is launched",
+    "host_only": "host function that launches nothing: it returns before device loops, or none stores anything",
     "ref_mode": "the user's own function on eager tiles (HELION_INTERPRET=1)",
     "traced": "recorded by torch.compile, export or a fake tensor mode; nothing ran",
 }
