@@ -19,7 +19,9 @@ from .. import exc
 from .. import language as hl
 from .._annotations import signature_of
 from ..ir.symbols import OriginKind
+from ..ir.symbols import as_key
 from ..ir.symbols import is_symbolic
+from ..ir.symbols import plain
 from ..ir.symbols import symbols_of
 from ..language.shapes import constant_fix
 from .decisions import ConfigDecision
@@ -27,7 +29,6 @@ from .environment import Environment
 from .expressions import CONFIG_FIX
 from .expressions import CONFIG_NUMBER
 from .expressions import Expressions
-from .expressions import as_key
 from .frames import Frame
 from .lengths import asks_for_sizes
 from .op_calls import sizes_of_tiles
@@ -38,6 +39,7 @@ from .translated import is_data_dependent
 from .truths import as_number
 from .varying import BY_METHODS
 from .varying import asks_for_class
+from .varying import asks_for_types
 from .varying import draws
 from .varying import undrawn
 from .varying import varies
@@ -78,6 +80,8 @@ class Calls(Expressions):
             return self.of_call(BY_METHODS[fn.__name__], node)
         if (kind := asks_for_class(fn, args)) is not None:
             return self.of_call(kind if kind is bool else None, node)
+        if any(fn is text for text in (str, repr, ascii, format)) or isinstance(getattr(fn, "__self__", None), str):
+            args, kwargs = list(map(as_key, args)), {name: as_key(arg) for name, arg in kwargs.items()}
         if not self.tracer.on_device:
             return self.host_call(fn, args, kwargs, node)
         replacement = _DEVICE_BUILTINS.get(fn) if _hashable(fn) else None
@@ -152,7 +156,11 @@ class Calls(Expressions):
         symbols = {symbol for arg in args for symbol in symbols_of(arg)}
         of_config = getattr(fn, "__module__", None) == "math" and self.env.is_of_config(symbols)
         value = None if of_config else self.number_call(fn, args, node)
-        if value is None:
+        if asks_for_types(fn) and any(map(is_symbolic, tree_leaves([args, kwargs]))):
+            # Run as it is, it would be told the types of a trace's stand-ins.
+            owner = [fn.__self__] if isinstance(fn, types.MethodType) else []
+            value = self.inline(getattr(fn, "__func__", fn), [*owner, *args], kwargs)
+        elif value is None:
             with undrawn(fn):
                 value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
             value = self._varying(fn, value, node)
@@ -453,10 +461,19 @@ def _float(value: Any) -> Any:
     return torch.sym_float(value) if isinstance(value, torch.SymInt) else value
 
 
+def _getattr(value: Any, name: str, *default: Any) -> Any:
+    held = hasattr(plain(value), name)
+    return getattr(value, name) if held else getattr(plain(value), name, *default)
+
+
 #: Python's functions of numbers that PyTorch would evaluate, so that the trace held for one value alone.
 _NUMBER_BUILTINS: dict[Any, Callable[..., Any]] = {
     int: _int,
     float: _float,
+    type: lambda value: type(plain(value)),
+    isinstance: lambda value, classes: isinstance(plain(value), classes),
+    hasattr: lambda value, name: hasattr(plain(value), name),
+    getattr: _getattr,
     divmod: lambda a, b: (a // b, a % b),
 }
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)

@@ -26,8 +26,10 @@ from .. import exc
 from .._compat_sympy import PowByNatural
 from ..ir.device_ir import TracedTile
 from ..ir.signs import is_nonnegative
+from ..ir.symbols import as_key
 from ..ir.symbols import expr_of
 from ..ir.symbols import is_symbolic
+from ..ir.symbols import plain
 from ..ir.symbols import symbols_of
 from ..language import load
 from ..language import subscript
@@ -195,6 +197,8 @@ class Expressions(ReadExpressions):
             return lengths_of(self.tracer, base)
         if isinstance(base, torch.Tensor):
             return self.of_call(OF_TENSORS[node.attr], node) if node.attr in OF_TENSORS else getattr(base, node.attr)
+        if node.attr == "__class__":
+            base = plain(base)
         return self.outside(getattr(base, node.attr), ast.unparse(node))
 
     def expr_Tuple(self, node: ast.Tuple) -> Any:
@@ -235,7 +239,10 @@ class Expressions(ReadExpressions):
 
     def expr_FormattedValue(self, node: ast.FormattedValue) -> Any:
         spec = self.expr(node.format_spec) if node.format_spec is not None else ""
-        return format(self.expr(node.value), spec)
+        value = as_key(self.expr(node.value))
+        if node.conversion >= 0:  # !r, !s, !a
+            value = f"{{!{chr(node.conversion)}}}".format(value)
+        return format(value, spec)
 
     def expr_NamedExpr(self, node: ast.NamedExpr) -> Any:
         value = self.expr(node.value)
@@ -587,14 +594,3 @@ class Expressions(ReadExpressions):
 
     def run_function(self, node: ast.FunctionDef) -> Any:
         raise NotImplementedError  # in statements
-
-
-def as_key(value: Any) -> Any:
-    """What a dict or a set finds a value by: of a symbolic number, which has no hash, the number that it is. Calls are
-    told apart by it from then on.
-    """
-    if isinstance(value, torch.SymInt):
-        return int(value)
-    if isinstance(value, torch.SymFloat):
-        return float(value)
-    return tuple(map(as_key, value)) if type(value) is tuple else value

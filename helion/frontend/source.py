@@ -23,6 +23,7 @@ from .._parsing import unindented
 from ..exc import SourceLocation
 from .jumps import with_one_return
 from .jumps import without_jumps
+from .matching import without_match
 
 
 class FunctionSource:
@@ -54,6 +55,7 @@ class FunctionSource:
         if not isinstance(node, ast.FunctionDef) or node.name != fn.__code__.co_name:
             raise exc.SourceUnavailable(name=fn.__name__)
         self.text = unindented(text)
+        without_match(node)
         self._take(node)
 
     def _take(self, node: ast.FunctionDef) -> None:

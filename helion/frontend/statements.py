@@ -70,9 +70,7 @@ class Statements(ControlFlow):
                 raise exc.StatementNotSupported(
                     statement=f"`{_KEYWORDS.get(type(stmt).__name__, type(stmt).__name__.lower())}`",
                     where=self.where(),
-                    fix="enter the context around the call of the kernel."
-                    if isinstance(stmt, ast.With)
-                    else "rewrite it with assignments, `if`, and `for` loops.",
+                    fix=_INSTEAD.get(type(stmt), "rewrite it with assignments, `if`, and `for` loops."),
                 )
             method(stmt)
         except exc.BaseError as error:
@@ -379,6 +377,10 @@ class Statements(ControlFlow):
         return None
 
 
+_INSTEAD = {
+    ast.With: "enter the context around the call of the kernel.",
+    ast.Match: "write `if` and `elif`: patterns compare with constants, names with a dot, and types.",
+}
 _KEYWORDS = {
     "Try": "try",
     "TryStar": "try",

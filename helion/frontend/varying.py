@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import dis
 import functools
 import inspect
 import random
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["BY_METHODS", "OF_TENSORS", "asks_for_class", "draws", "undrawn", "varies"]
+__all__ = ["BY_METHODS", "OF_TENSORS", "asks_for_class", "asks_for_types", "draws", "undrawn", "varies"]
 
 _MODULES = frozenset(
     {
@@ -49,6 +50,9 @@ _STATES = frozenset(
         "are_deterministic_algorithms_enabled",
     }
 )  # fmt: skip
+
+#: By which a function asks of what type a number is.
+_TYPES = frozenset({"isinstance", "type", "hasattr", "__class__"})
 
 #: Of generators of random numbers: what takes none.
 _SEEDS = frozenset({"seed", "getstate", "setstate", "get_state", "set_state"})
@@ -77,6 +81,20 @@ def asks_for_class(fn: Any, args: Sequence[Any]) -> type | None:
     classes = args[1] if isinstance(args[1], tuple) else (args[1],)
     derived = any(isinstance(c, type) and issubclass(c, torch.Tensor) and c is not torch.Tensor for c in classes)
     return bool if derived and torch.Tensor not in classes else None
+
+
+def asks_for_types(fn: Any) -> bool:
+    """Whether a function of the program, or one that it calls, asks of what type something is."""
+    if not isinstance(fn, (types.FunctionType, types.MethodType)):
+        return False
+    codes = [called.__code__ for called in _called_by(fn) if _is_of_program(called)]
+    for code in codes:
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return any(not _TYPES.isdisjoint(code.co_names) or _has_class_pattern(code) for code in codes)
+
+
+def _has_class_pattern(code: types.CodeType) -> bool:
+    return any(instruction.opname == "MATCH_CLASS" for instruction in dis.get_instructions(code))
 
 
 def varies(fn: Any) -> bool:
@@ -138,12 +156,15 @@ def _called_by(fn: Any) -> list[Any]:
             found.append(called.func)
         elif not isinstance(called, (type, types.FunctionType, types.MethodType)):
             found += [method for method in [_attribute(called, "__call__")] if isinstance(method, types.MethodType)]
-        package = (getattr(called, "__module__", None) or "").partition(".")[0]
-        of_program = isinstance(called, (types.FunctionType, types.MethodType)) and package not in _LIBRARIES
-        if of_program and called.__code__ not in seen:
+        if _is_of_program(called) and called.__code__ not in seen:
             seen.add(called.__code__)
             found += _named_in(called)
     return found
+
+
+def _is_of_program(fn: Any) -> bool:
+    package = (getattr(fn, "__module__", None) or "").partition(".")[0]
+    return isinstance(fn, (types.FunctionType, types.MethodType)) and package not in _LIBRARIES
 
 
 def _varies(fn: Any) -> bool:

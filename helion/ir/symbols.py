@@ -90,6 +90,23 @@ def is_symbolic(value: Any) -> bool:
     return isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool))
 
 
+def plain(value: Any) -> Any:
+    """A number of the type that calls have where a trace has a symbol, whatever its value."""
+    numbers: dict[type, Any] = {torch.SymInt: 0, torch.SymFloat: 0.0, torch.SymBool: False}
+    return numbers.get(type(value), value)
+
+
+def as_key(value: Any) -> Any:
+    """What a dict or a set finds a value by: of a symbolic number, which has no hash, the number that it is. Calls are
+    told apart by it from then on.
+    """
+    if isinstance(value, torch.SymInt):
+        return int(value)
+    if isinstance(value, torch.SymFloat):
+        return float(value)
+    return tuple(map(as_key, value)) if type(value) is tuple else value
+
+
 def shape_exprs(shape: Iterable[Any]) -> tuple[sympy.Expr, ...]:
     """A shape as sympy expressions, comparable without guards."""
     return tuple(expr_of(s) for s in shape)

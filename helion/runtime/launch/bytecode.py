@@ -46,7 +46,7 @@ def reads_in(code: types.CodeType, free: frozenset[str], own: str) -> tuple[Read
     instructions = [i for i in dis.get_instructions(code) if i.opname not in _NOTHING]
     for i, instruction in enumerate(instructions):
         name, kind = instruction.argval, _READS.get(instruction.opname)
-        if isinstance(name, tuple):
+        if kind is not None and isinstance(name, tuple):
             name = name[-1]
         if kind == "free" and name == own:
             kind = "self"  # which an inner function closes over
