@@ -183,7 +183,8 @@ class NestedGridLoop(BaseError):
     what = "a device loop stands inside a host {statement}"
     fix = (
         "move the hl.tile()/hl.grid() loop to the top level of the function, or into a `for` loop over a tuple, list "
-        "or range there, or branch on a compile-time value; else call the kernel for each of them."
+        "or range there, or into a `while` on sizes and numbers, or branch on a compile-time value; else call the "
+        "kernel for each of them."
     )
 
 

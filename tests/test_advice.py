@@ -75,7 +75,7 @@ FIXES: dict[str, Fix] = {
         gives=same,
     ),
     "a device loop inside a host loop": fix(
-        "move the hl.tile()/hl.grid() loop to the top level",
+        "let the kernel do one round",
         edits=[("    while True:\n        for tile", "    if True:\n        for tile")],
         gives=same,
     ),

@@ -30,11 +30,14 @@ from ..ir.symbols import symbols_of
 from ..language.shapes import same_shape
 from ..language.truth import scalar
 from .calls import Calls
+from .carried_values import Carried
+from .carried_values import blank_like
+from .carried_values import describe
+from .carried_values import is_number
 from .environment import Environment
 from .frames import Poison
 from .graph_builder import GraphBuilder
 from .index_width import IndexWidth
-from .padding import narrow_placeholder
 from .ragged import only_inside
 from .ragged import ragged_axes
 from .source import assigned_names
@@ -51,21 +54,6 @@ _GUARDED = "<value>"
 
 #: What a `while` goes on by, as a variable that it carries; no name of a program.
 _TEST = "<test>"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (bool, int, float)) or is_symbolic(value)
-
-
-def blank_like(value: torch.Tensor) -> torch.Tensor:
-    """A FakeTensor of the same shape, dtype and device; empty_like would work out a layout, which tiles do not have."""
-    return torch.empty(value.shape, dtype=value.dtype, device=value.device)
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"{value.dtype}{[str(s) for s in value.shape]}".replace("torch.", "").replace("'", "")
-    return type(value).__name__
 
 
 def _check_numbers(name: str, loop: ast.expr) -> None:
@@ -252,7 +240,7 @@ class ControlFlow(Calls):
             raise exc.StatementNotSupported(
                 statement="`else` on a `while` of a device value", where="device code", fix="put it behind the loop."
             )
-        first = _Carried(_TEST, pytree.tree_structure(0), [self._truth_of(test)])
+        first = Carried(_TEST, pytree.tree_structure(0), [self._truth_of(test)])
         carried = [first, *self._carried_by(node, set())]
 
         def body(builder: GraphBuilder) -> list[Axis]:
@@ -269,10 +257,10 @@ class ControlFlow(Calls):
         del self.frame.device[_TEST]
 
     def _truth_of(self, test: Any) -> torch.Tensor:
-        value = scalar(self.as_tensor(test), "`while`", _describe(test))
+        value = scalar(self.as_tensor(test), "`while`", describe(test))
         return value if value.dtype is torch.bool else value != 0
 
-    def _carried_by(self, node: ast.For | ast.While, loop_names: set[str]) -> list[_Carried]:
+    def _carried_by(self, node: ast.For | ast.While, loop_names: set[str]) -> list[Carried]:
         """The variables that a loop changes and that are there before it."""
         live = self.frame.source.liveness
         assigned = assigned_names([*node.body, *([node.test] if isinstance(node, ast.While) else [])])
@@ -286,7 +274,7 @@ class ControlFlow(Calls):
         self,
         kind: GraphKind,
         node: ast.For | ast.While,
-        carried: list[_Carried],
+        carried: list[Carried],
         bounds: tuple[list[Any], list[Any]],
         body: Callable[[GraphBuilder], list[Axis]],
         loop_names: set[str],
@@ -306,7 +294,7 @@ class ControlFlow(Calls):
         with self.tracer.graph(kind) as builder:
             axes = body(builder)
             outputs: list[torch.fx.Node] = []
-            results: list[tuple[_Carried, int, int]] = []  # which leaf became which output
+            results: list[tuple[Carried, int, int]] = []  # which leaf became which output
             for item in carried:
                 for leaf, placeholder in enumerate(item.placeholders):
                     kept = [builder.node_of(v) for i in carried for v in i.tensors(frame.device[i.name])]
@@ -336,6 +324,9 @@ class ControlFlow(Calls):
                 self.tracer.name_value(value, item.name)
         for name in (assigned_names(node.body) | self._changed_containers(node.body) | loop_names) - set(before):
             frame.device[name] = Poison(name, "it is assigned only inside a loop: assign it before the loop as well.")
+        for name in loop_names:  # also where it was something before: Python has the last iteration's
+            hint = f"`last = 0` before it, `last = {name}` in it (of a tile `{name}.begin`), and read `last` behind it."
+            frame.device[name] = Poison(name, f"it is the variable of a device loop: {hint}")
 
     @contextlib.contextmanager
     def _containers_stay(self) -> Iterator[None]:
@@ -372,11 +363,11 @@ class ControlFlow(Calls):
         positions = {node: i for i, node in enumerate(builder.info.placeholders)}
         return {positions[item.placeholders[leaf]]: output for item, leaf, output in results}
 
-    def _carry(self, name: str, value: Any) -> _Carried:
+    def _carry(self, name: str, value: Any) -> Carried:
         leaves, spec = pytree.tree_flatten(value)
         outer: list[torch.Tensor] = []
         for leaf in leaves:
-            if _is_number(leaf):
+            if is_number(leaf):
                 number, leaf = leaf, self.tracer.scalar_tensor(leaf)
                 self.begun[id(leaf)] = leaf, number
             if not isinstance(leaf, torch.Tensor):
@@ -387,7 +378,7 @@ class ControlFlow(Calls):
                     "and dicts too.",
                 )
             outer.append(leaf)
-        return _Carried(name, spec, outer)
+        return Carried(name, spec, outer)
 
     # -- branches
     # --------------------------------------------------------------------------------------------------------
@@ -395,14 +386,14 @@ class ControlFlow(Calls):
     def device_branch(self, node: ast.If, test: Any) -> None:
         """An `if` on a value known only while the kernel runs."""
         if isinstance(test, torch.Tensor):
-            scalar(test, "`if`", _describe(test))
+            scalar(test, "`if`", describe(test))
         names = assigned_names([*node.body, *node.orelse]) | self._changed_containers([*node.body, *node.orelse])
         wanted = names & self.frame.source.liveness.after.get(node, set())
         self._branches(test, (lambda: self.block(node.body), lambda: self.block(node.orelse)), sorted(wanted))
 
     def only_if(self, test: Any, node: ast.expr, when: bool = True) -> Any:
         if isinstance(test, torch.Tensor):
-            scalar(test, "`if`, `and` or `or`", _describe(test))
+            scalar(test, "`if`, `and` or `or`", describe(test))
         frame = self.frame
         found: list[Any] = []
 
@@ -445,7 +436,7 @@ class ControlFlow(Calls):
                 continue
             (leaves, spec), (others, other_spec) = pytree.tree_flatten(left), pytree.tree_flatten(right)
             if spec != other_spec:
-                raise exc.CantCombineTypesInControlFlow(name=name, left=_describe(left), right=_describe(right))
+                raise exc.CantCombineTypesInControlFlow(name=name, left=describe(left), right=describe(right))
             kept: list[Any] = []
             for one, other in zip(leaves, others, strict=True):
                 if one is other or (not isinstance(one, torch.Tensor) and _same_constant(one, other)):
@@ -479,8 +470,8 @@ class ControlFlow(Calls):
 
     def _merge(self, name: str, left: Any, right: Any, sides: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         for value in (left, right):
-            if not isinstance(value, torch.Tensor) and not _is_number(value):
-                raise exc.CantCombineTypesInControlFlow(name=name, left=_describe(left), right=_describe(right))
+            if not isinstance(value, torch.Tensor) and not is_number(value):
+                raise exc.CantCombineTypesInControlFlow(name=name, left=describe(left), right=describe(right))
         dtype = next((v.dtype for v in (left, right) if isinstance(v, torch.Tensor)), None)
         if dtype is None:
             dtype = torch.float32 if any(isinstance(v, (float, torch.SymFloat)) for v in (left, right)) else torch.int64
@@ -499,8 +490,8 @@ class ControlFlow(Calls):
             raise exc.ControlFlowTensorMismatch(
                 name=name,
                 where="between the two paths of an `if`",
-                before=_describe(before),
-                after=_describe(after),
+                before=describe(before),
+                after=describe(after),
                 dtype=before.dtype,
                 fix=self.begin_with(name, before, after),
             )
@@ -527,69 +518,6 @@ class _Merged:
 
 def _items(container: list[Any] | dict[Any, Any] | set[Any]) -> list[Any]:
     return [*container, *container.values()] if isinstance(container, dict) else list(container)
-
-
-@dataclasses.dataclass(eq=False)
-class _Carried:
-    """One name a loop carries: a tensor, or a tuple/list of them."""
-
-    name: str
-    spec: Any
-    outer: list[torch.Tensor]
-    inner: list[torch.Tensor] = dataclasses.field(default_factory=list)
-    placeholders: list[torch.fx.Node] = dataclasses.field(default_factory=list)
-
-    def enter(self, flow: ControlFlow, builder: GraphBuilder) -> None:
-        """Bind the name to placeholders of the loop's graph."""
-        assert builder.parent is not None
-        for value in self.outer:
-            node = builder.parent.node_of(value)
-            if node is None:
-                raise exc.HostTensorDirectUsage(name=flow.tracer.name_of_host_tensor(value) or self.name)
-            with flow.tracer.paused():
-                fresh = blank_like(value)
-            if id(value) in flow.begun:
-                flow.begun[id(fresh)] = fresh, flow.begun[id(value)][1]
-            self.inner.append(fresh)
-            self.placeholders.append(builder.add_placeholder(node, fresh, self.name))
-        flow.frame.device[self.name] = pytree.tree_unflatten(self.inner, self.spec)
-
-    @staticmethod
-    def tensors(value: Any) -> list[torch.Tensor]:
-        """The tensors that a value of the variable holds."""
-        return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
-
-    def new_leaf(self, flow: ControlFlow, leaf: int, value: Any, kept: Sequence[torch.fx.Node | None]) -> torch.Tensor:
-        """The value of one leaf at the end of the body, checked against the one at its start; `kept`: the nodes of all
-        that the loop carries on."""
-        leaves, spec = pytree.tree_flatten(value)
-        old = self.inner[leaf]
-        if spec != self.spec:
-            raise exc.CantCombineTypesInControlFlow(
-                name=self.name, left=_describe(pytree.tree_unflatten(self.inner, self.spec)), right=_describe(value)
-            )
-        new = leaves[leaf]
-        if _is_number(new):
-            new = flow.tracer.scalar_tensor(new, old.dtype)
-        if not isinstance(new, torch.Tensor):
-            raise exc.CantCombineTypesInControlFlow(name=self.name, left=_describe(old), right=_describe(new))
-        if new.dtype is old.dtype and not same_shape(new.shape, old.shape):
-            placeholder, outer = self.placeholders[leaf], self.outer[leaf]
-            if narrow_placeholder(flow.tracer, placeholder, outer, new.shape, kept):
-                old = self.inner[leaf] = placeholder.meta["val"]
-        if new.dtype is not old.dtype or not same_shape(new.shape, old.shape):
-            raise exc.ControlFlowTensorMismatch(
-                name=self.name,
-                where="from one iteration of the loop to the next",
-                before=_describe(old),
-                after=_describe(new),
-                dtype=old.dtype,
-                fix=flow.begin_with(self.name, old, new),
-            )
-        return new
-
-    def rebuilt(self) -> Any:
-        return pytree.tree_unflatten(self.outer, self.spec)
 
 
 def _same_constant(a: Any, b: Any) -> bool:

@@ -30,6 +30,12 @@ class End(ast.Break):
     """
 
 
+class Take(ast.Assign):
+    """The variable of an unrolled loop gets the iteration's item: not once the loop has ended, as behind it it
+    is what it was then.  Loops of the device give theirs a value themselves.
+    """
+
+
 def outer_loops(body: Sequence[ast.stmt]) -> list[ast.For | ast.While]:
     """Loops among statements that stand in no other loop."""
     found: list[ast.For | ast.While] = []
@@ -96,10 +102,12 @@ def _has_jumps(node: ast.AST) -> bool:
     return any(isinstance(inner, (ast.Break, ast.Continue)) for inner in ast.walk(node))
 
 
-def is_stopped(loop: ast.For) -> bool:
-    """Whether a loop without jumps is one that a `break` of its own ended."""
+def taking(loop: ast.For) -> Take | None:
+    """What gives its variable a value in a loop without jumps that a `break` of its own ended; None for others."""
     first = loop.body[0]
-    return isinstance(first, ast.If) and isinstance(first.body[0], End)
+    ended = isinstance(first, ast.If) and isinstance(first.body[0], End)
+    take = first.orelse[0] if isinstance(first, ast.If) and ended else None
+    return take if isinstance(take, Take) else None
 
 
 class _Rewriting:
@@ -135,7 +143,8 @@ class _Rewriting:
             return [loop]
         start = _assign(stopped, False, loop)
         if isinstance(loop, ast.For):
-            loop.body = [_at(ast.If(test=_name(stopped, loop), body=[_at(End(), loop)], orelse=body), loop)]
+            take = _at(Take([copy.deepcopy(loop.target)], ast.Constant(None)), loop)
+            loop.body = [_at(ast.If(test=_name(stopped, loop), body=[_at(End(), loop)], orelse=[take, *body]), loop)]
         else:
             running = _at(ast.UnaryOp(ast.Not(), _name(stopped, loop)), loop)
             loop.test = ast.copy_location(ast.BoolOp(ast.And(), [running, loop.test]), loop.test)

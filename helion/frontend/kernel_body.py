@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,7 +15,8 @@ from ..ir.effects import storage_of
 from ..language import barrier
 from ..language.containers import tensors_in
 from .host_decisions import Decisions
-from .jumps import is_stopped
+from .jumps import Take
+from .jumps import taking
 from .source import assigned_names
 from .source import read_names
 from .statements import Break
@@ -24,8 +27,11 @@ from .tracer import TracedLoop
 from .unrolled import LIMIT
 from .unrolled import before_launch
 from .unrolled import check_names_only
+from .unrolled import check_rounds
+from .unrolled import constant_text
 from .unrolled import named_by
 from .unrolled import refused
+from .unrolled import renaming
 
 
 class KernelBody(Statements):
@@ -37,6 +43,7 @@ class KernelBody(Statements):
         self.epilogue: list[ast.stmt] = []
         self.device_names: set[str] = set()
         self._unrolled_names: set[str] = set()
+        self._renamed: dict[str, str] = {}  # by unrolled loops: what the names are, in the words of before the launch
         self._failed: set[ast.expr] = set()  # of expressions that are tried again as ones of each call: not those
         self._read_a_tensor = False  # host code has, after the kernel: what follows is not known while tracing
 
@@ -52,6 +59,8 @@ class KernelBody(Statements):
                         break
                 except exc.BaseError as error:
                     raise self.error(stmt, error)
+        read = set().union(*map(read_names, self.epilogue))
+        self.epilogue[:0] = renaming({name: text for name, text in self._renamed.items() if name in read}, body[-1])
 
     def _top_level(self, stmt: ast.stmt) -> bool:
         """One top-level statement; False once the function returns."""
@@ -65,6 +74,9 @@ class KernelBody(Statements):
             if self._has_device_loop(stmt):
                 self._unroll(stmt, loop)
                 return True
+        if isinstance(stmt, ast.While) and self._has_device_loop(stmt):
+            self._unroll(stmt)
+            return True
         if isinstance(stmt, ast.If) and self._has_device_loop(stmt):
             body = stmt.body if self.host_truth(stmt.test) else stmt.orelse
             if stmt.test in self.decisions.tests:
@@ -73,6 +85,8 @@ class KernelBody(Statements):
         if self._is_barrier(stmt):
             self._check_nothing_between()
             self.env.ir.end_phase()
+            return True
+        if self._gives_names(stmt):
             return True
         (self.epilogue if self.env.ir.roots else self.prelude).append(stmt)
         try:
@@ -85,6 +99,35 @@ class KernelBody(Statements):
             self._read_a_tensor = True
         return True
 
+    def _gives_names(self, stmt: ast.stmt) -> bool:
+        """A statement between device loops that only gives names, as one beside those of an unrolled loop does; False
+        if it is another."""
+        if not self.env.ir.roots or self.epilogue or not isinstance(stmt, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            return False
+        loops = (n for n in ast.walk(self.frame.source.node) if isinstance(n, ast.For) and n.lineno > stmt.lineno)
+        if not any(map(self._has_device_loop, loops)):
+            return False
+        before, views, renamed = dict(self.frame.host), len(self.prelude), dict(self._renamed)
+        given = len(self.rewrites), self.decisions.tests
+        if self.env.host_variables is None:
+            self.env.host_variables = dict(before)
+        try:
+            check_names_only(stmt, self._try_callee)
+            self._give_names(stmt)
+            self._rename(assigned_names([stmt]), stmt)
+            if given == (len(self.rewrites), self.decisions.tests) and not self._unrolled_names & assigned_names(
+                [stmt]
+            ):
+                return True
+        except exc.NestedGridLoop:
+            pass
+        self.frame.host.clear()
+        self.frame.host.update(before)
+        del self.prelude[views:]
+        self._renamed = renamed
+        self._unrolled_names -= assigned_names([stmt])
+        return False
+
     def _root(self, stmt: ast.For, loop: TracedLoop) -> None:
         self._check_nothing_between()
         frame = self.frame
@@ -93,27 +136,30 @@ class KernelBody(Statements):
         self.device_names |= set(frame.device) | assigned_names([stmt])
         frame.device.clear()
 
-    def _unroll(self, loop: ast.For, items: Any) -> None:
-        """A host loop around device loops, of which nothing is left in the host function."""
+    def _unroll(self, loop: ast.For | ast.While, items: Any = None) -> None:
+        """A host loop around device loops, of which nothing is left in the host function; `items` are a `for`'s."""
         self._check_iterable(items)
+        over = loop.iter if isinstance(loop, ast.For) else None
         made = self.frame.source.structured.get(loop, [loop])
         given = len(self.rewrites), self.decisions.tests
         outer = self.env.host_variables
         self.env.host_variables = host = dict(self.frame.host) if outer is None else outer
-        if outer is None and not self.env.ir.roots and isinstance(loop.iter, (ast.List, ast.ListComp, ast.Tuple)):
+        if outer is None and not self.env.ir.roots and isinstance(over, (ast.List, ast.ListComp, ast.Tuple)):
             name = f"_items_{len(self.prelude)}"  # host code like any other before the loops
-            self.prelude.append(ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], loop.iter), loop))
+            self.prelude.append(ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], over), loop))
             host[name] = items
-        else:
-            check_names_only(loop.iter, self._try_callee)
+        elif over is not None:
+            check_names_only(over, self._try_callee)
         self._unrolled(made[:-1])
         stmt = made[-1]
-        assert isinstance(stmt, ast.For)
+        assert isinstance(stmt, (ast.For, ast.While))
         with self._within("python loop"):
-            for item in items:
+            for _ in self._rounds(stmt, items):
                 if len(self.env.ir.roots) >= LIMIT:
-                    raise exc.NestedGridLoop(f"a host loop around device loops makes more than {LIMIT} of them")
-                self.assign(stmt.target, item)
+                    raise exc.NestedGridLoop(
+                        f"a host loop around device loops makes more than {LIMIT} of them, all in one kernel",
+                        fix="let the kernel do one round, and call it in the loop.",
+                    )
                 try:
                     self._unrolled(stmt.body)
                 except Continue:
@@ -124,33 +170,71 @@ class KernelBody(Statements):
                 self._unrolled(stmt.orelse)
         if given != (len(self.rewrites), self.decisions.tests):
             raise refused(stmt)  # the host function would have to work something out, or to check a condition
-        self.env.host_variables = outer
-        names = assigned_names(made)
-        for name in names:
-            self.frame.host.pop(name, None)
-        self._unrolled_names |= names
+        if not self.is_repeated():
+            self._rename(assigned_names(made), stmt)
+
+    def _rounds(self, loop: ast.For | ast.While, items: Any) -> Iterator[None]:
+        if isinstance(loop, ast.For):
+            for item in items:
+                self.begin_round(loop, item)
+                yield
+            return
+        for count in itertools.count():
+            check_rounds(count)
+            if not self._known(loop.test):
+                return
+            yield
+
+    def _known(self, node: ast.expr) -> bool:
+        """A condition that stands in an unrolled loop."""
+        check_names_only(node, self._try_callee)
+        test, unknown = self._host_test(node)
+        if unknown is not None or self.is_dynamic(test):
+            raise refused(node)
+        return bool(test)
+
+    def _rename(self, names: set[str], loop: ast.stmt) -> None:
+        """Behind an unrolled loop its variables are what they were at its end: tensors that have a name before the
+        launch, and numbers."""
+        host, text_of = self.env.host_variables, self.tracer.name_of_host_tensor
+        assert host is not None
+        for name in sorted(names & self.frame.host.keys()):
+            value = self.frame.host[name]
+            text = text_of(value) if isinstance(value, torch.Tensor) else constant_text(value)
+            self._renamed.pop(name, None)
+            self._unrolled_names.discard(name)
+            if name not in host or host[name] is not value:
+                if text is not None:
+                    self._renamed[name] = text
+                else:
+                    del self.frame.host[name]
+                    self._unrolled_names.add(name)
+        if not self.env.ir.roots:  # no round had a device loop: what follows stands before those there may be
+            self.prelude += renaming(self._renamed, loop)
+            self._renamed = {}
+            self.env.host_variables = None
 
     def _unrolled(self, body: list[ast.stmt]) -> None:
         for stmt in body:
             self.at(stmt)
             try:
-                if isinstance(stmt, ast.For) and self._has_device_loop(stmt):
+                if isinstance(stmt, ast.While) and self._has_device_loop(stmt):
+                    self._unroll(stmt)
+                elif isinstance(stmt, ast.For) and self._has_device_loop(stmt):
                     loop = self.expr(stmt.iter)
                     if not isinstance(loop, TracedLoop):
                         self._unroll(stmt, loop)
                         continue
                     with self._within("block"):
-                        if is_stopped(stmt):
+                        if taking(stmt) is not None:
                             self._no_jump("break")
                         self._root(stmt, loop)
                 elif isinstance(stmt, ast.If):
-                    check_names_only(stmt.test, self._try_callee)
-                    test, unknown = self._host_test(stmt.test)
-                    if unknown is not None or self.is_dynamic(test):
-                        raise refused(stmt.test)
-                    self._unrolled(stmt.body if test else stmt.orelse)
+                    self._unrolled(stmt.body if self._known(stmt.test) else stmt.orelse)
                 elif self._is_barrier(stmt):
                     self.env.ir.end_phase()
+                elif isinstance(stmt, Take):
+                    self.stmt_Take(stmt)
                 elif not (isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Constant)):
                     check_names_only(stmt, self._try_callee)
                     self._give_names(stmt)

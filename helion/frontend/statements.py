@@ -21,6 +21,8 @@ from .control_flow import ControlFlow
 from .decisions import ConfigDecision
 from .expressions import LambdaValue
 from .jumps import End
+from .jumps import Take
+from .jumps import taking
 from .tracer import TracedLoop
 from .translated import is_data_dependent
 from .unrolled import check_rounds
@@ -45,6 +47,7 @@ class Statements(ControlFlow):
     def __init__(self, env: Any, tracer: Any) -> None:
         super().__init__(env, tracer)
         self.left_out: list[ast.stmt] = []  # of device code, by decisions while tracing
+        self._items: dict[Take, Any] = {}  # of iterations that are beginning
         # What encloses the current statement, innermost last: "function", "python loop", "device loop", "branch".
         self._inside: list[str] = []
 
@@ -219,7 +222,7 @@ class Statements(ControlFlow):
             rounds = 0
             for rounds, item in enumerate(iterable, 1):
                 check_rounds(rounds - 1)
-                self.assign(stmt.target, item)
+                self.begin_round(stmt, item)
                 try:
                     self.block(stmt.body)
                 except Continue:
@@ -230,6 +233,18 @@ class Statements(ControlFlow):
                 self.block(stmt.orelse)
         if not rounds:
             self._leave_out(stmt.body)
+
+    def begin_round(self, loop: ast.For, item: Any) -> None:
+        """Give the variable of an unrolled loop the item of an iteration."""
+        take = taking(loop)
+        if take is None:
+            self.assign(loop.target, item)
+        else:
+            self._items[take] = item
+
+    def stmt_Take(self, stmt: Take) -> None:
+        if stmt in self._items:
+            self.assign(stmt.targets[0], self._items.pop(stmt))
 
     def _check_iterable(self, iterable: Any) -> None:
         if isinstance(iterable, torch.Tensor) or is_symbolic(iterable):

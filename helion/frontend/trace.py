@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import math
 import re
 import types
 from collections.abc import Mapping
@@ -44,6 +43,7 @@ from .source import function_globals
 from .source import read_names
 from .source import source_of
 from .tracer import Tracer
+from .unrolled import constant_text
 
 
 def trace_kernel(
@@ -248,8 +248,9 @@ def _default_text(value: Any, expression: ast.expr | None, outside: Mapping[str,
     It was computed when the function was defined: the expression's names may mean something else by now, and a function
     that comes to a tuning process by value does not bring them along.
     """
-    if type(value) in (bool, int, str, type(None)) or (type(value) is float and math.isfinite(value)):
-        return repr(value)
+    text = constant_text(value)
+    if text is not None:
+        return text
     known = expression is not None and all(n in outside or hasattr(builtins, n) for n in read_names(expression))
     return ast.unparse(expression) if expression is not None and known else "None"
 

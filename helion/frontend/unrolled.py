@@ -109,6 +109,24 @@ def refused(node: ast.AST) -> exc.NestedGridLoop:
     )
 
 
+def constant_text(value: Any) -> str | None:
+    """A number of Python's, a string or None as generated code has it; None for anything else."""
+    plain = type(value) in (bool, int, str, type(None)) or (type(value) is float and math.isfinite(value))
+    return repr(value) if plain else None
+
+
+def renaming(texts: Mapping[str, str], place: ast.stmt) -> list[ast.stmt]:
+    """One assignment that gives names at the same time what expressions of these names were: `a, b = b, a`."""
+    if not texts:
+        return []
+    targets: list[ast.expr] = [ast.Name(name, ast.Store()) for name in texts]
+    values = [parse_expression(text) for text in texts.values()]
+    single = len(targets) == 1
+    target = targets[0] if single else ast.Tuple(targets, ast.Store())
+    made = ast.Assign([target], values[0] if single else ast.Tuple(values, ast.Load()))
+    return [ast.fix_missing_locations(ast.copy_location(made, place))]
+
+
 def named_by(stmt: ast.stmt) -> list[tuple[ast.Name, ast.expr]]:
     """The names that an assignment gives, and what to."""
     if not isinstance(stmt, ast.Assign) or len(stmt.targets) != 1:

@@ -146,6 +146,53 @@ def test_each_part_writes_its_own_row(seed: int) -> None:
     run_everywhere(rows_of_one, ([torch.randn(4), torch.randn(9)],), reference, capabilities=[90])
 
 
+def running_sum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+    a, b = torch.empty_like(x), torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        a[t] = x[t]
+    hl.barrier()
+    step = 1
+    while step < x.size(0):
+        for t in hl.tile(x.size(0)):
+            b[t] = a[t] + a[t - step]
+        hl.barrier()
+        a, b = b, a
+        step *= 2
+    for t in hl.tile(x.size(0)):
+        b[t] = a[t] + 1
+    return a, b, step
+
+
+@pytest.mark.parametrize("static_shapes", [True, False])
+def test_buffers_that_change_places_are_read_behind_the_loop(static_shapes: bool) -> None:
+    def reference(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+        return x.cumsum(0), x.cumsum(0) + 1, 16
+
+    x = torch.arange(9.0)
+    run_everywhere(running_sum, (x,), reference, static_shapes=static_shapes, capabilities=[90])
+
+
+def first_long(xs: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, int]:
+    found = xs[0]
+    for i in range(len(xs)):
+        for x in xs[i:]:
+            flat = x.view(-1)
+            for t in hl.tile(flat.numel()):
+                flat[t] = flat[t] + 1
+            if x.size(0) > 3:
+                found = flat
+                break
+        break
+    return x, found, i
+
+
+def test_what_a_break_leaves_behind_a_loop() -> None:
+    def reference(xs: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, int]:
+        return xs[1] + 1, xs[1].view(-1) + 1, 0
+
+    run_everywhere(first_long, ([torch.ones(n, 2) for n in (2, 4, 5)],), reference, capabilities=[90])
+
+
 # -- what is refused
 
 
@@ -210,9 +257,10 @@ def ends_tiles(xs: list[torch.Tensor]) -> list[torch.Tensor]:
 
 def read_behind(xs: list[torch.Tensor]) -> torch.Tensor:
     for x in xs:
+        pair = x, x
         for t in hl.tile(x.size(0)):
             x[t] = x[t] + 1
-    return x
+    return pair[0]
 
 
 def depends(xs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -237,7 +285,7 @@ REFUSED = {
     pops: (exc.NestedGridLoop, "may only give names"),
     decides: (exc.NestedGridLoop, "'x\\[0\\] > 0' stands in"),
     ends_tiles: (exc.StatementNotSupported, "break"),
-    read_behind: (exc.CannotReadDeviceVariableOnHost, "variable 'x' of a host loop"),
+    read_behind: (exc.CannotReadDeviceVariableOnHost, "variable 'pair' of a host loop"),
     same_row: (exc.LoopDependencyError, "is stored to here and stored to"),
     depends: (exc.LoopDependencyError, "is read here and stored to"),
     too_many: (exc.NestedGridLoop, "more than 256"),

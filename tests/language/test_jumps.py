@@ -369,3 +369,41 @@ def test_a_while_that_is_unrolled_has_an_end() -> None:
     torch.testing.assert_close(rounds(x, 3), x * 8)
     with pytest.raises(exc.InvalidAPIUsage, match=r"more than 1000 times(?s:.)*for i in hl\.grid\(n\)"):
         rounds(x, 20000)
+
+
+def until_larger(x: torch.Tensor, xs: list[torch.Tensor]) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        acc = x[t]
+        for i in range(5):
+            if i == 2:
+                break
+            acc = acc + 1
+        for y in xs:
+            if y.size(0) == 4:
+                break
+        for j in range(5):
+            if x[0] < 1 + j:
+                break
+        out[t] = acc + i * 100 + y[0] + j * 1000
+    return out
+
+
+def test_the_variable_of_an_unrolled_loop_behind_its_break() -> None:
+    args = torch.full((9,), 2.5), [torch.full((n,), float(n)) for n in (3, 4, 5)]
+    run_everywhere(until_larger, args, lambda x, xs: x + 2206, capabilities=[90])
+
+
+def test_the_variable_of_a_device_loop_is_not_read_behind_it() -> None:
+    @helion.kernel(config=helion.Config(block_sizes=[4]))
+    def last(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            i = 7
+            for i in hl.grid(5):
+                pass
+            out[t] = x[t] + i
+        return out
+
+    with pytest.raises(exc.UndefinedVariable, match="`last = i` in it"):
+        last(torch.zeros(5))
