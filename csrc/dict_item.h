@@ -107,6 +107,40 @@ class DictItem {
   // What get() found last, if the dict is as it was then; else null.
   HELION_HOT PyObject* known(PyObject* dict) const { return version_.holds(dict) ? value() : nullptr; }
 
+  // What get() finds, held for as long as this lives. Without a GIL the item's own reference is lent, since a further
+  // one would be counted where all threads count theirs; who asks in the meantime looks it up.
+  class Held {
+   public:
+    explicit Held(PyRef found) : found_(std::move(found)) {}
+    Held(const DictItem& item, PyObject* dict, PyObject* name)
+#ifdef Py_GIL_DISABLED
+        : item_(&item) {
+      if (item.get(dict, name) == nullptr) return;
+      version_ = std::exchange(item.version_, {});
+      found_ = std::move(item.value_);
+    }
+    Held(Held&& other)
+        : item_(std::exchange(other.item_, nullptr)), version_(other.version_), found_(std::move(other.found_)) {}
+    ~Held() {
+      if (item_ == nullptr || !found_ || item_->value_) return;
+      item_->version_ = version_;
+      item_->value_ = std::move(found_);
+    }
+#else
+        : found_(PyRef::borrow(item.get(dict, name))) {
+    }
+#endif
+    PyObject* get() const { return found_.get(); }
+    explicit operator bool() const { return static_cast<bool>(found_); }
+
+   private:
+#ifdef Py_GIL_DISABLED
+    const DictItem* item_ = nullptr;
+    DictVersion version_;
+#endif
+    PyRef found_;
+  };
+
   int visit(visitproc visit, void* arg) const {
 #ifdef Py_GIL_DISABLED
     return value_.visit(visit, arg);

@@ -39,8 +39,8 @@ bool load_group(const char* name, KnobGroup* group) {
 }
 
 // function(argument), or function() without one. Null with an exception, also where `function` is.
-PyRef call(PyRef function, PyObject* argument) {
-  if (!function) return function;
+PyRef call(const DictItem::Held& function, PyObject* argument) {
+  if (!function) return {};
   PyObject* args[] = {nullptr, argument};
   return PyRef::steal(PyObject_Vectorcall(function.get(), args + 1,
                                           (argument != nullptr ? 1 : 0) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
@@ -132,15 +132,15 @@ bool Environment::refresh_provider(const ModuleState* state) {
 }
 
 // It is looked up each time, as torch.cuda's are replaced when CUDA starts.
-PyRef Environment::provider_function(PyObject* name, const DictItem& item) const {
+DictItem::Held Environment::provider_function(PyObject* name, const DictItem& item) const {
   if (provider_dict_) {
     // Functions are attributes of the instance where speed matters; the general lookup would ask its class first.
-    PyRef function = PyRef::borrow(item.get(provider_dict_.get(), name));
+    DictItem::Held function(item, provider_dict_.get(), name);
     if (function || PyErr_Occurred()) return function;
   }
   // The provider could be replaced by the very call that is made on it.
   PyRef hold = PyRef::borrow(provider_.get());
-  return PyRef::steal(PyObject_GetAttr(hold.get(), name));
+  return DictItem::Held(PyRef::steal(PyObject_GetAttr(hold.get(), name)));
 }
 
 bool Environment::device_tag(const ModuleState* state, PyObject* tensor, uint64_t* tag) const {
@@ -158,23 +158,23 @@ bool Environment::device_tag(const ModuleState* state, PyObject* tensor, uint64_
 
 long Environment::ask_current_device(const ModuleState* state) const {
   const DictVersion version = provider_dict_ ? DictVersion(provider_dict_.get()) : DictVersion();
-  PyRef function = provider_function(state->names.current_device, current_device_item_);
+  const DictItem::Held function = provider_function(state->names.current_device, current_device_item_);
   if (function.get() == torch_current_device_.get()) {
-    PyRef stream = provider_function(state->names.current_stream, current_stream_item_);
+    const DictItem::Held stream = provider_function(state->names.current_stream, current_stream_item_);
     if (!stream) return -1;
     if (stream.get() == torch_current_stream_.get()) torch_functions_ = version;
     if (const long index = torch_device_.current(); index >= 0) return index;
   }
-  PyRef index = call(std::move(function), nullptr);
+  PyRef index = call(function, nullptr);
   return index ? PyLong_AsLong(index.get()) : -1;
 }
 
 bool Environment::ask_current_stream(const ModuleState* state, long device, uintptr_t* stream) const {
-  PyRef function = provider_function(state->names.current_stream, current_stream_item_);
+  const DictItem::Held function = provider_function(state->names.current_stream, current_stream_item_);
   if (function.get() == torch_current_stream_.get() && torch_device_.stream(device, stream)) return true;
   PyRef index = PyRef::steal(PyLong_FromLong(device));
   if (!index) return false;
-  PyRef handle = call(std::move(function), index.get());
+  PyRef handle = call(function, index.get());
   if (!handle) return false;
   *stream = static_cast<uintptr_t>(PyLong_AsUnsignedLongLong(handle.get()));
   return !(*stream == static_cast<uintptr_t>(-1) && PyErr_Occurred());

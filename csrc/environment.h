@@ -120,7 +120,7 @@ class Environment {
   long ask_current_device(const ModuleState* state) const;
   bool ask_current_stream(const ModuleState* state, long device, uintptr_t* stream) const;
   // A function of the provider, whose `item` it is where it is an attribute of the instance; null with an exception.
-  PyRef provider_function(PyObject* name, const DictItem& item) const;
+  DictItem::Held provider_function(PyObject* name, const DictItem& item) const;
 
   bool loaded_ = false;
   bool native_tags_ = true;

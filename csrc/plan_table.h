@@ -24,19 +24,21 @@ class LastUse {
   }
   void copied(const LastUse& copy) {
     own_->set(get());
-    const auto gone = [](const std::shared_ptr<const Count>& one) { return one.use_count() == 1; };
+    const auto gone = [](const std::shared_ptr<const Own>& one) { return one.use_count() == 1; };
     copies_.erase(std::remove_if(copies_.begin(), copies_.end(), gone), copies_.end());
     copies_.push_back(copy.own_);
   }
   uint64_t get() const {
     uint64_t last = own_->get();
-    for (const std::shared_ptr<const Count>& copy : copies_) last = std::max(last, copy->get());
+    for (const std::shared_ptr<const Own>& copy : copies_) last = std::max(last, copy->get());
     return last;
   }
 
  private:
-  std::shared_ptr<Count> own_ = std::make_shared<Count>();
-  std::vector<std::shared_ptr<const Count>> copies_;
+  struct alignas(64) Own : Count {};  // a cache line of its own: the next one may be another thread's
+
+  std::shared_ptr<Own> own_ = std::make_shared<Own>();
+  std::vector<std::shared_ptr<const Own>> copies_;
 };
 #else
 class LastUse {
