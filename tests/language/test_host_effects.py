@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import ctypes
 import functools
 import itertools
 import queue
@@ -280,6 +281,7 @@ def test_what_is_gone_when_it_is_read_is_refused(function, name, mode, monkeypat
         collections.ChainMap({0: 1}),
         array.array("i", [1]),
         bytearray([1]),
+        (ctypes.c_int * 1)(1),
     ],
     ids=lambda table: type(table).__name__,
 )
@@ -287,6 +289,14 @@ def test_items_of_every_container_are_read_at_each_call(table):
     kernel, x = add_result_of(lambda: table[0] + 0), torch.zeros(40)
     for number in (1, 2, 1):
         table[0] = number
+        assert torch.equal(kernel(x), x + number)
+
+
+def test_a_number_of_ctypes_is_read_at_each_call():
+    cell, x = ctypes.c_int(0), torch.zeros(40)
+    kernel = add_result_of(lambda: cell.value + 0)
+    for number in (1, 2, 1):
+        cell.value = number
         assert torch.equal(kernel(x), x + number)
 
 

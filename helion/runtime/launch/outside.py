@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import array
 import collections
+import ctypes
 import contextlib
 import copy
 import dataclasses
@@ -471,7 +472,7 @@ def _is_array(value: Any) -> bool:
 
 
 #: Arrays of numbers, sequences and mappings of the standard library that code may change.
-_ARRAYS = (array.array, bytearray, memoryview)
+_ARRAYS = (array.array, bytearray, memoryview, ctypes._SimpleCData, ctypes.Array, ctypes.Structure)
 _SEQUENCES = (collections.deque, collections.UserList)
 _MAPPINGS = (collections.ChainMap, collections.UserDict, types.MappingProxyType)
 
@@ -523,7 +524,7 @@ def is_constant(value: Any) -> bool:
     if _is_array(value):
         return True
     if isinstance(value, _ARRAYS):
-        return len(value) <= 4096
+        return memoryview(value).nbytes <= 32768
     if isinstance(value, (tuple, list, set, frozenset, *_SEQUENCES)):
         return all(map(is_constant, value))
     if isinstance(value, (dict, *_MAPPINGS)):
