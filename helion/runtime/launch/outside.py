@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import array
 import collections
-import ctypes
 import contextlib
 import copy
+import ctypes
 import dataclasses
 import enum
 import functools
