@@ -19,11 +19,14 @@ from . import control
 from . import decoding
 from . import experts
 from . import fused
+from . import gated_memory
 from . import linear_attention
 from . import quantization
+from . import routing
 from . import serving
 from . import tables
 from . import training
+from . import transforms
 from .table import Published
 
 TABLE: dict[str, Published] = {
@@ -37,6 +40,9 @@ TABLE: dict[str, Published] = {
     **fused.ROWS,
     **decoding.ROWS,
     **tables.ROWS,
+    **routing.ROWS,
+    **transforms.ROWS,
+    **gated_memory.ROWS,
 }
 #: Run on the software GPU too: compiling each takes seconds.
 ON_GPU = (
@@ -69,6 +75,10 @@ ON_GPU = (
     "gptq_matmul",
     "deformable_sampling",
     "gram_upper",
+    "verify_tree",
+    "grouped_gate",
+    "sparsify_24",
+    "mlstm_recurrent",
 )
 
 
