@@ -28,6 +28,7 @@ from ..language.distributed import wait
 from ..language.indexing import IndexItem
 from ..numbers import next_power_of_2
 from .axes import are_constants_apart
+from .axes import constant_places
 from .axes import index_items
 from .device_ir import Axis
 from .device_ir import AxisKind
@@ -118,8 +119,20 @@ def _check_pair(ir: DeviceIR, earlier: GraphInfo, later: GraphInfo) -> None:
                     reason=f"{touch.name!r} is {touch.effect.value} here and {other.effect.value} in an earlier "
                     "top-level loop, which runs at the same time",
                     location=touch.node.meta.get("location"),
-                    fix="put hl.barrier() between the two loops.",
+                    fix=f"put hl.barrier() between the two loops{_or_constants(touch, other)}.",
                 )
+
+
+def _or_constants(touch: Touch, other: Touch) -> str:
+    """What else to do where views may have nothing in common, of which one cannot tell for all calls."""
+    views = [memory.tensor for memory in (touch.memory, other.memory) if memory is not None]
+    numbers = [n for view in views for n in (*view.shape, *view.stride(), view.storage_offset())]
+    if touch.name == other.name or all(isinstance(n, int) for n in numbers):
+        return ""
+    return (
+        "; or, where the views have nothing in common, make the numbers that they begin and end at constants, by the "
+        "annotation hl.constexpr or with hl.specialize"
+    )
 
 
 def _are_rows_apart(first: Touch, second: Touch) -> bool:
@@ -131,11 +144,18 @@ def _are_rows_apart(first: Touch, second: Touch) -> bool:
 
 
 def _are_views_apart(first: Touch, second: Touch) -> bool:
-    """Whether two accesses are of views that have no element in common: `x[:, :4]` and `x[:, 4:]`, made before."""
+    """Whether two accesses of views have no element in common: of `x[:, :4]` and `x[:, 4:]`, made before, or of
+    `x[4:]` and the rows of `hl.tile(4)` of x."""
     one, other = first.memory, second.memory
     if one is None or other is None or any(memory.access.addresses_at is not None for memory in (one, other)):
         return False
-    return one.name != other.name and not spans_meet(one.tensor, other.tensor)
+    return one.name != other.name and not spans_meet(one.tensor, other.tensor, _part(one), _part(other))
+
+
+def _part(memory: Memory) -> dict[int, range]:
+    """The dimensions along which an access keeps to places that constants say."""
+    found = {item.dim: constant_places(item) for item in index_items(memory) if item.kind != "new"}
+    return {dim: places for dim, places in found.items() if places is not None}
 
 
 def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterator[tuple[Memory, frozenset[int]]]:

@@ -368,6 +368,40 @@ def first_row_beside(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def mosaic(xs: list[torch.Tensor], h: int, w: int) -> torch.Tensor:
+    out = torch.zeros(2 * h, 2 * w, device=xs[0].device)
+    for i, x in enumerate(xs):
+        part = out[(i // 2) * h : (i // 2 + 1) * h, (i % 2) * w : (i % 2 + 1) * w]
+        for t in hl.tile([h, w]):
+            part[t] = x[t]
+    return out
+
+
+def test_parts_of_one_tensor_whose_bounds_are_numbers_of_each_call(seed: int) -> None:
+    def reference(xs: list[torch.Tensor], h: int, w: int) -> torch.Tensor:
+        return torch.cat([torch.cat(xs[:2], 1), torch.cat(xs[2:], 1)])
+
+    run_everywhere(mosaic, ([torch.randn(5, 7) for _ in range(4)], 5, 7), reference, capabilities=[90])
+
+
+def with_halves_below(x: torch.Tensor, above: hl.constexpr) -> torch.Tensor:
+    h = x.size(0)
+    out = torch.empty([h + h // 2, 4], device=x.device)
+    below = out[h - above :]
+    for t in hl.tile(h):
+        out[t, :] = x[t, :]
+    for t in hl.tile(h // 2):
+        below[t, :] = x[t.index * 2, :]
+    return out
+
+
+def test_rows_of_a_tensor_beside_a_view_of_the_others(seed: int) -> None:
+    run_everywhere(with_halves_below, (torch.randn(6, 4), 0), lambda x, _: torch.cat([x, x[::2]]), capabilities=[90])
+    for static, advice in ((True, r"the two loops\."), (False, "constants, by the annotation hl.constexpr")):
+        with pytest.raises(exc.LoopDependencyError, match=advice):
+            helion.kernel(with_halves_below, static_shapes=static)(torch.randn(6, 4), 1)
+
+
 def test_views_of_one_tensor_depend_on_each_other() -> None:
     with pytest.raises(exc.LoopDependencyError, match=r"'row_\d', which overlaps it"):
         helion.kernel(first_row_beside)(torch.ones(2, 4))
