@@ -10,7 +10,10 @@ NVIDIA's launcher is the one of Triton 3.7, its C function is called without the
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +32,7 @@ from triton.runtime.jit import KernelParam
 from triton.runtime.jit import compute_cache_key
 from triton.runtime.jit import create_function_from_signature
 
+from ._locks import new_lock
 from ._locks import open_in_children
 from ._parsing import NEEDS_TURNS
 from ._parsing import parse
@@ -68,6 +72,24 @@ def _parse_in_turn(self: JITFunction[Any]) -> ast.Module:
 
 if NEEDS_TURNS:
     setattr(JITFunction, "parse", _parse_in_turn)  # noqa: B010  (an assignment is one that mypy refuses)
+
+
+# -- importing
+# ------------------------------------------------------------------------------------------------------------
+
+_importing = new_lock()
+
+
+def import_rest() -> None:
+    """Import what Triton imports at a process's first launch (60 ms), one thread at a time.
+
+    Its parts import each other, so that of two threads that launch at the same time one could end with a
+    `_DeadlockError` of the import system.
+    """
+    if "triton.experimental.gluon" in sys.modules and not _importing.locked():
+        return
+    with _importing, contextlib.suppress(ImportError):
+        importlib.import_module("triton.experimental.gluon")
 
 
 # -- scratch memory
@@ -180,6 +202,7 @@ def find_compiled(kernel: Any, args: tuple[Any, ...], options: dict[str, Any]) -
 
     The steps of ``JITFunction.run`` up to its cache lookup.
     """
+    import_rest()
     options = dict(options)
     options["debug"] = options.get("debug", kernel.debug) or knobs.runtime.debug
     options["instrumentation_mode"] = knobs.compilation.instrumentation_mode
@@ -213,6 +236,7 @@ def compile_without_device(
     Returns:
         The compiled kernel; its ``asm`` holds every stage. It has no handle to launch.
     """
+    import_rest()
     target = GPUTarget(*platform)
     backend = make_backend(target)
     binder = create_function_from_signature(kernel.signature, kernel.params, backend)

@@ -18,6 +18,7 @@ import torch
 
 import helion
 import helion.language as hl
+from helion import _compat_triton
 from tests import softgpu
 
 
@@ -114,6 +115,25 @@ def fork_while_another_thread_compiles() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+class Imports:
+    """Finds nothing; notes in whose turn Triton imports what it needs at its first launch."""
+
+    def __init__(self) -> None:
+        self.in_turn: dict[str, bool] = {}
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name.startswith("triton.experimental"):
+            self.in_turn[name] = _compat_triton._importing.locked()
+
+
+def first_launch_imports_in_turn() -> None:
+    imports = Imports()
+    sys.meta_path.insert(0, imports)  # type: ignore[arg-type]
+    check(make(), 128)
+    assert imports.in_turn, "Triton was imported as a whole before"
+    assert all(imports.in_turn.values()), imports.in_turn
 
 
 def on_one_cold_cache(processes: int = 4) -> None:

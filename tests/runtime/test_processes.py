@@ -57,6 +57,12 @@ def test_child_processes_work(tmp_path: Path, function: str, device: str) -> Non
 
 
 @pytest.mark.spawns
+@pytest.mark.compiles
+def test_threads_that_launch_first_import_triton_in_turn(tmp_path: Path) -> None:
+    run(tmp_path, "first_launch_imports_in_turn", "softgpu")
+
+
+@pytest.mark.spawns
 def test_calls_work_without_room_on_the_disk(tmp_path: Path) -> None:
     run(tmp_path, "no_room_on_the_disk", "cpu")
 

@@ -53,6 +53,7 @@ def _compile_only(
     triton_kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int, num_stages: int, **options: Any
 ) -> None:
     """A launcher that compiles what it is asked to launch, into Triton's cache on disk, and launches nothing."""
+    _compat_triton.import_rest()
     triton_kernel.warmup(*args, grid=grid, num_warps=num_warps, num_stages=num_stages, **options)
 
 

@@ -237,6 +237,7 @@ class FastLauncher:
 
     def _default(self, reason: str, call: Call) -> Any:
         """Leave the launch to Triton."""
+        _compat_triton.import_rest()
         if compile_guard.active() and _compat_triton.is_jit_function(call.kernel):
             if _compat_triton.find_compiled(call.kernel, call.args, call.keywords) is None:
                 compile_guard.check(self.name, f"compile {call.kernel.__name__}", _describe(call.args))
