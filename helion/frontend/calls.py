@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_map
 
 from .. import exc
 from .. import language as hl
@@ -131,13 +133,14 @@ class Calls(Expressions):
             if self.env.is_read(*decision.args) and not self.env.is_of_config(*decision.args):
                 self._check_numbers(fn, [*args, *kwargs.values()])
             return self.config_call(fn, args, kwargs)
-        except (TypeError, AttributeError, ZeroDivisionError, ValueError) as error:
+        except (TypeError, AttributeError, ZeroDivisionError, ValueError, RuntimeError) as error:
             # Python's own int has more methods than PyTorch's symbols, and can be hashed; what is computed with the
             # stand-in of a trace may be 0.
-            if any(map(self.env.is_configured, [*args, *kwargs.values()])):
+            if not isinstance(error, RuntimeError) and any(map(self.env.is_configured, [*args, *kwargs.values()])):
                 return self.config_call(fn, args, kwargs)
-            if "unhashable type: non-nested Sym" in str(error):
-                return self.env.sized(fn(*map(as_key, args), **{name: as_key(arg) for name, arg in kwargs.items()}))
+            if any(text in str(error) for text in _ONLY_NUMBERS):
+                args, kwargs = tree_map(as_key, (args, kwargs))
+                return self.env.sized(fn(*args, **kwargs))
             raise
 
     def host_call(self, fn: Any, args: list[Any], kwargs: dict[str, Any], node: ast.Call) -> Any:
@@ -153,6 +156,8 @@ class Calls(Expressions):
             return args[0].size(0)  # Python's is an int: the number of this trace
         if fn in (hl.tile, hl.grid) and not self.env.ir.roots:
             args = [self._bound(arg, part) for arg, part in zip(args, node.args)] + args[len(node.args) :]
+        if fn is F.pad or fn is torch.constant_pad_nd:  # which takes no symbols
+            args, kwargs = tree_map(as_key, (args, kwargs))
         symbols = {symbol for arg in args for symbol in symbols_of(arg)}
         of_config = getattr(fn, "__module__", None) == "math" and self.env.is_of_config(symbols)
         value = None if of_config else self.number_call(fn, args, node)
@@ -429,9 +434,11 @@ def _device_min_max(pick: Callable[..., Any], tensor_op: Callable[..., Any]) -> 
 
 
 def _device_cast(python_type: type, dtype: torch.dtype) -> Callable[..., Any]:
-    def call(interpreter: Calls, value: Any = 0) -> Any:
+    def call(interpreter: Calls, value: Any = 0, *base: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return value.to(dtype)
+        if isinstance(value, str):
+            return python_type(value, *base)
         value = as_number(interpreter.env, value)
         return _NUMBER_BUILTINS[python_type](value) if is_symbolic(value) else python_type(value)
 
@@ -477,6 +484,8 @@ _NUMBER_BUILTINS: dict[Any, Callable[..., Any]] = {
     divmod: lambda a, b: (a // b, a % b),
 }
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+#: What is said where a function takes no symbol for a number.
+_ONLY_NUMBERS = ("unhashable type: non-nested Sym", "SymIntArrayRef expected to contain only concrete integers")
 #: Functions that PyTorch's symbolic numbers have themselves.
 _MATH_OF_ANY_NUMBER = frozenset([math.floor, math.ceil, math.trunc])
 
@@ -496,7 +505,8 @@ def _device_range(interpreter: Calls, *args: Any) -> Any:
             raise exc.SizeNotConstant(
                 what="a bound of range() in device code",
                 value=bound,
-                fix=constant_fix(bound, "use hl.tile() or hl.grid() for a loop that runs on the device."),
+                fix="for a loop of the kernel write `for i in hl.grid(n)`; one that is unrolled has constant bounds: "
+                + constant_fix(bound, "use hl.static_range with numbers."),
             )
     return range(*args)
 

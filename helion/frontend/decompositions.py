@@ -258,7 +258,11 @@ def _lcm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @rule(_aten.remainder.Scalar_Tensor)
 def _remainder_of_number(number: Any, x: torch.Tensor) -> torch.Tensor:
-    return torch.remainder(torch.full((), number, dtype=torch.result_type(x, number)), x)
+    dtype = torch.result_type(x, number)
+    if type(number) is int and not dtype.is_floating_point:
+        least, most = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+        number = (number - least) % (most - least + 1) + least  # 1000 is 232 beside uint8
+    return torch.remainder(torch.full((), number, dtype=dtype), x)
 
 
 @rule(_aten.t.default)

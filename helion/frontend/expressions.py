@@ -233,13 +233,16 @@ class Expressions(ReadExpressions):
         return slice(*(None if part is None else self.expr(part) for part in (node.lower, node.upper, node.step)))
 
     def expr_JoinedStr(self, node: ast.JoinedStr) -> Any:
-        if self.tracer.on_device:
-            raise exc.NotAllowedOnDevice(name="an f-string", fix="use hl.device_print(prefix, value).")
         return "".join(str(self.expr(v)) for v in node.values)
 
     def expr_FormattedValue(self, node: ast.FormattedValue) -> Any:
         spec = self.expr(node.format_spec) if node.format_spec is not None else ""
-        value = as_key(self.expr(node.value))
+        value = self.expr(node.value)
+        of_kernel = is_symbolic(value) and (self.env.space.depends_on_device(value) or self.env.is_configured(value))
+        if self.tracer.on_device and (of_kernel or isinstance(value, (torch.Tensor, TracedTile))):
+            name = f"an f-string of {ast.unparse(node.value)!r}, which is known only while the kernel runs,"
+            raise exc.NotAllowedOnDevice(name=name, fix="to print it, write hl.device_print(prefix, value).")
+        value = as_key(value)
         if node.conversion >= 0:  # !r, !s, !a
             value = f"{{!{chr(node.conversion)}}}".format(value)
         return format(value, spec)

@@ -242,7 +242,7 @@ def assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def item_assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Names of what statements assign items of: `x` in `x[i] = ...` and `x[i] += ...`."""
+    """Names of what statements assign items of: `x` in `x[i] = ...`, `x[i][j] = ...` and `x[i] += ...`."""
     items = (
         target
         for statement in nodes
@@ -251,11 +251,15 @@ def item_assigned_names(nodes: Iterable[ast.AST]) -> set[str]:
         for part in (node.targets if isinstance(node, ast.Assign) else [node.target])
         for target in ast.walk(part)
     )
-    return {
-        t.value.id
-        for t in items
-        if isinstance(t, ast.Subscript) and isinstance(t.ctx, ast.Store) and isinstance(t.value, ast.Name)
-    }
+    stored = (_subscripted(t) for t in items if isinstance(t, ast.Subscript) and isinstance(t.ctx, ast.Store))
+    return {base.id for base in stored if isinstance(base, ast.Name)}
+
+
+def _subscripted(node: ast.expr) -> ast.expr:
+    """What `x[i][j]` takes items of: `x`."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
 
 
 def read_names(node: ast.AST) -> set[str]:

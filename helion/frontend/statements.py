@@ -175,15 +175,14 @@ class Statements(ControlFlow):
         """A list or dict of device code with another item.  It becomes another object, so that loops and branches see a
         variable
         change; a second name for the old one would not."""
-        names = [name for frame in self.frames for name, other in frame.device.items() if other is base]
-        if not isinstance(base, (list, dict)) or not isinstance(node, ast.Name) or is_symbolic(index):
-            flat = "keep all values in one list or dict: `a[n * i + j] = v` or `a[i, j] = v`."
+        nested = isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice)
+        if not isinstance(base, (list, dict)) or not (nested or isinstance(node, ast.Name)) or is_symbolic(index):
             raise exc.StatementNotSupported(
                 statement=f"assignment into a {type(base).__name__}",
                 where="device code",
-                fix=flat if isinstance(node, ast.Subscript) and not is_symbolic(index) else "use separate variables.",
+                fix="use separate variables.",
             )
-        if len(names) > 1:
+        if sum(_times_held(base, value) for frame in self.frames for value in frame.device.values()) > 1:
             raise exc.StatementNotSupported(
                 statement=f"assignment into a {type(base).__name__} that has several names",
                 where="device code",
@@ -192,7 +191,10 @@ class Statements(ControlFlow):
             )
         changed = base.copy()
         changed[index] = value
-        self.bind(node.id, changed)
+        if isinstance(node, ast.Subscript):
+            self._replace_item(self.expr(node.value), self.expr(node.slice), changed, node.value)
+        elif isinstance(node, ast.Name):
+            self.bind(node.id, changed)
 
     def stmt_If(self, stmt: ast.If) -> None:
         test = self.host_truth(stmt.test) if self.decides else self.expr(stmt.test)
@@ -390,6 +392,12 @@ class Statements(ControlFlow):
             except Return as returned:
                 return returned.value
         return None
+
+
+def _times_held(item: Any, value: Any) -> int:
+    """In how many places of a value a list or dict is."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return (value is item) + sum(_times_held(item, part) for part in inside)
 
 
 _INSTEAD = {

@@ -37,6 +37,34 @@ def test_items_of_lists_and_dicts_are_carried_by_loops(seed):
     run_everywhere(accumulators, (torch.randn(9, 33),), expected, capabilities=[90], error_scale=20)
 
 
+def nested(x: torch.Tensor, n: int, flags: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    for t in hl.tile(x.size(0)):
+        rows = [[hl.zeros([t]) for _ in range(2)] for _ in range(2)]
+        named = {"a": [x[t], [x[t]]]}
+        for i in hl.grid(n):
+            rows[0][1] = rows[0][1] + x[t]
+            rows[1][0] += rows[0][1]
+            if flags[i] > 0:
+                named["a"][1][0] -= 3
+        out[t] = rows[0][0] + rows[0][1] + rows[1][0] + named["a"][1][0]
+    return out
+
+
+def test_items_of_lists_in_lists_are_carried_too() -> None:
+    args = (torch.randn(9), 3, torch.tensor([1, 0, 1]))
+    run_everywhere(nested, args, lambda x, n, flags: x * 3 + x * 6 + x - 6, capabilities=[90], error_scale=20)
+
+
+def with_rows_that_are_one(x, flags):
+    out = torch.empty_like(x)
+    for i in hl.grid(x.size(0)):
+        rows = [[x[i]] * 2] * 2
+        rows[0][1] = x[i] + 1
+        out[i] = rows[1][1]
+    return out
+
+
 def appended_in_a_branch(x, flags):
     out = torch.empty_like(x)
     for i in hl.grid(x.size(0)):
@@ -56,7 +84,7 @@ def with_two_names(x, flags):
     return out
 
 
-@pytest.mark.parametrize("kernel", [appended_in_a_branch, with_two_names])
+@pytest.mark.parametrize("kernel", [appended_in_a_branch, with_two_names, with_rows_that_are_one])
 def test_what_tracing_would_get_wrong_is_refused(kernel):
     with pytest.raises(exc.StatementNotSupported, match="list"):
         helion.kernel(kernel)(torch.ones(3), torch.tensor([1, 0, 2]))

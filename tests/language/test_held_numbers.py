@@ -93,3 +93,15 @@ def test_a_number_stored_must_be_held(dtype: torch.dtype, value: float) -> None:
     for settings in MODES:
         with pytest.raises(exc.InvalidAPIUsage, match="does not hold"):
             helion.kernel(stored, **settings)(x, value)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8])
+def test_an_integer_wraps_in_front_of_a_remainder(dtype: torch.dtype) -> None:
+    def kernel(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for tile in hl.tile(x.size(0)):
+            out[tile] = 1000 % x[tile]
+        return out
+
+    x = torch.arange(1, 100, dtype=dtype)
+    run_everywhere(kernel, (x,), lambda _: 1000 % x, capabilities=[90], error_scale=0)

@@ -168,3 +168,23 @@ def test_numbers_have_the_types_that_they_have_in_the_call(a: Any, n: Any, setti
     run_everywhere(
         by_type, args, reference, capabilities=[90], reference_args=args, input_dtype=torch.float32, **settings
     )
+
+
+def reversed_bits(x: torch.Tensor, up: int) -> torch.Tensor:
+    padded = torch.nn.functional.pad(x, (0, up - x.size(1) % up))
+    out = torch.empty_like(padded)
+    for t in hl.tile(x.size(0)):
+        for i in range(8):
+            out[t, i] = padded[t, int(f"{i:03b}"[::-1], 2)]
+    return out
+
+
+def test_text_of_constants_and_widths_of_padding() -> None:
+    def reference(x: torch.Tensor, up: int) -> torch.Tensor:
+        return torch.nn.functional.pad(x, (0, 2))[:, [0, 4, 2, 6, 1, 5, 3, 7]]
+
+    kernel = helion.kernel(
+        reversed_bits, config=helion.Config(block_sizes=[4]), ignore_warnings=[exc.TensorOperationInWrapper]
+    )
+    for up in (8, 4):
+        run_everywhere(kernel, (torch.randn(5, 6), up), reference, capabilities=[90])

@@ -140,19 +140,6 @@ def test_a_view_of_another_width_is_refused_and_one_of_the_host_tensor_works() -
     run_everywhere(outside, (w,), lambda *_: half.double(), capabilities=[90], error_scale=0)
 
 
-def test_an_item_of_a_list_of_lists_is_refused_with_what_works() -> None:
-    def kernel(x: torch.Tensor) -> torch.Tensor:
-        out = torch.empty_like(x)
-        for t in hl.tile(x.size(0)):
-            rows = [[x[t], x[t]], [x[t], x[t]]]
-            rows[0][1] = x[t] * 2
-            out[t] = rows[0][1]
-        return out
-
-    with pytest.raises(exc.StatementNotSupported, match="in one list or dict"):
-        helion.kernel(kernel, config=helion.Config())(torch.randn(4))
-
-
 @pytest.mark.parametrize("ref_mode", [helion.RefMode.OFF, helion.RefMode.EAGER], ids=str)
 def test_bools_are_not_subtracted(ref_mode: helion.RefMode) -> None:
     @helion.kernel(ref_mode=ref_mode, config=helion.Config(block_sizes=[8]))
