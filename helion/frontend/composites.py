@@ -368,6 +368,57 @@ def _clamp(x: torch.Tensor, min: Any = None, max: Any = None) -> Any:
     return torch.clamp(torch.clamp(x, min=min), max=max)
 
 
+def _kron(input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    rank = max(input.dim(), other.dim())
+    a, b = (x[(None,) * (rank - x.dim())] if x.dim() < rank else x for x in (input, other))
+    every = slice(None)
+    product = a[(every, None) * rank] * b[(None, every) * rank] if rank else a * b
+    for dim in range(rank):
+        product = product.flatten(dim, dim + 1)
+    return product
+
+
+def _vander(x: torch.Tensor, N: int | None = None, increasing: bool = False) -> torch.Tensor:
+    if x.dim() != 1:
+        raise exc.ShapeMismatch("torch.vander needs a vector", fix="flatten the operand: `v.reshape(-1)`.")
+    count = constant_size(x, 0, "vander") if N is None else N
+    if count == 0:
+        raise exc.ShapeMismatch("torch.vander: N is 0, so that nothing is left", fix="leave it out.")
+    wide = x.to(torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype)
+    wide = wide if wide.dtype.is_floating_point else wide.to(torch.int64)
+    powers = [torch.ones_like(wide)]
+    while len(powers) < count:
+        powers.append(powers[-1] * wide)
+    stacked = torch.stack(powers if increasing else powers[::-1], 1)
+    return stacked.to(x.dtype) if x.dtype.is_floating_point else stacked
+
+
+def _matrix_norm(
+    A: torch.Tensor,
+    ord: Any = "fro",
+    dim: Any = (-2, -1),
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    if isinstance(ord, str) or ord not in (1, -1, math.inf, -math.inf):
+        return NotImplemented
+    rows, columns = (d % A.dim() for d in dim)
+    summed, other = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = torch.sum(torch.abs(A if dtype is None else A.to(dtype)), summed, keepdim=True)
+    found = torch.amax(sums, other, keepdim=True) if ord > 0 else torch.amin(sums, other, keepdim=True)
+    return found if keepdim else found.sum((rows, columns))
+
+
+def _norm(
+    A: torch.Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Any:
+    of_matrix = A.dim() == 2 if dim is None else isinstance(dim, (tuple, list)) and len(dim) == 2
+    if ord is None or not of_matrix:
+        return NotImplemented
+    return _matrix_norm(A, ord, (0, 1) if dim is None else dim, keepdim, dtype=dtype)
+
+
 #: A function of torch's -> what it means; NotImplemented where PyTorch's own does.
 COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.nn.functional.cross_entropy: _cross_entropy,
@@ -385,6 +436,10 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
         div=_div,
         divide=_div,
     ),
+    **also_methods(kron=_kron),
+    torch.vander: _vander,
+    torch.linalg.matrix_norm: _matrix_norm,
+    torch.linalg.norm: _norm,
     torch.full: _full,
     torch.full_like: _full_like,
     torch.Tensor.new_full: _new_full,

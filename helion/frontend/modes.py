@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.overrides import resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import exc
@@ -109,6 +110,11 @@ class DeviceFunctionMode(TorchFunctionMode):
         outer, self.tracer.given = self.tracer.given, given_symbols(args, kwargs) if numbers else frozenset()
         try:
             return func(*args, **kwargs)
+        except exc.TorchOpTracingError as error:
+            if not error.message.startswith("torch.size "):
+                raise
+            # PyTorch's own way of writing the function asks for sizes as numbers, which tiles have none of.
+            raise refused((resolve_name(func) or name).removeprefix("torch.")) from None
         finally:
             self.tracer.given = outer
 

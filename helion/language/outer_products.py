@@ -52,11 +52,23 @@ def addr(input: torch.Tensor, vec1: torch.Tensor, vec2: torch.Tensor, *, beta: A
     return input * beta + product
 
 
+def cartesian_prod(*tensors: torch.Tensor) -> torch.Tensor:
+    """torch.cartesian_prod on tiles: ``[n]`` and ``[m]`` make ``[n * m, 2]``."""
+    grids = [grid.flatten() for grid in meshgrid(*tensors, indexing="ij")]
+    return torch.stack(grids, -1) if len(grids) > 1 else grids[0]
+
+
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[torch.Tensor, ...]:
     """torch.meshgrid on tiles: each vector along a dimension of its own, as long as the others along theirs."""
     vectors = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
     vectors = [v[None] if isinstance(v, torch.Tensor) and v.dim() == 0 else v for v in vectors]
     _vectors("torch.meshgrid", *vectors)
+    dtypes = list(dict.fromkeys(str(v.dtype) for v in vectors))
+    if len(dtypes) > 1:
+        raise exc.InvalidAPIUsage(
+            f"torch.meshgrid takes vectors of one dtype, got {' and '.join(dtypes)}",
+            fix="convert them: `v.to(torch.float32)`.",
+        )
     if indexing not in (None, "ij", "xy"):
         raise exc.InvalidAPIUsage(f"torch.meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")
     places = list(range(len(vectors)))

@@ -67,6 +67,7 @@ _REFUSED = {
         "`(torch.nn.functional.pad(v, (1, 1)).unfold(-1, 3, 1) * w[:]).sum(-1)`, with the 3 weights of `w`. Channels: "
         "one such sum for each, or torch.einsum.",
     ),
+    "linalg.multi_dot": ("PyTorch chooses an order by the sizes", "write the products: `a @ b @ c`."),
     "hash_tensor": (
         "it has no form on tiles",
         "reduce the bits: `hl.reduce(torch.bitwise_xor, x.view(torch.int32), 0)`.",

@@ -22,6 +22,7 @@ from .matmul import dot_result_dtype
 from .matmul import dot_shape
 from .op import current_handler
 from .outer_products import addr
+from .outer_products import cartesian_prod
 from .outer_products import meshgrid
 from .outer_products import outer
 from .random import element_offsets
@@ -312,6 +313,7 @@ TORCH_OVERRIDES: dict[Callable[..., Any], Callable[..., Any]] = {
     **also_methods(mm=mm, bmm=bmm, addmm=addmm, baddbmm=baddbmm, matmul=matmul, cumsum=cumsum, cumprod=cumprod),
     **also_methods(outer=outer, ger=outer, addr=addr),
     torch.meshgrid: meshgrid,
+    torch.cartesian_prod: cartesian_prod,
     torch.Tensor.__matmul__: matmul,
     torch.Tensor.__rmatmul__: _reflected_matmul,
     torch.rand: rand,

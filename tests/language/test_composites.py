@@ -246,3 +246,51 @@ def test_diagonal_matrices_of_a_partial_tile(seed):
     run_everywhere(
         diagonals, (torch.rand(13),), lambda x: x.expand(2, -1), configs=[config], capabilities=[90], config=config
     )
+
+
+def of_two_vectors(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([5, a.size(0) // 8], dtype=a.dtype, device=a.device)
+    for t in hl.tile(a.size(0), block_size=8):
+        v, w = a[t], b[t]
+        out[0, t.id] = torch.kron(v[:, None] * w[None, :], w).amax()
+        out[1, t.id] = (torch.vander(v, 3) * torch.arange(3, device=a.device)[None, :]).sum()
+        out[2, t.id] = torch.linalg.matrix_norm(torch.outer(v, w), ord=1)
+        out[3, t.id] = torch.linalg.norm(torch.outer(v, w), -float("inf"))
+        out[4, t.id] = torch.cartesian_prod(v, w).prod(1).amin()
+    return out
+
+
+def test_functions_that_pytorch_writes_with_sizes_as_numbers(seed: int) -> None:
+    def expected(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        def one(v: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+            m = torch.outer(v, w)
+            norms = torch.linalg.matrix_norm(m, ord=1), torch.linalg.norm(m, -float("inf"))
+            places = (torch.vander(v, 3) * torch.arange(3)).sum()
+            return torch.stack([torch.kron(m, w).amax(), places, *norms, m.amin()])
+
+        return torch.stack([one(v, w) for v, w in zip(a.split(8), b.split(8))], 1)
+
+    run_everywhere(of_two_vectors, (torch.rand(16), torch.rand(16)), expected, configs=[{}], capabilities=[90])
+
+
+def of_two_dtypes(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(a)
+    for t in hl.tile(a.size(0)):
+        out[t] = torch.meshgrid(a[t], b[t], indexing="ij")[0].sum(1)
+    return out
+
+
+def in_a_chain(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(a)
+    for t in hl.tile(a.size(0)):
+        out[t] = torch.linalg.multi_dot([a[t], b[:, t], a[t]])
+    return out
+
+
+def test_what_is_refused_is_called_by_its_name() -> None:
+    for interpret in (None, helion.RefMode.EAGER):
+        kernel = helion.kernel(of_two_dtypes, **({"ref_mode": interpret} if interpret else {}))
+        with pytest.raises(exc.InvalidAPIUsage, match=r"of one dtype, got torch\.float32 and torch\.int32"):
+            kernel(torch.ones(8), torch.ones(8, dtype=torch.int32))
+    with pytest.raises(exc.TorchOpTracingError, match=r"linalg\.multi_dot is not supported"):
+        helion.kernel(in_a_chain)(torch.ones(8), torch.ones(8, 8))
