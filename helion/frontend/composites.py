@@ -102,6 +102,12 @@ def _pad(input: torch.Tensor, pad: Sequence[int], mode: str = "constant", value:
     return input
 
 
+def _where(condition: Any, *values: Any, **named: Any) -> Any:
+    if not isinstance(condition, torch.Tensor) or condition.dtype is not torch.uint8:
+        return NotImplemented
+    return torch.where(condition != 0, *values, **named)  # as PyTorch takes it, with a warning
+
+
 #: Mode of interpolation -> the ATen op of a rank.
 _UPSAMPLING = {
     "nearest": "upsample_nearest{}d",
@@ -451,5 +457,6 @@ COMPOSITES: dict[Callable[..., Any], Callable[..., Any]] = {
     F.instance_norm: _instance_norm,
     F.interpolate: _interpolate,
     F.pad: _pad,
+    torch.where: _where,
     **TILES_OF_ONE,
 }

@@ -483,3 +483,18 @@ def test_one_element_of_a_partial_tile_goes_with_the_first_lane_whatever_made_it
     x = torch.randint(-3, 4, (5, 5, 4)).float()
     in_ref, compiled = both(fn, x, config={"block_sizes": [4, 4]})
     assert torch.equal(in_ref, compiled)
+
+
+def test_columns_that_add_up_to_one_more_than_there_were_are_no_tiles() -> None:
+    def fn(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        for t in hl.tile(x.size(0)):
+            register = torch.cat([x[t, 0:3], x[t, 0][:, None]], 1)
+            chosen = torch.where(mask[t], x[t, 0], 0)
+            out[t, :] = torch.cat([chosen[:, None], register[:, 1:]], 1)
+        return out
+
+    x = torch.randn(5, 4)
+    in_ref, compiled = both(fn, x, torch.tensor([1, 0, 2, 0, 1], dtype=torch.uint8), config={"block_sizes": [2]})
+    assert torch.equal(in_ref, compiled)
+    assert torch.equal(in_ref[:, 3], x[:, 0])
