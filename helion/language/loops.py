@@ -86,6 +86,8 @@ def jagged_tile(lengths: torch.Tensor, block_size: Any = None) -> Iterable[Tile]
         )
     if block_size is not None:
         _check_step("hl.jagged_tile", block_size)
+    if lengths.dtype in (torch.uint16, torch.uint32, torch.uint64):  # which PyTorch compares with no other
+        lengths = lengths.to(torch.int64)
     return current_handler("hl.jagged_tile").jagged_tile(lengths, block_size)
 
 

@@ -21,6 +21,7 @@ from .indexing import slice_extent
 from .op import device_op
 from .tile import Tile
 from .windows import is_window
+from .windows import unwrapped
 
 
 class Moves(Protocol):
@@ -195,7 +196,8 @@ class _EagerMoves:
         n = x.size(dim)
         bounds = (0 if item.start is None else item.start, n if item.stop is None else item.stop)
         start, stop = (int(b) + n if type(b) is int and b < 0 else int(b) for b in bounds)
-        places = torch.arange(start, max(start, stop), item.step or 1, device=x.device)
+        length = unwrapped(stop - start, *bounds)
+        places = torch.arange(start, start + length, item.step or 1, device=x.device)
         inside = ((places >= 0) & (places < n)).reshape([-1, *[1] * (x.dim() - 1 - dim)])
         return torch.where(inside, x.index_select(dim, places.clamp(0, max(n - 1, 0))), torch.zeros((), dtype=x.dtype))
 

@@ -123,6 +123,14 @@ def lanes_of_window(item: slice | Tile, size: Any, windows: Windows, what: str) 
     return windows.lanes(start, stop, step, size)
 
 
+def unwrapped(length: int, start: Any, stop: Any) -> int:
+    """How far eager bounds are apart: of `x[s : s + 11]` eleven, also where `s + 11` is beyond the largest int8."""
+    if length >= 0 or not all(isinstance(bound, torch.Tensor) for bound in (start, stop)) or start.dtype != stop.dtype:
+        return max(length, 0)
+    bits = torch.iinfo(start.dtype).bits
+    return length % (1 << bits) if bits < 32 else 0
+
+
 def with_mask(
     args: tuple[Any, ...],
     access: Access,

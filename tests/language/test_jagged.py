@@ -233,3 +233,19 @@ def test_a_value_that_is_made_as_long_as_rows_has_their_lengths(form: str) -> No
     run_everywhere(
         repeated, (x, LENGTHS, form), lambda x, n, _: x * n, configs=[{"block_sizes": [4, 16]}], capabilities=[90]
     )
+
+
+def sums_of_rows(data: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros([lengths.size(0)], dtype=data.dtype, device=data.device)
+    for t in hl.tile(lengths.size(0)):
+        for c in hl.jagged_tile(lengths[t]):
+            out[t] = out[t] + data[starts[t][:, None] + c.index[None, :]].sum(dim=1)
+    return out
+
+
+def test_lengths_of_a_dtype_that_pytorch_compares_with_no_other() -> None:
+    lengths, starts = torch.tensor([3, 0, 7, 9]), torch.tensor([0, 3, 3, 10])
+    data = torch.arange(19.0)
+    expected = torch.stack([data[s : s + n].sum() for s, n in zip(starts.tolist(), lengths.tolist())])
+    args = data, starts, lengths.to(torch.uint16)
+    run_everywhere(sums_of_rows, args, lambda *_: expected, reference_args=args, capabilities=[90])

@@ -302,3 +302,18 @@ def test_numbers_for_the_length_of_a_tile_are_named_with_what_to_write() -> None
         capabilities=[90],
         error_scale=0,
     )
+
+
+def test_a_bound_beyond_the_largest_number_of_its_dtype() -> None:
+    def windows(x: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        out = torch.empty([starts.size(0), 11], dtype=x.dtype, device=x.device)
+        for i in hl.grid(starts.size(0)):
+            s = starts[i]
+            out[i, :] = x[s : s + 11]
+        return out
+
+    def expected(x: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x[s : s + 11] for s in map(int, starts)])
+
+    starts = torch.tensor([0, 120, 127], dtype=torch.int8)
+    run_everywhere(windows, (torch.randn(400), starts), expected, configs=[{}], capabilities=[90])

@@ -42,6 +42,7 @@ from ...language.subscripts import subscript
 from ...language.torch_overrides import TORCH_OVERRIDES
 from ...language.truth import scalar
 from ...language.views import check_width
+from ...language.windows import unwrapped
 from .alignment import MARK as _MARK
 from .alignment import JaggedAxis as JaggedAxis
 from .alignment import Stretched
@@ -160,7 +161,7 @@ class EagerLanes:
 
     def lanes(self, start: Any, stop: Any, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices `start`, `start + step`, ... below `stop`, and which of them a dimension of `size` has."""
-        length = max(extent_of(stop) - extent_of(start), 0)
+        length = unwrapped(extent_of(stop) - extent_of(start), start, stop)
         with _compat_torch.without_torch_functions():
             index = int(start) + step * torch.arange(-(-length // step), device=self._device)
             inside = (index >= 0) & (index < size)
