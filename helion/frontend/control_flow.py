@@ -27,6 +27,7 @@ from ..ir.device_ir import TracedTile
 from ..ir.symbols import OriginKind
 from ..ir.symbols import is_symbolic
 from ..ir.symbols import symbols_of
+from ..language.loops import check_step
 from ..language.shapes import same_shape
 from ..language.truth import scalar
 from .calls import Calls
@@ -131,6 +132,9 @@ class ControlFlow(Calls):
         return [target] * ranges.ndim
 
     def _block_for(self, name: str, size: Any, kind: AxisKind) -> BlockSize:
+        if is_symbolic(size) and self.env.space.is_host_value(size) and size.node.has_hint():
+            size = int(size)  # an argument, or a size under dynamic shapes: a guard
+            check_step("hl.grid" if kind is AxisKind.GRID else "hl.tile", size)
         if kind is AxisKind.GRID:
             if is_symbolic(size) and not self._is_constant(size):
                 raise exc.SizeNotConstant(what="the step of hl.grid", value=size)
@@ -141,8 +145,6 @@ class ControlFlow(Calls):
         if known is not None:
             known.name = name if known.name == "block" else known.name
             return known
-        if is_symbolic(size) and self.env.space.is_host_value(size) and size.node.has_hint():
-            size = int(size)  # an argument, or a size under dynamic shapes: a guard
         if is_symbolic(size) and not self._is_constant(size):
             raise exc.SizeNotConstant(what="a block size", value=size)
         return self.env.new_block(name, fixed=size)

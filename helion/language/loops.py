@@ -85,7 +85,7 @@ def jagged_tile(lengths: torch.Tensor, block_size: Any = None) -> Iterable[Tile]
             "hl.jagged_tile needs a tensor of row lengths", fix="use hl.tile(n) for one row."
         )
     if block_size is not None:
-        _check_step("hl.jagged_tile", block_size)
+        check_step("hl.jagged_tile", block_size)
     if lengths.dtype in (torch.uint16, torch.uint32, torch.uint64):  # which PyTorch compares with no other
         lengths = lengths.to(torch.int64)
     return current_handler("hl.jagged_tile").jagged_tile(lengths, block_size)
@@ -150,7 +150,7 @@ def _ranges(name: str, first: Any, second: Any, steps: Any, *, default_step: int
     )  # as Python's range: one that ends before it begins is empty
     for size in sizes:
         if size is not None:
-            _check_step(name, size)
+            check_step(name, size)
     return LoopRanges(name, begins, ends, sizes, is_sequence)
 
 
@@ -181,7 +181,7 @@ def _check_bound(name: str, bound: Any) -> None:
         raise exc.InvalidTileRange(name=name, reason=f"a bound is a {type(bound).__name__}, not an integer")
 
 
-def _check_step(name: str, size: Any) -> None:
+def check_step(name: str, size: Any) -> None:
     if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
         raise exc.InvalidTileRange(name=name, reason=f"a block size or step is a {type(size).__name__}")
     if isinstance(size, int) and size < 1:

@@ -380,3 +380,32 @@ def test_places_of_a_range_whose_bounds_are_loaded_may_be_stored_to():
     expected = torch.tensor([1.0, 2.5, 4.0, 10.0, 21.0, 42.5])
     args = (x, torch.tensor([0, 2, 2, 6]))
     run_everywhere(decayed_sums, args, lambda *_: expected, configs=[{}], reference_args=args, capabilities=[90])
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_an_int_argument_is_a_step(inner: bool) -> None:
+    def every(x: torch.Tensor, step: int) -> torch.Tensor:
+        out = torch.zeros([(x.size(0) + step - 1) // step], device=x.device)
+        if inner:
+            for _ in hl.grid(1):
+                for i in hl.grid(0, x.size(0), step):
+                    out[i // step] = x[i]
+        else:
+            for i in hl.grid(0, x.size(0), step):
+                out[i // step] = x[i]
+        return out
+
+    kernel = helion.kernel(every, config=helion.Config())
+    for step in (3, 1):
+        run_everywhere(kernel, (torch.randn(10), step), lambda x, step: x[::step], capabilities=[90])
+
+
+def test_an_int_argument_that_is_no_step_is_refused() -> None:
+    def every(x: torch.Tensor, step: int) -> torch.Tensor:
+        out = torch.zeros_like(x)
+        for i in hl.grid(0, x.size(0), step):
+            out[i] = x[i]
+        return out
+
+    with pytest.raises(exc.InvalidTileRange, match="must be positive"):
+        helion.kernel(every, config=helion.Config())(torch.randn(10), -1)
