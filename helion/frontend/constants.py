@@ -19,8 +19,10 @@ import torch
 from .. import exc
 from .._compat_tracing import ELEMENTWISE_TYPE_PROMOTION_KIND
 from .._compat_tracing import elementwise_dtypes
+from ..ir.pointwise import COMPARISONS
 from ..ir.pointwise import FLOATS8
 from ..ir.pointwise import OF_FLOATS8
+from ..ir.pointwise import OF_ONE_DTYPE
 from ..ir.pointwise import short_name
 from ..language.held import check_held
 from ..language.held import is_held
@@ -56,6 +58,13 @@ _COMPUTED = frozenset(
 )
 
 
+_TWO_BYTES = (torch.float16, torch.bfloat16)
+_NUMBERS = (int, float, torch.SymInt, torch.SymFloat)
+#: Ops whose first operand is of the other's dtype, if it is a number. By a number, PyTorch multiplies with a reciprocal
+#: of its own on a GPU.
+_DIVIDED_NUMBER = frozenset({_aten.floor_divide.default, _aten.div.Tensor_mode})
+
+
 def dtype_of_number(value: Any) -> torch.dtype:
     """The dtype that PyTorch gives a number alone."""
     if isinstance(value, (bool, torch.SymBool)):
@@ -63,15 +72,34 @@ def dtype_of_number(value: Any) -> torch.dtype:
     return torch.int64 if isinstance(value, (int, torch.SymInt)) else torch.float32
 
 
-def compared(*operands: Any) -> tuple[Any, ...]:
-    """Operands of a comparison: PyTorch gives a number the dtype of the tensor before it compares the two, so that 0.1
-    is what float16 has for it, and -1 the 255 of uint8.
+def of_one_dtype(
+    op: torch._ops.OpOverload, operands: tuple[Any, ...], aten: Callable[..., Any]
+) -> tuple[torch._ops.OpOverload, tuple[Any, ...]]:
+    """An op, and its operands where PyTorch gives them one dtype first.
+
+    A number beside a tensor has the tensor's, so that 0.1 is what float16 has for it, and in a comparison -1 the 255 of
+    uint8. One that only a call knows becomes a tensor where it could be rounded.
     """
-    dtype = torch.result_type(*operands)
-    return tuple(
-        torch.tensor(operand, dtype=_WIDEST[type(operand)]).to(dtype).item() if type(operand) in _WIDEST else operand
-        for operand in operands
-    )
+    numbers = [isinstance(operand, _NUMBERS) for operand in operands]
+    if op in _DIVIDED_NUMBER:
+        numbers[1] = False
+    elif op not in OF_ONE_DTYPE:
+        return op, operands
+    if not any(numbers):
+        return op, operands
+    dtype = torch.result_type(*operands[:2])
+    if op not in COMPARISONS and dtype not in _TWO_BYTES:
+        return op, operands
+
+    def converted(number: Any) -> Any:
+        if type(number) in _WIDEST:
+            return torch.tensor(number, dtype=_WIDEST[type(number)]).to(dtype).item()
+        return aten(_aten.full.default, ([], number), {"dtype": dtype}) if dtype in _TWO_BYTES else number
+
+    operands = tuple(converted(operand) if number else operand for operand, number in zip(operands, numbers))
+    if op._overloadname == "Scalar" and isinstance(operands[1], torch.Tensor):
+        op = op.overloadpacket.Tensor
+    return op, operands
 
 
 def rounded(value: Any, dtype: torch.dtype) -> Any:

@@ -237,11 +237,10 @@ def _relu(x: torch.Tensor) -> torch.Tensor:
 
 @rule(_aten.rsub.Scalar, _aten.rsub.Tensor)
 def _rsub(x: torch.Tensor, other: Any, alpha: Any = 1) -> torch.Tensor:
-    return (
-        torch.sub(other, x, alpha=alpha)
-        if isinstance(other, torch.Tensor)
-        else (-x * alpha if is_symbolic(alpha) or alpha != 1 else -x) + other
-    )
+    if isinstance(other, torch.Tensor):
+        return torch.sub(other, x, alpha=alpha)
+    x = x.to(torch.result_type(x, other))  # before it is negated: an integer may be unsigned
+    return (-x * alpha if is_symbolic(alpha) or alpha != 1 else -x) + other
 
 
 @rule(_aten.lcm.default)

@@ -26,7 +26,6 @@ from ..ir.device_ir import Axis
 from ..ir.device_ir import GraphInfo
 from ..ir.device_ir import GraphKind
 from ..ir.device_ir import TracedTile
-from ..ir.pointwise import COMPARISONS
 from ..ir.pointwise import CONVERT
 from ..ir.pointwise import PROMOTION
 from ..ir.pointwise import SPECIAL_OF_TWO
@@ -52,9 +51,9 @@ from ..language.shapes import canonical_dims
 from ..language.tile import Tile
 from .broadcasts import note_broadcasts
 from .combine import trace_combine
-from .constants import compared
 from .constants import dtype_of_number
 from .constants import of_floats8
+from .constants import of_one_dtype
 from .constants import rounded
 from .constants import with_rounded_integers
 from .environment import Environment
@@ -344,8 +343,7 @@ class Tracer(Handler):
         args = of_floats8(op, args, self.cast)
         # PyTorch's shape rules of special functions cannot broadcast symbolic sizes.
         result = pointwise_result(op, torch.broadcast_tensors(*args) if op in SPECIAL_OF_TWO else args, kwargs)
-        if op in COMPARISONS:
-            args = compared(*args)
+        op, args = of_one_dtype(op, args, self.aten)
         values = [a for a in args if isinstance(a, (torch.Tensor, int, float, bool, torch.SymInt, torch.SymFloat))]
         compute, _ = elementwise_dtypes(*values, type_promotion_kind=PROMOTION[op])
         if op is _aten.nextafter.default and result.dtype is not compute:

@@ -73,10 +73,13 @@ PROMOTION: dict[torch._ops.OpOverload, Kind] = {
 #: Special functions of two operands.
 SPECIAL_OF_TWO: frozenset[torch._ops.OpOverload] = frozenset(_rows(_OF_TWO, Kind.INT_TO_FLOAT))
 
-#: Comparisons of values; PyTorch makes them of one dtype first, numbers too.
+#: Comparisons of values.
 COMPARISONS: frozenset[torch._ops.OpOverload] = frozenset(
     getattr(getattr(_aten, name), of) for name in ("eq", "ne", "lt", "le", "gt", "ge") for of in ("Tensor", "Scalar")
 )
+
+#: Ops whose operands PyTorch makes of one dtype first on all devices, numbers too.
+OF_ONE_DTYPE: frozenset[torch._ops.OpOverload] = COMPARISONS | {_aten.remainder.Scalar, _aten.fmod.Scalar}
 
 WHERE = _aten.where.self
 CONVERT = torch.ops.prims.convert_element_type.default

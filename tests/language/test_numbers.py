@@ -334,6 +334,46 @@ def test_comparisons_with_numbers_are_in_the_tensors_dtype(dtype):
     everywhere(compares, (x,), lambda x: torch.stack([f(x) for f in [*numbers, lambda v: v <= 0.1]], 1))
 
 
+def of_one_dtype(x: torch.Tensor, s: float) -> torch.Tensor:
+    out = torch.empty([x.size(0), 8], dtype=torch.float32, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        v = x[tile]
+        out[tile, 0] = v % 0.3
+        out[tile, 1] = torch.fmod(v, -0.3)
+        out[tile, 2] = 7.3 // v
+        out[tile, 3] = v % s
+        out[tile, 4] = torch.fmod(v, s)
+        out[tile, 5] = (v == s).float()
+        out[tile, 6] = (v <= s).float()
+        out[tile, 7] = s // v
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_numbers_are_of_the_tensors_dtype_where_pytorch_makes_operands_alike(dtype):
+    x = torch.tensor([0.3, 7.5, -3.375, 1.828125, 3.650390625, 100, -0.7, 0.30078125]).to(dtype)
+    parts = [
+        lambda v: v % 0.3, lambda v: torch.fmod(v, -0.3), lambda v: 7.3 // v, lambda v: v % 0.3,
+        lambda v: torch.fmod(v, 0.3), lambda v: v == 0.3, lambda v: v <= 0.3, lambda v: 0.3 // v,
+    ]  # fmt: skip
+    everywhere(of_one_dtype, (x, 0.3), lambda x, s: torch.stack([part(x).float() for part in parts], 1))
+
+
+def less_than_numbers(x: torch.Tensor, s: float) -> torch.Tensor:
+    out = torch.empty([x.size(0), 3], dtype=torch.float32, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        out[tile, 0] = 1.5 - x[tile]
+        out[tile, 1] = s - x[tile]
+        out[tile, 2] = torch.rsub(x[tile], 1.5, alpha=2)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8], ids=str)
+def test_integers_are_taken_from_floats_as_floats(dtype):
+    x = torch.tensor([0, 1, 2, 100, torch.iinfo(dtype).min, torch.iinfo(dtype).max]).to(dtype)
+    everywhere(less_than_numbers, (x, 0.25), lambda x, s: torch.stack([1.5 - x, s - x, 1.5 - 2.0 * x], 1))
+
+
 def with_computed_numbers(x: torch.Tensor, y: torch.Tensor, b: int) -> tuple[torch.Tensor, ...]:
     sums, places, less = (torch.empty([x.size(0)], dtype=torch.int64, device=x.device) for _ in range(3))
     for t in hl.tile(x.size(0)):
