@@ -35,6 +35,7 @@ from .frames import Frame
 from .lengths import asks_for_sizes
 from .op_calls import sizes_of_tiles
 from .source import function_globals
+from .source import is_interpretable
 from .source import source_of
 from .tracer import Tracer
 from .translated import is_data_dependent
@@ -161,11 +162,14 @@ class Calls(Expressions):
         symbols = {symbol for arg in args for symbol in symbols_of(arg)}
         of_config = getattr(fn, "__module__", None) == "math" and self.env.is_of_config(symbols)
         value = None if of_config else self.number_call(fn, args, node)
-        if asks_for_types(fn) and any(map(is_symbolic, tree_leaves([args, kwargs]))):
+        told = value is None and self._is_told_types(fn, args, kwargs)
+        if told and is_interpretable(fn):
             # Run as it is, it would be told the types of a trace's stand-ins.
             owner = [fn.__self__] if isinstance(fn, types.MethodType) else []
             value = self.inline(getattr(fn, "__func__", fn), [*owner, *args], kwargs)
         elif value is None:
+            if told:
+                args, kwargs = tree_map(as_key, (args, kwargs))
             with undrawn(fn):
                 value = self.env.with_decided_sizes(self._call_natively(fn, args, kwargs))
             value = self._varying(fn, value, node)
@@ -182,6 +186,14 @@ class Calls(Expressions):
             warning = exc.TensorOperationsInHostCall if own else exc.TensorOperationInWrapper
             self.env.note_host_operation(warning, ast.unparse(node), self.frame.source.name)
         return value
+
+    def _is_told_types(self, fn: Any, args: list[Any], kwargs: dict[str, Any]) -> bool:
+        """Whether a function of the program asks of what types things are, and has numbers that a trace has symbols
+        for.
+        """
+        owner = fn.__self__ if isinstance(fn, types.MethodType) else None
+        given = [args, kwargs, list(getattr(owner, "__dict__", {}).values())]
+        return any(map(is_symbolic, tree_leaves(given))) and asks_for_types(fn)
 
     def _varying(self, fn: Any, value: Any, node: ast.Call) -> Any:
         """What a host call gives; a number that may be another in the next call is read at each."""

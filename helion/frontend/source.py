@@ -148,6 +148,25 @@ def source_of(fn: types.FunctionType) -> FunctionSource:
     return found
 
 
+#: What is not interpreted in host code.
+_NATIVE = (
+    ast.Try, ast.With, ast.AsyncWith, ast.AsyncFor, ast.AsyncFunctionDef, ast.Await, ast.Global, ast.Nonlocal,
+    ast.ClassDef, ast.Delete, ast.Import, ast.ImportFrom, ast.Yield, ast.YieldFrom, ast.Match,
+)  # fmt: skip
+
+
+def is_interpretable(fn: types.FunctionType | types.MethodType) -> bool:
+    """Whether a function's source is there, and has no statement that only Python can run."""
+    function = fn.__func__ if isinstance(fn, types.MethodType) else fn
+    if not isinstance(function, types.FunctionType):
+        return False
+    try:
+        node = source_of(function).node
+    except exc.SourceUnavailable:
+        return False
+    return not any(isinstance(inner, _NATIVE) for inner in ast.walk(node))
+
+
 def function_globals(fn: types.FunctionType) -> dict[str, Any]:
     """The names a function sees outside itself: its module's globals under its closure."""
     return {**fn.__globals__, **captured(fn)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from typing import Any
 
@@ -126,8 +127,23 @@ def kind_of(a: Any) -> float:
     return 3.0 if type(a) is float else 4.0
 
 
+@dataclasses.dataclass
+class Held:
+    number: Any
+
+    def kind(self) -> float:
+        return kind_of(self.number) if isinstance(self.number, int) else 5.0
+
+
+def kind_of_any(a: Any) -> float:
+    try:
+        return 2.0 if isinstance(a, int) else 3.0
+    except TypeError:
+        return 4.0
+
+
 def by_text(x: torch.Tensor, a: int, b: float) -> torch.Tensor:
-    scale = kind_of(a) * 10 + kind_of(b)
+    scale = kind_of(a) * 10 + kind_of(b) if Held(a).kind() == 2.0 and kind_of_any(a) == 2.0 else 0.0
     scale += 100 if str(a) == "5" and f"{a!r:>3}" == "  5" and repr(a) == "5" else 200
     scale += 1000 if hasattr(a, "bit_length") and a.__class__ is int else 2000
     out = torch.empty_like(x)
