@@ -451,12 +451,12 @@ def hlt_bound(x):
 
 @triton.jit
 def hlt_settled(x):
-    """x, bit for bit: the result of a loop that accumulates reductions, or such a reduction, where the sum is used
-    several times.
+    """x, bit for bit: the result of a loop that accumulates reductions, or such a reduction.
 
     Triton 3.6 and 3.7 assert in the pass OptimizeThreadLocality when such a loop reduces values as they were loaded and
-    its result has several uses, or the running sum has others in the loop.  Casting to integers and back gives the
-    result one use, and hides the reduction in the loop from the pass; it costs no instruction.
+    its result has several uses, or the running sum has others in the loop or is more than added to once in an iteration
+    (where it is subtracted the pass adds).  Casting to integers and back gives the result one use, and hides the
+    reduction in the loop from the pass; it costs no instruction.
     """
     return hlt_apart(x)
 

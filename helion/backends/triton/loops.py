@@ -34,6 +34,7 @@ from .emitter import KernelEmitter
 from .emitter import Rules
 from .emitter import pretty_name
 from .ops import MOVES
+from .reductions import may_follow_product
 from .scope import Scope
 
 _aten = torch.ops.aten
@@ -66,9 +67,11 @@ def emit_for_loop(k: KernelEmitter, node: torch.fx.Node) -> None:
         if body.kind is GraphKind.WHILE:
             headers = [f"while {k.text(body.placeholders[0])}:"]
         _plan_updates(k, body, olds, carried)
+        again = int(str(k.loop_options(body).get("loop_unroll_factor", 0))) > 1
         for i, old in olds.items():
-            if _accumulates_reduction(body.outputs[i]) and len(old.users) > 1:
-                k.settle.update(_reductions_in(body.outputs[i]))
+            out = body.outputs[i]
+            if _accumulates_reduction(out) and (again or len(old.users) > 1 or not _is_combined_once(old, out)):
+                k.settle.update(_reductions_in(out))
         k.graph(body)
         _assign_together(k, [(carried[i], _lanes(k, body, olds[i], out)) for i, out in enumerate(body.outputs)])
     for header in reversed(headers[1:]):
@@ -327,6 +330,20 @@ def _accumulates_reduction(out: Any) -> bool:
     if not isinstance(out, torch.fx.Node) or out.target not in POINTWISE or not out.meta["val"].is_floating_point():
         return False
     return bool(_reductions_in(out))
+
+
+def _is_combined_once(old: torch.fx.Node, out: torch.fx.Node) -> bool:
+    """Whether a carried value is combined with one reduction in an iteration, in either order: what Triton's pass takes
+    any loop for that ends so (`x.sum(1) - total` was a sum).  Layouts of products it leaves alone.
+    """
+    found = _reductions_in(out)
+    if set(out.all_input_nodes) == {old, *found} and len(found) == 1 and out.target in _EITHER_ORDER and not out.kwargs:
+        return True
+    grows_twice = any(map(_accumulates_reduction, out.all_input_nodes))
+    return not grows_twice and all(may_follow_product(Reduction.of(reduction).source) for reduction in found)
+
+
+_EITHER_ORDER = (_aten.add.Tensor, _aten.mul.Tensor, _aten.maximum.default, _aten.minimum.default)
 
 
 # Ops whose text mentions each operand once.

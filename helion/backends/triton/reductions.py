@@ -65,7 +65,7 @@ def detached(k: KernelEmitter, source: torch.fx.Node, text: Text) -> Text:
     Triton's pass OptimizeTMemLayouts (3.7) asserts where a vector that follows from a product in tensor memory, by
     reductions and elementwise, is reduced to a scalar: `(a @ b).sum()`.  It does not look past a scan.
     """
-    if tensor_of(source).dim() != 1 or not k.module.features.tensor_memory or not _may_follow_product(source):
+    if tensor_of(source).dim() != 1 or not k.module.features.tensor_memory or not may_follow_product(source):
         return text
     return k.helper("hlt_detached", text)
 
@@ -81,7 +81,8 @@ def in_order(k: KernelEmitter, source: torch.fx.Node, text: Text) -> Text:
     return k.helper("hlt_in_order", text)
 
 
-def _may_follow_product(node: torch.fx.Node) -> bool:
+def may_follow_product(node: torch.fx.Node) -> bool:
+    """Whether a value may come from a product of matrices, of this loop or through what the loop carries."""
     open_, seen = [node], {node}
     while open_:
         found = open_.pop()

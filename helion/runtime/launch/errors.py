@@ -10,6 +10,7 @@ from typing import Any
 from ... import _compat_torch
 from ... import _compat_triton_abi as _abi
 from ... import exc
+from .slow_compile import loop_keys
 
 __all__ = [
     "driver_error",
@@ -78,10 +79,16 @@ def too_few_registers(kernel: Any, error: Exception) -> exc.InvalidConfig | None
     )
 
 
-def not_compiled(kernel: Any, options: Mapping[str, Any], error: Exception) -> exc.TritonError | None:
+def not_compiled(kernel: Any, options: Mapping[str, Any], error: Exception) -> exc.BaseError | None:
     """A kernel on which one of Triton's passes fails: that is said on stderr, in the words of its IR."""
     if "PassManager::run failed" not in str(error):
         return None
+    if keys := loop_keys(kernel):
+        return exc.InvalidConfig(
+            reason=f"one of Triton's passes fails on kernel {kernel.__name__}, which has {'; '.join(keys.values())}",
+            fix=f"leave {', '.join(keys)} out of the Config, one at a time; the generated source is at "
+            f"{kernel.fn.__code__.co_filename}.",
+        )
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return exc.TritonError(
         kernel=kernel.__name__,

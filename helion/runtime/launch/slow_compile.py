@@ -19,6 +19,7 @@ log = logging.getLogger("helion.runtime")
 SECONDS = 60.0
 
 _UNROLLED = re.compile(r"loop_unroll_factor=(\d+)")
+_STAGED = re.compile(r"\bnum_stages=(\d+)")
 
 
 @contextlib.contextmanager
@@ -52,15 +53,26 @@ def message(name: str, kernel: Any, options: dict[str, Any], seconds: float) -> 
         name, kernel, options: as of `reported`.
         seconds: how long it has been going on.
     """
-    source = str(getattr(kernel, "src", ""))
-    factors = [factor for factor in _UNROLLED.findall(source) if int(factor) > 1]
-    found = [f"range_unroll_factors of {', '.join(factors)}"] if factors else []
-    for text, what in (("tl.static_range(", "loop(s) with static_ranges"), ("flatten=True", "with range_flattens")):
-        if count := source.count(text):
-            found.append(f"{count} {what}")
-    of_it = f", which has {'; '.join(found)}" if found else ""
+    found = loop_keys(kernel)
+    of_it = f", which has {'; '.join(found.values())}" if found else ""
     return (
         f"kernel {name!r}: Triton has been compiling {getattr(kernel, '__name__', 'it')} for {seconds:.0f} s under "
         f"{options}{of_it}. What to do: give a Config with smaller range_unroll_factors and block_sizes and without "
-        "static_ranges and range_flattens, or none: every key has a default that compiles in seconds."
+        "range_num_stages, static_ranges and range_flattens, or none: every key has a default that compiles in seconds."
     )
+
+
+def loop_keys(kernel: Any) -> dict[str, str]:
+    """The keys of the Config that the loops of what Triton compiles show, with what they show of each."""
+    source = str(getattr(kernel, "src", ""))
+    found = {}
+    for key, values in (("range_unroll_factors", _UNROLLED), ("range_num_stages", _STAGED)):
+        if given := [value for value in values.findall(source) if int(value) > 1]:
+            found[key] = f"{key} of {', '.join(given)}"
+    for key, text, what in (
+        ("static_ranges", "tl.static_range(", "loop(s) with static_ranges"),
+        ("range_flattens", "flatten=True", "with range_flattens"),
+    ):
+        if count := source.count(text):
+            found[key] = f"{count} {what}"
+    return found

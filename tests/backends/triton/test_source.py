@@ -85,6 +85,56 @@ def test_results_of_accumulating_loops_have_one_use() -> None:
     assert "largest = hlt_settled(largest)" in source_of("softmax_looped", (64, 160))
 
 
+def sums_in_turns(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        acc = hl.zeros([t])
+        for j in hl.tile(x.size(2)):
+            for i in range(2):
+                acc = acc + x[t, i, j].sum(1)
+        for j in hl.tile(x.size(2)):
+            acc = acc + x[t, 0, j].sum(1)
+        out[t] = acc
+    return out
+
+
+def test_a_sum_that_grows_twice_in_an_iteration(seed: int) -> None:
+    """The same pass asserted, also where Triton unrolls the loop."""
+    config = helion.Config(block_sizes=[16, 16, 16], range_unroll_factors=[0, 0, 2])
+
+    def expected(x: torch.Tensor) -> torch.Tensor:
+        return x.sum((1, 2)) + x[:, 0].sum(1)
+
+    run_everywhere(
+        sums_in_turns, (torch.randn(30, 2, 50),), expected, configs=[config], error_scale=8, capabilities=[90]
+    )
+
+
+def alternating(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([2, x.size(0)], dtype=x.dtype, device=x.device)
+    for t in hl.tile(x.size(0)):
+        acc, half = hl.zeros([t]), hl.zeros([t])
+        for j in hl.tile(x.size(1), block_size=16):
+            acc = x[t, j].sum(1) - acc
+            half = half * 0.5 + x[t, j].sum(1)
+        out[0, t] = acc
+        out[1, t] = half
+    return out
+
+
+def test_a_sum_that_is_more_than_added_up(seed: int) -> None:
+    """The pass took each for a sum, or asserted: `x.sum(1) - acc` added all up, silently."""
+
+    def expected(x: torch.Tensor) -> torch.Tensor:
+        acc = half = torch.zeros(x.size(0), dtype=x.dtype)
+        for part in x.split(16, 1):
+            acc, half = part.sum(1) - acc, half * 0.5 + part.sum(1)
+        return torch.stack([acc, half])
+
+    config = helion.Config(block_sizes=[16])
+    run_everywhere(alternating, (torch.rand(30, 50),), expected, configs=[config], error_scale=8, capabilities=[90])
+
+
 #: Reductions with data on the far side of 0 from any padding by zeros.
 REDUCTIONS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]] = {
     "amax of negatives": (lambda x: x.amax(1), lambda x: -x.abs() - 1),

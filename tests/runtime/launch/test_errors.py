@@ -35,6 +35,9 @@ def test_a_kernel_on_which_a_pass_of_tritons_fails_is_a_clear_error(monkeypatch)
     call = launcher.Call(kernel, (1,), (), 4, 2, {})
     with pytest.raises(exc.TritonError, match="'_k_kernel' with num_warps=4, num_stages=2: one of Triton's passes"):
         launcher.FastLauncher("k")._default("first call", call)
+    kernel.src = "for i in tl.range(0, 8, 1, loop_unroll_factor=2, flatten=True):"
+    with pytest.raises(exc.InvalidConfig, match=r"(?s)factors of 2.*leave range_unroll_factors, range_flattens out"):
+        launcher.FastLauncher("k")._default("first call", call)
 
 
 def test_a_full_disk_is_a_clear_error_and_a_hooks_own_error_stays_what_it_is(monkeypatch):
