@@ -119,6 +119,9 @@ def emit_reduce(k: KernelEmitter, node: torch.fx.Node) -> None:
     combine = combine_function(k, node)
     k.rounds_sums = False
     text = call("tl.reduce", _tuple_text(texts), at, combine, **options)
+    is_float = tensor_of(sources[0]).dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    if is_float and len(sources) == 1 and any(later.op == "output" for user in node.users for later in user.users):
+        text = k.helper("hlt_settled", text)  # a loop may carry what it is combined with
     _assign_results(k, node, text, len(sources))
 
 

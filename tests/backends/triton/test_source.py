@@ -111,13 +111,15 @@ def test_a_sum_that_grows_twice_in_an_iteration(seed: int) -> None:
 
 
 def alternating(x: torch.Tensor) -> torch.Tensor:
-    out = torch.empty([2, x.size(0)], dtype=x.dtype, device=x.device)
+    out = torch.empty([3, x.size(0)], dtype=x.dtype, device=x.device)
     for t in hl.tile(x.size(0)):
-        acc, half = hl.zeros([t]), hl.zeros([t])
+        acc, half, own = hl.zeros([t]), hl.zeros([t]), hl.zeros([t])
         for j in hl.tile(x.size(1), block_size=16):
             acc = x[t, j].sum(1) - acc
             half = half * 0.5 + x[t, j].sum(1)
+            own = hl.reduce(torch.add, x[t, j], 1) - own
         out[0, t] = acc
+        out[2, t] = own
         out[1, t] = half
     return out
 
@@ -129,7 +131,7 @@ def test_a_sum_that_is_more_than_added_up(seed: int) -> None:
         acc = half = torch.zeros(x.size(0), dtype=x.dtype)
         for part in x.split(16, 1):
             acc, half = part.sum(1) - acc, half * 0.5 + part.sum(1)
-        return torch.stack([acc, half])
+        return torch.stack([acc, half, acc])
 
     config = helion.Config(block_sizes=[16])
     run_everywhere(alternating, (torch.rand(30, 50),), expected, configs=[config], error_scale=8, capabilities=[90])
