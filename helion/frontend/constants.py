@@ -143,11 +143,12 @@ def check_numbers(op: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mappin
         check_held(value, dtype, f"torch.{op.name().split('::')[1].split('.')[0]}")
 
 
-def with_rounded_integers(tracer: Tracer, args: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
-    """Operands with tensors of integers beside 16-bit floats as such floats, which PyTorch makes them first."""
-    integers = [a for a in values if isinstance(a, torch.Tensor) and not a.dtype.is_floating_point]
-    if not integers or len(integers) == len(values):
+def in_common_dtype(tracer: Tracer, args: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
+    """Operands with other tensors beside 16-bit floats as such floats, which PyTorch makes them first: integers, and
+    wider floats without dimensions."""
+    tensors = [a for a in values if isinstance(a, torch.Tensor)]
+    if len({a.dtype for a in tensors}) < 2:
         return args
     common = elementwise_dtypes(*values, type_promotion_kind=ELEMENTWISE_TYPE_PROMOTION_KIND.NO_OPMATH)[1]
-    integers = integers if common in (torch.float16, torch.bfloat16) else []
-    return tuple(tracer.cast(a, common) if any(a is i for i in integers) else a for a in args)
+    others = [a for a in tensors if a.dtype is not common] if common in _TWO_BYTES else []
+    return tuple(tracer.cast(a, common) if any(a is other for other in others) else a for a in args)

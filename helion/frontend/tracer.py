@@ -52,10 +52,10 @@ from ..language.tile import Tile
 from .broadcasts import note_broadcasts
 from .combine import trace_combine
 from .constants import dtype_of_number
+from .constants import in_common_dtype
 from .constants import of_floats8
 from .constants import of_one_dtype
 from .constants import rounded
-from .constants import with_rounded_integers
 from .environment import Environment
 from .factories import FACTORIES
 from .fake_values import fake_value
@@ -350,7 +350,7 @@ class Tracer(Handler):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=result.dtype)  # its steps are those of the dtype
         if unsupported_dtype(op, compute):
             raise exc.UnsupportedDtype(op=short_name(op), dtype=compute)
-        args = with_rounded_integers(self, args, values)
+        args = in_common_dtype(self, args, values)
         if is_symbolic(alpha := kwargs.get("alpha", 1)):  # a number of a tile's place is not asked whether it is 1
             args = (args[0], self.aten(_aten.mul.Tensor, (self.cast(args[1], compute), alpha), {}))
             kwargs = {}

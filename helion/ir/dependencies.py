@@ -3,8 +3,9 @@
 Tiles of a top-level loop run at the same time and in any order.  A plain store must therefore go to a place of the
 tile's own, or else the tile that its place leaves out must cover its range (`BlockSize.low` is raised to that); and a
 load may not read what another tile stores.  Both go by memory and not by names: through two views of a tensor, or two
-arguments that overlap, a program touches the same elements.  Atomics are exempt; so are accesses under conditions on
-the loop's own position, and those through index tensors that are loaded, which cannot be judged here.
+arguments that overlap, a program touches the same elements.  Atomics are exempt; so are accesses under conditions that
+elect one of the tiles, by its position or by what an atomic has told it, and those through index tensors that are
+loaded, which cannot be judged here.
 
 A loop with `hl.wait` in it sees to the order of its loads and stores itself; so do the accesses that come after an
 atomic which acquires, a lock perhaps, to that of the others that do.
@@ -26,6 +27,7 @@ import torch.fx
 from .. import exc
 from ..language.distributed import wait
 from ..language.indexing import IndexItem
+from ..language.op import Effect
 from ..numbers import next_power_of_2
 from .axes import are_constants_apart
 from .axes import constant_places
@@ -40,6 +42,7 @@ from .effects import conflict
 from .effects import matched
 from .effects import same_storage
 from .effects import touches
+from .elections import elects
 from .nodes import Full
 from .nodes import IfElse
 from .nodes import Load
@@ -76,7 +79,7 @@ def check_dependencies(ir: DeviceIR) -> None:
         if _never_runs(info):
             continue
         axes = [axis for axis in info.axes if axis.static_extent != 1]
-        accesses = list(_accesses(ir, info, frozenset()))
+        accesses = list(_accesses(ir, info, any(touch.effect is Effect.UPDATE for touch in touches(ir, info))))
         excuses = {store: excused for memory, excused in accesses if (store := Store.match(memory.node))}
         stores = list(excuses)
         acquired = _after_acquiring([memory for memory, _ in accesses])
@@ -158,18 +161,31 @@ def _part(memory: Memory) -> dict[int, range]:
     return {dim: places for dim, places in found.items() if places is not None}
 
 
-def _accesses(ir: DeviceIR, info: GraphInfo, excused: frozenset[int]) -> Iterator[tuple[Memory, frozenset[int]]]:
-    """Memory nodes of a graph and its subgraphs, with the axes that a condition around them speaks of."""
+def _accesses(
+    ir: DeviceIR, info: GraphInfo, elects_by_data: bool, excused: frozenset[int] = frozenset()
+) -> Iterator[tuple[Memory, frozenset[int]]]:
+    """Memory nodes of a graph and its subgraphs, with the axes of whose tiles a condition around them elects one.
+
+    A condition on data holds for any number of tiles; only where an atomic can tell one of them from the others it is
+    the user's to say.
+    """
     for node in info.graph.nodes:
         if memory := Memory.match(node):
             yield memory, excused
-        inner = excused
-        if branch := IfElse.match(node):
-            data = isinstance(branch.test, torch.fx.Node)
-            inner |= {a.id for a in ir.space.axes} if data else _axes_in(ir, branch.test)
         for sub in ir.subgraphs_of(node):
             if not _never_runs(sub):
-                yield from _accesses(ir, sub, inner)
+                yield from _accesses(ir, sub, elects_by_data, excused | _elected_from(ir, node, sub, elects_by_data))
+
+
+def _elected_from(ir: DeviceIR, node: torch.fx.Node, side: GraphInfo, by_data: bool) -> set[int]:
+    """The axes of whose tiles one alone takes a side of a branch."""
+    branch = IfElse.match(node)
+    if branch is None:
+        return set()
+    if isinstance(branch.test, torch.fx.Node):
+        return {axis.id for axis in ir.space.axes} if by_data else set()
+    holds, speaks_of = side is ir.graphs[branch.then_id], _axes_in(ir, branch.test)
+    return {axis.id for axis in ir.space.axes if axis.id in speaks_of and elects(ir, axis, branch.test, holds)}
 
 
 def _after_acquiring(accesses: list[Memory]) -> set[torch.fx.Node]:

@@ -359,6 +359,31 @@ def test_numbers_are_of_the_tensors_dtype_where_pytorch_makes_operands_alike(dty
     everywhere(of_one_dtype, (x, 0.3), lambda x, s: torch.stack([part(x).float() for part in parts], 1))
 
 
+def beside_loaded_numbers(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    out = torch.empty([x.size(0), 5], dtype=torch.float32, device=x.device)
+    for tile in hl.tile(x.size(0)):
+        v = x[tile]
+        out[tile, 0] = (v == s[0]).float()
+        out[tile, 1] = v % s[0]
+        out[tile, 2] = s[0] - v
+        out[tile, 3] = torch.fmod(v, s[0])
+        out[tile, 4] = (s[0] < v).float()
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_loaded_numbers_are_of_the_tensors_dtype_first(dtype):
+    x = torch.tensor([0.3, 7.5, -3.375, 1.828125, 100, -0.7]).bfloat16()
+    s = torch.tensor([0.3], dtype=dtype)
+
+    def expected(x, s):
+        of_x = s[0].to(x.dtype)
+        parts = [x == of_x, x % of_x, of_x - x, torch.fmod(x, of_x), of_x < x]
+        return torch.stack([part.float() for part in parts], 1)
+
+    everywhere(beside_loaded_numbers, (x, s), expected)
+
+
 def less_than_numbers(x: torch.Tensor, s: float) -> torch.Tensor:
     out = torch.empty([x.size(0), 3], dtype=torch.float32, device=x.device)
     for tile in hl.tile(x.size(0)):
