@@ -16,6 +16,7 @@ touch a tensor that another one of its phase stores, wherever in the tensor that
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Collection
 from collections.abc import Iterator
@@ -85,11 +86,11 @@ def check_dependencies(ir: DeviceIR) -> None:
         acquired = _after_acquiring([memory for memory, _ in accesses])
         fix = _OF_LOCKS if any(memory.op.name == "atomic_cas" for memory, _ in accesses) else None
         for store, excused in excuses.items():
-            left = [a for a in axes if a.id not in excused and store.node not in acquired]
+            left = [a for a in axes if a.id not in excused.alone and store.node not in acquired]
             _check_store(ir, info, store, left, fix)
         waits = any(memory.op is wait for memory, _ in accesses)
         for store, excused in excuses.items() if not waits else ():
-            left = [a for a in axes if a.id not in excused and store.node not in acquired]
+            left = [a for a in axes if a.id not in excused.alone and store.node not in acquired]
             _check_computed(ir, info, store, left, fix)
         if waits or not axes:
             continue  # the kernel sees to the order of its programs, or there is only one
@@ -98,10 +99,10 @@ def check_dependencies(ir: DeviceIR) -> None:
                 if load.node in acquired and store.node in acquired:
                     continue
                 _check_load(ir, load, store, axes)
-                apart = excused | excuses[store]
+                apart = excused.apart | excuses[store].apart
                 _check_positions(ir, load, store, [axis for axis in axes if axis.id not in apart])
         for first, second in itertools.combinations(stores, 2):
-            apart = excuses[first] | excuses[second]
+            apart = excuses[first].apart | excuses[second].apart
             if matched(first, second) is None:
                 _check_views(second, first, "stored")
             elif not (first.node in acquired and second.node in acquired):
@@ -161,31 +162,47 @@ def _part(memory: Memory) -> dict[int, range]:
     return {dim: places for dim, places in found.items() if places is not None}
 
 
-def _accesses(
-    ir: DeviceIR, info: GraphInfo, elects_by_data: bool, excused: frozenset[int] = frozenset()
-) -> Iterator[tuple[Memory, frozenset[int]]]:
-    """Memory nodes of a graph and its subgraphs, with the axes of whose tiles a condition around them elects one.
+@dataclasses.dataclass(frozen=True)
+class _Excused:
+    """Axes that the conditions around an access speak of, so that they may keep it apart from others.
 
-    A condition on data holds for any number of tiles; only where an atomic can tell one of them from the others it is
-    the user's to say.
+    Attributes:
+        alone: those of whose tiles one at most comes to the access.
+        apart: those whose tiles need not all come to it: two accesses of one element may be those of one tile.
     """
+
+    alone: frozenset[int] = frozenset()
+    apart: frozenset[int] = frozenset()
+
+    def within(self, ir: DeviceIR, node: torch.fx.Node, side: GraphInfo, by_data: bool) -> _Excused:
+        """On a side of a branch.
+
+        Args:
+            ir, node: the branch, or another node with graphs of its own.
+            side: the graph.
+            by_data: whether data can elect a tile, as where an atomic tells one of them from the others.
+        """
+        branch = IfElse.match(node)
+        if branch is None:
+            return self
+        everything = {axis.id for axis in ir.space.axes}
+        if isinstance(branch.test, torch.fx.Node):
+            return _Excused(self.alone | everything if by_data else self.alone, self.apart | everything)
+        holds, speaks_of = side is ir.graphs[branch.then_id], _axes_in(ir, branch.test)
+        elected = {a.id for a in ir.space.axes if a.id in speaks_of and elects(ir, a, branch.test, holds)}
+        return _Excused(self.alone | elected, self.apart | speaks_of)
+
+
+def _accesses(
+    ir: DeviceIR, info: GraphInfo, by_data: bool, excused: _Excused = _Excused()
+) -> Iterator[tuple[Memory, _Excused]]:
+    """Memory nodes of a graph and its subgraphs."""
     for node in info.graph.nodes:
         if memory := Memory.match(node):
             yield memory, excused
         for sub in ir.subgraphs_of(node):
             if not _never_runs(sub):
-                yield from _accesses(ir, sub, elects_by_data, excused | _elected_from(ir, node, sub, elects_by_data))
-
-
-def _elected_from(ir: DeviceIR, node: torch.fx.Node, side: GraphInfo, by_data: bool) -> set[int]:
-    """The axes of whose tiles one alone takes a side of a branch."""
-    branch = IfElse.match(node)
-    if branch is None:
-        return set()
-    if isinstance(branch.test, torch.fx.Node):
-        return {axis.id for axis in ir.space.axes} if by_data else set()
-    holds, speaks_of = side is ir.graphs[branch.then_id], _axes_in(ir, branch.test)
-    return {axis.id for axis in ir.space.axes if axis.id in speaks_of and elects(ir, axis, branch.test, holds)}
+                yield from _accesses(ir, sub, by_data, excused.within(ir, node, sub, by_data))
 
 
 def _after_acquiring(accesses: list[Memory]) -> set[torch.fx.Node]:
