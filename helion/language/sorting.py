@@ -22,10 +22,20 @@ from .views import take_along_dim
 
 #: dtypes whose values fit into the upper half of a key.
 _NARROW = frozenset(
-    {torch.float32, torch.float16, torch.bfloat16, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
+    {
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.uint16,
+        torch.bool,
+    }
 )
 #: dtypes whose values take two keys.
-_WIDE = frozenset({torch.float64, torch.int64})
+_WIDE = frozenset({torch.float64, torch.int64, torch.uint32})
 _INDEX_BITS = 32
 
 
@@ -80,7 +90,9 @@ def _order(x: torch.Tensor, what: str) -> torch.Tensor:
     if x.dtype not in _NARROW | _WIDE:
         raise exc.UnsupportedDtype(
             f"{what} on tiles takes floats of 16 bits or more, ints and bools, got {x.dtype}",
-            fix="convert them first, `.to(torch.float32)`.",
+            fix="sort numbers in the same order, `x.to(torch.int64) ^ (-1 << 63)`, and turn them back by the same."
+            if x.dtype is torch.uint64
+            else "convert them first, `.to(torch.float32)`.",
         )
     width = torch.int64 if x.dtype in _WIDE else torch.int32
     if not x.dtype.is_floating_point:

@@ -25,9 +25,14 @@ def sort_rows(x: torch.Tensor, descending: hl.constexpr) -> tuple[torch.Tensor, 
 
 
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32, torch.uint8, torch.bool], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.bfloat16, torch.int32, torch.uint8, torch.uint16, torch.uint32, torch.bool],
+    ids=str,
+)
 def test_sort(dtype, descending, seed):
-    x = torch.randint(0, 9, (10, 13)).to(dtype)  # many ties
+    step = {torch.uint16: 7000, torch.uint32: 477_000_000}.get(dtype, 1)
+    x = (step * torch.randint(0, 9, (10, 13))).to(dtype)  # many ties
     if dtype.is_floating_point:
         x -= 4
         x[0, 3], x[1, 0], x[1, 12], x[2, 5], x[2, 6], x[2, 7] = (
