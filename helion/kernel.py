@@ -131,12 +131,13 @@ class Kernel(Dispatcher):
             if all(one is other for one, other in zip(self._function_now, now)):
                 return  # another thread has
             log.info("%s: the function has other code, or other defaults", self.name)
-            self._read_parameters(self._specializer(self.specializer.key_fn))
-            self._function_now = now
-            self._sizes = SizeCounter(tuple(self.signature.parameters))
-            vars(self).pop("traceable", None)
-            self.reset()
-            self._count_outside()
+            with self._configuring:
+                self._read_parameters(self._specializer(self.specializer.key_fn))
+                self._function_now = now
+                self._sizes = SizeCounter(tuple(self.signature.parameters))
+                vars(self).pop("traceable", None)
+                self.reset()
+                self._count_outside()
 
     def __repr__(self) -> str:
         return f"<helion.Kernel {self.name}>"

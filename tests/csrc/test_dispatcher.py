@@ -253,6 +253,23 @@ def test_other_types_of_arguments(make, extra):
     torch.testing.assert_close(kernel(x, y, "another"), x + y)
 
 
+def test_numbers_count_by_value_if_that_was_refused_before(make):
+    """As where another thread has dropped the plans meanwhile: what is taken for known must be what C goes by."""
+    kernel = make(
+        "def host(x, n=2, *, _launcher=_default_launcher):\n"
+        "    out = torch.empty_like(x)\n"
+        "    _launcher(_scale_kernel, (x.numel() // BLOCK_0,), x, out, n if n < 8 else 0, num_warps=4, num_stages=1)\n"
+        "    return out\n"
+    )
+    stale = kernel.plan_generation
+    kernel._invalidate()
+    assert kernel.count_by_value([1], stale) is None
+    x = torch.randn(256)
+    for n in (2, 2, 2, 3, 3, 3, 9):
+        torch.testing.assert_close(kernel(x, n), x * (n if n < 8 else 0))
+    assert kernel.plan_hits > 0
+
+
 def test_strings_count_by_value(make):
     kernel = make(
         "def host(x, mode, *, _launcher=_default_launcher):\n"

@@ -75,7 +75,7 @@ class CompiledDispatcher(_Base, PythonPath):
         PythonPath._read_parameters(self, specializer)
         parameters = specializer.given.parameters.values()
         self._defaults = tuple(p.default for p in parameters if p.default is not p.empty)
-        #: Per parameter, whether numbers count by value. Only ever goes from False to True.
+        #: Per parameter, whether numbers count by value, as C was told. Only ever goes from False to True.
         self._value_keyed = [i in specializer.constexpr for i in range(len(parameters))]
         self._value_keyed += [True] * len(specializer.filled)
 
@@ -83,24 +83,33 @@ class CompiledDispatcher(_Base, PythonPath):
         if (source := getattr(self, "_plan_source", None)) is not None:
             self.stats.retire("plan", source, self.plan_launches)
 
-    def _configure(self, generation: int | None = None) -> int | None:
+    def _configure(self, generation: int | None = None, value_keyed: Sequence[bool] | None = None) -> int | None:
         """Tell C how calls are read, which drops all plans; nothing if they are not of ``generation`` any more.
+
+        Args:
+            generation: of the plans, or None for whatever plans there are.
+            value_keyed: per parameter, whether numbers count by value from now on; None: as before.
 
         Returns:
             The generation from here on; None if nothing was done.
         """
-        return self.configure_dispatch(
-            tuple(self.specializer.signature.parameters),
-            self._defaults,
-            tuple(self._value_keyed),
-            self.specializer.key_fn,
-            self._max_entries,
-            generation,
-            tuple(sorted(self.specializer.assumed_apart)),
-            tuple([(place.holder, place.key, False) for place in self.specializer.filled]),
-            tuple([(place.holder, place.key, place.called) for place in self.specializer.watched]),
-            None if self._function is _no_function else self._function,
-        )
+        with self._configuring:
+            keyed = list(self._value_keyed if value_keyed is None else value_keyed)
+            configured = self.configure_dispatch(
+                tuple(self.specializer.signature.parameters),
+                self._defaults,
+                tuple(keyed),
+                self.specializer.key_fn,
+                self._max_entries,
+                generation,
+                tuple(sorted(self.specializer.assumed_apart)),
+                tuple([(place.holder, place.key, False) for place in self.specializer.filled]),
+                tuple([(place.holder, place.key, place.called) for place in self.specializer.watched]),
+                None if self._function is _no_function else self._function,
+            )
+            if configured is not None:
+                self._value_keyed = keyed
+            return configured
 
     # What inspection and Dynamo see. A call does not get here: the type's call slot stays in C
     # (Dispatcher.__init_subclass__), and comes to _call_python if need be.
@@ -110,16 +119,17 @@ class CompiledDispatcher(_Base, PythonPath):
         return self.find_plan(args) is not None
 
     def _assume_apart(self, pairs: frozenset[tuple[int, int]]) -> None:
-        before = self.specializer.assumed_apart
-        PythonPath._assume_apart(self, pairs)
-        if self.specializer.assumed_apart is not before:
-            self._configure()
+        with self._configuring:
+            before = self.specializer.assumed_apart
+            PythonPath._assume_apart(self, pairs)
+            if self.specializer.assumed_apart is not before:
+                self._configure()
 
     def _count_outside(self) -> None:
         PythonPath._invalidate(self)
-        given = self._value_keyed[: self._arity]
-        self._value_keyed = [*given, *[True] * len(self.specializer.filled)]
-        self._configure()
+        with self._configuring:
+            given = self._value_keyed[: self._arity]
+            self._configure(value_keyed=[*given, *[True] * len(self.specializer.filled)])
 
     def _find(self, args: tuple[Any, ...]) -> Runner:
         for recorder in bundled.recorders:
@@ -167,13 +177,13 @@ class CompiledDispatcher(_Base, PythonPath):
         Returns:
             The plan generation from here on; None if it was no longer ``generation``.
         """
-        new = [i for i in positions if not self._value_keyed[i]]
-        if not new:
-            return self.plan_generation
-        for i in new:
-            self._value_keyed[i] = True
-        # In one step with the check: a Config that another thread sets in between must not be swallowed.
-        return self._configure(generation)
+        with self._configuring:
+            new = {i for i in positions if not self._value_keyed[i]}
+            if new:
+                # In one step with the check: a Config that another thread sets in between must not be swallowed.
+                return self._configure(generation, [keyed or i in new for i, keyed in enumerate(self._value_keyed)])
+            now = self.plan_generation
+            return now if generation in (None, now) else None
 
     def _invalidate(self) -> None:
         PythonPath._invalidate(self)
@@ -185,7 +195,8 @@ class CompiledDispatcher(_Base, PythonPath):
 
     def _record_call(self, *args: Any, **kwargs: Any) -> Any:
         """A call whose signature came before, and for which there is no plan yet: run it, and make one if possible."""
-        generation = self.plan_generation
+        with self._configuring:
+            generation = self.plan_generation
         args = self.normalize_args(*args, **kwargs)
         # The Python path finds the function, or makes it, or raises what there is to raise.
         outside = self.specializer.outside()

@@ -34,6 +34,7 @@ from torch.nn import Parameter
 from ... import _compat_torch
 from ... import exc
 from ..._locks import new_lock
+from ..._locks import new_rlock
 from .. import measure
 from ..stats import KernelStats
 from . import tracing
@@ -107,6 +108,8 @@ class PythonPath:
         self.stats = stats
         self.token = f"kernel {next(_numbers)}"
         by_token[self.token] = self
+        #: Held while that changes which calls are read by, so that what is seen of it is what C goes by.
+        self._configuring = new_rlock()
         self._function = function
         #: Its code and defaults that calls are read by.
         self._function_now = (function.__code__, function.__defaults__)
