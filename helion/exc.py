@@ -333,7 +333,7 @@ class UnsupportedDtype(BaseError):
 
 class EmptyReduction(BaseError, IndexError):
     what = "torch.{op} has no value where there are no elements: dimension {dim} has size 0"
-    fix = "decide on the size in host code, before the loops: `if x.size(1) == 0: return ...`."
+    fix = "decide on the size in host code, before the loops: `if x.numel() == 0: return ...`."
 
 
 class DotBatchDimensionMismatch(BaseError):

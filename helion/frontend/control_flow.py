@@ -350,10 +350,10 @@ class ControlFlow(Calls):
                 raise exc.StatementNotSupported(
                     statement=f"changing the {type(container).__name__} {name!r}",
                     where="a device loop or branch",
-                    fix=(
-                        "assign items (`x[i] = ...`) or a new object (`x = [*x, value]`): those "
-                        "are variables that change."
-                    ),
+                    fix="store values in a tensor that host code makes (`out[tile] = ...`)."
+                    if name in self.frame.host and self.frame.is_kernel
+                    else "assign items (`x[i] = ...`) or a new object (`x = [*x, value]`): those are variables that "
+                    "change.",
                 )
 
     def _changed_containers(self, body: list[ast.stmt]) -> set[str]:

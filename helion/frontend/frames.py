@@ -157,7 +157,10 @@ class Frames:
         """What is wrong with an assignment to a variable of host code."""
         error = exc.CannotModifyHostVariableOnDevice(name=name)
         if not isinstance(self.frame.host.get(name), torch.Tensor):
-            error.advice = "host variables are read-only on the device: use another name."
+            error.advice = (
+                "host variables are read-only on the device: use another name; what is wanted after the loop, store in "
+                "a tensor that host code makes (`out[0] = ...`; hl.atomic_add for a sum over tiles)."
+            )
         return error
 
 
